@@ -1,0 +1,116 @@
+"""Retries, parking and replay on plain RabbitMQ.
+
+The public names, and nothing else. They are loaded on first use, so that `import amqpflow` and `amqpflow --help`
+stay cheap: aio-pika and the HTTP client are imported only by what talks to a broker.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import Topology, apply, plan, replay
+    from .errors import (
+        AmqpflowError,
+        AuthenticationFailed,
+        BrokerError,
+        BrokerUnavailable,
+        HandlerInvalid,
+        ManagementUnavailable,
+        NotApplied,
+        PartlyDone,
+        PermissionDenied,
+        PublishFailed,
+        PublishRefused,
+        PublishUncertain,
+        Refused,
+        TlsFailed,
+        TopologyInvalid,
+        Undecodable,
+        Unroutable,
+        VirtualHostMissing,
+    )
+    from .model.outcome import Ack, Discard, Outcome, Park, Retry
+    from .services.consumer import Consumer
+    from .services.incoming import Message, RetryState
+    from .services.publisher import OutgoingMessage, Publisher
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "api": ("Topology", "apply", "plan", "replay"),
+    "errors": (
+        "AmqpflowError",
+        "AuthenticationFailed",
+        "BrokerError",
+        "BrokerUnavailable",
+        "HandlerInvalid",
+        "ManagementUnavailable",
+        "NotApplied",
+        "PartlyDone",
+        "PermissionDenied",
+        "PublishFailed",
+        "PublishRefused",
+        "PublishUncertain",
+        "Refused",
+        "TlsFailed",
+        "TopologyInvalid",
+        "Undecodable",
+        "Unroutable",
+        "VirtualHostMissing",
+    ),
+    "model.outcome": ("Ack", "Discard", "Outcome", "Park", "Retry"),
+    "services.consumer": ("Consumer",),
+    "services.incoming": ("Message", "RetryState"),
+    "services.publisher": ("OutgoingMessage", "Publisher"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Ack",
+    "AmqpflowError",
+    "AuthenticationFailed",
+    "BrokerError",
+    "BrokerUnavailable",
+    "Consumer",
+    "Discard",
+    "HandlerInvalid",
+    "ManagementUnavailable",
+    "Message",
+    "NotApplied",
+    "Outcome",
+    "OutgoingMessage",
+    "Park",
+    "PartlyDone",
+    "PermissionDenied",
+    "PublishFailed",
+    "PublishRefused",
+    "PublishUncertain",
+    "Publisher",
+    "Refused",
+    "Retry",
+    "RetryState",
+    "TlsFailed",
+    "Topology",
+    "TopologyInvalid",
+    "Undecodable",
+    "Unroutable",
+    "VirtualHostMissing",
+    "apply",
+    "plan",
+    "replay",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

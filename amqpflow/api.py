@@ -1,0 +1,1 @@
+"""Wiring: what the commands do, as functions that return values."""

@@ -1,0 +1,1 @@
+"""The command line: thin click commands over amqpflow.api, and what they print."""

@@ -1,0 +1,120 @@
+"""The console script. Commands are imported when they are called, so that --help stays as cheap as click."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+from amqpflow import __version__
+
+#: name -> (module below amqpflow.cli, attribute, one line for --help). A command that is not here does not exist.
+COMMANDS: Mapping[str, tuple[str, str, str]] = {}
+
+INTERRUPTED = 130
+WRONG_USAGE = 64
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules that are imported on use; the help lines are known without them."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        entry = self.lazy.get(cmd_name)
+        if entry is None:
+            return None
+        module, attribute, _ = entry
+        command: click.Command = getattr(import_module(f"amqpflow.cli.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in self.lazy.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], self.lazy, n=1)
+            if not close:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {close[0]}?", ctx) from None
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    help="Retries, parking and replay on plain RabbitMQ.",
+    epilog="Exit codes: 0 done, 1 failed, 3 partly done, 4 refused by a guard, 64 wrong usage, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="amqpflow")
+def amqpflow() -> None:
+    """See `help` above; click takes the text from the decorator."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """
+    Run the command line and exit the process.
+
+    Exit codes are part of the interface: click's 2 for wrong usage becomes 64, since 2 means differences; an
+    AmqpflowError brings its own code and is printed as one line, never as a traceback.
+    """
+    try:
+        result = amqpflow.main(arguments, prog_name="amqpflow", standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.Abort:
+        click.echo("Interrupted.", err=True)
+        code = INTERRUPTED
+    except click.UsageError as error:
+        error.show()
+        code = WRONG_USAGE
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except BrokenPipeError:
+        # the reader of our output went away (`amqpflow ... | head`): nothing left to say, and nowhere to say it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        code = INTERRUPTED
+    except Exception as error:
+        from amqpflow.errors import AmqpflowError
+
+        if not isinstance(error, AmqpflowError):
+            raise
+        code = show(error)
+    sys.exit(code)
+
+
+def show(error: Any) -> int:
+    """Print an AmqpflowError on standard error and return its exit code."""
+    from amqpflow.errors import Refused, TopologyInvalid
+
+    from .safe import safe
+
+    prefix = "" if isinstance(error, TopologyInvalid) else "Error: "
+    click.echo(prefix + safe(error, multiline=True), err=True)
+    if isinstance(error, Refused):
+        for problem in error.problems:
+            click.echo(f"  - {safe(problem)}", err=True)
+    if error.hint:
+        click.echo(f"  {safe(error.hint)}", err=True)
+    return int(error.exit_code)

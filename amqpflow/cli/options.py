@@ -1,0 +1,72 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from amqpflow.rabbitmq.address import BrokerAddress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(dir_okay=True, path_type=str)
+
+
+def connection_options(function: F) -> F:
+    """Add --url, --management-url and the TLS options; the command receives one `address: BrokerAddress`."""
+
+    @wraps(function)
+    def with_address(
+        *args: Any,
+        url: str | None,
+        management_url: str | None,
+        ca_file: str | None,
+        cert_file: str | None,
+        key_file: str | None,
+        insecure: bool,
+        **kwargs: Any,
+    ) -> Any:
+        from amqpflow.rabbitmq.address import resolve_address
+
+        address = resolve_address(
+            url, management_url, ca_file=ca_file, cert_file=cert_file, key_file=key_file, insecure=insecure
+        )
+        announce(address)
+        return function(*args, address=address, **kwargs)
+
+    for option in reversed(
+        (
+            click.option("--url", help="AMQP URL. Default: $AMQPFLOW_URL, else guest on localhost."),
+            click.option("--management-url", help="Management API. Default: $AMQPFLOW_MANAGEMENT_URL, else derived."),
+            click.option("--ca-file", type=click.Path(), help="CA certificates to verify the broker with."),
+            click.option("--cert-file", type=click.Path(), help="Client certificate."),
+            click.option("--key-file", type=click.Path(), help="Key of the client certificate."),
+            click.option("--insecure", is_flag=True, help="Do not verify the broker's certificate."),
+        )
+    ):
+        with_address = option(with_address)
+    return with_address  # type: ignore[return-value]
+
+
+def announce(address: BrokerAddress) -> None:
+    """Say on standard error what is not obvious about where we connect to."""
+    if address.source in ("RABBITMQ_URL", "CLOUDAMQP_URL"):
+        click.echo(f"Using {address.source}: {address.redacted}", err=True)
+    if address.insecure and address.tls:
+        click.echo("Warning: --insecure: the broker's certificate is not verified.", err=True)
+
+
+def output_option(*formats: str) -> Callable[[F], F]:
+    """Add -o/--output with the given formats, the first being the default."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="Output format.",
+    )

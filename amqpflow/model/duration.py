@@ -1,0 +1,65 @@
+"""Durations and sizes as people write them: `1m30s` <-> milliseconds, `64KiB` -> bytes.
+
+A bare number is an error on purpose: RabbitMQ counts milliseconds, people think in seconds.
+"""
+
+from __future__ import annotations
+
+import re
+
+_UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+_DURATION = re.compile(r"(?:\d+(?:ms|[dhms]))+", re.ASCII)
+_PART = re.compile(r"(\d+)(ms|[dhms])", re.ASCII)
+_SIZES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "KB": 1000, "MB": 1000**2, "GB": 1000**3}
+_SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB|KB|MB|GB)", re.ASCII)
+
+
+def parse_duration(text: str) -> int:
+    """
+    Read a duration such as `500ms`, `5s`, `1m30s`, `2h` or `14d`.
+
+    Returns:
+        Whole milliseconds.
+
+    Raises:
+        ValueError: with a sentence that says what to write instead.
+    """
+    if len(text) > 64 or not _DURATION.fullmatch(text):
+        if re.fullmatch(r"\d{1,20}", text, re.ASCII):
+            raise ValueError(f"{text} has no unit: write {text}s for seconds or {text}ms for milliseconds")
+        raise ValueError(f"{text[:64]!r} is not a duration: write it like 500ms, 5s, 1m30s, 2h or 14d")
+    return sum(int(number) * _UNITS_MS[unit] for number, unit in _PART.findall(text))
+
+
+def format_duration(milliseconds: int) -> str:
+    """
+    Write milliseconds in the shortest form that `parse_duration` reads back: 90000 is `1m30s`, 4500 is `4500ms`.
+
+    Values with a fraction of a second stay in milliseconds, since they become part of queue names.
+    """
+    if milliseconds == 0 or milliseconds % 1000:
+        return f"{milliseconds}ms"
+    parts, rest = [], milliseconds
+    for unit, size in _UNITS_MS.items():
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)
+
+
+def parse_size(text: str) -> int:
+    """
+    Read a size such as `64KiB`, `1GiB` or `500MB`.
+
+    Returns:
+        Whole bytes.
+
+    Raises:
+        ValueError: with a sentence that says what to write instead.
+    """
+    match = _SIZE.fullmatch(text) if len(text) <= 32 else None
+    if match is None:
+        if re.fullmatch(r"\d{1,20}", text, re.ASCII):
+            raise ValueError(f"{text} has no unit: write {text}B, or use KiB, MiB or GiB")
+        raise ValueError(f"{text[:32]!r} is not a size: write it like 64KiB, 100MiB or 1GiB")
+    return int(match[1]) * _SIZES[match[2]]

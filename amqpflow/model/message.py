@@ -1,0 +1,56 @@
+"""A message as it is on the wire: its properties, and one delivery of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Properties:
+    """
+    The basic properties of AMQP 0-9-1; None means absent, which is not the same as zero or empty.
+
+    A quorum queue of RabbitMQ 4.3 treats an absent priority as 4 and a written 0 as lowest (fact 12.4), so a copy
+    must keep the difference.
+    """
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    headers: Mapping[str, Any] | None = None
+    delivery_mode: int | None = None  #: 1 transient, 2 persistent
+    priority: int | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    expiration: str | None = None  #: milliseconds, as text
+    message_id: str | None = None
+    timestamp: datetime | None = None
+    type: str | None = None
+    user_id: str | None = None
+    app_id: str | None = None
+    cluster_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One delivery of a message to a consumer, exactly as it arrived."""
+
+    queue: str  #: the queue it was consumed from
+    delivery_tag: int
+    redelivered: bool
+    exchange: str
+    routing_key: str
+    properties: Properties
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """A message to be published mandatory and confirmed."""
+
+    exchange: str
+    routing_key: str
+    properties: Properties
+    body: bytes

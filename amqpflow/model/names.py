@@ -1,0 +1,29 @@
+"""What a name may look like: the set that both RabbitMQ and aio-pika can address."""
+
+from __future__ import annotations
+
+import re
+
+MAX_NAME_BYTES = 255
+"""A queue or exchange name is an AMQP short string (fact of the protocol: at most 255 bytes)."""
+
+_ADDRESSABLE = re.compile(r"[a-zA-Z0-9\-_.:@#,/+ ]*", re.ASCII)
+
+
+def name_problem(name: str) -> str | None:
+    """
+    Say why a queue or exchange cannot bear this name, or None when it can.
+
+    RabbitMQ takes any UTF-8, but silently strips CR and LF, and aio-pika's codec refuses everything outside
+    `[a-zA-Z0-9-_.:@#,/+ ]`: a queue that the consumer cannot address is of no use.
+    """
+    if not name:
+        return "the name is empty, which means the default exchange or a server-named queue"
+    if name.startswith("amq."):
+        return "names starting with amq. are reserved by RabbitMQ"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"the name is {len(name.encode())} bytes long, RabbitMQ allows {MAX_NAME_BYTES}"
+    if not _ADDRESSABLE.fullmatch(name):
+        bad = next(character for character in name if not _ADDRESSABLE.fullmatch(character))
+        return f"the name contains {bad!r}; allowed are letters, digits, space and - _ . : @ # , / +"
+    return None

@@ -1,0 +1,96 @@
+"""What lives on a broker: exchanges, queues, bindings and policies, and a snapshot of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+STAMP = "x-amqpflow-topology"
+"""The argument by which amqpflow recognises what it created: it holds the topology's name.
+
+RabbitMQ stores unknown arguments and never compares them (facts 7.2 and 15)."""
+
+Arguments = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """An exchange of a virtual host."""
+
+    name: str
+    type: str  #: direct, topic, fanout, headers or x-...
+    durable: bool = True
+    auto_delete: bool = False
+    internal: bool = False
+    arguments: Arguments = field(default_factory=dict)
+
+    @property
+    def owner(self) -> str | None:
+        """The topology that created it, None for a foreign exchange."""
+        return self.arguments.get(STAMP)
+
+    @property
+    def alternate_exchange(self) -> str | None:
+        """Where messages go that no binding takes; None when there is no such exchange."""
+        return self.arguments.get("alternate-exchange")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """A queue of a virtual host. `arguments` always holds x-queue-type when we declare it (fact 7.13)."""
+
+    name: str
+    durable: bool = True
+    auto_delete: bool = False
+    exclusive: bool = False
+    arguments: Arguments = field(default_factory=dict)
+
+    @property
+    def type(self) -> str:
+        """classic, quorum or stream; a queue without the argument is classic."""
+        return str(self.arguments.get("x-queue-type", "classic"))
+
+    @property
+    def owner(self) -> str | None:
+        """The topology that created it, None for a foreign queue."""
+        return self.arguments.get(STAMP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """A binding. It has no name: source, destination, key and arguments together are its identity."""
+
+    source: str
+    destination: str
+    destination_type: str = "queue"  #: queue or exchange
+    routing_key: str = ""
+    arguments: Arguments = field(default_factory=dict)
+
+    @property
+    def identity(self) -> tuple[str, str, str, str, str]:
+        """A hashable key that is equal exactly when RabbitMQ holds two bindings for one."""
+        arguments = repr(sorted(self.arguments.items()))
+        return (self.source, self.destination_type, self.destination, self.routing_key, arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A policy: of all that match an object only the one with the highest priority works (fact 11.6b)."""
+
+    name: str
+    pattern: str  #: a regular expression, unanchored unless it says so
+    definition: Arguments
+    priority: int = 0
+    apply_to: str = "queues"  #: all, exchanges, queues, classic_queues, quorum_queues, streams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerState:
+    """A snapshot of one virtual host, or what a topology wants of it. Keys are the objects' names."""
+
+    exchanges: Mapping[str, Exchange] = field(default_factory=dict)
+    queues: Mapping[str, Queue] = field(default_factory=dict)
+    bindings: tuple[Binding, ...] = ()
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    operator_policies: Mapping[str, Policy] = field(default_factory=dict)

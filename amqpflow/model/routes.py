@@ -1,0 +1,96 @@
+"""Where a queue's failed messages go: what the consumer and replay need to know of a compiled topology."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .resources import BrokerState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class RetryTier:
+    """One retry queue: it holds a message for its delay and dead-letters it back to the work queue."""
+
+    delay_ms: int  #: the queue's x-message-ttl
+    queue: str  #: also its routing key on the retry exchange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryStep:
+    """One step of a schedule. With jitter it has several tiers, of which a consumer picks one at random."""
+
+    delay_ms: int  #: as written in the file; the longest of the tiers
+    tiers: tuple[RetryTier, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRule:
+    """What to do about some errors: exactly one of `steps` and `park` is set."""
+
+    errors: tuple[str, ...]  #: exception names: ValueError, httpx.ConnectError
+    steps: tuple[RetryStep, ...] | None = None
+    park: str | None = None  #: permanent: parked at once, with this detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeRetry:
+    """RabbitMQ 4.3's delayed retry: delay = min(min_ms * attempt, max_ms)."""
+
+    min_ms: int
+    max_ms: int
+    retries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueRoutes:
+    """All that settling a delivery of one work queue rests on."""
+
+    queue: str
+    queue_type: str  #: classic or quorum
+    retry_exchange: str  #: direct; key = name of a tier, or of the work queue itself
+    parking_exchange: str  #: direct; key = name of a parking queue
+    parking_queue: str
+    steps: tuple[RetryStep, ...] = ()  #: the default schedule: at most len(steps) retries
+    rules: tuple[RetryRule, ...] = ()  #: first match wins
+    give_up_after_ms: int | None = None
+    native: NativeRetry | None = None  #: set when the engine is native
+    at_least_once: bool = True  #: the queue's own dead-lettering cannot lose (quorum, with our arguments)
+    consumer_timeout_ms: int | None = None  #: None: the broker's default, 30 minutes
+    existing: bool = False  #: declared by an application
+    external: bool = False  #: owned by another topology
+
+    @property
+    def tiers(self) -> tuple[RetryTier, ...]:
+        """Every retry queue of this work queue once, shortest delay first."""
+        steps = list(self.steps)
+        for rule in self.rules:
+            steps.extend(rule.steps or ())
+        return tuple(sorted({tier for step in steps for tier in step.tiers}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """A part of the file that is understood but that this version does not provision or consume yet."""
+
+    object: str  #: queue orders.confirm
+    feature: str  #: engine: native
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledTopology:
+    """A topology file turned into values: what the broker should hold, and where messages go."""
+
+    name: str
+    vhost: str
+    file: str  #: where it was read, for messages to the user
+    retry_exchange: str
+    parking_exchange: str
+    desired: BrokerState
+    routes: Mapping[str, QueueRoutes]  #: by work queue
+    parking_queues: tuple[str, ...] = ()
+    required_exchanges: tuple[str, ...] = ()  #: external: must exist, are never declared
+    required_queues: tuple[str, ...] = ()  #: existing or external: must exist, are never declared
+    deferred: tuple[Deferred, ...] = ()
+    notes: tuple[str, ...] = ()  #: what the plan should say: at most once here, no priorities there
+    settings: str = "policies"  #: policies or arguments

@@ -1,0 +1,1 @@
+"""A private, throw-away RabbitMQ node: for `amqpflow dev`, the demo and the tests."""

@@ -1,0 +1,1 @@
+"""The async use cases over the adapters: apply, consume, publish, read parked messages, replay."""

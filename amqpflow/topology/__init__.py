@@ -1,0 +1,1 @@
+"""Topology files: YAML text -> document with positions -> specification -> compiled topology. Pure."""
