@@ -1,0 +1,323 @@
+"""A channel for messages: publish and know what became of it, consume, ack, nack.
+
+Success of a publish is its confirm and no return before it (fact 9.1). After the channel closed, every publish without
+a confirm is uncertain, and so is every ack that was written: nothing is settled on a closed channel (facts 9.2, 12.2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from aiormq.abc import ChannelFrame
+from aiormq.exceptions import ChannelClosed
+
+from amqpflow.errors import BrokerError, BrokerUnavailable, PublishRefused, PublishUncertain, Unroutable
+from amqpflow.model.headers import HOP
+from amqpflow.model.message import Delivery, Properties, Publish
+
+from .frames import ContentFrames, ack_frame, nack_frame, properties_of, publish_frames
+from .translate import translate
+
+log = logging.getLogger("amqpflow.channel")
+
+
+@dataclass(slots=True)
+class _Outstanding:
+    """A publish that waits for its confirm."""
+
+    key: tuple[str, str, str]
+    confirm: asyncio.Future[None]
+    returned: str | None = None
+
+
+@dataclass(slots=True)
+class _Subscription:
+    queue: str
+    on_delivery: Callable[[Delivery], None]
+    on_cancel: Callable[[], None]
+
+
+class Channel:
+    """One AMQP channel in confirm mode. Made by `Connection.open_channel`."""
+
+    def __init__(self, amqp: Any, frame_max: int) -> None:
+        self._amqp = amqp
+        self.frame_max = frame_max  #: bytes; 0 when the broker sets no limit
+        self._next_tag = 0
+        self._outstanding: dict[int, _Outstanding] = {}
+        self._in_flight: dict[tuple[str, str, str], _Outstanding] = {}
+        self._subscriptions: dict[str, _Subscription] = {}
+        self._out: list[bytes] = []
+        self._wake = asyncio.Event()
+        self._drained: list[asyncio.Future[None]] = []
+        self._on_close: list[Callable[[], None]] = []
+        self.close_reason: BaseException | None = None
+        amqp.frames = ContentFrames(
+            amqp.frames, delivered=self._delivered, returned=self._returned, confirmed=self._confirmed
+        )
+        amqp.on_consumer_cancel_callbacks.add(self._cancelled)
+        self.closed: asyncio.Event = asyncio.Event()
+        amqp.closing.add_done_callback(self._channel_closed)
+        self._writer = asyncio.create_task(self._write(), name="amqpflow channel writer")
+
+    # -- publishing
+
+    async def publish(self, message: Publish) -> None:
+        """
+        Publish mandatory, and return once the broker has confirmed it.
+
+        Two publishes with one exchange, routing key and id are never in flight together: the broker's return names
+        nothing else, and a returned one must not be taken for the confirmed one. The second waits for the first.
+
+        Raises:
+            Unroutable: returned; it is in no queue.
+            PublishRefused: nacked; it is in no queue, or at least not safely.
+            PublishUncertain: the channel closed first; it may be in a queue.
+            BrokerUnavailable: the channel was closed before; nothing was sent.
+            ValueError, TypeError: it cannot be encoded; nothing was sent.
+        """
+        key = _key(message.exchange, message.routing_key, message.properties)
+        while (before := self._in_flight.get(key)) is not None:
+            await asyncio.wait([before.confirm])
+        self._require_open()
+        data = publish_frames(self._amqp.number, message, self.frame_max)
+        self._next_tag += 1
+        outstanding = _Outstanding(key, asyncio.get_running_loop().create_future())
+        # read once, so that asyncio does not complain when the publisher was cancelled while it waited
+        outstanding.confirm.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._outstanding[self._next_tag] = self._in_flight[key] = outstanding
+        self._send(data)
+        await asyncio.shield(outstanding.confirm)
+
+    def _returned(self, frame: Any, received: Any) -> None:
+        outstanding = self._in_flight.get(_key(frame.exchange, frame.routing_key, received))
+        if outstanding is None:
+            log.error("a message was returned that nobody waits for: %s %s", frame.exchange, frame.routing_key)
+        else:
+            outstanding.returned = f"{frame.reply_code} {frame.reply_text}"
+
+    def _confirmed(self, tag: int, multiple: bool, acknowledged: bool) -> None:
+        if multiple:
+            tags = [each for each in self._outstanding if each <= tag] if tag else list(self._outstanding)
+        else:
+            tags = [tag]
+        for each in tags:
+            outstanding = self._outstanding.pop(each, None)
+            if outstanding is None:
+                continue
+            self._in_flight.pop(outstanding.key, None)
+            if outstanding.confirm.done():
+                continue
+            exchange, routing_key, _ = outstanding.key
+            if outstanding.returned is not None:
+                outstanding.confirm.set_exception(
+                    Unroutable(f"no queue for routing key {routing_key!r} on exchange {exchange!r}")
+                )
+            elif not acknowledged:
+                outstanding.confirm.set_exception(
+                    PublishRefused(f"the broker refused a message for {routing_key!r} on exchange {exchange!r}")
+                )
+            else:
+                outstanding.confirm.set_result(None)
+
+    # -- consuming
+
+    async def consume(
+        self,
+        queue: str,
+        on_delivery: Callable[[Delivery], None],
+        *,
+        prefetch: int,
+        on_cancel: Callable[[], None],
+    ) -> str:
+        """
+        Start a consumer and return its tag. `prefetch` counts unacked messages of this consumer, 0 means no limit.
+
+        `on_delivery` runs in the connection's reader: it must be quick and must not raise. `on_cancel` is called when
+        the server cancels the consumer (its queue was deleted, or the consumer timeout of RabbitMQ 4.3).
+
+        Raises:
+            BrokerError: the queue is missing or exclusive. PermissionDenied. BrokerUnavailable.
+        """
+        self._require_open()
+        tag = f"amqpflow-{uuid4().hex[:12]}"
+        self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel)
+        with translate():
+            await self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535))
+            await self._amqp.basic_consume(queue, _never, consumer_tag=tag)
+        return tag
+
+    async def cancel(self, tag: str) -> None:
+        """Stop a consumer. What was delivered before the broker answered still arrives at `on_delivery`."""
+        self._require_open()
+        with translate():
+            await self._amqp.basic_cancel(tag)
+
+    def ack(self, delivery_tag: int, *, multiple: bool = False) -> bool:
+        """Write an ack; False when the channel is closed and the delivery is no longer ours."""
+        return self._settle(ack_frame(self._amqp.number, delivery_tag, multiple=multiple))
+
+    def nack(self, delivery_tag: int, *, multiple: bool = False, requeue: bool = True) -> bool:
+        """Write a nack; False when the channel is closed and the delivery is no longer ours."""
+        return self._settle(nack_frame(self._amqp.number, delivery_tag, multiple=multiple, requeue=requeue))
+
+    def _settle(self, data: bytes) -> bool:
+        if self.is_closed:
+            return False
+        self._send(data)
+        return True
+
+    def _delivered(self, frame: Any, received: Any, body: bytes) -> None:
+        subscription = self._subscriptions.get(frame.consumer_tag)
+        if subscription is None:
+            log.error("a delivery for the unknown consumer %s stays unacked", frame.consumer_tag)
+            return
+        try:
+            subscription.on_delivery(
+                Delivery(
+                    queue=subscription.queue,
+                    delivery_tag=frame.delivery_tag,
+                    redelivered=bool(frame.redelivered),
+                    exchange=frame.exchange,
+                    routing_key=frame.routing_key,
+                    properties=properties_of(received),
+                    body=body,
+                )
+            )
+        except Exception:
+            # raising here would end the reader of the whole connection
+            log.exception("a delivery from %s could not be taken and stays unacked", subscription.queue)
+
+    def _cancelled(self, frame: Any) -> None:
+        if (subscription := self._subscriptions.get(frame.consumer_tag)) is not None:
+            subscription.on_cancel()
+
+    # -- asking
+
+    async def queue_depth(self, queue: str) -> int:
+        """
+        Ready messages of a queue, by a passive declare: not the unacked or retained ones (fact 11.7).
+
+        Raises:
+            BrokerError: code 404, the queue does not exist; the channel is closed then. PermissionDenied.
+        """
+        self._require_open()
+        with translate():
+            answer = await self._amqp.queue_declare(queue, passive=True)
+        return int(answer.message_count)
+
+    async def require_exchange(self, exchange: str) -> None:
+        """Passive declare of an exchange. Raises as `queue_depth` does."""
+        self._require_open()
+        with translate():
+            await self._amqp.exchange_declare(exchange, passive=True)
+
+    # -- writing and closing
+
+    def _send(self, data: bytes) -> None:
+        self._out.append(data)
+        self._wake.set()
+
+    async def _write(self) -> None:
+        # one writer keeps publishes in the order of their sequence numbers, and acks behind what precedes them
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            data, self._out = b"".join(self._out), []
+            waiting, self._drained = self._drained, []
+            written: asyncio.Future[None] | None = None
+            if waiting:
+                written = asyncio.get_running_loop().create_future()
+                written.add_done_callback(partial(_release, waiting))
+            await self._amqp.write_queue.put(ChannelFrame(payload=data, should_close=False, drain_future=written))
+
+    @property
+    def is_closed(self) -> bool:
+        """Closed, or about to be: nothing may be settled on it any more."""
+        return self.closed.is_set() or bool(self._amqp.is_closed)
+
+    def _require_open(self) -> None:
+        if self.is_closed:
+            raise BrokerUnavailable("the channel is closed")
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call back once when the channel is closed, for whatever reason."""
+        if self.closed.is_set():
+            callback()
+        else:
+            self._on_close.append(callback)
+
+    def _channel_closed(self, closing: asyncio.Future[Any]) -> None:
+        reason = None if closing.cancelled() else closing.exception()
+        self.close_reason = reason
+        self.closed.set()
+        self._writer.cancel()
+        # a publish is to blame only for a close of the channel by the broker, not for a lost connection
+        blame = str(reason) if isinstance(reason, ChannelClosed) and reason.args and reason.args[0] else None
+        for outstanding in self._outstanding.values():
+            if not outstanding.confirm.done():
+                outstanding.confirm.set_exception(
+                    PublishUncertain(f"closed before the confirm: {reason!r}", closed_by_publish=blame)
+                )
+        self._outstanding.clear()
+        self._in_flight.clear()
+        for callback in self._on_close:
+            callback()
+        self._on_close.clear()
+
+    async def close(self) -> None:
+        """
+        Write out what is left and close the channel; what is unacked goes back to its queue.
+
+        Give deliveries back with `nack` first: on RabbitMQ 4.0 and before a close counts against the delivery limit
+        like a nack, and on 4.3 more than one (fact 3.3).
+        """
+        if not self.is_closed:
+            try:
+                await self.drain()
+                await self._amqp.close()
+            except (BrokerUnavailable, BrokerError):
+                pass
+        self._writer.cancel()
+        await asyncio.gather(self._writer, return_exceptions=True)
+
+    async def drain(self) -> None:
+        """Return when everything sent so far was handed to the socket. Raises BrokerUnavailable when it cannot be."""
+        if self.is_closed:
+            raise BrokerUnavailable("the channel is closed")
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._drained.append(written)
+        self._wake.set()
+        closed = asyncio.create_task(self.closed.wait())
+        either: list[asyncio.Future[Any]] = [written, closed]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            closed.cancel()
+        if not written.done():
+            raise BrokerUnavailable("the connection was lost")
+
+
+def _key(exchange: str, routing_key: str, properties: Properties | Any) -> tuple[str, str, str]:
+    """What a returned message can be recognised by: where it went, and its hop or message id."""
+    hop = (properties.headers or {}).get(HOP)
+    identity = hop if isinstance(hop, str) else properties.message_id
+    if not identity:
+        raise ValueError("a message without a hop header needs a message id: its return could not be recognised")
+    return exchange, routing_key, identity
+
+
+def _release(waiting: list[asyncio.Future[None]], _: asyncio.Future[None]) -> None:
+    for each in waiting:
+        if not each.done():
+            each.set_result(None)
+
+
+async def _never(message: Any) -> None:  # pragma: no cover - deliveries are taken in ContentFrames
+    raise AssertionError(message)

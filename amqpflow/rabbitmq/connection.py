@@ -1,0 +1,138 @@
+"""One AMQP connection, on aio-pika, without its automatic reconnect.
+
+A reconnecting client hides that its channels, and with them every delivery tag and unconfirmed publish, are gone.
+The consumer must know that, so it opens a new connection itself (ADR 0003).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import aio_pika
+
+from amqpflow import __version__
+from amqpflow.errors import AmqpflowError
+
+from .address import BrokerAddress
+from .channel import Channel
+from .translate import from_connecting, translate
+
+CONNECT_TIMEOUT = 15.0  #: seconds for TCP, TLS, login and opening the virtual host
+
+
+class Connection:
+    """An open connection. Made by `connect`."""
+
+    def __init__(self, pika: Any, address: BrokerAddress) -> None:
+        self._pika = pika
+        self._amqp = pika.transport.connection  # the aiormq connection below
+        self.address = address
+        self.closed = asyncio.Event()
+        self._on_close: list[Callable[[], None]] = []
+        self._amqp.closing.add_done_callback(self._connection_closed)
+
+    @property
+    def frame_max(self) -> int:
+        """The largest frame in bytes that was negotiated; 0 means no limit. Headers must fit one frame."""
+        return int(self._amqp.connection_tune.frame_max)
+
+    @property
+    def product(self) -> str:
+        """RabbitMQ, or what else answers as a broker."""
+        return str(_decoded(self._amqp.server_properties.get("product", "unknown")))
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The broker's version from AMQP's server properties, such as (4, 3, 6); () when it is not a number."""
+        text = str(_decoded(self._amqp.server_properties.get("version", "")))
+        numbers = []
+        for part in text.split("."):
+            if not part.isdecimal():
+                break
+            numbers.append(int(part))
+        return tuple(numbers)
+
+    @property
+    def is_closed(self) -> bool:
+        return self.closed.is_set() or bool(self._amqp.is_closed)
+
+    async def open_channel(self) -> Channel:
+        """A channel in confirm mode. Raises BrokerUnavailable, BrokerError (channel limit)."""
+        with translate():
+            return Channel(await self._amqp.channel(publisher_confirms=True), self.frame_max)
+
+    async def admin_channel(self) -> Any:
+        """A plain aiormq channel, for declaring. Wrap what you do with it in `translate()`."""
+        with translate():
+            return await self._amqp.channel(publisher_confirms=False)
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call back once when the connection is closed or lost."""
+        if self.closed.is_set():
+            callback()
+        else:
+            self._on_close.append(callback)
+
+    def _connection_closed(self, closing: asyncio.Future[Any]) -> None:
+        if not closing.cancelled():
+            closing.exception()
+        self.closed.set()
+        for callback in self._on_close:
+            callback()
+        self._on_close.clear()
+
+    async def close(self) -> None:
+        """Close, telling the broker. Never raises: a connection that is lost is closed."""
+        try:
+            async with asyncio.timeout(5):
+                await self._pika.close()
+        except (Exception, asyncio.CancelledError):
+            # aio-pika raises whatever ended the connection, its own cancellation included
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+        self.closed.set()
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def connect(address: BrokerAddress, *, name: str, timeout: float = CONNECT_TIMEOUT) -> Connection:
+    """
+    Open a connection.
+
+    Args:
+        address: where to, with credentials and TLS settings.
+        name: what the management page shows for the connection.
+        timeout: seconds until a silent peer is given up.
+
+    Raises:
+        AuthenticationFailed, VirtualHostMissing, TlsFailed, BrokerUnavailable: each with one clear sentence.
+    """
+    context = address.ssl_context() if address.tls else None
+    try:
+        pika = await aio_pika.connect(
+            address.url,
+            ssl_context=context,
+            timeout=timeout,
+            client_properties={
+                "connection_name": name,
+                "product": "amqpflow",
+                "version": __version__,
+                "platform": f"Python {platform.python_version()}",
+            },
+        )
+    except AmqpflowError:
+        raise
+    except Exception as error:
+        raise from_connecting(error, address.redacted) from error
+    return Connection(pika, address)
+
+
+def _decoded(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else value
