@@ -1,0 +1,88 @@
+"""A delivery as its handler should see it: the same message on every attempt (guarantee G4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from amqpflow.model.headers import BROKER_OWNED, COUNTERS, NEVER_TRAVELS, PREFIX
+from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.record import Record, read_record
+
+_PROPERTIES_OF_OURS = ("expiration", "user_id")  #: kept in the record, since the broker would act on them again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A delivery and the record of its earlier attempts, if this queue wrote one."""
+
+    delivery: Delivery
+    record: Record | None
+
+    @property
+    def attempts_made(self) -> int:
+        """Attempts before this one."""
+        return self.record.attempts if self.record else 0
+
+    @property
+    def exchange(self) -> str:
+        """The exchange it was first published to, not the default exchange it came back through."""
+        if self.record is None or self.record.routing_key is None:
+            return self.delivery.exchange
+        return self.record.exchange or ""
+
+    @property
+    def routing_key(self) -> str:
+        """The routing key it was first published with."""
+        recorded = self.record.routing_key if self.record else None
+        return self.delivery.routing_key if recorded is None else recorded
+
+    @property
+    def original(self) -> Mapping[str, Any]:
+        """What must not travel with a copy, from the record or, on a first attempt, from the delivery itself."""
+        if self.record is not None:
+            return self.record.original
+        received = self.delivery.properties
+        kept: dict[str, Any] = {
+            name: value for name, value in (received.headers or {}).items() if name in NEVER_TRAVELS - COUNTERS
+        }
+        for name in _PROPERTIES_OF_OURS:
+            if (value := getattr(received, name)) is not None:
+                kept[name] = value
+        return kept
+
+    @property
+    def traveling_headers(self) -> dict[str, Any]:
+        """The producer's headers that a copy carries."""
+        return {
+            name: value
+            for name, value in (self.delivery.properties.headers or {}).items()
+            if name not in NEVER_TRAVELS and not name.startswith(PREFIX)
+        }
+
+    @property
+    def properties(self) -> Properties:
+        """The properties for the handler, what does not travel put back from the record."""
+        received = self.delivery.properties
+        if self.record is None:
+            hidden = COUNTERS
+            shown = {
+                name: value
+                for name, value in (received.headers or {}).items()
+                if name not in hidden and not name.startswith(PREFIX)
+            }
+            return replace(received, headers=shown)
+        original = self.record.original
+        shown = self.traveling_headers
+        shown.update({name: original[name] for name in BROKER_OWNED | {"CC"} if name in original})
+        return replace(
+            received,
+            headers=shown,
+            **{name: value for name in _PROPERTIES_OF_OURS if isinstance(value := original.get(name), str)},
+        )
+
+
+def read_incoming(delivery: Delivery) -> Incoming:
+    """Our headers count only when this queue wrote them; others are ignored, and removed from every copy."""
+    return Incoming(delivery=delivery, record=read_record(delivery.properties.headers, delivery.queue))

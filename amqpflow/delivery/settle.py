@@ -1,0 +1,232 @@
+"""Decide how a delivery is settled: one function from values to a value.
+
+A settlement is carried out as publish, confirm, ack, in that order. When the publish is returned the settler asks
+again with that tier among the missing; a delivery is never acked for a publish that was not confirmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, assert_never
+
+from amqpflow.model import headers as h
+from amqpflow.model.headers import ParkReason
+from amqpflow.model.message import Publish
+from amqpflow.model.outcome import Ack, Discard, Park, Retry
+from amqpflow.model.record import PastAttempt, history_table, hop_id
+from amqpflow.model.routes import QueueRoutes, RetryTier
+
+from .budget import MESSAGE_MAX, STACK_MAX, clip, fit
+from .incoming import Incoming
+from .schedule import next_longer, rule_for, step_tier, tier_for_delay
+from .verdict import BadResult, CannotDecode, Decided, ErrorRecord, Failed, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What a decision depends on beside the message: time, chance and identity are arguments."""
+
+    routes: QueueRoutes
+    now: int  #: ms since the epoch
+    choice: float  #: from 0 up to but not including 1, picks a jittered tier
+    new_root: str  #: the hop's root for a message without a message id
+    frame_max: int  #: bytes, 0 for no limit
+    host: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledge:
+    """The message is done with; `discarded` says why when it was dropped."""
+
+    discarded: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToTier:
+    """Publish to a retry queue, await the confirm, ack."""
+
+    publish: Publish
+    tier: RetryTier
+    attempt: int  #: attempts made when it went there
+    due_at: int  #: ms since the epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToParking:
+    """Publish to the parking queue, await the confirm, ack."""
+
+    publish: Publish
+    reason: ParkReason
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveToBroker:
+    """No copy can be made: the broker dead-letters the message itself where that is safe, else it stays."""
+
+    why: str
+
+
+Settlement = Acknowledge | ToTier | ToParking | LeaveToBroker
+
+
+def decide(
+    incoming: Incoming, verdict: Verdict, at: Circumstances, *, missing: frozenset[str] = frozenset()
+) -> Settlement:
+    """
+    What to do about a delivery.
+
+    Args:
+        incoming: the delivery.
+        verdict: what came of its handler.
+        at: the circumstances.
+        missing: retry queues whose publish for this settlement was returned or refused.
+    """
+    match verdict:
+        case Decided(outcome=Ack()):
+            return Acknowledge()
+        case Decided(outcome=Discard() as outcome):
+            return Acknowledge(discarded=outcome.reason or "")
+        case Decided(outcome=Park() as outcome, error=error):
+            return _park(incoming, at, ParkReason.PARKED, outcome.reason, error)
+        case Decided(outcome=Retry() as outcome, error=error):
+            error = error or ErrorRecord(type="Retry", message=outcome.reason or "")
+            if outcome.after_ms is None or incoming.attempts_made >= len(at.routes.steps):
+                tier = step_tier(at.routes.steps, incoming.attempts_made, at.choice)
+            else:
+                tier = tier_for_delay(at.routes.tiers, outcome.after_ms)
+            return _retry(incoming, at, tier, error, missing, wanted_ms=outcome.after_ms)
+        case Decided():
+            return _park(incoming, at, ParkReason.BAD_RESULT, repr(verdict.outcome), verdict.error)
+        case CannotDecode(error=error):
+            return _park(incoming, at, ParkReason.UNDECODABLE, error.message, error)
+        case BadResult(detail=detail):
+            return _park(incoming, at, ParkReason.BAD_RESULT, detail, None)
+        case Failed(error=error, matches=matches):
+            rule = rule_for(at.routes, matches)
+            if rule is not None and rule.park is not None:
+                return _park(incoming, at, ParkReason.PERMANENT, rule.park, error)
+            steps = at.routes.steps if rule is None or rule.steps is None else rule.steps
+            return _retry(incoming, at, step_tier(steps, incoming.attempts_made, at.choice), error, missing)
+        case _:
+            assert_never(verdict)
+
+
+def early(incoming: Incoming, at: Circumstances, *, missing: frozenset[str] = frozenset()) -> Settlement | None:
+    """
+    Send a message round again that is back before it is due, or None when its handler should see it.
+
+    Only `Retry(after=...)` past the longest tier makes such messages. Its wait is measured against the wait that was
+    asked for and not against the clock alone, so that two hosts whose clocks differ do not hold up ordinary retries.
+    """
+    record, tiers = incoming.record, at.routes.tiers
+    if record is None or record.due_at is None or record.failed_at is None or not tiers:
+        return None
+    if record.due_at - record.failed_at <= tiers[-1].delay_ms or record.due_at <= at.now:
+        return None
+    wanted = tier_for_delay(tiers, record.due_at - at.now)
+    tier = next_longer(tiers, wanted, missing) if wanted else None
+    if tier is None:
+        return None
+    headers = {
+        name: value for name, value in (incoming.delivery.properties.headers or {}).items() if name.startswith(h.PREFIX)
+    }
+    publish = _copy(incoming, at, at.routes.retry_exchange, tier.queue, headers)
+    if publish is None:
+        return None
+    return ToTier(publish=publish, tier=tier, attempt=incoming.attempts_made, due_at=record.due_at)
+
+
+def _retry(
+    incoming: Incoming,
+    at: Circumstances,
+    wanted: RetryTier | None,
+    error: ErrorRecord,
+    missing: frozenset[str],
+    *,
+    wanted_ms: int | None = None,
+) -> Settlement:
+    if wanted is None:
+        return _park(incoming, at, ParkReason.EXHAUSTED, None, error)
+    limit = at.routes.give_up_after_ms
+    wait = wanted.delay_ms if wanted_ms is None else max(wanted_ms, wanted.delay_ms)
+    if limit is not None and at.now + wait > _first_failed_at(incoming, at) + limit:
+        return _park(incoming, at, ParkReason.GAVE_UP, None, error)
+    tier = next_longer(at.routes.tiers, wanted, missing)
+    if tier is None:
+        return _park(incoming, at, ParkReason.NO_ROUTE, f"no retry queue takes it: {', '.join(sorted(missing))}", error)
+    due_at = at.now + max(tier.delay_ms, wanted_ms or 0)
+    ours = _record(incoming, at, error, tier.queue)
+    ours[h.DUE_AT] = due_at
+    publish = _copy(incoming, at, at.routes.retry_exchange, tier.queue, ours)
+    if publish is None:
+        return _leave_to_broker(incoming)
+    return ToTier(publish=publish, tier=tier, attempt=incoming.attempts_made + 1, due_at=due_at)
+
+
+def _park(
+    incoming: Incoming, at: Circumstances, reason: ParkReason, detail: str | None, error: ErrorRecord | None
+) -> Settlement:
+    ours = _record(incoming, at, error, "parking")
+    ours[h.REASON] = reason.value
+    if detail:
+        ours[h.REASON_DETAIL] = clip(detail, MESSAGE_MAX)
+    publish = _copy(incoming, at, at.routes.parking_exchange, at.routes.parking_queue, ours)
+    if publish is None:
+        return _leave_to_broker(incoming)
+    return ToParking(publish=publish, reason=reason, detail=detail)
+
+
+def _leave_to_broker(incoming: Incoming) -> LeaveToBroker:
+    return LeaveToBroker(why=f"the headers of {incoming.delivery.properties.message_id!r} leave no room for a record")
+
+
+def _record(incoming: Incoming, at: Circumstances, error: ErrorRecord | None, sent_to: str) -> dict[str, Any]:
+    """Our headers after one more attempt."""
+    record = incoming.record
+    attempts = incoming.attempts_made + 1
+    replays = record.replay.count if record and record.replay else 0
+    root = (record.root if record else None) or incoming.delivery.properties.message_id or at.new_root
+    failure = PastAttempt(at=at.now, tier=sent_to, error_type=error.type if error else "")
+    ours: dict[str, Any] = {
+        h.ATTEMPT: attempts,
+        h.HOP: hop_id(root, replays, attempts),
+        h.QUEUE: incoming.delivery.queue,
+        h.EXCHANGE: incoming.exchange,
+        h.ROUTING_KEY: incoming.routing_key,
+        h.FIRST_FAILED_AT: _first_failed_at(incoming, at),
+        h.FAILED_AT: at.now,
+        h.HISTORY: history_table((*(record.history if record else ()), failure)),
+        h.HOST: at.host,
+        h.VERSION: at.version,
+    }
+    if incoming.original:
+        ours[h.ORIGINAL] = dict(incoming.original)
+    if record and record.replay:
+        ours[h.REPLAY] = {"id": record.replay.id, "count": record.replay.count, "at": record.replay.at}
+    if error is not None:
+        ours[h.ERROR_TYPE] = clip(error.type, 255)
+        if error.message:
+            ours[h.ERROR_MESSAGE] = clip(error.message, MESSAGE_MAX)
+        if error.stack:
+            ours[h.ERROR_STACK] = clip(error.stack, STACK_MAX)
+        if error.fingerprint:
+            ours[h.FINGERPRINT] = error.fingerprint
+    return ours
+
+
+def _first_failed_at(incoming: Incoming, at: Circumstances) -> int:
+    return (incoming.record.first_failed_at if incoming.record else None) or at.now
+
+
+def _copy(
+    incoming: Incoming, at: Circumstances, exchange: str, routing_key: str, ours: Mapping[str, Any]
+) -> Publish | None:
+    """The message again, property by property: persistent, and without what the broker would act on twice."""
+    bare = replace(incoming.delivery.properties, headers=None, delivery_mode=2, expiration=None, user_id=None)
+    fitted = fit(bare, incoming.traveling_headers, ours, at.frame_max)
+    if fitted is None:
+        return None
+    return Publish(exchange=exchange, routing_key=routing_key, properties=fitted, body=incoming.delivery.body)

@@ -1,0 +1,50 @@
+"""What came of calling a handler, as values that the settlement is decided from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amqpflow.model.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRecord:
+    """An exception, as far as the failure record keeps it."""
+
+    type: str  #: ValueError, httpx.ConnectError
+    message: str = ""
+    stack: str | None = None  #: only when the consumer is configured to keep it
+    fingerprint: str | None = None  #: stable hash of queue, type and raising frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """The handler returned or raised an outcome; `error` is what it was raised from, if anything."""
+
+    outcome: Outcome
+    error: ErrorRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The handler raised. `matches` are the rule names that the exception's class or a base of it bears."""
+
+    error: ErrorRecord
+    matches: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CannotDecode:
+    """The body is not what its content type or encoding says."""
+
+    error: ErrorRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadResult:
+    """The handler returned what is no outcome."""
+
+    detail: str
+
+
+Verdict = Decided | Failed | CannotDecode | BadResult

@@ -1,0 +1,152 @@
+"""Read our headers back: the failure record that a message carries from attempt to attempt and into parking.
+
+Headers come from the network. A producer may forge them and a handler may forward them, so every value is checked and
+what does not fit is treated as absent; nothing here raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import headers as h
+
+MAX_ATTEMPTS = 1_000_000  #: a larger number is no count of ours
+MAX_HISTORY = 10  #: latest attempts that travel with a message
+_MAX_MS = 1 << 53
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastAttempt:
+    """One line of the history."""
+
+    at: int | None  #: when it failed, ms since the epoch
+    tier: str  #: where the message went then: a retry queue, or "parking"
+    error_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayMark:
+    """Which replay put the message back, and for which time."""
+
+    id: str
+    count: int
+    at: int | None  #: ms since the epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What our headers say; absent or malformed values are None, zero or empty."""
+
+    queue: str  #: the work queue it failed in
+    attempts: int = 0  #: attempts already made
+    root: str | None = None  #: the first part of the hop id
+    hop: str | None = None
+    exchange: str | None = None  #: as first published
+    routing_key: str | None = None  #: as first published
+    original: Mapping[str, Any] = field(default_factory=dict)  #: expiration, user_id, CC, a producer's x-death
+    first_failed_at: int | None = None  #: ms since the epoch, as are the next two
+    failed_at: int | None = None
+    due_at: int | None = None
+    reason: str | None = None
+    reason_detail: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    error_stack: str | None = None
+    fingerprint: str | None = None
+    history: tuple[PastAttempt, ...] = ()  #: oldest first
+    replay: ReplayMark | None = None
+    host: str | None = None
+    version: str | None = None
+
+
+def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> Record | None:
+    """
+    The record of a message, or None when it has none.
+
+    Args:
+        headers: as received.
+        queue: the work queue being consumed. A record of another queue is not ours: a handler forwarded it or a
+            producer forged it. None accepts the record of any queue, which is what parking needs.
+    """
+    if not headers:
+        return None
+    failed_in = _text(headers.get(h.QUEUE))
+    if failed_in is None or (queue is not None and failed_in != queue):
+        return None
+    hop = _text(headers.get(h.HOP))
+    original = headers.get(h.ORIGINAL)
+    return Record(
+        queue=failed_in,
+        attempts=_count(headers.get(h.ATTEMPT)),
+        hop=hop,
+        root=_root(hop),
+        exchange=_text(headers.get(h.EXCHANGE)),
+        routing_key=_text(headers.get(h.ROUTING_KEY)),
+        original=dict(original) if isinstance(original, Mapping) else {},
+        first_failed_at=_time(headers.get(h.FIRST_FAILED_AT)),
+        failed_at=_time(headers.get(h.FAILED_AT)),
+        due_at=_time(headers.get(h.DUE_AT)),
+        reason=_text(headers.get(h.REASON)),
+        reason_detail=_text(headers.get(h.REASON_DETAIL)),
+        error_type=_text(headers.get(h.ERROR_TYPE)),
+        error_message=_text(headers.get(h.ERROR_MESSAGE)),
+        error_stack=_text(headers.get(h.ERROR_STACK)),
+        fingerprint=_text(headers.get(h.FINGERPRINT)),
+        history=_history(headers.get(h.HISTORY)),
+        replay=_replay(headers.get(h.REPLAY)),
+        host=_text(headers.get(h.HOST)),
+        version=_text(headers.get(h.VERSION)),
+    )
+
+
+def history_table(history: tuple[PastAttempt, ...]) -> list[dict[str, Any]]:
+    """The history as it is written into the header: an array of tables."""
+    return [{"at": each.at, "tier": each.tier, "error-type": each.error_type} for each in history[-MAX_HISTORY:]]
+
+
+def hop_id(root: str, replays: int, attempts: int) -> str:
+    """ROOT/REPLAY/ATTEMPT: equal on the copies that settling one delivery twice writes, different otherwise."""
+    return f"{root}/{replays}/{attempts}"
+
+
+def _root(hop: str | None) -> str | None:
+    parts = hop.rsplit("/", 2) if hop else []
+    if len(parts) != 3 or not parts[0] or not (parts[1].isdecimal() and parts[2].isdecimal()):
+        return None
+    return parts[0]
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and 0 <= value <= MAX_ATTEMPTS else 0
+
+
+def _time(value: Any) -> int | None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and 0 < value < _MAX_MS else None
+
+
+def _history(value: Any) -> tuple[PastAttempt, ...]:
+    if not isinstance(value, list):
+        return ()
+    return tuple(
+        PastAttempt(
+            at=_time(each.get("at")),
+            tier=_text(each.get("tier")) or "",
+            error_type=_text(each.get("error-type")) or "",
+        )
+        for each in value[-MAX_HISTORY:]
+        if isinstance(each, Mapping)
+    )
+
+
+def _replay(value: Any) -> ReplayMark | None:
+    if not isinstance(value, Mapping):
+        return None
+    return ReplayMark(id=_text(value.get("id")) or "", count=_count(value.get("count")), at=_time(value.get("at")))
