@@ -1,0 +1,1 @@
+"""The RabbitMQ nodes that tests run against: which they are, and their management API."""

@@ -1,0 +1,55 @@
+"""A RabbitMQ's management API for tests: the standard library alone, so that our own client is not its own judge."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import ProxyHandler, Request, build_opener
+
+from amqpflow.rabbitmq.address import BrokerAddress
+
+_OPENER = build_opener(ProxyHandler({}))  # a broker on loopback is never behind a proxy
+
+
+class Management:
+    """The management API at an address, for setting up and looking at things. Not found is None, other errors raise."""
+
+    def __init__(self, address: BrokerAddress) -> None:
+        self.address = address
+        self.base = address.management_candidates()[-1]
+        user, password = address.management_credentials()
+        self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+    def call(self, method: str, *path: str, body: Any = None, query: str = "", timeout: float = 30) -> Any:
+        """
+        Call `/api/` and the path segments, each of which is percent-encoded; return the decoded JSON.
+
+        Raises:
+            AssertionError: the API answered with an error other than 404, with its text.
+            OSError: nobody answers.
+        """
+        url = f"{self.base}/api/" + "/".join(quote(part, safe="") for part in path) + (f"?{query}" if query else "")
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": self._authorization, "Content-Type": "application/json"}
+        request = Request(url, data=data, method=method, headers=headers)
+        try:
+            with _OPENER.open(request, timeout=timeout) as response:
+                text = response.read()
+        except HTTPError as error:
+            with error:
+                if error.code == 404:
+                    return None
+                raise AssertionError(f"{method} {url}: HTTP {error.code}: {error.read()[:500]!r}") from error
+        return json.loads(text) if text else None
+
+    def get(self, *path: str, query: str = "") -> Any:
+        return self.call("GET", *path, query=query)
+
+    def put(self, *path: str, body: Any = None) -> Any:
+        return self.call("PUT", *path, body={} if body is None else body)
+
+    def delete(self, *path: str) -> Any:
+        return self.call("DELETE", *path)

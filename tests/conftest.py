@@ -1,0 +1,171 @@
+"""Fixtures and rules that every test shares: the brokers under test, a virtual host of one's own, and no leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.runners
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from amqpflow.rabbitmq.address import BrokerAddress
+from tests.brokers.selection import BrokerUnderTest, Candidate, NoBroker, find_candidates, matches
+
+MARKERS = (
+    "one_broker: run on the newest broker under test only; for what does not depend on the release",
+    "releases(condition): run on brokers whose version fits, for example releases('>=4.3') or releases('>=3.10, <4')",
+    "leaves_threads(reason): the test may end with threads running",
+    "leaves_tasks(reason): the test may end an event loop with tasks pending",
+)
+
+
+class BrokersUnderTest:
+    """What was found once a session, and what was left out and why."""
+
+    def __init__(self) -> None:
+        self.candidates: tuple[Candidate, ...] = ()
+        self.problem = ""
+        self.left_out: Counter[str] = Counter()
+        try:
+            self.candidates = find_candidates()
+        except NoBroker as error:
+            self.problem = str(error)
+
+
+BROKERS = pytest.StashKey[BrokersUnderTest]()
+_NONE = Candidate(version=(), description="no broker")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    config.stash[BROKERS] = BrokersUnderTest()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    brokers = config.stash[BROKERS]
+    if brokers.problem:
+        return [f"brokers: NONE: {brokers.problem.splitlines()[0]}"]
+    return [f"broker {candidate.release}: {candidate.description}" for candidate in brokers.candidates]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "broker" in metafunc.fixturenames:
+        candidates = metafunc.config.stash[BROKERS].candidates or (_NONE,)
+        metafunc.parametrize(
+            "broker", candidates, indirect=True, ids=[candidate.release for candidate in candidates], scope="session"
+        )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the brokers that a test does not want, and say so; without any broker, stop instead of skipping."""
+    brokers = config.stash[BROKERS]
+    kept: list[pytest.Item] = []
+    deselected: list[pytest.Item] = []
+    for item in items:
+        candidate = _candidate(item)
+        if candidate is _NONE and not config.option.collectonly:
+            pytest.exit(f"{item.nodeid} needs a RabbitMQ, and there is none.\n{brokers.problem}", returncode=1)
+        if candidate is None or candidate is _NONE or _wanted(item, candidate, brokers):
+            kept.append(item)
+        else:
+            deselected.append(item)
+    items[:] = kept
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+
+
+def _candidate(item: pytest.Item) -> Candidate | None:
+    callspec = getattr(item, "callspec", None)
+    candidate = callspec.params.get("broker") if callspec else None
+    return candidate if isinstance(candidate, Candidate) else None
+
+
+def _wanted(item: pytest.Item, candidate: Candidate, brokers: BrokersUnderTest) -> bool:
+    conditions = ", ".join(mark.args[0] for mark in item.iter_markers("releases"))
+    fitting = [other for other in brokers.candidates if not conditions or matches(other.version, conditions)]
+    if candidate not in fitting:
+        brokers.left_out[f"not on {candidate.release}: they want {conditions}"] += 1
+        return False
+    if item.get_closest_marker("one_broker") and candidate is not fitting[-1]:
+        brokers.left_out[f"not on {candidate.release}: they run on the newest release alone"] += 1
+        return False
+    return True
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    left_out = config.stash[BROKERS].left_out
+    return [f"{count} tests {reason}" for reason, count in sorted(left_out.items())]
+
+
+@pytest.fixture(scope="session")
+def broker(request: pytest.FixtureRequest) -> Iterator[BrokerUnderTest]:
+    """A RabbitMQ: each one under test in turn. A private node is started once a session, and stopped at its end."""
+    candidate: Candidate = request.param
+    if candidate.address is not None:
+        yield BrokerUnderTest(address=candidate.address, version=candidate.version, description=candidate.description)
+        return
+    from amqpflow.node import start_broker
+    from tests.brokers.selection import parse_version
+
+    with start_broker() as node:
+        yield BrokerUnderTest(address=node.address, version=parse_version(node.version), description=node.description)
+
+
+@pytest.fixture
+def vhost(broker: BrokerUnderTest) -> Iterator[BrokerAddress]:
+    """The address of an empty virtual host, deleted (and every connection to it closed) after the test."""
+    name = f"amqpflow-test-{os.getpid()}-{uuid4().hex[:8]}"
+    management = broker.management
+    management.put("vhosts", name)
+    try:
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        management.put("permissions", name, broker.address.user, body=everything)
+        yield broker.address.with_vhost(name)
+    finally:
+        management.delete("vhosts", name)
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test ends with the threads it began with; those that are ending get two seconds for it."""
+    before = set(threading.enumerate())
+    yield
+    if request.node.get_closest_marker("leaves_threads"):
+        return
+    deadline = time.monotonic() + 2
+    for thread in set(threading.enumerate()) - before:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    leaked = [thread for thread in set(threading.enumerate()) - before if thread.is_alive()]
+    assert not leaked, f"the test left threads running: {leaked}"
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_tasks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """
+    Whoever ends an event loop has ended its tasks.
+
+    `asyncio.run` cancels what is left without a word. What is pending after a few turns of the loop was forgotten.
+    """
+    leaked: list[Any] = []
+    cancel_all = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]
+
+    def report_then_cancel(loop: asyncio.AbstractEventLoop) -> None:
+        for _ in range(10):
+            if not asyncio.all_tasks(loop):
+                break
+            loop.run_until_complete(asyncio.sleep(0))
+        leaked.extend(map(repr, asyncio.all_tasks(loop)))
+        cancel_all(loop)
+
+    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", report_then_cancel)
+    yield
+    if leaked and not request.node.get_closest_marker("leaves_tasks"):
+        pytest.fail("an event loop ended with tasks pending:\n" + "\n".join(leaked), pytrace=False)
