@@ -1,0 +1,258 @@
+"""Desired against observed: what is missing, what is as it should be, and what stands in the way. All of it at once."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+
+from amqpflow.model.resources import Arguments, Binding, BrokerState, Exchange, Queue
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.model.wire import encode_table
+
+from .capabilities import fit
+from .changes import Bind, Change, CreateExchange, CreateQueue, EnsureBinding, PutPolicy, RemovePolicy, binding_name
+from .displacement import clashes
+from .equality import exchange_differences, policy_differences, queue_differences
+from .findings import Finding, refuse
+from .observation import Observation
+from .order import ordered
+from .ownership import is_own_policy
+from .plan import Plan, UsedAsItIs
+from .preflight import preflight
+
+NO_MANAGEMENT = (
+    "Seen over AMQP alone: owners, bindings and foreign policies cannot be read, so bindings are made again (which "
+    "changes nothing where they exist) and foreign policies are not checked."
+)
+
+
+def diff(desired: CompiledTopology, observed: Observation) -> Plan:
+    """
+    Compare a topology with what is there.
+
+    Returns:
+        A plan whose changes are additive or in place, in an order in which every prefix is safe. What would need more
+        than that is among its refusals, every reason at once; with a refusal there is nothing to be executed.
+    """
+    return _Comparison(desired, observed).plan()
+
+
+def outside(desired: CompiledTopology) -> tuple[frozenset[str], frozenset[str]]:
+    """The exchanges and queues that a topology refers to without declaring them: they must be there before it."""
+    state = desired.desired
+    exchanges = {*desired.required_exchanges}
+    queues = {*desired.required_queues}
+    for binding in state.bindings:
+        exchanges.add(binding.source)
+        (queues if binding.destination_type == "queue" else exchanges).add(binding.destination)
+    for exchange in state.exchanges.values():
+        exchanges.add(exchange.alternate_exchange or "")
+    for queue in state.queues.values():
+        target = queue.arguments.get("x-dead-letter-exchange")
+        if target == "":
+            queues.add(queue.arguments.get("x-dead-letter-routing-key", ""))
+        else:
+            exchanges.add(target or "")
+    return frozenset(exchanges - state.exchanges.keys() - {""}), frozenset(queues - state.queues.keys() - {""})
+
+
+class _Comparison:
+    def __init__(self, topology: CompiledTopology, observed: Observation) -> None:
+        fitting, notes = fit(topology.desired, observed.version)
+        self.topology = replace(topology, desired=fitting)
+        self.desired, self.observed, self.there = fitting, observed, observed.state
+        self.changes: list[Change] = []
+        self.unchanged: list[tuple[str, str]] = []
+        self.used: list[UsedAsItIs] = []
+        self.findings: list[Finding] = []
+        self.notes = [*topology.notes, *notes]
+
+    def plan(self) -> Plan:
+        self._deferred()
+        self._outside()
+        for exchange in self.desired.exchanges.values():
+            self._exchange(exchange)
+        for queue in self.desired.queues.values():
+            self._queue(queue)
+        self._bindings()
+        self._policies()
+        self.findings += preflight(self.topology, self.observed)
+        if not self.observed.complete:
+            self.notes.append(NO_MANAGEMENT)
+        self.notes += _left_alone(self.topology, self.there)
+        return Plan(
+            topology=self.topology,
+            broker=self.observed.broker,
+            vhost=self.observed.vhost,
+            complete=self.observed.complete,
+            source=self.observed.source,
+            changes=ordered(self.changes, self.topology),
+            unchanged=tuple(self.unchanged),
+            used=tuple(self.used),
+            findings=tuple(dict.fromkeys(self.findings)),
+            notes=tuple(dict.fromkeys(self.notes)),
+        )
+
+    def _deferred(self) -> None:
+        for each in self.topology.deferred:
+            self.findings.append(
+                refuse("not-provisioned", each.object, f"{each.feature} is not provisioned by this version of amqpflow")
+            )
+
+    def _outside(self) -> None:
+        exchanges, queues = outside(self.topology)
+        for kind, names, present in (
+            ("exchange", exchanges, self.there.exchanges),
+            ("queue", queues, self.there.queues),
+        ):
+            for name in sorted(names - present.keys()):
+                self.findings.append(
+                    refuse("missing", f"{kind} {name}", "it does not exist", "create it first, or apply what owns it")
+                )
+
+    def _exchange(self, desired: Exchange) -> None:
+        object_ = f"exchange {desired.name}"
+        there = self.there.exchanges.get(desired.name)
+        if text := self.observed.unreadable.get(("exchange", desired.name)):
+            self.findings.append(refuse("differs", object_, f"{text}; it cannot be changed in place"))
+            return
+        if there is None:
+            if not self.observed.has_exchange_type(desired.type):
+                self.findings.append(
+                    refuse(
+                        "exchange-type",
+                        object_,
+                        f"this broker has no exchange type {desired.type}",
+                        "a plugin provides it: rabbitmq-plugins enable NAME",
+                    )
+                )
+            self._sendable(object_, desired.arguments)
+            self.changes.append(CreateExchange(exchange=desired))
+            return
+        ours = there.owner == self.topology.name or not self.observed.complete
+        if desired.name in (self.topology.retry_exchange, self.topology.parking_exchange) and not ours:
+            self.findings.append(_foreign(object_, there))
+            return
+        differences = exchange_differences(desired, there)
+        for difference in differences:
+            self.findings.append(self._differs(object_, str(difference), there))
+        if differences:
+            return
+        if ours:
+            self.unchanged.append(("exchange", desired.name))
+        else:
+            self.used.append(UsedAsItIs(exchange=desired.name, owner=there.owner))
+
+    def _differs(self, object_: str, difference: str, there: Exchange | Queue) -> Finding:
+        of = f" (it is owned by the topology {there.owner})" if there.owner not in (None, self.topology.name) else ""
+        return refuse("differs", object_, f"{difference}{of}; it cannot be changed in place")
+
+    def _queue(self, desired: Queue) -> None:
+        object_ = f"queue {desired.name}"
+        there = self.there.queues.get(desired.name)
+        if text := self.observed.unreadable.get(("queue", desired.name)):
+            self.findings.append(refuse("differs", object_, f"{text}; it cannot be changed in place"))
+            return
+        if there is None:
+            self._sendable(object_, desired.arguments)
+            self.changes.append(CreateQueue(queue=desired))
+            return
+        if self.observed.complete and there.owner != self.topology.name:
+            self.findings.append(_foreign(object_, there))
+            return
+        differences = queue_differences(desired, there)
+        for difference in differences:
+            self.findings.append(self._differs(object_, str(difference), there))
+        if not differences:
+            self.unchanged.append(("queue", desired.name))
+
+    def _sendable(self, object_: str, arguments: Arguments) -> None:
+        try:
+            encode_table(arguments)
+        except (TypeError, ValueError, struct.error) as error:
+            self.findings.append(refuse("not-sendable", object_, f"its arguments cannot be sent over AMQP: {error}"))
+
+    def _bindings(self) -> None:
+        present = {binding.identity for binding in self.there.bindings}
+        for binding in self.desired.bindings:
+            self._sendable(f"binding {binding_name(binding)}", binding.arguments)
+            if binding.identity in present:
+                self.unchanged.append(("binding", binding_name(binding)))
+            elif self.observed.complete or self._is_new(binding):
+                self.changes.append(Bind(binding=binding))
+            else:
+                self.changes.append(EnsureBinding(binding=binding))
+
+    def _is_new(self, binding: Binding) -> bool:
+        ends = self.there.queues if binding.destination_type == "queue" else self.there.exchanges
+        return binding.source not in self.there.exchanges or binding.destination not in ends
+
+    def _policies(self) -> None:
+        if not self.observed.complete:
+            if self.desired.policies:
+                self.findings.append(
+                    refuse(
+                        "policies-need-management",
+                        f"policy {', '.join(self.desired.policies)}",
+                        f"policies cannot be written over AMQP, and the management API is not used: "
+                        f"{self.observed.source}",
+                        "give --management-url, or write `settings: arguments` in the file",
+                    )
+                )
+            return
+        before = len(self.changes)
+        for desired in self.desired.policies.values():
+            there = self.there.policies.get(desired.name)
+            if there is not None and not policy_differences(desired, there):
+                self.unchanged.append(("policy", desired.name))
+            else:
+                self.changes.append(PutPolicy(policy=desired, replaces=there))
+        foreign = []
+        for there in self.there.policies.values():
+            if there.name in self.desired.policies:
+                continue
+            if is_own_policy(there.name, self.topology.name):
+                self.changes.append(RemovePolicy(policy=there))
+            else:
+                foreign.append(there)
+        self.findings += clashes(
+            self.desired.queues.values(), self.desired.policies.values(), foreign, self.there.policies
+        )
+        tags = self.observed.tags
+        if len(self.changes) > before and tags is not None and not tags & {"policymaker", "administrator"}:
+            self.findings.append(
+                refuse(
+                    "missing-tag",
+                    f"user {self.observed.user}",
+                    "it has no policymaker tag, which writing a policy needs",
+                    f"rabbitmqctl set_user_tags {self.observed.user} {' '.join(sorted(tags | {'policymaker'}))}",
+                )
+            )
+
+
+def _foreign(object_: str, there: Exchange | Queue) -> Finding:
+    if there.owner is not None:
+        return refuse(
+            "other-owner",
+            object_,
+            f"it is owned by the topology {there.owner}",
+            "one topology owns it: take it out of one of the two files",
+        )
+    return refuse(
+        "not-ours",
+        object_,
+        "it exists, and amqpflow did not create it",
+        "give the one in the file another name, or delete this one once it is empty and unused",
+    )
+
+
+def _left_alone(topology: CompiledTopology, there: BrokerState) -> Iterator[str]:
+    """What this topology created once and the file no longer has: it stays."""
+    for kind, present, wanted in (
+        ("exchange", there.exchanges, topology.desired.exchanges),
+        ("queue", there.queues, topology.desired.queues),
+    ):
+        for name in sorted(present.keys() - wanted.keys()):
+            if present[name].owner == topology.name:
+                yield f"{kind} {name} is no longer in the file; it is left as it is."

@@ -1,0 +1,30 @@
+"""What planning has to say against a plan, or beside it: a refusal stops the whole plan, a warning does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amqpflow.model.diagnostic import Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One reason; printed as `queue orders: what is wrong; what to do`."""
+
+    code: str  #: stable, documented in docs/reference/plan.md
+    severity: Severity
+    object: str  #: queue orders.confirm
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{self.object}: {self.message}{hint}"
+
+
+def refuse(code: str, object_: str, message: str, hint: str = "") -> Finding:
+    return Finding(code=code, severity=Severity.ERROR, object=object_, message=message, hint=hint)
+
+
+def warn(code: str, object_: str, message: str, hint: str = "") -> Finding:
+    return Finding(code=code, severity=Severity.WARNING, object=object_, message=message, hint=hint)

@@ -1,0 +1,43 @@
+"""What was seen of a virtual host before planning, and how much of it could be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from amqpflow.model.resources import BrokerState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """
+    A look at one virtual host.
+
+    With the management API it is `complete`: every exchange, queue, binding and policy. Over AMQP alone it holds only
+    those exchanges and queues of the topology that exist, with the arguments RabbitMQ compares at a redeclare; owner
+    stamps, bindings and policies cannot be read over AMQP 0-9-1.
+    """
+
+    product: str = "RabbitMQ"
+    version: tuple[int, ...] = ()  #: (4, 3, 6); () when the broker does not say
+    vhost: str = "/"
+    state: BrokerState = field(default_factory=BrokerState)
+    complete: bool = True
+    source: str = ""  #: the management API's URL, or why there is none
+    exchange_types: frozenset[str] | None = None  #: what can be declared; None when not known
+    missing_types: frozenset[str] = frozenset()  #: asked for and known to be missing
+    unreadable: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(kind, name) of what exists and differs, with the broker's words, where those do not tell all."""
+    user: str = ""
+    tags: frozenset[str] | None = None  #: the management user's tags; None when not known
+
+    @property
+    def broker(self) -> str:
+        """RabbitMQ 4.3.6"""
+        return f"{self.product} {'.'.join(map(str, self.version))}".rstrip()
+
+    def has_exchange_type(self, kind: str) -> bool:
+        """Whether exchanges of this type can be declared; True when it is not known."""
+        if kind in self.missing_types:
+            return False
+        return self.exchange_types is None or kind in self.exchange_types

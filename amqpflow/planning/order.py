@@ -1,0 +1,94 @@
+"""The order in which every prefix of a plan is safe.
+
+Whatever is cut off in the middle, nothing is bound to, or dead-letters into, what does not exist: a dead letter without
+a queue is lost silently (fact 4.1). Parking comes before the queues that park, tiers are bound before anybody retries,
+and the bindings that let messages in come last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import assert_never
+
+from amqpflow.model.routes import CompiledTopology
+
+from .changes import Bind, Change, CreateExchange, CreateQueue, EnsureBinding, PutPolicy, RemovePolicy
+
+Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
+
+
+def ordered(changes: Iterable[Change], topology: CompiledTopology) -> tuple[Change, ...]:
+    """Sort by rank, then pull forward what a change needs: the result is right even where the ranks were not."""
+    ranked = sorted(changes, key=lambda change: _rank(change, topology))
+    makers = {made: change for change in ranked if (made := makes(change)) is not None}
+    result: list[Change] = []
+    seen: set[int] = set()
+
+    for change in ranked:
+        # depth first without recursion: (change, its needs still to look at)
+        stack: list[tuple[Change, Iterator[Thing]]] = []
+        if id(change) not in seen:
+            seen.add(id(change))
+            stack.append((change, needs(change)))
+        while stack:
+            current, wanted = stack[-1]
+            for thing in wanted:
+                maker = makers.get(thing)
+                if maker is not None and id(maker) not in seen:  # a circle of alternate exchanges is cut here
+                    seen.add(id(maker))
+                    stack.append((maker, needs(maker)))
+                    break
+            else:
+                result.append(current)
+                stack.pop()
+    return tuple(result)
+
+
+def makes(change: Change) -> Thing | None:
+    """What exists after a change that did not before."""
+    match change:
+        case CreateExchange():
+            return ("exchange", change.exchange.name)
+        case CreateQueue():
+            return ("queue", change.queue.name)
+        case _:
+            return None
+
+
+def needs(change: Change) -> Iterator[Thing]:
+    """What must exist before a change, or messages could be lost after it."""
+    match change:
+        case CreateExchange(exchange=exchange):
+            if exchange.alternate_exchange:
+                yield ("exchange", exchange.alternate_exchange)
+        case CreateQueue(queue=queue):
+            target = queue.arguments.get("x-dead-letter-exchange")
+            if target:
+                yield ("exchange", target)
+            elif target == "":
+                yield ("queue", queue.arguments.get("x-dead-letter-routing-key", ""))
+        case Bind(binding=binding) | EnsureBinding(binding=binding):
+            yield ("exchange", binding.source)
+            yield (binding.destination_type, binding.destination)
+        case PutPolicy() | RemovePolicy():
+            return
+        case _:
+            assert_never(change)
+
+
+def _rank(change: Change, topology: CompiledTopology) -> int:
+    match change:
+        case CreateExchange():
+            return 0
+        case CreateQueue(queue=queue):
+            if queue.name in topology.parking_queues:
+                return 1
+            return 3 if queue.name in topology.routes else 4
+        case Bind(binding=binding) | EnsureBinding(binding=binding):
+            return {topology.parking_exchange: 2, topology.retry_exchange: 5}.get(binding.source, 8)
+        case PutPolicy():
+            return 6
+        case RemovePolicy():
+            return 7
+        case _:
+            assert_never(change)

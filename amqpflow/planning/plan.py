@@ -1,0 +1,57 @@
+"""A plan is a value: a dry run is a plan that nobody executed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from amqpflow.model.diagnostic import Severity
+from amqpflow.model.routes import CompiledTopology
+
+from .changes import Change
+from .findings import Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedAsItIs:
+    """An exchange of the same definition that somebody else created: used, never changed, never deleted."""
+
+    exchange: str
+    owner: str | None  #: the topology that owns it, None when it was not amqpflow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What apply does to one virtual host, in that order, unless something in `findings` refuses it."""
+
+    topology: CompiledTopology
+    broker: str  #: RabbitMQ 4.3.6
+    vhost: str
+    complete: bool  #: False: seen over AMQP alone, without bindings, policies and owners
+    source: str  #: where it was read: the management API's URL, or why there is none
+    changes: tuple[Change, ...] = ()
+    unchanged: tuple[tuple[str, str], ...] = ()  #: (kind, name) of what is as the file says
+    used: tuple[UsedAsItIs, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    address: Any = field(default=None, repr=False, compare=False)  #: the broker it was made for; not looked into here
+
+    @property
+    def refusals(self) -> tuple[Finding, ...]:
+        """Every reason why apply does nothing at all; empty when it may start."""
+        return tuple(each for each in self.findings if each.severity is Severity.ERROR)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        return tuple(each for each in self.findings if each.severity is Severity.WARNING)
+
+    @property
+    def count(self) -> Counter[tuple[str, str]]:
+        """How many changes of each (action, kind)."""
+        return Counter((change.action, change.kind) for change in self.changes)
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Nothing differs. Bindings that cannot be read are bound again all the same."""
+        return all(change.action == "ensure" for change in self.changes)

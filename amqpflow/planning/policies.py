@@ -1,0 +1,85 @@
+"""Which policy works on what, as RabbitMQ decides it.
+
+Of all user policies that match an object the one with the highest priority works alone (fact 11.6b), and so among
+operator policies, whose keys are then merged in. A policy that holds a key the queue's type does not know is passed
+over for that queue as a whole (fact 11.6d). https://www.rabbitmq.com/docs/policies
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from amqpflow.model.resources import Exchange, Policy, Queue
+
+_FOREIGN_KEYS = {
+    "classic": frozenset(
+        {
+            "delivery-limit",
+            "dead-letter-strategy",
+            "max-in-memory-length",
+            "max-in-memory-bytes",
+            "target-group-size",
+            "max-age",
+            "stream-max-segment-size-bytes",
+            "initial-cluster-size",
+        }
+    ),
+    "quorum": frozenset(
+        {
+            "queue-mode",
+            "ha-mode",
+            "ha-params",
+            "ha-sync-mode",
+            "ha-promote-on-shutdown",
+            "ha-promote-on-failure",
+            "queue-master-locator",
+            "max-age",
+            "stream-max-segment-size-bytes",
+            "initial-cluster-size",
+        }
+    ),
+}
+"""Keys that make RabbitMQ pass a policy over for queues of a type."""
+
+
+def working(policies: Iterable[Policy], target: Queue | Exchange) -> tuple[Policy, ...]:
+    """
+    The policy that works on a queue or exchange, whether it exists already or not.
+
+    More than one when the highest priority is shared: which of them wins differs between releases (fact 11.6b).
+    """
+    matching = [policy for policy in policies if applies(policy, target)]
+    highest = max((policy.priority for policy in matching), default=0)
+    return tuple(policy for policy in matching if policy.priority == highest)
+
+
+def applies(policy: Policy, target: Queue | Exchange) -> bool:
+    """Whether RabbitMQ would consider the policy for this object at all."""
+    if not _covers(policy.apply_to, target):
+        return False
+    if isinstance(target, Queue) and policy.definition.keys() & _FOREIGN_KEYS.get(target.type, frozenset()):
+        return False
+    pattern = _compiled(policy.pattern)
+    return pattern is None or pattern.search(target.name) is not None
+
+
+def readable(policy: Policy) -> bool:
+    """Whether its pattern can be judged here; one that cannot counts as matching everything."""
+    return _compiled(policy.pattern) is not None
+
+
+def _covers(apply_to: str, target: Queue | Exchange) -> bool:
+    if isinstance(target, Exchange):
+        return apply_to in ("all", "exchanges")
+    return apply_to in ("all", "queues", f"{target.type}_queues")
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    # RabbitMQ's are PCRE: what Python's re refuses is rare, and then we would rather warn once too often
+    try:
+        return re.compile(pattern)
+    except (re.error, OverflowError, RecursionError):
+        return None

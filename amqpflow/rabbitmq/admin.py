@@ -1,0 +1,103 @@
+"""Carry out the changes of a plan: over AMQP what AMQP can do, policies over the management API."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import Any, assert_never
+
+from amqpflow.errors import BrokerError, ManagementUnavailable
+from amqpflow.model.resources import Binding
+from amqpflow.planning.changes import (
+    Bind,
+    Change,
+    CreateExchange,
+    CreateQueue,
+    EnsureBinding,
+    PutPolicy,
+    RemovePolicy,
+)
+
+from .management import Management
+from .observe import Broker
+from .translate import translate
+
+STEP_TIMEOUT = 60.0  #: seconds for one change; a quorum queue waits for the election of its leader
+
+
+class Admin:
+    """Does one change after another on a channel of its own; every change may be done twice without harm."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._channel: Any = None
+
+    async def execute(self, change: Change) -> None:
+        """
+        Do one change and have the broker's word for it.
+
+        Raises:
+            PermissionDenied, BrokerError: RabbitMQ refused it. The next change can be tried.
+            BrokerUnavailable, ManagementUnavailable: the connection was lost; the change may have been done.
+        """
+        try:
+            async with asyncio.timeout(STEP_TIMEOUT):
+                await self._execute(change)
+        except TimeoutError as error:
+            raise BrokerError(f"RabbitMQ gave no answer within {STEP_TIMEOUT:.0f} s") from error
+        except (TypeError, ValueError, struct.error) as error:
+            raise BrokerError(f"it cannot be sent over AMQP: {error}") from error
+
+    async def _execute(self, change: Change) -> None:
+        match change:
+            case CreateExchange(exchange=exchange):
+                with translate():
+                    await (await self._open_channel()).exchange_declare(
+                        exchange.name,
+                        exchange_type=exchange.type,
+                        durable=exchange.durable,
+                        auto_delete=exchange.auto_delete,
+                        internal=exchange.internal,
+                        arguments=dict(exchange.arguments),
+                    )
+            case CreateQueue(queue=queue):
+                with translate():
+                    await (await self._open_channel()).queue_declare(
+                        queue.name,
+                        durable=queue.durable,
+                        auto_delete=queue.auto_delete,
+                        exclusive=queue.exclusive,
+                        arguments=dict(queue.arguments),
+                    )
+            case Bind(binding=binding) | EnsureBinding(binding=binding):
+                await self._bind(binding)
+            case PutPolicy(policy=policy):
+                await self._management.put_policy(self._broker.address.vhost, policy)
+            case RemovePolicy(policy=policy):
+                await self._management.delete_policy(self._broker.address.vhost, policy.name)
+            case _:
+                assert_never(change)
+
+    async def _bind(self, binding: Binding) -> None:
+        with translate():
+            channel = await self._open_channel()
+            arguments = dict(binding.arguments)
+            if binding.destination_type == "exchange":
+                await channel.exchange_bind(
+                    binding.destination, binding.source, routing_key=binding.routing_key, arguments=arguments
+                )
+            else:
+                await channel.queue_bind(
+                    binding.destination, binding.source, routing_key=binding.routing_key, arguments=arguments
+                )
+
+    @property
+    def _management(self) -> Management:
+        if self._broker.management is None:
+            raise ManagementUnavailable(f"policies need the management API: {self._broker.source}")
+        return self._broker.management
+
+    async def _open_channel(self) -> Any:
+        if self._channel is None or self._channel.is_closed:
+            self._channel = await self._broker.connection.admin_channel()
+        return self._channel

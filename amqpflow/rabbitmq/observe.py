@@ -1,0 +1,157 @@
+"""Look at a virtual host: through the management API where it can be had, else over AMQP alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from amqpflow.errors import ManagementUnavailable, PermissionDenied
+from amqpflow.model.resources import BrokerState, Exchange, Queue
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.diff import outside
+from amqpflow.planning.observation import Observation
+
+from .address import BrokerAddress
+from .connection import Connection, connect
+from .management import Management, Overview, open_management
+from .probe import Probe, UnknownExchangeType, Unreadable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """A broker to administer: an AMQP connection, and its management API where there is one."""
+
+    address: BrokerAddress
+    connection: Connection
+    management: Management | None
+    overview: Overview | None
+    source: str  #: the management API's URL, or why it is not used
+
+
+@asynccontextmanager
+async def open_broker(
+    address: BrokerAddress, *, name: str = "amqpflow", use_management: bool = True
+) -> AsyncIterator[Broker]:
+    """
+    Connect, and find the management API.
+
+    A management URL that was given must work. One that was derived from the AMQP URL may be missing, or be that of
+    another broker on the same host: then AMQP alone is used, and `source` says why.
+
+    Args:
+        address: the broker, with the virtual host to administer.
+        name: what the management page shows for the connection.
+        use_management: False to use AMQP alone.
+
+    Raises:
+        AuthenticationFailed, VirtualHostMissing, TlsFailed, BrokerUnavailable: as `connect` does.
+        ManagementUnavailable, PermissionDenied: the given management URL does not work.
+    """
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(await connect(address, name=name))
+        management, overview, source = None, None, "AMQP alone was asked for"
+        if use_management:
+            try:
+                management = await stack.enter_async_context(await open_management(address))
+                overview = await management.overview()
+                if address.management_url is None and not _same(connection, overview):
+                    raise ManagementUnavailable(f"{management.url} is another broker's")
+                source = management.url
+            except (ManagementUnavailable, PermissionDenied) as error:
+                if address.management_url is not None:
+                    raise
+                management, overview, source = None, None, str(error)
+        yield Broker(address=address, connection=connection, management=management, overview=overview, source=source)
+
+
+async def observe(desired: CompiledTopology, broker: Broker) -> Observation:
+    """
+    See what the virtual host holds. Nothing is changed, nor created by accident.
+
+    Raises:
+        PermissionDenied: this user may not look.
+        BrokerError, BrokerUnavailable, ManagementUnavailable: looking failed.
+    """
+    if broker.management is not None and broker.overview is not None:
+        return await _through_management(broker, broker.management, broker.overview)
+    return await _over_amqp(desired, broker)
+
+
+async def _through_management(broker: Broker, management: Management, overview: Overview) -> Observation:
+    vhost = broker.address.vhost
+    try:
+        async with asyncio.TaskGroup() as group:
+            exchanges = group.create_task(management.exchanges(vhost))
+            queues = group.create_task(management.queues(vhost))
+            bindings = group.create_task(management.bindings(vhost))
+            policies = group.create_task(management.policies(vhost))
+            operator_policies = group.create_task(management.operator_policies(vhost))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return Observation(
+        product=overview.product,
+        version=overview.version,
+        vhost=vhost,
+        state=BrokerState(
+            exchanges={each.name: each for each in exchanges.result()},
+            queues={each.name: each for each in queues.result()},
+            bindings=bindings.result(),
+            policies={each.name: each for each in policies.result()},
+            operator_policies={each.name: each for each in operator_policies.result()},
+        ),
+        complete=True,
+        source=broker.source,
+        exchange_types=overview.exchange_types,
+        user=overview.user,
+        tags=overview.tags,
+    )
+
+
+async def _over_amqp(desired: CompiledTopology, broker: Broker) -> Observation:
+    probe = Probe(broker.connection)
+    exchanges: dict[str, Exchange] = {}
+    queues: dict[str, Queue] = {}
+    unreadable: dict[tuple[str, str], str] = {}
+    missing_types: set[str] = set()
+    needed_exchanges, needed_queues = outside(desired)
+    try:
+        for name in sorted(needed_exchanges):
+            if await probe.exchange_exists(name):
+                exchanges[name] = Exchange(name=name, type="")
+        for name in sorted(needed_queues):
+            if await probe.queue_exists(name):
+                queues[name] = Queue(name=name)
+        for exchange in desired.desired.exchanges.values():
+            try:
+                match await probe.exchange(exchange):
+                    case Exchange() as found:
+                        exchanges[exchange.name] = found
+                    case Unreadable(text=text):
+                        unreadable["exchange", exchange.name] = text
+            except UnknownExchangeType:
+                missing_types.add(exchange.type)
+        for queue in desired.desired.queues.values():
+            match await probe.queue(queue):
+                case Queue() as found_queue:
+                    queues[queue.name] = found_queue
+                case Unreadable(text=text):
+                    unreadable["queue", queue.name] = text
+    finally:
+        await probe.close()
+    return Observation(
+        product=broker.connection.product,
+        version=broker.connection.version,
+        vhost=broker.address.vhost,
+        state=BrokerState(exchanges=exchanges, queues=queues),
+        complete=False,
+        source=broker.source,
+        missing_types=frozenset(missing_types),
+        unreadable=unreadable,
+        user=broker.address.user,
+    )
+
+
+def _same(connection: Connection, overview: Overview) -> bool:
+    return (connection.cluster_name, connection.version) == (overview.cluster_name, overview.version)
