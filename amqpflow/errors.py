@@ -67,9 +67,13 @@ class NotApplied(Refused):
 
 
 class PartlyDone(AmqpflowError):
-    """The command stopped in the middle."""
+    """The command stopped in the middle. `report` is its account of what was done and what remains, when it has one."""
 
     exit_code = 3
+
+    def __init__(self, message: str, *, hint: str = "", report: object = None) -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
 
 
 class BrokerUnavailable(AmqpflowError):
@@ -110,6 +114,10 @@ class PublishFailed(AmqpflowError):
 
 class Unroutable(PublishFailed):
     """The broker returned the message: nothing is bound for its routing key."""
+
+
+class Unpublishable(PublishFailed):
+    """No channel takes this message: too large, a header the broker objects to, or not encodable."""
 
 
 class PublishRefused(PublishFailed):

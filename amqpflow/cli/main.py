@@ -13,7 +13,9 @@ import click
 from amqpflow import __version__
 
 #: name -> (module below amqpflow.cli, attribute, one line for --help). A command that is not here does not exist.
-COMMANDS: Mapping[str, tuple[str, str, str]] = {}
+COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "run": ("run", "run", "Run a service's consumer."),
+}
 
 INTERRUPTED = 130
 WRONG_USAGE = 64

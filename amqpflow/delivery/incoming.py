@@ -79,10 +79,15 @@ class Incoming:
         return replace(
             received,
             headers=shown,
-            **{name: value for name in _PROPERTIES_OF_OURS if isinstance(value := original.get(name), str)},
+            expiration=_text(original.get("expiration")),
+            user_id=_text(original.get("user_id")),
         )
 
 
 def read_incoming(delivery: Delivery) -> Incoming:
     """Our headers count only when this queue wrote them; others are ignored, and removed from every copy."""
     return Incoming(delivery=delivery, record=read_record(delivery.properties.headers, delivery.queue))
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,125 @@
+"""`amqpflow run MODULE:CONSUMER`: run a service's consumer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from amqpflow.services.consumer import Consumer
+
+_FIELDS = ("queue", "message_id", "correlation_id", "attempt", "outcome")
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:CONSUMER")
+@click.option("--app-dir", default=".", show_default=True, help="Where to import MODULE from.")
+@click.option("--wait-for-topology", metavar="DURATION", help="Wait so long for a topology not applied yet: 60s.")
+@click.option("--shutdown-timeout", metavar="DURATION", help="How long started handlers may take to finish: 30s.")
+@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--log-format", default="text", type=click.Choice(["text", "json"]))
+def run(
+    target: str,
+    app_dir: str,
+    wait_for_topology: str | None,
+    shutdown_timeout: str | None,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """
+    Run the Consumer named CONSUMER in MODULE until SIGTERM or SIGINT.
+
+    The first signal drains: started handlers finish, the rest goes back to its queue. A second one stops at once.
+    """
+    configure_logging(log_level, log_format)
+    consumer = load_consumer(target, app_dir)
+    if wait_for_topology is not None:
+        consumer.wait_for_topology = _seconds("--wait-for-topology", wait_for_topology)
+    if shutdown_timeout is not None:
+        consumer.shutdown_timeout = _seconds("--shutdown-timeout", shutdown_timeout)
+    consumer.run()
+
+
+def load_consumer(target: str, app_dir: str) -> Consumer:
+    """
+    Import `module:attribute` and return the Consumer it names.
+
+    Raises:
+        WrongUsage: no such module or attribute, or it is no Consumer. An exception inside the module is its own bug
+            and is shown with its traceback.
+    """
+    from amqpflow.errors import WrongUsage
+    from amqpflow.services.consumer import Consumer
+
+    module_name, colon, attribute = target.partition(":")
+    if not (module_name and colon and attribute):
+        raise WrongUsage(f"{target!r} is not MODULE:CONSUMER", hint="such as service:consumer")
+    sys.path.insert(0, app_dir)
+    try:
+        module: Any = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise
+        raise WrongUsage(
+            f"there is no module {module_name!r} in {app_dir}", hint="--app-dir says where to look for it"
+        ) from error
+    value: Any = module
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            named = [name for name, each in vars(module).items() if isinstance(each, Consumer)]
+            hint = f"it has {', '.join(named)}" if named else f"it has no {Consumer.__name__} at all"
+            raise WrongUsage(f"module {module_name!r} has no {attribute!r}", hint=hint)
+        value = getattr(value, part)
+    if not isinstance(value, Consumer):
+        raise WrongUsage(f"{target} is a {type(value).__name__}, not an amqpflow.Consumer")
+    return value
+
+
+def _seconds(option: str, text: str) -> float:
+    from amqpflow.errors import WrongUsage
+    from amqpflow.model.duration import parse_duration
+
+    try:
+        return parse_duration(text) / 1000
+    except ValueError as error:
+        raise WrongUsage(f"{option}: {error}") from None
+
+
+def configure_logging(level: str, form: str) -> None:
+    """Log to standard error, as text or as one JSON object a line; never a body, never a header's value."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # what aiormq and aio-pika warn of is said once more, and clearer, by the consumer
+    for name in ("aiormq", "aio_pika"):
+        logging.getLogger(name).setLevel(logging.CRITICAL if level != "debug" else logging.DEBUG)
+
+
+class _Text(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        from .safe import safe
+
+        record.message = safe(record.message)
+        line = super().formatMessage(record)
+        queue = getattr(record, "queue", None)
+        return f"{line} [{safe(queue)}]" if queue else line
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        entry |= {name: value for name in _FIELDS if (value := getattr(record, name, None)) is not None}
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)

@@ -1,0 +1,335 @@
+"""The consumer that services import: handlers for work queues, with ack, retry and park."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from amqpflow import __version__
+from amqpflow.errors import AmqpflowError, HandlerInvalid, NotApplied
+from amqpflow.rabbitmq.address import resolve_address
+from amqpflow.rabbitmq.connection import Connection, connect
+
+from .handler import THREAD_NAME, Handler, HandlerFunction, make_handler
+from .incoming import MAX_BODY_BYTES
+from .outbox import Outbox
+from .settler import Settler
+from .start_check import refuse_deferred, require_topology
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from .topology import Topology
+
+log = logging.getLogger("amqpflow.consumer")
+
+F = TypeVar("F", bound=HandlerFunction)
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0  #: seconds between attempts to connect
+
+
+class Consumer:
+    """
+    Consumes the work queues of one topology.
+
+    Each handler has a channel of its own; what is published for a retry or for parking goes over another. A lost
+    connection is opened again, and nothing is settled on the dead one: its deliveries come again.
+
+    Args:
+        topology: a path, or a loaded `Topology`.
+        url: where RabbitMQ is; AMQPFLOW_URL when absent.
+        management_url: when given (or AMQPFLOW_MANAGEMENT_URL), the start also compares queue arguments and
+            preflights effective settings.
+        shutdown_timeout: seconds that started handlers may take to finish when the consumer stops.
+        wait_for_topology: seconds to wait at the start for a topology that is not applied yet.
+        keep_stack: put a stack, at most 8 KiB, into the failure record.
+        max_body_bytes: what a compressed body may grow to.
+
+    Raises:
+        TopologyInvalid: the file has errors. WrongUsage: the URL is none.
+    """
+
+    def __init__(
+        self,
+        topology: Topology | str | Path,
+        url: str | None = None,
+        *,
+        management_url: str | None = None,
+        ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
+        shutdown_timeout: float = 30.0,
+        wait_for_topology: float = 0.0,
+        keep_stack: bool = False,
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> None:
+        if isinstance(topology, str | Path):
+            from .topology import Topology
+
+            topology = Topology.load(topology)
+        self.topology = topology
+        self.compiled = topology.compiled
+        address = resolve_address(url, management_url, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+        self.address = address.with_vhost(self.compiled.vhost) if self.compiled.vhost else address
+        self.shutdown_timeout = shutdown_timeout
+        self.wait_for_topology = wait_for_topology
+        self.totals: Counter[str] = Counter()  #: received, acked, retried, parked, discarded, given-back
+        self.problems: dict[str, str] = {}  #: by queue: why it is not being consumed right now
+        self._keep_stack = keep_stack
+        self._max_body_bytes = max_body_bytes
+        self._handlers: dict[str, Handler] = {}
+        self._workers: list[Worker] = []
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._on_step: Callable[[str], None] | None = None  # for tests that kill the process at a step
+
+    def handler(
+        self, queue: str, *, concurrency: int = 10, prefetch: int | None = None, timeout: float | None = None
+    ) -> Callable[[F], F]:
+        """
+        Register the decorated function for a work queue.
+
+        An async function runs in the event loop; any other runs in a thread, and a thread that runs into `timeout`
+        cannot be stopped: it runs on and may overlap its retry.
+
+        Args:
+            queue: a queue of the topology.
+            concurrency: how many messages are handled at once.
+            prefetch: how many the broker hands out ahead; the same as `concurrency` when absent.
+            timeout: seconds after which the handler has failed with TimeoutError.
+
+        Raises:
+            HandlerInvalid: an unknown queue, a second handler for it, or a function that cannot be a handler.
+        """
+
+        def register(function: F) -> F:
+            self.add_handler(queue, function, concurrency=concurrency, prefetch=prefetch, timeout=timeout)
+            return function
+
+        if queue not in self.compiled.routes:
+            close = get_close_matches(queue, self.compiled.routes, n=1)
+            raise HandlerInvalid(
+                f"{self.compiled.file} has no queue {queue!r}",
+                hint=f"did you mean {close[0]}?" if close else f"its queues are {', '.join(self.compiled.routes)}",
+            )
+        return register
+
+    def add_handler(
+        self,
+        queue: str,
+        function: HandlerFunction,
+        *,
+        concurrency: int = 10,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """`handler` without the decorator."""
+        if queue in self._handlers:
+            raise HandlerInvalid(f"queue {queue} has a handler already")
+        self._handlers[queue] = make_handler(
+            queue,
+            function,
+            concurrency=concurrency,
+            prefetch=prefetch,
+            timeout=timeout,
+            keep_stack=self._keep_stack,
+        )
+
+    @property
+    def healthy(self) -> bool:
+        """Every handler's queue is being consumed."""
+        return self._task is not None and not self._task.done() and not self.problems
+
+    def run(self) -> None:
+        """
+        Consume until SIGTERM or SIGINT; the first drains, a second one stops at once with exit code 130.
+
+        Raises:
+            NotApplied, BrokerUnavailable and the other errors of the start; later losses are reconnected.
+        """
+        code = 0
+        try:
+            asyncio.run(self.serve())
+        except SystemExit as stop:
+            code = 130 if stop.code == 130 else 1
+        for thread in threading.enumerate():
+            if thread.name.startswith(THREAD_NAME):
+                thread.join(0 if code else 0.2)
+                if thread.is_alive():
+                    # Python would wait for it for ever, and a thread cannot be stopped
+                    log.warning("a handler thread is still running; the process ends without it")
+                    logging.shutdown()
+                    os._exit(code)
+        if code:
+            sys.exit(code)
+
+    async def serve(self) -> None:
+        """`run` inside an event loop of your own; installs the signal handlers while it runs."""
+        loop = asyncio.get_running_loop()
+        serving = asyncio.current_task()
+        signals = (signal.SIGTERM, signal.SIGINT)
+
+        def stop() -> None:
+            if self._stopping.is_set() and serving is not None:
+                log.warning("stopped at once; what was not settled comes again")
+                serving.cancel()
+            else:
+                log.info("stopping; a second signal stops at once")
+                self._stopping.set()
+
+        for each in signals:
+            loop.add_signal_handler(each, stop)
+        try:
+            await self.start()
+            await self._stopping.wait()
+            await self.stop()
+        except asyncio.CancelledError:
+            await self._abandon()
+            sys.exit(130)
+        finally:
+            for each in signals:
+                loop.remove_signal_handler(each)
+
+    async def start(self) -> None:
+        """
+        Connect, check that the topology is there, and begin to consume; returns when every queue is consumed.
+
+        Raises:
+            HandlerInvalid: no handler is registered.
+            NotApplied: the broker does not hold the topology; the hint is the command that mends it.
+            Refused: the topology uses what this version does not consume.
+            BrokerUnavailable and its kin: the broker cannot be reached.
+        """
+        if not self._handlers:
+            raise HandlerInvalid("no handler is registered", hint="decorate one with @consumer.handler(QUEUE)")
+        refuse_deferred(self.compiled, self._handlers)
+        self._stopping = asyncio.Event()
+        connection = await self._connect_to_topology()
+        self._workers = [Worker(handler, self._max_body_bytes) for handler in self._handlers.values()]
+        try:
+            for worker in self._workers:
+                await worker.open(connection)
+        except BaseException:
+            await connection.close()
+            raise
+        self._task = asyncio.create_task(self._serve(connection), name="amqpflow consumer")
+
+    async def stop(self) -> None:
+        """Stop consuming, let started handlers finish within `shutdown_timeout`, give back the rest, disconnect."""
+        self._stopping.set()
+        if self._task is not None:
+            task, self._task = self._task, None
+            await task
+
+    async def __aenter__(self) -> Consumer:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def _abandon(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for worker in self._workers:
+            worker.handler.close()
+
+    async def _connect_to_topology(self) -> Connection:
+        deadline = asyncio.get_running_loop().time() + self.wait_for_topology
+        while True:
+            connection = await self._connect()
+            try:
+                await require_topology(connection, self.compiled, self._handlers)
+            except NotApplied as error:
+                await connection.close()
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise
+                log.info("waiting for the topology: %s", error)
+                await asyncio.sleep(1)
+            except BaseException:
+                await connection.close()
+                raise
+            else:
+                return connection
+
+    async def _connect(self) -> Connection:
+        return await connect(self.address, name=f"amqpflow consumer {self.compiled.name}")
+
+    async def _serve(self, connection: Connection | None) -> None:
+        wait = _FIRST_WAIT
+        while True:
+            if connection is None:
+                try:
+                    connection = await self._connect()
+                except AmqpflowError as error:
+                    log.error("cannot reconnect, next try in %.1f s: %s", wait, error)
+                    if await self._stopped_within(wait):
+                        break
+                    wait = min(wait * 2, _LONGEST_WAIT)
+                    continue
+                log.info("connected again")
+            wait = _FIRST_WAIT
+            await self._consume_on(connection)
+            connection = None
+            if self._stopping.is_set():
+                break
+            log.error("the connection to %s was lost", self.address)
+        await self._stop_workers()
+
+    async def _consume_on(self, connection: Connection) -> None:
+        outbox = Outbox(connection)
+        loops = [
+            asyncio.create_task(worker.run(connection, self._settler(worker.handler, outbox), worker.session))
+            for worker in self._workers
+        ]
+        stopping = asyncio.create_task(self._stopping.wait())
+        lost = asyncio.create_task(connection.closed.wait())
+        try:
+            await asyncio.wait([stopping, lost, *loops], return_when=asyncio.FIRST_COMPLETED)
+            if self._stopping.is_set():
+                await self._stop_workers()
+            for task in loops:
+                if task.done() and not task.cancelled() and (bug := task.exception()) is not None:
+                    log.error("a worker failed, connecting anew", exc_info=bug)
+                    await asyncio.sleep(_FIRST_WAIT)
+        finally:
+            ending: list[asyncio.Task[Any]] = [*loops, stopping, lost]
+            for each in ending:
+                each.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
+            for worker in self._workers:
+                worker.session = None
+            await connection.close()
+
+    async def _stop_workers(self) -> None:
+        until = asyncio.get_running_loop().time() + self.shutdown_timeout
+        await asyncio.gather(*(worker.stop(until) for worker in self._workers))
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _settler(self, handler: Handler, outbox: Outbox) -> Settler:
+        return Settler(
+            routes=self.compiled.routes[handler.queue],
+            outbox=outbox,
+            host=socket.gethostname(),
+            version=__version__,
+            totals=self.totals,
+            problems=self.problems,
+            on_step=self._on_step,
+        )

@@ -1,0 +1,138 @@
+"""The message as a handler sees it."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from amqpflow.delivery.incoming import Incoming
+from amqpflow.errors import Undecodable
+from amqpflow.model.message import Properties
+from amqpflow.model.record import Record as RetryState
+from amqpflow.model.record import hop_id
+
+__all__ = ["MAX_BODY_BYTES", "Message", "RetryState"]
+
+MAX_BODY_BYTES = 64 * 1024 * 1024  #: what a compressed body may grow to
+_WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 47}  # zlib's wbits; 47 takes zlib and gzip framing
+
+
+class Message:
+    """
+    A message, the same on every attempt: body, properties, headers, and the exchange and routing key it was first
+    published with (guarantee G4). amqpflow's own headers are not among `headers`; what they say is in `retry`.
+    """
+
+    __slots__ = ("_body", "_incoming", "_properties", "max_body_bytes")
+
+    def __init__(self, incoming: Incoming, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self._incoming = incoming
+        self._properties: Properties | None = None
+        self._body: bytes | None = None
+        self.max_body_bytes = max_body_bytes
+
+    @property
+    def body(self) -> bytes:
+        """
+        The body, with the content encodings gzip and deflate undone.
+
+        Raises:
+            Undecodable: it is not what its content encoding says, or grows past `max_body_bytes`.
+        """
+        if self._body is None:
+            self._body = _decompressed(
+                self._incoming.delivery.body, self.properties.content_encoding, self.max_body_bytes
+            )
+        return self._body
+
+    def json(self) -> Any:
+        """The body as JSON, in UTF-8, UTF-16 or UTF-32. Raises Undecodable, which parks the message."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise Undecodable(f"the body is not JSON: {error}") from error
+
+    @property
+    def properties(self) -> Properties:
+        """All basic properties; None means that the producer did not set it."""
+        if self._properties is None:
+            self._properties = self._incoming.properties
+        return self._properties
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """The producer's headers. Those that RabbitMQ counts a delivery with, and ours, are left out."""
+        return self.properties.headers or {}
+
+    @property
+    def exchange(self) -> str:
+        """The exchange it was first published to; "" is the default exchange."""
+        return self._incoming.exchange
+
+    @property
+    def routing_key(self) -> str:
+        """The routing key it was first published with."""
+        return self._incoming.routing_key
+
+    @property
+    def queue(self) -> str:
+        """The work queue it was consumed from."""
+        return self._incoming.delivery.queue
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1. A crash does not count: the broker delivers the same attempt again."""
+        return self._incoming.attempts_made + 1
+
+    @property
+    def retry(self) -> RetryState | None:
+        """What is known of earlier attempts; None on a first one."""
+        return self._incoming.record
+
+    @property
+    def hop(self) -> str:
+        """ROOT/REPLAY/ATTEMPT: equal on two copies of the same attempt (guarantee G2); "" without a message id."""
+        record = self._incoming.record
+        if record is not None and record.hop:
+            return record.hop
+        root = self._incoming.delivery.properties.message_id
+        return hop_id(root, 0, 0) if root else ""
+
+    @property
+    def message_id(self) -> str | None:
+        return self.properties.message_id
+
+    @property
+    def correlation_id(self) -> str | None:
+        return self.properties.correlation_id
+
+    @property
+    def priority(self) -> int | None:
+        """None when the producer set none, which is not 0 (fact 12.4)."""
+        return self.properties.priority
+
+    @property
+    def redelivered(self) -> bool:
+        """RabbitMQ's flag for this delivery. Says nothing about attempts (fact 1.5)."""
+        return self._incoming.delivery.redelivered
+
+    def __repr__(self) -> str:
+        return f"<Message {self.message_id!r} from {self.queue!r}, attempt {self.attempt}>"
+
+
+def _decompressed(body: bytes, encoding: str | None, limit: int) -> bytes:
+    window = _WINDOW.get((encoding or "").strip().lower())
+    if window is None:
+        return body
+    decompressor = zlib.decompressobj(window)
+    try:
+        plain = decompressor.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise Undecodable(f"the body is not {encoding}: {error}") from error
+    if len(plain) > limit:
+        raise Undecodable(f"the {encoding} body grows past {limit} bytes")
+    if not decompressor.eof:
+        raise Undecodable(f"the {encoding} body is cut short")
+    return plain

@@ -1,0 +1,181 @@
+"""One consumer on one channel: deliveries come in, each is settled at most once, and on this channel only.
+
+A session ends with its channel. Deliveries that were not settled then are the broker's again, whatever their handlers
+come to: a tag means nothing on another channel (facts 9.2, 12.2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from amqpflow.errors import AmqpflowError
+from amqpflow.model.message import Delivery
+from amqpflow.rabbitmq.channel import Channel
+
+log = logging.getLogger("amqpflow.consumer")
+
+
+@dataclass(slots=True)
+class _Held:
+    """A delivery that is not settled yet."""
+
+    received_at: float  #: the event loop's clock, in seconds
+    started: bool = False  #: a handler has it
+
+
+class Session:
+    """The consuming side of one handler on one channel."""
+
+    def __init__(self, channel: Channel, queue: str, prefetch: int) -> None:
+        self.channel = channel
+        self.queue = queue
+        self.ended = asyncio.Event()  #: the channel is closed, or the server cancelled the consumer
+        self.cancelled_by_server = False
+        self._prefetch = prefetch
+        self._held: dict[int, _Held] = {}
+        self._waiting: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        self._tag: str | None = None
+        self._paused_by: set[int] = set()
+        self._changing = asyncio.Lock()
+        self._running = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._stopping = False
+        channel.on_close(self._end)
+
+    # -- taking
+
+    async def start(self) -> None:
+        """Begin to consume. Raises BrokerError (404: no such queue), PermissionDenied, BrokerUnavailable."""
+        self._running.set()
+        await self._consume()
+
+    async def _consume(self) -> None:
+        self._tag = await self.channel.consume(
+            self.queue, self._take, prefetch=self._prefetch, on_cancel=self._cancelled
+        )
+
+    def _take(self, delivery: Delivery) -> None:
+        self._held[delivery.delivery_tag] = _Held(asyncio.get_running_loop().time())
+        self._waiting.put_nowait(delivery)
+
+    def _cancelled(self) -> None:
+        # after a cancel by the server its acks have no effect, and RabbitMQ 4.3 may deliver to the tag again
+        self.cancelled_by_server = True
+        self._end()
+
+    def _end(self) -> None:
+        self.ended.set()
+        self._settled.set()
+
+    async def next(self) -> Delivery | None:
+        """The next delivery to handle, once the session is not paused; None when the session is over."""
+        while (delivery := await self._waiting.get()) is not None:
+            await self._running.wait()
+            held = self._held.get(delivery.delivery_tag)
+            if held is not None and not self.ended.is_set():
+                held.started = True
+                return delivery
+        self._waiting.put_nowait(None)  # for the next one who asks
+        return None
+
+    def dismiss_idle(self) -> None:
+        """End the waits of `next`: nothing more will come."""
+        self._running.set()
+        self._waiting.put_nowait(None)
+
+    # -- settling
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Whether this session may still settle the delivery."""
+        return not self.ended.is_set() and delivery.delivery_tag in self._held
+
+    def ack(self, delivery: Delivery) -> bool:
+        """Ack; False when the delivery is no longer ours, in which case it comes again."""
+        return self._forget(delivery.delivery_tag) and self.channel.ack(delivery.delivery_tag)
+
+    def give_back(self, delivery: Delivery, *, requeue: bool = True) -> bool:
+        """nack: to its place in the queue, or with `requeue=False` to the broker's own dead-lettering."""
+        return self._forget(delivery.delivery_tag) and self.channel.nack(delivery.delivery_tag, requeue=requeue)
+
+    def _forget(self, tag: int) -> bool:
+        mine = self._held.pop(tag, None) is not None and not self.ended.is_set()
+        self._settled.set()
+        return mine
+
+    def held_since(self, delivery: Delivery) -> float:
+        """When the delivery arrived, on the event loop's clock in seconds; now if it is settled."""
+        held = self._held.get(delivery.delivery_tag)
+        return held.received_at if held else asyncio.get_running_loop().time()
+
+    # -- pausing
+
+    @property
+    def paused(self) -> bool:
+        """A delivery cannot be parked: no new one is started until it can."""
+        return bool(self._paused_by)
+
+    async def pause(self, delivery: Delivery) -> None:
+        """Stop consuming because of this delivery. What is held stays held."""
+        self._paused_by.add(delivery.delivery_tag)
+        self._running.clear()
+        await self._reconcile()
+
+    async def resume(self, delivery: Delivery) -> None:
+        """Consume again, unless another delivery still holds the session."""
+        self._paused_by.discard(delivery.delivery_tag)
+        if not self._paused_by:
+            self._running.set()
+        await self._reconcile()
+
+    async def _reconcile(self) -> None:
+        async with self._changing:
+            try:
+                if (self._paused_by or self._stopping) and self._tag is not None:
+                    tag, self._tag = self._tag, None
+                    await self.channel.cancel(tag)
+                elif not self._paused_by and not self._stopping and self._tag is None and not self.ended.is_set():
+                    await self._consume()
+            except AmqpflowError as error:
+                log.warning("%s: the channel ended while the consumer was changed: %s", self.queue, error)
+                self._end()
+
+    def give_back_waiting(self, *, older_than: float = 0.0) -> int:
+        """
+        Give back, in delivery order, what no handler has started; returns how many.
+
+        `older_than` is in seconds: what is held for a shorter time stays.
+        """
+        now = asyncio.get_running_loop().time()
+        tags = [tag for tag, held in self._held.items() if not held.started and now - held.received_at >= older_than]
+        return self._give_back(tags)
+
+    def _give_back(self, tags: list[int]) -> int:
+        return sum(self._forget(tag) and self.channel.nack(tag) for tag in tags)
+
+    # -- ending
+
+    async def stop(self, *, until: float) -> int:
+        """
+        Cancel the consumer, give back what has not started, wait for what has, close the channel.
+
+        Args:
+            until: the event loop's time in seconds after which started deliveries are given back as well.
+
+        Returns:
+            How many started deliveries had to be given back.
+        """
+        self._stopping = True
+        await self._reconcile()
+        self.give_back_waiting()
+        try:
+            async with asyncio.timeout_at(until):
+                while self._held and not self.ended.is_set():
+                    self._settled.clear()
+                    await self._settled.wait()
+        except TimeoutError:
+            pass
+        unfinished = self._give_back(list(self._held))
+        await self.channel.close()
+        return unfinished

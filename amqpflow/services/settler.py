@@ -1,0 +1,216 @@
+"""Carry out settlements: publish, await the confirm, handle the return, then ack.
+
+For every await between two broker operations the answer to "what if the process dies here?" is: the delivery is
+unacked, so it comes again, and settling it again writes the same hop id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from amqpflow.delivery.incoming import Incoming
+from amqpflow.delivery.settle import (
+    Acknowledge,
+    Circumstances,
+    LeaveToBroker,
+    ToParking,
+    ToTier,
+    decide,
+    early,
+)
+from amqpflow.delivery.verdict import Verdict
+from amqpflow.errors import (
+    BrokerUnavailable,
+    PublishFailed,
+    PublishRefused,
+    Unpublishable,
+    Unroutable,
+)
+from amqpflow.model.duration import format_duration
+from amqpflow.model.headers import HOP
+from amqpflow.model.message import Publish
+from amqpflow.model.routes import QueueRoutes
+
+from .outbox import Outbox
+from .session import Session
+
+log = logging.getLogger("amqpflow.consumer")
+
+DEFAULT_CONSUMER_TIMEOUT = 30 * 60.0  #: seconds; RabbitMQ's default
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  #: seconds between attempts to park
+
+
+@dataclass(kw_only=True)
+class Settler:
+    """Settles the deliveries of one work queue on one connection."""
+
+    routes: QueueRoutes
+    outbox: Outbox
+    host: str
+    version: str
+    totals: Counter[str]  #: acked, retried, parked, discarded, given-back
+    problems: dict[str, str]  #: by queue: why its consumer is paused; empty means healthy
+    on_step: Callable[[str], None] | None = None  #: told before and after each broker operation
+    random: random.Random = field(default_factory=random.Random)
+
+    async def settle(self, session: Session, incoming: Incoming, verdict: Verdict) -> None:
+        """Do what the verdict asks for. A delivery that cannot be settled any more is left to the broker."""
+        at = self._circumstances()
+        missing: frozenset[str] = frozenset()
+        while True:
+            settlement = decide(incoming, verdict, at, missing=missing)
+            match settlement:
+                case Acknowledge(discarded=reason):
+                    if self._ack(session, incoming):
+                        self._count("acked" if reason is None else "discarded", incoming, reason or "")
+                    return
+                case ToTier():
+                    if await self._to_tier(session, incoming, settlement):
+                        return
+                    missing |= {settlement.tier.queue}
+                case ToParking():
+                    await self._park(session, incoming, settlement)
+                    return
+                case LeaveToBroker(why=why):
+                    await self._leave_to_broker(session, incoming, why)
+                    return
+
+    async def send_round(self, session: Session, incoming: Incoming) -> bool:
+        """Send a message that is back before it is due to a tier again, uncounted; False when it is due."""
+        at = self._circumstances()
+        missing: frozenset[str] = frozenset()
+        while (settlement := early(incoming, at, missing=missing)) is not None:
+            assert isinstance(settlement, ToTier)  # noqa: S101 - narrows the union for the type checker
+            if await self._to_tier(session, incoming, settlement):
+                return True
+            missing |= {settlement.tier.queue}
+        return False
+
+    async def _to_tier(self, session: Session, incoming: Incoming, settlement: ToTier) -> bool:
+        try:
+            await self._publish(session, incoming, settlement.publish)
+        except Unpublishable as error:
+            await self._leave_to_broker(session, incoming, str(error))
+            return True
+        except (Unroutable, PublishRefused) as error:
+            log.warning("%s: retry queue %s does not take messages: %s", session.queue, settlement.tier.queue, error)
+            return False
+        if self._ack(session, incoming):
+            delay = format_duration(settlement.tier.delay_ms)
+            self._count("retried", incoming, f"attempt {settlement.attempt} failed, again in {delay}")
+        return True
+
+    async def _park(self, session: Session, incoming: Incoming, settlement: ToParking) -> None:
+        wait, paused = _FIRST_PAUSE, False
+        try:
+            while True:
+                try:
+                    await self._publish(session, incoming, settlement.publish)
+                except Unpublishable as error:
+                    await self._leave_to_broker(session, incoming, str(error))
+                    return
+                except PublishFailed as error:
+                    if not await self._hold(session, incoming, f"cannot park: {error}", wait):
+                        return
+                    paused, wait = True, min(wait * 2, _LONGEST_PAUSE)
+                    continue
+                if self._ack(session, incoming):
+                    detail = f": {settlement.detail}" if settlement.detail else ""
+                    self._count("parked", incoming, f"{settlement.reason}{detail}")
+                return
+        finally:
+            if paused:
+                await self._release(session, incoming)
+
+    async def _leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> None:
+        """No copy can be published: the broker's own dead-lettering parks it where that cannot lose it."""
+        if self.routes.at_least_once:
+            log.error("%s: parked by the broker, without a record: %s", session.queue, why)
+            self._step("nack.before")
+            if session.give_back(incoming.delivery, requeue=False):
+                self._count("parked", incoming, f"by the broker: {why}")
+            self._step("nack.after")
+            return
+        reason = f"a message cannot be copied, and this queue's own dead-lettering is at most once: {why}"
+        while await self._hold(session, incoming, reason, _LONGEST_PAUSE):
+            pass
+        await self._release(session, incoming)
+
+    async def _hold(self, session: Session, incoming: Incoming, why: str, wait: float) -> bool:
+        """Keep a delivery unacked and its consumer paused for a while; False when it is no longer ours to settle."""
+        if session.queue not in self.problems:
+            log.error("%s: consumer paused: %s", session.queue, why)
+        self.problems[session.queue] = why
+        await session.pause(incoming.delivery)
+        half = (self.routes.consumer_timeout_ms or DEFAULT_CONSUMER_TIMEOUT * 1000) / 2000
+        left = session.held_since(incoming.delivery) + half - asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(max(0.0, min(wait, left))):
+                await session.ended.wait()
+        except TimeoutError:
+            pass
+        session.give_back_waiting(older_than=half)
+        if left <= wait and session.give_back(incoming.delivery):
+            log.error("%s: given back after half the consumer timeout: %s", session.queue, why)
+            self.totals["given-back"] += 1
+        return session.holds(incoming.delivery)
+
+    async def _release(self, session: Session, incoming: Incoming) -> None:
+        await session.resume(incoming.delivery)
+        if not session.paused and self.problems.pop(session.queue, ""):
+            log.warning("%s: consumer resumed", session.queue)
+
+    async def _publish(self, session: Session, incoming: Incoming, publish: Publish) -> None:
+        if not session.holds(incoming.delivery):
+            # it comes again: a copy now would be one too many
+            raise BrokerUnavailable("the delivery is no longer ours")
+        self._step("publish.before")
+        await self.outbox.publish(publish)
+        self._step("publish.confirmed")
+
+    def _ack(self, session: Session, incoming: Incoming) -> bool:
+        self._step("ack.before")
+        done = session.ack(incoming.delivery)
+        self._step("ack.after")
+        return done
+
+    def _step(self, name: str) -> None:
+        if self.on_step is not None:
+            self.on_step(name)
+
+    def _circumstances(self) -> Circumstances:
+        return Circumstances(
+            routes=self.routes,
+            now=time.time_ns() // 1_000_000,
+            choice=self.random.random(),
+            new_root=str(uuid4()),
+            frame_max=self.outbox.frame_max,
+            host=self.host,
+            version=self.version,
+        )
+
+    def _count(self, outcome: str, incoming: Incoming, detail: str) -> None:
+        self.totals[outcome] += 1
+        level = {"acked": logging.DEBUG, "parked": logging.WARNING}.get(outcome, logging.INFO)
+        log.log(
+            level,
+            "%s %s%s",
+            outcome,
+            incoming.delivery.properties.message_id or "a message without id",
+            f": {detail}" if detail else "",
+            extra={
+                "queue": incoming.delivery.queue,
+                "message_id": incoming.delivery.properties.message_id,
+                "correlation_id": incoming.delivery.properties.correlation_id,
+                "attempt": incoming.attempts_made + 1,
+                "outcome": outcome,
+                "hop": (incoming.delivery.properties.headers or {}).get(HOP),
+            },
+        )

@@ -1,0 +1,135 @@
+"""Run one handler on a connection: session after session, each with its own channel, until the connection ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from amqpflow.delivery.incoming import read_incoming
+from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishUncertain
+from amqpflow.model.message import Delivery
+from amqpflow.rabbitmq.connection import Connection
+
+from .handler import Handler, call
+from .incoming import Message
+from .session import Session
+from .settler import Settler
+
+log = logging.getLogger("amqpflow.consumer")
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  #: seconds between attempts to consume
+
+
+class Worker:
+    """One handler of a consumer. It outlives connections: its slots are what keeps `concurrency` true across them."""
+
+    def __init__(self, handler: Handler, max_body_bytes: int) -> None:
+        self.handler = handler
+        self.session: Session | None = None
+        self._max_body_bytes = max_body_bytes
+        self._slots = asyncio.Semaphore(handler.concurrency)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+
+    async def open(self, connection: Connection) -> Session:
+        """Start to consume. Raises BrokerError, PermissionDenied, BrokerUnavailable."""
+        session = Session(await connection.open_channel(), self.handler.queue, self.handler.prefetch)
+        await session.start()
+        self.session = session
+        return session
+
+    async def run(self, connection: Connection, settler: Settler, session: Session | None) -> None:
+        """
+        Handle deliveries until the connection ends or the task is cancelled.
+
+        Args:
+            session: the first session when it is open already.
+        """
+        wait = _FIRST_WAIT
+        while not (connection.is_closed or self._stopping.is_set()):
+            try:
+                session = session or await self.open(connection)
+            except AmqpflowError as error:
+                if connection.is_closed or self._stopping.is_set():
+                    return
+                log.error("%s: cannot consume: %s", self.handler.queue, error)
+                settler.problems[self.handler.queue] = f"cannot consume: {error}"
+                await _first_of(connection.closed.wait(), asyncio.sleep(wait))
+                wait = min(wait * 2, _LONGEST_WAIT)
+                continue
+            wait = _FIRST_WAIT
+            settler.problems.pop(self.handler.queue, None)
+            await self._handle(session, settler)
+            if self._stopping.is_set():
+                return
+            if session.cancelled_by_server:
+                log.warning("%s: the broker cancelled the consumer", self.handler.queue)
+                await session.channel.close()
+            settler.problems.setdefault(self.handler.queue, "the channel was closed")
+            session = None
+
+    async def _handle(self, session: Session, settler: Settler) -> None:
+        idle = [asyncio.create_task(self._work(session, settler)) for _ in range(self.handler.concurrency)]
+        for task in idle:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        await session.ended.wait()
+        # those in a handler run on to its end: cancelling them would leave its work half done for nothing
+        session.dismiss_idle()
+
+    async def _work(self, session: Session, settler: Settler) -> None:
+        while (delivery := await session.next()) is not None:
+            async with self._slots:
+                await self._process(session, settler, delivery)
+
+    async def _process(self, session: Session, settler: Settler, delivery: Delivery) -> None:
+        if not session.holds(delivery):
+            return
+        settler.totals["received"] += 1
+        incoming = read_incoming(delivery)
+        try:
+            if await settler.send_round(session, incoming):
+                return
+            message = Message(incoming, max_body_bytes=self._max_body_bytes)
+            verdict = await call(self.handler, message, settler.routes)
+            if session.holds(delivery):
+                await settler.settle(session, incoming, verdict)
+        except (BrokerUnavailable, PublishUncertain) as error:
+            log.info("%s: a delivery comes again: %s", session.queue, error)
+            # on a channel that is alive nobody else would settle it; its copy, if there is one, bears the same hop
+            session.give_back(delivery)
+        except Exception:
+            # closing the channel counts against the delivery limit, so that what hits a bug of ours is parked at last
+            log.exception("%s: settling a delivery failed; its channel is closed", session.queue)
+            await session.channel.close()
+
+    async def stop(self, until: float) -> None:
+        """Stop taking deliveries, wait for the handlers that run, give back the rest. `until`: the loop's time."""
+        self._stopping.set()
+        if self.session is not None:
+            unfinished = await self.session.stop(until=until)
+            self.session.dismiss_idle()
+            if unfinished:
+                log.warning("%s: %d unfinished deliveries were given back", self.handler.queue, unfinished)
+        left = max(0.0, until - asyncio.get_running_loop().time())
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=left)
+        await _cancelled(self._tasks)
+        self.handler.close()
+
+
+async def _first_of(*coroutines: object) -> None:
+    tasks = [asyncio.ensure_future(each) for each in coroutines]  # type: ignore[call-overload]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _cancelled(tasks)
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait until they have ended."""
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
