@@ -17,7 +17,7 @@ from uuid import uuid4
 from aiormq.abc import ChannelFrame
 from aiormq.exceptions import ChannelClosed
 
-from amqpflow.errors import BrokerError, BrokerUnavailable, PublishRefused, PublishUncertain, Unroutable
+from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishRefused, PublishUncertain, Unroutable
 from amqpflow.model.headers import HOP
 from amqpflow.model.message import Delivery, Properties, Publish
 
@@ -25,6 +25,8 @@ from .frames import ContentFrames, ack_frame, nack_frame, properties_of, publish
 from .translate import translate
 
 log = logging.getLogger("amqpflow.channel")
+
+CLOSE_TIMEOUT = 5.0  #: seconds for writing out what is left and for the broker's answer
 
 
 @dataclass(slots=True)
@@ -280,10 +282,12 @@ class Channel:
         """
         if not self.is_closed:
             try:
-                await self.drain()
-                await self._amqp.close()
-            except (BrokerUnavailable, BrokerError):
-                pass
+                with translate():
+                    async with asyncio.timeout(CLOSE_TIMEOUT):
+                        await self.drain()
+                        await self._amqp.close()
+            except AmqpflowError:
+                pass  # the connection is lost or stuck, and its end gives everything back
         self._writer.cancel()
         await asyncio.gather(self._writer, return_exceptions=True)
 

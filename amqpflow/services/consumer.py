@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -262,8 +263,8 @@ class Consumer:
             else:
                 return connection
 
-    async def _connect(self) -> Connection:
-        return await connect(self.address, name=f"amqpflow consumer {self.compiled.name}")
+    async def _connect(self, purpose: str = "consumer") -> Connection:
+        return await connect(self.address, name=f"amqpflow {purpose} {self.compiled.name}")
 
     async def _serve(self, connection: Connection | None) -> None:
         wait = _FIRST_WAIT
@@ -287,9 +288,11 @@ class Consumer:
         await self._stop_workers()
 
     async def _consume_on(self, connection: Connection) -> None:
-        outbox = Outbox(connection)
+        outbox = Outbox(partial(self._connect, "retries"))
         loops = [
-            asyncio.create_task(worker.run(connection, self._settler(worker.handler, outbox), worker.session))
+            asyncio.create_task(
+                worker.run(connection, self._settler(worker.handler, outbox, connection.frame_max), worker.session)
+            )
             for worker in self._workers
         ]
         stopping = asyncio.create_task(self._stopping.wait())
@@ -309,6 +312,7 @@ class Consumer:
             await asyncio.gather(*ending, return_exceptions=True)
             for worker in self._workers:
                 worker.session = None
+            await outbox.close()
             await connection.close()
 
     async def _stop_workers(self) -> None:
@@ -323,10 +327,11 @@ class Consumer:
             return False
         return True
 
-    def _settler(self, handler: Handler, outbox: Outbox) -> Settler:
+    def _settler(self, handler: Handler, outbox: Outbox, frame_max: int) -> Settler:
         return Settler(
             routes=self.compiled.routes[handler.queue],
             outbox=outbox,
+            frame_max=frame_max,
             host=socket.gethostname(),
             version=__version__,
             totals=self.totals,

@@ -1,12 +1,14 @@
-"""Publish the copies of one connection, on a channel of their own.
+"""Publish on a connection of its own, opened on first use and again after it was lost.
 
-Consumers never publish on the channel they consume from: a publish that closes its channel would take every unacked
-delivery with it.
+Consumers never publish where they consume: a publish that closes its channel would take every unacked delivery with it,
+and a broker short of memory or disk stops reading from connections that publish, acks included
+(https://www.rabbitmq.com/docs/alarms).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from amqpflow.errors import PublishRefused, PublishUncertain, Unpublishable, Unroutable
 from amqpflow.model.message import Publish
@@ -15,17 +17,14 @@ from amqpflow.rabbitmq.connection import Connection
 
 
 class Outbox:
-    """The publishing side of a consumer's connection. It lives and dies with the connection."""
+    """Publishes, and knows what became of each message. Safe for many tasks of one event loop."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
+        self._connect = connect
+        self._connection: Connection | None = None
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
         self._one_at_a_time = asyncio.Lock()
-
-    @property
-    def frame_max(self) -> int:
-        return self._connection.frame_max
 
     async def publish(self, message: Publish) -> None:
         """
@@ -38,7 +37,8 @@ class Outbox:
         Raises:
             Unroutable, PublishRefused: no queue has it.
             Unpublishable: this message is what closes the channel.
-            PublishUncertain, BrokerUnavailable: the connection is lost.
+            PublishUncertain: the connection was lost before the confirm; a queue may have it.
+            BrokerUnavailable and its kin: there is no connection; nothing was sent.
         """
         try:
             await (await self._open()).publish(message)
@@ -51,7 +51,7 @@ class Outbox:
 
     async def _publish_alone(self, message: Publish) -> None:
         async with self._one_at_a_time:
-            channel = await self._connection.open_channel()
+            channel = await (await self._connected()).open_channel()
             try:
                 await channel.publish(message)
             except PublishUncertain as error:
@@ -68,12 +68,20 @@ class Outbox:
 
     async def _open(self) -> Channel:
         if self._channel is None or self._channel.is_closed:
+            connection = await self._connected()
             async with self._opening:
                 if self._channel is None or self._channel.is_closed:
-                    self._channel = await self._connection.open_channel()
+                    self._channel = await connection.open_channel()
         return self._channel
 
+    async def _connected(self) -> Connection:
+        async with self._opening:
+            if self._connection is None or self._connection.is_closed:
+                self._connection = await self._connect()
+            return self._connection
+
     async def close(self) -> None:
-        """Close the channel; publishes without a confirm become uncertain."""
-        if self._channel is not None:
-            await self._channel.close()
+        """Disconnect; publishes without a confirm become uncertain."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.close()

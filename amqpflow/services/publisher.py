@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ from amqpflow.errors import AmqpflowError, WrongUsage
 from amqpflow.model.headers import PREFIX
 from amqpflow.model.message import Properties, Publish
 from amqpflow.rabbitmq.address import resolve_address
-from amqpflow.rabbitmq.connection import Connection, connect
+from amqpflow.rabbitmq.connection import connect
 
 from .outbox import Outbox
 
@@ -64,9 +65,7 @@ class Publisher:
         key_file: str | None = None,
     ) -> None:
         self.address = resolve_address(url, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
-        self._connection: Connection | None = None
-        self._outbox: Outbox | None = None
-        self._opening = asyncio.Lock()
+        self._outbox = Outbox(partial(connect, self.address, name="amqpflow publisher"))
         self._room = asyncio.Semaphore(MAX_OUTSTANDING)
 
     async def publish(
@@ -150,8 +149,7 @@ class Publisher:
             app_id=message.app_id,
         )
         async with self._room:
-            outbox = await self._open()
-            await outbox.publish(
+            await self._outbox.publish(
                 Publish(
                     exchange=message.exchange,
                     routing_key=message.routing_key,
@@ -161,18 +159,9 @@ class Publisher:
             )
         return message_id
 
-    async def _open(self) -> Outbox:
-        async with self._opening:
-            if self._outbox is None or self._connection is None or self._connection.is_closed:
-                self._connection = await connect(self.address, name="amqpflow publisher")
-                self._outbox = Outbox(self._connection)
-            return self._outbox
-
     async def close(self) -> None:
         """Disconnect. What is not confirmed by now is uncertain."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            await connection.close()
+        await self._outbox.close()
 
     async def __aenter__(self) -> Publisher:
         return self

@@ -26,13 +26,7 @@ from amqpflow.delivery.settle import (
     early,
 )
 from amqpflow.delivery.verdict import Verdict
-from amqpflow.errors import (
-    BrokerUnavailable,
-    PublishFailed,
-    PublishRefused,
-    Unpublishable,
-    Unroutable,
-)
+from amqpflow.errors import BrokerError, BrokerUnavailable, PublishFailed, PublishUncertain, Unpublishable
 from amqpflow.model.duration import format_duration
 from amqpflow.model.headers import HOP
 from amqpflow.model.message import Publish
@@ -53,6 +47,7 @@ class Settler:
 
     routes: QueueRoutes
     outbox: Outbox
+    frame_max: int  #: bytes, 0 for no limit
     host: str
     version: str
     totals: Counter[str]  #: acked, retried, parked, discarded, given-back
@@ -94,39 +89,58 @@ class Settler:
         return False
 
     async def _to_tier(self, session: Session, incoming: Incoming, settlement: ToTier) -> bool:
-        try:
-            await self._publish(session, incoming, settlement.publish)
-        except Unpublishable as error:
-            await self._leave_to_broker(session, incoming, str(error))
-            return True
-        except (Unroutable, PublishRefused) as error:
-            log.warning("%s: retry queue %s does not take messages: %s", session.queue, settlement.tier.queue, error)
-            return False
-        if self._ack(session, incoming):
+        """False when the tier does not take the message, which is then to be settled in another way."""
+        confirmed = await self._publish(session, incoming, settlement.publish, until_taken=False)
+        if confirmed is False:
+            log.warning("%s: retry queue %s does not take messages", session.queue, settlement.tier.queue)
+        if confirmed and self._ack(session, incoming):
             delay = format_duration(settlement.tier.delay_ms)
             self._count("retried", incoming, f"attempt {settlement.attempt} failed, again in {delay}")
-        return True
+        return confirmed is not False
 
     async def _park(self, session: Session, incoming: Incoming, settlement: ToParking) -> None:
-        wait, paused = _FIRST_PAUSE, False
+        confirmed = await self._publish(session, incoming, settlement.publish, until_taken=True)
+        if confirmed and self._ack(session, incoming):
+            detail = f": {settlement.detail}" if settlement.detail else ""
+            self._count("parked", incoming, f"{settlement.reason}{detail}")
+
+    async def _publish(
+        self, session: Session, incoming: Incoming, publish: Publish, *, until_taken: bool
+    ) -> bool | None:
+        """
+        Publish and await the confirm, for as long as the delivery is ours.
+
+        A publish that is uncertain is made again, with the same hop id, while its source stays unacked.
+
+        Args:
+            until_taken: hold on when the message is returned or refused as well.
+
+        Returns:
+            True when confirmed, False when returned or refused, None when the delivery is not to be acked.
+        """
+        wait, held = _FIRST_PAUSE, False
         try:
-            while True:
+            while session.holds(incoming.delivery):
                 try:
-                    await self._publish(session, incoming, settlement.publish)
+                    self._step("publish.before")
+                    await self.outbox.publish(publish)
+                    self._step("publish.confirmed")
+                    return True
                 except Unpublishable as error:
                     await self._leave_to_broker(session, incoming, str(error))
-                    return
+                    return None
                 except PublishFailed as error:
-                    if not await self._hold(session, incoming, f"cannot park: {error}", wait):
-                        return
-                    paused, wait = True, min(wait * 2, _LONGEST_PAUSE)
-                    continue
-                if self._ack(session, incoming):
-                    detail = f": {settlement.detail}" if settlement.detail else ""
-                    self._count("parked", incoming, f"{settlement.reason}{detail}")
-                return
+                    if not until_taken:
+                        return False
+                    why = f"cannot park: {error}"
+                except (PublishUncertain, BrokerUnavailable, BrokerError) as error:
+                    why = f"cannot publish: {error}"
+                held = True
+                await self._hold(session, incoming, why, wait)
+                wait = min(wait * 2, _LONGEST_PAUSE)
+            return None
         finally:
-            if paused:
+            if held:
                 await self._release(session, incoming)
 
     async def _leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> None:
@@ -139,12 +153,12 @@ class Settler:
             self._step("nack.after")
             return
         reason = f"a message cannot be copied, and this queue's own dead-lettering is at most once: {why}"
-        while await self._hold(session, incoming, reason, _LONGEST_PAUSE):
-            pass
+        while session.holds(incoming.delivery):
+            await self._hold(session, incoming, reason, _LONGEST_PAUSE)
         await self._release(session, incoming)
 
-    async def _hold(self, session: Session, incoming: Incoming, why: str, wait: float) -> bool:
-        """Keep a delivery unacked and its consumer paused for a while; False when it is no longer ours to settle."""
+    async def _hold(self, session: Session, incoming: Incoming, why: str, wait: float) -> None:
+        """Keep a delivery unacked and its consumer paused for `wait` seconds, half the consumer timeout at most."""
         if session.queue not in self.problems:
             log.error("%s: consumer paused: %s", session.queue, why)
         self.problems[session.queue] = why
@@ -160,20 +174,11 @@ class Settler:
         if left <= wait and session.give_back(incoming.delivery):
             log.error("%s: given back after half the consumer timeout: %s", session.queue, why)
             self.totals["given-back"] += 1
-        return session.holds(incoming.delivery)
 
     async def _release(self, session: Session, incoming: Incoming) -> None:
         await session.resume(incoming.delivery)
         if not session.paused and self.problems.pop(session.queue, ""):
             log.warning("%s: consumer resumed", session.queue)
-
-    async def _publish(self, session: Session, incoming: Incoming, publish: Publish) -> None:
-        if not session.holds(incoming.delivery):
-            # it comes again: a copy now would be one too many
-            raise BrokerUnavailable("the delivery is no longer ours")
-        self._step("publish.before")
-        await self.outbox.publish(publish)
-        self._step("publish.confirmed")
 
     def _ack(self, session: Session, incoming: Incoming) -> bool:
         self._step("ack.before")
@@ -191,7 +196,7 @@ class Settler:
             now=time.time_ns() // 1_000_000,
             choice=self.random.random(),
             new_root=str(uuid4()),
-            frame_max=self.outbox.frame_max,
+            frame_max=self.frame_max,
             host=self.host,
             version=self.version,
         )

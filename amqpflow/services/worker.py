@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 
 from amqpflow.delivery.incoming import read_incoming
-from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishUncertain
+from amqpflow.errors import AmqpflowError
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.connection import Connection
 
@@ -95,10 +95,6 @@ class Worker:
             verdict = await call(self.handler, message, settler.routes)
             if session.holds(delivery):
                 await settler.settle(session, incoming, verdict)
-        except (BrokerUnavailable, PublishUncertain) as error:
-            log.info("%s: a delivery comes again: %s", session.queue, error)
-            # on a channel that is alive nobody else would settle it; its copy, if there is one, bears the same hop
-            session.give_back(delivery)
         except Exception:
             # closing the channel counts against the delivery limit, so that what hits a bug of ours is parked at last
             log.exception("%s: settling a delivery failed; its channel is closed", session.queue)
