@@ -82,8 +82,8 @@ def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> 
         attempts=_count(headers.get(h.ATTEMPT)),
         hop=hop,
         root=_root(hop),
-        exchange=_text(headers.get(h.EXCHANGE)),
-        routing_key=_text(headers.get(h.ROUTING_KEY)),
+        exchange=_name(headers.get(h.EXCHANGE)),
+        routing_key=_name(headers.get(h.ROUTING_KEY)),
         original=dict(original) if isinstance(original, Mapping) else {},
         first_failed_at=_time(headers.get(h.FIRST_FAILED_AT)),
         failed_at=_time(headers.get(h.FAILED_AT)),
@@ -120,6 +120,11 @@ def _root(hop: str | None) -> str | None:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _name(value: Any) -> str | None:
+    # "" is the default exchange, and the routing key that fanout exchanges are usually published with
+    return value if isinstance(value, str) else None
 
 
 def _count(value: Any) -> int:
