@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from amqpflow.model import headers as h
+from amqpflow.model.budget import MESSAGE_MAX, STACK_MAX, clip, fit
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack, Discard, Park, Retry
 from amqpflow.model.record import PastAttempt, history_table, hop_id
 from amqpflow.model.routes import QueueRoutes, RetryTier
 
-from .budget import MESSAGE_MAX, STACK_MAX, clip, fit
 from .incoming import Incoming
 from .schedule import next_longer, rule_for, step_tier, tier_for_delay
 from .verdict import BadResult, CannotDecode, Decided, ErrorRecord, Failed, Verdict

@@ -137,9 +137,12 @@ class Channel:
         *,
         prefetch: int,
         on_cancel: Callable[[], None],
+        tag: str | None = None,
     ) -> str:
         """
-        Start a consumer and return its tag. `prefetch` counts unacked messages of this consumer, 0 means no limit.
+        Start a consumer and return its tag. `prefetch` counts unacked messages of this consumer; 0 means no limit on a
+        classic queue and 2,000 on a quorum queue. `tag` names the consumer where its name matters: what several
+        consumers of a channel hold goes back to a quorum queue in the order of their tags.
 
         `on_delivery` runs in the connection's reader: it must be quick and must not raise. `on_cancel` is called when
         the server cancels the consumer (its queue was deleted, or the consumer timeout of RabbitMQ 4.3).
@@ -148,7 +151,7 @@ class Channel:
             BrokerError: the queue is missing or exclusive. PermissionDenied. BrokerUnavailable.
         """
         self._require_open()
-        tag = f"amqpflow-{uuid4().hex[:12]}"
+        tag = tag or f"amqpflow-{uuid4().hex[:12]}"
         self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel)
         with translate():
             await self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535))

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from amqpflow.model import headers as h
-from amqpflow.model.message import Properties
-from amqpflow.model.wire import encode_content_header, encode_table
+from . import headers as h
+from .message import Properties
+from .wire import encode_content_header, encode_table
 
 OURS_MAX = 16 * 1024  #: bytes for our headers, what does not travel excepted
 HEADROOM = 4 * 1024  #: bytes left free below frame_max
