@@ -11,7 +11,7 @@ from amqpflow.model.message import Delivery, Properties
 def test_exchange_and_routing_key_are_shown_as_first_published_when_they_are_empty_too(
     exchange: str, routing_key: str
 ) -> None:
-    """A fanout exchange is published to with an empty routing key; a message comes back from a tier with the queue's."""
+    """A fanout exchange is published to with an empty routing key; from a tier the message comes with the queue's."""
     record = {h.QUEUE: "orders", h.ATTEMPT: 1, h.EXCHANGE: exchange, h.ROUTING_KEY: routing_key}
     delivery = Delivery(
         queue="orders",
