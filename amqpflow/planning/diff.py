@@ -175,7 +175,7 @@ class _Comparison:
 
     def _bindings(self) -> None:
         present = {binding.identity for binding in self.there.bindings}
-        for binding in self.desired.bindings:
+        for binding in {binding.identity: binding for binding in self.desired.bindings}.values():
             self._sendable(f"binding {binding_name(binding)}", binding.arguments)
             if binding.identity in present:
                 self.unchanged.append(("binding", binding_name(binding)))

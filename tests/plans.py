@@ -1,0 +1,75 @@
+"""Observations and plans for tests: a model of what executing changes does to a virtual host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from amqpflow.model.resources import BrokerState, Exchange, Policy
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.changes import (
+    Bind,
+    Change,
+    CreateExchange,
+    CreateQueue,
+    EnsureBinding,
+    PutPolicy,
+    RemovePolicy,
+)
+from amqpflow.planning.observation import Observation
+
+PREDECLARED = {
+    name: Exchange(name=name, type=kind)
+    for name, kind in {
+        "amq.direct": "direct",
+        "amq.fanout": "fanout",
+        "amq.headers": "headers",
+        "amq.match": "headers",
+        "amq.topic": "topic",
+    }.items()
+}
+
+
+def observation(state: BrokerState | None = None, version: tuple[int, ...] = (4, 3, 6)) -> Observation:
+    """What the management API shows of a virtual host that holds `state`."""
+    state = state or BrokerState()
+    return Observation(
+        version=version,
+        vhost="/",
+        state=replace(state, exchanges={**PREDECLARED, **state.exchanges}),
+        source="http://localhost:15672",
+        exchange_types=frozenset({"direct", "fanout", "headers", "topic"}),
+        user="deploy",
+        tags=frozenset({"policymaker"}),
+    )
+
+
+def after(state: BrokerState, changes: Iterable[Change]) -> BrokerState:
+    """What a virtual host holds after changes."""
+    exchanges, queues, policies = dict(state.exchanges), dict(state.queues), dict(state.policies)
+    bindings = {binding.identity: binding for binding in state.bindings}
+    for change in changes:
+        match change:
+            case CreateExchange(exchange=exchange):
+                exchanges[exchange.name] = exchange
+            case CreateQueue(queue=queue):
+                queues[queue.name] = queue
+            case Bind(binding=binding) | EnsureBinding(binding=binding):
+                bindings[binding.identity] = binding
+            case PutPolicy(policy=policy):
+                policies[policy.name] = policy
+            case RemovePolicy(policy=policy):
+                del policies[policy.name]
+    return replace(state, exchanges=exchanges, queues=queues, bindings=tuple(bindings.values()), policies=policies)
+
+
+def with_objects(topology: CompiledTopology, **parts: object) -> CompiledTopology:
+    """The topology with other parts of its desired state: exchanges, queues, bindings, policies."""
+    return replace(topology, desired=replace(topology.desired, **parts))  # type: ignore[arg-type]
+
+
+def limits(queue: str, priority: int = 100, name: str = "amqpflow.shop.limits", **definition: object) -> Policy:
+    """A policy as the compiler writes them: for one queue, exact."""
+    pattern = "^(" + queue.replace(".", "\\.") + ")$"
+    keys = {key.replace("_", "-"): value for key, value in definition.items()} or {"max-length": 10}
+    return Policy(name=name, pattern=pattern, definition=keys, priority=priority)
