@@ -35,6 +35,7 @@ def connection_options(function: F) -> F:
         address = resolve_address(
             url, management_url, ca_file=ca_file, cert_file=cert_file, key_file=key_file, insecure=insecure
         )
+        silence_libraries()
         announce(address)
         return function(*args, address=address, **kwargs)
 
@@ -50,6 +51,14 @@ def connection_options(function: F) -> F:
     ):
         with_address = option(with_address)
     return with_address  # type: ignore[return-value]
+
+
+def silence_libraries() -> None:
+    """Keep what the libraries log off the terminal: their errors come back as ours, said once and in one line."""
+    import logging
+
+    for name in ("aiormq", "aio_pika", "httpx2", "amqpflow"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def announce(address: BrokerAddress) -> None:

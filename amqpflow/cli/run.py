@@ -97,7 +97,7 @@ def configure_logging(level: str, form: str) -> None:
     handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # what aiormq and aio-pika warn of is said once more, and clearer, by the consumer
-    for name in ("aiormq", "aio_pika"):
+    for name in ("aiormq", "aio_pika", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.CRITICAL if level != "debug" else logging.DEBUG)
 
 

@@ -25,7 +25,7 @@ from .handler import THREAD_NAME, Handler, HandlerFunction, make_handler
 from .incoming import MAX_BODY_BYTES
 from .outbox import Outbox
 from .settler import Settler
-from .start_check import refuse_deferred, require_topology
+from .start_check import refuse_deferred, require_as_compiled, require_topology
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -251,6 +251,8 @@ class Consumer:
             connection = await self._connect()
             try:
                 await require_topology(connection, self.compiled, self._handlers)
+                if self.address.management_url is not None:
+                    await require_as_compiled(self.address, self.compiled, self._handlers)
             except NotApplied as error:
                 await connection.close()
                 if asyncio.get_running_loop().time() >= deadline:

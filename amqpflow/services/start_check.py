@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 from amqpflow.errors import BrokerError, NotApplied, PermissionDenied, Refused
+from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.changes import label
+from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection
 
@@ -48,9 +52,59 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
         raise NotApplied(
             f"the topology {compiled.name} is not on the broker: {', '.join(problems)} "
             f"in virtual host {connection.address.vhost}",
-            problems=(),
-            hint=f"amqpflow apply {shlex.quote(compiled.file)}",
+            hint=_apply(compiled),
         )
+
+
+async def require_as_compiled(address: BrokerAddress, compiled: CompiledTopology, queues: Iterable[str]) -> None:
+    """
+    Compare what the handlers rest on with the file, arguments and foreign policies included, over the management API.
+
+    Raises:
+        NotApplied: every difference, with the command that mends it or says more.
+        ManagementUnavailable, PermissionDenied: the configured API cannot be used.
+    """
+    from amqpflow.rabbitmq.observe import open_broker
+
+    from .planner import make_plan
+
+    # imported here: a consumer without the management API does not pay for the HTTP client
+    async with open_broker(address, name=f"amqpflow start check {compiled.name}") as broker:
+        plan = await make_plan(_part_for(compiled, frozenset(queues)), broker)
+    missing = [f"{label(change)} is missing" for change in plan.changes]
+    problems = [*missing, *map(str, plan.refusals)]
+    if problems:
+        raise NotApplied(
+            f"the broker does not hold what {compiled.file} says; the consumer does not start",
+            problems=problems,
+            hint=_apply(compiled),
+        )
+
+
+def _part_for(compiled: CompiledTopology, queues: frozenset[str]) -> CompiledTopology:
+    """The part of a topology that settling the deliveries of some work queues rests on."""
+    names = set(queues)
+    for queue in queues:
+        routes = compiled.routes[queue]
+        names |= {routes.parking_queue, *(tier.queue for tier in routes.tiers)}
+    desired = compiled.desired
+    own = {compiled.retry_exchange, compiled.parking_exchange}
+    return replace(
+        compiled,
+        desired=BrokerState(
+            exchanges={name: exchange for name, exchange in desired.exchanges.items() if name in own},
+            queues={name: queue for name, queue in desired.queues.items() if name in names},
+            bindings=tuple(each for each in desired.bindings if each.source in own and each.destination in names),
+        ),
+        required_exchanges=(),
+        required_queues=tuple(name for name in compiled.required_queues if name in names),
+        deferred=(),
+        notes=(),
+    )
+
+
+def _apply(compiled: CompiledTopology) -> str:
+    return f"amqpflow apply {shlex.quote(compiled.file)}"
 
 
 async def _is_missing(connection: Connection, look: Callable[[Channel], Awaitable[object]]) -> bool:
