@@ -56,6 +56,11 @@ class Connection:
         return tuple(numbers)
 
     @property
+    def cluster_name(self) -> str:
+        """By which the management API can be told to be the same broker's; empty when the broker does not say."""
+        return str(_decoded(self._amqp.server_properties.get("cluster_name", "")))
+
+    @property
     def is_closed(self) -> bool:
         return self.closed.is_set() or bool(self._amqp.is_closed)
 
