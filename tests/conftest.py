@@ -14,8 +14,9 @@ from uuid import uuid4
 
 import pytest
 
+from amqpflow.node import BrokerContext
 from amqpflow.rabbitmq.address import BrokerAddress
-from tests.brokers.selection import BrokerUnderTest, Candidate, NoBroker, find_candidates, matches
+from tests.brokers.selection import BrokerUnderTest, Candidate, NoBroker, find_candidates, matches, parse_version
 
 MARKERS = (
     "one_broker: run on the newest broker under test only; for what does not depend on the release",
@@ -112,10 +113,8 @@ def broker(request: pytest.FixtureRequest) -> Iterator[BrokerUnderTest]:
     if candidate.address is not None:
         yield BrokerUnderTest(address=candidate.address, version=candidate.version, description=candidate.description)
         return
-    from amqpflow.node import start_broker
-    from tests.brokers.selection import parse_version
-
-    with start_broker() as node:
+    assert candidate.found is not None
+    with BrokerContext(candidate.found) as node:
         yield BrokerUnderTest(address=node.address, version=parse_version(node.version), description=node.description)
 
 

@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from amqpflow.errors import AmqpflowError
+from amqpflow.node import Found, find_broker
 from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
 
 from .management import Management
@@ -41,11 +43,12 @@ class BrokerUnderTest:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A broker that was found: one that is running, or (without an address) one that is still to be started."""
+    """A broker that was found: one that is running (it has an address), or one that is still to be started."""
 
     version: tuple[int, ...]
     description: str
     address: BrokerAddress | None = None
+    found: Found | None = None
 
     @property
     def release(self) -> str:
@@ -72,7 +75,7 @@ def find_candidates(environ: Mapping[str, str] | None = None) -> tuple[Candidate
         management = env.get("AMQPFLOW_MANAGEMENT_URL")
         found = [_running(f"{url}|{management}" if management else url, "AMQPFLOW_URL")]
     else:
-        found = [_to_be_started()]
+        found = [_to_be_started(env)]
     return tuple(sorted(found, key=lambda candidate: candidate.version))
 
 
@@ -88,18 +91,12 @@ def _running(pair: str, source: str) -> Candidate:
     return Candidate(version=parse_version(version), description=f"RabbitMQ {version} at {address}", address=address)
 
 
-def _to_be_started() -> Candidate:
-    from amqpflow.errors import AmqpflowError
-
+def _to_be_started(env: Mapping[str, str]) -> Candidate:
     try:
-        from amqpflow.node import find_node
-    except ImportError:
-        raise NoBroker("set AMQPFLOW_TEST_URLS") from None
-    try:
-        node = find_node()
+        found = find_broker(environ={"PATH": env.get("PATH", "")})
     except AmqpflowError as error:
         raise NoBroker(f"{error}\n{error.hint}") from error
-    return Candidate(version=parse_version(node.version), description=f"a private node: {node.description}")
+    return Candidate(version=parse_version(found.version), description=found.description, found=found)
 
 
 _CONDITION = re.compile(r"(>=|<=|==|!=|<|>)\s*(\d+(?:\.\d+)*)")

@@ -1,0 +1,136 @@
+"""The directory of a private node: a temporary one, or one that is kept and found again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from amqpflow.errors import Refused
+
+from .settings import Identity, Ports, configuration
+
+_FILE = "amqpflow-node.json"
+_LOCK = "lock"
+
+
+@dataclass(kw_only=True)
+class NodeDirectory:
+    """Where a node lives, who it is, and the lock that keeps a second one out of a kept directory."""
+
+    path: Path
+    kept: bool
+    identity: Identity
+    ports: Ports | None = None  #: those of the last run, to be used again where they are free
+    version: str = ""  #: the RabbitMQ that wrote the data
+    lock: int | None = None
+
+    def write(self, ports: Ports, version: str) -> None:
+        """Write all that the node reads at its start, and who it is; only we can read it, since it holds a password."""
+        for name in ("data", "generated", "schema", "conf.d"):
+            (self.path / name).mkdir(exist_ok=True)
+        _write(self.path / "rabbitmq.conf", configuration(self.identity, ports))
+        _write(self.path / "rabbitmq-env.conf", "")
+        _write(self.path / "enabled_plugins", "[rabbitmq_management].\n")
+        cookie = self.path / ".erlang.cookie"
+        if not cookie.exists():
+            _write(cookie, secrets.token_hex(16), mode=0o400)
+        if self.kept:
+            content = {
+                "node": self.identity.name,
+                "user": self.identity.user,
+                "password": self.identity.password,
+                "ports": list(ports),
+                "rabbitmq": version,
+            }
+            _write(self.path / _FILE, json.dumps(content, indent=2) + "\n")
+
+    def log_tail(self, lines: int = 12) -> str:
+        """What the node said last: its own summary of a failed start where it wrote one."""
+        with contextlib.suppress(OSError):
+            text = self.log.read_text("utf-8", "replace")
+            start = text.rfind("BOOT FAILED")
+            tail = text[start:] if start >= 0 else text
+            kept = [line.rstrip() for line in tail.splitlines() if line.strip()]
+            return "\n".join(kept[:lines] if start >= 0 else kept[-lines:])
+        return ""
+
+    @property
+    def log(self) -> Path:
+        return self.path / "console.log"
+
+    def discard(self) -> None:
+        """We are done with it: delete what is temporary (the keeper has, if there was one), unlock what is kept."""
+        if not self.kept:
+            shutil.rmtree(self.path, ignore_errors=True)
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
+
+def temporary() -> NodeDirectory:
+    """A new directory that the keeper deletes."""
+    return NodeDirectory(path=Path(tempfile.mkdtemp(prefix="amqpflow-node-")), kept=False, identity=_new_identity())
+
+
+def kept(path: Path) -> NodeDirectory:
+    """
+    The directory that `--keep` names: a new or empty one, or one of ours, which is locked until the node is gone.
+
+    Raises:
+        Refused: it holds something else, is in use, or cannot be used.
+    """
+    path = path.expanduser().absolute()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        known = path / _FILE
+        if not known.exists() and any(entry.name != _LOCK for entry in path.iterdir()):
+            raise Refused(
+                f"{path} is not empty and holds no node of amqpflow's", hint="name a new or an empty directory"
+            )
+        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return _read(known, path, lock)
+        except BaseException:
+            os.close(lock)
+            raise
+    except BlockingIOError:
+        raise Refused(f"{path} is in use by another node", hint="stop that one, or name another directory") from None
+    except OSError as error:
+        raise Refused(f"cannot keep data in {path}: {error.strerror or error}") from error
+
+
+def _read(known: Path, path: Path, lock: int) -> NodeDirectory:
+    if not known.exists():
+        return NodeDirectory(path=path, kept=True, identity=_new_identity(), lock=lock)
+    try:
+        content = json.loads(known.read_text())
+        amqp, management, distribution, epmd = map(int, content["ports"])
+        return NodeDirectory(
+            path=path,
+            kept=True,
+            identity=Identity(name=content["node"], user=content["user"], password=content["password"]),
+            ports=Ports(amqp=amqp, management=management, distribution=distribution, epmd=epmd),
+            version=content["rabbitmq"],
+            lock=lock,
+        )
+    except (ValueError, LookupError, TypeError) as error:
+        raise Refused(f"{known} is damaged: {error}", hint="name another directory") from error
+
+
+def _new_identity() -> Identity:
+    return Identity(
+        name=f"amqpflow-{secrets.token_hex(4)}@localhost", user="amqpflow", password=secrets.token_urlsafe(12)
+    )
+
+
+def _write(file: Path, text: str, *, mode: int = 0o600) -> None:
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as stream:
+        stream.write(text)

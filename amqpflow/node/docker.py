@@ -1,0 +1,160 @@
+"""A throw-away RabbitMQ in Docker, through testcontainers (the extra `docker`).
+
+testcontainers' own RabbitMqContainer wants pika and exposes AMQP alone, so the plain container is used. Its reaper ends
+the container when this process is gone. A Docker client without an engine is a normal state of a machine: an engine
+counts when it answers within two seconds.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+import time
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
+
+from amqpflow.errors import BrokerUnavailable
+from amqpflow.rabbitmq.address import BrokerAddress
+
+from .locate import Missing
+from .probe import greet, management_answers
+
+IMAGE = "rabbitmq:4.3-management"
+_AMQP, _MANAGEMENT = 5672, 15672
+_PAUSE = 0.2  #: seconds between two looks whether it answers
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def find_engine(*, timeout: int = 2) -> str | Missing:
+    """The version of the Docker engine that answers within `timeout` seconds, or why there is none."""
+    if find_spec("testcontainers") is None:
+        return Missing(reason="Docker is used with the extra: pip install 'amqpflow[docker]'")
+    from testcontainers.core.docker_client import DockerClient, get_docker_host
+
+    host = get_docker_host() or "unix:///var/run/docker.sock"
+    try:
+        _knock(host, timeout)
+        client = DockerClient(timeout=timeout).client
+        try:
+            version: str = client.version()["Version"]
+        finally:
+            client.close()
+    except Exception as error:  # docker, requests and the operating system each have their own
+        return Missing(reason=f"no Docker engine answers at {host} ({_first_line(error)})")
+    return version
+
+
+def _knock(host: str, timeout: int) -> None:
+    """Connect and hang up, before Docker's client does so with less grace (it leaves its socket open)."""
+    parts = urlsplit(host)
+    if parts.scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as engine:
+            engine.settimeout(timeout)
+            engine.connect(parts.path)
+    elif parts.scheme == "tcp" and parts.hostname:
+        socket.create_connection((parts.hostname, parts.port or 2375), timeout=timeout).close()
+
+
+class DockerNode:
+    """One container: `start`, then `stop`, which may be called at any time and from any thread."""
+
+    def __init__(self, engine: str, *, ready_within: float = 300.0) -> None:
+        self.engine = engine
+        self.ready_within = ready_within  #: seconds, after the image was pulled
+        self.version = IMAGE.partition(":")[2].partition("-")[0]
+        self._container: Any = None
+        self._stopped = threading.Event()
+
+    @property
+    def description(self) -> str:
+        return f"{IMAGE} in Docker {self.engine}"
+
+    def start(self) -> BrokerAddress:
+        """
+        Pull the image where it is missing, start it, and return when AMQP and the management API both answer.
+
+        Raises:
+            BrokerUnavailable: Docker refused, or the broker ended or does not answer in time; with the end of its log.
+        """
+        user, password = "amqpflow", secrets.token_urlsafe(12)
+        try:
+            self._container = container = _container(user, password)
+            container.start()
+            host = container.get_container_host_ip()
+            address = BrokerAddress(
+                url=f"amqp://{user}:{password}@{host}:{container.get_exposed_port(_AMQP)}/",
+                source="Docker",
+                management_url=f"http://{host}:{container.get_exposed_port(_MANAGEMENT)}",
+            )
+            self._wait_until_ready(address)
+        except BaseException as error:
+            self.stop()
+            if isinstance(error, BrokerUnavailable) or not isinstance(error, Exception):
+                raise
+            raise BrokerUnavailable(f"Docker could not start {IMAGE}: {_first_line(error)}") from error
+        return address
+
+    def _wait_until_ready(self, address: BrokerAddress) -> None:
+        deadline = time.monotonic() + self.ready_within
+        while True:
+            if self._stopped.is_set():
+                raise BrokerUnavailable("the container was stopped while it was starting")
+            try:
+                _, self.version = greet(address, timeout=5)
+                if management_answers(address, timeout=5):
+                    return
+            except BrokerUnavailable:
+                pass  # not yet
+            if self._ended() or time.monotonic() > deadline:
+                raise self._failure("ended or did not answer while it was starting")
+            self._stopped.wait(_PAUSE)
+
+    def _ended(self) -> bool:
+        self._container.reload()
+        return self._container.status not in ("created", "running")
+
+    def _failure(self, what: str) -> BrokerUnavailable:
+        output = b"".join(self._container.get_logs()).decode("utf-8", "replace")
+        return BrokerUnavailable(f"{self.description} {what}", hint="\n".join(output.splitlines()[-12:]))
+
+    def wait(self) -> None:
+        """
+        Block until the container ends by itself, which it should not.
+
+        Raises:
+            BrokerUnavailable: always, in the end.
+        """
+        if self._container is None:
+            raise BrokerUnavailable("the container is not running")
+        while not self._ended():
+            self._stopped.wait(1.0)
+        raise self._failure("has ended")
+
+    def stop(self) -> None:
+        """Remove the container and its data; nothing when there is none."""
+        self._stopped.set()
+        container, self._container = self._container, None
+        if container is not None:
+            container.stop()
+
+
+def _container(user: str, password: str) -> Any:
+    from testcontainers.core.config import ConnectionMode
+    from testcontainers.core.container import DockerContainer
+
+    container = DockerContainer(IMAGE)
+    container.with_env("RABBITMQ_DEFAULT_USER", user).with_env("RABBITMQ_DEFAULT_PASS", password)
+    client = container.get_docker_client()
+    # loopback, unless the engine is elsewhere or we are in a container ourselves: its loopback is then not ours
+    local = client.get_connection_mode() is ConnectionMode.docker_host and client.host() in _LOCAL
+    ports: dict[str, Any] = container.ports  # Docker's client takes (address, port) too, None being any free port
+    for port in (_AMQP, _MANAGEMENT):
+        ports[f"{port}/tcp"] = ("127.0.0.1", None) if local else None
+    return container
+
+
+def _first_line(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text.strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,73 @@
+"""Does a RabbitMQ answer, and which one is it?"""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+from contextlib import suppress
+from urllib.error import URLError
+from urllib.request import ProxyHandler, Request, build_opener
+
+from amqpflow.errors import BrokerUnavailable, TlsFailed
+from amqpflow.rabbitmq.address import BrokerAddress
+
+PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+_LARGEST_GREETING = 64 * 1024
+
+
+def greet(address: BrokerAddress, *, timeout: float) -> tuple[str, str]:
+    """
+    Connect, read connection.start and hang up: the product and version that the broker says it is.
+
+    No user is needed for it. `timeout` is in seconds, for each step.
+
+    Raises:
+        BrokerUnavailable: nobody answers there, or somebody who is no AMQP 0-9-1 broker.
+        TlsFailed: the TLS handshake failed.
+    """
+    import ssl
+
+    where = f"{address.host}:{address.port}"
+    try:
+        with socket.create_connection((address.host, address.port), timeout=timeout) as plain:
+            if address.tls:
+                with address.ssl_context().wrap_socket(plain, server_hostname=address.host) as secured:
+                    return _greeting(secured, where)
+            return _greeting(plain, where)
+    except ssl.SSLError as error:
+        raise TlsFailed(f"the TLS handshake with {where} failed: {error.reason or error}") from error
+    except OSError as error:
+        raise BrokerUnavailable(f"no RabbitMQ answers at {where}: {error.strerror or error}") from error
+
+
+def _greeting(connection: socket.socket, where: str) -> tuple[str, str]:
+    from pamqp import commands, frame
+    from pamqp.exceptions import PAMQPException
+
+    connection.sendall(PROTOCOL_HEADER)
+    data = b""
+    while len(data) < 7 or len(data) < 8 + int.from_bytes(data[3:7], "big"):
+        chunk = connection.recv(4096)
+        data += chunk
+        if not chunk or len(data) > _LARGEST_GREETING or data[:1] != b"\x01":
+            raise BrokerUnavailable(f"what answers at {where} does not speak AMQP 0-9-1")
+    try:
+        _, _, start = frame.unmarshal(data)
+    except PAMQPException as error:
+        raise BrokerUnavailable(f"what answers at {where} does not speak AMQP 0-9-1: {error}") from error
+    properties = start.server_properties if isinstance(start, commands.Connection.Start) else {}
+    product, version = properties.get("product", ""), properties.get("version", "")
+    return str(product), str(version)
+
+
+def management_answers(address: BrokerAddress, *, timeout: float) -> bool:
+    """Whether the management API accepts our user; asked without any proxy, since it is on loopback."""
+    user, password = address.management_credentials()
+    token = base64.b64encode(f"{user}:{password}".encode()).decode()
+    url = address.management_candidates()[-1] + "/api/overview"
+    request = Request(url, headers={"Authorization": f"Basic {token}"})  # noqa: S310
+    opener = build_opener(ProxyHandler({}))
+    with suppress(URLError, OSError, ValueError), opener.open(request, timeout=timeout) as response:
+        return "rabbitmq_version" in json.load(response)
+    return False
