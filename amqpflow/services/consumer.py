@@ -243,7 +243,7 @@ class Consumer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         for worker in self._workers:
-            worker.handler.close()
+            worker.abandon()
 
     async def _connect_to_topology(self) -> Connection:
         deadline = asyncio.get_running_loop().time() + self.wait_for_topology

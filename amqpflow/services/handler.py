@@ -11,7 +11,7 @@ import traceback
 import types
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, ErrorRecord, Failed, Verdict
@@ -36,12 +36,13 @@ class Handler:
     prefetch: int  #: how many deliveries the broker hands out before the first is settled
     timeout: float | None  #: seconds
     keep_stack: bool = False
-    executor: Executor | None = field(default=None, repr=False)  #: for a function that is not async
+    is_async: bool = True  #: otherwise it runs in a thread
 
-    def close(self) -> None:
-        """Let the threads end; one that is in a handler runs on to its end."""
-        if self.executor is not None:
-            self.executor.shutdown(wait=False, cancel_futures=True)
+    def threads(self) -> Executor | None:
+        """The threads that a function which is not async runs in."""
+        if self.is_async:
+            return None
+        return ThreadPoolExecutor(max_workers=self.concurrency, thread_name_prefix=f"{THREAD_NAME} {self.queue}")
 
 
 def make_handler(
@@ -76,9 +77,6 @@ def make_handler(
     except ValueError:
         pass  # a builtin without a signature
     _check_return(name, function)
-    threads = None
-    if not _is_async(function):
-        threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix=f"{THREAD_NAME} {queue}")
     return Handler(
         queue=queue,
         function=function,
@@ -86,16 +84,19 @@ def make_handler(
         prefetch=prefetch or concurrency,
         timeout=timeout,
         keep_stack=keep_stack,
-        executor=threads,
+        is_async=_is_async(function),
     )
 
 
-async def call(handler: Handler, message: Message, routes: QueueRoutes) -> Verdict:
+async def call(handler: Handler, message: Message, routes: QueueRoutes, threads: Executor | None) -> Verdict:
     """
     Run the handler on a message and say what came of it.
 
     A handler that runs into its timeout has failed with TimeoutError. A thread cannot be stopped: its timed-out call
     runs on, and may overlap the retry.
+
+    Args:
+        threads: where to run a function that is not async, from `Handler.threads`.
 
     Raises:
         asyncio.CancelledError: the consumer is being stopped; nothing is decided.
@@ -103,10 +104,10 @@ async def call(handler: Handler, message: Message, routes: QueueRoutes) -> Verdi
     limit = asyncio.timeout(handler.timeout)
     try:
         async with limit:
-            if handler.executor is None:
+            if threads is None:
                 result = await handler.function(message)  # type: ignore[misc]
             else:
-                result = await _in_thread(handler.executor, handler.function, message)
+                result = await _in_thread(threads, handler.function, message)
     except Outcome as outcome:
         return Decided(outcome=outcome, error=_cause(outcome, handler))
     except Undecodable as error:

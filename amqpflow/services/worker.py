@@ -31,6 +31,7 @@ class Worker:
         self._slots = asyncio.Semaphore(handler.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._threads = handler.threads()
 
     async def open(self, connection: Connection) -> Session:
         """Start to consume. Raises BrokerError, PermissionDenied, BrokerUnavailable."""
@@ -92,7 +93,7 @@ class Worker:
             if await settler.send_round(session, incoming):
                 return
             message = Message(incoming, max_body_bytes=self._max_body_bytes)
-            verdict = await call(self.handler, message, settler.routes)
+            verdict = await call(self.handler, message, settler.routes, self._threads)
             if session.holds(delivery):
                 await settler.settle(session, incoming, verdict)
         except Exception:
@@ -112,7 +113,12 @@ class Worker:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=left)
         await _cancelled(self._tasks)
-        self.handler.close()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let the threads end; one that is in a handler runs on to its end."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 async def _first_of(*coroutines: object) -> None:
