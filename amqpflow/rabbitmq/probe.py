@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from amqpflow.errors import AmqpflowError, BrokerError
+from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable
 from amqpflow.model.resources import STAMP, Exchange, Queue
 
 from .connection import Connection, connect
@@ -33,6 +33,7 @@ _ROUNDS = 24  #: differences that are read of one object
 _PLAIN_TYPES = frozenset({"direct", "topic", "fanout", "headers"})
 _CREATION_STOP = {"quorum": {"x-max-priority": 1}, "classic": {"x-delivery-limit": 1}}
 _OTHER_TYPE = {"quorum": "classic", "classic": "quorum"}
+_UNKNOWN_TYPE = "unknown exchange type"
 _ALTERNATE = "alternate-exchange"
 
 _INEQUIVALENT = re.compile(
@@ -140,7 +141,7 @@ class Probe:
             answer = await self._ask(partial(_declare_exchange, exchange=exchange))
             if answer is None or "invalid type" in answer:
                 return None
-            if "unknown exchange type" in answer:
+            if _UNKNOWN_TYPE in answer:
                 raise UnknownExchangeType(exchange.type)
             difference = _parse(answer)
             if difference is None or difference.key in seen:
@@ -168,7 +169,11 @@ class Probe:
             with translate():
                 await declare(await self._open_channel())
         except BrokerError as error:
-            if error.code in (405, 406, 503):
+            if error.code in (405, 406):
+                return str(error)
+            raise
+        except BrokerUnavailable as error:
+            if _UNKNOWN_TYPE in str(error):
                 return str(error)
             raise
         return None
