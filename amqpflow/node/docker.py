@@ -19,7 +19,8 @@ from amqpflow.errors import BrokerUnavailable
 from amqpflow.rabbitmq.address import BrokerAddress
 
 from .locate import Missing
-from .probe import greet, management_answers
+from .management import management_answers
+from .probe import greet
 
 IMAGE = "rabbitmq:4.3-management"
 _AMQP, _MANAGEMENT = 5672, 15672
@@ -89,11 +90,15 @@ class DockerNode:
                 management_url=f"http://{host}:{container.get_exposed_port(_MANAGEMENT)}",
             )
             self._wait_until_ready(address)
-        except BaseException as error:
+        except BrokerUnavailable:
             self.stop()
-            if isinstance(error, BrokerUnavailable) or not isinstance(error, Exception):
+            raise
+        except BaseException as error:
+            hint = self._log_tail()
+            self.stop()
+            if not isinstance(error, Exception):
                 raise
-            raise BrokerUnavailable(f"Docker could not start {IMAGE}: {_first_line(error)}") from error
+            raise BrokerUnavailable(f"Docker could not start {IMAGE}: {_first_line(error)}", hint=hint) from error
         return address
 
     def _wait_until_ready(self, address: BrokerAddress) -> None:
@@ -116,8 +121,15 @@ class DockerNode:
         return self._container.status not in ("created", "running")
 
     def _failure(self, what: str) -> BrokerUnavailable:
-        output = b"".join(self._container.get_logs()).decode("utf-8", "replace")
-        return BrokerUnavailable(f"{self.description} {what}", hint="\n".join(output.splitlines()[-12:]))
+        return BrokerUnavailable(f"{self.description} {what}", hint=self._log_tail())
+
+    def _log_tail(self) -> str:
+        container = self._container
+        try:
+            output = b"".join(container.get_logs()) if container is not None else b""
+        except Exception:  # a log that cannot be read must not hide what went wrong
+            output = b""
+        return "\n".join(output.decode("utf-8", "replace").splitlines()[-12:])
 
     def wait(self) -> None:
         """
@@ -147,11 +159,12 @@ def _container(user: str, password: str) -> Any:
     container = DockerContainer(IMAGE)
     container.with_env("RABBITMQ_DEFAULT_USER", user).with_env("RABBITMQ_DEFAULT_PASS", password)
     client = container.get_docker_client()
-    # loopback, unless the engine is elsewhere or we are in a container ourselves: its loopback is then not ours
-    local = client.get_connection_mode() is ConnectionMode.docker_host and client.host() in _LOCAL
+    mode = client.get_connection_mode()
+    # loopback, unless we would not reach it: the engine is elsewhere, or we are in a container beside this one
+    far = mode is ConnectionMode.gateway_ip or (mode is ConnectionMode.docker_host and client.host() not in _LOCAL)
     ports: dict[str, Any] = container.ports  # Docker's client takes (address, port) too, None being any free port
     for port in (_AMQP, _MANAGEMENT):
-        ports[f"{port}/tcp"] = ("127.0.0.1", None) if local else None
+        ports[f"{port}/tcp"] = None if far else ("127.0.0.1", None)
     return container
 
 

@@ -31,6 +31,7 @@ LIBC: Any = ctypes.CDLL(None) if LINUX else None
 def main() -> int:
     """Start epmd and the node, wait for a reason to end, end them, and return the node's exit code."""
     settings = json.loads(sys.argv[1])
+    os.umask(0o077)
     if LINUX:
         # what the node leaves behind (erl starts an epmd that detaches itself) becomes our child, and ends with us
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

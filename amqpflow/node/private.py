@@ -20,7 +20,8 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from . import ports as free_ports
 from .directory import NodeDirectory, kept, temporary
 from .locate import Installation
-from .probe import greet, management_answers
+from .management import management_answers
+from .probe import greet
 from .settings import Ports, environment
 
 _KEEPER = Path(__file__).with_name("keeper.py")

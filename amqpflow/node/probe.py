@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import socket
-from contextlib import suppress
-from urllib.error import URLError
-from urllib.request import ProxyHandler, Request, build_opener
 
 from amqpflow.errors import BrokerUnavailable, TlsFailed
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -59,15 +54,3 @@ def _greeting(connection: socket.socket, where: str) -> tuple[str, str]:
     properties = start.server_properties if isinstance(start, commands.Connection.Start) else {}
     product, version = properties.get("product", ""), properties.get("version", "")
     return str(product), str(version)
-
-
-def management_answers(address: BrokerAddress, *, timeout: float) -> bool:
-    """Whether the management API accepts our user; asked without any proxy, since it is on loopback."""
-    user, password = address.management_credentials()
-    token = base64.b64encode(f"{user}:{password}".encode()).decode()
-    url = address.management_candidates()[-1] + "/api/overview"
-    request = Request(url, headers={"Authorization": f"Basic {token}"})  # noqa: S310
-    opener = build_opener(ProxyHandler({}))
-    with suppress(URLError, OSError, ValueError), opener.open(request, timeout=timeout) as response:
-        return "rabbitmq_version" in json.load(response)
-    return False
