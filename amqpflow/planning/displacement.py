@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from amqpflow.model.resources import Policy, Queue
 
 from .equality import same_value
-from .findings import Finding, refuse, warn
+from .findings import Finding, named, refuse, warn
 from .policies import applies, working
 
 
@@ -42,11 +42,8 @@ def clashes(
 
 def _judge(clash: list[_Clash], present: Mapping[str, Policy]) -> Finding:
     ours, foreign = clash[0].ours, clash[0].foreign
-    queues = list(_enumerated([each.queue for each in clash]))
-    where = ("queue " if len(clash) == 1 else "queues ") + ", ".join(queues)
-    advice = (
-        f"take {', '.join(queues)} out of its pattern {foreign.pattern}, or write `settings: arguments` in the file"
-    )
+    where = named("queue", [each.queue for each in clash])
+    advice = f"take {where} out of its pattern {foreign.pattern}, or write `settings: arguments` in the file"
     if foreign.priority > ours.priority:
         return warn(
             "policy-hidden",
@@ -85,9 +82,3 @@ def _judge(clash: list[_Clash], present: Mapping[str, Policy]) -> Finding:
         f"it would displace policy {foreign.name} (priority {foreign.priority} under {ours.priority}) on {where}{keys}",
         advice,
     )
-
-
-def _enumerated(names: list[str]) -> Iterator[str]:
-    yield from names[:3]
-    if len(names) > 3:
-        yield f"{len(names) - 3} more"

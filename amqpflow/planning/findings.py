@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amqpflow.model.diagnostic import Severity
@@ -28,3 +29,11 @@ def refuse(code: str, object_: str, message: str, hint: str = "") -> Finding:
 
 def warn(code: str, object_: str, message: str, hint: str = "") -> Finding:
     return Finding(code=code, severity=Severity.WARNING, object=object_, message=message, hint=hint)
+
+
+def named(kind: str, names: Sequence[str]) -> str:
+    """queue a; queues a, b, c and 4 more"""
+    if len(names) == 1:
+        return f"{kind} {names[0]}"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{kind}s {', '.join(names[:3])}{more}"

@@ -9,12 +9,13 @@ returned publish into a confirmed one, or copy messages.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from amqpflow.model.resources import STAMP, BrokerState, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 
-from .findings import Finding, refuse, warn
+from .findings import Finding, named, refuse, warn
 from .observation import Observation
 from .ownership import is_own_policy
 from .policies import readable, working
@@ -35,14 +36,15 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
     ours = set(desired.desired.policies)
     users = [p for p in state.policies.values() if p.name not in ours and not is_own_policy(p.name, desired.name)]
     users += desired.desired.policies.values()
-    findings: list[Finding] = []
+    effects: dict[_Effect, list[str]] = {}
     for queue in desired.desired.queues.values():
         role = _role(queue, desired)
-        for policy in working(users, queue):
-            if policy.name not in ours:
-                findings += _judge("policy", policy, queue, role)
-        for policy in working(state.operator_policies.values(), queue):
-            findings += _judge("operator policy", policy, queue, role)
+        foreign = [("policy", policy) for policy in working(users, queue) if policy.name not in ours]
+        foreign += [("operator policy", policy) for policy in working(state.operator_policies.values(), queue)]
+        for kind, policy in foreign:
+            for effect in _effects(kind, policy, queue, role):
+                effects.setdefault(effect, []).append(queue.name)
+    findings = [effect.on(queues) for effect, queues in effects.items()]
     for name in (desired.retry_exchange, desired.parking_exchange):
         exchange = desired.desired.exchanges.get(name)
         if exchange is not None:
@@ -57,18 +59,38 @@ def _role(queue: Queue, desired: CompiledTopology) -> str:
     return _WORK if queue.name in desired.routes else _TIER
 
 
-def _judge(kind: str, policy: Policy, queue: Queue, role: str) -> Iterator[Finding]:
-    object_ = f"queue {queue.name}"
-    doubt = "" if readable(policy) else f" (whether its pattern {policy.pattern!r} matches cannot be told here)"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Effect:
+    """What one key of a foreign policy does to queues of ours; equal for all queues that it does the same to."""
+
+    policy: str
+    pattern: str
+    readable: bool
+    setting: str
+    breaks: str | None  #: which guarantee
+    weakens: str | None
+
+    def on(self, queues: list[str]) -> Finding:
+        object_ = named("queue", queues)
+        doubt = "" if self.readable else f" (whether its pattern {self.pattern!r} matches cannot be told here)"
+        text = f"{self.policy} sets {self.setting}{doubt}: {self.breaks or self.weakens}"
+        if self.breaks is None:
+            return warn("foreign-policy-limits", object_, text)
+        return refuse("foreign-policy", object_, text, f"take {object_} out of its pattern {self.pattern}")
+
+
+def _effects(kind: str, policy: Policy, queue: Queue, role: str) -> Iterator[_Effect]:
     for key, value in sorted(policy.definition.items()):
-        breaks = _breaks(key, value, queue, role)
-        if breaks is not None:
-            by = f"{kind} {policy.name} sets {key} {value!r}{doubt}: {breaks}"
-            yield refuse("foreign-policy", object_, by, f"take {queue.name} out of its pattern {policy.pattern}")
-            continue
-        weakens = _weakens(key, value, queue, role)
-        if weakens is not None:
-            yield warn("foreign-policy-limits", object_, f"{kind} {policy.name} sets {key} {value!r}{doubt}: {weakens}")
+        breaks, weakens = _breaks(key, value, queue, role), _weakens(key, value, queue, role)
+        if breaks or weakens:
+            yield _Effect(
+                policy=f"{kind} {policy.name}",
+                pattern=policy.pattern,
+                readable=readable(policy),
+                setting=f"{key} {value!r}",
+                breaks=breaks,
+                weakens=weakens,
+            )
 
 
 def _breaks(key: str, value: Any, queue: Queue, role: str) -> str | None:

@@ -27,7 +27,7 @@ def test_displacing_a_foreign_policy_is_refused_naming_both_and_what_would_be_lo
     assert str(problem) == (
         "policy amqpflow.shop.limits: it would displace policy ops (priority 0 under 10) on queue orders; "
         "lost there: max-length, queue-leader-locator; "
-        "take orders out of its pattern ^orders$, or write `settings: arguments` in the file"
+        "take queue orders out of its pattern ^orders$, or write `settings: arguments` in the file"
     )
 
 
@@ -82,7 +82,7 @@ def test_queues_are_gathered_in_one_finding() -> None:
         wanted,
         observation(BrokerState(policies={"ops": theirs(0, pattern="", definition={"queue-leader-locator": "x"})})),
     ).refusals
-    assert "on queues orders.parking, orders, orders.retry.5s, 1 more; lost there" in problem.message
+    assert "on queues orders.parking, orders, orders.retry.5s and 1 more; lost there" in problem.message
 
 
 def test_a_pattern_that_moves_to_further_queues_displaces_anew() -> None:

@@ -1,0 +1,86 @@
+"""What matters of a queue, an exchange or a policy, in a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from amqpflow.model.duration import format_duration
+from amqpflow.model.resources import STAMP, Exchange, Policy, Queue
+from amqpflow.model.routes import CompiledTopology
+
+_MILLISECONDS = frozenset({"message-ttl", "expires", "consumer-timeout", "delayed-retry-min", "delayed-retry-max"})
+_SAID_OTHERWISE = frozenset(
+    {
+        STAMP,
+        "alternate-exchange",
+        "x-queue-type",
+        "x-message-ttl",
+        "x-dead-letter-exchange",
+        "x-dead-letter-routing-key",
+        "x-dead-letter-strategy",
+        "x-overflow",
+        "x-delivery-limit",
+    }
+)
+
+
+def queue_words(queue: Queue, topology: CompiledTopology) -> str:
+    """quorum, delivery limit 50, parks what the broker gives up on"""
+    return ", ".join(_queue_words(queue, topology))
+
+
+def _queue_words(queue: Queue, topology: CompiledTopology) -> Iterator[str]:
+    arguments = queue.arguments
+    yield queue.type
+    target = arguments.get("x-dead-letter-routing-key")
+    if queue.name in topology.parking_queues:
+        yield "keeps what failed for good"
+    elif queue.name in topology.routes:
+        if "x-delivery-limit" in arguments:
+            yield f"delivery limit {arguments['x-delivery-limit']}"
+        if target:
+            yield f"dead letters to {target}"
+    else:
+        if "x-message-ttl" in arguments:
+            yield f"ttl {_value('message-ttl', arguments['x-message-ttl'])}"
+        if target:
+            yield f"then back to {target}"
+    if arguments.get("x-overflow", "reject-publish") != "reject-publish":
+        yield f"overflow {arguments['x-overflow']}"
+    if target and arguments.get("x-dead-letter-strategy") != "at-least-once":
+        yield "dead letters at most once"
+    yield from definition_words({key: value for key, value in arguments.items() if key not in _SAID_OTHERWISE})
+
+
+def exchange_words(exchange: Exchange, topology: CompiledTopology) -> str:
+    """topic, alternate exchange orders.lost"""
+    words = [exchange.type]
+    if exchange.name == topology.retry_exchange:
+        words.append("consumers and replay publish retries through it")
+    if exchange.name == topology.parking_exchange:
+        words.append("consumers park through it")
+    if exchange.alternate_exchange:
+        words.append(f"alternate exchange {exchange.alternate_exchange}")
+    words += [word for word, is_so in (("transient", not exchange.durable), ("internal", exchange.internal)) if is_so]
+    words += definition_words({key: value for key, value in exchange.arguments.items() if key not in _SAID_OTHERWISE})
+    return ", ".join(words)
+
+
+def policy_words(policy: Policy) -> str:
+    """max-length 100000, consumer-timeout 30m"""
+    return ", ".join(definition_words(policy.definition))
+
+
+def definition_words(definition: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in sorted(definition.items()):
+        name = key.removeprefix("x-")
+        yield f"{name} {_value(name, value)}"
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if name in _MILLISECONDS and isinstance(value, int):
+        return format_duration(value)
+    return str(value)
