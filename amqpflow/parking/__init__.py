@@ -1,1 +1,1 @@
-"""Parked messages as values, which of them to replay, and what to publish for each. Pure."""
+"""A delivery from a parking queue -> a parked message -> the publish that replays it. Pure."""

@@ -1,0 +1,156 @@
+"""A message in a parking queue: where it failed, why, and what is known of its attempts.
+
+Our consumers write a failure record into the headers and send no x-death. A work queue of the topology in x-death
+therefore means that RabbitMQ parked the message itself; a record on it then tells of the last failure before that.
+Whatever else lies in a parking queue is shown as well, with the reason `unknown`. Nothing here raises, whatever the
+headers hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from amqpflow.model.headers import COUNTERS, ParkReason
+from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.record import Record, read_record
+from amqpflow.model.routes import QueueRoutes
+
+from .deaths import Death, death_in
+
+UNKNOWN = "unknown"  #: the reason of a message that bears no record, or none that we know
+ID_LENGTH = 10  #: hex digits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedMessage:
+    """One parked message, as it lies in its queue."""
+
+    id: str  #: short; the same for each look at the message, and for two copies of one settlement
+    digest: bytes  #: of body, properties and headers; the same for each look at the message
+    queue: str | None  #: the work queue it failed in; None when nothing tells
+    reason: str  #: a ParkReason, or unknown
+    detail: str  #: free text; for reason `broker`: delivery_limit, maxlen, expired or rejected
+    failed_at: int | None  #: when it was parked, ms since the epoch
+    exchange: str | None  #: as first published, like the next
+    routing_key: str | None
+    record: Record | None  #: our headers; for reason `broker` the last known failure
+    death: Death | None  #: why RabbitMQ parked it
+    delivery: Delivery
+
+    @property
+    def attempts(self) -> int:
+        """Attempts whose failure is recorded. One that never came to an end, in a crash, is not among them."""
+        return self.record.attempts if self.record else 0
+
+    @property
+    def error_type(self) -> str | None:
+        return self.record.error_type if self.record else None
+
+    @property
+    def error_message(self) -> str | None:
+        return self.record.error_message if self.record else None
+
+    @property
+    def first_failed_at(self) -> int | None:
+        """Milliseconds since the epoch."""
+        recorded = self.record.first_failed_at if self.record else None
+        return self.failed_at if recorded is None else recorded
+
+    @property
+    def replays(self) -> int:
+        """How often it was replayed before."""
+        return self.record.replay.count if self.record and self.record.replay else 0
+
+    @property
+    def hop(self) -> str | None:
+        return self.record.hop if self.record else None
+
+    @property
+    def message_id(self) -> str | None:
+        return self.delivery.properties.message_id
+
+
+def read_parked(delivery: Delivery, routes: Mapping[str, QueueRoutes]) -> ParkedMessage:
+    """
+    Read a delivery from a parking queue.
+
+    Args:
+        delivery: as it arrived; `delivery.queue` is the parking queue.
+        routes: those of the topology, by work queue.
+    """
+    headers = delivery.properties.headers
+    record = read_record(headers)
+    here = [queue for queue, each in routes.items() if each.parking_queue == delivery.queue]
+    death = death_in(headers, routes, prefer=(record.queue if record else None, *here))
+    if death is not None and record is not None and record.queue != death.queue:
+        record = None  # a handler forwarded it to another queue, and RabbitMQ parked it from there
+    queue = death.queue if death else record.queue if record else _only(here)
+    exchange, routing_key = _first_published(record, death)
+    digest = content_digest(delivery.properties, delivery.body)
+    reason, detail = _reason(record, death)
+    failed_at = death.at if death else record.failed_at if record else None
+    return ParkedMessage(
+        id=_short_id(queue, record, delivery.properties, digest),
+        digest=digest,
+        queue=queue,
+        reason=reason,
+        detail=detail,
+        failed_at=failed_at,
+        exchange=exchange,
+        routing_key=routing_key,
+        record=record,
+        death=death,
+        delivery=delivery,
+    )
+
+
+def content_digest(properties: Properties, body: bytes) -> bytes:
+    """Hash what does not change between two looks at a message: all but the broker's counters of deliveries."""
+    headers = {name: value for name, value in (properties.headers or {}).items() if name not in COUNTERS}
+    hashed = blake2b(body, digest_size=16)
+    for each in (headers, *(getattr(properties, name) for name in _PROPERTIES)):
+        hashed.update(_bytes(each) + b"\0")
+    return hashed.digest()
+
+
+_REASONS = frozenset(reason.value for reason in ParkReason)
+_PROPERTIES = tuple(name for name in Properties.__slots__ if name != "headers")
+
+
+def _bytes(value: Any) -> bytes:
+    try:
+        return repr(value).encode("utf-8", "surrogatepass")
+    except (RecursionError, ValueError):
+        return b"?"
+
+
+def _short_id(queue: str | None, record: Record | None, properties: Properties, digest: bytes) -> str:
+    identity = (record.hop if record else None) or properties.message_id
+    name = repr((queue, identity)).encode("utf-8", "surrogatepass") if identity else digest
+    return blake2b(name, digest_size=ID_LENGTH // 2).hexdigest()
+
+
+def _only(queues: Collection[str]) -> str | None:
+    """A parking queue of one work queue alone: only there can its messages have failed."""
+    return next(iter(queues)) if len(queues) == 1 else None
+
+
+def _reason(record: Record | None, death: Death | None) -> tuple[str, str]:
+    if death is not None:
+        return ParkReason.BROKER.value, death.reason
+    if record is None:
+        return UNKNOWN, "no failure record"
+    if record.reason in _REASONS:
+        return record.reason or UNKNOWN, record.reason_detail or ""
+    return UNKNOWN, record.reason or "no reason in its failure record"
+
+
+def _first_published(record: Record | None, death: Death | None) -> tuple[str | None, str | None]:
+    if record is not None and record.routing_key is not None:
+        return record.exchange or "", record.routing_key
+    if death is not None and death.routing_keys:
+        return death.exchange or "", death.routing_keys[0]
+    return None, None

@@ -1,0 +1,118 @@
+"""May this parking queue be read? Reading gives every message back, and giving back can use a message up.
+
+A quorum queue counts deliveries and drops what passes its delivery limit: with the default limit of RabbitMQ 4 a look
+deletes a message after 21 rounds, on 4.3 one that RabbitMQ itself had parked at the first (facts 6.2, 6.3). Limits come
+from arguments, policies and operator policies, and the smallest works (fact 11.6).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from amqpflow.errors import NotApplied, PermissionDenied, Refused
+from amqpflow.model.resources import Policy, Queue
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.policies import working
+from amqpflow.rabbitmq.observe import Broker
+from amqpflow.rabbitmq.probe import Probe, Unreadable
+
+SAFE_LIMIT = 1_000_000
+"""What amqpflow gives its parking queues; a smaller limit in effect is somebody else's doing (fact 6.4)."""
+
+UNCHECKED = "policies cannot be seen without the management API; one with a delivery-limit would make reading unsafe"
+
+
+async def require_readable(
+    broker: Broker, compiled: CompiledTopology, queue: str, *, unverified: bool = False
+) -> tuple[Queue, tuple[str, ...]]:
+    """
+    Refuse to read a parking queue whose messages could be used up by it.
+
+    With the management API arguments and policies are compared. Over AMQP alone the arguments are, which takes the
+    configure permission, and policies stay unseen.
+
+    Args:
+        broker: where to look.
+        compiled: the topology.
+        queue: the parking queue.
+        unverified: read on when it cannot be found out. What is known to be unsafe is refused all the same.
+
+    Returns:
+        The queue as it is on the broker, as far as is known, and what a person should be told.
+
+    Raises:
+        NotApplied: there is no such queue.
+        Refused: the effective delivery limit is too low, or cannot be found out.
+    """
+    found, policies, notes = await _look(broker, compiled, queue, unverified)
+    problem = reading_problem(found, policies, broker.connection.version)
+    if problem is not None:
+        raise Refused(
+            f"reading the parking queue {queue} is not safe: {problem}",
+            hint="a parking queue that amqpflow applied is safe as long as no policy lowers its delivery limit",
+        )
+    return found, notes
+
+
+def reading_problem(queue: Queue, policies: Iterable[Policy], version: tuple[int, ...]) -> str | None:
+    """
+    Why giving messages back to this queue could lose them, or None when it cannot.
+
+    Args:
+        queue: with its arguments.
+        policies: those that work on it, operator policies included.
+        version: of the broker.
+    """
+    if queue.type == "classic":
+        return None
+    if queue.type != "quorum":
+        return f"it is a {queue.type} queue, from which no message can be taken out"
+    found = [(queue.arguments.get("x-delivery-limit"), "argument x-delivery-limit")]
+    found += [(policy.definition.get("delivery-limit"), f"policy {policy.name}") for policy in policies]
+    limits = [(limit, source) for limit, source in found if isinstance(limit, int) and not isinstance(limit, bool)]
+    finite = [(limit, source) for limit, source in limits if limit >= 0]
+    if version < (4,) and len(finite) < len(limits):
+        return "its delivery limit is below 0, which RabbitMQ 3 takes as 0 (fact 3.2)"
+    if finite and min(finite)[0] < SAFE_LIMIT:
+        limit, source = min(finite)
+        return f"{source} limits it to {limit} deliveries of a message, after which the message is dropped"
+    if not limits and version >= (4,):
+        return "it has RabbitMQ's default delivery limit of 20, after which a message is dropped"
+    return None
+
+
+async def _look(
+    broker: Broker, compiled: CompiledTopology, queue: str, unverified: bool
+) -> tuple[Queue, tuple[Policy, ...], tuple[str, ...]]:
+    desired = compiled.desired.queues.get(queue, Queue(name=queue, arguments={"x-queue-type": "quorum"}))
+    if broker.management is not None:
+        vhost = broker.address.vhost
+        found = next((each for each in await broker.management.queues(vhost) if each.name == queue), None)
+        if found is None:
+            raise _missing(compiled, queue)
+        users = working(await broker.management.policies(vhost), found)
+        operators = working(await broker.management.operator_policies(vhost), found)
+        return found, (*users, *operators), ()
+    probe = Probe(broker.connection)
+    try:
+        compared = await probe.queue(desired)
+    except PermissionDenied as error:
+        if not unverified:
+            raise Refused(
+                f"whether reading {queue} is safe cannot be found out: without the management API its arguments are "
+                f"compared by declaring it again, and that is denied: {error}",
+                hint="give --management-url, or the configure permission on the queue, or --unverified",
+            ) from error
+        return desired, (), (f"the delivery limit of {queue} was not verified", UNCHECKED)
+    finally:
+        await probe.close()
+    if compared is None:
+        raise _missing(compiled, queue)
+    if isinstance(compared, Unreadable):
+        raise Refused(f"the parking queue {queue} is not as the file says: {compared.text}")
+    return compared, (), (UNCHECKED,)
+
+
+def _missing(compiled: CompiledTopology, queue: str) -> NotApplied:
+    return NotApplied(f"there is no parking queue {queue}", hint=f"amqpflow apply {shlex.quote(compiled.file)}")

@@ -1,0 +1,95 @@
+"""One reader of a parking queue at a time: two would each hold a part, and give it back in two parts.
+
+An exclusive consumer would be the obvious means, but a quorum queue admits a second one. An exclusive queue is refused
+to every other connection, and is gone with the connection that holds it, also when the process was killed (fact 15).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from hashlib import blake2b
+from typing import Any
+
+from amqpflow.errors import AmqpflowError, BrokerError, PermissionDenied, Refused
+from amqpflow.model.names import MAX_NAME_BYTES
+from amqpflow.rabbitmq.connection import Connection
+from amqpflow.rabbitmq.translate import translate
+
+LOCK_WAIT = 30.0  #: seconds to wait for another reader
+_LOCKED = 405
+_SUFFIX = ".reading"
+
+
+def lock_name(queue: str) -> str:
+    """The exclusive queue that stands for reading a parking queue."""
+    name = queue + _SUFFIX
+    if len(name.encode()) <= MAX_NAME_BYTES:
+        return name
+    return f"{queue[:200]}-{blake2b(queue.encode(), digest_size=8).hexdigest()}{_SUFFIX}"
+
+
+@asynccontextmanager
+async def reading_alone(
+    connection: Connection,
+    queue: str,
+    *,
+    wait: float = LOCK_WAIT,
+    on_wait: Callable[[], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> AsyncIterator[bool]:
+    """
+    Keep other amqpflow commands from reading the queue.
+
+    Yields:
+        False when the user may not declare the lock: it takes the configure permission on `lock_name(queue)`. Reading
+        goes on then, and order is kept only as long as nobody else reads.
+
+    Raises:
+        Refused: another command was still reading after `wait` seconds, or stop was set while waiting.
+    """
+    channel = await _acquire(connection, queue, wait, on_wait, stop or asyncio.Event())
+    try:
+        yield channel is not None
+    finally:
+        if channel is not None and not channel.is_closed:
+            try:
+                with translate():
+                    await channel.queue_delete(lock_name(queue))
+                    await channel.close()
+            except AmqpflowError:
+                pass
+
+
+async def _acquire(
+    connection: Connection, queue: str, wait: float, on_wait: Callable[[], None] | None, stop: asyncio.Event
+) -> Any:
+    deadline, told = asyncio.get_running_loop().time() + wait, False
+    while True:
+        channel = await connection.admin_channel()
+        try:
+            with translate():
+                await channel.queue_declare(
+                    lock_name(queue), durable=False, exclusive=True, arguments={"x-queue-type": "classic"}
+                )
+        except PermissionDenied:
+            return None
+        except BrokerError as error:
+            if error.code != _LOCKED:
+                raise
+        else:
+            return channel
+        if stop.is_set() or asyncio.get_running_loop().time() >= deadline:
+            raise Refused(
+                f"another amqpflow command is reading {queue}",
+                hint="wait until it is done; its connection is named in the management page",
+            )
+        if on_wait is not None and not told:
+            on_wait()
+            told = True
+        try:
+            async with asyncio.timeout(0.2):
+                await stop.wait()
+        except TimeoutError:
+            pass

@@ -1,0 +1,297 @@
+"""Hold what is in a parking queue, and give it back where it was.
+
+Deliveries are held unacked, by several consumers of one channel in turn, and given back at the end. What keeps the
+order of a quorum queue was measured, since releases differ:
+
+* RabbitMQ 4: one nack for each consumer's deliveries, oldest first. A nack over all of them mixes the consumers up.
+* RabbitMQ 3: closing the channel. A nack of more than 32 messages there returns them in the order of a hash table.
+* A closed channel, or a connection that is lost in the middle, returns them in the order of the consumer tags, so tags
+  ascend; more than 32 consumers come back in the order of a hash table, so there are fewer.
+
+On a classic queue each message goes back to its place, whatever is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable
+from amqpflow.model.message import Delivery
+from amqpflow.rabbitmq.channel import Channel
+from amqpflow.rabbitmq.connection import Connection
+from amqpflow.rabbitmq.translate import translate
+
+HOLD_MAX = 600.0  #: seconds a delivery is held at most; RabbitMQ's consumer timeout is 30 minutes by default
+QUIET = 0.25  #: seconds without a delivery after which the queue is asked whether it is empty
+STALLED = 10.0  #: seconds without a delivery while the queue says that it is not empty
+RETURN_TIMEOUT = 5.0  #: seconds to wait until the queue counts again what was given back
+MAX_CONSUMERS = 30
+MAX_PREFETCH = 65_535
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One of the consumers, and what it holds."""
+
+    prefetch: int
+    tag: str = ""
+    first: int = 0  #: delivery tags
+    last: int = 0
+    unsettled: int = 0
+    kept: int = 0  #: of the unsettled, those that stay until the end
+
+
+class ParkingReader:
+    """
+    Reads one parking queue on one connection. Use as an async context manager: leaving it gives everything back.
+
+    Args:
+        connection: where to read.
+        queue: the parking queue.
+        keeps_order_by_close: quorum queue of RabbitMQ 3, see above.
+        stop: set it to end the reading.
+    """
+
+    def __init__(
+        self, connection: Connection, queue: str, *, keeps_order_by_close: bool, stop: asyncio.Event | None = None
+    ) -> None:
+        self.queue = queue
+        self.ready = 0  #: messages when the reading began
+        self.other_consumers = 0  #: of the queue when the reading began; what they hold is not seen
+        self.received = 0
+        self.ended_early: str | None = None  #: why not everything was read
+        self.ready_after: int | None = None  #: messages once everything was given back
+        self.settlements_proven = True  #: the broker has taken every ack and nack
+        self._connection = connection
+        self._by_close = keeps_order_by_close
+        self._stop = stop or asyncio.Event()
+        self._control: Any = None
+        self._channel: Channel | None = None
+        self._lanes: list[_Lane] = []
+        self._arrived: deque[Delivery] = deque()
+        self._news = asyncio.Event()
+        self._cancelled_by_server = False
+        self._finished = False
+        self._oldest_kept: float | None = None
+
+    async def __aenter__(self) -> ParkingReader:
+        self._control = await self._connection.admin_channel()
+        self.ready, self.other_consumers = await self._look()
+        self._channel = await self._connection.open_channel()
+        self._channel.on_close(self._news.set)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._give_back()
+
+    # -- reading
+
+    async def deliveries(
+        self, *, at_most: int, prefetch: int, on_wait: Callable[[], bool] | None = None
+    ) -> AsyncGenerator[Delivery, None]:
+        """
+        The messages in the queue's order, each of which the caller settles with `ack` or declares `keep`.
+
+        Ends after `at_most`, when the queue has no more to give, when stop is set, or when something was held for
+        HOLD_MAX seconds; `ended_early` tells which of the last two it was.
+
+        Args:
+            at_most: how many; the number that was ready at the beginning, so that what arrives meanwhile does not
+                prolong the reading.
+            prefetch: of the first consumer. The next ones take more, since the first was filled by what is kept.
+            on_wait: asked when nothing arrives: are there deliveries that will yet be acked?
+
+        Raises:
+            BrokerError: the queue was deleted. BrokerUnavailable: the channel or the connection was lost.
+        """
+        given = 0
+        while given < at_most and self._may_go_on():
+            await self._open_lane_if_needed(prefetch, at_most - given)
+            if not self._arrived and not await self._wait(on_wait):
+                return
+            while self._arrived and given < at_most and self._may_go_on():
+                given += 1
+                yield self._arrived.popleft()
+
+    def keep(self, delivery: Delivery) -> None:
+        """This delivery is held to the end, and then given back."""
+        self._lane_of(delivery.delivery_tag).kept += 1
+        if self._oldest_kept is None:
+            self._oldest_kept = asyncio.get_running_loop().time()
+
+    def ack(self, delivery: Delivery) -> bool:
+        """Take this message out of the queue; False when the channel is closed and it is not ours any more."""
+        channel = self._require_channel()
+        if not channel.ack(delivery.delivery_tag):
+            return False
+        self._lane_of(delivery.delivery_tag).unsettled -= 1
+        return True
+
+    def finish(self) -> None:
+        """End `deliveries`: nothing more is wanted."""
+        self._finished = True
+        self._news.set()
+
+    def _may_go_on(self) -> bool:
+        if self._finished:
+            return False
+        self._raise_if_closed()
+        if self._stop.is_set():
+            self.ended_early = "it was interrupted"
+        elif self._oldest_kept is not None and asyncio.get_running_loop().time() > self._oldest_kept + HOLD_MAX:
+            self.ended_early = f"messages had been held for {HOLD_MAX / 60:.0f} minutes"
+        return self.ended_early is None
+
+    async def _wait(self, on_wait: Callable[[], bool] | None) -> bool:
+        """Wait for a delivery; False when there will be none."""
+        loop = asyncio.get_running_loop()
+        since, empty_before = loop.time(), False
+        while not self._arrived and self._may_go_on():
+            if await self._arrives_within(QUIET):
+                continue
+            if on_wait is not None and on_wait():
+                since = loop.time()
+                continue
+            if self._full():
+                return True
+            ready, _ = await self._look()
+            if not ready and empty_before:
+                return False
+            # what the queue has just handed out may still be on its way to us
+            empty_before = not ready
+            if loop.time() > since + STALLED:
+                self.ended_early = f"the queue says that {ready} messages are ready, and does not deliver them"
+        return bool(self._arrived)
+
+    async def _arrives_within(self, seconds: float) -> bool:
+        self._news.clear()
+        if self._arrived:
+            return True
+        waits = [asyncio.create_task(self._news.wait()), asyncio.create_task(self._stop.wait())]
+        try:
+            done, _ = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+        return bool(done)
+
+    # -- consumers
+
+    def _full(self) -> bool:
+        """What is kept leaves the present consumer little room."""
+        lane = self._lanes[-1]
+        return lane.prefetch - lane.kept <= lane.prefetch // 4
+
+    async def _open_lane_if_needed(self, prefetch: int, wanted: int) -> None:
+        if self._lanes and not (self._full() and not self._arrived):
+            return
+        channel = self._require_channel()
+        await self._close_lane()
+        if self._arrived:
+            return
+        if len(self._lanes) == MAX_CONSUMERS:
+            self.ended_early = f"{self.received} messages are held, which is as many as can be given back in order"
+            return
+        size = max(prefetch, self._lanes[-1].prefetch * 2) if self._lanes else prefetch
+        lane = _Lane(prefetch=min(size, MAX_PREFETCH, max(1, wanted)))
+        self._lanes.append(lane)
+        lane.tag = await channel.consume(
+            self.queue,
+            self._take,
+            prefetch=lane.prefetch,
+            on_cancel=self._server_cancelled,
+            tag=f"amqpflow-parking-{len(self._lanes):03d}",
+        )
+
+    async def _close_lane(self) -> None:
+        """No more deliveries to the present consumer; those that came before the broker's answer are its own still."""
+        if self._lanes and self._lanes[-1].tag:
+            tag, self._lanes[-1].tag = self._lanes[-1].tag, ""
+            await self._require_channel().cancel(tag)
+
+    def _take(self, delivery: Delivery) -> None:
+        lane = self._lanes[-1]
+        lane.first = lane.first or delivery.delivery_tag
+        lane.last = delivery.delivery_tag
+        lane.unsettled += 1
+        self.received += 1
+        self._arrived.append(delivery)
+        self._news.set()
+
+    def _lane_of(self, delivery_tag: int) -> _Lane:
+        lanes = [lane for lane in self._lanes if lane.first]
+        return lanes[bisect_right(lanes, delivery_tag, key=lambda lane: lane.first) - 1]
+
+    def _server_cancelled(self) -> None:
+        self._cancelled_by_server = True
+        self._news.set()
+
+    # -- giving back
+
+    async def _give_back(self) -> None:
+        channel = self._channel
+        try:
+            if channel is None or channel.is_closed:
+                self.settlements_proven = not self._lanes
+                return
+            await self._close_lane()
+            held = sum(lane.unsettled for lane in self._lanes)
+            if not self._by_close:
+                for lane in self._lanes:
+                    if lane.unsettled:
+                        channel.nack(lane.last, multiple=True)
+            # one question on the same channel: once it is answered, all that was sent before has been taken
+            await channel.queue_depth(self.queue)
+            await channel.close()
+            await self._wait_until_returned(held)
+        except AmqpflowError:
+            self.settlements_proven = False
+        finally:
+            self._arrived.clear()
+            if channel is not None:
+                await channel.close()
+            await _close(self._control)
+
+    async def _wait_until_returned(self, held: int) -> None:
+        deadline = asyncio.get_running_loop().time() + RETURN_TIMEOUT
+        while True:
+            self.ready_after, consumers = await self._look()
+            others = self.other_consumers and consumers  # who may have taken it already
+            if self.ready_after >= held or others or asyncio.get_running_loop().time() > deadline:
+                return
+            await asyncio.sleep(0.01)
+
+    # -- asking
+
+    async def _look(self) -> tuple[int, int]:
+        """Ready messages and consumers of the queue."""
+        with translate():
+            answer = await self._control.queue_declare(self.queue, passive=True)
+        return int(answer.message_count), int(answer.consumer_count)
+
+    def _require_channel(self) -> Channel:
+        if self._channel is None:
+            raise BrokerUnavailable("nothing is being read")
+        return self._channel
+
+    def _raise_if_closed(self) -> None:
+        if self._cancelled_by_server:
+            raise BrokerError(f"RabbitMQ cancelled the reading of {self.queue}: was the queue deleted?")
+        channel = self._require_channel()
+        if channel.is_closed:
+            reason = f": {channel.close_reason}" if channel.close_reason else ""
+            raise BrokerUnavailable(f"the connection was lost while {self.queue} was read{reason}")
+
+
+async def _close(channel: Any) -> None:
+    if channel is not None and not channel.is_closed:
+        try:
+            with translate():
+                await channel.close()
+        except AmqpflowError:
+            pass

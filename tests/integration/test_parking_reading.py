@@ -1,0 +1,347 @@
+"""Reading a parking queue changes neither its size nor its order, and loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from amqpflow.errors import AmqpflowError, NotApplied, Refused, WrongUsage
+from amqpflow.model.message import Properties
+from amqpflow.model.resources import BrokerState
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.services.parking import find_parked, list_parked
+from tests.brokers.selection import BrokerUnderTest
+from tests.parked import delivered, depth, depth_becomes, drained, park, parked_by_broker, publish, workplace
+from tests.topologies import topology
+
+WORK = "orders"
+PARKING = "orders.parking"
+
+
+def shop(vhost: BrokerAddress, **options: object) -> CompiledTopology:
+    return topology({WORK: [1000]}, vhost=vhost.vhost, **options)  # type: ignore[arg-type]
+
+
+def classic_parking(compiled: CompiledTopology) -> CompiledTopology:
+    queue = compiled.desired.queues[PARKING]
+    arguments = {key: value for key, value in queue.arguments.items() if key != "x-delivery-limit"}
+    queues = {**compiled.desired.queues, PARKING: replace(queue, arguments={**arguments, "x-queue-type": "classic"})}
+    return replace(compiled, desired=replace(compiled.desired, queues=queues))
+
+
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+def test_thirty_lists_change_neither_size_nor_order(vhost: BrokerAddress, kind: str) -> None:
+    compiled = shop(vhost, delivery_limit=2)
+    if kind == "classic":
+        compiled = classic_parking(compiled)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(5)])
+            await parked_by_broker(connection, compiled, WORK, "from-the-broker")
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(5, 10)])
+            expected = [f"m{n}" for n in range(5)] + ["from-the-broker"] + [f"m{n}" for n in range(5, 10)]
+            for _ in range(30):
+                listing = await list_parked(broker, compiled)
+                assert [row.message_id for row in listing.messages] == expected
+                assert listing.complete
+                assert await depth(connection, PARKING) == 11
+            assert [row.reason for row in listing.messages if row.message_id == "from-the-broker"] == ["broker"]
+            assert [row.detail for row in listing.messages if row.message_id == "from-the-broker"] == ["delivery_limit"]
+            taken = await drained(connection, PARKING, 11)
+            assert [each.properties.message_id for each in taken] == expected
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+def test_the_order_of_many_messages_survives_several_consumers_of_one_reading(vhost: BrokerAddress, kind: str) -> None:
+    compiled = shop(vhost) if kind == "quorum" else classic_parking(shop(vhost))
+    expected = [f"m{n}" for n in range(7000)]
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, PARKING, *(Properties(message_id=each) for each in expected))
+            for _ in range(3):
+                listing = await list_parked(broker, compiled)
+                assert [row.message_id for row in listing.messages] == expected
+                assert await depth(connection, PARKING) == 7000
+            taken = await drained(connection, PARKING, 7000)
+            assert [each.properties.message_id for each in taken] == expected
+
+    asyncio.run(go())
+
+
+def test_a_limit_reads_the_oldest_and_no_more(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(20)])
+            listing = await list_parked(broker, compiled, limit=3)
+            assert [row.message_id for row in listing.messages] == ["m0", "m1", "m2"]
+            assert [each.ready for each in listing.queues] == [20]
+            taken = await drained(connection, PARKING, 20)
+            assert [each.properties.message_id for each in taken] == [f"m{n}" for n in range(20)]
+
+    asyncio.run(go())
+
+
+def test_a_shared_parking_queue_is_listed_for_one_work_queue(vhost: BrokerAddress) -> None:
+    compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking="shared.parking")
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            both = [delivered("ab"[n % 2], message_id=f"m{n}") for n in range(10)]
+            await park(connection, compiled, both)
+            listing = await list_parked(broker, compiled, queue="b", limit=2)
+            assert [row.message_id for row in listing.messages] == ["m1", "m3"]
+            listing = await list_parked(broker, compiled, queue="shared.parking")
+            assert [(row.queue, row.message_id) for row in listing.messages] == [
+                ("ab"[n % 2], f"m{n}") for n in range(10)
+            ]
+            taken = await drained(connection, "shared.parking", 10)
+            assert [each.properties.message_id for each in taken] == [f"m{n}" for n in range(10)]
+
+    asyncio.run(go())
+
+
+def test_messages_that_are_parked_meanwhile_do_not_prolong_the_reading(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, PARKING, *(Properties(message_id=f"m{n}") for n in range(3000)))
+            more = asyncio.create_task(
+                publish(connection, PARKING, *(Properties(message_id=f"n{n}") for n in range(3000)))
+            )
+            listing = await list_parked(broker, compiled)
+            await more
+            # what had arrived when the reading began is read, and not one message twice
+            ids = [row.message_id for row in listing.messages]
+            assert 3000 <= len(ids) == len(set(ids)) == listing.queues[0].ready
+            await depth_becomes(connection, PARKING, 6000)
+
+    asyncio.run(go())
+
+
+def test_a_consumer_of_somebody_else_is_told_of_and_nothing_hangs(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, PARKING, *(Properties(message_id=f"m{n}") for n in range(100)))
+            channel = await connection.open_channel()
+            seen: list[int] = []
+            forty = asyncio.Event()
+
+            def take(delivery: object) -> None:
+                seen.append(1)
+                if len(seen) == 40:
+                    forty.set()
+
+            await channel.consume(PARKING, take, prefetch=40, on_cancel=lambda: None)
+            await forty.wait()
+            listing = await list_parked(broker, compiled)
+            assert len(listing.messages) == 60
+            assert listing.queues[0].other_consumers == 1
+            assert any("other consumers" in note for note in listing.notes)
+            await channel.close()
+            await depth_becomes(connection, PARKING, 100)
+
+    asyncio.run(go())
+
+
+def test_a_consumer_that_takes_messages_while_they_are_read_neither_hangs_nor_miscounts(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, PARKING, *(Properties(message_id=f"m{n}") for n in range(4000)))
+            channel = await connection.open_channel()
+            taken: list[str | None] = []
+
+            def take(delivery: object) -> None:
+                taken.append(delivery.properties.message_id)  # type: ignore[attr-defined]
+                channel.ack(delivery.delivery_tag)  # type: ignore[attr-defined]
+
+            reading = asyncio.create_task(list_parked(broker, compiled))
+            tag = await channel.consume(PARKING, take, prefetch=10, on_cancel=lambda: None)
+            listing = await reading
+            await channel.cancel(tag)
+            ids = [row.message_id for row in listing.messages]
+            assert len(ids) == len(set(ids))
+            await channel.close()
+            await depth_becomes(connection, PARKING, 4000 - len(taken))
+            left = await drained(connection, PARKING, 4000 - len(taken))
+            assert {each.properties.message_id for each in left} | set(taken) == {f"m{n}" for n in range(4000)}
+
+    asyncio.run(go())
+
+
+def test_two_readings_at_once_wait_for_one_another(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+    waited: list[str] = []
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection), workplace(vhost, compiled) as (second, _):
+            await publish(connection, PARKING, *(Properties(message_id=f"m{n}") for n in range(3000)))
+            listings = await asyncio.gather(
+                list_parked(broker, compiled, on_wait=waited.append),
+                list_parked(second, compiled, on_wait=waited.append),
+            )
+            for listing in listings:
+                assert [row.message_id for row in listing.messages] == [f"m{n}" for n in range(3000)]
+            assert waited == [PARKING]
+            taken = await drained(connection, PARKING, 3000)
+            assert [each.properties.message_id for each in taken] == [f"m{n}" for n in range(3000)]
+
+    asyncio.run(go())
+
+
+def test_an_interrupted_reading_gives_everything_back(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, PARKING, *(Properties(message_id=f"m{n}") for n in range(3000)))
+            stop = asyncio.Event()
+            listing = await list_parked(
+                broker, compiled, stop=stop, on_progress=lambda _, seen, __: stop.set() if seen > 1000 else None
+            )
+            assert not listing.complete
+            assert listing.queues[0].ended_early == "it was interrupted"
+            assert await depth(connection, PARKING) == 3000
+            taken = await drained(connection, PARKING, 3000)
+            assert [each.properties.message_id for each in taken] == [f"m{n}" for n in range(3000)]
+
+    asyncio.run(go())
+
+
+def test_a_queue_that_is_deleted_while_it_is_read_is_an_error_and_no_hang(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, PARKING, *(Properties(message_id=f"m{n}") for n in range(5000)))
+            channel = await connection.admin_channel()
+            deletions: list[asyncio.Task[object]] = []
+
+            def delete(_: str, seen: int, __: int) -> None:
+                if seen >= 1000 and not deletions:
+                    deletions.append(asyncio.create_task(channel.queue_delete(PARKING)))
+
+            with pytest.raises(AmqpflowError, match=r"orders\.parking"):
+                await list_parked(broker, compiled, on_progress=delete)
+            await asyncio.gather(*deletions)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("management", [True, False], ids=["management", "amqp-alone"])
+def test_a_parking_queue_with_the_default_delivery_limit_is_not_read(
+    vhost: BrokerAddress, broker: BrokerUnderTest, management: bool
+) -> None:
+    compiled = shop(vhost)
+    queue = compiled.desired.queues[PARKING]
+    queues = {**compiled.desired.queues, PARKING: replace(queue, arguments={"x-queue-type": "quorum"})}
+    elsewhere = replace(compiled, desired=replace(compiled.desired, queues=queues))
+
+    async def go() -> None:
+        async with workplace(vhost, elsewhere, management=management) as (opened, connection):
+            await publish(connection, PARKING, Properties(message_id="m"))
+            if broker.version >= (4,):
+                with pytest.raises(Refused, match="default delivery limit of 20"):
+                    await list_parked(opened, compiled)
+            else:
+                # RabbitMQ 3 has no limit of its own: nothing is lost, and closing the channel keeps the order
+                await list_parked(opened, compiled)
+            assert await depth(connection, PARKING) == 1
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("management", [True, False], ids=["management", "amqp-alone"])
+def test_a_lower_delivery_limit_is_refused(vhost: BrokerAddress, management: bool) -> None:
+    compiled = shop(vhost)
+    queue = compiled.desired.queues[PARKING]
+    lower = replace(queue, arguments={**queue.arguments, "x-delivery-limit": 5})
+    elsewhere = replace(compiled, desired=replace(compiled.desired, queues={**compiled.desired.queues, PARKING: lower}))
+
+    async def go() -> None:
+        async with workplace(vhost, elsewhere, management=management) as (opened, _):
+            with pytest.raises(Refused, match="argument x-delivery-limit limits it to 5 deliveries"):
+                await list_parked(opened, compiled)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("kind", ["policies", "operator-policies"])
+def test_a_policy_that_lowers_the_delivery_limit_is_refused(
+    vhost: BrokerAddress, broker: BrokerUnderTest, kind: str
+) -> None:
+    compiled = shop(vhost)
+    body = {"pattern": "parking$", "definition": {"delivery-limit": 3}, "apply-to": "queues", "priority": 5}
+    broker.management.put(kind, vhost.vhost, "theirs", body=body)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (opened, connection):
+            await publish(connection, PARKING, Properties(message_id="m"))
+            with pytest.raises(Refused, match="policy theirs limits it to 3 deliveries"):
+                await list_parked(opened, compiled)
+            assert await depth(connection, PARKING) == 1
+
+    asyncio.run(go())
+
+
+def test_over_amqp_alone_a_listing_says_that_policies_are_not_seen(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled, management=False) as (opened, connection):
+            await park(connection, compiled, [delivered(WORK)])
+            listing = await list_parked(opened, compiled)
+            assert len(listing.messages) == 1
+            assert any("policies cannot be seen" in note for note in listing.notes)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("management", [True, False], ids=["management", "amqp-alone"])
+def test_a_missing_parking_queue_names_the_command_that_mends_it(vhost: BrokerAddress, management: bool) -> None:
+    compiled = shop(vhost)
+    nothing = replace(compiled, desired=BrokerState())
+
+    async def go() -> None:
+        async with workplace(vhost, nothing, management=management) as (opened, _):
+            with pytest.raises(NotApplied, match=PARKING) as caught:
+                await list_parked(opened, compiled)
+            assert caught.value.hint == "amqpflow apply shop.yaml"
+            with pytest.raises(WrongUsage, match="no queue ordes") as unknown:
+                await list_parked(opened, compiled, queue="ordes")
+            assert unknown.value.hint == "did you mean orders?"
+
+    asyncio.run(go())
+
+
+def test_a_message_is_found_by_id_by_its_beginning_by_message_id_and_by_hop(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m-{n}", body=b"%d" % n) for n in range(50)])
+            listing = await list_parked(broker, compiled)
+            wanted = listing.messages[17]
+            for key in (wanted.id, wanted.id[:8], "m-17", "m-17/0/1"):
+                (found,) = await find_parked(broker, compiled, key)
+                assert found.delivery.body == b"17"
+                assert found.error_type == "ValueError"
+            assert await find_parked(broker, compiled, "m-99") == ()
+            with pytest.raises(WrongUsage, match="too short"):
+                await find_parked(broker, compiled, "a")
+            assert await depth(connection, PARKING) == 50
+
+    asyncio.run(go())

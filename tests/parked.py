@@ -1,0 +1,150 @@
+"""Parked messages for tests: made by the code that parks in a consumer, or by RabbitMQ itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from amqpflow.delivery.incoming import read_incoming
+from amqpflow.delivery.settle import Circumstances, ToParking, decide
+from amqpflow.delivery.verdict import Decided, ErrorRecord
+from amqpflow.model.message import Delivery, Properties, Publish
+from amqpflow.model.outcome import Park
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.channel import Channel
+from amqpflow.rabbitmq.connection import Connection, connect
+from amqpflow.rabbitmq.observe import open_broker
+from tests.topologies import declare
+
+NOW = 1_790_000_000_000
+
+
+def delivered(
+    queue: str,
+    *,
+    message_id: str | None = "m",
+    headers: Mapping[str, Any] | None = None,
+    body: bytes = b"{}",
+    exchange: str = "events",
+    routing_key: str = "order.placed",
+    **properties: Any,
+) -> Delivery:
+    """A delivery from a work queue, on its first attempt unless the headers say otherwise."""
+    return Delivery(
+        queue=queue,
+        delivery_tag=1,
+        redelivered=False,
+        exchange=exchange,
+        routing_key=routing_key,
+        properties=Properties(message_id=message_id, headers=headers, **properties),
+        body=body,
+    )
+
+
+def parking_publish(
+    compiled: CompiledTopology, delivery: Delivery, *, error: str = "ValueError", text: str = "no", now: int = NOW
+) -> Publish:
+    """What a consumer publishes when its handler parks the delivery because of an error."""
+    settlement = decide(
+        read_incoming(delivery),
+        Decided(outcome=Park("told so"), error=ErrorRecord(type=error, message=text, fingerprint="f" * 16)),
+        Circumstances(
+            routes=compiled.routes[delivery.queue],
+            now=now,
+            choice=0.0,
+            new_root="root",
+            frame_max=131_072,
+            host="testhost",
+            version="0",
+        ),
+    )
+    assert isinstance(settlement, ToParking)
+    return settlement.publish
+
+
+async def park(connection: Connection, compiled: CompiledTopology, deliveries: Sequence[Delivery]) -> None:
+    """Park messages as a consumer does, in this order."""
+    channel = await connection.open_channel()
+    await asyncio.gather(*(channel.publish(parking_publish(compiled, each)) for each in deliveries))
+    await channel.close()
+
+
+async def publish(connection: Connection, queue: str, *messages: Properties, body: bytes = b"{}") -> None:
+    """Publish straight to a queue, in this order."""
+    channel = await connection.open_channel()
+    await asyncio.gather(
+        *(
+            channel.publish(
+                Publish(exchange="", routing_key=queue, properties=replace(each, delivery_mode=2), body=body)
+            )
+            for each in messages
+        )
+    )
+    await channel.close()
+
+
+async def parked_by_broker(connection: Connection, compiled: CompiledTopology, queue: str, message_id: str) -> None:
+    """A message that RabbitMQ parks because of the delivery limit: its consumer's channel is lost again and again."""
+    await publish(connection, queue, Properties(message_id=message_id))
+    before = await depth(connection, compiled.routes[queue].parking_queue)
+    while await depth(connection, compiled.routes[queue].parking_queue) == before:
+        channel = await connection.open_channel()
+        got = asyncio.Event()
+        await channel.consume(queue, lambda _: got.set(), prefetch=1, on_cancel=lambda: None)
+        try:
+            async with asyncio.timeout(1):
+                await got.wait()
+        except TimeoutError:
+            pass
+        await channel.close()
+
+
+async def depth(connection: Connection, queue: str) -> int:
+    """Ready messages."""
+    channel = await connection.open_channel()
+    try:
+        return await channel.queue_depth(queue)
+    finally:
+        await channel.close()
+
+
+async def depth_becomes(connection: Connection, queue: str, wanted: int) -> None:
+    """Return when the queue has so many ready messages."""
+    async with asyncio.timeout(10):
+        while await depth(connection, queue) != wanted:
+            await asyncio.sleep(0.02)
+
+
+async def drained(connection: Connection, queue: str, count: int) -> list[Delivery]:
+    """Take so many messages out of a queue, in their order."""
+    taken: list[Delivery] = []
+    if not count:
+        return taken
+    channel: Channel = await connection.open_channel()
+    enough = asyncio.Event()
+
+    def take(delivery: Delivery) -> None:
+        taken.append(delivery)
+        if len(taken) == count:
+            enough.set()
+
+    tag = await channel.consume(queue, take, prefetch=0 if count > 60_000 else count, on_cancel=lambda: None)
+    async with asyncio.timeout(30):
+        await enough.wait()
+    await channel.cancel(tag)
+    channel.ack(taken[-1].delivery_tag, multiple=True)
+    await channel.close()
+    return taken
+
+
+@asynccontextmanager
+async def workplace(address: BrokerAddress, compiled: CompiledTopology, *, management: bool = True):  # type: ignore[no-untyped-def]
+    """A broker that holds the topology, as `(Broker, Connection)`: one to work with, one to look with."""
+    async with await connect(address, name="amqpflow test") as connection:
+        await declare(connection, compiled)
+        async with open_broker(address, use_management=management) as broker:
+            yield broker, connection
