@@ -355,6 +355,19 @@ def test_a_failure_at_the_first_step_did_nothing(vhost: BrokerAddress) -> None:
     assert definitions(vhost)["exchanges"] == {}
 
 
+def test_the_documented_permissions_are_enough(vhost: BrokerAddress) -> None:
+    """docs/reference/plan.md; fact 7.5 for what dead-lettering needs."""
+    ours = r"shop\.(retry|parking)|events|lost|by header|orders(\..*)?|mail\.out(\..*)?"
+    queues = r"orders(\..*)?|mail\.out(\..*)?"
+    granted = {
+        "configure": f"^({ours})$",
+        "write": f"^(amq\\.default|{queues}|by header|lost)$",
+        "read": rf"^(orders(\.retry\..*)?|mail\.out|shop\..*|events|by header|lost|amq\.topic)$",
+    }
+    with user(vhost, tags="management", **granted) as address:
+        assert asyncio.run(api.apply(shop(vhost), address)).complete
+
+
 def test_a_user_without_a_tag_falls_back_to_amqp_only_where_the_url_was_derived(vhost: BrokerAddress) -> None:
     with user(vhost) as address:
         with pytest.raises(PermissionDenied, match="management tag"):
