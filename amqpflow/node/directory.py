@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -18,6 +18,7 @@ from .settings import Identity, Ports, configuration
 
 _FILE = "amqpflow-node.json"
 _LOCK = "lock"
+_LOG_PREFIX = re.compile(r"^\d{4}-\S+ \S+ \[\w+\] <[\d.]+> ?")
 
 
 @dataclass(kw_only=True)
@@ -31,16 +32,21 @@ class NodeDirectory:
     version: str = ""  #: the RabbitMQ that wrote the data
     lock: int | None = None
 
-    def write(self, ports: Ports, version: str) -> None:
-        """Write all that the node reads at its start, and who it is; only we can read it, since it holds a password."""
+    def write(self, ports: Ports) -> None:
+        """Write all that the node reads at its start; only we can read it, since it holds a password."""
         for name in ("data", "generated", "schema", "conf.d"):
-            (self.path / name).mkdir(exist_ok=True)
+            (self.path / name).mkdir(mode=0o700, exist_ok=True)
+        _write(self.log, "")
         _write(self.path / "rabbitmq.conf", configuration(self.identity, ports))
         _write(self.path / "rabbitmq-env.conf", "")
         _write(self.path / "enabled_plugins", "[rabbitmq_management].\n")
         cookie = self.path / ".erlang.cookie"
         if not cookie.exists():
             _write(cookie, secrets.token_hex(16), mode=0o400)
+        self.remember(ports, self.version)
+
+    def remember(self, ports: Ports, version: str) -> None:
+        """Write down, in a directory that is kept, who the node is, for the next time."""
         if self.kept:
             content = {
                 "node": self.identity.name,
@@ -52,14 +58,15 @@ class NodeDirectory:
             _write(self.path / _FILE, json.dumps(content, indent=2) + "\n")
 
     def log_tail(self, lines: int = 12) -> str:
-        """What the node said last: its own summary of a failed start where it wrote one."""
-        with contextlib.suppress(OSError):
+        """What the node said last, each line once: from its own summary of a failed start on, where it wrote one."""
+        try:
             text = self.log.read_text("utf-8", "replace")
-            start = text.rfind("BOOT FAILED")
-            tail = text[start:] if start >= 0 else text
-            kept = [line.rstrip() for line in tail.splitlines() if line.strip()]
-            return "\n".join(kept[:lines] if start >= 0 else kept[-lines:])
-        return ""
+        except OSError:
+            return ""
+        start = text.find("BOOT FAILED")
+        said = dict.fromkeys(_LOG_PREFIX.sub("", line).rstrip() for line in text[max(start, 0) :].splitlines())
+        kept = [line for line in said if line.strip("= ")]
+        return "\n".join(kept[:lines] if start >= 0 else kept[-lines:])
 
     @property
     def log(self) -> Path:

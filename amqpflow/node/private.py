@@ -65,7 +65,7 @@ class PrivateNode:
                 chosen = free_ports.choose(directory.ports if attempt == 1 else None)
                 run = self._run = _spawn(self.installation, directory, chosen)
                 if self._wait_until_ready(run, deadline):
-                    directory.write(chosen, self.version)
+                    directory.remember(chosen, self.version)
                     return run.address
                 failure = self._failure(run, "ended while it was starting")
             except BaseException as error:
@@ -153,7 +153,7 @@ def _managed(run: _Run) -> bool:
 
 
 def _spawn(installation: Installation, directory: NodeDirectory, ports: Ports) -> _Run:
-    directory.write(ports, directory.version)
+    directory.write(ports)
     user, password = directory.identity.user, directory.identity.password
     address = BrokerAddress(
         url=f"amqp://{user}:{password}@127.0.0.1:{ports.amqp}/",

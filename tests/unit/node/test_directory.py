@@ -13,7 +13,8 @@ PORTS = Ports(amqp=20001, management=20002, distribution=20003, epmd=20004)
 
 def test_a_kept_node_is_the_same_one_next_time(tmp_path: Path) -> None:
     first = kept(tmp_path / "node")
-    first.write(PORTS, "4.3.6")
+    first.write(PORTS)
+    first.remember(PORTS, "4.3.6")
     first.discard()
     again = kept(tmp_path / "node")
     assert (again.identity, again.ports, again.version) == (first.identity, PORTS, "4.3.6")
@@ -22,7 +23,7 @@ def test_a_kept_node_is_the_same_one_next_time(tmp_path: Path) -> None:
 
 def test_what_holds_the_password_is_ours_to_read_alone(tmp_path: Path) -> None:
     node = kept(tmp_path / "node")
-    node.write(PORTS, "")
+    node.write(PORTS)
     node.discard()
     holding = [file for file in node.path.iterdir() if file.is_file() and node.identity.password in file.read_text()]
     assert {file.name for file in holding} == {"rabbitmq.conf", "amqpflow-node.json"}
@@ -64,7 +65,7 @@ def test_temporary_nodes_differ_and_go() -> None:
     assert first.identity.name != second.identity.name
     assert first.identity.password != second.identity.password
     for node in (first, second):
-        node.write(PORTS, "")
+        node.write(PORTS)
         node.discard()
         assert not node.path.exists()
 
@@ -74,6 +75,8 @@ def test_the_log_tail_is_the_brokers_own_summary(tmp_path: Path) -> None:
     assert node.log_tail() == ""
     node.log.write_text("noise\n" * 50 + "last\n")
     assert node.log_tail().splitlines()[-1] == "last"
-    node.log.write_text("noise\n" * 50 + "BOOT FAILED\n===========\nERROR: reason\n" + "stack\n" * 50)
-    assert node.log_tail().splitlines()[:3] == ["BOOT FAILED", "===========", "ERROR: reason"]
+    prefix = "2026-11-22 19:36:18.998148+00:00 [error] <0.132.0> "
+    boot = f"{prefix}BOOT FAILED\n{prefix}===========\n{prefix}Error: reason\n===========\nError: reason\n"
+    node.log.write_text("noise\n" * 50 + boot + "stack\n" * 50)
+    assert node.log_tail().splitlines() == ["BOOT FAILED", "Error: reason", "stack"]
     node.discard()
