@@ -8,7 +8,7 @@ from typing import Any
 
 from amqpflow.model.headers import BROKER_OWNED, COUNTERS, NEVER_TRAVELS, PREFIX
 from amqpflow.model.message import Delivery, Properties
-from amqpflow.model.record import Record, read_record
+from amqpflow.model.record import Record, read_record, text_of
 
 _PROPERTIES_OF_OURS = ("expiration", "user_id")  #: kept in the record, since the broker would act on them again
 
@@ -79,15 +79,11 @@ class Incoming:
         return replace(
             received,
             headers=shown,
-            expiration=_text(original.get("expiration")),
-            user_id=_text(original.get("user_id")),
+            expiration=text_of(original.get("expiration")),
+            user_id=text_of(original.get("user_id")),
         )
 
 
 def read_incoming(delivery: Delivery) -> Incoming:
     """Our headers count only when this queue wrote them; others are ignored, and removed from every copy."""
     return Incoming(delivery=delivery, record=read_record(delivery.properties.headers, delivery.queue))
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

@@ -26,7 +26,7 @@ class Properties:
     reply_to: str | None = None
     expiration: str | None = None  #: milliseconds, as text
     message_id: str | None = None
-    timestamp: datetime | None = None
+    timestamp: datetime | int | None = None  #: a number when the producer sent what no datetime in seconds can hold
     type: str | None = None
     user_id: str | None = None
     app_id: str | None = None

@@ -82,8 +82,8 @@ def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> 
         attempts=_count(headers.get(h.ATTEMPT)),
         hop=hop,
         root=_root(hop),
-        exchange=_name(headers.get(h.EXCHANGE)),
-        routing_key=_name(headers.get(h.ROUTING_KEY)),
+        exchange=text_of(headers.get(h.EXCHANGE)),
+        routing_key=text_of(headers.get(h.ROUTING_KEY)),
         original=dict(original) if isinstance(original, Mapping) else {},
         first_failed_at=_time(headers.get(h.FIRST_FAILED_AT)),
         failed_at=_time(headers.get(h.FAILED_AT)),
@@ -119,11 +119,13 @@ def _root(hop: str | None) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return text_of(value) or None
 
 
-def _name(value: Any) -> str | None:
-    # "" is the default exchange, and the routing key that fanout exchanges are usually published with
+def text_of(value: Any) -> str | None:
+    """A header value as text, "" included; what a producer wrote that is no UTF-8 as short strings are read."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
     return value if isinstance(value, str) else None
 
 

@@ -18,30 +18,35 @@ from typing import Any
 from .message import Properties
 
 _CLASS_BASIC = 60
+MAX_DEPTH = 64  #: tables and arrays within one another; RabbitMQ sets no limit
 _INT_RANGES = ((b"b", ">b", 7), (b"s", ">h", 15), (b"I", ">i", 31), (b"l", ">q", 63))
 
 
-def encode_table(table: Mapping[str, Any]) -> bytes:
+def encode_table(table: Mapping[str, Any], depth: int = 1) -> bytes:
     """
     Encode a field table with its length prefix; `len()` of the result is what it takes of a header frame.
 
     Raises:
         TypeError: a value has no AMQP type; the message names the key.
-        ValueError: a key is longer than 255 bytes, or a number is out of range.
+        ValueError: a key is longer than 255 bytes, a number is out of range, or tables are nested more than 64 deep.
     """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"tables are nested more than {MAX_DEPTH} deep")
     parts = []
     for key, value in table.items():
-        name = key.encode()
+        if not isinstance(key, str):
+            raise TypeError(f"a header name is text, not {type(key).__name__}")
+        name = _bytes(key)
         if len(name) > 255:
             raise ValueError(f"header name {key[:40]!r}... is {len(name)} bytes long, AMQP allows 255")
         try:
-            parts.append(bytes((len(name),)) + name + encode_value(value))
+            parts.append(bytes((len(name),)) + name + encode_value(value, depth))
         except TypeError as error:
             raise TypeError(f"{key}: {error}") from None
     return _long(b"".join(parts))
 
 
-def encode_value(value: Any) -> bytes:
+def encode_value(value: Any, depth: int = 0) -> bytes:
     """Encode one field value with its type octet. Raises as `encode_table` does."""
     match value:
         case None:
@@ -49,11 +54,13 @@ def encode_value(value: Any) -> bytes:
         case bool():
             return b"t\x01" if value else b"t\x00"
         case str():
-            return b"S" + _long(value.encode())
+            return b"S" + _long(_bytes(value))
         case int():
             for tag, code, bits in _INT_RANGES:
                 if -(1 << bits) <= value < (1 << bits):
                     return tag + struct.pack(code, value)
+            if 0 < value < 1 << 64:
+                return b"L" + struct.pack(">Q", value)
             raise ValueError(f"{value} does not fit 64 bits")
         case float():
             return b"d" + struct.pack(">d", value)
@@ -66,9 +73,11 @@ def encode_value(value: Any) -> bytes:
         case Decimal():
             return b"D" + _decimal(value)
         case Mapping():
-            return b"F" + encode_table(value)
+            return b"F" + encode_table(value, depth + 1)
         case list() | tuple():
-            return b"A" + _long(b"".join(encode_value(item) for item in value))
+            if depth >= MAX_DEPTH:
+                raise ValueError(f"arrays are nested more than {MAX_DEPTH} deep")
+            return b"A" + _long(b"".join(encode_value(item, depth + 1) for item in value))
         case _:
             raise TypeError(f"AMQP has no type for {type(value).__name__}")
 
@@ -97,8 +106,13 @@ def _long(data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
 
 
+def _bytes(text: str) -> bytes:
+    # what the producer wrote that is no UTF-8 was read as surrogates (`wire_decode`)
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _short(text: str) -> bytes:
-    data = text.encode()
+    data = _bytes(text)
     if len(data) > 255:
         raise ValueError(f"{len(data)} bytes long, AMQP allows 255")
     return bytes((len(data),)) + data
@@ -108,11 +122,11 @@ def _octet(value: int) -> bytes:
     return struct.pack(">B", value)
 
 
-def _timestamp(value: datetime) -> bytes:
-    seconds = timegm(value.utctimetuple())
-    # pamqp reads a number past the year 2106 as milliseconds: what it made a fraction of goes back as it came
-    if value.microsecond:
-        return struct.pack(">Q", seconds * 1000 + round(value.microsecond / 1000))
+def _timestamp(value: datetime | int) -> bytes:
+    """AMQP's timestamps are whole seconds; a number goes back as the producer sent it."""
+    seconds = value if isinstance(value, int) else timegm(value.utctimetuple())
+    if not 0 <= seconds < 1 << 64:
+        raise ValueError(f"{value} is before 1970 or does not fit 64 bits")
     return struct.pack(">Q", seconds)
 
 
@@ -121,8 +135,10 @@ def _decimal(value: Decimal) -> bytes:
     if not isinstance(exponent, int):
         raise TypeError(f"{value} is not a number")
     scale = max(0, -exponent)
-    mantissa = int("".join(map(str, digits)) or "0") * 10 ** max(0, exponent)
-    return struct.pack(">Bi", scale, -mantissa if sign else mantissa)
+    unscaled = int("".join(map(str, digits)) or "0") * (-1 if sign else 1)
+    if scale > 255 or exponent > 10 or not -(1 << 31) <= unscaled * 10 ** max(0, exponent) < 1 << 31:
+        raise ValueError(f"the decimal {value} does not fit 32 bits and 255 places")
+    return struct.pack(">Bi", scale, unscaled * 10 ** max(0, exponent))
 
 
 _PROPERTIES = (

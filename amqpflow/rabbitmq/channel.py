@@ -20,9 +20,12 @@ from aiormq.exceptions import ChannelClosed
 from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishRefused, PublishUncertain, Unroutable
 from amqpflow.model.headers import HOP
 from amqpflow.model.message import Delivery, Properties, Publish
+from amqpflow.model.record import text_of
+from amqpflow.model.wire_decode import decode_content_header
 
-from .frames import ContentFrames, ack_frame, nack_frame, properties_of, publish_frames
+from .frames import ContentFrames, ack_frame, nack_frame, publish_frames
 from .translate import translate
+from .transport import Take
 
 log = logging.getLogger("amqpflow.channel")
 
@@ -43,13 +46,15 @@ class _Subscription:
     queue: str
     on_delivery: Callable[[Delivery], None]
     on_cancel: Callable[[], None]
+    on_unreadable: Callable[[Delivery, str], None] | None
 
 
 class Channel:
     """One AMQP channel in confirm mode. Made by `Connection.open_channel`."""
 
-    def __init__(self, amqp: Any, frame_max: int) -> None:
+    def __init__(self, amqp: Any, frame_max: int, takers: dict[int, Take]) -> None:
         self._amqp = amqp
+        self._takers = takers
         self.frame_max = frame_max  #: bytes; 0 when the broker sets no limit
         self._next_tag = 0
         self._outstanding: dict[int, _Outstanding] = {}
@@ -60,9 +65,11 @@ class Channel:
         self._drained: list[asyncio.Future[None]] = []
         self._on_close: list[Callable[[], None]] = []
         self.close_reason: BaseException | None = None
-        amqp.frames = ContentFrames(
-            amqp.frames, delivered=self._delivered, returned=self._returned, confirmed=self._confirmed
-        )
+        self._ending = False
+        self._take = ContentFrames(
+            delivered=self._delivered, returned=self._returned, confirmed=self._confirmed, closing=self._closing
+        ).take
+        takers[amqp.number] = self._take
         amqp.on_consumer_cancel_callbacks.add(self._cancelled)
         self.closed: asyncio.Event = asyncio.Event()
         amqp.closing.add_done_callback(self._channel_closed)
@@ -97,12 +104,16 @@ class Channel:
         self._send(data)
         await asyncio.shield(outstanding.confirm)
 
-    def _returned(self, frame: Any, received: Any) -> None:
-        outstanding = self._in_flight.get(_key(frame.exchange, frame.routing_key, received))
-        if outstanding is None:
-            log.error("a message was returned that nobody waits for: %s %s", frame.exchange, frame.routing_key)
-        else:
-            outstanding.returned = f"{frame.reply_code} {frame.reply_text}"
+    def _returned(self, text: str, exchange: str, routing_key: str, header: bytes) -> None:
+        try:
+            key = _key(exchange, routing_key, decode_content_header(header))
+        except ValueError:
+            key = None
+        found = self._in_flight.get(key) if key else None
+        # one that cannot be recognised may be any for that address: better a second copy than none
+        alike = [each for each in self._outstanding.values() if each.key[:2] == (exchange, routing_key)]
+        for outstanding in alike if found is None else (found,):
+            outstanding.returned = text
 
     def _confirmed(self, tag: int, multiple: bool, acknowledged: bool) -> None:
         if multiple:
@@ -137,6 +148,7 @@ class Channel:
         *,
         prefetch: int,
         on_cancel: Callable[[], None],
+        on_unreadable: Callable[[Delivery, str], None] | None = None,
         tag: str | None = None,
     ) -> str:
         """
@@ -146,13 +158,15 @@ class Channel:
 
         `on_delivery` runs in the connection's reader: it must be quick and must not raise. `on_cancel` is called when
         the server cancels the consumer (its queue was deleted, or the consumer timeout of RabbitMQ 4.3).
+        `on_unreadable` is given a delivery without properties, and why they cannot be read; without it such a delivery
+        stays unacked.
 
         Raises:
             BrokerError: the queue is missing or exclusive. PermissionDenied. BrokerUnavailable.
         """
         self._require_open()
         tag = tag or f"amqpflow-{uuid4().hex[:12]}"
-        self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel)
+        self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel, on_unreadable)
         with translate():
             await self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535))
             await self._amqp.basic_consume(queue, _never, consumer_tag=tag)
@@ -178,23 +192,40 @@ class Channel:
         self._send(data)
         return True
 
-    def _delivered(self, frame: Any, received: Any, body: bytes) -> None:
-        subscription = self._subscriptions.get(frame.consumer_tag)
+    def _delivered(
+        self,
+        consumer_tag: str,
+        delivery_tag: int,
+        redelivered: bool,
+        exchange: str,
+        routing_key: str,
+        header: bytes,
+        body: bytes,
+    ) -> None:
+        subscription = self._subscriptions.get(consumer_tag)
         if subscription is None:
-            log.error("a delivery for the unknown consumer %s stays unacked", frame.consumer_tag)
+            log.error("a delivery for the unknown consumer %s stays unacked", consumer_tag)
             return
         try:
-            subscription.on_delivery(
-                Delivery(
-                    queue=subscription.queue,
-                    delivery_tag=frame.delivery_tag,
-                    redelivered=bool(frame.redelivered),
-                    exchange=frame.exchange,
-                    routing_key=frame.routing_key,
-                    properties=properties_of(received),
-                    body=body,
-                )
-            )
+            properties, unreadable = decode_content_header(header), ""
+        except ValueError as error:
+            properties, unreadable = Properties(), str(error)
+        delivery = Delivery(
+            queue=subscription.queue,
+            delivery_tag=delivery_tag,
+            redelivered=redelivered,
+            exchange=exchange,
+            routing_key=routing_key,
+            properties=properties,
+            body=body,
+        )
+        try:
+            if not unreadable:
+                subscription.on_delivery(delivery)
+            elif subscription.on_unreadable is not None:
+                subscription.on_unreadable(delivery, unreadable)
+            else:
+                log.error("a delivery from %s stays unacked: %s", subscription.queue, unreadable)
         except Exception:
             # raising here would end the reader of the whole connection
             log.exception("a delivery from %s could not be taken and stays unacked", subscription.queue)
@@ -245,7 +276,7 @@ class Channel:
     @property
     def is_closed(self) -> bool:
         """Closed, or about to be: nothing may be settled on it any more."""
-        return self.closed.is_set() or bool(self._amqp.is_closed)
+        return self._ending or self.closed.is_set() or bool(self._amqp.is_closed)
 
     def _require_open(self) -> None:
         if self.is_closed:
@@ -258,10 +289,17 @@ class Channel:
         else:
             self._on_close.append(callback)
 
+    def _closing(self) -> None:
+        # what is written after aiormq's answer to the broker's close would end the whole connection
+        self._ending = True
+        self._out.clear()
+
     def _channel_closed(self, closing: asyncio.Future[Any]) -> None:
         reason = None if closing.cancelled() else closing.exception()
         self.close_reason = reason
         self.closed.set()
+        if self._takers.get(self._amqp.number) is self._take:
+            del self._takers[self._amqp.number]
         self._writer.cancel()
         # a publish is to blame only for a close of the channel by the broker, not for a lost connection
         blame = str(reason) if isinstance(reason, ChannelClosed) and reason.args and reason.args[0] else None
@@ -311,10 +349,9 @@ class Channel:
             raise BrokerUnavailable("the connection was lost")
 
 
-def _key(exchange: str, routing_key: str, properties: Properties | Any) -> tuple[str, str, str]:
+def _key(exchange: str, routing_key: str, properties: Properties) -> tuple[str, str, str]:
     """What a returned message can be recognised by: where it went, and its hop or message id."""
-    hop = (properties.headers or {}).get(HOP)
-    identity = hop if isinstance(hop, str) else properties.message_id
+    identity = text_of((properties.headers or {}).get(HOP)) or properties.message_id
     if not identity:
         raise ValueError("a message without a hop header needs a message id: its return could not be recognised")
     return exchange, routing_key, identity
@@ -326,5 +363,5 @@ def _release(waiting: list[asyncio.Future[None]], _: asyncio.Future[None]) -> No
             each.set_result(None)
 
 
-async def _never(message: Any) -> None:  # pragma: no cover - deliveries are taken in ContentFrames
+async def _never(message: Any) -> None:  # pragma: no cover - deliveries are taken by ContentFrames
     raise AssertionError(message)

@@ -19,6 +19,7 @@ from amqpflow.errors import AmqpflowError
 from .address import BrokerAddress
 from .channel import Channel
 from .translate import from_connecting, translate
+from .transport import ContentTransport
 
 CONNECT_TIMEOUT = 15.0  #: seconds for TCP, TLS, login and opening the virtual host
 
@@ -67,7 +68,9 @@ class Connection:
     async def open_channel(self) -> Channel:
         """A channel in confirm mode. Raises BrokerUnavailable, BrokerError (channel limit)."""
         with translate():
-            return Channel(await self._amqp.channel(publisher_confirms=True), self.frame_max)
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                amqp = await self._amqp.channel(publisher_confirms=True)
+        return Channel(amqp, self.frame_max, self._pika.content.takers)
 
     async def admin_channel(self) -> Any:
         """A plain aiormq channel, for declaring. Wrap what you do with it in `translate()`."""
@@ -107,6 +110,15 @@ class Connection:
         await self.close()
 
 
+class _PikaConnection(aio_pika.Connection):
+    """aio-pika's connection on a transport of ours."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.content = ContentTransport()
+        self.kwargs["transport_factory"] = self.content
+
+
 async def connect(address: BrokerAddress, *, name: str, timeout: float = CONNECT_TIMEOUT) -> Connection:
     """
     Open a connection.
@@ -125,6 +137,7 @@ async def connect(address: BrokerAddress, *, name: str, timeout: float = CONNECT
             address.url,
             ssl_context=context,
             timeout=timeout,
+            connection_class=_PikaConnection,
             client_properties={
                 "connection_name": name,
                 "product": "amqpflow",

@@ -1,107 +1,90 @@
-"""Take content frames off an aiormq channel before its own reader sees them.
-
-aiormq matches a returned message to its publish by message id alone, adds a message id where there is none, and starts
-a task for every delivery. amqpflow must never take a returned message for a confirmed one (design guarantee G1), so
-deliveries, confirms and returns are read here, inside the connection's reader; every other frame goes on to aiormq.
-
-The seam is `aiormq.Channel.frames`, the queue into which the connection puts a channel's frames: it is an attribute
-without an underscore, but no documented API. `pyproject.toml` pins aiormq's major version and
-`tests/integration/test_channel.py` fails when the seam moves. ADR 0003 has the reasons.
-"""
+"""The frames of messages as bytes: publishes, acks and nacks to write; deliveries, returns and confirms to read."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any
 
-from pamqp.body import ContentBody
-from pamqp.commands import Basic
-from pamqp.header import ContentHeader
-
-from amqpflow.model.message import Properties, Publish
+from amqpflow.model.message import Publish
 from amqpflow.model.wire import encode_content_header
+from amqpflow.model.wire_decode import decode_short
 
-DeliveryCallback = Callable[[Any, Any, bytes], None]  #: Basic.Deliver, Basic.Properties, body
-ReturnCallback = Callable[[Any, Any], None]  #: Basic.Return, Basic.Properties
-ConfirmCallback = Callable[[int, bool, bool], None]  #: delivery tag, multiple, acknowledged
+DeliveryCallback = Callable[[str, int, bool, str, str, bytes, bytes], None]
+"""Consumer tag, delivery tag, redelivered, exchange, routing key, payload of the content header, body."""
+ReturnCallback = Callable[[str, str, str, bytes], None]
+"""What the broker says, exchange, routing key, payload of the content header."""
+ConfirmCallback = Callable[[int, bool, bool], None]
+"""Delivery tag, multiple, acknowledged."""
 
 _METHOD, _HEADER, _BODY, _END = 1, 2, 3, b"\xce"
+_DELIVER, _RETURN, _ACK, _NACK, _CLOSE = 0x003C003C, 0x003C0032, 0x003C0050, 0x003C0078, 0x00140028
 _FRAME_OVERHEAD = 8
 
 
 class ContentFrames:
-    """Stands in for `aiormq.Channel.frames`. The callbacks run in the connection's reader and must not raise."""
+    """Takes the frames of one channel that carry messages and confirms, in the order of the wire.
+
+    The callbacks run in the connection's reader and must not raise. `closing` is called when the broker closes the
+    channel: from then on it ignores what is written on it.
+    """
 
     def __init__(
-        self, inner: Any, *, delivered: DeliveryCallback, returned: ReturnCallback, confirmed: ConfirmCallback
+        self,
+        *,
+        delivered: DeliveryCallback,
+        returned: ReturnCallback,
+        confirmed: ConfirmCallback,
+        closing: Callable[[], None],
     ) -> None:
-        self._inner = inner
         self._delivered = delivered
         self._returned = returned
         self._confirmed = confirmed
-        self._method: Any = None  # the Basic.Deliver or Basic.Return whose content is being read
-        self._header: Any = None
+        self._closing = closing
+        self._method = b""  # the payload of basic.deliver or basic.return whose content is being read
+        self._header = b""
         self._parts: list[bytes] = []
         self._missing = 0
 
-    async def put(self, item: tuple[int, Any]) -> None:
-        """Called by the connection's reader for each frame of the channel, in wire order."""
-        frame = item[1]
-        kind = type(frame)
-        if kind is Basic.Deliver or kind is Basic.Return:
-            self._method = frame
-        elif self._method is not None and kind is ContentHeader:
-            self._header = frame
-            self._missing = frame.body_size
-            self._complete_if_whole()
-        elif self._method is not None and kind is ContentBody:
-            self._parts.append(frame.value)
-            self._missing -= len(frame.value)
-            self._complete_if_whole()
-        elif kind is Basic.Ack or kind is Basic.Nack:
-            self._confirmed(frame.delivery_tag, bool(frame.multiple), kind is Basic.Ack)
+    def take(self, kind: int, payload: bytes) -> bool:
+        """True when the frame was one of these."""
+        if kind == _METHOD:
+            (method,) = struct.unpack_from(">I", payload)
+            if method in (_DELIVER, _RETURN):
+                self._method = payload
+                return True
+            if method in (_ACK, _NACK):
+                tag, bits = struct.unpack_from(">QB", payload, 4)
+                self._confirmed(tag, bool(bits & 1), method == _ACK)
+                return True
+            if method == _CLOSE:
+                self._closing()
+            return False
+        if not self._method:
+            return False  # the content of a basic.get
+        if kind == _HEADER:
+            self._header = payload
+            (self._missing,) = struct.unpack_from(">Q", payload, 4)
         else:
-            await self._inner.put(item)
+            self._parts.append(payload)
+            self._missing -= len(payload)
+        if self._missing <= 0:
+            self._complete()
+        return True
 
-    def _complete_if_whole(self) -> None:
-        if self._missing > 0:
-            return
-        method, properties, body = self._method, self._header.properties, b"".join(self._parts)
-        self._method = self._header = None
-        self._parts = []
-        if type(method) is Basic.Deliver:
-            self._delivered(method, properties, body)
+    def _complete(self) -> None:
+        method, header, body = self._method, self._header, b"".join(self._parts)
+        self._method, self._header, self._parts = b"", b"", []
+        if struct.unpack_from(">I", method) == (_DELIVER,):
+            consumer_tag, at = decode_short(method, 4)
+            delivery_tag, redelivered = struct.unpack_from(">QB", method, at)
+            exchange, at = decode_short(method, at + 9)
+            self._delivered(
+                consumer_tag, delivery_tag, bool(redelivered & 1), exchange, decode_short(method, at)[0], header, body
+            )
         else:
-            self._returned(method, properties)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-
-def properties_of(received: Any) -> Properties:
-    """pamqp's Basic.Properties as ours; absent stays absent."""
-    return Properties(
-        content_type=received.content_type,
-        content_encoding=received.content_encoding,
-        headers=received.headers,
-        delivery_mode=received.delivery_mode,
-        priority=received.priority,
-        correlation_id=received.correlation_id,
-        reply_to=received.reply_to,
-        expiration=received.expiration,
-        message_id=received.message_id,
-        timestamp=received.timestamp,
-        type=received.message_type,
-        user_id=received.user_id,
-        app_id=received.app_id,
-        cluster_id=received.cluster_id or None,  # pamqp says "" where there is none
-    )
-
-
-def header_frame_size(properties: Properties) -> int:
-    """Bytes that the content header frame of a message with these properties takes on the wire."""
-    return len(encode_content_header(properties, 0)) + _FRAME_OVERHEAD
+            text, at = decode_short(method, 6)
+            exchange, at = decode_short(method, at)
+            self._returned(text, exchange, decode_short(method, at)[0], header)
 
 
 def publish_frames(channel: int, message: Publish, frame_max: int) -> bytes:
@@ -138,7 +121,7 @@ def _frame(kind: int, channel: int, payload: bytes) -> bytes:
 
 
 def _short(text: str) -> bytes:
-    data = text.encode()
+    data = text.encode("utf-8", "surrogateescape")
     if len(data) > 255:
         raise ValueError(f"{text[:40]!r}... is {len(data)} bytes long, AMQP allows 255")
     return bytes((len(data),)) + data

@@ -1,0 +1,157 @@
+"""Decode what a producer put into a message's properties, whatever it is.
+
+A producer can send what is no valid text or date: RabbitMQ stores and delivers it without a look. A decoder that raises
+on it inside a connection's reader ends the connection, and with it every other delivery; the message comes again and
+ends the next one. Here nothing but a table that is cut short, or nested without measure, is an error, and what was read
+is encoded to the same values again (`wire`).
+"""
+
+from __future__ import annotations
+
+import struct
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from .message import Properties
+from .wire import MAX_DEPTH
+
+LAST_SECOND = 253_402_300_799  #: of the year 9999, the last that a datetime can hold
+
+_SCALARS = {
+    ord("b"): struct.Struct(">b"),
+    ord("B"): struct.Struct(">B"),
+    ord("s"): struct.Struct(">h"),
+    ord("u"): struct.Struct(">H"),
+    ord("I"): struct.Struct(">i"),
+    ord("i"): struct.Struct(">I"),
+    ord("l"): struct.Struct(">q"),
+    ord("L"): struct.Struct(">Q"),
+    ord("f"): struct.Struct(">f"),
+    ord("d"): struct.Struct(">d"),
+}
+_LENGTH = struct.Struct(">I")
+_LONG = struct.Struct(">Q")
+
+
+def decode_content_header(payload: bytes) -> Properties:
+    """
+    The properties in the payload of a content header frame; what is absent is None.
+
+    Raises:
+        ValueError: the header table is cut short, has a type that AMQP 0-9-1 does not know, or is nested too deeply.
+    """
+    (flags,) = struct.unpack_from(">H", payload, 12)
+    found: dict[str, Any] = {}
+    at = 14
+    try:
+        for bit, name, decode in _PROPERTIES:
+            if flags & bit:
+                found[name], at = decode(payload, at)
+    except (struct.error, IndexError):
+        raise ValueError("the properties are cut short") from None
+    return Properties(**found)
+
+
+def decode_short(data: bytes, at: int) -> tuple[str, int]:
+    """A short string and where it ends. Bytes that are not UTF-8 become lone surrogates, and bytes again in a copy."""
+    end = at + 1 + data[at]
+    if end > len(data):
+        raise ValueError("a short string is cut short")
+    return data[at + 1 : end].decode("utf-8", "surrogateescape"), end
+
+
+def decode_timestamp(seconds: int) -> datetime | int:
+    """A datetime; or the number as it was sent, when it is no number of seconds that a datetime can hold."""
+    return seconds if seconds > LAST_SECOND else datetime.fromtimestamp(seconds, UTC)
+
+
+def _octet(data: bytes, at: int) -> tuple[int, int]:
+    return data[at], at + 1
+
+
+def _timestamp(data: bytes, at: int) -> tuple[datetime | int, int]:
+    return decode_timestamp(_LONG.unpack_from(data, at)[0]), at + 8
+
+
+def _headers(data: bytes, at: int) -> tuple[dict[str, Any], int]:
+    return _table(data, at, 1)
+
+
+def _table(data: bytes, at: int, depth: int) -> tuple[dict[str, Any], int]:
+    at, end = _extent(data, at, depth)
+    table: dict[str, Any] = {}
+    while at < end:
+        key, at = decode_short(data, at)
+        table[key], at = _value(data, at, depth)
+    return table, end
+
+
+def _array(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
+    at, end = _extent(data, at, depth)
+    array: list[Any] = []
+    while at < end:
+        value, at = _value(data, at, depth)
+        array.append(value)
+    return array, end
+
+
+def _extent(data: bytes, at: int, depth: int) -> tuple[int, int]:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"tables are nested more than {MAX_DEPTH} deep")
+    end = at + 4 + int(_LENGTH.unpack_from(data, at)[0])
+    if end > len(data):
+        raise ValueError("a table is cut short")
+    return at + 4, end
+
+
+def _value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    kind = data[at]
+    at += 1
+    if (scalar := _SCALARS.get(kind)) is not None:
+        return scalar.unpack_from(data, at)[0], at + scalar.size
+    match chr(kind):
+        case "S" | "x":
+            start, end = _extent(data, at, depth)
+            raw = data[start:end]
+            return (bytearray(raw) if kind == ord("x") else _text(raw)), end
+        case "t":
+            return data[at] != 0, at + 1
+        case "F":
+            return _table(data, at, depth + 1)
+        case "A":
+            return _array(data, at, depth + 1)
+        case "T":
+            return _timestamp(data, at)
+        case "V":
+            return None, at
+        case "D":
+            scale, unscaled = struct.unpack_from(">Bi", data, at)
+            return Decimal((int(unscaled < 0), tuple(map(int, str(abs(unscaled)))), -scale)), at + 5
+        case _:
+            raise ValueError(f"AMQP 0-9-1 has no type {chr(kind)!r}")
+
+
+def _text(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+_PROPERTIES = (
+    (1 << 15, "content_type", decode_short),
+    (1 << 14, "content_encoding", decode_short),
+    (1 << 13, "headers", _headers),
+    (1 << 12, "delivery_mode", _octet),
+    (1 << 11, "priority", _octet),
+    (1 << 10, "correlation_id", decode_short),
+    (1 << 9, "reply_to", decode_short),
+    (1 << 8, "expiration", decode_short),
+    (1 << 7, "message_id", decode_short),
+    (1 << 6, "timestamp", _timestamp),
+    (1 << 5, "type", decode_short),
+    (1 << 4, "user_id", decode_short),
+    (1 << 3, "app_id", decode_short),
+    (1 << 2, "cluster_id", decode_short),
+)
