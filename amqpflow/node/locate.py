@@ -96,7 +96,7 @@ def version_of(home: Path) -> str:
 def _which(name: str, path: str) -> Path | None:
     for directory in filter(None, path.split(os.pathsep)):
         file = Path(directory, name)
-        if file.is_file() and os.access(file, os.X_OK):
+        if os.access(file, os.X_OK) and file.is_file():  # in this order: is_file() raises where we may not look
             return file
     return None
 
