@@ -68,7 +68,9 @@ def with_objects(topology: CompiledTopology, **parts: object) -> CompiledTopolog
     return replace(topology, desired=replace(topology.desired, **parts))  # type: ignore[arg-type]
 
 
-def limits(queue: str, priority: int = 100, name: str = "amqpflow.shop.limits", **definition: object) -> Policy:
+def limits(
+    queue: str, priority: int = 100, name: str = "amqpflow.shop.quorum-0123abcd", **definition: object
+) -> Policy:
     """A policy as the compiler writes them: for one queue, exact."""
     pattern = "^(" + queue.replace(".", "\\.") + ")$"
     keys = {key.replace("_", "-"): value for key, value in definition.items()} or {"max-length": 10}

@@ -208,17 +208,16 @@ class _Comparison:
                 self.unchanged.append(("policy", desired.name))
             else:
                 self.changes.append(PutPolicy(policy=desired, replaces=there))
-        foreign = []
+        foreign, present = [], []
         for there in self.there.policies.values():
-            if there.name in self.desired.policies:
-                continue
-            if is_own_policy(there.name, self.topology.name):
-                self.changes.append(RemovePolicy(policy=there))
+            wanted = there.name in self.desired.policies
+            if wanted or is_own_policy(there.name, self.topology.name):
+                present.append(there)
+                if not wanted:
+                    self.changes.append(RemovePolicy(policy=there))
             else:
                 foreign.append(there)
-        self.findings += clashes(
-            self.desired.queues.values(), self.desired.policies.values(), foreign, self.there.policies
-        )
+        self.findings += clashes(self.desired.queues.values(), self.desired.policies.values(), foreign, present)
         tags = self.observed.tags
         if len(self.changes) > before and tags is not None and not tags & {"policymaker", "administrator"}:
             self.findings.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from amqpflow.model.resources import Policy, Queue
@@ -16,11 +16,11 @@ from .policies import applies, working
 class _Clash:
     ours: Policy
     foreign: Policy
-    queue: str
+    already: bool  #: a policy of ours works instead of the foreign one as it is
 
 
 def clashes(
-    queues: Iterable[Queue], ours: Iterable[Policy], foreign: Iterable[Policy], present: Mapping[str, Policy]
+    queues: Iterable[Queue], ours: Iterable[Policy], foreign: Iterable[Policy], present: Iterable[Policy]
 ) -> tuple[Finding, ...]:
     """
     Compare our policies with foreign ones, queue by queue.
@@ -29,25 +29,31 @@ def clashes(
         queues: those of the topology.
         ours: the policies the topology wants.
         foreign: those on the broker that are not ours.
-        present: ours as they are on the broker now: what one of them displaces already, it does not newly displace.
+        present: ours that are on the broker now: what they displace already is not displaced anew.
     """
-    found: dict[tuple[str, str], list[_Clash]] = {}
-    mine, theirs = tuple(ours), tuple(foreign)
+    mine, theirs, before = tuple(ours), tuple(foreign), tuple(present)
+    found: list[tuple[_Clash, list[str]]] = []
     for queue in queues:
         for own in (policy for policy in mine if applies(policy, queue)):
             for other in working(theirs, queue):
-                found.setdefault((own.name, other.name), []).append(_Clash(ours=own, foreign=other, queue=queue.name))
-    return tuple(_judge(each, present) for each in found.values())
+                already = any(applies(each, queue) and each.priority > other.priority for each in before)
+                clash = _Clash(ours=own, foreign=other, already=already)
+                names = next((names for known, names in found if known == clash), None)
+                if names is None:
+                    found.append((clash, [queue.name]))
+                else:
+                    names.append(queue.name)
+    return tuple(_judge(clash, names) for clash, names in found)
 
 
-def _judge(clash: list[_Clash], present: Mapping[str, Policy]) -> Finding:
-    ours, foreign = clash[0].ours, clash[0].foreign
-    where = named("queue", [each.queue for each in clash])
+def _judge(clash: _Clash, queues: list[str]) -> Finding:
+    ours, foreign = clash.ours, clash.foreign
+    object_, where = f"policy {ours.name}", named("queue", queues)
     advice = f"take {where} out of its pattern {foreign.pattern}, or write `settings: arguments` in the file"
     if foreign.priority > ours.priority:
         return warn(
             "policy-hidden",
-            f"policy {ours.name}",
+            object_,
             f"policy {foreign.name} has the higher priority ({foreign.priority} over {ours.priority}) on {where}: "
             f"{', '.join(sorted(ours.definition))} of the file will have no effect there",
             advice,
@@ -55,7 +61,7 @@ def _judge(clash: list[_Clash], present: Mapping[str, Policy]) -> Finding:
     if foreign.priority == ours.priority:
         return refuse(
             "policy-tie",
-            f"policy {ours.name}",
+            object_,
             f"policy {foreign.name} has the same priority ({foreign.priority}) on {where}, and which of the two wins "
             "differs between RabbitMQ's releases",
             advice,
@@ -64,21 +70,11 @@ def _judge(clash: list[_Clash], present: Mapping[str, Policy]) -> Finding:
         key for key in sorted(foreign.definition) if not same_value(foreign.definition[key], ours.definition.get(key))
     ]
     keys = f"; lost there: {', '.join(lost)}" if lost else ""
-    before = present.get(ours.name)
-    if before is not None and (before.pattern, before.priority, before.apply_to) == (
-        ours.pattern,
-        ours.priority,
-        ours.apply_to,
-    ):
-        return warn(
-            "policy-displaces",
-            f"policy {ours.name}",
-            f"it works instead of policy {foreign.name} on {where}{keys}",
-            advice,
-        )
+    if clash.already:
+        return warn("policy-displaces", object_, f"it works instead of policy {foreign.name} on {where}{keys}", advice)
     return refuse(
         "policy-displaces",
-        f"policy {ours.name}",
+        object_,
         f"it would displace policy {foreign.name} (priority {foreign.priority} under {ours.priority}) on {where}{keys}",
         advice,
     )

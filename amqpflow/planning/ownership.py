@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+_AFTER_TOPOLOGY = re.compile(r"\.(classic|quorum)-[0-9a-f]{8}(\.[0-9a-f]{8})?(\.[0-9]+)?", re.ASCII)
+
 
 def is_own_policy(name: str, topology: str) -> bool:
     """
     Whether a policy of this name was made for this topology.
 
-    The last part of such a name holds no dot, so that the topology orders does not claim those of orders.eu.
+    The whole name is looked at, so that the topology orders does not claim the policies of orders.eu.
     """
-    return name.rpartition(".")[0] == f"amqpflow.{topology}"
+    prefix = f"amqpflow.{topology}"
+    return name.startswith(prefix) and _AFTER_TOPOLOGY.fullmatch(name, len(prefix)) is not None

@@ -41,27 +41,27 @@ def test_a_plan_is_grouped_by_work_queue() -> None:
 Topology shop on RabbitMQ 4.3.6, virtual host /
 
   Exchanges
-    + exchange shop.retry                 direct, consumers and replay publish retries through it
-    + exchange shop.parking               direct, consumers park through it
-    + exchange lost                       fanout, internal
-    + exchange events                     topic, alternate exchange lost
+    + exchange shop.retry                   direct, consumers and replay publish retries through it
+    + exchange shop.parking                 direct, consumers park through it
+    + exchange lost                         fanout, internal
+    + exchange events                       topic, alternate exchange lost
 
   orders: retried after 5s 30s, then parked in orders.parking
-    + queue orders                        quorum, delivery limit 50, dead letters to orders.parking
-    + queue orders.retry.5s               quorum, ttl 5s, then back to orders
-    + queue orders.retry.27s              quorum, ttl 27s, then back to orders
-    + queue orders.retry.30s              quorum, ttl 30s, then back to orders
-    + queue orders.parking                quorum, keeps what failed for good
+    + queue orders                          quorum, delivery limit 50, dead letters to orders.parking
+    + queue orders.retry.5s                 quorum, ttl 5s, then back to orders
+    + queue orders.retry.27s                quorum, ttl 27s, then back to orders
+    + queue orders.retry.30s                quorum, ttl 30s, then back to orders
+    + queue orders.parking                  quorum, keeps what failed for good
     + binding events -> orders (order.*)
-    + 5 bindings                          in shop.retry and shop.parking, each queue by its own name
+    + 5 bindings                            in shop.retry and shop.parking, each queue by its own name
 
   audit: parked in audit.parking at the first failure
-    + queue audit                         quorum, delivery limit 50, dead letters to audit.parking
-    + queue audit.parking                 quorum, keeps what failed for good
-    + 2 bindings                          in shop.retry and shop.parking, each queue by its own name
+    + queue audit                           quorum, delivery limit 50, dead letters to audit.parking
+    + queue audit.parking                   quorum, keeps what failed for good
+    + 2 bindings                            in shop.retry and shop.parking, each queue by its own name
 
   Policies
-    + policy amqpflow.shop.limits         max-length 100, message-ttl 1m30s; on orders
+    + policy amqpflow.shop.quorum-0123abcd  max-length 100, message-ttl 1m30s; on orders
 """
     )
 
@@ -79,11 +79,11 @@ def test_summaries_count_what_is_done_and_what_is_not() -> None:
 def test_a_changed_policy_shows_old_and_new_values() -> None:
     there = after(BrokerState(), diff(shop(), observation()).changes)
     old = replace(POLICY, definition={"max-length": 7, "message-ttl": 90000})
-    stale = limits("audit", name="amqpflow.shop.old")
+    stale = limits("audit", name="amqpflow.shop.quorum-ffffffff")
     plan = diff(shop(), observation(replace(there, policies={old.name: old, stale.name: stale})))
     text = plan_text(plan, color=False)
-    assert "~ policy amqpflow.shop.limits  max-length is 7 on the broker, the file says 100; on orders" in text
-    assert "- policy amqpflow.shop.old     max-length 10; the file no longer asks for it" in text
+    assert "~ policy amqpflow.shop.quorum-0123abcd  max-length is 7 on the broker, the file says 100; on orders" in text
+    assert "- policy amqpflow.shop.quorum-ffffffff  max-length 10; the file no longer asks for it" in text
     assert applied_summary(plan, plan.changes) == "Applied: 1 policy changed; 1 policy removed; 19 unchanged."
 
 

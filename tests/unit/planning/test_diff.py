@@ -214,11 +214,28 @@ def test_a_policy_of_ours_that_the_file_has_no_use_for_is_removed() -> None:
     assert diff(SHOP, observation(there)).changes == (RemovePolicy(policy=POLICY),)
 
 
-@pytest.mark.parametrize("name", ["amqpflow.shop.eu.limits", "amqpflow.shopping.limits", "shop.limits"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "amqpflow.shop.eu.quorum-0123abcd",
+        "amqpflow.shopping.quorum-0123abcd",
+        "amqpflow.shop.limits",
+        "amqpflow.shop.quorum-0123abcd.eu",
+        "shop.quorum-0123abcd",
+    ],
+)
 def test_a_policy_of_another_topology_is_not_ours(name: str) -> None:
     theirs = replace(POLICY, name=name, pattern="^other$")
     there = replace(applied(SHOP), policies={name: theirs})
     assert diff(SHOP, observation(there)).changes == ()
+
+
+@pytest.mark.parametrize("end", ["", ".0123abcd", ".1", ".0123abcd.12"])
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+def test_policies_of_ours_are_known_by_their_names(kind: str, end: str) -> None:
+    stale = limits("orders", name=f"amqpflow.shop.{kind}-89abcdef{end}")
+    there = replace(applied(SHOP), policies={stale.name: stale})
+    assert diff(SHOP, observation(there)).changes == (RemovePolicy(policy=stale),)
 
 
 def test_a_user_without_the_tag_for_policies_is_told_before_anything_is_done() -> None:

@@ -25,7 +25,7 @@ def test_displacing_a_foreign_policy_is_refused_naming_both_and_what_would_be_lo
     (problem,) = diff(WANTED, observation(BrokerState(policies={"ops": theirs(0)}))).refusals
     assert problem.code == "policy-displaces"
     assert str(problem) == (
-        "policy amqpflow.shop.limits: it would displace policy ops (priority 0 under 10) on queue orders; "
+        "policy amqpflow.shop.quorum-0123abcd: it would displace policy ops (priority 0 under 10) on queue orders; "
         "lost there: max-length, queue-leader-locator; "
         "take queue orders out of its pattern ^orders$, or write `settings: arguments` in the file"
     )
@@ -73,6 +73,16 @@ def test_what_is_displaced_already_is_a_warning() -> None:
     assert plan.nothing_to_do
     assert [each.code for each in plan.warnings] == ["policy-displaces"]
     assert not plan.refusals
+
+
+def test_new_values_for_a_queue_that_is_ours_already_displace_nothing_anew() -> None:
+    """New values make a policy of another name."""
+    there = after(BrokerState(policies={"ops": theirs(0)}), diff(WANTED, observation()).changes)
+    newer = replace(OURS, name="amqpflow.shop.quorum-ffffffff", definition={"max-length": 200})
+    plan = diff(with_objects(SHOP, policies={newer.name: newer}), observation(there))
+    assert [each.code for each in plan.findings] == ["policy-displaces"]
+    assert not plan.refusals
+    assert [(each.action, each.kind) for each in plan.changes] == [("create", "policy"), ("delete", "policy")]
 
 
 def test_queues_are_gathered_in_one_finding() -> None:

@@ -44,7 +44,10 @@ def topologies(draw: st.DrawFn) -> CompiledTopology:
             bindings.append(Binding(source=name, destination=queue, routing_key="#"))
         if len(names) > 1 and draw(st.booleans()):
             bindings.append(Binding(source=name, destination=names[0], destination_type="exchange", routing_key="a"))
-    policies = {each: limits(each, name=f"amqpflow.shop.{n}") for n, each in enumerate(draw(st.just(made.routes)))}
+    policies = {
+        each: limits(each, name=f"amqpflow.shop.quorum-0123abcd.{n}")
+        for n, each in enumerate(draw(st.just(made.routes)))
+    }
     return with_objects(
         made,
         exchanges={**made.desired.exchanges, **exchanges},
@@ -119,7 +122,7 @@ def test_ranks(seed: int) -> None:
         made,
         exchanges={**made.desired.exchanges, "events": entry},
         bindings=(*made.desired.bindings, Binding(source="events", destination="orders", routing_key="#")),
-        policies={"amqpflow.shop.a": limits("orders", name="amqpflow.shop.a")},
+        policies={"amqpflow.shop.quorum-0123abcd": limits("orders")},
     )
     changes = list(diff(compiled, observation()).changes)
     random.Random(seed).shuffle(changes)

@@ -134,7 +134,7 @@ def test_our_own_policy_is_judged_by_what_it_will_be() -> None:
     ours = limits(WORK, priority=10)
     wanted = with_objects(SHOP, policies={ours.name: ours})
     bad = Policy(name="bad", pattern=f"^{WORK}$", definition={"expires": 1000})
-    stale = Policy(name="amqpflow.shop.old", pattern="", definition={"expires": 1000}, priority=99)
+    stale = Policy(name="amqpflow.shop.quorum-ffffffff", pattern="", definition={"expires": 1000}, priority=99)
     assert preflight(wanted, observation(replace(THERE, policies={"bad": bad, stale.name: stale}))) == ()
 
 
