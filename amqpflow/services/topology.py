@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,29 @@ class Topology:
 
     compiled: CompiledTopology
     warnings: tuple[Diagnostic, ...] = ()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None) -> Topology:
+        """
+        Read, check and compile a topology file.
+
+        Args:
+            path: a file, or a directory that holds exactly one (several are several topologies).
+            environ: values of `${VAR}` in it; None means the process environment.
+
+        Raises:
+            TopologyInvalid: it cannot be read, or has errors; all of them are in `.diagnostics`.
+        """
+        from amqpflow.errors import TopologyInvalid
+
+        from .topology_files import check_paths, not_one
+
+        checked = check_paths([path], environ)
+        if checked.errors:
+            raise TopologyInvalid(checked.errors)
+        if len(checked.topologies) != 1:
+            raise TopologyInvalid([not_one(path, checked.topologies)])
+        return cls(compiled=checked.topologies[0], warnings=checked.warnings)
 
     @property
     def name(self) -> str:

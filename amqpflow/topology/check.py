@@ -1,0 +1,61 @@
+"""From the bytes of topology files to checked specs and compiled topologies, with all problems in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from amqpflow.model.diagnostic import Diagnostic, Severity
+from amqpflow.model.routes import CompiledTopology
+
+from .compile import compile_topology
+from .document import parse_document
+from .parse import parse_topology
+from .problems import Problems
+from .spec import TopologySpec
+from .text import decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What became of one or more files."""
+
+    topologies: tuple[CompiledTopology, ...]  #: empty when there is any error
+    diagnostics: tuple[Diagnostic, ...]  #: errors and warnings, file by file, in the order of their places
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        return tuple(each for each in self.diagnostics if each.severity is Severity.ERROR)
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        return tuple(each for each in self.diagnostics if each.severity is Severity.WARNING)
+
+
+def check_files(files: Iterable[tuple[str, bytes]], environ: Mapping[str, str]) -> Checked:
+    """
+    Check files that are to live together, and compile them if nothing is wrong.
+
+    Args:
+        files: how each is called in messages, and its bytes.
+        environ: values of `${VAR}`.
+    """
+    specs: list[TopologySpec] = []
+    problems: list[Problems] = []
+    for name, data in files:
+        found = Problems(name)
+        problems.append(found)
+        spec = read_spec(data, found, environ)
+        if spec is not None:
+            specs.append(spec)
+    diagnostics = tuple(each for found in problems for each in found.sorted())
+    if any(found.fatal for found in problems):
+        return Checked(topologies=(), diagnostics=diagnostics)
+    return Checked(topologies=tuple(map(compile_topology, specs)), diagnostics=diagnostics)
+
+
+def read_spec(data: bytes, problems: Problems, environ: Mapping[str, str]) -> TopologySpec | None:
+    """One file as a spec, None when it is no YAML mapping."""
+    text = decode(data, problems)
+    root = None if text is None else parse_document(text, problems, environ)
+    return None if root is None else parse_topology(root, problems)

@@ -1,0 +1,60 @@
+"""Names of what amqpflow adds, from the templates under `naming`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from amqpflow.model.duration import format_duration
+
+from .spec import NamingSpec
+
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+NEEDED: dict[str, frozenset[str]] = {
+    "retry": frozenset({"queue", "delay"}),
+    "parking": frozenset({"queue"}),
+    "retry_exchange": frozenset({"topology"}),
+    "parking_exchange": frozenset({"topology"}),
+}
+"""Without these, two things would get one name."""
+
+POSSIBLE: dict[str, frozenset[str]] = {
+    "retry": frozenset({"topology", "queue", "delay"}),
+    "parking": frozenset({"topology", "queue"}),
+    "retry_exchange": frozenset({"topology"}),
+    "parking_exchange": frozenset({"topology"}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """The derived names of one topology."""
+
+    topology: str
+    naming: NamingSpec
+
+    def retry_queue(self, queue: str, delay_ms: int) -> str:
+        """A retry queue; two delays never share a name, since a duration is written in one way only."""
+        return _fill(self.naming.retry, topology=self.topology, queue=queue, delay=format_duration(delay_ms))
+
+    def parking_queue(self, queue: str) -> str:
+        """A work queue's own parking queue."""
+        return _fill(self.naming.parking, topology=self.topology, queue=queue)
+
+    @property
+    def retry_exchange(self) -> str:
+        return _fill(self.naming.retry_exchange, topology=self.topology)
+
+    @property
+    def parking_exchange(self) -> str:
+        return _fill(self.naming.parking_exchange, topology=self.topology)
+
+    @property
+    def native_marker(self) -> str:
+        """The exchange that says that the broker's delayed retry was found in effect."""
+        return f"{self.topology}.native"
+
+
+def _fill(template: str, **values: str) -> str:
+    return PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)

@@ -1,0 +1,81 @@
+"""Policies that carry tunables: exact patterns, chunked so that a new queue changes few of them.
+
+A pattern is a list of names, since one that matched more would displace somebody else's policy (fact 11.6b). RabbitMQ
+4.3 refuses patterns of more than 1,024 bytes. Where a list is cut depends on the names in it and not on how many there
+are, so that adding a queue changes the one policy whose list it joins.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Any
+
+from amqpflow.model.resources import Policy
+
+MAX_PATTERN_BYTES = 1000
+PRIORITY = 10
+_CUT_EVERY = 8  # names to a list on average; a power of two
+_SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}]")
+
+
+def policies_for(topology: str, wanted: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, Policy]:
+    """
+    The policies that give each queue its values.
+
+    Args:
+        topology: the owner; policy names start with amqpflow.TOPOLOGY.
+        wanted: queue name -> its type, and a policy definition that is not empty.
+
+    Returns:
+        Policies by name. Each has one queue type and one set of values: a key that one type does not know would
+        switch the whole policy off for it (fact 11.6d).
+    """
+    groups: dict[str, list[str]] = {}
+    definitions: dict[str, Mapping[str, Any]] = {}
+    for queue, (queue_type, definition) in wanted.items():
+        values = f"{queue_type}-{_digest(json.dumps(definition, sort_keys=True))}"
+        groups.setdefault(values, []).append(queue)
+        definitions[values] = dict(sorted(definition.items()))
+    made = {}
+    for values in sorted(groups):
+        for anchor, names in _chunks(groups[values]):
+            name = f"amqpflow.{topology}.{values}{anchor}"
+            pattern = f"^(?:{'|'.join(map(escape, names))})$"
+            # apply_to queues and not quorum_queues, which 3.10 does not know (fact 11.4): the pattern is exact anyway
+            made[name] = Policy(
+                name=name, pattern=pattern, definition=definitions[values], priority=PRIORITY, apply_to="queues"
+            )
+    return made
+
+
+def escape(name: str) -> str:
+    """A queue name as part of a regular expression."""
+    return _SPECIAL.sub(lambda match: "\\" + match[0], name)
+
+
+def _chunks(names: Iterable[str]) -> Iterable[tuple[str, list[str]]]:
+    """Lists of names, each with the end of its policy's name: what the cut before it was."""
+    anchor, part, chunk, room = "", 0, list[str](), MAX_PATTERN_BYTES - len("^(?:)$")
+    for name in sorted(names):
+        size = len(escape(name)) + 1
+        if chunk and room < size:
+            yield _end(anchor, part), chunk
+            part, chunk, room = part + 1, [], MAX_PATTERN_BYTES - len("^(?:)$")
+        chunk.append(name)
+        room -= size
+        if int(_digest(name), 16) % _CUT_EVERY == 0:
+            yield _end(anchor, part), chunk
+            anchor, part, chunk, room = _digest(name), 0, [], MAX_PATTERN_BYTES - len("^(?:)$")
+    if chunk:
+        yield _end(anchor, part), chunk
+
+
+def _end(anchor: str, part: int) -> str:
+    return (f".{anchor}" if anchor else "") + (f".{part}" if part else "")
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,83 @@
+"""Schedules: from delays, backoff and jitter to steps and retry queues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from amqpflow.model.routes import RetryRule, RetryStep, RetryTier
+
+from .shapes import MAX_DELAY_MS
+from .spec import BackoffSpec, DelaySpec, PolicySpec
+
+_SPREAD = (Fraction(3, 3), Fraction(2, 3), Fraction(1, 3), Fraction(0))
+
+
+def delays_of(delays: tuple[DelaySpec, ...] | None, backoff: BackoffSpec | None) -> tuple[int, ...]:
+    """A schedule as milliseconds, one entry a retry; empty when there is none."""
+    if delays is not None:
+        return tuple(delay.delay_ms for delay in delays for _ in range(delay.times))
+    return backoff_delays(backoff) if backoff is not None else ()
+
+
+def backoff_delays(backoff: BackoffSpec) -> tuple[int, ...]:
+    """initial, initial * multiplier, ... capped at max; whole milliseconds."""
+    if backoff.initial_ms is None or backoff.retries is None:
+        return ()
+    longest = min(backoff.max_ms or MAX_DELAY_MS, MAX_DELAY_MS)
+    # exact arithmetic, so that 0.1 s times 3 is 300 ms and a queue's name never ends in a rounding error
+    factor = Fraction(str(backoff.multiplier))
+    delays, delay = [], Fraction(backoff.initial_ms)
+    for _ in range(backoff.retries):
+        delays.append(min(round(delay), longest))
+        if delay < longest:
+            delay *= factor
+    return tuple(delays)
+
+
+def spread(delay_ms: int, jitter: Fraction) -> tuple[int, ...]:
+    """The delays that jitter makes of one: four from (1 - jitter) to 1 times it, those that round to one merged."""
+    if not jitter:
+        return (delay_ms,)
+    return tuple(sorted({max(1, round(delay_ms * (1 - jitter * part))) for part in _SPREAD}))
+
+
+def all_delays(policy: PolicySpec) -> tuple[int, ...]:
+    """Every delay of a policy that needs a queue, jitter included; each once."""
+    if policy.native:
+        return ()
+    written = {*delays_of(policy.delays, policy.backoff)}
+    for rule in policy.on:
+        written |= {*delays_of(rule.delays, rule.backoff)}
+    return tuple(sorted({each for delay in written for each in spread(delay, policy.jitter)}))
+
+
+class QueueSchedule:
+    """The steps of one work queue; equal delays share one step."""
+
+    def __init__(self, jitter: Fraction, name: Callable[[int], str]) -> None:
+        self._jitter = jitter
+        self._name = name
+        self._steps: dict[int, RetryStep] = {}
+
+    def steps(self, delays: tuple[int, ...]) -> tuple[RetryStep, ...]:
+        return tuple(self._step(delay) for delay in delays)
+
+    def _step(self, delay_ms: int) -> RetryStep:
+        step = self._steps.get(delay_ms)
+        if step is None:
+            tiers = tuple(RetryTier(delay_ms=each, queue=self._name(each)) for each in spread(delay_ms, self._jitter))
+            step = self._steps[delay_ms] = RetryStep(delay_ms=delay_ms, tiers=tiers)
+        return step
+
+    def rules(self, policy: PolicySpec) -> tuple[RetryRule, ...]:
+        """The policy's rules, in its order."""
+        return tuple(
+            RetryRule(errors=tuple(error.value for error in rule.errors), park=rule.park)
+            if rule.park is not None
+            else RetryRule(
+                errors=tuple(error.value for error in rule.errors),
+                steps=self.steps(delays_of(rule.delays, rule.backoff)),
+            )
+            for rule in policy.on
+        )
