@@ -226,7 +226,10 @@ def _copy(
 ) -> Publish | None:
     """The message again, property by property: persistent, and without what the broker would act on twice."""
     bare = replace(incoming.delivery.properties, headers=None, delivery_mode=2, expiration=None, user_id=None)
-    fitted = fit(bare, incoming.traveling_headers, ours, at.frame_max)
+    try:
+        fitted = fit(bare, incoming.traveling_headers, ours, at.frame_max)
+    except (TypeError, ValueError):
+        return None  # tables at the limit of nesting that our record would put one deeper
     if fitted is None:
         return None
     return Publish(exchange=exchange, routing_key=routing_key, properties=fitted, body=incoming.delivery.body)

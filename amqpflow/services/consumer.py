@@ -191,7 +191,10 @@ class Consumer:
             loop.add_signal_handler(each, stop)
         try:
             await self.start()
-            await self._stopping.wait()
+            if self._task is not None:
+                stopping = asyncio.create_task(self._stopping.wait())
+                await asyncio.wait([stopping, self._task], return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
             await self.stop()
         except asyncio.CancelledError:
             await self._abandon()
@@ -258,7 +261,8 @@ class Consumer:
                 if asyncio.get_running_loop().time() >= deadline:
                     raise
                 log.info("waiting for the topology: %s", error)
-                await asyncio.sleep(1)
+                if await self._stopped_within(1):
+                    raise
             except BaseException:
                 await connection.close()
                 raise
@@ -287,6 +291,7 @@ class Consumer:
             if self._stopping.is_set():
                 break
             log.error("the connection to %s was lost", self.address)
+            self.problems.update(dict.fromkeys(self._handlers, "the connection was lost"))
         await self._stop_workers()
 
     async def _consume_on(self, connection: Connection) -> None:

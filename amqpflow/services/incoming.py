@@ -16,6 +16,7 @@ from amqpflow.model.record import hop_id
 __all__ = ["MAX_BODY_BYTES", "Message", "RetryState"]
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  #: what a compressed body may grow to
+_MAX_MEMBERS = 1000
 _WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 47}  # zlib's wbits; 47 takes zlib and gzip framing
 
 
@@ -126,13 +127,19 @@ def _decompressed(body: bytes, encoding: str | None, limit: int) -> bytes:
     window = _WINDOW.get((encoding or "").strip().lower())
     if window is None:
         return body
-    decompressor = zlib.decompressobj(window)
+    plain = bytearray()
     try:
-        plain = decompressor.decompress(body, limit + 1)
+        # a gzip file may have several members, one after the other, and zeros behind them (RFC 1952)
+        for _ in range(_MAX_MEMBERS):
+            decompressor = zlib.decompressobj(window)
+            plain += decompressor.decompress(body, limit + 1 - len(plain))
+            if len(plain) > limit:
+                raise Undecodable(f"the {encoding} body grows past {limit} bytes")
+            if not decompressor.eof:
+                raise Undecodable(f"the {encoding} body is cut short")
+            body = decompressor.unused_data.lstrip(b"\0")
+            if not body:
+                return bytes(plain)
     except zlib.error as error:
         raise Undecodable(f"the body is not {encoding}: {error}") from error
-    if len(plain) > limit:
-        raise Undecodable(f"the {encoding} body grows past {limit} bytes")
-    if not decompressor.eof:
-        raise Undecodable(f"the {encoding} body is cut short")
-    return plain
+    raise Undecodable(f"the {encoding} body has more than {_MAX_MEMBERS} members")

@@ -22,6 +22,7 @@ class _Held:
     """A delivery that is not settled yet."""
 
     received_at: float  #: the event loop's clock, in seconds
+    unreadable: str = ""  #: why its properties cannot be read
     started: bool = False  #: a handler has it
 
 
@@ -53,11 +54,15 @@ class Session:
 
     async def _consume(self) -> None:
         self._tag = await self.channel.consume(
-            self.queue, self._take, prefetch=self._prefetch, on_cancel=self._cancelled
+            self.queue,
+            self._take,
+            prefetch=self._prefetch,
+            on_cancel=self._cancelled,
+            on_unreadable=self._take,
         )
 
-    def _take(self, delivery: Delivery) -> None:
-        self._held[delivery.delivery_tag] = _Held(asyncio.get_running_loop().time())
+    def _take(self, delivery: Delivery, unreadable: str = "") -> None:
+        self._held[delivery.delivery_tag] = _Held(asyncio.get_running_loop().time(), unreadable)
         self._waiting.put_nowait(delivery)
 
     def _cancelled(self) -> None:
@@ -103,6 +108,11 @@ class Session:
         mine = self._held.pop(tag, None) is not None and not self.ended.is_set()
         self._settled.set()
         return mine
+
+    def unreadable(self, delivery: Delivery) -> str:
+        """Why no handler can be given the delivery: its properties cannot be read; "" when they can."""
+        held = self._held.get(delivery.delivery_tag)
+        return held.unreadable if held else ""
 
     def held_since(self, delivery: Delivery) -> float:
         """When the delivery arrived, on the event loop's clock in seconds; now if it is settled."""
@@ -167,10 +177,10 @@ class Session:
             How many started deliveries had to be given back.
         """
         self._stopping = True
-        await self._reconcile()
-        self.give_back_waiting()
         try:
             async with asyncio.timeout_at(until):
+                await self._reconcile()
+                self.give_back_waiting()
                 while self._held and not self.ended.is_set():
                     self._settled.clear()
                     await self._settled.wait()

@@ -74,7 +74,7 @@ class Settler:
                     await self._park(session, incoming, settlement)
                     return
                 case LeaveToBroker(why=why):
-                    await self._leave_to_broker(session, incoming, why)
+                    await self.leave_to_broker(session, incoming, why)
                     return
 
     async def send_round(self, session: Session, incoming: Incoming) -> bool:
@@ -127,7 +127,7 @@ class Settler:
                     self._step("publish.confirmed")
                     return True
                 except Unpublishable as error:
-                    await self._leave_to_broker(session, incoming, str(error))
+                    await self.leave_to_broker(session, incoming, str(error))
                     return None
                 except PublishFailed as error:
                     if not until_taken:
@@ -143,7 +143,7 @@ class Settler:
             if held:
                 await self._release(session, incoming)
 
-    async def _leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> None:
+    async def leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> None:
         """No copy can be published: the broker's own dead-lettering parks it where that cannot lose it."""
         if self.routes.at_least_once:
             log.error("%s: parked by the broker, without a record: %s", session.queue, why)
@@ -177,7 +177,9 @@ class Settler:
 
     async def _release(self, session: Session, incoming: Incoming) -> None:
         await session.resume(incoming.delivery)
-        if not session.paused and self.problems.pop(session.queue, ""):
+        # once the session has ended, the problem is another one, and not solved by this
+        alive = not (session.ended.is_set() or session.paused)
+        if alive and self.problems.pop(session.queue, ""):
             log.warning("%s: consumer resumed", session.queue)
 
     def _ack(self, session: Session, incoming: Incoming) -> bool:

@@ -75,9 +75,11 @@ class Worker:
         for task in idle:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        await session.ended.wait()
-        # those in a handler run on to its end: cancelling them would leave its work half done for nothing
-        session.dismiss_idle()
+        try:
+            await session.ended.wait()
+        finally:
+            # those in a handler run on to its end: cancelling them would leave its work half done for nothing
+            session.dismiss_idle()
 
     async def _work(self, session: Session, settler: Settler) -> None:
         while (delivery := await session.next()) is not None:
@@ -90,6 +92,9 @@ class Worker:
         settler.totals["received"] += 1
         incoming = read_incoming(delivery)
         try:
+            if unreadable := session.unreadable(delivery):
+                await settler.leave_to_broker(session, incoming, unreadable)
+                return
             if await settler.send_round(session, incoming):
                 return
             message = Message(incoming, max_body_bytes=self._max_body_bytes)
