@@ -20,6 +20,7 @@ from amqpflow.planning.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.admin import Admin
 from amqpflow.rabbitmq.observe import open_broker
+from amqpflow.rabbitmq.probe import Probe
 from amqpflow.services.applier import Application
 from amqpflow.services.planner import make_plan
 from tests.brokers.management import Management
@@ -231,6 +232,22 @@ def test_looking_over_amqp_tells_every_difference_of_a_foreign_queue(vhost: Brok
 def test_looking_over_amqp_creates_nothing(vhost: BrokerAddress) -> None:
     before = definitions(vhost)
     assert len(plan_of(shop(vhost), vhost, management=False).changes) > 10
+    assert definitions(vhost) == before
+
+
+def test_what_vanishes_while_it_is_looked_at_is_not_created(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between asking for existence and comparing, somebody may delete a queue: comparing must not create it."""
+
+    async def there_a_moment_ago(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr(Probe, "queue_exists", there_a_moment_ago)
+    monkeypatch.setattr(Probe, "exchange_exists", there_a_moment_ago)
+    before = definitions(vhost)
+    for queue_type in ("quorum", "classic"):
+        assert plan_of(shop(vhost, queue_type=queue_type), vhost, management=False).unchanged == ()
     assert definitions(vhost) == before
 
 

@@ -149,6 +149,7 @@ def test_a_pattern_that_cannot_be_judged_is_said_to_be_so() -> None:
     "binding",
     [
         {"destination": "audit", "routing_key": "orders.retry.5s"},
+        {"destination": "audit", "routing_key": "audit"},
         {"destination": "fan", "destination_type": "exchange", "routing_key": ""},
         {"destination": "orders", "routing_key": "#"},
     ],
