@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import Topology, apply, plan, replay
+    from .api import apply, plan, replay
     from .errors import (
         AmqpflowError,
         AuthenticationFailed,
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from .services.consumer import Consumer
     from .services.incoming import Message, RetryState
     from .services.publisher import OutgoingMessage, Publisher
+    from .services.topology import Topology
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "api": ("Topology", "apply", "plan", "replay"),
+    "api": ("apply", "plan", "replay"),
     "errors": (
         "AmqpflowError",
         "AuthenticationFailed",
@@ -64,6 +65,7 @@ _HOME = {
     "services.consumer": ("Consumer",),
     "services.incoming": ("Message", "RetryState"),
     "services.publisher": ("OutgoingMessage", "Publisher"),
+    "services.topology": ("Topology",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
