@@ -183,11 +183,11 @@ class Demo:
 
     def run(self) -> None:
         url = self.address.url
-        self.say("1. A topology, applied: a work queue, a retry queue for each delay, and a parking queue")
+        self.say("1. A topology is applied: work queue, a retry queue for each delay, parking")
         self.command("apply", FILE)
 
         self.say(f"2. {len(ORDERS)} orders are published, and a service handles them")
-        self.console.print("   The gateway is down for some, and the service has a bug. Waits are measured.\n")
+        self.console.print("   Its payment gateway is down for some, and it has a bug. Waits are measured.\n")
         delays = ["after 1s", "after 2s", "after 4s"]
         service, first = Service(), Timeline(ORDERS)
         with shown(self.console, first, delays):
@@ -197,7 +197,7 @@ class Demo:
         self.command("parked", "list", FILE)
         parked = self.parked()
 
-        self.say("4. The gateway is repaired and the bug is mended: what is parked is replayed")
+        self.say("4. The gateway is repaired, the bug is mended: what is parked is replayed")
         service.rates["CHF"] = 1.05
         service.gateway_is_repaired = True
         self.command("replay", FILE, "--queue", QUEUE, "--yes")
@@ -239,37 +239,44 @@ async def remove(topology: Topology, address: str) -> None:
             await channel.exchange_delete(name)
 
 
-async def exists(queue: str, address: str) -> bool:
+async def present(topology: Topology, address: str) -> list[str]:
+    """Queues and exchanges of the demo that are there before it begins."""
+    found = []
     connection = await aio_pika.connect(address)
-    async with connection, connection.channel() as channel:
-        with suppress(aio_pika.exceptions.ChannelNotFoundEntity):
-            await channel.declare_queue(queue, passive=True)
-            return True
-    return False
+    async with connection:
+        for name in (*topology.compiled.desired.queues, *topology.compiled.desired.exchanges):
+            async with connection.channel() as channel:
+                is_queue = name in topology.compiled.desired.queues
+                with suppress(aio_pika.exceptions.ChannelNotFoundEntity):
+                    await (channel.get_queue(name) if is_queue else channel.get_exchange(name))
+                    found.append(name)
+    return found
 
 
 GO_ON = """
-Go on, with a broker of your own to play with, in the directory examples/orders:
+Go on with the example, in two terminals:
 
-  {command} dev topology.yaml                start a private RabbitMQ, the topology applied
-  {command} run service:consumer             run the example's service
-  {command} parked list topology.yaml        what is parked, and why
+  cd examples/orders
+  {command} dev topology.yaml              a private RabbitMQ, the topology applied
+  {command} run service:consumer           the service
+  {command} parked list topology.yaml      what is parked, and why
   {command} replay topology.yaml --queue orders.payment
 
-Another broker: export AMQPFLOW_URL, and `amqpflow apply topology.yaml`.
-README.md says more, and so does examples/orders/README.md."""
+With a RabbitMQ of yours: export AMQPFLOW_URL=amqp://USER:PASSWORD@HOST/VHOST
+and run `amqpflow apply topology.yaml`. Read on in README.md."""
 
 
 def main() -> int:
     console = Console(highlight=False)
     try:
         context = start_broker()
-        console.print(f"Starting {context.found.description} ...", markup=False)
+        verb = "Using" if context.found.origin == "given" else "Starting"
+        console.print(f"{verb} {context.found.description} ...", markup=False)
         with context as broker:
             demo = Demo(console, broker)
             given = broker.origin == "given"
-            if given and asyncio.run(exists(QUEUE, broker.address.url)):
-                raise DemoFailed(f"there is a queue {QUEUE} at {broker.address}: the demo wants it for itself")
+            if given and (found := asyncio.run(present(demo.topology, broker.address.url))):
+                raise DemoFailed(f"{broker.address} has {', '.join(found)} already, which the demo wants for itself")
             try:
                 demo.run()
             finally:

@@ -61,11 +61,11 @@ class Timeline(logging.Handler):
         return [after.began - (before.ended or 0) for before, after in pairwise(made)]
 
     def table(self, delays: Collection[str]) -> Table:
-        """A row for each message: its attempts, and between them the waits, under the delay of their tier."""
+        """A row for each message: what became of its attempts, and the waits under the delays of their tiers."""
         table = Table(box=None, pad_edge=False)
         table.add_column("message")
-        for number, delay in enumerate((*delays, None), start=1):
-            table.add_column(f"attempt {number}")
+        for ordinal, delay in zip(("1st", "2nd", "3rd", "4th"), (*delays, None), strict=False):
+            table.add_column(ordinal)
             if delay is not None:
                 table.add_column(delay, justify="right")
         for name, made in self.attempts.items():
