@@ -1,10 +1,9 @@
 """Write the parts of the documentation that are generated: what the command line and the package say of themselves.
 
-    python scripts/generate_docs.py            write them
-    python scripts/generate_docs.py --check    exit 1 when a file is not what would be written
-
-The plan that README.md shows is made by a real broker: with AMQPFLOW_URL set, which must name an empty virtual host, it
-is written too.
+python scripts/generate_docs.py            write them
+python scripts/generate_docs.py --check    exit 1 when a file is not what would be written
+python scripts/generate_docs.py --plan     also the plan in README.md: its topology is applied to the virtual host
+                                           that AMQPFLOW_URL names, which has to be empty
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -162,7 +162,10 @@ def _docstring(value: Any) -> str:
 
 def _signature(value: Any, *, method: bool = False) -> str:
     """As written in the source; a long one has a line for each parameter."""
-    signature = inspect.signature(value)
+    try:
+        signature = inspect.signature(value)
+    except ValueError:
+        return "()"  # an exception without a constructor of its own
     parameters = list(signature.parameters.values())[1 if method and "self" in signature.parameters else 0 :]
     if method and parameters and parameters[0].name == "cls":
         parameters = parameters[1:]
@@ -195,17 +198,31 @@ def _type(annotation: Any) -> str:
 # -- the plan in README.md
 
 PLAN = re.compile(r"(?<=<!-- plan -->\n```\n)(.*?)(?=```\n<!-- /plan -->)", re.DOTALL)
-README_TOPOLOGY = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
+YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
+BROKER = re.compile(r"on RabbitMQ [\d.]+, virtual host \S+")
 
 
-def readme_plan(readme: str, directory: Path) -> str:
-    """What `amqpflow apply` prints for the first topology in README.md; nothing is applied."""
-    match = README_TOPOLOGY.search(readme)
+def readme_topology() -> str:
+    """The first topology in README.md."""
+    match = YAML.search(README.read_text())
     assert match, "README.md has no topology"
-    (directory / "orders.yaml").write_text(match[1])
-    command = [str(Path(sys.executable).with_name("amqpflow")), "plan", "orders.yaml"]
-    environ = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
-    return subprocess.run(command, cwd=directory, env=environ, check=True, capture_output=True, text=True).stdout
+    return match[1]
+
+
+def readme_plan() -> str:
+    """The plan in README.md."""
+    match = PLAN.search(README.read_text())
+    assert match, "README.md has no plan"
+    return match[1]
+
+
+def applied_plan(environ: Mapping[str, str]) -> str:
+    """What `amqpflow apply` prints for the topology in README.md on the empty virtual host that `environ` names."""
+    with TemporaryDirectory() as directory:
+        Path(directory, "topology.yaml").write_text(readme_topology())
+        command = [sys.executable, "-m", "amqpflow", "apply", "topology.yaml"]
+        run = subprocess.run(command, cwd=directory, env=dict(environ), check=True, capture_output=True, text=True)
+    return BROKER.sub("on RabbitMQ 4.3.6, virtual host /", run.stdout)
 
 
 # -- writing
@@ -219,8 +236,13 @@ PAGES = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is out of date")
-    check = parser.parse_args().check
+    parser.add_argument("--plan", action="store_true", help="apply README.md's topology, and write the plan into it")
+    arguments = parser.parse_args()
+    check = arguments.check
     pages = {path: page() for path, page in PAGES.items()}
+    if arguments.plan:
+        plan = applied_plan(os.environ)
+        pages[README] = PLAN.sub(lambda _: plan, README.read_text())
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         if not check:
