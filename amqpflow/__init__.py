@@ -28,8 +28,10 @@ if TYPE_CHECKING:
         TlsFailed,
         TopologyInvalid,
         Undecodable,
+        Unpublishable,
         Unroutable,
         VirtualHostMissing,
+        WrongUsage,
     )
     from .model.outcome import Ack, Discard, Outcome, Park, Retry
     from .services.consumer import Consumer
@@ -58,8 +60,10 @@ _HOME = {
         "TlsFailed",
         "TopologyInvalid",
         "Undecodable",
+        "Unpublishable",
         "Unroutable",
         "VirtualHostMissing",
+        "WrongUsage",
     ),
     "model.outcome": ("Ack", "Discard", "Outcome", "Park", "Retry"),
     "services.consumer": ("Consumer",),
@@ -97,8 +101,10 @@ __all__ = [
     "Topology",
     "TopologyInvalid",
     "Undecodable",
+    "Unpublishable",
     "Unroutable",
     "VirtualHostMissing",
+    "WrongUsage",
     "apply",
     "plan",
     "replay",

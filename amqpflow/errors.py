@@ -15,7 +15,8 @@ AmqpflowError                     exit code 1 unless it says otherwise
 ├── BrokerError                   RabbitMQ refused an operation, in its own words
 ├── PublishFailed                 the message is certainly not in a queue
 │   ├── Unroutable                returned: no queue is bound for its key
-│   └── PublishRefused            nacked: the queue is full, or the broker has a problem
+│   ├── PublishRefused            nacked: the queue is full, or the broker has a problem
+│   └── Unpublishable             the broker closes the channel over it, or it cannot be encoded
 ├── PublishUncertain              the channel closed before the confirm: it may or may not be in a queue
 ├── HandlerInvalid                a handler cannot be registered as written
 └── Undecodable                   a body is not what its content type or encoding says; a handler raising it parks
