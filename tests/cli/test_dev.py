@@ -266,7 +266,13 @@ def test_an_ordinary_user_can(
         )
         if python is None:
             pytest.skip("no Python 3.11 or later that nobody may run")
-        environment |= {"TMPDIR": str(base / "tmp"), "PYTHONPATH": str(base / "lib"), "HOME": "/nonexistent"}
+        (base / "locked").mkdir(mode=0o700)
+        environment |= {
+            "TMPDIR": str(base / "tmp"),
+            "PYTHONPATH": str(base / "lib"),
+            "PATH": f"{base / 'locked'}:{environment['PATH']}",  # where nobody may not even look
+            "HOME": "/nonexistent",
+        }
         with dev(environment=environment, command=[*nobody, python, "-m", "amqpflow"]) as running:
             running.read_until("Ctrl-C stops it.")
             directory = node_in(environment)

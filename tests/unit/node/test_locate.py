@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -105,13 +104,6 @@ def test_epmd_that_only_erlang_itself_has(tmp_path: Path) -> None:
     (tmp_path / "usr/bin/erl").symlink_to(erl)
     epmd = executable(tmp_path / "usr/lib/erlang/erts-13.1.5/bin/epmd")
     assert found(tmp_path).epmd == epmd
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere; amqpflow dev is tested as another user")
-def test_a_directory_in_path_that_we_may_not_enter_is_passed_over(tmp_path: Path, erlang: Path) -> None:
-    distribution(tmp_path / DEBIAN)
-    (tmp_path / "secret").mkdir(mode=0)
-    assert found(tmp_path, PATH=f"{tmp_path}/secret:{erlang.parent}").erl == erlang
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:
