@@ -127,7 +127,9 @@ def _public(name: str) -> Iterator[str]:
     is_error = isinstance(value, type) and issubclass(value, amqpflow.AmqpflowError)
     yield f"### {name}\n"
     if is_error:
-        yield f"{_docstring(value)} Exit code {value.exit_code}.\n"
+        base = value.__base__.__name__
+        kind = "" if base in ("Exception", "AmqpflowError") else f" A kind of [{base}](#{base.lower()})."
+        yield f"{_docstring(value)}{kind} Exit code {value.exit_code}.\n"
         return
     prefix = "await " if inspect.iscoroutinefunction(value) else ""
     yield f"```python\n{prefix}{name}{_signature(value)}\n```\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.management import Management
+from tests.scripts import load_script
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,16 +31,9 @@ def run_demo(vhost: BrokerAddress) -> subprocess.CompletedProcess[str]:
 def demo() -> Iterator[ModuleType]:
     sys.path.insert(0, str(ROOT / "examples"))
     try:
-        spec = importlib.util.spec_from_file_location("demo", ROOT / "examples" / "demo.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["demo"] = module
-        spec.loader.exec_module(module)
-        yield module
+        yield load_script("examples/demo.py")
     finally:
         sys.path.remove(str(ROOT / "examples"))
-        sys.modules.pop("demo", None)
 
 
 @pytest.mark.one_broker
