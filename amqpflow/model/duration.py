@@ -63,3 +63,11 @@ def parse_size(text: str) -> int:
             raise ValueError(f"{text} has no unit: write {text}B, or use KiB, MiB or GiB")
         raise ValueError(f"{text[:32]!r} is not a size: write it like 64KiB, 100MiB or 1GiB")
     return int(match[1]) * _SIZES[match[2]]
+
+
+def format_size(number: int) -> str:
+    """Write bytes in the largest binary unit that loses nothing, so that `parse_size` reads it back."""
+    for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if number and number % size == 0:
+            return f"{number // size}{unit}"
+    return f"{number}B"

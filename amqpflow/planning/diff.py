@@ -22,8 +22,8 @@ from .plan import Plan, UsedAsItIs
 from .preflight import preflight
 
 NO_MANAGEMENT = (
-    "Seen over AMQP alone: owners, bindings and foreign policies cannot be read, so bindings are made again (which "
-    "changes nothing where they exist) and foreign policies are not checked."
+    "owners, bindings and foreign policies cannot be read over AMQP, so bindings are made again (which changes nothing "
+    "where they exist) and foreign policies are not checked."
 )
 
 
@@ -79,7 +79,7 @@ class _Comparison:
         self._policies()
         self.findings += preflight(self.topology, self.observed)
         if not self.observed.complete:
-            self.notes.append(NO_MANAGEMENT)
+            self.notes.append(f"Without the management API ({self.observed.source}): {NO_MANAGEMENT}")
         self.notes += _left_alone(self.topology, self.there)
         return Plan(
             topology=self.topology,

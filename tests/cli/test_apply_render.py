@@ -99,7 +99,7 @@ def test_what_is_used_as_it_is_and_what_is_bound_again() -> None:
     text = plan_text(plan, color=False)
     assert "? binding events -> orders (order.*)" in text
     assert "? 5 bindings" in text
-    assert "Note: Seen over AMQP alone" in text
+    assert "Note: Without the management API" in text
     assert applied_summary(plan, plan.changes) == (
         "Nothing to do: 11 objects are as the file says. 8 bindings, which cannot be read over AMQP, are bound again."
     )

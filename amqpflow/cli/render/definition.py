@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from amqpflow.model.duration import format_duration
+from amqpflow.model.duration import format_duration, format_size
 from amqpflow.model.resources import STAMP, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 
@@ -40,17 +40,19 @@ def _queue_words(queue: Queue, topology: CompiledTopology) -> Iterator[str]:
         if "x-delivery-limit" in arguments:
             yield f"delivery limit {arguments['x-delivery-limit']}"
         if target:
-            yield f"dead letters to {target}"
+            yield f"dead letters to {target}{_at_most_once(arguments)}"
     else:
         if "x-message-ttl" in arguments:
             yield f"ttl {_value('message-ttl', arguments['x-message-ttl'])}"
         if target:
-            yield f"then back to {target}"
+            yield f"then back to {target}{_at_most_once(arguments)}"
     if arguments.get("x-overflow", "reject-publish") != "reject-publish":
         yield f"overflow {arguments['x-overflow']}"
-    if target and arguments.get("x-dead-letter-strategy") != "at-least-once":
-        yield "dead letters at most once"
     yield from definition_words({key: value for key, value in arguments.items() if key not in _SAID_OTHERWISE})
+
+
+def _at_most_once(arguments: Mapping[str, Any]) -> str:
+    return "" if arguments.get("x-dead-letter-strategy") == "at-least-once" else " (at most once)"
 
 
 def exchange_words(exchange: Exchange, topology: CompiledTopology) -> str:
@@ -83,4 +85,6 @@ def _value(name: str, value: Any) -> str:
         return str(value).lower()
     if name in _MILLISECONDS and isinstance(value, int):
         return format_duration(value)
+    if name.endswith("-bytes") and isinstance(value, int):
+        return format_size(value)
     return str(value)
