@@ -109,6 +109,9 @@ def serve(engine: Engine, path: Path) -> Iterator[str]:
     class Server(socketserver.ThreadingUnixStreamServer):
         daemon_threads = True
 
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Docker's client hangs up when it has read enough."""
+
     with Server(str(path), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
