@@ -94,7 +94,7 @@ async def parked_by_broker(connection: Connection, compiled: CompiledTopology, q
     while await depth(connection, compiled.routes[queue].parking_queue) == before:
         channel = await connection.open_channel()
         got = asyncio.Event()
-        await channel.consume(queue, lambda _: got.set(), prefetch=1, on_cancel=lambda: None)
+        await channel.consume(queue, lambda _, got=got: got.set(), prefetch=1, on_cancel=lambda: None)  # type: ignore[misc]
         try:
             async with asyncio.timeout(1):
                 await got.wait()

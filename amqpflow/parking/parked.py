@@ -108,7 +108,12 @@ def read_parked(delivery: Delivery, routes: Mapping[str, QueueRoutes]) -> Parked
 
 
 def content_digest(properties: Properties, body: bytes) -> bytes:
-    """Hash what does not change between two looks at a message: all but the broker's counters of deliveries."""
+    """
+    Hash what does not change between two looks at a message.
+
+    That excludes the broker's counters of deliveries, and the order of headers: RabbitMQ 3 sorts them when a quorum
+    queue delivers a message again.
+    """
     headers = {name: value for name, value in (properties.headers or {}).items() if name not in COUNTERS}
     hashed = blake2b(body, digest_size=16)
     for each in (headers, *(getattr(properties, name) for name in _PROPERTIES)):
@@ -122,9 +127,15 @@ _PROPERTIES = tuple(name for name in Properties.__slots__ if name != "headers")
 
 def _bytes(value: Any) -> bytes:
     try:
-        return repr(value).encode("utf-8", "surrogatepass")
+        return repr(_sorted(value)).encode("utf-8", "surrogatepass")
     except (RecursionError, ValueError):
         return b"?"
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return sorted((str(name), _sorted(each)) for name, each in value.items())
+    return [_sorted(each) for each in value] if isinstance(value, list) else value
 
 
 def _short_id(queue: str | None, record: Record | None, properties: Properties, digest: bytes) -> str:

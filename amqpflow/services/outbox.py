@@ -26,6 +26,10 @@ class Outbox:
         self._opening = asyncio.Lock()
         self._one_at_a_time = asyncio.Lock()
 
+    async def open(self) -> None:
+        """Connect now. Else the first publish does, and those made meanwhile may overtake it."""
+        await self._open()
+
     async def publish(self, message: Publish) -> None:
         """
         Publish mandatory and return when it is confirmed.

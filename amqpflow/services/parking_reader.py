@@ -77,6 +77,7 @@ class ParkingReader:
         self._news = asyncio.Event()
         self._cancelled_by_server = False
         self._finished = False
+        self._acks_held_back: list[Delivery] | None = None  # not None while a consumer is being cancelled
         self._oldest_kept: float | None = None
 
     async def __aenter__(self) -> ParkingReader:
@@ -127,6 +128,9 @@ class ParkingReader:
     def ack(self, delivery: Delivery) -> bool:
         """Take this message out of the queue; False when the channel is closed and it is not ours any more."""
         channel = self._require_channel()
+        if self._acks_held_back is not None and not channel.is_closed:
+            self._acks_held_back.append(delivery)
+            return True
         if not channel.ack(delivery.delivery_tag):
             return False
         self._lane_of(delivery.delivery_tag).unsettled -= 1
@@ -209,10 +213,38 @@ class ParkingReader:
         )
 
     async def _close_lane(self) -> None:
-        """No more deliveries to the present consumer; those that came before the broker's answer are its own still."""
-        if self._lanes and self._lanes[-1].tag:
-            tag, self._lanes[-1].tag = self._lanes[-1].tag, ""
-            await self._require_channel().cancel(tag)
+        """
+        No more deliveries to the present consumer.
+
+        RabbitMQ 4 gives back at once what is on its way to a consumer that is cancelled, ahead of what it holds. So
+        nothing may be on its way: acks, which would let more through, are held back meanwhile.
+        """
+        if not (self._lanes and self._lanes[-1].tag):
+            return
+        channel, lane = self._require_channel(), self._lanes[-1]
+        self._acks_held_back = []
+        try:
+            await self._nothing_on_its_way(lane)
+            tag, lane.tag = lane.tag, ""
+            await channel.cancel(tag)
+        finally:
+            held_back, self._acks_held_back = self._acks_held_back, None
+            for delivery in held_back:
+                self.ack(delivery)
+
+    async def _nothing_on_its_way(self, lane: _Lane) -> None:
+        """Return when the consumer holds all it may, or the queue has no more and the last of it has come."""
+        deadline = asyncio.get_running_loop().time() + RETURN_TIMEOUT
+        empty_before = False
+        while lane.unsettled < lane.prefetch and asyncio.get_running_loop().time() < deadline:
+            self._raise_if_closed()
+            ready, _ = await self._look()
+            if not ready and empty_before:
+                return
+            empty_before = not ready
+            before = self.received
+            await asyncio.sleep(0.02)
+            empty_before = empty_before and self.received == before
 
     def _take(self, delivery: Delivery) -> None:
         lane = self._lanes[-1]
@@ -240,6 +272,7 @@ class ParkingReader:
                 self.settlements_proven = not self._lanes
                 return
             await self._close_lane()
+            ready, _ = await self._look()
             held = sum(lane.unsettled for lane in self._lanes)
             if not self._by_close:
                 for lane in self._lanes:
@@ -248,7 +281,7 @@ class ParkingReader:
             # one question on the same channel: once it is answered, all that was sent before has been taken
             await channel.queue_depth(self.queue)
             await channel.close()
-            await self._wait_until_returned(held)
+            await self._wait_until_returned(ready + held)
         except AmqpflowError:
             self.settlements_proven = False
         finally:
@@ -257,12 +290,12 @@ class ParkingReader:
                 await channel.close()
             await _close(self._control)
 
-    async def _wait_until_returned(self, held: int) -> None:
+    async def _wait_until_returned(self, expected: int) -> None:
         deadline = asyncio.get_running_loop().time() + RETURN_TIMEOUT
         while True:
             self.ready_after, consumers = await self._look()
             others = self.other_consumers and consumers  # who may have taken it already
-            if self.ready_after >= held or others or asyncio.get_running_loop().time() > deadline:
+            if self.ready_after >= expected or others or asyncio.get_running_loop().time() > deadline:
                 return
             await asyncio.sleep(0.01)
 

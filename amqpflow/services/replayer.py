@@ -88,6 +88,7 @@ async def replay_parked(
     routes = await ready_to_replay(broker, compiled, queue)
     outbox = Outbox(lambda: _publishing(broker, compiled))
     try:
+        await outbox.open()
         async with open_reading(
             broker, compiled, routes.parking_queue, unverified=unverified, stop=stop, on_wait=on_wait
         ) as reading:
@@ -191,10 +192,14 @@ class _Replay:
         ordinal = self.anonymous[parked.digest]
         if not parked.message_id:
             self.anonymous[parked.digest] += 1
-        publish = replay_publish(parked, self.routes, self.run, ordinal=ordinal)
+        why = "its headers leave no room for a failure record in a frame"
+        try:
+            publish = replay_publish(parked, self.routes, self.run, ordinal=ordinal)
+        except (ValueError, TypeError, RecursionError) as error:
+            publish, why = None, f"it cannot be encoded: {error}"
         if publish is None:
             self.window.release()
-            self._leave(parked, delivery, "its headers leave no room for a failure record in a frame")
+            self._leave(parked, delivery, why)
             return
         task = asyncio.create_task(self._replay(parked, delivery, publish))
         self.tasks.add(task)
@@ -247,7 +252,7 @@ class _Replay:
                     f"amqpflow apply {shlex.quote(self.compiled.file)}",
                 )
                 return False
-            except PublishFailed as error:
+            except (PublishFailed, RecursionError) as error:
                 self._leave(parked, delivery, str(error))
                 return False
             except TimeoutError:

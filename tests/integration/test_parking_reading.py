@@ -221,24 +221,25 @@ def test_an_interrupted_reading_gives_everything_back(vhost: BrokerAddress) -> N
     asyncio.run(go())
 
 
-def test_a_queue_that_is_deleted_while_it_is_read_is_an_error_and_no_hang(vhost: BrokerAddress) -> None:
+def test_a_queue_that_is_deleted_while_it_is_read_is_an_error_and_no_hang(
+    vhost: BrokerAddress, broker: BrokerUnderTest
+) -> None:
     compiled = shop(vhost)
+    deleted: list[str] = []
+
+    def delete(queue: str, seen: int, _: int) -> None:
+        if seen >= 1000 and not deleted:
+            broker.management.delete("queues", vhost.vhost, queue)
+            deleted.append(queue)
 
     async def go() -> None:
-        async with workplace(vhost, compiled) as (broker, connection):
+        async with workplace(vhost, compiled) as (opened, connection):
             await publish(connection, PARKING, *(Properties(message_id=f"m{n}") for n in range(5000)))
-            channel = await connection.admin_channel()
-            deletions: list[asyncio.Task[object]] = []
-
-            def delete(_: str, seen: int, __: int) -> None:
-                if seen >= 1000 and not deletions:
-                    deletions.append(asyncio.create_task(channel.queue_delete(PARKING)))
-
             with pytest.raises(AmqpflowError, match=r"orders\.parking"):
-                await list_parked(broker, compiled, on_progress=delete)
-            await asyncio.gather(*deletions)
+                await list_parked(opened, compiled, on_progress=delete)
 
     asyncio.run(go())
+    assert deleted == [PARKING]
 
 
 @pytest.mark.parametrize("management", [True, False], ids=["management", "amqp-alone"])

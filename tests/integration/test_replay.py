@@ -1,0 +1,393 @@
+"""Replay on a real RabbitMQ: what was parked is in its work queue, once, or still parked."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from amqpflow.delivery.incoming import read_incoming
+from amqpflow.errors import NotApplied, WrongUsage
+from amqpflow.model import headers as h
+from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.resources import BrokerState
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.model.wire import encode_content_header
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.services.replay_plan import plan_replay
+from amqpflow.services.replayer import replay_parked
+from tests.brokers.selection import BrokerUnderTest
+from tests.parked import delivered, depth, depth_becomes, drained, park, parked_by_broker, publish, workplace
+from tests.topologies import topology
+
+WORK = "orders"
+PARKING = "orders.parking"
+
+
+def shop(vhost: BrokerAddress, **options: Any) -> CompiledTopology:
+    return topology({WORK: [1000]}, vhost=vhost.vhost, **options)
+
+
+def ids(deliveries: list[Delivery]) -> list[str | None]:
+    return [each.properties.message_id for each in deliveries]
+
+
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+def test_two_thousand_messages_are_replayed_in_their_order(vhost: BrokerAddress, kind: str) -> None:
+    compiled = shop(vhost, queue_type=kind)
+    expected = [f"m{n}" for n in range(2000)]
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=each) for each in expected])
+            report = await replay_parked(broker, compiled, WORK)
+            assert (report.replayed, report.complete, report.remaining) == (2000, True, 0)
+            assert report.groups == {("parked", "ValueError"): 2000}
+            assert await depth(connection, PARKING) == 0
+            taken = await drained(connection, WORK, 2000)
+            assert ids(taken) == expected
+            assert {(each.properties.headers or {})[h.HOP] for each in taken} == {f"{each}/1/0" for each in expected}
+
+    asyncio.run(go())
+
+
+def test_a_replayed_message_is_the_first_attempt_of_the_message_that_was_published(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+    original = delivered(
+        WORK,
+        message_id="m",
+        headers={"their": [1, None, {"x": 0.1}], "CC": ["nowhere"]},
+        content_type="application/json",
+        correlation_id="c",
+        reply_to="r",
+        expiration="50",
+        user_id="somebody",
+        body=b'{"n": 1}',
+    )
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [original])
+            await replay_parked(broker, compiled, WORK)
+            await asyncio.sleep(0.2)  # were the expiration still on it, it would be gone
+            (again,) = map(read_incoming, await drained(connection, WORK, 1))
+            assert again.properties == replace(read_incoming(original).properties, delivery_mode=2)
+            assert (again.exchange, again.routing_key) == (original.exchange, original.routing_key)
+            assert again.attempts_made == 0
+            assert again.delivery.properties.priority is None
+
+    asyncio.run(go())
+
+
+def test_what_rabbitmq_parked_comes_back_as_it_was_first_published(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost, delivery_limit=1)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await parked_by_broker(connection, compiled, WORK, "m")
+            report = await replay_parked(broker, compiled, WORK)
+            assert report.groups == {("broker", "delivery_limit"): 1}
+            (again,) = map(read_incoming, await drained(connection, WORK, 1))
+            assert (again.exchange, again.routing_key) == ("", WORK)
+            assert again.properties.headers == {}
+            assert again.record is not None
+            assert [each.error_type for each in again.record.history] == ["broker: delivery_limit"]
+
+    asyncio.run(go())
+
+
+def test_a_limit_replays_the_oldest(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(500)])
+            report = await replay_parked(broker, compiled, WORK, limit=7)
+            assert (report.replayed, report.complete, report.remaining) == (7, True, 493)
+            assert ids(await drained(connection, WORK, 7)) == [f"m{n}" for n in range(7)]
+            assert ids(await drained(connection, PARKING, 493)) == [f"m{n}" for n in range(7, 500)]
+
+    asyncio.run(go())
+
+
+def test_the_other_work_queues_messages_stay_in_a_shared_parking_queue_in_their_order(vhost: BrokerAddress) -> None:
+    compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking="shared.parking")
+    # so many of the other queue come first that one consumer's prefetch is full of them
+    order = ["a"] * 1500 + ["b", "a"] * 300
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(each, message_id=f"m{n}") for n, each in enumerate(order)])
+            plan = await plan_replay(broker, compiled, "b")
+            assert (plan.selected, plan.others) == (300, 1800)
+            report = await replay_parked(broker, compiled, "b")
+            assert (report.replayed, report.others, report.remaining) == (300, 1800, 1800)
+            assert ids(await drained(connection, "b", 300)) == [f"m{n}" for n, each in enumerate(order) if each == "b"]
+            left = await drained(connection, "shared.parking", 1800)
+            assert ids(left) == [f"m{n}" for n, each in enumerate(order) if each == "a"]
+            assert await depth(connection, "a") == 0
+
+    asyncio.run(go())
+
+
+def test_classic_parking_is_replayed_and_keeps_the_order_of_the_rest(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+    queues = {
+        **compiled.desired.queues,
+        PARKING: replace(compiled.desired.queues[PARKING], arguments={"x-queue-type": "classic"}),
+    }
+    compiled = replace(compiled, desired=replace(compiled.desired, queues=queues))
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(100)])
+            report = await replay_parked(broker, compiled, WORK, limit=40)
+            assert (report.replayed, report.remaining) == (40, 60)
+            assert ids(await drained(connection, PARKING, 60)) == [f"m{n}" for n in range(40, 100)]
+
+    asyncio.run(go())
+
+
+def test_a_plan_takes_nothing_and_its_replay_takes_what_it_told(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(10)])
+            await park(connection, compiled, [delivered(WORK, message_id="k")])
+            plan = await plan_replay(broker, compiled, WORK, limit=10)
+            assert (plan.selected, plan.groups) == (10, ((("parked", "ValueError"), 10),))
+            assert await depth(connection, PARKING) == 11
+            # the first is taken away, another comes: the replay takes neither it nor the eleventh
+            await drained(connection, PARKING, 1)
+            await park(connection, compiled, [delivered(WORK, message_id="later")])
+            report = await replay_parked(broker, compiled, WORK, only=plan.only)
+            assert report.replayed == 9
+            assert ids(await drained(connection, WORK, 9)) == [f"m{n}" for n in range(1, 10)]
+            assert ids(await drained(connection, PARKING, 2)) == ["k", "later"]
+
+    asyncio.run(go())
+
+
+def test_messages_that_fail_again_during_the_replay_are_not_replayed_again(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(1000)])
+            channel = await connection.open_channel()
+            again: set[asyncio.Task[None]] = set()
+
+            async def park_again(delivery: Delivery) -> None:
+                await park(connection, compiled, [delivery])
+                channel.ack(delivery.delivery_tag)
+
+            def take(delivery: Delivery) -> None:
+                task = asyncio.create_task(park_again(delivery))
+                again.add(task)
+                task.add_done_callback(again.discard)
+
+            await channel.consume(WORK, take, prefetch=50, on_cancel=lambda: None)
+            report = await replay_parked(broker, compiled, WORK)
+            assert report.replayed == 1000
+            await depth_becomes(connection, PARKING, 1000)
+            taken = await drained(connection, PARKING, 1000)
+            assert sorted(ids(taken), key=str) == sorted((f"m{n}" for n in range(1000)), key=str)
+            assert {(each.properties.headers or {})[h.HOP].split("/")[1] for each in taken} == {"1"}
+            await channel.close()
+
+    asyncio.run(go())
+
+
+def test_two_replays_at_once_send_each_message_once(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection), workplace(vhost, compiled) as (second, _):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(2000)])
+            reports = await asyncio.gather(replay_parked(broker, compiled, WORK), replay_parked(second, compiled, WORK))
+            assert sum(report.replayed for report in reports) == 2000
+            assert all(report.complete for report in reports)
+            assert len(set(ids(await drained(connection, WORK, 2000)))) == 2000
+            assert await depth(connection, WORK) == 0
+
+    asyncio.run(go())
+
+
+def test_a_full_work_queue_leaves_the_rest_parked_in_order(vhost: BrokerAddress, monkeypatch: Any) -> None:
+    monkeypatch.setattr("amqpflow.services.replayer.PATIENCE", 0.3)
+    compiled = shop(vhost, queue_type="classic", arguments={"x-max-length": 5, "x-overflow": "reject-publish"})
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(1000)])
+            report = await replay_parked(broker, compiled, WORK)
+            assert report.replayed == 5
+            assert not report.complete
+            assert report.failed > 0
+            assert report.in_doubt == 0
+            assert report.stopped is not None
+            assert "takes no more messages" in report.stopped
+            assert report.remaining == 995
+            assert ids(await drained(connection, WORK, 5)) == [f"m{n}" for n in range(5)]
+            assert ids(await drained(connection, PARKING, 995)) == [f"m{n}" for n in range(5, 1000)]
+
+    asyncio.run(go())
+
+
+def test_a_work_queue_that_is_full_for_a_moment_is_waited_for(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost, queue_type="classic", arguments={"x-max-length": 20, "x-overflow": "reject-publish"})
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(500)])
+            channel = await connection.open_channel()
+            taken: list[str | None] = []
+
+            def take(delivery: Delivery) -> None:
+                taken.append(delivery.properties.message_id)
+                channel.ack(delivery.delivery_tag)
+
+            await channel.consume(WORK, take, prefetch=10, on_cancel=lambda: None)
+            report = await replay_parked(broker, compiled, WORK)
+            assert (report.replayed, report.complete) == (500, True)
+            await depth_becomes(connection, WORK, 0)
+            assert len(set(taken)) == 500
+            await channel.close()
+
+    asyncio.run(go())
+
+
+def test_a_missing_work_queue_is_refused_before_anything_is_done(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK)])
+            channel = await connection.admin_channel()
+            await channel.queue_delete(WORK)
+            with pytest.raises(NotApplied, match="queue orders is missing") as caught:
+                await replay_parked(broker, compiled, WORK)
+            assert caught.value.hint == "amqpflow apply shop.yaml"
+            assert await depth(connection, PARKING) == 1
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("missing", ["binding", "exchange-meanwhile"])
+def test_a_way_back_that_is_missing_leaves_everything_parked_and_names_the_command(
+    vhost: BrokerAddress, broker: BrokerUnderTest, missing: str
+) -> None:
+    compiled = shop(vhost)
+
+    def step(name: str) -> None:
+        if name == "publish.before" and missing == "exchange-meanwhile":
+            broker.management.delete("exchanges", vhost.vhost, "shop.retry")
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (opened, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(1000)])
+            if missing == "binding":
+                channel = await connection.admin_channel()
+                await channel.queue_unbind(WORK, "shop.retry", WORK)
+            report = await replay_parked(opened, compiled, WORK, on_step=step)
+            assert report.replayed == 0
+            assert not report.complete
+            assert report.hint == "amqpflow apply shop.yaml"
+            assert report.stopped is not None
+            assert "shop.retry has no way to orders" in report.stopped
+            assert ids(await drained(connection, PARKING, 1000)) == [f"m{n}" for n in range(1000)]
+
+    asyncio.run(go())
+
+
+def test_a_message_that_cannot_be_published_stays_and_the_others_go(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+    big = Properties(message_id="big", delivery_mode=2, headers={h.QUEUE: WORK, "theirs": ""})
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id="m0")])
+            room = connection.frame_max - len(encode_content_header(big, 2)) - 8
+            await publish(connection, PARKING, replace(big, headers={h.QUEUE: WORK, "theirs": "x" * room}))
+            await park(connection, compiled, [delivered(WORK, message_id="m1")])
+            report = await replay_parked(broker, compiled, WORK)
+            assert (report.replayed, report.failed, report.in_doubt) == (2, 1, 0)
+            assert [each.message_id for each in report.left_behind] == ["big"]
+            assert "no room" in report.left_behind[0].why
+            assert ids(await drained(connection, PARKING, 1)) == ["big"]
+
+    asyncio.run(go())
+
+
+def test_an_interrupted_replay_settles_what_is_in_flight_and_gives_back_the_rest(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(2000)])
+            stop = asyncio.Event()
+            report = await replay_parked(
+                broker, compiled, WORK, stop=stop, on_progress=lambda _, done, __: stop.set() if done > 300 else None
+            )
+            assert report.interrupted
+            assert 300 < report.replayed < 2000
+            assert (report.failed, report.in_doubt) == (0, 0)
+            gone = ids(await drained(connection, WORK, report.replayed))
+            assert gone == [f"m{n}" for n in range(report.replayed)]
+            left = ids(await drained(connection, PARKING, 2000 - report.replayed))
+            assert left == [f"m{n}" for n in range(report.replayed, 2000)]
+
+    asyncio.run(go())
+
+
+def test_a_topology_that_was_never_applied_and_a_queue_that_is_not_in_the_file(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, replace(compiled, desired=BrokerState())) as (broker, _):
+            with pytest.raises(NotApplied):
+                await replay_parked(broker, compiled, WORK)
+            with pytest.raises(WrongUsage) as unknown:
+                await replay_parked(broker, compiled, "order")
+            assert unknown.value.hint == "did you mean orders?"
+            with pytest.raises(WrongUsage, match="is a parking queue") as parking:
+                await replay_parked(broker, compiled, PARKING)
+            assert parking.value.hint == "it holds messages of orders"
+
+    asyncio.run(go())
+
+
+def test_a_user_without_write_permission_is_told_at_once(vhost: BrokerAddress, broker: BrokerUnderTest) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (opened, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(3)])
+            rights = {"configure": ".*", "write": "^orders", "read": ".*"}
+            broker.management.put("permissions", vhost.vhost, broker.address.user, body=rights)
+            report = await replay_parked(opened, compiled, WORK)
+            assert report.stopped is not None
+            assert "no permission to publish to exchange 'shop.retry'" in report.stopped
+            assert report.seconds < 3
+            assert await depth(connection, PARKING) == 3
+
+    asyncio.run(go())
+
+
+def test_messages_that_are_equal_in_everything_get_hops_of_their_own(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            channel = await connection.admin_channel()
+            for _ in range(3):
+                await channel.basic_publish(b"tick", exchange="", routing_key=PARKING)
+            await depth_becomes(connection, PARKING, 3)
+            report = await replay_parked(broker, compiled, WORK)
+            assert report.replayed == 3
+            assert len({(each.properties.headers or {})[h.HOP] for each in await drained(connection, WORK, 3)}) == 3
+
+    asyncio.run(go())

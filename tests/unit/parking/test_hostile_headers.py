@@ -1,0 +1,109 @@
+"""Headers are written by others: whatever they hold, a parked message can be read, shown and replayed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amqpflow.model import headers as h
+from amqpflow.model.headers import BROKER_OWNED, COUNTERS, NEVER_TRAVELS, PREFIX
+from amqpflow.model.message import Delivery, Properties
+from amqpflow.parking.parked import read_parked
+from amqpflow.parking.replay import ReplayRun, replay_publish
+from tests.topologies import topology
+
+TOPOLOGY = topology({"a": [1000], "b": [1000]}, vhost="/", parking="shared.parking")
+RUN = ReplayRun(id="r", at=1, host="h", version="v", frame_max=131_072, our_queues=frozenset(TOPOLOGY.desired.queues))
+
+OURS = [
+    value for name, value in vars(h).items() if isinstance(value, str) and value.startswith(PREFIX) and value != PREFIX
+]
+NAMES = st.sampled_from([*OURS, *sorted(BROKER_OWNED), *sorted(COUNTERS), "CC", "BCC", "their"])
+TEXTS = st.sampled_from(
+    ["a", "b", "a.parking", "m/0/1", "/", "x/y/z", "", "\x1b[2J", "\u202e", "delivery_limit"]
+) | st.text(max_size=20)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(min_value=-(2**63), max_value=2**63 - 1)
+    | st.floats()
+    | TEXTS
+    | st.binary(max_size=10)
+    | st.binary(max_size=10).map(bytearray)
+    | st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+    | st.decimals(allow_nan=False, allow_infinity=False, min_value=-1000, max_value=1000, places=2)
+)
+KEYS = st.sampled_from(
+    [
+        "queue",
+        "reason",
+        "time",
+        "count",
+        "exchange",
+        "routing-keys",
+        "at",
+        "tier",
+        "error-type",
+        "id",
+        "expiration",
+        "user_id",
+        "original-expiration",
+        "x",
+    ]
+)
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=12
+)
+HEADERS = st.none() | st.dictionaries(NAMES | st.text(min_size=1, max_size=10), VALUES, max_size=12)
+
+
+def from_parking(headers: dict[str, Any] | None, message_id: str | None, body: bytes) -> Delivery:
+    return Delivery(
+        queue="shared.parking",
+        delivery_tag=1,
+        redelivered=False,
+        exchange="",
+        routing_key="shared.parking",
+        properties=Properties(headers=headers, message_id=message_id),
+        body=body,
+    )
+
+
+@given(headers=HEADERS, message_id=st.none() | TEXTS, body=st.binary(max_size=20))
+def test_reading_and_replaying_never_raise(headers: dict[str, Any] | None, message_id: str | None, body: bytes) -> None:
+    delivery = from_parking(headers, message_id, body)
+    parked = read_parked(delivery, TOPOLOGY.routes)
+    assert parked.reason in {*(reason.value for reason in h.ParkReason), "unknown"}
+    assert parked.id == read_parked(delivery, TOPOLOGY.routes).id
+    if parked.queue in TOPOLOGY.routes:
+        publish = replay_publish(parked, TOPOLOGY.routes[parked.queue], RUN)
+        assert publish is not None
+        copied = publish.properties.headers or {}
+        assert not copied.keys() & NEVER_TRAVELS
+        assert copied[h.QUEUE] == parked.queue
+        theirs = {
+            name: value
+            for name, value in (headers or {}).items()
+            if name not in NEVER_TRAVELS and not name.startswith(PREFIX)
+        }
+        assert repr({name: value for name, value in copied.items() if not name.startswith(PREFIX)}) == repr(theirs)
+
+
+def test_tables_nested_deeper_than_python_calls_are_read() -> None:
+    nested: Any = []
+    for _ in range(5000):
+        nested = [nested]
+    parked = read_parked(
+        from_parking({"deep": nested, "x-death": nested, h.HISTORY: nested}, None, b""), TOPOLOGY.routes
+    )
+    assert parked.reason == "unknown"
+
+
+def test_decimals_and_bytes_are_part_of_what_tells_messages_apart() -> None:
+    one = read_parked(from_parking({"d": Decimal("1.0"), "b": bytearray(b"\xff")}, None, b""), TOPOLOGY.routes)
+    two = read_parked(from_parking({"d": Decimal("1.00"), "b": bytearray(b"\xff")}, None, b""), TOPOLOGY.routes)
+    assert one.digest != two.digest
