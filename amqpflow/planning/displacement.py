@@ -34,8 +34,11 @@ def clashes(
     mine, theirs, before = tuple(ours), tuple(foreign), tuple(present)
     found: list[tuple[_Clash, list[str]]] = []
     for queue in queues:
+        foreign_here = working(theirs, queue)
+        if not foreign_here:
+            continue
         for own in (policy for policy in mine if applies(policy, queue)):
-            for other in working(theirs, queue):
+            for other in foreign_here:
                 already = any(applies(each, queue) and each.priority > other.priority for each in before)
                 clash = _Clash(ours=own, foreign=other, already=already)
                 names = next((names for known, names in found if known == clash), None)

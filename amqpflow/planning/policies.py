@@ -57,12 +57,12 @@ def working(policies: Iterable[Policy], target: Queue | Exchange) -> tuple[Polic
 
 def applies(policy: Policy, target: Queue | Exchange) -> bool:
     """Whether RabbitMQ would consider the policy for this object at all."""
-    if not _covers(policy.apply_to, target):
+    pattern = _compiled(policy.pattern)
+    if pattern is not None and pattern.search(target.name) is None:
         return False
     if isinstance(target, Queue) and policy.definition.keys() & _FOREIGN_KEYS.get(target.type, frozenset()):
         return False
-    pattern = _compiled(policy.pattern)
-    return pattern is None or pattern.search(target.name) is not None
+    return _covers(policy.apply_to, target)
 
 
 def readable(policy: Policy) -> bool:

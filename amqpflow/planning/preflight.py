@@ -33,15 +33,12 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
     if not observed.complete:
         return ()
     state = observed.state
-    ours = set(desired.desired.policies)
+    ours = desired.desired.policies
     users = [p for p in state.policies.values() if p.name not in ours and not is_own_policy(p.name, desired.name)]
-    users += desired.desired.policies.values()
     effects: dict[_Effect, list[str]] = {}
     for queue in desired.desired.queues.values():
         role = _role(queue, desired)
-        foreign = [("policy", policy) for policy in working(users, queue) if policy.name not in ours]
-        foreign += [("operator policy", policy) for policy in working(state.operator_policies.values(), queue)]
-        for kind, policy in foreign:
+        for kind, policy in _foreign(queue, users, list(ours.values()), list(state.operator_policies.values())):
             for effect in _effects(kind, policy, queue, role):
                 effects.setdefault(effect, []).append(queue.name)
     findings = [effect.on(queues) for effect, queues in effects.items()]
@@ -51,6 +48,17 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
             findings += _alternate_exchanges(exchange, users)
             findings += _foreign_bindings(name, desired, state)
     return tuple(findings)
+
+
+def _foreign(
+    queue: Queue, users: list[Policy], ours: list[Policy], operators: list[Policy]
+) -> Iterator[tuple[str, Policy]]:
+    """The foreign policies that work on a queue: those of users where ours does not work instead, and operators'."""
+    found = working(users, queue)
+    if found and any(each.priority > found[0].priority for each in working(ours, queue)):
+        found = ()
+    yield from (("policy", policy) for policy in found)
+    yield from (("operator policy", policy) for policy in working(operators, queue))
 
 
 def _role(queue: Queue, desired: CompiledTopology) -> str:
