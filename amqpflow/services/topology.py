@@ -27,7 +27,7 @@ class Topology:
             environ: values of `${VAR}` in it; None means the process environment.
 
         Raises:
-            TopologyInvalid: it cannot be read, or has errors; all of them are in `.diagnostics`.
+            TopologyInvalid: it cannot be read, or has errors; all of them, and warnings, are in `.diagnostics`.
         """
         from amqpflow.errors import TopologyInvalid
 
@@ -35,7 +35,7 @@ class Topology:
 
         checked = check_paths([path], environ)
         if checked.errors:
-            raise TopologyInvalid(checked.errors)
+            raise TopologyInvalid(checked.diagnostics)
         if len(checked.topologies) != 1:
             raise TopologyInvalid([not_one(path, checked.topologies)])
         return cls(compiled=checked.topologies[0], warnings=checked.warnings)

@@ -12,8 +12,10 @@ from .compile import compile_topology
 from .document import parse_document
 from .parse import parse_topology
 from .problems import Problems
+from .rules import check_topology
 from .spec import TopologySpec
 from .text import decode
+from .together import check_together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +42,20 @@ def check_files(files: Iterable[tuple[str, bytes]], environ: Mapping[str, str]) 
         files: how each is called in messages, and its bytes.
         environ: values of `${VAR}`.
     """
-    specs: list[TopologySpec] = []
+    read: list[tuple[TopologySpec, Problems]] = []
     problems: list[Problems] = []
     for name, data in files:
         found = Problems(name)
         problems.append(found)
         spec = read_spec(data, found, environ)
         if spec is not None:
-            specs.append(spec)
+            read.append((spec, found))
+            check_topology(spec, found)
+    check_together(read)
     diagnostics = tuple(each for found in problems for each in found.sorted())
     if any(found.fatal for found in problems):
         return Checked(topologies=(), diagnostics=diagnostics)
-    return Checked(topologies=tuple(map(compile_topology, specs)), diagnostics=diagnostics)
+    return Checked(topologies=tuple(compile_topology(spec) for spec, _ in read), diagnostics=diagnostics)
 
 
 def read_spec(data: bytes, problems: Problems, environ: Mapping[str, str]) -> TopologySpec | None:

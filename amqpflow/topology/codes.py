@@ -48,7 +48,6 @@ class Code(StrEnum):
     UNUSED_POLICY = "T304"
     NO_RETRY_NAMED = "T305"
     UNUSABLE_EXCHANGE = "T306"
-    ALTERNATE_CYCLE = "T307"
 
     # T4: retry policies
     NO_SCHEDULE = "T401"
@@ -60,12 +59,13 @@ class Code(StrEnum):
     BAD_ERROR_NAME = "T407"
     MANY_TIERS = "T408"
     BAD_BACKOFF = "T409"
+    STEP_NEVER_TAKEN = "T410"
 
     # T5: queues
     OVERFLOW = "T501"
     PRIORITY_RANGE = "T502"
     NOT_ON_CLASSIC = "T503"
-    NOT_ON_THIS_QUEUE = "T504"
+    NOT_DECLARED_HERE = "T504"
     PARKING_CONFLICT = "T505"
     CLASSIC_TIERS_WITH_LIMITS = "T506"
     BINDING = "T507"

@@ -57,7 +57,7 @@ class Problems:
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """A hint with the nearest known word, else with the known words when they are few, else nothing."""
-    words = sorted(known)
+    words = sorted(set(known))
     if not words:
         return ""
     if len(words) > _CANDIDATES:

@@ -196,7 +196,9 @@ def _scalar(
             return _choice(node, shape, name)
         case Boolean():
             if not isinstance(node.value, bool):
-                raise _Unfit(Code.WRONG_TYPE, f"{name} is true or false, found {describe(node)}")
+                old = node.text.casefold() in ("yes", "no", "on", "off", "y", "n")
+                hint = "yes, no, on and off are text in YAML 1.2" if old else ""
+                raise _Unfit(Code.WRONG_TYPE, f"{name} is true or false, found {describe(node)}", hint)
             return node.value
         case Integer():
             return _integer(node, shape, name)

@@ -1,0 +1,28 @@
+"""What must hold beyond the shape of single values. Each rule is a small function; each finding has a code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from amqpflow.topology.problems import Problems
+from amqpflow.topology.spec import TopologySpec
+
+from . import arguments, bindings, dead_letters, names, queues, references, retries
+
+Rule = Callable[[TopologySpec, Problems], None]
+
+RULES: tuple[Rule, ...] = (
+    *names.RULES,
+    *references.RULES,
+    *bindings.RULES,
+    *retries.RULES,
+    *queues.RULES,
+    *arguments.RULES,
+    *dead_letters.RULES,
+)
+
+
+def check_topology(spec: TopologySpec, problems: Problems) -> None:
+    """Every rule for one file, whatever the others found."""
+    for rule in RULES:
+        rule(spec, problems)

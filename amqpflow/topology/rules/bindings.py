@@ -1,0 +1,106 @@
+"""Exchanges and bindings: keys and arguments that fit the exchange's type."""
+
+from __future__ import annotations
+
+from amqpflow.topology.codes import Code
+from amqpflow.topology.problems import Problems
+from amqpflow.topology.spec import BindingSpec, ExchangeSpec, QueueSpec, TopologySpec
+
+from .references import PREDECLARED
+
+MAX_KEY_BYTES = 255
+MOST_HASHES = 2
+_MATCHES = ("all", "any", "all-with-x", "any-with-x")
+
+
+def exchange_types(spec: TopologySpec, problems: Problems) -> None:
+    """An exchange that is declared has a type, and one that is not has nothing else."""
+    for exchange in spec.exchanges.values():
+        if exchange.external:
+            for key in sorted(exchange.places.keys() - {"external", "type"}):
+                message = f"exchange {exchange.name[:80]} is external: {key} is its owner's to say"
+                problems.error(Code.NOT_DECLARED_HERE, exchange.at(key), message, f"remove {key}, or external")
+        elif "type" not in exchange.places:
+            hint = "direct, topic, fanout or headers; external: true when somebody else declares it"
+            problems.error(Code.MISSING_KEY, exchange.place, f"exchange {exchange.name[:80]} has no type", hint)
+
+
+def transient_exchanges(spec: TopologySpec, problems: Problems) -> None:
+    """A restart removes a transient exchange with its bindings, and what is published to it closes the channel."""
+    for exchange in spec.exchanges.values():
+        if not exchange.durable and not exchange.external:
+            message = f"exchange {exchange.name[:80]} and what is bound to it are gone after a restart of the broker"
+            problems.warning(Code.TRANSIENT_EXCHANGE, exchange.at("durable"), message, "remove durable: false")
+
+
+def binding_keys(spec: TopologySpec, problems: Problems) -> None:
+    """A routing key is an AMQP short string."""
+    for _, binding in _bindings(spec):
+        size = len(binding.routing_key.encode("utf-8", "replace"))
+        if size > MAX_KEY_BYTES:
+            message = f"the routing key is {size} bytes long, AMQP allows {MAX_KEY_BYTES}"
+            problems.error(Code.ROUTING_KEY_TOO_LONG, binding.at("routing_key"), message)
+
+
+def bindings_fit(spec: TopologySpec, problems: Problems) -> None:
+    """A binding says what its exchange routes by."""
+    for _, binding in _bindings(spec):
+        exchange_type = _type_of(spec, binding)
+        if exchange_type in ("direct", "topic") and "routing_key" not in binding.places:
+            every = ', or routing_key: "#" for every message' if exchange_type == "topic" else ""
+            hint = f"routing_key: KEY{every}"
+            message = f"a binding to the {exchange_type} exchange {binding.exchange} needs a routing_key"
+            problems.error(Code.BINDING, binding.place, message, hint)
+        if exchange_type == "topic" and binding.routing_key.split(".").count("#") > MOST_HASHES:
+            message = f"the binding key has more than {MOST_HASHES} # words, which RabbitMQ 4.3 refuses"
+            problems.error(Code.BINDING, binding.at("routing_key"), message)
+        if exchange_type in ("direct", "topic", "fanout") and binding.arguments:
+            message = f"a {exchange_type} exchange does not look at binding arguments"
+            problems.warning(Code.BINDING, binding.at("arguments"), message, "they are for headers exchanges")
+        match = binding.arguments.get("x-match")
+        if exchange_type == "headers" and match is not None and match.value not in _MATCHES:
+            message = f"x-match is one of {', '.join(_MATCHES)}, found {match.value!r}"
+            problems.error(Code.BINDING, match.place, message)
+
+
+def duplicate_bindings(spec: TopologySpec, problems: Problems) -> None:
+    """RabbitMQ holds two equal bindings for one."""
+    known: dict[tuple[str, str, str, str], BindingSpec] = {}
+    for queue, binding in _bindings(spec):
+        arguments = repr(sorted((name, repr(argument.value)) for name, argument in binding.arguments.items()))
+        first = known.setdefault((queue.name, binding.exchange or "", binding.routing_key, arguments), binding)
+        if first is not binding and binding.exchange is not None:
+            message = f"queue {queue.name[:80]} has this binding already, on line {first.place.line}"
+            problems.warning(Code.DUPLICATE_BINDING, binding.place, message)
+
+
+def delayed_message_type(spec: TopologySpec, problems: Problems) -> None:
+    """The delayed message plugin's exchange is refused without the type it stands for."""
+    for exchange in spec.exchanges.values():
+        if (
+            exchange.type == "x-delayed-message"
+            and not exchange.external
+            and "x-delayed-type" not in exchange.arguments
+        ):
+            message = f"exchange {exchange.name[:80]}: the type x-delayed-message needs the argument x-delayed-type"
+            hint = "arguments: {x-delayed-type: direct}"
+            problems.error(Code.MISSING_KEY, exchange.at("type"), message, hint)
+
+
+def _bindings(spec: TopologySpec) -> list[tuple[QueueSpec, BindingSpec]]:
+    return [(queue, binding) for queue in spec.queues.values() for binding in queue.bindings]
+
+
+def _type_of(spec: TopologySpec, binding: BindingSpec) -> str | None:
+    exchange: ExchangeSpec | None = spec.exchanges.get(binding.exchange or "")
+    return exchange.type if exchange is not None else PREDECLARED.get(binding.exchange or "")
+
+
+RULES = (
+    exchange_types,
+    transient_exchanges,
+    binding_keys,
+    bindings_fit,
+    duplicate_bindings,
+    delayed_message_type,
+)

@@ -1,0 +1,208 @@
+"""Names: what RabbitMQ and aio-pika can address, derived names included, and no two things of one name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from amqpflow.model.diagnostic import Place
+from amqpflow.model.names import MAX_NAME_BYTES, name_problem
+from amqpflow.topology.codes import Code
+from amqpflow.topology.keys import NO_RETRY
+from amqpflow.topology.naming import NEEDED, PLACEHOLDER, POSSIBLE, Names
+from amqpflow.topology.problems import Problems, did_you_mean
+from amqpflow.topology.schedule import all_delays
+from amqpflow.topology.spec import QueueSpec, TopologySpec
+
+_TOPOLOGY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+MOST_RETRY_QUEUES = 20_000
+MANY_RETRY_QUEUES = 40
+
+
+def topology_name(spec: TopologySpec, problems: Problems) -> None:
+    """The name becomes part of exchange, policy and parameter names."""
+    if not spec.name:
+        return
+    if spec.name.startswith("amq."):
+        message = "name: names starting with amq. are reserved by RabbitMQ"
+        problems.error(Code.RESERVED_NAME, spec.at("name"), message)
+    elif not _TOPOLOGY.fullmatch(spec.name):
+        message = f"{spec.name[:80]!r} cannot name a topology"
+        hint = "letters, digits, . _ and -, at most 64, a letter or digit first"
+        problems.error(Code.BAD_NAME, spec.at("name"), message, hint)
+
+
+def written_names(spec: TopologySpec, problems: Problems) -> None:
+    """Queue, exchange and parking queue names as they stand in the file."""
+    for queue in spec.queues.values():
+        _check_name(f"queue {queue.name[:80]!r}", queue.name, queue.place, problems)
+        if queue.parking_queue is not None:
+            what = f"parking queue {queue.parking_queue[:80]!r}"
+            _check_name(what, queue.parking_queue, queue.at("parking_queue"), problems)
+    for exchange in spec.exchanges.values():
+        # what RabbitMQ brings along may be named, but not declared
+        if not (exchange.external and exchange.name.startswith("amq.")):
+            _check_name(f"exchange {exchange.name[:80]!r}", exchange.name, exchange.place, problems)
+
+
+def policy_names(spec: TopologySpec, problems: Problems) -> None:
+    """`none` means that there is no policy."""
+    if NO_RETRY in spec.policies:
+        message = f"a retry policy cannot be called {NO_RETRY}: retry: {NO_RETRY} means no retries"
+        problems.error(Code.RESERVED_NAME, spec.policies[NO_RETRY].place, message)
+
+
+def templates(spec: TopologySpec, problems: Problems) -> None:
+    """Templates need the placeholders that keep names apart, and know no others."""
+    for key, template in _templates(spec):
+        found = set(PLACEHOLDER.findall(template))
+        place = spec.naming.at(key)
+        for unknown in sorted(found - POSSIBLE[key]):
+            hint = did_you_mean(unknown, POSSIBLE[key])
+            problems.error(Code.BAD_TEMPLATE, place, f"{key}: there is no placeholder {{{unknown[:40]}}} here", hint)
+        for missing in sorted(NEEDED[key] - found):
+            hint = "for one parking queue shared by all write defaults: {parking: {queue: NAME}}"
+            message = f"{key}: the template lacks {{{missing}}}, so that names would be the same"
+            problems.error(Code.BAD_TEMPLATE, place, message, hint if key == "parking" else "")
+        if re.search(r"[{}]", PLACEHOLDER.sub("", template)):
+            problems.error(Code.BAD_TEMPLATE, place, f"{key}: a brace without its other half")
+
+
+def derived_names(spec: TopologySpec, problems: Problems) -> None:
+    """Names that a template makes, at the place that makes them too long or unaddressable."""
+    if not _nameable(spec):
+        return
+    names = Names(topology=spec.name, naming=spec.naming)
+    for key, name in (("retry_exchange", names.retry_exchange), ("parking_exchange", names.parking_exchange)):
+        _check_name(f"exchange {name[:80]!r} (naming.{key})", name, spec.naming.at(key), problems)
+    for queue in spec.queues.values():
+        if name_problem(queue.name):
+            continue
+        owner = Names(topology=queue.owner or spec.name, naming=spec.naming)
+        if queue.parking_queue is None:
+            name = owner.parking_queue(queue.name)
+            _check_name(f"the parking queue of {queue.name[:80]!r}, {name[:80]!r},", name, queue.place, problems)
+        policy = spec.policy_of(queue)
+        tiers = [owner.retry_queue(queue.name, delay) for delay in all_delays(policy)] if policy else []
+        if tiers:  # they differ in length alone
+            name = max(tiers, key=len)
+            _check_name(f"a retry queue of {queue.name[:80]!r}, {name[:80]!r},", name, queue.place, problems)
+
+
+def number_of_queues(spec: TopologySpec, problems: Problems) -> None:
+    """Each retry queue is a quorum queue of its own: a Raft group, some files and some memory on each node."""
+    total = 0
+    sizes = {name: len(all_delays(policy)) for name, policy in spec.policies.items()}
+    for queue in spec.queues.values():
+        if queue.external:
+            continue
+        count = sizes.get(queue.retry or "", 0)
+        before, total = total, total + count
+        if before <= MOST_RETRY_QUEUES < total:
+            message = f"the retry queues are more than {MOST_RETRY_QUEUES:,} from here on"
+            problems.error(Code.MANY_TIERS, queue.place, message, "fewer different delays, or several topologies")
+    used = {queue.retry for queue in spec.queues.values()}
+    for name, count in sizes.items():
+        if count > MANY_RETRY_QUEUES and name in used:
+            policy = spec.policies[name]
+            message = f"retry policy {name}: {count} retry queues for each work queue, each a quorum queue of its own"
+            problems.warning(
+                Code.MANY_TIERS, policy.place, message, "equal delays share one; jitter makes four of each"
+            )
+
+
+def collisions(spec: TopologySpec, problems: Problems) -> None:
+    """No two things of one file may have one name. Queues and exchanges do not share theirs."""
+    known: dict[tuple[str, str], Claim] = {}
+    for claim in claims(spec):
+        first = known.setdefault((claim.kind, claim.name), claim)
+        if first is claim or first.role == claim.role == "shared":
+            continue
+        message = f"{claim.what} and {first.what} would both be the {claim.kind} {claim.name[:255]}"
+        hint = f"the other stands on line {first.place.line}"
+        if "shared" in (claim.role, first.role):
+            hint += "; a parking queue is declared for you, and is no work queue"
+        problems.error(Code.NAME_COLLISION, claim.place, message, hint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A name that a topology takes for itself."""
+
+    kind: str  #: queue or exchange
+    name: str
+    what: str  #: what would bear it
+    place: Place
+    role: str = "only"  #: shared: several may claim it in this role
+    declared: bool = True  #: False: somebody else declares it
+
+
+def claims(spec: TopologySpec) -> Iterator[Claim]:
+    """Every queue and exchange name of a topology, written and derived; nothing when names cannot be made."""
+    for exchange in spec.exchanges.values():
+        what, declared = f"exchange {exchange.name[:80]}", not exchange.external
+        yield Claim(kind="exchange", name=exchange.name, what=what, place=exchange.place, declared=declared)
+    for queue in spec.queues.values():
+        what, declared = f"work queue {queue.name[:80]}", not queue.external
+        yield Claim(kind="queue", name=queue.name, what=what, place=queue.place, declared=declared)
+    if not _nameable(spec):
+        return
+    names = Names(topology=spec.name, naming=spec.naming)
+    exchanges = {"the retry exchange": names.retry_exchange, "the parking exchange": names.parking_exchange}
+    if any(policy.native for policy in spec.policies.values()):
+        exchanges["the marker of native retry"] = names.native_marker
+    for what, name in exchanges.items():
+        yield Claim(kind="exchange", name=name, what=what, place=spec.naming.place)
+    for queue in spec.queues.values():
+        yield from _claims_of(queue, spec)
+
+
+def _claims_of(queue: QueueSpec, spec: TopologySpec) -> Iterator[Claim]:
+    names = Names(topology=queue.owner or spec.name, naming=spec.naming)
+    declared = not queue.external
+    name = queue.parking_queue or names.parking_queue(queue.name)
+    place = queue.place if queue.parking_queue is None else queue.at("parking_queue")
+    what = f"the parking queue of {queue.name[:80]}"
+    yield Claim(kind="queue", name=name, what=what, place=place, role="shared", declared=declared)
+    policy = spec.policy_of(queue)
+    for delay in all_delays(policy) if policy else ():
+        name = names.retry_queue(queue.name, delay)
+        what = f"a retry queue of {queue.name[:80]}"
+        yield Claim(kind="queue", name=name, what=what, place=queue.place, declared=declared)
+
+
+def _templates(spec: TopologySpec) -> Iterator[tuple[str, str]]:
+    for key in NEEDED:
+        yield key, getattr(spec.naming, key)
+
+
+def _nameable(spec: TopologySpec) -> bool:
+    """Whether derived names say anything: the topology has a name, and the templates are in order."""
+    fit = all(NEEDED[key] <= set(PLACEHOLDER.findall(template)) <= POSSIBLE[key] for key, template in _templates(spec))
+    return bool(spec.name) and fit
+
+
+def _check_name(what: str, name: str, place: Place, problems: Problems) -> None:
+    problem = name_problem(name)
+    if problem is None:
+        return
+    if len(name.encode()) > MAX_NAME_BYTES:
+        code = Code.NAME_TOO_LONG
+    elif name.startswith("amq."):
+        code = Code.RESERVED_NAME
+    else:
+        code = Code.BAD_NAME
+    problems.error(code, place, f"{what} cannot be declared: {problem}")
+
+
+RULES = (
+    topology_name,
+    written_names,
+    policy_names,
+    templates,
+    derived_names,
+    number_of_queues,
+    collisions,
+)

@@ -1,0 +1,156 @@
+"""Keys of queues: what the queue's type can have, and what goes together."""
+
+from __future__ import annotations
+
+from amqpflow.model.diagnostic import Place
+from amqpflow.topology.codes import Code
+from amqpflow.topology.naming import Names
+from amqpflow.topology.problems import Problems
+from amqpflow.topology.spec import QueueSpec, TopologySpec
+
+MOST_QUORUM_PRIORITY = 31
+SHORT_TIMEOUT_MS = 60_000
+
+_NOT_EXISTING = {
+    "arguments": "its arguments are its declarer's, and stay",
+    "max_priority": "a priority is an argument, and its arguments stay",
+    "single_active_consumer": "this is an argument, and its arguments stay",
+}
+_NOT_EXTERNAL = ("bindings", "max_priority", "limits", "delivery_limit", "single_active_consumer", "tiers", "arguments")
+
+
+def overflow(spec: TopologySpec, problems: Problems) -> None:
+    """On a quorum queue only reject-publish keeps at-least-once dead-lettering on (facts 4.4, 4.12)."""
+    for queue in spec.queues.values():
+        if queue.quorum and not queue.external and queue.overflow != "reject-publish":
+            message = (
+                f"{queue.subject('overflow')}: overflow {queue.overflow} on a quorum queue switches at-least-once "
+                "dead-lettering off, and drops messages"
+            )
+            problems.error(Code.OVERFLOW, queue.at("overflow"), message, "overflow: reject-publish, or type: classic")
+
+
+def overflow_on_classic(spec: TopologySpec, problems: Problems) -> None:
+    """What the other two do on a classic queue, for those who want it."""
+    consequences = {
+        "drop-head": "a full queue parks its oldest messages, at most once",
+        "reject-publish-dlx": "a full queue refuses a message and parks it as well, so that a publisher who tries "
+        "again makes a copy",
+    }
+    for queue in spec.queues.values():
+        if not queue.quorum and not queue.external and queue.overflow in consequences:
+            message = f"{queue.subject('overflow')}: {consequences[queue.overflow]}"
+            problems.warning(Code.AT_MOST_ONCE, queue.at("overflow"), message, "overflow: reject-publish does neither")
+
+
+def priority_range(spec: TopologySpec, problems: Problems) -> None:
+    """Quorum queues have priorities 0 to 31, classic ones 0 to 255 (facts 12.3, 12.4)."""
+    for queue in spec.queues.values():
+        if queue.quorum and queue.max_priority is not None and queue.max_priority > MOST_QUORUM_PRIORITY:
+            message = f"{queue.subject('max_priority')}: a quorum queue has priorities up to {MOST_QUORUM_PRIORITY}"
+            problems.error(Code.PRIORITY_RANGE, queue.at("max_priority"), message, "classic queues have up to 255")
+
+
+def quorum_only_keys(spec: TopologySpec, problems: Problems) -> None:
+    """RabbitMQ refuses both on classic queues (facts 3.9, 12.1). From the defaults they are simply not taken."""
+    for queue in spec.queues.values():
+        for key in ("delivery_limit", "consumer_timeout"):
+            if not queue.quorum and key in queue.places:
+                message = f"queue {queue.name}: a classic queue has no {key}"
+                problems.error(Code.NOT_ON_CLASSIC, queue.at(key), message, f"remove {key}, or type: quorum")
+
+
+def at_most_once(spec: TopologySpec, problems: Problems) -> None:
+    """A classic queue's own dead-lettering can lose; so can classic retry queues (facts 4.1, 4.9)."""
+    said: set[Place] = set()
+    for queue in spec.queues.values():
+        if queue.external:
+            continue
+        if not queue.quorum and queue.at("type") not in said:
+            said.add(queue.at("type"))
+            message = (
+                f"{queue.subject('type')}: what RabbitMQ itself gives up on in a classic queue (expiry, length, a "
+                "foreign reject) is parked at most once"
+            )
+            problems.warning(Code.AT_MOST_ONCE, queue.at("type"), message, "type: quorum parks it at least once")
+        if queue.tiers_type == "classic" and spec.policy_of(queue) and queue.at("tiers_type") not in said:
+            said.add(queue.at("tiers_type"))
+            message = (
+                f"{queue.subject('tiers_type')}: classic retry queues hand messages back at most once: they are lost "
+                "when the work queue is gone"
+            )
+            problems.warning(Code.AT_MOST_ONCE, queue.at("tiers_type"), message, "tiers: {type: quorum}")
+
+
+def classic_tiers_with_limits(spec: TopologySpec, problems: Problems) -> None:
+    """A classic retry queue loses what a full work queue refuses (facts 4.1, 4.9)."""
+    for queue in spec.queues.values():
+        if queue.tiers_type == "classic" and queue.limited and spec.policy_of(queue) is not None:
+            message = f"queue {queue.name} has limits: classic retry queues lose what it refuses while it is full"
+            problems.error(
+                Code.CLASSIC_TIERS_WITH_LIMITS, queue.at("tiers_type"), message, "tiers: {type: quorum}, or no limits"
+            )
+
+
+def parking_types(spec: TopologySpec, problems: Problems) -> None:
+    """A parking queue has one type, however many share it."""
+    names = Names(topology=spec.name, naming=spec.naming)
+    first: dict[str, QueueSpec] = {}
+    for queue in spec.queues.values():
+        if queue.external:
+            continue
+        name = queue.parking_queue or names.parking_queue(queue.name)
+        other = first.setdefault(name, queue)
+        if other.parking_type != queue.parking_type:
+            message = (
+                f"parking queue {name[:80]} is {queue.parking_type} for {queue.name} and {other.parking_type} for "
+                f"{other.name}"
+            )
+            hint = "write its type in one place: defaults: {parking: {type: ...}}"
+            problems.error(Code.PARKING_CONFLICT, queue.at("parking_type"), message, hint)
+
+
+def who_declares(spec: TopologySpec, problems: Problems) -> None:
+    """A queue that somebody else declares takes no keys that would be declared."""
+    for queue in spec.queues.values():
+        if queue.existing and queue.external:
+            message = f"queue {queue.name} is existing (an application's) or external (another topology's), not both"
+            problems.error(Code.CONFLICTING_KEYS, queue.at("external"), message)
+        elif queue.existing:
+            for key in sorted(queue.places.keys() & _NOT_EXISTING.keys()):
+                message = f"queue {queue.name} is existing: {_NOT_EXISTING[key]}"
+                problems.error(Code.NOT_DECLARED_HERE, queue.at(key), message, f"remove {key}")
+        elif queue.external:
+            for key in _NOT_EXTERNAL:
+                if key in queue.places:
+                    message = f"queue {queue.name} is external: {key} is its owner's to say"
+                    problems.error(Code.NOT_DECLARED_HERE, queue.at(key), message, f"remove {key}")
+        if "owner" in queue.places and not queue.external and "external" not in queue.places:
+            message = f"queue {queue.name}: owner goes with external: true"
+            problems.error(Code.NOT_DECLARED_HERE, queue.at("owner"), message)
+        elif queue.external and queue.owner == spec.name:
+            message = f"queue {queue.name} is external, and its owner is this topology"
+            problems.error(Code.CONFLICTING_KEYS, queue.at("owner"), message, "remove external, or name the owner")
+
+
+def short_consumer_timeouts(spec: TopologySpec, problems: Problems) -> None:
+    """RabbitMQ before 4.3 looks once a minute, and its documentation advises against less."""
+    for queue in spec.queues.values():
+        timeout = queue.consumer_timeout_ms
+        if queue.quorum and timeout is not None and timeout < SHORT_TIMEOUT_MS:
+            message = f"{queue.subject('consumer_timeout')}: a consumer_timeout below 1m takes messages from handlers"
+            hint = "and RabbitMQ before 4.3 looks only about once a minute"
+            problems.warning(Code.SHORT_CONSUMER_TIMEOUT, queue.at("consumer_timeout"), message, hint)
+
+
+RULES = (
+    overflow,
+    overflow_on_classic,
+    priority_range,
+    quorum_only_keys,
+    at_most_once,
+    classic_tiers_with_limits,
+    parking_types,
+    who_declares,
+    short_consumer_timeouts,
+)

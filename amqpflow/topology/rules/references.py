@@ -1,0 +1,98 @@
+"""References: what a name refers to is defined."""
+
+from __future__ import annotations
+
+from amqpflow.model.diagnostic import Place
+from amqpflow.topology.codes import Code
+from amqpflow.topology.keys import NO_RETRY
+from amqpflow.topology.naming import Names
+from amqpflow.topology.problems import Problems, did_you_mean
+from amqpflow.topology.spec import TopologySpec
+
+PREDECLARED = {
+    "amq.direct": "direct",
+    "amq.topic": "topic",
+    "amq.fanout": "fanout",
+    "amq.headers": "headers",
+    "amq.match": "headers",
+    "amq.rabbitmq.trace": "topic",
+}
+"""Exchanges that every virtual host has, with their types."""
+
+
+def exchanges_of_bindings(spec: TopologySpec, problems: Problems) -> None:
+    """A queue is bound to an exchange of this file, or to one that RabbitMQ brings."""
+    for queue in spec.queues.values():
+        for binding in queue.bindings:
+            if binding.exchange is not None:
+                _check_exchange(spec, binding.exchange, binding.at("exchange"), problems)
+
+
+def alternate_exchanges(spec: TopologySpec, problems: Problems) -> None:
+    """An alternate exchange is defined as well: RabbitMQ takes any name, and drops messages there in silence."""
+    for exchange in spec.exchanges.values():
+        if exchange.alternate_exchange is not None:
+            _check_exchange(spec, exchange.alternate_exchange, exchange.at("alternate_exchange"), problems)
+
+
+def _check_exchange(spec: TopologySpec, name: str, place: Place, problems: Problems) -> None:
+    names = Names(topology=spec.name, naming=spec.naming)
+    if not name:
+        message = "the default exchange has no bindings: every queue is bound there by its name"
+        problems.error(Code.UNUSABLE_EXCHANGE, place, message, "remove it; publish with the queue's name as key")
+    elif name in (names.retry_exchange, names.parking_exchange):
+        message = f"{name} is this topology's own: what is bound there turns lost messages into confirmed ones"
+        problems.error(Code.UNUSABLE_EXCHANGE, place, message, "define an exchange of your own under exchanges")
+    elif name not in spec.exchanges and name not in PREDECLARED and name not in spec.unreadable:
+        known = did_you_mean(name, [*spec.exchanges, *PREDECLARED] if name.startswith("amq.") else spec.exchanges)
+        hint = known or "define it under exchanges; external: true when somebody else declares it"
+        problems.error(Code.UNDEFINED_EXCHANGE, place, f"exchange {name[:255]!r} is not defined", hint)
+
+
+def retry_policies(spec: TopologySpec, problems: Problems) -> None:
+    """`retry` names a policy of this file, or none."""
+    default = spec.default_retry
+    if default is not None and not _is_policy(spec, default.value):
+        _undefined_policy(spec, default.value, default.place, problems)
+    for queue in spec.queues.values():
+        if queue.retry is not None and "retry" in queue.places and not _is_policy(spec, queue.retry):
+            _undefined_policy(spec, queue.retry, queue.at("retry"), problems)
+
+
+def _is_policy(spec: TopologySpec, name: str) -> bool:
+    return name == NO_RETRY or name in spec.policies or name in spec.unreadable
+
+
+def _undefined_policy(spec: TopologySpec, name: str, place: Place, problems: Problems) -> None:
+    hint = did_you_mean(name, [*spec.policies, NO_RETRY])
+    problems.error(Code.UNDEFINED_POLICY, place, f"retry policy {name[:255]!r} is not defined", hint)
+
+
+def retry_is_said(spec: TopologySpec, problems: Problems) -> None:
+    """
+    A queue that names no policy is not retried at all, which is easily meant otherwise.
+
+    Nothing is lost then, the first failure parks; so it is a warning.
+    """
+    for queue in spec.queues.values():
+        if queue.retry is None and "retry" not in queue.places and "retry" not in queue.inherited:
+            hint = f"write retry: {NO_RETRY} if that is meant"
+            if spec.policies:
+                first = next(iter(spec.policies))
+                hint = f"write retry: {first} here or under defaults, or retry: {NO_RETRY} if that is meant"
+            message = f"queue {queue.name} names no retry policy: its first failure parks a message"
+            problems.warning(Code.NO_RETRY_NAMED, queue.place, message, hint)
+
+
+def unused_policies(spec: TopologySpec, problems: Problems) -> None:
+    """A policy that nothing names has no effect."""
+    used = {queue.retry for queue in spec.queues.values()}
+    if spec.default_retry is not None:
+        used.add(spec.default_retry.value)
+    for policy in spec.policies.values():
+        if policy.name not in used:
+            message = f"no queue uses retry policy {policy.name[:255]}"
+            problems.warning(Code.UNUSED_POLICY, policy.place, message)
+
+
+RULES = (exchanges_of_bindings, alternate_exchanges, retry_policies, retry_is_said, unused_policies)
