@@ -1,0 +1,64 @@
+"""Every topology file that is shipped can be applied, and applying it again finds nothing to do."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from amqpflow import Topology, api
+from amqpflow.errors import Refused
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.admin import Admin
+from amqpflow.rabbitmq.observe import open_broker
+from amqpflow.services.applier import Application
+from amqpflow.services.planner import make_plan
+from tests.brokers.management import Management
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted([*ROOT.glob("topologies/*.yaml"), *ROOT.glob("examples/**/*.yaml")])
+
+
+def compiled(file: Path, vhost: BrokerAddress) -> CompiledTopology:
+    return replace(Topology.load(file, environ={}).compiled, vhost=vhost.vhost)
+
+
+def provide(topology: CompiledTopology, vhost: BrokerAddress) -> None:
+    """What the file takes for granted."""
+    for name in topology.required_exchanges:
+        Management(vhost).put("exchanges", vhost.vhost, name, body={"type": "topic", "durable": True})
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_shipped_topology_is_applied_once(vhost: BrokerAddress, file: Path) -> None:
+    topology = compiled(file, vhost)
+    provide(topology, vhost)
+    if topology.deferred:
+        with pytest.raises(Refused, match="nothing was done"):
+            asyncio.run(api.apply(topology, vhost))
+        assert Management(vhost).get("queues", vhost.vhost) == []
+        return
+    report = asyncio.run(api.apply(topology, vhost))
+    assert report.complete
+    again = asyncio.run(api.plan(topology, vhost))
+    assert again.changes == ()
+    assert again.findings == ()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_over_amqp_alone_it_is_the_same(vhost: BrokerAddress, file: Path) -> None:
+    topology = compiled(file, vhost)
+    if topology.deferred or topology.desired.policies:
+        pytest.skip("needs the management API, or is not provisioned")
+    provide(topology, vhost)
+
+    async def apply() -> None:
+        async with open_broker(vhost, use_management=False) as broker:
+            await Application(await make_plan(topology, broker)).run(Admin(broker))
+            assert (await make_plan(topology, broker)).nothing_to_do
+
+    asyncio.run(apply())
+    assert asyncio.run(api.plan(topology, vhost)).changes == ()
