@@ -426,6 +426,49 @@ def test_the_virtual_host_of_the_file_wins(vhost: BrokerAddress) -> None:
     assert "orders" in definitions(vhost)["queues"]
 
 
+def test_a_connection_that_is_lost_in_the_middle_is_reported(vhost: BrokerAddress) -> None:
+    """What was under way may be done or not; applying again settles it."""
+
+    async def once() -> ApplyReport:
+        streams: list[asyncio.StreamWriter] = []
+
+        async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            there_reader, there_writer = await asyncio.open_connection(vhost.host, vhost.port)
+            streams.extend((writer, there_writer))
+            await asyncio.gather(pump(reader, there_writer), pump(there_reader, writer))
+
+        async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(65536):
+                writer.write(data)
+            writer.close()
+
+        def on_step(number: int, change: object, done: bool) -> None:
+            if number == 7 and not done:
+                for stream in streams:
+                    stream.close()
+
+        proxy = await asyncio.start_server(forward, "127.0.0.1", 0)
+        async with proxy:
+            port = proxy.sockets[0].getsockname()[1]
+            through = replace(
+                vhost, url=vhost.url.replace(f":{vhost.port}/", f":{port}/"), management_url=management_of(vhost)
+            )
+            with pytest.raises(PartlyDone) as stopped:
+                await api.apply(shop(vhost), through, on_step=on_step)
+        assert isinstance(stopped.value.report, ApplyReport)
+        return stopped.value.report
+
+    report = asyncio.run(once())
+    assert report.failed is not None
+    assert "connection to the broker was lost" in report.failed.reason
+    assert (len(report.done), len(report.remaining)) == (7, len(report.plan.changes) - 8)
+    assert run(shop(vhost), vhost).complete
+
+
+def management_of(address: BrokerAddress) -> str:
+    return address.management_candidates()[-1]
+
+
 def test_two_applies_at_once_both_succeed(vhost: BrokerAddress) -> None:
     async def both() -> None:
         await asyncio.gather(api.apply(shop(vhost), vhost), api.apply(shop(vhost), vhost))
