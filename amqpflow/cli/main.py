@@ -14,6 +14,8 @@ from amqpflow import __version__
 
 #: name -> (module below amqpflow.cli, attribute, one line for --help). A command that is not here does not exist.
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "validate": ("validate", "validate", "Check topology files; all problems at once."),
+    "schema": ("schema", "schema", "Print the JSON Schema of topology files."),
     "apply": ("apply", "apply", "Create on the broker what a topology file asks for."),
     "run": ("run", "run", "Run a service's consumer."),
     "dev": ("dev", "dev", "Start a private RabbitMQ to develop against."),

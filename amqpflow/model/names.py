@@ -7,7 +7,10 @@ import re
 MAX_NAME_BYTES = 255
 """A queue or exchange name is an AMQP short string (fact of the protocol: at most 255 bytes)."""
 
-_ADDRESSABLE = re.compile(r"[a-zA-Z0-9\-_.:@#,/+ ]*", re.ASCII)
+ADDRESSABLE = r"[a-zA-Z0-9\-_.:@#,/+ ]"
+"""A regular expression for one character of a name that aio-pika can send."""
+
+_ADDRESSABLE = re.compile(f"{ADDRESSABLE}*", re.ASCII)
 
 
 def name_problem(name: str) -> str | None:

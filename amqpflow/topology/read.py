@@ -26,6 +26,7 @@ from .shapes import (
     Record,
     ScalarOr,
     Shape,
+    Single,
     Size,
     Table,
     Text,
@@ -184,9 +185,7 @@ def _list(node: Node, shape: ListOf, name: str, place: Place, problems: Problems
     return tuple(found)
 
 
-def _scalar(
-    node: Node, shape: Text | Choice | Boolean | Integer | Number | Duration | Size | Percent, name: str
-) -> str | int | float | bool | Fraction:
+def _scalar(node: Node, shape: Single, name: str) -> str | int | float | bool | Fraction:
     if not isinstance(node, Scalar):
         raise _Unfit(Code.WRONG_TYPE, f"{name} is {_word(shape)}, found {describe(node)}")
     match shape:
@@ -213,7 +212,7 @@ def _scalar(
     assert_never(shape)
 
 
-def _word(shape: Text | Choice | Boolean | Integer | Number | Duration | Size | Percent) -> str:
+def _word(shape: Single) -> str:
     match shape:
         case Text():
             return f"a {shape.word}" if shape.word != "text" else "text"

@@ -108,9 +108,8 @@ class ScalarOr:
     record: Record
 
 
-Shape = (
-    Text | Choice | Boolean | Integer | Number | Duration | Size | Percent | Free | Record | Table | ListOf | ScalarOr
-)
+Single = Text | Choice | Boolean | Integer | Number | Duration | Size | Percent
+Shape = Single | Free | Record | Table | ListOf | ScalarOr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
