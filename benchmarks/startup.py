@@ -31,7 +31,7 @@ PAIRS = {
 def milliseconds(command: list[str]) -> float:
     """One run from start to exit."""
     started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return (time.perf_counter() - started) * 1000
 
 
