@@ -1,0 +1,151 @@
+"""A topology that is on a broker, with what tests do to it: publish, consume, look, break and mend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from amqpflow.model.headers import HOP
+from amqpflow.model.message import Properties, Publish
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.connection import Connection
+from amqpflow.services.consumer import Consumer
+from amqpflow.services.topology import Topology
+from tests.brokers.management import Management
+from tests.topologies import NAME, connected, declare, topology
+from tests.waiting import until
+
+RETRY, PARKING = f"{NAME}.retry", f"{NAME}.parking"
+
+
+class Shop:
+    """The topology `shop` in a virtual host of its own. Made by `shop`."""
+
+    def __init__(self, address: BrokerAddress, compiled: CompiledTopology, connection: Connection) -> None:
+        self.address = address
+        self.compiled = compiled
+        self.connection = connection
+        self.management = Management(address)
+        self.done: list[str] = []  #: message ids whose handler has finished with them, for handlers to fill
+
+    # -- using it
+
+    def consumer(self, **handlers: Any) -> Consumer:
+        """A consumer with a handler for each queue that is named; underscores stand for dots."""
+        consumer = Consumer(Topology(compiled=self.compiled), self.address.url)
+        for queue, function in handlers.items():
+            consumer.add_handler(queue.replace("_", "."), function)
+        return consumer
+
+    async def publish(
+        self, *ids: str, queue: str = "orders", exchange: str = "", body: bytes = b"{}", **properties: Any
+    ) -> None:
+        """Publish messages with these ids, in this order, persistent and confirmed."""
+        channel = await self.connection.open_channel()
+        properties.setdefault("delivery_mode", 2)
+        await asyncio.gather(
+            *(
+                channel.publish(
+                    Publish(
+                        exchange=exchange,
+                        routing_key=queue,
+                        properties=Properties(message_id=each, **properties),
+                        body=body,
+                    )
+                )
+                for each in ids
+            )
+        )
+        await channel.close()
+
+    async def declare(self) -> None:
+        """Put back what was deleted."""
+        await declare(self.connection, self.compiled)
+
+    # -- looking
+
+    async def depth(self, queue: str) -> int:
+        """Ready messages."""
+        channel = await self.connection.open_channel()
+        try:
+            return await channel.queue_depth(queue)
+        finally:
+            await channel.close()
+
+    async def take(self, queue: str) -> list[Any]:
+        """Remove and return all ready messages, as aiormq's basic.get gives them: our own channel is not its judge."""
+        channel = await self.connection.admin_channel()
+        taken = []
+        while (message := await channel.basic_get(queue, no_ack=True)).delivery.name == "Basic.GetOk":
+            taken.append(message)
+        await channel.close()
+        return taken
+
+    async def take_one(self, queue: str) -> Any:
+        """The one message of a queue, once it is there."""
+        await until(lambda: self.depth(queue))
+        (message,) = await self.take(queue)
+        return message
+
+    async def account(self) -> Counter[str]:
+        """How often each message is there: in a queue (which this empties), or done."""
+        found = Counter(self.done)
+        for queue in self.compiled.desired.queues:
+            found.update(str(each.header.properties.message_id) for each in await self.take(queue))
+        return found
+
+    async def all_settled(self, ids: Sequence[str]) -> None:
+        """Wait until each of these is done or parked, and no more than once."""
+
+        async def where() -> bool:
+            parked = sum([await self.depth(each) for each in self.compiled.parking_queues])
+            return len(self.done) + parked >= len(ids)
+
+        await until(where, timeout=30)
+        assert await self.account() == Counter(ids)
+
+    # -- breaking
+
+    def delete(self, kind: str, name: str) -> None:
+        """Delete a queue or an exchange: `delete("queues", "orders")`."""
+        self.management.delete(kind, self.address.vhost, name)
+
+    def unbind(self, exchange: str, queue: str) -> None:
+        self.management.delete("bindings", self.address.vhost, "e", exchange, "q", queue, queue)
+
+    def policy(self, name: str, pattern: str, definition: Mapping[str, Any], apply_to: str = "queues") -> None:
+        body = {"pattern": pattern, "definition": definition, "apply-to": apply_to, "priority": 5}
+        self.management.put("policies", self.address.vhost, name, body=body)
+
+    async def close_connections(self, purpose: str) -> None:
+        """Let the management API close the connections whose name begins so, once it knows of one."""
+
+        def mine() -> list[str]:
+            return [
+                each["name"]
+                for each in self.management.get("vhosts", self.address.vhost, "connections")
+                if each.get("client_properties", {}).get("connection_name", "").startswith(purpose)
+            ]
+
+        for name in await until(mine):
+            self.management.delete("connections", name)
+
+
+@asynccontextmanager
+async def shop(address: BrokerAddress, queues: Mapping[str, Any] | None = None, **options: Any) -> AsyncIterator[Shop]:
+    """The topology of `tests.topologies.topology`, by default one queue `orders` with tiers of 50 and 100 ms."""
+    compiled = topology(queues or {"orders": (50, 100)}, vhost=address.vhost, **options)
+    connection = await connected(address, compiled)
+    try:
+        yield Shop(address, compiled, connection)
+    finally:
+        await connection.close()
+
+
+def hop_of(message: Any) -> str:
+    """The hop id of a message that `take` returned."""
+    return str(message.header.properties.headers[HOP])
