@@ -7,6 +7,7 @@ counts when it answers within two seconds.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 import threading
@@ -80,6 +81,7 @@ class DockerNode:
             BrokerUnavailable: Docker refused, or the broker ended or does not answer in time; with the end of its log.
         """
         user, password = "amqpflow", secrets.token_urlsafe(12)
+        container: Any = None
         try:
             self._container = container = _container(user, password)
             container.start()
@@ -89,19 +91,18 @@ class DockerNode:
                 source="Docker",
                 management_url=f"http://{host}:{container.get_exposed_port(_MANAGEMENT)}",
             )
-            self._wait_until_ready(address)
-        except BrokerUnavailable:
-            self.stop()
-            raise
+            self._wait_until_ready(address, container)
         except BaseException as error:
-            hint = self._log_tail()
-            self.stop()
-            if not isinstance(error, Exception):
+            hint = _log_tail(container)
+            self._container = None
+            with contextlib.suppress(Exception):  # another thread's stop() may have come first, or too early to find it
+                container.stop()
+            if isinstance(error, BrokerUnavailable) or not isinstance(error, Exception):
                 raise
             raise BrokerUnavailable(f"Docker could not start {IMAGE}: {_first_line(error)}", hint=hint) from error
         return address
 
-    def _wait_until_ready(self, address: BrokerAddress) -> None:
+    def _wait_until_ready(self, address: BrokerAddress, container: Any) -> None:
         deadline = time.monotonic() + self.ready_within
         while True:
             if self._stopped.is_set():
@@ -112,24 +113,12 @@ class DockerNode:
                     return
             except BrokerUnavailable:
                 pass  # not yet
-            if self._ended() or time.monotonic() > deadline:
-                raise self._failure("ended or did not answer while it was starting")
+            if _ended(container) or time.monotonic() > deadline:
+                raise self._failure(container, "ended or did not answer while it was starting")
             self._stopped.wait(_PAUSE)
 
-    def _ended(self) -> bool:
-        self._container.reload()
-        return self._container.status not in ("created", "running")
-
-    def _failure(self, what: str) -> BrokerUnavailable:
-        return BrokerUnavailable(f"{self.description} {what}", hint=self._log_tail())
-
-    def _log_tail(self) -> str:
-        container = self._container
-        try:
-            output = b"".join(container.get_logs()) if container is not None else b""
-        except Exception:  # a log that cannot be read must not hide what went wrong
-            output = b""
-        return "\n".join(output.decode("utf-8", "replace").splitlines()[-12:])
+    def _failure(self, container: Any, what: str) -> BrokerUnavailable:
+        return BrokerUnavailable(f"{self.description} {what}", hint=_log_tail(container))
 
     def wait(self) -> None:
         """
@@ -138,11 +127,12 @@ class DockerNode:
         Raises:
             BrokerUnavailable: always, in the end.
         """
-        if self._container is None:
+        container = self._container
+        if container is None:
             raise BrokerUnavailable("the container is not running")
-        while not self._ended():
+        while not _ended(container):
             self._stopped.wait(1.0)
-        raise self._failure("has ended")
+        raise self._failure(container, "has ended")
 
     def stop(self) -> None:
         """Remove the container and its data; nothing when there is none."""
@@ -150,6 +140,19 @@ class DockerNode:
         container, self._container = self._container, None
         if container is not None:
             container.stop()
+
+
+def _ended(container: Any) -> bool:
+    container.reload()
+    return container.status not in ("created", "running")
+
+
+def _log_tail(container: Any) -> str:
+    try:
+        output = b"".join(container.get_logs())
+    except Exception:  # a log that cannot be read must not hide what went wrong
+        return ""
+    return "\n".join(output.decode("utf-8", "replace").splitlines()[-12:])
 
 
 def _container(user: str, password: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import socketserver
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -27,6 +27,7 @@ class Engine:
         self.looks_while_running = 1_000_000  #: after so many looks at the container it has exited
         self.image_is_there = True
         self.created: dict[str, Any] = {}
+        self.while_creating: Callable[[], None] = lambda: None
         self.removed = False
         self.log = b"the broker's last words\n"
         self.environ: dict[str, str] = {}
@@ -43,6 +44,7 @@ class Engine:
                 return 500, {"message": "no route to the registry"}
             case "POST", ["containers", "create"]:
                 self.created = body
+                self.while_creating()
                 self.environ = dict(entry.split("=", 1) for entry in body["Env"])
                 return 201, {"Id": CONTAINER, "Warnings": []}
             case "POST", ["containers", _, "start"]:
