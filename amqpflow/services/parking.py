@@ -18,7 +18,6 @@ from .parking_guard import require_readable
 from .parking_lock import reading_alone
 from .parking_reader import ParkingReader
 
-PREFETCH = 2_000  #: of the first consumer of a reading
 SHOWN_AT_MOST = 20  #: messages with their bodies that are held for one id
 _SHORTEST_ID = 4
 _ERROR_LENGTH = 256
@@ -106,8 +105,13 @@ async def open_reading(
             notes.append(
                 f"no permission to keep other readers off {parking_queue}: with two at a time its order may change"
             )
-        by_close = found.type == "quorum" and broker.connection.version < (4,)
-        reader = ParkingReader(broker.connection, parking_queue, keeps_order_by_close=by_close, stop=stop)
+        reader = ParkingReader(
+            broker.connection,
+            parking_queue,
+            quorum=found.type == "quorum",
+            average_bytes=await _average_bytes(broker, parking_queue),
+            stop=stop,
+        )
         async with reader:
             if reader.other_consumers:
                 notes.append(
@@ -115,6 +119,21 @@ async def open_reading(
                     "and what they give back may change the order"
                 )
             yield Reading(reader=reader, notes=notes)
+        if not reader.settlements_proven:
+            notes.append(f"the connection was lost before {parking_queue} had everything back; RabbitMQ sees to that")
+        if not reader.order_kept:
+            notes.append(f"{parking_queue} is too long to be given back in order: its oldest messages are last now")
+
+
+async def _average_bytes(broker: Broker, queue: str) -> float | None:
+    """The size of a message, from statistics that lag behind; None when there are none."""
+    if broker.management is None:
+        return None
+    found = await broker.management.queue_statistics(broker.address.vhost, queue) or {}
+    total, count = found.get("message_bytes"), found.get("messages")
+    if isinstance(total, int) and isinstance(count, int) and total > 0 and count > 0:
+        return total / count
+    return None
 
 
 async def list_parked(
@@ -157,21 +176,21 @@ async def list_parked(
             broker, compiled, parking_queue, unverified=unverified, stop=stop, on_wait=on_wait
         ) as reading:
             reader = reading.reader
-            filtered = queue in compiled.routes and not _belongs_to_one(compiled, parking_queue)
-            expected = reader.ready if left is None or filtered else min(left, reader.ready)
-            found = 0
-            async with aclosing(reader.deliveries(at_most=expected, prefetch=PREFETCH)) as deliveries:
+            seen = found = 0
+            async with aclosing(reader.deliveries(at_most=reader.ready)) as deliveries:
                 async for delivery in deliveries:
                     reader.keep(delivery)
+                    seen += 1
                     parked = read_parked(delivery, compiled.routes)
                     if queue is None or queue in (parked.queue, parking_queue):
                         rows.append(_row(parked))
                         found += 1
                     if on_progress is not None:
-                        on_progress(parking_queue, reader.received, expected)
+                        on_progress(parking_queue, seen, reader.ready)
                     if found == left:
                         break
-        readings.append(_reading(reader, expected, enough=found == left))
+        reader.raise_if_cancelled()
+        readings.append(_reading(reader, seen, enough=found == left))
         notes += reading.notes
     return ParkedListing(topology=compiled.name, messages=tuple(rows), queues=tuple(readings), notes=tuple(notes))
 
@@ -204,15 +223,17 @@ async def find_parked(
         async with open_reading(
             broker, compiled, parking_queue, unverified=unverified, stop=stop, on_wait=on_wait
         ) as reading:
-            reader = reading.reader
-            async with aclosing(reader.deliveries(at_most=reader.ready, prefetch=PREFETCH)) as deliveries:
+            reader, seen = reading.reader, 0
+            async with aclosing(reader.deliveries(at_most=reader.ready)) as deliveries:
                 async for delivery in deliveries:
                     reader.keep(delivery)
                     parked = read_parked(delivery, compiled.routes)
                     if _matches(parked, wanted) and len(matches) < SHOWN_AT_MOST:
                         matches.append(parked)
+                    seen += 1
                     if on_progress is not None:
-                        on_progress(parking_queue, reader.received, reader.ready)
+                        on_progress(parking_queue, seen, reader.ready)
+        reader.raise_if_cancelled()
         if reader.ended_early and not matches:
             raise Refused(f"{parking_queue} was not read to its end: {reader.ended_early}")
     exact = [each for each in matches if wanted in (each.id, each.message_id, each.hop)]
@@ -249,10 +270,6 @@ def unknown_queue(compiled: CompiledTopology, queue: str, known: Sequence[str]) 
     return WrongUsage(f"{compiled.file} has no queue {queue}", hint=hint)
 
 
-def _belongs_to_one(compiled: CompiledTopology, parking_queue: str) -> bool:
-    return sum(each.parking_queue == parking_queue for each in compiled.routes.values()) <= 1
-
-
 def _matches(parked: ParkedMessage, wanted: str) -> bool:
     if wanted in (parked.message_id, parked.hop):
         return True
@@ -282,12 +299,12 @@ def _row(parked: ParkedMessage) -> ParkedRow:
     )
 
 
-def _reading(reader: ParkingReader, expected: int, *, enough: bool) -> QueueReading:
+def _reading(reader: ParkingReader, seen: int, *, enough: bool) -> QueueReading:
     # what was taken out by others meanwhile is not missing: nothing ended the reading but the queue's own end
     return QueueReading(
         parking_queue=reader.queue,
         ready=reader.ready,
-        read=min(reader.received, expected),
+        read=seen,
         other_consumers=reader.other_consumers,
         complete=enough or reader.ended_early is None,
         ended_early=reader.ended_early,

@@ -1,14 +1,17 @@
 """Hold what is in a parking queue, and give it back where it was.
 
-Deliveries are held unacked, by several consumers of one channel in turn, and given back at the end. What keeps the
-order of a quorum queue was measured, since releases differ:
+On a classic queue each message goes back to its place, whatever is done. A quorum queue puts what it gets back behind
+what it got back earlier, and ahead of what was never delivered. What keeps its order was measured on 3.10, 4.0 and 4.3:
 
-* RabbitMQ 4: one nack for each consumer's deliveries, oldest first. A nack over all of them mixes the consumers up.
-* RabbitMQ 3: closing the channel. A nack of more than 32 messages there returns them in the order of a hash table.
-* A closed channel, or a connection that is lost in the middle, returns them in the order of the consumer tags, so tags
-  ascend; more than 32 consumers come back in the order of a hash table, so there are fewer.
-
-On a classic queue each message goes back to its place, whatever is done.
+* All that was ever given back is taken before anything is given back again: to the end, or to the first message that
+  was never delivered before.
+* It is taken by one consumer, at once, as far as the broker's memory allows: a prefetch is filled in one step, so that
+  a connection lost in the middle gives back all or nothing.
+* RabbitMQ 4: one nack for each consumer's deliveries, oldest first; a nack over all mixes consumers up. What is still
+  on its way to a consumer that is cancelled goes back at once, so nothing may be.
+* RabbitMQ 3: closing the channel. A nack of more than 32 messages there gives them back in the order of a hash table.
+* A closed channel, or a lost connection, gives back in the order of the consumer tags, so tags ascend; the deliveries
+  of more than 32 consumers come back in the order of a hash table, so there are fewer.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ STALLED = 10.0  #: seconds without a delivery while the queue says that it is no
 RETURN_TIMEOUT = 5.0  #: seconds to wait until the queue counts again what was given back
 MAX_CONSUMERS = 30
 MAX_PREFETCH = 65_535
+AT_ONCE_BYTES = 256 * 1024 * 1024
+"""What the broker may have to read into memory for us at once: it fills a prefetch bodies and all."""
+AT_ONCE_UNKNOWN = 10_000  #: messages, when nothing is known of their size
 
 
 @dataclass(slots=True)
@@ -53,12 +59,19 @@ class ParkingReader:
     Args:
         connection: where to read.
         queue: the parking queue.
-        keeps_order_by_close: quorum queue of RabbitMQ 3, see above.
+        quorum: it is a quorum queue.
+        average_bytes: of a message, when known.
         stop: set it to end the reading.
     """
 
     def __init__(
-        self, connection: Connection, queue: str, *, keeps_order_by_close: bool, stop: asyncio.Event | None = None
+        self,
+        connection: Connection,
+        queue: str,
+        *,
+        quorum: bool,
+        average_bytes: float | None = None,
+        stop: asyncio.Event | None = None,
     ) -> None:
         self.queue = queue
         self.ready = 0  #: messages when the reading began
@@ -67,12 +80,18 @@ class ParkingReader:
         self.ended_early: str | None = None  #: why not everything was read
         self.ready_after: int | None = None  #: messages once everything was given back
         self.settlements_proven = True  #: the broker has taken every ack and nack
+        self.order_kept = True
         self._connection = connection
-        self._by_close = keeps_order_by_close
+        self._quorum = quorum
+        self._by_close = quorum and connection.version < (4,)
+        self._average_bytes = average_bytes
         self._stop = stop or asyncio.Event()
         self._control: Any = None
         self._channel: Channel | None = None
         self._lanes: list[_Lane] = []
+        self._returned_before = False  # the latest delivery had been given back before
+        self._bytes = 0
+        self._only_taking = False  # deliveries are held, and not looked at
         self._arrived: deque[Delivery] = deque()
         self._news = asyncio.Event()
         self._cancelled_by_server = False
@@ -93,7 +112,7 @@ class ParkingReader:
     # -- reading
 
     async def deliveries(
-        self, *, at_most: int, prefetch: int, on_wait: Callable[[], bool] | None = None
+        self, *, at_most: int, window: int | None = None, busy: Callable[[], bool] = lambda: False
     ) -> AsyncGenerator[Delivery, None]:
         """
         The messages in the queue's order, each of which the caller settles with `ack` or declares `keep`.
@@ -104,16 +123,17 @@ class ParkingReader:
         Args:
             at_most: how many; the number that was ready at the beginning, so that what arrives meanwhile does not
                 prolong the reading.
-            prefetch: of the first consumer. The next ones take more, since the first was filled by what is kept.
-            on_wait: asked when nothing arrives: are there deliveries that will yet be acked?
+            window: how many may be with the caller at once, when he acks them. What he keeps is not counted. None:
+                he keeps them all.
+            busy: asked when nothing arrives: are there deliveries that will yet be acked?
 
         Raises:
             BrokerError: the queue was deleted. BrokerUnavailable: the channel or the connection was lost.
         """
         given = 0
         while given < at_most and self._may_go_on():
-            await self._open_lane_if_needed(prefetch, at_most - given)
-            if not self._arrived and not await self._wait(on_wait):
+            await self._open_lane_if_needed(window, at_most - given)
+            if not self._arrived and not await self._wait(busy):
                 return
             while self._arrived and given < at_most and self._may_go_on():
                 given += 1
@@ -151,14 +171,14 @@ class ParkingReader:
             self.ended_early = f"messages had been held for {HOLD_MAX / 60:.0f} minutes"
         return self.ended_early is None
 
-    async def _wait(self, on_wait: Callable[[], bool] | None) -> bool:
+    async def _wait(self, busy: Callable[[], bool]) -> bool:
         """Wait for a delivery; False when there will be none."""
         loop = asyncio.get_running_loop()
         since, empty_before = loop.time(), False
         while not self._arrived and self._may_go_on():
             if await self._arrives_within(QUIET):
                 continue
-            if on_wait is not None and on_wait():
+            if busy():
                 since = loop.time()
                 continue
             if self._full():
@@ -191,26 +211,35 @@ class ParkingReader:
         lane = self._lanes[-1]
         return lane.prefetch - lane.kept <= lane.prefetch // 4
 
-    async def _open_lane_if_needed(self, prefetch: int, wanted: int) -> None:
+    async def _open_lane_if_needed(self, window: int | None, wanted: int) -> None:
         if self._lanes and not (self._full() and not self._arrived):
             return
-        channel = self._require_channel()
         await self._close_lane()
         if self._arrived:
             return
         if len(self._lanes) == MAX_CONSUMERS:
             self.ended_early = f"{self.received} messages are held, which is as many as can be given back in order"
             return
-        size = max(prefetch, self._lanes[-1].prefetch * 2) if self._lanes else prefetch
-        lane = _Lane(prefetch=min(size, MAX_PREFETCH, max(1, wanted)))
-        self._lanes.append(lane)
-        lane.tag = await channel.consume(
+        size = self._at_once()
+        if window is not None:
+            size = min(size, max(window, self._lanes[-1].prefetch * 2 if self._lanes else 0))
+        await self._open_lane(min(size, wanted))
+
+    async def _open_lane(self, prefetch: int) -> None:
+        self._lanes.append(_Lane(prefetch=prefetch))
+        self._lanes[-1].tag = await self._require_channel().consume(
             self.queue,
             self._take,
-            prefetch=lane.prefetch,
+            prefetch=prefetch,
             on_cancel=self._server_cancelled,
             tag=f"amqpflow-parking-{len(self._lanes):03d}",
         )
+
+    def _at_once(self) -> int:
+        """How many messages the broker may be asked for at once."""
+        if not self._average_bytes:
+            return AT_ONCE_UNKNOWN
+        return max(1, min(MAX_PREFETCH, int(AT_ONCE_BYTES / self._average_bytes)))
 
     async def _close_lane(self) -> None:
         """
@@ -234,17 +263,17 @@ class ParkingReader:
 
     async def _nothing_on_its_way(self, lane: _Lane) -> None:
         """Return when the consumer holds all it may, or the queue has no more and the last of it has come."""
-        deadline = asyncio.get_running_loop().time() + RETURN_TIMEOUT
-        empty_before = False
-        while lane.unsettled < lane.prefetch and asyncio.get_running_loop().time() < deadline:
+        loop = asyncio.get_running_loop()
+        since, seen, empty_before = loop.time(), self.received, False
+        while lane.unsettled < lane.prefetch and loop.time() < since + RETURN_TIMEOUT:
             self._raise_if_closed()
             ready, _ = await self._look()
-            if not ready and empty_before:
+            if not ready and empty_before and seen == self.received:
                 return
             empty_before = not ready
-            before = self.received
+            if seen != self.received:
+                since, seen = loop.time(), self.received
             await asyncio.sleep(0.02)
-            empty_before = empty_before and self.received == before
 
     def _take(self, delivery: Delivery) -> None:
         lane = self._lanes[-1]
@@ -252,7 +281,10 @@ class ParkingReader:
         lane.last = delivery.delivery_tag
         lane.unsettled += 1
         self.received += 1
-        self._arrived.append(delivery)
+        self._bytes += len(delivery.body)
+        self._returned_before = delivery.redelivered
+        if not self._only_taking:
+            self._arrived.append(delivery)
         self._news.set()
 
     def _lane_of(self, delivery_tag: int) -> _Lane:
@@ -271,8 +303,10 @@ class ParkingReader:
             if channel is None or channel.is_closed:
                 self.settlements_proven = not self._lanes
                 return
+            self._only_taking = True
+            self._arrived.clear()
             await self._close_lane()
-            ready, _ = await self._look()
+            ready = await self._take_the_rest()
             held = sum(lane.unsettled for lane in self._lanes)
             if not self._by_close:
                 for lane in self._lanes:
@@ -289,6 +323,23 @@ class ParkingReader:
             if channel is not None:
                 await channel.close()
             await _close(self._control)
+
+    async def _take_the_rest(self) -> int:
+        """
+        Hold all that was ever given back, so that it stays together. Returns what is ready then, never delivered yet.
+        """
+        ready, _ = await self._look()
+        since = asyncio.get_running_loop().time()
+        while self._quorum and ready and self._returned_before:
+            if len(self._lanes) == MAX_CONSUMERS or asyncio.get_running_loop().time() > since + HOLD_MAX:
+                self.order_kept = False
+                break
+            if self.received:
+                self._average_bytes = self._average_bytes or self._bytes / self.received
+            await self._open_lane(min(ready, self._at_once()))
+            await self._close_lane()
+            ready, _ = await self._look()
+        return ready
 
     async def _wait_until_returned(self, expected: int) -> None:
         deadline = asyncio.get_running_loop().time() + RETURN_TIMEOUT
@@ -312,9 +363,13 @@ class ParkingReader:
             raise BrokerUnavailable("nothing is being read")
         return self._channel
 
-    def _raise_if_closed(self) -> None:
+    def raise_if_cancelled(self) -> None:
+        """Raise BrokerError when RabbitMQ ended the reading: then the queue was deleted."""
         if self._cancelled_by_server:
             raise BrokerError(f"RabbitMQ cancelled the reading of {self.queue}: was the queue deleted?")
+
+    def _raise_if_closed(self) -> None:
+        self.raise_if_cancelled()
         channel = self._require_channel()
         if channel.is_closed:
             reason = f": {channel.close_reason}" if channel.close_reason else ""

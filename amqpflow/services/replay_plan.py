@@ -13,7 +13,7 @@ from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.parking.parked import ParkedMessage, read_parked
 from amqpflow.rabbitmq.observe import Broker
 
-from .parking import PREFETCH, Progress, open_reading, unknown_queue
+from .parking import Progress, open_reading, unknown_queue
 from .start_check import refuse_deferred, require_topology
 
 Group = tuple[str, str]  #: reason and error type; for reason `broker` what RabbitMQ says
@@ -60,12 +60,12 @@ async def plan_replay(
     routes = await ready_to_replay(broker, compiled, queue)
     groups: Counter[Group] = Counter()
     only: set[bytes] = set()
-    others = 0
+    others = seen = 0
     async with open_reading(
         broker, compiled, routes.parking_queue, unverified=unverified, stop=stop, on_wait=on_wait
     ) as reading:
         reader = reading.reader
-        async with aclosing(reader.deliveries(at_most=reader.ready, prefetch=PREFETCH)) as deliveries:
+        async with aclosing(reader.deliveries(at_most=reader.ready)) as deliveries:
             async for delivery in deliveries:
                 reader.keep(delivery)
                 parked = read_parked(delivery, compiled.routes)
@@ -74,10 +74,12 @@ async def plan_replay(
                 else:
                     only.add(parked.digest)
                     groups[group_of(parked)] += 1
+                seen += 1
                 if on_progress is not None:
-                    on_progress(routes.parking_queue, reader.received, reader.ready)
+                    on_progress(routes.parking_queue, seen, reader.ready)
                 if groups.total() == limit:
                     break
+    reader.raise_if_cancelled()
     return ReplayPlan(
         queue=queue,
         parking_queue=routes.parking_queue,

@@ -154,7 +154,7 @@ class _Replay:
         limit = self.reader.ready if self.limit is None else self.limit
         try:
             async with aclosing(
-                self.reader.deliveries(at_most=self.reader.ready, prefetch=WINDOW, on_wait=lambda: bool(self.tasks))
+                self.reader.deliveries(at_most=self.reader.ready, window=WINDOW, busy=lambda: bool(self.tasks))
             ) as deliveries:
                 async for delivery in deliveries:
                     if taken >= limit or self.halted.is_set():

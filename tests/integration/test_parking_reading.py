@@ -75,6 +75,35 @@ def test_the_order_of_many_messages_survives_several_consumers_of_one_reading(vh
     asyncio.run(go())
 
 
+@pytest.mark.parametrize("limit", [1, 700, 4500])
+def test_a_part_that_is_read_after_everything_was_given_back_once_stays_in_front(
+    vhost: BrokerAddress, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # so that several consumers are needed
+    monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_UNKNOWN", 1000)
+    monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_BYTES", 2000)
+    compiled = shop(vhost)
+    old, new = [f"m{n}" for n in range(5000)], [f"n{n}" for n in range(100)]
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, PARKING, *(Properties(message_id=each) for each in old))
+            await list_parked(broker, compiled)
+            await publish(connection, PARKING, *(Properties(message_id=each) for each in new))
+            for _ in range(2):
+                listing = await list_parked(broker, compiled, limit=limit)
+                assert [row.message_id for row in listing.messages] == old[:limit]
+                assert await depth(connection, PARKING) == 5100
+                stop = asyncio.Event()
+                await list_parked(
+                    broker, compiled, stop=stop, on_progress=lambda _, seen, __: stop.set() if seen == limit else None
+                )
+            taken = await drained(connection, PARKING, 5100)
+            assert [each.properties.message_id for each in taken] == old + new
+
+    asyncio.run(go())
+
+
 def test_a_limit_reads_the_oldest_and_no_more(vhost: BrokerAddress) -> None:
     compiled = shop(vhost)
 
