@@ -13,7 +13,7 @@ BIN := .venv/bin
 .PHONY: help demo test check lint format clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo:  ## see messages succeed, be retried, parked and replayed, on a private RabbitMQ
 	@scripts/setup
