@@ -1,0 +1,117 @@
+"""Run as a process: consumers that kill themselves, one each, at a named point of a settlement.
+
+The process forks for every point, so that the cost of importing is paid once. It prints the points that were reached,
+one a line; whoever did not reach its point within the time says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import dataclass
+
+from amqpflow import Ack, Consumer, Discard, Message, Outcome, Park, Retry
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.services.topology import Topology
+from tests.topologies import topology
+
+TIMEOUT = 30  #: seconds for a consumer to reach its point
+
+PUBLISHING = (
+    "publish.before",
+    "publish.before+1",  # some turns of the event loop later: written, not confirmed
+    "publish.before+3",
+    "publish.before+6",
+    "publish.confirmed",
+    "ack.before",
+    "ack.after",
+    "ack.after+1",
+    "ack.after+4",
+)
+STEPS = {
+    "retry": PUBLISHING,
+    "error": ("publish.before", "publish.confirmed", "ack.after"),
+    "park": PUBLISHING,
+    "exhausted": ("publish.before", "publish.confirmed", "ack.after"),
+    "discard": ("ack.before", "ack.after", "ack.after+4"),
+    "unpublishable": ("nack.before", "nack.after", "nack.after+4"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A consumer with this outcome dies at this step; it has a work queue of its own."""
+
+    outcome: str
+    step: str
+
+    @property
+    def queue(self) -> str:
+        return f"{self.outcome}@{self.step}"
+
+
+def points(queue_type: str) -> tuple[Point, ...]:
+    """Every point. A message that cannot be copied stays in a classic queue, so nothing is settled there."""
+    outcomes = [each for each in STEPS if queue_type == "quorum" or each != "unpublishable"]
+    return tuple(Point(outcome=outcome, step=step) for outcome in outcomes for step in STEPS[outcome])
+
+
+def crash_topology(vhost: str, queue_type: str) -> CompiledTopology:
+    delays = {each.queue: () if each.outcome == "exhausted" else (50,) for each in points(queue_type)}
+    return topology(delays, vhost=vhost, queue_type=queue_type)
+
+
+def settle(point: Point, message: Message) -> Outcome:
+    """What the handler says: the same on every attempt but for a retry, which succeeds on the second."""
+    match point.outcome:
+        case "retry" | "error" if message.attempt > 1:
+            return Ack()
+        case "retry":
+            return Retry()
+        case "park":
+            return Park()
+        case "discard":
+            return Discard()
+        case _:
+            raise ValueError(point.outcome)
+
+
+async def die(point: Point, compiled: CompiledTopology, url: str, reached: int) -> None:
+    consumer = Consumer(Topology(compiled=compiled), url)
+
+    @consumer.handler(point.queue, concurrency=1)
+    async def handle(message: Message) -> Outcome:
+        return settle(point, message)
+
+    name, _, turns = point.step.partition("+")
+
+    def kill(turns_left: int) -> None:
+        if turns_left:
+            asyncio.get_running_loop().call_soon(kill, turns_left - 1)
+        else:
+            os.write(reached, f"{point.queue}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    consumer._on_step = lambda step: kill(int(turns or 0)) if step == name else None
+    await consumer.start()
+    await asyncio.sleep(TIMEOUT)
+
+
+def main(url: str, vhost: str, queue_type: str) -> None:
+    compiled = crash_topology(vhost, queue_type)
+    children = []
+    for point in points(queue_type):
+        child = os.fork()
+        if not child:
+            signal.alarm(TIMEOUT)
+            asyncio.run(die(point, compiled, url, 1))
+            os._exit(1)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
