@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import apply, plan, replay
+    from .api import apply, parked, parked_message, plan, plan_replay, replay
     from .errors import (
         AmqpflowError,
         AuthenticationFailed,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "api": ("apply", "plan", "replay"),
+    "api": ("apply", "parked", "parked_message", "plan", "plan_replay", "replay"),
     "errors": (
         "AmqpflowError",
         "AuthenticationFailed",
@@ -106,7 +106,10 @@ __all__ = [
     "VirtualHostMissing",
     "WrongUsage",
     "apply",
+    "parked",
+    "parked_message",
     "plan",
+    "plan_replay",
     "replay",
 ]
 

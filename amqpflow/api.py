@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 from .services.topology import Topology
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
     from .model.routes import CompiledTopology
+    from .parking.parked import ParkedMessage
     from .planning.plan import Plan
     from .planning.report import ApplyReport
     from .rabbitmq.address import BrokerAddress
     from .services.applier import OnStep
+    from .services.parking import ParkedListing, Progress
+    from .services.replay_plan import ReplayPlan
+    from .services.replay_report import ReplayReport
 
 
 async def plan(
@@ -98,3 +105,175 @@ def _target(
     compiled = topology if isinstance(topology, CompiledTopology) else topology.compiled
     address = url if isinstance(url, BrokerAddress) else resolve_address(url, management_url)
     return compiled, address.with_vhost(compiled.vhost) if compiled.vhost else address
+
+
+async def parked(
+    topology: Topology | CompiledTopology,
+    url: str | BrokerAddress | None = None,
+    *,
+    queue: str | None = None,
+    limit: int | None = None,
+    management_url: str | None = None,
+    unverified: bool = False,
+    stop: asyncio.Event | None = None,
+    on_progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> ParkedListing:
+    """
+    List parked messages, one row each. They stay where they are, in their order, also when this is killed.
+
+    Args:
+        topology: as `Topology.load` returns it.
+        url: as for `plan`.
+        queue: a work queue or a parking queue; None: all parking queues.
+        limit: how many messages at most, oldest first.
+        management_url: as for `plan`. Without the management API policies that would make reading unsafe stay unseen.
+        unverified: read also where it cannot be found out whether that is safe.
+        stop: set it to end the reading; what was seen so far is returned.
+        on_progress: told the parking queue, messages seen and messages expected.
+        on_wait: told the parking queue once, when another command is reading it.
+
+    Raises:
+        WrongUsage: the file has no such queue. NotApplied: a parking queue is missing.
+        Refused: reading could use messages up, because of the queue's delivery limit; or another command reads it.
+        AmqpflowError: as for `plan`.
+    """
+    from .rabbitmq.observe import open_broker
+    from .services.parking import list_parked
+
+    compiled, address = _target(topology, url, management_url)
+    async with open_broker(address, name=f"amqpflow parked {compiled.name}") as broker:
+        return await list_parked(
+            broker,
+            compiled,
+            queue=queue,
+            limit=limit,
+            unverified=unverified,
+            stop=stop,
+            on_progress=on_progress,
+            on_wait=on_wait,
+        )
+
+
+async def parked_message(
+    topology: Topology | CompiledTopology,
+    wanted: str,
+    url: str | BrokerAddress | None = None,
+    *,
+    queue: str | None = None,
+    management_url: str | None = None,
+    unverified: bool = False,
+    stop: asyncio.Event | None = None,
+    on_progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> tuple[ParkedMessage, ...]:
+    """
+    Find parked messages, body and all, by id, the beginning of an id, message id or hop. They stay where they are.
+
+    Returns:
+        Every match, at most 20: two copies of one settlement have one id, and a message id may be used twice.
+
+    Raises:
+        WrongUsage: the beginning of several ids. Else as `parked`.
+    """
+    from .rabbitmq.observe import open_broker
+    from .services.parking import find_parked
+
+    compiled, address = _target(topology, url, management_url)
+    async with open_broker(address, name=f"amqpflow parked {compiled.name}") as broker:
+        return await find_parked(
+            broker,
+            compiled,
+            wanted,
+            queue=queue,
+            unverified=unverified,
+            stop=stop,
+            on_progress=on_progress,
+            on_wait=on_wait,
+        )
+
+
+async def plan_replay(
+    topology: Topology | CompiledTopology,
+    url: str | BrokerAddress | None = None,
+    *,
+    queue: str,
+    limit: int | None = None,
+    management_url: str | None = None,
+    unverified: bool = False,
+    stop: asyncio.Event | None = None,
+    on_progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> ReplayPlan:
+    """Count what `replay` would take, by reason and error. Nothing is changed. Arguments and errors as for `replay`."""
+    from .rabbitmq.observe import open_broker
+    from .services.replay_plan import plan_replay as plan_it
+
+    compiled, address = _target(topology, url, management_url)
+    async with open_broker(address, name=f"amqpflow replay {compiled.name}") as broker:
+        return await plan_it(
+            broker,
+            compiled,
+            queue,
+            limit=limit,
+            unverified=unverified,
+            stop=stop,
+            on_progress=on_progress,
+            on_wait=on_wait,
+        )
+
+
+async def replay(
+    topology: Topology | CompiledTopology,
+    url: str | BrokerAddress | None = None,
+    *,
+    queue: str,
+    limit: int | None = None,
+    keep_attempts: bool = False,
+    only: frozenset[bytes] | None = None,
+    management_url: str | None = None,
+    unverified: bool = False,
+    stop: asyncio.Event | None = None,
+    on_progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> ReplayReport:
+    """
+    Bring parked messages back to the work queue they failed in: publish, await the confirm, ack; oldest first.
+
+    Killed at any point it loses nothing; at most 200 messages are then sent twice by the next replay, with the hop id
+    of the first copy. What is parked while it runs is not replayed.
+
+    Args:
+        topology: as `Topology.load` returns it.
+        url: as for `plan`.
+        queue: the work queue.
+        limit: how many messages at most.
+        keep_attempts: go on counting attempts where the message stopped, instead of from the first.
+        only: what to choose from, as `plan_replay(...).only` has it.
+        management_url, unverified, stop, on_progress, on_wait: as for `parked`. When `stop` is set, what is in flight
+            is settled and the rest given back.
+
+    Returns:
+        A report, also when it could not go on to its end: see `complete`, `stopped` and `left_behind`.
+
+    Raises:
+        WrongUsage: the file has no such work queue. NotApplied, Refused: as for `parked`; nothing was done.
+        AmqpflowError: as for `plan`; nothing was done.
+    """
+    from .rabbitmq.observe import open_broker
+    from .services.replayer import replay_parked
+
+    compiled, address = _target(topology, url, management_url)
+    async with open_broker(address, name=f"amqpflow replay {compiled.name}") as broker:
+        return await replay_parked(
+            broker,
+            compiled,
+            queue,
+            limit=limit,
+            keep_attempts=keep_attempts,
+            only=only,
+            unverified=unverified,
+            stop=stop,
+            on_progress=on_progress,
+            on_wait=on_wait,
+        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import FILE, connection_options, output_option
+from .options import FILE, at_virtual_host, connection_options, output_option
 from .render import colors
 from .safe import safe
 
@@ -41,17 +41,8 @@ def apply(file: str, address: BrokerAddress, output: str, color: str) -> int:
     topology = Topology.load(file)
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)
-    address = _at_virtual_host(topology, address)
+    address = at_virtual_host(topology, address)
     return run_async(_apply(topology, address, output == "json", colors.wanted(color)))
-
-
-def _at_virtual_host(topology: Topology, address: BrokerAddress) -> BrokerAddress:
-    if not topology.vhost or topology.vhost == address.vhost:
-        return address
-    if address.vhost != "/":
-        used, named = safe(topology.vhost), safe(address.vhost)
-        click.echo(f"Using virtual host {used} of {safe(topology.file)}; the URL names {named}.", err=True)
-    return address.with_vhost(topology.vhost)
 
 
 async def _apply(topology: Topology, address: BrokerAddress, as_json: bool, color: bool) -> int:

@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.topology import Topology
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,6 +68,18 @@ def announce(address: BrokerAddress) -> None:
         click.echo(f"Using {address.source}: {address.redacted}", err=True)
     if address.insecure and address.tls:
         click.echo("Warning: --insecure: the broker's certificate is not verified.", err=True)
+
+
+def at_virtual_host(topology: Topology, address: BrokerAddress) -> BrokerAddress:
+    """The address of the virtual host that the file names, else of the one in the URL; says so when both differ."""
+    from .safe import safe
+
+    if not topology.vhost or topology.vhost == address.vhost:
+        return address
+    if address.vhost != "/":
+        used, named = safe(topology.vhost), safe(address.vhost)
+        click.echo(f"Using virtual host {used} of {safe(topology.file)}; the URL names {named}.", err=True)
+    return address.with_vhost(topology.vhost)
 
 
 def output_option(*formats: str) -> Callable[[F], F]:

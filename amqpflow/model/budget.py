@@ -71,7 +71,7 @@ def _shrink(record: dict[str, Any], room: int) -> None:
                 del record[h.HISTORY]
         elif (name := next((each for each in _SHRINKING if record.get(each)), None)) is not None:
             excess = len(encode_table(record)) - room
-            shorter = clip(record[name], len(record[name].encode()) - excess)
+            shorter = clip(record[name], len(record[name].encode("utf-8", "surrogatepass")) - excess)
             record[name] = shorter
             if not shorter:
                 del record[name]

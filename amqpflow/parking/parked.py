@@ -73,14 +73,20 @@ class ParkedMessage:
         return self.delivery.properties.message_id
 
 
-def read_parked(delivery: Delivery, routes: Mapping[str, QueueRoutes]) -> ParkedMessage:
+def read_parked(
+    delivery: Delivery, routes: Mapping[str, QueueRoutes], *, unreadable: str | None = None
+) -> ParkedMessage:
     """
     Read a delivery from a parking queue.
 
     Args:
         delivery: as it arrived; `delivery.queue` is the parking queue.
         routes: those of the topology, by work queue.
+        unreadable: why its properties could not be read and are empty. It belongs to no work queue then, since a copy
+            of it would lack them.
     """
+    if unreadable is not None:
+        return _unreadable(delivery, unreadable)
     headers = delivery.properties.headers
     record = read_record(headers)
     here = [queue for queue, each in routes.items() if each.parking_queue == delivery.queue]
@@ -103,6 +109,23 @@ def read_parked(delivery: Delivery, routes: Mapping[str, QueueRoutes]) -> Parked
         routing_key=routing_key,
         record=record,
         death=death,
+        delivery=delivery,
+    )
+
+
+def _unreadable(delivery: Delivery, why: str) -> ParkedMessage:
+    digest = content_digest(delivery.properties, delivery.body)
+    return ParkedMessage(
+        id=digest.hex()[:ID_LENGTH],
+        digest=digest,
+        queue=None,
+        reason=UNKNOWN,
+        detail=f"its headers cannot be read: {why}",
+        failed_at=None,
+        exchange=None,
+        routing_key=None,
+        record=None,
+        death=None,
         delivery=delivery,
     )
 

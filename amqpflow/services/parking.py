@@ -181,8 +181,10 @@ async def list_parked(
                 async for delivery in deliveries:
                     reader.keep(delivery)
                     seen += 1
-                    parked = read_parked(delivery, compiled.routes)
-                    if queue is None or queue in (parked.queue, parking_queue):
+                    parked = read_parked(
+                        delivery, compiled.routes, unreadable=reader.unreadable.get(delivery.delivery_tag)
+                    )
+                    if _wanted(parked, compiled, queue):
                         rows.append(_row(parked))
                         found += 1
                     if on_progress is not None:
@@ -207,16 +209,14 @@ async def find_parked(
     on_wait: Callable[[str], None] | None = None,
 ) -> tuple[ParkedMessage, ...]:
     """
-    Find parked messages by id, by the beginning of an id, by message id or by hop; everything is given back.
+    Find parked messages by id, by its beginning (four digits or more), by message id or by hop; all is given back.
 
     Returns:
         Every match, at most 20: two copies of one settlement have one id, and a producer may use a message id twice.
 
     Raises:
-        WrongUsage: the beginning of an id that is too short, or that several messages share. Else as `list_parked`.
+        WrongUsage: the beginning of an id that several messages share. Else as `list_parked`.
     """
-    if len(wanted) < _SHORTEST_ID:
-        raise WrongUsage(f"{wanted!r} is too short: give at least {_SHORTEST_ID} characters of the id")
     stop = stop or asyncio.Event()
     matches: list[ParkedMessage] = []
     for parking_queue in parking_queues_of(compiled, queue):
@@ -227,7 +227,9 @@ async def find_parked(
             async with aclosing(reader.deliveries(at_most=reader.ready)) as deliveries:
                 async for delivery in deliveries:
                     reader.keep(delivery)
-                    parked = read_parked(delivery, compiled.routes)
+                    parked = read_parked(
+                        delivery, compiled.routes, unreadable=reader.unreadable.get(delivery.delivery_tag)
+                    )
                     if _matches(parked, wanted) and len(matches) < SHOWN_AT_MOST:
                         matches.append(parked)
                     seen += 1
@@ -270,10 +272,18 @@ def unknown_queue(compiled: CompiledTopology, queue: str, known: Sequence[str]) 
     return WrongUsage(f"{compiled.file} has no queue {queue}", hint=hint)
 
 
+def _wanted(parked: ParkedMessage, compiled: CompiledTopology, queue: str | None) -> bool:
+    parking_queue = parked.delivery.queue
+    if queue is None or queue in (parked.queue, parking_queue):
+        return True
+    owners = [name for name, each in compiled.routes.items() if each.parking_queue == parking_queue]
+    return parked.queue is None and owners == [queue]  # what cannot be read is not hidden either
+
+
 def _matches(parked: ParkedMessage, wanted: str) -> bool:
     if wanted in (parked.message_id, parked.hop):
         return True
-    return len(wanted) <= ID_LENGTH and parked.id.startswith(wanted.lower())
+    return _SHORTEST_ID <= len(wanted) <= ID_LENGTH and parked.id.startswith(wanted.lower())
 
 
 def _row(parked: ParkedMessage) -> ParkedRow:

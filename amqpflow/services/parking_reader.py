@@ -81,6 +81,7 @@ class ParkingReader:
         self.ready_after: int | None = None  #: messages once everything was given back
         self.settlements_proven = True  #: the broker has taken every ack and nack
         self.order_kept = True
+        self.unreadable: dict[int, str] = {}  #: delivery tag -> why its properties cannot be read; they are empty
         self._connection = connection
         self._quorum = quorum
         self._by_close = quorum and connection.version < (4,)
@@ -232,6 +233,7 @@ class ParkingReader:
             self._take,
             prefetch=prefetch,
             on_cancel=self._server_cancelled,
+            on_unreadable=self._take_unreadable,
             tag=f"amqpflow-parking-{len(self._lanes):03d}",
         )
 
@@ -286,6 +288,10 @@ class ParkingReader:
         if not self._only_taking:
             self._arrived.append(delivery)
         self._news.set()
+
+    def _take_unreadable(self, delivery: Delivery, why: str) -> None:
+        self.unreadable[delivery.delivery_tag] = why
+        self._take(delivery)
 
     def _lane_of(self, delivery_tag: int) -> _Lane:
         lanes = [lane for lane in self._lanes if lane.first]

@@ -68,7 +68,7 @@ async def plan_replay(
         async with aclosing(reader.deliveries(at_most=reader.ready)) as deliveries:
             async for delivery in deliveries:
                 reader.keep(delivery)
-                parked = read_parked(delivery, compiled.routes)
+                parked = read_parked(delivery, compiled.routes, unreadable=reader.unreadable.get(delivery.delivery_tag))
                 if parked.queue != queue:
                     others += 1
                 else:

@@ -159,7 +159,8 @@ class _Replay:
                 async for delivery in deliveries:
                     if taken >= limit or self.halted.is_set():
                         break
-                    parked = read_parked(delivery, self.compiled.routes)
+                    unreadable = self.reader.unreadable.get(delivery.delivery_tag)
+                    parked = read_parked(delivery, self.compiled.routes, unreadable=unreadable)
                     if not self._is_selected(parked):
                         self.reader.keep(delivery)
                         continue

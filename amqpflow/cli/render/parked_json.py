@@ -1,0 +1,161 @@
+"""Parked messages and replays as JSON documents; docs/how-to/replay.md describes the fields."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import fields
+from typing import Any
+
+from amqpflow.model.message import Properties
+from amqpflow.parking.parked import ParkedMessage
+from amqpflow.services.parking import ParkedListing, ParkedRow
+from amqpflow.services.replay_plan import Group, ReplayPlan
+from amqpflow.services.replay_report import ReplayReport
+
+from .values import plain, rfc3339
+
+
+def listing_object(listing: ParkedListing) -> dict[str, Any]:
+    """`parked list -o json`."""
+    return {
+        "topology": listing.topology,
+        "complete": listing.complete,
+        "queues": [
+            {
+                "parking_queue": each.parking_queue,
+                "ready": each.ready,
+                "read": each.read,
+                "other_consumers": each.other_consumers,
+                "complete": each.complete,
+                "ended_early": each.ended_early,
+            }
+            for each in listing.queues
+        ],
+        "notes": list(listing.notes),
+        "messages": [row_object(row) for row in listing.messages],
+    }
+
+
+def row_object(row: ParkedRow) -> dict[str, Any]:
+    """One message of a list."""
+    return {
+        "id": row.id,
+        "queue": row.queue,
+        "parking_queue": row.parking_queue,
+        "reason": row.reason,
+        "detail": row.detail,
+        "attempts": row.attempts,
+        "replays": row.replays,
+        "error_type": row.error_type,
+        "error_message": row.error_message,
+        "first_failed_at": rfc3339(row.first_failed_at),
+        "failed_at": rfc3339(row.failed_at),
+        "exchange": row.exchange,
+        "routing_key": row.routing_key,
+        "message_id": row.message_id,
+        "content_type": row.content_type,
+        "body_bytes": row.body_bytes,
+    }
+
+
+def message_object(parked: ParkedMessage) -> dict[str, Any]:
+    """`parked show -o json`: one message with all that is known of it."""
+    record, body = parked.record, parked.delivery.body
+    text = _text(body)
+    return {
+        "id": parked.id,
+        "queue": parked.queue,
+        "parking_queue": parked.delivery.queue,
+        "reason": parked.reason,
+        "detail": parked.detail,
+        "attempts": parked.attempts,
+        "replays": parked.replays,
+        "hop": parked.hop,
+        "error_type": parked.error_type,
+        "error_message": parked.error_message,
+        "error_stack": record.error_stack if record else None,
+        "fingerprint": record.fingerprint if record else None,
+        "first_failed_at": rfc3339(parked.first_failed_at),
+        "failed_at": rfc3339(parked.failed_at),
+        "exchange": parked.exchange,
+        "routing_key": parked.routing_key,
+        "message_id": parked.message_id,
+        "host": record.host if record else None,
+        "version": record.version if record else None,
+        "original": plain(record.original) if record else {},
+        "last_replay": _replay_mark(parked),
+        "history": [
+            {"at": rfc3339(each.at), "tier": each.tier, "error_type": each.error_type or None}
+            for each in (record.history if record else ())
+        ],
+        "properties": _properties(parked.delivery.properties),
+        "headers": plain(parked.delivery.properties.headers or {}),
+        "body_bytes": len(body),
+        "body": text,
+        "body_base64": base64.b64encode(body).decode("ascii") if text is None else None,
+    }
+
+
+def plan_object(plan: ReplayPlan) -> dict[str, Any]:
+    """`replay --dry-run -o json`."""
+    return {
+        "dry_run": True,
+        "queue": plan.queue,
+        "parking_queue": plan.parking_queue,
+        "selected": plan.selected,
+        "groups": [_group(group, count) for group, count in plan.groups],
+        "others": plan.others,
+        "complete": plan.complete,
+        "ended_early": plan.ended_early,
+        "notes": list(plan.notes),
+    }
+
+
+def report_object(report: ReplayReport) -> dict[str, Any]:
+    """`replay -o json`."""
+    return {
+        "topology": report.topology,
+        "queue": report.queue,
+        "parking_queue": report.parking_queue,
+        "replay_id": report.replay_id,
+        "replayed": report.replayed,
+        "groups": [_group(group, count) for group, count in report.groups.most_common()],
+        "failed": report.failed,
+        "in_doubt": report.in_doubt,
+        "left_behind": [
+            {"id": each.id, "message_id": each.message_id, "why": each.why, "in_doubt": each.in_doubt}
+            for each in report.left_behind
+        ],
+        "others": report.others,
+        "came_back": report.came_back,
+        "remaining": report.remaining,
+        "complete": report.complete,
+        "interrupted": report.interrupted,
+        "stopped": report.stopped,
+        "hint": report.hint or None,
+        "notes": report.notes,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def _group(group: Group, count: int) -> dict[str, Any]:
+    reason, what = group
+    return {"reason": reason, "error": what or None, "count": count}
+
+
+def _replay_mark(parked: ParkedMessage) -> dict[str, Any] | None:
+    mark = parked.record.replay if parked.record else None
+    return {"id": mark.id, "count": mark.count, "at": rfc3339(mark.at)} if mark else None
+
+
+def _properties(properties: Properties) -> dict[str, Any]:
+    """Those that are set."""
+    named = {each.name: getattr(properties, each.name) for each in fields(properties) if each.name != "headers"}
+    return {name: plain(value) for name, value in named.items() if value is not None}
+
+
+def _text(body: bytes) -> str | None:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,62 @@
+"""Ctrl-C that stops in order: the first one asks, the second one is obeyed at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import TypeVar
+
+import click
+
+from .asynchronous import run_async
+
+T = TypeVar("T")
+
+INTERRUPTED = 130
+
+
+def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[T]], *, says: str) -> tuple[T, bool]:
+    """
+    Run `work(stop)`, where SIGINT and SIGTERM set `stop`. Returns its result and whether one of them came.
+
+    The second signal ends the process on the spot, which loses nothing: what is unacked then goes back by itself.
+
+    Args:
+        work: returns soon after `stop` was set.
+        says: what is being done until then, for the person who pressed Ctrl-C.
+    """
+    stopped = False
+
+    async def run() -> T:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def on_signal(_: int, __: FrameType | None) -> None:
+            nonlocal stopped
+            if stopped:
+                if sys.stderr.isatty():
+                    os.write(2, b"\x1b[?25h\n")  # a progress bar hides the cursor
+                os._exit(INTERRUPTED)
+            stopped = True
+            os.write(2, f"\nStopping: {says}. Ctrl-C again stops at once.\n".encode())
+            loop.call_soon_threadsafe(stop.set)
+
+        before = {each: signal.signal(each, on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return await work(stop)
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    return run_async(run()), stopped
+
+
+def wait_message(queue: str) -> None:
+    """Say on standard error that another command is reading the queue."""
+    from .safe import safe
+
+    click.echo(f"Waiting for another amqpflow command that reads {safe(queue)}.", err=True)
