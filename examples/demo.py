@@ -66,7 +66,7 @@ class Service:
         order = message.json()
         amount = order["total"] * self.rates[order["currency"]]  # the bug: KeyError for CHF
         if message.attempt <= order["gateway_is_down_for"] and not self.gateway_is_repaired:
-            raise TimeoutError(f"the gateway did not take {amount:.2f} EUR")
+            raise TimeoutError(f"no answer to {amount:.2f} EUR")
 
 
 # -- the steps
@@ -188,9 +188,8 @@ class Demo:
 
         self.say(f"2. {len(ORDERS)} orders are published, and a service handles them")
         self.console.print("   Its payment gateway is down for some, and it has a bug. Waits are measured.\n")
-        delays = ["after 1s", "after 2s", "after 4s"]
         service, first = Service(), Timeline(ORDERS)
-        with shown(self.console, first, delays):
+        with shown(self.console, first, ("1st", "after 1s", "2nd", "after 2s", "3rd", "after 4s", "4th")):
             asyncio.run(consume(self.topology, url, service, first, publish(url)))
 
         self.say("3. What could not be handled is parked, with its error")
@@ -203,7 +202,7 @@ class Demo:
         self.command("replay", FILE, "--queue", QUEUE, "--yes")
         self.console.print()
         second = Timeline(parked)
-        with shown(self.console, second, []):
+        with shown(self.console, second, ("replayed",)):
             asyncio.run(consume(self.topology, url, service, second, asyncio.sleep(0)))
 
         self.say("5. Nothing is lost, nothing was handled twice")
@@ -254,16 +253,17 @@ async def present(topology: Topology, address: str) -> list[str]:
 
 
 GO_ON = """
-Go on with the example, in two terminals:
+Go on with the example, each command in a terminal of its own:
 
-  cd examples/orders
-  {command} dev topology.yaml              a private RabbitMQ, the topology applied
-  {command} run service:consumer           the service
-  {command} parked list topology.yaml      what is parked, and why
-  {command} replay topology.yaml --queue orders.payment
+  {cd}
+  amqpflow dev topology.yaml         a private RabbitMQ, with the topology applied
+  amqpflow run service:consumer      the service
+  python publisher.py                some orders
+  amqpflow parked list topology.yaml
+  amqpflow replay topology.yaml --queue orders.payment
 
-With a RabbitMQ of yours: export AMQPFLOW_URL=amqp://USER:PASSWORD@HOST/VHOST
-and run `amqpflow apply topology.yaml`. Read on in README.md."""
+With a RabbitMQ of yours: export AMQPFLOW_URL=amqp://USER:PASSWORD@HOST/VHOST,
+then `amqpflow apply topology.yaml`. README.md and docs/tutorial.md say more."""
 
 
 def main() -> int:
@@ -291,8 +291,9 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("\nInterrupted.")
         return 130
-    command = os.path.relpath(Path(sys.executable).with_name("amqpflow"), ROOT / "examples" / "orders")
-    console.print(GO_ON.format(command=command), markup=False)
+    activate = Path(sys.prefix, "bin", "activate")
+    activated = f"; . {os.path.relpath(activate, ROOT / 'examples/orders')}" if activate.exists() else ""
+    console.print(GO_ON.format(cd=f"cd examples/orders{activated}"), markup=False, soft_wrap=True)
     return 0
 
 

@@ -60,14 +60,12 @@ class Timeline(logging.Handler):
         made = self.attempts[name]
         return [after.began - (before.ended or 0) for before, after in pairwise(made)]
 
-    def table(self, delays: Collection[str]) -> Table:
-        """A row for each message: what became of its attempts, and the waits under the delays of their tiers."""
+    def table(self, headings: Collection[str]) -> Table:
+        """A row for each message: what became of its attempts, and in between the waits."""
         table = Table(box=None, pad_edge=False)
         table.add_column("message")
-        for ordinal, delay in zip(("1st", "2nd", "3rd", "4th"), (*delays, None), strict=False):
-            table.add_column(ordinal)
-            if delay is not None:
-                table.add_column(delay, justify="right")
+        for heading in headings:
+            table.add_column(heading, justify="right" if heading.startswith("after") else "left")
         for name, made in self.attempts.items():
             table.add_row(name, *self._cells(name, made))
         return table
@@ -87,11 +85,11 @@ class Timeline(logging.Handler):
 
 
 @contextmanager
-def shown(console: Console, timeline: Timeline, delays: list[str]) -> Iterator[None]:
+def shown(console: Console, timeline: Timeline, headings: Collection[str]) -> Iterator[None]:
     """Show the table as it fills on a terminal, else once at the end."""
 
     def table() -> Table:
-        return timeline.table(delays)
+        return timeline.table(headings)
 
     if console.is_terminal:
         with Live(console=console, get_renderable=table, refresh_per_second=10):
