@@ -100,7 +100,8 @@ def _text(text: str) -> str:
 GROUPS = {
     "Consuming": ("Consumer", "Message", "RetryState", "Ack", "Retry", "Park", "Discard", "Outcome"),
     "Publishing": ("Publisher", "OutgoingMessage"),
-    "Topologies and replay": ("Topology", "plan", "apply", "replay"),
+    "Topologies": ("Topology", "plan", "apply"),
+    "Parked messages": ("parked", "parked_message", "plan_replay", "replay"),
 }
 
 
@@ -112,21 +113,25 @@ def python_page() -> str:
         "Everything public is imported from `amqpflow`. The docstrings say more: units, errors, and the RabbitMQ facts"
         " they rest on.\n",
     ]
-    grouped = {name for names in GROUPS.values() for name in names}
-    rest = tuple(name for name in amqpflow.__all__ if name not in grouped)
-    for title, names in {**GROUPS, "Errors": rest}.items():
+    errors = tuple(name for name in amqpflow.__all__ if _is_error(getattr(amqpflow, name)))
+    groups = {**GROUPS, "Errors": errors}
+    ungrouped = set(amqpflow.__all__) - {name for names in groups.values() for name in names}
+    assert not ungrouped, f"put {ungrouped} into a group"
+    for title, names in groups.items():
         parts.append(f"## {title}\n")
         for name in names:
-            if name in amqpflow.__all__:
-                parts.extend(_public(name))
+            parts.extend(_public(name))
     return "\n".join(parts)
+
+
+def _is_error(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, amqpflow.AmqpflowError)
 
 
 def _public(name: str) -> Iterator[str]:
     value = getattr(amqpflow, name)
-    is_error = isinstance(value, type) and issubclass(value, amqpflow.AmqpflowError)
     yield f"### {name}\n"
-    if is_error:
+    if _is_error(value):
         base = value.__base__.__name__
         kind = "" if base in ("Exception", "AmqpflowError") else f" A kind of [{base}](#{base.lower()})."
         yield f"{_docstring(value)}{kind} Exit code {value.exit_code}.\n"
