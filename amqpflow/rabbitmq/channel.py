@@ -104,6 +104,11 @@ class Channel:
         self._send(data)
         await asyncio.shield(outstanding.confirm)
 
+    @property
+    def is_idle(self) -> bool:
+        """No publish waits for its confirm."""
+        return not self._outstanding
+
     def _returned(self, text: str, exchange: str, routing_key: str, header: bytes) -> None:
         try:
             key = _key(exchange, routing_key, decode_content_header(header))

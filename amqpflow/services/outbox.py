@@ -23,6 +23,7 @@ class Outbox:
         self._connect = connect
         self._connection: Connection | None = None
         self._channel: Channel | None = None
+        self._refused = False
         self._opening = asyncio.Lock()
         self._one_at_a_time = asyncio.Lock()
 
@@ -48,6 +49,9 @@ class Outbox:
             await (await self._open()).publish(message)
         except (ValueError, TypeError) as error:
             raise Unpublishable(f"it cannot be encoded: {error}") from error
+        except PublishRefused:
+            self._refused = True
+            raise
         except PublishUncertain as error:
             if error.closed_by_publish is None:
                 raise
@@ -71,6 +75,12 @@ class Outbox:
                 await channel.close()
 
     async def _open(self) -> Channel:
+        if self._channel is not None and self._refused and self._channel.is_idle:
+            # RabbitMQ 3.10 goes on to refuse on this channel after the queue's limit was lifted
+            channel, self._channel, self._refused = self._channel, None, False
+            await channel.close()
+        if self._channel is not None and self._channel.is_closed:
+            await self._channel.closed.wait()  # its number may be used again once aiormq has answered the close
         if self._channel is None or self._channel.is_closed:
             connection = await self._connected()
             async with self._opening:

@@ -1,0 +1,83 @@
+"""The broker is killed under a replay and comes back: nothing is lost, and what is there twice can be told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from amqpflow.model import headers as h
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.node import start_broker
+from amqpflow.node.locate import Installation, locate
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.services.parking import list_parked
+from amqpflow.services.replay_report import ReplayReport
+from amqpflow.services.replayer import WINDOW, replay_parked
+from tests.brokers.processes import belonging_to
+from tests.parked import delivered, depth, drained, park, workplace
+from tests.topologies import topology
+
+COUNT = 3000
+
+
+def shop(address: BrokerAddress) -> CompiledTopology:
+    return topology({"orders": [1000]}, vhost=address.vhost)
+
+
+async def replay_until_the_broker_dies(address: BrokerAddress, directory: Path) -> ReplayReport:
+    compiled = shop(address)
+
+    def kill(_: str, done: int, __: int) -> None:
+        if done == 700:
+            for process, command in belonging_to(directory).items():
+                if "beam" in command:
+                    os.kill(process, signal.SIGKILL)
+
+    async with workplace(address, compiled) as (broker, connection):
+        await park(connection, compiled, [delivered("orders", message_id=f"m{n}") for n in range(COUNT)])
+        async with asyncio.timeout(60):
+            return await replay_parked(broker, compiled, "orders", on_progress=kill)
+
+
+async def replay_the_rest(address: BrokerAddress) -> None:
+    compiled = shop(address)
+    async with workplace(address, compiled) as (broker, connection):
+        # a quorum queue answers before it has read its log again
+        before: list[int] = []
+        async with asyncio.timeout(30):
+            while sum(now := [await depth(connection, each) for each in ("orders.parking", "orders")]) < COUNT or (
+                now != before
+            ):
+                before = now
+                await asyncio.sleep(0.3)
+        parked = [str(row.message_id) for row in (await list_parked(broker, compiled)).messages]
+        sent = await depth(connection, "orders")
+        assert len(set(parked)) == len(parked)
+        assert COUNT <= len(parked) + sent <= COUNT + WINDOW
+        report = await replay_parked(broker, compiled, "orders")
+        assert report.complete
+        assert report.replayed == len(parked)
+        copies: dict[str, set[str]] = defaultdict(set)
+        for each in await drained(connection, "orders", await depth(connection, "orders")):
+            copies[str(each.properties.message_id)].add((each.properties.headers or {})[h.HOP])
+        assert copies.keys() == {f"m{n}" for n in range(COUNT)}
+        assert all(len(hops) == 1 for hops in copies.values())
+
+
+def test_a_broker_that_is_killed_in_the_middle_of_a_replay_loses_nothing(tmp_path: Path) -> None:
+    if not isinstance(found := locate(), Installation):
+        pytest.skip(f"a private node needs a RabbitMQ installed here: {found.reason}")
+    directory = tmp_path / "node"
+    environment = {"PATH": os.environ["PATH"]}
+    with start_broker(keep=directory, environ=environment) as broker:
+        report = asyncio.run(replay_until_the_broker_dies(broker.address, directory))
+    assert not report.complete
+    assert report.stopped is not None
+    assert 0 < report.replayed < COUNT
+    with start_broker(keep=directory, environ=environment) as broker:
+        asyncio.run(replay_the_rest(broker.address))
