@@ -46,6 +46,12 @@ def test_relative_links_resolve(document: Path) -> None:
     assert not broken
 
 
+@pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_and_scripts_that_are_named_exist(document: Path) -> None:
+    named = re.findall(r"`((?:tests|scripts|examples|benchmarks|topologies)/[\w./-]+)`", document.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_every_document_can_be_reached_from_the_readme() -> None:
     reached, waiting = set(), [ROOT / "README.md"]
     while waiting:
