@@ -21,6 +21,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import aio_pika
@@ -256,7 +257,8 @@ GO_ON = """
 Go on with the example, each command in a terminal of its own:
 
   {cd}
-  amqpflow dev topology.yaml         a private RabbitMQ, with the topology applied
+  amqpflow dev topology.yaml         a private RabbitMQ, with the topology applied;
+                                     run the export lines it prints in the others
   amqpflow run service:consumer      the service
   python publisher.py                some orders
   amqpflow parked list topology.yaml
@@ -292,7 +294,8 @@ def main() -> int:
         console.print("\nInterrupted.")
         return 130
     activate = Path(sys.prefix, "bin", "activate")
-    activated = f"; . {os.path.relpath(activate, ROOT / 'examples/orders')}" if activate.exists() else ""
+    script = quote(os.path.relpath(activate, ROOT / "examples" / "orders"))
+    activated = f"; . {script}" if activate.exists() else ""
     console.print(GO_ON.format(cd=f"cd examples/orders{activated}"), markup=False, soft_wrap=True)
     return 0
 
