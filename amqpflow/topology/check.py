@@ -48,9 +48,8 @@ def check_files(files: Iterable[tuple[str, bytes]], environ: Mapping[str, str]) 
         found = Problems(name)
         problems.append(found)
         spec = read_spec(data, found, environ)
-        if spec is not None:
+        if spec is not None and check_topology(spec, found):
             read.append((spec, found))
-            check_topology(spec, found)
     check_together(read)
     diagnostics = tuple(each for found in problems for each in found.sorted())
     if any(found.fatal for found in problems):

@@ -334,7 +334,7 @@ def _report_syntax(error: yaml.YAMLError, text: str, problems: Problems) -> None
         said, hint = "a tab: YAML is indented with spaces", "replace the tabs of this line by spaces"
     elif "${" in line:
         hint = 'a value with ${...} inside { } or [ ] must be quoted: "${NAME}"'
-    elif line[mark.column : mark.column + 1] in ("@", "`", "%", "*", "&", "!"):
+    elif "cannot start any token" in said:
         hint = "quote a value that starts with this character"
     message = f"not valid YAML: {said}" + (f", {context}" if context and not hint else "")
     problems.error(Code.SYNTAX, place, message, hint)

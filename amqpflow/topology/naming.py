@@ -36,7 +36,7 @@ class Names:
 
     def retry_queue(self, queue: str, delay_ms: int) -> str:
         """A retry queue; two delays never share a name, since a duration is written in one way only."""
-        return _fill(self.naming.retry, topology=self.topology, queue=queue, delay=format_duration(delay_ms))
+        return _fill(self.naming.retry, topology=self.topology, delay=format_duration(delay_ms), queue=queue)
 
     def parking_queue(self, queue: str) -> str:
         """A work queue's own parking queue."""
@@ -57,4 +57,6 @@ class Names:
 
 
 def _fill(template: str, **values: str) -> str:
-    return PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
+    for placeholder, value in values.items():
+        template = template.replace(f"{{{placeholder}}}", value)
+    return template

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from difflib import get_close_matches
 
 from amqpflow.model.diagnostic import Diagnostic, Place, Severity
@@ -10,18 +10,23 @@ from amqpflow.model.diagnostic import Diagnostic, Place, Severity
 from .codes import Code
 
 MOST = 200
-"""A hostile file has a problem on every line; nobody reads more than this many."""
+"""Errors, and warnings: a hostile file has a problem on every line, and nobody reads more than this many."""
 
-_CANDIDATES = 500
+COMPARISONS = 20_000
+"""Words compared to find the one that was meant, over a whole file: each costs some 20 microseconds."""
 
 
 class Problems:
-    """Diagnostics in the making. Once it holds `MOST`, the rest is counted and no longer kept."""
+    """Diagnostics in the making. Beyond `MOST` of a severity they are counted and no longer kept."""
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.uncounted = 0
-        self._found: dict[tuple[str, Place, str], Diagnostic] = {}
+        self._comparisons = COMPARISONS
+        self._found: dict[Severity, dict[tuple[str, Place, str], Diagnostic]] = {
+            Severity.ERROR: {},
+            Severity.WARNING: {},
+        }
+        self._dropped = {Severity.ERROR: 0, Severity.WARNING: 0}
 
     def error(self, code: Code, place: Place, message: str, hint: str = "") -> None:
         self._add(code, Severity.ERROR, place, message, hint)
@@ -30,44 +35,47 @@ class Problems:
         self._add(code, Severity.WARNING, place, message, hint)
 
     def _add(self, code: Code, severity: Severity, place: Place, message: str, hint: str) -> None:
-        if len(self._found) >= MOST:
-            self.uncounted += 1
+        found = self._found[severity]
+        if len(found) >= MOST:
+            self._dropped[severity] += 1
             return
         problem = Diagnostic(code=code.value, severity=severity, place=place, message=message, hint=hint)
-        self._found.setdefault((problem.code, place, message), problem)
+        found.setdefault((problem.code, place, message), problem)
+
+    def nearest(self, wrong: str, known: Collection[str]) -> str:
+        """
+        A hint with the known word that is nearest, else with the known words when they are few, else nothing.
+
+        Nothing also once a file has used up its comparisons: it is not one that somebody mistyped.
+        """
+        if len(known) > self._comparisons:
+            return ""
+        self._comparisons -= len(known)
+        words = sorted(set(known))
+        close = get_close_matches(wrong[:255], words, n=1)
+        if not close:
+            folded = {_folded(word): word for word in words}
+            close = [folded[_folded(wrong)]] if _folded(wrong) in folded else []
+        if close:
+            return f"did you mean {close[0]}?"
+        return f"known: {', '.join(words)}" if 0 < len(words) <= 20 else ""
 
     @property
     def fatal(self) -> bool:
         """Whether anything found so far is an error."""
-        return any(problem.severity is Severity.ERROR for problem in self._found.values())
+        return bool(self._found[Severity.ERROR])
 
     def sorted(self) -> tuple[Diagnostic, ...]:
         """All of them in the order of their places in the file."""
-        found = sorted(self._found.values(), key=lambda problem: (problem.place, problem.code, problem.message))
-        if self.uncounted:
-            last = Diagnostic(
-                code=Code.TOO_MANY_PROBLEMS.value,
-                severity=Severity.ERROR,
-                place=found[-1].place,
-                message=f"{self.uncounted} more problems are not shown",
-            )
-            found.append(last)
+        found = [problem for of_severity in self._found.values() for problem in of_severity.values()]
+        found.sort(key=lambda problem: (problem.place, problem.code, problem.message))
+        for severity, dropped in self._dropped.items():
+            if dropped:
+                message = f"{dropped:,} more {severity.value}s are not shown"
+                code, place = Code.TOO_MANY_PROBLEMS.value, found[-1].place
+                found.append(Diagnostic(code=code, severity=severity, place=place, message=message))
         return tuple(found)
 
 
-def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """A hint with the nearest known word, else with the known words when they are few, else nothing."""
-    words = sorted(set(known))
-    if not words:
-        return ""
-    if len(words) > _CANDIDATES:
-        # comparing costs time per word, and a word that differs in length by much is not meant
-        words = [word for word in words if abs(len(word) - len(wrong)) <= 2][:_CANDIDATES]
-    close = get_close_matches(wrong[:255], words, n=1)
-    if not close:
-        folded = {word.casefold().replace("-", "_"): word for word in words}
-        meant = folded.get(wrong.casefold().replace("-", "_"))
-        close = [meant] if meant else []
-    if close:
-        return f"did you mean {close[0]}?"
-    return f"known: {', '.join(words)}" if len(words) <= 20 else ""
+def _folded(word: str) -> str:
+    return word.casefold().replace("-", "_")

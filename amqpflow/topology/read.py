@@ -13,7 +13,7 @@ from amqpflow.model.duration import format_duration, parse_duration, parse_size
 
 from .codes import Code
 from .document import UNUSABLE, ListNode, MappingNode, Node, Scalar
-from .problems import Problems, did_you_mean
+from .problems import Problems
 from .shapes import (
     Boolean,
     Choice,
@@ -57,9 +57,9 @@ class Fields:
 
 
 class _Unfit(Exception):
-    def __init__(self, code: Code, message: str, hint: str = "") -> None:
+    def __init__(self, code: Code, message: str, hint: str = "", *, known: tuple[str, ...] = ()) -> None:
         super().__init__(message)
-        self.code, self.hint = code, hint
+        self.code, self.hint, self.known = code, hint, known
 
 
 def read(node: Node, shape: Shape, name: str, place: Place, problems: Problems) -> Any:
@@ -95,7 +95,10 @@ def read(node: Node, shape: Shape, name: str, place: Place, problems: Problems) 
             try:
                 return _scalar(node, shape, name)
             except _Unfit as unfit:
-                problems.error(unfit.code, node.place, str(unfit), unfit.hint)
+                hint = unfit.hint
+                if unfit.known and isinstance(node, Scalar):
+                    hint = problems.nearest(node.text, unfit.known)
+                problems.error(unfit.code, node.place, str(unfit), hint)
                 return None
 
 
@@ -133,7 +136,7 @@ def _record(node: Node, shape: Record, name: str, place: Place, problems: Proble
     for entry in node.entries:
         key = shape.key(entry.key)
         if key is None:
-            hint = did_you_mean(entry.key, [key.name for key in shape.keys])
+            hint = problems.nearest(entry.key, [key.name for key in shape.keys])
             message = f"unknown key {entry.key[:255]!r} in {name}"
             problems.error(Code.UNKNOWN_KEY, entry.place, message, hint)
             continue
@@ -246,8 +249,9 @@ def _text(node: Scalar, shape: Text, name: str) -> str:
 def _choice(node: Scalar, shape: Choice, name: str) -> str:
     if node.text in shape.words or (shape.more and re.fullmatch(shape.more, node.text, re.ASCII)):
         return node.text
-    hint = (shape.instead or {}).get(node.text) or did_you_mean(node.text, shape.words)
-    raise _Unfit(Code.NOT_A_CHOICE, f"{name} is one of {', '.join(shape.words)}, found {describe(node)}", hint)
+    hint = (shape.instead or {}).get(node.text) or ""
+    message = f"{name} is one of {', '.join(shape.words)}, found {describe(node)}"
+    raise _Unfit(Code.NOT_A_CHOICE, message, hint, known=() if hint else shape.words)
 
 
 def _integer(node: Scalar, shape: Integer, name: str) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 
 from amqpflow.model.routes import RetryRule, RetryStep, RetryTier
 
 from .shapes import MAX_DELAY_MS
-from .spec import BackoffSpec, DelaySpec, PolicySpec
+from .spec import BackoffSpec, DelaySpec, PolicySpec, TopologySpec
 
 _SPREAD = (Fraction(3, 3), Fraction(2, 3), Fraction(1, 3), Fraction(0))
 
@@ -25,11 +26,11 @@ def backoff_delays(backoff: BackoffSpec) -> tuple[int, ...]:
     if backoff.initial_ms is None or backoff.retries is None:
         return ()
     longest = min(backoff.max_ms or MAX_DELAY_MS, MAX_DELAY_MS)
-    # exact arithmetic, so that 0.1 s times 3 is 300 ms and a queue's name never ends in a rounding error
-    factor = Fraction(str(backoff.multiplier))
-    delays, delay = [], Fraction(backoff.initial_ms)
+    # decimal, so that 100 ms times 1.1 is 110 ms and no queue's name ends in a rounding error of binary fractions
+    factor = Decimal(str(backoff.multiplier))
+    delays, delay = [], Decimal(backoff.initial_ms)
     for _ in range(backoff.retries):
-        delays.append(min(round(delay), longest))
+        delays.append(min(int(delay.to_integral_value(ROUND_HALF_UP)), longest))
         if delay < longest:
             delay *= factor
     return tuple(delays)
@@ -50,6 +51,23 @@ def all_delays(policy: PolicySpec) -> tuple[int, ...]:
     for rule in policy.on:
         written |= {*delays_of(rule.delays, rule.backoff)}
     return tuple(sorted({each for delay in written for each in spread(delay, policy.jitter)}))
+
+
+def delays_by_policy(spec: TopologySpec) -> dict[str | None, tuple[int, ...]]:
+    """`all_delays` of each policy by its name; nothing under none, and under names that are not defined."""
+    return {name: all_delays(policy) for name, policy in spec.policies.items()}
+
+
+def retries_in(delays: tuple[DelaySpec, ...] | None, backoff: BackoffSpec | None) -> int:
+    """How long a schedule is, without making it."""
+    if delays is not None:
+        return sum(delay.times for delay in delays)
+    return (backoff.retries or 0) if backoff is not None else 0
+
+
+def length_of(policy: PolicySpec) -> int:
+    """How long all schedules of a policy are together, without making them."""
+    return retries_in(policy.delays, policy.backoff) + sum(retries_in(rule.delays, rule.backoff) for rule in policy.on)
 
 
 class QueueSchedule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .codes import Code
-from .problems import Problems, did_you_mean
+from .problems import Problems
 from .rules.names import Claim, claims
 from .spec import TopologySpec
 
@@ -55,4 +55,4 @@ def external_queues(files: Sequence[Pair]) -> None:
             owned = [each.name for each in owner.queues.values() if not each.external]
             if queue.name not in owned and queue.name not in owner.unreadable:
                 message = f"topology {owner.name} ({owner.file}) has no queue {queue.name[:255]!r}"
-                problems.error(Code.UNDEFINED_QUEUE, queue.place, message, did_you_mean(queue.name, owned))
+                problems.error(Code.UNDEFINED_QUEUE, queue.place, message, problems.nearest(queue.name, owned))

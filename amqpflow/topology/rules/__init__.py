@@ -7,7 +7,7 @@ from collections.abc import Callable
 from amqpflow.topology.problems import Problems
 from amqpflow.topology.spec import TopologySpec
 
-from . import arguments, bindings, dead_letters, names, queues, references, retries
+from . import arguments, bindings, dead_letters, names, queues, references, retries, size
 
 Rule = Callable[[TopologySpec, Problems], None]
 
@@ -22,7 +22,15 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def check_topology(spec: TopologySpec, problems: Problems) -> None:
-    """Every rule for one file, whatever the others found."""
+def check_topology(spec: TopologySpec, problems: Problems) -> bool:
+    """
+    Every rule for one file, whatever the others found.
+
+    Returns:
+        False when the file asks for so much that it was not looked at any further.
+    """
+    if not size.fits(spec, problems):
+        return False
     for rule in RULES:
         rule(spec, problems)
+    return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from amqpflow.topology.codes import Code
-from amqpflow.topology.problems import Problems, did_you_mean
+from amqpflow.topology.problems import Problems
 from amqpflow.topology.read import At
 from amqpflow.topology.shapes import MAX_DELAY_MS
 from amqpflow.topology.spec import QueueSpec, TopologySpec
@@ -122,7 +122,7 @@ def unknown_arguments(spec: TopologySpec, problems: Problems) -> None:
     for queue, name, argument in _arguments(spec):
         known = name in OWN or name in LEGACY or name in KNOWN or name == "x-expires"
         if name.startswith("x-") and not known and not name.startswith("x-amqpflow-"):
-            hint = did_you_mean(name, [*OWN, *KNOWN])
+            hint = problems.nearest(name, [*OWN, *KNOWN])
             message = f"queue {queue.name}: RabbitMQ does not know {name[:80]}, and ignores it"
             problems.warning(Code.UNKNOWN_ARGUMENT, argument.place, message, hint if hint.startswith("did") else "")
 

@@ -15,7 +15,7 @@ from amqpflow.model.diagnostic import Place
 from amqpflow.topology.codes import Code
 from amqpflow.topology.naming import Names
 from amqpflow.topology.problems import Problems
-from amqpflow.topology.schedule import all_delays
+from amqpflow.topology.schedule import delays_by_policy
 from amqpflow.topology.spec import QueueSpec, TopologySpec
 
 
@@ -27,6 +27,7 @@ class Edge:
     target: str
     why: str
     place: Place
+    chosen: bool = False  #: by the file, and so the place to mend it
 
 
 def cycles(spec: TopologySpec, problems: Problems) -> None:
@@ -66,24 +67,26 @@ def _report(path: list[Edge], first: str, problems: Problems) -> None:
     cycle = path[start:]
     way = " -> ".join([cycle[0].source, *(f"({edge.why}) {edge.target}" for edge in cycle)])
     message = f"a dead-letter cycle without a rejection: {way[:600]}; RabbitMQ drops a message that goes round in it"
-    place = min(edge.place for edge in cycle)
+    place = next((edge.place for edge in cycle if edge.chosen), cycle[0].place)
     hint = "let it end in a parking queue, which dead-letters nowhere"
     problems.error(Code.DEAD_LETTER_CYCLE, place, message, hint)
 
 
 def _edges(spec: TopologySpec) -> Iterator[Edge]:
-    names = Names(topology=spec.name, naming=spec.naming)
+    names, delays = Names(topology=spec.name, naming=spec.naming), delays_by_policy(spec)
+    exchanges: dict[str, str | None] = {}
     for queue in spec.queues.values():
         if queue.external:
             continue
         why = _why(queue)
         if why:
-            for target, place in _targets(queue, spec, names):
-                yield Edge(source=queue.name, target=target, why=why, place=place)
-        policy = spec.policy_of(queue)
-        for delay in all_delays(policy) if policy else ():
+            target, place = _target(queue, spec, names, exchanges)
+            yield Edge(source=queue.name, target=target, why=why, place=place, chosen=True)
+        for delay in delays.get(queue.retry, ()):
             tier = names.retry_queue(queue.name, delay)
             yield Edge(source=tier, target=queue.name, why="expired", place=queue.place)
+    if exchanges:
+        yield from _routes(spec, names, exchanges)
 
 
 def _why(queue: QueueSpec) -> str:
@@ -95,37 +98,40 @@ def _why(queue: QueueSpec) -> str:
     return "maxlen" if queue.limited and queue.overflow != "reject-publish" else ""
 
 
-def _targets(queue: QueueSpec, spec: TopologySpec, names: Names) -> Iterator[tuple[str, Place]]:
-    """Where a queue dead-letters to: its own arguments are followed as if they were allowed, to say what they do."""
+def _target(queue: QueueSpec, spec: TopologySpec, names: Names, exchanges: dict[str, str | None]) -> tuple[str, Place]:
+    """
+    Where a queue dead-letters to, and where that was written.
+
+    A file's own dead-letter arguments are refused elsewhere; here they are followed, to say what they would do. A
+    named exchange is a node of its own, and goes to `exchanges` with the key of what arrives there.
+    """
     exchange = queue.arguments.get("x-dead-letter-exchange")
     key = queue.arguments.get("x-dead-letter-routing-key")
     if exchange is None:
         if key is not None:
-            yield str(key.value), key.place
-            return
+            return str(key.value), key.place
         place = queue.at("parking_queue") if queue.parking_queue is not None else queue.place
-        yield queue.parking_queue or names.parking_queue(queue.name), place
-        return
+        return queue.parking_queue or names.parking_queue(queue.name), place
     if exchange.value == "":
-        # without a key of its own a message keeps the one it came with, and through the default exchange that is
-        # the queue's name
-        yield (str(key.value) if key is not None else queue.name), exchange.place
-        return
-    if exchange.value == names.retry_exchange and key is not None:
-        yield str(key.value), exchange.place
-        return
-    for other in spec.queues.values():
-        for binding in other.bindings:
-            if binding.exchange == exchange.value and _routes(spec, str(exchange.value), binding.routing_key, key):
-                yield other.name, exchange.place
+        # a message keeps its key when there is no other, and through the default exchange that is the queue's name
+        return (str(key.value) if key is not None else queue.name), exchange.place
+    defined = spec.exchanges.get(str(exchange.value))
+    by_key = key is not None and (exchange.value == names.retry_exchange or (defined and defined.type == "direct"))
+    node = f"exchange {exchange.value} key {key.value}" if key is not None and by_key else f"exchange {exchange.value}"
+    exchanges[node] = str(key.value) if key is not None and by_key else None
+    return node, exchange.place
 
 
-def _routes(spec: TopologySpec, exchange: str, binding_key: str, key: object) -> bool:
-    """Whether a message could go that way; with patterns, headers or an unknown key it could."""
-    defined = spec.exchanges.get(exchange)
-    if defined is None or defined.type != "direct" or key is None:
-        return True
-    return binding_key == str(getattr(key, "value", key))
+def _routes(spec: TopologySpec, names: Names, exchanges: dict[str, str | None]) -> Iterator[Edge]:
+    """From exchanges to the queues bound there: by key when direct, and to all where patterns or headers decide."""
+    for node, key in exchanges.items():
+        if key is not None and node == f"exchange {names.retry_exchange} key {key}":
+            yield Edge(source=node, target=key, why="routed", place=spec.place)
+    for queue in spec.queues.values():
+        for binding in queue.bindings:
+            for node in (f"exchange {binding.exchange}", f"exchange {binding.exchange} key {binding.routing_key}"):
+                if node in exchanges:
+                    yield Edge(source=node, target=queue.name, why="routed", place=binding.place)
 
 
 RULES = (cycles,)

@@ -11,14 +11,11 @@ from amqpflow.model.names import MAX_NAME_BYTES, name_problem
 from amqpflow.topology.codes import Code
 from amqpflow.topology.keys import NO_RETRY
 from amqpflow.topology.naming import NEEDED, PLACEHOLDER, POSSIBLE, Names
-from amqpflow.topology.problems import Problems, did_you_mean
-from amqpflow.topology.schedule import all_delays
+from amqpflow.topology.problems import Problems
+from amqpflow.topology.schedule import delays_by_policy
 from amqpflow.topology.spec import QueueSpec, TopologySpec
 
 _TOPOLOGY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-
-MOST_RETRY_QUEUES = 20_000
-MANY_RETRY_QUEUES = 40
 
 
 def topology_name(spec: TopologySpec, problems: Problems) -> None:
@@ -32,6 +29,15 @@ def topology_name(spec: TopologySpec, problems: Problems) -> None:
         message = f"{spec.name[:80]!r} cannot name a topology"
         hint = "letters, digits, . _ and -, at most 64, a letter or digit first"
         problems.error(Code.BAD_NAME, spec.at("name"), message, hint)
+
+
+def vhost_name(spec: TopologySpec, problems: Problems) -> None:
+    """A virtual host's name is an AMQP short string."""
+    if len(spec.vhost.encode("utf-8", "replace")) > MAX_NAME_BYTES:
+        message = f"the virtual host's name is longer than {MAX_NAME_BYTES} bytes"
+        problems.error(Code.NAME_TOO_LONG, spec.at("vhost"), message)
+    elif not spec.vhost.isprintable():
+        problems.error(Code.BAD_NAME, spec.at("vhost"), "the virtual host's name holds a control character")
 
 
 def written_names(spec: TopologySpec, problems: Problems) -> None:
@@ -60,7 +66,7 @@ def templates(spec: TopologySpec, problems: Problems) -> None:
         found = set(PLACEHOLDER.findall(template))
         place = spec.naming.at(key)
         for unknown in sorted(found - POSSIBLE[key]):
-            hint = did_you_mean(unknown, POSSIBLE[key])
+            hint = problems.nearest(unknown, POSSIBLE[key])
             problems.error(Code.BAD_TEMPLATE, place, f"{key}: there is no placeholder {{{unknown[:40]}}} here", hint)
         for missing in sorted(NEEDED[key] - found):
             hint = "for one parking queue shared by all write defaults: {parking: {queue: NAME}}"
@@ -74,7 +80,7 @@ def derived_names(spec: TopologySpec, problems: Problems) -> None:
     """Names that a template makes, at the place that makes them too long or unaddressable."""
     if not _nameable(spec):
         return
-    names = Names(topology=spec.name, naming=spec.naming)
+    names, delays = Names(topology=spec.name, naming=spec.naming), delays_by_policy(spec)
     for key, name in (("retry_exchange", names.retry_exchange), ("parking_exchange", names.parking_exchange)):
         _check_name(f"exchange {name[:80]!r} (naming.{key})", name, spec.naming.at(key), problems)
     for queue in spec.queues.values():
@@ -84,33 +90,10 @@ def derived_names(spec: TopologySpec, problems: Problems) -> None:
         if queue.parking_queue is None:
             name = owner.parking_queue(queue.name)
             _check_name(f"the parking queue of {queue.name[:80]!r}, {name[:80]!r},", name, queue.place, problems)
-        policy = spec.policy_of(queue)
-        tiers = [owner.retry_queue(queue.name, delay) for delay in all_delays(policy)] if policy else []
+        tiers = [owner.retry_queue(queue.name, delay) for delay in delays.get(queue.retry, ())]
         if tiers:  # they differ in length alone
             name = max(tiers, key=len)
             _check_name(f"a retry queue of {queue.name[:80]!r}, {name[:80]!r},", name, queue.place, problems)
-
-
-def number_of_queues(spec: TopologySpec, problems: Problems) -> None:
-    """Each retry queue is a quorum queue of its own: a Raft group, some files and some memory on each node."""
-    total = 0
-    sizes = {name: len(all_delays(policy)) for name, policy in spec.policies.items()}
-    for queue in spec.queues.values():
-        if queue.external:
-            continue
-        count = sizes.get(queue.retry or "", 0)
-        before, total = total, total + count
-        if before <= MOST_RETRY_QUEUES < total:
-            message = f"the retry queues are more than {MOST_RETRY_QUEUES:,} from here on"
-            problems.error(Code.MANY_TIERS, queue.place, message, "fewer different delays, or several topologies")
-    used = {queue.retry for queue in spec.queues.values()}
-    for name, count in sizes.items():
-        if count > MANY_RETRY_QUEUES and name in used:
-            policy = spec.policies[name]
-            message = f"retry policy {name}: {count} retry queues for each work queue, each a quorum queue of its own"
-            problems.warning(
-                Code.MANY_TIERS, policy.place, message, "equal delays share one; jitter makes four of each"
-            )
 
 
 def collisions(spec: TopologySpec, problems: Problems) -> None:
@@ -155,19 +138,19 @@ def claims(spec: TopologySpec) -> Iterator[Claim]:
         exchanges["the marker of native retry"] = names.native_marker
     for what, name in exchanges.items():
         yield Claim(kind="exchange", name=name, what=what, place=spec.naming.place)
+    delays = delays_by_policy(spec)
     for queue in spec.queues.values():
-        yield from _claims_of(queue, spec)
+        yield from _claims_of(queue, spec, delays.get(queue.retry, ()))
 
 
-def _claims_of(queue: QueueSpec, spec: TopologySpec) -> Iterator[Claim]:
+def _claims_of(queue: QueueSpec, spec: TopologySpec, delays: tuple[int, ...]) -> Iterator[Claim]:
     names = Names(topology=queue.owner or spec.name, naming=spec.naming)
     declared = not queue.external
     name = queue.parking_queue or names.parking_queue(queue.name)
     place = queue.place if queue.parking_queue is None else queue.at("parking_queue")
     what = f"the parking queue of {queue.name[:80]}"
     yield Claim(kind="queue", name=name, what=what, place=place, role="shared", declared=declared)
-    policy = spec.policy_of(queue)
-    for delay in all_delays(policy) if policy else ():
+    for delay in delays:
         name = names.retry_queue(queue.name, delay)
         what = f"a retry queue of {queue.name[:80]}"
         yield Claim(kind="queue", name=name, what=what, place=queue.place, declared=declared)
@@ -199,10 +182,10 @@ def _check_name(what: str, name: str, place: Place, problems: Problems) -> None:
 
 RULES = (
     topology_name,
+    vhost_name,
     written_names,
     policy_names,
     templates,
     derived_names,
-    number_of_queues,
     collisions,
 )

@@ -6,7 +6,7 @@ from amqpflow.model.diagnostic import Place
 from amqpflow.topology.codes import Code
 from amqpflow.topology.keys import NO_RETRY
 from amqpflow.topology.naming import Names
-from amqpflow.topology.problems import Problems, did_you_mean
+from amqpflow.topology.problems import Problems
 from amqpflow.topology.spec import TopologySpec
 
 PREDECLARED = {
@@ -44,7 +44,7 @@ def _check_exchange(spec: TopologySpec, name: str, place: Place, problems: Probl
         message = f"{name} is this topology's own: what is bound there turns lost messages into confirmed ones"
         problems.error(Code.UNUSABLE_EXCHANGE, place, message, "define an exchange of your own under exchanges")
     elif name not in spec.exchanges and name not in PREDECLARED and name not in spec.unreadable:
-        known = did_you_mean(name, [*spec.exchanges, *PREDECLARED] if name.startswith("amq.") else spec.exchanges)
+        known = problems.nearest(name, [*spec.exchanges, *PREDECLARED] if name.startswith("amq.") else spec.exchanges)
         hint = known or "define it under exchanges; external: true when somebody else declares it"
         problems.error(Code.UNDEFINED_EXCHANGE, place, f"exchange {name[:255]!r} is not defined", hint)
 
@@ -64,7 +64,7 @@ def _is_policy(spec: TopologySpec, name: str) -> bool:
 
 
 def _undefined_policy(spec: TopologySpec, name: str, place: Place, problems: Problems) -> None:
-    hint = did_you_mean(name, [*spec.policies, NO_RETRY])
+    hint = problems.nearest(name, [*spec.policies, NO_RETRY])
     problems.error(Code.UNDEFINED_POLICY, place, f"retry policy {name[:255]!r} is not defined", hint)
 
 

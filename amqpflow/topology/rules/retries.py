@@ -11,7 +11,6 @@ from itertools import pairwise
 from amqpflow.model.diagnostic import Place
 from amqpflow.model.duration import format_duration
 from amqpflow.topology.codes import Code
-from amqpflow.topology.keys import MOST_RETRIES
 from amqpflow.topology.problems import Problems
 from amqpflow.topology.schedule import delays_of
 from amqpflow.topology.shapes import MAX_DELAY_MS
@@ -139,15 +138,6 @@ def backoff_grows(spec: TopologySpec, problems: Problems) -> None:
             problems.error(Code.BAD_BACKOFF, backoff.place, message, "give it a max, such as max: 2h")
 
 
-def number_of_retries(spec: TopologySpec, problems: Problems) -> None:
-    """A schedule has an end that somebody lives to see."""
-    for _, schedule in _schedules(spec):
-        retries = sum(delay.times for delay in schedule.delays or ())
-        if retries > MOST_RETRIES:
-            message = f"{schedule.what} has {retries:,} retries, more than {MOST_RETRIES:,}"
-            problems.error(Code.OUT_OF_RANGE, schedule.place, message)
-
-
 def gives_up(spec: TopologySpec, problems: Problems) -> None:
     """A schedule must fit into give_up_after, at least its first delay."""
     for policy, schedule in _schedules(spec):
@@ -224,7 +214,6 @@ RULES = (
     native_queues,
     delays_increase,
     backoff_grows,
-    number_of_retries,
     gives_up,
     error_names,
     rules_reachable,
