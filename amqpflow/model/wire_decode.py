@@ -41,10 +41,10 @@ def decode_content_header(payload: bytes) -> Properties:
     Raises:
         ValueError: the header table is cut short, has a type that AMQP 0-9-1 does not know, or is nested too deeply.
     """
-    (flags,) = struct.unpack_from(">H", payload, 12)
     found: dict[str, Any] = {}
     at = 14
     try:
+        (flags,) = struct.unpack_from(">H", payload, 12)
         for bit, name, decode in _PROPERTIES:
             if flags & bit:
                 found[name], at = decode(payload, at)
