@@ -1,0 +1,242 @@
+"""`amqpflow parked` as users run it: what it prints, and that nothing in a message acts on a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amqpflow.model.message import Properties
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.connection import connect
+from tests.cli.parked_shop import amqpflow, arguments, environment, fill, write_shop
+from tests.integration.test_channel import HOSTILE as WRITTEN_BY_OTHERS
+from tests.integration.test_channel import NESTED, publish_raw, short, table
+from tests.parked import delivered, depth, depth_becomes, publish
+
+pytestmark = pytest.mark.one_broker
+
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+HOSTILE = "\x1b[2J\x9b31m\u202e\u2066\x07\r\n"
+
+
+@pytest.fixture
+def shop(tmp_path: Path, vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AMQPFLOW_VHOST", vhost.vhost)
+    return write_shop(tmp_path)
+
+
+def listed(shop: Path, vhost: BrokerAddress, *options: str) -> Any:
+    done = amqpflow("parked list", shop, vhost, "-o", "json", *options)
+    assert done.code == 0, done.err
+    assert done.out.isascii()
+    return json.loads(done.out)
+
+
+def assert_harmless(text: str) -> None:
+    acting = re.findall("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f]", text)
+    assert not acting, acting
+
+
+def test_a_list_for_people(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [delivered("orders", message_id=f"m{n}") for n in range(3)])
+    fill(shop, vhost, [delivered("mail", message_id="x")], error="KeyError")
+    done = amqpflow("parked list", shop, vhost)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].split("  ")[0] == "ID"
+    assert [line.split()[1] for line in lines[1:5]] == ["orders", "orders", "orders", "mail"]
+    assert "KeyError: no" in lines[4]
+    assert lines[-1] == "4 parked messages in orders.parking, shared.parked."
+
+
+def test_an_empty_parking_queue_says_so(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [])
+    done = amqpflow("parked list", shop, vhost, "--queue", "orders")
+    assert (done.code, done.out) == (0, "No parked messages in orders.parking.\n")
+
+
+def test_a_list_for_programs(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [delivered("orders", message_id=f"m{n}") for n in range(3)])
+    fill(shop, vhost, [delivered("audit", message_id="a")])
+    document = listed(shop, vhost)
+    assert document["complete"] is True
+    assert [(each["parking_queue"], each["ready"], each["read"]) for each in document["queues"]] == [
+        ("orders.parking", 3, 3),
+        ("shared.parked", 1, 1),
+    ]
+    first = document["messages"][0]
+    assert (first["queue"], first["reason"], first["attempts"], first["error_type"]) == (
+        "orders",
+        "parked",
+        1,
+        "ValueError",
+    )
+    assert RFC_3339.fullmatch(first["failed_at"])
+    assert (first["exchange"], first["routing_key"], first["message_id"]) == ("events", "order.placed", "m0")
+    assert [each["message_id"] for each in listed(shop, vhost, "--limit", "2")["messages"]] == ["m0", "m1"]
+    assert [each["message_id"] for each in listed(shop, vhost, "--queue", "audit")["messages"]] == ["a"]
+    assert listed(shop, vhost, "--queue", "mail")["messages"] == []
+
+
+def test_an_unknown_queue_is_wrong_usage(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [])
+    done = amqpflow("parked list", shop, vhost, "--queue", "mial")
+    assert done.code == 64
+    assert "did you mean mail?" in done.err
+
+
+def test_a_message_is_shown_with_its_record_headers_and_body(shop: Path, vhost: BrokerAddress) -> None:
+    message = delivered(
+        "orders",
+        message_id="one",
+        body=b'{"total": 1e400, "total": 2}',
+        content_type="application/json",
+        headers={"their": {"nested": [1, True]}},
+    )
+    fill(shop, vhost, [message])
+    (row,) = listed(shop, vhost)["messages"]
+    done = amqpflow("parked show", shop, vhost, row["id"])
+    assert done.code == 0
+    for text in (
+        f"Parked message {row['id']}",
+        "work queue       orders",
+        "reason           parked: told so",
+        "first published  exchange events, routing key order.placed",
+        "error            ValueError",
+        '  their: {"nested": [1, true]}',
+        "x-amqpflow-hop: one/0/1",
+        "Body: 28 bytes, application/json",
+        '    "total": 1e400,\n    "total": 2',
+    ):
+        assert text in done.out
+    (shown,) = json.loads(amqpflow("parked show", shop, vhost, "one", "-o", "json").out)["messages"]
+    assert shown["body"] == '{"total": 1e400, "total": 2}'
+    assert shown["headers"]["their"] == {"nested": [1, True]}
+    assert shown["history"][0]["error_type"] == "ValueError"
+    assert RFC_3339.fullmatch(shown["history"][0]["at"])
+    assert shown["properties"]["content_type"] == "application/json"
+
+
+def test_bodies_that_are_no_text(shop: Path, vhost: BrokerAddress) -> None:
+    fill(
+        shop,
+        vhost,
+        [
+            delivered("orders", message_id="binary", body=b"\x00\x01\xfe\xff"),
+            delivered("orders", message_id="packed", body=gzip.compress(b"hello"), content_encoding="gzip"),
+            delivered("orders", message_id="bomb", body=gzip.compress(bytes(50_000_000)), content_encoding="gzip"),
+            delivered("orders", message_id="empty", body=b""),
+        ],
+    )
+    assert "00000000  00 01 fe ff" in amqpflow("parked show", shop, vhost, "binary").out
+    packed = amqpflow("parked show", shop, vhost, "packed").out
+    assert "gzip undone" in packed
+    assert packed.endswith("  hello\n")
+    assert "-o json has them all" in amqpflow("parked show", shop, vhost, "bomb").out
+    assert "Body: 0 bytes" in amqpflow("parked show", shop, vhost, "empty").out
+    (shown,) = json.loads(amqpflow("parked show", shop, vhost, "binary", "-o", "json").out)["messages"]
+    assert (shown["body"], shown["body_base64"], shown["body_bytes"]) == (None, "AAH+/w==", 4)
+
+
+def test_what_is_not_there_is_said(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [delivered("orders")])
+    done = amqpflow("parked show", shop, vhost, "0123456789")
+    assert done.code == 1
+    assert "no parked message 0123456789" in done.err
+    assert json.loads(amqpflow("parked show", shop, vhost, "0123456789", "-o", "json").out) == {"messages": []}
+
+
+def test_nothing_in_a_message_acts_on_a_terminal_or_breaks_json(shop: Path, vhost: BrokerAddress) -> None:
+    hostile = delivered(
+        "orders",
+        message_id=f"evil{HOSTILE}",
+        exchange=f"e{HOSTILE}",
+        routing_key=f"r{HOSTILE}",
+        body=f"body {HOSTILE}".encode(),
+        content_type=f"text/plain{HOSTILE}",
+        headers={f"k{HOSTILE}": f"v{HOSTILE}", "bytes": b"\x1b[2J\xff", "deep": [[{"a": [HOSTILE]}]]},
+    )
+    fill(shop, vhost, [hostile], error=f"Error{HOSTILE}")
+    (row,) = listed(shop, vhost)["messages"]
+    assert row["error_type"] == f"Error{HOSTILE}"
+    for done in (
+        amqpflow("parked list", shop, vhost),
+        amqpflow("parked show", shop, vhost, row["id"]),
+        amqpflow("parked show", shop, vhost, row["id"], "-o", "json"),
+        amqpflow("replay", shop, vhost, "--queue", "orders", "--dry-run"),
+        amqpflow("replay", shop, vhost, "--queue", "orders", "--yes"),
+    ):
+        assert done.code == 0, done.err
+        assert_harmless(done.out + done.err)
+
+
+def test_messages_that_nobody_here_parked_are_listed_and_shown(shop: Path, vhost: BrokerAddress) -> None:
+    count = 3 + len(WRITTEN_BY_OTHERS)
+    fill(shop, vhost, [])
+
+    async def go() -> None:
+        async with await connect(vhost, name="amqpflow test") as connection:
+            odd = {"x-death": "x", "x-amqpflow-queue": 5, "x-amqpflow-history": [1]}
+            await publish(
+                connection, "orders.parking", Properties(message_id="bare"), Properties(message_id="odd", headers=odd)
+            )
+            channel = await connection.admin_channel()
+            for flags, properties in (*WRITTEN_BY_OTHERS.values(), (1 << 13, table(short(b"k") + NESTED))):
+                await publish_raw(channel, "orders.parking", flags, properties)
+            await depth_becomes(connection, "orders.parking", count)
+
+    asyncio.run(go())
+    document = listed(shop, vhost, "--queue", "orders")
+    assert [each["reason"] for each in document["messages"]] == ["unknown"] * count
+    unreadable = [each for each in document["messages"] if "cannot be read" in each["detail"]]
+    assert len(unreadable) == 1
+    shown = amqpflow("parked show", shop, vhost, unreadable[0]["id"])
+    assert "headers cannot be read" in shown.out
+    # a copy of what cannot be read would lack something: it stays
+    done = amqpflow("replay", shop, vhost, "--queue", "orders", "--yes")
+    assert (done.code, f"Replayed {count - 1} messages" in done.out) == (0, True)
+    assert [each["id"] for each in listed(shop, vhost)["messages"]] == [unreadable[0]["id"]]
+
+
+def test_ctrl_c_gives_everything_back(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [])
+    count = 40_000
+
+    async def put() -> None:
+        async with await connect(vhost, name="amqpflow test") as connection:
+            await publish(connection, "orders.parking", *(Properties(message_id=f"m{n}") for n in range(count)))
+
+    async def wait_until_taken() -> None:
+        async with await connect(vhost, name="amqpflow test") as connection:
+            while await depth(connection, "orders.parking") == count:
+                assert process.poll() is None
+
+    async def all_back() -> None:
+        async with await connect(vhost, name="amqpflow test") as connection:
+            await depth_becomes(connection, "orders.parking", count)
+
+    asyncio.run(put())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "amqpflow", *arguments("parked list", shop, vhost)],
+        env=environment(vhost),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    asyncio.run(wait_until_taken())
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "everything goes back to its place" in err
+    assert "Not all of orders.parking was read: it was interrupted." in err
+    assert f"of {count} in orders.parking" in out or "No parked messages" in out
+    asyncio.run(all_back())

@@ -1,0 +1,265 @@
+"""`amqpflow replay` as users run it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amqpflow import Topology
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.connection import connect
+from tests.brokers.selection import BrokerUnderTest
+from tests.cli.parked_shop import Result, amqpflow, arguments, environment, fill, write_shop
+from tests.parked import delivered, depth, drained, park
+from tests.topologies import declare
+
+pytestmark = pytest.mark.one_broker
+
+
+@pytest.fixture
+def shop(tmp_path: Path, vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AMQPFLOW_VHOST", vhost.vhost)
+    return write_shop(tmp_path)
+
+
+def replay(file: Path, address: BrokerAddress, *options: str) -> Result:
+    return amqpflow("replay", file, address, *options)
+
+
+def depth_of(address: BrokerAddress, queue: str) -> int:
+    async def look() -> int:
+        async with await connect(address, name="amqpflow test") as connection:
+            return await depth(connection, queue)
+
+    return asyncio.run(look())
+
+
+def test_it_replays_and_says_what_it_did(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [delivered("orders", message_id=f"m{n}") for n in range(12)])
+    done = replay(shop, vhost, "--queue", "orders", "--yes", "--limit", "5")
+    assert done.code == 0
+    assert "Replayed 5 messages to orders" in done.out
+    assert "5  parked: ValueError" in done.out
+    assert "7 messages in orders.parking now." in done.out
+    assert (depth_of(vhost, "orders"), depth_of(vhost, "orders.parking")) == (5, 7)
+
+
+def test_json_is_one_ascii_document(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [delivered("orders", message_id="schön\x1b[2J")], error="E\u202e")
+    done = replay(shop, vhost, "--queue", "orders", "--yes", "-o", "json")
+    assert done.code == 0
+    assert done.out.isascii()
+    document = json.loads(done.out)
+    assert document["replayed"] == 1
+    assert document["groups"] == [{"reason": "parked", "error": "E\u202e", "count": 1}]
+    assert document["complete"] is True
+    assert document["remaining"] == 0
+
+
+def test_a_dry_run_counts_by_reason_and_error_and_does_nothing(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [delivered("mail", message_id=f"m{n}") for n in range(3)])
+    fill(shop, vhost, [delivered("mail", message_id="k")], error="KeyError")
+    fill(shop, vhost, [delivered("audit", message_id="a")])
+    done = replay(shop, vhost, "--queue", "mail", "--dry-run")
+    assert done.code == 0
+    assert "4 messages from shared.parked to mail, oldest first:" in done.out
+    assert "3  parked: ValueError" in done.out
+    assert "1  parked: KeyError" in done.out
+    assert "1 message of other work queues" in done.out
+    document = json.loads(replay(shop, vhost, "--queue", "mail", "--dry-run", "-o", "json").out)
+    assert (document["selected"], document["others"], document["dry_run"]) == (4, 1, True)
+    assert (depth_of(vhost, "shared.parked"), depth_of(vhost, "mail")) == (5, 0)
+
+
+def test_without_a_terminal_it_does_not_ask_and_does_nothing(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [delivered("orders")])
+    done = replay(shop, vhost, "--queue", "orders")
+    assert done.code == 4
+    assert "there is no terminal to ask on; nothing was done" in done.err
+    assert "--yes" in done.err
+    assert depth_of(vhost, "orders.parking") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--queue", "ordres", "--yes"], "did you mean orders?"),
+        (["--queue", "orders.parking", "--yes"], "it holds messages of orders"),
+        (["--yes"], "Missing option '--queue'"),
+        (["--queue", "orders", "--limit", "0", "--yes"], "--limit"),
+    ],
+)
+def test_wrong_usage_names_what_to_write(shop: Path, vhost: BrokerAddress, options: list[str], says: str) -> None:
+    fill(shop, vhost, [])
+    done = replay(shop, vhost, *options)
+    assert done.code == 64
+    assert says in done.err
+
+
+def test_a_topology_that_was_not_applied_names_the_command(shop: Path, vhost: BrokerAddress) -> None:
+    done = replay(shop, vhost, "--queue", "orders", "--yes")
+    assert done.code == 4
+    assert f"amqpflow apply {shop}" in done.err
+
+
+def test_what_is_left_behind_is_reported_and_the_exit_code_is_3(
+    shop: Path, vhost: BrokerAddress, broker: BrokerUnderTest
+) -> None:
+    fill(shop, vhost, [delivered("orders", message_id=f"m{n}") for n in range(30)])
+    broker.management.delete("bindings", vhost.vhost, "e", "shop.retry", "q", "orders", "orders")
+    done = replay(shop, vhost, "--queue", "orders", "--yes")
+    assert done.code == 3
+    assert "Stopped: shop.retry has no way to orders" in done.err
+    assert f"amqpflow apply {shop}" in done.err
+    assert "Replayed 0 messages" in done.out
+    document = json.loads(replay(shop, vhost, "--queue", "orders", "--yes", "-o", "json").out)
+    assert document["complete"] is False
+    assert document["failed"] == len(document["left_behind"]) > 0
+    assert document["remaining"] == 30
+
+
+class Terminal:
+    """The command on a terminal of its own."""
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whatever the tests were started with
+            os.execve(command[0], command, env)
+        self.seen = ""
+
+    def until(self, text: str) -> None:
+        self._read(lambda: text in self.seen)
+
+    def type(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def exit_code(self, pressing: str = "") -> int:
+        pressed = time.monotonic() - 2
+
+        def press() -> bool:
+            nonlocal pressed
+            if pressing and time.monotonic() > pressed + 2:
+                self.type(pressing)
+                pressed = time.monotonic()
+            return False
+
+        self._read(press)
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(status)
+
+    def _read(self, enough: Any) -> None:
+        deadline = time.monotonic() + 60
+        while not enough():
+            assert time.monotonic() < deadline, self.seen
+            if select.select([self.fd], [], [], 0.2)[0]:
+                try:
+                    data = os.read(self.fd, 65536)
+                except OSError:
+                    return
+                if not data:
+                    return
+                self.seen += data.decode(errors="replace")
+
+
+def on_terminal(shop: Path, address: BrokerAddress, *options: str) -> Terminal:
+    command = [sys.executable, "-m", "amqpflow", *arguments("replay", shop, address, *options)]
+    return Terminal(command, {**environment(address), "TERM": "xterm"})
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_on_a_terminal_it_asks(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [delivered("orders", message_id=f"m{n}") for n in range(3)])
+    terminal = on_terminal(shop, vhost, "--queue", "orders")
+    terminal.until("Replay them? [y/N]")
+    assert "3 messages from orders.parking to orders" in terminal.seen
+    terminal.type("n\n")
+    assert terminal.exit_code() == 4
+    assert "Nothing was done." in terminal.seen
+    assert depth_of(vhost, "orders.parking") == 3
+    terminal = on_terminal(shop, vhost, "--queue", "orders")
+    terminal.until("Replay them? [y/N]")
+    terminal.type("y\n")
+    assert terminal.exit_code() == 0
+    assert "Replayed 3 messages" in terminal.seen
+    assert depth_of(vhost, "orders.parking") == 0
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_ctrl_c_at_the_question_does_nothing(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [delivered("orders", message_id=f"m{n}") for n in range(3)])
+    terminal = on_terminal(shop, vhost, "--queue", "orders")
+    terminal.until("Replay them? [y/N]")
+    # a signal that comes just before Python waits for a line is seen after that line only: press until it is seen
+    assert terminal.exit_code(pressing="\x03") == 130
+    assert depth_of(vhost, "orders.parking") == 3
+
+
+def test_ctrl_c_settles_what_is_in_flight_and_gives_back_the_rest(shop: Path, vhost: BrokerAddress) -> None:
+    count = 20_000
+    fill(shop, vhost, [delivered("orders", message_id=f"m{n}") for n in range(count)])
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "amqpflow",
+            *arguments("replay", shop, vhost, "--queue", "orders", "--yes", "-o", "json"),
+        ],
+        env=environment(vhost),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while depth_of(vhost, "orders") == 0:
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Stopping:" in err
+    document = json.loads(out)
+    assert document["interrupted"] is True
+    assert 0 < document["replayed"] < count
+    assert document["remaining"] == count - document["replayed"]
+
+    async def look() -> None:
+        async with await connect(vhost, name="amqpflow test") as connection:
+            sent = [each.properties.message_id for each in await drained(connection, "orders", document["replayed"])]
+            left = await drained(connection, "orders.parking", count - document["replayed"])
+            ids = [f"m{n}" for n in range(count)]
+            assert sent == ids[: len(sent)]
+            assert [each.properties.message_id for each in left] == ids[len(sent) :]
+
+    asyncio.run(look())
+
+
+def test_as_a_function(shop: Path, vhost: BrokerAddress) -> None:
+    from amqpflow import parked, parked_message, plan_replay
+    from amqpflow import replay as replay_function
+
+    async def go() -> None:
+        topology = Topology.load(shop)
+        async with await connect(vhost, name="amqpflow test") as connection:
+            await declare(connection, topology.compiled)
+            await park(connection, topology.compiled, [delivered("orders", message_id=f"m{n}") for n in range(4)])
+        url, management = vhost.url, vhost.management_candidates()[-1]
+        listing = await parked(topology, url, management_url=management)
+        assert [row.message_id for row in listing.messages] == ["m0", "m1", "m2", "m3"]
+        (found,) = await parked_message(topology, "m2", url, management_url=management)
+        assert found.id == listing.messages[2].id
+        plan = await plan_replay(topology, url, queue="orders", limit=3, management_url=management)
+        report = await replay_function(topology, url, queue="orders", only=plan.only, management_url=management)
+        assert (plan.selected, report.replayed, report.remaining) == (3, 3, 1)
+
+    asyncio.run(go())
