@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import quote
+from urllib.parse import quote, urlunsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -53,3 +54,10 @@ class Management:
 
     def delete(self, *path: str) -> Any:
         return self.call("DELETE", *path)
+
+
+def as_user(address: BrokerAddress, user: str, password: str) -> BrokerAddress:
+    """The same broker for another user, whoever the tests run as."""
+    host = address.parts.netloc.rpartition("@")[2]
+    netloc = f"{quote(user, safe='')}:{quote(password, safe='')}@{host}"
+    return replace(address, url=urlunsplit(address.parts._replace(netloc=netloc)))

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import pytest
 
 from amqpflow.rabbitmq.address import BrokerAddress
-from tests.brokers.management import Management
+from tests.brokers.management import Management, as_user
 
 TLS = Path(__file__).parents[1] / "tls"
 COMMAND = (sys.executable, "-m", "amqpflow", "apply")
@@ -232,7 +232,7 @@ def one_line(result: Result, *words: str) -> None:
 
 
 def test_a_wrong_password_is_one_line(vhost: BrokerAddress, shop: Path) -> None:
-    wrong = replace(vhost, url=vhost.url.replace("guest:guest@", "guest:wr0ng@"))
+    wrong = as_user(vhost, vhost.user, "wr0ng")
     one_line(apply(shop, wrong), "RabbitMQ refused the user or the password")
 
 

@@ -23,7 +23,7 @@ from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.rabbitmq.probe import Probe
 from amqpflow.services.applier import Application
 from amqpflow.services.planner import make_plan
-from tests.brokers.management import Management
+from tests.brokers.management import Management, as_user
 from tests.brokers.selection import BrokerUnderTest
 from tests.plans import limits, with_objects
 from tests.topologies import topology
@@ -102,7 +102,7 @@ def user(address: BrokerAddress, *, tags: str = "", **permissions: str) -> Itera
     management.put("users", name, body={"password": "s3cret", "tags": tags})
     management.put("permissions", address.vhost, name, body=granted)
     try:
-        yield replace(address, url=address.url.replace("guest:guest@", f"{name}:s3cret@"))
+        yield as_user(address, name, "s3cret")
     finally:
         management.delete("users", name)
 

@@ -227,7 +227,7 @@ def test_properties_arrive_as_they_were_sent(vhost: BrokerAddress, queue: dict[s
         message_id="m",
         timestamp=datetime(2026, 1, 2, tzinfo=UTC),
         type="t",
-        user_id="guest",
+        user_id=vhost.user,
         app_id="a",
         cluster_id="cluster",
     )
