@@ -50,12 +50,14 @@ def _print(checked: Checked, strict: bool) -> None:
     for topology in checked.topologies:
         for note in _notes(topology):
             click.echo(safe(f"{topology.file}: note: {note}"), err=True)
+    if any(topology.routes for topology in checked.topologies):
+        click.echo(f"note: {_MESSAGE_IDS}", err=True)
     counts = [_count(len(checked.errors), "error"), _count(len(checked.warnings), "warning")]
     found = ", ".join(count for count in counts if count)
     if checked.errors:
         click.echo(f"{found}: not valid", err=True)
         return
-    sizes = ", ".join(_size(topology) for topology in checked.topologies)
+    sizes = "; ".join(_size(topology) for topology in checked.topologies)
     verdict = "valid, but not with --strict" if found and strict else "valid"
     click.echo(safe(f"{found + ': ' if found else ''}{verdict}. {sizes}"), err=True)
 
@@ -65,7 +67,7 @@ def _notes(topology: CompiledTopology) -> list[str]:
         f"{each.object}: {each.feature} is understood, but cannot be applied or consumed by this version"
         for each in topology.deferred
     ]
-    return [*topology.notes, *deferred, *([_MESSAGE_IDS] if topology.routes else [])]
+    return [*topology.notes, *deferred]
 
 
 def _size(topology: CompiledTopology) -> str:

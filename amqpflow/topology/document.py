@@ -7,7 +7,6 @@ stay the text they look like). Nothing in a file can construct an object: tags a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ import yaml
 from amqpflow.model.diagnostic import Place
 
 from .codes import Code
+from .nodes import UNUSABLE, Entry, ListNode, MappingNode, Node, Scalar, plain_value
 from .problems import Problems
 from .variables import Expansion, VariableError
 
@@ -27,63 +27,6 @@ MAX_NODES = 100_000
 MAX_DEPTH = 32
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-_WORDS: Mapping[str, bool | None] = {
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-    **dict.fromkeys(("null", "Null", "NULL", "~", ""), None),
-}
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})", re.ASCII)
-_FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})?\.?[0-9]{0,18}([eE][-+]?[0-9]{1,3})?", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scalar:
-    """A single value: its text with variables expanded, and the value this text stands for."""
-
-    place: Place
-    text: str
-    value: str | int | float | bool | None
-    expanded: bool = False  #: a variable was in it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListNode:
-    """A list."""
-
-    place: Place
-    items: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One key of a mapping and its value."""
-
-    key: str
-    place: Place  #: of the key
-    node: Node
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MappingNode:
-    """A mapping, in the file's order, every key once."""
-
-    place: Place
-    entries: tuple[Entry, ...]
-
-
-Node = Scalar | ListNode | MappingNode
-
-
-def plain_value(text: str) -> str | int | float | bool | None:
-    """What an unquoted scalar stands for: true, false, null, a decimal number, else its text."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text) and any(character.isdigit() for character in re.split("[eE]", text)[0]):
-        return float(text)
-    return text
 
 
 def parse_document(text: str, problems: Problems, environ: Mapping[str, str]) -> MappingNode | None:
@@ -310,10 +253,6 @@ class _Composer:
         if top.key is not None:
             top.entries[top.key[0]] = Entry(key=top.key[0], place=top.key[1], node=node)
         top.key_wanted = True
-
-
-UNUSABLE = Scalar(place=Place(file=""), text="", value=None)
-"""Stands where a value was that has been reported already; compare with `is`."""
 
 
 def _report_syntax(error: yaml.YAMLError, text: str, problems: Problems) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from amqpflow.model.diagnostic import Place
 
-from .document import MappingNode
 from .keys import TOPOLOGY
+from .nodes import MappingNode
 from .problems import Problems
 from .read import At, Fields, read
 from .spec import (

@@ -9,7 +9,7 @@ from typing import Any
 
 from amqpflow.model.diagnostic import Place
 
-from .keys import DEFAULT_DELIVERY_LIMIT
+from .keys_of_queues import DEFAULT_DELIVERY_LIMIT
 from .read import At
 
 

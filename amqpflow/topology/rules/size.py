@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amqpflow.topology.codes import Code
-from amqpflow.topology.keys import MOST_RETRIES
+from amqpflow.topology.keys_of_retries import MOST_RETRIES
 from amqpflow.topology.problems import Problems
 from amqpflow.topology.schedule import delays_by_policy, length_of, retries_in
 from amqpflow.topology.spec import TopologySpec

@@ -1,0 +1,269 @@
+"""Keys of queues, exchanges and bindings, and of the defaults that queues have."""
+
+from __future__ import annotations
+
+from .shapes import Boolean, Choice, Duration, Free, Integer, Key, ListOf, Record, Size, Table, Text
+
+DEFAULT_DELIVERY_LIMIT = 50
+
+_STREAM = "a work queue is classic or quorum: a stream has no acknowledgement of single messages to retry by"
+_QUEUE_TYPE = Choice(words=("quorum", "classic"), instead={"stream": _STREAM})
+_ARGUMENTS = Table(of=Free(), names="argument")
+
+TIERS = Record(
+    name="tiers",
+    keys=(
+        Key(
+            name="type",
+            shape=_QUEUE_TYPE,
+            help="Type of the retry queues. A classic one hands messages back at most once: they are lost when the "
+            "work queue is gone or full, so it is refused together with limits.",
+            default="quorum",
+            example="quorum",
+        ),
+    ),
+)
+
+PARKING = Record(
+    name="parking",
+    keys=(
+        Key(
+            name="queue",
+            shape=Text(word="queue name"),
+            help="Name of the parking queue. Several work queues may share one. It is declared for you, and is never "
+            "listed under queues.",
+            default="from naming.parking: NAME.parking",
+            example="orders.parking",
+        ),
+        Key(
+            name="type",
+            shape=_QUEUE_TYPE,
+            help="Type of the parking queue; work queues that share it agree on it.",
+            default="quorum",
+            example="quorum",
+        ),
+    ),
+)
+
+LIMITS = Record(
+    name="limits",
+    keys=(
+        Key(
+            name="max_length",
+            shape=Integer(minimum=1, maximum=2**53),
+            help="Ready messages the queue takes.",
+            default="no limit",
+            example=100000,
+        ),
+        Key(
+            name="max_length_bytes",
+            shape=Size(),
+            help="Bytes of message bodies the queue takes.",
+            default="no limit",
+            example="1GiB",
+        ),
+        Key(
+            name="overflow",
+            shape=Choice(words=("reject-publish", "drop-head", "reject-publish-dlx")),
+            help="What a full queue does. reject-publish: publishers get a basic.nack. The others are for classic "
+            "queues: drop-head parks the oldest message, at most once; reject-publish-dlx rejects and parks.",
+            default="reject-publish",
+            example="reject-publish",
+        ),
+    ),
+)
+
+_PRIORITY = Key(
+    name="max_priority",
+    shape=Integer(minimum=1, maximum=255),
+    help="Highest message priority: 1 to 255 on classic queues, 1 to 31 on quorum queues. On a quorum queue it is "
+    "never an argument: RabbitMQ 4.3 has strict priorities 0 to 31, 4.0 to 4.2 two classes (0-4 and 5 up), 3.x none.",
+    default="no priorities on classic queues",
+    example=10,
+)
+_LIMITS = Key(
+    name="limits",
+    shape=LIMITS,
+    help="How much the queue takes. Carried by a policy, or by arguments with settings: arguments; overflow is always "
+    "an argument.",
+    default="no limits",
+    example={"max_length": 100000, "overflow": "reject-publish"},
+)
+_DELIVERY_LIMIT = Key(
+    name="delivery_limit",
+    shape=Integer(minimum=1, maximum=1_000_000),
+    help="Deliveries that may end without an answer (a crash, a lost connection) before RabbitMQ itself parks the "
+    "message. Quorum queues only. Retries do not count.",
+    default=str(DEFAULT_DELIVERY_LIMIT),
+    example=50,
+)
+_CONSUMER_TIMEOUT = Key(
+    name="consumer_timeout",
+    shape=Duration(minimum=1000),
+    help="How long a delivery may stay unanswered before RabbitMQ takes it back. Quorum queues; RabbitMQ 3.12 and "
+    "later, checked about once a minute before 4.3.",
+    default="RabbitMQ's, 30 minutes",
+    example="30m",
+)
+_SINGLE_ACTIVE_CONSUMER = Key(
+    name="single_active_consumer",
+    shape=Boolean(),
+    help="One consumer at a time gets messages, the others wait for it to go.",
+    default="false",
+    example=False,
+)
+_TYPE = Key(name="type", shape=_QUEUE_TYPE, help="Type of the work queue.", default="quorum", example="quorum")
+_RETRY = Key(
+    name="retry",
+    shape=Text(word="name of a retry policy"),
+    help="A retry policy of this file, or none: the first failure parks the message. A policy is always named; it "
+    "cannot be written here.",
+    default="defaults.retry, else none, with a warning",
+    example="standard",
+)
+_TIERS = Key(name="tiers", shape=TIERS, help="The retry queues.", default="type: quorum", example={"type": "quorum"})
+_PARKING = Key(
+    name="parking",
+    shape=PARKING,
+    help="Where messages go that are not retried any more.",
+    default="one of its own, a quorum queue",
+    example={"queue": "orders.parking"},
+)
+
+EXCHANGE = Record(
+    name="exchange",
+    keys=(
+        Key(
+            name="type",
+            shape=Choice(words=("direct", "topic", "fanout", "headers"), more="x-[A-Za-z0-9._-]+"),
+            help="Exchange type; x-... needs the plugin that brings it. Required unless external.",
+            example="topic",
+        ),
+        Key(
+            name="durable",
+            shape=Boolean(),
+            help="Whether it, and what is bound to it, is there after a restart of the broker.",
+            default="true",
+            example=True,
+        ),
+        Key(
+            name="alternate_exchange",
+            shape=Text(word="exchange name"),
+            help="Where messages go that no binding takes.",
+            default="none: they are dropped, or returned when published mandatory",
+            example="orders.unrouted",
+        ),
+        Key(
+            name="arguments",
+            shape=_ARGUMENTS,
+            help="Further arguments, passed through to the exchange type.",
+            default="none",
+            example={"x-delayed-type": "topic"},
+        ),
+        Key(
+            name="external",
+            shape=Boolean(),
+            help="Somebody else declares it: it must exist, and is never declared, changed or deleted. No other key "
+            "but type goes with it.",
+            default="false",
+            example=False,
+        ),
+    ),
+)
+BINDING = Record(
+    name="binding",
+    keys=(
+        Key(
+            name="exchange",
+            shape=Text(empty=True, word="exchange name"),
+            help="An exchange of this file, or one that RabbitMQ brings, such as amq.topic.",
+            required=True,
+            example="orders.events",
+        ),
+        Key(
+            name="routing_key",
+            shape=Text(empty=True, word="routing key"),
+            help="Binding key. Required for direct and topic exchanges.",
+            default="empty",
+            example="order.placed",
+        ),
+        Key(
+            name="arguments",
+            shape=_ARGUMENTS,
+            help="What a headers exchange matches on, x-match included.",
+            default="none",
+            example={"x-match": "all", "region": "eu"},
+        ),
+    ),
+)
+QUEUE = Record(
+    name="queue",
+    keys=(
+        _TYPE,
+        Key(
+            name="bindings",
+            shape=ListOf(of=BINDING),
+            help="What the queue gets. Without bindings it gets what is published to its name.",
+            default="none",
+            example=[{"exchange": "orders.events", "routing_key": "order.placed"}],
+        ),
+        _RETRY,
+        _PRIORITY,
+        _LIMITS,
+        _DELIVERY_LIMIT,
+        _CONSUMER_TIMEOUT,
+        _SINGLE_ACTIVE_CONSUMER,
+        _PARKING,
+        _TIERS,
+        Key(
+            name="arguments",
+            shape=_ARGUMENTS,
+            help="Further arguments, passed through. An unknown x- argument is a warning, since RabbitMQ ignores it.",
+            default="none",
+            example={"x-queue-leader-locator": "balanced"},
+        ),
+        Key(
+            name="existing",
+            shape=Boolean(),
+            help="An application declares this queue: it must exist, and its arguments stay. Retry queues and parking "
+            "are built around it; dead-lettering and limits come by policy. Understood, not applied yet.",
+            default="false",
+            example=False,
+        ),
+        Key(
+            name="external",
+            shape=Boolean(),
+            help="Another topology owns this queue: it may be consumed with that topology's retry and parking queues, "
+            "and nothing is declared. retry, parking and naming must say what the owner's file says. Understood, not "
+            "consumed yet.",
+            default="false",
+            example=False,
+        ),
+        Key(
+            name="owner",
+            shape=Text(word="topology name"),
+            help="With external: name of the topology that owns the queue. Its retry and parking exchanges are then "
+            "used; without it messages go by the default exchange.",
+            default="unknown",
+            example="billing",
+        ),
+    ),
+)
+DEFAULTS = Record(
+    name="defaults",
+    keys=(
+        Key(
+            name="queue",
+            shape=Record(
+                name="defaults.queue",
+                keys=(_TYPE, _PRIORITY, _LIMITS, _DELIVERY_LIMIT, _CONSUMER_TIMEOUT, _SINGLE_ACTIVE_CONSUMER),
+            ),
+            help="Keys of queues that do not say otherwise; limits are taken one by one. What a queue's type cannot "
+            "have is left out for it.",
+            example={"type": "quorum"},
+        ),
+        _RETRY,
+        _TIERS,
+        _PARKING,
+    ),
+)

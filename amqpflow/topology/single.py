@@ -1,0 +1,170 @@
+"""Single values: the text of a scalar -> a value of its shape."""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from typing import assert_never
+
+from amqpflow.model.duration import format_duration, parse_duration, parse_size
+
+from .codes import Code
+from .nodes import ListNode, MappingNode, Node, Scalar
+from .shapes import Boolean, Choice, Duration, Integer, Number, Percent, Single, Size, Text
+
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
+
+
+class Unfit(Exception):
+    """A value that does not fit; `known` are the words it might have been meant to be."""
+
+    def __init__(self, code: Code, message: str, hint: str = "", *, known: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.code, self.hint, self.known = code, hint, known
+
+
+def describe(node: Node) -> str:
+    """What a node is, in a few words, for messages."""
+    match node:
+        case MappingNode():
+            return "a mapping"
+        case ListNode():
+            return "a list"
+        case Scalar(value=None):
+            return "nothing"
+        case Scalar(value=bool()):
+            return node.text
+        case Scalar(value=int() | float()):
+            return f"the number {node.text}"
+        case Scalar():
+            return f"the text {node.text[:60]!r}"
+    assert_never(node)
+
+
+def read_single(node: Node, shape: Single, name: str) -> str | int | float | bool | Fraction:
+    """
+    The value of a scalar: milliseconds for a duration, bytes for a size, a Fraction for a percentage.
+
+    Raises:
+        Unfit: it is something else.
+    """
+    if not isinstance(node, Scalar):
+        raise Unfit(Code.WRONG_TYPE, f"{name} is {_word(shape)}, found {describe(node)}")
+    match shape:
+        case Text():
+            return _text(node, shape, name)
+        case Choice():
+            return _choice(node, shape, name)
+        case Boolean():
+            if not isinstance(node.value, bool):
+                old = node.text.casefold() in ("yes", "no", "on", "off", "y", "n")
+                hint = "yes, no, on and off are text in YAML 1.2" if old else ""
+                raise Unfit(Code.WRONG_TYPE, f"{name} is true or false, found {describe(node)}", hint)
+            return node.value
+        case Integer():
+            return _integer(node, shape, name)
+        case Number():
+            return _number(node, shape, name)
+        case Duration():
+            return _duration(node, shape, name)
+        case Size():
+            return _size(node, name)
+        case Percent():
+            return _percent(node, shape, name)
+    assert_never(shape)
+
+
+def _word(shape: Single) -> str:
+    match shape:
+        case Text():
+            return f"a {shape.word}" if shape.word != "text" else "text"
+        case Choice():
+            return f"one of {', '.join(shape.words)}"
+        case Boolean():
+            return "true or false"
+        case Integer():
+            return "a whole number"
+        case Number():
+            return "a number"
+        case Duration():
+            return "a duration such as 30s"
+        case Size():
+            return "a size such as 64KiB"
+        case Percent():
+            return "a percentage such as 10%"
+    assert_never(shape)
+
+
+def _text(node: Scalar, shape: Text, name: str) -> str:
+    # a variable may hold digits: what it expands to is text where text is wanted
+    if isinstance(node.value, str) or (node.expanded and node.text):
+        if node.text or shape.empty:
+            return node.text
+        raise Unfit(Code.WRONG_TYPE, f"{name} is empty")
+    hint = f'quote it: "{node.text[:60]}"' if node.text else 'write "" for empty text' if shape.empty else ""
+    raise Unfit(Code.WRONG_TYPE, f"{name} is {_word(shape)}, found {describe(node)}", hint)
+
+
+def _choice(node: Scalar, shape: Choice, name: str) -> str:
+    if node.text in shape.words or (shape.more and re.fullmatch(shape.more, node.text, re.ASCII)):
+        return node.text
+    hint = (shape.instead or {}).get(node.text) or ""
+    message = f"{name} is one of {', '.join(shape.words)}, found {describe(node)}"
+    raise Unfit(Code.NOT_A_CHOICE, message, hint, known=() if hint else shape.words)
+
+
+def _integer(node: Scalar, shape: Integer, name: str) -> int:
+    value = node.value
+    if isinstance(value, bool) or not isinstance(value, int):
+        hint = "remove the quotes" if isinstance(value, str) and value.isascii() and value.isdigit() else ""
+        raise Unfit(Code.WRONG_TYPE, f"{name} is a whole number, found {describe(node)}", hint)
+    if name == "version" and value != shape.minimum:
+        hint = f"write version: {shape.minimum}, or install the amqpflow that this file was written for"
+        raise Unfit(Code.UNKNOWN_VERSION, f"version {value} of the topology language is not known here", hint)
+    if not shape.minimum <= value <= shape.maximum:
+        raise Unfit(Code.OUT_OF_RANGE, f"{name} is from {shape.minimum} to {shape.maximum}, found {node.text}")
+    return value
+
+
+def _number(node: Scalar, shape: Number, name: str) -> float:
+    value = node.value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unfit(Code.WRONG_TYPE, f"{name} is a number, found {describe(node)}")
+    if not (math.isfinite(value) and shape.minimum <= value <= shape.maximum):
+        raise Unfit(Code.OUT_OF_RANGE, f"{name} is from {shape.minimum} to {shape.maximum}, found {node.text}")
+    return value
+
+
+def _duration(node: Scalar, shape: Duration, name: str) -> int:
+    try:
+        milliseconds = parse_duration(node.text)
+    except ValueError as error:
+        raise Unfit(Code.NOT_A_DURATION, f"{name}: {error}") from None
+    if milliseconds < shape.minimum:
+        raise Unfit(Code.OUT_OF_RANGE, f"{name} is at least {format_duration(shape.minimum)}, found {node.text}")
+    if milliseconds > shape.maximum:
+        most = f"{format_duration(shape.maximum)} ({shape.maximum} ms)"
+        raise Unfit(Code.OUT_OF_RANGE, f"{name} is at most {most}, RabbitMQ's longest; found {node.text}")
+    return milliseconds
+
+
+def _size(node: Scalar, name: str) -> int:
+    try:
+        size = parse_size(node.text)
+    except ValueError as error:
+        raise Unfit(Code.NOT_A_SIZE, f"{name}: {error}") from None
+    if not 0 < size < 2**53:
+        raise Unfit(Code.OUT_OF_RANGE, f"{name} is at least 1B and less than 8388608GiB, found {node.text}")
+    return size
+
+
+def _percent(node: Scalar, shape: Percent, name: str) -> Fraction:
+    match = _PERCENT.fullmatch(node.text)
+    if match is None:
+        hint = f"write {node.text}%" if isinstance(node.value, int) else "for example 10%"
+        raise Unfit(Code.WRONG_TYPE, f"{name} is a percentage, found {describe(node)}", hint)
+    percent = Fraction(match[1])
+    if percent > shape.maximum:
+        raise Unfit(Code.OUT_OF_RANGE, f"{name} is from 0% to {shape.maximum}%, found {node.text}")
+    return percent / 100
