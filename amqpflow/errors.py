@@ -110,7 +110,9 @@ class BrokerError(AmqpflowError):
 
 
 class PublishFailed(AmqpflowError):
-    """The message is certainly not in a queue."""
+    """The message is certainly not in a queue. `message_id` is its id when a `Publisher` published it."""
+
+    message_id: str | None = None
 
 
 class Unroutable(PublishFailed):
@@ -128,8 +130,11 @@ class PublishRefused(PublishFailed):
 class PublishUncertain(AmqpflowError):
     """The channel or connection was lost before the confirm: the message may be in a queue or not (fact 9.2).
 
-    `closed_by_publish` is the broker's text when the channel was closed by an error of a publish on it.
+    `closed_by_publish` is the broker's text when the channel was closed by an error of a publish on it; `message_id`
+    is the id to publish it with again when a `Publisher` published it.
     """
+
+    message_id: str | None = None
 
     def __init__(self, message: str, *, closed_by_publish: str | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)

@@ -21,7 +21,7 @@ _FIELDS = ("queue", "message_id", "correlation_id", "attempt", "outcome")
 @click.argument("target", metavar="MODULE:CONSUMER")
 @click.option("--app-dir", default=".", show_default=True, help="Where to import MODULE from.")
 @click.option("--wait-for-topology", metavar="DURATION", help="Wait so long for a topology not applied yet: 60s.")
-@click.option("--shutdown-timeout", metavar="DURATION", help="How long started handlers may take to finish: 30s.")
+@click.option("--shutdown-timeout", metavar="DURATION", help="How long started handlers may take to finish: 25s.")
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", default="text", type=click.Choice(["text", "json"]))
 def run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,13 @@ class Incoming:
     def attempts_made(self) -> int:
         """Attempts before this one."""
         return self.record.attempts if self.record else 0
+
+    @property
+    def deliveries_lost(self) -> int:
+        """How often a quorum queue got it back without an answer: a crash, a lost connection, or a give-back."""
+        count = (self.delivery.properties.headers or {}).get("x-delivery-count")
+        # a producer may have written the header; the queue has, once the message is redelivered (fact 1.8)
+        return count if self.delivery.redelivered and type(count) is int else 0
 
     @property
     def exchange(self) -> str:
@@ -66,22 +74,26 @@ class Incoming:
         """The properties for the handler, what does not travel put back from the record."""
         received = self.delivery.properties
         if self.record is None:
-            hidden = COUNTERS
             shown = {
                 name: value
                 for name, value in (received.headers or {}).items()
-                if name not in hidden and not name.startswith(PREFIX)
+                if name not in COUNTERS and not name.startswith(PREFIX)
             }
-            return replace(received, headers=shown)
+            return replace(received, headers=_own(shown))
         original = self.record.original
         shown = self.traveling_headers
         shown.update({name: original[name] for name in BROKER_OWNED | {"CC"} if name in original})
         return replace(
             received,
-            headers=shown,
+            headers=_own(shown),
             expiration=text_of(original.get("expiration")),
             user_id=text_of(original.get("user_id")),
         )
+
+
+def _own(headers: dict[str, Any]) -> dict[str, Any]:
+    """Copies of what can be changed: what a handler does to its headers must not travel with the retry."""
+    return {name: deepcopy(value) if isinstance(value, dict | list) else value for name, value in headers.items()}
 
 
 def read_incoming(delivery: Delivery) -> Incoming:

@@ -15,7 +15,7 @@ from amqpflow.model.budget import MESSAGE_MAX, STACK_MAX, clip, fit
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack, Discard, Park, Retry
-from amqpflow.model.record import PastAttempt, history_table, hop_id
+from amqpflow.model.record import PastAttempt, Record, history_table, hop_id
 from amqpflow.model.routes import QueueRoutes, RetryTier
 
 from .incoming import Incoming
@@ -122,7 +122,7 @@ def early(incoming: Incoming, at: Circumstances, *, missing: frozenset[str] = fr
     asked for and not against the clock alone, so that two hosts whose clocks differ do not hold up ordinary retries.
     """
     record, tiers = incoming.record, at.routes.tiers
-    if record is None or record.due_at is None or record.failed_at is None or not tiers:
+    if record is None or record.due_at is None or record.failed_at is None or record.root is None or not tiers:
         return None
     if record.due_at - record.failed_at <= tiers[-1].delay_ms or record.due_at <= at.now:
         return None
@@ -130,10 +130,7 @@ def early(incoming: Incoming, at: Circumstances, *, missing: frozenset[str] = fr
     tier = next_longer(tiers, wanted, missing) if wanted else None
     if tier is None:
         return None
-    headers = {
-        name: value for name, value in (incoming.delivery.properties.headers or {}).items() if name.startswith(h.PREFIX)
-    }
-    publish = _copy(incoming, at, at.routes.retry_exchange, tier.queue, headers)
+    publish = _copy(incoming, at, at.routes.retry_exchange, tier.queue, _unchanged(incoming, record))
     if publish is None:
         return None
     return ToTier(publish=publish, tier=tier, attempt=incoming.attempts_made, due_at=record.due_at)
@@ -204,8 +201,8 @@ def _record(incoming: Incoming, at: Circumstances, error: ErrorRecord | None, se
     }
     if incoming.original:
         ours[h.ORIGINAL] = dict(incoming.original)
-    if record and record.replay:
-        ours[h.REPLAY] = {"id": record.replay.id, "count": record.replay.count, "at": record.replay.at}
+    if (replay := _replay(record)) is not None:
+        ours[h.REPLAY] = replay
     if error is not None:
         ours[h.ERROR_TYPE] = clip(error.type, 255)
         if error.message:
@@ -215,6 +212,35 @@ def _record(incoming: Incoming, at: Circumstances, error: ErrorRecord | None, se
         if error.fingerprint:
             ours[h.FINGERPRINT] = error.fingerprint
     return ours
+
+
+def _unchanged(incoming: Incoming, record: Record) -> dict[str, Any]:
+    """Our headers as they were, of what was understood of them: what came with the message may be forged."""
+    values = {
+        h.ATTEMPT: record.attempts,
+        h.HOP: record.hop,
+        h.QUEUE: record.queue,
+        h.EXCHANGE: incoming.exchange,
+        h.ROUTING_KEY: incoming.routing_key,
+        h.ORIGINAL: dict(record.original) or None,
+        h.FIRST_FAILED_AT: record.first_failed_at,
+        h.FAILED_AT: record.failed_at,
+        h.DUE_AT: record.due_at,
+        h.ERROR_TYPE: record.error_type,
+        h.ERROR_MESSAGE: record.error_message,
+        h.ERROR_STACK: record.error_stack,
+        h.FINGERPRINT: record.fingerprint,
+        h.HISTORY: history_table(record.history) or None,
+        h.REPLAY: _replay(record),
+        h.HOST: record.host,
+        h.VERSION: record.version,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _replay(record: Record | None) -> dict[str, Any] | None:
+    mark = record.replay if record else None
+    return None if mark is None else {"id": mark.id, "count": mark.count, "at": mark.at}
 
 
 def _first_failed_at(incoming: Incoming, at: Circumstances) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from . import headers as h
 from .message import Properties
+from .record import MAX_HISTORY
 from .wire import encode_content_header, encode_table
 
 OURS_MAX = 16 * 1024  #: bytes for our headers, what does not travel excepted
@@ -62,7 +63,9 @@ def fit(
 
 
 def _shrink(record: dict[str, Any], room: int) -> None:
-    history = list(record.get(h.HISTORY, ()))
+    history = list(record.get(h.HISTORY, ()))[-MAX_HISTORY:]
+    if history:
+        record[h.HISTORY] = list(history)
     while len(encode_table(record)) > room:
         if history:
             history.pop(0)

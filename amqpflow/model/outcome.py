@@ -44,7 +44,7 @@ class Retry(Outcome):
         if seconds is not None and not 0 <= seconds <= 315_360_000:
             raise ValueError(f"Retry(after={after!r}): give seconds from 0 to ten years, or a timedelta")
         self.after_ms: int | None = None if seconds is None else round(seconds * 1000)
-        self.reason = reason
+        self.reason = _text(reason)
 
 
 class Park(Outcome):
@@ -52,7 +52,7 @@ class Park(Outcome):
 
     def __init__(self, reason: str | None = None) -> None:
         super().__init__(reason or "park")
-        self.reason = reason
+        self.reason = _text(reason)
 
 
 class Discard(Outcome):
@@ -60,4 +60,14 @@ class Discard(Outcome):
 
     def __init__(self, reason: str | None = None) -> None:
         super().__init__(reason or "discard")
-        self.reason = reason
+        self.reason = _text(reason)
+
+
+def _text(reason: object) -> str | None:
+    """The reason as text: `raise Park(error)` is too natural to fail, and must not fail while a message waits."""
+    if reason is None or isinstance(reason, str):
+        return reason
+    try:
+        return str(reason)
+    except Exception:
+        return f"<a {type(reason).__name__} that has no text>"

@@ -29,6 +29,7 @@ from .transport import Take
 
 log = logging.getLogger("amqpflow.channel")
 
+ANSWER_TIMEOUT = 15.0  #: seconds for the broker to answer when a consumer starts or stops
 CLOSE_TIMEOUT = 5.0  #: seconds for writing out what is left and for the broker's answer
 
 
@@ -173,15 +174,18 @@ class Channel:
         tag = tag or f"amqpflow-{uuid4().hex[:12]}"
         self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel, on_unreadable)
         with translate():
-            await self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535))
-            await self._amqp.basic_consume(queue, _never, consumer_tag=tag)
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                await self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535))
+                await self._amqp.basic_consume(queue, _never, consumer_tag=tag)
         return tag
 
     async def cancel(self, tag: str) -> None:
-        """Stop a consumer. What was delivered before the broker answered still arrives at `on_delivery`."""
+        """Stop a consumer. What the broker delivered before its answer has arrived at `on_delivery` by then."""
         self._require_open()
         with translate():
-            await self._amqp.basic_cancel(tag)
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                await self._amqp.basic_cancel(tag)
+        self._subscriptions.pop(tag, None)
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> bool:
         """Write an ack; False when the channel is closed and the delivery is no longer ours."""
@@ -300,7 +304,11 @@ class Channel:
         self._out.clear()
 
     def _channel_closed(self, closing: asyncio.Future[Any]) -> None:
-        reason = None if closing.cancelled() else closing.exception()
+        self._end(None if closing.cancelled() else closing.exception())
+
+    def _end(self, reason: BaseException | None) -> None:
+        if self.closed.is_set():
+            return
         self.close_reason = reason
         self.closed.set()
         if self._takers.get(self._amqp.number) is self._take:
@@ -331,10 +339,12 @@ class Channel:
                 with translate():
                     async with asyncio.timeout(CLOSE_TIMEOUT):
                         await self.drain()
+                        self._ending = True  # an ack from here on would not reach the broker
                         await self._amqp.close()
             except AmqpflowError:
                 pass  # the connection is lost or stuck, and its end gives everything back
-        self._writer.cancel()
+        self._ending = True
+        self._end(None)
         await asyncio.gather(self._writer, return_exceptions=True)
 
     async def drain(self) -> None:

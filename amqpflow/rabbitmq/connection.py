@@ -21,6 +21,7 @@ from .channel import Channel
 from .translate import from_connecting, translate
 from .transport import ContentTransport
 
+CLOSE_TIMEOUT = 5.0  #: seconds for the broker to answer a close
 CONNECT_TIMEOUT = 15.0  #: seconds for TCP, TLS, login and opening the virtual host
 
 
@@ -93,15 +94,21 @@ class Connection:
         self._on_close.clear()
 
     async def close(self) -> None:
-        """Close, telling the broker. Never raises: a connection that is lost is closed."""
+        """
+        Close, telling the broker. Never raises: a connection that is lost is closed.
+
+        A broker that is out of memory reads nothing from connections that published, not even their close: after
+        `CLOSE_TIMEOUT` the socket is closed without an answer.
+        """
+        closing = asyncio.ensure_future(self._pika.close())
+        closing.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            async with asyncio.timeout(5):
-                await self._pika.close()
-        except (Exception, asyncio.CancelledError):
-            # aio-pika raises whatever ended the connection, its own cancellation included
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise
-        self.closed.set()
+            await asyncio.wait([closing], timeout=CLOSE_TIMEOUT)
+        finally:
+            if not closing.done():
+                self._pika.content.abort()
+                closing.cancel()
+            self.closed.set()
 
     async def __aenter__(self) -> Connection:
         return self

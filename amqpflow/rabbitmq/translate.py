@@ -32,6 +32,11 @@ def translate() -> Iterator[None]:
         raise
     except (amqp.AMQPError, *_TRANSPORT) as error:
         raise from_amqp(error) from error
+    except Exception as error:
+        # what aiormq throws into its tasks when the peer hung up without a word
+        if type(error) is Exception:
+            raise BrokerUnavailable("the connection to the broker was lost") from error
+        raise
 
 
 def from_amqp(error: BaseException) -> AmqpflowError:

@@ -32,10 +32,17 @@ class ContentTransport(TransportFactory):
 
     def __init__(self) -> None:
         self.takers: dict[int, Take] = {}
+        self._writer: asyncio.StreamWriter | None = None
+
+    def abort(self) -> None:
+        """Close the socket at once, with what was not sent yet."""
+        if self._writer is not None:
+            self._writer.transport.abort()
 
     async def create(self, url: Any, **kwargs: Any) -> tuple[Any, asyncio.StreamWriter]:
         factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
         reader, writer = await factory.create(url, **kwargs)
+        self._writer = writer
         return FrameReader(reader, self.takers), writer
 
 

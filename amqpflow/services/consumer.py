@@ -21,11 +21,12 @@ from amqpflow.errors import AmqpflowError, HandlerInvalid, NotApplied
 from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
 
-from .handler import THREAD_NAME, Handler, HandlerFunction, make_handler
+from .handler import Handler, HandlerFunction, make_handler
 from .incoming import MAX_BODY_BYTES
 from .outbox import Outbox
 from .settler import Settler
 from .start_check import refuse_deferred, require_as_compiled, require_topology
+from .threads import THREAD_NAME
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ log = logging.getLogger("amqpflow.consumer")
 F = TypeVar("F", bound=HandlerFunction)
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0  #: seconds between attempts to connect
+_LONG_ENOUGH = 10.0  #: seconds after which a connection that was lost is opened again at once
 
 
 class Consumer:
@@ -68,7 +70,7 @@ class Consumer:
         ca_file: str | None = None,
         cert_file: str | None = None,
         key_file: str | None = None,
-        shutdown_timeout: float = 30.0,
+        shutdown_timeout: float = 25.0,
         wait_for_topology: float = 0.0,
         keep_stack: bool = False,
         max_body_bytes: int = MAX_BODY_BYTES,
@@ -246,7 +248,7 @@ class Consumer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         for worker in self._workers:
-            worker.abandon()
+            await worker.abandon()
 
     async def _connect_to_topology(self) -> Connection:
         deadline = asyncio.get_running_loop().time() + self.wait_for_topology
@@ -273,25 +275,28 @@ class Consumer:
         return await connect(self.address, name=f"amqpflow {purpose} {self.compiled.name}")
 
     async def _serve(self, connection: Connection | None) -> None:
-        wait = _FIRST_WAIT
-        while True:
-            if connection is None:
-                try:
-                    connection = await self._connect()
-                except AmqpflowError as error:
-                    log.error("cannot reconnect, next try in %.1f s: %s", wait, error)
-                    if await self._stopped_within(wait):
-                        break
-                    wait = min(wait * 2, _LONGEST_WAIT)
+        wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
+        while not self._stopping.is_set():
+            began = clock()
+            try:
+                connection = connection or await self._connect()
+            except AmqpflowError as error:
+                log.error("cannot reconnect, next try in %.1f s: %s", wait, error)
+            else:
+                await self._consume_on(connection)
+                connection = None
+                if self._stopping.is_set():
+                    break
+                log.error("the connection to %s was lost", self.address)
+                self.problems.update(dict.fromkeys(self._handlers, "the connection was lost"))
+                if clock() - began > _LONG_ENOUGH:
+                    wait = _FIRST_WAIT
                     continue
-                log.info("connected again")
-            wait = _FIRST_WAIT
-            await self._consume_on(connection)
-            connection = None
-            if self._stopping.is_set():
+            if await self._stopped_within(wait):
                 break
-            log.error("the connection to %s was lost", self.address)
-            self.problems.update(dict.fromkeys(self._handlers, "the connection was lost"))
+            wait = min(wait * 2, _LONGEST_WAIT)
+        if connection is not None:
+            await connection.close()
         await self._stop_workers()
 
     async def _consume_on(self, connection: Connection) -> None:

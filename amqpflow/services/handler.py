@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import hashlib
 import inspect
 import sys
 import traceback
 import types
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
@@ -20,8 +18,7 @@ from amqpflow.model.outcome import Ack, Outcome
 from amqpflow.model.routes import QueueRoutes
 
 from .incoming import Message
-
-THREAD_NAME = "amqpflow handler"  #: what the threads of handlers that are not async are called
+from .threads import Threads
 
 HandlerFunction = Callable[[Message], Awaitable[Outcome | None] | Outcome | None]
 
@@ -38,11 +35,9 @@ class Handler:
     keep_stack: bool = False
     is_async: bool = True  #: otherwise it runs in a thread
 
-    def threads(self) -> Executor | None:
+    def threads(self) -> Threads | None:
         """The threads that a function which is not async runs in."""
-        if self.is_async:
-            return None
-        return ThreadPoolExecutor(max_workers=self.concurrency, thread_name_prefix=f"{THREAD_NAME} {self.queue}")
+        return None if self.is_async else Threads(self.concurrency, self.queue)
 
 
 def make_handler(
@@ -76,6 +71,10 @@ def make_handler(
         raise HandlerInvalid(f"{name} cannot be called with one message: {error}") from None
     except ValueError:
         pass  # a builtin without a signature
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise HandlerInvalid(
+            f"{name} is a generator: its body would never run", hint="a handler returns, it does not yield"
+        )
     _check_return(name, function)
     return Handler(
         queue=queue,
@@ -88,26 +87,35 @@ def make_handler(
     )
 
 
-async def call(handler: Handler, message: Message, routes: QueueRoutes, threads: Executor | None) -> Verdict:
+async def call(
+    handler: Handler, message: Message, routes: QueueRoutes, threads: Threads | None, stopping: asyncio.Event
+) -> Verdict:
     """
     Run the handler on a message and say what came of it.
 
     A handler that runs into its timeout has failed with TimeoutError. A thread cannot be stopped: its timed-out call
-    runs on, and may overlap the retry.
+    runs on, and may overlap the retry. Whatever else a handler raises is its failure, a BaseException too: gevent's
+    timeouts are some, and a delivery that nobody settles would be held for ever.
 
     Args:
         threads: where to run a function that is not async, from `Handler.threads`.
+        stopping: set before the consumer cancels its handlers; any other cancellation is the handler's own.
 
     Raises:
         asyncio.CancelledError: the consumer is being stopped; nothing is decided.
+        KeyboardInterrupt, SystemExit: the process is to end.
     """
     limit = asyncio.timeout(handler.timeout)
     try:
+        if threads is not None:
+            await threads.acquire()
         async with limit:
             if threads is None:
                 result = await handler.function(message)  # type: ignore[misc]
             else:
-                result = await _in_thread(threads, handler.function, message)
+                result = await threads.run(handler.function, message)
+            if inspect.isawaitable(result):
+                result = await result
     except Outcome as outcome:
         return Decided(outcome=outcome, error=_cause(outcome, handler))
     except Undecodable as error:
@@ -116,38 +124,26 @@ async def call(handler: Handler, message: Message, routes: QueueRoutes, threads:
         if limit.expired():
             late = TimeoutError(f"the handler ran longer than {handler.timeout:g} s")
             error = late.with_traceback(error.__traceback__)
-        return Failed(error=error_record(error, handler), matches=_matches(error, routes))
+        return _failed(error, handler, routes)
     except asyncio.CancelledError as error:
-        if (task := asyncio.current_task()) is not None and task.cancelling():
+        if stopping.is_set():
             raise
-        return Failed(error=error_record(error, handler), matches=_matches(error, routes))
-    except Exception as error:
-        return Failed(error=error_record(error, handler), matches=_matches(error, routes))
+        while (task := asyncio.current_task()) is not None and task.cancelling():
+            task.uncancel()
+        return _failed(error, handler, routes)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        return _failed(error, handler, routes)
     if result is None:
         return Decided(outcome=Ack())
     if isinstance(result, Outcome):
         return Decided(outcome=result)
-    if inspect.iscoroutine(result):
-        result.close()
     return BadResult(detail=f"{_name(handler.function)} returned {type(result).__name__}, which is no outcome")
 
 
-async def _in_thread(executor: Executor, function: Callable[[Message], Any], message: Message) -> Any:
-    context = contextvars.copy_context()
-
-    def run() -> tuple[Any, BaseException | None]:
-        # handed over as a value: a future cannot carry StopIteration
-        try:
-            return context.run(function, message), None
-        except BaseException as error:
-            return None, error
-
-    result, error = await asyncio.get_running_loop().run_in_executor(executor, run)
-    if isinstance(error, StopIteration):
-        raise RuntimeError("the handler raised StopIteration") from error
-    if error is not None:
-        raise error
-    return result
+def _failed(error: BaseException, handler: Handler, routes: QueueRoutes) -> Failed:
+    return Failed(error=error_record(error, handler), matches=_matches(error, routes))
 
 
 def error_record(error: BaseException, handler: Handler) -> ErrorRecord:
@@ -182,7 +178,10 @@ def _bears(kind: type, name: str) -> bool:
         return True
     # pydantic.ValidationError lives in another module than the one that people import it from
     module, _, attribute = name.rpartition(".")
-    return bool(module) and getattr(sys.modules.get(module), attribute, None) is kind
+    try:
+        return bool(module) and getattr(sys.modules.get(module), attribute, None) is kind
+    except Exception:
+        return False  # a module that loads its names lazily, and cannot
 
 
 def _cause(outcome: Outcome, handler: Handler) -> ErrorRecord | None:

@@ -10,7 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from amqpflow.errors import PublishRefused, PublishUncertain, Unpublishable, Unroutable
+from amqpflow.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    PermissionDenied,
+    PublishRefused,
+    PublishUncertain,
+    Unpublishable,
+    Unroutable,
+)
 from amqpflow.model.message import Publish
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection
@@ -26,6 +34,7 @@ class Outbox:
         self._refused = False
         self._opening = asyncio.Lock()
         self._one_at_a_time = asyncio.Lock()
+        self._closed = asyncio.Event()
 
     async def open(self) -> None:
         """Connect now. Else the first publish does, and those made meanwhile may overtake it."""
@@ -40,13 +49,14 @@ class Outbox:
         with the same hop id (guarantee G2).
 
         Raises:
-            Unroutable, PublishRefused: no queue has it.
-            Unpublishable: this message is what closes the channel.
+            Unroutable, PublishRefused: no queue has it, or one has an earlier copy of it with the same hop id.
+            Unpublishable: this message is what closes the channel, or it cannot be encoded.
             PublishUncertain: the connection was lost before the confirm; a queue may have it.
             BrokerUnavailable and its kin: there is no connection; nothing was sent.
         """
+        channel = await self._open()
         try:
-            await (await self._open()).publish(message)
+            await channel.publish(message)
         except (ValueError, TypeError) as error:
             raise Unpublishable(f"it cannot be encoded: {error}") from error
         except PublishRefused:
@@ -55,7 +65,10 @@ class Outbox:
         except PublishUncertain as error:
             if error.closed_by_publish is None:
                 raise
-            await self._publish_alone(message)
+            try:
+                await self._publish_alone(message)
+            except (BrokerUnavailable, BrokerError, PermissionDenied) as lost:
+                raise PublishUncertain(f"{error}; and it could not be published again: {lost}") from lost
 
     async def _publish_alone(self, message: Publish) -> None:
         async with self._one_at_a_time:
@@ -90,12 +103,19 @@ class Outbox:
 
     async def _connected(self) -> Connection:
         async with self._opening:
+            if self._closed.is_set():
+                raise BrokerUnavailable("it is closed")
             if self._connection is None or self._connection.is_closed:
-                self._connection = await self._connect()
+                connection = await self._connect()
+                if self._closed.is_set():
+                    await connection.close()
+                    raise BrokerUnavailable("it was closed while it connected")
+                self._connection = connection
             return self._connection
 
     async def close(self) -> None:
-        """Disconnect; publishes without a confirm become uncertain."""
+        """Disconnect for good; publishes without a confirm become uncertain."""
+        self._closed.set()
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.close()

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from amqpflow.errors import AmqpflowError, WrongUsage
+from amqpflow.errors import AmqpflowError, PublishFailed, PublishUncertain, WrongUsage
 from amqpflow.model.headers import PREFIX
 from amqpflow.model.message import Properties, Publish
 from amqpflow.rabbitmq.address import resolve_address
@@ -96,7 +96,7 @@ class Publisher:
             PublishRefused: a queue that is full refused it; one that it was also routed to may have it (fact 9.4).
             Unpublishable: the broker closes the channel over this message, or it cannot be encoded.
             PublishUncertain: the connection was lost before the confirm; it may be in a queue. Publish it again with
-                the same message id.
+                the same message id, which is the error's `message_id`.
             BrokerUnavailable and its kin: nothing was sent.
         """
         return await self._publish(
@@ -149,18 +149,22 @@ class Publisher:
             app_id=message.app_id,
         )
         async with self._room:
-            await self._outbox.publish(
-                Publish(
-                    exchange=message.exchange,
-                    routing_key=message.routing_key,
-                    properties=properties,
-                    body=bytes(message.body),
+            try:
+                await self._outbox.publish(
+                    Publish(
+                        exchange=message.exchange,
+                        routing_key=message.routing_key,
+                        properties=properties,
+                        body=bytes(message.body),
+                    )
                 )
-            )
+            except (PublishFailed, PublishUncertain) as error:
+                error.message_id = message_id
+                raise
         return message_id
 
     async def close(self) -> None:
-        """Disconnect. What is not confirmed by now is uncertain."""
+        """Disconnect for good. What is not confirmed by now is uncertain."""
         await self._outbox.close()
 
     async def __aenter__(self) -> Publisher:

@@ -1,5 +1,8 @@
 """One consumer on one channel: deliveries come in, each is settled at most once, and on this channel only.
 
+A crash counts against the delivery limit of everything that is unacked then (fact 3.8). So a session starts with a
+small prefetch and widens it once acks have gone out, and a message that was in several crashes is handled alone.
+
 A session ends with its channel. Deliveries that were not settled then are the broker's again, whatever their handlers
 come to: a tag means nothing on another channel (facts 9.2, 12.2).
 """
@@ -29,12 +32,17 @@ class _Held:
 class Session:
     """The consuming side of one handler on one channel."""
 
-    def __init__(self, channel: Channel, queue: str, prefetch: int) -> None:
+    def __init__(self, channel: Channel, queue: str, *, prefetch: int, first_prefetch: int) -> None:
         self.channel = channel
         self.queue = queue
         self.ended = asyncio.Event()  #: the channel is closed, or the server cancelled the consumer
+        self.over = asyncio.Event()  #: ended, or about to: nothing is waited for any more
         self.cancelled_by_server = False
-        self._prefetch = prefetch
+        self._prefetch = first_prefetch
+        self._wider = prefetch
+        self._acks_to_widen = first_prefetch
+        self._widening: asyncio.Task[None] | None = None
+        self._alone: int | None = None
         self._held: dict[int, _Held] = {}
         self._waiting: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self._tag: str | None = None
@@ -43,6 +51,7 @@ class Session:
         self._running = asyncio.Event()
         self._settled = asyncio.Event()
         self._stopping = False
+        self._replacing = False
         channel.on_close(self._end)
 
     # -- taking
@@ -72,6 +81,7 @@ class Session:
 
     def _end(self) -> None:
         self.ended.set()
+        self.over.set()
         self._settled.set()
 
     async def next(self) -> Delivery | None:
@@ -87,6 +97,8 @@ class Session:
 
     def dismiss_idle(self) -> None:
         """End the waits of `next`: nothing more will come."""
+        if self._widening is not None:
+            self._widening.cancel()
         self._running.set()
         self._waiting.put_nowait(None)
 
@@ -98,7 +110,21 @@ class Session:
 
     def ack(self, delivery: Delivery) -> bool:
         """Ack; False when the delivery is no longer ours, in which case it comes again."""
-        return self._forget(delivery.delivery_tag) and self.channel.ack(delivery.delivery_tag)
+        done = self._forget(delivery.delivery_tag) and self.channel.ack(delivery.delivery_tag)
+        if done and self._prefetch < self._wider:
+            self._acks_to_widen -= 1
+            if self._acks_to_widen <= 0 and self._widening is None:
+                self._widening = asyncio.create_task(self._widen())
+        return done
+
+    async def _widen(self) -> None:
+        # a prefetch is that of new consumers (basic.qos), so the consumer is changed for another one
+        self._prefetch = self._wider
+        if self._tag is not None:
+            self._replacing = True
+            await self._reconcile()
+            self._replacing = False
+            await self._reconcile()
 
     def give_back(self, delivery: Delivery, *, requeue: bool = True) -> bool:
         """nack: to its place in the queue, or with `requeue=False` to the broker's own dead-lettering."""
@@ -135,6 +161,8 @@ class Session:
     async def resume(self, delivery: Delivery) -> None:
         """Consume again, unless another delivery still holds the session."""
         self._paused_by.discard(delivery.delivery_tag)
+        if self._alone == delivery.delivery_tag:
+            self._alone = None
         if not self._paused_by:
             self._running.set()
         await self._reconcile()
@@ -142,14 +170,33 @@ class Session:
     async def _reconcile(self) -> None:
         async with self._changing:
             try:
-                if (self._paused_by or self._stopping) and self._tag is not None:
+                wanted = not (self._paused_by or self._stopping or self._replacing or self.ended.is_set())
+                if not wanted and self._tag is not None:
                     tag, self._tag = self._tag, None
                     await self.channel.cancel(tag)
-                elif not self._paused_by and not self._stopping and self._tag is None and not self.ended.is_set():
+                elif wanted and self._tag is None:
                     await self._consume()
             except AmqpflowError as error:
                 log.warning("%s: the channel ended while the consumer was changed: %s", self.queue, error)
                 self._end()
+
+    async def isolate(self, delivery: Delivery) -> bool:
+        """
+        Wait until this delivery is the only one held, and take no other until it is settled and `resume` is called.
+
+        Returns:
+            False when it was given back instead: the session is over, or another one is alone already.
+        """
+        if self._alone is not None:
+            self.give_back(delivery)
+            return False
+        self._alone = delivery.delivery_tag
+        await self.pause(delivery)
+        self.give_back_waiting()
+        while self.holds(delivery) and len(self._held) > 1 and not self.over.is_set():
+            self._settled.clear()
+            await self._settled.wait()
+        return self.holds(delivery)
 
     def give_back_waiting(self, *, older_than: float = 0.0) -> int:
         """
@@ -181,11 +228,17 @@ class Session:
             async with asyncio.timeout_at(until):
                 await self._reconcile()
                 self.give_back_waiting()
+                # what cannot be parked now cannot be parked within the time there is
+                self._give_back([tag for tag in self._paused_by if tag != self._alone])
+                self.over.set()
                 while self._held and not self.ended.is_set():
                     self._settled.clear()
                     await self._settled.wait()
         except TimeoutError:
             pass
+        self.over.set()
         unfinished = self._give_back(list(self._held))
+        if self._widening is not None:
+            await asyncio.gather(self._widening, return_exceptions=True)
         await self.channel.close()
         return unfinished

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
 from amqpflow.delivery.incoming import Incoming
@@ -39,6 +40,7 @@ log = logging.getLogger("amqpflow.consumer")
 
 DEFAULT_CONSUMER_TIMEOUT = 30 * 60.0  #: seconds; RabbitMQ's default
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  #: seconds between attempts to park
+_CONFIRM_PATIENCE = 10.0  #: seconds without a confirm after which the consumer pauses
 
 
 @dataclass(kw_only=True)
@@ -123,7 +125,8 @@ class Settler:
             while session.holds(incoming.delivery):
                 try:
                     self._step("publish.before")
-                    await self.outbox.publish(publish)
+                    if not await self._confirmed(session, incoming, publish):
+                        return None
                     self._step("publish.confirmed")
                     return True
                 except Unpublishable as error:
@@ -143,6 +146,24 @@ class Settler:
             if held:
                 await self._release(session, incoming)
 
+    async def _confirmed(self, session: Session, incoming: Incoming, publish: Publish) -> bool:
+        """Await one publish, however long it takes; False when the delivery was given back meanwhile."""
+        publishing = asyncio.create_task(self.outbox.publish(publish))
+        publishing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            done, _ = await asyncio.wait([publishing], timeout=_CONFIRM_PATIENCE)
+            if not done:
+                # no second publish: the first may still be confirmed, as when a broker's alarm is over
+                while session.holds(incoming.delivery) and not publishing.done():
+                    await self._hold(session, incoming, "the broker does not confirm", _FIRST_PAUSE, publishing)
+                await self._release(session, incoming)
+            if not publishing.done():
+                return False
+            await publishing
+            return True
+        finally:
+            publishing.cancel()
+
     async def leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> None:
         """No copy can be published: the broker's own dead-lettering parks it where that cannot lose it."""
         if self.routes.at_least_once:
@@ -157,19 +178,31 @@ class Settler:
             await self._hold(session, incoming, reason, _LONGEST_PAUSE)
         await self._release(session, incoming)
 
-    async def _hold(self, session: Session, incoming: Incoming, why: str, wait: float) -> None:
-        """Keep a delivery unacked and its consumer paused for `wait` seconds, half the consumer timeout at most."""
+    async def _hold(
+        self,
+        session: Session,
+        incoming: Incoming,
+        why: str,
+        wait: float,
+        done: asyncio.Future[None] | None = None,
+    ) -> None:
+        """
+        Keep a delivery unacked and its consumer paused for `wait` seconds, half the consumer timeout at most.
+
+        Returns early when the session is over, or when `done` is.
+        """
         if session.queue not in self.problems:
             log.error("%s: consumer paused: %s", session.queue, why)
         self.problems[session.queue] = why
         await session.pause(incoming.delivery)
         half = (self.routes.consumer_timeout_ms or DEFAULT_CONSUMER_TIMEOUT * 1000) / 2000
         left = session.held_since(incoming.delivery) + half - asyncio.get_running_loop().time()
+        over = asyncio.create_task(session.over.wait())
+        waiting: list[asyncio.Future[Any]] = [over] if done is None else [over, done]
         try:
-            async with asyncio.timeout(max(0.0, min(wait, left))):
-                await session.ended.wait()
-        except TimeoutError:
-            pass
+            await asyncio.wait(waiting, timeout=max(0.0, min(wait, left)), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
         session.give_back_waiting(older_than=half)
         if left <= wait and session.give_back(incoming.delivery):
             log.error("%s: given back after half the consumer timeout: %s", session.queue, why)

@@ -19,6 +19,8 @@ from .settler import Settler
 log = logging.getLogger("amqpflow.consumer")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  #: seconds between attempts to consume
+_LONG_ENOUGH = 5.0  #: seconds after which a session that ended is not one that cannot begin
+_POISON = 3  #: deliveries without an answer after which a message is handled alone
 
 
 class Worker:
@@ -35,7 +37,12 @@ class Worker:
 
     async def open(self, connection: Connection) -> Session:
         """Start to consume. Raises BrokerError, PermissionDenied, BrokerUnavailable."""
-        session = Session(await connection.open_channel(), self.handler.queue, self.handler.prefetch)
+        session = Session(
+            await connection.open_channel(),
+            self.handler.queue,
+            prefetch=self.handler.prefetch,
+            first_prefetch=self.handler.concurrency,
+        )
         await session.start()
         self.session = session
         return session
@@ -47,8 +54,9 @@ class Worker:
         Args:
             session: the first session when it is open already.
         """
-        wait = _FIRST_WAIT
+        wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
         while not (connection.is_closed or self._stopping.is_set()):
+            opened = clock()
             try:
                 session = session or await self.open(connection)
             except AmqpflowError as error:
@@ -56,19 +64,25 @@ class Worker:
                     return
                 log.error("%s: cannot consume: %s", self.handler.queue, error)
                 settler.problems[self.handler.queue] = f"cannot consume: {error}"
-                await _first_of(connection.closed.wait(), asyncio.sleep(wait))
-                wait = min(wait * 2, _LONGEST_WAIT)
-                continue
-            wait = _FIRST_WAIT
-            settler.problems.pop(self.handler.queue, None)
-            await self._handle(session, settler)
-            if self._stopping.is_set():
-                return
-            if session.cancelled_by_server:
-                log.warning("%s: the broker cancelled the consumer", self.handler.queue)
+            else:
+                if self._stopping.is_set():
+                    await session.stop(until=clock())
+                    return
+                settler.problems.pop(self.handler.queue, None)
+                await self._handle(session, settler)
+                if self._stopping.is_set():
+                    return
+                if session.cancelled_by_server:
+                    log.warning("%s: the broker cancelled the consumer", self.handler.queue)
                 await session.channel.close()
-            settler.problems.setdefault(self.handler.queue, "the channel was closed")
-            session = None
+                settler.problems.setdefault(self.handler.queue, "the channel was closed")
+                session = None
+            if clock() - opened > _LONG_ENOUGH:
+                wait = _FIRST_WAIT
+                continue
+            # what ends at once would end at once again, and every round counts against delivery limits
+            await _first_of(connection.closed.wait(), self._stopping.wait(), asyncio.sleep(wait))
+            wait = min(wait * 2, _LONGEST_WAIT)
 
     async def _handle(self, session: Session, settler: Settler) -> None:
         idle = [asyncio.create_task(self._work(session, settler)) for _ in range(self.handler.concurrency)]
@@ -82,29 +96,43 @@ class Worker:
             session.dismiss_idle()
 
     async def _work(self, session: Session, settler: Settler) -> None:
-        while (delivery := await session.next()) is not None:
+        while True:
+            # a slot before a delivery: what is started is in a handler, or about to be
             async with self._slots:
-                await self._process(session, settler, delivery)
+                delivery = await session.next()
+                if delivery is None:
+                    return
+                try:
+                    await self._process(session, settler, delivery)
+                except BaseException:
+                    # nobody else would settle it: its channel gives it back
+                    if not self._stopping.is_set():
+                        await session.channel.close()
+                    raise
 
     async def _process(self, session: Session, settler: Settler, delivery: Delivery) -> None:
-        if not session.holds(delivery):
+        if self._stopping.is_set():
+            session.give_back(delivery)
             return
         settler.totals["received"] += 1
         incoming = read_incoming(delivery)
+        alone = settler.routes.queue_type == "quorum" and incoming.deliveries_lost >= _POISON
+        if alone and not await session.isolate(delivery):
+            return
         try:
             if unreadable := session.unreadable(delivery):
                 await settler.leave_to_broker(session, incoming, unreadable)
-                return
-            if await settler.send_round(session, incoming):
-                return
-            message = Message(incoming, max_body_bytes=self._max_body_bytes)
-            verdict = await call(self.handler, message, settler.routes, self._threads)
-            if session.holds(delivery):
-                await settler.settle(session, incoming, verdict)
-        except Exception:
-            # closing the channel counts against the delivery limit, so that what hits a bug of ours is parked at last
-            log.exception("%s: settling a delivery failed; its channel is closed", session.queue)
-            await session.channel.close()
+            elif not await settler.send_round(session, incoming):
+                message = Message(incoming, max_body_bytes=self._max_body_bytes)
+                verdict = await call(self.handler, message, settler.routes, self._threads, self._stopping)
+                if session.holds(delivery):
+                    await settler.settle(session, incoming, verdict)
+        except Exception as error:
+            log.exception("%s: settling a delivery failed", session.queue)
+            await settler.leave_to_broker(session, incoming, f"settling it failed: {error!r}")
+        finally:
+            if alone:
+                await session.resume(delivery)
 
     async def stop(self, until: float) -> None:
         """Stop taking deliveries, wait for the handlers that run, give back the rest. `until`: the loop's time."""
@@ -117,13 +145,14 @@ class Worker:
         left = max(0.0, until - asyncio.get_running_loop().time())
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=left)
-        await _cancelled(self._tasks)
-        self.abandon()
+        await self.abandon()
 
-    def abandon(self) -> None:
-        """Let the threads end; one that is in a handler runs on to its end."""
+    async def abandon(self) -> None:
+        """Cancel the handlers that run. A thread that is in a handler runs on to its end."""
+        self._stopping.set()
         if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads.shutdown()
+        await _cancelled(self._tasks)
 
 
 async def _first_of(*coroutines: object) -> None:
