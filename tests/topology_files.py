@@ -1,0 +1,30 @@
+"""Topology files as text, for tests of what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from textwrap import dedent
+
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.topology.check import Checked, check_files
+
+HEAD = "version: 1\nname: shop\n"
+
+
+def check(text: str | bytes, environ: Mapping[str, str] | None = None, *, file: str = "shop.yaml") -> Checked:
+    """Check one file as it stands."""
+    return check_files([(file, text if isinstance(text, bytes) else text.encode())], environ or {})
+
+
+def found(text: str | bytes, environ: Mapping[str, str] | None = None) -> list[str]:
+    """What is wrong with one file, as `line:column code`."""
+    problems = check(text, environ).diagnostics
+    return [f"{each.place.line}:{each.place.column} {each.code}" for each in problems]
+
+
+def compiled(text: str, environ: Mapping[str, str] | None = None) -> CompiledTopology:
+    """A file that is valid, with its head put before it when it has none, compiled."""
+    text = dedent(text)
+    checked = check(text if "version:" in text else HEAD + text, environ)
+    assert not checked.errors, "\n".join(map(str, checked.errors))
+    return checked.topologies[0]
