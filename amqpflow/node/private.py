@@ -48,7 +48,9 @@ class PrivateNode:
 
     @property
     def description(self) -> str:
-        return f"private node, RabbitMQ {self.version} from {self.installation.home}"
+        home = self.installation.home
+        where = home.parent if home.name.endswith(self.version) else home  # no version twice
+        return f"private node, RabbitMQ {self.version} from {where}"
 
     def start(self) -> BrokerAddress:
         """
