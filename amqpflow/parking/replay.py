@@ -99,7 +99,8 @@ def _original(parked: ParkedMessage, run: ReplayRun) -> dict[str, Any]:
         return dict(parked.record.original)
     received = parked.delivery.properties
     kept = deaths_elsewhere(received.headers, run.our_queues)
-    kept |= {name: value for name, value in (received.headers or {}).items() if name in ("CC", "BCC")}
+    if "CC" in (headers := received.headers or {}):
+        kept["CC"] = headers["CC"]
     expiration = received.expiration or (parked.death.original_expiration if parked.death else None)
     kept |= {
         name: value for name, value in (("expiration", expiration), ("user_id", received.user_id)) if value is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -85,6 +86,10 @@ def test_a_part_that_is_read_after_everything_was_given_back_once_stays_in_front
     compiled = shop(vhost)
     old, new = [f"m{n}" for n in range(5000)], [f"n{n}" for n in range(100)]
 
+    def stop_at(stop: asyncio.Event, _: str, seen: int, __: int) -> None:
+        if seen == limit:
+            stop.set()
+
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await publish(connection, PARKING, *(Properties(message_id=each) for each in old))
@@ -95,9 +100,7 @@ def test_a_part_that_is_read_after_everything_was_given_back_once_stays_in_front
                 assert [row.message_id for row in listing.messages] == old[:limit]
                 assert await depth(connection, PARKING) == 5100
                 stop = asyncio.Event()
-                await list_parked(
-                    broker, compiled, stop=stop, on_progress=lambda _, seen, __: stop.set() if seen == limit else None
-                )
+                await list_parked(broker, compiled, stop=stop, on_progress=partial(stop_at, stop))
             taken = await drained(connection, PARKING, 5100)
             assert [each.properties.message_id for each in taken] == old + new
 
@@ -246,6 +249,24 @@ def test_an_interrupted_reading_gives_everything_back(vhost: BrokerAddress) -> N
             assert await depth(connection, PARKING) == 3000
             taken = await drained(connection, PARKING, 3000)
             assert [each.properties.message_id for each in taken] == [f"m{n}" for n in range(3000)]
+
+    asyncio.run(go())
+
+
+def test_nothing_is_held_for_ever_and_a_listing_says_how_far_it_got(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amqpflow.services.parking_reader.HOLD_MAX", 0)
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, PARKING, *(Properties(message_id=f"m{n}") for n in range(100)))
+            listing = await list_parked(broker, compiled)
+            assert not listing.complete
+            assert listing.queues[0].ended_early == "messages had been held for 0 minutes"
+            assert len(listing.messages) == listing.queues[0].read < 100
+            assert await depth(connection, PARKING) == 100
 
     asyncio.run(go())
 

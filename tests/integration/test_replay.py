@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from amqpflow.delivery.incoming import read_incoming
-from amqpflow.errors import NotApplied, WrongUsage
+from amqpflow.errors import NotApplied, Refused, WrongUsage
 from amqpflow.model import headers as h
 from amqpflow.model.message import Delivery, Properties
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.model.wire import encode_content_header
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.parking import list_parked
 from amqpflow.services.replay_plan import plan_replay
 from amqpflow.services.replayer import replay_parked
@@ -375,6 +378,82 @@ def test_a_user_without_write_permission_is_told_at_once(vhost: BrokerAddress, b
             assert "no permission to publish to exchange 'shop.retry'" in report.stopped
             assert report.seconds < 3
             assert await depth(connection, PARKING) == 3
+
+    asyncio.run(go())
+
+
+def test_without_a_confirm_in_time_messages_stay_parked_and_are_in_doubt(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amqpflow.services.replayer.CONFIRM_TIMEOUT", 0)
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(50)])
+            report = await replay_parked(broker, compiled, WORK)
+            assert (report.replayed, report.complete, report.remaining) == (0, False, 50)
+            assert report.in_doubt > 0
+            assert report.stopped is not None
+            assert "no confirm" in report.stopped
+            assert ids(await drained(connection, PARKING, 50)) == [f"m{n}" for n in range(50)]
+
+    asyncio.run(go())
+
+
+def test_other_messages_are_not_held_for_ever(vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amqpflow.services.parking_reader.HOLD_MAX", 0)
+    compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking="shared.parking")
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            order = ["b"] * 5 + ["a"] + ["b"] * 1000
+            await park(connection, compiled, [delivered(each, message_id=f"m{n}") for n, each in enumerate(order)])
+            report = await replay_parked(broker, compiled, "b")
+            assert report.replayed == 5
+            assert report.stopped == "messages had been held for 0 minutes"
+            assert report.hint == "replay again to go on"
+            assert report.remaining == len(order) - 5
+
+    asyncio.run(go())
+
+
+@pytest.fixture
+def operator(vhost: BrokerAddress, broker: BrokerUnderTest) -> Iterator[BrokerAddress]:
+    """A user who may do what replaying takes and no more."""
+    name = f"operator-{uuid4().hex[:8]}"
+    management = broker.management
+    management.put("users", name, body={"password": "secret", "tags": "management"})
+    rights = {"configure": r"^orders\.parking\.reading$", "write": r"^shop\.retry$", "read": r"^orders\.parking$"}
+    management.put("permissions", vhost.vhost, name, body=rights)
+    try:
+        yield replace(vhost, url=vhost.url.replace(f"{vhost.user}:{vhost.password}@", f"{name}:secret@"))
+    finally:
+        management.delete("users", name)
+
+
+@pytest.mark.parametrize("lock", [True, False])
+def test_little_is_needed_to_replay(
+    vhost: BrokerAddress, broker: BrokerUnderTest, operator: BrokerAddress, lock: bool
+) -> None:
+    compiled = shop(vhost)
+    if not lock:
+        rights = {"configure": "^$", "write": r"^shop\.retry$", "read": r"^orders\.parking$"}
+        broker.management.put("permissions", vhost.vhost, operator.user, body=rights)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (_, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(3)])
+            async with open_broker(operator) as opened:
+                report = await replay_parked(opened, compiled, WORK, limit=2)
+                assert (report.replayed, report.remaining) == (2, 1)
+                assert any("keep other readers off" in note for note in report.notes) is not lock
+            async with open_broker(operator, use_management=False) as opened:
+                with pytest.raises(Refused, match="cannot be found out"):
+                    await replay_parked(opened, compiled, WORK)
+                report = await replay_parked(opened, compiled, WORK, unverified=True)
+                assert report.replayed == 1
+                assert any("was not verified" in note for note in report.notes)
 
     asyncio.run(go())
 
