@@ -1,0 +1,194 @@
+"""Where the broker is, from flags and the environment, and that no password is shown on the way."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amqpflow.errors import TlsFailed, WrongUsage
+from amqpflow.rabbitmq.address import BrokerAddress, redact, resolve_address
+
+URL = "amqp://user:secret@broker:5673/shop"
+CERTIFICATES = Path(__file__).parents[2] / "tls"
+
+
+def resolved(url: str | None = None, management_url: str | None = None, **environ: str) -> BrokerAddress:
+    return resolve_address(url, management_url, environ=environ)
+
+
+def test_a_url_in_parts() -> None:
+    address = resolved(URL)
+    assert (address.user, address.password, address.host, address.port) == ("user", "secret", "broker", 5673)
+    assert (address.vhost, address.tls, address.source) == ("shop", False, "--url")
+
+
+@pytest.mark.parametrize(
+    ("url", "vhost"),
+    [
+        ("amqp://h", "/"),
+        ("amqp://h/", "/"),
+        ("amqp://h/%2F", "/"),
+        ("amqp://h/a%2Fb", "a/b"),
+        ("amqp://h/caf%C3%A9", "café"),
+    ],
+)
+def test_the_virtual_host_is_unquoted(url: str, vhost: str) -> None:
+    assert resolved(url).vhost == vhost
+
+
+@pytest.mark.parametrize("vhost", ["/", "a/b", "café", "a b", "100%", "amqpflow-test-1"])
+def test_another_virtual_host_on_the_same_broker(vhost: str) -> None:
+    other = resolved(URL).with_vhost(vhost)
+    assert other.vhost == vhost
+    assert (other.user, other.password, other.port) == ("user", "secret", 5673)
+
+
+def test_defaults_are_those_of_rabbitmq() -> None:
+    address = resolved("amqp://h")
+    assert (address.user, address.password, address.port) == ("guest", "guest", 5672)
+    assert resolved("amqps://h").port == 5671
+
+
+def test_credentials_are_unquoted() -> None:
+    address = resolved("amqp://us%40er:p%2F%3A%23@h")
+    assert (address.user, address.password) == ("us@er", "p/:#")
+
+
+# -- which one
+
+
+@pytest.mark.parametrize(
+    ("environ", "source"),
+    [
+        ({"AMQPFLOW_URL": URL, "RABBITMQ_URL": "amqp://b", "CLOUDAMQP_URL": "amqp://c"}, "AMQPFLOW_URL"),
+        ({"RABBITMQ_URL": URL, "CLOUDAMQP_URL": "amqp://c"}, "RABBITMQ_URL"),
+        ({"CLOUDAMQP_URL": URL}, "CLOUDAMQP_URL"),
+        ({"AMQPFLOW_URL": "", "RABBITMQ_URL": URL}, "RABBITMQ_URL"),
+    ],
+)
+def test_the_first_variable_that_is_set_counts(environ: dict[str, str], source: str) -> None:
+    address = resolve_address(environ=environ)
+    assert (address.host, address.source) == ("broker", source)
+
+
+def test_what_is_given_counts_more_than_the_environment() -> None:
+    assert resolved("amqp://given", AMQPFLOW_URL=URL).host == "given"
+
+
+def test_without_any_it_is_guest_on_this_machine() -> None:
+    address = resolved()
+    assert (address.host, address.user, address.source) == ("localhost", "guest", "default")
+
+
+def test_a_variable_may_be_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "url"
+    secret.write_text(f"{URL}\n")
+    assert resolved(AMQPFLOW_URL_FILE=str(secret)).password == "secret"
+    with pytest.raises(WrongUsage, match="both AMQPFLOW_URL and AMQPFLOW_URL_FILE"):
+        resolved(AMQPFLOW_URL=URL, AMQPFLOW_URL_FILE=str(secret))
+    with pytest.raises(WrongUsage, match="cannot read"):
+        resolved(AMQPFLOW_URL_FILE=str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "broker",
+        "http://h",
+        "amqp://",
+        "amqp://h:port",
+        "amqp://h:99999",
+        "amqp://h:0",
+        "amqp://[::1",
+        "localhost:5672",
+    ],
+)
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(WrongUsage, match="amqp://USER:PASSWORD@HOST:PORT/VHOST"):
+        resolved(url)
+
+
+def test_a_refused_url_does_not_show_its_password() -> None:
+    with pytest.raises(WrongUsage) as refused:
+        resolved("ampq://user:secret@host")
+    assert "secret" not in str(refused.value) + refused.value.hint
+
+
+# -- the management API
+
+
+def test_a_given_management_url_is_the_only_one() -> None:
+    address = resolved(URL, "http://admin:pass@m:1234/prefix/")
+    assert address.management_candidates() == ("http://m:1234/prefix",)
+    assert address.management_credentials() == ("admin", "pass")
+
+
+def test_a_derived_management_url_uses_amqp_s_credentials() -> None:
+    assert resolved(URL).management_candidates() == ("http://broker:15672",)
+    assert resolved("amqp://[::1]").management_candidates() == ("http://[::1]:15672",)
+    assert resolved("amqps://h").management_candidates() == ("https://h", "https://h:15671")
+    assert resolved(URL).management_credentials() == ("user", "secret")
+    assert resolved(URL, "http://m:1").management_credentials() == ("user", "secret")
+
+
+def test_the_management_url_may_come_from_the_environment(tmp_path: Path) -> None:
+    assert resolved(URL, AMQPFLOW_MANAGEMENT_URL="https://m").management_candidates() == ("https://m",)
+    file = tmp_path / "m"
+    file.write_text("https://in-file")
+    assert resolved(URL, AMQPFLOW_MANAGEMENT_URL_FILE=str(file)).management_candidates() == ("https://in-file",)
+
+
+def test_a_password_never_goes_over_http_when_amqp_is_tls() -> None:
+    with pytest.raises(WrongUsage, match="password would travel in clear"):
+        resolved("amqps://h", "http://h:15672")
+
+
+# -- secrecy
+
+
+def test_neither_str_nor_repr_shows_a_password() -> None:
+    address = resolved(URL, "http://admin:hidden@m:1")
+    for shown in (str(address), repr(address), address.redacted, f"{address}"):
+        assert "secret" not in shown
+        assert "hidden" not in shown
+    assert address.redacted == "amqp://user:***@broker:5673/shop"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://h/v?secret=1", "amqp://h/v"),
+        ("amqp://:pw@h", "amqp://h"),
+        ("amqp://u@h", "amqp://u:***@h"),
+        ("amqps://u:p@[::1]:1/", "amqps://u:***@[::1]:1/"),
+    ],
+)
+def test_redacted_urls(url: str, shown: str) -> None:
+    assert redact(url) == shown
+
+
+# -- TLS
+
+
+def test_tls_verifies_unless_told_otherwise() -> None:
+    verifying = resolved("amqps://h").ssl_context()
+    assert (verifying.verify_mode, verifying.check_hostname) == (ssl.CERT_REQUIRED, True)
+    insecure = resolve_address("amqps://h", insecure=True, environ={}).ssl_context()
+    assert (insecure.verify_mode, insecure.check_hostname) == (ssl.CERT_NONE, False)
+
+
+@pytest.mark.parametrize("files", [{"ca_file": "missing.pem"}, {"cert_file": "missing.pem"}])
+def test_a_tls_file_that_cannot_be_read_is_named(files: dict[str, Any]) -> None:
+    with pytest.raises(TlsFailed, match=r"missing\.pem"):
+        resolve_address("amqps://h", environ={}, **files).ssl_context()
+
+
+def test_tls_files_may_come_from_the_environment() -> None:
+    certificate, key = str(CERTIFICATES / "certificate.pem"), str(CERTIFICATES / "key.pem")
+    address = resolved("amqps://h", AMQPFLOW_CA_FILE=certificate, AMQPFLOW_CERT_FILE=certificate, AMQPFLOW_KEY_FILE=key)
+    assert (address.ca_file, address.cert_file, address.key_file) == (certificate, certificate, key)
+    assert address.ssl_context().get_ca_certs()
