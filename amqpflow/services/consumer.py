@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from amqpflow import __version__
-from amqpflow.errors import AmqpflowError, HandlerInvalid, NotApplied
+from amqpflow.errors import (
+    AmqpflowError,
+    AuthenticationFailed,
+    BrokerUnavailable,
+    HandlerInvalid,
+    NotApplied,
+    TlsFailed,
+)
 from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
 
@@ -53,7 +60,7 @@ class Consumer:
         management_url: when given (or AMQPFLOW_MANAGEMENT_URL), the start also compares queue arguments and
             preflights effective settings.
         shutdown_timeout: seconds that started handlers may take to finish when the consumer stops.
-        wait_for_topology: seconds to wait at the start for a topology that is not applied yet.
+        wait_for_topology: seconds to wait at the start for a broker that is not up, or a topology not applied yet.
         keep_stack: put a stack, at most 8 KiB, into the failure record.
         max_body_bytes: what a compressed body may grow to.
 
@@ -251,25 +258,30 @@ class Consumer:
             await worker.abandon()
 
     async def _connect_to_topology(self) -> Connection:
-        deadline = asyncio.get_running_loop().time() + self.wait_for_topology
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.wait_for_topology
         while True:
-            connection = await self._connect()
             try:
-                await require_topology(connection, self.compiled, self._handlers)
-                if self.address.management_url is not None:
-                    await require_as_compiled(self.address, self.compiled, self._handlers)
-            except NotApplied as error:
-                await connection.close()
-                if asyncio.get_running_loop().time() >= deadline:
+                return await self._connect_once_to_topology()
+            except (AuthenticationFailed, TlsFailed):
+                raise
+            except (NotApplied, BrokerUnavailable) as error:
+                if clock() >= deadline:
                     raise
                 log.info("waiting for the topology: %s", error)
                 if await self._stopped_within(1):
                     raise
-            except BaseException:
-                await connection.close()
-                raise
-            else:
-                return connection
+
+    async def _connect_once_to_topology(self) -> Connection:
+        connection = await self._connect()
+        try:
+            await require_topology(connection, self.compiled, self._handlers)
+            if self.address.management_url is not None:
+                await require_as_compiled(self.address, self.compiled, self._handlers)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
 
     async def _connect(self, purpose: str = "consumer") -> Connection:
         return await connect(self.address, name=f"amqpflow {purpose} {self.compiled.name}")
