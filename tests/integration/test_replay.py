@@ -206,6 +206,43 @@ def test_messages_that_fail_again_during_the_replay_are_not_replayed_again(vhost
     asyncio.run(go())
 
 
+def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(1000)])
+            channel = await connection.open_channel()
+            tasks: list[asyncio.Task[object]] = []
+            parked_again: list[str | None] = []
+
+            async def park_again(delivery: Delivery) -> None:
+                await park(connection, compiled, [delivery])
+                channel.ack(delivery.delivery_tag)
+                parked_again.append(delivery.properties.message_id)
+
+            def take_others(_: str, done: int, __: int) -> None:
+                if done == 1:
+                    tasks.append(asyncio.create_task(drained(connection, PARKING, 300)))
+
+            await channel.consume(
+                WORK,
+                lambda delivery: tasks.append(asyncio.create_task(park_again(delivery))),
+                prefetch=50,
+                on_cancel=lambda: None,
+            )
+            # so many fewer are there than when it began that it comes to those that were parked again
+            report = await replay_parked(broker, compiled, WORK, on_progress=take_others)
+            assert report.came_back > 0
+            await depth_becomes(connection, WORK, 0)
+            await asyncio.gather(*tasks)
+            assert sorted(map(str, parked_again)) == sorted(set(map(str, parked_again)))
+            assert len(parked_again) == report.replayed
+            await channel.close()
+
+    asyncio.run(go())
+
+
 def test_two_replays_at_once_send_each_message_once(vhost: BrokerAddress) -> None:
     compiled = shop(vhost)
 
