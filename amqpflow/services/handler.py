@@ -105,10 +105,10 @@ async def call(
         asyncio.CancelledError: the consumer is being stopped; nothing is decided.
         KeyboardInterrupt, SystemExit: the process is to end.
     """
-    limit = asyncio.timeout(handler.timeout)
+    if threads is not None:
+        await threads.acquire()
+    limit = asyncio.timeout(handler.timeout)  # its clock starts here
     try:
-        if threads is not None:
-            await threads.acquire()
         async with limit:
             if threads is None:
                 result = await handler.function(message)  # type: ignore[misc]
