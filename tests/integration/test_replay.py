@@ -23,6 +23,7 @@ from amqpflow.services.parking import list_parked
 from amqpflow.services.replay_plan import plan_replay
 from amqpflow.services.replayer import replay_parked
 from tests.brokers.selection import BrokerUnderTest
+from tests.integration.test_channel import publish_raw
 from tests.parked import delivered, depth, depth_becomes, drained, park, parked_by_broker, publish, workplace
 from tests.topologies import topology
 
@@ -502,10 +503,10 @@ def test_messages_that_are_equal_in_everything_get_hops_of_their_own(vhost: Brok
         async with workplace(vhost, compiled) as (broker, connection):
             channel = await connection.admin_channel()
             for _ in range(3):
-                await channel.basic_publish(b"tick", exchange="", routing_key=PARKING)
+                await publish_raw(channel, PARKING, 0, b"")
             await depth_becomes(connection, PARKING, 3)
             report = await replay_parked(broker, compiled, WORK)
-            assert report.replayed == 3
+            assert (report.replayed, report.groups) == (3, {("unknown", ""): 3})
             assert len({(each.properties.headers or {})[h.HOP] for each in await drained(connection, WORK, 3)}) == 3
 
     asyncio.run(go())
