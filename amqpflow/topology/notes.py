@@ -14,7 +14,7 @@ def notes_for(spec: TopologySpec) -> tuple[str, ...]:
             "classic: what RabbitMQ itself gives up on (expiry, length, a foreign reject) is parked at most once",
         ),
         _about(
-            [queue for queue in queues if queue.tiers_type == "classic" and spec.policy_of(queue)],
+            [queue for queue in queues if queue.tiers_type == "classic" and spec.has_tiers(queue)],
             "classic retry queues: a message that comes back while the work queue is missing or full is lost",
         ),
         _about(

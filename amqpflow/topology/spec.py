@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
 from amqpflow.model.diagnostic import Place
 
@@ -175,5 +174,7 @@ class TopologySpec(Located):
         """The retry policy a queue names; None for none, and for one that is not defined."""
         return self.policies.get(queue.retry) if queue.retry is not None else None
 
-
-Arguments = Mapping[str, Any]
+    def has_tiers(self, queue: QueueSpec) -> bool:
+        """Whether a queue's retries go by retry queues."""
+        policy = self.policy_of(queue)
+        return policy is not None and not policy.native

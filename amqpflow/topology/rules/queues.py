@@ -73,7 +73,7 @@ def at_most_once(spec: TopologySpec, problems: Problems) -> None:
                 "foreign reject) is parked at most once"
             )
             problems.warning(Code.AT_MOST_ONCE, queue.at("type"), message, "type: quorum parks it at least once")
-        if queue.tiers_type == "classic" and spec.policy_of(queue) and queue.at("tiers_type") not in said:
+        if queue.tiers_type == "classic" and spec.has_tiers(queue) and queue.at("tiers_type") not in said:
             said.add(queue.at("tiers_type"))
             message = (
                 f"{queue.subject('tiers_type')}: classic retry queues hand messages back at most once: they are lost "
@@ -85,7 +85,7 @@ def at_most_once(spec: TopologySpec, problems: Problems) -> None:
 def classic_tiers_with_limits(spec: TopologySpec, problems: Problems) -> None:
     """A classic retry queue loses what a full work queue refuses (facts 4.1, 4.9)."""
     for queue in spec.queues.values():
-        if queue.tiers_type == "classic" and queue.limited and spec.policy_of(queue) is not None:
+        if queue.tiers_type == "classic" and queue.limited and spec.has_tiers(queue):
             message = f"queue {queue.name} has limits: classic retry queues lose what it refuses while it is full"
             problems.error(
                 Code.CLASSIC_TIERS_WITH_LIMITS, queue.at("tiers_type"), message, "tiers: {type: quorum}, or no limits"

@@ -1,0 +1,49 @@
+"""Collecting problems: sorted, each once, and not without end."""
+
+from __future__ import annotations
+
+from amqpflow.model.diagnostic import Place, Severity
+from amqpflow.topology.codes import Code
+from amqpflow.topology.problems import COMPARISONS, MOST, Problems
+
+
+def at(line: int) -> Place:
+    return Place(file="f", line=line)
+
+
+def test_problems_are_sorted_by_place_and_each_is_kept_once() -> None:
+    problems = Problems("f")
+    problems.warning(Code.UNUSED_POLICY, at(9), "late")
+    problems.error(Code.BAD_NAME, at(2), "early")
+    problems.error(Code.BAD_NAME, at(2), "early", "said again")
+    problems.error(Code.BAD_NAME, at(10), "last")
+    assert [each.message for each in problems.sorted()] == ["early", "late", "last"]
+
+
+def test_too_many_problems_are_counted_by_severity() -> None:
+    problems = Problems("f")
+    for line in range(MOST + 5):
+        problems.warning(Code.UNUSED_POLICY, at(line + 1), "w")
+    assert not problems.fatal
+    last = problems.sorted()[-1]
+    assert (last.code, last.severity, last.message) == ("T010", Severity.WARNING, "5 more warnings are not shown")
+    problems.error(Code.BAD_NAME, at(1), "an error is never crowded out by warnings")
+    assert problems.fatal
+
+
+def test_the_nearest_word_is_named() -> None:
+    problems = Problems("f")
+    assert problems.nearest("standart", ["standard", "patient"]) == "did you mean standard?"
+    assert problems.nearest("MaxLength", ["max_length", "overflow"]) == "did you mean max_length?"
+    assert problems.nearest("max-length", ["overflow", "max_length"]) == "did you mean max_length?"
+    assert problems.nearest("zzz", ["b", "a", "a"]) == "known: a, b"
+    assert problems.nearest("zzz", []) == ""
+    assert problems.nearest("zzz", [f"word{i}" for i in range(21)]) == ""
+
+
+def test_looking_for_the_nearest_word_ends_when_a_file_has_used_it_up() -> None:
+    problems = Problems("f")
+    known = [f"exchange.{i}" for i in range(COMPARISONS // 2)]
+    assert problems.nearest("exchnge.5", known)
+    assert problems.nearest("exchnge.6", known)
+    assert problems.nearest("exchnge.7", known) == ""
