@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from textwrap import dedent
+from typing import Any
 
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.topology.check import Checked, check_files
+from amqpflow.topology.document import parse_document
+from amqpflow.topology.nodes import ListNode, MappingNode, Node, Scalar
+from amqpflow.topology.problems import Problems
 
 HEAD = "version: 1\nname: shop\n"
 
@@ -28,3 +32,22 @@ def compiled(text: str, environ: Mapping[str, str] | None = None) -> CompiledTop
     checked = check(text if "version:" in text else HEAD + text, environ)
     assert not checked.errors, "\n".join(map(str, checked.errors))
     return checked.topologies[0]
+
+
+def parse(text: str, environ: Mapping[str, str] | None = None) -> Any:
+    """YAML as plain values, read as topology files are."""
+    problems = Problems("f")
+    root = parse_document(text, problems, environ or {})
+    assert not problems.fatal, problems.sorted()
+    assert root is not None
+    return _value_of(root)
+
+
+def _value_of(node: Node) -> Any:
+    match node:
+        case Scalar():
+            return node.value
+        case ListNode():
+            return [_value_of(item) for item in node.items]
+        case MappingNode():
+            return {entry.key: _value_of(entry.node) for entry in node.entries}

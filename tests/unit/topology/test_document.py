@@ -11,28 +11,10 @@ from hypothesis import strategies as st
 
 from amqpflow.topology import document
 from amqpflow.topology.document import MAX_DEPTH, MAX_NODES, parse_document
-from amqpflow.topology.nodes import ListNode, MappingNode, Node, Scalar
+from amqpflow.topology.nodes import ListNode, MappingNode
 from amqpflow.topology.problems import Problems
 from amqpflow.topology.text import decode
-from tests.topology_files import HEAD, check, found
-
-
-def value_of(node: Node) -> Any:
-    match node:
-        case Scalar():
-            return node.value
-        case ListNode():
-            return [value_of(item) for item in node.items]
-        case MappingNode():
-            return {entry.key: value_of(entry.node) for entry in node.entries}
-
-
-def parse(text: str, **environ: str) -> Any:
-    problems = Problems("f")
-    root = parse_document(text, problems, environ)
-    assert not problems.fatal, problems.sorted()
-    assert root is not None
-    return value_of(root)
+from tests.topology_files import HEAD, check, found, parse
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,7 @@ def test_a_thousand_queues_keep_nearly_all_their_policies_when_one_comes() -> No
 
 def test_the_order_of_queues_does_not_matter() -> None:
     names = [f"q{number}" for number in range(50)]
-    assert policies_for("t", dict.fromkeys(names, LIMIT)) == policies_for(
-        "t", dict.fromkeys(reversed(names), LIMIT)
-    )
+    assert policies_for("t", dict.fromkeys(names, LIMIT)) == policies_for("t", dict.fromkeys(reversed(names), LIMIT))
 
 
 def test_queue_types_are_never_mixed() -> None:
