@@ -36,11 +36,13 @@ class Shop:
 
     # -- using it
 
-    def consumer(self, **handlers: Any) -> Consumer:
-        """A consumer with a handler for each queue that is named; underscores stand for dots."""
+    def consumer(
+        self, *, concurrency: int = 10, prefetch: int | None = None, timeout: float | None = None, **handlers: Any
+    ) -> Consumer:
+        """A consumer with a handler for each queue that is named."""
         consumer = Consumer(Topology(compiled=self.compiled), self.address.url)
         for queue, function in handlers.items():
-            consumer.add_handler(queue.replace("_", "."), function)
+            consumer.add_handler(queue, function, concurrency=concurrency, prefetch=prefetch, timeout=timeout)
         return consumer
 
     async def publish(

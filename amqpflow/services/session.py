@@ -229,7 +229,7 @@ class Session:
                 await self._reconcile()
                 self.give_back_waiting()
                 # what cannot be parked now cannot be parked within the time there is
-                self._give_back([tag for tag in self._paused_by if tag != self._alone])
+                self._give_back(sorted(tag for tag in self._paused_by if tag != self._alone))
                 self.over.set()
                 while self._held and not self.ended.is_set():
                     self._settled.clear()
