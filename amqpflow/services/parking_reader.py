@@ -370,9 +370,9 @@ class ParkingReader:
         return self._channel
 
     def raise_if_cancelled(self) -> None:
-        """Raise BrokerError when RabbitMQ ended the reading: then the queue was deleted."""
+        """Raise BrokerError when RabbitMQ cancelled the consumer, which it does when the queue is deleted."""
         if self._cancelled_by_server:
-            raise BrokerError(f"RabbitMQ cancelled the reading of {self.queue}: was the queue deleted?")
+            raise BrokerError(f"RabbitMQ ended the reading of {self.queue}: deleted, or a consumer timeout of its own?")
 
     def _raise_if_closed(self) -> None:
         self.raise_if_cancelled()
