@@ -1,0 +1,33 @@
+"""Every dependency has its line in ADR 0005, and nothing is required that the package does not import."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+MODULES = {"aio-pika": "aio_pika", "pyyaml": "yaml"}
+
+
+def names(requirements: list[str]) -> list[str]:
+    return [re.split(r"[<>=~ \[]", each)[0] for each in requirements]
+
+
+REQUIRED = names(PROJECT["project"]["dependencies"])
+
+
+@pytest.mark.parametrize("name", [*REQUIRED, *names(PROJECT["project"]["optional-dependencies"]["docker"])])
+def test_a_dependency_has_a_row(name: str) -> None:
+    rows = re.findall(r"^\| ([\w-]+)", (ROOT / "docs/adr/0005-dependencies.md").read_text(), re.MULTILINE)
+    assert name in {row.lower() for row in rows}
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_dependency_is_imported_by_the_package(name: str) -> None:
+    module = MODULES.get(name, name)
+    imports = re.compile(rf"^\s*(?:import|from) {module}\b", re.MULTILINE)
+    assert any(imports.search(path.read_text()) for path in (ROOT / "amqpflow").rglob("*.py"))
