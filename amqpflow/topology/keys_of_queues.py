@@ -258,8 +258,8 @@ DEFAULTS = Record(
                 name="defaults.queue",
                 keys=(_TYPE, _PRIORITY, _LIMITS, _DELIVERY_LIMIT, _CONSUMER_TIMEOUT, _SINGLE_ACTIVE_CONSUMER),
             ),
-            help="Keys of queues that do not say otherwise; limits are taken one by one. What a queue's type cannot "
-            "have is left out for it.",
+            help="Keys of queues that do not say otherwise; limits are taken one by one. A classic queue does not "
+            "take delivery_limit and consumer_timeout.",
             example={"type": "quorum"},
         ),
         _RETRY,

@@ -50,7 +50,7 @@ def retry_queues(spec: TopologySpec, problems: Problems) -> bool:
     if total > MOST_RETRY_QUEUES:
         message = f"the file makes {total:,} retry queues, more than {MOST_RETRY_QUEUES:,}"
         hint = "use fewer different delays, or write several topologies"
-        problems.error(Code.MANY_TIERS, spec.at("queues"), message, hint)
+        problems.error(Code.TOO_COMPLEX, spec.at("queues"), message, hint)
     used = {queue.retry for queue in spec.queues.values()}
     for name, policy in spec.policies.items():
         if counts[name] > MANY_RETRY_QUEUES and name in used:

@@ -1,0 +1,252 @@
+"""`amqpflow validate` and `amqpflow schema`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from amqpflow.cli.main import main
+from amqpflow.errors import TopologyInvalid
+from amqpflow.services.topology import Topology
+from amqpflow.topology.document import MAX_BYTES
+from amqpflow.topology.schema import schema_text
+
+GOOD = "version: 1\nname: {name}\ndefaults: {{retry: none}}\nqueues:\n  {name}.q:\n"
+WARNED = "version: 1\nname: warned\nqueues:\n  q:\n"
+BROKEN = """version: 1
+name: broken
+retry_policies:
+  standard: {delays: [5s, 3s]}
+queues:
+  q:
+    retry: standart
+    limits: {max_length_bytes: 10}
+"""
+
+
+class Run:
+    """What a command said."""
+
+    def __init__(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        self.code = stop.value.code
+        self.out, self.err = capsys.readouterr()
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.yaml").write_text(GOOD.format(name="good"))
+    (tmp_path / "other.yml").write_text(GOOD.format(name="other"))
+    (tmp_path / "warned.yaml").write_text(WARNED)
+    (tmp_path / "broken.yaml").write_text(BROKEN)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("write")
+class TestValidate:
+    def test_a_valid_file_says_what_it_makes(self, capsys: pytest.CaptureFixture[str]) -> None:
+        run = Run(["validate", "good.yaml"], capsys)
+        assert (run.code, run.out) == (0, "")
+        assert run.err.endswith("valid. good: 1 work queue, 1 parking queue\n")
+        assert "publish with a message id" in run.err
+
+    def test_all_problems_are_printed_at_once_in_the_order_of_their_places(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run = Run(["validate", "broken.yaml"], capsys)
+        assert run.code == 1
+        assert run.out.splitlines() == [
+            "broken.yaml:4:3: T304: warning: no queue uses retry policy standard",
+            "broken.yaml:4:27: T402: 3s comes after 5s (the delays of a list increase)",
+            "broken.yaml:7:12: T302: retry policy 'standart' is not defined (did you mean standard?)",
+            "broken.yaml:8:32: T107: max_length_bytes: 10 has no unit: write 10B, or use KiB, MiB or GiB",
+        ]
+        assert run.err == "3 errors, 1 warning: not valid\n"
+
+    def test_warnings_fail_only_when_asked(self, capsys: pytest.CaptureFixture[str]) -> None:
+        relaxed = Run(["validate", "warned.yaml"], capsys)
+        assert relaxed.code == 0
+        assert relaxed.out.startswith("warned.yaml:4:3: T305: warning: queue q names no retry policy")
+        assert "1 warning: valid. warned:" in relaxed.err
+        strict = Run(["validate", "--strict", "warned.yaml"], capsys)
+        assert (strict.code, strict.out) == (1, relaxed.out)
+        assert "1 warning: valid, but not with --strict" in strict.err
+
+    def test_several_files_are_checked_against_each_other(
+        self, write: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (write / "copy.yaml").write_text(GOOD.format(name="good"))
+        run = Run(["validate", "good.yaml", "other.yml", "copy.yaml"], capsys)
+        assert run.code == 1
+        assert run.out == (
+            "copy.yaml:2:7: T208: good.yaml is a topology called good as well, in the same virtual host "
+            "(give it a name of its own)\n"
+        )
+
+    def test_a_directory_is_its_topology_files(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (write / "notes.txt").write_text("no topology")
+        run = Run(["validate", str(write)], capsys)
+        assert run.code == 1
+        assert {line.partition(":")[0] for line in run.out.splitlines()} == {
+            str(write / "broken.yaml"),
+            str(write / "warned.yaml"),
+        }
+        (write / "broken.yaml").unlink()
+        assert Run(["validate", str(write)], capsys).code == 0
+
+    def test_a_file_that_is_named_twice_counts_once(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert Run(["validate", "good.yaml", "./good.yaml", str(write / "good.yaml")], capsys).code == 0
+
+    def test_what_cannot_be_read_is_a_problem_like_any_other(
+        self, write: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (write / "empty").mkdir()
+        run = Run(["validate", "nope.yaml", "empty", "broken.yaml"], capsys)
+        assert run.code == 1
+        lines = run.out.splitlines()
+        assert "nope.yaml:1:1: T001: cannot be read: No such file or directory" in lines
+        assert "empty:1:1: T001: the directory holds no topology (their names end in .yaml or .yml)" in lines
+        assert any(line.startswith("broken.yaml:7:12: T302") for line in lines)
+
+    def test_a_file_without_permission_is_said(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        if os.geteuid() == 0:
+            path = "/proc/self/mem"  # even root gets an input/output error
+        else:
+            (write / "secret.yaml").write_text("")
+            (write / "secret.yaml").chmod(0)
+            path = "secret.yaml"
+        run = Run(["validate", path], capsys)
+        assert run.code == 1
+        assert f"{path}:1:1: T001: cannot be read: " in run.out
+
+    def test_a_large_file_is_refused_without_being_read_whole(
+        self, write: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with (write / "large.yaml").open("wb") as file:
+            file.truncate(50 * MAX_BYTES)
+        run = Run(["validate", "large.yaml"], capsys)
+        assert (run.code, run.out.split(" (")[0]) == (1, "large.yaml:1:1: T002: the file is larger than 1 MiB")
+
+    def test_variables_come_from_the_environment(
+        self, write: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (write / "good.yaml").write_text("version: 1\nname: a\nvhost: ${SHOP_VHOST}\n")
+        assert "good.yaml:3:8: T009: the environment variable SHOP_VHOST is not set" in (
+            Run(["validate", "good.yaml"], capsys).out
+        )
+        monkeypatch.setenv("SHOP_VHOST", "shop")
+        assert Run(["validate", "good.yaml"], capsys).code == 0
+
+    def test_json_holds_every_part_of_a_problem(self, capsys: pytest.CaptureFixture[str]) -> None:
+        run = Run(["validate", "-o", "json", "broken.yaml", "good.yaml"], capsys)
+        assert (run.code, run.err) == (1, "")
+        said = json.loads(run.out)
+        assert {key: said[key] for key in ("format_version", "valid", "errors", "warnings")} == {
+            "format_version": 1,
+            "valid": False,
+            "errors": 3,
+            "warnings": 1,
+        }
+        assert said["problems"][2] == {
+            "file": "broken.yaml",
+            "line": 7,
+            "column": 12,
+            "code": "T302",
+            "severity": "error",
+            "message": "retry policy 'standart' is not defined",
+            "hint": "did you mean standard?",
+        }
+        assert said["topologies"] == []
+
+    def test_json_of_valid_files_lists_their_topologies(self, capsys: pytest.CaptureFixture[str]) -> None:
+        said = json.loads(Run(["validate", "-o", "json", "good.yaml", "warned.yaml"], capsys).out)
+        assert (said["valid"], said["warnings"]) == (True, 1)
+        assert [(each["name"], each["vhost"], each["queues"]) for each in said["topologies"]] == [
+            ("good", None, ["good.q"]),
+            ("warned", None, ["q"]),
+        ]
+        assert not json.loads(Run(["validate", "--strict", "-o", "json", "warned.yaml"], capsys).out)["valid"]
+
+    def test_features_of_later_versions_are_said(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        text = (
+            "version: 1\nname: a\nretry_policies: {n: {engine: native, delay: {min: 1s, max: 5s}, retries: 3}}\n"
+            "queues: {q: {retry: n}}\n"
+        )
+        (write / "native.yaml").write_text(text)
+        run = Run(["validate", "native.yaml"], capsys)
+        assert run.code == 0
+        assert "queue q: engine: native is understood, but cannot be applied or consumed by this version" in run.err
+
+    def test_nothing_in_a_file_acts_on_the_terminal(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (write / "evil.yaml").write_text(
+            'version: 1\nname: a\n"\\e[31mx\\u202e": 1\nqueues: {"\\e[2Jq": {retry: none}}\n'
+        )
+        run = Run(["validate", "evil.yaml"], capsys)
+        assert "\x1b" not in run.out + run.err
+        assert "\u202e" not in run.out + run.err
+        assert re.search(r"T101: unknown key '\S*\[31mx", run.out)
+
+    def test_a_call_without_files_is_wrong_usage(self, capsys: pytest.CaptureFixture[str]) -> None:
+        run = Run(["validate"], capsys)
+        assert run.code == 64
+        assert "Missing argument 'FILE...'" in run.err
+
+
+def test_schema_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(["schema"], capsys)
+    assert (run.code, run.out, run.err) == (0, schema_text(), "")
+
+
+def test_validate_needs_no_tty_and_no_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("version: 1\nname: a\nqueues: {tëst: {retry: none}}\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "amqpflow", "validate", "a.yaml"],
+        capture_output=True,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), "LC_ALL": "C"},
+        timeout=60,
+    )
+    assert run.returncode == 1
+    assert run.stdout.startswith(b"a.yaml:3:10: T201: queue")
+    assert b"Traceback" not in run.stderr
+
+
+class TestLoad:
+    def test_a_topology_is_loaded(self, write: Path) -> None:
+        topology = Topology.load(write / "warned.yaml")
+        assert (topology.name, topology.vhost, list(topology.routes)) == ("warned", "", ["q"])
+        assert topology.file == str(write / "warned.yaml")
+        assert [each.code for each in topology.warnings] == ["T305"]
+
+    def test_all_problems_are_in_the_exception(self, write: Path) -> None:
+        with pytest.raises(TopologyInvalid) as caught:
+            Topology.load(str(write / "broken.yaml"))
+        assert [each.code for each in caught.value.diagnostics] == ["T304", "T402", "T302", "T107"]
+        assert str(caught.value).count("\n") == 3
+
+    def test_a_missing_file_is_such_a_problem(self, tmp_path: Path) -> None:
+        with pytest.raises(TopologyInvalid, match="T001: cannot be read: No such file or directory"):
+            Topology.load(tmp_path / "nope.yaml")
+        with pytest.raises(TopologyInvalid, match="T001: cannot be read: embedded null byte"):
+            Topology.load("nul\0.yaml")
+
+    def test_a_directory_stands_for_its_only_file(self, tmp_path: Path) -> None:
+        (tmp_path / "a.yaml").write_text(GOOD.format(name="a"))
+        assert Topology.load(tmp_path).name == "a"
+        (tmp_path / "b.yaml").write_text(GOOD.format(name="b"))
+        with pytest.raises(TopologyInvalid, match="more than one topology"):
+            Topology.load(tmp_path)
+
+    def test_the_environment_can_be_given(self, tmp_path: Path) -> None:
+        (tmp_path / "a.yaml").write_text("version: 1\nname: ${N}\n")
+        assert Topology.load(tmp_path / "a.yaml", environ={"N": "shop"}).name == "shop"
+        with pytest.raises(TopologyInvalid, match="N is not set"):
+            Topology.load(tmp_path / "a.yaml", environ={})
