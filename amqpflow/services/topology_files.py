@@ -32,8 +32,8 @@ def check_paths(paths: Iterable[str | os.PathLike[str]], environ: Mapping[str, s
         for file in _files(Path(path), unreadable):
             try:
                 files.setdefault(file.resolve(), (str(file), _read(file)))
-            except OSError as error:
-                unreadable.append(_unreadable(file, f"cannot be read: {error.strerror or error}"))
+            except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+                unreadable.append(_unreadable(file, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
     checked = check_files(files.values(), os.environ if environ is None else environ)
     if not unreadable:
         return checked
@@ -52,9 +52,6 @@ def _files(path: Path, unreadable: list[Diagnostic]) -> Iterator[Path]:
         found = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if directory else [path]
     except OSError as error:
         unreadable.append(_unreadable(path, f"cannot be read: {error.strerror or error}"))
-        return
-    except ValueError as error:  # a NUL in the name
-        unreadable.append(_unreadable(path, f"cannot be read: {error}"))
         return
     if not found:
         unreadable.append(_unreadable(path, "the directory holds no topology", "their names end in .yaml or .yml"))
