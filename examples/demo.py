@@ -294,7 +294,8 @@ def main() -> int:
         console.print("\nInterrupted.")
         return 130
     activate = Path(sys.prefix, "bin", "activate")
-    script = quote(os.path.relpath(activate, ROOT / "examples" / "orders"))
+    inside = activate.is_relative_to(ROOT)
+    script = quote(os.path.relpath(activate, ROOT / "examples" / "orders") if inside else str(activate))
     activated = f"; . {script}" if activate.exists() else ""
     console.print(GO_ON.format(cd=f"cd examples/orders{activated}"), markup=False, soft_wrap=True)
     return 0
