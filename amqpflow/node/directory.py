@@ -21,7 +21,7 @@ _LOCK = "lock"
 _LOG_PREFIX = re.compile(r"^\d{4}-\S+ \S+ \[\w+\] <[\d.]+> ?")
 
 
-@dataclass(kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class NodeDirectory:
     """Where a node lives, who it is, and the lock that keeps a second one out of a kept directory."""
 

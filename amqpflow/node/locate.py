@@ -32,7 +32,7 @@ HOMES = (
 BINARIES = ("usr/local/bin", "usr/bin", "bin", "opt/homebrew/bin", "home/linuxbrew/.linuxbrew/bin")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
     """A RabbitMQ that can be started, and the Erlang that runs it."""
 
@@ -47,7 +47,7 @@ class Installation:
         return self.server.parent.parent
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
     """There is no RabbitMQ that can be started, and why."""
 

@@ -135,7 +135,7 @@ class PrivateNode:
         run.directory.discard()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     """A node's one run: its keeper, with the pipe that keeps it alive and the one that closes when the node ends."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """The four ports of a node, all on loopback."""
 
@@ -20,7 +20,7 @@ class Ports:
         return iter((self.amqp, self.management, self.distribution, self.epmd))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """Who a node is; its data belongs to this name and this user."""
 

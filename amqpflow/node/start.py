@@ -29,7 +29,7 @@ from .probe import greet
 Origin = Literal["given", "local", "docker"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
     """A broker that answers."""
 
@@ -52,7 +52,7 @@ class Node(Protocol):
     def stop(self) -> None: ...
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What `start_broker` would use; nothing runs yet, but a given broker."""
 

@@ -23,7 +23,7 @@ class NoBroker(Exception):
     """There is no broker to test against, or one that was named does not answer."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerUnderTest:
     """One RabbitMQ that tests run against; `address` is that of its virtual host `/`."""
 
@@ -41,7 +41,7 @@ class BrokerUnderTest:
         return Management(self.address)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A broker that was found: one that is running (it has an address), or one that is still to be started."""
 
