@@ -49,13 +49,17 @@ def not_one(path: str | os.PathLike[str], found: Iterable[CompiledTopology]) -> 
 def _files(path: Path, unreadable: list[Diagnostic]) -> Iterator[Path]:
     try:
         directory = path.is_dir()
-        found = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if directory else [path]
+        found = sorted(file for file in path.iterdir() if _is_topology(file)) if directory else [path]
     except OSError as error:
         unreadable.append(_unreadable(path, f"cannot be read: {error.strerror or error}"))
         return
     if not found:
         unreadable.append(_unreadable(path, "the directory holds no topology", "their names end in .yaml or .yml"))
     yield from found
+
+
+def _is_topology(file: Path) -> bool:
+    return file.suffix in SUFFIXES and not file.name.startswith(".")
 
 
 def _read(file: Path) -> bytes:

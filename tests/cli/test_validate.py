@@ -93,6 +93,7 @@ class TestValidate:
 
     def test_a_directory_is_its_topology_files(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (write / "notes.txt").write_text("no topology")
+        (write / ".hidden.yaml").write_text("no topology")
         run = Run(["validate", str(write)], capsys)
         assert run.code == 1
         assert {line.partition(":")[0] for line in run.out.splitlines()} == {

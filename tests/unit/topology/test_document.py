@@ -116,7 +116,10 @@ def test_what_is_no_topology_is_refused_at_its_place(text: str | bytes, expected
 
 def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
     assert found(b"\xef\xbb\xbf" + HEAD.encode()) == []
-    assert found(b"\xef\xbb\xbf" + b"name: shop\nnope: 1\n") == ["1:1 T102", "2:1 T101"]
+    assert found(b"\xef\xbb\xbf" + b"nope: 1\nname: shop\nversion: 1\n") == ["1:1 T101"]
+    assert found(b"\xef\xbb\xbf" + b"vhost: a, b: c\n") == ["1:12 T004"]
+    problems = Problems("f")
+    assert decode(b"\xef\xbb\xbfname: shop", problems) == "name: shop"
 
 
 def test_the_messages_say_what_to_do() -> None:

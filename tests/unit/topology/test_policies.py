@@ -44,6 +44,15 @@ def test_nothing_else_is_matched(queues: set[str]) -> None:
                 assert not [each for each in matched(policies, other) if not other.endswith("\n")]
 
 
+def test_long_names_make_short_lists() -> None:
+    queues = {f"{number:03}.{'x+' * 100}": LIMIT for number in range(100)}
+    policies = policies_for("t", queues)
+    assert all(len(policy.pattern) <= MAX_PATTERN_BYTES for policy in policies.values())
+    assert len(policies) >= 34  # at most three of them fit into a list
+    for name in queues:
+        assert len(matched(policies, name)) == 1
+
+
 def test_special_characters_are_literal() -> None:
     (policy,) = policies_for("t", {"a.b+c": LIMIT}).values()
     assert policy.pattern == r"^(?:a\.b\+c)$"
