@@ -75,6 +75,8 @@ def _defaults(defaults: Fields | None) -> tuple[dict[str, Any], dict[str, Place]
 def _queue_values(fields: Fields) -> dict[str, Any]:
     """The arguments of QueueSpec that these fields determine."""
     values = {name: fields.values[name] for name in _SIMPLE if name in fields.values}
+    if "type" in fields.places:
+        values.setdefault("type", "")  # neither type is assumed, so that nothing is said that follows from a guess
     limits, parking, tiers = (fields.get(name) for name in ("limits", "parking", "tiers"))
     if limits:
         values |= limits.values
@@ -141,7 +143,7 @@ def _policy(name: str, fields: Fields) -> PolicySpec:
         place=fields.place,
         places=fields.places,
         name=name,
-        engine=fields.get("engine") or "tiers",
+        engine=fields.get("engine") or ("" if "engine" in fields.places else "tiers"),
         delays=_delays(fields.get("delays")),
         backoff=_backoff(fields.get("backoff")),
         give_up_after_ms=fields.get("give_up_after"),

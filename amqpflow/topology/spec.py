@@ -65,7 +65,7 @@ class PolicySpec(Located):
     """A retry policy."""
 
     name: str
-    engine: str = "tiers"
+    engine: str = "tiers"  #: empty: written, and of no use
     delays: tuple[DelaySpec, ...] | None = None
     backoff: BackoffSpec | None = None
     give_up_after_ms: int | None = None
@@ -77,6 +77,10 @@ class PolicySpec(Located):
     @property
     def native(self) -> bool:
         return self.engine == "native"
+
+    @property
+    def tiers(self) -> bool:
+        return self.engine == "tiers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +113,7 @@ class QueueSpec(Located):
     """
 
     name: str
-    type: str = "quorum"
+    type: str = "quorum"  #: empty: written, and of no use
     bindings: tuple[BindingSpec, ...] = ()
     retry: str | None = None  #: name of a policy, none, or None when nothing names one
     max_priority: int | None = None
@@ -139,6 +143,10 @@ class QueueSpec(Located):
     @property
     def quorum(self) -> bool:
         return self.type == "quorum"
+
+    @property
+    def classic(self) -> bool:
+        return self.type == "classic"
 
     @property
     def limited(self) -> bool:

@@ -102,7 +102,7 @@ def legacy_arguments(spec: TopologySpec, problems: Problems) -> None:
         if name in LEGACY:
             message = f"queue {queue.name}: {name}: {LEGACY[name]}"
             problems.error(Code.LEGACY_ARGUMENT, argument.place, message, "remove it")
-        elif name == "x-queue-version" and argument.value == 1 and not queue.quorum:
+        elif name == "x-queue-version" and argument.value == 1 and queue.classic:
             message = f"queue {queue.name}: RabbitMQ 4.3 refuses x-queue-version 1"
             problems.error(Code.LEGACY_ARGUMENT, argument.place, message, "remove it, or write 2")
 
@@ -111,7 +111,7 @@ def arguments_for_type(spec: TopologySpec, problems: Problems) -> None:
     """RabbitMQ refuses an argument that only another queue type knows (facts 3.9, 7.12)."""
     for queue, name, argument in _arguments(spec):
         types = KNOWN.get(name)
-        if types is not None and queue.type not in types:
+        if types is not None and queue.type and queue.type not in types:
             message = f"queue {queue.name}: RabbitMQ refuses {name} on a {queue.type} queue"
             hint = f"it is for {' and '.join(types)} queues"
             problems.error(Code.ARGUMENT_NOT_FOR_TYPE, argument.place, message, hint)

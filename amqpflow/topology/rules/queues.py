@@ -38,7 +38,7 @@ def overflow_on_classic(spec: TopologySpec, problems: Problems) -> None:
         "again makes a copy",
     }
     for queue in spec.queues.values():
-        if not queue.quorum and not queue.external and queue.overflow in consequences:
+        if queue.classic and not queue.external and queue.overflow in consequences:
             message = f"{queue.subject('overflow')}: {consequences[queue.overflow]}"
             problems.warning(Code.AT_MOST_ONCE, queue.at("overflow"), message, "overflow: reject-publish does neither")
 
@@ -55,7 +55,7 @@ def quorum_only_keys(spec: TopologySpec, problems: Problems) -> None:
     """RabbitMQ refuses both on classic queues (facts 3.9, 12.1). From the defaults they are simply not taken."""
     for queue in spec.queues.values():
         for key in ("delivery_limit", "consumer_timeout"):
-            if not queue.quorum and key in queue.places:
+            if queue.classic and key in queue.places:
                 message = f"queue {queue.name}: a classic queue has no {key}"
                 problems.error(Code.NOT_ON_CLASSIC, queue.at(key), message, f"remove {key}, or type: quorum")
 
@@ -66,7 +66,7 @@ def at_most_once(spec: TopologySpec, problems: Problems) -> None:
     for queue in spec.queues.values():
         if queue.external:
             continue
-        if not queue.quorum and queue.at("type") not in said:
+        if queue.classic and queue.at("type") not in said:
             said.add(queue.at("type"))
             message = (
                 f"{queue.subject('type')}: what RabbitMQ itself gives up on in a classic queue (expiry, length, a "

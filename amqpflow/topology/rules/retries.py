@@ -37,7 +37,7 @@ class Schedule:
 def one_schedule(spec: TopologySpec, problems: Problems) -> None:
     """A policy has delays or a backoff; a rule has one of delays, backoff and park."""
     for policy in spec.policies.values():
-        if not policy.native:
+        if policy.tiers:
             _exactly_one(f"retry policy {policy.name}", policy, ("delays", "backoff"), problems)
         for rule in policy.on:
             _exactly_one("a rule", rule, ("delays", "backoff", "park"), problems)
@@ -57,7 +57,7 @@ def native_only_keys(spec: TopologySpec, problems: Problems) -> None:
     """delay and retries belong to the native engine."""
     for policy in spec.policies.values():
         for key in _NATIVE_ONLY:
-            if not policy.native and key in policy.places:
+            if policy.tiers and key in policy.places:
                 hint = "delays: [...] or backoff: {...}; engine: native needs RabbitMQ 4.3"
                 problems.error(Code.CONFLICTING_KEYS, policy.at(key), f"{key} goes with engine: native alone", hint)
 
@@ -94,7 +94,7 @@ def native_queues(spec: TopologySpec, problems: Problems) -> None:
         if policy is None or not policy.native:
             continue
         named = f"queue {queue.name}: retry policy {policy.name} has engine: native"
-        if not queue.quorum:
+        if queue.classic:
             problems.error(Code.NATIVE_NEEDS_QUORUM, queue.at("type"), f"{named}, which needs a quorum queue")
         if queue.external:
             message = f"{named}, which the owner of an external queue decides"

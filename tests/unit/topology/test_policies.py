@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpflow.model.resources import Policy
+from amqpflow.planning.ownership import is_own_policy
 from amqpflow.topology.policies import MAX_PATTERN_BYTES, policies_for
 from tests.topology_files import compiled
 
@@ -123,3 +124,10 @@ def test_settings_arguments_needs_no_policy() -> None:
     assert (arguments["x-max-length"], arguments["x-max-length-bytes"]) == (5, 1024)
     assert arguments["x-consumer-timeout"] == 600_000
     assert topology.desired.queues["n"].arguments["x-delayed-retry-max"] == 5000
+
+
+def test_the_planner_knows_these_names_as_its_own() -> None:
+    queues = {f"{number}.{'x' * 90}": LIMIT for number in range(200)}
+    for name in policies_for("shop.eu", queues):
+        assert is_own_policy(name, "shop.eu")
+        assert not is_own_policy(name, "shop")

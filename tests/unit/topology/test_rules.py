@@ -78,3 +78,15 @@ def test_a_problem_in_the_defaults_is_said_once_and_there() -> None:
 def test_a_broken_part_is_still_known_by_its_name() -> None:
     text = whole("retry_policies: {p: 5}\nexchanges: {e: 5}\nqueues: {q: {retry: p, bindings: [{exchange: e}]}}\n")
     assert [each.code for each in check(text).diagnostics] == ["T103", "T103"]
+
+
+def test_nothing_is_concluded_from_a_value_that_was_refused() -> None:
+    """A mistyped word is one problem, and not also all that would follow from the default in its place."""
+    text = whole(
+        "retry_policies: {p: {engine: nativ, delay: {min: 1s, max: 5s}, retries: 5}}\n"
+        "queues:\n"
+        "  a: {type: clasic, limits: {overflow: drop-head}, max_priority: 100, arguments: {x-queue-version: 2}}\n"
+        "  b: {type: quorm, delivery_limit: 5, retry: p}\n"
+        "  c: {retry: 5, parking: {queue: [x]}, external: maybe, owner: o}\n"
+    )
+    assert [each.code for each in check(text).diagnostics] == ["T105", "T105", "T105", "T103", "T103", "T103"]
