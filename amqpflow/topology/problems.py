@@ -12,7 +12,7 @@ from .codes import Code
 MOST = 200
 """Errors, and warnings: a hostile file has a problem on every line, and nobody reads more than this many."""
 
-COMPARISONS = 20_000
+COMPARISONS = 10_000
 """Words compared to find the one that was meant, over a whole file: each costs some 20 microseconds."""
 
 
