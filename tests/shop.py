@@ -146,6 +146,26 @@ class Shop:
             self.management.delete("connections", name)
 
 
+def connections_of(consumer: Consumer) -> list[Connection]:
+    """The connections that a consumer opens from now on, by and by."""
+    opened: list[Connection] = []
+    connect = consumer._connect
+
+    async def remember(purpose: str = "consumer") -> Connection:
+        opened.append(await connect(purpose))
+        return opened[-1]
+
+    consumer._connect = remember  # type: ignore[method-assign]
+    return opened
+
+
+def cut(connections: list[Connection]) -> None:
+    """Break connections as a network does: without a word, in the middle of whatever is sent."""
+    for connection in connections:
+        connection._pika.content.abort()
+    connections.clear()
+
+
 @asynccontextmanager
 async def shop(address: BrokerAddress, queues: Mapping[str, Any] | None = None, **options: Any) -> AsyncIterator[Shop]:
     """The topology of `tests.topologies.topology`, by default one queue `orders` with tiers of 50 and 100 ms."""

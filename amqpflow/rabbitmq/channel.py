@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,12 @@ log = logging.getLogger("amqpflow.channel")
 
 ANSWER_TIMEOUT = 15.0  #: seconds for the broker to answer when a consumer starts or stops
 CLOSE_TIMEOUT = 5.0  #: seconds for writing out what is left and for the broker's answer
+
+# RabbitMQ hands a quorum queue 32 settlements of a channel at a time and keeps the others for when those are applied.
+# What it keeps it forgets when the channel closes (measured on 3.10, 4.0 and 4.3): 200 acks and a close settle 33.
+_KEPT_BACK_FROM = 32  #: settlements
+_LATELY = 1.0  #: seconds in which so many may not be applied yet
+_LINGER = 0.3  #: seconds that a close waits for them; 0.02 was enough for 200
 
 
 @dataclass(slots=True)
@@ -67,6 +74,7 @@ class Channel:
         self._on_close: list[Callable[[], None]] = []
         self.close_reason: BaseException | None = None
         self._ending = False
+        self._settled_at: deque[float] = deque(maxlen=_KEPT_BACK_FROM)
         self._take = ContentFrames(
             delivered=self._delivered, returned=self._returned, confirmed=self._confirmed, closing=self._closing
         ).take
@@ -198,6 +206,7 @@ class Channel:
     def _settle(self, data: bytes) -> bool:
         if self.is_closed:
             return False
+        self._settled_at.append(asyncio.get_running_loop().time())
         self._send(data)
         return True
 
@@ -329,7 +338,8 @@ class Channel:
 
     async def close(self) -> None:
         """
-        Write out what is left and close the channel; what is unacked goes back to its queue.
+        Write out what is left and close the channel; what is unacked goes back to its queue. Waits for 0.3 s when many
+        deliveries were settled just now, since a quorum queue would not learn of all of them.
 
         Give deliveries back with `nack` first: on RabbitMQ 4.0 and before a close counts against the delivery limit
         like a nack, and on 4.3 more than one (fact 3.3).
@@ -339,6 +349,7 @@ class Channel:
                 with translate():
                     async with asyncio.timeout(CLOSE_TIMEOUT):
                         await self.drain()
+                        await self._linger()
                         self._ending = True  # an ack from here on would not reach the broker
                         await self._amqp.close()
             except AmqpflowError:
@@ -346,6 +357,13 @@ class Channel:
         self._ending = True
         self._end(None)
         await asyncio.gather(self._writer, return_exceptions=True)
+
+    async def _linger(self) -> None:
+        if len(self._settled_at) < _KEPT_BACK_FROM:
+            return
+        if asyncio.get_running_loop().time() - self._settled_at[0] < _LATELY:
+            await self._amqp.basic_qos(prefetch_count=0)  # once it is answered, the broker has read them all
+            await asyncio.sleep(_LINGER)
 
     async def drain(self) -> None:
         """Return when everything sent so far was handed to the socket. Raises BrokerUnavailable when it cannot be."""

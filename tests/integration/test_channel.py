@@ -389,6 +389,34 @@ def test_publishes_that_the_socket_never_took_are_uncertain_too(vhost: BrokerAdd
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("settle", ["ack", "nack"])
+def test_what_was_settled_before_a_close_is_settled(vhost: BrokerAddress, settle: str) -> None:
+    """RabbitMQ would forget all but 33 of them on a quorum queue, and count a delivery for each."""
+
+    async def scenario() -> None:
+        async with opened(vhost, here=QUORUM) as (connection, channel):
+            ids = [f"m{number:03}" for number in range(200)]
+            await fates(*(channel.publish(message("here", each)) for each in ids))
+            consuming = await connection.open_channel()
+            got: list[Delivery] = []
+            await consuming.consume("here", got.append, prefetch=0, on_cancel=lambda: None)
+            await until(lambda: len(got) == 200)
+            for delivery in got:
+                getattr(consuming, settle)(delivery.delivery_tag)
+                await asyncio.sleep(0)
+            await consuming.close()
+            if settle == "ack":
+                await asyncio.sleep(0.3)
+                assert await channel.queue_depth("here") == 0
+            else:
+                again = await read(connection, "here", 200)
+                assert sorted(str(each.properties.message_id) for each in again) == ids
+                # RabbitMQ 4.3 counts a close, and a nack it does not
+                assert len({(each.properties.headers or {}).get("x-delivery-count") for each in again}) == 1
+
+    asyncio.run(scenario())
+
+
 def test_a_deleted_queue_cancels_its_consumer(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
         async with opened(vhost, here=QUORUM) as (connection, channel):
