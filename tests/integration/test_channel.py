@@ -399,8 +399,9 @@ def test_what_was_settled_before_a_close_is_settled(vhost: BrokerAddress, settle
             await fates(*(channel.publish(message("here", each)) for each in ids))
             consuming = await connection.open_channel()
             got: list[Delivery] = []
-            await consuming.consume("here", got.append, prefetch=0, on_cancel=lambda: None)
+            tag = await consuming.consume("here", got.append, prefetch=0, on_cancel=lambda: None)
             await until(lambda: len(got) == 200)
+            await consuming.cancel(tag)
             for delivery in got:
                 getattr(consuming, settle)(delivery.delivery_tag)
                 await asyncio.sleep(0)
