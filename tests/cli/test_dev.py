@@ -141,8 +141,8 @@ def test_interrupted_while_starting_it_is_130_and_leaves_nothing(
             time.sleep(0.01)
         directory = node_in(environment)
         assert running.stop(signal.SIGINT) == 130
-        assert belonging_to(directory) == {}
-        assert not directory.exists()
+    # interrupted between starting the keeper and taking note of it, nobody waits for the keeper; it ends all the same
+    wait_until_gone(directory)
 
 
 def test_a_file_is_applied_in_the_virtual_host_it_names(
