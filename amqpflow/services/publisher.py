@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -120,9 +121,11 @@ class Publisher:
 
     async def publish_many(self, messages: Iterable[OutgoingMessage]) -> Sequence[str | AmqpflowError]:
         """
-        Publish many messages, pipelined, and return one result for each in their order: its message id when it is
+        Publish many messages, pipelined and in their order, and return one result for each: its message id when it is
         confirmed, else the error that `publish` would raise. Nothing is raised for a single message.
         """
+        with suppress(AmqpflowError):  # each message will say so
+            await self._outbox.open()
         results = await asyncio.gather(*map(self._publish, messages), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, AmqpflowError):

@@ -1,0 +1,229 @@
+"""Publisher: whoever publishes knows what became of each message."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from amqpflow import (
+    BrokerUnavailable,
+    OutgoingMessage,
+    Publisher,
+    PublishRefused,
+    PublishUncertain,
+    Unroutable,
+    VirtualHostMissing,
+)
+from amqpflow.errors import PermissionDenied, Unpublishable, WrongUsage
+from amqpflow.model import headers as h
+from amqpflow.rabbitmq.address import BrokerAddress
+from tests.brokers.management import Management
+from tests.shop import cut, shop
+from tests.waiting import until
+
+
+def test_a_published_message_is_persistent_has_an_id_and_what_was_given(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene, Publisher(vhost.url) as publisher:
+            given = {
+                "headers": {"theirs": 1, h.ATTEMPT: 7, h.QUEUE: "orders", h.PREFIX + "x": 1},
+                "priority": 0,
+                "correlation_id": "c",
+                "content_type": "application/json",
+                "content_encoding": "utf-8",
+                "reply_to": "r",
+                "timestamp": datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
+                "type": "t",
+                "app_id": "a",
+            }
+            message_id = await publisher.publish(b"body", routing_key="orders", expiration=600_000, **given)
+            plain_id = await publisher.publish(bytearray(b"plain"), routing_key="orders", message_id="mine")
+            assert plain_id == "mine"
+            with_all, plain = sorted(await scene.take("orders"), key=lambda each: each.body)
+            properties = with_all.header.properties
+            assert properties.message_id == message_id
+            assert properties.delivery_mode == 2
+            headers = {name: value for name, value in properties.headers.items() if name != "x-delivery-count"}
+            assert headers == {"theirs": 1}, "ours, passed on by a handler, are removed"
+            assert properties.expiration == "600000"
+            assert properties.timestamp == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+            assert (properties.priority, properties.message_type) == (0, "t")
+            for name in ("correlation_id", "content_type", "content_encoding", "reply_to", "app_id"):
+                assert getattr(properties, name) == given[name]
+            assert plain.body == b"plain"
+            assert plain.header.properties.priority is None
+
+    asyncio.run(scenario())
+
+
+def test_each_way_to_fail_has_a_name_and_the_publisher_lives_on(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+        async with shop(vhost, queue_type="classic", arguments=full) as scene, Publisher(vhost.url) as publisher:
+            await publisher.publish(b"", routing_key="orders")
+            failures: dict[str, tuple[dict[str, Any], type[Exception]]] = {
+                "no queue": ({"routing_key": "nowhere"}, Unroutable),
+                "no exchange": ({"exchange": "missing", "routing_key": "orders"}, Unroutable),
+                "full": ({"routing_key": "orders"}, PublishRefused),
+                "header too large": ({"routing_key": "orders", "headers": {"h": "x" * 200_000}}, Unpublishable),
+                "no header": ({"routing_key": "orders", "headers": {"h": object()}}, Unpublishable),
+                "priority": ({"routing_key": "orders", "priority": 256}, Unpublishable),
+                "long name": ({"routing_key": "x" * 256}, Unpublishable),
+                "surrogate": ({"routing_key": "orders", "correlation_id": "\ud800"}, Unpublishable),
+            }
+            for name, (arguments, kind) in failures.items():
+                with pytest.raises(kind) as raised:
+                    await publisher.publish(b"", message_id=name, **arguments)
+                assert type(raised.value) is kind, name
+                assert raised.value.message_id == name  # type: ignore[attr-defined]
+            with pytest.raises(WrongUsage, match="bytes, not str"):
+                await publisher.publish("text", routing_key="orders")  # type: ignore[arg-type]
+            assert len(await scene.take("orders")) == 1
+            await publisher.publish(b"", routing_key="orders")
+
+    asyncio.run(scenario())
+
+
+def test_many_are_published_in_order_with_one_result_each(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene, Publisher(vhost.url) as publisher:
+            wanted = [OutgoingMessage(body=str(number).encode(), routing_key="orders") for number in range(2000)]
+            wanted[7] = OutgoingMessage(body=b"7", routing_key="nowhere")
+            wanted[8] = OutgoingMessage(body=b"8", routing_key="orders", priority=-1)
+            results = await publisher.publish_many(wanted)
+            assert isinstance(results[7], Unroutable)
+            assert isinstance(results[8], Unpublishable)
+            ids = [each for each in results if isinstance(each, str)]
+            assert len(ids) == 1998
+            found = await scene.take("orders")
+            assert [each.header.properties.message_id for each in found] == ids
+            assert [each.body for each in found] == [each.body for each in wanted if each.body not in (b"7", b"8")]
+
+    asyncio.run(scenario())
+
+
+def test_one_that_closes_the_channel_is_named_and_the_others_arrive(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene, Publisher(vhost.url) as publisher:
+            wanted = [OutgoingMessage(body=b"", routing_key="orders", message_id=f"m{number}") for number in range(60)]
+            wanted[30] = OutgoingMessage(body=b"", exchange="missing", routing_key="orders", message_id="culprit")
+            # RabbitMQ closes the channel of whoever asks for a direct reply without consuming one
+            wanted[40] = OutgoingMessage(
+                body=b"", routing_key="orders", message_id="reply", reply_to="amq.rabbitmq.reply-to"
+            )
+            results = await publisher.publish_many(wanted)
+            assert isinstance(results[30], Unroutable)
+            assert isinstance(results[40], Unpublishable)
+            assert "PRECONDITION_FAILED" in str(results[40])
+            found = {each.header.properties.message_id for each in await scene.take("orders")}
+            assert found == {f"m{number}" for number in range(60) if number not in (30, 40)}
+            assert [each for each in results if isinstance(each, str)] == sorted(found, key=lambda each: int(each[1:]))
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_connection_is_opened_again(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene, Publisher(vhost.url) as publisher:
+            await publisher.publish(b"", routing_key="orders", message_id="first")
+            ids = [f"m{number}" for number in range(1000)]
+            window = asyncio.create_task(
+                publisher.publish_many(
+                    OutgoingMessage(body=b"x" * 10_000, routing_key="orders", message_id=each) for each in ids
+                )
+            )
+            await until(lambda: scene.depth("orders"))
+            connection = publisher._outbox._connection
+            assert connection is not None
+            cut([connection])
+            results = await window
+            assert all(isinstance(each, str | PublishUncertain) for each in results)
+            uncertain = [each for each in results if isinstance(each, PublishUncertain)]
+            assert uncertain
+            # published again with their ids, none is missing
+            again = await publisher.publish_many(
+                OutgoingMessage(body=b"", routing_key="orders", message_id=each.message_id) for each in uncertain
+            )
+            assert again == [each.message_id for each in uncertain]
+            await scene.close_connections("amqpflow publisher")
+            await until(lambda: publisher._outbox._connection.is_closed)  # type: ignore[union-attr]
+            await publisher.publish(b"", routing_key="orders", message_id="last")
+            found = {each.header.properties.message_id for each in await scene.take("orders")}
+            assert found == {*ids, "first", "last"}
+
+    asyncio.run(scenario())
+
+
+def test_one_id_in_flight_twice_is_not_confused(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost), Publisher(vhost.url) as publisher:
+            keys = ["orders", "nowhere", "orders", "orders", "nowhere"] * 20
+            results = await publisher.publish_many(
+                OutgoingMessage(body=b"", routing_key=key, message_id="same") for key in keys
+            )
+            assert [isinstance(each, str) for each in results] == [key == "orders" for key in keys]
+
+    asyncio.run(scenario())
+
+
+def test_without_permission_it_is_said(vhost: BrokerAddress) -> None:
+    management = Management(vhost)
+    name = f"reader-{vhost.vhost}"
+    management.put("users", name, body={"password": "p", "tags": ""})
+    management.put("permissions", vhost.vhost, name, body={"configure": "^$", "write": "^$", "read": ".*"})
+
+    async def scenario() -> None:
+        async with shop(vhost):
+            url = vhost.url.replace(f"{vhost.user}:{vhost.password}@", f"{name}:p@")
+            async with Publisher(url) as publisher:
+                with pytest.raises((PublishRefused, PermissionDenied), match="permission"):
+                    await publisher.publish(b"", exchange="shop.retry", routing_key="orders")
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        management.delete("users", name)
+
+
+@pytest.mark.one_broker
+def test_a_broker_that_is_not_there_is_said_to_be_unavailable(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with Publisher("amqp://guest:guest@127.0.0.1:1/") as publisher:
+            with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
+                await publisher.publish(b"", routing_key="orders")
+        async with Publisher(vhost.with_vhost("no such").url) as publisher:
+            with pytest.raises(VirtualHostMissing):
+                await publisher.publish(b"", routing_key="orders")
+        publisher = Publisher(vhost.url)
+        await publisher.close()
+        with pytest.raises(BrokerUnavailable, match="closed"):
+            await publisher.publish(b"", routing_key="orders")
+
+    asyncio.run(scenario())
+
+
+def test_a_publisher_in_a_handler(vhost: BrokerAddress) -> None:
+    """What a service usually does: a message is handled by publishing another, with the headers it came with."""
+
+    async def scenario() -> None:
+        async with shop(vhost, {"orders": (50,), "audit": (50,)}) as scene, Publisher(vhost.url) as publisher:
+            seen: list[tuple[int, dict[str, Any]]] = []
+
+            async def orders(message: Any) -> None:
+                if message.attempt == 1:
+                    raise OSError("once")
+                await publisher.publish(message.body, routing_key="audit", headers=message.headers)
+                scene.done.append("orders")
+
+            async def audit(message: Any) -> None:
+                seen.append((message.attempt, dict(message.headers)))
+
+            async with scene.consumer(orders=orders, audit=audit):
+                await scene.publish("m", headers={"trace": "t"})
+                await until(lambda: seen)
+            assert seen == [(1, {"trace": "t"})]
+
+    asyncio.run(scenario())
