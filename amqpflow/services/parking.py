@@ -119,8 +119,10 @@ async def open_reading(
                     "and what they give back may change the order"
                 )
             yield Reading(reader=reader, notes=notes)
-        if not reader.settlements_proven:
-            notes.append(f"the connection was lost before {parking_queue} had everything back; RabbitMQ sees to that")
+        if reader.unproven:
+            notes.append(
+                f"{parking_queue} was left before it had everything back, which RabbitMQ sees to: {reader.unproven}"
+            )
         if not reader.order_kept:
             notes.append(f"{parking_queue} is too long to be given back in order: its oldest messages are last now")
 

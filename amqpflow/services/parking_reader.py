@@ -20,7 +20,7 @@ import asyncio
 from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable
@@ -46,10 +46,9 @@ class _Lane:
 
     prefetch: int
     tag: str = ""
-    first: int = 0  #: delivery tags
-    last: int = 0
-    unsettled: int = 0
-    kept: int = 0  #: of the unsettled, those that stay until the end
+    first: int = 0  #: the first delivery tag
+    held: set[int] = field(default_factory=set)  #: delivery tags that are not settled
+    kept: int = 0  #: of those held, how many stay until the end
 
 
 class ParkingReader:
@@ -79,7 +78,7 @@ class ParkingReader:
         self.received = 0
         self.ended_early: str | None = None  #: why not everything was read
         self.ready_after: int | None = None  #: messages once everything was given back
-        self.settlements_proven = True  #: the broker has taken every ack and nack
+        self.unproven: str | None = None  #: why it is not known that the broker has taken every ack and nack
         self.order_kept = True
         self.unreadable: dict[int, str] = {}  #: delivery tag -> why its properties cannot be read; they are empty
         self._connection = connection
@@ -154,7 +153,7 @@ class ParkingReader:
             return True
         if not channel.ack(delivery.delivery_tag):
             return False
-        self._lane_of(delivery.delivery_tag).unsettled -= 1
+        self._lane_of(delivery.delivery_tag).held.discard(delivery.delivery_tag)
         return True
 
     def finish(self) -> None:
@@ -267,7 +266,7 @@ class ParkingReader:
         """Return when the consumer holds all it may, or the queue has no more and the last of it has come."""
         loop = asyncio.get_running_loop()
         since, seen, empty_before = loop.time(), self.received, False
-        while lane.unsettled < lane.prefetch and loop.time() < since + RETURN_TIMEOUT:
+        while len(lane.held) < lane.prefetch and loop.time() < since + RETURN_TIMEOUT:
             self._raise_if_closed()
             ready, _ = await self._look()
             if not ready and empty_before and seen == self.received:
@@ -280,8 +279,7 @@ class ParkingReader:
     def _take(self, delivery: Delivery) -> None:
         lane = self._lanes[-1]
         lane.first = lane.first or delivery.delivery_tag
-        lane.last = delivery.delivery_tag
-        lane.unsettled += 1
+        lane.held.add(delivery.delivery_tag)
         self.received += 1
         self._bytes += len(delivery.body)
         self._returned_before = delivery.redelivered
@@ -307,23 +305,24 @@ class ParkingReader:
         channel = self._channel
         try:
             if channel is None or channel.is_closed:
-                self.settlements_proven = not self._lanes
+                if self._lanes:
+                    self.unproven = self._close_text()
                 return
             self._only_taking = True
             self._arrived.clear()
             await self._close_lane()
             ready = await self._take_the_rest()
-            held = sum(lane.unsettled for lane in self._lanes)
+            held = sum(len(lane.held) for lane in self._lanes)
             if not self._by_close:
                 for lane in self._lanes:
-                    if lane.unsettled:
-                        channel.nack(lane.last, multiple=True)
+                    if lane.held:  # a tag that was acked before is an error that closes the channel
+                        channel.nack(max(lane.held), multiple=True)
             # one question on the same channel: once it is answered, all that was sent before has been taken
             await channel.queue_depth(self.queue)
             await channel.close()
             await self._wait_until_returned(ready + held)
-        except AmqpflowError:
-            self.settlements_proven = False
+        except AmqpflowError as error:
+            self.unproven = str(error)
         finally:
             self._arrived.clear()
             if channel is not None:
@@ -378,8 +377,11 @@ class ParkingReader:
         self.raise_if_cancelled()
         channel = self._require_channel()
         if channel.is_closed:
-            reason = f": {channel.close_reason}" if channel.close_reason else ""
-            raise BrokerUnavailable(f"the connection was lost while {self.queue} was read{reason}")
+            raise BrokerUnavailable(f"{self.queue} was not read to its end: {self._close_text()}")
+
+    def _close_text(self) -> str:
+        reason = self._channel.close_reason if self._channel is not None else None
+        return f"the channel or the connection was closed: {reason}" if reason else "the connection was lost"
 
 
 async def _close(channel: Any) -> None:

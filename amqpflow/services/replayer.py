@@ -223,7 +223,9 @@ class _Replay:
                 self.report.replayed += 1
                 self.report.groups[group_of(parked)] += 1
             else:
-                self._leave(parked, delivery, "the connection was lost before its ack", in_doubt=True)
+                self._leave(
+                    parked, delivery, "the channel was closed, or the reading ended, before its ack", in_doubt=True
+                )
         if self.on_progress is not None:
             done = self.report.replayed + self.report.failed + self.report.in_doubt
             self.on_progress(self.routes.parking_queue, done, self.reader.ready)
@@ -315,8 +317,8 @@ class _Replay:
             report.stopped = reader.ended_early
             if reader.ended_early:
                 report.hint = "replay again to go on"
-        if not reader.settlements_proven:
-            self._halt("the connection was lost before RabbitMQ had taken every ack")
+        if reader.unproven:
+            self._halt(f"it is not known that RabbitMQ has taken every ack: {reader.unproven}")
             report.notes.append(
                 f"up to {min(report.replayed, WINDOW)} of the replayed messages may still be parked; replaying them "
                 "again makes copies with the same hop id"

@@ -138,6 +138,22 @@ def test_the_other_work_queues_messages_stay_in_a_shared_parking_queue_in_their_
     asyncio.run(go())
 
 
+@pytest.mark.parametrize("order", [["a", "b"], ["a", "b", "a", "b", "b"], ["b", "a"]])
+def test_what_stays_goes_back_also_when_the_last_message_was_replayed(vhost: BrokerAddress, order: list[str]) -> None:
+    compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking="shared.parking")
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(each, message_id=f"m{n}") for n, each in enumerate(order)])
+            report = await replay_parked(broker, compiled, "b")
+            assert (report.replayed, report.remaining, report.stopped) == (order.count("b"), order.count("a"), None)
+            assert (report.complete, report.notes) == (True, [])
+            left = await drained(connection, "shared.parking", order.count("a"))
+            assert ids(left) == [f"m{n}" for n, each in enumerate(order) if each == "a"]
+
+    asyncio.run(go())
+
+
 def test_classic_parking_is_replayed_and_keeps_the_order_of_the_rest(vhost: BrokerAddress) -> None:
     compiled = shop(vhost)
     queues = {
