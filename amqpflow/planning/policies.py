@@ -57,8 +57,7 @@ def working(policies: Iterable[Policy], target: Queue | Exchange) -> tuple[Polic
 
 def applies(policy: Policy, target: Queue | Exchange) -> bool:
     """Whether RabbitMQ would consider the policy for this object at all."""
-    pattern = _compiled(policy.pattern)
-    if pattern is not None and pattern.search(target.name) is None:
+    if not _matches(policy.pattern, target.name):
         return False
     if isinstance(target, Queue) and policy.definition.keys() & _FOREIGN_KEYS.get(target.type, frozenset()):
         return False
@@ -76,10 +75,35 @@ def _covers(apply_to: str, target: Queue | Exchange) -> bool:
     return apply_to in ("all", "queues", f"{target.type}_queues")
 
 
+_SAME = re.compile(
+    rb"""(?:\(\?i\))?(?:
+        \\(?:[dDwWsSbBAntrf]|[^a-zA-Z0-9\x80-\xff])
+        | \[\^?\]?(?:\\(?:[dDwWsSbntrf]|[^a-zA-Z0-9\x80-\xff])|(?!--|&&|~~|\|\|)[^\\\[\]])*+\]
+        | \((?![?*]) | \(\?(?:[:=!]|<[=!]|P<[A-Za-z_]\w{0,30}>) | \)
+        | (?:[*+?]|\{\d{1,4}(?:,\d{0,4})?\})\??(?!\+)
+        | [^\\\[()*+?{]
+    )*+""",
+    re.VERBOSE | re.DOTALL,
+)
+"""What PCRE and Python read the same. Python takes `[[:alpha:]]`, `{,3}` or `\\Z` too, for something else."""
+
+_OF_LETTERS = re.compile(rb"\\[dDwWsSbB]|\A\(\?i\)")
+
+
+def _matches(pattern: str, name: str) -> bool:
+    compiled = _compiled(pattern)
+    if compiled is None:
+        return True
+    if not name.isascii() and _OF_LETTERS.search(compiled.pattern):
+        return True  # RabbitMQ matches the bytes of UTF-8, and takes them for the letters of Latin-1
+    return compiled.search(name.encode()) is not None
+
+
 @lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str] | None:
-    # RabbitMQ's are PCRE: what Python's re refuses is rare, and then we would rather warn once too often
+def _compiled(pattern: str) -> re.Pattern[bytes] | None:
+    # RabbitMQ's are PCRE: what may be read otherwise here is rare, and then we would rather warn once too often
     try:
-        return re.compile(pattern)
-    except (re.error, OverflowError, RecursionError):
+        encoded = pattern.encode()
+        return re.compile(encoded) if _SAME.fullmatch(encoded) else None
+    except (re.error, OverflowError, RecursionError, UnicodeEncodeError):
         return None

@@ -63,3 +63,70 @@ def test_a_pattern_that_cannot_be_read_here_counts_as_matching() -> None:
     strange = policy(r"\Qorders\E(*UCP)")
     assert not readable(strange)
     assert applies(strange, QUORUM)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^[[:alpha:]]+\.nothing$",
+        r"^[^x[:digit:]]+$",
+        r"[[.a.]]",
+        r"[[=a=]]",
+        r"^x{,3}$",
+        r"^\Qx\E$",
+        r"x\Z",
+        r"x\z",
+        r"\hx",
+        r"\Hx$x",
+        r"\Rx",
+        r"x\K",
+        r"\Gx",
+        r"\vx",
+        r"\x{78}x",
+        r"(x)\1",
+        r"x++",
+        r"x{2}+",
+        r"(?>x)",
+        r"(?R)x",
+        r"(?&n)x",
+        r"y(?i)x",
+        r"(?x) x",
+        r"(?i:x)",
+        r"(?(1)x|y)",
+        r"(*ACCEPT)x",
+        r"[a--x]",
+        r"[a&&x]",
+        "x\\",
+        "(x",
+    ],
+)
+def test_a_pattern_that_python_may_read_otherwise_than_pcre_counts_as_matching(pattern: str) -> None:
+    """RabbitMQ's patterns are PCRE; Python takes some of these too, for something that does not match."""
+    assert not readable(policy(pattern))
+    assert applies(policy(pattern), QUORUM)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matches"),
+    [
+        (r"^(?:orders\.confirm|x)$", True),
+        (r"(?i)^ORDERS\.", True),
+        (r"^[\w.-]+$", True),
+        (r"^[^]a]{5,}?\.[a-z]*$", True),
+        (r"^(?!amq\.)(?P<team>\w+)\b.*(?<=confirm)$", True),
+        (r"^\d+$", False),
+        (r"^x{2}\{\}\-\ $", False),
+        ("^[]}]$|^}]$", False),
+    ],
+)
+def test_what_both_languages_read_the_same_is_judged(pattern: str, matches: bool) -> None:
+    assert readable(policy(pattern))
+    assert applies(policy(pattern), QUORUM) is matches
+
+
+def test_a_pattern_is_matched_with_the_bytes_of_a_name() -> None:
+    umlaut = Queue(name="ä", arguments={"x-queue-type": "quorum"})
+    assert applies(policy("^ä$"), umlaut)
+    assert applies(policy("^..$"), umlaut)
+    assert not applies(policy("^.$"), umlaut)
+    assert applies(policy(r"^\d$"), umlaut), "which bytes are letters cannot be told here"
