@@ -96,9 +96,9 @@ def configure_logging(level: str, form: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # what aiormq and aio-pika warn of is said once more, and clearer, by the consumer
+    # what aiormq and aio-pika warn of is said once more, and clearer, by the consumer; at debug they write bodies
     for name in ("aiormq", "aio_pika", "httpx2", "httpcore2"):
-        logging.getLogger(name).setLevel(logging.CRITICAL if level != "debug" else logging.DEBUG)
+        logging.getLogger(name).setLevel(logging.WARNING if level == "debug" else logging.CRITICAL)
 
 
 class _Text(logging.Formatter):
