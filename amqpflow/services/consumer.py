@@ -125,12 +125,7 @@ class Consumer:
             self.add_handler(queue, function, concurrency=concurrency, prefetch=prefetch, timeout=timeout)
             return function
 
-        if queue not in self.compiled.routes:
-            close = get_close_matches(queue, self.compiled.routes, n=1)
-            raise HandlerInvalid(
-                f"{self.compiled.file} has no queue {queue!r}",
-                hint=f"did you mean {close[0]}?" if close else f"its queues are {', '.join(self.compiled.routes)}",
-            )
+        self._require_queue(queue)
         return register
 
     def add_handler(
@@ -143,6 +138,7 @@ class Consumer:
         timeout: float | None = None,
     ) -> None:
         """`handler` without the decorator."""
+        self._require_queue(queue)
         if queue in self._handlers:
             raise HandlerInvalid(f"queue {queue} has a handler already")
         self._handlers[queue] = make_handler(
@@ -153,6 +149,14 @@ class Consumer:
             timeout=timeout,
             keep_stack=self._keep_stack,
         )
+
+    def _require_queue(self, queue: str) -> None:
+        if queue not in self.compiled.routes:
+            close = get_close_matches(queue, self.compiled.routes, n=1)
+            raise HandlerInvalid(
+                f"{self.compiled.file} has no queue {queue!r}",
+                hint=f"did you mean {close[0]}?" if close else f"its queues are {', '.join(self.compiled.routes)}",
+            )
 
     @property
     def healthy(self) -> bool:
