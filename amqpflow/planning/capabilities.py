@@ -1,14 +1,15 @@
-"""What the broker's release cannot do is left out of the plan, and said."""
+"""What the broker's release cannot do is left out of the plan, and said; what it refuses to declare is refused here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from amqpflow.model.resources import BrokerState, Policy
+from amqpflow.model.resources import BrokerState, Policy, Queue
 
 _PER_TYPE_POLICIES = (3, 12)
 _CONSUMER_TIMEOUT = (3, 12)
+_LOCATORS = (4, 0)
 
 
 def fit(desired: BrokerState, version: tuple[int, ...]) -> tuple[BrokerState, tuple[str, ...]]:
@@ -28,6 +29,18 @@ def fit(desired: BrokerState, version: tuple[int, ...]) -> tuple[BrokerState, tu
             policies[policy.name] = fitting
     notes += _ignored_arguments(desired, version)
     return replace(desired, policies=policies), tuple(notes)
+
+
+def refused_arguments(queue: Queue, version: tuple[int, ...]) -> Iterator[str]:
+    """What a release refuses to declare a queue with (406), so that apply would stop at it in the middle."""
+    locator = queue.arguments.get("x-queue-leader-locator")
+    if locator is None or not version or version >= _LOCATORS:
+        return
+    if queue.type == "classic" or (queue.type == "quorum" and locator == "min-masters"):
+        yield (
+            f"x-queue-leader-locator {locator} on a {queue.type} queue was measured to be refused by RabbitMQ 3.10.8 "
+            f"and taken by 4.0, this is {_dotted(version)}"
+        )
 
 
 def _fit_policy(policy: Policy, version: tuple[int, ...]) -> tuple[Policy, list[str]]:

@@ -10,7 +10,7 @@ from amqpflow.model.resources import Arguments, Binding, BrokerState, Exchange, 
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.model.wire import encode_table
 
-from .capabilities import fit
+from .capabilities import fit, refused_arguments
 from .changes import Bind, Change, CreateExchange, CreateQueue, EnsureBinding, PutPolicy, RemovePolicy, binding_name
 from .displacement import clashes
 from .equality import exchange_differences, policy_differences, queue_differences
@@ -20,11 +20,14 @@ from .order import ordered
 from .ownership import is_own_policy
 from .plan import Plan, UsedAsItIs
 from .preflight import preflight
+from .shrinking import shrinking
 
 NO_MANAGEMENT = (
     "owners, bindings and foreign policies cannot be read over AMQP, so bindings are made again (which changes nothing "
     "where they exist) and foreign policies are not checked."
 )
+
+PARKED_UNSEEN = "`amqpflow parked list` does not list the messages parked in it any more"
 
 
 def diff(desired: CompiledTopology, observed: Observation) -> Plan:
@@ -156,6 +159,8 @@ class _Comparison:
             return
         if there is None:
             self._sendable(object_, desired.arguments)
+            for text in refused_arguments(desired, self.observed.version):
+                self.findings.append(refuse("not-on-this-release", object_, text, "leave the argument out"))
             self.changes.append(CreateQueue(queue=desired))
             return
         if self.observed.complete and there.owner != self.topology.name:
@@ -218,6 +223,8 @@ class _Comparison:
             else:
                 foreign.append(there)
         self.findings += clashes(self.desired.queues.values(), self.desired.policies.values(), foreign, present)
+        after = [*foreign, *self.desired.policies.values()]
+        self.findings += shrinking(self.desired.queues.values(), self.there, after)
         tags = self.observed.tags
         if len(self.changes) > before and tags is not None and not tags & {"policymaker", "administrator"}:
             self.findings.append(
@@ -248,10 +255,12 @@ def _foreign(object_: str, there: Exchange | Queue) -> Finding:
 
 def _left_alone(topology: CompiledTopology, there: BrokerState) -> Iterator[str]:
     """What this topology created once and the file no longer has: it stays."""
+    bound = {(each.source, each.destination) for each in there.bindings if each.destination_type == "queue"}
     for kind, present, wanted in (
         ("exchange", there.exchanges, topology.desired.exchanges),
         ("queue", there.queues, topology.desired.queues),
     ):
         for name in sorted(present.keys() - wanted.keys()):
             if present[name].owner == topology.name:
-                yield f"{kind} {name} is no longer in the file; it is left as it is."
+                parked = f"; {PARKED_UNSEEN}" if kind == "queue" and (topology.parking_exchange, name) in bound else ""
+                yield f"{kind} {name} is no longer in the file; it is left as it is{parked}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.model.resources import BrokerState, Policy, Queue
-from amqpflow.planning.capabilities import fit
+from amqpflow.planning.capabilities import fit, refused_arguments
 
 
 def state(**definition: object) -> BrokerState:
@@ -46,3 +46,21 @@ def test_an_argument_that_a_release_ignores_is_said() -> None:
         "queue q: consumer_timeout has no effect before RabbitMQ 3.12, this is 3.10.8",
     )
     assert fit(wanted, (4, 3, 6))[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("queue_type", "locator", "refused"),
+    [
+        ("classic", "client-local", True),
+        ("classic", "balanced", True),
+        ("quorum", "min-masters", True),
+        ("quorum", "balanced", False),
+        ("quorum", None, False),
+    ],
+)
+def test_where_a_leader_may_be_asked_for_is_known(queue_type: str, locator: str | None, refused: bool) -> None:
+    arguments = {"x-queue-type": queue_type} | ({"x-queue-leader-locator": locator} if locator else {})
+    said = list(refused_arguments(Queue(name="q", arguments=arguments), (3, 10, 8)))
+    assert bool(said) is refused
+    assert all("3.10.8" in each for each in said)
+    assert not list(refused_arguments(Queue(name="q", arguments=arguments), (4, 0, 5)))

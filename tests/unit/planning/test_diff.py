@@ -183,6 +183,27 @@ def test_what_left_the_file_is_left_alone_and_said() -> None:
     assert plan.notes == ("queue orders.retry.1h is no longer in the file; it is left as it is.",)
 
 
+def test_parked_messages_that_are_not_listed_any_more_are_said() -> None:
+    park = Queue(name="old.parking", arguments={**SHOP.desired.queues["orders.parking"].arguments})
+    there = applied(SHOP)
+    bound = Binding(source="shop.parking", destination=park.name, routing_key=park.name)
+    there = replace(there, queues={**there.queues, park.name: park}, bindings=(*there.bindings, bound))
+    assert diff(SHOP, observation(there)).notes == (
+        "queue old.parking is no longer in the file; it is left as it is; "
+        "`amqpflow parked list` does not list the messages parked in it any more.",
+    )
+
+
+@pytest.mark.parametrize(("version", "refused"), [((3, 10, 8), True), ((4, 0, 5), False), ((), False)])
+def test_what_a_release_refuses_to_declare_is_refused_before_anything_is_done(
+    version: tuple[int, ...], refused: bool
+) -> None:
+    orders = SHOP.desired.queues["orders"]
+    located = replace(orders, arguments={**orders.arguments, "x-queue-leader-locator": "min-masters"})
+    plan = diff(with_objects(SHOP, queues={**SHOP.desired.queues, "orders": located}), observation(version=version))
+    assert [each.code for each in plan.refusals] == ["not-on-this-release"] * refused
+
+
 def test_notes_of_the_compiler_are_in_the_plan() -> None:
     assert diff(replace(SHOP, notes=("mind this",)), observation()).notes == ("mind this",)
 
