@@ -21,6 +21,7 @@ from .ownership import is_own_policy
 from .policies import readable, working
 
 _PARKING, _TIER, _WORK = "parking", "tier", "work"
+_HELD_MS = 600_000  # how long a reader of a parking queue holds a message when no consumer timeout is shorter
 
 
 def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding, ...]:
@@ -137,6 +138,8 @@ def _weakens(key: str, value: Any, queue: Queue, role: str) -> str | None:
             return f"messages are parked after {value} failed deliveries"
         case "max-length" | "max-length-bytes" if role == _TIER:
             return "while it is full, failed messages wait in their work queue"
+        case "consumer-timeout" if role == _PARKING and isinstance(value, int) and 0 < value < 2 * _HELD_MS:
+            return "reading ends after half of that: of many parked messages not all can be listed or replayed at once"
     return None
 
 

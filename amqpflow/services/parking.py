@@ -97,8 +97,8 @@ async def open_reading(
     Raises:
         NotApplied, Refused: as `require_readable` and `reading_alone` do.
     """
-    found, told = await require_readable(broker, compiled, parking_queue, unverified=unverified)
-    notes = list(told)
+    readable = await require_readable(broker, compiled, parking_queue, unverified=unverified)
+    notes = list(readable.notes)
     waits = partial(on_wait, parking_queue) if on_wait is not None else None
     async with reading_alone(broker.connection, parking_queue, on_wait=waits, stop=stop) as alone:
         if not alone:
@@ -108,7 +108,8 @@ async def open_reading(
         reader = ParkingReader(
             broker.connection,
             parking_queue,
-            quorum=found.type == "quorum",
+            quorum=readable.queue.type == "quorum",
+            consumer_timeout_ms=readable.consumer_timeout_ms,
             average_bytes=await _average_bytes(broker, parking_queue),
             stop=stop,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from amqpflow.errors import NotApplied, PermissionDenied, Refused
 from amqpflow.model.resources import Policy, Queue
@@ -23,9 +24,18 @@ SAFE_LIMIT = 1_000_000
 UNCHECKED = "policies cannot be seen without the management API; one with a delivery-limit would make reading unsafe"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readable:
+    """A parking queue that may be read."""
+
+    queue: Queue  #: as it is on the broker, as far as is known
+    consumer_timeout_ms: int | None  #: the smallest that is known to work on it
+    notes: tuple[str, ...]  #: what a person should be told
+
+
 async def require_readable(
     broker: Broker, compiled: CompiledTopology, queue: str, *, unverified: bool = False
-) -> tuple[Queue, tuple[str, ...]]:
+) -> Readable:
     """
     Refuse to read a parking queue whose messages could be used up by it.
 
@@ -38,9 +48,6 @@ async def require_readable(
         queue: the parking queue.
         unverified: read on when it cannot be found out. What is known to be unsafe is refused all the same.
 
-    Returns:
-        The queue as it is on the broker, as far as is known, and what a person should be told.
-
     Raises:
         NotApplied: there is no such queue.
         Refused: the effective delivery limit is too low, or cannot be found out.
@@ -52,7 +59,13 @@ async def require_readable(
             f"reading the parking queue {queue} is not safe: {problem}",
             hint="a parking queue that amqpflow applied is safe as long as no policy lowers its delivery limit",
         )
-    return found, notes
+    return Readable(queue=found, consumer_timeout_ms=consumer_timeout(found, policies), notes=notes)
+
+
+def consumer_timeout(queue: Queue, policies: Iterable[Policy]) -> int | None:
+    """The smallest consumer timeout in the queue's arguments and the policies that work on it, in milliseconds."""
+    found = [queue.arguments.get("x-consumer-timeout"), *(each.definition.get("consumer-timeout") for each in policies)]
+    return min((each for each in found if isinstance(each, int) and each > 0), default=None)
 
 
 def reading_problem(queue: Queue, policies: Iterable[Policy], version: tuple[int, ...]) -> str | None:

@@ -21,6 +21,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable
@@ -60,6 +61,7 @@ class ParkingReader:
         queue: the parking queue.
         quorum: it is a quorum queue.
         average_bytes: of a message, when known.
+        consumer_timeout_ms: of the queue, when known. Nothing is held for longer than half of it.
         stop: set it to end the reading.
     """
 
@@ -70,6 +72,7 @@ class ParkingReader:
         *,
         quorum: bool,
         average_bytes: float | None = None,
+        consumer_timeout_ms: int | None = None,
         stop: asyncio.Event | None = None,
     ) -> None:
         self.queue = queue
@@ -85,6 +88,7 @@ class ParkingReader:
         self._quorum = quorum
         self._by_close = quorum and connection.version < (4,)
         self._average_bytes = average_bytes
+        self._hold_max = min(HOLD_MAX, (consumer_timeout_ms or inf) / 2000)
         self._stop = stop or asyncio.Event()
         self._control: Any = None
         self._channel: Channel | None = None
@@ -118,7 +122,7 @@ class ParkingReader:
         The messages in the queue's order, each of which the caller settles with `ack` or declares `keep`.
 
         Ends after `at_most`, when the queue has no more to give, when stop is set, or when something was held for
-        HOLD_MAX seconds; `ended_early` tells which of the last two it was.
+        HOLD_MAX seconds, or half the consumer timeout; `ended_early` tells which of the last two it was.
 
         Args:
             at_most: how many; the number that was ready at the beginning, so that what arrives meanwhile does not
@@ -146,8 +150,13 @@ class ParkingReader:
             self._oldest_kept = asyncio.get_running_loop().time()
 
     def ack(self, delivery: Delivery) -> bool:
-        """Take this message out of the queue; False when the channel is closed and it is not ours any more."""
+        """
+        Take this message out of the queue; False when it is not ours any more: the channel is closed, or the server
+        cancelled the consumer, after which an ack is void (fact 12.2).
+        """
         channel = self._require_channel()
+        if self._cancelled_by_server:
+            return False
         if self._acks_held_back is not None and not channel.is_closed:
             self._acks_held_back.append(delivery)
             return True
@@ -167,9 +176,14 @@ class ParkingReader:
         self._raise_if_closed()
         if self._stop.is_set():
             self.ended_early = "it was interrupted"
-        elif self._oldest_kept is not None and asyncio.get_running_loop().time() > self._oldest_kept + HOLD_MAX:
-            self.ended_early = f"messages had been held for {HOLD_MAX / 60:.0f} minutes"
+        elif self._oldest_kept is not None and asyncio.get_running_loop().time() > self._oldest_kept + self._hold_max:
+            self.ended_early = f"messages had been held for {self._hold_text()}"
         return self.ended_early is None
+
+    def _hold_text(self) -> str:
+        if self._hold_max < HOLD_MAX:
+            return f"{self._hold_max:g} seconds, half of the consumer timeout of the queue"
+        return f"{HOLD_MAX / 60:.0f} minutes"
 
     async def _wait(self, busy: Callable[[], bool]) -> bool:
         """Wait for a delivery; False when there will be none."""
@@ -308,6 +322,7 @@ class ParkingReader:
                 if self._lanes:
                     self.unproven = self._close_text()
                 return
+            self.raise_if_cancelled()  # everything is in the queue again, and a nack would do nothing
             self._only_taking = True
             self._arrived.clear()
             await self._close_lane()
@@ -336,7 +351,7 @@ class ParkingReader:
         ready, _ = await self._look()
         since = asyncio.get_running_loop().time()
         while self._quorum and ready and self._returned_before:
-            if len(self._lanes) == MAX_CONSUMERS or asyncio.get_running_loop().time() > since + HOLD_MAX:
+            if len(self._lanes) == MAX_CONSUMERS or asyncio.get_running_loop().time() > since + self._hold_max:
                 self.order_kept = False
                 break
             if self.received:

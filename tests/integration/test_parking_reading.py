@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from amqpflow.errors import AmqpflowError, NotApplied, Refused, WrongUsage
-from amqpflow.model.message import Properties
+from amqpflow.errors import AmqpflowError, BrokerError, NotApplied, Refused, WrongUsage
+from amqpflow.model.message import Delivery, Properties
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.parking import find_parked, list_parked
+from amqpflow.services.parking_reader import ParkingReader
 from tests.brokers.selection import BrokerUnderTest
 from tests.parked import delivered, depth, depth_becomes, drained, park, parked_by_broker, publish, workplace
 from tests.topologies import topology
@@ -336,7 +338,7 @@ def test_a_policy_that_lowers_the_delivery_limit_is_refused(
 ) -> None:
     compiled = shop(vhost)
     body = {"pattern": "parking$", "definition": {"delivery-limit": 3}, "apply-to": "queues", "priority": 5}
-    broker.management.put(kind, vhost.vhost, "theirs", body=body)
+    broker.management.put("policies", vhost.vhost, "theirs", body=body)
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (opened, connection):
@@ -393,5 +395,55 @@ def test_a_message_is_found_by_id_by_its_beginning_by_message_id_and_by_hop(vhos
             assert await find_parked(broker, compiled, "m-99") == ()
             assert await find_parked(broker, compiled, wanted.id[:3]) == ()
             assert await depth(connection, PARKING) == 50
+
+    asyncio.run(go())
+
+
+@pytest.mark.releases(">=4")
+def test_nothing_is_held_for_longer_than_half_the_consumer_timeout(
+    vhost: BrokerAddress, broker: BrokerUnderTest
+) -> None:
+    compiled = shop(vhost)
+    body = {"pattern": "parking$", "apply-to": "queues", "definition": {"consumer-timeout": 2000}, "priority": 1}
+    broker.management.put(kind, vhost.vhost, "theirs", body=body)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(5)])
+            listing = await list_parked(broker, compiled, on_progress=lambda *_: time.sleep(1.1))
+            (reading,) = listing.queues
+            assert (reading.read, reading.complete) == (1, False)
+            assert reading.ended_early == (
+                "messages had been held for 1 seconds, half of the consumer timeout of the queue"
+            )
+            assert listing.notes == ()
+            taken = await drained(connection, PARKING, 5)
+            assert [each.properties.message_id for each in taken] == [f"m{n}" for n in range(5)]
+
+    asyncio.run(go())
+
+
+@pytest.mark.releases(">=4.3")
+def test_after_the_server_cancelled_the_consumer_nothing_is_acked(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+    queue = compiled.desired.queues[PARKING]
+    short = replace(queue, arguments={**queue.arguments, "x-consumer-timeout": 1000})
+    compiled = replace(compiled, desired=replace(compiled.desired, queues={**compiled.desired.queues, PARKING: short}))
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (_, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(3)])
+            taken: list[Delivery] = []
+
+            async def take(reader: ParkingReader) -> None:
+                taken.extend([each async for each in reader.deliveries(at_most=3)])
+                await anext(reader.deliveries(at_most=1, busy=lambda: True))
+
+            async with ParkingReader(connection, PARKING, quorum=True) as reader:
+                with pytest.raises(BrokerError, match="RabbitMQ ended the reading"):
+                    await take(reader)
+                assert [reader.ack(each) for each in taken] == [False] * 3
+            assert "RabbitMQ ended the reading" in str(reader.unproven)
+            await depth_becomes(connection, PARKING, 3)
 
     asyncio.run(go())

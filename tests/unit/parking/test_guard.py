@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.model.resources import Policy, Queue
-from amqpflow.services.parking_guard import reading_problem
+from amqpflow.services.parking_guard import consumer_timeout, reading_problem
 
 V3, V40, V43 = (3, 10, 8), (4, 0, 5), (4, 3, 6)
 
@@ -50,3 +50,10 @@ def test_what_has_no_limit_is_safe() -> None:
     assert reading_problem(queue(limit=-1), (), V40) is None
     assert reading_problem(queue(), (policy(delivery_limit=-1),), V43) is None
     assert reading_problem(queue(), (), V3) is None
+
+
+def test_the_smallest_consumer_timeout_counts() -> None:
+    argued = Queue(name="parking", arguments={"x-queue-type": "quorum", "x-consumer-timeout": 5000})
+    assert consumer_timeout(queue(), (policy(max_length=5),)) is None
+    assert consumer_timeout(queue(), (policy(consumer_timeout=7000), policy(consumer_timeout=6000))) == 6000
+    assert consumer_timeout(argued, (policy(consumer_timeout=7000),)) == 5000

@@ -71,6 +71,7 @@ def test_what_breaks_a_guarantee_is_refused(queue: str, definition: dict[str, An
         (WORK, {"dead_letter_exchange": "elsewhere", "dead_letter_routing_key": "x"}),
         (TIER, {"dead_letter_exchange": "elsewhere", "dead_letter_strategy": "at-most-once"}),
         (PARKING, {"queue_leader_locator": "balanced"}),
+        (PARKING, {"consumer_timeout": 1800000}),
     ],
     ids=str,
 )
@@ -84,7 +85,11 @@ def test_a_dead_letter_exchange_on_parking_is_refused() -> None:
     assert finding.severity is Severity.ERROR
 
 
-@pytest.mark.parametrize(("queue", "definition"), [(WORK, {"delivery_limit": 3}), (TIER, {"max_length": 5})], ids=str)
+@pytest.mark.parametrize(
+    ("queue", "definition"),
+    [(WORK, {"delivery_limit": 3}), (TIER, {"max_length": 5}), (PARKING, {"consumer_timeout": 60000})],
+    ids=str,
+)
 def test_what_tightens_a_limit_is_a_warning(queue: str, definition: dict[str, Any]) -> None:
     (finding,) = found(queue, **definition)
     assert finding.severity is Severity.WARNING
