@@ -405,7 +405,7 @@ def test_nothing_is_held_for_longer_than_half_the_consumer_timeout(
 ) -> None:
     compiled = shop(vhost)
     body = {"pattern": "parking$", "apply-to": "queues", "definition": {"consumer-timeout": 2000}, "priority": 1}
-    broker.management.put(kind, vhost.vhost, "theirs", body=body)
+    broker.management.put("policies", vhost.vhost, "theirs", body=body)
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
