@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from amqpflow.model.diagnostic import Place, Severity
 from amqpflow.topology.codes import Code
-from amqpflow.topology.problems import COMPARISONS, MOST, Problems
+from amqpflow.topology.problems import COMPARED_CHARACTERS, MOST, Problems
 
 
 def at(line: int) -> Place:
@@ -43,7 +45,23 @@ def test_the_nearest_word_is_named() -> None:
 
 def test_looking_for_the_nearest_word_ends_when_a_file_has_used_it_up() -> None:
     problems = Problems("f")
-    known = [f"exchange.{i}" for i in range(COMPARISONS // 2)]
+    known = [f"exchange.{i:06}" for i in range(COMPARED_CHARACTERS // 2 // 15 // 9)]
     assert problems.nearest("exchnge.5", known)
     assert problems.nearest("exchnge.6", known)
     assert problems.nearest("exchnge.7", known) == ""
+
+
+def test_what_long_words_cost_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+
+    def counted(word: str, words: list[str], n: int) -> list[str]:  # noqa: ARG001
+        compared.append(len(word) * sum(map(len, words)))
+        return []
+
+    monkeypatch.setattr("amqpflow.topology.problems.get_close_matches", counted)
+    problems = Problems("f")
+    known = ["e" * 100 + str(number) for number in range(100)]
+    for number in range(3000):
+        problems.nearest("e" * 99 + str(number), known)
+    assert compared
+    assert sum(compared) <= COMPARED_CHARACTERS
