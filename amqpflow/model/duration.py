@@ -10,8 +10,9 @@ import re
 _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _DURATION = re.compile(r"(?:\d+(?:ms|[dhms]))+", re.ASCII)
 _PART = re.compile(r"(\d+)(ms|[dhms])", re.ASCII)
-_SIZES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "KB": 1000, "MB": 1000**2, "GB": 1000**3}
-_SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB|KB|MB|GB)", re.ASCII)
+_SIZES = {"B": 1} | {f"{unit}iB": 1024**power for power, unit in enumerate("KMGT", 1)}
+_SIZES |= {f"{unit}B": 1000**power for power, unit in enumerate("KMGT", 1)}
+_SIZE = re.compile(rf"(\d+)({'|'.join(_SIZES)})", re.ASCII)
 
 
 def parse_duration(text: str) -> int:
@@ -60,14 +61,14 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text) if len(text) <= 32 else None
     if match is None:
         if re.fullmatch(r"\d{1,20}", text, re.ASCII):
-            raise ValueError(f"{text} has no unit: write {text}B, or use KiB, MiB or GiB")
-        raise ValueError(f"{text[:32]!r} is not a size: write it like 64KiB, 100MiB or 1GiB")
+            raise ValueError(f"{text} has no unit: write {text}B, or use KiB, MiB, GiB or TiB")
+        raise ValueError(f"{text[:32]!r} is not a size: write it like 64KiB, 100MiB, 1GiB or 1TiB")
     return int(match[1]) * _SIZES[match[2]]
 
 
 def format_size(number: int) -> str:
     """Write bytes in the largest binary unit that loses nothing, so that `parse_size` reads it back."""
-    for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+    for unit, size in (("TiB", 1024**4), ("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
         if number and number % size == 0:
             return f"{number // size}{unit}"
     return f"{number}B"

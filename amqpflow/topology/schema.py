@@ -104,7 +104,7 @@ def _single(shape: Single) -> dict[str, Any]:
         case Duration():
             return _pattern(r"(?:[0-9]+(?:ms|[dhms]))+")
         case Size():
-            return _pattern(r"[0-9]+(?:B|KiB|MiB|GiB|KB|MB|GB)")
+            return _pattern(r"[0-9]+(?:B|[KMGT]i?B)")
         case Percent():
             return _pattern(r"[0-9]{1,3}(?:\.[0-9]{1,6})?%")
     assert_never(shape)
