@@ -5,6 +5,7 @@ AmqpflowError                     exit code 1 unless it says otherwise
 ├── WrongUsage                    64: the command line does not fit
 ├── Refused                       4: a guard said no, nothing was done
 │   └── NotApplied                the broker does not hold the topology; names the command that mends it
+├── Interrupted                   130: it was asked to stop before it had a result
 ├── PartlyDone                    3: stopped in the middle; says what was done and what remains
 ├── BrokerUnavailable             cannot be reached, or the connection was lost
 │   ├── AuthenticationFailed      wrong user or password
@@ -65,6 +66,12 @@ class Refused(AmqpflowError):
 
 class NotApplied(Refused):
     """The broker does not hold what the topology says; the hint names the command that mends it."""
+
+
+class Interrupted(AmqpflowError):
+    """It was asked to stop, by Ctrl-C or by the `stop` of a call, before it had a result; nothing was changed."""
+
+    exit_code = 130
 
 
 class PartlyDone(AmqpflowError):

@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from amqpflow.errors import Refused, WrongUsage
+from amqpflow.errors import Interrupted, Refused, WrongUsage
 from amqpflow.model.message import Delivery
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.parked import ID_LENGTH, ParkedMessage, read_parked
@@ -95,7 +95,7 @@ async def open_reading(
     Make sure that the queue may be read, that nobody else reads it, and hold what is taken until the end.
 
     Raises:
-        NotApplied, Refused: as `require_readable` and `reading_alone` do.
+        NotApplied, Refused, Interrupted: as `require_readable` and `reading_alone` do.
     """
     readable = await require_readable(broker, compiled, parking_queue, unverified=unverified)
     notes = list(readable.notes)
@@ -165,6 +165,7 @@ async def list_parked(
 
     Raises:
         WrongUsage: no such queue in the file. NotApplied, Refused: the queue is missing or may not be read.
+        Interrupted: stop was set while another command was reading.
         BrokerError, BrokerUnavailable: reading failed; nothing is lost by that.
     """
     stop = stop or asyncio.Event()
@@ -218,7 +219,8 @@ async def find_parked(
         Every match, at most 20: two copies of one settlement have one id, and a producer may use a message id twice.
 
     Raises:
-        WrongUsage: the beginning of an id that several messages share. Else as `list_parked`.
+        WrongUsage: the beginning of an id that several messages share. Interrupted: stop was set before there was a
+            match. Else as `list_parked`.
     """
     stop = stop or asyncio.Event()
     matches: list[ParkedMessage] = []
@@ -239,8 +241,12 @@ async def find_parked(
                     if on_progress is not None:
                         on_progress(parking_queue, seen, reader.ready)
         reader.raise_if_cancelled()
+        if stop.is_set():
+            break
         if reader.ended_early and not matches:
             raise Refused(f"{parking_queue} was not read to its end: {reader.ended_early}")
+    if stop.is_set() and not matches:
+        raise Interrupted(f"interrupted before {wanted!r} was found")
     exact = [each for each in matches if wanted in (each.id, each.message_id, each.hop)]
     if exact:
         return tuple(exact)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from hashlib import blake2b
 from typing import Any
 
-from amqpflow.errors import AmqpflowError, BrokerError, PermissionDenied, Refused
+from amqpflow.errors import AmqpflowError, BrokerError, Interrupted, PermissionDenied, Refused
 from amqpflow.model.names import MAX_NAME_BYTES
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.translate import translate
@@ -47,7 +47,7 @@ async def reading_alone(
         goes on then, and order is kept only as long as nobody else reads.
 
     Raises:
-        Refused: another command was still reading after `wait` seconds, or stop was set while waiting.
+        Refused: another command was still reading after `wait` seconds. Interrupted: stop was set while waiting.
     """
     channel = await _acquire(connection, queue, wait, on_wait, stop or asyncio.Event())
     try:
@@ -80,7 +80,9 @@ async def _acquire(
                 raise
         else:
             return channel
-        if stop.is_set() or asyncio.get_running_loop().time() >= deadline:
+        if stop.is_set():
+            raise Interrupted(f"interrupted while another amqpflow command was reading {queue}; nothing was done")
+        if asyncio.get_running_loop().time() >= deadline:
             raise Refused(
                 f"another amqpflow command is reading {queue}",
                 hint="wait until it is done; its connection is named in the management page",

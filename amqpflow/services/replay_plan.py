@@ -54,7 +54,7 @@ async def plan_replay(
     Look at what `replay` would take. Everything is given back.
 
     Raises:
-        WrongUsage, NotApplied, Refused: as `replay` does.
+        WrongUsage, NotApplied, Refused, Interrupted: as `replay` does.
     """
     stop = stop or asyncio.Event()
     routes = await ready_to_replay(broker, compiled, queue)

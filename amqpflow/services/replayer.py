@@ -81,7 +81,8 @@ async def replay_parked(
         A report, also when it could not go on to the end.
 
     Raises:
-        WrongUsage: no such work queue. NotApplied, Refused: nothing was done.
+        WrongUsage: no such work queue. NotApplied, Refused: nothing was done. Interrupted: stop was set while another
+            command was reading; nothing was done.
         BrokerUnavailable, BrokerError, PermissionDenied: it could not begin; nothing was done.
     """
     stop = stop or asyncio.Event()

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from amqpflow import Interrupted, Topology, parked_message
 from amqpflow.model.message import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
+from amqpflow.services.parking_lock import reading_alone
 from tests.cli.parked_shop import amqpflow, arguments, environment, fill, write_shop
 from tests.integration.test_channel import HOSTILE as WRITTEN_BY_OTHERS
 from tests.integration.test_channel import NESTED, publish_raw, short, table
@@ -239,4 +241,53 @@ def test_ctrl_c_gives_everything_back(shop: Path, vhost: BrokerAddress) -> None:
     assert "everything goes back to its place" in err
     assert "Not all of orders.parking was read: it was interrupted." in err
     assert f"of {count} in orders.parking" in out or "No parked messages" in out
+    asyncio.run(all_back())
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("parked show", ["0123456789"]), ("parked list", []), ("replay", ["--queue", "orders", "--yes"])],
+)
+def test_ctrl_c_while_another_command_reads(shop: Path, vhost: BrokerAddress, command: str, options: list[str]) -> None:
+    fill(shop, vhost, [delivered("orders")])
+
+    async def interrupt() -> tuple[int, str]:
+        async with (
+            await connect(vhost, name="amqpflow test") as connection,
+            reading_alone(connection, "orders.parking"),
+        ):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "amqpflow", *arguments(command, shop, vhost, *options)],
+                env=environment(vhost),
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert process.stderr is not None
+            said = await asyncio.to_thread(process.stderr.readline)
+            assert "Waiting for another amqpflow command" in said
+            process.send_signal(signal.SIGINT)
+            _, err = await asyncio.to_thread(process.communicate)
+            return process.returncode, err
+
+    code, err = asyncio.run(interrupt())
+    assert (code, "interrupted while another amqpflow command was reading orders.parking" in err) == (130, True), err
+
+
+def test_ctrl_c_while_a_message_is_looked_for(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [delivered("orders", message_id=f"m{n}") for n in range(3)])
+
+    async def look(stop: asyncio.Event) -> None:
+        topology, management = Topology.load(shop), vhost.management_candidates()[-1]
+        await parked_message(
+            topology, "nobody", vhost.url, management_url=management, stop=stop, on_progress=lambda *_: stop.set()
+        )
+
+    with pytest.raises(Interrupted) as raised:
+        asyncio.run(look(asyncio.Event()))
+    assert raised.value.exit_code == 130
+
+    async def all_back() -> None:
+        async with await connect(vhost, name="amqpflow test") as connection:
+            await depth_becomes(connection, "orders.parking", 3)
+
     asyncio.run(all_back())
