@@ -28,6 +28,7 @@ class ReplayPlan:
     selected: int
     groups: tuple[tuple[Group, int], ...]  #: how many of which reason and error, most first
     others: int  #: messages of other work queues that stay
+    misplaced: int  #: of these, those of work queues that are not parked here: no replay takes them
     only: frozenset[bytes]  #: digests of what is selected, so that the replay takes no other
     complete: bool
     ended_early: str | None
@@ -37,6 +38,12 @@ class ReplayPlan:
 def group_of(parked: ParkedMessage) -> Group:
     """By what a person tells parked messages apart."""
     return parked.reason, (parked.detail if parked.death else parked.error_type) or ""
+
+
+def is_misplaced(parked: ParkedMessage, compiled: CompiledTopology) -> bool:
+    """It failed in a work queue that has another parking queue, or that the file does not have: no replay takes it."""
+    routes = compiled.routes.get(parked.queue) if parked.queue is not None else None
+    return parked.queue is not None and (routes is None or routes.parking_queue != parked.delivery.queue)
 
 
 async def plan_replay(
@@ -60,7 +67,7 @@ async def plan_replay(
     routes = await ready_to_replay(broker, compiled, queue)
     groups: Counter[Group] = Counter()
     only: set[bytes] = set()
-    others = seen = 0
+    others = misplaced = seen = 0
     async with open_reading(
         broker, compiled, routes.parking_queue, unverified=unverified, stop=stop, on_wait=on_wait
     ) as reading:
@@ -71,6 +78,7 @@ async def plan_replay(
                 parked = read_parked(delivery, compiled.routes, unreadable=reader.unreadable.get(delivery.delivery_tag))
                 if parked.queue != queue:
                     others += 1
+                    misplaced += is_misplaced(parked, compiled)
                 else:
                     only.add(parked.digest)
                     groups[group_of(parked)] += 1
@@ -86,6 +94,7 @@ async def plan_replay(
         selected=groups.total(),
         groups=tuple(groups.most_common()),
         others=others,
+        misplaced=misplaced,
         only=frozenset(only),
         complete=reader.ended_early is None,
         ended_early=reader.ended_early,

@@ -32,6 +32,7 @@ class ReplayReport:
     in_doubt: int = 0  #: still parked, and perhaps in the work queue too
     left_behind: list[LeftBehind] = field(default_factory=list)  #: the first 100 of both
     others: int = 0  #: of other work queues, or not selected: not touched
+    misplaced: int = 0  #: of these, those of work queues that are not parked here: no replay takes them
     came_back: int = 0  #: replayed by this run, and parked again while it went on
     remaining: int | None = None  #: ready in the parking queue afterwards
     stopped: str | None = None  #: why it ended before its end

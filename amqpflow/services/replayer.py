@@ -36,7 +36,7 @@ from amqpflow.rabbitmq.observe import Broker
 from .outbox import Outbox
 from .parking import Progress, open_reading
 from .parking_reader import ParkingReader
-from .replay_plan import group_of, ready_to_replay
+from .replay_plan import group_of, is_misplaced, ready_to_replay
 from .replay_report import LeftBehind, ReplayReport
 
 WINDOW = 200  #: publishes without a confirm at a time; a crash sends at most so many twice
@@ -187,6 +187,7 @@ class _Replay:
             return False
         if parked.queue != self.routes.queue or (self.only is not None and parked.digest not in self.only):
             self.report.others += 1
+            self.report.misplaced += is_misplaced(parked, self.compiled)
             return False
         return True
 

@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 
 from amqpflow import Topology
+from amqpflow.model.headers import QUEUE, REASON
+from amqpflow.model.message import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from tests.brokers.selection import BrokerUnderTest
 from tests.cli.parked_shop import Result, amqpflow, arguments, environment, fill, write_shop
-from tests.parked import delivered, depth, drained, park
+from tests.parked import delivered, depth, drained, park, publish
 from tests.topologies import declare
 
 pytestmark = pytest.mark.one_broker
@@ -80,6 +82,29 @@ def test_a_dry_run_counts_by_reason_and_error_and_does_nothing(shop: Path, vhost
     document = json.loads(replay(shop, vhost, "--queue", "mail", "--dry-run", "-o", "json").out)
     assert (document["selected"], document["others"], document["dry_run"]) == (4, 1, True)
     assert (depth_of(vhost, "shared.parked"), depth_of(vhost, "mail")) == (5, 0)
+
+
+def test_messages_that_no_replay_takes_are_told(shop: Path, vhost: BrokerAddress) -> None:
+    fill(shop, vhost, [delivered("mail", message_id="m"), delivered("audit", message_id="a")])
+    headers = {QUEUE: "orders", REASON: "parked"}
+    gone = {QUEUE: "gone", REASON: "parked"}
+
+    async def put() -> None:
+        async with await connect(vhost, name="amqpflow test") as connection:
+            stray = [Properties(message_id="x", headers=headers), Properties(message_id="y", headers=gone)]
+            await publish(connection, "shared.parked", *stray)
+
+    asyncio.run(put())
+    says = "2 messages in shared.parked of work queues that are not parked there, so that no replay takes them."
+    planned = replay(shop, vhost, "--queue", "mail", "--dry-run")
+    assert says in planned.out
+    document = json.loads(replay(shop, vhost, "--queue", "mail", "--dry-run", "-o", "json").out)
+    assert (document["selected"], document["others"], document["misplaced"]) == (1, 3, 2)
+    document = json.loads(replay(shop, vhost, "--queue", "mail", "--yes", "-o", "json").out)
+    assert (document["replayed"], document["others"], document["misplaced"]) == (1, 3, 2)
+    assert says in replay(shop, vhost, "--queue", "audit", "--yes").out
+    listed = amqpflow("parked list", shop, vhost, "--queue", "shared.parked", "-o", "json")
+    assert [each["message_id"] for each in json.loads(listed.out)["messages"]] == ["x", "y"]
 
 
 def test_without_a_terminal_it_does_not_ask_and_does_nothing(shop: Path, vhost: BrokerAddress) -> None:

@@ -105,6 +105,7 @@ def plan_object(plan: ReplayPlan) -> dict[str, Any]:
         "selected": plan.selected,
         "groups": [_group(group, count) for group, count in plan.groups],
         "others": plan.others,
+        "misplaced": plan.misplaced,
         "complete": plan.complete,
         "ended_early": plan.ended_early,
         "notes": list(plan.notes),
@@ -127,6 +128,7 @@ def report_object(report: ReplayReport) -> dict[str, Any]:
             for each in report.left_behind
         ],
         "others": report.others,
+        "misplaced": report.misplaced,
         "came_back": report.came_back,
         "remaining": report.remaining,
         "complete": report.complete,

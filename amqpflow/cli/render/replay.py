@@ -22,6 +22,7 @@ def plan_lines(plan: ReplayPlan, *, keep_attempts: bool) -> Iterator[str]:
         yield "Their attempts go on counting." if keep_attempts else "Their attempts begin anew; the history stays."
     if plan.others:
         yield f"{_messages(plan.others)} of other work queues, or whose origin is not known, not touched."
+    yield from _misplaced(plan.misplaced, parking)
     if plan.ended_early:
         yield f"Not all of {parking} was read: {safe(plan.ended_early)}."
 
@@ -41,8 +42,17 @@ def report_lines(report: ReplayReport) -> Iterator[str]:
         yield f"  ... and {report.failed + report.in_doubt - _NAMED} more"
     if report.came_back:
         yield f"Failed again while the replay went on: {report.came_back}"
+    yield from _misplaced(report.misplaced, safe(report.parking_queue))
     if report.remaining is not None:
         yield f"{_messages(report.remaining)} in {safe(report.parking_queue)} now."
+
+
+def _misplaced(count: int, parking: str) -> Iterator[str]:
+    if count:
+        yield (
+            f"{_messages(count)} in {parking} of work queues that are not parked there, so that no replay takes "
+            f"{'it' if count == 1 else 'them'}. `amqpflow parked list --queue {parking}` shows which."
+        )
 
 
 def _groups(groups: Sequence[tuple[Group, int]]) -> Iterator[str]:
