@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from amqpflow.model.diagnostic import Place
+from amqpflow.model.names import MAX_NAME_BYTES
 
 from .codes import Code
-from .nodes import UNUSABLE, ListNode, MappingNode, Node, Scalar
+from .nodes import UNUSABLE, Entry, ListNode, MappingNode, Node, Scalar
 from .problems import Problems
 from .shapes import Free, ListOf, Record, ScalarOr, Shape, Table
 from .single import Unfit, describe, read_single
@@ -118,6 +119,8 @@ def _table(node: Node, shape: Table, name: str, place: Place, problems: Problems
         node = MappingNode(place=place, entries=())
     found: dict[str, Any] = {}
     for entry in node.entries:
+        if isinstance(shape.of, Free):
+            _argument_name(entry, shape.names, problems)
         value = read(entry.node, shape.of, f"{shape.names} {entry.key[:255]}", entry.place, problems)
         if isinstance(shape.of, Record):
             # a broken one is still known by its name, so that references to it are not reported as well
@@ -143,10 +146,20 @@ def _list(node: Node, shape: ListOf, name: str, place: Place, problems: Problems
     return tuple(found)
 
 
+def _argument_name(entry: Entry, name: str, problems: Problems) -> None:
+    """AMQP's tables have keys of at most 255 bytes."""
+    size = len(entry.key.encode(errors="surrogatepass"))
+    if size > MAX_NAME_BYTES:
+        message = f"{name} {entry.key[:40]!r}...: the name has {size:,} bytes, AMQP takes {MAX_NAME_BYTES}"
+        problems.error(Code.NAME_TOO_LONG, entry.place, message, "shorten it")
+
+
 def _free(node: Node, name: str, problems: Problems) -> Any:
     match node:
         case MappingNode():
-            values = {entry.key: _free(entry.node, entry.key, problems) for entry in node.entries}
+            for entry in node.entries:
+                _argument_name(entry, name, problems)
+            values = {entry.key: _free(entry.node, entry.key[:255], problems) for entry in node.entries}
             return {key: value for key, value in values.items() if value is not None}
         case ListNode():
             return [value for item in node.items if (value := _free(item, name, problems)) is not None]

@@ -193,6 +193,17 @@ SAMPLES: dict[Code, tuple[str, ...]] = {
           {LONG[:247]}: {{parking: {{queue: p}}, retry: p}}  # T202
           {LONG[:246]}: {{parking: {{queue: p}}, retry: p}}
         """,
+        f"""
+        queues:
+          q:
+            arguments:
+              a{"ä" * 127}: 1
+              b{"ä" * 127}b: 1                          # T202
+              c: {{d{"ä" * 127}d: 1}}                   # T202
+            bindings:
+              - exchange: amq.headers
+                arguments: {{{"e" * 256}: 1}}           # T202
+        """,
     ),
     Code.RESERVED_NAME: (
         """
