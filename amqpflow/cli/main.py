@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,9 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "run": ("run", "run", "Run a service's consumer."),
     "dev": ("dev", "dev", "Start a private RabbitMQ to develop against."),
 }
+
+_OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What a full or broken disk answers to a write; what a connection fails with has become an AmqpflowError by then."""
 
 INTERRUPTED = 130
 WRONG_USAGE = 64
@@ -98,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
     except BrokenPipeError:
         # the reader of our output went away (`amqpflow ... | head`): nothing left to say, and nowhere to say it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_output_up()
         code = 0
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
@@ -106,10 +110,20 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         from amqpflow.errors import AmqpflowError
 
-        if not isinstance(error, AmqpflowError):
+        if isinstance(error, AmqpflowError):
+            code = show(error)
+        elif isinstance(error, OSError) and error.filename is None and error.errno in _OUTPUT_ERRORS:
+            _give_output_up()
+            click.echo(f"Error: cannot write the output: {os.strerror(error.errno)}", err=True)
+            code = 1
+        else:
             raise
-        code = show(error)
     sys.exit(code)
+
+
+def _give_output_up() -> None:
+    """What is buffered goes nowhere, else Python would fail over it once more on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show(error: Any) -> int:

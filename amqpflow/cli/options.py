@@ -68,6 +68,15 @@ def announce(address: BrokerAddress) -> None:
         click.echo(f"Using {address.source}: {address.redacted}", err=True)
     if address.insecure and address.tls:
         click.echo("Warning: --insecure: the broker's certificate is not verified.", err=True)
+    files = [file for file in (address.ca_file, address.cert_file, address.key_file) if file]
+    if files and not address.tls:
+        from .safe import safe
+
+        where = " for AMQP" if (address.management_url or "").startswith("https:") else ""
+        click.echo(
+            f"Warning: {', '.join(map(safe, files))}: not used{where}, since the URL is amqp:// (TLS is amqps://).",
+            err=True,
+        )
 
 
 def at_virtual_host(topology: Topology, address: BrokerAddress) -> BrokerAddress:

@@ -251,3 +251,22 @@ class TestLoad:
         assert Topology.load(tmp_path / "a.yaml", environ={"N": "shop"}).name == "shop"
         with pytest.raises(TopologyInvalid, match="N is not set"):
             Topology.load(tmp_path / "a.yaml", environ={})
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+@pytest.mark.parametrize("arguments", [["schema"], ["--help"], ["validate", "a.yaml", "-o", "json"]])
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "a.yaml").write_text("version: 1\nname: a\nqueues: {test: {retry: none}}\n")
+    with Path("/dev/full").open("wb") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "amqpflow", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])},
+            text=True,
+            timeout=60,
+        )
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == "Error: cannot write the output: No space left on device"
+    assert "Traceback" not in run.stderr
