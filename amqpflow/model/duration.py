@@ -10,7 +10,7 @@ import re
 _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _DURATION = re.compile(r"(?:\d+(?:ms|[dhms]))+", re.ASCII)
 _PART = re.compile(r"(\d+)(ms|[dhms])", re.ASCII)
-_SIZES = {"B": 1} | {f"{unit}iB": 1024**power for power, unit in enumerate("KMGT", 1)}
+_SIZES: dict[str, int] = {"B": 1} | {f"{unit}iB": 1024**power for power, unit in enumerate("KMGT", 1)}
 _SIZES |= {f"{unit}B": 1000**power for power, unit in enumerate("KMGT", 1)}
 _SIZE = re.compile(rf"(\d+)({'|'.join(_SIZES)})", re.ASCII)
 

@@ -54,7 +54,7 @@ def test_looking_for_the_nearest_word_ends_when_a_file_has_used_it_up() -> None:
 def test_what_long_words_cost_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[int] = []
 
-    def counted(word: str, words: list[str], n: int) -> list[str]:  # noqa: ARG001
+    def counted(word: str, words: list[str], n: int) -> list[str]:
         compared.append(len(word) * sum(map(len, words)))
         return []
 
