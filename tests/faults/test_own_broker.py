@@ -1,0 +1,214 @@
+"""A broker that restarts, is killed, runs out of memory or gets a smaller limit, under a running consumer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from amqpflow import Message, Park, Retry
+from amqpflow.errors import PublishRefused
+from amqpflow.model import headers as h
+from amqpflow.node import create_virtual_host
+from amqpflow.node.locate import Installation, locate
+from amqpflow.services import settler
+from tests.brokers.own_node import OwnNode
+from tests.shop import Shop, shop
+from tests.topologies import connected
+from tests.waiting import until
+
+both_types = pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+IDS = [f"m{number}" for number in range(40)]
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNode]:
+    found = locate()
+    if not isinstance(found, Installation):
+        pytest.skip(f"a node of our own needs a RabbitMQ installed here: {found.reason}")
+    own = OwnNode(found, tmp_path_factory.mktemp("own") / "node")
+    own.start()
+    try:
+        yield own
+    finally:
+        own.stop()
+
+
+@asynccontextmanager
+async def own_shop(node: OwnNode, vhost: str, *delays: int, **options: Any) -> AsyncIterator[Shop]:
+    await asyncio.to_thread(create_virtual_host, node.address, vhost)
+    async with shop(node.address.with_vhost(vhost), {"orders": delays or (50, 100)}, **options) as scene:
+        yield scene
+
+
+def fails_once(scene: Shop) -> Any:
+    async def handle(message: Message) -> None:
+        if message.attempt == 1:
+            raise Retry
+        if str(message.message_id).endswith("5"):
+            raise Park
+        scene.done.append(str(message.message_id))
+
+    return handle
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_broker_that_comes_back_is_consumed_from_again_and_nothing_is_lost(node: OwnNode, how: str) -> None:
+    async def scenario() -> None:
+        async with own_shop(node, f"restart-{how}", 50, 300) as scene:
+            hops: dict[tuple[str | None, int], set[str]] = {}
+
+            async def handle(message: Message) -> None:
+                hops.setdefault((message.message_id, message.attempt), set()).add(message.hop)
+                if message.attempt < 3:
+                    raise Retry
+                await fails_once(scene)(message)
+
+            consumer = scene.consumer(orders=handle, concurrency=5, prefetch=20)
+            async with consumer:
+                # RabbitMQ 3.10 does not find the quorum queue again that was declared last, right before it is killed
+                admin = await scene.connection.admin_channel()
+                await admin.queue_declare("last", durable=True, arguments={"x-queue-type": "quorum"})
+                # some are in the queue, some in either tier when it happens
+                await scene.publish(*IDS)
+                await until(lambda: consumer.totals["retried"] > 1.2 * len(IDS))
+                await asyncio.to_thread(getattr(node, how))
+                await until(lambda: not consumer.healthy)
+                await asyncio.to_thread(node.start)
+                await until(lambda: consumer.healthy, timeout=60)
+                scene.connection = await connected(scene.address, scene.compiled)
+                await until(lambda: all_settled(scene), timeout=30)
+            found = await scene.account()
+            assert set(found) == set(IDS)
+            # acks that the broker had not written when it was killed make second copies, which can be told
+            assert [each for each in hops.values() if len(each) > 1] == []
+            await scene.connection.close()
+
+    asyncio.run(scenario())
+
+
+async def all_settled(scene: Shop) -> bool:
+    parked = [each for each in IDS if each.endswith("5")]
+    return len(set(scene.done)) == len(IDS) - len(parked) and await scene.depth("orders.parking") >= len(parked)
+
+
+@both_types
+def test_retries_arrive_in_a_full_queue_once_there_is_room(node: OwnNode, queue_type: str) -> None:
+    """RabbitMQ's dead-lettering tries again every 180 s, here every half second."""
+
+    async def scenario() -> None:
+        await asyncio.to_thread(node.set, "dead_letter_worker_publisher_confirm_timeout", "500")
+        full = {"x-overflow": "reject-publish"}
+        async with own_shop(node, f"full-{queue_type}", 300, queue_type=queue_type, arguments=full) as scene:
+
+            async def handle(message: Message) -> None:
+                if message.attempt == 1 and message.message_id in IDS:
+                    raise Retry
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer(orders=handle)
+            async with consumer:
+                await scene.publish(*IDS)
+                await until(lambda: consumer.totals["retried"] == len(IDS))
+            scene.policy("full", "^orders$", {"max-length": 5})
+            fillers: list[str] = []
+            try:
+                while True:
+                    await scene.publish(f"filler{len(fillers)}")
+                    fillers.append(f"filler{len(fillers)}")
+            except PublishRefused:
+                pass
+            assert len(fillers) < len(IDS)
+            async with scene.consumer(orders=handle):
+                await until(lambda: len(scene.done) == len(IDS) + len(fillers), timeout=40)
+            assert await scene.account() == Counter([*IDS, *fillers])
+
+    asyncio.run(scenario())
+
+
+@both_types
+def test_a_copy_that_the_broker_does_not_take_any_more_takes_no_other_along(node: OwnNode, queue_type: str) -> None:
+    """The limit on message sizes was lowered since: the copy closes the channel in the middle of a window."""
+
+    async def scenario() -> None:
+        async with own_shop(node, f"large-{queue_type}", queue_type=queue_type) as scene:
+            await scene.publish("large", body=b"x" * 200_000)
+            await scene.publish(*IDS)
+            await asyncio.to_thread(node.set, "max_message_size", "100000")
+            try:
+                consumer = scene.consumer(orders=fails_once(scene), concurrency=50)
+                async with consumer:
+                    if queue_type == "quorum":
+                        await until(lambda: large_is_parked(scene))
+                    else:
+                        problem = await until(
+                            lambda: "copied" in consumer.problems.get("orders", "") and consumer.problems
+                        )
+                        assert "larger than" in problem["orders"]
+                    await until(lambda: consumer.totals["retried"] == len(IDS))
+                    if queue_type == "quorum":
+                        await until(lambda: all_settled(scene))
+                        assert consumer.healthy
+            finally:
+                await asyncio.to_thread(node.set, "max_message_size", "134217728")
+            if queue_type == "quorum":
+                (large,) = [each for each in await scene.take("orders.parking") if len(each.body) == 200_000]
+                assert h.ATTEMPT not in large.header.properties.headers
+                assert large.header.properties.headers["x-death"][0]["reason"] == "rejected"
+            else:
+                # given back, and handled as usual now that it can be copied
+                async with scene.consumer(orders=fails_once(scene)):
+                    await until(lambda: "large" in scene.done)
+                    await until(lambda: all_settled_but(scene, "large"))
+                assert set(await scene.account()) == {*IDS, "large"}
+
+    asyncio.run(scenario())
+
+
+async def large_is_parked(scene: Shop) -> bool:
+    return await scene.depth("orders.parking") > 0
+
+
+async def all_settled_but(scene: Shop, other: str) -> bool:
+    scene.done = [each for each in scene.done if each != other]
+    done = await all_settled(scene)
+    scene.done.append(other)
+    return done
+
+
+def test_a_broker_out_of_memory_takes_acks_and_the_consumer_says_that_it_cannot_retry(
+    node: OwnNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settler, "_CONFIRM_PATIENCE", 0.3)
+
+    async def scenario() -> None:
+        async with own_shop(node, "alarm", 100) as scene:
+            release = asyncio.Event()
+
+            async def handle(message: Message) -> None:
+                await release.wait()
+                if message.message_id == "retry" and message.attempt == 1:
+                    raise Retry
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer(orders=handle, concurrency=3)
+            async with consumer:
+                await scene.publish("a", "b", "retry")
+                await until(lambda: consumer.totals["received"] == 3)
+                await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.00001")
+                try:
+                    release.set()
+                    await until(lambda: consumer.totals["acked"] == 2)
+                    assert "does not confirm" in await until(lambda: consumer.problems.get("orders"))
+                    assert consumer.totals["retried"] == 0
+                finally:
+                    await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.4")
+                await until(lambda: consumer.healthy)
+                await until(lambda: len(scene.done) == 3)
+            assert await scene.account() == Counter(["a", "b", "retry"])
+
+    asyncio.run(scenario())
