@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -82,7 +83,8 @@ def listening_beyond_loopback(directory: Path) -> list[str]:
     sockets = set()
     for process in belonging_to(directory):
         for file in Path(f"/proc/{process}/fd").iterdir():
-            sockets.add(str(file.readlink()).removeprefix("socket:[").removesuffix("]"))
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                sockets.add(str(file.readlink()).removeprefix("socket:[").removesuffix("]"))
     found = []
     for table, loopback in (("tcp", "0100007F"), ("tcp6", "0" * 24 + "01000000")):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
