@@ -16,7 +16,7 @@ from amqpflow.model import headers as h
 from amqpflow.model.routes import RetryRule
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.topology import Topology
-from tests.shop import RETRY, Shop, shop
+from tests.shop import RETRY, shop
 from tests.topologies import topology
 from tests.waiting import until
 
@@ -296,64 +296,3 @@ def test_a_retry_past_the_longest_tier_is_not_handled_before_it_is_due(vhost: Br
             assert len(times) == 2
 
     asyncio.run(scenario())
-
-
-# -- a message that takes its consumers down
-
-
-def test_a_message_that_was_in_several_crashes_is_handled_alone(vhost: BrokerAddress) -> None:
-    async def scenario() -> None:
-        async with shop(vhost) as scene:
-            await scene.publish("suspect")
-            for _ in range(3):
-                await until(lambda: scene.depth("orders"))
-                channel = await scene.connection.open_channel()
-                got: list[Any] = []
-                await channel.consume("orders", got.append, prefetch=1, on_cancel=lambda: None)
-                await until(lambda got=got: got)  # type: ignore[misc]
-                await channel.close()
-            await until(lambda: scene.depth("orders"))
-            others = [f"m{number}" for number in range(20)]
-            await scene.publish(*others)
-            running: set[str] = set()
-            beside: dict[str, set[str]] = {}
-
-            async def handle(message: Message) -> None:
-                running.add(str(message.message_id))
-                await asyncio.sleep(0.02)
-                beside[str(message.message_id)] = set(running)
-                running.remove(str(message.message_id))
-                scene.done.append(str(message.message_id))
-
-            async with scene.consumer(orders=handle, concurrency=5):
-                await scene.all_settled(["suspect", *others])
-            assert beside["suspect"] == {"suspect"}
-            assert max(map(len, beside.values())) > 1
-
-    asyncio.run(scenario())
-
-
-def test_prefetch_widens_after_the_first_acks(vhost: BrokerAddress) -> None:
-    async def scenario() -> None:
-        async with shop(vhost) as scene:
-            release = asyncio.Event()
-
-            async def handle(message: Message) -> None:
-                if message.message_id not in ("first", "second"):
-                    await release.wait()
-                scene.done.append(str(message.message_id))
-
-            ids = [f"m{number}" for number in range(30)]
-            async with scene.consumer(orders=handle, concurrency=2, prefetch=20):
-                await scene.publish("first", "second")
-                await until(lambda: len(scene.done) == 2)
-                await scene.publish(*ids)
-                await until(lambda: is_depth(scene, 10))
-                release.set()
-                await scene.all_settled(["first", "second", *ids])
-
-    asyncio.run(scenario())
-
-
-async def is_depth(scene: Shop, depth: int) -> bool:
-    return await scene.depth("orders") == depth

@@ -135,9 +135,10 @@ def test_a_lost_connection_is_opened_again(vhost: BrokerAddress) -> None:
                     OutgoingMessage(body=b"x" * 10_000, routing_key="orders", message_id=each) for each in ids
                 )
             )
-            await until(lambda: scene.depth("orders"))
-            connection = publisher._outbox._connection
+            channel, connection = publisher._outbox._channel, publisher._outbox._connection
+            assert channel is not None
             assert connection is not None
+            await until(lambda: not channel.is_idle, every=0)
             cut([connection])
             results = await window
             assert all(isinstance(each, str | PublishUncertain) for each in results)
