@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from .services.topology import Topology
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from .model.routes import CompiledTopology
     from .parking.parked import ParkedMessage
     from .planning.plan import Plan
     from .planning.report import ApplyReport
     from .rabbitmq.address import BrokerAddress
+    from .rabbitmq.observe import Broker
     from .services.applier import OnStep
     from .services.parking import ParkedListing, Progress
     from .services.replay_plan import ReplayPlan
@@ -40,11 +42,9 @@ async def plan(
         PermissionDenied, ManagementUnavailable, BrokerError: looking failed.
         WrongUsage: a URL that is none.
     """
-    from .rabbitmq.observe import open_broker
     from .services.planner import make_plan
 
-    compiled, address = _target(topology, url, management_url)
-    async with open_broker(address, name=f"amqpflow plan {compiled.name}") as broker:
+    async with _opened(topology, url, management_url, "plan") as (broker, compiled):
         return await make_plan(compiled, broker)
 
 
@@ -74,15 +74,12 @@ async def apply(
     from .errors import Refused
     from .planning.plan import Plan
     from .rabbitmq.admin import Admin
-    from .rabbitmq.observe import open_broker
     from .services.applier import Application
     from .services.planner import make_plan
 
-    if isinstance(plan, Plan):
-        compiled, address = _target(plan.topology, url or plan.address, management_url)
-    else:
-        compiled, address = _target(plan, url, management_url)
-    async with open_broker(address, name=f"amqpflow apply {compiled.name}") as broker:
+    topology = plan.topology if isinstance(plan, Plan) else plan
+    remembered = plan.address if isinstance(plan, Plan) else None
+    async with _opened(topology, url or remembered, management_url, "apply") as (broker, compiled):
         current = await make_plan(compiled, broker)
         if isinstance(plan, Plan) and (current.changes, current.refusals) != (plan.changes, plan.refusals):
             raise Refused(
@@ -95,16 +92,23 @@ async def apply(
         return report
 
 
-def _target(
-    topology: Topology | CompiledTopology, url: str | BrokerAddress | None, management_url: str | None
-) -> tuple[CompiledTopology, BrokerAddress]:
-    """The compiled topology, and the address of the virtual host it belongs to."""
+@asynccontextmanager
+async def _opened(
+    topology: Topology | CompiledTopology,
+    url: str | BrokerAddress | None,
+    management_url: str | None,
+    purpose: str,
+) -> AsyncIterator[tuple[Broker, CompiledTopology]]:
+    """The broker, in the virtual host that the topology belongs to, and the compiled topology."""
     from .model.routes import CompiledTopology
     from .rabbitmq.address import BrokerAddress, resolve_address
+    from .rabbitmq.observe import open_broker
 
     compiled = topology if isinstance(topology, CompiledTopology) else topology.compiled
     address = url if isinstance(url, BrokerAddress) else resolve_address(url, management_url)
-    return compiled, address.with_vhost(compiled.vhost) if compiled.vhost else address
+    at_home = address.with_vhost(compiled.vhost) if compiled.vhost else address
+    async with open_broker(at_home, name=f"amqpflow {purpose} {compiled.name}") as broker:
+        yield broker, compiled
 
 
 async def parked(
@@ -138,11 +142,9 @@ async def parked(
         Refused: reading could use messages up, because of the queue's delivery limit; or another command reads it.
         AmqpflowError: as for `plan`.
     """
-    from .rabbitmq.observe import open_broker
     from .services.parking import list_parked
 
-    compiled, address = _target(topology, url, management_url)
-    async with open_broker(address, name=f"amqpflow parked {compiled.name}") as broker:
+    async with _opened(topology, url, management_url, "parked") as (broker, compiled):
         return await list_parked(
             broker,
             compiled,
@@ -176,11 +178,9 @@ async def parked_message(
     Raises:
         WrongUsage: the beginning of several ids. Else as `parked`.
     """
-    from .rabbitmq.observe import open_broker
     from .services.parking import find_parked
 
-    compiled, address = _target(topology, url, management_url)
-    async with open_broker(address, name=f"amqpflow parked {compiled.name}") as broker:
+    async with _opened(topology, url, management_url, "parked") as (broker, compiled):
         return await find_parked(
             broker,
             compiled,
@@ -206,11 +206,9 @@ async def plan_replay(
     on_wait: Callable[[str], None] | None = None,
 ) -> ReplayPlan:
     """Count what `replay` would take, by reason and error. Nothing is changed. Arguments and errors as for `replay`."""
-    from .rabbitmq.observe import open_broker
     from .services.replay_plan import plan_replay as plan_it
 
-    compiled, address = _target(topology, url, management_url)
-    async with open_broker(address, name=f"amqpflow replay {compiled.name}") as broker:
+    async with _opened(topology, url, management_url, "replay") as (broker, compiled):
         return await plan_it(
             broker,
             compiled,
@@ -260,11 +258,9 @@ async def replay(
         WrongUsage: the file has no such work queue. NotApplied, Refused: as for `parked`; nothing was done.
         AmqpflowError: as for `plan`; nothing was done.
     """
-    from .rabbitmq.observe import open_broker
     from .services.replayer import replay_parked
 
-    compiled, address = _target(topology, url, management_url)
-    async with open_broker(address, name=f"amqpflow replay {compiled.name}") as broker:
+    async with _opened(topology, url, management_url, "replay") as (broker, compiled):
         return await replay_parked(
             broker,
             compiled,

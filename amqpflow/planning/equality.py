@@ -37,10 +37,6 @@ def same_value(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def same_arguments(one: Arguments, other: Arguments) -> bool:
-    return same_value(dict(one), dict(other))
-
-
 def queue_differences(desired: Queue, observed: Queue) -> tuple[Difference, ...]:
     """What hinders a redeclare, or would be silently ignored by one (fact 7.2)."""
     attributes = _attributes(desired, observed, ("durable", "auto_delete", "exclusive"))
