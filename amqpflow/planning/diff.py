@@ -13,7 +13,7 @@ from amqpflow.model.wire import encode_table
 from .capabilities import fit, refused_arguments
 from .changes import Bind, Change, CreateExchange, CreateQueue, EnsureBinding, PutPolicy, RemovePolicy, binding_name
 from .displacement import clashes
-from .equality import exchange_differences, policy_differences, queue_differences
+from .equality import Difference, exchange_differences, policy_differences, queue_differences
 from .findings import Finding, refuse
 from .observation import Observation
 from .order import ordered
@@ -95,6 +95,7 @@ class _Comparison:
             used=tuple(self.used),
             findings=tuple(dict.fromkeys(self.findings)),
             notes=tuple(dict.fromkeys(self.notes)),
+            observed=self.observed,
         )
 
     def _deferred(self) -> None:
@@ -139,7 +140,7 @@ class _Comparison:
             return
         differences = exchange_differences(desired, there)
         for difference in differences:
-            self.findings.append(self._differs(object_, str(difference), there))
+            self.findings.append(self._differs(object_, difference, there))
         if differences:
             return
         if ours:
@@ -147,9 +148,9 @@ class _Comparison:
         else:
             self.used.append(UsedAsItIs(exchange=desired.name, owner=there.owner))
 
-    def _differs(self, object_: str, difference: str, there: Exchange | Queue) -> Finding:
+    def _differs(self, object_: str, difference: Difference, there: Exchange | Queue) -> Finding:
         of = f" (it is owned by the topology {there.owner})" if there.owner not in (None, self.topology.name) else ""
-        return refuse("differs", object_, f"{difference}{of}; it cannot be changed in place")
+        return refuse("differs", object_, f"{difference}{of}; it cannot be changed in place", difference=difference)
 
     def _queue(self, desired: Queue) -> None:
         object_ = f"queue {desired.name}"
@@ -168,7 +169,7 @@ class _Comparison:
             return
         differences = queue_differences(desired, there)
         for difference in differences:
-            self.findings.append(self._differs(object_, str(difference), there))
+            self.findings.append(self._differs(object_, difference, there))
         if not differences:
             self.unchanged.append(("queue", desired.name))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amqpflow.model.diagnostic import Severity
+
+from .equality import Difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,14 +19,17 @@ class Finding:
     object: str  #: queue orders.confirm
     message: str
     hint: str = ""
+    difference: Difference | None = field(default=None, compare=False)  #: the attribute it is about; said in `message`
 
     def __str__(self) -> str:
         hint = f"; {self.hint}" if self.hint else ""
         return f"{self.object}: {self.message}{hint}"
 
 
-def refuse(code: str, object_: str, message: str, hint: str = "") -> Finding:
-    return Finding(code=code, severity=Severity.ERROR, object=object_, message=message, hint=hint)
+def refuse(code: str, object_: str, message: str, hint: str = "", difference: Difference | None = None) -> Finding:
+    return Finding(
+        code=code, severity=Severity.ERROR, object=object_, message=message, hint=hint, difference=difference
+    )
 
 
 def warn(code: str, object_: str, message: str, hint: str = "") -> Finding:

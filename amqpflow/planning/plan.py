@@ -11,6 +11,7 @@ from amqpflow.model.routes import CompiledTopology
 
 from .changes import Change
 from .findings import Finding
+from .observation import Observation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class Plan:
     used: tuple[UsedAsItIs, ...] = ()
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    observed: Observation | None = field(default=None, repr=False, compare=False)  #: what it was compared with
+    cluster: str = field(default="", compare=False)  #: the broker's cluster name; empty when not known
     address: Any = field(default=None, repr=False, compare=False)  #: the broker it was made for; not looked into here
 
     @property

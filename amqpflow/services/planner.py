@@ -17,4 +17,5 @@ async def make_plan(topology: CompiledTopology, broker: Broker) -> Plan:
     Raises:
         PermissionDenied, BrokerError, BrokerUnavailable, ManagementUnavailable: looking failed.
     """
-    return replace(diff(topology, await observe(topology, broker)), address=broker.address)
+    plan = diff(topology, await observe(topology, broker))
+    return replace(plan, address=broker.address, cluster=broker.connection.cluster_name)
