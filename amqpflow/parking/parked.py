@@ -28,8 +28,6 @@ ID_LENGTH = 10  #: hex digits
 class ParkedMessage:
     """One parked message, as it lies in its queue."""
 
-    id: str  #: short; the same for each look at the message, and for two copies of one settlement
-    digest: bytes  #: of body, properties and headers; the same for each look at the message
     queue: str | None  #: the work queue it failed in; None when nothing tells
     reason: str  #: a ParkReason, or unknown
     detail: str  #: free text; for reason `broker`: delivery_limit, maxlen, expired or rejected
@@ -39,6 +37,18 @@ class ParkedMessage:
     record: Record | None  #: our headers; for reason `broker` the last known failure
     death: Death | None  #: why RabbitMQ parked it
     delivery: Delivery
+
+    @property
+    def id(self) -> str:
+        """Short; the same for each look at the message, and for two copies of one settlement."""
+        identity = self.hop or self.message_id
+        name = repr((self.queue, identity)).encode("utf-8", "surrogatepass") if identity else self.digest
+        return blake2b(name, digest_size=ID_LENGTH // 2).hexdigest()
+
+    @property
+    def digest(self) -> bytes:
+        """Of body, properties and headers; the same for each look at the message. Computed at each call."""
+        return content_digest(self.delivery.properties, self.delivery.body)
 
     @property
     def attempts(self) -> int:
@@ -95,12 +105,9 @@ def read_parked(
         record = None  # a handler forwarded it to another queue, and RabbitMQ parked it from there
     queue = death.queue if death else record.queue if record else _only(here)
     exchange, routing_key = _first_published(record, death)
-    digest = content_digest(delivery.properties, delivery.body)
     reason, detail = _reason(record, death)
     failed_at = death.at if death else record.failed_at if record else None
     return ParkedMessage(
-        id=_short_id(queue, record, delivery.properties, digest),
-        digest=digest,
         queue=queue,
         reason=reason,
         detail=detail,
@@ -114,10 +121,7 @@ def read_parked(
 
 
 def _unreadable(delivery: Delivery, why: str) -> ParkedMessage:
-    digest = content_digest(delivery.properties, delivery.body)
     return ParkedMessage(
-        id=digest.hex()[:ID_LENGTH],
-        digest=digest,
         queue=None,
         reason=UNKNOWN,
         detail=f"its headers cannot be read: {why}",
@@ -159,12 +163,6 @@ def _sorted(value: Any) -> Any:
     if isinstance(value, Mapping):
         return sorted((str(name), _sorted(each)) for name, each in value.items())
     return [_sorted(each) for each in value] if isinstance(value, list) else value
-
-
-def _short_id(queue: str | None, record: Record | None, properties: Properties, digest: bytes) -> str:
-    identity = (record.hop if record else None) or properties.message_id
-    name = repr((queue, identity)).encode("utf-8", "surrogatepass") if identity else digest
-    return blake2b(name, digest_size=ID_LENGTH // 2).hexdigest()
 
 
 def _only(queues: Collection[str]) -> str | None:

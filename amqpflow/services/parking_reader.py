@@ -17,10 +17,8 @@ what it got back earlier, and ahead of what was never delivered. What keeps its 
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
-from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from math import inf
 from typing import Any
 
@@ -29,6 +27,8 @@ from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.translate import translate
+
+from .parking_tags import HeldTags, Lane
 
 HOLD_MAX = 600.0  #: seconds a delivery is held at most; RabbitMQ's consumer timeout is 30 minutes by default
 QUIET = 0.25  #: seconds without a delivery after which the queue is asked whether it is empty
@@ -39,17 +39,6 @@ MAX_PREFETCH = 65_535
 AT_ONCE_BYTES = 256 * 1024 * 1024
 """What the broker may have to read into memory for us at once: it fills a prefetch bodies and all."""
 AT_ONCE_UNKNOWN = 10_000  #: messages, when nothing is known of their size
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One of the consumers, and what it holds."""
-
-    prefetch: int
-    tag: str = ""
-    first: int = 0  #: the first delivery tag
-    held: set[int] = field(default_factory=set)  #: delivery tags that are not settled
-    kept: int = 0  #: of those held, how many stay until the end
 
 
 class ParkingReader:
@@ -78,7 +67,6 @@ class ParkingReader:
         self.queue = queue
         self.ready = 0  #: messages when the reading began
         self.other_consumers = 0  #: of the queue when the reading began; what they hold is not seen
-        self.received = 0
         self.ended_early: str | None = None  #: why not everything was read
         self.ready_after: int | None = None  #: messages once everything was given back
         self.unproven: str | None = None  #: why it is not known that the broker has taken every ack and nack
@@ -88,30 +76,46 @@ class ParkingReader:
         self._quorum = quorum
         self._by_close = quorum and connection.version < (4,)
         self._average_bytes = average_bytes
-        self._hold_max = min(HOLD_MAX, (consumer_timeout_ms or inf) / 2000)
+        self.hold_max = min(HOLD_MAX, (consumer_timeout_ms or inf) / 2000)
         self._stop = stop or asyncio.Event()
         self._control: Any = None
         self._channel: Channel | None = None
-        self._lanes: list[_Lane] = []
+        self._tags = HeldTags()
         self._returned_before = False  # the latest delivery had been given back before
         self._bytes = 0
         self._only_taking = False  # deliveries are held, and not looked at
-        self._arrived: deque[Delivery] = deque()
+        self._arrived: list[Delivery] = []
         self._news = asyncio.Event()
         self._cancelled_by_server = False
         self._finished = False
-        self._acks_held_back: list[Delivery] | None = None  # not None while a consumer is being cancelled
+        self._stopping: asyncio.Task[None] | None = None
+        self._acks_held_back: list[int] | None = None  # not None while a consumer is being cancelled
         self._oldest_kept: float | None = None
+
+    @property
+    def received(self) -> int:
+        """Deliveries so far."""
+        return self._tags.received
 
     async def __aenter__(self) -> ParkingReader:
         self._control = await self._connection.admin_channel()
         self.ready, self.other_consumers = await self._look()
         self._channel = await self._connection.open_channel()
         self._channel.on_close(self._news.set)
+        self._stopping = asyncio.create_task(self._wake_when_stopped(), name="amqpflow parking reader stop")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._give_back()
+        try:
+            await self._give_back()
+        finally:
+            if self._stopping is not None:
+                self._stopping.cancel()
+                await asyncio.gather(self._stopping, return_exceptions=True)
+
+    async def _wake_when_stopped(self) -> None:
+        await self._stop.wait()
+        self._news.set()
 
     # -- reading
 
@@ -134,36 +138,58 @@ class ParkingReader:
         Raises:
             BrokerError: the queue was deleted. BrokerUnavailable: the channel or the connection was lost.
         """
+        async with aclosing(self.arrivals(at_most=at_most, window=window, busy=busy)) as arrivals:
+            async for batch in arrivals:
+                for delivery in batch:
+                    if not self._may_go_on():
+                        return
+                    yield delivery
+
+    async def arrivals(
+        self, *, at_most: int, window: int | None = None, busy: Callable[[], bool] = lambda: False
+    ) -> AsyncGenerator[list[Delivery], None]:
+        """The same in batches: whatever has arrived, at least one."""
         given = 0
         while given < at_most and self._may_go_on():
             await self._open_lane_if_needed(window, at_most - given)
             if not self._arrived and not await self._wait(busy):
                 return
-            while self._arrived and given < at_most and self._may_go_on():
-                given += 1
-                yield self._arrived.popleft()
+            if self._arrived:
+                batch, self._arrived = self._arrived[: at_most - given], self._arrived[at_most - given :]
+                given += len(batch)
+                yield batch
 
     def keep(self, delivery: Delivery) -> None:
         """This delivery is held to the end, and then given back."""
-        self._lane_of(delivery.delivery_tag).kept += 1
+        self._tags.lane_of(delivery.delivery_tag).kept += 1
         if self._oldest_kept is None:
             self._oldest_kept = asyncio.get_running_loop().time()
 
     def ack(self, delivery: Delivery) -> bool:
+        """Take this message out of the queue; as `ack_all`."""
+        return self.ack_all((delivery.delivery_tag,))
+
+    def ack_all(self, delivery_tags: Sequence[int]) -> bool:
         """
-        Take this message out of the queue; False when it is not ours any more: the channel is closed, or the server
+        Take messages out of the queue; False when they are not ours any more: the channel is closed, or the server
         cancelled the consumer, after which an ack is void (fact 12.2).
         """
         channel = self._require_channel()
-        if self._cancelled_by_server:
+        if self._cancelled_by_server or channel.is_closed:
             return False
-        if self._acks_held_back is not None and not channel.is_closed:
-            self._acks_held_back.append(delivery)
+        if self._acks_held_back is not None:
+            self._acks_held_back += delivery_tags
             return True
-        if not channel.ack(delivery.delivery_tag):
-            return False
-        self._lane_of(delivery.delivery_tag).held.discard(delivery.delivery_tag)
+        gone, singly = self._tags.ack(delivery_tags)
+        if gone:
+            channel.ack(gone, multiple=True)
+        for tag in singly:
+            channel.ack(tag)
         return True
+
+    async def prove(self) -> None:
+        """Return when RabbitMQ has read every ack that was written so far. Raises BrokerError, BrokerUnavailable."""
+        await self._require_channel().queue_depth(self.queue)
 
     def finish(self) -> None:
         """End `deliveries`: nothing more is wanted."""
@@ -176,13 +202,13 @@ class ParkingReader:
         self._raise_if_closed()
         if self._stop.is_set():
             self.ended_early = "it was interrupted"
-        elif self._oldest_kept is not None and asyncio.get_running_loop().time() > self._oldest_kept + self._hold_max:
+        elif self._oldest_kept is not None and asyncio.get_running_loop().time() > self._oldest_kept + self.hold_max:
             self.ended_early = f"messages had been held for {self._hold_text()}"
         return self.ended_early is None
 
     def _hold_text(self) -> str:
-        if self._hold_max < HOLD_MAX:
-            return f"{self._hold_max:g} seconds, half of the consumer timeout of the queue"
+        if self.hold_max < HOLD_MAX:
+            return f"{self.hold_max:g} seconds, half of the consumer timeout of the queue"
         return f"{HOLD_MAX / 60:.0f} minutes"
 
     async def _wait(self, busy: Callable[[], bool]) -> bool:
@@ -195,7 +221,7 @@ class ParkingReader:
             if busy():
                 since = loop.time()
                 continue
-            if self._full():
+            if self._tags.lanes[-1].is_full:
                 return True
             ready, _ = await self._look()
             if not ready and empty_before:
@@ -208,46 +234,42 @@ class ParkingReader:
 
     async def _arrives_within(self, seconds: float) -> bool:
         self._news.clear()
-        if self._arrived:
+        if self._arrived or self._stop.is_set() or self._finished:
             return True
-        waits = [asyncio.create_task(self._news.wait()), asyncio.create_task(self._stop.wait())]
         try:
-            done, _ = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
-        return bool(done)
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
 
     # -- consumers
 
-    def _full(self) -> bool:
-        """What is kept leaves the present consumer little room."""
-        lane = self._lanes[-1]
-        return lane.prefetch - lane.kept <= lane.prefetch // 4
-
     async def _open_lane_if_needed(self, window: int | None, wanted: int) -> None:
-        if self._lanes and not (self._full() and not self._arrived):
+        lanes = self._tags.lanes
+        if lanes and not (lanes[-1].is_full and not self._arrived):
             return
         await self._close_lane()
         if self._arrived:
             return
-        if len(self._lanes) == MAX_CONSUMERS:
+        if len(lanes) == MAX_CONSUMERS:
             self.ended_early = f"{self.received} messages are held, which is as many as can be given back in order"
             return
         size = self._at_once()
         if window is not None:
-            size = min(size, max(window, self._lanes[-1].prefetch * 2 if self._lanes else 0))
+            size = min(size, max(window, lanes[-1].prefetch * 2 if lanes else 0))
         await self._open_lane(min(size, wanted))
 
     async def _open_lane(self, prefetch: int) -> None:
-        self._lanes.append(_Lane(prefetch=prefetch))
-        self._lanes[-1].tag = await self._require_channel().consume(
+        lanes = self._tags.lanes
+        lanes.append(Lane(prefetch=prefetch))
+        lanes[-1].tag = await self._require_channel().consume(
             self.queue,
             self._take,
             prefetch=prefetch,
             on_cancel=self._server_cancelled,
             on_unreadable=self._take_unreadable,
-            tag=f"amqpflow-parking-{len(self._lanes):03d}",
+            tag=f"amqpflow-parking-{len(lanes):03d}",
         )
 
     def _at_once(self) -> int:
@@ -263,9 +285,10 @@ class ParkingReader:
         RabbitMQ 4 gives back at once what is on its way to a consumer that is cancelled, ahead of what it holds. So
         nothing may be on its way: acks, which would let more through, are held back meanwhile.
         """
-        if not (self._lanes and self._lanes[-1].tag):
+        lanes = self._tags.lanes
+        if not (lanes and lanes[-1].tag):
             return
-        channel, lane = self._require_channel(), self._lanes[-1]
+        channel, lane = self._require_channel(), lanes[-1]
         self._acks_held_back = []
         try:
             await self._nothing_on_its_way(lane)
@@ -273,14 +296,14 @@ class ParkingReader:
             await channel.cancel(tag)
         finally:
             held_back, self._acks_held_back = self._acks_held_back, None
-            for delivery in held_back:
-                self.ack(delivery)
+            if held_back:
+                self.ack_all(held_back)
 
-    async def _nothing_on_its_way(self, lane: _Lane) -> None:
+    async def _nothing_on_its_way(self, lane: Lane) -> None:
         """Return when the consumer holds all it may, or the queue has no more and the last of it has come."""
         loop = asyncio.get_running_loop()
         since, seen, empty_before = loop.time(), self.received, False
-        while len(lane.held) < lane.prefetch and loop.time() < since + RETURN_TIMEOUT:
+        while lane.held < lane.prefetch and loop.time() < since + RETURN_TIMEOUT:
             self._raise_if_closed()
             ready, _ = await self._look()
             if not ready and empty_before and seen == self.received:
@@ -291,10 +314,7 @@ class ParkingReader:
             await asyncio.sleep(0.02)
 
     def _take(self, delivery: Delivery) -> None:
-        lane = self._lanes[-1]
-        lane.first = lane.first or delivery.delivery_tag
-        lane.held.add(delivery.delivery_tag)
-        self.received += 1
+        self._tags.take(delivery.delivery_tag)
         self._bytes += len(delivery.body)
         self._returned_before = delivery.redelivered
         if not self._only_taking:
@@ -304,10 +324,6 @@ class ParkingReader:
     def _take_unreadable(self, delivery: Delivery, why: str) -> None:
         self.unreadable[delivery.delivery_tag] = why
         self._take(delivery)
-
-    def _lane_of(self, delivery_tag: int) -> _Lane:
-        lanes = [lane for lane in self._lanes if lane.first]
-        return lanes[bisect_right(lanes, delivery_tag, key=lambda lane: lane.first) - 1]
 
     def _server_cancelled(self) -> None:
         self._cancelled_by_server = True
@@ -319,7 +335,7 @@ class ParkingReader:
         channel = self._channel
         try:
             if channel is None or channel.is_closed:
-                if self._lanes:
+                if self._tags.lanes:
                     self.unproven = self._close_text()
                 return
             self.raise_if_cancelled()  # everything is in the queue again, and a nack would do nothing
@@ -327,11 +343,11 @@ class ParkingReader:
             self._arrived.clear()
             await self._close_lane()
             ready = await self._take_the_rest()
-            held = sum(len(lane.held) for lane in self._lanes)
+            held = self._tags.held
             if not self._by_close:
-                for lane in self._lanes:
-                    if lane.held:  # a tag that was acked before is an error that closes the channel
-                        channel.nack(max(lane.held), multiple=True)
+                for lane in self._tags.lanes:
+                    if last := self._tags.last_held(lane):
+                        channel.nack(last, multiple=True)
             # one question on the same channel: once it is answered, all that was sent before has been taken
             await channel.queue_depth(self.queue)
             await channel.close()
@@ -351,7 +367,7 @@ class ParkingReader:
         ready, _ = await self._look()
         since = asyncio.get_running_loop().time()
         while self._quorum and ready and self._returned_before:
-            if len(self._lanes) == MAX_CONSUMERS or asyncio.get_running_loop().time() > since + self._hold_max:
+            if len(self._tags.lanes) == MAX_CONSUMERS or asyncio.get_running_loop().time() > since + self.hold_max:
                 self.order_kept = False
                 break
             if self.received:

@@ -1,0 +1,88 @@
+"""Which delivery tags a reading holds: a byte for each delivery, and never the message.
+
+A channel counts its deliveries from 1 without gaps, so a tag is a position.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Lane:
+    """One of the consumers, and what it was given."""
+
+    prefetch: int
+    tag: str = ""  #: the consumer's; empty once it was cancelled
+    first: int = 0  #: the first delivery tag
+    received: int = 0
+    acked: int = 0
+    kept: int = 0  #: of those held, how many stay until the end
+
+    @property
+    def held(self) -> int:
+        """Deliveries that are not settled."""
+        return self.received - self.acked
+
+    @property
+    def is_full(self) -> bool:
+        """What is kept leaves it little room."""
+        return self.prefetch - self.kept <= self.prefetch // 4
+
+
+class HeldTags:
+    """The deliveries of one channel, lane by lane."""
+
+    def __init__(self) -> None:
+        self.lanes: list[Lane] = []
+        self.received = 0
+        self._acked = bytearray(1)  # by delivery tag; there is no tag 0
+        self._low = 1  # the first tag that is not acked
+
+    @property
+    def held(self) -> int:
+        """Deliveries that are not settled."""
+        return sum(lane.held for lane in self.lanes)
+
+    def take(self, delivery_tag: int) -> None:
+        """A delivery has come, to the latest lane."""
+        lane = self.lanes[-1]
+        lane.first = lane.first or delivery_tag
+        lane.received += 1
+        self.received += 1
+        self._acked.append(0)
+
+    def lane_of(self, delivery_tag: int) -> Lane:
+        """The lane that was given a delivery."""
+        latest = self.lanes[-1]
+        if latest.first and latest.first <= delivery_tag:
+            return latest
+        lanes = [lane for lane in self.lanes if lane.first]
+        return lanes[bisect_right(lanes, delivery_tag, key=lambda lane: lane.first) - 1]
+
+    def ack(self, delivery_tags: Iterable[int]) -> tuple[int, list[int]]:
+        """
+        Settle deliveries that are held.
+
+        Returns:
+            A tag up to which nothing is held any more, which one ack with `multiple` says; 0 when something before
+            all of them is. It is one of those given: an ack for a tag that was acked closes the channel (fact 6.16).
+            And the tags above it, which take an ack each, since something before them stays.
+        """
+        tags = sorted(delivery_tags)
+        for tag in tags:
+            self._acked[tag] = 1
+            self.lane_of(tag).acked += 1
+        while self._low < len(self._acked) and self._acked[self._low]:
+            self._low += 1
+        below = bisect_right(tags, self._low - 1)
+        return (tags[below - 1] if below else 0), tags[below:]
+
+    def last_held(self, lane: Lane) -> int:
+        """The last tag of a lane that is not settled; 0 when there is none. A tag that was acked closes the channel."""
+        tag = lane.first + lane.received - 1
+        while tag >= lane.first > 0 and self._acked[tag]:
+            tag -= 1
+        return tag if tag >= lane.first > 0 else 0
