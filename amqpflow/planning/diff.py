@@ -11,7 +11,16 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.model.wire import encode_table
 
 from .capabilities import fit, refused_arguments
-from .changes import Bind, Change, CreateExchange, CreateQueue, EnsureBinding, PutPolicy, RemovePolicy, binding_name
+from .changes import (
+    Addition,
+    Bind,
+    CreateExchange,
+    CreateQueue,
+    EnsureBinding,
+    PutPolicy,
+    RemovePolicy,
+    binding_name,
+)
 from .displacement import clashes
 from .equality import Difference, exchange_differences, policy_differences, queue_differences
 from .findings import Finding, refuse
@@ -65,7 +74,7 @@ class _Comparison:
         fitting, notes = fit(topology.desired, observed.version)
         self.topology = replace(topology, desired=fitting)
         self.desired, self.observed, self.there = fitting, observed, observed.state
-        self.changes: list[Change] = []
+        self.changes: list[Addition] = []
         self.unchanged: list[tuple[str, str]] = []
         self.used: list[UsedAsItIs] = []
         self.findings: list[Finding] = []

@@ -12,21 +12,30 @@ from typing import assert_never
 
 from amqpflow.model.routes import CompiledTopology
 
-from .changes import Bind, Change, CreateExchange, CreateQueue, EnsureBinding, PutPolicy, RemovePolicy
+from .changes import (
+    Addition,
+    Bind,
+    Change,
+    CreateExchange,
+    CreateQueue,
+    EnsureBinding,
+    PutPolicy,
+    RemovePolicy,
+)
 
 Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
 
 
-def ordered(changes: Iterable[Change], topology: CompiledTopology) -> tuple[Change, ...]:
+def ordered(changes: Iterable[Addition], topology: CompiledTopology) -> tuple[Addition, ...]:
     """Sort by rank, then pull forward what a change needs: the result is right even where the ranks were not."""
     ranked = sorted(changes, key=lambda change: _rank(change, topology))
     makers = {made: change for change in ranked if (made := makes(change)) is not None}
-    result: list[Change] = []
+    result: list[Addition] = []
     seen: set[int] = set()
 
     for change in ranked:
         # depth first without recursion: (change, its needs still to look at)
-        stack: list[tuple[Change, Iterator[Thing]]] = []
+        stack: list[tuple[Addition, Iterator[Thing]]] = []
         if id(change) not in seen:
             seen.add(id(change))
             stack.append((change, needs(change)))
@@ -55,7 +64,7 @@ def makes(change: Change) -> Thing | None:
             return None
 
 
-def needs(change: Change) -> Iterator[Thing]:
+def needs(change: Addition) -> Iterator[Thing]:
     """What must exist before a change, or messages could be lost after it."""
     match change:
         case CreateExchange(exchange=exchange):
@@ -76,7 +85,7 @@ def needs(change: Change) -> Iterator[Thing]:
             assert_never(change)
 
 
-def _rank(change: Change, topology: CompiledTopology) -> int:
+def _rank(change: Addition, topology: CompiledTopology) -> int:
     match change:
         case CreateExchange():
             return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from amqpflow.model.diagnostic import Severity
 from amqpflow.model.routes import CompiledTopology
 
 from .changes import Change
+from .equality import Difference
 from .findings import Finding
 from .observation import Observation
 
@@ -36,6 +38,10 @@ class Plan:
     used: tuple[UsedAsItIs, ...] = ()
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    purpose: str = "apply"  #: apply, prune, destroy or adopt: which command makes this of it
+    required: tuple[str, ...] = ()  #: of replace, migrate and delete: what somebody must agree to, or --allow
+    replaced: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
+    """Retry queues that are swapped for one with other arguments, and what differs."""
     observed: Observation | None = field(default=None, repr=False, compare=False)  #: what it was compared with
     cluster: str = field(default="", compare=False)  #: the broker's cluster name; empty when not known
     address: Any = field(default=None, repr=False, compare=False)  #: the broker it was made for; not looked into here

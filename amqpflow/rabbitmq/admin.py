@@ -13,9 +13,16 @@ from amqpflow.planning.changes import (
     Change,
     CreateExchange,
     CreateQueue,
+    DeleteExchange,
+    DeleteQueue,
+    Drain,
     EnsureBinding,
+    PutManifest,
     PutPolicy,
+    Rebind,
+    RemoveManifest,
     RemovePolicy,
+    Unbind,
 )
 
 from .management import Management
@@ -75,6 +82,8 @@ class Admin:
                 await self._management.put_policy(self._broker.address.vhost, policy)
             case RemovePolicy(policy=policy):
                 await self._management.delete_policy(self._broker.address.vhost, policy.name)
+            case Unbind() | Rebind() | Drain() | DeleteQueue() | DeleteExchange() | PutManifest() | RemoveManifest():
+                raise BrokerError(f"{change.action} {change.kind} is not carried out by this version")
             case _:
                 assert_never(change)
 

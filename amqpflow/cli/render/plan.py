@@ -14,9 +14,16 @@ from amqpflow.planning.changes import (
     Change,
     CreateExchange,
     CreateQueue,
+    DeleteExchange,
+    DeleteQueue,
+    Drain,
     EnsureBinding,
+    PutManifest,
     PutPolicy,
+    Rebind,
+    RemoveManifest,
     RemovePolicy,
+    Unbind,
     label,
 )
 from amqpflow.planning.plan import Plan
@@ -25,10 +32,28 @@ from amqpflow.planning.policies import applies
 from .colors import paint
 from .definition import exchange_words, policy_words, queue_words
 
-_SYMBOLS = {"create": ("+", "green"), "update": ("~", "yellow"), "delete": ("-", "red"), "ensure": ("?", "cyan")}
+_SYMBOLS = {
+    "create": ("+", "green"),
+    "update": ("~", "yellow"),
+    "delete": ("-", "red"),
+    "ensure": ("?", "cyan"),
+    "drain": ("…", "yellow"),
+}
 _USED = ("=", "cyan")
-_PLURALS = {"exchange": "exchanges", "queue": "queues", "binding": "bindings", "policy": "policies"}
-_DONE = {"create": "created", "update": "changed", "delete": "removed", "ensure": "bound again"}
+_PLURALS = {
+    "exchange": "exchanges",
+    "queue": "queues",
+    "binding": "bindings",
+    "policy": "policies",
+    "manifest": "manifests",
+}
+_DONE = {
+    "create": "created",
+    "update": "changed",
+    "delete": "removed",
+    "ensure": "bound again",
+    "drain": "drained",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +85,7 @@ def plan_summary(plan: Plan) -> str:
     if plan.nothing_to_do:
         return _nothing_to_do(plan)
     words = {"create": "to create", "update": "to change", "delete": "to remove", "ensure": "to bind again"}
+    words |= {"drain": "to wait for"}
     return f"Plan: {_counted(plan.changes, words)}; {len(plan.unchanged)} unchanged."
 
 
@@ -98,6 +124,8 @@ def _groups(plan: Plan) -> Iterator[tuple[str, list[_Row]]]:
     exchanges = list(_used(plan))
     policies: list[_Row] = []
     shared: list[_Row] = []
+    removed: list[_Row] = []
+    manifest: list[_Row] = []
     of_queue: dict[str, list[_Row]] = {name: [] for name in topology.routes}
     own_bindings: Counter[tuple[str, str]] = Counter()
     owners = _owners(plan)
@@ -120,6 +148,19 @@ def _groups(plan: Plan) -> Iterator[tuple[str, list[_Row]]]:
                 policies.append(_row(change, f"{words}; on {', '.join(queues)}"))
             case RemovePolicy(policy=policy):
                 policies.append(_row(change, f"{policy_words(policy)}; the file no longer asks for it"))
+            case Unbind(why=why):
+                removed.append(_row(change, why))
+            case Rebind(replaces=bound):
+                removed.append(_row(change, f"instead of {bound.destination}"))
+            case Drain():
+                held = "" if change.messages is None else f"{change.messages} messages "
+                delay = format_duration(change.delay_ms)
+                removed.append(_row(change, f"wait until {held}are back in {change.returns_to}, {delay} at most"))
+            case DeleteQueue() | DeleteExchange():
+                removed.append(_row(change, change.why))
+            case PutManifest() | RemoveManifest():
+                differences = change.differences if isinstance(change, PutManifest) else ()
+                manifest.append(_row(change, ", ".join(differences)))
     through = f"in {topology.retry_exchange} and {topology.parking_exchange}, each queue by its own name"
     for (owner, action), count in own_bindings.items():
         named = f"{count} {_noun('binding', count)}"
@@ -129,6 +170,8 @@ def _groups(plan: Plan) -> Iterator[tuple[str, list[_Row]]]:
     for name, rows in of_queue.items():
         yield _queue_title(topology.routes[name]), sorted(rows, key=lambda row: row.rank)
     yield "Policies", policies
+    yield "No longer in the file, or replaced", removed
+    yield "Owned, and recorded on the broker", manifest
 
 
 _WORK, _TIER, _PARKING, _BINDING, _OWN_BINDINGS = range(5)

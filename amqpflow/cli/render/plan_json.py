@@ -10,11 +10,19 @@ from amqpflow.planning.changes import (
     Change,
     CreateExchange,
     CreateQueue,
+    DeleteExchange,
+    DeleteQueue,
+    Drain,
     EnsureBinding,
+    PutManifest,
     PutPolicy,
+    Rebind,
+    RemoveManifest,
     RemovePolicy,
+    Unbind,
 )
 from amqpflow.planning.findings import Finding
+from amqpflow.planning.manifest import to_json
 from amqpflow.planning.plan import Plan
 from amqpflow.planning.report import ApplyReport
 
@@ -33,6 +41,8 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "source": plan.source,
         "changes": [_change(change) for change in plan.changes],
         "unchanged": [{"kind": kind, "name": name} for kind, name in plan.unchanged],
+        "purpose": plan.purpose,
+        "required": list(plan.required),
         "used": [asdict(each) for each in plan.used],
         "refusals": [_finding(each) for each in plan.refusals],
         "warnings": [_finding(each) for each in plan.warnings],
@@ -72,6 +82,32 @@ def _change(change: Change) -> dict[str, Any]:
             described["after"] = asdict(policy)
         case RemovePolicy(policy=policy):
             described["before"] = asdict(policy)
+        case Unbind(binding=binding, why=why):
+            described |= {"before": asdict(binding), "why": why}
+        case Rebind(binding=binding, replaces=bound):
+            described |= {"before": asdict(bound), "after": asdict(binding)}
+        case Drain(queue=queue):
+            described |= {
+                "before": asdict(queue),
+                "messages": change.messages,
+                "delay_ms": change.delay_ms,
+                "due_ms": change.due_ms,
+                "returns_to": change.returns_to,
+            }
+        case DeleteQueue(queue=queue):
+            described |= {
+                "before": asdict(queue),
+                "messages": change.messages,
+                "consumers": change.consumers,
+                "forced": change.forced,
+                "why": change.why,
+            }
+        case DeleteExchange(exchange=exchange, why=why):
+            described |= {"before": asdict(exchange), "why": why}
+        case PutManifest(manifest=manifest, replaces=recorded):
+            described |= {"before": recorded and to_json(recorded), "after": to_json(manifest)}
+        case RemoveManifest(manifest=manifest):
+            described["before"] = to_json(manifest)
         case _:
             assert_never(change)
     return described

@@ -1,0 +1,146 @@
+"""What a topology owns and cannot stamp, written down on the broker itself: a global parameter, one per topology.
+
+Queues and exchanges bear their owner among their arguments, and policies in their names; bindings, and what was
+adopted, bear nothing. So the manifest holds those alone, and is rebuilt from stamps when it was lost: what is on the
+broker and in the file is then ours again, and a binding that left the file meanwhile stays, since nobody can tell
+whose it is. https://www.rabbitmq.com/docs/parameters
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from amqpflow.model.resources import Binding
+
+FORMAT = 1
+ADOPTABLE = ("queue", "exchange", "policy")
+
+_ENDS = {"queue": "q", "exchange": "x"}
+_KINDS = {short: kind for kind, short in _ENDS.items()}
+
+
+class ManifestUnreadable(ValueError):
+    """The global parameter holds something else than a manifest of this topology. `str()` says what."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The owned objects that bear no stamp, and the retry queues that are being retired."""
+
+    topology: str
+    vhost: str
+    bindings: tuple[Binding, ...] = ()  #: of the file; those of the topology's own two exchanges are known without
+    adopted: frozenset[tuple[str, str]] = frozenset()  #: (queue, exchange or policy; name)
+    retiring: Mapping[str, int] = field(default_factory=dict)  #: queue: when it was unbound, in ms since the epoch
+
+    @property
+    def name(self) -> str:
+        """The name of the global parameter."""
+        return parameter_name(self.vhost, self.topology)
+
+    def differences(self, before: Manifest | None) -> Iterator[str]:
+        """What is recorded that was not, in words."""
+        old = before or Manifest(topology=self.topology, vhost=self.vhost)
+        for kind, name in sorted(self.adopted - old.adopted):
+            yield f"adopts {kind} {name}"
+        for kind, name in sorted(old.adopted - self.adopted):
+            yield f"gives up {kind} {name}"
+        mine, theirs = ({each.identity for each in manifest.bindings} for manifest in (self, old))
+        if added := len(mine - theirs):
+            yield f"{added} binding{'s' * (added != 1)} recorded"
+        if dropped := len(theirs - mine):
+            yield f"{dropped} binding{'s' * (dropped != 1)} dropped"
+        for queue in sorted(self.retiring.keys() - old.retiring.keys()):
+            yield f"queue {queue} is being retired"
+        for queue in sorted(old.retiring.keys() - self.retiring.keys()):
+            yield f"queue {queue} is retired"
+
+
+def parameter_name(vhost: str, topology: str) -> str:
+    """
+    amqpflow.VHOST.NAME; dots of the virtual host are written %2E, so that no two topologies share a name.
+    """
+    return f"amqpflow.{vhost.replace('%', '%25').replace('.', '%2E')}.{topology}"
+
+
+def to_json(manifest: Manifest) -> dict[str, Any]:
+    """The parameter's value: sorted, so that the same ownership is the same text."""
+    bindings = sorted(manifest.bindings, key=lambda each: each.identity)
+    return {
+        "format": FORMAT,
+        "topology": manifest.topology,
+        "vhost": manifest.vhost,
+        "bindings": [_binding_row(each) for each in bindings],
+        "adopted": [list(each) for each in sorted(manifest.adopted)],
+        "retiring": dict(sorted(manifest.retiring.items())),
+    }
+
+
+def from_json(value: Any, *, vhost: str, topology: str) -> Manifest:
+    """
+    Read a parameter's value.
+
+    Raises:
+        ManifestUnreadable: it is none, of a newer format, or that of another topology.
+    """
+    if not isinstance(value, Mapping):
+        raise ManifestUnreadable("it is not an object of JSON")
+    found = value.get("format")
+    if isinstance(found, int) and not isinstance(found, bool) and found > FORMAT:
+        raise ManifestUnreadable(f"its format is {found}, and this version of amqpflow reads {FORMAT}")
+    try:
+        if found != FORMAT:
+            raise ManifestUnreadable("it has no format")
+        of = (value["topology"], value["vhost"])
+        if of != (topology, vhost):
+            raise ManifestUnreadable(f"it is that of topology {of[0]} in virtual host {of[1]}")
+        return Manifest(
+            topology=topology,
+            vhost=vhost,
+            bindings=tuple(_binding(row) for row in value["bindings"]),
+            adopted=frozenset(_adopted(row) for row in value["adopted"]),
+            retiring={_text(queue): _since(since) for queue, since in dict(value["retiring"]).items()},
+        )
+    except ManifestUnreadable:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise ManifestUnreadable(f"it is damaged: {type(error).__name__} {error}") from error
+
+
+def _binding_row(binding: Binding) -> list[Any]:
+    row = [binding.source, _ENDS[binding.destination_type], binding.destination, binding.routing_key]
+    return [*row, dict(binding.arguments)] if binding.arguments else row
+
+
+def _binding(row: Any) -> Binding:
+    source, end, destination, key, *arguments = row
+    if len(arguments) > 1 or not isinstance(row, list):
+        raise ValueError("a binding has four or five parts")
+    return Binding(
+        source=_text(source),
+        destination_type=_KINDS[end],
+        destination=_text(destination),
+        routing_key=_text(key),
+        arguments=dict(arguments[0]) if arguments else {},
+    )
+
+
+def _adopted(row: Any) -> tuple[str, str]:
+    kind, name = row
+    if kind not in ADOPTABLE:
+        raise ValueError(f"nothing of kind {kind!r} can be adopted")
+    return kind, _text(name)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a name")
+    return value
+
+
+def _since(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise TypeError(f"{value!r} is not a time")
+    return value
