@@ -28,6 +28,9 @@ class Observation:
     missing_types: frozenset[str] = frozenset()  #: asked for and known to be missing
     unreadable: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """(kind, name) of what exists and differs, with the broker's words, where those do not tell all."""
+    retained: Mapping[str, int] = field(default_factory=dict)
+    """By queue: messages that RabbitMQ keeps since their dead-lettering did not succeed; from statistics, up to 10 s
+    old."""
     user: str = ""
     tags: frozenset[str] | None = None  #: the management user's tags; None when not known
 

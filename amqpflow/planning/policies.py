@@ -13,55 +13,62 @@ from functools import lru_cache
 
 from amqpflow.model.resources import Exchange, Policy, Queue
 
-_FOREIGN_KEYS = {
-    "classic": frozenset(
-        {
-            "delivery-limit",
-            "dead-letter-strategy",
-            "max-in-memory-length",
-            "max-in-memory-bytes",
-            "target-group-size",
-            "max-age",
-            "stream-max-segment-size-bytes",
-            "initial-cluster-size",
-        }
-    ),
-    "quorum": frozenset(
-        {
-            "queue-mode",
-            "ha-mode",
-            "ha-params",
-            "ha-sync-mode",
-            "ha-promote-on-shutdown",
-            "ha-promote-on-failure",
-            "queue-master-locator",
-            "max-age",
-            "stream-max-segment-size-bytes",
-            "initial-cluster-size",
-        }
-    ),
+_STREAM_KEYS = frozenset({"max-age", "stream-max-segment-size-bytes", "initial-cluster-size"})
+_UNKNOWN_KEYS = {
+    "classic": _STREAM_KEYS | {"delivery-limit", "dead-letter-strategy", "target-group-size"},
+    "quorum": _STREAM_KEYS
+    | {
+        "queue-mode",
+        "ha-mode",
+        "ha-params",
+        "ha-sync-mode",
+        "ha-promote-on-shutdown",
+        "ha-promote-on-failure",
+        "queue-master-locator",
+    },
 }
-"""Keys that make RabbitMQ pass a policy over for queues of a type."""
+"""Keys that make RabbitMQ pass a policy over for queues of a type (fact 11.20)."""
+_UNKNOWN_BEFORE_4 = frozenset({"queue-leader-locator"})
+_UNKNOWN_FROM_4 = frozenset({"max-in-memory-length", "max-in-memory-bytes"})
 
 
-def working(policies: Iterable[Policy], target: Queue | Exchange) -> tuple[Policy, ...]:
+def working(policies: Iterable[Policy], target: Queue | Exchange, version: tuple[int, ...] = ()) -> tuple[Policy, ...]:
     """
     The policy that works on a queue or exchange, whether it exists already or not.
 
     More than one when the highest priority is shared: which of them wins differs between releases (fact 11.6b).
     """
-    matching = [policy for policy in policies if applies(policy, target)]
+    matching = [policy for policy in policies if applies(policy, target, version)]
     highest = max((policy.priority for policy in matching), default=0)
     return tuple(policy for policy in matching if policy.priority == highest)
 
 
-def applies(policy: Policy, target: Queue | Exchange) -> bool:
-    """Whether RabbitMQ would consider the policy for this object at all."""
-    if not _matches(policy.pattern, target.name):
-        return False
-    if isinstance(target, Queue) and policy.definition.keys() & _FOREIGN_KEYS.get(target.type, frozenset()):
-        return False
-    return _covers(policy.apply_to, target)
+def applies(policy: Policy, target: Queue | Exchange, version: tuple[int, ...] = ()) -> bool:
+    """Whether RabbitMQ would consider the policy for this object at all; a version of () is a new one."""
+    return (
+        _covers(policy.apply_to, target)
+        and not _unknown(policy, target, version)
+        and _matches(policy.pattern, target.name)
+    )
+
+
+def passed_over(policy: Policy, queue: Queue, version: tuple[int, ...] = ()) -> tuple[str, ...]:
+    """The keys because of which a policy that matches a queue has no effect on it at all (fact 11.6d)."""
+    unknown = _unknown(policy, queue, version)
+    return (
+        tuple(sorted(unknown))
+        if unknown and _covers(policy.apply_to, queue) and _matches(policy.pattern, queue.name)
+        else ()
+    )
+
+
+def _unknown(policy: Policy, target: Queue | Exchange, version: tuple[int, ...]) -> frozenset[str]:
+    if not isinstance(target, Queue):
+        return frozenset()
+    keys = _UNKNOWN_KEYS.get(target.type, frozenset())
+    if target.type == "classic":
+        keys = keys | (_UNKNOWN_BEFORE_4 if version and version < (4,) else _UNKNOWN_FROM_4)
+    return keys & policy.definition.keys()
 
 
 def readable(policy: Policy) -> bool:

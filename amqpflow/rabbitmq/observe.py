@@ -88,6 +88,7 @@ async def _through_management(broker: Broker, management: Management, overview: 
             bindings = group.create_task(management.bindings(vhost))
             policies = group.create_task(management.policies(vhost))
             operator_policies = group.create_task(management.operator_policies(vhost))
+            retained = group.create_task(management.retained(vhost))
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return Observation(
@@ -104,6 +105,7 @@ async def _through_management(broker: Broker, management: Management, overview: 
         complete=True,
         source=broker.source,
         exchange_types=overview.exchange_types,
+        retained=retained.result(),
         user=overview.user,
         tags=overview.tags,
     )

@@ -154,7 +154,6 @@ def test_a_pattern_that_cannot_be_judged_is_said_to_be_so() -> None:
     "binding",
     [
         {"destination": "audit", "routing_key": "orders.retry.5s"},
-        {"destination": "audit", "routing_key": "audit"},
         {"destination": "fan", "destination_type": "exchange", "routing_key": ""},
         {"destination": "orders", "routing_key": "#"},
     ],
@@ -168,6 +167,22 @@ def test_a_foreign_binding_on_our_exchanges_is_refused(exchange: str, binding: d
     assert finding.code == "foreign-binding"
     assert finding.object == f"exchange {exchange}"
     assert binding["destination"] in finding.message
+
+
+def test_an_existing_queue_that_left_the_file_may_stay_bound_until_it_is_pruned() -> None:
+    """It bears no stamp; nobody publishes with its name as a key any more."""
+    left = Binding(source="shop.retry", destination="audit", routing_key="audit")
+    for owner, findings in ((None, 0), ("billing", 1)):
+        audit = Queue(name="audit", arguments={} if owner is None else {STAMP: owner})
+        there = replace(THERE, bindings=(*THERE.bindings, left), queues={**THERE.queues, "audit": audit})
+        assert len(preflight(SHOP, observation(there))) == findings
+
+
+def test_what_rabbitmq_retains_is_a_warning() -> None:
+    seen = replace(observation(THERE), retained={TIER: 3, WORK: 0, "audit": 7})
+    (finding,) = preflight(SHOP, seen)
+    assert finding.severity is Severity.WARNING
+    assert str(finding).startswith(f"queue {TIER}: RabbitMQ retains 3 messages whose dead-lettering did not succeed")
 
 
 def test_a_tier_that_left_the_file_may_stay_bound() -> None:

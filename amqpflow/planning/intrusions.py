@@ -1,0 +1,61 @@
+"""Foreign bindings and alternate exchanges on the two exchanges of ours: they turn a returned publish into a confirmed
+one, or copy messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from amqpflow.model.resources import STAMP, BrokerState, Exchange, Policy
+from amqpflow.model.routes import CompiledTopology
+
+from .findings import Finding, refuse
+from .policies import working
+
+
+def intrusions(desired: CompiledTopology, state: BrokerState, policies: list[Policy]) -> Iterator[Finding]:
+    """
+    What stands on the retry and the parking exchange, or would, that amqpflow did not put there.
+
+    Args:
+        desired: the topology.
+        state: the virtual host as it is.
+        policies: the foreign user policies among its policies.
+    """
+    for name in (desired.retry_exchange, desired.parking_exchange):
+        exchange = desired.desired.exchanges.get(name)
+        if exchange is not None:
+            yield from _alternate_exchanges(exchange, policies)
+            yield from _foreign_bindings(name, desired, state)
+
+
+def _alternate_exchanges(exchange: Exchange, policies: list[Policy]) -> Iterator[Finding]:
+    for policy in working(policies, exchange):
+        if "alternate-exchange" in policy.definition:
+            yield refuse(
+                "foreign-alternate-exchange",
+                f"exchange {exchange.name}",
+                f"policy {policy.name} gives it the alternate exchange {policy.definition['alternate-exchange']}: "
+                "a retry that finds no queue would be confirmed instead of returned",
+                f"take {exchange.name} out of its pattern {policy.pattern}",
+            )
+
+
+def _foreign_bindings(exchange: str, desired: CompiledTopology, state: BrokerState) -> Iterator[Finding]:
+    known = {binding.identity for binding in desired.desired.bindings}
+    for binding in state.bindings:
+        if binding.source != exchange or binding.identity in known:
+            continue
+        # a tier that left the file stays bound until it is pruned: it is ours, and its key is its own name
+        queue = state.queues.get(binding.destination) if binding.destination_type == "queue" else None
+        stamped = queue is not None and queue.arguments.get(STAMP) == desired.name
+        # an existing queue that left the file: not ours, and bound by us; nobody publishes with its key any more
+        left = queue is not None and queue.owner is None and exchange == desired.retry_exchange
+        if (stamped or left) and binding.routing_key == binding.destination and not binding.arguments:
+            continue
+        yield refuse(
+            "foreign-binding",
+            f"exchange {exchange}",
+            f"{binding.destination_type} {binding.destination} is bound to it with the key "
+            f"{binding.routing_key!r}, which amqpflow did not do: messages would be copied there",
+            "remove that binding",
+        )

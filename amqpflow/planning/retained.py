@@ -1,0 +1,25 @@
+"""Messages that RabbitMQ keeps because their dead-lettering does not succeed: counted nowhere else (fact 4.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from amqpflow.model.routes import CompiledTopology
+
+from .findings import Finding, warn
+from .observation import Observation
+
+
+def retained(desired: CompiledTopology, observed: Observation) -> Iterator[Finding]:
+    """Warn of each queue of the topology that holds such messages: something stands in the way of their target."""
+    names = {*desired.desired.queues, *desired.required_queues}
+    for name, count in sorted(observed.retained.items()):
+        if count > 0 and name in names:
+            plural = "s" if count != 1 else ""
+            yield warn(
+                "retained",
+                f"queue {name}",
+                f"RabbitMQ retains {count} message{plural} whose dead-lettering did not succeed (messages_dlx, "
+                "statistics that are up to 10 s old): their target is missing, full or not bound",
+                "mend the target: RabbitMQ tries again every 3 minutes",
+            )
