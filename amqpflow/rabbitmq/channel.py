@@ -9,24 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from aiormq.abc import ChannelFrame
 from aiormq.exceptions import ChannelClosed
 
-from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishRefused, PublishUncertain, Unroutable
-from amqpflow.model.headers import HOP
+from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishUncertain
 from amqpflow.model.message import Delivery, Properties, Publish
-from amqpflow.model.record import text_of
 from amqpflow.model.wire_decode import decode_content_header
 
-from .frames import ContentFrames, ack_frame, nack_frame, publish_frames
+from .confirms import Confirms, Settled
+from .frames import ContentFrames, ack_frame, nack_frame
+from .settlements import Settlements
 from .translate import translate
-from .transport import Take
+from .transport import ContentTransport
 
 log = logging.getLogger("amqpflow.channel")
 
@@ -41,15 +39,6 @@ _LINGER = 0.3  #: seconds that a close waits for them; 0.02 was enough for 200
 
 
 @dataclass(slots=True)
-class _Outstanding:
-    """A publish that waits for its confirm."""
-
-    key: tuple[str, str, str]
-    confirm: asyncio.Future[None]
-    returned: str | None = None
-
-
-@dataclass(slots=True)
 class _Subscription:
     queue: str
     on_delivery: Callable[[Delivery], None]
@@ -60,29 +49,31 @@ class _Subscription:
 class Channel:
     """One AMQP channel in confirm mode. Made by `Connection.open_channel`."""
 
-    def __init__(self, amqp: Any, frame_max: int, takers: dict[int, Take]) -> None:
+    def __init__(self, amqp: Any, frame_max: int, transport: ContentTransport) -> None:
         self._amqp = amqp
-        self._takers = takers
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
         self.frame_max = frame_max  #: bytes; 0 when the broker sets no limit
-        self._next_tag = 0
-        self._outstanding: dict[int, _Outstanding] = {}
-        self._in_flight: dict[tuple[str, str, str], _Outstanding] = {}
         self._subscriptions: dict[str, _Subscription] = {}
+        self._confirms = Confirms(amqp.number, frame_max, self._send)
+        self._settlements = Settlements(amqp.number)
         self._out: list[bytes] = []
-        self._wake = asyncio.Event()
-        self._drained: list[asyncio.Future[None]] = []
+        self._flushing = False
         self._on_close: list[Callable[[], None]] = []
         self.close_reason: BaseException | None = None
         self._ending = False
         self._settled_at: deque[float] = deque(maxlen=_KEPT_BACK_FROM)
         self._take = ContentFrames(
-            delivered=self._delivered, returned=self._returned, confirmed=self._confirmed, closing=self._closing
+            delivered=self._delivered,
+            returned=self._confirms.returned,
+            confirmed=self._confirms.confirmed,
+            closing=self._closing,
         ).take
-        takers[amqp.number] = self._take
+        transport.takers[amqp.number] = self._take
         amqp.on_consumer_cancel_callbacks.add(self._cancelled)
         self.closed: asyncio.Event = asyncio.Event()
-        amqp.closing.add_done_callback(self._channel_closed)
-        self._writer = asyncio.create_task(self._write(), name="amqpflow channel writer")
+        self._amqp_closing: asyncio.Future[Any] = amqp.closing
+        self._amqp_closing.add_done_callback(self._channel_closed)
 
     # -- publishing
 
@@ -100,58 +91,49 @@ class Channel:
             BrokerUnavailable: the channel was closed before; nothing was sent.
             ValueError, TypeError: it cannot be encoded; nothing was sent.
         """
-        key = _key(message.exchange, message.routing_key, message.properties)
-        while (before := self._in_flight.get(key)) is not None:
-            await asyncio.wait([before.confirm])
-        self._require_open()
-        data = publish_frames(self._amqp.number, message, self.frame_max)
-        self._next_tag += 1
-        outstanding = _Outstanding(key, asyncio.get_running_loop().create_future())
-        # read once, so that asyncio does not complain when the publisher was cancelled while it waited
-        outstanding.confirm.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._outstanding[self._next_tag] = self._in_flight[key] = outstanding
-        self._send(data)
-        await asyncio.shield(outstanding.confirm)
+        confirm: asyncio.Future[None] = self._loop.create_future()
+
+        def settled(error: AmqpflowError | None) -> None:
+            if confirm.done():
+                return  # the publisher was cancelled while it waited
+            if error is None:
+                confirm.set_result(None)
+            else:
+                confirm.set_exception(error)
+
+        self.post(message, settled)
+        await confirm
+
+    def post(self, message: Publish, settled: Settled) -> None:
+        """
+        `publish` for many messages: without a future or a task for each. What is posted in one turn of the loop leaves
+        in one write, in its order, together with the acks of that turn.
+
+        `settled` is told once what became of the message: None when it was confirmed, else the error that `publish`
+        raises. It runs in the connection's reader: it must be quick and must not raise; it may post and ack. Await
+        `room` between some hundred messages, or the unsent ones pile up in memory.
+
+        Raises:
+            BrokerUnavailable: the channel is closed. ValueError, TypeError: it cannot be encoded. Nothing was sent.
+        """
+        if self.is_closed:
+            raise BrokerUnavailable("the channel is closed")
+        self._confirms.post(message, settled)
+
+    async def room(self) -> None:
+        """Wait while the socket is behind with what was sent. Raises BrokerUnavailable: the channel closed."""
+        self._flush()
+        await self._or_closed(self._transport.drain())
+
+    @property
+    def outstanding(self) -> int:
+        """Publishes that wait for their confirm."""
+        return len(self._confirms)
 
     @property
     def is_idle(self) -> bool:
         """No publish waits for its confirm."""
-        return not self._outstanding
-
-    def _returned(self, text: str, exchange: str, routing_key: str, header: bytes) -> None:
-        try:
-            key = _key(exchange, routing_key, decode_content_header(header))
-        except ValueError:
-            key = None
-        found = self._in_flight.get(key) if key else None
-        # one that cannot be recognised may be any for that address: better a second copy than none
-        alike = [each for each in self._outstanding.values() if each.key[:2] == (exchange, routing_key)]
-        for outstanding in alike if found is None else (found,):
-            outstanding.returned = text
-
-    def _confirmed(self, tag: int, multiple: bool, acknowledged: bool) -> None:
-        if multiple:
-            tags = [each for each in self._outstanding if each <= tag] if tag else list(self._outstanding)
-        else:
-            tags = [tag]
-        for each in tags:
-            outstanding = self._outstanding.pop(each, None)
-            if outstanding is None:
-                continue
-            self._in_flight.pop(outstanding.key, None)
-            if outstanding.confirm.done():
-                continue
-            exchange, routing_key, _ = outstanding.key
-            if outstanding.returned is not None:
-                outstanding.confirm.set_exception(
-                    Unroutable(f"no queue for routing key {routing_key!r} on exchange {exchange!r}")
-                )
-            elif not acknowledged:
-                outstanding.confirm.set_exception(
-                    PublishRefused(f"the broker refused a message for {routing_key!r} on exchange {exchange!r}")
-                )
-            else:
-                outstanding.confirm.set_result(None)
+        return not self._confirms
 
     # -- consuming
 
@@ -196,19 +178,40 @@ class Channel:
         self._subscriptions.pop(tag, None)
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> bool:
-        """Write an ack; False when the channel is closed and the delivery is no longer ours."""
-        return self._settle(ack_frame(self._amqp.number, delivery_tag, multiple=multiple))
+        """
+        Ack; False when the channel is closed and the delivery is no longer ours. Written at the end of this turn of the
+        loop, together with the other acks of the turn (`settlements`).
+        """
+        if self.is_closed:
+            return False
+        if multiple:
+            self._write_acks()
+            self._settlements.forget(delivery_tag, multiple=True)
+            self._settle(ack_frame(self._amqp.number, delivery_tag, multiple=True))
+        else:
+            self._settlements.ack(delivery_tag)
+            if not self._flushing:
+                self._flush_soon()
+        return True
 
     def nack(self, delivery_tag: int, *, multiple: bool = False, requeue: bool = True) -> bool:
         """Write a nack; False when the channel is closed and the delivery is no longer ours."""
-        return self._settle(nack_frame(self._amqp.number, delivery_tag, multiple=multiple, requeue=requeue))
-
-    def _settle(self, data: bytes) -> bool:
         if self.is_closed:
             return False
-        self._settled_at.append(asyncio.get_running_loop().time())
-        self._send(data)
+        if multiple:
+            self._write_acks()  # else it would take back what was acked in this turn
+        self._settlements.forget(delivery_tag, multiple=multiple)
+        self._settle(nack_frame(self._amqp.number, delivery_tag, multiple=multiple, requeue=requeue))
         return True
+
+    def _settle(self, data: bytes, count: int = 1) -> None:
+        self._settled_at.extend([self._loop.time()] * min(count, _KEPT_BACK_FROM))
+        self._send(data)
+
+    def _write_acks(self) -> None:
+        data, count = self._settlements.frames()
+        if count:
+            self._settle(data, count)
 
     def _delivered(
         self,
@@ -220,6 +223,7 @@ class Channel:
         header: bytes,
         body: bytes,
     ) -> None:
+        self._settlements.delivered(delivery_tag)
         subscription = self._subscriptions.get(consumer_tag)
         if subscription is None:
             log.error("a delivery for the unknown consumer %s stays unacked", consumer_tag)
@@ -276,25 +280,26 @@ class Channel:
 
     def _send(self, data: bytes) -> None:
         self._out.append(data)
-        self._wake.set()
+        if not self._flushing:
+            self._flush_soon()
 
-    async def _write(self) -> None:
-        # one writer keeps publishes in the order of their sequence numbers, and acks behind what precedes them
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            data, self._out = b"".join(self._out), []
-            waiting, self._drained = self._drained, []
-            written: asyncio.Future[None] | None = None
-            if waiting:
-                written = asyncio.get_running_loop().create_future()
-                written.add_done_callback(partial(_release, waiting))
-            await self._amqp.write_queue.put(ChannelFrame(payload=data, should_close=False, drain_future=written))
+    def _flush_soon(self) -> None:
+        self._flushing = True
+        self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Write what this turn of the loop has sent, in its order, and its acks behind the nacks among it."""
+        self._flushing = True  # no other is wanted while this one adds the acks
+        self._write_acks()
+        self._flushing = False
+        if self._out and not self.is_closed:
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
 
     @property
     def is_closed(self) -> bool:
         """Closed, or about to be: nothing may be settled on it any more."""
-        return self._ending or self.closed.is_set() or bool(self._amqp.is_closed)
+        return self._ending or self._amqp_closing.done()
 
     def _require_open(self) -> None:
         if self.is_closed:
@@ -311,6 +316,7 @@ class Channel:
         # what is written after aiormq's answer to the broker's close would end the whole connection
         self._ending = True
         self._out.clear()
+        self._settlements.clear()
 
     def _channel_closed(self, closing: asyncio.Future[Any]) -> None:
         self._end(None if closing.cancelled() else closing.exception())
@@ -320,18 +326,14 @@ class Channel:
             return
         self.close_reason = reason
         self.closed.set()
-        if self._takers.get(self._amqp.number) is self._take:
-            del self._takers[self._amqp.number]
-        self._writer.cancel()
+        self._ending = True
+        if self._transport.takers.get(self._amqp.number) is self._take:
+            del self._transport.takers[self._amqp.number]
+        self._out.clear()
+        self._settlements.clear()
         # a publish is to blame only for a close of the channel by the broker, not for a lost connection
         blame = str(reason) if isinstance(reason, ChannelClosed) and reason.args and reason.args[0] else None
-        for outstanding in self._outstanding.values():
-            if not outstanding.confirm.done():
-                outstanding.confirm.set_exception(
-                    PublishUncertain(f"closed before the confirm: {reason!r}", closed_by_publish=blame)
-                )
-        self._outstanding.clear()
-        self._in_flight.clear()
+        self._confirms.end(lambda: PublishUncertain(f"closed before the confirm: {reason!r}", closed_by_publish=blame))
         for callback in self._on_close:
             callback()
         self._on_close.clear()
@@ -354,9 +356,7 @@ class Channel:
                         await self._amqp.close()
             except AmqpflowError:
                 pass  # the connection is lost or stuck, and its end gives everything back
-        self._ending = True
         self._end(None)
-        await asyncio.gather(self._writer, return_exceptions=True)
 
     async def _linger(self) -> None:
         if len(self._settled_at) < _KEPT_BACK_FROM:
@@ -366,34 +366,23 @@ class Channel:
             await asyncio.sleep(_LINGER)
 
     async def drain(self) -> None:
-        """Return when everything sent so far was handed to the socket. Raises BrokerUnavailable when it cannot be."""
-        if self.is_closed:
-            raise BrokerUnavailable("the channel is closed")
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._drained.append(written)
-        self._wake.set()
+        """Hand everything sent so far to the socket. Raises BrokerUnavailable when it cannot be."""
+        self._require_open()
+        self._flush()
+        await self._or_closed(self._transport.drain())
+
+    async def _or_closed(self, waiting: Coroutine[Any, Any, None]) -> None:
+        written = asyncio.ensure_future(waiting)
         closed = asyncio.create_task(self.closed.wait())
         either: list[asyncio.Future[Any]] = [written, closed]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            closed.cancel()
-        if not written.done():
+            for each in either:
+                each.cancel()
+            await asyncio.gather(*either, return_exceptions=True)
+        if written.cancelled() or written.exception() is not None:
             raise BrokerUnavailable("the connection was lost")
-
-
-def _key(exchange: str, routing_key: str, properties: Properties) -> tuple[str, str, str]:
-    """What a returned message can be recognised by: where it went, and its hop or message id."""
-    identity = text_of((properties.headers or {}).get(HOP)) or properties.message_id
-    if not identity:
-        raise ValueError("a message without a hop header needs a message id: its return could not be recognised")
-    return exchange, routing_key, identity
-
-
-def _release(waiting: list[asyncio.Future[None]], _: asyncio.Future[None]) -> None:
-    for each in waiting:
-        if not each.done():
-            each.set_result(None)
 
 
 async def _never(message: Any) -> None:  # pragma: no cover - deliveries are taken by ContentFrames

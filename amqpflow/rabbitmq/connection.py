@@ -66,12 +66,25 @@ class Connection:
     def is_closed(self) -> bool:
         return self.closed.is_set() or bool(self._amqp.is_closed)
 
+    @property
+    def blocked(self) -> str | None:
+        """
+        Why the broker reads nothing from this connection now: it is short of memory or disk, and the connection has
+        published (https://www.rabbitmq.com/docs/connection-blocked). None when it does read.
+        """
+        blocked: str | None = self._pika.content.blocked
+        return blocked
+
+    def on_blocked(self, callback: Callable[[str | None], None]) -> None:
+        """Call back with the reason whenever the broker blocks the connection, and with None when that is over."""
+        self._pika.content.on_blocked.append(callback)
+
     async def open_channel(self) -> Channel:
         """A channel in confirm mode. Raises BrokerUnavailable, BrokerError (channel limit)."""
         with translate():
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 amqp = await self._amqp.channel(publisher_confirms=True)
-        return Channel(amqp, self.frame_max, self._pika.content.takers)
+        return Channel(amqp, self.frame_max, self._pika.content)
 
     async def admin_channel(self) -> Any:
         """A plain aiormq channel, for declaring. Wrap what you do with it in `translate()`."""

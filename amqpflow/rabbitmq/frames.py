@@ -17,8 +17,13 @@ ConfirmCallback = Callable[[int, bool, bool], None]
 """Delivery tag, multiple, acknowledged."""
 
 _METHOD, _HEADER, _BODY, _END = 1, 2, 3, b"\xce"
-_DELIVER, _RETURN, _ACK, _NACK, _CLOSE = 0x003C003C, 0x003C0032, 0x003C0050, 0x003C0078, 0x00140028
+_DELIVER, _RETURN = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32"
+_ACK, _NACK, _CLOSE = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78", b"\x00\x14\x00\x28"
+_CONTENT, _CONFIRM = (_DELIVER, _RETURN), (_ACK, _NACK)
 _FRAME_OVERHEAD = 8
+_TAG_AND_BITS, _SIZE = struct.Struct(">QB"), struct.Struct(">Q")
+_FRAME = struct.Struct(">BHI")
+_SETTLE = struct.Struct(">BHIHHQBB")  # a whole frame of basic.ack or basic.nack
 
 
 class ContentFrames:
@@ -48,12 +53,12 @@ class ContentFrames:
     def take(self, kind: int, payload: bytes) -> bool:
         """True when the frame was one of these."""
         if kind == _METHOD:
-            (method,) = struct.unpack_from(">I", payload)
-            if method in (_DELIVER, _RETURN):
+            method = payload[:4]
+            if method in _CONTENT:
                 self._method = payload
                 return True
-            if method in (_ACK, _NACK):
-                tag, bits = struct.unpack_from(">QB", payload, 4)
+            if method in _CONFIRM:
+                tag, bits = _TAG_AND_BITS.unpack_from(payload, 4)
                 self._confirmed(tag, bool(bits & 1), method == _ACK)
                 return True
             if method == _CLOSE:
@@ -63,28 +68,31 @@ class ContentFrames:
             return False  # the content of a basic.get
         if kind == _HEADER:
             self._header = payload
-            (self._missing,) = struct.unpack_from(">Q", payload, 4)
+            (self._missing,) = _SIZE.unpack_from(payload, 4)
+            if self._missing == 0:
+                self._complete(b"")
+        elif len(payload) == self._missing and not self._parts:
+            self._complete(payload)  # nearly every body is one frame
         else:
             self._parts.append(payload)
             self._missing -= len(payload)
-        if self._missing <= 0:
-            self._complete()
+            if self._missing <= 0:
+                body, self._parts = b"".join(self._parts), []
+                self._complete(body)
         return True
 
-    def _complete(self) -> None:
-        method, header, body = self._method, self._header, b"".join(self._parts)
-        self._method, self._header, self._parts = b"", b"", []
-        if struct.unpack_from(">I", method) == (_DELIVER,):
+    def _complete(self, body: bytes) -> None:
+        method, self._method = self._method, b""
+        if method[3] == 0x3C:
             consumer_tag, at = decode_short(method, 4)
-            delivery_tag, redelivered = struct.unpack_from(">QB", method, at)
+            delivery_tag, redelivered = _TAG_AND_BITS.unpack_from(method, at)
             exchange, at = decode_short(method, at + 9)
-            self._delivered(
-                consumer_tag, delivery_tag, bool(redelivered & 1), exchange, decode_short(method, at)[0], header, body
-            )
+            routing_key, _ = decode_short(method, at)
+            self._delivered(consumer_tag, delivery_tag, redelivered & 1 == 1, exchange, routing_key, self._header, body)
         else:
             text, at = decode_short(method, 6)
             exchange, at = decode_short(method, at)
-            self._returned(text, exchange, decode_short(method, at)[0], header)
+            self._returned(text, exchange, decode_short(method, at)[0], self._header)
 
 
 def publish_frames(channel: int, message: Publish, frame_max: int) -> bytes:
@@ -96,28 +104,31 @@ def publish_frames(channel: int, message: Publish, frame_max: int) -> bytes:
             be larger than `frame_max` (the broker closes the whole connection on such a frame).
         TypeError: a header value has no AMQP type.
     """
-    method = struct.pack(">HHH", 60, 40, 0) + _short(message.exchange) + _short(message.routing_key) + b"\x01"
     header = encode_content_header(message.properties, len(message.body))
     if frame_max and len(header) + _FRAME_OVERHEAD > frame_max:
         raise ValueError(f"the headers take {len(header)} bytes, and a frame holds {frame_max - _FRAME_OVERHEAD}")
+    method = b"\x00\x3c\x00\x28\x00\x00" + _short(message.exchange) + _short(message.routing_key) + b"\x01"
     parts = [_frame(_METHOD, channel, method), _frame(_HEADER, channel, header)]
     size = (frame_max or 131_072) - _FRAME_OVERHEAD
-    parts.extend(_frame(_BODY, channel, message.body[at : at + size]) for at in range(0, len(message.body), size))
+    if 0 < len(message.body) <= size:
+        parts += (_FRAME.pack(_BODY, channel, len(message.body)), message.body, _END)  # not copied once more
+    else:
+        parts += (_frame(_BODY, channel, message.body[at : at + size]) for at in range(0, len(message.body), size))
     return b"".join(parts)
 
 
 def ack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
     """basic.ack."""
-    return _frame(_METHOD, channel, struct.pack(">HHQB", 60, 80, delivery_tag, multiple))
+    return _SETTLE.pack(_METHOD, channel, 13, 60, 80, delivery_tag, multiple, 0xCE)
 
 
 def nack_frame(channel: int, delivery_tag: int, *, multiple: bool, requeue: bool) -> bytes:
     """basic.nack."""
-    return _frame(_METHOD, channel, struct.pack(">HHQB", 60, 120, delivery_tag, multiple | requeue << 1))
+    return _SETTLE.pack(_METHOD, channel, 13, 60, 120, delivery_tag, multiple | requeue << 1, 0xCE)
 
 
 def _frame(kind: int, channel: int, payload: bytes) -> bytes:
-    return struct.pack(">BHI", kind, channel, len(payload)) + payload + _END
+    return _FRAME.pack(kind, channel, len(payload)) + payload + _END
 
 
 def _short(text: str) -> bytes:

@@ -1,9 +1,12 @@
-"""Read what carries messages before aiormq does.
+"""Read and write what carries messages, beside aiormq.
 
 pamqp, aiormq's codec, raises on what producers may send: text that is no UTF-8, or a timestamp in microseconds. That
 ends the connection, the message comes again, and ends the next one. aiormq also matches a returned message to its
 publish by message id alone, and starts a task for every delivery. So the frames of deliveries, returns and confirms are
 taken out of the byte stream here, and aiormq reads the rest.
+
+What carries messages is written here as well, straight to the socket: aiormq's own writer costs a queue, a task and a
+send for each frame. Whole frames are written at once, so the two never mix.
 
 The seam is aiormq's `transport_factory`, and that it reads from the StreamReader it gets with `readexactly` and
 `at_eof`; `tests/integration/test_channel.py` fails when it moves. ADR 0003 has the reasons.
@@ -24,6 +27,7 @@ _CHUNK = 256 * 1024
 _HEAD = struct.Struct(">BHI")
 _FRAME_TYPES = (1, 2, 3, 8)
 _HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+_BLOCKED, _UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
 _SIGN_OF_LIFE = 1.0  #: seconds
 
 
@@ -32,6 +36,8 @@ class ContentTransport(TransportFactory):
 
     def __init__(self) -> None:
         self.takers: dict[int, Take] = {}
+        self.blocked: str | None = None  #: why the broker reads nothing from this connection now (connection.blocked)
+        self.on_blocked: list[Callable[[str | None], None]] = []  #: told the reason, and None when it is over
         self._writer: asyncio.StreamWriter | None = None
 
     def abort(self) -> None:
@@ -43,16 +49,40 @@ class ContentTransport(TransportFactory):
         factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
         reader, writer = await factory.create(url, **kwargs)
         self._writer = writer
-        return FrameReader(reader, self.takers), writer
+        return FrameReader(reader, self.takers, self._control), writer
+
+    def write(self, data: bytes) -> None:
+        """Send whole frames. What the socket does not take is kept; bulk writers await `drain` now and then."""
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(data)
+
+    async def drain(self) -> None:
+        """Wait while more is kept than the socket's high-water mark. Raises OSError when the connection is lost."""
+        if self._writer is not None:
+            await self._writer.drain()
+
+    def _control(self, payload: bytes) -> None:
+        if payload.startswith(_BLOCKED):
+            self.blocked = payload[5 : 5 + payload[4]].decode("utf-8", "replace")
+        elif payload.startswith(_UNBLOCKED):
+            self.blocked = None
+        else:
+            return
+        for callback in self.on_blocked:
+            callback(self.blocked)
 
 
 class FrameReader:
     """Stands in for the connection's StreamReader: the same bytes, without the frames that a taker took."""
 
-    def __init__(self, stream: asyncio.StreamReader, takers: dict[int, Take]) -> None:
+    def __init__(
+        self, stream: asyncio.StreamReader, takers: dict[int, Take], control: Callable[[bytes], None] | None = None
+    ) -> None:
         self._stream = stream
         self._takers = takers
-        self._unread = bytearray()  # from the socket, frames not whole yet
+        self._control = control  # is told the methods of channel 0, which aiormq reads as well
+        self._unread: list[bytes] = []  # from the socket, one frame that is not whole yet
+        self._missing = 0  # bytes until it can be
         self._ready = bytearray()  # for aiormq
         self._frames = True
         self._last_passed = 0.0
@@ -83,29 +113,43 @@ class FrameReader:
         if not self._frames:
             self._ready += chunk
             return
-        self._unread += chunk
-        at, size, taken = 0, len(self._unread), False
-        while size - at >= _HEAD.size:
-            kind, channel, length = _HEAD.unpack_from(self._unread, at)
+        if self._unread:
+            self._unread.append(chunk)
+            self._missing -= len(chunk)
+            if self._missing > 0:
+                return
+            chunk = b"".join(self._unread)
+            self._unread = []
+        at, size, taken, taker_of = 0, len(chunk), False, self._takers.get
+        missing = 0
+        while at < size:
+            if size - at < _HEAD.size:
+                missing = _HEAD.size - size + at
+                break
+            kind, channel, length = _HEAD.unpack_from(chunk, at)
             if kind not in _FRAME_TYPES:
                 # no AMQP 0-9-1 is spoken here: aiormq finds the words for it
-                self._frames, self._ready = False, self._ready + self._unread[at:]
-                self._unread.clear()
+                self._frames = False
+                self._ready += chunk[at:]
                 return
             end = at + _HEAD.size + length + 1
             if end > size:
+                missing = end - size
                 break
-            take = self._takers.get(channel)
-            if take is not None and take(kind, bytes(self._unread[at + _HEAD.size : end - 1])):
+            take = taker_of(channel)
+            if take is not None and take(kind, chunk[at + _HEAD.size : end - 1]):
                 taken = True
             else:
-                self._pass_on(self._unread[at:end])
+                if channel == 0 and kind == 1 and self._control is not None:
+                    self._control(chunk[at + _HEAD.size : end - 1])
+                self._pass_on(chunk[at:end])
             at = end
-        del self._unread[:at]
+        if at < size:
+            self._unread, self._missing = [chunk[at:]], missing
         if taken and asyncio.get_running_loop().time() - self._last_passed > _SIGN_OF_LIFE:
             # aiormq ends a connection on which it sees nothing, and a busy broker sends no heartbeats of its own
             self._pass_on(_HEARTBEAT)
 
-    def _pass_on(self, frame: bytes | bytearray) -> None:
+    def _pass_on(self, frame: bytes) -> None:
         self._ready += frame
         self._last_passed = asyncio.get_running_loop().time()

@@ -1,0 +1,140 @@
+"""The publishes of one channel, and what becomes of each: confirmed, returned, refused, or uncertain.
+
+A return names no publish: it has the exchange, the routing key and the message. So two publishes that are alike in
+exchange, routing key and id are never in flight together; the later waits here for the confirm of the earlier.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishRefused, Unroutable
+from amqpflow.model.headers import HOP
+from amqpflow.model.message import Properties, Publish
+from amqpflow.model.record import text_of
+from amqpflow.model.wire_decode import decode_content_header
+
+from .frames import publish_frames
+
+log = logging.getLogger("amqpflow.channel")
+
+Settled = Callable[[AmqpflowError | None], None]
+"""Told once what became of a publish: None when it was confirmed. Runs in the connection's reader."""
+
+Key = tuple[str, str, str]
+
+
+class _Outstanding:
+    """A publish without a confirm."""
+
+    __slots__ = ("key", "returned", "settled")
+
+    def __init__(self, key: Key, settled: Settled) -> None:
+        self.key = key
+        self.settled = settled
+        self.returned = False
+
+
+class Confirms:
+    """Counts publishes and confirms. `write` sends frames, in the order in which it is called."""
+
+    def __init__(self, channel: int, frame_max: int, write: Callable[[bytes], None]) -> None:
+        self._channel = channel
+        self._frame_max = frame_max
+        self._write = write
+        self._last = 0
+        self._outstanding: dict[int, _Outstanding] = {}  # by sequence number, in that order
+        self._in_flight: dict[Key, _Outstanding] = {}
+        self._behind: dict[Key, deque[tuple[bytes, Settled]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._outstanding)
+
+    def post(self, message: Publish, settled: Settled) -> None:
+        """
+        Publish mandatory.
+
+        Raises:
+            ValueError, TypeError: it cannot be encoded; nothing is sent, and `settled` is not told.
+        """
+        key = _key(message.exchange, message.routing_key, message.properties)
+        data = publish_frames(self._channel, message, self._frame_max)
+        if key in self._in_flight:
+            self._behind.setdefault(key, deque()).append((data, settled))
+        else:
+            self._send(key, data, settled)
+
+    def _send(self, key: Key, data: bytes, settled: Settled) -> None:
+        self._last += 1
+        self._outstanding[self._last] = self._in_flight[key] = _Outstanding(key, settled)
+        self._write(data)
+
+    def returned(self, text: str, exchange: str, routing_key: str, header: bytes) -> None:  # noqa: ARG002
+        """basic.return: the confirm that follows it (fact 9.1) is none."""
+        try:
+            found = self._in_flight.get(_key(exchange, routing_key, decode_content_header(header)))
+        except ValueError:
+            found = None
+        if found is not None:
+            found.returned = True
+            return
+        # one that cannot be recognised may be any for that address: better a second copy than none
+        for outstanding in self._outstanding.values():
+            if outstanding.key[:2] == (exchange, routing_key):
+                outstanding.returned = True
+
+    def confirmed(self, tag: int, multiple: bool, acknowledged: bool) -> None:
+        """basic.ack or basic.nack from the broker."""
+        if not multiple:
+            self._settle(tag, acknowledged)
+            return
+        for each in list(self._outstanding):
+            if each > tag > 0:
+                break
+            self._settle(each, acknowledged)
+
+    def _settle(self, tag: int, acknowledged: bool) -> None:
+        outstanding = self._outstanding.pop(tag, None)
+        if outstanding is None:
+            return
+        key = outstanding.key
+        del self._in_flight[key]
+        if self._behind and (behind := self._behind.get(key)):
+            self._send(key, *behind.popleft())
+            if not behind:
+                del self._behind[key]
+        error: AmqpflowError | None = None
+        if outstanding.returned:
+            error = Unroutable(f"no queue for routing key {key[1]!r} on exchange {key[0]!r}")
+        elif not acknowledged:
+            error = PublishRefused(f"the broker refused a message for {key[1]!r} on exchange {key[0]!r}")
+        _tell(outstanding.settled, error)
+
+    def end(self, error: Callable[[], AmqpflowError]) -> None:
+        """The channel is closed: what was sent is uncertain, each with its own `error()`; what waited was not sent."""
+        sent, self._outstanding = self._outstanding, {}
+        waited, self._behind = self._behind, {}
+        self._in_flight.clear()
+        for outstanding in sent.values():
+            _tell(outstanding.settled, error())
+        for queue in waited.values():
+            for _, settled in queue:
+                _tell(settled, BrokerUnavailable("the channel is closed"))
+
+
+def _tell(settled: Settled, error: AmqpflowError | None) -> None:
+    try:
+        settled(error)
+    except Exception:
+        # raising here would end the reader of the whole connection
+        log.exception("what became of a publish could not be told")
+
+
+def _key(exchange: str, routing_key: str, properties: Properties) -> Key:
+    """What a returned message can be recognised by: where it went, and its hop or message id."""
+    identity = (text_of(properties.headers.get(HOP)) if properties.headers else None) or properties.message_id
+    if not identity:
+        raise ValueError("a message without a hop header needs a message id: its return could not be recognised")
+    return exchange, routing_key, identity

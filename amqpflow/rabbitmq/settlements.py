@@ -1,0 +1,60 @@
+"""The acks of one channel, written together: a few frames for all deliveries that were settled in one turn of the loop.
+
+`multiple` acks everything up to a tag. It is used up to the lowest delivery that nobody has settled, and never past it;
+what was settled beyond is acked one by one. So a slow handler holds up no ack but its own, and a process that dies
+between two writes has acked nothing that was not settled: what it had settled and not written comes again.
+"""
+
+from __future__ import annotations
+
+from .frames import ack_frame
+
+
+class Settlements:
+    """Which deliveries of a channel are unsettled, and the acks that are not written yet."""
+
+    __slots__ = ("_acked", "_channel", "_last", "_unsettled")
+
+    def __init__(self, channel: int) -> None:
+        self._channel = channel
+        self._unsettled: dict[int, None] = {}  # in the order of their tags, as they were delivered
+        self._acked: list[int] = []
+        self._last = 0
+
+    def delivered(self, tag: int) -> None:
+        """A delivery arrived. Every one of the channel has to be told, or its neighbours' acks would ack it."""
+        self._unsettled[tag] = None
+        self._last = tag
+
+    def ack(self, tag: int) -> None:
+        """To be acked with the next `frames`."""
+        self._unsettled.pop(tag, None)
+        self._acked.append(tag)
+
+    def forget(self, tag: int, *, multiple: bool) -> None:
+        """Settled in another way, by a frame that is written before the next `frames`."""
+        if not multiple:
+            self._unsettled.pop(tag, None)
+            return
+        for each in [each for each in self._unsettled if each <= tag or tag == 0]:
+            del self._unsettled[each]
+
+    def frames(self) -> tuple[bytes, int]:
+        """The frames that ack what `ack` was told since the last call, and how many deliveries that are."""
+        if not self._acked:
+            return b"", 0
+        acked, self._acked = self._acked, []
+        count = len(acked)
+        if count == 1:
+            return ack_frame(self._channel, acked[0], multiple=False), 1
+        first_unsettled = next(iter(self._unsettled), self._last + 1)
+        below = [tag for tag in acked if tag < first_unsettled]
+        single = [] if len(below) == count else [tag for tag in acked if tag > first_unsettled]
+        data = [ack_frame(self._channel, max(below), multiple=len(below) > 1)] if below else []
+        data += [ack_frame(self._channel, tag, multiple=False) for tag in single]
+        return b"".join(data), count
+
+    def clear(self) -> None:
+        """The channel is closed: nothing can be settled any more."""
+        self._unsettled.clear()
+        self._acked.clear()

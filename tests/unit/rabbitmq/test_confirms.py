@@ -1,0 +1,123 @@
+"""What becomes of publishes: told once for each, and a returned one is never told as confirmed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishRefused, PublishUncertain, Unroutable
+from amqpflow.model.headers import HOP
+from amqpflow.model.message import Properties, Publish
+from amqpflow.model.wire import encode_content_header
+from amqpflow.rabbitmq.confirms import Confirms
+
+
+class Publishing:
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.told: dict[str, Any] = {}
+        self.confirms = Confirms(3, 0, self.written.append)
+
+    def post(self, name: str, *, id: str | None = None, key: str = "k", hop: str | None = None) -> None:
+        properties = Properties(message_id=id or name, headers={HOP: hop} if hop else None)
+
+        def settled(error: AmqpflowError | None) -> None:
+            assert name not in self.told, "told twice"
+            self.told[name] = type(error)
+
+        self.confirms.post(Publish(exchange="e", routing_key=key, properties=properties, body=b""), settled)
+
+    def returned(self, id: str, key: str = "k") -> None:
+        header = encode_content_header(Properties(message_id=id), 0)
+        self.confirms.returned("NO_ROUTE", "e", key, header)
+
+
+OK = type(None)
+
+
+def test_a_confirm_is_for_one_or_for_all_up_to_it() -> None:
+    at = Publishing()
+    for name in "abcdef":
+        at.post(name)
+    at.confirms.confirmed(2, False, True)
+    assert at.told == {"b": OK}
+    at.confirms.confirmed(4, True, True)
+    assert at.told == dict.fromkeys("bacd", OK)
+    at.confirms.confirmed(5, False, False)
+    assert at.told["e"] is PublishRefused
+    assert len(at.confirms) == 1
+    at.confirms.confirmed(0, True, True)  # 0 means all
+    assert at.told["f"] is OK
+
+
+def test_a_return_is_matched_by_address_and_id() -> None:
+    at = Publishing()
+    at.post("here", id="same", key="here")
+    at.post("nowhere", id="same", key="nowhere")
+    at.returned("same", key="nowhere")
+    at.confirms.confirmed(2, True, True)
+    assert at.told == {"here": OK, "nowhere": Unroutable}
+
+
+def test_two_that_are_alike_are_never_in_flight_together() -> None:
+    at = Publishing()
+    for name in ("first", "second", "third"):
+        at.post(name, id="same")
+    at.post("other")
+    assert len(at.written) == 2
+    at.returned("same")
+    at.confirms.confirmed(1, False, True)
+    assert at.told == {"first": Unroutable}
+    assert len(at.written) == 3
+    at.confirms.confirmed(3, True, True)  # "other" and "second", which went out third
+    assert at.told == {"first": Unroutable, "other": OK, "second": OK}
+    at.confirms.end(lambda: PublishUncertain("lost"))
+    assert at.told["third"] is PublishUncertain
+
+
+def test_two_settlements_of_one_message_differ_in_their_hop() -> None:
+    at = Publishing()
+    at.post("first", id="same", hop="same/0/1")
+    at.post("second", id="same", hop="same/0/2")
+    assert len(at.written) == 2
+
+
+def test_a_return_that_cannot_be_read_may_be_any_for_that_address() -> None:
+    at = Publishing()
+    at.post("here", key="here")
+    at.post("nowhere", key="nowhere")
+    at.confirms.returned("NO_ROUTE", "e", "nowhere", b"")
+    at.confirms.confirmed(2, True, True)
+    assert at.told == {"here": OK, "nowhere": Unroutable}
+
+
+def test_what_was_sent_is_uncertain_at_the_end_and_what_waited_was_not_sent() -> None:
+    at = Publishing()
+    at.post("sent", id="same")
+    at.post("waited", id="same")
+    at.confirms.end(lambda: PublishUncertain("lost"))
+    assert at.told == {"sent": PublishUncertain, "waited": BrokerUnavailable}
+    assert len(at.confirms) == 0
+
+
+def test_a_message_without_identity_is_not_sent() -> None:
+    at = Publishing()
+    with pytest.raises(ValueError, match="message id"):
+        at.confirms.post(Publish(exchange="e", routing_key="k", properties=Properties(), body=b""), lambda _: None)
+    assert (at.written, len(at.confirms)) == ([], 0)
+
+
+def test_who_is_told_may_publish_and_may_fail() -> None:
+    at = Publishing()
+    message = Publish(exchange="e", routing_key="k", properties=Properties(message_id="a"), body=b"")
+
+    def again(_: AmqpflowError | None) -> None:
+        at.post("again", id="a")
+        raise RuntimeError("told badly")
+
+    at.confirms.post(message, again)
+    at.post("next")
+    at.confirms.confirmed(2, True, True)
+    assert at.told == {"next": OK}
+    assert len(at.written) == 3
