@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "validate": ("validate", "validate", "Check topology files; all problems at once."),
     "schema": ("schema", "schema", "Print the JSON Schema of topology files."),
     "apply": ("apply", "apply", "Create on the broker what a topology file asks for."),
+    "permissions": ("permissions", "permissions", "Print the least permissions for each kind of user."),
     "parked": ("parked", "parked", "Look at parked messages."),
     "replay": ("replay", "replay", "Bring parked messages back to their work queue."),
     "run": ("run", "run", "Run a service's consumer."),

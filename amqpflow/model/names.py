@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import blake2b
 
 MAX_NAME_BYTES = 255
 """A queue or exchange name is an AMQP short string (fact of the protocol: at most 255 bytes)."""
@@ -10,6 +11,8 @@ MAX_NAME_BYTES = 255
 ADDRESSABLE = r"[a-zA-Z0-9\-_.:@#,/+ ]"
 """A regular expression for one character of a name that aio-pika can send."""
 
+_SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}]")
+_READING = ".reading"
 _ADDRESSABLE = re.compile(f"{ADDRESSABLE}*", re.ASCII)
 
 
@@ -30,3 +33,16 @@ def name_problem(name: str) -> str | None:
         bad = next(character for character in name if not _ADDRESSABLE.fullmatch(character))
         return f"the name contains {bad!r}; allowed are letters, digits, space and - _ . : @ # , / +"
     return None
+
+
+def escape(name: str) -> str:
+    """A name as part of a regular expression of RabbitMQ's, in a policy or a permission."""
+    return _SPECIAL.sub(lambda match: "\\" + match[0], name)
+
+
+def reading_lock(queue: str) -> str:
+    """The exclusive queue that stands for reading a parking queue, see `amqpflow.services.parking_lock`."""
+    name = queue + _READING
+    if len(name.encode()) <= MAX_NAME_BYTES:
+        return name
+    return f"{queue[:200]}-{blake2b(queue.encode(), digest_size=8).hexdigest()}{_READING}"

@@ -9,25 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from hashlib import blake2b
 from typing import Any
 
 from amqpflow.errors import AmqpflowError, BrokerError, Interrupted, PermissionDenied, Refused
-from amqpflow.model.names import MAX_NAME_BYTES
+from amqpflow.model.names import reading_lock
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.translate import translate
 
 LOCK_WAIT = 30.0  #: seconds to wait for another reader
 _LOCKED = 405
-_SUFFIX = ".reading"
-
-
-def lock_name(queue: str) -> str:
-    """The exclusive queue that stands for reading a parking queue."""
-    name = queue + _SUFFIX
-    if len(name.encode()) <= MAX_NAME_BYTES:
-        return name
-    return f"{queue[:200]}-{blake2b(queue.encode(), digest_size=8).hexdigest()}{_SUFFIX}"
 
 
 @asynccontextmanager
@@ -43,8 +33,8 @@ async def reading_alone(
     Keep other amqpflow commands from reading the queue.
 
     Yields:
-        False when the user may not declare the lock: it takes the configure permission on `lock_name(queue)`. Reading
-        goes on then, and order is kept only as long as nobody else reads.
+        False when the user may not declare the lock: it takes the configure permission on `reading_lock(queue)`.
+        Reading goes on then, and order is kept only as long as nobody else reads.
 
     Raises:
         Refused: another command was still reading after `wait` seconds. Interrupted: stop was set while waiting.
@@ -56,7 +46,7 @@ async def reading_alone(
         if channel is not None and not channel.is_closed:
             try:
                 with translate():
-                    await channel.queue_delete(lock_name(queue))
+                    await channel.queue_delete(reading_lock(queue))
                     await channel.close()
             except AmqpflowError:
                 pass
@@ -71,7 +61,7 @@ async def _acquire(
         try:
             with translate():
                 await channel.queue_declare(
-                    lock_name(queue), durable=False, exclusive=True, arguments={"x-queue-type": "classic"}
+                    reading_lock(queue), durable=False, exclusive=True, arguments={"x-queue-type": "classic"}
                 )
         except PermissionDenied:
             return None

@@ -8,17 +8,16 @@ are, so that adding a queue changes the one policy whose list it joins.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
+from amqpflow.model.names import escape
 from amqpflow.model.resources import Policy
 
 MAX_PATTERN_BYTES = 1000
 PRIORITY = 10
 _CUT_EVERY = 8  # names to a list on average; a power of two
-_SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}]")
 
 
 def policies_for(topology: str, wanted: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, Policy]:
@@ -49,11 +48,6 @@ def policies_for(topology: str, wanted: Mapping[str, tuple[str, Mapping[str, Any
                 name=name, pattern=pattern, definition=definitions[values], priority=PRIORITY, apply_to="queues"
             )
     return made
-
-
-def escape(name: str) -> str:
-    """A queue name as part of a regular expression."""
-    return _SPECIAL.sub(lambda match: "\\" + match[0], name)
 
 
 def _chunks(names: Iterable[str]) -> Iterable[tuple[str, list[str]]]:

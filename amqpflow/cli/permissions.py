@@ -1,0 +1,47 @@
+"""`amqpflow permissions FILE`: what each kind of user has to be allowed, and no more. No broker is asked."""
+
+from __future__ import annotations
+
+import click
+
+from .options import FILE, output_option
+
+_ROLES = ("apply", "consume", "publish", "replay", "observe")
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--role", "roles", type=click.Choice(_ROLES), multiple=True, help="Only this one; may be repeated.")
+@click.option(
+    "--queue", "queues", multiple=True, help="What consume and replay are about: this work queue; may be repeated."
+)
+@click.option("--exact", is_flag=True, help="Never widen a pattern; RabbitMQ before 4.3 takes long ones.")
+@output_option("text", "json")
+def permissions(file: str, roles: tuple[str, ...], queues: tuple[str, ...], exact: bool, output: str) -> int:
+    """
+    Print the least permissions and tags for users that apply, consume, publish, replay and observe FILE's topology.
+
+    The text ends with the rabbitmqctl lines that grant them, quoted for a shell; users are called TOPOLOGY-ROLE there.
+    Patterns are exact as long as they fit into the 1024 bytes that RabbitMQ 4.3 takes; what is wider is said.
+    """
+    from amqpflow import Topology
+    from amqpflow.errors import WrongUsage
+    from amqpflow.planning.permissions import ROLES, grants
+
+    from .render.permissions import permissions_object, permissions_text
+    from .render.values import as_document
+    from .safe import safe
+
+    topology = Topology.load(file)
+    for warning in topology.warnings:
+        click.echo(safe(warning), err=True)
+    unknown = [queue for queue in queues if queue not in topology.routes]
+    if unknown:
+        known = ", ".join(topology.routes)
+        raise WrongUsage(f"{topology.file} has no work queue {', '.join(unknown)}", hint=f"it has {known}")
+    found = grants(topology.compiled, roles=roles or ROLES, queues=queues, exact=exact)
+    if output == "json":
+        click.echo(as_document(permissions_object(topology.compiled, found)))
+    else:
+        click.echo(permissions_text(topology.compiled, found))
+    return 0
