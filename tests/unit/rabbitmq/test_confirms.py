@@ -19,8 +19,8 @@ class Publishing:
         self.told: dict[str, Any] = {}
         self.confirms = Confirms(3, 0, self.written.append)
 
-    def post(self, name: str, *, id: str | None = None, key: str = "k", hop: str | None = None) -> None:
-        properties = Properties(message_id=id or name, headers={HOP: hop} if hop else None)
+    def post(self, name: str, *, same: str | None = None, key: str = "k", hop: str | None = None) -> None:
+        properties = Properties(message_id=same or name, headers={HOP: hop} if hop else None)
 
         def settled(error: AmqpflowError | None) -> None:
             assert name not in self.told, "told twice"
@@ -28,8 +28,8 @@ class Publishing:
 
         self.confirms.post(Publish(exchange="e", routing_key=key, properties=properties, body=b""), settled)
 
-    def returned(self, id: str, key: str = "k") -> None:
-        header = encode_content_header(Properties(message_id=id), 0)
+    def returned(self, same: str, key: str = "k") -> None:
+        header = encode_content_header(Properties(message_id=same), 0)
         self.confirms.returned("NO_ROUTE", "e", key, header)
 
 
@@ -53,8 +53,8 @@ def test_a_confirm_is_for_one_or_for_all_up_to_it() -> None:
 
 def test_a_return_is_matched_by_address_and_id() -> None:
     at = Publishing()
-    at.post("here", id="same", key="here")
-    at.post("nowhere", id="same", key="nowhere")
+    at.post("here", same="same", key="here")
+    at.post("nowhere", same="same", key="nowhere")
     at.returned("same", key="nowhere")
     at.confirms.confirmed(2, True, True)
     assert at.told == {"here": OK, "nowhere": Unroutable}
@@ -63,7 +63,7 @@ def test_a_return_is_matched_by_address_and_id() -> None:
 def test_two_that_are_alike_are_never_in_flight_together() -> None:
     at = Publishing()
     for name in ("first", "second", "third"):
-        at.post(name, id="same")
+        at.post(name, same="same")
     at.post("other")
     assert len(at.written) == 2
     at.returned("same")
@@ -78,8 +78,8 @@ def test_two_that_are_alike_are_never_in_flight_together() -> None:
 
 def test_two_settlements_of_one_message_differ_in_their_hop() -> None:
     at = Publishing()
-    at.post("first", id="same", hop="same/0/1")
-    at.post("second", id="same", hop="same/0/2")
+    at.post("first", same="same", hop="same/0/1")
+    at.post("second", same="same", hop="same/0/2")
     assert len(at.written) == 2
 
 
@@ -94,8 +94,8 @@ def test_a_return_that_cannot_be_read_may_be_any_for_that_address() -> None:
 
 def test_what_was_sent_is_uncertain_at_the_end_and_what_waited_was_not_sent() -> None:
     at = Publishing()
-    at.post("sent", id="same")
-    at.post("waited", id="same")
+    at.post("sent", same="same")
+    at.post("waited", same="same")
     at.confirms.end(lambda: PublishUncertain("lost"))
     assert at.told == {"sent": PublishUncertain, "waited": BrokerUnavailable}
     assert len(at.confirms) == 0
@@ -113,7 +113,7 @@ def test_who_is_told_may_publish_and_may_fail() -> None:
     message = Publish(exchange="e", routing_key="k", properties=Properties(message_id="a"), body=b"")
 
     def again(_: AmqpflowError | None) -> None:
-        at.post("again", id="a")
+        at.post("again", same="a")
         raise RuntimeError("told badly")
 
     at.confirms.post(message, again)

@@ -1,4 +1,4 @@
-"""Acks written together ack what was settled, all of it, and nothing else: judged by a broker that keeps its accounts."""
+"""Acks written together ack what was settled and nothing else: judged by a broker that keeps its accounts."""
 
 from __future__ import annotations
 
