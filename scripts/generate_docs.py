@@ -25,6 +25,8 @@ import click
 import amqpflow
 from amqpflow.cli.main import COMMANDS
 from amqpflow.cli.main import amqpflow as root_command
+from amqpflow.model import event
+from amqpflow.model.event import EVENTS, Event
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -99,6 +101,7 @@ def _text(text: str) -> str:
 
 GROUPS = {
     "Consuming": ("Consumer", "Message", "RetryState", "Ack", "Retry", "Park", "Discard", "Outcome"),
+    "Middlewares": ("Middleware", "CallNext"),
     "Publishing": ("Publisher", "OutgoingMessage"),
     "Topologies": ("Topology", "plan", "apply"),
     "Parked messages": ("parked", "parked_message", "plan_replay", "replay"),
@@ -114,7 +117,7 @@ def python_page() -> str:
         " they rest on.\n",
     ]
     errors = tuple(name for name in amqpflow.__all__ if _is_error(getattr(amqpflow, name)))
-    groups = {**GROUPS, "Errors": errors}
+    groups = {**GROUPS, "Errors": errors, "Events": tuple(name for name in amqpflow.__all__ if _is_event(name))}
     ungrouped = set(amqpflow.__all__) - {name for names in groups.values() for name in names}
     assert not ungrouped, f"put {ungrouped} into a group"
     for title, names in groups.items():
@@ -128,6 +131,11 @@ def _is_error(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, amqpflow.AmqpflowError)
 
 
+def _is_event(name: str) -> bool:
+    value = getattr(amqpflow, name)
+    return isinstance(value, type) and issubclass(value, Event)
+
+
 def _public(name: str) -> Iterator[str]:
     value = getattr(amqpflow, name)
     yield f"### {name}\n"
@@ -135,6 +143,13 @@ def _public(name: str) -> Iterator[str]:
         base = value.__base__.__name__
         kind = "" if base in ("Exception", "AmqpflowError") else f" A kind of [{base}](#{base.lower()})."
         yield f"{_docstring(value)}{kind} Exit code {value.exit_code}.\n"
+        return
+    if _is_event(name):
+        yield f"{_docstring(value)} {'See [events](events.md).' if value.name else 'A class of events.'}\n"
+        return
+    if getattr(value, "_is_protocol", False):
+        yield f"```python\nasync def {name}{_signature(value.__call__, method=True)}\n```\n"
+        yield f"{_docstring(value)}\n"
         return
     prefix = "await " if inspect.iscoroutinefunction(value) else ""
     yield f"```python\n{prefix}{name}{_signature(value)}\n```\n"
@@ -202,6 +217,39 @@ def _type(annotation: Any) -> str:
     return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
+# -- events
+
+FIELD = re.compile(r"^    (\w+): (.+?)  #: (.+)$", re.MULTILINE)
+
+
+EVENTS_HEAD = """
+```python
+@consumer.on("message.parked", "breaker.opened")
+def alert(event: Event) -> None: ...
+```
+
+A listener is called in the event loop, between two steps of the work: it must be quick, and it is not async. What it
+raises is logged, and changes nothing. Kinds that nobody listens to are not made. `consumer.on` and `consumer.subscribe`
+take names and classes; a class with kinds below it, such as `MessageSettled`, stands for all of them, and no argument
+for every event. The log of a consumer is such a listener: its records bear the event's name as `event_name`, and its
+fields.
+"""
+
+
+def events_page() -> str:
+    """docs/reference/events.md."""
+    parts = [NOTICE, "# Events\n", inspect.cleandoc(event.__doc__ or ""), EVENTS_HEAD]
+    parts.append("| event | class | when |\n|---|---|---|")
+    for name, kind in EVENTS.items():
+        parts.append(f"| [`{name}`](#{name.replace('.', '')}) | `{kind.__name__}` | {_docstring(kind)} |")
+    for name, kind in EVENTS.items():
+        parts.append(f"\n## {name}\n\n{_docstring(kind)}\n\n| field | type | |\n|---|---|---|")
+        classes = [each for each in reversed(kind.__mro__) if each.__module__ == event.__name__]
+        for field, shown, text in (found for each in classes for found in FIELD.findall(inspect.getsource(each))):
+            parts.append(f"| `{field}` | {shown.replace('|', '&#124;')} | {text} |")
+    return "\n".join([*parts, ""])
+
+
 # -- the plan in README.md
 
 PLAN = re.compile(r"(?<=<!-- plan -->\n```\n)(.*?)(?=```\n<!-- /plan -->)", re.DOTALL)
@@ -236,6 +284,7 @@ def applied_plan(environ: Mapping[str, str]) -> str:
 
 PAGES = {
     ROOT / "docs/reference/commands.md": commands_page,
+    ROOT / "docs/reference/events.md": events_page,
     ROOT / "docs/reference/python.md": python_page,
 }
 

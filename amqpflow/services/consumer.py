@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import socket
-import sys
-import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -25,15 +21,20 @@ from amqpflow.errors import (
     NotApplied,
     TlsFailed,
 )
+from amqpflow.model.event import ConnectionBlocked, ConnectionLost, ConnectionRecovered, ConnectionUnblocked, Event
 from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
 
+from . import process
+from .event_log import log_events
+from .events import Events, Listener
 from .handler import Handler, HandlerFunction, make_handler
 from .incoming import MAX_BODY_BYTES
+from .middleware import Middleware, check_middleware
 from .outbox import Outbox
+from .report import Report
 from .settler import Settler
 from .start_check import refuse_deferred, require_as_compiled, require_topology
-from .threads import THREAD_NAME
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("amqpflow.consumer")
 
 F = TypeVar("F", bound=HandlerFunction)
+L = TypeVar("L", bound=Listener)
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0  #: seconds between attempts to connect
 _LONG_ENOUGH = 10.0  #: seconds after which a connection that was lost is opened again at once
@@ -63,6 +65,7 @@ class Consumer:
         wait_for_topology: seconds to wait at the start for a broker that is not up, or a topology not applied yet.
         keep_stack: put a stack, at most 8 KiB, into the failure record.
         max_body_bytes: what a compressed body may grow to.
+        middlewares: around every handler, outermost first, outside those of the handler.
 
     Raises:
         TopologyInvalid: the file has errors. WrongUsage: the URL is none.
@@ -81,6 +84,7 @@ class Consumer:
         wait_for_topology: float = 0.0,
         keep_stack: bool = False,
         max_body_bytes: int = MAX_BODY_BYTES,
+        middlewares: Sequence[Middleware] = (),
     ) -> None:
         if isinstance(topology, str | Path):
             from .topology import Topology
@@ -92,18 +96,28 @@ class Consumer:
         self.address = address.with_vhost(self.compiled.vhost) if self.compiled.vhost else address
         self.shutdown_timeout = shutdown_timeout
         self.wait_for_topology = wait_for_topology
-        self.totals: Counter[str] = Counter()  #: received, acked, retried, parked, discarded, given-back
-        self.problems: dict[str, str] = {}  #: by queue: why it is not being consumed right now
+        self.totals: Counter[str] = Counter()  #: received, acked, retried, parked, discarded, postponed, given-back
+        #: by queue: why it is not being consumed right now; under "publishing": why retries and parking wait
+        self.problems: dict[str, str] = {}
+        self._events = Events()
+        self._middlewares = tuple(map(check_middleware, middlewares))
         self._keep_stack = keep_stack
         self._max_body_bytes = max_body_bytes
         self._handlers: dict[str, Handler] = {}
         self._workers: list[Worker] = []
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._logged = False
         self._on_step: Callable[[str], None] | None = None  # for tests that kill the process at a step
 
     def handler(
-        self, queue: str, *, concurrency: int = 10, prefetch: int | None = None, timeout: float | None = None
+        self,
+        queue: str,
+        *,
+        concurrency: int = 10,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        middlewares: Sequence[Middleware] = (),
     ) -> Callable[[F], F]:
         """
         Register the decorated function for a work queue.
@@ -116,13 +130,21 @@ class Consumer:
             concurrency: how many messages are handled at once.
             prefetch: how many the broker hands out ahead; the same as `concurrency` when absent.
             timeout: seconds after which the handler has failed with TimeoutError.
+            middlewares: around this handler, outermost first.
 
         Raises:
             HandlerInvalid: an unknown queue, a second handler for it, or a function that cannot be a handler.
         """
 
         def register(function: F) -> F:
-            self.add_handler(queue, function, concurrency=concurrency, prefetch=prefetch, timeout=timeout)
+            self.add_handler(
+                queue,
+                function,
+                concurrency=concurrency,
+                prefetch=prefetch,
+                timeout=timeout,
+                middlewares=middlewares,
+            )
             return function
 
         self._require_queue(queue)
@@ -136,6 +158,7 @@ class Consumer:
         concurrency: int = 10,
         prefetch: int | None = None,
         timeout: float | None = None,
+        middlewares: Sequence[Middleware] = (),
     ) -> None:
         """`handler` without the decorator."""
         self._require_queue(queue)
@@ -148,6 +171,7 @@ class Consumer:
             prefetch=prefetch,
             timeout=timeout,
             keep_stack=self._keep_stack,
+            middlewares=(*self._middlewares, *middlewares),
         )
 
     def _require_queue(self, queue: str) -> None:
@@ -157,6 +181,32 @@ class Consumer:
                 f"{self.compiled.file} has no queue {queue!r}",
                 hint=f"did you mean {close[0]}?" if close else f"its queues are {', '.join(self.compiled.routes)}",
             )
+
+    def on(self, *events: str | type[Event]) -> Callable[[L], L]:
+        """
+        Subscribe the decorated function to events: `@consumer.on("message.parked")`.
+
+        Args:
+            events: names or classes; a class such as `MessageEvent` stands for all kinds below it, none for all events.
+
+        Raises:
+            HandlerInvalid: there is no such event, or the function cannot be called with one, or is async.
+        """
+
+        def register(listener: L) -> L:
+            self.subscribe(listener, *events)
+            return listener
+
+        return register
+
+    def subscribe(self, listener: Listener, *events: str | type[Event]) -> Callable[[], None]:
+        """
+        `on` without the decorator; returns a function that ends the subscription.
+
+        A listener is called in the event loop, in the middle of the work: it must be quick. What it raises is logged,
+        and changes nothing.
+        """
+        return self._events.subscribe(listener, *events)
 
     @property
     def healthy(self) -> bool:
@@ -170,51 +220,27 @@ class Consumer:
         Raises:
             NotApplied, BrokerUnavailable and the other errors of the start; later losses are reconnected.
         """
-        code = 0
-        try:
-            asyncio.run(self.serve())
-        except SystemExit as stop:
-            code = 130 if stop.code == 130 else 1
-        for thread in threading.enumerate():
-            if thread.name.startswith(THREAD_NAME):
-                thread.join(0 if code else 0.2)
-                if thread.is_alive():
-                    # Python would wait for it for ever, and a thread cannot be stopped
-                    log.warning("a handler thread is still running; the process ends without it")
-                    logging.shutdown()
-                    os._exit(code)
-        if code:
-            sys.exit(code)
+        process.run(self)
 
     async def serve(self) -> None:
         """`run` inside an event loop of your own; installs the signal handlers while it runs."""
-        loop = asyncio.get_running_loop()
-        serving = asyncio.current_task()
-        signals = (signal.SIGTERM, signal.SIGINT)
+        await process.serve(self)
 
-        def stop() -> None:
-            if self._stopping.is_set() and serving is not None:
-                log.warning("stopped at once; what was not settled comes again")
-                serving.cancel()
-            else:
-                log.info("stopping; a second signal stops at once")
-                self._stopping.set()
+    @property
+    def stopping(self) -> bool:
+        """It was asked to stop."""
+        return self._stopping.is_set()
 
-        for each in signals:
-            loop.add_signal_handler(each, stop)
-        try:
-            await self.start()
-            if self._task is not None:
-                stopping = asyncio.create_task(self._stopping.wait())
-                await asyncio.wait([stopping, self._task], return_when=asyncio.FIRST_COMPLETED)
-                stopping.cancel()
-            await self.stop()
-        except asyncio.CancelledError:
-            await self._abandon()
-            sys.exit(130)
-        finally:
-            for each in signals:
-                loop.remove_signal_handler(each)
+    def stop_soon(self) -> None:
+        """Ask it to stop: `wait` returns, and nothing new is taken. For signal handlers."""
+        self._stopping.set()
+
+    async def wait(self) -> None:
+        """Return when it was asked to stop, or has come to an end."""
+        if self._task is not None:
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait([stopping, self._task], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
 
     async def start(self) -> None:
         """
@@ -231,7 +257,14 @@ class Consumer:
         refuse_deferred(self.compiled, self._handlers)
         self._stopping = asyncio.Event()
         connection = await self._connect_to_topology()
-        self._workers = [Worker(handler, self._max_body_bytes) for handler in self._handlers.values()]
+        if not self._logged:
+            self._logged = True
+            log_events(self._events)
+        report = Report(self._events, self.totals)
+        self._workers = [
+            Worker(handler, self.compiled.routes[queue], self._max_body_bytes, self._events, report)
+            for queue, handler in self._handlers.items()
+        ]
         try:
             for worker in self._workers:
                 await worker.open(connection)
@@ -254,7 +287,8 @@ class Consumer:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    async def _abandon(self) -> None:
+    async def abandon(self) -> None:
+        """Stop at once: cancel the handlers that run. What was not settled comes again."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -288,10 +322,22 @@ class Consumer:
         return connection
 
     async def _connect(self, purpose: str = "consumer") -> Connection:
-        return await connect(self.address, name=f"amqpflow {purpose} {self.compiled.name}")
+        connection = await connect(self.address, name=f"amqpflow {purpose} {self.compiled.name}")
+        connection.on_blocked(partial(self._blocked, purpose))
+        return connection
+
+    def _blocked(self, purpose: str, reason: str | None) -> None:
+        address = self.address.redacted
+        if reason is None:
+            if self.problems.pop("publishing", None) is not None:
+                self._events.emit(ConnectionUnblocked(address=address, purpose=purpose))
+        elif self.problems.get("publishing") != (why := f"the broker takes no publishes: {reason}"):
+            self.problems["publishing"] = why
+            self._events.emit(ConnectionBlocked(address=address, purpose=purpose, reason=reason))
 
     async def _serve(self, connection: Connection | None) -> None:
         wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
+        address, lost_at = self.address.redacted, 0.0
         while not self._stopping.is_set():
             began = clock()
             try:
@@ -299,11 +345,15 @@ class Consumer:
             except AmqpflowError as error:
                 log.error("cannot reconnect, next try in %.1f s: %s", wait, error)
             else:
+                if lost_at:
+                    down_for = clock() - lost_at
+                    self._events.emit(ConnectionRecovered(address=address, purpose="consumer", down_for=down_for))
                 await self._consume_on(connection)
                 connection = None
                 if self._stopping.is_set():
                     break
-                log.error("the connection to %s was lost", self.address)
+                lost_at = clock()
+                self._events.emit(ConnectionLost(address=address, purpose="consumer"))
                 self.problems.update(dict.fromkeys(self._handlers, "the connection was lost"))
                 if clock() - began > _LONG_ENOUGH:
                     wait = _FIRST_WAIT
@@ -362,7 +412,7 @@ class Consumer:
             frame_max=frame_max,
             host=socket.gethostname(),
             version=__version__,
-            totals=self.totals,
+            events=self._events,
             problems=self.problems,
             on_step=self._on_step,
         )

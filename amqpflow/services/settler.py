@@ -10,7 +10,6 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from amqpflow.delivery.settle import (
     Acknowledge,
     Circumstances,
     LeaveToBroker,
+    Settlement,
     ToParking,
     ToTier,
     decide,
@@ -28,11 +28,11 @@ from amqpflow.delivery.settle import (
 )
 from amqpflow.delivery.verdict import Verdict
 from amqpflow.errors import BrokerError, BrokerUnavailable, PublishFailed, PublishUncertain, Unpublishable
-from amqpflow.model.duration import format_duration
-from amqpflow.model.headers import HOP
+from amqpflow.model.event import ConsumerPaused, ConsumerResumed
 from amqpflow.model.message import Publish
 from amqpflow.model.routes import QueueRoutes
 
+from .events import Events
 from .outbox import Outbox
 from .session import Session
 
@@ -41,6 +41,16 @@ log = logging.getLogger("amqpflow.consumer")
 DEFAULT_CONSUMER_TIMEOUT = 30 * 60.0  #: seconds; RabbitMQ's default
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  #: seconds between attempts to park
 _CONFIRM_PATIENCE = 10.0  #: seconds without a confirm after which the consumer pauses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenBack:
+    """The delivery was not settled: the broker has it again, or will when its channel ends."""
+
+    why: str
+
+
+_LOST = GivenBack(why="its channel ended before it was settled")
 
 
 @dataclass(kw_only=True)
@@ -52,63 +62,62 @@ class Settler:
     frame_max: int  #: bytes, 0 for no limit
     host: str
     version: str
-    totals: Counter[str]  #: acked, retried, parked, discarded, given-back
+    events: Events
     problems: dict[str, str]  #: by queue: why its consumer is paused; empty means healthy
     on_step: Callable[[str], None] | None = None  #: told before and after each broker operation
     random: random.Random = field(default_factory=random.Random)
 
-    async def settle(self, session: Session, incoming: Incoming, verdict: Verdict) -> None:
-        """Do what the verdict asks for. A delivery that cannot be settled any more is left to the broker."""
+    async def settle(self, session: Session, incoming: Incoming, verdict: Verdict) -> Settlement | GivenBack:
+        """Do what the verdict asks for, and say what was done."""
         at = self._circumstances()
         missing: frozenset[str] = frozenset()
         while True:
             settlement = decide(incoming, verdict, at, missing=missing)
             match settlement:
-                case Acknowledge(discarded=reason):
-                    if self._ack(session, incoming):
-                        self._count("acked" if reason is None else "discarded", incoming, reason or "")
-                    return
+                case Acknowledge():
+                    return settlement if self._ack(session, incoming) else _LOST
                 case ToTier():
-                    if await self._to_tier(session, incoming, settlement):
-                        return
+                    done = await self._to_tier(session, incoming, settlement)
+                    if done is not None:
+                        return done
                     missing |= {settlement.tier.queue}
                 case ToParking():
-                    await self._park(session, incoming, settlement)
-                    return
+                    return await self._park(session, incoming, settlement)
                 case LeaveToBroker(why=why):
-                    await self.leave_to_broker(session, incoming, why)
-                    return
+                    return await self.leave_to_broker(session, incoming, why)
 
-    async def send_round(self, session: Session, incoming: Incoming) -> bool:
-        """Send a message that is back before it is due to a tier again, uncounted; False when it is due."""
+    async def send_round(self, session: Session, incoming: Incoming) -> Settlement | GivenBack | None:
+        """Send a message that is back before it is due to a tier again, uncounted; None when it is due."""
         at = self._circumstances()
         missing: frozenset[str] = frozenset()
         while (settlement := early(incoming, at, missing=missing)) is not None:
             assert isinstance(settlement, ToTier)  # noqa: S101 - narrows the union for the type checker
-            if await self._to_tier(session, incoming, settlement):
-                return True
+            done = await self._to_tier(session, incoming, settlement)
+            if done is not None:
+                return done
             missing |= {settlement.tier.queue}
-        return False
+        return None
 
-    async def _to_tier(self, session: Session, incoming: Incoming, settlement: ToTier) -> bool:
-        """False when the tier does not take the message, which is then to be settled in another way."""
-        confirmed = await self._publish(session, incoming, settlement.publish, until_taken=False)
-        if confirmed is False:
+    async def _to_tier(self, session: Session, incoming: Incoming, settlement: ToTier) -> Settlement | GivenBack | None:
+        """None when the tier does not take the message, which is then to be settled in another way."""
+        done = await self._publish(session, incoming, settlement.publish, until_taken=False)
+        if done is False:
             log.warning("%s: retry queue %s does not take messages", session.queue, settlement.tier.queue)
-        if confirmed and self._ack(session, incoming):
-            delay = format_duration(settlement.tier.delay_ms)
-            self._count("retried", incoming, f"attempt {settlement.attempt} failed, again in {delay}")
-        return confirmed is not False
+            return None
+        return self._acked(session, incoming, settlement) if done is True else done
 
-    async def _park(self, session: Session, incoming: Incoming, settlement: ToParking) -> None:
-        confirmed = await self._publish(session, incoming, settlement.publish, until_taken=True)
-        if confirmed and self._ack(session, incoming):
-            detail = f": {settlement.detail}" if settlement.detail else ""
-            self._count("parked", incoming, f"{settlement.reason}{detail}")
+    async def _park(self, session: Session, incoming: Incoming, settlement: ToParking) -> Settlement | GivenBack:
+        done = await self._publish(session, incoming, settlement.publish, until_taken=True)
+        if isinstance(done, bool):
+            return self._acked(session, incoming, settlement) if done else _LOST
+        return done
+
+    def _acked(self, session: Session, incoming: Incoming, settlement: Settlement) -> Settlement | GivenBack:
+        return settlement if self._ack(session, incoming) else _LOST
 
     async def _publish(
         self, session: Session, incoming: Incoming, publish: Publish, *, until_taken: bool
-    ) -> bool | None:
+    ) -> bool | Settlement | GivenBack:
         """
         Publish and await the confirm, for as long as the delivery is ours.
 
@@ -118,7 +127,7 @@ class Settler:
             until_taken: hold on when the message is returned or refused as well.
 
         Returns:
-            True when confirmed, False when returned or refused, None when the delivery is not to be acked.
+            True when confirmed, False when returned or refused, else what became of the delivery.
         """
         wait, held = _FIRST_PAUSE, False
         try:
@@ -126,12 +135,11 @@ class Settler:
                 try:
                     self._step("publish.before")
                     if not await self._confirmed(session, incoming, publish):
-                        return None
+                        return self._lost(session)
                     self._step("publish.confirmed")
                     return True
                 except Unpublishable as error:
-                    await self.leave_to_broker(session, incoming, str(error))
-                    return None
+                    return await self.leave_to_broker(session, incoming, str(error))
                 except PublishFailed as error:
                     if not until_taken:
                         return False
@@ -141,7 +149,7 @@ class Settler:
                 held = True
                 await self._hold(session, incoming, why, wait)
                 wait = min(wait * 2, _LONGEST_PAUSE)
-            return None
+            return self._lost(session)
         finally:
             if held:
                 await self._release(session, incoming)
@@ -164,19 +172,23 @@ class Settler:
         finally:
             publishing.cancel()
 
-    async def leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> None:
+    def _lost(self, session: Session) -> GivenBack:
+        why = self.problems.get(session.queue, "it was held too long")
+        return _LOST if session.ended.is_set() else GivenBack(why=why)
+
+    async def leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> Settlement | GivenBack:
         """No copy can be published: the broker's own dead-lettering parks it where that cannot lose it."""
         if self.routes.at_least_once:
             log.error("%s: parked by the broker, without a record: %s", session.queue, why)
             self._step("nack.before")
-            if session.give_back(incoming.delivery, requeue=False):
-                self._count("parked", incoming, f"by the broker: {why}")
+            done = session.give_back(incoming.delivery, requeue=False)
             self._step("nack.after")
-            return
+            return LeaveToBroker(why=why) if done else _LOST
         reason = f"a message cannot be copied, and this queue's own dead-lettering is at most once: {why}"
         while session.holds(incoming.delivery):
             await self._hold(session, incoming, reason, _LONGEST_PAUSE)
         await self._release(session, incoming)
+        return _LOST if session.ended.is_set() else GivenBack(why=reason)
 
     async def _hold(
         self,
@@ -192,7 +204,7 @@ class Settler:
         Returns early when the session is over, or when `done` is.
         """
         if session.queue not in self.problems:
-            log.error("%s: consumer paused: %s", session.queue, why)
+            self.events.emit(ConsumerPaused(queue=session.queue, reason=why))
         self.problems[session.queue] = why
         await session.pause(incoming.delivery)
         half = (self.routes.consumer_timeout_ms or DEFAULT_CONSUMER_TIMEOUT * 1000) / 2000
@@ -206,14 +218,13 @@ class Settler:
         session.give_back_waiting(older_than=half)
         if left <= wait and session.give_back(incoming.delivery):
             log.error("%s: given back after half the consumer timeout: %s", session.queue, why)
-            self.totals["given-back"] += 1
 
     async def _release(self, session: Session, incoming: Incoming) -> None:
         await session.resume(incoming.delivery)
         # once the session has ended, the problem is another one, and not solved by this
         alive = not (session.ended.is_set() or session.paused)
         if alive and self.problems.pop(session.queue, ""):
-            log.warning("%s: consumer resumed", session.queue)
+            self.events.emit(ConsumerResumed(queue=session.queue))
 
     def _ack(self, session: Session, incoming: Incoming) -> bool:
         self._step("ack.before")
@@ -234,23 +245,4 @@ class Settler:
             frame_max=self.frame_max,
             host=self.host,
             version=self.version,
-        )
-
-    def _count(self, outcome: str, incoming: Incoming, detail: str) -> None:
-        self.totals[outcome] += 1
-        level = {"acked": logging.DEBUG, "parked": logging.WARNING}.get(outcome, logging.INFO)
-        log.log(
-            level,
-            "%s %s%s",
-            outcome,
-            incoming.delivery.properties.message_id or "a message without id",
-            f": {detail}" if detail else "",
-            extra={
-                "queue": incoming.delivery.queue,
-                "message_id": incoming.delivery.properties.message_id,
-                "correlation_id": incoming.delivery.properties.correlation_id,
-                "attempt": incoming.attempts_made + 1,
-                "outcome": outcome,
-                "hop": (incoming.delivery.properties.headers or {}).get(HOP),
-            },
         )

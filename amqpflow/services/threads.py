@@ -26,6 +26,10 @@ class Threads:
         """Wait until a thread is free, and reserve it for the next `run`."""
         await self._free.acquire()
 
+    def release(self) -> None:
+        """Give up a reserved thread that was not used."""
+        self._free.release()
+
     async def run(self, function: Callable[[Any], Any], argument: Any) -> Any:
         """Call the function in the reserved thread, which is free again when the call has really ended."""
         context = contextvars.copy_context()

@@ -7,14 +7,21 @@ import logging
 from collections.abc import Iterable
 
 from amqpflow.delivery.incoming import read_incoming
+from amqpflow.delivery.settle import Settlement
+from amqpflow.delivery.verdict import Verdict
 from amqpflow.errors import AmqpflowError
+from amqpflow.model.event import ConsumerStarted, ConsumerStopped
 from amqpflow.model.message import Delivery
+from amqpflow.model.routes import QueueRoutes
 from amqpflow.rabbitmq.connection import Connection
 
-from .handler import Handler, call
+from .calling import Caller, NotStarted
+from .events import Events
+from .handler import Handler
 from .incoming import Message
+from .report import Report
 from .session import Session
-from .settler import Settler
+from .settler import GivenBack, Settler
 
 log = logging.getLogger("amqpflow.consumer")
 
@@ -26,14 +33,19 @@ _POISON = 3  #: deliveries without an answer after which a message is handled al
 class Worker:
     """One handler of a consumer. It outlives connections: its slots are what keeps `concurrency` true across them."""
 
-    def __init__(self, handler: Handler, max_body_bytes: int) -> None:
+    def __init__(
+        self, handler: Handler, routes: QueueRoutes, max_body_bytes: int, events: Events, report: Report
+    ) -> None:
         self.handler = handler
         self.session: Session | None = None
         self._max_body_bytes = max_body_bytes
+        self._events = events
+        self._report = report
         self._slots = asyncio.Semaphore(handler.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._threads = handler.threads()
+        self._caller = Caller(handler, routes, self._stopping, threads=self._threads)
 
     async def open(self, connection: Connection) -> Session:
         """Start to consume. Raises BrokerError, PermissionDenied, BrokerUnavailable."""
@@ -45,6 +57,7 @@ class Worker:
         )
         await session.start()
         self.session = session
+        self._events.emit(ConsumerStarted(queue=self.handler.queue, prefetch=self.handler.concurrency))
         return session
 
     async def run(self, connection: Connection, settler: Settler, session: Session | None) -> None:
@@ -69,7 +82,11 @@ class Worker:
                     await session.stop(until=clock())
                     return
                 settler.problems.pop(self.handler.queue, None)
-                await self._handle(session, settler)
+                try:
+                    await self._handle(session, settler)
+                finally:
+                    why = self._why_ended(session, connection)
+                    self._events.emit(ConsumerStopped(queue=self.handler.queue, reason=why))
                 if self._stopping.is_set():
                     return
                 if session.cancelled_by_server:
@@ -83,6 +100,13 @@ class Worker:
             # what ends at once would end at once again, and every round counts against delivery limits
             await _first_of(connection.closed.wait(), self._stopping.wait(), asyncio.sleep(wait))
             wait = min(wait * 2, _LONGEST_WAIT)
+
+    def _why_ended(self, session: Session, connection: Connection) -> str:
+        if self._stopping.is_set():
+            return "the consumer was stopped"
+        if connection.is_closed:
+            return "the connection was lost"
+        return "the broker cancelled the consumer" if session.cancelled_by_server else "the channel was closed"
 
     async def _handle(self, session: Session, settler: Settler) -> None:
         idle = [asyncio.create_task(self._work(session, settler)) for _ in range(self.handler.concurrency)]
@@ -114,23 +138,32 @@ class Worker:
         if self._stopping.is_set():
             session.give_back(delivery)
             return
-        settler.totals["received"] += 1
+        clock = asyncio.get_running_loop().time
+        began = clock()
         incoming = read_incoming(delivery)
         alone = settler.routes.queue_type == "quorum" and incoming.deliveries_lost >= _POISON
         if alone and not await session.isolate(delivery):
             return
+        self._report.received(incoming, began - session.held_since(delivery))
+        verdict: Verdict | None = None
+        settled: Settlement | GivenBack | None = GivenBack(why="the consumer was stopped")
         try:
             if unreadable := session.unreadable(delivery):
-                await settler.leave_to_broker(session, incoming, unreadable)
-            elif not await settler.send_round(session, incoming):
+                settled = await settler.leave_to_broker(session, incoming, unreadable)
+            elif (settled := await settler.send_round(session, incoming)) is None:
+                settled = GivenBack(why="the consumer was stopped")
                 message = Message(incoming, max_body_bytes=self._max_body_bytes)
-                verdict = await call(self.handler, message, settler.routes, self._threads, self._stopping)
-                if session.holds(delivery):
-                    await settler.settle(session, incoming, verdict)
+                verdict = await self._caller.call(message)
+                self._report.handled(incoming, verdict, clock() - began)
+                settled = await settler.settle(session, incoming, verdict)
+        except NotStarted as why:
+            settled = GivenBack(why=str(why))
+            session.give_back(delivery)
         except Exception as error:
             log.exception("%s: settling a delivery failed", session.queue)
-            await settler.leave_to_broker(session, incoming, f"settling it failed: {error!r}")
+            settled = await settler.leave_to_broker(session, incoming, f"settling it failed: {error!r}")
         finally:
+            self._report.ended(incoming, settled or GivenBack(why="it was not settled"), clock() - began, verdict)
             if alone:
                 await session.resume(delivery)
 

@@ -15,7 +15,9 @@ import pytest
 from amqpflow import Ack, Consumer, Discard, HandlerInvalid, Message, Outcome, Park, Retry, Undecodable
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, Failed, Verdict
 from amqpflow.model.routes import QueueRoutes
-from amqpflow.services.handler import Handler, call, make_handler
+from amqpflow.services.calling import Caller
+from amqpflow.services.handler import Handler, make_handler
+from amqpflow.services.threads import Threads
 from amqpflow.services.topology import Topology
 from tests.deliveries import incoming, routes, rule
 from tests.topologies import topology
@@ -26,6 +28,12 @@ MESSAGE = Message(incoming())
 def made(function: Any, **options: Any) -> Handler:
     usual: dict[str, Any] = {"concurrency": 1, "prefetch": None, "timeout": None, "keep_stack": False}
     return make_handler("orders", function, **{**usual, **options})
+
+
+async def call(
+    handler: Handler, message: Message, where: QueueRoutes, threads: Threads | None, stopping: asyncio.Event
+) -> Verdict:
+    return await Caller(handler, where, stopping, threads=threads).call(message)
 
 
 def called(function: Any, where: QueueRoutes | None = None, **options: Any) -> Verdict:

@@ -1,0 +1,234 @@
+"""What happens in a consumer, as values for listeners: metrics, tracing, alerts, logs.
+
+No event bears a body or a header. Times are of a monotonic clock, in seconds. `message.received` begins a delivery, and
+exactly one of the events that `MessageSettled` covers ends it, unless the process dies before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened. `name` is what it is subscribed to by; every kind has its own."""
+
+    name: ClassVar[str] = ""
+
+
+# -- messages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageEvent(Event):
+    """Something that happened to one delivery of a message."""
+
+    queue: str  #: the work queue
+    message_id: str | None  #: as the producer set it
+    correlation_id: str | None  #: as the producer set it
+    attempt: int  #: which attempt this is, from 1
+    hop: str  #: as `Message.hop`: equal on two copies of one attempt; "" on a first attempt without a message id
+    delivery: int  #: equal in the events of one delivery, and unlike that of any other that is being handled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageReceived(MessageEvent):
+    """A delivery is about to be given to its handler."""
+
+    name: ClassVar[str] = "message.received"
+    redelivered: bool  #: RabbitMQ's flag; says nothing about attempts
+    waited: float  #: seconds since it arrived in this process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageHandled(MessageEvent):
+    """The handler, with its middlewares, has come to an end; the settlement follows."""
+
+    name: ClassVar[str] = "message.handled"
+    outcome: str  #: ack, retry, pause, park, discard, error, undecodable or bad-result
+    error_type: str | None  #: ValueError, httpx.ConnectError; None when nothing was raised
+    duration: float  #: seconds in the handler and its middlewares, waits for a rate or a slot included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageSettled(MessageEvent):
+    """A delivery has ended here: what acked, retried, parked, discarded, postponed and given back have in common."""
+
+    outcome: ClassVar[str] = ""
+    duration: float  #: seconds since message.received
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageAcked(MessageSettled):
+    """The handler is done with the message."""
+
+    name: ClassVar[str] = "message.acked"
+    outcome: ClassVar[str] = "acked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRetried(MessageSettled):
+    """The attempt failed; a copy is in a retry queue, confirmed, and the delivery is acked."""
+
+    name: ClassVar[str] = "message.retried"
+    outcome: ClassVar[str] = "retried"
+    delay: float  #: seconds until it comes back
+    retry_queue: str  #: where it waits
+    error_type: str | None  #: of the last error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageParked(MessageSettled):
+    """The message is in the parking queue, confirmed, and the delivery is acked."""
+
+    name: ClassVar[str] = "message.parked"
+    outcome: ClassVar[str] = "parked"
+    reason: str  #: one of the failure record's reasons: exhausted, gave-up, permanent, parked, ...
+    detail: str | None  #: free text of a rule or of `Park`
+    error_type: str | None  #: of the last error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageDiscarded(MessageSettled):
+    """The handler dropped the message."""
+
+    name: ClassVar[str] = "message.discarded"
+    outcome: ClassVar[str] = "discarded"
+    reason: str  #: free text of `Discard`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagePostponed(MessageSettled):
+    """Back before its `Retry(after=...)` was over, it went to a retry queue again, uncounted and not handled."""
+
+    name: ClassVar[str] = "message.postponed"
+    outcome: ClassVar[str] = "postponed"
+    delay: float  #: seconds in this retry queue
+    retry_queue: str  #: where it waits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageGivenBack(MessageSettled):
+    """The delivery is the broker's again and comes again: given back, or its channel ended before the settlement."""
+
+    name: ClassVar[str] = "message.given_back"
+    outcome: ClassVar[str] = "given-back"
+    reason: str  #: why
+
+
+# -- consumers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerEvent(Event):
+    """Something that happened to the consumer of one work queue."""
+
+    queue: str  #: the work queue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerStarted(ConsumerEvent):
+    """The queue is being consumed, for the first time or again on a new channel."""
+
+    name: ClassVar[str] = "consumer.started"
+    prefetch: int  #: with which it starts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerPaused(ConsumerEvent):
+    """Nothing new is taken from the queue: a message cannot be parked, or a breaker is open."""
+
+    name: ClassVar[str] = "consumer.paused"
+    reason: str  #: why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerResumed(ConsumerEvent):
+    """The queue is consumed again after a pause."""
+
+    name: ClassVar[str] = "consumer.resumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerStopped(ConsumerEvent):
+    """The queue is no longer consumed on this channel."""
+
+    name: ClassVar[str] = "consumer.stopped"
+    reason: str  #: stopped, cancelled by the broker, the channel was closed, the connection was lost
+
+
+# -- breakers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerOpened(ConsumerEvent):
+    """Consuming stops for a while: too many failures, a named error, or a handler's `Pause`."""
+
+    name: ClassVar[str] = "breaker.opened"
+    reason: str  #: what opened it
+    open_for: float  #: seconds until a single message is tried
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerHalfOpen(ConsumerEvent):
+    """A single message is tried."""
+
+    name: ClassVar[str] = "breaker.half_open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerClosed(ConsumerEvent):
+    """The message that was tried did not fail: the queue is consumed as before."""
+
+    name: ClassVar[str] = "breaker.closed"
+    open_for: float  #: seconds since it opened first
+
+
+# -- connections
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionEvent(Event):
+    """Something that happened to a connection to the broker."""
+
+    address: str  #: without the password
+    purpose: str  #: consumer, or retries: what is published for retries and parking has a connection of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLost(ConnectionEvent):
+    """It ended without being asked to. What was unacked comes again."""
+
+    name: ClassVar[str] = "connection.lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRecovered(ConnectionEvent):
+    """There is a new one."""
+
+    name: ClassVar[str] = "connection.recovered"
+    down_for: float  #: seconds since the old one was lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionBlocked(ConnectionEvent):
+    """The broker takes no publishes: a memory or disk alarm. Acks go through, retries and parking wait."""
+
+    name: ClassVar[str] = "connection.blocked"
+    reason: str  #: the broker's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionUnblocked(ConnectionEvent):
+    """The alarm is over."""
+
+    name: ClassVar[str] = "connection.unblocked"
+
+
+#: every kind by its name
+EVENTS: dict[str, type[Event]] = {
+    kind.name: kind
+    for kind in tuple(globals().values())
+    if isinstance(kind, type) and issubclass(kind, Event) and kind.__dict__.get("name")
+}

@@ -1,0 +1,96 @@
+"""Call a handler and say what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Sequence
+
+from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, Verdict
+from amqpflow.errors import Undecodable
+from amqpflow.model.outcome import Ack, Outcome
+from amqpflow.model.routes import QueueRoutes
+
+from .failures import cause_of, error_record, failed
+from .handler import Handler, name_of
+from .incoming import Message
+from .middleware import Middleware, chain
+from .threads import Threads
+
+_DONE = Decided(outcome=Ack())
+
+
+class NotStarted(BaseException):
+    """Raised by what is outside a handler: it is not called, and its message is to be given back."""
+
+
+class Caller:
+    """
+    Calls one handler.
+
+    Args:
+        routes: the rules that its exceptions are matched with.
+        stopping: set before the consumer cancels its handlers; any other cancellation is the handler's own.
+        threads: where to run a function that is not async, from `Handler.threads`.
+        outer: middlewares outside the timeout, outermost first.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        routes: QueueRoutes,
+        stopping: asyncio.Event,
+        *,
+        threads: Threads | None,
+        outer: Sequence[Middleware] = (),
+    ) -> None:
+        self._handler = handler
+        self._routes = routes
+        self._stopping = stopping
+        self._chain = chain(
+            handler.function,
+            threads=threads,
+            timeout=handler.timeout,
+            middlewares=handler.middlewares,
+            outer=outer,
+        )
+
+    async def call(self, message: Message) -> Verdict:
+        """
+        Run the handler on a message and say what came of it.
+
+        A handler that runs into its timeout has failed with TimeoutError. A thread cannot be stopped: its timed-out
+        call runs on, and may overlap the retry. Whatever else a handler raises is its failure, a BaseException too:
+        gevent's timeouts are some, and a delivery that nobody settles would be held for ever.
+
+        Raises:
+            NotStarted: the handler was not called, and nothing is decided.
+            asyncio.CancelledError: the consumer is being stopped; nothing is decided.
+            KeyboardInterrupt, SystemExit: the process is to end.
+        """
+        try:
+            result = await self._chain(message)
+            if result is None:
+                return _DONE
+            if inspect.isawaitable(result):
+                result = await result
+        except Outcome as outcome:
+            result = outcome
+        except Undecodable as error:
+            return CannotDecode(error=error_record(error, self._handler))
+        except asyncio.CancelledError as error:
+            if self._stopping.is_set():
+                raise
+            while (task := asyncio.current_task()) is not None and task.cancelling():
+                task.uncancel()
+            return failed(error, self._handler, self._routes)
+        except (KeyboardInterrupt, SystemExit, NotStarted):
+            raise
+        except BaseException as error:
+            return failed(error, self._handler, self._routes)
+        if result is None:
+            return _DONE
+        if isinstance(result, Outcome):
+            return Decided(outcome=result, error=cause_of(result, self._handler))
+        name = name_of(self._handler.function)
+        return BadResult(detail=f"{name} returned {type(result).__name__}, which is no outcome")

@@ -1,0 +1,156 @@
+"""Middlewares: what wraps a handler. Ours, such as the timeout, are of the same kind.
+
+A chain is made once, when the consumer starts; without middlewares and a timeout a handler is called directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from amqpflow.errors import HandlerInvalid
+from amqpflow.model.outcome import Outcome
+
+from .incoming import Message
+from .threads import Threads
+
+
+class CallNext(Protocol):
+    """What a middleware calls to go on: the next middleware, and in the end the handler."""
+
+    async def __call__(self, message: Message, /) -> Outcome | None: ...
+
+
+class Middleware(Protocol):
+    """
+    Runs around a handler: an async function or an object that is called like one.
+
+    `await call_next(message)` calls what is further in and returns what the handler returned or raised as an outcome;
+    None means `Ack`. What it raises is a failure. A middleware may return another outcome, raise, or not call the
+    handler at all; what comes out at the end is settled as if the handler had said it. Context variables that it sets
+    are seen by the handler, in a thread as well. It runs in the handler's `timeout`.
+    """
+
+    async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None: ...
+
+
+class Timeout:
+    """Fails what is further in with TimeoutError after some seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
+        limit = asyncio.timeout(self.seconds)
+        try:
+            async with limit:
+                return await call_next(message)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            late = TimeoutError(f"the handler ran longer than {self.seconds:g} s")
+            raise late.with_traceback(error.__traceback__) from None
+
+
+class ThreadPlace:
+    """
+    Calls a handler that is not async in a thread, which is reserved before the clock of its timeout starts: a message
+    that waits behind calls that hang has not begun, and cannot be late.
+    """
+
+    def __init__(self, function: Callable[[Message], Any], threads: Threads) -> None:
+        self._function = function
+        self._threads = threads
+        self._reserved: ContextVar[list[bool] | None] = ContextVar("amqpflow thread", default=None)
+
+    async def reserve(self, message: Message, call_next: CallNext) -> Outcome | None:
+        """The middleware outside the timeout."""
+        await self._threads.acquire()
+        place = [True]
+        token = self._reserved.set(place)
+        try:
+            return await call_next(message)
+        finally:
+            self._reserved.reset(token)
+            if place:  # a middleware did not call the handler
+                self._threads.release()
+
+    async def run(self, message: Message) -> Any:
+        """The innermost call."""
+        place = self._reserved.get()
+        if place:
+            place.clear()
+        else:  # a middleware calls it once more
+            await self._threads.acquire()
+        result = await self._threads.run(self._function, message)
+        return await result if inspect.isawaitable(result) else result
+
+
+def chain(
+    function: Callable[[Message], Any],
+    *,
+    threads: Threads | None,
+    timeout: float | None,
+    middlewares: Sequence[Middleware],
+    outer: Sequence[Middleware] = (),
+) -> Callable[[Message], Awaitable[Any]]:
+    """
+    What calls a handler: `outer`, a thread's place, the timeout, the middlewares in their order, the handler.
+
+    Args:
+        function: async, or run in one of `threads`.
+        timeout: seconds for the handler and its middlewares.
+        outer: what is outside the timeout, outermost first.
+    """
+    around = [*outer]
+    if threads is not None:
+        place = ThreadPlace(function, threads)
+        function = place.run
+        around.append(place.reserve)
+    if timeout is not None:
+        around.append(Timeout(timeout))
+    around += middlewares
+    if not around:
+        return function
+    inner = _outcomes_returned(function)
+    for each in reversed(around):
+        inner = _bound(each, inner)
+    return inner
+
+
+def _outcomes_returned(function: Callable[[Message], Awaitable[Any]]) -> CallNext:
+    """An outcome that was raised is returned: for a middleware, what is raised is a failure and nothing else."""
+
+    async def call(message: Message) -> Any:
+        try:
+            return await function(message)
+        except Outcome as outcome:
+            return outcome
+
+    return call
+
+
+def _bound(middleware: Middleware, call_next: CallNext) -> CallNext:
+    async def call(message: Message) -> Outcome | None:
+        return await middleware(message, call_next)
+
+    return call
+
+
+def check_middleware(middleware: Any) -> Any:
+    """The middleware, if it is one. Raises HandlerInvalid."""
+    if isinstance(middleware, type):
+        raise HandlerInvalid(f"{middleware.__qualname__} is a class; a middleware is an object of it")
+    called = middleware if inspect.isroutine(middleware) else getattr(type(middleware), "__call__", None)  # noqa: B004
+    if not (inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(middleware)):
+        raise HandlerInvalid(
+            f"the middleware {middleware!r} is not async", hint="async def middleware(message, call_next): ..."
+        )
+    try:
+        inspect.signature(middleware).bind(object(), object())
+    except TypeError as error:
+        raise HandlerInvalid(f"{middleware!r} cannot be called with a message and call_next: {error}") from None
+    return middleware

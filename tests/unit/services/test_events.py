@@ -1,0 +1,126 @@
+"""Who is told of what, and what a listener cannot disturb."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from amqpflow import HandlerInvalid
+from amqpflow.model import event as e
+from amqpflow.services.event_log import log_events
+from amqpflow.services.events import Events
+
+RESUMED = e.ConsumerResumed(queue="orders")
+PAUSED = e.ConsumerPaused(queue="orders", reason="no room")
+
+
+def test_a_listener_hears_what_it_asked_for() -> None:
+    events, heard = Events(), list[e.Event]()
+    events.subscribe(heard.append, "consumer.paused")
+    events.emit(RESUMED)
+    events.emit(PAUSED)
+    assert heard == [PAUSED]
+    assert events.wanted(e.ConsumerPaused)
+    assert not events.wanted(e.ConsumerResumed)
+
+
+def test_a_class_stands_for_all_below_it_and_nothing_for_everything() -> None:
+    events, consumers, everything = Events(), list[e.Event](), list[e.Event]()
+    events.subscribe(consumers.append, e.ConsumerEvent)
+    events.subscribe(everything.append)
+    lost = e.ConnectionLost(address="amqp://here", purpose="consumer")
+    for each in (PAUSED, lost):
+        events.emit(each)
+    assert consumers == [PAUSED]
+    assert everything == [PAUSED, lost]
+    assert all(events.wanted(kind) for kind in e.EVENTS.values())
+
+
+def test_a_listener_that_raises_is_logged_and_the_next_one_hears(caplog: pytest.LogCaptureFixture) -> None:
+    events, heard = Events(), list[e.Event]()
+
+    def broken(event: e.Event) -> None:
+        raise RuntimeError("no")
+
+    events.subscribe(broken, "consumer.paused")
+    events.subscribe(heard.append, "consumer.paused")
+    events.emit(PAUSED)
+    assert heard == [PAUSED]
+    assert "a listener failed on consumer.paused" in caplog.text
+
+
+def test_a_subscription_ends() -> None:
+    events, heard = Events(), list[e.Event]()
+    end = events.subscribe(heard.append, "consumer.paused", "consumer.resumed")
+    end()
+    end()
+    events.emit(PAUSED)
+    assert heard == []
+    assert not events.wanted(e.ConsumerPaused)
+
+
+async def asynchronous(event: e.Event) -> None: ...
+
+
+class Asynchronous:
+    async def __call__(self, event: e.Event) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("listener", "events", "what"),
+    [
+        (print, ("message.park",), "there is no event 'message.park'"),
+        (print, (int,), "neither the name of an event nor its class"),
+        (asynchronous, (), "is async"),
+        (Asynchronous(), (), "is async"),
+        (lambda: None, (), "cannot be called with one event"),
+        ("parked", (), "cannot be called"),
+    ],
+)
+def test_what_cannot_be_subscribed_is_refused(listener: Any, events: Any, what: str) -> None:
+    with pytest.raises(HandlerInvalid, match=what):
+        Events().subscribe(listener, *events)
+
+
+def test_the_nearest_name_is_proposed() -> None:
+    with pytest.raises(HandlerInvalid) as refused:
+        Events().subscribe(print, "message.park")
+    assert refused.value.hint == "did you mean message.parked?"
+
+
+def test_no_event_bears_a_body_or_headers() -> None:
+    for kind in e.EVENTS.values():
+        names = {field.name for field in fields(kind)}
+        assert not names & {"body", "headers", "properties", "message"}, kind
+
+
+def test_the_log_says_what_happened_with_fields_beside_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "amqpflow.consumer")
+    events = Events()
+    log_events(events)
+    about: dict[str, Any] = {"queue": "orders", "message_id": "m", "correlation_id": "c", "attempt": 1, "hop": "m/0/0"}
+    events.emit(e.MessageAcked(**about, delivery=1, duration=0.1))
+    retried = e.MessageRetried(
+        **about, delivery=2, duration=0.1, delay=5.0, retry_queue="orders.retry.5s", error_type="ValueError"
+    )
+    events.emit(retried)
+    (record,) = caplog.records
+    assert record.getMessage() == "retried m: attempt 1 failed, again in 5s"
+    said = {name: getattr(record, name) for name in ("event_name", "outcome", "error_type", "delay", *about)}
+    wanted = {"event_name": "message.retried", "outcome": "retried", "error_type": "ValueError", "delay": 5.0, **about}
+    assert said == wanted
+
+
+def test_every_event_has_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "amqpflow.consumer")
+    events = Events()
+    log_events(events)
+    for kind in e.EVENTS.values():
+        events.emit(kind(**{field.name: 1.5 if field.type == "float" else "some" for field in fields(kind)}))
+    for record in caplog.records:
+        assert record.getMessage() != getattr(record, "event_name", None), "no sentence"
+    silent = {"message.received", "message.handled"}
+    assert {getattr(record, "event_name", None) for record in caplog.records} == e.EVENTS.keys() - silent
