@@ -21,7 +21,6 @@ from .channel import Channel
 from .translate import from_connecting, translate
 from .transport import ContentTransport
 
-_BLOCKED, _UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"  # class 10, methods 60 and 61
 CLOSE_TIMEOUT = 5.0  #: seconds for the broker to answer a close
 CONNECT_TIMEOUT = 15.0  #: seconds for TCP, TLS, login and opening the virtual host
 
@@ -35,8 +34,6 @@ class Connection:
         self.address = address
         self.closed = asyncio.Event()
         self._on_close: list[Callable[[], None]] = []
-        self._on_blocked: list[Callable[[str | None], None]] = []
-        pika.content.takers[0] = self._notice
         self._amqp.closing.add_done_callback(self._connection_closed)
 
     @property
@@ -79,7 +76,7 @@ class Connection:
         return blocked
 
     def on_blocked(self, callback: Callable[[str | None], None]) -> None:
-        """Call back with the reason whenever the broker blocks the connection, and with None when that is over."""
+        """Call back with the reason whenever the broker blocks the connection, and with None when that, or it, is over."""
         self._pika.content.on_blocked.append(callback)
 
     async def open_channel(self) -> Channel:
@@ -101,21 +98,6 @@ class Connection:
         else:
             self._on_close.append(callback)
 
-    def on_blocked(self, callback: Callable[[str | None], None]) -> None:
-        """
-        Call back with the broker's reason when it takes no publishes on this connection, and with None when it does
-        again, or the connection is closed. RabbitMQ says so once something was published (docs/connection-blocked).
-        """
-        self._on_blocked.append(callback)
-
-    def _notice(self, kind: int, payload: bytes) -> bool:
-        """Look at what the broker says about the connection itself, and leave it to aiormq."""
-        if kind == 1 and payload[:4] in (_BLOCKED, _UNBLOCKED):
-            reason = payload[5:].decode("utf-8", "replace") if payload[:4] == _BLOCKED else None
-            for callback in self._on_blocked:
-                callback(reason)
-        return False
-
     def _connection_closed(self, closing: asyncio.Future[Any]) -> None:
         if not closing.cancelled():
             closing.exception()
@@ -123,7 +105,7 @@ class Connection:
         for callback in self._on_close:
             callback()
         self._on_close.clear()
-        for blocked in self._on_blocked:
+        for blocked in self._pika.content.on_blocked:
             blocked(None)
 
     async def close(self) -> None:
