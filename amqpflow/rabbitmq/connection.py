@@ -76,7 +76,7 @@ class Connection:
         return blocked
 
     def on_blocked(self, callback: Callable[[str | None], None]) -> None:
-        """Call back with the reason whenever the broker blocks the connection, and with None when that, or it, is over."""
+        """Call back with the reason whenever the broker blocks the connection, with None when that, or it, is over."""
         self._pika.content.on_blocked.append(callback)
 
     async def open_channel(self) -> Channel:
