@@ -21,6 +21,7 @@ from amqpflow.model.routes import QueueRoutes
 from .deaths import Death, death_in
 
 UNKNOWN = "unknown"  #: the reason of a message that bears no record, or none that we know
+FOREIGN = "foreign"  #: the reason of a message that another framework parked; the detail names it
 ID_LENGTH = 10  #: hex digits
 
 
@@ -62,6 +63,11 @@ class ParkedMessage:
     @property
     def error_message(self) -> str | None:
         return self.record.error_message if self.record else None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """To group by: queue, error type and the raising frame, hashed."""
+        return self.record.fingerprint if self.record else None
 
     @property
     def first_failed_at(self) -> int | None:

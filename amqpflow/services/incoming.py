@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.errors import Undecodable
+from amqpflow.model.content import decompressed
 from amqpflow.model.message import Properties
 from amqpflow.model.record import Record as RetryState
 from amqpflow.model.record import hop_id
@@ -16,8 +16,6 @@ from amqpflow.model.record import hop_id
 __all__ = ["MAX_BODY_BYTES", "Message", "RetryState"]
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  #: what a compressed body may grow to
-_MAX_MEMBERS = 1000
-_WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 47}  # zlib's wbits; 47 takes zlib and gzip framing
 
 
 class Message:
@@ -124,22 +122,7 @@ class Message:
 
 
 def _decompressed(body: bytes, encoding: str | None, limit: int) -> bytes:
-    window = _WINDOW.get((encoding or "").strip().lower())
-    if window is None:
-        return body
-    plain = bytearray()
     try:
-        # a gzip file may have several members, one after the other, and zeros behind them (RFC 1952)
-        for _ in range(_MAX_MEMBERS):
-            decompressor = zlib.decompressobj(window)
-            plain += decompressor.decompress(body, limit + 1 - len(plain))
-            if len(plain) > limit:
-                raise Undecodable(f"the {encoding} body grows past {limit} bytes")
-            if not decompressor.eof:
-                raise Undecodable(f"the {encoding} body is cut short")
-            body = decompressor.unused_data.lstrip(b"\0")
-            if not body:
-                return bytes(plain)
-    except zlib.error as error:
-        raise Undecodable(f"the body is not {encoding}: {error}") from error
-    raise Undecodable(f"the {encoding} body has more than {_MAX_MEMBERS} members")
+        return decompressed(body, encoding, limit)
+    except ValueError as error:
+        raise Undecodable(str(error)) from error

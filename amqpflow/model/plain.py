@@ -1,0 +1,51 @@
+"""Values of messages as JSON can hold them: times, headers."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+
+def rfc3339(milliseconds: int | None) -> str | None:
+    """A time as RFC 3339 in UTC, with milliseconds; None stays None, and so does what no calendar holds."""
+    if milliseconds is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return _zulu(moment, "milliseconds")
+
+
+def plain(value: Any) -> Any:
+    """
+    A header's value as JSON can hold it.
+
+    Bytes that are no UTF-8 become `{"base64": ...}`, a time RFC 3339, a decimal its digits as text.
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case bytes() | bytearray():
+            return {"base64": base64.b64encode(bytes(value)).decode("ascii")}
+        case datetime():
+            return _zulu(value, "auto")
+        case Decimal():
+            return str(value)
+        case Mapping():
+            return {str(key): plain(each) for key, each in value.items()}
+        case list() | tuple():
+            return [plain(each) for each in value]
+        case _:
+            return str(value)
+
+
+def _zulu(moment: datetime, precision: str) -> str:
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return aware.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
