@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from amqpflow.model.duration import format_duration
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Queue
-from amqpflow.model.routes import CompiledTopology, QueueRoutes, RetryRule, RetryStep, RetryTier
+from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes, RetryRule, RetryStep, RetryTier
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection, connect
 
@@ -38,12 +38,16 @@ def topology(
     arguments: Mapping[str, object] | None = None,
     delivery_limit: int = 50,
     consumer_timeout_ms: int | None = None,
+    native: NativeRetry | None = None,
 ) -> CompiledTopology:
-    """Work queues with their delays in milliseconds; `parking` is one parking queue for all of them."""
+    """Work queues with their delays in milliseconds, or all native; `parking` is one parking queue for all of them."""
     stamp = {STAMP: NAME}
     exchanges = {
         name: Exchange(name=name, type="direct", arguments=stamp) for name in (f"{NAME}.retry", f"{NAME}.parking")
     }
+    marker = f"{NAME}.native" if native else None
+    if marker:
+        exchanges[marker] = Exchange(name=marker, type="direct", arguments=stamp)
     declared: dict[str, Queue] = {}
     bindings: list[Binding] = []
     routes: dict[str, QueueRoutes] = {}
@@ -66,6 +70,12 @@ def topology(
                 "x-overflow": "reject-publish",
                 "x-delivery-limit": delivery_limit,
             }
+        if native is not None:
+            work |= {
+                "x-delayed-retry-type": "failed",
+                "x-delayed-retry-min": native.min_ms,
+                "x-delayed-retry-max": native.max_ms,
+            }
         declared[queue] = Queue(name=queue, arguments=work)
         bindings.append(Binding(source=f"{NAME}.retry", destination=queue, routing_key=queue))
         routes[queue] = QueueRoutes(
@@ -74,7 +84,8 @@ def topology(
             retry_exchange=f"{NAME}.retry",
             parking_exchange=f"{NAME}.parking",
             parking_queue=parked_in,
-            steps=steps(queue, delays),
+            steps=() if native else steps(queue, delays),
+            native=native,
             rules=tuple(rules),
             give_up_after_ms=give_up_after_ms,
             at_least_once=queue_type == "quorum",
@@ -103,6 +114,8 @@ def topology(
         desired=BrokerState(exchanges=exchanges, queues=declared, bindings=tuple(bindings)),
         routes=routes,
         parking_queues=tuple(sorted({each.parking_queue for each in routes.values()})),
+        settings="arguments" if native else "policies",
+        native_marker=marker,
     )
 
 

@@ -20,11 +20,17 @@ class Incoming:
 
     delivery: Delivery
     record: Record | None
+    native: bool = False  #: the queue's retries are RabbitMQ's own, and counted by it
+
+    @property
+    def attempts_recorded(self) -> int:
+        """Attempts that our headers tell of: those before our last publish of the message."""
+        return self.record.attempts if self.record else 0
 
     @property
     def attempts_made(self) -> int:
-        """Attempts before this one."""
-        return self.record.attempts if self.record else 0
+        """Attempts before this one. On a native queue the broker counts them, and a crash with them (fact 8.3)."""
+        return self.attempts_recorded + (self.deliveries_lost if self.native else 0)
 
     @property
     def deliveries_lost(self) -> int:
@@ -96,6 +102,7 @@ def _own(headers: dict[str, Any]) -> dict[str, Any]:
     return {name: deepcopy(value) if isinstance(value, dict | list) else value for name, value in headers.items()}
 
 
-def read_incoming(delivery: Delivery) -> Incoming:
+def read_incoming(delivery: Delivery, *, native: bool = False) -> Incoming:
     """Our headers count only when this queue wrote them; others are ignored, and removed from every copy."""
-    return Incoming(delivery=delivery, record=read_record(delivery.properties.headers, delivery.queue))
+    record = read_record(delivery.properties.headers, delivery.queue)
+    return Incoming(delivery=delivery, record=record, native=native)

@@ -16,7 +16,7 @@ from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack, Discard, Park, Retry
 from amqpflow.model.record import PastAttempt, Record, history_table, hop_id
-from amqpflow.model.routes import QueueRoutes, RetryTier
+from amqpflow.model.routes import NativeRetry, QueueRoutes, RetryTier
 
 from .incoming import Incoming
 from .schedule import next_longer, rule_for, step_tier, tier_for_delay
@@ -54,6 +54,14 @@ class ToTier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """basic.reject with requeue: a native queue counts it and holds the message for its delay."""
+
+    attempt: int  #: attempts made with this one
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToParking:
     """Publish to the parking queue, await the confirm, ack."""
 
@@ -69,7 +77,7 @@ class LeaveToBroker:
     why: str
 
 
-Settlement = Acknowledge | ToTier | ToParking | LeaveToBroker
+Settlement = Acknowledge | ToTier | Reject | ToParking | LeaveToBroker
 
 
 def decide(
@@ -93,6 +101,8 @@ def decide(
             return _park(incoming, at, ParkReason.PARKED, outcome.reason, error)
         case Decided(outcome=Retry() as outcome, error=error):
             error = error or ErrorRecord(type="Retry", message=outcome.reason or "")
+            if at.routes.native is not None:
+                return _reject(incoming, at, at.routes.native, error)
             if outcome.after_ms is None or incoming.attempts_made >= len(at.routes.steps):
                 tier = step_tier(at.routes.steps, incoming.attempts_made, at.choice)
             else:
@@ -108,6 +118,8 @@ def decide(
             rule = rule_for(at.routes, matches)
             if rule is not None and rule.park is not None:
                 return _park(incoming, at, ParkReason.PERMANENT, rule.park, error)
+            if at.routes.native is not None:
+                return _reject(incoming, at, at.routes.native, error)
             steps = at.routes.steps if rule is None or rule.steps is None else rule.steps
             return _retry(incoming, at, step_tier(steps, incoming.attempts_made, at.choice), error, missing)
         case _:
@@ -134,6 +146,15 @@ def early(incoming: Incoming, at: Circumstances, *, missing: frozenset[str] = fr
     if publish is None:
         return None
     return ToTier(publish=publish, tier=tier, attempt=incoming.attempts_made, due_at=record.due_at)
+
+
+def _reject(incoming: Incoming, at: Circumstances, native: NativeRetry, error: ErrorRecord) -> Settlement:
+    """The broker's own retry, as long as there is one left; the last attempt is parked here, with its record."""
+    if incoming.attempts_made >= native.retries:
+        return _park(incoming, at, ParkReason.EXHAUSTED, None, error)
+    # what crashed counted too, and the delay goes by the broker's count alone
+    attempt = incoming.deliveries_lost + 1
+    return Reject(attempt=incoming.attempts_made + 1, delay_ms=native.delay_ms(attempt))
 
 
 def _retry(
@@ -189,16 +210,18 @@ def _record(incoming: Incoming, at: Circumstances, error: ErrorRecord | None, se
     failure = PastAttempt(at=at.now, tier=sent_to, error_type=error.type if error else "")
     ours: dict[str, Any] = {
         h.ATTEMPT: attempts,
-        h.HOP: hop_id(root, replays, attempts),
+        # not the broker's count, which a crash between publish and ack would raise: the copy must bear the same id
+        h.HOP: hop_id(root, replays, incoming.attempts_recorded + 1),
         h.QUEUE: incoming.delivery.queue,
         h.EXCHANGE: incoming.exchange,
         h.ROUTING_KEY: incoming.routing_key,
-        h.FIRST_FAILED_AT: _first_failed_at(incoming, at),
         h.FAILED_AT: at.now,
         h.HISTORY: history_table((*(record.history if record else ()), failure)),
         h.HOST: at.host,
         h.VERSION: at.version,
     }
+    if incoming.record is not None or incoming.attempts_made == 0:
+        ours[h.FIRST_FAILED_AT] = _first_failed_at(incoming, at)  # nobody wrote down when a native retry began
     if incoming.original:
         ours[h.ORIGINAL] = dict(incoming.original)
     if (replay := _replay(record)) is not None:

@@ -69,12 +69,12 @@ class MessageAcked(MessageSettled):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRetried(MessageSettled):
-    """The attempt failed; a copy is in a retry queue, confirmed, and the delivery is acked."""
+    """The attempt failed; a copy is in a retry queue, confirmed, and the delivery is acked. Native: it is rejected."""
 
     name: ClassVar[str] = "message.retried"
     outcome: ClassVar[str] = "retried"
     delay: float  #: seconds until it comes back
-    retry_queue: str  #: where it waits
+    retry_queue: str  #: where it waits; with native retry its work queue
     error_type: str | None  #: of the last error
 
 

@@ -41,6 +41,10 @@ class NativeRetry:
     max_ms: int
     retries: int
 
+    def delay_ms(self, attempt: int) -> int:
+        """How long the broker holds a message that was rejected on its n-th attempt, from 1 (fact 8.3)."""
+        return min(self.min_ms * attempt, self.max_ms)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueRoutes:
@@ -94,3 +98,10 @@ class CompiledTopology:
     deferred: tuple[Deferred, ...] = ()
     notes: tuple[str, ...] = ()  #: what the plan should say: at most once here, no priorities there
     settings: str = "policies"  #: policies or arguments
+    native_marker: str | None = None
+    """The exchange that says that the broker delays what is rejected; None without native queues."""
+
+    @property
+    def native_queues(self) -> tuple[QueueRoutes, ...]:
+        """The work queues whose retries are RabbitMQ's own."""
+        return tuple(routes for routes in self.routes.values() if routes.native is not None)

@@ -6,11 +6,12 @@ retry queue (`Rebind`, `Drain`) comes into a plan only when it was asked for, se
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
+from amqpflow.model.routes import NativeRetry
 
 from .equality import Difference, policy_differences
 from .manifest import Manifest
@@ -21,11 +22,12 @@ STANDS_IN = "x-amqpflow-stands-in-for"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateExchange:
-    """exchange.declare"""
+    """exchange.declare. The marker of native retry is declared once the broker was found to delay as it should."""
 
     kind: ClassVar[str] = "exchange"
     action: ClassVar[str] = "create"
     exchange: Exchange
+    delays: Mapping[str, NativeRetry] = field(default_factory=dict)  #: of the marker: by queue, what is read back first
 
     @property
     def name(self) -> str:

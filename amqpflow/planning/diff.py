@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from amqpflow.model.resources import Arguments, Binding, BrokerState, Exchange, Queue
-from amqpflow.model.routes import CompiledTopology
+from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.model.wire import encode_table
 
 from .capabilities import fit, refused_arguments
@@ -24,6 +24,7 @@ from .changes import (
 from .displacement import clashes
 from .equality import Difference, exchange_differences, policy_differences, queue_differences
 from .findings import Finding, refuse
+from .native import delays, hidden, too_old
 from .observation import Observation
 from .order import ordered
 from .ownership import is_own_policy
@@ -82,6 +83,7 @@ class _Comparison:
 
     def plan(self) -> Plan:
         self._deferred()
+        self.findings += too_old(self.topology, self.observed.version)
         self._outside()
         for exchange in self.desired.exchanges.values():
             self._exchange(exchange)
@@ -141,7 +143,7 @@ class _Comparison:
                     )
                 )
             self._sendable(object_, desired.arguments)
-            self.changes.append(CreateExchange(exchange=desired))
+            self.changes.append(CreateExchange(exchange=desired, delays=self._delays(desired.name)))
             return
         ours = there.owner == self.topology.name or not self.observed.complete
         if desired.name in (self.topology.retry_exchange, self.topology.parking_exchange) and not ours:
@@ -156,6 +158,11 @@ class _Comparison:
             self.unchanged.append(("exchange", desired.name))
         else:
             self.used.append(UsedAsItIs(exchange=desired.name, owner=there.owner))
+
+    def _delays(self, exchange: str) -> Mapping[str, NativeRetry]:
+        """What is read back before the marker is declared; what is in arguments was compared already."""
+        marker = exchange == self.topology.native_marker and self.topology.settings == "policies"
+        return delays(self.topology) if marker else {}
 
     def _differs(self, object_: str, difference: Difference, there: Exchange | Queue) -> Finding:
         of = f" (it is owned by the topology {there.owner})" if there.owner not in (None, self.topology.name) else ""
@@ -234,6 +241,7 @@ class _Comparison:
                 foreign.append(there)
         self.findings += clashes(self.desired.queues.values(), self.desired.policies.values(), foreign, present)
         after = [*foreign, *self.desired.policies.values()]
+        self.findings += hidden(self.topology, after)
         self.findings += shrinking(self.desired.queues.values(), self.there, after)
         tags = self.observed.tags
         if len(self.changes) > before and tags is not None and not tags & {"policymaker", "administrator"}:

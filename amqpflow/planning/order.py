@@ -2,7 +2,7 @@
 
 Whatever is cut off in the middle, nothing is bound to, or dead-letters into, what does not exist: a dead letter without
 a queue is lost silently (fact 4.1). Parking comes before the queues that park, tiers are bound before anybody retries,
-and the bindings that let messages in come last.
+and the bindings that let messages in come last, but for the marker that lets native consumers start.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .changes import (
     PutPolicy,
     RemovePolicy,
 )
+from .native import is_native
 
 Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
 
@@ -87,16 +88,17 @@ def needs(change: Addition) -> Iterator[Thing]:
 
 def _rank(change: Addition, topology: CompiledTopology) -> int:
     match change:
-        case CreateExchange():
-            return 0
+        case CreateExchange(exchange=exchange):
+            return 9 if exchange.name == topology.native_marker else 0
         case CreateQueue(queue=queue):
             if queue.name in topology.parking_queues:
                 return 1
             return 3 if queue.name in topology.routes else 4
         case Bind(binding=binding) | EnsureBinding(binding=binding):
             return {topology.parking_exchange: 2, topology.retry_exchange: 5}.get(binding.source, 8)
-        case PutPolicy():
-            return 6
+        case PutPolicy(policy=policy):
+            # a native queue is born with its delay: what a consumer of it rejects must not come back at once
+            return 0 if is_native(policy) else 6
         case RemovePolicy():
             return 7
         case _:

@@ -21,7 +21,7 @@ from amqpflow.model.message import Delivery, Properties, Publish
 from amqpflow.model.wire_decode import decode_content_header
 
 from .confirms import Confirms, Settled
-from .frames import ContentFrames, ack_frame, nack_frame
+from .frames import ContentFrames, ack_frame, nack_frame, reject_frame
 from .settlements import Settlements
 from .translate import translate
 from .transport import ContentTransport
@@ -202,6 +202,14 @@ class Channel:
             self._write_acks()  # else it would take back what was acked in this turn
         self._settlements.forget(delivery_tag, multiple=multiple)
         self._settle(nack_frame(self._amqp.number, delivery_tag, multiple=multiple, requeue=requeue))
+        return True
+
+    def reject(self, delivery_tag: int) -> bool:
+        """Write a basic.reject with requeue; False when the channel is closed and the delivery is no longer ours."""
+        if self.is_closed:
+            return False
+        self._settlements.forget(delivery_tag, multiple=False)
+        self._settle(reject_frame(self._amqp.number, delivery_tag, requeue=True))
         return True
 
     def _settle(self, data: bytes, count: int = 1) -> None:

@@ -122,6 +122,11 @@ def ack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
     return _SETTLE.pack(_METHOD, channel, 13, 60, 80, delivery_tag, multiple, 0xCE)
 
 
+def reject_frame(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
+    """basic.reject, which a quorum queue of RabbitMQ 4.3 counts, unlike basic.nack (facts 3.3, 8.4)."""
+    return _frame(_METHOD, channel, struct.pack(">HHQB", 60, 90, delivery_tag, requeue))
+
+
 def nack_frame(channel: int, delivery_tag: int, *, multiple: bool, requeue: bool) -> bytes:
     """basic.nack."""
     return _SETTLE.pack(_METHOD, channel, 13, 60, 120, delivery_tag, multiple | requeue << 1, 0xCE)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from amqpflow import __version__
+from amqpflow.delivery.hot_loop import Rejections
 from amqpflow.errors import (
     AmqpflowError,
     AuthenticationFailed,
@@ -104,6 +105,7 @@ class Consumer:
         self._keep_stack = keep_stack
         self._max_body_bytes = max_body_bytes
         self._handlers: dict[str, Handler] = {}
+        self._rejections: dict[str, Rejections] = {}  # of native queues; they outlive connections
         self._workers: list[Worker] = []
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -414,5 +416,12 @@ class Consumer:
             version=__version__,
             events=self._events,
             problems=self.problems,
+            rejections=self._rejections_of(handler.queue),
             on_step=self._on_step,
         )
+
+    def _rejections_of(self, queue: str) -> Rejections | None:
+        native = self.compiled.routes[queue].native
+        if native is not None and queue not in self._rejections:
+            self._rejections[queue] = Rejections(native)
+        return self._rejections.get(queue)

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from amqpflow.delivery.incoming import Incoming
-from amqpflow.delivery.settle import Acknowledge, LeaveToBroker, Settlement, ToParking, ToTier
+from amqpflow.delivery.settle import Acknowledge, LeaveToBroker, Reject, Settlement, ToParking, ToTier
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, Failed, Verdict
 from amqpflow.model import event as e
 from amqpflow.model.record import hop_id
@@ -55,6 +55,8 @@ class Report:
                 about |= {"delay": tier.delay_ms / 1000, "retry_queue": tier.queue}
                 if verdict is not None:
                     about["error_type"] = error_type
+            case Reject(delay_ms=delay_ms):
+                about |= {"delay": delay_ms / 1000, "retry_queue": incoming.delivery.queue, "error_type": error_type}
             case ToParking(reason=why, detail=detail):
                 about |= {"reason": why.value, "detail": detail, "error_type": error_type}
             case LeaveToBroker(why=why):
@@ -72,6 +74,8 @@ def _kind(settlement: Settlement | GivenBack, verdict: Verdict | None) -> type[e
             return e.MessageDiscarded
         case ToTier():
             return e.MessagePostponed if verdict is None else e.MessageRetried
+        case Reject():
+            return e.MessageRetried
         case GivenBack():
             return e.MessageGivenBack
         case _:

@@ -130,6 +130,10 @@ class Session:
         """nack: to its place in the queue, or with `requeue=False` to the broker's own dead-lettering."""
         return self._forget(delivery.delivery_tag) and self.channel.nack(delivery.delivery_tag, requeue=requeue)
 
+    def reject(self, delivery: Delivery) -> bool:
+        """basic.reject with requeue, for a native queue; False when the delivery is no longer ours."""
+        return self._forget(delivery.delivery_tag) and self.channel.reject(delivery.delivery_tag)
+
     def _forget(self, tag: int) -> bool:
         mine = self._held.pop(tag, None) is not None and not self.ended.is_set()
         self._settled.set()

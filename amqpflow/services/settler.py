@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+from amqpflow.delivery.hot_loop import Rejections
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import (
     Acknowledge,
     Circumstances,
     LeaveToBroker,
+    Reject,
     Settlement,
     ToParking,
     ToTier,
@@ -28,6 +30,7 @@ from amqpflow.delivery.settle import (
 )
 from amqpflow.delivery.verdict import Verdict
 from amqpflow.errors import BrokerError, BrokerUnavailable, PublishFailed, PublishUncertain, Unpublishable
+from amqpflow.model.duration import format_duration
 from amqpflow.model.event import ConsumerPaused, ConsumerResumed
 from amqpflow.model.message import Publish
 from amqpflow.model.routes import QueueRoutes
@@ -39,6 +42,7 @@ from .session import Session
 log = logging.getLogger("amqpflow.consumer")
 
 DEFAULT_CONSUMER_TIMEOUT = 30 * 60.0  #: seconds; RabbitMQ's default
+POISON = 3  #: deliveries without an answer after which a message is handled alone
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  #: seconds between attempts to park
 _CONFIRM_PATIENCE = 10.0  #: seconds without a confirm after which the consumer pauses
 
@@ -65,6 +69,7 @@ class Settler:
     events: Events
     problems: dict[str, str]  #: by queue: why its consumer is paused; empty means healthy
     on_step: Callable[[str], None] | None = None  #: told before and after each broker operation
+    rejections: Rejections | None = None  #: of a native queue
     random: random.Random = field(default_factory=random.Random)
 
     async def settle(self, session: Session, incoming: Incoming, verdict: Verdict) -> Settlement | GivenBack:
@@ -81,10 +86,33 @@ class Settler:
                     if done is not None:
                         return done
                     missing |= {settlement.tier.queue}
+                case Reject():
+                    return self._reject(session, incoming, settlement)
                 case ToParking():
                     return await self._park(session, incoming, settlement)
                 case LeaveToBroker(why=why):
                     return await self.leave_to_broker(session, incoming, why)
+
+    def hot_loop(self, incoming: Incoming) -> str:
+        """Why nothing delays what is rejected, "" when it is delayed or nothing is rejected."""
+        native, rejections = self.routes.native, self.rejections
+        if native is None or rejections is None:
+            return ""
+        away = rejections.too_soon(incoming, asyncio.get_running_loop().time())
+        if away is None:
+            return ""
+        return (
+            f"a rejected message is back after {away * 1000:.0f} ms instead of {format_duration(native.min_ms)}: "
+            f"RabbitMQ does not delay retries of {self.routes.queue}, and consuming it further would be a loop"
+        )
+
+    def is_poison(self, incoming: Incoming) -> bool:
+        """Whether a message was in so many crashes that it is handled alone, and takes no neighbour along."""
+        if self.routes.queue_type != "quorum":
+            return False
+        # on a native queue retries count as crashes do: only what is beyond them is certain
+        allowed = self.routes.native.retries if self.routes.native is not None else POISON - 1
+        return incoming.deliveries_lost > allowed
 
     async def send_round(self, session: Session, incoming: Incoming) -> Settlement | GivenBack | None:
         """Send a message that is back before it is due to a tier again, uncounted; None when it is due."""
@@ -97,6 +125,14 @@ class Settler:
                 return done
             missing |= {settlement.tier.queue}
         return None
+
+    def _reject(self, session: Session, incoming: Incoming, settlement: Reject) -> Settlement | GivenBack:
+        self._step("reject.before")
+        done = session.reject(incoming.delivery)
+        if done and self.rejections is not None:
+            self.rejections.rejected(incoming, asyncio.get_running_loop().time())
+        self._step("reject.after")
+        return settlement if done else _LOST
 
     async def _to_tier(self, session: Session, incoming: Incoming, settlement: ToTier) -> Settlement | GivenBack | None:
         """None when the tier does not take the message, which is then to be settled in another way."""

@@ -11,6 +11,7 @@ from amqpflow.errors import BrokerError, NotApplied, PermissionDenied, Refused
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.changes import label
+from amqpflow.planning.native import SINCE, is_native
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection
@@ -39,12 +40,23 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
         PermissionDenied, BrokerUnavailable.
     """
     problems: list[str] = []
+    native: list[str] = []
     exchanges: set[str] = set()
     for queue in queues:
         routes = compiled.routes[queue]
         exchanges |= {routes.retry_exchange, routes.parking_exchange}
+        if routes.native is not None and compiled.native_marker is not None:
+            exchanges.add(compiled.native_marker)
+            if connection.version < SINCE:
+                native.append(queue)
         if await _is_missing(connection, partial(Channel.queue_depth, queue=queue)):
             problems.append(f"queue {queue} is missing")
+    if native:
+        raise Refused(
+            f"engine: native needs RabbitMQ 4.3, and this is {'.'.join(map(str, connection.version))}: "
+            f"retries of {', '.join(native)} would be a hot loop",
+            hint="engine: tiers in the retry policy works on every release",
+        )
     for exchange in sorted(exchanges):
         if await _is_missing(connection, partial(Channel.require_exchange, exchange=exchange)):
             problems.append(f"exchange {exchange} is missing")
@@ -71,7 +83,7 @@ async def require_as_compiled(address: BrokerAddress, compiled: CompiledTopology
     # imported here: a consumer without the management API does not pay for the HTTP client
     async with open_broker(address, name=f"amqpflow start check {compiled.name}") as broker:
         plan = await make_plan(_part_for(compiled, frozenset(queues)), broker)
-    # this part of the topology asks for no policies: removing those that are there is not for a consumer, nor its tag
+    # removing policies that this part of the topology does not ask for is not for a consumer, nor is the tag for it
     missing = [f"{label(change)} is missing" for change in plan.changes if change.action != "delete"]
     problems = [*missing, *(str(each) for each in plan.refusals if each.code != "missing-tag")]
     if problems:
@@ -90,12 +102,17 @@ def _part_for(compiled: CompiledTopology, queues: frozenset[str]) -> CompiledTop
         names |= {routes.parking_queue, *(tier.queue for tier in routes.tiers)}
     desired = compiled.desired
     own = {compiled.retry_exchange, compiled.parking_exchange}
+    native = any(compiled.routes[queue].native for queue in queues)
+    if native and compiled.native_marker is not None:
+        own.add(compiled.native_marker)
     return replace(
         compiled,
         desired=BrokerState(
             exchanges={name: exchange for name, exchange in desired.exchanges.items() if name in own},
             queues={name: queue for name, queue in desired.queues.items() if name in names},
             bindings=tuple(each for each in desired.bindings if each.source in own and each.destination in names),
+            # structure is in arguments, and no policy is needed to trust it, but for those that delay
+            policies={name: each for name, each in desired.policies.items() if native and is_native(each)},
         ),
         required_exchanges=(),
         required_queues=tuple(name for name in compiled.required_queues if name in names),

@@ -26,8 +26,8 @@ from .settler import GivenBack, Settler
 log = logging.getLogger("amqpflow.consumer")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  #: seconds between attempts to consume
+_HALT_PATIENCE = 25.0  #: seconds for handlers that run when a consumer stops itself
 _LONG_ENOUGH = 5.0  #: seconds after which a session that ended is not one that cannot begin
-_POISON = 3  #: deliveries without an answer after which a message is handled alone
 
 
 class Worker:
@@ -44,6 +44,7 @@ class Worker:
         self._slots = asyncio.Semaphore(handler.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._halted = ""  #: why this process does not consume the queue any more
         self._threads = handler.threads()
         self._caller = Caller(handler, routes, self._stopping, threads=self._threads)
 
@@ -69,6 +70,10 @@ class Worker:
         """
         wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
         while not (connection.is_closed or self._stopping.is_set()):
+            if self._halted:
+                settler.problems[self.handler.queue] = self._halted
+                await _first_of(connection.closed.wait(), self._stopping.wait())
+                return
             opened = clock()
             try:
                 session = session or await self.open(connection)
@@ -140,8 +145,11 @@ class Worker:
             return
         clock = asyncio.get_running_loop().time
         began = clock()
-        incoming = read_incoming(delivery)
-        alone = settler.routes.queue_type == "quorum" and incoming.deliveries_lost >= _POISON
+        incoming = read_incoming(delivery, native=settler.routes.native is not None)
+        if looping := settler.hot_loop(incoming):
+            await self._halt(session, settler, delivery, looping)
+            return
+        alone = settler.is_poison(incoming)
         if alone and not await session.isolate(delivery):
             return
         self._report.received(incoming, began - session.held_since(delivery))
@@ -166,6 +174,15 @@ class Worker:
             self._report.ended(incoming, settled or GivenBack(why="it was not settled"), clock() - began, verdict)
             if alone:
                 await session.resume(delivery)
+
+    async def _halt(self, session: Session, settler: Settler, delivery: Delivery, why: str) -> None:
+        """Stop to consume for good: a person has to look, and a restart consumes again."""
+        session.give_back(delivery)
+        if self._halted:
+            return
+        self._halted = settler.problems[session.queue] = why
+        log.error("%s: stopped: %s", session.queue, why)
+        await session.stop(until=asyncio.get_running_loop().time() + _HALT_PATIENCE)
 
     async def stop(self, until: float) -> None:
         """Stop taking deliveries, wait for the handlers that run, give back the rest. `until`: the loop's time."""

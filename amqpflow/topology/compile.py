@@ -12,8 +12,8 @@ from amqpflow.model.routes import CompiledTopology, Deferred, NativeRetry, Queue
 from .declarations import (
     existing_queue_policy,
     parking_arguments,
+    policy_definition,
     tier_arguments,
-    tunables,
     work_queue_arguments,
 )
 from .naming import Names
@@ -50,6 +50,10 @@ class _Compiler:
                 self.exchanges[name] = Exchange(name=name, type="direct", arguments=self.stamp)
         for queue in spec.queues.values():
             self._queue(queue)
+        if any(routes.native for routes in self.routes.values()):
+            self.exchanges[names.native_marker] = Exchange(
+                name=names.native_marker, type="direct", arguments=self.stamp
+            )
         desired = BrokerState(
             exchanges=self.exchanges,
             queues=self.queues,
@@ -70,6 +74,7 @@ class _Compiler:
             deferred=tuple(self.deferred),
             notes=notes_for(spec),
             settings=spec.settings,
+            native_marker=names.native_marker if any(each.native for each in self.routes.values()) else None,
         )
 
     def _exchange(self, exchange: ExchangeSpec) -> Exchange:
@@ -86,14 +91,14 @@ class _Compiler:
     def _queue(self, queue: QueueSpec) -> None:
         policy = self.spec.policy_of(queue)
         routes = self.routes[queue.name] = self._routes(queue, policy)
-        self._defer(queue, policy)
+        self._defer(queue)
         if queue.external:
             return
         if queue.existing:
             self.policies[queue.name] = (queue.type, existing_queue_policy(queue, policy, routes.parking_queue))
         else:
             self._declare(queue.name, work_queue_arguments(queue, policy, routes.parking_queue, self.spec.settings))
-            if self.spec.settings == "policies" and (definition := tunables(queue, policy)):
+            if self.spec.settings == "policies" and (definition := policy_definition(queue, policy)):
                 self.policies[queue.name] = (queue.type, definition)
         for binding in queue.bindings:
             arguments = {name: argument.value for name, argument in binding.arguments.items()}
@@ -139,11 +144,10 @@ class _Compiler:
             external=queue.external,
         )
 
-    def _defer(self, queue: QueueSpec, policy: PolicySpec | None) -> None:
+    def _defer(self, queue: QueueSpec) -> None:
         features = {
             "existing: true": queue.existing,
             "external: true": queue.external,
-            "engine: native": policy is not None and policy.native,
         }
         self.deferred += [
             Deferred(object=f"queue {queue.name}", feature=feature) for feature, used in features.items() if used

@@ -49,10 +49,7 @@ def dead_lettering(queue: QueueSpec, policy: PolicySpec | None, parking_queue: s
     keys: dict[str, Any] = {"dead-letter-exchange": "", "dead-letter-routing-key": parking_queue}
     if queue.quorum:
         keys["dead-letter-strategy"] = "at-least-once"
-        native = policy is not None and policy.native
-        keys["delivery-limit"] = (
-            (policy.retries or 0) + NATIVE_SPARE_DELIVERIES if policy and native else queue.delivery_limit
-        )
+        keys["delivery-limit"] = max(queue.delivery_limit, native_limit(policy))
     return keys
 
 
@@ -71,6 +68,24 @@ def tunables(queue: QueueSpec, policy: PolicySpec | None) -> dict[str, Any]:
         keys["delayed-retry-type"] = "failed"
         keys["delayed-retry-min"] = policy.native_delay.min_ms
         keys["delayed-retry-max"] = policy.native_delay.max_ms
+    return keys
+
+
+def native_limit(policy: PolicySpec | None) -> int:
+    """
+    How many deliveries native retry needs, 0 without it.
+
+    An argument cannot be changed, and of argument and policy the smaller works (fact 11.6): the argument is no smaller
+    than this, and the policy has it exactly, so that `retries` can be changed in place.
+    """
+    return (policy.retries or 0) + NATIVE_SPARE_DELIVERIES if policy is not None and policy.native else 0
+
+
+def policy_definition(queue: QueueSpec, policy: PolicySpec | None) -> dict[str, Any]:
+    """What a queue that we declare gets by policy."""
+    keys = tunables(queue, policy)
+    if limit := native_limit(policy):
+        keys["delivery-limit"] = limit
     return keys
 
 

@@ -177,14 +177,11 @@ class TestValidate:
         assert not json.loads(Run(["validate", "--strict", "-o", "json", "warned.yaml"], capsys).out)["valid"]
 
     def test_features_of_later_versions_are_said(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        text = (
-            "version: 1\nname: a\nretry_policies: {n: {engine: native, delay: {min: 1s, max: 5s}, retries: 3}}\n"
-            "queues: {q: {retry: n}}\n"
-        )
-        (write / "native.yaml").write_text(text)
-        run = Run(["validate", "native.yaml"], capsys)
+        text = "version: 1\nname: a\nretry_policies: {n: {delays: [1s]}}\nqueues: {q: {retry: n, existing: true}}\n"
+        (write / "existing.yaml").write_text(text)
+        run = Run(["validate", "existing.yaml"], capsys)
         assert run.code == 0
-        assert "queue q: engine: native is understood, but cannot be applied or consumed by this version" in run.err
+        assert "queue q: existing: true is understood, but cannot be applied or consumed by this version" in run.err
 
     def test_nothing_in_a_file_acts_on_the_terminal(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (write / "evil.yaml").write_text(

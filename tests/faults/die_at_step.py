@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 
 from amqpflow import Ack, Consumer, Discard, Message, Outcome, Park, Retry
-from amqpflow.model.routes import CompiledTopology
+from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.services.topology import Topology
 from tests.topologies import topology
 
@@ -38,6 +38,8 @@ STEPS = {
     "discard": ("ack.before", "ack.after", "ack.after+4"),
     "unpublishable": ("nack.before", "nack.after", "nack.after+4"),
 }
+REJECTING = ("reject.before", "reject.after", "reject.after+1", "reject.after+4")
+NATIVE_STEPS = {**STEPS, "retry": REJECTING, "error": REJECTING}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +54,22 @@ class Point:
         return f"{self.outcome}@{self.step}"
 
 
-def points(queue_type: str) -> tuple[Point, ...]:
-    """Every point. A message that cannot be copied stays in a classic queue, so nothing is settled there."""
-    outcomes = [each for each in STEPS if queue_type == "quorum" or each != "unpublishable"]
-    return tuple(Point(outcome=outcome, step=step) for outcome in outcomes for step in STEPS[outcome])
+def points(kind: str) -> tuple[Point, ...]:
+    """
+    Every point, for quorum, classic or native: quorum queues whose retries are RabbitMQ's own.
+
+    A message that cannot be copied stays in a classic queue, so nothing is settled there.
+    """
+    steps = NATIVE_STEPS if kind == "native" else STEPS
+    outcomes = [each for each in steps if kind != "classic" or each != "unpublishable"]
+    return tuple(Point(outcome=outcome, step=step) for outcome in outcomes for step in steps[outcome])
 
 
-def crash_topology(vhost: str, queue_type: str) -> CompiledTopology:
-    delays = {each.queue: () if each.outcome == "exhausted" else (50,) for each in points(queue_type)}
-    return topology(delays, vhost=vhost, queue_type=queue_type)
+def crash_topology(vhost: str, kind: str) -> CompiledTopology:
+    delays = {each.queue: () if each.outcome == "exhausted" else (50,) for each in points(kind)}
+    if kind == "native":
+        return topology(delays, vhost=vhost, native=NativeRetry(min_ms=50, max_ms=50, retries=1))
+    return topology(delays, vhost=vhost, queue_type=kind)
 
 
 def settle(point: Point, message: Message) -> Outcome:
@@ -99,10 +108,10 @@ async def die(point: Point, compiled: CompiledTopology, url: str, reached: int) 
     await asyncio.sleep(TIMEOUT)
 
 
-def main(url: str, vhost: str, queue_type: str) -> None:
-    compiled = crash_topology(vhost, queue_type)
+def main(url: str, vhost: str, kind: str) -> None:
+    compiled = crash_topology(vhost, kind)
     children = []
-    for point in points(queue_type):
+    for point in points(kind):
         child = os.fork()
         if not child:
             signal.alarm(TIMEOUT)

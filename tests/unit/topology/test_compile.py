@@ -183,14 +183,28 @@ def test_native_retry_has_no_retry_queues_and_a_limit_above_its_retries() -> Non
     routes = topology.routes["q"]
     assert routes.native == NativeRetry(min_ms=1000, max_ms=30_000, retries=8)
     assert (routes.steps, routes.tiers, routes.rules[0].park) == ((), (), "bad")
-    assert topology.desired.queues["q"].arguments["x-delivery-limit"] == 28
+    assert topology.desired.queues["q"].arguments["x-delivery-limit"] == 50
     (policy,) = topology.desired.policies.values()
     assert policy.definition == {
         "delayed-retry-type": "failed",
         "delayed-retry-min": 1000,
         "delayed-retry-max": 30_000,
+        "delivery-limit": 28,
     }
-    assert [(each.object, each.feature) for each in topology.deferred] == [("queue q", "engine: native")]
+    assert topology.native_marker == "shop.native"
+    assert topology.desired.exchanges["shop.native"].type == "direct"
+
+
+def test_the_retries_of_a_native_queue_can_be_changed_in_place() -> None:
+    def arguments(retries: int) -> dict[str, object]:
+        topology = compiled(f"""
+            retry_policies: {{n: {{engine: native, delay: {{min: 1s, max: 30s}}, retries: {retries}}}}}
+            queues: {{q: {{retry: n}}}}
+        """)
+        return dict(topology.desired.queues["q"].arguments)
+
+    assert arguments(8) == arguments(30)
+    assert arguments(31)["x-delivery-limit"] == 51
 
 
 def test_an_existing_queue_is_built_around_and_never_declared() -> None:
