@@ -16,7 +16,8 @@ from amqpflow import __version__
 #: name -> (module below amqpflow.cli, attribute, one line for --help). A command that is not here does not exist.
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "validate": ("validate", "validate", "Check topology files; all problems at once."),
-    "schema": ("schema", "schema", "Print the JSON Schema of topology files."),
+    "schema": ("schema", "schema", "Print the JSON Schema of topology files, or of a plan."),
+    "plan": ("plan", "plan", "Show what apply would do, and what it means."),
     "apply": ("apply", "apply", "Create on the broker what a topology file asks for."),
     "permissions": ("permissions", "permissions", "Print the least permissions for each kind of user."),
     "parked": ("parked", "parked", "Look at parked messages."),
@@ -73,7 +74,8 @@ class LazyGroup(click.Group):
     lazy=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     help="Retries, parking and replay on plain RabbitMQ.",
-    epilog="Exit codes: 0 done, 1 failed, 3 partly done, 4 refused by a guard, 64 wrong usage, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 differences, 3 partly done, 4 refused by a guard, 64 wrong usage, "
+    "130 interrupted.",
 )
 @click.version_option(__version__, prog_name="amqpflow")
 def amqpflow() -> None:

@@ -1,20 +1,31 @@
-"""`amqpflow schema`: the JSON Schema of topology files."""
+"""`amqpflow schema`: the JSON Schemas of topology files and of what commands print."""
 
 from __future__ import annotations
 
+import json
+
 import click
+
+KINDS = ("topology", "plan")
 
 
 @click.command()
-def schema() -> None:
+@click.argument("kind", type=click.Choice(KINDS), default=KINDS[0])
+def schema(kind: str) -> None:
     """
-    Print the JSON Schema of topology files, for editors.
+    Print a JSON Schema: of topology files, for editors, or of what a command prints with -o json.
 
-    Save it beside your files, and let their first line be
+    Save that of topology files beside yours, and let their first line be
 
     \b
         # yaml-language-server: $schema=./topology.schema.json
     """
-    from amqpflow.topology.schema import schema_text
+    match kind:
+        case "plan":
+            from .render.plan_schema import plan_schema
 
-    click.echo(schema_text(), nl=False)
+            click.echo(json.dumps(plan_schema(), indent=2))
+        case _:
+            from amqpflow.topology.schema import schema_text
+
+            click.echo(schema_text(), nl=False)

@@ -43,6 +43,7 @@ class Plan:
     replaced: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
     """Retry queues that are swapped for one with other arguments, and what differs."""
     observed: Observation | None = field(default=None, repr=False, compare=False)  #: what it was compared with
+    depths: Mapping[str, int] = field(default_factory=dict, compare=False)  #: ready messages of queues that differ
     cluster: str = field(default="", compare=False)  #: the broker's cluster name; empty when not known
     address: Any = field(default=None, repr=False, compare=False)  #: the broker it was made for; not looked into here
 

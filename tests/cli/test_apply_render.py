@@ -39,36 +39,37 @@ def test_a_plan_is_grouped_by_work_queue() -> None:
         plan_text(diff(shop(), observation()), color=False)
         == """\
 Topology shop on RabbitMQ 4.3.6, virtual host /
+The numbers are the steps of apply, in that order.
 
   Exchanges
-    + exchange shop.retry                   direct, consumers and replay publish retries through it
-    + exchange shop.parking                 direct, consumers park through it
-    + exchange lost                         fanout, internal
-    + exchange events                       topic, alternate exchange lost
+   1 + exchange shop.retry                   direct, consumers and replay publish retries through it
+   2 + exchange shop.parking                 direct, consumers park through it
+   3 + exchange lost                         fanout, internal
+   4 + exchange events                       topic, alternate exchange lost
 
   orders: retried after 5s 30s, then parked in orders.parking
-    + queue orders                          quorum, delivery limit 50, dead letters to orders.parking
-    + queue orders.retry.5s                 quorum, ttl 5s, then back to orders
-    + queue orders.retry.27s                quorum, ttl 27s, then back to orders
-    + queue orders.retry.30s                quorum, ttl 30s, then back to orders
-    + queue orders.parking                  quorum, keeps what failed for good
-    + binding events -> orders (order.*)
-    + 5 bindings                            in shop.retry and shop.parking, each queue by its own name
+   9 + queue orders                          quorum, delivery limit 50, dead letters to orders.parking
+  11 + queue orders.retry.5s                 quorum, ttl 5s, then back to orders
+  12 + queue orders.retry.27s                quorum, ttl 27s, then back to orders
+  13 + queue orders.retry.30s                quorum, ttl 30s, then back to orders
+   5 + queue orders.parking                  quorum, keeps what failed for good
+  20 + binding events -> orders (order.*)
+   7 + 5 bindings                            in shop.retry and shop.parking, each queue by its own name (steps 7, 14-17)
 
   audit: parked in audit.parking at the first failure
-    + queue audit                           quorum, delivery limit 50, dead letters to audit.parking
-    + queue audit.parking                   quorum, keeps what failed for good
-    + 2 bindings                            in shop.retry and shop.parking, each queue by its own name
+  10 + queue audit                           quorum, delivery limit 50, dead letters to audit.parking
+   6 + queue audit.parking                   quorum, keeps what failed for good
+   8 + 2 bindings                            in shop.retry and shop.parking, each queue by its own name (steps 8, 18)
 
   Policies
-    + policy amqpflow.shop.quorum-0123abcd  max-length 100, message-ttl 1m30s; on orders
+  19 + policy amqpflow.shop.quorum-0123abcd  max-length 100, message-ttl 1m30s; on orders
 """
     )
 
 
 def test_summaries_count_what_is_done_and_what_is_not() -> None:
     plan = diff(shop(), observation())
-    assert plan_summary(plan) == "Plan: 4 exchanges, 7 queues, 8 bindings, 1 policy to create; 0 unchanged."
+    assert plan_summary(plan) == "Plan: 20 to create (4 exchanges, 7 queues, 8 bindings, 1 policy); 0 unchanged."
     assert applied_summary(plan, plan.changes) == (
         "Applied: 4 exchanges, 7 queues, 8 bindings, 1 policy created; 0 unchanged."
     )
@@ -82,7 +83,7 @@ def test_a_changed_policy_shows_old_and_new_values() -> None:
     stale = limits("audit", name="amqpflow.shop.quorum-ffffffff")
     plan = diff(shop(), observation(replace(there, policies={old.name: old, stale.name: stale})))
     text = plan_text(plan, color=False)
-    assert "~ policy amqpflow.shop.quorum-0123abcd  max-length is 7 on the broker, the file says 100; on orders" in text
+    assert "1 ~ policy amqpflow.shop.quorum-0123abcd  on orders\n        max-length: 7 -> 100\n" in text
     assert "- policy amqpflow.shop.quorum-ffffffff  max-length 10; the file no longer asks for it" in text
     assert applied_summary(plan, plan.changes) == "Applied: 1 policy changed; 1 policy removed; 19 unchanged."
 
@@ -108,7 +109,7 @@ def test_what_is_used_as_it_is_and_what_is_bound_again() -> None:
 def test_warnings_and_notes_follow_the_changes() -> None:
     policy = Policy(name="ops", pattern="retry", definition={"max-length": 3})
     plan = diff(replace(shop(), notes=("mind this",)), observation(BrokerState(policies={"ops": policy})))
-    *_, warning, note, last = plan_text(plan, color=False).split("\n")
+    *_, warning, note, last = plan_text(plan, color=False, width=500).split("\n")
     assert warning.startswith("Warning: queues orders.retry.5s, orders.retry.27s, orders.retry.30s: policy ops sets")
     assert note == "Note: mind this"
     assert last == ""

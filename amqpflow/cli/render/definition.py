@@ -88,3 +88,12 @@ def _value(name: str, value: Any) -> str:
     if name.endswith("-bytes") and isinstance(value, int):
         return format_size(value)
     return str(value)
+
+
+def value_words(key: str, value: Any) -> str:
+    """The value of an attribute: 30m, 1GiB, "7", (not set)"""
+    if value is None:
+        return "(not set)"
+    if isinstance(value, str) and (not value or value.lstrip("-").isdigit()):
+        return f'"{value}"'
+    return _value(key.removeprefix("x-"), value)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, fields
 from typing import Any, assert_never
 
+from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.planning.changes import (
     Bind,
     Change,
@@ -21,16 +24,20 @@ from amqpflow.planning.changes import (
     RemovePolicy,
     Unbind,
 )
+from amqpflow.planning.consequences import Consequence, consequences, replaced_queues
 from amqpflow.planning.findings import Finding
 from amqpflow.planning.manifest import to_json
 from amqpflow.planning.plan import Plan
 from amqpflow.planning.report import ApplyReport
 
+from .values import plain
+
 FORMAT = 1
 
 
 def plan_object(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON takes it; `changes` are in the order in which they are carried out."""
+    """The plan as JSON takes it, by `plan_schema`; `changes` are in the order in which they are carried out."""
+    told = consequences(plan)
     return {
         "format": FORMAT,
         "topology": plan.topology.name,
@@ -39,7 +46,9 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "vhost": plan.vhost,
         "complete": plan.complete,
         "source": plan.source,
-        "changes": [_change(change) for change in plan.changes],
+        "summary": _summary(plan, told),
+        "changes": [_change(each, each.change) for each in told if each.change is not None],
+        "replacements": [_told(each) for each in told if each.change is None],
         "unchanged": [{"kind": kind, "name": name} for kind, name in plan.unchanged],
         "purpose": plan.purpose,
         "required": list(plan.required),
@@ -68,27 +77,63 @@ def _name(change: Change) -> dict[str, Any]:
     return {"action": change.action, "kind": change.kind, "name": change.name}
 
 
-def _change(change: Change) -> dict[str, Any]:
-    described = _name(change)
+def _summary(plan: Plan, told: Iterable[Consequence]) -> dict[str, int]:
+    """How many of each: what replaces or migrates is counted on its own."""
+    counts = Counter(each.action for each in told)
+    for _ in replaced_queues(plan.changes):
+        counts += Counter(replace=1)
+        counts -= Counter(create=1, delete=1)
+    known = dict.fromkeys(("create", "update", "delete", "replace", "migrate", "ensure"), 0)
+    return {**known, **counts, "unchanged": len(plan.unchanged)}
+
+
+def _told(each: Consequence) -> dict[str, Any]:
+    """What there is to say about a change, or about what would have to be replaced."""
+    effects = each.effects
+    return {
+        "action": each.action,
+        "kind": each.kind,
+        "name": each.name,
+        "step": each.step,
+        "symbol": each.symbol,
+        "danger": each.danger.name.lower(),
+        "attributes": [
+            {"name": difference.key, "before": plain(difference.observed), "after": plain(difference.desired)}
+            for difference in each.attributes
+        ],
+        "reason": each.reason,
+        "how": each.how,
+        "effects": {
+            "messages": effects.messages,
+            "consumers": effects.consumers,
+            "bindings": effects.bindings,
+            "when": effects.when,
+        },
+        "queues": list(each.queues),
+    }
+
+
+def _change(each: Consequence, change: Change) -> dict[str, Any]:
+    described = _told(each)
     match change:
         case CreateExchange(exchange=exchange):
-            described["after"] = asdict(exchange)
+            described["after"] = _fields(exchange)
         case CreateQueue(queue=queue):
-            described["after"] = asdict(queue)
+            described["after"] = _fields(queue)
         case Bind(binding=binding) | EnsureBinding(binding=binding):
-            described["after"] = asdict(binding)
+            described["after"] = _fields(binding)
         case PutPolicy(policy=policy, replaces=replaces):
-            described["before"] = replaces and asdict(replaces)
-            described["after"] = asdict(policy)
+            described["before"] = replaces and _fields(replaces)
+            described["after"] = _fields(policy)
         case RemovePolicy(policy=policy):
-            described["before"] = asdict(policy)
+            described["before"] = _fields(policy)
         case Unbind(binding=binding, why=why):
-            described |= {"before": asdict(binding), "why": why}
+            described |= {"before": _fields(binding), "why": why}
         case Rebind(binding=binding, replaces=bound):
-            described |= {"before": asdict(bound), "after": asdict(binding)}
+            described |= {"before": _fields(bound), "after": _fields(binding)}
         case Drain(queue=queue):
             described |= {
-                "before": asdict(queue),
+                "before": _fields(queue),
                 "messages": change.messages,
                 "delay_ms": change.delay_ms,
                 "due_ms": change.due_ms,
@@ -96,14 +141,14 @@ def _change(change: Change) -> dict[str, Any]:
             }
         case DeleteQueue(queue=queue):
             described |= {
-                "before": asdict(queue),
+                "before": _fields(queue),
                 "messages": change.messages,
                 "consumers": change.consumers,
                 "forced": change.forced,
                 "why": change.why,
             }
         case DeleteExchange(exchange=exchange, why=why):
-            described |= {"before": asdict(exchange), "why": why}
+            described |= {"before": _fields(exchange), "why": why}
         case PutManifest(manifest=manifest, replaces=recorded):
             described |= {"before": recorded and to_json(recorded), "after": to_json(manifest)}
         case RemoveManifest(manifest=manifest):
@@ -111,6 +156,10 @@ def _change(change: Change) -> dict[str, Any]:
         case _:
             assert_never(change)
     return described
+
+
+def _fields(thing: Exchange | Queue | Binding | Policy) -> dict[str, Any]:
+    return {field.name: plain(getattr(thing, field.name)) for field in fields(thing)}
 
 
 def _finding(finding: Finding) -> dict[str, str]:

@@ -1,0 +1,74 @@
+"""`amqpflow plan FILE`: what apply would do, and what it means for messages and consumers."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import FILE, at_virtual_host, connection_options, output_option
+from .render import colors
+from .safe import safe
+
+if TYPE_CHECKING:
+    from amqpflow.planning.plan import Plan
+    from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.topology import Topology
+
+DIFFERENCES = 2
+REFUSED = 4
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@connection_options
+@output_option("text", "json", "markdown")
+@click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there is something to do.")
+def plan(file: str, address: BrokerAddress, output: str, color: str, detailed_exitcode: bool) -> int:
+    """
+    Show what `amqpflow apply FILE` would do, in its steps, and change nothing.
+
+    Exit code 0: apply may be called (with --detailed-exitcode: nothing to do); 2, with --detailed-exitcode: there is
+    something to do; 4: apply would refuse, and the reasons are shown.
+    """
+    from amqpflow import Topology
+
+    from .asynchronous import run_async
+
+    topology = Topology.load(file)
+    for warning in topology.warnings:
+        click.echo(safe(warning), err=True)
+    made = run_async(_plan(topology, at_virtual_host(topology, address)))
+    _print(made, output, colors.wanted(color))
+    if made.refusals:
+        return REFUSED
+    return DIFFERENCES if detailed_exitcode and not made.nothing_to_do else 0
+
+
+async def _plan(topology: Topology, address: BrokerAddress) -> Plan:
+    from amqpflow.rabbitmq.observe import open_broker
+    from amqpflow.services.planner import make_plan
+
+    async with open_broker(address, name=f"amqpflow plan {topology.name}") as broker:
+        return await make_plan(topology.compiled, broker)
+
+
+def _print(made: Plan, output: str, color: bool) -> None:
+    match output:
+        case "json":
+            from .render.plan_json import plan_object
+            from .render.values import as_document
+
+            click.echo(as_document(plan_object(made)))
+        case "markdown":
+            from .render.plan_markdown import plan_markdown
+
+            click.echo(plan_markdown(made), nl=False)
+        case _:
+            from .render.plan import plan_summary, plan_text
+
+            width = shutil.get_terminal_size((120, 24)).columns
+            click.echo(plan_text(made, color=color, width=width), color=color)
+            click.echo(safe(plan_summary(made)))

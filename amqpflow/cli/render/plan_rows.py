@@ -1,0 +1,297 @@
+"""A plan as rows in groups, for people: what is dangerous first, then by work queue, what repeats told once.
+
+Text and markdown are written from the same rows. Each row names the steps it stands for, since the order in which
+apply works is another one than the order in which people read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from amqpflow.model.duration import format_duration
+from amqpflow.model.routes import QueueRoutes
+from amqpflow.planning.changes import (
+    Bind,
+    CreateExchange,
+    CreateQueue,
+    EnsureBinding,
+    PutManifest,
+    PutPolicy,
+    Rebind,
+    RemoveManifest,
+    RemovePolicy,
+)
+from amqpflow.planning.consequences import Consequence, Danger, consequences
+from amqpflow.planning.exact import named_exactly
+from amqpflow.planning.plan import Plan
+
+from .definition import exchange_words, policy_words, queue_words, value_words
+
+ALIKE = 5  #: so many of a kind are shown one by one, of more only the first
+_NAMES = 12  #: so many names are listed in full
+
+_PLURALS = {"exchange": "exchanges", "queue": "queues", "binding": "bindings", "policy": "policies", "manifest": "manifests"}
+_WORK, _TIER, _PARKING, _BINDING, _OWN_BINDINGS = range(5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One change, or several that are alike."""
+
+    symbol: str
+    action: str
+    kind: str
+    label: str  #: queue orders.confirm
+    words: str = ""
+    steps: tuple[int, ...] = ()  #: from 1; none: it is not done
+    details: tuple[tuple[str, str], ...] = ()  #: what it is about, text: max-length, 5 -> 7; messages, none is lost
+    danger: Danger = Danger.NONE
+    rank: int = 0  #: the place among the rows of its work queue
+    about: tuple[str, ...] = ()  #: of a policy: the queues it works on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Rows under one title; `others` are the names of work queues that change in the same way."""
+
+    title: str
+    rows: tuple[Row, ...]
+    others: tuple[str, ...] = ()
+    other_steps: tuple[int, ...] = ()
+    danger: bool = False
+
+
+def plan_groups(plan: Plan) -> tuple[Group, ...]:
+    """Groups that have rows, the dangerous one first. What is unchanged is in none."""
+    return tuple(group for group in _Grouping(plan).groups() if group.rows)
+
+
+class _Grouping:
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.topology = plan, plan.topology
+        self.owners = _owners(plan)
+        self.dangerous: list[Row] = []
+        self.exchanges = list(_used(plan))
+        self.shared: list[Row] = []
+        self.policies: list[Row] = []
+        self.leaving: list[Row] = []
+        self.recorded: list[Row] = []
+        self.of_queue: dict[str, list[Row]] = {name: [] for name in plan.topology.routes}
+        self.own_bindings: dict[tuple[str, str], list[Consequence]] = {}
+
+    def groups(self) -> Iterator[Group]:
+        for each in consequences(self.plan):
+            self._place(each)
+        through = f"in {self.topology.retry_exchange} and {self.topology.parking_exchange}, each queue by its own name"
+        for (owner, _), bindings in self.own_bindings.items():
+            row = _row(bindings[0], rank=_OWN_BINDINGS)
+            steps = tuple(each.step or 0 for each in bindings)
+            label = counted(len(bindings), "binding")
+            self.of_queue.get(owner, self.shared).append(replace(row, label=label, words=through, steps=steps))
+        self.dangerous.sort(key=lambda row: (bool(row.steps), row.steps))
+        yield Group(title="To think about first", rows=_together(self.dangerous), danger=True)
+        yield Group(title="Exchanges", rows=_together(self.exchanges))
+        yield Group(title="Shared by several queues", rows=_together(self.shared))
+        yield from self._queues()
+        yield Group(title="Policies", rows=_together(self.policies))
+        yield Group(title="No longer in the file, or replaced", rows=_together(self.leaving))
+        yield Group(title="Owned, and recorded on the broker", rows=_together(self.recorded))
+
+    def _place(self, each: Consequence) -> None:
+        change, topology = each.change, self.topology
+        if each.danger is Danger.DANGER:
+            self.dangerous.append(_row(each, self._words(each)))
+            return
+        match change:
+            case CreateExchange():
+                self.exchanges.append(_row(each, self._words(each)))
+            case CreateQueue(queue=queue):
+                rows = self.of_queue.get(self.owners.get(queue.name, ""), self.shared)
+                rows.append(_row(each, self._words(each), self._rank(queue.name)))
+            case Bind(binding=binding) | EnsureBinding(binding=binding):
+                owner = self.owners.get(binding.destination, "") if binding.destination_type == "queue" else ""
+                if binding.source in (topology.retry_exchange, topology.parking_exchange):
+                    self.own_bindings.setdefault((owner, each.action), []).append(each)
+                else:
+                    self.of_queue.get(owner, self.exchanges).append(_row(each, rank=_BINDING))
+            case PutPolicy() | RemovePolicy():
+                self.policies.append(_row(each, self._words(each)))
+            case PutManifest() | RemoveManifest():
+                self.recorded.append(_row(each, self._words(each)))
+            case _:
+                self.leaving.append(_row(each, self._words(each)))
+
+    def _words(self, each: Consequence) -> str:
+        match each.change:
+            case CreateExchange(exchange=exchange):
+                return exchange_words(exchange, self.topology)
+            case CreateQueue(queue=queue):
+                return queue_words(queue, self.topology)
+            case PutPolicy(policy=policy):
+                return policy_words(policy) if each.action == "create" else ""
+            case PutManifest(differences=differences):
+                return ", ".join(differences)
+            case Rebind(replaces=bound):
+                return f"instead of {bound.destination}"
+            case RemovePolicy(policy=policy):
+                return f"{policy_words(policy)}; the file no longer asks for it"
+            case _:
+                return "cannot be changed in place: refused" if each.step is None else ""
+
+    def _rank(self, queue: str) -> int:
+        if queue in self.topology.routes:
+            return _WORK
+        return _PARKING if queue in self.topology.parking_queues else _TIER
+
+    def _queues(self) -> Iterator[Group]:
+        alike: dict[object, list[Group]] = {}
+        for name, rows in self.of_queue.items():
+            if rows:
+                rows.sort(key=lambda row: row.rank)
+                group = Group(title=_queue_title(self.topology.routes[name]), rows=tuple(rows), others=(name,))
+                alike.setdefault(_shape(name, group), []).append(group)
+        for groups in alike.values():
+            if len(groups) <= ALIKE:
+                yield from (replace(group, others=()) for group in groups)
+            else:
+                others = groups[1:]
+                names = tuple(group.others[0] for group in others)
+                steps = sorted(step for group in others for row in group.rows for step in row.steps)
+                yield replace(groups[0], others=names, other_steps=tuple(steps))
+
+
+def _shape(queue: str, group: Group) -> object:
+    """Equal for work queues that differ in their names alone, and in the routing keys they are bound with."""
+
+    def anonymous(text: str) -> str:
+        return text.replace(queue, "\0")
+
+    return (
+        anonymous(group.title),
+        *(
+            (row.action, row.kind if row.rank == _BINDING else anonymous(row.label), anonymous(row.words), row.details)
+            for row in group.rows
+        ),
+    )
+
+
+def _together(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows of one kind that say the same are one row when there are more than a few."""
+    alike: dict[object, list[Row]] = {}
+    for row in rows:
+        alike.setdefault((row.action, row.kind, row.words, row.details), []).append(row)
+    made: list[Row] = []
+    for same in alike.values():
+        if len(same) > ALIKE:
+            steps = tuple(step for row in same for step in row.steps)
+            label, names = counted(len(same), same[0].kind), [row.label.partition(" ")[2] for row in same]
+            about = tuple(queue for row in same for queue in row.about)
+            words = "; ".join(part for part in (same[0].words, "" if about else listed(names)) if part)
+            same = [replace(same[0], label=label, words=words, steps=steps, about=about)]
+        for row in same:
+            words = "; ".join(part for part in (row.words, f"on {listed(row.about)}" if row.about else "") if part)
+            made.append(replace(row, words=words))
+    return tuple(made)
+
+
+def _row(each: Consequence, words: str = "", rank: int = 0) -> Row:
+    return Row(
+        symbol=each.symbol,
+        action=each.action,
+        kind=each.kind,
+        label=f"{each.kind} {each.name}",
+        words=words,
+        steps=() if each.step is None else (each.step,),
+        details=tuple(_details(each)),
+        danger=each.danger,
+        rank=rank,
+        about=each.queues if each.action in ("create", "update") else (),
+    )
+
+
+def _details(each: Consequence) -> Iterator[tuple[str, str]]:
+    """What is worth a line: nothing of what is new, or bound once more."""
+    for difference in each.attributes:
+        old, new = difference.observed, difference.desired
+        if difference.key == "pattern" and (text := _names_changed(old, new)):
+            yield "queues", text
+        else:
+            yield difference.key, f"{value_words(difference.key, old)} -> {value_words(difference.key, new)}"
+    if each.reason:
+        yield "why", each.reason
+    if each.kind == "manifest" or (each.action in ("create", "ensure") and each.danger is Danger.NONE):
+        return
+    if each.how:
+        yield "how", each.how
+    for label, text in (
+        ("messages", each.effects.messages),
+        ("consumers", each.effects.consumers),
+        ("bindings", each.effects.bindings),
+        ("when", each.effects.when),
+    ):
+        if text:
+            yield label, text
+
+
+def _names_changed(old: object, new: object) -> str:
+    before, after = named_exactly(str(old)), named_exactly(str(new))
+    if before is None or after is None:
+        return ""
+    joined, left = [n for n in after if n not in before], [n for n in before if n not in after]
+    parts = [f"{word} {listed(names)}" for word, names in (("now also", joined), ("no longer", left)) if names]
+    return "; ".join(parts)
+
+
+def listed(names: Iterable[str]) -> str:
+    """a, b, c; of many the first three and the last"""
+    all_names = list(names)
+    if len(all_names) <= _NAMES:
+        return ", ".join(all_names)
+    return f"{', '.join(all_names[:3])} ... {all_names[-1]} ({len(all_names)} in all)"
+
+
+def counted(number: int, kind: str) -> str:
+    """1 queue; 3 queues"""
+    return f"{number} {kind if number == 1 else _PLURALS.get(kind, kind + 's')}"
+
+
+def ranges(steps: Iterable[int]) -> str:
+    """3, 5-8, 12"""
+    parts: list[list[int]] = []
+    for step in sorted(steps):
+        if parts and step == parts[-1][1] + 1:
+            parts[-1][1] = step
+        else:
+            parts.append([step, step])
+    if len(parts) > 8:
+        return f"{parts[0][0]} to {parts[-1][1]}, with others between"
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def _used(plan: Plan) -> Iterator[Row]:
+    for used in plan.used:
+        by = f"the topology {used.owner}" if used.owner else "somebody else"
+        words = f"used as it is, created by {by}"
+        yield Row(symbol="=", action="use", kind="exchange", label=f"exchange {used.exchange}", words=words)
+
+
+def _owners(plan: Plan) -> dict[str, str]:
+    """The work queue that each queue belongs to; a parking queue of several belongs to none."""
+    routes = plan.topology.routes.values()
+    users = Counter(each.parking_queue for each in routes)
+    owners = {each.parking_queue: each.queue for each in routes if users[each.parking_queue] == 1}
+    for each in routes:
+        owners |= {tier.queue: each.queue for tier in each.tiers}
+        owners[each.queue] = each.queue
+    return owners
+
+
+def _queue_title(routes: QueueRoutes) -> str:
+    delays = " ".join(format_duration(step.delay_ms) for step in routes.steps)
+    if routes.native is not None:
+        return f"{routes.queue}: retried by RabbitMQ itself, then parked in {routes.parking_queue}"
+    if not delays:
+        return f"{routes.queue}: parked in {routes.parking_queue} at the first failure"
+    return f"{routes.queue}: retried after {delays}, then parked in {routes.parking_queue}"

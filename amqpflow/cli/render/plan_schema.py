@@ -1,0 +1,108 @@
+"""The JSON Schema of `plan -o json` and `apply -o json`. Within one format keys are only added, so it forbids none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .plan_json import FORMAT
+
+_TEXT = {"type": "string"}
+_NAMES = {"type": "array", "items": _TEXT}
+_COUNT = {"type": "integer", "minimum": 0}
+
+
+def plan_schema() -> dict[str, Any]:
+    """The schema as JSON values, draft 2020-12."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "amqpflow plan",
+        "description": "What amqpflow plan and amqpflow apply print with -o json.",
+        **_record(
+            {
+                "format": {"const": FORMAT, "description": "Within one format, keys are only added."},
+                "topology": _TEXT,
+                "file": _TEXT,
+                "broker": _TEXT,
+                "vhost": _TEXT,
+                "complete": {
+                    "type": "boolean",
+                    "description": "False: seen over AMQP alone, without bindings, policies and owners.",
+                },
+                "source": _TEXT,
+                "summary": {
+                    "type": "object",
+                    "description": "How many of each action, and unchanged.",
+                    "required": ["create", "update", "delete", "replace", "migrate", "ensure", "unchanged"],
+                    "additionalProperties": _COUNT,
+                },
+                "changes": _list("change", "In the order in which they are carried out."),
+                "replacements": _list("told", "What cannot be changed in place; nothing is done about it."),
+                "unchanged": {"type": "array", "items": _record({"kind": _TEXT, "name": _TEXT})},
+                "purpose": {"type": "string", "description": "What the plan is for: apply, prune, destroy, adopt."},
+                "required": {**_NAMES, "description": "What has to be allowed: replace, migrate, delete."},
+                "used": {
+                    "type": "array",
+                    "items": _record({"exchange": _TEXT, "owner": {"type": ["string", "null"]}}),
+                    "description": "Exchanges that somebody else created, used as they are.",
+                },
+                "refusals": _list("finding", "Why apply does nothing at all; empty when it may start."),
+                "warnings": _list("finding", ""),
+                "notes": _NAMES,
+            },
+            {"result": {"$ref": "#/$defs/result"}},
+        ),
+        "$defs": {
+            "told": _record(_TOLD),
+            "change": _record(
+                {**_TOLD, "step": {"type": "integer", "minimum": 1}},
+                {"before": {"type": ["object", "null"]}, "after": {"type": ["object", "null"]}},
+            ),
+            "finding": _record({"code": _TEXT, "object": _TEXT, "message": _TEXT, "hint": _TEXT}),
+            "named": _record(_NAMED),
+            "result": {
+                "description": "Of apply: how far it got.",
+                **_record(
+                    {
+                        "complete": {"type": "boolean"},
+                        "done": _list("named", ""),
+                        "failed": {
+                            "anyOf": [{"type": "null"}, _record({**_NAMED, "reason": _TEXT, "hint": _TEXT})],
+                        },
+                        "interrupted": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/named"}]},
+                        "remaining": _list("named", ""),
+                    }
+                ),
+            },
+        },
+    }
+
+
+def _record(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
+
+
+def _list(of: str, description: str) -> dict[str, Any]:
+    described = {"description": description} if description else {}
+    return {**described, "type": "array", "items": {"$ref": f"#/$defs/{of}"}}
+
+
+_NAMED = {"action": _TEXT, "kind": _TEXT, "name": _TEXT}
+
+_TOLD: dict[str, Any] = {
+    **_NAMED,
+    "step": {"type": ["integer", "null"], "minimum": 1},
+    "symbol": {"type": "string", "description": "Terraform's: + ~ - -/+; ? is bound again, = taken over."},
+    "danger": {"enum": ["none", "care", "danger"]},
+    "attributes": {
+        "type": "array",
+        "items": _record({"name": _TEXT, "before": {}, "after": {}}),
+        "description": "What is there and what will be; null is not set.",
+    },
+    "reason": {"type": "string", "description": "Why it cannot be changed in place; empty when it can."},
+    "how": _TEXT,
+    "effects": {
+        **_record({"messages": _TEXT, "consumers": _TEXT, "bindings": _TEXT, "when": _TEXT}),
+        "description": "What becomes of what is there; when: when it takes effect for messages that wait already.",
+    },
+    "queues": {**_NAMES, "description": "Of a policy: the queues of the topology that it works on."},
+}

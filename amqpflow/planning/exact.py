@@ -1,0 +1,40 @@
+"""Our own policies name each queue exactly: the names can be read back, and need no matching with every queue."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from amqpflow.model.resources import Policy, Queue
+
+from .policies import applies
+
+_EXACT = re.compile(r"\^\((?:\?:)?((?:\\[^a-zA-Z0-9]|[^\\^$.|?*+()\[\]{}]|\|)+)\)\$")
+_PART = re.compile(r"\\(.)|(\|)|([^\\|]+)", re.DOTALL)
+
+
+def named_exactly(pattern: str) -> tuple[str, ...] | None:
+    """The names in `^(?:a|b)$`; None for a pattern that is anything else."""
+    whole = _EXACT.fullmatch(pattern)
+    if whole is None:
+        return None
+    names = [""]
+    for escaped, bar, plain in _PART.findall(whole[1]):
+        if bar:
+            names.append("")
+        else:
+            names[-1] += escaped or plain
+    return tuple(names)
+
+
+def covered(policy: Policy, queues: Iterable[Queue], by_name: dict[str, Queue]) -> tuple[Queue, ...]:
+    """
+    The queues that a policy applies to.
+
+    Args:
+        queues: all there are.
+        by_name: the same, by name.
+    """
+    names = named_exactly(policy.pattern)
+    candidates = queues if names is None else (by_name[name] for name in names if name in by_name)
+    return tuple(queue for queue in candidates if applies(policy, queue))
