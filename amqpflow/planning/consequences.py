@@ -14,7 +14,7 @@ from typing import Any
 
 from amqpflow.model.resources import BrokerState, Policy
 
-from .changes import Change, PutPolicy, RemovePolicy
+from .changes import Change, DeleteQueue, PutPolicy, RemovePolicy
 from .effects import effect_of_change, effect_of_key
 from .equality import Difference, same_value
 from .exact import covered
@@ -130,6 +130,8 @@ class _Judge:
             attributes, effects, danger = self._policy((), left, {})
         else:
             effect = effect_of_change(change, self.plan)
+            if isinstance(change, DeleteQueue):
+                attributes = self.plan.replaced.get(change.name, ())
             how, reason = effect.how, effect.reason
             effects = Effects(
                 messages=effect.messages, consumers=effect.consumers, bindings=effect.bindings, when=effect.when

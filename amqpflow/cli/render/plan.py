@@ -44,7 +44,7 @@ def plan_text(plan: Plan, *, color: bool, width: int = WIDTH) -> str:
 def plan_summary(plan: Plan) -> str:
     """Plan: 15 to create (2 exchanges, 6 queues, 7 bindings), 1 to replace (1 queue), refused; 0 unchanged."""
     refused = Counter(each.object.partition(" ")[0] for each in _differing(plan))
-    swapped = Counter(queue=len(replaced_queues(plan.changes)))
+    swapped = Counter(queue=len(plan.replaced))
     if plan.nothing_to_do and not plan.refusals:
         return _nothing_to_do(plan)
     parts = [f"{sum(kinds.values())} {_TO_DO.get(action, action)} ({_kinds(kinds)})" for action, kinds in _by(plan)]

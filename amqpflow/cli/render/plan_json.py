@@ -80,8 +80,8 @@ def _name(change: Change) -> dict[str, Any]:
 def _summary(plan: Plan, told: Iterable[Consequence]) -> dict[str, int]:
     """How many of each: what replaces or migrates is counted on its own."""
     counts = Counter(each.action for each in told)
+    counts["replace"] += len(plan.replaced)
     for _ in replaced_queues(plan.changes):
-        counts += Counter(replace=1)
         counts -= Counter(create=1, delete=1)
     known = dict.fromkeys(("create", "update", "delete", "replace", "migrate", "ensure"), 0)
     return {**known, **counts, "unchanged": len(plan.unchanged)}

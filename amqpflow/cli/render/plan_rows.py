@@ -32,7 +32,13 @@ from .definition import exchange_words, policy_words, queue_words, value_words
 ALIKE = 5  #: so many of a kind are shown one by one, of more only the first
 _NAMES = 12  #: so many names are listed in full
 
-_PLURALS = {"exchange": "exchanges", "queue": "queues", "binding": "bindings", "policy": "policies", "manifest": "manifests"}
+_PLURALS = {
+    "exchange": "exchanges",
+    "queue": "queues",
+    "binding": "bindings",
+    "policy": "policies",
+    "manifest": "manifests",
+}
 _WORK, _TIER, _PARKING, _BINDING, _OWN_BINDINGS = range(5)
 
 
