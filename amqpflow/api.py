@@ -67,25 +67,23 @@ async def apply(
         on_step: called before and after each step, see `amqpflow.services.applier.OnStep`.
 
     Raises:
-        Refused: something stands in the way, `problems` names all of it; or the plan is stale. Nothing was done.
+        Refused: something stands in the way, `problems` names all of it; or the plan is stale, `problems` says what
+            moved since: which object, which attribute, from what to what. Nothing was done.
         PartlyDone: stopped at a failure, which is its `__cause__`; `report` says what was done and what remains.
         AmqpflowError: as for `plan`, or the first step failed; nothing was done.
     """
-    from .errors import Refused
     from .planning.plan import Plan
     from .rabbitmq.admin import Admin
     from .services.applier import Application
     from .services.planner import make_plan
+    from .services.saved_plans import require_unmoved
 
     topology = plan.topology if isinstance(plan, Plan) else plan
     remembered = plan.address if isinstance(plan, Plan) else None
     async with _opened(topology, url or remembered, management_url, "apply") as (broker, compiled):
         current = await make_plan(compiled, broker)
-        if isinstance(plan, Plan) and (current.changes, current.refusals) != (plan.changes, plan.refusals):
-            raise Refused(
-                f"the plan for {compiled.name} is stale: the broker changed since it was made; nothing was done",
-                hint="plan again",
-            )
+        if isinstance(plan, Plan):
+            require_unmoved(plan, current, cluster=broker.connection.cluster_name)
         application = Application(current, on_step)
         report = await application.run(Admin(broker))
         application.raise_failure()

@@ -32,30 +32,36 @@ def apply(file: str, address: BrokerAddress, output: str, color: str) -> int:
 
     Nothing is deleted and no queue is replaced, so no question is asked. What stands in the way is refused before
     anything is done (exit code 4). A failure in the middle tells what was done and what remains (3); apply again goes
-    on from there. The virtual host is that of FILE, else that of the URL.
+    on from there. The virtual host is that of FILE, else that of the URL. FILE may also be a plan that `amqpflow plan
+    --out` saved: it is carried out exactly as it is, or refused (4) with what changed on the broker since.
     """
     from amqpflow import Topology
+    from amqpflow.services.saved_plans import load_plan
 
     from .asynchronous import run_async
 
-    topology = Topology.load(file)
+    saved = load_plan(file)
+    topology = Topology.load(file) if saved is None else Topology(compiled=saved.topology)
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)
     address = at_virtual_host(topology, address)
-    return run_async(_apply(topology, address, output == "json", colors.wanted(color)))
+    return run_async(_apply(topology, saved, address, output == "json", colors.wanted(color)))
 
 
-async def _apply(topology: Topology, address: BrokerAddress, as_json: bool, color: bool) -> int:
+async def _apply(topology: Topology, saved: Plan | None, address: BrokerAddress, as_json: bool, color: bool) -> int:
     from amqpflow.rabbitmq.admin import Admin
     from amqpflow.rabbitmq.observe import open_broker
     from amqpflow.services.applier import Application, check
     from amqpflow.services.planner import make_plan
+    from amqpflow.services.saved_plans import require_unmoved
 
     from .render.plan import applied_summary, plan_text
     from .render.plan_json import plan_object
 
     async with open_broker(address, name=f"amqpflow apply {topology.name}") as broker:
         plan = await make_plan(topology.compiled, broker)
+        if saved is not None:
+            require_unmoved(saved, plan, cluster=plan.cluster)
         if as_json:
             if plan.refusals:
                 click.echo(json.dumps(plan_object(plan), indent=2))

@@ -26,12 +26,14 @@ REFUSED = 4
 @output_option("text", "json", "markdown")
 @click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there is something to do.")
-def plan(file: str, address: BrokerAddress, output: str, color: str, detailed_exitcode: bool) -> int:
+@click.option("--out", type=click.Path(dir_okay=False), metavar="PATH", help="Save the plan, for apply PATH.")
+def plan(file: str, address: BrokerAddress, output: str, color: str, detailed_exitcode: bool, out: str | None) -> int:
     """
     Show what `amqpflow apply FILE` would do, in its steps, and change nothing.
 
     Exit code 0: apply may be called (with --detailed-exitcode: nothing to do); 2, with --detailed-exitcode: there is
-    something to do; 4: apply would refuse, and the reasons are shown.
+    something to do; 4: apply would refuse, and the reasons are shown. A plan saved with --out is carried out by
+    `amqpflow apply PATH` exactly as it is, or refused when the broker has changed; it holds no password.
     """
     from amqpflow import Topology
 
@@ -42,6 +44,8 @@ def plan(file: str, address: BrokerAddress, output: str, color: str, detailed_ex
         click.echo(safe(warning), err=True)
     made = run_async(_plan(topology, at_virtual_host(topology, address)))
     _print(made, output, colors.wanted(color))
+    if out is not None:
+        _save(made, out)
     if made.refusals:
         return REFUSED
     return DIFFERENCES if detailed_exitcode and not made.nothing_to_do else 0
@@ -53,6 +57,16 @@ async def _plan(topology: Topology, address: BrokerAddress) -> Plan:
 
     async with open_broker(address, name=f"amqpflow plan {topology.name}") as broker:
         return await make_plan(topology.compiled, broker)
+
+
+def _save(made: Plan, out: str) -> None:
+    from amqpflow.services.saved_plans import save_plan
+
+    if made.refusals:
+        click.echo(safe(f"Not saved as {out}: apply would refuse it."), err=True)
+        return
+    save_plan(made, out)
+    click.echo(safe(f"Saved: amqpflow apply {out}"), err=True)
 
 
 def _print(made: Plan, output: str, color: bool) -> None:

@@ -45,7 +45,9 @@ class Plan:
     observed: Observation | None = field(default=None, repr=False, compare=False)  #: what it was compared with
     depths: Mapping[str, int] = field(default_factory=dict, compare=False)  #: ready messages of queues that differ
     cluster: str = field(default="", compare=False)  #: the broker's cluster name; empty when not known
-    address: Any = field(default=None, repr=False, compare=False)  #: the broker it was made for; not looked into here
+    address: Any = field(
+        default=None, repr=False, compare=False, metadata={"saved": False}
+    )  #: the broker it was made for; not looked into here
 
     @property
     def refusals(self) -> tuple[Finding, ...]:

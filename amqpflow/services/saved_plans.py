@@ -1,0 +1,94 @@
+"""Saved plans: files that are written by `plan --out` and carried out by `apply`, exactly or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from amqpflow.errors import AmqpflowError, Refused
+from amqpflow.planning.codec import NotReadable
+from amqpflow.planning.moved import moved
+from amqpflow.planning.plan import Plan
+from amqpflow.planning.saved import is_saved_plan, plan_from_text, plan_to_text
+
+_AGAIN = "make the plan again: amqpflow plan FILE --out PATH"
+
+
+def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
+    """
+    Write a plan, whole or not at all. Only its owner may read and write the file (mode 0600): values of variables
+    stand in it, and apply obeys it.
+
+    Raises:
+        AmqpflowError: it cannot be written.
+    """
+    target = Path(path)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(plan_to_text(plan, version=_version()))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, target)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise AmqpflowError(f"cannot save the plan as {path}: {error.strerror or error}") from error
+
+
+def load_plan(path: str | os.PathLike[str]) -> Plan | None:
+    """
+    Read a saved plan; None when the file is something else, a topology file for example.
+
+    Raises:
+        Refused: it is a saved plan, but cut, edited, or made by another version.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(200)
+            if not is_saved_plan(start.decode("utf-8", "replace")):
+                return None
+            text = (start + file.read()).decode("utf-8")
+        return plan_from_text(text, version=_version())
+    except OSError:
+        return None  # whoever reads it as a topology says so
+    except UnicodeDecodeError:
+        reason = "it is no UTF-8: something was written into it"
+    except NotReadable as error:
+        reason = str(error)
+    raise Refused(f"the saved plan {path} cannot be used: {reason}; nothing was done", hint=_AGAIN)
+
+
+def require_unmoved(then: Plan, now: Plan, *, cluster: str = "") -> None:
+    """
+    Check that a plan is still what would be planned.
+
+    Args:
+        then: what was agreed to.
+        now: made again, just before it is carried out.
+        cluster: the name of the cluster at hand; empty when not known.
+
+    Raises:
+        Refused: `problems` says what moved: which object, which attribute, from what to what. Nothing was done.
+    """
+    if then.cluster and cluster and then.cluster != cluster:
+        raise Refused(
+            f"the plan for {then.topology.name} was made for the cluster {then.cluster}, this is {cluster}; "
+            "nothing was done",
+            hint="plan against this broker",
+        )
+    if (then.changes, then.refusals) != (now.changes, now.refusals):
+        raise Refused(
+            f"the plan for {then.topology.name} is stale: the broker changed since it was made; nothing was done",
+            problems=moved(then, now),
+            hint="plan again",
+        )
+
+
+def _version() -> str:
+    from amqpflow import __version__
+
+    return __version__
