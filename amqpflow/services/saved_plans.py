@@ -31,9 +31,9 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
                 file.write(plan_to_text(plan, version=_version()))
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(name, target)
+            Path(name).replace(target)
         except BaseException:
-            os.unlink(name)
+            Path(name).unlink()
             raise
     except OSError as error:
         raise AmqpflowError(f"cannot save the plan as {path}: {error.strerror or error}") from error

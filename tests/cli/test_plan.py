@@ -92,3 +92,72 @@ def test_the_width_of_the_terminal_is_kept(vhost: BrokerAddress, shop: Path) -> 
     for columns in ("80", "200"):
         lines = amqpflow("plan", shop, address=vhost, COLUMNS=columns).out.splitlines()[:-1]
         assert max(map(len, lines)) <= int(columns)
+
+
+def test_a_saved_plan_is_applied_as_it_is(vhost: BrokerAddress, shop: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "plan.json"
+    result = amqpflow("plan", shop, "--out", saved, address=vhost)
+    assert (result.code, result.err) == (0, f"Saved: amqpflow apply {saved}\n")
+    assert saved.stat().st_mode & 0o777 == 0o600
+    assert vhost.password not in saved.read_text().replace('"user": "guest"', "")
+    shop.write_text("version: 1\nname: shop\nqueues: {another: {retry: none}}\n")  # the file does not matter any more
+    done = apply(saved, vhost, AMQPFLOW_VHOST="nowhere")
+    assert done.code == 0, done.err
+    assert "Applied: 3 exchanges, 6 queues, 7 bindings, 1 policy created; 0 unchanged.\n" in done.out
+    assert "another" not in names(vhost, "queues")
+    again = apply(saved, vhost)
+    assert again.code == 4
+    assert "is stale: the broker changed since it was made; nothing was done" in again.err
+    assert "queue orders was not there, it is now" in again.err
+
+
+def test_a_saved_plan_that_the_broker_no_longer_fits_says_what_moved_and_does_nothing(
+    vhost: BrokerAddress, shop: Path, tmp_path: Path
+) -> None:
+    apply(shop, vhost)
+    shop.write_text(SHOP + "  more: {retry: none}\n")
+    saved = tmp_path / "plan.json"
+    assert amqpflow("plan", shop, "--out", saved, address=vhost).code == 0
+    management = Management(vhost)
+    (policy,) = management.get("policies", vhost.vhost)
+    name = policy["name"]
+    body = {**policy, "definition": {**policy["definition"], "max-length": 7}}
+    management.put("policies", vhost.vhost, name, body=body)
+    result = apply(saved, vhost)
+    assert result.code == 4
+    assert f"  - policy {name}: max-length 1000 -> 7\n" in result.err
+    assert "more" not in names(vhost, "queues")
+    management.delete("policies", vhost.vhost, name)
+    assert f"  - policy {name} was there, it is gone\n" in apply(saved, vhost).err
+
+
+@pytest.mark.one_broker
+def test_a_saved_plan_that_was_cut_or_edited_is_refused_in_one_line(
+    vhost: BrokerAddress, shop: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "plan.json"
+    amqpflow("plan", shop, "--out", saved, address=vhost)
+    text = saved.read_text()
+    for broken, said in {
+        text[:-100]: "it is not complete: it was cut, or something was written into it",
+        text.replace("orders", "ordrs", 1): "it was changed after it was saved: its checksum does not fit",
+        text.replace('"amqpflow_plan": 1', '"amqpflow_plan": 7'): "it has format 7",
+    }.items():
+        saved.write_text(broken)
+        result = apply(saved, vhost)
+        assert result.code == 4
+        assert result.err.startswith(f"Error: the saved plan {saved} cannot be used: {said}")
+    assert names(vhost, "queues") == set()
+
+
+@pytest.mark.one_broker
+def test_a_plan_that_apply_would_refuse_or_that_cannot_be_written_is_not_saved(
+    vhost: BrokerAddress, shop: Path, tmp_path: Path
+) -> None:
+    nowhere = amqpflow("plan", shop, "--out", tmp_path / "no" / "plan.json", address=vhost)
+    assert nowhere.code == 1
+    assert "cannot save the plan" in nowhere.err
+    Management(vhost).put("queues", vhost.vhost, "orders")
+    result = amqpflow("plan", shop, "--out", tmp_path / "plan.json", address=vhost)
+    assert (result.code, [each.name for each in tmp_path.glob("plan*")]) == (4, [])
+    assert "Not saved" in result.err
