@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "schema": ("schema", "schema", "Print the JSON Schema of topology files, or of a plan."),
     "plan": ("plan", "plan", "Show what apply would do, and what it means."),
     "apply": ("apply", "apply", "Create on the broker what a topology file asks for."),
+    "status": ("status", "status", "Show how many messages are where, and what stands still."),
     "permissions": ("permissions", "permissions", "Print the least permissions for each kind of user."),
     "parked": ("parked", "parked", "Look at parked messages."),
     "replay": ("replay", "replay", "Bring parked messages back to their work queue."),

@@ -1,6 +1,6 @@
 """Regular expressions that match given names and, as far as their length allows, no other: for RabbitMQ's permissions.
 
-RabbitMQ 4.3 refuses a pattern of more than 1,024 bytes; 4.0 and 3.10 take some tens of thousands (fact 11.24). A user
+RabbitMQ 4.3 refuses a pattern of more than 1,024 bytes; before, some tens of thousands are taken (fact 11.24). A user
 has one pattern of each kind in a virtual host, so that a list that is too long cannot be cut in two, as that of a
 policy can: it is written shorter, and when that does not help it is made wider, and said so.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from amqpflow.model.numbers import QueueNumbers
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 
 
@@ -51,6 +52,48 @@ def policy(entry: Mapping[str, Any]) -> Policy:
         priority=_number(entry.get("priority", 0)),
         apply_to=str(entry.get("apply-to", "all")),
     )
+
+
+NUMBERS = (
+    "name",
+    "messages_ready",
+    "messages_unacknowledged",
+    "messages_dlx",
+    "messages_delayed",
+    "next_delayed_at",
+    "consumers",
+    "messages_details.rate",
+    "message_stats.publish_details.rate",
+    "message_stats.deliver_get_details.rate",
+)
+"""The columns that `numbers` reads."""
+
+
+def numbers(entry: Mapping[str, Any]) -> QueueNumbers:
+    """A queue's statistics. A queue that is seconds old has none yet."""
+    stats = entry.get("message_stats") or {}
+    # what a queue has never done is not among its statistics
+    never = {"rate": 0.0} if "messages_ready" in entry else {}
+    return QueueNumbers(
+        ready=_count(entry.get("messages_ready")),
+        unacked=_count(entry.get("messages_unacknowledged")),
+        retained=_count(entry.get("messages_dlx")),
+        delayed=_count(entry.get("messages_delayed")),
+        next_delayed_at=_count(entry.get("next_delayed_at")),
+        consumers=_count(entry.get("consumers")),
+        publish_rate=_rate(stats.get("publish_details", never)),
+        deliver_rate=_rate(stats.get("deliver_get_details", never)),
+        growth=_rate(entry.get("messages_details", {})),
+    )
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _rate(details: Any) -> float | None:
+    rate = details.get("rate") if isinstance(details, Mapping) else None
+    return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) else None
 
 
 def tags(entry: Mapping[str, Any]) -> frozenset[str]:

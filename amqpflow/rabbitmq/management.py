@@ -16,6 +16,7 @@ import httpx2
 
 from amqpflow import __version__
 from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailable, PermissionDenied
+from amqpflow.model.numbers import QueueNumbers
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 
 from . import decode
@@ -142,6 +143,11 @@ class Management:
         """What policies make of a queue, without statistics. RabbitMQ 4.3 and later says it at once (fact 11.8)."""
         found = await self._get("queues", vhost, queue, query={"disable_stats": "true"})
         return self._decoded(lambda entry: dict(entry["effective_policy_definition"] or {}), found)
+
+    async def queue_numbers(self, vhost: str) -> Mapping[str, QueueNumbers]:
+        """The statistics of all queues, by name, in one list; 2 to 9 s behind (fact 11.7)."""
+        found = await self._get("queues", vhost, query={"columns": ",".join(decode.NUMBERS)})
+        return self._decoded(lambda entries: {str(each["name"]): decode.numbers(each) for each in entries}, found)
 
     async def put_policy(self, vhost: str, policy: Policy) -> None:
         """Create or replace a policy. Needs the tag `policymaker`. Works within 7 to 38 ms (fact 11.6e)."""

@@ -28,6 +28,8 @@ from amqpflow import (
 from amqpflow.planning.permissions import Grant, grants
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.management import open_management
+from amqpflow.rabbitmq.observe import open_broker
+from amqpflow.services.status import StatusReader
 from tests.brokers.management import Management, as_user
 from tests.waiting import until
 
@@ -96,6 +98,10 @@ def test_each_role_does_its_work(vhost: BrokerAddress, tmp_path: Path) -> None:
                 await until(lambda: len(attempts) == 4)
         with granted(vhost, roles["observe"]) as address:
             assert not (await plan(topology, address)).changes
+            async with open_broker(address) as broker:
+                reader = StatusReader(broker, topology.compiled)
+                assert "missing" not in {alert.code for alert in (await reader.read()).alerts}
+                await reader.close()
 
     asyncio.run(scenario())
     assert sorted(attempts) == [("handled", 1), ("parked", 1), ("parked", 1), ("parked", 2)]

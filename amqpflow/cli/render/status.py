@@ -1,0 +1,282 @@
+"""A status as a table on a terminal, and as JSON. What comes from a broker goes through safe()."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.style import Style
+from rich.text import Text
+
+from amqpflow.cli.safe import safe
+from amqpflow.model.diagnostic import Severity
+from amqpflow.model.duration import format_duration
+from amqpflow.model.numbers import QueueNumbers
+from amqpflow.planning.findings import Finding
+from amqpflow.planning.status import ParkingStatus, Status, TierStatus, WorkStatus
+
+from .values import rfc3339
+
+FORMAT_VERSION = 1
+
+_WIDE = 116  #: columns from which retry queues have a column of their own
+_WAITING_WIDTH = 36
+_FIRST = "WORK QUEUE"
+_HEADINGS = ("READY", "UNACKED", "RETRY", "RETAINED", "PARKED", "CONSUMERS", "IN/s", "OUT/s")
+_SHORT_HEADINGS = ("READY", "UNACK", "RETRY", "KEPT", "PARKED", "CONS", "IN/s", "OUT/s")
+_DIM, _RED, _YELLOW = Style(dim=True), Style(color="red"), Style(color="yellow")
+_BOLD = Style(bold=True)
+
+
+def status_view(status: Status, width: int, height: int | None = None) -> RenderableType:
+    """
+    The status for a person.
+
+    Args:
+        status: what to show.
+        width: columns there are; names are shortened in their middle to fit.
+        height: lines there are, for a live view; the busiest queues are shown then, and the others counted.
+    """
+    alerts = [_alert(each) for each in status.alerts]
+    if height is not None and len(alerts) > max(3, height // 3):
+        shown = max(3, height // 3) - 1
+        alerts = [*alerts[:shown], Text(f"! and {len(alerts) - shown} more", style=_YELLOW)]
+    queues, room = list(status.queues), None if height is None else max(1, height - len(alerts) * 2 - 9)
+    below = 2 if room is not None and width < _WIDE else 1
+    if room is not None and len(queues) * below > room:
+        queues = sorted(queues, key=lambda work: _rank(status, work))[: max(1, room // below)]
+    rest = len(status.queues) - len(queues)
+    more = [Text(f"and {rest} quieter queue{'' if rest == 1 else 's'}", style=_DIM)] if rest else []
+    title = safe(f"Topology {status.topology} on {status.broker}, virtual host {status.vhost}")
+    taken = f"{(rfc3339(status.taken_at) or '')[:19]}Z"
+    head = Text(shortened(title, width), style=_BOLD)
+    if len(title) + len(taken) + 3 <= width:
+        head.append(f"   {taken}", style=_DIM)
+    return Group(head, *alerts, Text(), *_table(status, queues, width), *more, Text(), *_foot(status))
+
+
+def _alert(finding: Finding) -> Text:
+    style = _RED if finding.severity is Severity.ERROR else _YELLOW
+    return Text.assemble(("! ", style + _BOLD), (safe(finding), style))
+
+
+def _table(status: Status, queues: Sequence[WorkStatus], width: int) -> Iterator[Text]:
+    """Lines. On a narrow terminal what waits for a retry has a line of its own, else a column."""
+    wide = width >= _WIDE
+    headings = _HEADINGS if wide else _SHORT_HEADINGS
+    rows = [list(_cells(status, work)) for work in queues]
+    widths = [
+        max(len(heading), *(len(row[column]) for row in rows)) if rows else len(heading)
+        for column, heading in enumerate(headings)
+    ]
+    room = max(10, width - sum(widths) - 2 * len(widths) - (_WAITING_WIDTH if wide else 0))
+    names = [shortened(safe(work.queue), room) for work in queues]
+    name_width = max([len(_FIRST), *map(len, names)])
+    head = Text(_FIRST.ljust(name_width), style=_DIM)
+    for heading, size in zip(headings, widths, strict=True):
+        head.append("  " + heading.rjust(size))
+    if wide:
+        head.append("  WAITING FOR A RETRY")
+    yield head
+    used = name_width + sum(widths) + 2 * len(widths)
+    for work, name, cells in zip(queues, names, rows, strict=True):
+        line = Text(name.ljust(name_width))
+        for cell, size in zip(cells, widths, strict=True):
+            line.append(" " * (2 + size - len(cell)))
+            line.append_text(cell)
+        waiting = list(_waiting(work))
+        if wide and waiting:
+            line.append("  " + fitting(waiting, width - used - 2), style=_DIM)
+        yield line
+        if waiting and not wide:
+            yield Text("  " + fitting(waiting, width - 2), style=_DIM)
+
+
+def fitting(parts: Sequence[str], room: int) -> str:
+    """As many of the parts as fit, and how many more there are."""
+    for count in range(len(parts), 0, -1):
+        text = ", ".join(parts[:count]) + (f" and {len(parts) - count} more" if count < len(parts) else "")
+        if len(text) <= room or count == 1:
+            return text
+    return ""
+
+
+def _cells(status: Status, work: WorkStatus) -> Iterator[Text]:
+    if work.numbers is None:
+        yield Text("missing", style=_RED)
+        yield from (Text("-", style=_DIM) for _ in range(7))
+        return
+    numbers, parking = work.numbers, status.parked_of(work)
+    yield _count(numbers.ready)
+    yield _count(numbers.unacked)
+    yield _count(work.waiting)
+    yield _count(work.retained, _RED)
+    yield _parked(status, parking)
+    idle = numbers.consumers == 0 and bool(numbers.ready)
+    yield Text("0", style=_YELLOW) if idle else _count(numbers.consumers)
+    yield _rate(numbers.publish_rate)
+    yield _rate(numbers.deliver_rate)
+
+
+def _parked(status: Status, parking: ParkingStatus | None) -> Text:
+    if parking is None:
+        return Text("-", style=_DIM)
+    if parking.numbers is None:
+        return Text("missing", style=_RED)
+    text = _count(parking.numbers.ready, _YELLOW)
+    if len(parking.shared_by) > 1:
+        text.append("*", style=_DIM)
+    if parking.oldest_failed_at is not None:
+        text.append(f" {age(status.taken_at - parking.oldest_failed_at)}", style=_DIM)
+    return text
+
+
+def _waiting(work: WorkStatus) -> Iterator[str]:
+    steps: dict[tuple[int, bool], int] = {}
+    for tier in work.tiers:
+        if tier.numbers is not None and tier.numbers.ready:
+            step = (tier.step_ms, tier.left)
+            steps[step] = steps.get(step, 0) + tier.numbers.ready
+    for (delay_ms, left), count in steps.items():
+        yield f"{format_duration(delay_ms)}: {count:,}{' (left the file)' if left else ''}"
+    if work.numbers is not None and work.numbers.delayed:
+        due = rfc3339(work.numbers.next_delayed_at)
+        yield f"delayed: {work.numbers.delayed:,}{f', next {due}' if due else ''}"
+
+
+def _count(count: int | None, style: Style | None = None) -> Text:
+    if count is None:
+        return Text("?", style=_DIM)
+    return Text(f"{count:,}", style=_DIM if not count else style or "")
+
+
+def _rate(rate: float | None) -> Text:
+    if rate is None:
+        return Text("?", style=_DIM)
+    return Text(f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}", style="" if rate else _DIM)
+
+
+def age(milliseconds: int) -> str:
+    """3d, 4h, 12m, 5s"""
+    seconds = max(0, milliseconds // 1000)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def shortened(text: str, room: int) -> str:
+    """The text with its middle left out when it is longer than `room`: queues differ at their ends, too."""
+    if len(text) <= room:
+        return text
+    head = (room - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (room - 1 - head) :]}"
+
+
+def _rank(status: Status, work: WorkStatus) -> tuple[int, int]:
+    parking = status.parked_of(work)
+    parked = (parking.numbers.ready or 0) if parking is not None and parking.numbers is not None else 0
+    numbers = work.numbers
+    if numbers is None or work.retained:
+        return (0, 0)
+    busy = (numbers.ready or 0) + (numbers.unacked or 0) + (work.waiting or 0)
+    return (1, -busy) if busy else (2, -parked)
+
+
+def _foot(status: Status) -> Iterator[Text]:
+    works = status.queues
+    sums = (
+        (_sum(work.numbers.ready for work in works if work.numbers), "ready"),
+        (_sum(work.numbers.unacked for work in works if work.numbers), "unacked"),
+        (_sum(work.waiting for work in works), "waiting for a retry"),
+        (_sum(each.numbers.ready for each in status.parking if each.numbers), "parked"),
+    )
+    counted = ", ".join(f"{count:,} {what}" for count, what in sums if count is not None)
+    yield Text(f"{len(works)} work queue{'' if len(works) == 1 else 's'}: {counted}.")
+    remarks = []
+    if any(len(each.shared_by) > 1 for each in status.parking):
+        remarks.append("* is a parking queue that several work queues share.")
+    if not status.complete:
+        remarks.append(f"? cannot be seen over AMQP alone ({status.source}).")
+    elif all(work.numbers.exact for work in works if work.numbers):
+        remarks.append("READY and CONSUMERS of now; the other counts are up to 10 s old.")
+    else:
+        remarks.append("Counts are RabbitMQ's statistics, up to 10 s old.")
+    yield Text(safe(" ".join(remarks)), style=_DIM)
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def status_object(status: Status) -> dict[str, Any]:
+    """Documented in docs/how-to/watch.md; format_version grows when a key changes its meaning or goes."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "topology": status.topology,
+        "vhost": status.vhost,
+        "broker": status.broker,
+        "taken_at": rfc3339(status.taken_at),
+        "complete": status.complete,
+        "source": status.source,
+        "alerts": [
+            {
+                "code": each.code,
+                "severity": each.severity.value,
+                "object": each.object,
+                "message": each.message,
+                "hint": each.hint,
+            }
+            for each in status.alerts
+        ],
+        "queues": [
+            {
+                "queue": work.queue,
+                "external": work.external,
+                **_numbers(work.numbers),
+                "waiting": work.waiting,
+                "parking": work.parking,
+                "retry_queues": [_tier(tier) for tier in work.tiers],
+            }
+            for work in status.queues
+        ],
+        "parking": [
+            {
+                "queue": each.queue,
+                "work_queues": list(each.shared_by),
+                **_numbers(each.numbers),
+                "oldest_parked_at": rfc3339(each.oldest_failed_at),
+            }
+            for each in status.parking
+        ],
+    }
+
+
+def _tier(tier: TierStatus) -> dict[str, Any]:
+    return {
+        "queue": tier.queue,
+        "delay_ms": tier.delay_ms,
+        "in_file": not tier.left,
+        **_numbers(tier.numbers),
+        "due_within_ms": tier.due_within_ms,
+    }
+
+
+def _numbers(numbers: QueueNumbers | None) -> dict[str, Any]:
+    if numbers is None:
+        return {"exists": False}
+    return {
+        "exists": True,
+        "ready": numbers.ready,
+        "exact": numbers.exact,
+        "unacked": numbers.unacked,
+        "messages_dlx": numbers.retained,
+        "messages_delayed": numbers.delayed,
+        "next_delayed_at": rfc3339(numbers.next_delayed_at),
+        "consumers": numbers.consumers,
+        "publish_rate": numbers.publish_rate,
+        "deliver_rate": numbers.deliver_rate,
+        "growth_rate": numbers.growth,
+    }
