@@ -48,7 +48,7 @@ def _print(checked: Checked, strict: bool) -> None:
     for problem in checked.diagnostics:
         click.echo(safe(problem))
     for topology in checked.topologies:
-        for note in _notes(topology):
+        for note in topology.notes:
             click.echo(safe(f"{topology.file}: note: {note}"), err=True)
     if any(topology.routes for topology in checked.topologies):
         click.echo(f"note: {_MESSAGE_IDS}", err=True)
@@ -60,14 +60,6 @@ def _print(checked: Checked, strict: bool) -> None:
     sizes = "; ".join(_size(topology) for topology in checked.topologies)
     verdict = "valid, but not with --strict" if found and strict else "valid"
     click.echo(safe(f"{found + ': ' if found else ''}{verdict}. {sizes}"), err=True)
-
-
-def _notes(topology: CompiledTopology) -> list[str]:
-    deferred = [
-        f"{each.object}: {each.feature} is understood, but cannot be applied or consumed by this version"
-        for each in topology.deferred
-    ]
-    return [*topology.notes, *deferred]
 
 
 def _size(topology: CompiledTopology) -> str:
@@ -94,7 +86,7 @@ def _as_json(checked: Checked, failed: bool) -> dict[str, Any]:
                 "file": topology.file,
                 "vhost": topology.vhost or None,
                 "queues": list(topology.routes),
-                "notes": _notes(topology),
+                "notes": topology.notes,
             }
             for topology in checked.topologies
         ],

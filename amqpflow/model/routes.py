@@ -63,6 +63,7 @@ class QueueRoutes:
     consumer_timeout_ms: int | None = None  #: None: the broker's default, 30 minutes
     existing: bool = False  #: declared by an application
     external: bool = False  #: owned by another topology
+    owner: str | None = None  #: of an external queue, when the file says
 
     @property
     def tiers(self) -> tuple[RetryTier, ...]:
@@ -71,14 +72,6 @@ class QueueRoutes:
         for rule in self.rules:
             steps.extend(rule.steps or ())
         return tuple(sorted({tier for step in steps for tier in step.tiers}))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deferred:
-    """A part of the file that is understood but that this version does not provision or consume yet."""
-
-    object: str  #: queue orders.confirm
-    feature: str  #: engine: native
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +88,6 @@ class CompiledTopology:
     parking_queues: tuple[str, ...] = ()
     required_exchanges: tuple[str, ...] = ()  #: external: must exist, are never declared
     required_queues: tuple[str, ...] = ()  #: existing or external: must exist, are never declared
-    deferred: tuple[Deferred, ...] = ()
     notes: tuple[str, ...] = ()  #: what the plan should say: at most once here, no priorities there
     settings: str = "policies"  #: policies or arguments
     native_marker: str | None = None

@@ -10,6 +10,7 @@ from amqpflow.model.resources import Arguments, Binding, BrokerState, Exchange, 
 from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.model.wire import encode_table
 
+from .borrowed import borrowed, existing_queues, needed_exchanges, needed_queues
 from .capabilities import fit, refused_arguments
 from .changes import (
     Addition,
@@ -24,6 +25,7 @@ from .changes import (
 from .displacement import clashes
 from .equality import Difference, exchange_differences, policy_differences, queue_differences
 from .findings import Finding, refuse
+from .guarantees import guarantees, sentences
 from .native import delays, hidden, too_old
 from .observation import Observation
 from .order import ordered
@@ -54,8 +56,8 @@ def diff(desired: CompiledTopology, observed: Observation) -> Plan:
 def outside(desired: CompiledTopology) -> tuple[frozenset[str], frozenset[str]]:
     """The exchanges and queues that a topology refers to without declaring them: they must be there before it."""
     state = desired.desired
-    exchanges = {*desired.required_exchanges}
-    queues = {*desired.required_queues}
+    exchanges = {*desired.required_exchanges, *needed_exchanges(desired)}
+    queues = {*desired.required_queues, *needed_queues(desired)}
     for binding in state.bindings:
         exchanges.add(binding.source)
         (queues if binding.destination_type == "queue" else exchanges).add(binding.destination)
@@ -82,9 +84,9 @@ class _Comparison:
         self.notes = [*topology.notes, *notes]
 
     def plan(self) -> Plan:
-        self._deferred()
         self.findings += too_old(self.topology, self.observed.version)
         self._outside()
+        self.findings += borrowed(self.topology, self.observed)
         for exchange in self.desired.exchanges.values():
             self._exchange(exchange)
         for queue in self.desired.queues.values():
@@ -92,6 +94,8 @@ class _Comparison:
         self._bindings()
         self._policies()
         self.findings += preflight(self.topology, self.observed)
+        promised = guarantees(self.topology, self.observed)
+        self.notes += sentences(promised)
         if not self.observed.complete:
             self.notes.append(f"Without the management API ({self.observed.source}): {NO_MANAGEMENT}")
         self.notes += _left_alone(self.topology, self.there)
@@ -107,13 +111,8 @@ class _Comparison:
             findings=tuple(dict.fromkeys(self.findings)),
             notes=tuple(dict.fromkeys(self.notes)),
             observed=self.observed,
+            guarantees=promised,
         )
-
-    def _deferred(self) -> None:
-        for each in self.topology.deferred:
-            self.findings.append(
-                refuse("not-provisioned", each.object, f"{each.feature} is not provisioned by this version of amqpflow")
-            )
 
     def _outside(self) -> None:
         exchanges, queues = outside(self.topology)
@@ -239,10 +238,11 @@ class _Comparison:
                     self.changes.append(RemovePolicy(policy=there))
             else:
                 foreign.append(there)
-        self.findings += clashes(self.desired.queues.values(), self.desired.policies.values(), foreign, present)
+        queues = (*self.desired.queues.values(), *existing_queues(self.topology, self.there))
+        self.findings += clashes(queues, self.desired.policies.values(), foreign, present)
         after = [*foreign, *self.desired.policies.values()]
         self.findings += hidden(self.topology, after)
-        self.findings += shrinking(self.desired.queues.values(), self.there, after)
+        self.findings += shrinking(queues, self.there, after)
         tags = self.observed.tags
         if len(self.changes) > before and tags is not None and not tags & {"policymaker", "administrator"}:
             self.findings.append(
@@ -278,7 +278,7 @@ def _left_alone(topology: CompiledTopology, there: BrokerState) -> Iterator[str]
         ("exchange", there.exchanges, topology.desired.exchanges),
         ("queue", there.queues, topology.desired.queues),
     ):
-        for name in sorted(present.keys() - wanted.keys()):
+        for name in sorted(present.keys() - wanted.keys() - {*topology.required_queues}):
             if present[name].owner == topology.name:
                 parked = f"; {PARKED_UNSEEN}" if kind == "queue" and (topology.parking_exchange, name) in bound else ""
                 yield f"{kind} {name} is no longer in the file; it is left as it is{parked}."

@@ -15,3 +15,11 @@ def is_own_policy(name: str, topology: str) -> bool:
     """
     prefix = f"amqpflow.{topology}"
     return name.startswith(prefix) and _AFTER_TOPOLOGY.fullmatch(name, len(prefix)) is not None
+
+
+def topology_of_policy(name: str) -> str | None:
+    """The topology that a policy of this name was made for; None for a foreign policy."""
+    for found in _AFTER_TOPOLOGY.finditer(name):
+        if found.end() == len(name) and name.startswith("amqpflow."):
+            return name[len("amqpflow.") : found.start()] or None
+    return None

@@ -13,6 +13,7 @@ from amqpflow.model.routes import CompiledTopology
 from .changes import Change
 from .equality import Difference
 from .findings import Finding
+from .guarantees import Guarantee
 from .observation import Observation
 
 
@@ -38,6 +39,7 @@ class Plan:
     used: tuple[UsedAsItIs, ...] = ()
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    guarantees: tuple[Guarantee, ...] = ()  #: what holds on each `existing` queue, and what does not
     purpose: str = "apply"  #: apply, prune, destroy or adopt: which command makes this of it
     required: tuple[str, ...] = ()  #: of replace, migrate and delete: what somebody must agree to, or --allow
     replaced: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)

@@ -35,7 +35,7 @@ from .middleware import Middleware, check_middleware
 from .outbox import Outbox
 from .report import Report
 from .settler import Settler
-from .start_check import refuse_deferred, require_as_compiled, require_topology
+from .start_check import require_as_compiled, require_topology
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -256,7 +256,6 @@ class Consumer:
         """
         if not self._handlers:
             raise HandlerInvalid("no handler is registered", hint="decorate one with @consumer.handler(QUEUE)")
-        refuse_deferred(self.compiled, self._handlers)
         self._stopping = asyncio.Event()
         connection = await self._connect_to_topology()
         if not self._logged:
@@ -317,7 +316,7 @@ class Consumer:
         try:
             await require_topology(connection, self.compiled, self._handlers)
             if self.address.management_url is not None:
-                await require_as_compiled(self.address, self.compiled, self._handlers)
+                self.compiled = await require_as_compiled(self.address, self.compiled, self._handlers)
         except BaseException:
             await connection.close()
             raise

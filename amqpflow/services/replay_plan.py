@@ -14,7 +14,7 @@ from amqpflow.parking.parked import ParkedMessage, read_parked
 from amqpflow.rabbitmq.observe import Broker
 
 from .parking import Progress, open_reading, unknown_queue
-from .start_check import refuse_deferred, require_topology
+from .start_check import require_topology
 
 Group = tuple[str, str]  #: reason and error type; for reason `broker` what RabbitMQ says
 
@@ -119,6 +119,5 @@ async def ready_to_replay(broker: Broker, compiled: CompiledTopology, queue: str
                 hint=f"it holds messages of {', '.join(owners)}",
             )
         raise unknown_queue(compiled, queue, tuple(compiled.routes))
-    refuse_deferred(compiled, (queue,))
     await require_topology(broker.connection, compiled, (queue,))
     return routes

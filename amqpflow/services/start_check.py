@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
@@ -11,22 +12,19 @@ from amqpflow.errors import BrokerError, NotApplied, PermissionDenied, Refused
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.changes import label
+from amqpflow.planning.diff import diff
+from amqpflow.planning.guarantees import as_found
 from amqpflow.planning.native import SINCE, is_native
+from amqpflow.planning.observation import Observation
+from amqpflow.planning.ownership import is_own_policy
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection
 
+log = logging.getLogger("amqpflow.consumer")
 
-def refuse_deferred(compiled: CompiledTopology, queues: Iterable[str]) -> None:
-    """Raise Refused when a handler's queue uses what this version validates but does not consume yet."""
-    wanted = {f"queue {queue}" for queue in queues}
-    problems = [
-        f"{each.object}: {each.feature} is not consumed by this version"
-        for each in compiled.deferred
-        if each.object in wanted
-    ]
-    if problems:
-        raise Refused(f"{compiled.file} uses features that are not built yet", problems=problems)
+_NOT_A_CONSUMERS = ("missing-tag", "policy-tie")
+"""Refusals about writing policies; what a tie can do to the queues is among the findings of preflight."""
 
 
 async def require_topology(connection: Connection, compiled: CompiledTopology, queues: Iterable[str]) -> None:
@@ -42,6 +40,7 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
     problems: list[str] = []
     native: list[str] = []
     exchanges: set[str] = set()
+    names: list[str] = []
     for queue in queues:
         routes = compiled.routes[queue]
         exchanges |= {routes.retry_exchange, routes.parking_exchange}
@@ -49,6 +48,10 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
             exchanges.add(compiled.native_marker)
             if connection.version < SINCE:
                 native.append(queue)
+        names.append(queue)
+        if routes.external:  # its owner declared them, perhaps by another file than we were told
+            names += (routes.parking_queue, *(tier.queue for tier in routes.tiers))
+    for queue in dict.fromkeys(names):
         if await _is_missing(connection, partial(Channel.queue_depth, queue=queue)):
             problems.append(f"queue {queue} is missing")
     if native:
@@ -57,41 +60,58 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
             f"retries of {', '.join(native)} would be a hot loop",
             hint="engine: tiers in the retry policy works on every release",
         )
-    for exchange in sorted(exchanges):
+    for exchange in sorted(exchanges - {""}):
         if await _is_missing(connection, partial(Channel.require_exchange, exchange=exchange)):
             problems.append(f"exchange {exchange} is missing")
     if problems:
         raise NotApplied(
             f"the topology {compiled.name} is not on the broker: {', '.join(problems)} "
             f"in virtual host {connection.address.vhost}",
-            hint=_apply(compiled),
+            hint=_remedy(compiled, problems),
         )
 
 
-async def require_as_compiled(address: BrokerAddress, compiled: CompiledTopology, queues: Iterable[str]) -> None:
+async def require_as_compiled(
+    address: BrokerAddress, compiled: CompiledTopology, queues: Iterable[str]
+) -> CompiledTopology:
     """
     Compare what the handlers rest on with the file, arguments and foreign policies included, over the management API.
+
+    Returns:
+        The topology, with the at-least-once dead-lettering and consumer timeouts that were found to work.
 
     Raises:
         NotApplied: every difference, with the command that mends it or says more.
         ManagementUnavailable, PermissionDenied: the configured API cannot be used.
     """
-    from amqpflow.rabbitmq.observe import open_broker
-
-    from .planner import make_plan
+    from amqpflow.rabbitmq.observe import observe, open_broker
 
     # imported here: a consumer without the management API does not pay for the HTTP client
     async with open_broker(address, name=f"amqpflow start check {compiled.name}") as broker:
-        plan = await make_plan(_part_for(compiled, frozenset(queues)), broker)
-    # removing policies that this part of the topology does not ask for is not for a consumer, nor is the tag for it
+        wanted = _part_for(compiled, frozenset(queues))
+        observed = await observe(wanted, broker)
+    plan = diff(_with_policies_as_they_are(wanted, observed), observed)
+    for warning in plan.warnings:
+        log.warning("%s", warning)
     missing = [f"{label(change)} is missing" for change in plan.changes if change.action != "delete"]
-    problems = [*missing, *(str(each) for each in plan.refusals if each.code != "missing-tag")]
+    problems = [*missing, *(str(each) for each in plan.refusals if each.code not in _NOT_A_CONSUMERS)]
     if problems:
         raise NotApplied(
             f"the broker does not hold what {compiled.file} says; the consumer does not start",
             problems=problems,
             hint=_apply(compiled),
         )
+    return as_found(compiled, observed)
+
+
+def _with_policies_as_they_are(part: CompiledTopology, observed: Observation) -> CompiledTopology:
+    """Policies are not for a consumer to change: what ours do now is what it lives with."""
+    own = {
+        name: each
+        for name, each in observed.state.policies.items()
+        if is_own_policy(name, part.name) and not is_native(each)
+    }
+    return replace(part, desired=replace(part.desired, policies={**own, **part.desired.policies}))
 
 
 def _part_for(compiled: CompiledTopology, queues: frozenset[str]) -> CompiledTopology:
@@ -114,11 +134,26 @@ def _part_for(compiled: CompiledTopology, queues: frozenset[str]) -> CompiledTop
             # structure is in arguments, and no policy is needed to trust it, but for those that delay
             policies={name: each for name, each in desired.policies.items() if native and is_native(each)},
         ),
+        routes={queue: compiled.routes[queue] for queue in queues},
         required_exchanges=(),
         required_queues=tuple(name for name in compiled.required_queues if name in names),
-        deferred=(),
         notes=(),
     )
+
+
+def _remedy(compiled: CompiledTopology, problems: list[str]) -> str:
+    theirs = {
+        f"queue {name} is missing"
+        for routes in compiled.routes.values()
+        if routes.existing or routes.external
+        for name in (
+            routes.queue,
+            *((routes.parking_queue, *(t.queue for t in routes.tiers)) if routes.external else ()),
+        )
+    }
+    if theirs.isdisjoint(problems):
+        return _apply(compiled)
+    return "an existing or external queue is its declarer's to create; then " + _apply(compiled)
 
 
 def _apply(compiled: CompiledTopology) -> str:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Queue
-from amqpflow.model.routes import CompiledTopology, Deferred, NativeRetry, QueueRoutes
+from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes
 
 from .declarations import (
     existing_queue_policy,
@@ -38,7 +38,6 @@ class _Compiler:
         self.bindings: dict[tuple[str, ...], Binding] = {}
         self.routes: dict[str, QueueRoutes] = {}
         self.policies: dict[str, tuple[str, Mapping[str, Any]]] = {}
-        self.deferred: list[Deferred] = []
 
     def run(self) -> CompiledTopology:
         spec, names = self.spec, self.names
@@ -71,7 +70,6 @@ class _Compiler:
             parking_queues=tuple(dict.fromkeys(r.parking_queue for r in self.routes.values() if not r.external)),
             required_exchanges=tuple(each.name for each in spec.exchanges.values() if each.external),
             required_queues=tuple(each.name for each in spec.queues.values() if each.external or each.existing),
-            deferred=tuple(self.deferred),
             notes=notes_for(spec),
             settings=spec.settings,
             native_marker=names.native_marker if any(each.native for each in self.routes.values()) else None,
@@ -91,11 +89,11 @@ class _Compiler:
     def _queue(self, queue: QueueSpec) -> None:
         policy = self.spec.policy_of(queue)
         routes = self.routes[queue.name] = self._routes(queue, policy)
-        self._defer(queue)
         if queue.external:
             return
         if queue.existing:
-            self.policies[queue.name] = (queue.type, existing_queue_policy(queue, policy, routes.parking_queue))
+            if self.spec.settings == "policies":
+                self.policies[queue.name] = (queue.type, existing_queue_policy(queue, policy, routes.parking_queue))
         else:
             self._declare(queue.name, work_queue_arguments(queue, policy, routes.parking_queue, self.spec.settings))
             if self.spec.settings == "policies" and (definition := policy_definition(queue, policy)):
@@ -142,16 +140,8 @@ class _Compiler:
             consumer_timeout_ms=queue.consumer_timeout_ms if queue.quorum else None,
             existing=queue.existing,
             external=queue.external,
+            owner=queue.owner if queue.external else None,
         )
-
-    def _defer(self, queue: QueueSpec) -> None:
-        features = {
-            "existing: true": queue.existing,
-            "external: true": queue.external,
-        }
-        self.deferred += [
-            Deferred(object=f"queue {queue.name}", feature=feature) for feature, used in features.items() if used
-        ]
 
 
 def _native(policy: PolicySpec | None) -> NativeRetry | None:

@@ -226,7 +226,8 @@ QUEUE = Record(
             name="existing",
             shape=Boolean(),
             help="An application declares this queue: it must exist, and its arguments stay. Retry queues and parking "
-            "are built around it; dead-lettering and limits come by policy. Understood, not applied yet.",
+            "are built around it; dead-lettering and limits come by policy where no argument hinders. Name its type. "
+            "The plan says which guarantees hold.",
             default="false",
             example=False,
         ),
@@ -234,8 +235,7 @@ QUEUE = Record(
             name="external",
             shape=Boolean(),
             help="Another topology owns this queue: it may be consumed with that topology's retry and parking queues, "
-            "and nothing is declared. retry, parking and naming must say what the owner's file says. Understood, not "
-            "consumed yet.",
+            "and nothing is declared. retry, parking and naming must say what the owner's file says.",
             default="false",
             example=False,
         ),

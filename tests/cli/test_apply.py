@@ -188,14 +188,6 @@ def test_a_refusal_exits_with_4_and_gives_every_reason(vhost: BrokerAddress, sho
     assert "result" not in found
 
 
-def test_deferred_features_are_said_and_nothing_is_done(vhost: BrokerAddress, shop: Path) -> None:
-    shop.write_text(SHOP + "  legacy:\n    existing: true\n")
-    result = apply(shop, vhost)
-    assert result.code == 4
-    assert result.says("queue legacy: existing: true is not provisioned by this version of amqpflow")
-    assert names(vhost, "queues") == set()
-
-
 def test_a_failure_in_the_middle_exits_with_3_and_tells_all(vhost: BrokerAddress, shop: Path) -> None:
     shop.write_text(WITHOUT_POLICIES)
     with user(vhost, tags="management", configure="^(?!orders\\.retry)") as address:

@@ -176,13 +176,6 @@ class TestValidate:
         ]
         assert not json.loads(Run(["validate", "--strict", "-o", "json", "warned.yaml"], capsys).out)["valid"]
 
-    def test_features_of_later_versions_are_said(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        text = "version: 1\nname: a\nretry_policies: {n: {delays: [1s]}}\nqueues: {q: {retry: n, existing: true}}\n"
-        (write / "existing.yaml").write_text(text)
-        run = Run(["validate", "existing.yaml"], capsys)
-        assert run.code == 0
-        assert "queue q: existing: true is understood, but cannot be applied or consumed by this version" in run.err
-
     def test_nothing_in_a_file_acts_on_the_terminal(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (write / "evil.yaml").write_text(
             'version: 1\nname: a\n"\\e[31mx\\u202e": 1\nqueues: {"\\e[2Jq": {retry: none}}\n'

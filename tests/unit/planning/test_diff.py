@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Policy, Queue
-from amqpflow.model.routes import CompiledTopology, Deferred
+from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.changes import Bind, EnsureBinding, PutPolicy, RemovePolicy, label
 from amqpflow.planning.diff import NO_MANAGEMENT, diff
 from amqpflow.planning.observation import Observation
@@ -156,13 +156,6 @@ def test_what_must_be_there_and_is_not_is_refused() -> None:
 def test_predeclared_exchanges_can_be_bound_to() -> None:
     entry = Binding(source="amq.topic", destination="orders", routing_key="#")
     assert not diff(with_objects(SHOP, bindings=(*SHOP.desired.bindings, entry)), observation()).refusals
-
-
-def test_deferred_features_are_refused() -> None:
-    compiled = replace(SHOP, deferred=(Deferred(object="queue orders", feature="engine: native"),))
-    assert refusals(diff(compiled, observation())) == [
-        "queue orders: engine: native is not provisioned by this version of amqpflow"
-    ]
 
 
 def test_arguments_that_amqp_cannot_carry_are_refused_before_anything_is_done() -> None:

@@ -223,7 +223,6 @@ def test_an_existing_queue_is_built_around_and_never_declared() -> None:
     }
     assert topology.required_queues == ("q",)
     assert (topology.routes["q"].existing, topology.routes["q"].at_least_once) == (True, False)
-    assert [each.feature for each in topology.deferred] == ["existing: true"]
 
 
 def test_an_existing_classic_queue_gets_no_key_its_type_does_not_know() -> None:
@@ -245,7 +244,14 @@ def test_an_external_queue_goes_by_its_owners_exchanges() -> None:
     assert not topology.desired.exchanges
     assert not topology.desired.policies
     assert (topology.required_queues, topology.parking_queues) == (("q",), ())
-    assert [each.feature for each in topology.deferred] == ["external: true"]
+    assert routes.owner == "billing"
+
+
+def test_an_existing_queue_without_policies_keeps_what_it_has() -> None:
+    """settings: arguments is for users who cannot write policies, and its arguments stay."""
+    topology = compiled("settings: arguments\nqueues: {q: {retry: none, existing: true}}")
+    assert not topology.desired.policies
+    assert set(topology.desired.queues) == {"q.parking"}
 
 
 def test_an_external_queue_of_an_unknown_owner_goes_by_the_default_exchange() -> None:

@@ -52,7 +52,6 @@ def readable(topology: CompiledTopology) -> dict[str, Any]:
         "parking_queues": list(topology.parking_queues),
         "required_exchanges": list(topology.required_exchanges),
         "required_queues": list(topology.required_queues),
-        "deferred": [f"{each.object}: {each.feature}" for each in topology.deferred],
         "notes": list(topology.notes),
     }
 

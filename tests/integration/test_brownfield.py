@@ -1,0 +1,338 @@
+"""Queues that somebody else declared: an application's, another topology's, and brokers without policymakers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from amqpflow import Consumer, Message, Topology
+from amqpflow.api import apply, parked, plan
+from amqpflow.api import replay as replay_parked
+from amqpflow.errors import NotApplied, Refused
+from amqpflow.model.message import Properties, Publish
+from amqpflow.planning.changes import label
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.connection import connect
+from tests.brokers.management import Management, as_user
+from tests.topology_files import compiled
+from tests.waiting import until
+
+APPLICATION: dict[str, dict[str, Any]] = {
+    "plain": {"x-queue-type": "quorum"},
+    "old": {"x-queue-type": "classic"},
+    "own.dlx": {"x-queue-type": "classic", "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"},
+    "short": {"x-queue-type": "classic", "x-message-ttl": 300_000},
+    "full": {"x-queue-type": "quorum", "x-max-length": 1000, "x-overflow": "drop-head"},
+    "dead": {"x-queue-type": "classic"},
+}
+FILE = """
+name: legacy
+version: 1
+retry_policies: {fast: {delays: [100ms]}}
+defaults: {retry: fast, queue: {type: classic}}
+queues:
+  plain: {existing: true, type: quorum}
+  old: {existing: true}
+  own.dlx: {existing: true}
+  short: {existing: true}
+  full: {existing: true, type: quorum}
+"""
+QUEUES = ("plain", "old", "own.dlx", "short", "full")
+
+
+def topology(text: str, address: BrokerAddress) -> Topology:
+    return Topology(compiled=compiled(text + f"vhost: {address.vhost}\n"))
+
+
+async def declare(address: BrokerAddress, queues: dict[str, dict[str, Any]]) -> None:
+    """As the application does it."""
+    connection = await connect(address, name="application")
+    channel = await connection.admin_channel()
+    for name, arguments in queues.items():
+        await channel.queue_declare(name, durable=True, arguments=arguments)
+    await connection.close()
+
+
+async def publish(address: BrokerAddress, queues: tuple[str, ...]) -> None:
+    connection = await connect(address, name="application")
+    channel = await connection.open_channel()
+    for queue in queues:
+        properties = Properties(message_id=f"for-{queue}", delivery_mode=2)
+        await channel.publish(Publish(exchange="", routing_key=queue, properties=properties, body=b"{}"))
+    await connection.close()
+
+
+async def fail_retry_park_replay(file: Topology, address: BrokerAddress, queues: tuple[str, ...]) -> None:
+    """Each message fails at both attempts, is parked, replayed, and done."""
+    await publish(address, queues)
+    attempts: Counter[tuple[str, int]] = Counter()
+    working = asyncio.Event()
+    done: list[str] = []
+
+    async def handle(message: Message) -> None:
+        if not working.is_set():
+            attempts[message.queue, message.attempt] += 1
+            raise RuntimeError("not yet")
+        done.append(str(message.message_id))
+
+    consumer = Consumer(file, address.url, management_url=address.management_url)
+    for queue in queues:
+        consumer.add_handler(queue, handle)
+    async with consumer:
+
+        async def all_parked() -> bool:
+            listed = [await parked(file, address, queue=queue) for queue in queues]
+            return sum(len(each.messages) for each in listed) == len(queues)
+
+        await until(lambda: consumer.totals["parked"] == len(queues), timeout=30)
+        await until(all_parked)
+        assert attempts == {(queue, attempt): 1 for queue in queues for attempt in (1, 2)}
+        working.set()
+        for queue in queues:
+            assert (await replay_parked(file, address, queue=queue)).replayed == 1
+        await until(lambda: len(done) == len(queues))
+    assert sorted(done) == sorted(f"for-{queue}" for queue in queues)
+
+
+def test_an_applications_queues_get_retries_and_parking(vhost: BrokerAddress) -> None:
+    """Five queues as applications have them: nothing of theirs is changed, and all of it works around them."""
+    file, management = topology(FILE, vhost), Management(vhost)
+
+    async def scenario() -> None:
+        await declare(vhost, APPLICATION)
+        before = {each["name"]: each["arguments"] for each in management.get("queues", vhost.vhost)}
+        planned = await plan(file, vhost)
+        assert not planned.refusals
+        assert (await apply(file, vhost)).complete
+        assert (await plan(file, vhost)).nothing_to_do
+        after = {each["name"]: each["arguments"] for each in management.get("queues", vhost.vhost)}
+        assert {name: after[name] for name in before} == before
+        assert {(each.queue, each.name): each.holds for each in planned.guarantees if not each.holds} == {
+            ("own.dlx", "parked by RabbitMQ"): False,
+            ("short", "nothing expires"): False,
+            **{
+                (queue, name): False
+                for queue in ("old", "own.dlx", "short")
+                for name in ("at least once", "crash loops end")
+            },
+        }
+        await fail_retry_park_replay(file, vhost, QUEUES)
+
+    asyncio.run(scenario())
+
+
+def test_what_rabbitmq_gives_up_on_goes_where_the_plan_says(vhost: BrokerAddress) -> None:
+    """A reject by the application: by our policy into parking, or by its own argument to where it leads."""
+    file, management = topology(FILE, vhost), Management(vhost)
+
+    async def scenario() -> None:
+        await declare(vhost, APPLICATION)
+        await apply(file, vhost)
+
+        def ours_works() -> bool:
+            listed = management.get("queues", vhost.vhost, query="disable_stats=true")
+            return all(
+                (each.get("policy") or "").startswith("amqpflow.legacy") for each in listed if each["name"] in QUEUES
+            )
+
+        await until(ours_works)
+        await publish(vhost, QUEUES)
+        connection = await connect(vhost, name="application")
+        channel = await connection.admin_channel()
+        for queue in QUEUES:
+            got = await channel.basic_get(queue)
+            await channel.basic_reject(got.delivery.delivery_tag, requeue=False)
+        listed = {}
+        for queue in QUEUES:
+            target = "dead" if queue == "own.dlx" else f"{queue}.parking"
+
+            async def arrived(target: str = target) -> Any:
+                got = await channel.basic_get(target, no_ack=True)
+                return got if got.delivery.name == "Basic.GetOk" else None
+
+            listed[queue] = (await until(arrived)).header.properties.message_id
+        assert listed == {queue: f"for-{queue}" for queue in QUEUES}
+        await connection.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_consumer_knows_at_its_start_whether_dead_lettering_can_lose(vhost: BrokerAddress) -> None:
+    """Decided from what works: the policy that makes it at least once, and without it not."""
+    file, management = topology(FILE, vhost), Management(vhost)
+
+    async def known() -> dict[str, bool]:
+        consumer = Consumer(file, vhost.url, management_url=vhost.management_url)
+
+        async def handle(message: Message) -> None: ...
+
+        for queue in QUEUES:
+            consumer.add_handler(queue, handle)
+        async with consumer:
+            return {queue: consumer.compiled.routes[queue].at_least_once for queue in QUEUES}
+
+    async def scenario() -> None:
+        await declare(vhost, APPLICATION)
+        await apply(file, vhost)
+        assert await known() == {queue: queue in ("plain", "full") for queue in QUEUES}
+        for policy in management.get("policies", vhost.vhost):
+            management.delete("policies", vhost.vhost, policy["name"])
+        assert not any((await known()).values())
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_a_queue_that_is_not_there_or_of_another_type_is_refused(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        await declare(vhost, {**APPLICATION, "plain": {"x-queue-type": "classic"}, "old": {"x-queue-type": "stream"}})
+        Management(vhost).delete("queues", vhost.vhost, "short")
+        with pytest.raises(Refused) as refused:
+            await apply(topology(FILE, vhost), vhost)
+        assert [each.partition(";")[0] for each in refused.value.problems] == [
+            "queue short: it does not exist",
+            "queue plain: it is a classic queue, and quorum for the file",
+            "queue old: it is a stream queue, and classic for the file",
+        ]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_an_existing_queue_has_one_topology(vhost: BrokerAddress) -> None:
+    """The second is refused naming the first, also when the queue bears no stamp."""
+    first = "name: first\nversion: 1\nqueues: {old: {existing: true, type: classic, retry: none}}\n"
+    second = first.replace("name: first", "name: second")
+    stamped = "name: third\nversion: 1\nqueues: {third: {retry: none}}\n"
+    on_stamped = "name: fourth\nversion: 1\nqueues: {third: {retry: none, existing: true}}\n"
+
+    async def scenario() -> None:
+        await declare(vhost, APPLICATION)
+        await apply(topology(first, vhost), vhost)
+        await apply(topology(stamped, vhost), vhost)
+        with pytest.raises(Refused) as refused:
+            await apply(topology(second, vhost), vhost)
+        assert any(
+            each.startswith("queue old: the topology first has built retries and parking around it")
+            for each in refused.value.problems
+        )
+        with pytest.raises(Refused, match="nothing was done") as refused:
+            await apply(topology(on_stamped, vhost), vhost)
+        assert refused.value.problems[0].startswith("queue third: it is owned by the topology third")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_an_existing_queue_that_left_the_file_keeps_all_that_is_its_own(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        await declare(vhost, APPLICATION)
+        await apply(topology(FILE, vhost), vhost)
+        less = "\n".join(line for line in FILE.splitlines() if "  old:" not in line) + "\n"
+        planned = await plan(topology(less, vhost), vhost)
+        assert not planned.refusals
+        assert not any(label(each) == "queue old" for each in planned.changes)
+        await apply(topology(less, vhost), vhost)
+        listed = Management(vhost).get("queues", vhost.vhost, query="disable_stats=true")
+        old = next(each for each in listed if each["name"] == "old")
+        assert old["arguments"].get("x-dead-letter-exchange") is None
+        assert not (old.get("policy") or "").startswith("amqpflow.legacy")
+
+    asyncio.run(scenario())
+
+
+OWNER = """
+name: billing
+version: 1
+retry_policies: {fast: {delays: [100ms]}}
+defaults: {retry: fast}
+queues: {commands: {}}
+"""
+
+
+@pytest.mark.parametrize("owner", ["", ", owner: billing"], ids=["unknown-owner", "owner"])
+def test_a_queue_of_another_topology_is_consumed_with_its_retries_and_parking(vhost: BrokerAddress, owner: str) -> None:
+    mine = OWNER.replace("name: billing", "name: reports").replace(
+        "commands: {}", f"commands: {{external: true{owner}}}"
+    )
+    file, theirs = topology(mine, vhost), topology(OWNER, vhost)
+
+    async def scenario() -> None:
+        await apply(theirs, vhost)
+        assert (await apply(file, vhost)).done == ()
+        await fail_retry_park_replay(file, vhost, ("commands",))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_what_the_owner_has_not_declared_is_named(vhost: BrokerAddress) -> None:
+    """The owner's file says other delays than ours."""
+    mine = OWNER.replace("name: billing", "name: reports").replace(
+        "commands: {}", "commands: {external: true, owner: billing}"
+    )
+    file = topology(mine.replace("100ms", "200ms"), vhost)
+
+    async def handle(message: Message) -> None: ...
+
+    async def scenario() -> None:
+        await apply(topology(OWNER, vhost), vhost)
+        with pytest.raises(Refused) as refused:
+            await apply(file, vhost)
+        assert [each.partition(";")[0] for each in refused.value.problems] == [
+            "queue commands.retry.200ms: it does not exist"
+        ]
+        consumer = Consumer(file, vhost.url)
+        consumer.add_handler("commands", handle)
+        with pytest.raises(NotApplied, match=r"queue commands\.retry\.200ms is missing"):
+            await consumer.start()
+
+    asyncio.run(scenario())
+
+
+@contextmanager
+def without_policymaker(vhost: BrokerAddress, tags: str) -> Iterator[BrokerAddress]:
+    management, name = Management(vhost), f"user-of-{vhost.vhost}"
+    management.put("users", name, body={"password": "secret", "tags": tags})
+    management.put("permissions", vhost.vhost, name, body={"configure": ".*", "write": ".*", "read": ".*"})
+    try:
+        address = as_user(vhost, name, "secret")
+        yield address if tags else replace(address, management_url=None)  # found by itself, and not used
+    finally:
+        management.delete("users", name)
+
+
+@pytest.mark.parametrize("tags", ["management", ""], ids=["management", "no-tag"])
+def test_settings_by_arguments_need_no_policymaker(vhost: BrokerAddress, tags: str) -> None:
+    """As on brokers that others run: limits are arguments, an existing queue has its retries and parking."""
+    text = """
+name: hosted
+version: 1
+settings: arguments
+retry_policies: {fast: {delays: [100ms]}}
+defaults: {retry: fast}
+queues:
+  mine: {limits: {max_length: 1000}, consumer_timeout: 10m}
+  old: {existing: true, type: classic}
+"""
+    file = topology(text, vhost)
+
+    async def scenario(user: BrokerAddress) -> None:
+        await declare(vhost, APPLICATION)
+        assert (await apply(file, user)).complete
+        assert (await plan(file, user)).nothing_to_do
+        arguments = next(
+            each["arguments"] for each in Management(vhost).get("queues", vhost.vhost) if each["name"] == "mine"
+        )
+        assert (arguments["x-max-length"], arguments["x-consumer-timeout"]) == (1000, 600_000)
+        assert Management(vhost).get("policies", vhost.vhost) == []
+        await fail_retry_park_replay(file, user, ("mine", "old"))
+
+    with without_policymaker(vhost, tags) as user:
+        asyncio.run(scenario(user))
