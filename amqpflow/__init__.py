@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import apply, parked, parked_message, plan, plan_replay, replay
+    from .api import apply, drift, parked, parked_message, plan, plan_replay, replay
     from .errors import (
         AmqpflowError,
         AuthenticationFailed,
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "api": ("apply", "parked", "parked_message", "plan", "plan_replay", "replay"),
+    "api": ("apply", "drift", "parked", "parked_message", "plan", "plan_replay", "replay"),
     "errors": (
         "AmqpflowError",
         "AuthenticationFailed",
@@ -189,6 +189,7 @@ __all__ = [
     "VirtualHostMissing",
     "WrongUsage",
     "apply",
+    "drift",
     "parked",
     "parked_message",
     "plan",

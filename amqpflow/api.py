@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from .model.routes import CompiledTopology
     from .parking.parked import ParkedMessage
+    from .planning.drift import DriftReport
     from .planning.plan import Plan
     from .planning.report import ApplyReport
     from .rabbitmq.address import BrokerAddress
@@ -46,6 +47,29 @@ async def plan(
 
     async with _opened(topology, url, management_url, "plan") as (broker, compiled):
         return await make_plan(compiled, broker)
+
+
+async def drift(
+    topology: Topology | CompiledTopology, url: str | BrokerAddress | None = None, *, management_url: str | None = None
+) -> DriftReport:
+    """
+    Look at a broker and say what is otherwise there than the file says, by object and attribute. Nothing is changed.
+
+    Args:
+        topology: as `Topology.load` returns it.
+        url, management_url: as for `plan`.
+
+    Returns:
+        A report. `drifts` is empty when nothing differs; `unseen` says what could not be compared, as over AMQP alone.
+
+    Raises:
+        AmqpflowError: as for `plan`.
+    """
+    from .planning.drift import drift as compare
+    from .services.planner import make_plan
+
+    async with _opened(topology, url, management_url, "drift") as (broker, compiled):
+        return compare(await make_plan(compiled, broker))
 
 
 async def apply(

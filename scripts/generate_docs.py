@@ -103,7 +103,7 @@ GROUPS = {
     "Consuming": ("Consumer", "Message", "RetryState", "Ack", "Retry", "Park", "Discard", "Outcome"),
     "Middlewares": ("Middleware", "CallNext"),
     "Publishing": ("Publisher", "OutgoingMessage"),
-    "Topologies": ("Topology", "plan", "apply"),
+    "Topologies": ("Topology", "plan", "drift", "apply"),
     "Parked messages": ("parked", "parked_message", "plan_replay", "replay"),
 }
 

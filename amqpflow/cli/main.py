@@ -16,11 +16,12 @@ from amqpflow import __version__
 #: name -> (module below amqpflow.cli, attribute, one line for --help). A command that is not here does not exist.
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "validate": ("validate", "validate", "Check topology files; all problems at once."),
-    "schema": ("schema", "schema", "Print the JSON Schema of topology files, or of a plan."),
+    "schema": ("schema", "schema", "Print the JSON Schema of topology files, of a plan, of a drift."),
     "plan": ("plan", "plan", "Show what apply would do, and what it means."),
     "apply": ("apply", "apply", "Create on the broker what a topology file asks for."),
     "status": ("status", "status", "Show how many messages are where, and what stands still."),
     "permissions": ("permissions", "permissions", "Print the least permissions for each kind of user."),
+    "drift": ("drift", "drift", "Show what was changed on the broker behind the file's back."),
     "parked": ("parked", "parked", "Look at parked messages."),
     "replay": ("replay", "replay", "Bring parked messages back to their work queue."),
     "run": ("run", "run", "Run a service's consumer."),

@@ -6,7 +6,7 @@ import json
 
 import click
 
-KINDS = ("topology", "plan")
+KINDS = ("topology", "plan", "drift")
 
 
 @click.command()
@@ -25,6 +25,10 @@ def schema(kind: str) -> None:
             from .render.plan_schema import plan_schema
 
             click.echo(json.dumps(plan_schema(), indent=2))
+        case "drift":
+            from .render.drift import drift_schema
+
+            click.echo(json.dumps(drift_schema(), indent=2))
         case _:
             from amqpflow.topology.schema import schema_text
 

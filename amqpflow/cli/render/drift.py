@@ -1,0 +1,154 @@
+"""What drifted, for people and for programs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from amqpflow.cli.safe import safe
+from amqpflow.planning.drift import Drift, DriftReport
+
+from .colors import paint
+from .definition import value_words
+from .plan_rows import ALIKE, listed
+from .values import plain
+
+FORMAT = 1
+
+_SYMBOLS = {"missing": ("-", "red"), "changed": ("~", "yellow"), "added": ("+", "yellow"), "foreign": ("!", "red")}
+_TITLES = {
+    "missing": "Missing on the broker",
+    "changed": "Changed on the broker",
+    "added": "On the broker, not in the file",
+    "foreign": "Of somebody else, in the way",
+}
+
+
+def drift_text(report: DriftReport, *, color: bool, width: int = 120) -> str:
+    """What drifted by what happened to it; `width` is the terminal's, in columns."""
+    return "\n".join(_lines(report, color, max(width, 40)))
+
+
+def drift_summary(report: DriftReport) -> str:
+    """Drift: 1 missing, 2 changed; 31 as the file says."""
+    counts: Counter[str] = Counter(each.what for each in report.drifts)
+    told = ", ".join(f"{counts[what]} {what}" for what in _SYMBOLS if counts[what])
+    if told:
+        return f"Drift: {told}; {report.same} as the file says."
+    seen = " of what can be seen" if report.unseen else ""
+    return f"No drift{seen}: {report.same} objects are as the file says."
+
+
+def drift_object(report: DriftReport) -> dict[str, Any]:
+    """The report as JSON takes it, by `drift_schema`. Within one `format`, keys are only added."""
+    plan = report.plan
+    return {
+        "format": FORMAT,
+        "topology": plan.topology.name,
+        "file": plan.topology.file,
+        "broker": plan.broker,
+        "vhost": plan.vhost,
+        "complete": plan.complete,
+        "source": plan.source,
+        "drifted": bool(report.drifts),
+        "drifts": [_object(each) for each in report.drifts],
+        "unseen": list(report.unseen),
+        "same": report.same,
+    }
+
+
+def drift_schema() -> dict[str, Any]:
+    """The JSON Schema of `drift -o json`, draft 2020-12."""
+    text = {"type": "string"}
+    attribute = {"type": "object", "required": ["name", "file", "broker"], "properties": {"name": text}}
+    drifted = {
+        "what": {"enum": list(_SYMBOLS)},
+        "object": {"type": "string", "description": "queue orders.confirm"},
+        "attributes": {"type": "array", "items": attribute, "description": "null: not set there"},
+        "message": text,
+        "hint": text,
+    }
+    whole = {
+        "format": {"const": FORMAT, "description": "Within one format, keys are only added."},
+        **dict.fromkeys(("topology", "file", "broker", "vhost"), text),
+        "complete": {"type": "boolean", "description": "False: seen over AMQP alone."},
+        "source": text,
+        "drifted": {"type": "boolean"},
+        "drifts": {"type": "array", "items": {"type": "object", "required": list(drifted), "properties": drifted}},
+        "unseen": {"type": "array", "items": text, "description": "What could not be compared."},
+        "same": {"type": "integer", "minimum": 0, "description": "Objects that are as the file says."},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "amqpflow drift",
+        "type": "object",
+        "required": list(whole),
+        "properties": whole,
+    }
+
+
+def _object(each: Drift) -> dict[str, Any]:
+    return {
+        "what": each.what,
+        "object": each.object,
+        "attributes": [
+            {"name": one.key, "file": plain(one.desired), "broker": plain(one.observed)} for one in each.attributes
+        ],
+        "message": each.message,
+        "hint": each.hint,
+    }
+
+
+def _lines(report: DriftReport, color: bool, width: int) -> Iterator[str]:
+    plan = report.plan
+    yield safe(f"Topology {plan.topology.name} on {plan.broker}, virtual host {plan.vhost}")
+    yield ""
+    for what, title in _TITLES.items():
+        drifts = [each for each in report.drifts if each.what == what]
+        if drifts:
+            yield f"  {title}"
+            for each in _together(drifts):
+                yield from _drift(each, color, width)
+            yield ""
+    for text in report.unseen:
+        yield from _wrapped(f"Not seen: {safe(text)} ({safe(plan.source)})", width, 2)
+    if report.unseen:
+        yield ""
+    yield drift_summary(report)
+
+
+def _together(drifts: list[Drift]) -> Iterator[Drift]:
+    """Of many of a kind that say the same, such as all queues of a virtual host that was emptied, one line."""
+    alike: dict[tuple[str, str], list[Drift]] = {}
+    for each in drifts:
+        alike.setdefault((each.object.partition(" ")[0], each.message), []).append(each)
+    for (kind, message), same in alike.items():
+        if len(same) <= ALIKE:
+            yield from same
+        else:
+            names = listed([each.object.partition(" ")[2] for each in same])
+            yield Drift(what=same[0].what, object=f"{kind} {names}", attributes=same[0].attributes, message=message)
+
+
+def _drift(each: Drift, color: bool, width: int) -> Iterator[str]:
+    symbol, tint = _SYMBOLS[each.what]
+    first, *rest = _wrapped(f"    {symbol} {safe(each.object)}", width, 8)
+    yield first.replace(symbol, paint(symbol, tint, color), 1)
+    yield from rest
+    for one in each.attributes:
+        theirs, ours = value_words(one.key, one.observed), value_words(one.key, one.desired)
+        yield from _wrapped(
+            f"        {safe(one.key)}: {safe(theirs)} on the broker, {safe(ours)} in the file", width, 10
+        )
+    if not each.attributes and each.what != "missing":
+        yield from _wrapped(f"        {safe(each.message)}", width, 10)
+    if each.hint:
+        yield from _wrapped(f"        {safe(each.hint)}", width, 10)
+
+
+def _wrapped(text: str, width: int, indent: int) -> list[str]:
+    return textwrap.wrap(
+        text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    ) or [text]
