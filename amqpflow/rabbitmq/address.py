@@ -6,9 +6,10 @@ No password ever leaves this module in clear but towards the broker: `str()` and
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
@@ -17,13 +18,17 @@ from amqpflow.errors import TlsFailed, WrongUsage
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
 URL_VARIABLES = ("AMQPFLOW_URL", "RABBITMQ_URL", "CLOUDAMQP_URL")
 _PORTS = {"amqp": 5672, "amqps": 5671}
+_SEPARATOR = re.compile(r"\s*,\s*(?=amqps?://)")  # a comma may be in a password
 
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerAddress:
-    """One broker: AMQP URL, management URLs to try, TLS files."""
+    """One broker, or the nodes of one cluster: AMQP URLs, management URLs to try, TLS files."""
 
     url: str = field(repr=False)  #: amqp:// or amqps://, with user, password and virtual host
+    others: tuple[str, ...] = field(
+        default=(), repr=False
+    )  #: of further nodes of its cluster, in the order to try them
     source: str  #: which flag or variable it came from
     management_url: str | None = field(default=None, repr=False)  #: given; None means derived
     ca_file: str | None = None
@@ -62,15 +67,28 @@ class BrokerAddress:
 
     def with_vhost(self, vhost: str) -> BrokerAddress:
         """The same broker, another virtual host."""
-        from dataclasses import replace
-
         path = "/" + quote(vhost, safe="")
-        return replace(self, url=urlunsplit(self.parts._replace(path=path)))
+        url, *others = (urlunsplit(urlsplit(each)._replace(path=path)) for each in (self.url, *self.others))
+        return replace(self, url=url, others=tuple(others))
+
+    @property
+    def nodes(self) -> tuple[BrokerAddress, ...]:
+        """Each node on its own, in the order to try them; one that stands alone is its only node."""
+        if not self.others:
+            return (self,)
+        return tuple(replace(self, url=url, others=()) for url in (self.url, *self.others))
+
+    def starting_with(self, number: int) -> BrokerAddress:
+        """The same nodes, tried from another one on: so that many clients do not all go to the first."""
+        urls = (self.url, *self.others)
+        number %= len(urls)
+        url, *others = urls[number:] + urls[:number]
+        return replace(self, url=url, others=tuple(others))
 
     @property
     def redacted(self) -> str:
-        """The URL without its password and without its query, for people to read."""
-        return redact(self.url)
+        """The URLs without passwords and without their queries, for people to read."""
+        return ", ".join(map(redact, (self.url, *self.others)))
 
     def __str__(self) -> str:
         return self.redacted
@@ -86,6 +104,9 @@ class BrokerAddress:
             parts = urlsplit(self.management_url)
             host = parts.netloc.rpartition("@")[2]
             return (urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", "")),)
+        return tuple(url for node in self.nodes for url in node._derived())
+
+    def _derived(self) -> tuple[str, ...]:
         host = f"[{self.host}]" if ":" in self.host else self.host
         if self.tls:
             return (f"https://{host}", f"https://{host}:15671")
@@ -140,6 +161,8 @@ def resolve_address(
     """
     Find the broker: what is given, else AMQPFLOW_URL, RABBITMQ_URL, CLOUDAMQP_URL, else guest on localhost.
 
+    Several URLs with commas between them are the nodes of one cluster: amqp://u:p@a/v,amqp://u:p@b/v.
+
     Each variable also exists as NAME_FILE, naming a file that holds the value (a mounted secret).
 
     Raises:
@@ -154,7 +177,11 @@ def resolve_address(
                 break
         else:
             url, source = DEFAULT_URL, "default"
-    _check(url, source, tuple(_PORTS))
+    url, *others = _SEPARATOR.split(url)
+    for each in (url, *others):
+        _check(each, source, tuple(_PORTS))
+    if len({each.partition(":")[0] for each in (url, *others)}) > 1:
+        raise WrongUsage(f"{source} mixes amqp:// and amqps://", hint="the nodes of a cluster are reached alike")
     if management_url is None:
         management_url = _variable(env, "AMQPFLOW_MANAGEMENT_URL")
     if management_url is not None:
@@ -166,6 +193,7 @@ def resolve_address(
             )
     return BrokerAddress(
         url=url,
+        others=tuple(others),
         source=source,
         management_url=management_url,
         ca_file=ca_file or env.get("AMQPFLOW_CA_FILE"),
@@ -190,7 +218,8 @@ def _variable(env: Mapping[str, str], name: str) -> str | None:
 def _check(url: str, source: str, schemes: tuple[str, ...]) -> None:
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        host = parts.hostname or ","
+        valid = parts.scheme in schemes and "," not in host and (parts.port is None or parts.port > 0)
     except ValueError:
         valid = False
     if not valid:

@@ -14,7 +14,7 @@ from typing import Any
 import aio_pika
 
 from amqpflow import __version__
-from amqpflow.errors import AmqpflowError
+from amqpflow.errors import AmqpflowError, BrokerUnavailable
 
 from .address import BrokerAddress
 from .channel import Channel
@@ -23,6 +23,7 @@ from .transport import ContentTransport
 
 CLOSE_TIMEOUT = 5.0  #: seconds for the broker to answer a close
 CONNECT_TIMEOUT = 15.0  #: seconds for TCP, TLS, login and opening the virtual host
+_NODE_TIMEOUT = 5.0  #: the same where another node can be tried
 
 
 class Connection:
@@ -143,16 +144,35 @@ class _PikaConnection(aio_pika.Connection):
 
 async def connect(address: BrokerAddress, *, name: str, timeout: float = CONNECT_TIMEOUT) -> Connection:
     """
-    Open a connection.
+    Open a connection, to the first node of the address that takes it.
 
     Args:
         address: where to, with credentials and TLS settings.
         name: what the management page shows for the connection.
-        timeout: seconds until a silent peer is given up.
+        timeout: seconds until a silent peer is given up; 5 while another node is left to try.
 
     Raises:
         AuthenticationFailed, VirtualHostMissing, TlsFailed, BrokerUnavailable: each with one clear sentence.
     """
+    errors: list[AmqpflowError] = []
+    *first, last = address.nodes
+    for node in first:
+        try:
+            return await _connect(node, name, min(timeout, _NODE_TIMEOUT))
+        except AmqpflowError as error:
+            errors.append(error)
+    try:
+        return await _connect(last, name, timeout)
+    except AmqpflowError as error:
+        if not errors:
+            raise
+        errors.append(error)
+    # what every node of a cluster would say is the reason; else all of them are
+    clear = next((each for each in errors if type(each) is not BrokerUnavailable), None)
+    raise clear or BrokerUnavailable("; ".join(map(str, errors)))
+
+
+async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connection:
     context = address.ssl_context() if address.tls else None
     try:
         pika = await aio_pika.connect(

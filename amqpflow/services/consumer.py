@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -59,7 +60,8 @@ class Consumer:
 
     Args:
         topology: a path, or a loaded `Topology`.
-        url: where RabbitMQ is; AMQPFLOW_URL when absent.
+        url: where RabbitMQ is; AMQPFLOW_URL when absent. Several with commas between them are the nodes of a cluster:
+            it starts with any, and goes on with the next when one is lost.
         management_url: when given (or AMQPFLOW_MANAGEMENT_URL), the start also compares queue arguments and
             preflights effective settings.
         shutdown_timeout: seconds that started handlers may take to finish when the consumer stops.
@@ -94,6 +96,7 @@ class Consumer:
         self.topology = topology
         self.compiled = topology.compiled
         address = resolve_address(url, management_url, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+        address = address.starting_with(random.randrange(len(address.nodes)))
         self.address = address.with_vhost(self.compiled.vhost) if self.compiled.vhost else address
         self.shutdown_timeout = shutdown_timeout
         self.wait_for_topology = wait_for_topology

@@ -192,3 +192,32 @@ def test_tls_files_may_come_from_the_environment() -> None:
     address = resolved("amqps://h", AMQPFLOW_CA_FILE=certificate, AMQPFLOW_CERT_FILE=certificate, AMQPFLOW_KEY_FILE=key)
     assert (address.ca_file, address.cert_file, address.key_file) == (certificate, certificate, key)
     assert address.ssl_context().get_ca_certs()
+
+
+# -- several nodes
+
+CLUSTER = "amqp://u:p,w@a:5001/v, amqp://u:p,w@b/v,amqp://u:p,w@c/v"
+
+
+def test_several_urls_are_the_nodes_of_a_cluster() -> None:
+    address = resolved(CLUSTER)
+    assert [(node.host, node.port, node.password, node.vhost) for node in address.nodes] == [
+        ("a", 5001, "p,w", "v"),
+        ("b", 5672, "p,w", "v"),
+        ("c", 5672, "p,w", "v"),
+    ]
+    assert {node.vhost for node in address.with_vhost("w/x").nodes} == {"w/x"}
+    assert address.management_candidates() == ("http://a:15672", "http://b:15672", "http://c:15672")
+    assert address.redacted == "amqp://u:***@a:5001/v, amqp://u:***@b/v, amqp://u:***@c/v"
+    assert "p,w" not in f"{address!r} {address}"
+
+
+def test_nodes_are_tried_from_any_of_them_on() -> None:
+    hosts = [[node.host for node in resolved(CLUSTER).starting_with(number).nodes] for number in range(4)]
+    assert hosts == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]]
+
+
+@pytest.mark.parametrize("url", ["amqp://a,amqps://b", "amqp://a,amqp://", "amqp://a,http://b"])
+def test_urls_that_are_not_nodes_of_one_cluster_are_refused(url: str) -> None:
+    with pytest.raises(WrongUsage):
+        resolved(url)
