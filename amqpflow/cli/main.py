@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "parked": ("parked", "parked", "Look at parked messages."),
     "replay": ("replay", "replay", "Bring parked messages back to their work queue."),
     "run": ("run", "run", "Run a service's consumer."),
+    "healthcheck": ("healthcheck", "healthcheck", "Ask a running service for its health, for exec probes."),
     "dev": ("dev", "dev", "Start a private RabbitMQ to develop against."),
 }
 

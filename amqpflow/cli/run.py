@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from importlib import import_module
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from amqpflow.services.event_log import FIELDS
+from amqpflow.services.worker_status import VARIABLE, WORKER
+
 if TYPE_CHECKING:
     from amqpflow.services.consumer import Consumer
-
-_FIELDS = ("queue", "message_id", "correlation_id", "attempt", "outcome")
 
 
 @click.command()
@@ -22,6 +24,14 @@ _FIELDS = ("queue", "message_id", "correlation_id", "attempt", "outcome")
 @click.option("--app-dir", default=".", show_default=True, help="Where to import MODULE from.")
 @click.option("--wait-for-topology", metavar="DURATION", help="Wait so long for a topology not applied yet: 60s.")
 @click.option("--shutdown-timeout", metavar="DURATION", help="How long started handlers may take to finish: 25s.")
+@click.option("--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    envvar="AMQPFLOW_HEALTH_PORT",
+    help="Answer the probes /livez and /readyz there.",
+)
+@click.option("--health-host", help="The interface for that; all of them when absent.")
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", default="text", type=click.Choice(["text", "json"]))
 def run(
@@ -29,21 +39,42 @@ def run(
     app_dir: str,
     wait_for_topology: str | None,
     shutdown_timeout: str | None,
+    workers: int,
+    health_port: int | None,
+    health_host: str | None,
     log_level: str,
     log_format: str,
-) -> None:
+) -> int:
     """
     Run the Consumer named CONSUMER in MODULE until SIGTERM or SIGINT.
 
-    The first signal drains: started handlers finish, the rest goes back to its queue. A second one stops at once.
+    The first signal drains: started handlers finish, the rest goes back to its queue. A second one stops at once. With
+    --workers several processes run it; one that dies is started again.
     """
     configure_logging(log_level, log_format)
+    if workers > 1 and VARIABLE not in os.environ:
+        return _supervise(workers, health_port, health_host)
     consumer = load_consumer(target, app_dir)
     if wait_for_topology is not None:
         consumer.wait_for_topology = _seconds("--wait-for-topology", wait_for_topology)
     if shutdown_timeout is not None:
         consumer.shutdown_timeout = _seconds("--shutdown-timeout", shutdown_timeout)
+    if VARIABLE not in os.environ:  # a worker's health is told by the process that started it
+        consumer.health_port, consumer.health_host = health_port, health_host
     consumer.run()
+    return 0
+
+
+def _supervise(workers: int, health_port: int | None, health_host: str | None) -> int:
+    import asyncio
+
+    from amqpflow.services.supervisor import Supervisor
+
+    async def supervise() -> int:
+        command = (sys.executable, "-m", "amqpflow", *sys.argv[1:])
+        return await Supervisor(command, workers).run(health_port=health_port, health_host=health_host)
+
+    return asyncio.run(supervise())
 
 
 def load_consumer(target: str, app_dir: str) -> Consumer:
@@ -102,11 +133,15 @@ def configure_logging(level: str, form: str) -> None:
 
 
 class _Text(logging.Formatter):
+    worker = os.environ.get(WORKER)
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         from .safe import safe
 
         record.message = safe(record.message)
         line = super().formatMessage(record)
+        if self.worker:
+            line = f"{line} [worker {self.worker}]"
         queue = getattr(record, "queue", None)
         return f"{line} [{safe(queue)}]" if queue else line
 
@@ -119,7 +154,10 @@ class _Json(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
-        entry |= {name: value for name in _FIELDS if (value := getattr(record, name, None)) is not None}
+        fields = ("event_name", *FIELDS)
+        entry |= {name: value for name in fields if (value := getattr(record, name, None)) is not None}
+        if worker := os.environ.get(WORKER):
+            entry["worker"] = int(worker)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry)

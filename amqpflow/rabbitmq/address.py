@@ -26,9 +26,7 @@ class BrokerAddress:
     """One broker, or the nodes of one cluster: AMQP URLs, management URLs to try, TLS files."""
 
     url: str = field(repr=False)  #: amqp:// or amqps://, with user, password and virtual host
-    others: tuple[str, ...] = field(
-        default=(), repr=False
-    )  #: of further nodes of its cluster, in the order to try them
+    others: tuple[str, ...] = field(default=(), repr=False)  #: of further nodes of its cluster, in order
     source: str  #: which flag or variable it came from
     management_url: str | None = field(default=None, repr=False)  #: given; None means derived
     ca_file: str | None = None

@@ -69,6 +69,8 @@ class Consumer:
         keep_stack: put a stack, at most 8 KiB, into the failure record.
         max_body_bytes: what a compressed body may grow to.
         middlewares: around every handler, outermost first, outside those of the handler.
+        health_port: where `run` and `serve` answer the probes /livez and /readyz; none when absent.
+        health_host: the interface for that; all of them when absent.
 
     Raises:
         TopologyInvalid: the file has errors. WrongUsage: the URL is none.
@@ -88,6 +90,8 @@ class Consumer:
         keep_stack: bool = False,
         max_body_bytes: int = MAX_BODY_BYTES,
         middlewares: Sequence[Middleware] = (),
+        health_port: int | None = None,
+        health_host: str | None = None,
     ) -> None:
         if isinstance(topology, str | Path):
             from .topology import Topology
@@ -100,6 +104,7 @@ class Consumer:
         self.address = address.with_vhost(self.compiled.vhost) if self.compiled.vhost else address
         self.shutdown_timeout = shutdown_timeout
         self.wait_for_topology = wait_for_topology
+        self.health_port, self.health_host = health_port, health_host
         self.totals: Counter[str] = Counter()  #: received, acked, retried, parked, discarded, postponed, given-back
         #: by queue: why it is not being consumed right now; under "publishing": why retries and parking wait
         self.problems: dict[str, str] = {}

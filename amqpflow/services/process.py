@@ -8,9 +8,12 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
+from .health import Health, serve_health
 from .threads import THREAD_NAME
+from .worker_status import told
 
 if TYPE_CHECKING:
     from .consumer import Consumer
@@ -37,6 +40,16 @@ def run(consumer: Consumer) -> None:
         sys.exit(code)
 
 
+def health_of(consumer: Consumer) -> Health:
+    """What probes are told: ready when every queue is consumed and it is not about to stop."""
+    problems = dict(consumer.problems)
+    if consumer.stopping:
+        problems["consumer"] = "it is stopping"
+    elif not consumer.healthy and not problems:
+        problems["consumer"] = "it is starting"
+    return Health(ready=consumer.healthy and not consumer.stopping, problems=problems)
+
+
 async def serve(consumer: Consumer) -> None:
     """`Consumer.serve`."""
     loop = asyncio.get_running_loop()
@@ -54,9 +67,11 @@ async def serve(consumer: Consumer) -> None:
     for each in signals:
         loop.add_signal_handler(each, stop)
     try:
-        await consumer.start()
-        await consumer.wait()
-        await consumer.stop()
+        probes = serve_health(consumer.health_port, consumer.health_host, partial(health_of, consumer))
+        async with probes, told(consumer):
+            await consumer.start()
+            await consumer.wait()
+            await consumer.stop()
     except asyncio.CancelledError:
         await consumer.abandon()
         sys.exit(130)
