@@ -59,6 +59,7 @@ class Channel:
         self._settlements = Settlements(amqp.number)
         self._out: list[bytes] = []
         self._flushing = False
+        self.unwritten_since = 0.0  #: the loop's clock in seconds; 0.0 when all was written
         self._on_close: list[Callable[[], None]] = []
         self.close_reason: BaseException | None = None
         self._ending = False
@@ -293,6 +294,7 @@ class Channel:
 
     def _flush_soon(self) -> None:
         self._flushing = True
+        self.unwritten_since = self._loop.time()
         self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
@@ -300,6 +302,7 @@ class Channel:
         self._flushing = True  # no other is wanted while this one adds the acks
         self._write_acks()
         self._flushing = False
+        self.unwritten_since = 0.0
         if self._out and not self.is_closed:
             self._transport.write(b"".join(self._out))
         self._out.clear()

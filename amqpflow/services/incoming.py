@@ -42,7 +42,9 @@ class Message:
         """
         if self._body is None:
             self._body = _decompressed(
-                self._incoming.delivery.body, self.properties.content_encoding, self.max_body_bytes
+                self._incoming.delivery.body,
+                self._incoming.delivery.properties.content_encoding,
+                self.max_body_bytes,
             )
         return self._body
 
@@ -122,6 +124,8 @@ class Message:
 
 
 def _decompressed(body: bytes, encoding: str | None, limit: int) -> bytes:
+    if not encoding:
+        return body
     try:
         return decompressed(body, encoding, limit)
     except ValueError as error:

@@ -8,9 +8,12 @@ and a broker short of memory or disk stops reading from connections that publish
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
 
 from amqpflow.errors import (
+    AmqpflowError,
     BrokerError,
     BrokerUnavailable,
     PermissionDenied,
@@ -21,6 +24,7 @@ from amqpflow.errors import (
 )
 from amqpflow.model.message import Publish
 from amqpflow.rabbitmq.channel import Channel
+from amqpflow.rabbitmq.confirms import Settled
 from amqpflow.rabbitmq.connection import Connection
 
 
@@ -35,6 +39,17 @@ class Outbox:
         self._opening = asyncio.Lock()
         self._one_at_a_time = asyncio.Lock()
         self._closed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def blocked(self) -> str | None:
+        """Why the broker takes no publishes now (memory or disk alarm); None when it does, as far as is known."""
+        return self._connection.blocked if self._connection is not None and not self._connection.is_closed else None
+
+    @property
+    def is_open(self) -> bool:
+        """`post` publishes at once."""
+        return self._channel is not None and not self._channel.is_closed and not self._worn_out
 
     async def open(self) -> None:
         """Connect now. Else the first publish does, and those made meanwhile may overtake it."""
@@ -54,21 +69,85 @@ class Outbox:
             PublishUncertain: the connection was lost before the confirm; a queue may have it.
             BrokerUnavailable and its kin: there is no connection; nothing was sent.
         """
-        channel = await self._open()
+        await self.submit(message)
+
+    def submit(self, message: Publish) -> asyncio.Future[None]:
+        """`publish`, to be awaited later. Cancelling the future does not take back what was sent."""
+        confirm: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settled(error: AmqpflowError | None) -> None:
+            if confirm.done():
+                return
+            if error is None:
+                confirm.set_result(None)
+            else:
+                confirm.set_exception(error)
+
+        self.post(message, settled)
+        return confirm
+
+    def post(self, message: Publish, settled: Settled) -> None:
+        """
+        `publish` for many messages, without a future or a task for each while the channel is open: see `Channel.post`.
+
+        `settled` is told once what became of the message, perhaps at once: None when it is confirmed, else the error
+        that `publish` raises. Await `room` between some hundred messages.
+        """
+        channel = self._channel
+        if channel is None or not self.is_open:
+            self._in_background(self._post_later(message, settled), settled, BrokerUnavailable("it is closed"))
+            return
+
+        def told(error: AmqpflowError | None) -> None:
+            if error is None:
+                settled(None)
+            elif isinstance(error, PublishUncertain) and error.closed_by_publish is not None:
+                self._in_background(self._post_alone(message, settled, error), settled, error)
+            else:
+                self._refused = self._refused or isinstance(error, PublishRefused)
+                settled(error)
+
         try:
-            await channel.publish(message)
+            channel.post(message, told)
         except (ValueError, TypeError) as error:
-            raise Unpublishable(f"it cannot be encoded: {error}") from error
-        except PublishRefused:
-            self._refused = True
-            raise
-        except PublishUncertain as error:
-            if error.closed_by_publish is None:
-                raise
-            try:
-                await self._publish_alone(message)
-            except (BrokerUnavailable, BrokerError, PermissionDenied) as lost:
-                raise PublishUncertain(f"{error}; and it could not be published again: {lost}") from lost
+            settled(Unpublishable(f"it cannot be encoded: {error}"))
+
+    async def room(self) -> None:
+        """Wait while the socket is behind with what was posted; returns when the channel is closed as well."""
+        if self._channel is not None and not self._channel.is_closed:
+            with suppress(BrokerUnavailable):
+                await self._channel.room()
+
+    def _in_background(self, work: Coroutine[Any, Any, None], settled: Settled, when_cancelled: AmqpflowError) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled():
+                settled(when_cancelled)
+            elif (bug := task.exception()) is not None:
+                settled(PublishUncertain(f"publishing it failed: {bug!r}"))
+
+        task.add_done_callback(ended)
+
+    async def _post_later(self, message: Publish, settled: Settled) -> None:
+        try:
+            await self._open()
+        except AmqpflowError as error:
+            settled(error)
+        else:
+            self.post(message, settled)
+
+    async def _post_alone(self, message: Publish, settled: Settled, error: PublishUncertain) -> None:
+        try:
+            await self._publish_alone(message)
+        except (BrokerUnavailable, BrokerError, PermissionDenied) as lost:
+            settled(PublishUncertain(f"{error}; and it could not be published again: {lost}"))
+        except AmqpflowError as other:
+            settled(other)
+        else:
+            settled(None)
 
     async def _publish_alone(self, message: Publish) -> None:
         async with self._one_at_a_time:
@@ -87,9 +166,13 @@ class Outbox:
             finally:
                 await channel.close()
 
+    @property
+    def _worn_out(self) -> bool:
+        # RabbitMQ 3.10 goes on to refuse on this channel after the queue's limit was lifted
+        return self._refused and self._channel is not None and self._channel.is_idle
+
     async def _open(self) -> Channel:
-        if self._channel is not None and self._refused and self._channel.is_idle:
-            # RabbitMQ 3.10 goes on to refuse on this channel after the queue's limit was lifted
+        if self._channel is not None and self._worn_out:
             channel, self._channel, self._refused = self._channel, None, False
             await channel.close()
         if self._channel is not None and self._channel.is_closed:
@@ -119,3 +202,6 @@ class Outbox:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections import deque
 
 from amqpflow.errors import AmqpflowError
 from amqpflow.model.message import Delivery
@@ -20,13 +20,7 @@ from amqpflow.rabbitmq.channel import Channel
 log = logging.getLogger("amqpflow.consumer")
 
 
-@dataclass(slots=True)
-class _Held:
-    """A delivery that is not settled yet."""
-
-    received_at: float  #: the event loop's clock, in seconds
-    unreadable: str = ""  #: why its properties cannot be read
-    started: bool = False  #: a handler has it
+_LONGEST_TURN = 0.005  #: seconds that handlers may run without the event loop, and acks wait to be written
 
 
 class Session:
@@ -43,12 +37,17 @@ class Session:
         self._acks_to_widen = first_prefetch
         self._widening: asyncio.Task[None] | None = None
         self._alone: int | None = None
-        self._held: dict[int, _Held] = {}
-        self._waiting: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self._held: dict[int, float] = {}  # what is not settled, by tag: when it arrived
+        self._unreadable: dict[int, str] = {}
+        self._waiting: deque[Delivery] = deque()  # no handler has started them
+        self._idle: deque[asyncio.Future[None]] = deque()  # who waits in `next`
+        self._waking = False  # one of them was woken and has not run yet: it wakes the next if there is more to do
+        self._dismissed = False
         self._tag: str | None = None
         self._paused_by: set[int] = set()
         self._changing = asyncio.Lock()
-        self._running = asyncio.Event()
+        self._running = False
         self._settled = asyncio.Event()
         self._stopping = False
         self._replacing = False
@@ -58,7 +57,7 @@ class Session:
 
     async def start(self) -> None:
         """Begin to consume. Raises BrokerError (404: no such queue), PermissionDenied, BrokerUnavailable."""
-        self._running.set()
+        self._running = True
         await self._consume()
 
     async def _consume(self) -> None:
@@ -71,8 +70,20 @@ class Session:
         )
 
     def _take(self, delivery: Delivery, unreadable: str = "") -> None:
-        self._held[delivery.delivery_tag] = _Held(asyncio.get_running_loop().time(), unreadable)
-        self._waiting.put_nowait(delivery)
+        self._held[delivery.delivery_tag] = self._loop.time()
+        if unreadable:
+            self._unreadable[delivery.delivery_tag] = unreadable
+        self._waiting.append(delivery)
+        if self._idle and not self._waking:
+            self._wake()
+
+    def _wake(self) -> None:
+        while self._idle:
+            waiter = self._idle.popleft()
+            if not waiter.done():
+                self._waking = True
+                waiter.set_result(None)
+                return
 
     def _cancelled(self) -> None:
         # after a cancel by the server its acks have no effect, and RabbitMQ 4.3 may deliver to the tag again
@@ -85,22 +96,45 @@ class Session:
         self._settled.set()
 
     async def next(self) -> Delivery | None:
-        """The next delivery to handle, once the session is not paused; None when the session is over."""
-        while (delivery := await self._waiting.get()) is not None:
-            await self._running.wait()
-            held = self._held.get(delivery.delivery_tag)
-            if held is not None and not self.ended.is_set():
-                held.started = True
-                return delivery
-        self._waiting.put_nowait(None)  # for the next one who asks
-        return None
+        """
+        The next delivery to handle, once the session is not paused; None when the session is over.
+
+        Returns at once while there is something to do: one task goes on from message to message as long as its handler
+        does not wait for anything, and is held up now and then for everybody else's sake.
+        """
+        while True:
+            unwritten = self.channel.unwritten_since
+            if unwritten and self._loop.time() - unwritten > _LONGEST_TURN:
+                await asyncio.sleep(0)
+            if self._running:
+                while self._waiting:
+                    delivery = self._waiting.popleft()
+                    if delivery.delivery_tag in self._held and not self.ended.is_set():
+                        if self._waiting and self._idle and not self._waking:
+                            self._wake()
+                        return delivery
+            if self._dismissed:
+                return None
+            waiter = self._loop.create_future()
+            self._idle.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    self._waking = False
+                    self._wake()
+                raise
+            self._waking = False
 
     def dismiss_idle(self) -> None:
         """End the waits of `next`: nothing more will come."""
         if self._widening is not None:
             self._widening.cancel()
-        self._running.set()
-        self._waiting.put_nowait(None)
+        self._running = self._dismissed = True
+        for waiter in self._idle:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._idle.clear()
 
     # -- settling
 
@@ -136,18 +170,18 @@ class Session:
 
     def _forget(self, tag: int) -> bool:
         mine = self._held.pop(tag, None) is not None and not self.ended.is_set()
+        if self._unreadable:
+            self._unreadable.pop(tag, None)
         self._settled.set()
         return mine
 
     def unreadable(self, delivery: Delivery) -> str:
         """Why no handler can be given the delivery: its properties cannot be read; "" when they can."""
-        held = self._held.get(delivery.delivery_tag)
-        return held.unreadable if held else ""
+        return self._unreadable.get(delivery.delivery_tag, "")
 
     def held_since(self, delivery: Delivery) -> float:
         """When the delivery arrived, on the event loop's clock in seconds; now if it is settled."""
-        held = self._held.get(delivery.delivery_tag)
-        return held.received_at if held else asyncio.get_running_loop().time()
+        return self._held.get(delivery.delivery_tag) or self._loop.time()
 
     # -- pausing
 
@@ -159,7 +193,7 @@ class Session:
     async def pause(self, delivery: Delivery) -> None:
         """Stop consuming because of this delivery. What is held stays held."""
         self._paused_by.add(delivery.delivery_tag)
-        self._running.clear()
+        self._running = False
         await self._reconcile()
 
     async def resume(self, delivery: Delivery) -> None:
@@ -168,7 +202,8 @@ class Session:
         if self._alone == delivery.delivery_tag:
             self._alone = None
         if not self._paused_by:
-            self._running.set()
+            self._running = True
+            self._wake()
         await self._reconcile()
 
     async def _reconcile(self) -> None:
@@ -208,8 +243,15 @@ class Session:
 
         `older_than` is in seconds: what is held for a shorter time stays.
         """
-        now = asyncio.get_running_loop().time()
-        tags = [tag for tag, held in self._held.items() if not held.started and now - held.received_at >= older_than]
+        now = self._loop.time()
+        tags, kept = [], deque[Delivery]()
+        for delivery in self._waiting:
+            since = self._held.get(delivery.delivery_tag)
+            if since is not None and now - since >= older_than:
+                tags.append(delivery.delivery_tag)
+            else:
+                kept.append(delivery)
+        self._waiting = kept
         return self._give_back(tags)
 
     def _give_back(self, tags: list[int]) -> int:

@@ -28,11 +28,12 @@ from amqpflow.delivery.settle import (
     decide,
     early,
 )
-from amqpflow.delivery.verdict import Verdict
+from amqpflow.delivery.verdict import Decided, Verdict
 from amqpflow.errors import BrokerError, BrokerUnavailable, PublishFailed, PublishUncertain, Unpublishable
 from amqpflow.model.duration import format_duration
 from amqpflow.model.event import ConsumerPaused, ConsumerResumed
 from amqpflow.model.message import Publish
+from amqpflow.model.outcome import Ack
 from amqpflow.model.routes import QueueRoutes
 
 from .events import Events
@@ -54,6 +55,7 @@ class GivenBack:
     why: str
 
 
+_DONE = Acknowledge()
 _LOST = GivenBack(why="its channel ended before it was settled")
 
 
@@ -74,6 +76,9 @@ class Settler:
 
     async def settle(self, session: Session, incoming: Incoming, verdict: Verdict) -> Settlement | GivenBack:
         """Do what the verdict asks for, and say what was done."""
+        if isinstance(verdict, Decided) and isinstance(verdict.outcome, Ack):
+            # nearly every message, and no circumstance matters to it
+            return _DONE if self._ack(session, incoming) else _LOST
         at = self._circumstances()
         missing: frozenset[str] = frozenset()
         while True:
@@ -116,6 +121,8 @@ class Settler:
 
     async def send_round(self, session: Session, incoming: Incoming) -> Settlement | GivenBack | None:
         """Send a message that is back before it is due to a tier again, uncounted; None when it is due."""
+        if incoming.record is None:
+            return None
         at = self._circumstances()
         missing: frozenset[str] = frozenset()
         while (settlement := early(incoming, at, missing=missing)) is not None:
@@ -192,8 +199,7 @@ class Settler:
 
     async def _confirmed(self, session: Session, incoming: Incoming, publish: Publish) -> bool:
         """Await one publish, however long it takes; False when the delivery was given back meanwhile."""
-        publishing = asyncio.create_task(self.outbox.publish(publish))
-        publishing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        publishing = self.outbox.submit(publish)
         try:
             done, _ = await asyncio.wait([publishing], timeout=_CONFIRM_PATIENCE)
             if not done:
