@@ -20,9 +20,6 @@ from benchlib import contender, json_body
 if TYPE_CHECKING:  # the harness loads this file in an interpreter of its own too, where amqpflow need not be
     from amqpflow import Message, OutgoingMessage, Topology
 
-CONCURRENCY = 20
-
-
 async def provision(c: Any, tiers: str = "quorum") -> Topology:
     """A topology around the queue that the harness has filled: one retry after a second, and parking."""
     from amqpflow import Topology
@@ -64,7 +61,7 @@ async def consume(c: Any) -> None:
     done = asyncio.Event()
     seen = 0
 
-    @consumer.handler(c.queue, concurrency=CONCURRENCY, prefetch=c.prefetch)
+    @consumer.handler(c.queue, concurrency=c.prefetch, prefetch=c.prefetch)
     async def work(message: Message) -> None:
         nonlocal seen
         message.json()
@@ -87,7 +84,7 @@ async def consume_in_threads(c: Any) -> None:
     done, loop = asyncio.Event(), asyncio.get_running_loop()
     left = [None] * (c.n - 1)
 
-    @consumer.handler(c.queue, concurrency=CONCURRENCY, prefetch=c.prefetch)
+    @consumer.handler(c.queue, concurrency=c.prefetch, prefetch=c.prefetch)
     def work(message: Message) -> None:
         message.json()
         try:
@@ -155,7 +152,7 @@ async def retry_once(c: Any, tiers: str) -> None:
     done = asyncio.Event()
     once = Once(c, done.set)
 
-    @consumer.handler(c.queue, concurrency=CONCURRENCY, prefetch=c.prefetch)
+    @consumer.handler(c.queue, concurrency=c.prefetch, prefetch=c.prefetch)
     async def work(message: Message) -> None:
         once(message.body)
 

@@ -20,6 +20,7 @@ HEADROOM = 4 * 1024  #: bytes left free below frame_max
 MESSAGE_MAX = 1024  #: bytes of an error message or a reason's detail
 STACK_MAX = 8 * 1024  #: bytes of a stack
 _FRAME_OVERHEAD = 8
+_TABLE_LENGTH = 4
 _UNLIMITED = 1 << 31
 
 
@@ -52,6 +53,10 @@ def fit(
         None when not even the shortest record fits beside the producer's headers.
     """
     limit = frame_max or _UNLIMITED
+    whole = replace(properties, headers={**theirs, **ours})
+    size = len(encode_content_header(whole, 0)) + _FRAME_OVERHEAD
+    if size <= min(OURS_MAX, limit - HEADROOM - _TABLE_LENGTH):
+        return whole  # nearly always: nothing has to shrink
     fixed = len(encode_content_header(replace(properties, headers=dict(theirs)), 0)) + _FRAME_OVERHEAD
     kept = encode_table({h.ORIGINAL: ours[h.ORIGINAL]}) if h.ORIGINAL in ours else b""
     record = dict(ours)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from calendar import timegm
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -19,7 +19,11 @@ from .message import Properties
 
 _CLASS_BASIC = 60
 MAX_DEPTH = 64  #: tables and arrays within one another; RabbitMQ sets no limit
-_INT_RANGES = ((b"b", ">b", 7), (b"s", ">h", 15), (b"I", ">i", 31), (b"l", ">q", 63))
+_INT_RANGES = ((b"s", struct.Struct(">h"), 15), (b"I", struct.Struct(">i"), 31), (b"l", struct.Struct(">q"), 63))
+_LENGTH = struct.Struct(">I")
+_HEADER = struct.Struct(">HHQH")
+_MOST_NAMES = 1024  #: header names that are kept encoded: a producer may make them up
+_NAMES: dict[Any, bytes] = {}
 
 
 def encode_table(table: Mapping[str, Any], depth: int = 1) -> bytes:
@@ -34,13 +38,9 @@ def encode_table(table: Mapping[str, Any], depth: int = 1) -> bytes:
         raise ValueError(f"tables are nested more than {MAX_DEPTH} deep")
     parts = []
     for key, value in table.items():
-        if not isinstance(key, str):
-            raise TypeError(f"a header name is text, not {type(key).__name__}")
-        name = _bytes(key)
-        if len(name) > 255:
-            raise ValueError(f"header name {key[:40]!r}... is {len(name)} bytes long, AMQP allows 255")
+        parts.append(_NAMES.get(key) or _name(key))
         try:
-            parts.append(bytes((len(name),)) + name + encode_value(value, depth))
+            parts.append(_ENCODERS.get(type(value), _encode_kind_of)(value, depth))
         except TypeError as error:
             raise TypeError(f"{key}: {error}") from None
     return _long(b"".join(parts))
@@ -48,38 +48,49 @@ def encode_table(table: Mapping[str, Any], depth: int = 1) -> bytes:
 
 def encode_value(value: Any, depth: int = 0) -> bytes:
     """Encode one field value with its type octet. Raises as `encode_table` does."""
-    match value:
-        case None:
-            return b"V"
-        case bool():
-            return b"t\x01" if value else b"t\x00"
-        case str():
-            return b"S" + _long(_bytes(value))
-        case int():
-            for tag, code, bits in _INT_RANGES:
-                if -(1 << bits) <= value < (1 << bits):
-                    return tag + struct.pack(code, value)
-            if 0 < value < 1 << 64:
-                return b"L" + struct.pack(">Q", value)
-            raise ValueError(f"{value} does not fit 64 bits")
-        case float():
-            return b"d" + struct.pack(">d", value)
-        case bytearray():
-            return b"x" + _long(bytes(value))
-        case bytes():
-            return b"S" + _long(value)
-        case datetime():
-            return b"T" + _timestamp(value)
-        case Decimal():
-            return b"D" + _decimal(value)
-        case Mapping():
-            return b"F" + encode_table(value, depth + 1)
-        case list() | tuple():
-            if depth >= MAX_DEPTH:
-                raise ValueError(f"arrays are nested more than {MAX_DEPTH} deep")
-            return b"A" + _long(b"".join(encode_value(item, depth + 1) for item in value))
-        case _:
-            raise TypeError(f"AMQP has no type for {type(value).__name__}")
+    return _ENCODERS.get(type(value), _encode_kind_of)(value, depth)
+
+
+def _name(key: Any) -> bytes:
+    if not isinstance(key, str):
+        raise TypeError(f"a header name is text, not {type(key).__name__}")
+    name = _bytes(key)
+    if len(name) > 255:
+        raise ValueError(f"header name {key[:40]!r}... is {len(name)} bytes long, AMQP allows 255")
+    encoded = bytes((len(name),)) + name
+    if len(_NAMES) < _MOST_NAMES:
+        _NAMES[key] = encoded
+    return encoded
+
+
+def _encode_kind_of(value: Any, depth: int) -> bytes:
+    """Subclasses, and what else behaves like a table or an array."""
+    for kind, encode in _KINDS:
+        if isinstance(value, kind):
+            return encode(value, depth)
+    raise TypeError(f"AMQP has no type for {type(value).__name__}")
+
+
+def _text(value: str, _: int) -> bytes:
+    data = value.encode("utf-8", "surrogateescape")
+    return b"S" + _LENGTH.pack(len(data)) + data
+
+
+def _int(value: int, _: int) -> bytes:
+    if -128 <= value < 128:
+        return b"b" + value.to_bytes(1, "big", signed=True)
+    for tag, struct_of, bits in _INT_RANGES:
+        if -(1 << bits) <= value < (1 << bits):
+            return tag + struct_of.pack(value)
+    if 0 < value < 1 << 64:
+        return b"L" + struct.pack(">Q", value)
+    raise ValueError(f"{value} does not fit 64 bits")
+
+
+def _array(value: Sequence[Any], depth: int) -> bytes:
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"arrays are nested more than {MAX_DEPTH} deep")
+    return b"A" + _long(b"".join([encode_value(item, depth + 1) for item in value]))
 
 
 def encode_content_header(properties: Properties, body_size: int) -> bytes:
@@ -99,11 +110,11 @@ def encode_content_header(properties: Properties, body_size: int) -> bytes:
             parts.append(encode(value))
         except (TypeError, ValueError, AttributeError, struct.error) as error:
             raise ValueError(f"property {name}: {error}") from None
-    return struct.pack(">HHQH", _CLASS_BASIC, 0, body_size, flags) + b"".join(parts)
+    return _HEADER.pack(_CLASS_BASIC, 0, body_size, flags) + b"".join(parts)
 
 
 def _long(data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + data
+    return _LENGTH.pack(len(data)) + data
 
 
 def _bytes(text: str) -> bytes:
@@ -141,6 +152,24 @@ def _decimal(value: Decimal) -> bytes:
     return struct.pack(">Bi", scale, unscaled * 10 ** max(0, exponent))
 
 
+_KINDS: tuple[tuple[type, Callable[[Any, int], bytes]], ...] = (
+    (bool, lambda value, _: b"t\x01" if value else b"t\x00"),
+    (str, _text),
+    (int, _int),
+    (float, lambda value, _: b"d" + struct.pack(">d", value)),
+    (bytearray, lambda value, _: b"x" + _long(bytes(value))),
+    (bytes, lambda value, _: b"S" + _long(value)),
+    (datetime, lambda value, _: b"T" + _timestamp(value)),
+    (Decimal, lambda value, _: b"D" + _decimal(value)),
+    (Mapping, lambda value, depth: b"F" + encode_table(value, depth + 1)),
+    (list, _array),
+    (tuple, _array),
+)
+_ENCODERS: dict[type, Callable[[Any, int], bytes]] = {
+    type(None): lambda _, __: b"V",
+    dict: lambda value, depth: b"F" + encode_table(value, depth + 1),
+    **dict(_KINDS),
+}
 _PROPERTIES = (
     (1 << 15, "content_type", _short),
     (1 << 14, "content_encoding", _short),

@@ -9,6 +9,7 @@ is encoded to the same values again (`wire`).
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -83,7 +84,10 @@ def _table(data: bytes, at: int, depth: int) -> tuple[dict[str, Any], int]:
     table: dict[str, Any] = {}
     while at < end:
         key, at = decode_short(data, at)
-        table[key], at = _value(data, at, depth)
+        decode = _DECODERS.get(data[at])
+        if decode is None:
+            raise ValueError(f"AMQP 0-9-1 has no type {chr(data[at])!r}")
+        table[key], at = decode(data, at + 1, depth)
     return table, end
 
 
@@ -91,7 +95,10 @@ def _array(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
     at, end = _extent(data, at, depth)
     array: list[Any] = []
     while at < end:
-        value, at = _value(data, at, depth)
+        decode = _DECODERS.get(data[at])
+        if decode is None:
+            raise ValueError(f"AMQP 0-9-1 has no type {chr(data[at])!r}")
+        value, at = decode(data, at + 1, depth)
         array.append(value)
     return array, end
 
@@ -105,31 +112,30 @@ def _extent(data: bytes, at: int, depth: int) -> tuple[int, int]:
     return at + 4, end
 
 
-def _value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-    kind = data[at]
-    at += 1
-    if (scalar := _SCALARS.get(kind)) is not None:
-        return scalar.unpack_from(data, at)[0], at + scalar.size
-    match chr(kind):
-        case "S" | "x":
-            start, end = _extent(data, at, depth)
-            raw = data[start:end]
-            return (bytearray(raw) if kind == ord("x") else _text(raw)), end
-        case "t":
-            return data[at] != 0, at + 1
-        case "F":
-            return _table(data, at, depth + 1)
-        case "A":
-            return _array(data, at, depth + 1)
-        case "T":
-            return _timestamp(data, at)
-        case "V":
-            return None, at
-        case "D":
-            scale, unscaled = struct.unpack_from(">Bi", data, at)
-            return Decimal((int(unscaled < 0), tuple(map(int, str(abs(unscaled)))), -scale)), at + 5
-        case _:
-            raise ValueError(f"AMQP 0-9-1 has no type {chr(kind)!r}")
+def _scalar(kind: struct.Struct) -> Callable[[bytes, int, int], tuple[Any, int]]:
+    def decode(data: bytes, at: int, _: int) -> tuple[Any, int]:
+        return kind.unpack_from(data, at)[0], at + kind.size
+
+    return decode
+
+
+def _long_string(data: bytes, at: int, depth: int) -> tuple[str | bytes, int]:
+    start, end = _extent(data, at, depth)
+    return _text(data[start:end]), end
+
+
+def _byte_array(data: bytes, at: int, depth: int) -> tuple[bytearray, int]:
+    start, end = _extent(data, at, depth)
+    return bytearray(data[start:end]), end
+
+
+def _bool(data: bytes, at: int, _: int) -> tuple[bool, int]:
+    return data[at] != 0, at + 1
+
+
+def _decimal(data: bytes, at: int, _: int) -> tuple[Decimal, int]:
+    scale, unscaled = struct.unpack_from(">Bi", data, at)
+    return Decimal((int(unscaled < 0), tuple(map(int, str(abs(unscaled)))), -scale)), at + 5
 
 
 def _text(raw: bytes) -> str | bytes:
@@ -139,6 +145,17 @@ def _text(raw: bytes) -> str | bytes:
         return raw
 
 
+_DECODERS: dict[int, Callable[[bytes, int, int], tuple[Any, int]]] = {
+    **{kind: _scalar(layout) for kind, layout in _SCALARS.items()},
+    ord("S"): _long_string,
+    ord("x"): _byte_array,
+    ord("t"): _bool,
+    ord("F"): lambda data, at, depth: _table(data, at, depth + 1),
+    ord("A"): lambda data, at, depth: _array(data, at, depth + 1),
+    ord("T"): lambda data, at, _: _timestamp(data, at),
+    ord("V"): lambda _, at, __: (None, at),
+    ord("D"): _decimal,
+}
 _PROPERTIES = (
     (1 << 15, "content_type", decode_short),
     (1 << 14, "content_encoding", decode_short),
