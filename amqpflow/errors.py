@@ -34,6 +34,7 @@ class AmqpflowError(Exception):
     """All errors that amqpflow raises on purpose. `str()` is one clear sentence, `hint` says what to do."""
 
     exit_code = 1
+    message_id: str | None = None  #: of the message, when a `Publisher` was to publish one
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -119,8 +120,6 @@ class BrokerError(AmqpflowError):
 class PublishFailed(AmqpflowError):
     """The message is certainly not in a queue. `message_id` is its id when a `Publisher` published it."""
 
-    message_id: str | None = None
-
 
 class Unroutable(PublishFailed):
     """The broker returned the message: nothing is bound for its routing key."""
@@ -140,8 +139,6 @@ class PublishUncertain(AmqpflowError):
     `closed_by_publish` is the broker's text when the channel was closed by an error of a publish on it; `message_id`
     is the id to publish it with again when a `Publisher` published it.
     """
-
-    message_id: str | None = None
 
     def __init__(self, message: str, *, closed_by_publish: str | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)

@@ -20,6 +20,7 @@ from benchlib import contender, json_body
 if TYPE_CHECKING:  # the harness loads this file in an interpreter of its own too, where amqpflow need not be
     from amqpflow import Message, OutgoingMessage, Topology
 
+
 async def provision(c: Any, tiers: str = "quorum") -> Topology:
     """A topology around the queue that the harness has filled: one retry after a second, and parking."""
     from amqpflow import Topology

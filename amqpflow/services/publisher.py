@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from amqpflow.errors import AmqpflowError, PublishFailed, PublishUncertain, WrongUsage
+from amqpflow.errors import AmqpflowError, WrongUsage
 from amqpflow.model.headers import PREFIX
 from amqpflow.model.message import Properties, Publish
 from amqpflow.rabbitmq.address import resolve_address
-from amqpflow.rabbitmq.connection import connect
+from amqpflow.rabbitmq.connection import Connection, connect
 
 from .outbox import Outbox
 
+log = logging.getLogger("amqpflow.publisher")
+
 MAX_OUTSTANDING = 1000  #: publishes without a confirm at one time
+_CHUNK = 100  #: messages that are sent together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +71,22 @@ class Publisher:
         key_file: str | None = None,
     ) -> None:
         self.address = resolve_address(url, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
-        self._outbox = Outbox(partial(connect, self.address, name="amqpflow publisher"))
-        self._room = asyncio.Semaphore(MAX_OUTSTANDING)
+        self._outbox = Outbox(self._connect)
+        self._was_blocked = False
+        self._outstanding = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def _connect(self) -> Connection:
+        connection = await connect(self.address, name="amqpflow publisher")
+        connection.on_blocked(self._told_blocked)
+        return connection
+
+    def _told_blocked(self, reason: str | None) -> None:
+        if reason is not None:
+            log.error("%s takes no messages, publishes wait: %s", self.address, reason)
+        elif self._was_blocked:
+            log.warning("%s takes messages again", self.address)
+        self._was_blocked = reason is not None
 
     async def publish(
         self,
@@ -122,49 +141,88 @@ class Publisher:
     async def publish_many(self, messages: Iterable[OutgoingMessage]) -> Sequence[str | AmqpflowError]:
         """
         Publish many messages, pipelined and in their order, and return one result for each: its message id when it is
-        confirmed, else the error that `publish` would raise. Nothing is raised for a single message.
+        confirmed, else the error that `publish` would raise, with the id as its `message_id`. Nothing is raised for a
+        single message. What is `PublishUncertain` may be in a queue: publish it again with that id.
+
+        Messages are taken from the iterable as there is room: at most 1,000 are without a confirm at one time, and
+        nothing more is sent while the broker does not read. When there is no connection, and none can be opened, the
+        messages that are left have that error as their result.
+
+        Raises:
+            WrongUsage: a body is not bytes. What was published before it is awaited, but its results are lost.
         """
-        with suppress(AmqpflowError):  # each message will say so
-            await self._outbox.open()
-        results = await asyncio.gather(*map(self._publish, messages), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, AmqpflowError):
-                raise result
-        return [result if isinstance(result, AmqpflowError) else str(result) for result in results]
+        results: list[str | AmqpflowError] = []
+        unsettled = _Unsettled()
+        cannot_connect: AmqpflowError | None = None
+        try:
+            for at, message in enumerate(messages):
+                publish = _outgoing(message)
+                message_id = publish.properties.message_id or ""
+                results.append(message_id)
+                if cannot_connect is None and not self._outbox.is_open:
+                    try:
+                        await self._outbox.open()
+                    except AmqpflowError as error:
+                        cannot_connect = error
+                if cannot_connect is not None:
+                    results[at] = _with_id(copy(cannot_connect), message_id)
+                    continue
+                while self._outstanding >= MAX_OUTSTANDING:
+                    await self._below(MAX_OUTSTANDING - _CHUNK)
+                if at % _CHUNK == 0:
+                    await self._outbox.room()
+                self._outstanding += 1
+                unsettled.count += 1
+                self._outbox.post(publish, partial(self._settled, results, at, unsettled))
+        except WrongUsage:
+            await unsettled.none()
+            raise
+        await unsettled.none()
+        return results
+
+    def _settled(
+        self, results: list[str | AmqpflowError], at: int, unsettled: _Unsettled, error: AmqpflowError | None
+    ) -> None:
+        if error is not None:
+            results[at] = _with_id(error, str(results[at]))
+        self._leave()
+        unsettled.one_less()
 
     async def _publish(self, message: OutgoingMessage) -> str:
-        if not isinstance(message.body, bytes | bytearray):
-            raise WrongUsage(f"a message body is bytes, not {type(message.body).__name__}", hint="encode it first")
-        message_id = message.message_id or str(uuid4())
-        headers = {name: value for name, value in (message.headers or {}).items() if not name.startswith(PREFIX)}
-        properties = Properties(
-            content_type=message.content_type,
-            content_encoding=message.content_encoding,
-            headers=headers or None,
-            delivery_mode=2,
-            priority=message.priority,
-            correlation_id=message.correlation_id,
-            reply_to=message.reply_to,
-            expiration=None if message.expiration is None else str(message.expiration),
-            message_id=message_id,
-            timestamp=message.timestamp,
-            type=message.type,
-            app_id=message.app_id,
-        )
-        async with self._room:
-            try:
-                await self._outbox.publish(
-                    Publish(
-                        exchange=message.exchange,
-                        routing_key=message.routing_key,
-                        properties=properties,
-                        body=bytes(message.body),
-                    )
-                )
-            except (PublishFailed, PublishUncertain) as error:
-                error.message_id = message_id
-                raise
+        publish = _outgoing(message)
+        message_id = publish.properties.message_id or ""
+        while self._outstanding >= MAX_OUTSTANDING:
+            await self._below(MAX_OUTSTANDING)
+        self._outstanding += 1
+        try:
+            await self._outbox.publish(publish)
+        except AmqpflowError as error:
+            error.message_id = message_id
+            raise
+        finally:
+            self._leave()
         return message_id
+
+    def _leave(self) -> None:
+        self._outstanding -= 1
+        while self._waiting and self._waiting[0][0] > self._outstanding:
+            _, waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _below(self, limit: int) -> None:
+        """Wait until fewer than `limit` publishes are without a confirm, after everyone who waits already."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((limit, waiter))
+        await waiter
+
+    @property
+    def blocked(self) -> str | None:
+        """
+        Why RabbitMQ takes no messages now: an alarm, of its memory or disk, stops connections that publish
+        (https://www.rabbitmq.com/docs/connection-blocked). None when it takes them. Publishes wait meanwhile.
+        """
+        return self._outbox.blocked
 
     async def close(self) -> None:
         """Disconnect for good. What is not confirmed by now is uncertain."""
@@ -175,3 +233,55 @@ class Publisher:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+class _Unsettled:
+    """How many messages of one call have no result yet."""
+
+    __slots__ = ("_waiter", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def one_less(self) -> None:
+        self.count -= 1
+        if self.count == 0 and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def none(self) -> None:
+        """Wait until there is none."""
+        if self.count:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+
+def _outgoing(message: OutgoingMessage) -> Publish:
+    body = message.body
+    if type(body) is not bytes:
+        if not isinstance(body, bytes | bytearray):
+            raise WrongUsage(f"a message body is bytes, not {type(body).__name__}", hint="encode it first")
+        body = bytes(body)
+    headers = None
+    if message.headers:
+        headers = {name: value for name, value in message.headers.items() if not name.startswith(PREFIX)} or None
+    properties = Properties(
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        headers=headers,
+        delivery_mode=2,
+        priority=message.priority,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        expiration=None if message.expiration is None else str(message.expiration),
+        message_id=message.message_id or str(uuid4()),
+        timestamp=message.timestamp,
+        type=message.type,
+        app_id=message.app_id,
+    )
+    return Publish(exchange=message.exchange, routing_key=message.routing_key, properties=properties, body=body)
+
+
+def _with_id(error: AmqpflowError, message_id: str) -> AmqpflowError:
+    error.message_id = message_id
+    return error
