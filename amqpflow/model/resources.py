@@ -70,7 +70,7 @@ class Binding:
     @property
     def identity(self) -> tuple[str, str, str, str, str]:
         """A hashable key that is equal exactly when RabbitMQ holds two bindings for one."""
-        arguments = repr(sorted(self.arguments.items()))
+        arguments = _canonical(self.arguments) if self.arguments else "{}"
         return (self.source, self.destination_type, self.destination, self.routing_key, arguments)
 
 
@@ -94,3 +94,12 @@ class BrokerState:
     bindings: tuple[Binding, ...] = ()
     policies: Mapping[str, Policy] = field(default_factory=dict)
     operator_policies: Mapping[str, Policy] = field(default_factory=dict)
+
+
+def _canonical(value: Any) -> str:
+    """Equal texts for equal values: the keys of tables have no order, at any depth."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_canonical(value[key])}" for key in sorted(value)) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_canonical, value)) + "]"
+    return repr(value)

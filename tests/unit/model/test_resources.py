@@ -44,3 +44,11 @@ def test_a_binding_is_its_ends_key_and_arguments() -> None:
 def test_values_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Queue(name="q").name = "r"  # type: ignore[misc]
+
+
+def test_bindings_are_told_apart_by_types_and_not_by_the_order_of_keys_at_any_depth() -> None:
+    def identity(**arguments: object) -> tuple[str, ...]:
+        return Binding(source="e", destination="q", arguments=arguments).identity
+
+    assert identity(a=[{"x": 1, "y": {"u": 1, "v": 2}}], b=2) == identity(b=2, a=[{"y": {"v": 2, "u": 1}, "x": 1}])
+    assert len({identity(a=value) for value in (1, "1", True, 1.0, [1], {"1": 1}, None)}) == 7
