@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import apply, drift, parked, parked_message, plan, plan_replay, replay
+    from .delivery.breaker import Breaker
     from .errors import (
         AmqpflowError,
         AuthenticationFailed,
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
         MessageRetried,
         MessageSettled,
     )
-    from .model.outcome import Ack, Discard, Outcome, Park, Retry
+    from .model.outcome import Ack, Discard, Outcome, Park, Pause, Retry
     from .services.consumer import Consumer
     from .services.incoming import Message, RetryState
     from .services.middleware import CallNext, Middleware
@@ -71,6 +72,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "api": ("apply", "drift", "parked", "parked_message", "plan", "plan_replay", "replay"),
+    "delivery.breaker": ("Breaker",),
     "errors": (
         "AmqpflowError",
         "AuthenticationFailed",
@@ -120,7 +122,7 @@ _HOME = {
         "MessageRetried",
         "MessageSettled",
     ),
-    "model.outcome": ("Ack", "Discard", "Outcome", "Park", "Retry"),
+    "model.outcome": ("Ack", "Discard", "Outcome", "Park", "Pause", "Retry"),
     "services.consumer": ("Consumer",),
     "services.incoming": ("Message", "RetryState"),
     "services.middleware": ("CallNext", "Middleware"),
@@ -133,6 +135,7 @@ __all__ = [
     "Ack",
     "AmqpflowError",
     "AuthenticationFailed",
+    "Breaker",
     "BreakerClosed",
     "BreakerHalfOpen",
     "BreakerOpened",
@@ -172,6 +175,7 @@ __all__ = [
     "OutgoingMessage",
     "Park",
     "PartlyDone",
+    "Pause",
     "PermissionDenied",
     "PublishFailed",
     "PublishRefused",

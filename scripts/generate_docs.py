@@ -100,7 +100,18 @@ def _text(text: str) -> str:
 
 
 GROUPS = {
-    "Consuming": ("Consumer", "Message", "RetryState", "Ack", "Retry", "Park", "Discard", "Outcome"),
+    "Consuming": (
+        "Consumer",
+        "Message",
+        "RetryState",
+        "Ack",
+        "Retry",
+        "Pause",
+        "Park",
+        "Discard",
+        "Outcome",
+        "Breaker",
+    ),
     "Middlewares": ("Middleware", "CallNext"),
     "Publishing": ("Publisher", "OutgoingMessage"),
     "Topologies": ("Topology", "plan", "drift", "apply"),

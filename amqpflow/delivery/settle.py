@@ -100,7 +100,7 @@ def decide(
         case Decided(outcome=Park() as outcome, error=error):
             return _park(incoming, at, ParkReason.PARKED, outcome.reason, error)
         case Decided(outcome=Retry() as outcome, error=error):
-            error = error or ErrorRecord(type="Retry", message=outcome.reason or "")
+            error = error or ErrorRecord(type=type(outcome).__name__, message=outcome.reason or "")
             if at.routes.native is not None:
                 return _reject(incoming, at, at.routes.native, error)
             if outcome.after_ms is None or incoming.attempts_made >= len(at.routes.steps):

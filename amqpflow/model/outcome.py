@@ -6,7 +6,7 @@ from datetime import timedelta
 
 
 class Outcome(Exception):
-    """The closed family Ack | Retry | Park | Discard. Exceptions, so that a handler may raise them from any depth."""
+    """Ack | Retry | Pause | Park | Discard, no other. Exceptions, so that a handler may raise them from any depth."""
 
     __slots__ = ()
 
@@ -45,6 +45,28 @@ class Retry(Outcome):
             raise ValueError(f"Retry(after={after!r}): give seconds from 0 to ten years, or a timedelta")
         self.after_ms: int | None = None if seconds is None else round(seconds * 1000)
         self.reason = _text(reason)
+
+
+class Pause(Retry):
+    """
+    Try again later, and consume nothing else from the queue until then: for what a dependency says of itself, such as
+    an HTTP 503 with Retry-After.
+
+    The message is published to a retry queue as by `Retry(after=for_)`, which counts as an attempt: it is not held, and
+    past its schedule it is parked. After the pause a single message is tried before the others follow.
+
+    Args:
+        for_: how long, a timedelta or seconds.
+        reason: free text for the failure record, the log and the consumer's `problems`.
+
+    Raises:
+        ValueError: `for_` is not above 0, or not finite.
+    """
+
+    def __init__(self, for_: timedelta | float, reason: str | None = None) -> None:
+        super().__init__(for_, reason)
+        if not self.after_ms:
+            raise ValueError(f"Pause(for_={for_!r}): give seconds above 0, or a timedelta")
 
 
 class Park(Outcome):

@@ -17,7 +17,7 @@ from .incoming import Message
 from .middleware import Middleware, chain
 from .threads import Threads
 
-_DONE = Decided(outcome=Ack())
+DONE = Decided(outcome=Ack())  #: the verdict of nearly every call
 
 
 class NotStarted(BaseException):
@@ -45,7 +45,7 @@ class Caller:
         outer: Sequence[Middleware] = (),
     ) -> None:
         self._handler = handler
-        self._routes = routes
+        self.routes = routes
         self._stopping = stopping
         self._chain = chain(
             handler.function,
@@ -71,7 +71,7 @@ class Caller:
         try:
             result = await self._chain(message)
             if result is None:
-                return _DONE
+                return DONE
             if inspect.isawaitable(result):
                 result = await result
         except Outcome as outcome:
@@ -83,13 +83,13 @@ class Caller:
                 raise
             while (task := asyncio.current_task()) is not None and task.cancelling():
                 task.uncancel()
-            return failed(error, self._handler, self._routes)
+            return failed(error, self._handler, self.routes)
         except (KeyboardInterrupt, SystemExit, NotStarted):
             raise
         except BaseException as error:
-            return failed(error, self._handler, self._routes)
+            return failed(error, self._handler, self.routes)
         if result is None:
-            return _DONE
+            return DONE
         if isinstance(result, Outcome):
             return Decided(outcome=result, error=cause_of(result, self._handler))
         name = name_of(self._handler.function)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from amqpflow import __version__
+from amqpflow.delivery.breaker import Breaker
 from amqpflow.delivery.hot_loop import Rejections
 from amqpflow.errors import (
     AmqpflowError,
@@ -128,6 +129,7 @@ class Consumer:
         prefetch: int | None = None,
         timeout: float | None = None,
         middlewares: Sequence[Middleware] = (),
+        breaker: Breaker | None = None,
     ) -> Callable[[F], F]:
         """
         Register the decorated function for a work queue.
@@ -141,6 +143,7 @@ class Consumer:
             prefetch: how many the broker hands out ahead; the same as `concurrency` when absent.
             timeout: seconds after which the handler has failed with TimeoutError.
             middlewares: around this handler, outermost first.
+            breaker: when failures stop the consumer of this queue.
 
         Raises:
             HandlerInvalid: an unknown queue, a second handler for it, or a function that cannot be a handler.
@@ -154,6 +157,7 @@ class Consumer:
                 prefetch=prefetch,
                 timeout=timeout,
                 middlewares=middlewares,
+                breaker=breaker,
             )
             return function
 
@@ -169,6 +173,7 @@ class Consumer:
         prefetch: int | None = None,
         timeout: float | None = None,
         middlewares: Sequence[Middleware] = (),
+        breaker: Breaker | None = None,
     ) -> None:
         """`handler` without the decorator."""
         self._require_queue(queue)
@@ -182,6 +187,7 @@ class Consumer:
             timeout=timeout,
             keep_stack=self._keep_stack,
             middlewares=(*self._middlewares, *middlewares),
+            breaker=breaker,
         )
 
     def _require_queue(self, queue: str) -> None:
@@ -271,7 +277,7 @@ class Consumer:
             log_events(self._events)
         report = Report(self._events, self.totals)
         self._workers = [
-            Worker(handler, self.compiled.routes[queue], self._max_body_bytes, self._events, report)
+            Worker(handler, self.compiled.routes[queue], self._max_body_bytes, self._events, report, self.problems)
             for queue, handler in self._handlers.items()
         ]
         try:

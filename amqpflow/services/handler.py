@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
+from amqpflow.delivery.breaker import Breaker
 from amqpflow.errors import HandlerInvalid
 from amqpflow.model.outcome import Outcome
 
@@ -29,6 +30,7 @@ class Handler:
     timeout: float | None  #: seconds
     keep_stack: bool = False
     middlewares: tuple[Middleware, ...] = ()  #: outermost first
+    breaker: Breaker | None = None
     is_async: bool = True  #: otherwise it runs in a thread
 
     def threads(self) -> Threads | None:
@@ -45,6 +47,7 @@ def make_handler(
     timeout: float | None,
     keep_stack: bool,
     middlewares: Sequence[Middleware] = (),
+    breaker: Breaker | None = None,
 ) -> Handler:
     """
     Check a function before it is used.
@@ -81,6 +84,7 @@ def make_handler(
         timeout=timeout,
         keep_stack=keep_stack,
         middlewares=tuple(map(check_middleware, middlewares)),
+        breaker=breaker,
         is_async=_is_async(function),
     )
 
@@ -104,7 +108,7 @@ def _check_return(name: str, function: Any) -> None:
         if not allowed and not (isinstance(kind, type) and issubclass(kind, Outcome)):
             raise HandlerInvalid(
                 f"{name} says that it returns {inspect.formatannotation(annotation)}",
-                hint="a handler returns None, Ack, Retry, Park or Discard; anything else would be parked",
+                hint="a handler returns None, Ack, Retry, Pause, Park or Discard; anything else would be parked",
             )
 
 

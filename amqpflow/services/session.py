@@ -19,7 +19,7 @@ from amqpflow.rabbitmq.channel import Channel
 
 log = logging.getLogger("amqpflow.consumer")
 
-
+_OUTAGE = 0  #: pauses as a delivery does; none has this tag
 _LONGEST_TURN = 0.005  #: seconds that handlers may run without the event loop, and acks wait to be written
 
 
@@ -33,6 +33,7 @@ class Session:
         self.over = asyncio.Event()  #: ended, or about to: nothing is waited for any more
         self.cancelled_by_server = False
         self._prefetch = first_prefetch
+        self._first = first_prefetch
         self._wider = prefetch
         self._acks_to_widen = first_prefetch
         self._widening: asyncio.Task[None] | None = None
@@ -45,7 +46,9 @@ class Session:
         self._waking = False  # one of them was woken and has not run yet: it wakes the next if there is more to do
         self._dismissed = False
         self._tag: str | None = None
-        self._paused_by: set[int] = set()
+        self._paused_by: set[int] = set()  # delivery tags, or _OUTAGE
+        self._single = False  # half-open: one delivery may start although there is an outage
+        self._tried: int | None = None
         self._changing = asyncio.Lock()
         self._running = False
         self._settled = asyncio.Event()
@@ -56,9 +59,15 @@ class Session:
     # -- taking
 
     async def start(self) -> None:
-        """Begin to consume. Raises BrokerError (404: no such queue), PermissionDenied, BrokerUnavailable."""
-        self._running = True
-        await self._consume()
+        """
+        Begin to consume, unless it was shut before.
+
+        Raises:
+            BrokerError (404: no such queue), PermissionDenied, BrokerUnavailable.
+        """
+        if not self._paused_by:
+            self._running = True
+            await self._consume()
 
     async def _consume(self) -> None:
         self._tag = await self.channel.consume(
@@ -110,6 +119,10 @@ class Session:
                 while self._waiting:
                     delivery = self._waiting.popleft()
                     if delivery.delivery_tag in self._held and not self.ended.is_set():
+                        if self._single:
+                            self._single = self._running = False
+                            self._tried = delivery.delivery_tag
+                            return delivery
                         if self._waiting and self._idle and not self._waking:
                             self._wake()
                         return delivery
@@ -145,7 +158,7 @@ class Session:
     def ack(self, delivery: Delivery) -> bool:
         """Ack; False when the delivery is no longer ours, in which case it comes again."""
         done = self._forget(delivery.delivery_tag) and self.channel.ack(delivery.delivery_tag)
-        if done and self._prefetch < self._wider:
+        if done and self._prefetch < self._wider and not self._paused_by:
             self._acks_to_widen -= 1
             if self._acks_to_widen <= 0 and self._widening is None:
                 self._widening = asyncio.create_task(self._widen())
@@ -154,11 +167,14 @@ class Session:
     async def _widen(self) -> None:
         # a prefetch is that of new consumers (basic.qos), so the consumer is changed for another one
         self._prefetch = self._wider
+        await self._replace()
+
+    async def _replace(self) -> None:
         if self._tag is not None:
             self._replacing = True
             await self._reconcile()
             self._replacing = False
-            await self._reconcile()
+        await self._reconcile()
 
     def give_back(self, delivery: Delivery, *, requeue: bool = True) -> bool:
         """nack: to its place in the queue, or with `requeue=False` to the broker's own dead-lettering."""
@@ -206,10 +222,46 @@ class Session:
             self._wake()
         await self._reconcile()
 
+    # -- an outage
+
+    def shut(self) -> None:
+        """Start nothing more, from this moment on. `cancel` tells the broker."""
+        self._paused_by.add(_OUTAGE)
+        self._single = self._running = False
+
+    async def cancel(self) -> None:
+        """Stop consuming after `shut`. What is held stays held."""
+        await self._reconcile()
+
+    async def try_one(self) -> None:
+        """Let one delivery start although it is shut: one that is held, else the next that the broker has."""
+        if self._single or self._tried in self._held:
+            return
+        self._single, self._tried, self._prefetch = True, None, 1
+        if self._paused_by == {_OUTAGE}:
+            self._running = True
+            self._wake()
+        await self._reconcile()
+
+    def is_tried(self, delivery: Delivery) -> bool:
+        """Whether this is the delivery that `try_one` let start."""
+        return self._tried == delivery.delivery_tag
+
+    async def open(self) -> None:
+        """The outage is over: consume as at the start."""
+        self._single, self._tried, self._prefetch = False, None, self._first
+        self._acks_to_widen, self._widening = self._first, None
+        self._paused_by.discard(_OUTAGE)
+        if not self._paused_by:
+            self._running = True
+            self._wake()
+        await self._replace()
+
     async def _reconcile(self) -> None:
         async with self._changing:
             try:
-                wanted = not (self._paused_by or self._stopping or self._replacing or self.ended.is_set())
+                paused = self._paused_by - {_OUTAGE} if self._single and not self._waiting else self._paused_by
+                wanted = not (paused or self._stopping or self._replacing or self.ended.is_set())
                 if not wanted and self._tag is not None:
                     tag, self._tag = self._tag, None
                     await self.channel.cancel(tag)
@@ -275,7 +327,7 @@ class Session:
                 await self._reconcile()
                 self.give_back_waiting()
                 # what cannot be parked now cannot be parked within the time there is
-                self._give_back(sorted(tag for tag in self._paused_by if tag != self._alone))
+                self._give_back(sorted(tag for tag in self._paused_by if tag not in (self._alone, _OUTAGE)))
                 self.over.set()
                 while self._held and not self.ended.is_set():
                     self._settled.clear()

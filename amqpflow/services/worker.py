@@ -15,10 +15,11 @@ from amqpflow.model.message import Delivery
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.rabbitmq.connection import Connection
 
-from .calling import Caller, NotStarted
+from .calling import DONE, Caller, NotStarted
 from .events import Events
 from .handler import Handler
 from .incoming import Message
+from .outage import Outage
 from .report import Report
 from .session import Session
 from .settler import GivenBack, Settler
@@ -28,13 +29,20 @@ log = logging.getLogger("amqpflow.consumer")
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  #: seconds between attempts to consume
 _HALT_PATIENCE = 25.0  #: seconds for handlers that run when a consumer stops itself
 _LONG_ENOUGH = 5.0  #: seconds after which a session that ended is not one that cannot begin
+_NACK_IS_NOT_COUNTED = (4, 3)  #: from this release on a nack does not count against a delivery limit (fact 3.3)
 
 
 class Worker:
     """One handler of a consumer. It outlives connections: its slots are what keeps `concurrency` true across them."""
 
     def __init__(
-        self, handler: Handler, routes: QueueRoutes, max_body_bytes: int, events: Events, report: Report
+        self,
+        handler: Handler,
+        routes: QueueRoutes,
+        max_body_bytes: int,
+        events: Events,
+        report: Report,
+        problems: dict[str, str],
     ) -> None:
         self.handler = handler
         self.session: Session | None = None
@@ -46,7 +54,9 @@ class Worker:
         self._stopping = asyncio.Event()
         self._halted = ""  #: why this process does not consume the queue any more
         self._threads = handler.threads()
-        self._caller = Caller(handler, routes, self._stopping, threads=self._threads)
+        self._outage = Outage(handler.breaker, routes, events, problems)
+        outer = [self._outage] if handler.breaker is not None else []
+        self._caller = Caller(handler, routes, self._stopping, threads=self._threads, outer=outer)
 
     async def open(self, connection: Connection) -> Session:
         """Start to consume. Raises BrokerError, PermissionDenied, BrokerUnavailable."""
@@ -56,6 +66,8 @@ class Worker:
             prefetch=self.handler.prefetch,
             first_prefetch=self.handler.concurrency,
         )
+        quorum = self._caller.routes.queue_type == "quorum"
+        self._outage.watch(session, counted_when_given_back=quorum and connection.version < _NACK_IS_NOT_COUNTED)
         await session.start()
         self.session = session
         self._events.emit(ConsumerStarted(queue=self.handler.queue, prefetch=self.handler.concurrency))
@@ -86,7 +98,8 @@ class Worker:
                 if self._stopping.is_set():
                     await session.stop(until=clock())
                     return
-                settler.problems.pop(self.handler.queue, None)
+                if self._outage.over:
+                    settler.problems.pop(self.handler.queue, None)
                 try:
                     await self._handle(session, settler)
                 finally:
@@ -162,6 +175,8 @@ class Worker:
                 settled = GivenBack(why="the consumer was stopped")
                 message = Message(incoming, max_body_bytes=self._max_body_bytes)
                 verdict = await self._caller.call(message)
+                if verdict is not DONE or not self._outage.over:
+                    self._outage.after(session, delivery, verdict)
                 self._report.handled(incoming, verdict, clock() - began)
                 settled = await settler.settle(session, incoming, verdict)
         except NotStarted as why:
@@ -172,6 +187,8 @@ class Worker:
             settled = await settler.leave_to_broker(session, incoming, f"settling it failed: {error!r}")
         finally:
             self._report.ended(incoming, settled or GivenBack(why="it was not settled"), clock() - began, verdict)
+            if verdict is None and not self._outage.over:
+                self._outage.after(session, delivery, None)
             if alone:
                 await session.resume(delivery)
 
@@ -200,6 +217,7 @@ class Worker:
     async def abandon(self) -> None:
         """Cancel the handlers that run. A thread that is in a handler runs on to its end."""
         self._stopping.set()
+        self._outage.stop()
         if self._threads is not None:
             self._threads.shutdown()
         await _cancelled(self._tasks)

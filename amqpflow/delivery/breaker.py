@@ -1,0 +1,150 @@
+"""A circuit breaker as values: when consuming stops, for how long, and what lets it go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+
+_PARTS = 10  # of a window: what is older than a window is forgotten a tenth at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    """
+    When a handler's failures stop its consumer: `breaker=Breaker(failure_ratio=0.5, errors=(ConnectionError,))`.
+
+    It opens when of the calls that ended within `window` seconds at least `minimum` have ended and `failure_ratio` of
+    them failed, or at once when one fails with an error of `trip_on`. While it is open nothing is consumed. After
+    `open_for` seconds a single message is tried: unless it fails too the breaker closes, else it is open again, for
+    twice as long as before up to `longest`. A message that failed takes its retry queue as always.
+
+    Args:
+        failure_ratio: above 0, at most 1.
+        window: seconds, or a timedelta.
+        minimum: calls, at least 1.
+        errors: what counts as a failure: exception classes, or names as in a topology's rules. Without any, every
+            exception that no rule of the retry policy parks, and `Retry`.
+        trip_on: errors of which one is enough; the same form.
+        open_for: seconds, or a timedelta.
+        longest: what `open_for` doubles up to, seconds or a timedelta; without it, it does not double.
+
+    Raises:
+        ValueError: a number that does not fit.
+    """
+
+    failure_ratio: float = 0.5
+    window: float | timedelta = 30.0
+    minimum: int = 10
+    errors: tuple[type[BaseException] | str, ...] = ()
+    trip_on: tuple[type[BaseException] | str, ...] = ()
+    open_for: float | timedelta = 30.0
+    longest: float | timedelta | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("window", "open_for", "longest"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, seconds_of(value, f"Breaker({name}={value!r})"))
+        if not 0 < self.failure_ratio <= 1:
+            raise ValueError(f"Breaker(failure_ratio={self.failure_ratio!r}): give a ratio above 0, at most 1")
+        if self.minimum < 1:
+            raise ValueError(f"Breaker(minimum={self.minimum!r}): give at least 1")
+        if self.longest is not None and self._seconds("longest") < self._seconds("open_for"):
+            raise ValueError(f"Breaker(longest={self.longest!r}): it is less than open_for={self.open_for!r}")
+        for name in ("errors", "trip_on"):
+            given = getattr(self, name)
+            each = (given,) if isinstance(given, type | str) else tuple(given)
+            if any(not isinstance(one, str) and not _is_error(one) for one in each):
+                raise ValueError(f"Breaker({name}={given!r}): give exception classes, or their names")
+            object.__setattr__(self, name, each)
+
+    def _seconds(self, name: str) -> float:
+        value = getattr(self, name)
+        return value.total_seconds() if isinstance(value, timedelta) else float(value)
+
+    def opens_for(self, openings: int) -> float:
+        """Seconds for which it is open, the `openings`th time in a row."""
+        first = self._seconds("open_for")
+        longest = first if self.longest is None else self._seconds("longest")
+        return min(first * 2.0 ** min(openings - 1, 64), longest)
+
+    @property
+    def part(self) -> float:
+        """Seconds of a part of its window."""
+        return self._seconds("window") / _PARTS
+
+
+def seconds_of(value: float | timedelta, what: str) -> float:
+    """Seconds above 0 and at most a year. Raises ValueError."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= 31_536_000:
+        raise ValueError(f"{what}: give seconds above 0, at most a year, or a timedelta")
+    return float(seconds)
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+class Phase(StrEnum):
+    """Closed: consuming. Open: not. Half-open: a single message is tried."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circuit:
+    """Where a breaker is. Times are those of one monotonic clock, in seconds."""
+
+    phase: Phase = Phase.CLOSED
+    reason: str = ""  #: why it was opened
+    until: float = 0.0  #: when a single message is tried
+    openings: int = 0  #: how often it was opened since it was closed last
+    opened_at: float = 0.0  #: when it was opened the first of these times
+    parts: tuple[tuple[int, int, int], ...] = ()  #: of the window: number, calls, failures
+
+
+def counted(circuit: Circuit, breaker: Breaker, now: float, *, failed: bool, trip: str = "") -> Circuit:
+    """After a call that began while it was closed. `trip`: the error of `trip_on` that it failed with."""
+    if circuit.phase is not Phase.CLOSED:
+        return circuit
+    if trip:
+        return opened(circuit, now, breaker.opens_for(1), trip)
+    number = int(now / breaker.part)
+    parts = [each for each in circuit.parts if each[0] > number - _PARTS]
+    if parts and parts[-1][0] == number:
+        parts[-1] = (number, parts[-1][1] + 1, parts[-1][2] + failed)
+    else:
+        parts.append((number, 1, int(failed)))
+    calls, failures = sum(each[1] for each in parts), sum(each[2] for each in parts)
+    if failed and calls >= breaker.minimum and failures >= breaker.failure_ratio * calls:
+        reason = f"{failures} of {calls} calls failed within {breaker.part * _PARTS:g} s"
+        return opened(circuit, now, breaker.opens_for(1), reason)
+    return replace(circuit, parts=tuple(parts))
+
+
+def opened(circuit: Circuit, now: float, open_for: float, reason: str) -> Circuit:
+    """Open for so many seconds from now; what is open already stays so as long as either asks for."""
+    until = now + open_for
+    if circuit.phase is Phase.OPEN:
+        return replace(circuit, until=max(circuit.until, until))
+    began = circuit.opened_at if circuit.openings else now
+    return Circuit(phase=Phase.OPEN, reason=reason, until=until, openings=circuit.openings + 1, opened_at=began)
+
+
+def half_opened(circuit: Circuit, now: float) -> Circuit:
+    """Half-open when its time is over, else as it is."""
+    due = circuit.phase is Phase.OPEN and now >= circuit.until
+    return replace(circuit, phase=Phase.HALF_OPEN) if due else circuit
+
+
+def tried(circuit: Circuit, breaker: Breaker | None, now: float, *, failed: bool) -> Circuit:
+    """After the single message of a half-open one: closed, or open again."""
+    if circuit.phase is not Phase.HALF_OPEN:
+        return circuit
+    if failed and breaker is not None:
+        return opened(circuit, now, breaker.opens_for(circuit.openings + 1), "the message that was tried failed too")
+    return Circuit()
