@@ -11,12 +11,8 @@ from amqpflow import Ack, Breaker, Message, Pause
 from amqpflow.model import event as e
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
-<<<<<<< HEAD
-from tests.shop import Shop, connections_of, cut, shop
-=======
 from tests.brokers.selection import BrokerUnderTest
-from tests.shop import Shop, shop
->>>>>>> 60091ec (What an outage counts against delivery limits, by release)
+from tests.shop import Shop, connections_of, cut, shop
 from tests.waiting import until
 
 both_types = pytest.mark.parametrize("queue_type", ["quorum", "classic"])
