@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "status": ("status", "status", "Show how many messages are where, and what stands still."),
     "permissions": ("permissions", "permissions", "Print the least permissions for each kind of user."),
     "drift": ("drift", "drift", "Show what was changed on the broker behind the file's back."),
+    "explain": ("explain", "explain", "Show what works on a queue, and where it comes from."),
     "parked": ("parked", "parked", "Look at parked messages."),
     "replay": ("replay", "replay", "Bring parked messages back to their work queue."),
     "run": ("run", "run", "Run a service's consumer."),

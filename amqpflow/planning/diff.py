@@ -10,7 +10,7 @@ from amqpflow.model.resources import Arguments, Binding, BrokerState, Exchange, 
 from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.model.wire import encode_table
 
-from .borrowed import borrowed, existing_queues, needed_exchanges, needed_queues
+from .borrowed import around_existing, borrowed, existing_queues, needed_exchanges, needed_queues
 from .capabilities import fit, refused_arguments
 from .changes import (
     Addition,
@@ -75,8 +75,8 @@ def outside(desired: CompiledTopology) -> tuple[frozenset[str], frozenset[str]]:
 class _Comparison:
     def __init__(self, topology: CompiledTopology, observed: Observation) -> None:
         fitting, notes = fit(topology.desired, observed.version)
-        self.topology = replace(topology, desired=fitting)
-        self.desired, self.observed, self.there = fitting, observed, observed.state
+        self.topology = around_existing(replace(topology, desired=fitting), observed)
+        self.desired, self.observed, self.there = self.topology.desired, observed, observed.state
         self.changes: list[Addition] = []
         self.unchanged: list[tuple[str, str]] = []
         self.used: list[UsedAsItIs] = []

@@ -64,6 +64,17 @@ class Source:
         """Somebody else's doing: neither ours nor RabbitMQ's."""
         return self.origin in (Origin.POLICY, Origin.OPERATOR_POLICY)
 
+    @property
+    def phrase(self) -> str:
+        """As part of a sentence: the policy ops; our policy amqpflow.shop...; RabbitMQ's default."""
+        match self.origin:
+            case Origin.OUR_POLICY:
+                return str(self)
+            case Origin.BROKER_DEFAULT:
+                return "RabbitMQ's default"
+            case _:
+                return f"the {self}"
+
     def __str__(self) -> str:
         return f"{self.origin} {self.name}".rstrip()
 
@@ -261,13 +272,13 @@ def _duel(
     """Winner, loser and why. They come in the order argument, user policy, operator policy."""
     if key in SMALLER:
         if smaller(key, earlier.value, later.value, version):
-            return earlier, later, f"of two numbers the smaller works: that of the {earlier.source}"
-        return later, earlier, f"of two numbers the smaller works: that of the {later.source}"
+            return earlier, later, f"of two numbers the smaller works: that of {earlier.source.phrase}"
+        return later, earlier, f"of two numbers the smaller works: that of {later.source.phrase}"
     if earlier.source.origin is not Origin.ARGUMENT:
-        return later, earlier, f"the {later.source} goes before it"
+        return later, earlier, f"{later.source.phrase} goes before it"
     if key in ARGUMENT_ONLY or argument_wins(key, queue_type):
         return earlier, later, f"for {key} on a {queue_type} queue the argument goes before any policy"
-    return later, earlier, f"for {key} on a {queue_type} queue the {later.source} goes before the argument"
+    return later, earlier, f"for {key} on a {queue_type} queue {later.source.phrase} goes before the argument"
 
 
 def _merged(key: str, outcomes: list[tuple[Contender, tuple[Contender, ...]]], hidden: list[Contender]) -> Setting:

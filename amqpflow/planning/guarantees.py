@@ -144,16 +144,16 @@ class _Judge:
         return self._guarantee(RETRIES, True, "a failed message waits in a retry queue and comes back to it")
 
     def _fate(self) -> str:
-        """What becomes of a message that RabbitMQ takes out of the queue."""
+        """What becomes of a message that RabbitMQ takes out of the queue, after `which`."""
         exchange, key = self.works.settings["dead-letter-exchange"], self.works.settings["dead-letter-routing-key"]
         if exchange.value is None:
-            return "RabbitMQ deletes"
+            return "is deleted"
         if self.parks:
-            return f"RabbitMQ sends to {self.routes.parking_queue}"
+            return f"goes to {self.routes.parking_queue}"
         where = f"exchange {exchange.value or '(default)'}" + (f", key {key.value}" if key.value is not None else "")
         if leads_nowhere(self.state, self.desired.desired, self.queue.name, exchange.value, key.value):
-            return f"RabbitMQ sends to {where} ({exchange.source}), which leads nowhere: it deletes it"
-        return f"RabbitMQ sends to {where} ({exchange.source}), where amqpflow does not see it"
+            return f"goes to {where} ({exchange.source}), which leads nowhere, and is deleted"
+        return f"goes to {where} ({exchange.source}), where amqpflow does not see it"
 
     def _broker_parks(self) -> Guarantee:
         uncertain = [each for each in self._dead_lettering() if not each.certain]
@@ -199,7 +199,7 @@ class _Judge:
             text = f"unused for {_ms(expires.value)} it is deleted with its messages ({expires.source})"
             return self._guarantee(NOTHING_EXPIRES, False, text)
         if ttl.value is not None:
-            text = f"a message that waits for {_ms(ttl.value)} ({ttl.source}) {self._fate()}, unhandled"
+            text = f"a message that waits for {_ms(ttl.value)} ({ttl.source}), unhandled, {self._fate()}"
             return self._guarantee(NOTHING_EXPIRES, False, text)
         return self._guarantee(NOTHING_EXPIRES, True, "no message-ttl and no expires works on it")
 

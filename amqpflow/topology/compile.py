@@ -57,7 +57,9 @@ class _Compiler:
             exchanges=self.exchanges,
             queues=self.queues,
             bindings=tuple(self.bindings.values()),
-            policies=policies_for(spec.name, self.policies),
+            policies=policies_for(
+                spec.name, self.policies, alone={each.name for each in spec.queues.values() if each.existing}
+            ),
         )
         return CompiledTopology(
             name=spec.name,

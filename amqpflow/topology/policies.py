@@ -8,7 +8,7 @@ are, so that adding a queue changes the one policy whose list it joins.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -20,13 +20,16 @@ PRIORITY = 10
 _CUT_EVERY = 8  # names to a list on average; a power of two
 
 
-def policies_for(topology: str, wanted: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, Policy]:
+def policies_for(
+    topology: str, wanted: Mapping[str, tuple[str, Mapping[str, Any]]], *, alone: Container[str] = ()
+) -> dict[str, Policy]:
     """
     The policies that give each queue its values.
 
     Args:
         topology: the owner; policy names start with amqpflow.TOPOLOGY.
         wanted: queue name -> its type, and a policy definition that is not empty.
+        alone: queues that share their policy with no other, so that what it holds can depend on what is there.
 
     Returns:
         Policies by name. Each has one queue type and one set of values: a key that one type does not know would
@@ -35,7 +38,8 @@ def policies_for(topology: str, wanted: Mapping[str, tuple[str, Mapping[str, Any
     groups: dict[str, list[str]] = {}
     definitions: dict[str, Mapping[str, Any]] = {}
     for queue, (queue_type, definition) in wanted.items():
-        values = f"{queue_type}-{_digest(json.dumps(definition, sort_keys=True))}"
+        text = json.dumps(definition, sort_keys=True) + (queue if queue in alone else "")
+        values = f"{queue_type}-{_digest(text)}"
         groups.setdefault(values, []).append(queue)
         definitions[values] = dict(sorted(definition.items()))
     made = {}

@@ -1,0 +1,153 @@
+"""What works on a queue, as a table for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from amqpflow.cli.safe import safe
+from amqpflow.model.duration import format_duration
+from amqpflow.planning.effective import Contender, Setting
+from amqpflow.planning.explain import Explanation
+from amqpflow.planning.observation import Observation
+from amqpflow.services.topology import Topology
+
+from .colors import paint
+from .values import plain
+
+FORMAT = 1
+_MILLISECONDS = frozenset({"message-ttl", "expires", "consumer-timeout", "delayed-retry-min", "delayed-retry-max"})
+_NOTHING = {
+    "delivery-limit": "no limit",
+    "max-length": "no limit",
+    "max-length-bytes": "no limit",
+    "message-ttl": "never",
+    "expires": "never",
+    "dead-letter-exchange": "none: deleted",
+    "dead-letter-routing-key": "the message's own",
+    "max-priority": "no priorities",
+}
+
+
+def explanation_text(explanation: Explanation, observed: Observation, topology: Topology, *, color: bool) -> str:
+    """A line for each setting, below it what it overruled; then what is not as the file wants it, and notes."""
+    rows = [(each.key, _value(each), _source(each), each) for each in explanation.effective.settings.values()]
+    keys = max(len(row[0]) for row in rows)
+    values = min(max(len(safe(row[1])) for row in rows), 40)
+    lines = [safe(_title(explanation, observed, topology)), ""]
+    lines.append(f"  {'SETTING':<{keys}}  {'VALUE':<{values}}  SOURCE")
+    for key, value, source, setting in rows:
+        lines.append(f"  {safe(key):<{keys}}  {safe(value):<{values}}  {safe(source)}".rstrip())
+        for text in _beside(setting):
+            lines.append(paint(f"  {'':<{keys}}    {safe(text)}", "cyan", color))
+    lines.append("")
+    if explanation.unmet:
+        lines.append("What the file wants and does not get:")
+        for each in explanation.unmet:
+            lines.append(
+                f"  {paint('!', 'red', color)} "
+                + safe(f"{each.key}: wanted {_shown(each.key, each.wanted)}, works {_shown(each.key, each.works)}")
+            )
+            lines += [f"      {safe(each.why)}", f"      {safe(each.hint)}"]
+        lines.append("")
+    if explanation.guarantees:
+        lines.append("Guarantees on this existing queue:")
+        for promise in explanation.guarantees:
+            mark = {True: paint("+", "green", color), False: paint("-", "red", color), None: "?"}[promise.holds]
+            lines.append(f"  {mark} {safe(f'{promise.name}: {promise.why}')}")
+        lines.append("")
+    lines += [f"Note: {safe(each)}." for each in explanation.notes]
+    return "\n".join(lines).rstrip()
+
+
+def explanation_object(explanation: Explanation, observed: Observation, topology: Topology) -> dict[str, Any]:
+    """The same, as JSON takes it. Within one `format`, keys are only added."""
+    works = explanation.effective
+    return {
+        "format": FORMAT,
+        "topology": topology.name,
+        "file": topology.file,
+        "broker": observed.broker if explanation.exists is not None else None,
+        "release": ".".join(map(str, observed.version)) or None,
+        "vhost": observed.vhost,
+        "complete": observed.complete,
+        "queue": explanation.queue,
+        "role": explanation.role,
+        "work_queues": list(explanation.work_queues),
+        "exists": explanation.exists,
+        "settings": [
+            {
+                "key": each.key,
+                "value": plain(each.value),
+                "source": _source_object(each.possible[0]),
+                "certain": each.certain,
+                "possible": [_contender(one) for one in each.possible],
+                "overruled": [_contender(one) | {"why": one.why} for one in each.overruled],
+            }
+            for each in works.settings.values()
+        ],
+        "policies": [each.name for each in works.policies],
+        "operator_policies": [each.name for each in works.operator_policies],
+        "hidden_policies": [each.name for each in works.hidden],
+        "passed_over": [{"policy": each.policy.name, "keys": list(each.keys)} for each in works.passed_over],
+        "unmet": [
+            {
+                "key": each.key,
+                "wanted": plain(each.wanted),
+                "works": plain(each.works),
+                "why": each.why,
+                "hint": each.hint,
+            }
+            for each in explanation.unmet
+        ],
+        "guarantees": [{"name": each.name, "holds": each.holds, "why": each.why} for each in explanation.guarantees],
+        "notes": list(explanation.notes),
+    }
+
+
+def _title(explanation: Explanation, observed: Observation, topology: Topology) -> str:
+    of = ", ".join(explanation.work_queues)
+    role = explanation.role if explanation.role == "work queue" else f"{explanation.role} of {of}"
+    if explanation.exists is None:
+        release = ".".join(map(str, observed.version))
+        where = f"by {topology.file} alone" + (f", for RabbitMQ {release}" if release else "")
+    else:
+        where = f"on {observed.broker}, virtual host {observed.vhost}"
+    return f"Queue {explanation.queue}, {role} of topology {topology.name}, {where}"
+
+
+def _beside(setting: Setting) -> Iterator[str]:
+    for each in setting.possible[1:]:
+        yield f"or {_shown(setting.key, each.value)} of {each.source.phrase}: the priorities are equal"
+    for each in setting.overruled:
+        yield f"not {_shown(setting.key, each.value)} of {each.source.phrase}: {each.why}"
+
+
+def _value(setting: Setting) -> str:
+    return _shown(setting.key, setting.value) + ("" if setting.certain else " (not certain)")
+
+
+def _shown(key: str, value: Any) -> str:
+    if value is None:
+        return _NOTHING.get(key, "-")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if key in _MILLISECONDS and isinstance(value, int) and value > 0:
+        return format_duration(value)
+    if key == "dead-letter-exchange" and value == "":
+        return '"" (default exchange)'
+    if key == "delivery-limit" and isinstance(value, int) and value < 0:
+        return f"{value} (no limit)"
+    return str(plain(value))
+
+
+def _source(setting: Setting) -> str:
+    return str(setting.source)
+
+
+def _source_object(each: Contender) -> dict[str, Any]:
+    return {"origin": str(each.source.origin), "name": each.source.name}
+
+
+def _contender(each: Contender) -> dict[str, Any]:
+    return {"value": plain(each.value), "source": _source_object(each)}
