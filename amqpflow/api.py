@@ -9,23 +9,30 @@ from .services.topology import Topology
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from .model.routes import CompiledTopology
     from .parking.parked import ParkedMessage
+    from .planning.allowance import Allowance
     from .planning.drift import DriftReport
     from .planning.plan import Plan
     from .planning.report import ApplyReport
     from .rabbitmq.address import BrokerAddress
     from .rabbitmq.observe import Broker
     from .services.applier import OnStep
+    from .services.apply_lock import ApplyLock
+    from .services.emptiness import OnDrain
     from .services.parking import ParkedListing, Progress
     from .services.replay_plan import ReplayPlan
     from .services.replay_report import ReplayReport
 
 
 async def plan(
-    topology: Topology | CompiledTopology, url: str | BrokerAddress | None = None, *, management_url: str | None = None
+    topology: Topology | CompiledTopology,
+    url: str | BrokerAddress | None = None,
+    *,
+    prune: bool = False,
+    management_url: str | None = None,
 ) -> Plan:
     """
     Look at a broker and say what `apply` would do there, in that order. Nothing is changed.
@@ -33,6 +40,7 @@ async def plan(
     Args:
         topology: as `Topology.load` returns it. The virtual host it names is used, else the one in the URL.
         url: AMQP URL; None: as for the commands, AMQPFLOW_URL, RABBITMQ_URL, CLOUDAMQP_URL, else localhost.
+        prune: plan also to remove what the topology owns and its file no longer has.
         management_url: of the management API; None: AMQPFLOW_MANAGEMENT_URL, else derived from `url`.
 
     Returns:
@@ -46,7 +54,7 @@ async def plan(
     from .services.planner import make_plan
 
     async with _opened(topology, url, management_url, "plan") as (broker, compiled):
-        return await make_plan(compiled, broker)
+        return await make_plan(compiled, broker, prune=prune)
 
 
 async def drift(
@@ -76,42 +84,160 @@ async def apply(
     plan: Plan | Topology | CompiledTopology,
     url: str | BrokerAddress | None = None,
     *,
+    prune: bool = False,
+    allow: Iterable[str] = (),
+    wait: bool = False,
+    lock_timeout: float = 0.0,
     management_url: str | None = None,
     on_step: OnStep | None = None,
+    on_drain: OnDrain | None = None,
 ) -> ApplyReport:
     """
     Make the broker hold a topology: what is missing is created, what can be changed in place is changed.
 
-    Nothing is deleted, and no queue is replaced. Stopping in the middle is safe; applying again goes on from there.
+    Without `prune` nothing is removed. Stopping in the middle is safe; applying again goes on from there. One apply of
+    a topology runs at a time: it holds a lock, which is gone with its process.
 
     Args:
         plan: a topology, or what `plan` returned. A plan is made again first, and refused when that differs.
         url: as for `plan`; a plan remembers its own.
+        prune: remove what the topology owns and its file no longer has. A plan that was made with it remembers it.
+        allow: what may be done beyond adding and changing in place: `replace` a retry queue whose arguments differ,
+            `delete` what the file no longer has, `delete:QUEUE` even with the messages or consumers of that queue.
+        wait: until the last message of retry queues that are removed or replaced is due. Without it a retry queue that
+            has messages stays for the next time, see `postponed` of the report.
+        lock_timeout: seconds to wait for another apply of the same topology.
         management_url: as for `plan`.
         on_step: called before and after each step, see `amqpflow.services.applier.OnStep`.
+        on_drain: told while waiting: what is waited for, messages gone, messages there were.
 
     Raises:
-        Refused: something stands in the way, `problems` names all of it; or the plan is stale, `problems` says what
-            moved since: which object, which attribute, from what to what. Nothing was done.
+        Refused: something stands in the way, or was not allowed, `problems` names all of it; or the plan is stale,
+            `problems` says what moved since: which object, which attribute, from what to what. Nothing was done.
+        Locked: another apply of this topology is under way; nothing was done.
         PartlyDone: stopped at a failure, which is its `__cause__`; `report` says what was done and what remains.
+        WrongUsage: `allow` has something else in it.
         AmqpflowError: as for `plan`, or the first step failed; nothing was done.
     """
     from .planning.plan import Plan
-    from .rabbitmq.admin import Admin
-    from .services.applier import Application
     from .services.planner import make_plan
     from .services.saved_plans import require_unmoved
 
     topology = plan.topology if isinstance(plan, Plan) else plan
     remembered = plan.address if isinstance(plan, Plan) else None
-    async with _opened(topology, url or remembered, management_url, "apply") as (broker, compiled):
-        current = await make_plan(compiled, broker)
+    pruning = prune or (isinstance(plan, Plan) and plan.purpose == "prune")
+    allowance = _allowance(allow)
+    async with (
+        _opened(topology, url or remembered, management_url, "apply") as (broker, compiled),
+        _locked(broker, compiled, lock_timeout) as lock,
+    ):
+        current = await make_plan(compiled, broker, prune=pruning, allowance=allowance)
         if isinstance(plan, Plan):
             require_unmoved(plan, current, cluster=broker.connection.cluster_name)
-        application = Application(current, on_step)
-        report = await application.run(Admin(broker))
-        application.raise_failure()
-        return report
+        return await _carried_out(broker, current, allowance, lock, wait, on_step, on_drain)
+
+
+async def destroy(
+    topology: Topology | CompiledTopology,
+    url: str | BrokerAddress | None = None,
+    *,
+    allow: Iterable[str] = (),
+    wait: bool = False,
+    lock_timeout: float = 0.0,
+    management_url: str | None = None,
+    on_step: OnStep | None = None,
+    on_drain: OnDrain | None = None,
+) -> ApplyReport:
+    """
+    Remove from a broker everything that a topology owns: what it created, and what it adopted.
+
+    A queue with messages or consumers is refused unless `allow` names it, but for retry queues, whose messages go back
+    to their work queues first. Arguments and errors as for `apply`; `allow` must hold `delete`.
+    """
+    from .services.planner import make_destruction
+
+    allowance = _allowance(allow)
+    async with (
+        _opened(topology, url, management_url, "destroy") as (broker, compiled),
+        _locked(broker, compiled, lock_timeout) as lock,
+    ):
+        current = await make_destruction(compiled, broker, allowance=allowance)
+        return await _carried_out(broker, current, allowance, lock, wait, on_step, on_drain)
+
+
+async def adopt(
+    topology: Topology | CompiledTopology,
+    kind: str,
+    names: Iterable[str],
+    url: str | BrokerAddress | None = None,
+    *,
+    lock_timeout: float = 0.0,
+    management_url: str | None = None,
+) -> ApplyReport:
+    """
+    Take over existing queues, exchanges or policies: from then on they are the topology's own, to change and remove.
+
+    Nothing but the topology's manifest is written. A queue or exchange must be in the file, as it is on the broker; a
+    policy must match nothing that is not the topology's.
+
+    Args:
+        topology: as `Topology.load` returns it.
+        kind: `queue`, `exchange` or `policy`.
+        names: of the objects.
+        url, management_url: as for `plan`.
+        lock_timeout: as for `apply`.
+
+    Raises:
+        Refused: one of them is missing, differs, or is owned by another topology; nothing was done.
+        Locked, AmqpflowError: as for `apply`.
+    """
+    from .services.planner import make_adoption
+
+    async with (
+        _opened(topology, url, management_url, "adopt") as (broker, compiled),
+        _locked(broker, compiled, lock_timeout) as lock,
+    ):
+        current = await make_adoption(compiled, broker, [(kind, name) for name in names])
+        return await _carried_out(broker, current, _allowance(()), lock, False, None, None)
+
+
+def _allowance(allow: Iterable[str]) -> Allowance:
+    from .errors import WrongUsage
+    from .planning.allowance import parse_allowance
+
+    try:
+        return parse_allowance([allow] if isinstance(allow, str) else allow)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from error
+
+
+@asynccontextmanager
+async def _locked(broker: Broker, compiled: CompiledTopology, timeout: float) -> AsyncIterator[ApplyLock]:
+    from .services.apply_lock import applying_alone
+
+    async with applying_alone(broker, compiled.name, timeout=timeout) as lock:
+        yield lock
+
+
+async def _carried_out(
+    broker: Broker,
+    plan: Plan,
+    allowance: Allowance,
+    lock: ApplyLock,
+    wait: bool,
+    on_step: OnStep | None,
+    on_drain: OnDrain | None,
+) -> ApplyReport:
+    from .rabbitmq.admin import Admin
+    from .services.applier import Application, check
+    from .services.emptiness import Emptiness
+
+    check(plan, allowance)
+    emptiness = Emptiness(broker, lock.check, on_drain)
+    application = Application(plan, on_step, lock=lock, emptiness=emptiness, wait=wait)
+    report = await application.run(Admin(broker))
+    application.raise_failure()
+    return report
 
 
 @asynccontextmanager

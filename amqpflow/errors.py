@@ -5,6 +5,8 @@ AmqpflowError                     exit code 1 unless it says otherwise
 ├── WrongUsage                    64: the command line does not fit
 ├── Refused                       4: a guard said no, nothing was done
 │   └── NotApplied                the broker does not hold the topology; names the command that mends it
+├── Locked                        5: another apply of the same topology is under way, and whose
+├── LockLost                      the lock's connection was lost; apply stops
 ├── Interrupted                   130: it was asked to stop before it had a result
 ├── PartlyDone                    3: stopped in the middle; says what was done and what remains
 ├── BrokerUnavailable             cannot be reached, or the connection was lost
@@ -67,6 +69,16 @@ class Refused(AmqpflowError):
 
 class NotApplied(Refused):
     """The broker does not hold what the topology says; the hint names the command that mends it."""
+
+
+class Locked(AmqpflowError):
+    """Another apply of the same topology is under way, and `str()` says whose. Nothing was done."""
+
+    exit_code = 5
+
+
+class LockLost(AmqpflowError):
+    """The connection that held the lock was closed: another apply may have begun, so this one stops."""
 
 
 class Interrupted(AmqpflowError):

@@ -129,6 +129,9 @@ def vhost(broker: BrokerUnderTest) -> Iterator[BrokerAddress]:
         management.put("permissions", name, broker.address.user, body=everything)
         yield broker.address.with_vhost(name)
     finally:
+        for parameter in management.get("global-parameters") or ():
+            if parameter["name"].startswith(f"amqpflow.{name}"):
+                management.delete("global-parameters", parameter["name"])
         management.delete("vhosts", name)
 
 

@@ -23,6 +23,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "permissions": ("permissions", "permissions", "Print the least permissions for each kind of user."),
     "drift": ("drift", "drift", "Show what was changed on the broker behind the file's back."),
     "explain": ("explain", "explain", "Show what works on a queue, and where it comes from."),
+    "destroy": ("destroy", "destroy", "Remove from the broker what a topology owns."),
+    "adopt": ("adopt", "adopt", "Take over existing queues, exchanges or policies."),
     "parked": ("parked", "parked", "Look at parked messages."),
     "replay": ("replay", "replay", "Bring parked messages back to their work queue."),
     "run": ("run", "run", "Run a service's consumer."),
@@ -78,8 +80,8 @@ class LazyGroup(click.Group):
     lazy=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     help="Retries, parking and replay on plain RabbitMQ.",
-    epilog="Exit codes: 0 done, 1 failed, 2 differences, 3 partly done, 4 refused by a guard, 64 wrong usage, "
-    "130 interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 differences, 3 partly done, 4 refused by a guard, "
+    "5 locked by another apply, 64 wrong usage, 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="amqpflow")
 def amqpflow() -> None:

@@ -26,8 +26,17 @@ REFUSED = 4
 @output_option("text", "json", "markdown")
 @click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there is something to do.")
+@click.option("--prune", is_flag=True, help="Plan also to remove what the topology owns and FILE no longer has.")
 @click.option("--out", type=click.Path(dir_okay=False), metavar="PATH", help="Save the plan, for apply PATH.")
-def plan(file: str, address: BrokerAddress, output: str, color: str, detailed_exitcode: bool, out: str | None) -> int:
+def plan(
+    file: str,
+    address: BrokerAddress,
+    output: str,
+    color: str,
+    detailed_exitcode: bool,
+    prune: bool,
+    out: str | None,
+) -> int:
     """
     Show what `amqpflow apply FILE` would do, in its steps, and change nothing.
 
@@ -42,7 +51,7 @@ def plan(file: str, address: BrokerAddress, output: str, color: str, detailed_ex
     topology = Topology.load(file)
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)
-    made = run_async(_plan(topology, at_virtual_host(topology, address)))
+    made = run_async(_plan(topology, at_virtual_host(topology, address), prune))
     _print(made, output, colors.wanted(color))
     if out is not None:
         _save(made, out)
@@ -51,12 +60,12 @@ def plan(file: str, address: BrokerAddress, output: str, color: str, detailed_ex
     return DIFFERENCES if detailed_exitcode and not made.nothing_to_do else 0
 
 
-async def _plan(topology: Topology, address: BrokerAddress) -> Plan:
+async def _plan(topology: Topology, address: BrokerAddress, prune: bool) -> Plan:
     from amqpflow.rabbitmq.observe import open_broker
     from amqpflow.services.planner import make_plan
 
     async with open_broker(address, name=f"amqpflow plan {topology.name}") as broker:
-        return await make_plan(topology.compiled, broker)
+        return await make_plan(topology.compiled, broker, prune=prune)
 
 
 def _save(made: Plan, out: str) -> None:

@@ -12,6 +12,7 @@ ADDRESSABLE = r"[a-zA-Z0-9\-_.:@#,/+ ]"
 """A regular expression for one character of a name that aio-pika can send."""
 
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}]")
+_APPLYING = "amqpflow.lock."
 _READING = ".reading"
 _ADDRESSABLE = re.compile(f"{ADDRESSABLE}*", re.ASCII)
 
@@ -46,3 +47,11 @@ def reading_lock(queue: str) -> str:
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name
     return f"{queue[:200]}-{blake2b(queue.encode(), digest_size=8).hexdigest()}{_READING}"
+
+
+def applying_lock(topology: str) -> str:
+    """The exclusive queue that stands for changing a topology, see `amqpflow.services.apply_lock`."""
+    name = _APPLYING + topology
+    if len(name.encode()) <= MAX_NAME_BYTES:
+        return name
+    return f"{name[:200]}-{blake2b(topology.encode(), digest_size=8).hexdigest()}"

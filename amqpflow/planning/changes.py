@@ -116,6 +116,7 @@ class Unbind:
     action: ClassVar[str] = "delete"
     binding: Binding
     why: str = ""  #: the file no longer has it; queue orders.retry.5s is retired
+    after: tuple[str, ...] = ()  #: queues that feed its destination, and are gone before
 
     @property
     def name(self) -> str:
@@ -154,8 +155,9 @@ class Drain:
     kind: ClassVar[str] = "queue"
     action: ClassVar[str] = "drain"
     queue: Queue
-    messages: int | None = None  #: in it when the plan was made, None when not known
-    since_ms: int | None = None  #: when it was unbound, in ms since the epoch; None: by this plan, or not known
+    messages: int | None = field(default=None, compare=False)  #: in it when the plan was made, None when not known
+    since_ms: int | None = field(default=None, compare=False)
+    """When it was unbound, in ms since the epoch; None: by this plan, or not known."""
     returns_to: str = ""  #: the work queue
 
     @property
@@ -185,8 +187,9 @@ class DeleteQueue:
     kind: ClassVar[str] = "queue"
     action: ClassVar[str] = "delete"
     queue: Queue
-    messages: int | None = None  #: in it when the plan was made: ready, unacked and retained; None when not known
-    consumers: int | None = None
+    messages: int | None = field(default=None, compare=False)
+    """In it when the plan was made: ready, unacked and retained; None when not known."""
+    consumers: int | None = field(default=None, compare=False)
     forced: bool = False  #: `--allow delete:NAME` names it: also with messages, which are then lost, and consumers
     fed_by: tuple[str, ...] = ()  #: queues that dead-letter into it; they are gone before
     why: str = ""

@@ -10,11 +10,13 @@ from amqpflow.model.resources import Arguments, Binding, BrokerState, Exchange, 
 from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.model.wire import encode_table
 
+from .allowance import Allowance
 from .borrowed import around_existing, borrowed, existing_queues, needed_exchanges, needed_queues
 from .capabilities import fit, refused_arguments
 from .changes import (
     Addition,
     Bind,
+    Change,
     CreateExchange,
     CreateQueue,
     EnsureBinding,
@@ -25,32 +27,58 @@ from .changes import (
 from .displacement import clashes
 from .equality import Difference, exchange_differences, policy_differences, queue_differences
 from .findings import Finding, refuse
-from .guarantees import guarantees, sentences
+from .guarantees import Guarantee, guarantees, sentences
+from .manifest import parameter_name
 from .native import delays, hidden, too_old
 from .observation import Observation
-from .order import ordered
-from .ownership import is_own_policy
+from .order import ordered, swapped
+from .ownership import Ownership, is_own_policy
 from .plan import Plan, UsedAsItIs
 from .preflight import preflight
+from .recording import with_manifest
+from .removal import Leftovers, Removal, left_alone, leftovers
 from .shrinking import shrinking
+from .swap import Swap, stand_in_name
 
 NO_MANAGEMENT = (
     "owners, bindings and foreign policies cannot be read over AMQP, so bindings are made again (which changes nothing "
     "where they exist) and foreign policies are not checked."
 )
 
-PARKED_UNSEEN = "`amqpflow parked list` does not list the messages parked in it any more"
+
+NOTHING = Allowance()
 
 
-def diff(desired: CompiledTopology, observed: Observation) -> Plan:
+def diff(
+    desired: CompiledTopology, observed: Observation, *, prune: bool = False, allowance: Allowance = NOTHING
+) -> Plan:
     """
     Compare a topology with what is there.
+
+    Args:
+        desired: the topology.
+        observed: what is on the broker; with the depths of what `candidates` names.
+        prune: remove what the topology owns and its file no longer has, too.
+        allowance: the queues it names may be removed with messages or consumers. Whether the plan as such is allowed
+            is for who carries it out, see `Plan.required`.
 
     Returns:
         A plan whose changes are additive or in place, in an order in which every prefix is safe. What would need more
         than that is among its refusals, every reason at once; with a refusal there is nothing to be executed.
     """
-    return _Comparison(desired, observed).plan()
+    return _Comparison(desired, observed, prune, allowance).plan()
+
+
+def destruction(desired: CompiledTopology, observed: Observation, *, allowance: Allowance = NOTHING) -> Plan:
+    """The removal of everything the topology owns, by the same rules as `diff` with `prune`."""
+    return _Comparison(desired, observed, True, allowance).destruction()
+
+
+def candidates(
+    desired: CompiledTopology, observed: Observation, *, prune: bool, destroy: bool = False
+) -> frozenset[str]:
+    """The queues that a plan may remove or swap: their depths should be observed before it is made."""
+    return _Comparison(desired, observed, prune, NOTHING).candidates(destroy)
 
 
 def outside(desired: CompiledTopology) -> tuple[frozenset[str], frozenset[str]]:
@@ -73,7 +101,7 @@ def outside(desired: CompiledTopology) -> tuple[frozenset[str], frozenset[str]]:
 
 
 class _Comparison:
-    def __init__(self, topology: CompiledTopology, observed: Observation) -> None:
+    def __init__(self, topology: CompiledTopology, observed: Observation, prune: bool, allowance: Allowance) -> None:
         fitting, notes = fit(topology.desired, observed.version)
         self.topology = around_existing(replace(topology, desired=fitting), observed)
         self.desired, self.observed, self.there = self.topology.desired, observed, observed.state
@@ -82,6 +110,11 @@ class _Comparison:
         self.used: list[UsedAsItIs] = []
         self.findings: list[Finding] = []
         self.notes = [*topology.notes, *notes]
+        self.prune, self.allowance = prune, allowance
+        self.promised: tuple[Guarantee, ...] = ()
+        self.owns = Ownership(topology=self.topology, there=self.there, manifest=observed.manifest)
+        self.tiers = {tier.queue: name for name, each in topology.routes.items() for tier in each.tiers}
+        self.swaps = {swap.desired.name: swap for swap in self._swaps()}
 
     def plan(self) -> Plan:
         self.findings += too_old(self.topology, self.observed.version)
@@ -94,25 +127,122 @@ class _Comparison:
         self._bindings()
         self._policies()
         self.findings += preflight(self.topology, self.observed)
-        promised = guarantees(self.topology, self.observed)
-        self.notes += sentences(promised)
+        self.promised = guarantees(self.topology, self.observed)
+        self.notes += sentences(self.promised)
         if not self.observed.complete:
             self.notes.append(f"Without the management API ({self.observed.source}): {NO_MANAGEMENT}")
-        self.notes += _left_alone(self.topology, self.there)
+        additions = ordered(self.changes, self.topology)
+        swaps = swapped(self.swaps.values())
+        left = self._leftovers(self.desired)
+        removals: tuple[Change, ...] = ()
+        if self.prune:
+            removals = self._removals(left)
+        else:
+            self.notes += left_alone(left, self.topology, self.there)
+        required = [word for word, steps in (("replace", swaps), ("delete", removals)) if steps]
+        return self._plan((*additions, *swaps, *removals), left, required, "prune" if self.prune else "apply")
+
+    def destruction(self) -> Plan:
+        left = self._leftovers(BrokerState())
+        removals = self._removals(left)
+        return self._plan(removals, left, ["delete"] if removals else [], "destroy")
+
+    def candidates(self, destroy: bool) -> frozenset[str]:
+        names = {name for swap in self.swaps.values() for name in (swap.desired.name, stand_in_name(swap.desired.name))}
+        if self.prune:
+            names |= {each.name for each in self._leftovers(BrokerState() if destroy else self.desired).queues}
+        return frozenset(names & self.there.queues.keys())
+
+    def _leftovers(self, kept: BrokerState) -> Leftovers:
+        if not self.observed.complete:
+            return Leftovers()
+        exchanges, queues = outside(self.topology)
+        needed = {("exchange", name) for name in exchanges} | {("queue", name) for name in queues}
+        needed |= {("queue", name) for name in self.topology.required_queues}
+        left = leftovers(self.owns, kept, frozenset(needed) if kept.queues or kept.exchanges else frozenset())
+        if not kept.queues and not kept.exchanges:
+            return left
+        carried = {stand_in_name(name) for name in self.swaps}
+        return replace(
+            left,
+            queues=tuple(each for each in left.queues if each.name not in carried),
+            bindings=tuple(each for each in left.bindings if each.destination not in carried),
+            # policies of our names are settings, changed and removed in place by any apply
+            policies=tuple(each for each in left.policies if not is_own_policy(each.name, self.topology.name)),
+        )
+
+    def _removals(self, left: Leftovers) -> tuple[Change, ...]:
+        if not self.observed.complete:
+            self.findings.append(
+                refuse(
+                    "removal-needs-management",
+                    f"topology {self.topology.name}",
+                    "who owns what cannot be read over AMQP, and the management API is not used: "
+                    f"{self.observed.source}",
+                    "give --management-url",
+                )
+            )
+        removal = Removal(topology=self.topology, left=left, observed=self.observed, allowance=self.allowance)
+        hindrances = list(removal.hindrances())
+        self.findings += hindrances
+        return tuple(removal.steps())
+
+    def _plan(self, changes: tuple[Change, ...], left: Leftovers, required: list[str], purpose: str) -> Plan:
+        if self.observed.manifest_damaged:
+            self.findings.append(
+                refuse(
+                    "manifest-unreadable",
+                    f"global parameter {parameter_name(self.observed.vhost, self.topology.name)}",
+                    f"it should be the manifest of topology {self.topology.name}, but {self.observed.manifest_problem}",
+                    "delete it: what is in the file and on the broker is recorded again",
+                )
+            )
+        elif self.observed.complete and self.observed.manifest_problem:
+            self.notes.append(
+                f"No manifest: {self.observed.manifest_problem}. Owners are told by stamps alone: a binding that "
+                "leaves the file is not recognised, and nothing can be adopted."
+            )
+        if self.observed.manifest_known and not self.observed.manifest_damaged:
+            staying = [each.name for each in left.queues] if purpose == "apply" else []
+            changes = with_manifest(
+                changes, self.topology, self.observed, still_retiring=staying, destroy=purpose == "destroy"
+            )
         return Plan(
             topology=self.topology,
             broker=self.observed.broker,
             vhost=self.observed.vhost,
             complete=self.observed.complete,
             source=self.observed.source,
-            changes=ordered(self.changes, self.topology),
+            changes=changes,
+            purpose=purpose,
+            required=tuple(required),
+            replaced={name: swap.differences for name, swap in self.swaps.items() if purpose != "destroy"},
             unchanged=tuple(self.unchanged),
             used=tuple(self.used),
             findings=tuple(dict.fromkeys(self.findings)),
             notes=tuple(dict.fromkeys(self.notes)),
             observed=self.observed,
-            guarantees=promised,
+            guarantees=self.promised,
         )
+
+    def _swaps(self) -> Iterator[Swap]:
+        """Retry queues of ours that differ under the same name, and those whose swap was begun."""
+        if not self.observed.complete:
+            return
+        for name, work_queue in self.tiers.items():
+            desired = self.desired.queues.get(name)
+            if desired is None:
+                continue
+            there = self.there.queues.get(name)
+            swap = Swap(
+                desired=desired,
+                work_queue=work_queue,
+                retry_exchange=self.topology.retry_exchange,
+                observed=self.observed,
+            )
+            ours = there is None or self.owns.of_queue(there)
+            if ours and (swap.under_way or (there is not None and swap.differences)):
+                yield swap
 
     def _outside(self) -> None:
         exchanges, queues = outside(self.topology)
@@ -144,7 +274,7 @@ class _Comparison:
             self._sendable(object_, desired.arguments)
             self.changes.append(CreateExchange(exchange=desired, delays=self._delays(desired.name)))
             return
-        ours = there.owner == self.topology.name or not self.observed.complete
+        ours = self.owns.of_exchange(there) or not self.observed.complete
         if desired.name in (self.topology.retry_exchange, self.topology.parking_exchange) and not ours:
             self.findings.append(_foreign(object_, there))
             return
@@ -169,6 +299,8 @@ class _Comparison:
 
     def _queue(self, desired: Queue) -> None:
         object_ = f"queue {desired.name}"
+        if desired.name in self.swaps:
+            return
         there = self.there.queues.get(desired.name)
         if text := self.observed.unreadable.get(("queue", desired.name)):
             self.findings.append(refuse("differs", object_, f"{text}; it cannot be changed in place"))
@@ -179,7 +311,7 @@ class _Comparison:
                 self.findings.append(refuse("not-on-this-release", object_, text, "leave the argument out"))
             self.changes.append(CreateQueue(queue=desired))
             return
-        if self.observed.complete and there.owner != self.topology.name:
+        if self.observed.complete and not self.owns.of_queue(there):
             self.findings.append(_foreign(object_, there))
             return
         differences = queue_differences(desired, there)
@@ -200,10 +332,15 @@ class _Comparison:
             self._sendable(f"binding {binding_name(binding)}", binding.arguments)
             if binding.identity in present:
                 self.unchanged.append(("binding", binding_name(binding)))
+            elif self._is_swapped(binding):
+                continue
             elif self.observed.complete or self._is_new(binding):
                 self.changes.append(Bind(binding=binding))
             else:
                 self.changes.append(EnsureBinding(binding=binding))
+
+    def _is_swapped(self, binding: Binding) -> bool:
+        return binding.source == self.topology.retry_exchange and binding.destination in self.swaps
 
     def _is_new(self, binding: Binding) -> bool:
         ends = self.there.queues if binding.destination_type == "queue" else self.there.exchanges
@@ -232,9 +369,9 @@ class _Comparison:
         foreign, present = [], []
         for there in self.there.policies.values():
             wanted = there.name in self.desired.policies
-            if wanted or is_own_policy(there.name, self.topology.name):
+            if wanted or self.owns.of_policy(there):
                 present.append(there)
-                if not wanted:
+                if not wanted and is_own_policy(there.name, self.topology.name):
                     self.changes.append(RemovePolicy(policy=there))
             else:
                 foreign.append(there)
@@ -269,16 +406,3 @@ def _foreign(object_: str, there: Exchange | Queue) -> Finding:
         "it exists, and amqpflow did not create it",
         "give the one in the file another name, or delete this one once it is empty and unused",
     )
-
-
-def _left_alone(topology: CompiledTopology, there: BrokerState) -> Iterator[str]:
-    """What this topology created once and the file no longer has: it stays."""
-    bound = {(each.source, each.destination) for each in there.bindings if each.destination_type == "queue"}
-    for kind, present, wanted in (
-        ("exchange", there.exchanges, topology.desired.exchanges),
-        ("queue", there.queues, topology.desired.queues),
-    ):
-        for name in sorted(present.keys() - wanted.keys() - {*topology.required_queues}):
-            if present[name].owner == topology.name:
-                parked = f"; {PARKED_UNSEEN}" if kind == "queue" and (topology.parking_exchange, name) in bound else ""
-                yield f"{kind} {name} is no longer in the file; it is left as it is{parked}."

@@ -5,27 +5,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from amqpflow.model.resources import STAMP, BrokerState, Exchange, Policy
+from amqpflow.model.resources import Exchange, Policy
 from amqpflow.model.routes import CompiledTopology
 
 from .findings import Finding, refuse
+from .ownership import Ownership, bound_by_name
 from .policies import working
 
 
-def intrusions(desired: CompiledTopology, state: BrokerState, policies: list[Policy]) -> Iterator[Finding]:
+def intrusions(desired: CompiledTopology, owns: Ownership, policies: list[Policy]) -> Iterator[Finding]:
     """
     What stands on the retry and the parking exchange, or would, that amqpflow did not put there.
 
     Args:
         desired: the topology.
-        state: the virtual host as it is.
+        owns: the virtual host as it is, and what of it is ours.
         policies: the foreign user policies among its policies.
     """
     for name in (desired.retry_exchange, desired.parking_exchange):
         exchange = desired.desired.exchanges.get(name)
         if exchange is not None:
             yield from _alternate_exchanges(exchange, policies)
-            yield from _foreign_bindings(name, desired, state)
+            yield from _foreign_bindings(name, desired, owns)
 
 
 def _alternate_exchanges(exchange: Exchange, policies: list[Policy]) -> Iterator[Finding]:
@@ -40,17 +41,18 @@ def _alternate_exchanges(exchange: Exchange, policies: list[Policy]) -> Iterator
             )
 
 
-def _foreign_bindings(exchange: str, desired: CompiledTopology, state: BrokerState) -> Iterator[Finding]:
+def _foreign_bindings(exchange: str, desired: CompiledTopology, owns: Ownership) -> Iterator[Finding]:
+    state = owns.there
     known = {binding.identity for binding in desired.desired.bindings}
     for binding in state.bindings:
         if binding.source != exchange or binding.identity in known:
             continue
         # a tier that left the file stays bound until it is pruned: it is ours, and its key is its own name
         queue = state.queues.get(binding.destination) if binding.destination_type == "queue" else None
-        stamped = queue is not None and queue.arguments.get(STAMP) == desired.name
+        ours = queue is not None and owns.of_queue(queue) and bound_by_name(binding, queue)
         # an existing queue that left the file: not ours, and bound by us; nobody publishes with its key any more
         left = queue is not None and queue.owner is None and exchange == desired.retry_exchange
-        if (stamped or left) and binding.routing_key == binding.destination and not binding.arguments:
+        if ours or (left and binding.routing_key == binding.destination and not binding.arguments):
             continue
         yield refuse(
             "foreign-binding",

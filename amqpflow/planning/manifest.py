@@ -33,12 +33,18 @@ class Manifest:
     vhost: str
     bindings: tuple[Binding, ...] = ()  #: of the file; those of the topology's own two exchanges are known without
     adopted: frozenset[tuple[str, str]] = frozenset()  #: (queue, exchange or policy; name)
-    retiring: Mapping[str, int] = field(default_factory=dict)  #: queue: when it was unbound, in ms since the epoch
+    retiring: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Queue: when it was unbound, in ms since the epoch. Told to people; no deletion rests on it."""
 
     @property
     def name(self) -> str:
         """The name of the global parameter."""
         return parameter_name(self.vhost, self.topology)
+
+    def says_the_same(self, other: Manifest | None) -> bool:
+        """Whether writing it in place of the other would change nothing; no manifest and an empty one are the same."""
+        mine, theirs = to_json(self), to_json(other or Manifest(topology=self.topology, vhost=self.vhost))
+        return mine | {"retiring": [*mine["retiring"]]} == theirs | {"retiring": [*theirs["retiring"]]}
 
     def differences(self, before: Manifest | None) -> Iterator[str]:
         """What is recorded that was not, in words."""

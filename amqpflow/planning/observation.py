@@ -7,6 +7,31 @@ from dataclasses import dataclass, field
 
 from amqpflow.model.resources import BrokerState
 
+from .manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """How many messages a queue holds, and who consumes; statistics, up to 9 s old (fact 11.7)."""
+
+    messages: int  #: ready and unacked
+    retained: int = 0  #: `messages_dlx`: expired or rejected, and not yet confirmed by the queue they go to
+    consumers: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.messages + self.retained
+
+
+def messages_in(depth: Depth | None) -> int | None:
+    """Every message a queue holds, None when not known."""
+    return None if depth is None else depth.total
+
+
+def consumers_of(depth: Depth | None) -> int | None:
+    """None when not known."""
+    return None if depth is None else depth.consumers
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
@@ -31,6 +56,12 @@ class Observation:
     retained: Mapping[str, int] = field(default_factory=dict)
     """By queue: messages that RabbitMQ keeps since their dead-lettering did not succeed; from statistics, up to 10 s
     old."""
+    depths: Mapping[str, Depth] = field(default_factory=dict)  #: of queues that may be deleted or swapped
+    manifest: Manifest | None = None  #: None: there is none, or it cannot be read
+    manifest_known: bool = False  #: whether it was looked for, and can be written
+    manifest_problem: str = ""  #: why it cannot be read or written
+    manifest_damaged: bool = False  #: there is something of that name that is no manifest of this topology
+    now_ms: int = 0  #: when it was looked, in ms since the epoch
     user: str = ""
     tags: frozenset[str] | None = None  #: the management user's tags; None when not known
 

@@ -18,11 +18,16 @@ from .changes import (
     Change,
     CreateExchange,
     CreateQueue,
+    DeleteQueue,
+    Drain,
     EnsureBinding,
     PutPolicy,
+    Rebind,
     RemovePolicy,
+    Unbind,
 )
 from .native import is_native
+from .swap import Swap
 
 Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
 
@@ -52,6 +57,31 @@ def ordered(changes: Iterable[Addition], topology: CompiledTopology) -> tuple[Ad
                 result.append(current)
                 stack.pop()
     return tuple(result)
+
+
+def swapped(swaps: Iterable[Swap]) -> tuple[Change, ...]:
+    """All swaps step by step together: there is one wait for all old queues, and one for all stand-ins."""
+    ranked = [(rank, change) for swap in swaps for rank, change in swap.steps()]
+    return tuple(change for _, change in sorted(ranked, key=lambda each: each[0]))
+
+
+def waits_for(change: Change) -> frozenset[str]:
+    """
+    The queues that must be drained, or gone, before a change may be carried out.
+
+    Where draining has to be left for another time, everything that waits for it is left as well, and nothing else.
+    """
+    match change:
+        case DeleteQueue(queue=queue, fed_by=fed_by):
+            return frozenset({queue.name, *fed_by})
+        case CreateQueue(queue=queue) | Drain(queue=queue):
+            return frozenset({queue.name})
+        case Rebind(binding=binding, replaces=replaced):
+            return frozenset({binding.destination, replaced.destination})
+        case Unbind(binding=binding, after=after) if binding.destination_type == "queue":
+            return frozenset({binding.destination, *after})
+        case _:
+            return frozenset()
 
 
 def makes(change: Change) -> Thing | None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from amqpflow.model.duration import format_duration
-from amqpflow.model.names import escape, reading_lock
+from amqpflow.model.names import applying_lock, escape, reading_lock
 from amqpflow.model.routes import CompiledTopology
 
 from .patterns import NOTHING, Pattern, pattern_of
@@ -100,7 +100,7 @@ class _Grants:
             notes.append("policymaker: the file has limits, timeouts or native retry, which are set by policy")
         return self._grant(
             "apply",
-            configure={*desired.queues, *desired.exchanges},
+            configure={*desired.queues, *desired.exchanges, applying_lock(self.topology.name)},
             write={*bound, *dead_lettering.values(), *alternates.values()},
             read={*sources, *dead_lettering, *alternates},
             tags=("management", "policymaker") if desired.policies else ("management",),

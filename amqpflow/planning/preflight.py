@@ -18,7 +18,7 @@ from .effective import Contender, effective
 from .findings import Finding, named, refuse, warn
 from .intrusions import intrusions
 from .observation import Observation
-from .ownership import is_own_policy
+from .ownership import Ownership
 from .policies import applies
 from .retained import retained
 
@@ -38,7 +38,8 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
         return ()
     state = observed.state
     ours = desired.desired.policies
-    users = [p for p in state.policies.values() if p.name not in ours and not is_own_policy(p.name, desired.name)]
+    owns = Ownership(topology=desired, there=state, manifest=observed.manifest)
+    users = [p for p in state.policies.values() if p.name not in ours and not owns.of_policy(p)]
     operators = [*state.operator_policies.values()]
     foreign = [*users, *operators]
     effects: dict[_Effect, list[str]] = {}
@@ -53,7 +54,7 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
                     effects.setdefault(effect, []).append(queue.name)
     return (
         *(effect.on(queues) for effect, queues in effects.items()),
-        *intrusions(desired, state, users),
+        *intrusions(desired, owns, users),
         *retained(desired, observed),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .changes import Change, label
+from .changes import Change, Drain, label
 from .plan import Plan
 
 
@@ -18,6 +18,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Postponed:
+    """A change that waits for messages to leave a retry queue, or for another one that does."""
+
+    change: Change
+    messages: int = 0  #: in the queue, of a `Drain`; 0 for what waits for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyReport:
     """What was done, what failed and why, what remains. Running apply again does the rest."""
 
@@ -26,10 +34,21 @@ class ApplyReport:
     failed: Failure | None = None
     interrupted: Change | None = None  #: under way when apply was stopped: it may be done or not
     remaining: tuple[Change, ...] = ()  #: not begun
+    postponed: tuple[Postponed, ...] = ()  #: for the next apply, when the retry queues are empty
 
     @property
     def complete(self) -> bool:
         return len(self.done) == len(self.plan.changes)
+
+    @property
+    def only_postponed(self) -> bool:
+        """Everything was done but what waits for messages."""
+        return self.failed is None and self.interrupted is None and not self.remaining
+
+    def due_ms(self, now_ms: int) -> int | None:
+        """When the last message of what is postponed is due, in ms since the epoch; None when nothing is."""
+        drains = [each.change for each in self.postponed if isinstance(each.change, Drain)]
+        return max((each.due_ms or now_ms + each.delay_ms for each in drains), default=None)
 
     def __str__(self) -> str:
         if self.failed is not None:

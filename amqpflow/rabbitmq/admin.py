@@ -6,8 +6,10 @@ import asyncio
 import struct
 from typing import Any, assert_never
 
-from amqpflow.errors import BrokerError, ManagementUnavailable
-from amqpflow.model.resources import Binding
+from aiormq.exceptions import AMQPError
+
+from amqpflow.errors import BrokerError, ManagementUnavailable, Refused
+from amqpflow.model.resources import Binding, Queue
 from amqpflow.model.routes import NativeRetry
 from amqpflow.planning.changes import (
     Bind,
@@ -25,11 +27,13 @@ from amqpflow.planning.changes import (
     RemovePolicy,
     Unbind,
 )
+from amqpflow.planning.manifest import to_json
 from amqpflow.planning.native import holds
 
+from .connection import connect
 from .management import Management
 from .observe import Broker
-from .translate import translate
+from .translate import from_amqp, translate
 
 _POLICY_LOOKS, _POLICY_PAUSE = 50, 0.1  #: times and seconds; a policy works within 38 ms of its PUT (fact 11.6e)
 STEP_TIMEOUT = 60.0  #: seconds for one change; a quorum queue waits for the election of its leader
@@ -87,8 +91,22 @@ class Admin:
                 await self._management.put_policy(self._broker.address.vhost, policy)
             case RemovePolicy(policy=policy):
                 await self._management.delete_policy(self._broker.address.vhost, policy.name)
-            case Unbind() | Rebind() | Drain() | DeleteQueue() | DeleteExchange() | PutManifest() | RemoveManifest():
-                raise BrokerError(f"{change.action} {change.kind} is not carried out by this version")
+            case Unbind(binding=binding):
+                await self._unbind(binding)
+            case Rebind(binding=binding, replaces=replaced):
+                await self._unbind(replaced)
+                await self._bind(binding)
+            case Drain():
+                return  # to wait is what it does, see `amqpflow.services.emptiness`
+            case DeleteQueue(queue=queue, forced=forced):
+                await self._delete(queue, forced)
+            case DeleteExchange(exchange=exchange):
+                with translate():
+                    await (await self._open_channel()).exchange_delete(exchange.name, if_unused=True)
+            case PutManifest(manifest=manifest):
+                await self._management.put_global_parameter(manifest.name, to_json(manifest))
+            case RemoveManifest(manifest=manifest):
+                await self._management.delete_global_parameter(manifest.name)
             case _:
                 assert_never(change)
 
@@ -116,6 +134,44 @@ class Admin:
                 await channel.queue_bind(
                     binding.destination, binding.source, routing_key=binding.routing_key, arguments=arguments
                 )
+
+    async def _unbind(self, binding: Binding) -> None:
+        with translate():
+            channel = await self._open_channel()
+            arguments = dict(binding.arguments)
+            if binding.destination_type == "exchange":
+                await channel.exchange_unbind(
+                    binding.destination, binding.source, routing_key=binding.routing_key, arguments=arguments
+                )
+            else:
+                await channel.queue_unbind(
+                    binding.destination, binding.source, routing_key=binding.routing_key, arguments=arguments
+                )
+
+    async def _delete(self, queue: Queue, forced: bool) -> None:
+        """
+        Delete a queue that was found empty, after one more look.
+
+        A classic queue is deleted if-empty and if-unused. A quorum queue knows neither: it closes the connection over
+        them (fact 5.8), so it is looked at just before, on a connection of its own.
+        """
+        async with await connect(self._broker.address, name=f"amqpflow deleting {queue.name}") as connection:
+            channel = await connection.admin_channel()
+            with translate():
+                try:
+                    found = await channel.queue_declare(queue.name, passive=True)
+                except AMQPError as error:
+                    if isinstance(failed := from_amqp(error), BrokerError) and failed.code == 404:
+                        return
+                    raise
+                if not forced and (found.message_count or found.consumer_count):
+                    raise Refused(
+                        f"queue {queue.name} has {found.message_count} messages and {found.consumer_count} consumers "
+                        "by now",
+                        hint=f"lose them with --allow delete:{queue.name}",
+                    )
+                guard = {"if_unused": True, "if_empty": True} if queue.type == "classic" and not forced else {}
+                await channel.queue_delete(queue.name, **guard)
 
     @property
     def _management(self) -> Management:

@@ -7,6 +7,7 @@ from typing import Any
 
 from amqpflow.model.numbers import QueueNumbers
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
+from amqpflow.planning.observation import Depth
 
 
 def exchange(entry: Mapping[str, Any]) -> Exchange:
@@ -94,6 +95,14 @@ def _count(value: Any) -> int | None:
 def _rate(details: Any) -> float | None:
     rate = details.get("rate") if isinstance(details, Mapping) else None
     return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) else None
+
+
+def depth(entry: Mapping[str, Any]) -> Depth:
+    """A queue that is so new, or so ill, that it has no statistics yet counts as empty."""
+    counts = {key: entry.get(key, 0) for key in ("messages", "messages_dlx", "consumers")}
+    if not all(isinstance(count, int) for count in counts.values()):
+        raise ValueError(f"counts of messages are {counts}")
+    return Depth(messages=counts["messages"], retained=counts["messages_dlx"], consumers=counts["consumers"])
 
 
 def tags(entry: Mapping[str, Any]) -> frozenset[str]:

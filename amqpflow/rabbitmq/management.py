@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -18,12 +18,15 @@ from amqpflow import __version__
 from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailable, PermissionDenied
 from amqpflow.model.numbers import QueueNumbers
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
+from amqpflow.planning.observation import Depth
 
 from . import decode
 from .address import BrokerAddress
 
 CONNECT_TIMEOUT = 5.0  #: seconds; a derived URL may point to a port that a firewall swallows
 ANSWER_TIMEOUT = 60.0  #: seconds; a list of 100,000 queues takes a while
+
+_SINGLY = 20  # above that one list of the statistics of all queues is cheaper than a request for each
 
 T = TypeVar("T")
 
@@ -148,6 +151,41 @@ class Management:
         """The statistics of all queues, by name, in one list; 2 to 9 s behind (fact 11.7)."""
         found = await self._get("queues", vhost, query={"columns": ",".join(decode.NUMBERS)})
         return self._decoded(lambda entries: {str(each["name"]): decode.numbers(each) for each in entries}, found)
+
+    async def depths(self, vhost: str, names: Collection[str]) -> Mapping[str, Depth]:
+        """
+        How many messages and consumers some queues have; those that are missing are left out.
+
+        Statistics: up to 5.5 s old on classic queues, 9 s on quorum queues (fact 11.7).
+        """
+        if len(names) > _SINGLY:
+            query = {"columns": "name,messages,messages_dlx,consumers"}
+            found = await self._get("queues", vhost, query=query)
+            return self._decoded(lambda all_: {q["name"]: decode.depth(q) for q in all_ if q["name"] in names}, found)
+        depths: dict[str, Depth] = {}
+        for name in names:
+            statistics = await self.queue_statistics(vhost, name)
+            if statistics is not None:
+                depths[name] = self._decoded(decode.depth, statistics)
+        return depths
+
+    async def global_parameter(self, name: str) -> Any:
+        """The value of a global parameter, None when there is none. Needs the tag `policymaker`."""
+        try:
+            found = await self._get("global-parameters", name)
+        except BrokerError as error:
+            if error.code == 404:
+                return None
+            raise
+        return self._decoded(lambda entry: entry["value"], found)
+
+    async def put_global_parameter(self, name: str, value: Mapping[str, Any]) -> None:
+        """Create or replace a global parameter. Needs the tag `policymaker`."""
+        await self._call("PUT", "global-parameters", name, body={"value": value})
+
+    async def delete_global_parameter(self, name: str) -> None:
+        """Needs the tag `policymaker`. One that is gone already is no error."""
+        await self._gone("global-parameters", name)
 
     async def put_policy(self, vhost: str, policy: Policy) -> None:
         """Create or replace a policy. Needs the tag `policymaker`. Works within 7 to 38 ms (fact 11.6e)."""

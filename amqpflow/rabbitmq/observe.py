@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amqpflow.errors import ManagementUnavailable, PermissionDenied
 from amqpflow.model.resources import BrokerState, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.diff import outside
+from amqpflow.planning.manifest import ManifestUnreadable, from_json, parameter_name
 from amqpflow.planning.observation import Observation
 
 from .address import BrokerAddress
@@ -75,11 +77,13 @@ async def observe(desired: CompiledTopology, broker: Broker) -> Observation:
         BrokerError, BrokerUnavailable, ManagementUnavailable: looking failed.
     """
     if broker.management is not None and broker.overview is not None:
-        return await _through_management(broker, broker.management, broker.overview)
+        return await _through_management(desired, broker, broker.management, broker.overview)
     return await _over_amqp(desired, broker)
 
 
-async def _through_management(broker: Broker, management: Management, overview: Overview) -> Observation:
+async def _through_management(
+    desired: CompiledTopology, broker: Broker, management: Management, overview: Overview
+) -> Observation:
     vhost = broker.address.vhost
     try:
         async with asyncio.TaskGroup() as group:
@@ -89,9 +93,11 @@ async def _through_management(broker: Broker, management: Management, overview: 
             policies = group.create_task(management.policies(vhost))
             operator_policies = group.create_task(management.operator_policies(vhost))
             retained = group.create_task(management.retained(vhost))
+            manifest = group.create_task(_manifest(desired, vhost, management, overview))
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
-    return Observation(
+    return replace(
+        manifest.result(),
         product=overview.product,
         version=overview.version,
         vhost=vhost,
@@ -109,6 +115,22 @@ async def _through_management(broker: Broker, management: Management, overview: 
         user=overview.user,
         tags=overview.tags,
     )
+
+
+async def _manifest(desired: CompiledTopology, vhost: str, management: Management, overview: Overview) -> Observation:
+    """An observation of the manifest alone."""
+    now_ms = int(time.time() * 1000)
+    if not overview.tags & {"policymaker", "administrator"}:
+        problem = f"the user {overview.user} has no policymaker tag, which reading and writing it needs"
+        return Observation(manifest_problem=problem, now_ms=now_ms)
+    value = await management.global_parameter(parameter_name(vhost, desired.name))
+    if value is None:
+        return Observation(manifest_known=True, now_ms=now_ms)
+    try:
+        manifest = from_json(value, vhost=vhost, topology=desired.name)
+    except ManifestUnreadable as error:
+        return Observation(manifest_known=True, manifest_damaged=True, manifest_problem=str(error), now_ms=now_ms)
+    return Observation(manifest=manifest, manifest_known=True, now_ms=now_ms)
 
 
 async def _over_amqp(desired: CompiledTopology, broker: Broker) -> Observation:

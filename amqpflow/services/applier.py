@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from amqpflow.errors import AmqpflowError, PartlyDone, Refused
-from amqpflow.planning.changes import Change
+from amqpflow.errors import AmqpflowError, LockLost, PartlyDone, Refused
+from amqpflow.planning.allowance import Allowance
+from amqpflow.planning.changes import Change, DeleteExchange, DeleteQueue, Drain, PutManifest, RemoveManifest, label
+from amqpflow.planning.order import waits_for
 from amqpflow.planning.plan import Plan
-from amqpflow.planning.report import ApplyReport, Failure
+from amqpflow.planning.report import ApplyReport, Failure, Postponed
+
+from .apply_lock import ApplyLock
+from .emptiness import Emptiness, Remaining
 
 
 class Executor(Protocol):
@@ -25,30 +30,41 @@ class Application:
     """
     One run of a plan. `report` is right at any time, also after an interruption in the middle of a change.
 
-    Changes are done one by one: a channel is serial in the broker, and the order is what makes every prefix safe.
+    Changes are done one by one: a channel is serial in the broker, and the order is what makes every prefix safe. A
+    retry queue that has messages is not waited for unless `wait`: its `Drain`, and what depends on it, is postponed.
     """
 
-    def __init__(self, plan: Plan, on_step: OnStep | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        on_step: OnStep | None = None,
+        *,
+        lock: ApplyLock | None = None,
+        emptiness: Emptiness | None = None,
+        wait: bool = False,
+    ) -> None:
         self._plan = plan
         self._on_step = on_step or (lambda *_: None)
-        self._done = 0
+        self._lock, self._emptiness, self._wait = lock, emptiness, wait
+        self._done: list[Change] = []
         self._begun = 0
+        self._current: Change | None = None
         self._error: AmqpflowError | None = None
+        self._postponed: list[Postponed] = []
+        self._held: dict[str, Remaining | None] = {}
 
     @property
     def report(self) -> ApplyReport:
-        changes = self._plan.changes
-        failed = interrupted = None
-        if self._error is not None:
-            failed = Failure(change=changes[self._done], reason=str(self._error), hint=self._error.hint)
-        elif self._begun > self._done:
-            interrupted = changes[self._done]
+        failed = None
+        if self._error is not None and self._current is not None:
+            failed = Failure(change=self._current, reason=str(self._error), hint=self._error.hint)
         return ApplyReport(
             plan=self._plan,
-            done=changes[: self._done],
+            done=tuple(self._done),
             failed=failed,
-            interrupted=interrupted,
-            remaining=changes[max(self._begun, self._done) :],
+            interrupted=self._current if failed is None else None,
+            remaining=self._plan.changes[self._begun :],
+            postponed=tuple(self._postponed),
         )
 
     async def run(self, executor: Executor) -> ApplyReport:
@@ -59,39 +75,121 @@ class Application:
             Refused: the plan has refusals; nothing was done.
         """
         check(self._plan)
-        for number, change in enumerate(self._plan.changes):
-            self._on_step(number, change, False)
+        changes = self._plan.changes
+        for number, change in enumerate(changes):
             self._begun = number + 1
+            if self._is_held(change):
+                self._postpone(change)
+                continue
+            self._current = change
+            self._on_step(number, change, False)
             try:
+                if self._lock is not None:
+                    await self._lock.check(ask=change.action in ("delete", "drain") or isinstance(change, PutManifest))
+                if not await self._guarded(number, change):
+                    self._current = None
+                    self._postpone(change)
+                    continue
                 await executor.execute(change)
             except AmqpflowError as error:
                 self._error = error
                 break
-            self._done = number + 1
+            self._done.append(change)
+            self._current = None
             self._on_step(number, change, True)
         return self.report
+
+    def _is_held(self, change: Change) -> bool:
+        if not self._held:
+            return False
+        if isinstance(change, DeleteExchange | PutManifest | RemoveManifest):
+            return True  # an exchange may be in use by what is still there, and the manifest tells of it
+        return bool(waits_for(change) & self._held.keys())
+
+    def _postpone(self, change: Change) -> None:
+        remaining = self._held.get(change.name) if isinstance(change, Drain) else None
+        self._postponed.append(Postponed(change=change, messages=remaining.messages if remaining else 0))
+        if isinstance(change, DeleteQueue | Drain):
+            self._held.setdefault(change.name, None)
+
+    async def _guarded(self, number: int, change: Change) -> bool:
+        """Look before queues are deleted, at a whole run of them at once. False: not now."""
+        if self._emptiness is None:
+            return True
+        if isinstance(change, Drain):
+            run = self._run_of(number, Drain)
+            if number and isinstance(self._plan.changes[number - 1], Drain):
+                return change.name not in self._held  # looked at with the first one of the run
+            waiting = [each for each in run if isinstance(each, Drain) and not self._is_held(each)]
+            self._held |= await self._emptiness.drained(waiting, wait=self._wait)
+            return change.name not in self._held
+        if isinstance(change, DeleteQueue) and not change.forced:
+            if number and isinstance(self._plan.changes[number - 1], DeleteQueue):
+                return True
+            drained = {each.name for each in self._plan.changes[:number] if isinstance(each, Drain)}
+            names = [
+                each.name
+                for each in self._run_of(number, DeleteQueue)
+                if isinstance(each, DeleteQueue)
+                and not each.forced
+                and each.name not in drained
+                and not self._is_held(each)
+            ]
+            if remaining := await self._emptiness.remaining(names):
+                problems = [f"queue {name} has {left}" for name, left in sorted(remaining.items())]
+                raise Refused(
+                    "; ".join(problems),
+                    hint=" ".join(["lose them with", *(f"--allow delete:{name}" for name in sorted(remaining))]),
+                )
+        return True
+
+    def _run_of(self, number: int, kind: type[Change]) -> Sequence[Change]:
+        changes = self._plan.changes
+        end = number
+        while end < len(changes) and isinstance(changes[end], kind):
+            end += 1
+        return changes[number:end]
 
     def raise_failure(self) -> None:
         """
         Raise what stopped the run, if something did.
 
         Raises:
-            PartlyDone: something was done before; `report` is among its attributes.
+            PartlyDone: something was done before, or the lock was lost; `report` is among its attributes.
             AmqpflowError: what the first change failed with; nothing was done.
         """
         if self._error is None:
             return
-        if self._done:
+        if self._done or isinstance(self._error, LockLost):
             raise PartlyDone(
                 str(self.report), hint="apply again when the cause is mended: it goes on from here", report=self.report
             ) from self._error
         raise self._error
 
 
-def check(plan: Plan) -> None:
-    """Raise Refused with all reasons when a plan must not be carried out."""
-    if plan.refusals:
+def check(plan: Plan, allowance: Allowance | None = None) -> None:
+    """
+    Raise Refused with all reasons when a plan must not be carried out.
+
+    Args:
+        plan: the plan.
+        allowance: what was agreed to; None: not looked at.
+    """
+    problems = [str(each) for each in plan.refusals]
+    missing = allowance.lacks(plan.required) if allowance is not None else ()
+    if "replace" in missing:
+        problems += [
+            f"queue {name}: {', '.join(map(str, differences)) or 'its replacement was begun'}; "
+            "it is replaced by way of another queue with --allow replace"
+            for name, differences in sorted(plan.replaced.items())
+        ]
+    if "delete" in missing:
+        removed = [label(change) for change in plan.changes if isinstance(change, DeleteQueue | DeleteExchange)]
+        removed = removed or [label(change) for change in plan.changes if change.action == "delete"]
+        more = f" and {len(removed) - 5} more" if len(removed) > 5 else ""
+        problems.append(f"{', '.join(removed[:5])}{more} would be removed, which --allow delete agrees to")
+    if problems:
         raise Refused(
             f"topology {plan.topology.name} is not applied to virtual host {plan.vhost}: nothing was done",
-            problems=[str(each) for each in plan.refusals],
+            problems=problems,
         )

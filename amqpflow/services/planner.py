@@ -2,25 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from amqpflow.errors import BrokerError, PermissionDenied
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.diff import diff
+from amqpflow.planning.adoption import adoption
+from amqpflow.planning.allowance import Allowance
+from amqpflow.planning.diff import NOTHING, candidates, destruction, diff
+from amqpflow.planning.observation import Observation
 from amqpflow.planning.plan import Plan
 from amqpflow.rabbitmq.observe import Broker, observe
 
 _COUNTED = 100
 
 
-async def make_plan(topology: CompiledTopology, broker: Broker) -> Plan:
+async def make_plan(
+    topology: CompiledTopology, broker: Broker, *, prune: bool = False, allowance: Allowance = NOTHING
+) -> Plan:
     """
     What apply would do, with every reason against it among the plan's findings. Nothing is changed.
+
+    Args:
+        topology: what the broker should hold.
+        broker: the broker, at the topology's virtual host.
+        prune: plan also to remove what the topology owns and its file no longer has.
+        allowance: queues that may be removed with messages or consumers.
 
     Raises:
         PermissionDenied, BrokerError, BrokerUnavailable, ManagementUnavailable: looking failed.
     """
-    plan = diff(topology, await observe(topology, broker))
+    observed = await _observed(topology, broker, prune=prune)
+    return await _addressed(diff(topology, observed, prune=prune, allowance=allowance), broker)
+
+
+async def make_destruction(topology: CompiledTopology, broker: Broker, *, allowance: Allowance = NOTHING) -> Plan:
+    """What destroy would do: arguments and errors as for `make_plan`."""
+    observed = await _observed(topology, broker, prune=True, destroy=True)
+    return await _addressed(destruction(topology, observed, allowance=allowance), broker)
+
+
+async def make_adoption(topology: CompiledTopology, broker: Broker, wanted: Sequence[tuple[str, str]]) -> Plan:
+    """What adopt would record: arguments and errors as for `make_plan`."""
+    return await _addressed(adoption(topology, await observe(topology, broker), wanted), broker)
+
+
+async def _observed(topology: CompiledTopology, broker: Broker, *, prune: bool, destroy: bool = False) -> Observation:
+    observed = await observe(topology, broker)
+    names = candidates(topology, observed, prune=prune, destroy=destroy)
+    if names and broker.management is not None:
+        observed = replace(observed, depths=await broker.management.depths(observed.vhost, names))
+    return observed
+
+
+async def _addressed(plan: Plan, broker: Broker) -> Plan:
     depths = await _depths(plan, broker)
     return replace(plan, address=broker.address, cluster=broker.connection.cluster_name, depths=depths)
 

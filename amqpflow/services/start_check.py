@@ -93,7 +93,11 @@ async def require_as_compiled(
     plan = diff(_with_policies_as_they_are(wanted, observed), observed)
     for warning in plan.warnings:
         log.warning("%s", warning)
-    missing = [f"{label(change)} is missing" for change in plan.changes if change.action != "delete"]
+    missing = [
+        f"{label(change)} is missing"
+        for change in plan.changes
+        if change.action != "delete" and change.kind != "manifest"
+    ]
     problems = [*missing, *(str(each) for each in plan.refusals if each.code not in _NOT_A_CONSUMERS)]
     if problems:
         raise NotApplied(

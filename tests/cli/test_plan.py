@@ -50,7 +50,7 @@ def shop(tmp_path: Path) -> Path:
 def test_it_changes_nothing_and_apply_then_does_what_it_printed(vhost: BrokerAddress, shop: Path) -> None:
     result = amqpflow("plan", shop, address=vhost)
     assert result.code == 0, result.err
-    assert "Plan: 17 to create (3 exchanges, 6 queues, 7 bindings, 1 policy); 0 unchanged.\n" in result.out
+    assert "Plan: 18 to create (3 exchanges, 6 queues, 7 bindings, 1 policy, 1 manifest); 0 unchanged.\n" in result.out
     assert names(vhost, "queues") == set()
     assert amqpflow("plan", shop, "--detailed-exitcode", address=vhost).code == 2
     planned = json.loads(amqpflow("plan", shop, "-o", "json", address=vhost).out)
@@ -103,7 +103,7 @@ def test_a_saved_plan_is_applied_as_it_is(vhost: BrokerAddress, shop: Path, tmp_
     shop.write_text("version: 1\nname: shop\nqueues: {another: {retry: none}}\n")  # the file does not matter any more
     done = apply(saved, vhost, AMQPFLOW_VHOST="nowhere")
     assert done.code == 0, done.err
-    assert "Applied: 3 exchanges, 6 queues, 7 bindings, 1 policy created; 0 unchanged.\n" in done.out
+    assert "Applied: 3 exchanges, 6 queues, 7 bindings, 1 policy, 1 manifest created; 0 unchanged.\n" in done.out
     assert "another" not in names(vhost, "queues")
     again = apply(saved, vhost)
     assert again.code == 4

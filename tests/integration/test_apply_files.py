@@ -75,4 +75,6 @@ def test_over_amqp_alone_it_is_the_same(vhost: BrokerAddress, broker: BrokerUnde
             asyncio.run(apply())
         return
     asyncio.run(apply())
-    assert asyncio.run(api.plan(topology, vhost)).changes == ()
+    found = asyncio.run(api.plan(topology, vhost)).changes
+    # bindings cannot be read over AMQP, nor recorded: the management API makes up for it
+    assert [each for each in found if each.kind != "manifest"] == []

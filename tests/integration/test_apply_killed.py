@@ -49,10 +49,10 @@ def assert_safe(state: BrokerState) -> None:
 
 
 def test_killed_after_each_step(vhost: BrokerAddress) -> None:
-    """Eleven runs, each of which gets one step further: the first step of a new plan is what the last one left."""
+    """Twelve runs, each of which gets one step further: the first step of a new plan is what the last one left."""
     compiled = small_shop(vhost.vhost)
     steps = len(asyncio.run(api.plan(compiled, vhost)).changes)
-    assert steps == 11
+    assert steps == 12
     for done in range(1, steps + 1):
         kill_at(vhost, 0, "after")
         assert_safe(look(vhost))
@@ -66,5 +66,5 @@ def test_killed_before_a_step_in_the_middle(vhost: BrokerAddress) -> None:
         kill_at(vhost, step, "before")
         assert_safe(look(vhost))
     report = asyncio.run(api.apply(small_shop(vhost.vhost), vhost))
-    assert len(report.done) == 11 - 7
+    assert len(report.done) == 12 - 7
     assert asyncio.run(api.plan(small_shop(vhost.vhost), vhost)).changes == ()

@@ -69,6 +69,7 @@ def applied_object(report: ApplyReport) -> dict[str, Any]:
             "failed": failed and {**_name(failed.change), "reason": failed.reason, "hint": failed.hint},
             "interrupted": report.interrupted and _name(report.interrupted),
             "remaining": [_name(change) for change in report.remaining],
+            "postponed": [{**_name(each.change), "messages": each.messages} for each in report.postponed],
         }
     }
 

@@ -70,6 +70,7 @@ def plan_schema() -> dict[str, Any]:
                         },
                         "interrupted": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/named"}]},
                         "remaining": _list("named", ""),
+                        "postponed": _list("named", "Waits for messages to leave a retry queue."),
                     }
                 ),
             },

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 
 from amqpflow.cli.safe import safe
-from amqpflow.planning.changes import Change, label
+from amqpflow.model.duration import format_duration
+from amqpflow.planning.changes import Change, Drain, label
 from amqpflow.planning.report import ApplyReport
 
 from .colors import paint
@@ -14,6 +17,25 @@ from .colors import paint
 def stopped_text(report: ApplyReport, *, color: bool) -> str:
     """The account of an apply that did not get to its end."""
     return "\n".join(_lines(report, color))
+
+
+def postponed_text(report: ApplyReport) -> str:
+    """What waits for messages to leave retry queues, and when to come again."""
+    now_ms = int(time.time() * 1000)
+    waiting = [(each.change, each.messages) for each in report.postponed if isinstance(each.change, Drain)]
+    lines = ["Left for the next time:"]
+    for drain, messages in waiting:
+        held = f"{messages} message{'s' * (messages != 1)} still to return to {drain.returns_to}"
+        lines.append(f"  {safe(label(drain))}: {safe(held)}")
+    if rest := len(report.postponed) - len(waiting):
+        lines.append(f"  and {rest} step{'s' * (rest != 1)} that wait{'s' * (rest == 1)} for that")
+    due = report.due_ms(now_ms)
+    if due is not None:
+        left = format_duration(max(0, due - now_ms + 999) // 1000 * 1000)
+        when = datetime.fromtimestamp(due / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        soon = f"from {when} on, in {left}" if due > now_ms else "now"
+        lines.append(f"Run the same command again {soon}, or with --wait.")
+    return "\n".join(lines)
 
 
 def _lines(report: ApplyReport, color: bool) -> Iterator[str]:

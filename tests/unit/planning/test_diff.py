@@ -16,6 +16,7 @@ from amqpflow.planning.plan import Plan, UsedAsItIs
 from tests.plans import after, limits, observation, with_objects
 from tests.topologies import topology
 
+PRUNES = "`amqpflow apply --prune` removes what the file no longer has."
 SHOP = topology({"orders": [5000]}, vhost="/")
 EVENTS = Exchange(name="events", type="topic", arguments={STAMP: "shop"})
 WITH_EVENTS = with_objects(
@@ -60,10 +61,10 @@ def test_nothing_differs_after_apply() -> None:
 
 
 def test_a_differing_argument_is_refused_exactly() -> None:
-    there = with_queue(applied(SHOP), "orders.retry.5s", message_ttl=10000)
+    there = with_queue(applied(SHOP), "orders", delivery_limit=7)
     plan = diff(SHOP, observation(there))
     assert refusals(plan) == [
-        "queue orders.retry.5s: x-message-ttl is 10000 on the broker, the file says 5000; it cannot be changed in place"
+        "queue orders: x-delivery-limit is 7 on the broker, the file says 50; it cannot be changed in place"
     ]
 
 
@@ -173,7 +174,10 @@ def test_what_left_the_file_is_left_alone_and_said() -> None:
     plan = diff(SHOP, observation(there))
     assert plan.changes == ()
     assert plan.findings == ()
-    assert plan.notes == ("queue orders.retry.1h is no longer in the file; it is left as it is.",)
+    assert plan.notes == (
+        "queue orders.retry.1h is no longer in the file; it is left as it is.",
+        PRUNES,
+    )
 
 
 def test_parked_messages_that_are_not_listed_any_more_are_said() -> None:
@@ -184,6 +188,7 @@ def test_parked_messages_that_are_not_listed_any_more_are_said() -> None:
     assert diff(SHOP, observation(there)).notes == (
         "queue old.parking is no longer in the file; it is left as it is; "
         "`amqpflow parked list` does not list the messages parked in it any more.",
+        PRUNES,
     )
 
 

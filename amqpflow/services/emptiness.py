@@ -1,0 +1,126 @@
+"""Is a queue empty? Exactly, not by statistics alone, and with what hides from a passive declare.
+
+A passive declare counts what is ready, now. Unacked messages and those that RabbitMQ retains (`messages_dlx`) are in
+statistics alone, which lag behind by up to 9 s (fact 11.7). So a queue counts as empty when nothing was ready, and
+after that lag statistics show nothing and still nothing is ready. That proves it for a queue that nothing is bound to:
+what would have been retained or unacked since was ready before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from amqpflow.errors import BrokerError, ManagementUnavailable
+from amqpflow.planning.changes import Drain
+from amqpflow.rabbitmq.observe import Broker
+from amqpflow.rabbitmq.translate import translate
+
+STATISTICS_LAG = 10.0  #: seconds
+POLL = 0.5  #: seconds between two looks while waiting
+GRACE = 60.0  #: seconds after the last message was due, until what is still there is held to stay
+
+OnDrain = Callable[[str, int, int], None]
+"""Told while waiting: what is waited for, messages gone, messages there were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remaining:
+    """What keeps a queue from being deleted."""
+
+    messages: int  #: ready, unacked and retained
+    consumers: int = 0
+    retained: int = 0  #: of them: dead-lettering does not succeed
+
+    def __str__(self) -> str:
+        kept = f", {self.retained} of them retained because their dead-lettering fails" if self.retained else ""
+        parts = [f"{self.messages} message{'s' * (self.messages != 1)}{kept}"] if self.messages else []
+        if self.consumers:
+            parts.append(f"{self.consumers} consumer{'s' * (self.consumers != 1)}")
+        return " and ".join(parts)
+
+
+class Emptiness:
+    """Looks at queues of one broker. `check` is called now and then while it waits, and may raise to stop it."""
+
+    def __init__(self, broker: Broker, check: Callable[[], Awaitable[None]], on_drain: OnDrain | None = None) -> None:
+        self._broker, self._check = broker, check
+        self._on_drain = on_drain or (lambda *_: None)
+
+    async def drained(self, drains: Sequence[Drain], *, wait: bool) -> dict[str, Remaining]:
+        """
+        Wait until queues that nothing is bound to are empty, all at once.
+
+        Args:
+            drains: the queues.
+            wait: until all is due; else only for what statistics lag behind.
+
+        Returns:
+            By queue, what is still in it; queues that are empty, or gone, are not in it.
+        """
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        until = {each.name: begun + each.delay_ms / 1000 + GRACE for each in drains}
+        most: dict[str, int] = {}
+        waiting = set(until)
+        while waiting and wait:
+            ready = {name: found[0] for name in sorted(waiting) if (found := await self.look(name)) is not None}
+            most |= {name: max(count, most.get(name, 0)) for name, count in ready.items()}
+            left, in_all = sum(ready.values()), sum(most.values())
+            self._on_drain(f"{len(drains)} queues" if len(drains) > 1 else drains[0].name, in_all - left, in_all)
+            waiting = {name for name, count in ready.items() if count and loop.time() < until[name]}
+            if waiting:
+                await self._check()
+                await asyncio.sleep(POLL)
+        while remaining := await self.remaining([*until]):
+            # what expired just now may be on its way still, or is retained until the work queue takes it
+            if not wait or all(loop.time() >= until[name] for name in remaining):
+                return remaining
+        return {}
+
+    async def remaining(self, names: Collection[str]) -> dict[str, Remaining]:
+        """By queue, what is in it, after statistics have caught up; empty ones and those that are gone are left out."""
+        management = self._broker.management
+        if management is None:
+            raise ManagementUnavailable(f"nothing is deleted without the management API: {self._broker.source}")
+        if not names:
+            return {}
+        found: dict[str, Remaining] = {}
+        for name in names:
+            if (looked := await self.look(name)) is not None and any(looked):
+                found[name] = Remaining(messages=looked[0], consumers=looked[1])
+        clean = [name for name in names if name not in found]
+        if not clean:
+            return found
+        await self._pause(STATISTICS_LAG)
+        depths = await management.depths(self._broker.address.vhost, clean)
+        for name in clean:
+            looked = await self.look(name)
+            depth = depths.get(name)
+            if looked is None or depth is None:
+                continue
+            messages, consumers = max(looked[0], depth.total), max(looked[1], depth.consumers if looked[1] else 0)
+            if messages or consumers:
+                found[name] = Remaining(messages=messages, consumers=consumers, retained=depth.retained)
+        return found
+
+    async def look(self, name: str) -> tuple[int, int] | None:
+        """Ready messages and consumers, now; None when there is no such queue."""
+        channel = await self._broker.connection.admin_channel()
+        try:
+            with translate():
+                answer = await channel.queue_declare(name, passive=True)
+        except BrokerError as error:
+            if error.code == 404:
+                return None
+            raise
+        with translate():
+            await channel.close()
+        return int(answer.message_count), int(answer.consumer_count)
+
+    async def _pause(self, seconds: float) -> None:
+        until = asyncio.get_running_loop().time() + seconds
+        while (left := until - asyncio.get_running_loop().time()) > 0:
+            await self._check()
+            await asyncio.sleep(min(left, POLL))
