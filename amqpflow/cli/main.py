@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "plan": ("plan", "plan", "Show what apply would do, and what it means."),
     "apply": ("apply", "apply", "Create on the broker what a topology file asks for."),
     "status": ("status", "status", "Show how many messages are where, and what stands still."),
+    "graph": ("graph", "graph", "Draw a topology: text, Mermaid, DOT or SVG."),
     "permissions": ("permissions", "permissions", "Print the least permissions for each kind of user."),
     "drift": ("drift", "drift", "Show what was changed on the broker behind the file's back."),
     "explain": ("explain", "explain", "Show what works on a queue, and where it comes from."),

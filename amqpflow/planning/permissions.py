@@ -111,16 +111,18 @@ class _Grants:
         routes = [routes for name, routes in self.topology.routes.items() if name in self.queues]
         exchanges = {each.parking_exchange or DEFAULT_EXCHANGE for each in routes}
         exchanges |= {each.retry_exchange or DEFAULT_EXCHANGE for each in routes if each.tiers}
-        return self._grant(
-            "consume",
-            write=exchanges,
-            read={each.queue for each in routes},
-            notes=("tag management: only where the consumer is given a management URL",),
-        )
+        read = {each.queue for each in routes}
+        notes = ["tag management: only where the consumer is given a management URL"]
+        marker = self.topology.native_marker
+        if marker is not None and any(each.native for each in routes):
+            # RabbitMQ 4.3 tells who has no permission on an exchange that it is there, whether it is or not (fact 7.4)
+            read.add(marker)
+            notes.append(f"read {marker}: whether it is there says whether RabbitMQ delays retries")
+        return self._grant("consume", write=exchanges, read=read, notes=notes)
 
     def publish(self) -> Grant:
         topology = self.topology
-        own = {topology.retry_exchange, topology.parking_exchange}
+        own = {topology.retry_exchange, topology.parking_exchange, topology.native_marker}
         exchanges = {
             each.name for each in topology.desired.exchanges.values() if each.name not in own and not each.internal
         }

@@ -75,6 +75,12 @@ class StatusReader:
             earlier=earlier,
         )
 
+    async def depths(self) -> dict[str, int]:
+        """Ready messages by queue, for a picture; what is missing is left out. Raises as `read` does."""
+        management, vhost = self._broker.management, self._broker.address.vhost
+        numbers = await self._numbers(None if management is None else await management.queue_numbers(vhost))
+        return {name: each.ready for name, each in numbers.items() if each.ready is not None}
+
     async def _look(self) -> None:
         """Preflight, and retry queues that left the file."""
         if self._observed is not None and time.monotonic() < self._looked_at + PREFLIGHT_EVERY:

@@ -86,3 +86,15 @@ def test_many_queues_get_patterns_that_every_release_takes_or_a_word_about_it() 
     assert not exact.read.fits
     assert not exact.read.widened
     assert "read has" in exact.notes[-1]
+
+
+def test_native_retry_is_told_by_an_exchange_that_a_service_may_see_and_a_publisher_does_not_need() -> None:
+    text = """
+    retry_policies:
+      broker: {engine: native, delay: {min: 1s, max: 30s}, retries: 8}
+    exchanges: {events: {type: topic}}
+    queues: {orders: {retry: broker, bindings: [{exchange: events, routing_key: a}]}}
+    """
+    found = granted(text)
+    assert found["consume"].read.text == r"^(orders|shop\.native)$"
+    assert found["publish"].write.text == "^events$"

@@ -1,0 +1,109 @@
+"""`amqpflow graph FILE`: a picture of a topology, from the file alone; with --live also of what is in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import FILE, at_virtual_host, connection_options
+from .safe import safe
+
+if TYPE_CHECKING:
+    from amqpflow.picture.graph import Graph
+    from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.topology import Topology
+
+FORMATS = ("text", "mermaid", "dot", "svg")
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Of the picture.")
+@click.option("--out", type=click.Path(dir_okay=False), help="Write it there instead of printing it.")
+@click.option("--live", is_flag=True, help="Ask the broker, and draw how many messages are where.")
+@connection_options
+def graph(file: str, form: str, out: str | None, live: bool, address: BrokerAddress) -> int:
+    """
+    Draw FILE's topology: exchanges, work queues, retry queues with their delays, parking queues.
+
+    Nothing is needed but the file; the options of the connection are for --live. svg is a finished picture for pages
+    light and dark, mermaid goes into Markdown, dot to Graphviz.
+    """
+    from amqpflow import Topology
+    from amqpflow.picture.graph import graph_of
+
+    topology = Topology.load(file)
+    for warning in topology.warnings:
+        click.echo(safe(warning), err=True)
+    depths = _depths(topology, at_virtual_host(topology, address)) if live else None
+    text = _drawn(graph_of(topology.compiled, depths, show=safe), form)
+    if out is None:
+        click.echo(text)
+    else:
+        _write(Path(out), text + "\n")
+    return 0
+
+
+def _drawn(picture: Graph, form: str) -> str:
+    if form == "svg":
+        from amqpflow.picture.svg import svg_of
+
+        return svg_of(picture)
+    if form == "dot":
+        from amqpflow.picture.dot import dot_of
+
+        return dot_of(picture)
+    if form == "mermaid":
+        from amqpflow.picture.mermaid import MAX_EDGES, edges_of, mermaid_of
+
+        if (edges := edges_of(picture)) > MAX_EDGES:
+            click.echo(
+                f"Warning: {edges} edges: Mermaid draws {MAX_EDGES} unless its configuration raises maxEdges; "
+                "--format svg has no limit",
+                err=True,
+            )
+        return mermaid_of(picture)
+    from amqpflow.picture.text import text_of
+
+    return text_of(picture)
+
+
+def _depths(topology: Topology, address: BrokerAddress) -> dict[str, int]:
+    from amqpflow.rabbitmq.observe import open_broker
+    from amqpflow.services.status import StatusReader
+
+    from .asynchronous import run_async
+
+    async def read() -> dict[str, int]:
+        async with open_broker(address, name=f"amqpflow graph {topology.name}") as broker:
+            reader = StatusReader(broker, topology.compiled)
+            try:
+                return await reader.depths()
+            finally:
+                await reader.close()
+
+    return run_async(read())
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all: a picture that is half written is worse than the old one."""
+    from amqpflow.errors import WrongUsage
+
+    try:
+        with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as file:
+            temporary = Path(file.name)
+            file.write(text)
+        # mkstemp makes files for their owner alone; what a user asked for is as open as all they write
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(path)
+    except OSError as error:
+        raise WrongUsage(f"cannot write {path}: {error.strerror}") from error
+    click.echo(f"Written: {safe(path)}", err=True)
+    sys.stderr.flush()

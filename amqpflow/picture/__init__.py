@@ -1,0 +1,1 @@
+"""Pictures of a topology: what is drawn, and the formats it is drawn in. Pure."""

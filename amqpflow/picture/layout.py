@@ -1,0 +1,410 @@
+"""Where everything stands: four columns, a row for each work queue, lines that run between boxes and never through one.
+
+From left to right: exchanges, work queues, retry queues, parking queues. Bindings run from an exchange along a track of
+its own in the gap before the work queues. What a consumer publishes crosses the rail of the exchange it goes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .graph import Exchange, Feed, Graph, Parking, Work
+from .measure import shortened, width_of
+
+COMPACT_FROM = 13  #: work queues
+MAX_NAME = 44  #: characters
+MAX_KEY = 30
+_MARGIN, _HEAD = 24.0, 84.0
+_TRACK = 9.0  # between two tracks
+_FEEDS = 4  # bindings to one exchange that are drawn one by one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """Sizes in pixels."""
+
+    name: float
+    small: float
+    line: float  #: of bindings
+    gap: float  #: between rows
+    chip: float  #: height
+    per_line: int  #: chips
+
+
+ROOMY = Style(name=13, small=11, line=20, gap=22, chip=22, per_line=5)
+COMPACT = Style(name=12, small=10, line=17, gap=9, chip=18, per_line=8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A rectangle with text."""
+
+    kind: str  #: exchange, work, retry, parking, chip
+    x: float
+    y: float
+    width: float
+    height: float
+    lines: tuple[tuple[str, str], ...] = ()  #: class (name, small) and text
+    title: str = ""  #: what was shortened, whole
+    badge: str = ""  #: messages
+    dashed: bool = False
+
+    @property
+    def right(self) -> float:
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.height
+
+    @property
+    def middle(self) -> float:
+        return self.y + self.height / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A line of horizontal and vertical parts, with an arrow at its end."""
+
+    kind: str  #: feed, retry, back, park, alternate
+    points: tuple[tuple[float, float], ...]
+    label: str = ""
+    label_at: tuple[float, float] = (0, 0)
+    title: str = ""
+    through: tuple[float, float] | None = None  #: where it goes through an exchange
+    arrow: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rail:
+    """An exchange of amqpflow's own, as an upright line that publishes go through."""
+
+    kind: str
+    x: float
+    top: float
+    bottom: float
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """All that is drawn. Boxes do not overlap, and no line crosses a box."""
+
+    style: Style
+    width: float
+    height: float
+    boxes: tuple[Box, ...]
+    lines: tuple[Line, ...]
+    rails: tuple[Rail, ...]
+    headings: tuple[tuple[float, str], ...]
+    legend_y: float
+
+
+def layout_of(graph: Graph) -> Layout:
+    """The same graph always gives the same layout."""
+    return _Layouter(graph).run()
+
+
+class _Layouter:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.style = COMPACT if len(graph.works) >= COMPACT_FROM else ROOMY
+        self.feeds = {work.name: _gathered(work.feeds) for work in graph.works}
+
+    def run(self) -> Layout:
+        graph, style = self.graph, self.style
+        alternates = [each for each in graph.exchanges if each.alternate]
+        x_exchange = _MARGIN + _TRACK * len(alternates)
+        exchange_width = max([110.0, *(self._exchange_width(each) for each in graph.exchanges)])
+        feeding = [each for each in graph.exchanges if self._fed(each)]
+        tracks = x_exchange + exchange_width + 16
+        labels = tracks + _TRACK * max(0, len(feeding) - 1) + 10
+        keys = [width_of(shortened(feed.key, MAX_KEY), style.small) for feeds in self.feeds.values() for feed in feeds]
+        x_work = labels + max([40.0, *(key + 26 for key in keys)])
+        if not graph.exchanges:
+            x_work = _MARGIN
+        work_width = max(
+            [120.0, *(self._name_width(work.name, work.depth, ", ".join(work.remarks)) for work in graph.works)]
+        )
+        has_retries = any(work.steps or work.native for work in graph.works)
+        x_retry_rail = x_work + work_width + 36
+        x_retry = x_retry_rail + 36 if has_retries else x_work + work_width
+        chips = [self._chips(work) for work in graph.works]
+        retry_width = max([0.0, *(width for width, *_ in chips)]) if has_retries else 0.0
+        if has_retries:
+            retry_width = max(retry_width, width_of("RETRY QUEUES", 11) + 8)
+        x_parking_rail = x_retry + retry_width + 40
+        shared = [each for each in graph.parkings if self._users(each) > 1]
+        x_park_tracks = x_parking_rail + 24
+        x_parking = x_park_tracks + _TRACK * max(1, len(shared)) + 22
+        parking_width = max([120.0, *(self._name_width(each.name, each.depth) for each in graph.parkings)])
+
+        boxes: list[Box] = []
+        lines: list[Line] = []
+        works: dict[str, Box] = {}
+        lanes: dict[str, float] = {}
+        y = _HEAD
+        for work, (_, chip_rows, chip_width) in zip(graph.works, chips, strict=True):
+            steps = bool(work.steps or work.native)
+            inner = chip_rows * (style.chip + 4) + 8 if steps else 0.0
+            lane = 16.0 if steps else 0.0
+            needed = max(1, len(self.feeds[work.name])) * style.line + 6
+            height = max(inner + lane, needed, style.name + (26 if work.remarks else 16))
+            if steps:
+                height = max(height, 30 + lane)
+            box = self._work_box(work, x_work, y, work_width, height)
+            boxes.append(box)
+            works[work.name] = box
+            parking_lane = box.bottom - lane / 2 if steps else box.middle
+            lanes[work.name] = parking_lane
+            if steps:
+                retry = Box(
+                    kind="retry", x=x_retry, y=y, width=chip_width, height=height - lane - 2, dashed=bool(work.native)
+                )
+                boxes.append(retry)
+                boxes.extend(self._chip_boxes(work, retry))
+                forward, back = retry.y + retry.height * 0.34, retry.y + retry.height * 0.72
+                through = None if work.native else (x_retry_rail, forward)
+                lines.append(Line(kind="retry", points=((box.right, forward), (retry.x, forward)), through=through))
+                lines.append(Line(kind="back", points=((retry.x, back), (box.right, back))))
+            y += height + style.gap
+        rows_bottom = max(y - style.gap, _HEAD + 40)
+
+        bottom_parking = self._parkings(
+            boxes, lines, works, lanes, shared, x_parking_rail, x_park_tracks, x_parking, parking_width
+        )
+        bottom_exchanges = self._exchanges(
+            boxes, lines, works, feeding, alternates, x_exchange, exchange_width, tracks, labels
+        )
+        bottom = max(rows_bottom, bottom_parking, bottom_exchanges)
+        rails = [Rail(kind="parking", x=x_parking_rail, top=_HEAD - 14, bottom=bottom, name=graph.parking_exchange)]
+        if any(work.steps for work in graph.works):
+            rails.insert(
+                0, Rail(kind="retry", x=x_retry_rail, top=_HEAD - 14, bottom=bottom, name=graph.retry_exchange)
+            )
+        headings = [(x_exchange, "EXCHANGES")] if graph.exchanges else []
+        headings.append((x_work, "WORK QUEUES"))
+        if has_retries:
+            headings.append((x_retry, "RETRY QUEUES"))
+        headings.append((x_parking, "PARKING QUEUES"))
+        rail_end = x_parking_rail + width_of(graph.parking_exchange, 10) / 2
+        return Layout(
+            style=style,
+            width=max(x_parking + parking_width, rail_end) + _MARGIN,
+            height=bottom + 66,
+            boxes=tuple(boxes),
+            lines=tuple(lines),
+            rails=tuple(rails),
+            headings=tuple(headings),
+            legend_y=bottom + 36,
+        )
+
+    # -- sizes
+
+    def _name_width(self, name: str, depth: int | None, remarks: str = "") -> float:
+        badge = 0.0 if depth is None else width_of(f"{depth:,}", self.style.small) + 22
+        text = width_of(shortened(name, MAX_NAME), self.style.name)
+        return max(text, width_of(remarks, self.style.small)) + 22 + badge
+
+    def _exchange_width(self, exchange: Exchange) -> float:
+        return max(self._name_width(exchange.name, None), width_of(_kind(exchange), self.style.small) + 22)
+
+    def _chip_texts(self, work: Work) -> list[tuple[str, str]]:
+        if work.native:
+            return [(work.native, "RabbitMQ delays these itself")]
+        texts = []
+        for step in work.steps:
+            several = f" x{len(step.queues)}" if len(step.queues) > 1 else ""
+            depth = "" if step.depth is None else f": {step.depth:,}"
+            texts.append((f"{step.delay}{several}{depth}", ", ".join(step.queues)))
+        return texts
+
+    def _chips(self, work: Work) -> tuple[float, int, float]:
+        """The width of the widest, how many lines of chips, and the width of the box around them."""
+        texts = [text for text, _ in self._chip_texts(work)]
+        if not texts:
+            return 0.0, 0, 0.0
+        rows = [texts[start : start + self.style.per_line] for start in range(0, len(texts), self.style.per_line)]
+        width = max(sum(self._chip_width(text) + 5 for text in row) for row in rows) + 7
+        return width, len(rows), width
+
+    def _chip_width(self, text: str) -> float:
+        return width_of(text, self.style.small) + 12
+
+    # -- boxes
+
+    def _work_box(self, work: Work, x: float, y: float, width: float, height: float) -> Box:
+        texts = [("name", shortened(work.name, MAX_NAME))]
+        if work.remarks:
+            texts.append(("small", ", ".join(work.remarks)))
+        return Box(
+            kind="work",
+            x=x,
+            y=y,
+            width=width,
+            height=height,
+            lines=tuple(texts),
+            title=work.name,
+            badge=_badge(work.depth),
+            dashed="external" in work.remarks or "existing" in work.remarks,
+        )
+
+    def _chip_boxes(self, work: Work, retry: Box) -> Iterator[Box]:
+        style, texts = self.style, self._chip_texts(work)
+        rows = [texts[start : start + style.per_line] for start in range(0, len(texts), style.per_line)]
+        y = retry.y + (retry.height - len(rows) * (style.chip + 4) + 4) / 2
+        for row in rows:
+            x = retry.x + 6
+            for text, title in row:
+                width = self._chip_width(text)
+                yield Box(kind="chip", x=x, y=y, width=width, height=style.chip, lines=(("small", text),), title=title)
+                x += width + 5
+            y += style.chip + 4
+
+    def _parkings(
+        self,
+        boxes: list[Box],
+        lines: list[Line],
+        works: dict[str, Box],
+        lanes: dict[str, float],
+        shared: Sequence[Parking],
+        rail: float,
+        tracks: float,
+        x: float,
+        width: float,
+    ) -> float:
+        height = self.style.name + 14
+        track_of = {each.name: tracks + _TRACK * position for position, each in enumerate(shared)}
+        free, bottom = _HEAD - 8, 0.0
+        for parking in self.graph.parkings:
+            users = [work.name for work in self.graph.works if work.parking == parking.name]
+            ys = [lanes[name] for name in users]
+            wanted = (min(ys) + max(ys)) / 2
+            y = max(wanted - height / 2, free)
+            free, bottom = y + height + 4, y + height
+            box = Box(
+                kind="parking",
+                x=x,
+                y=y,
+                width=width,
+                height=height,
+                lines=(("name", shortened(parking.name, MAX_NAME)),),
+                title=parking.name,
+                badge=_badge(parking.depth),
+            )
+            boxes.append(box)
+            track = track_of.get(parking.name, x - 16)
+            for name in users:
+                start = (works[name].right, lanes[name])
+                aligned = abs(lanes[name] - box.middle) < 0.5
+                bend = () if aligned else ((track, lanes[name]), (track, box.middle))
+                lines.append(Line(kind="park", points=(start, *bend, (box.x, box.middle)), through=(rail, lanes[name])))
+        return bottom
+
+    def _exchanges(
+        self,
+        boxes: list[Box],
+        lines: list[Line],
+        works: dict[str, Box],
+        feeding: Sequence[Exchange],
+        alternates: Sequence[Exchange],
+        x: float,
+        width: float,
+        tracks: float,
+        labels: float,
+    ) -> float:
+        height = self.style.name + self.style.small + 18
+        ports = dict(self._ports(works))
+        wanted: dict[str, float] = {}
+        for exchange in self.graph.exchanges:
+            ys = [y for name, _, y in ports.get(exchange.name, ())]
+            wanted[exchange.name] = (min(ys) + max(ys)) / 2 if ys else 1e9
+        placed: dict[str, Box] = {}
+        free = _HEAD
+        order = sorted(self.graph.exchanges, key=lambda each: wanted[each.name])
+        for exchange in order:
+            y = free if wanted[exchange.name] > 1e8 else max(free, wanted[exchange.name] - height / 2)
+            free = y + height + 16
+            box = Box(
+                kind="exchange",
+                x=x,
+                y=y,
+                width=width,
+                height=height,
+                lines=(("name", shortened(exchange.name, MAX_NAME)), ("small", _kind(exchange))),
+                title=exchange.name,
+                dashed=exchange.external,
+            )
+            placed[exchange.name] = box
+            boxes.append(box)
+        by_height = sorted(feeding, key=lambda each: placed[each.name].middle)
+        for position, exchange in enumerate(by_height):
+            track, box = tracks + _TRACK * (len(by_height) - 1 - position), placed[exchange.name]
+            for _, feed, y in ports[exchange.name]:
+                target = next(work for work in works.values() if work.y <= y <= work.bottom)
+                bend = () if abs(y - box.middle) < 0.5 else ((track, box.middle), (track, y))
+                lines.append(
+                    Line(
+                        kind="feed",
+                        points=((box.right, box.middle), *bend, (target.x, y)),
+                        label=shortened(feed.key, MAX_KEY),
+                        label_at=(labels + 4, y - 3),
+                        title=feed.key,
+                    )
+                )
+        for position, exchange in enumerate(alternates):
+            source, target = placed[exchange.name], placed[str(exchange.alternate)]
+            track = x - 8 - _TRACK * position
+            lines.append(
+                Line(
+                    kind="alternate",
+                    points=(
+                        (source.x, source.middle + 5),
+                        (track, source.middle + 5),
+                        (track, target.middle - 5),
+                        (target.x, target.middle - 5),
+                    ),
+                    title=f"what nothing is bound for at {exchange.name}",
+                )
+            )
+        return max((box.bottom for box in placed.values()), default=0.0)
+
+    def _ports(self, works: dict[str, Box]) -> Iterator[tuple[str, list[tuple[str, Feed, float]]]]:
+        found: dict[str, list[tuple[str, Feed, float]]] = {}
+        for name, box in works.items():
+            feeds = self.feeds[name]
+            for position, feed in enumerate(feeds):
+                # a little lower than even, for labels stand above their lines
+                y = box.y + (position + 0.5) * box.height / len(feeds) + (3 if len(feeds) > 1 else 0)
+                found.setdefault(feed.exchange, []).append((name, feed, y))
+        yield from found.items()
+
+    def _fed(self, exchange: Exchange) -> bool:
+        return any(feed.exchange == exchange.name for feeds in self.feeds.values() for feed in feeds)
+
+    def _users(self, parking: Parking) -> int:
+        return sum(1 for work in self.graph.works if work.parking == parking.name)
+
+
+def _gathered(feeds: Sequence[Feed]) -> list[Feed]:
+    """The bindings to draw, by exchange; of many to one exchange the first, and how many more."""
+    by_exchange: dict[str, list[Feed]] = {}
+    for feed in feeds:
+        by_exchange.setdefault(feed.exchange, []).append(feed)
+    drawn: list[Feed] = []
+    for exchange, each in by_exchange.items():
+        if len(each) <= _FEEDS:
+            drawn += each
+        else:
+            drawn += each[: _FEEDS - 1]
+            drawn.append(Feed(exchange=exchange, key=f"and {len(each) - _FEEDS + 1} more"))
+    return drawn
+
+
+def _kind(exchange: Exchange) -> str:
+    return ", ".join(each for each in (exchange.kind, "external" if exchange.external else "") if each)
+
+
+def _badge(depth: int | None) -> str:
+    return "" if depth is None else f"{depth:,}"

@@ -1,0 +1,86 @@
+"""A topology as a Mermaid flowchart: https://mermaid.js.org/syntax/flowchart.html."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .graph import Graph, Step
+
+MAX_EDGES = 500
+"""Mermaid refuses more, unless the page that draws it says otherwise (maxEdges)."""
+
+_PLAIN = frozenset(" -_.,:/@+*[]=") | frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+
+
+def mermaid_of(graph: Graph) -> str:
+    """The flowchart. The delays of a work queue are one node, so that a large topology stays below MAX_EDGES."""
+    return "\n".join(_lines(graph))
+
+
+def edges_of(graph: Graph) -> int:
+    """How many edges the flowchart has."""
+    fed = sum(len(work.feeds) for work in graph.works)
+    return (
+        fed
+        + sum(2 for work in graph.works if work.steps)
+        + len(graph.works)
+        + sum(1 for each in graph.exchanges if each.alternate)
+        + sum(1 for work in graph.works if work.native)
+    )
+
+
+def _lines(graph: Graph) -> Iterator[str]:
+    exchanges = {each.name: f"e{number}" for number, each in enumerate(graph.exchanges)}
+    parkings = {each.name: f"p{number}" for number, each in enumerate(graph.parkings)}
+    yield "flowchart LR"
+    yield f"  accTitle: Topology {_escaped(graph.name)}"
+    yield f"  accDescr: {_escaped(graph.description)}"
+    for exchange in graph.exchanges:
+        kind = exchange.kind or "external"
+        yield f'  {exchanges[exchange.name]}{{{{"{_escaped(exchange.name)}<br>{_escaped(kind)}"}}}}'
+    for parking in graph.parkings:
+        yield f'  {parkings[parking.name]}[("{_escaped(parking.name)}{_depth(parking.depth)}")]'
+    for number, work in enumerate(graph.works):
+        remarks = f"<br>{_escaped(', '.join(work.remarks))}" if work.remarks else ""
+        yield f'  q{number}["{_escaped(work.name)}{remarks}{_depth(work.depth)}"]'
+        for feed in work.feeds:
+            label = f'|"{_escaped(feed.key)}"|' if feed.key else ""
+            yield f"  {exchanges[feed.exchange]} -->{label} q{number}"
+        if work.steps:
+            delays = "<br>".join(map(_step, work.steps))
+            yield f'  t{number}(["{delays}"])'
+            yield f'  q{number} -->|"{_escaped(graph.retry_exchange)}"| t{number}'
+            yield f"  t{number} -.-> q{number}"
+        if work.native:
+            yield f'  q{number} -.->|"{_escaped(work.native)}"| q{number}'
+        yield f'  q{number} -->|"{_escaped(graph.parking_exchange)}"| {parkings[work.parking]}'
+    for exchange in graph.exchanges:
+        if exchange.alternate:
+            yield f'  {exchanges[exchange.name]} -.->|"alternate"| {exchanges[exchange.alternate]}'
+    for style, colours, members in (
+        ("exchange", "fill:#e7edfd,stroke:#4263eb,color:#1c2733", exchanges.values()),
+        ("work", "fill:#e5f5ea,stroke:#2b8a3e,color:#1c2733", [f"q{number}" for number in range(len(graph.works))]),
+        (
+            "retry",
+            "fill:#fff3dc,stroke:#d9770a,color:#1c2733",
+            [f"t{number}" for number, work in enumerate(graph.works) if work.steps],
+        ),
+        ("parking", "fill:#fde8e8,stroke:#c92a2a,color:#1c2733", parkings.values()),
+    ):
+        if members:
+            yield f"  classDef {style} {colours}"
+            yield f"  class {','.join(members)} {style}"
+
+
+def _step(step: Step) -> str:
+    several = f" ({len(step.queues)} queues)" if len(step.queues) > 1 else ""
+    return f"{step.delay}{several}{_depth(step.depth)}"
+
+
+def _depth(depth: int | None) -> str:
+    return "" if depth is None else f": {depth:,}"
+
+
+def _escaped(text: str) -> str:
+    """Whatever could mean something to Mermaid or HTML, as its entity codes."""
+    return "".join(each if each in _PLAIN else f"#{ord(each)};" for each in text)
