@@ -7,10 +7,10 @@ its own in the gap before the work queues. What a consumer publishes crosses the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from .graph import Exchange, Feed, Graph, Parking, Work
 from .measure import shortened, width_of
+from .shapes import COMPACT, ROOMY, Box, Layout, Line, Rail
 
 COMPACT_FROM = 13  #: work queues
 MAX_NAME = 44  #: characters
@@ -18,87 +18,6 @@ MAX_KEY = 30
 _MARGIN, _HEAD = 24.0, 84.0
 _TRACK = 9.0  # between two tracks
 _FEEDS = 4  # bindings to one exchange that are drawn one by one
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
-    """Sizes in pixels."""
-
-    name: float
-    small: float
-    line: float  #: of bindings
-    gap: float  #: between rows
-    chip: float  #: height
-    per_line: int  #: chips
-
-
-ROOMY = Style(name=13, small=11, line=20, gap=22, chip=22, per_line=5)
-COMPACT = Style(name=12, small=10, line=17, gap=9, chip=18, per_line=8)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
-    """A rectangle with text."""
-
-    kind: str  #: exchange, work, retry, parking, chip
-    x: float
-    y: float
-    width: float
-    height: float
-    lines: tuple[tuple[str, str], ...] = ()  #: class (name, small) and text
-    title: str = ""  #: what was shortened, whole
-    badge: str = ""  #: messages
-    dashed: bool = False
-
-    @property
-    def right(self) -> float:
-        return self.x + self.width
-
-    @property
-    def bottom(self) -> float:
-        return self.y + self.height
-
-    @property
-    def middle(self) -> float:
-        return self.y + self.height / 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """A line of horizontal and vertical parts, with an arrow at its end."""
-
-    kind: str  #: feed, retry, back, park, alternate
-    points: tuple[tuple[float, float], ...]
-    label: str = ""
-    label_at: tuple[float, float] = (0, 0)
-    title: str = ""
-    through: tuple[float, float] | None = None  #: where it goes through an exchange
-    arrow: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rail:
-    """An exchange of amqpflow's own, as an upright line that publishes go through."""
-
-    kind: str
-    x: float
-    top: float
-    bottom: float
-    name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """All that is drawn. Boxes do not overlap, and no line crosses a box."""
-
-    style: Style
-    width: float
-    height: float
-    boxes: tuple[Box, ...]
-    lines: tuple[Line, ...]
-    rails: tuple[Rail, ...]
-    headings: tuple[tuple[float, str], ...]
-    legend_y: float
 
 
 def layout_of(graph: Graph) -> Layout:
@@ -298,8 +217,9 @@ class _Layouter:
             for name in users:
                 start = (works[name].right, lanes[name])
                 aligned = abs(lanes[name] - box.middle) < 0.5
-                bend = () if aligned else ((track, lanes[name]), (track, box.middle))
-                lines.append(Line(kind="park", points=(start, *bend, (box.x, box.middle)), through=(rail, lanes[name])))
+                end = lanes[name] if aligned else box.middle
+                bend = () if aligned else ((track, lanes[name]), (track, end))
+                lines.append(Line(kind="park", points=(start, *bend, (box.x, end)), through=(rail, lanes[name])))
         return bottom
 
     def _exchanges(
@@ -343,11 +263,12 @@ class _Layouter:
             track, box = tracks + _TRACK * (len(by_height) - 1 - position), placed[exchange.name]
             for _, feed, y in ports[exchange.name]:
                 target = next(work for work in works.values() if work.y <= y <= work.bottom)
-                bend = () if abs(y - box.middle) < 0.5 else ((track, box.middle), (track, y))
+                begin = y if abs(y - box.middle) < 0.5 else box.middle
+                bend = () if begin == y else ((track, begin), (track, y))
                 lines.append(
                     Line(
                         kind="feed",
-                        points=((box.right, box.middle), *bend, (target.x, y)),
+                        points=((box.right, begin), *bend, (target.x, y)),
                         label=shortened(feed.key, MAX_KEY),
                         label_at=(labels + 4, y - 3),
                         title=feed.key,

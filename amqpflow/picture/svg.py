@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 
 from .graph import Graph
-from .layout import Box, Layout, Line, Rail, layout_of
+from .layout import layout_of
 from .measure import width_of
+from .shapes import Box, Layout, Line, Rail
 
 _LIGHT_TEXT = {"page": "#ffffff", "text": "#1c2733", "dim": "#5c6975", "line": "#7c8894"}
 _LIGHT = {

@@ -15,9 +15,10 @@ from amqpflow.cli.safe import safe
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.picture.dot import dot_of
 from amqpflow.picture.graph import Exchange, Feed, Graph, Parking, Step, Work, graph_of
-from amqpflow.picture.layout import Box, Layout, layout_of
+from amqpflow.picture.layout import layout_of
 from amqpflow.picture.measure import shortened, width_of
 from amqpflow.picture.mermaid import edges_of, mermaid_of
+from amqpflow.picture.shapes import Box, Layout
 from amqpflow.picture.svg import svg_of
 from amqpflow.picture.text import text_of
 from tests.topology_files import compiled
