@@ -27,6 +27,25 @@ def named_exactly(pattern: str) -> tuple[str, ...] | None:
     return tuple(names)
 
 
+class ByName:
+    """Policies, found by the name of a queue: of hundreds that name their queues exactly, only those that name it."""
+
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        self._exact: dict[str, list[Policy]] = {}
+        self._others: list[Policy] = []
+        for policy in policies:
+            names = named_exactly(policy.pattern)
+            if names is None:
+                self._others.append(policy)
+            else:
+                for name in names:
+                    self._exact.setdefault(name, []).append(policy)
+
+    def near(self, name: str) -> list[Policy]:
+        """Those that may apply to a queue of this name, for `applies` and `working` to judge."""
+        return [*self._exact.get(name, ()), *self._others]
+
+
 def covered(policy: Policy, queues: Iterable[Queue], by_name: dict[str, Queue]) -> tuple[Queue, ...]:
     """
     The queues that a policy applies to.

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from amqpflow.model.resources import BrokerState, Policy, Queue
 
+from .exact import ByName
 from .findings import Finding, named, warn
 from .policies import working
 
@@ -21,17 +22,19 @@ def shrinking(queues: Iterable[Queue], there: BrokerState, policies: Iterable[Po
         there: the virtual host as it is.
         policies: all user policies as they will be, foreign ones included.
     """
-    before, after = tuple(there.policies.values()), tuple(policies)
-    operators = tuple(there.operator_policies.values())
+    before, after, operators = map(ByName, (there.policies.values(), policies, there.operator_policies.values()))
     found: dict[str, list[str]] = {}
     for queue in queues:
         if queue.name in there.queues:
-            for text in _tighter(queue, [*working(before, queue)], [*working(after, queue)], working(operators, queue)):
+            then, now, limiting = (working(each.near(queue.name), queue) for each in (before, after, operators))
+            for text in _tighter(queue, then, now, limiting):
                 found.setdefault(text, []).append(queue.name)
     return tuple(warn("limit-shrinks", named("queue", names), text) for text, names in found.items())
 
 
-def _tighter(queue: Queue, before: list[Policy], after: list[Policy], operators: tuple[Policy, ...]) -> Iterator[str]:
+def _tighter(
+    queue: Queue, before: tuple[Policy, ...], after: tuple[Policy, ...], operators: tuple[Policy, ...]
+) -> Iterator[str]:
     if not _drops(queue, [*after, *operators]):
         return
     target = queue.arguments.get("x-dead-letter-exchange")
