@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .resources import BrokerState
 
@@ -44,6 +44,20 @@ class NativeRetry:
     def delay_ms(self, attempt: int) -> int:
         """How long the broker holds a message that was rejected on its n-th attempt, from 1 (fact 8.3)."""
         return min(self.min_ms * attempt, self.max_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """A policy of the file, of no queue: its tiers have delays and no names."""
+
+    steps: tuple[RetryStep, ...] = ()
+    rules: tuple[RetryRule, ...] = ()
+    give_up_after_ms: int | None = None
+    native: NativeRetry | None = None
+
+    @property
+    def all_steps(self) -> tuple[RetryStep, ...]:
+        return (*self.steps, *(step for rule in self.rules for step in rule.steps or ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +104,7 @@ class CompiledTopology:
     required_queues: tuple[str, ...] = ()  #: existing or external: must exist, are never declared
     notes: tuple[str, ...] = ()  #: what the plan should say: at most once here, no priorities there
     settings: str = "policies"  #: policies or arguments
+    policies: Mapping[str, RetryPolicy] = field(default_factory=dict)  #: by name, for a handler's `retry_policy`
     native_marker: str | None = None
     """The exchange that says that the broker delays what is rejected; None without native queues."""
 

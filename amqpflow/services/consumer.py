@@ -8,10 +8,9 @@ import random
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from amqpflow import __version__
 from amqpflow.delivery.breaker import Breaker
@@ -31,8 +30,11 @@ from amqpflow.rabbitmq.connection import Connection, connect
 from . import process
 from .event_log import log_events
 from .events import Events, Listener
-from .handler import Handler, HandlerFunction, make_handler
+from .flow import Budget
+from .handler import Handler, HandlerFunction
+from .handlers import HandlerOptions, Handlers
 from .incoming import MAX_BODY_BYTES
+from .lanes import KeyOf
 from .middleware import Middleware, check_middleware
 from .outbox import Outbox
 from .report import Report
@@ -69,6 +71,8 @@ class Consumer:
         wait_for_topology: seconds to wait at the start for a broker that is not up, or a topology not applied yet.
         keep_stack: put a stack, at most 8 KiB, into the failure record.
         max_body_bytes: what a compressed body may grow to.
+        concurrency: how many messages all handlers together handle at once. Each has one slot whenever it needs it, the
+            others are shared by `weight`. Without it, each handler has its own `concurrency` and no more.
         middlewares: around every handler, outermost first, outside those of the handler.
         health_port: where `run` and `serve` answer the probes /livez and /readyz; none when absent.
         health_host: the interface for that; all of them when absent.
@@ -90,6 +94,7 @@ class Consumer:
         wait_for_topology: float = 0.0,
         keep_stack: bool = False,
         max_body_bytes: int = MAX_BODY_BYTES,
+        concurrency: int | None = None,
         middlewares: Sequence[Middleware] = (),
         health_port: int | None = None,
         health_host: str | None = None,
@@ -110,10 +115,13 @@ class Consumer:
         #: by queue: why it is not being consumed right now; under "publishing": why retries and parking wait
         self.problems: dict[str, str] = {}
         self._events = Events()
-        self._middlewares = tuple(map(check_middleware, middlewares))
-        self._keep_stack = keep_stack
         self._max_body_bytes = max_body_bytes
-        self._handlers: dict[str, Handler] = {}
+        self._handlers = Handlers(
+            self.compiled, keep_stack=keep_stack, middlewares=tuple(map(check_middleware, middlewares))
+        )
+        if concurrency is not None and concurrency < 1:
+            raise HandlerInvalid(f"concurrency={concurrency}, must be at least 1")
+        self._concurrency = concurrency
         self._rejections: dict[str, Rejections] = {}  # of native queues; they outlive connections
         self._workers: list[Worker] = []
         self._stopping = asyncio.Event()
@@ -130,6 +138,10 @@ class Consumer:
         timeout: float | None = None,
         middlewares: Sequence[Middleware] = (),
         breaker: Breaker | None = None,
+        rate: str | None = None,
+        order_by: str | KeyOf | None = None,
+        weight: float = 1,
+        retry_policy: str | None = None,
     ) -> Callable[[F], F]:
         """
         Register the decorated function for a work queue.
@@ -144,6 +156,13 @@ class Consumer:
             timeout: seconds after which the handler has failed with TimeoutError.
             middlewares: around this handler, outermost first.
             breaker: when failures stop the consumer of this queue.
+            rate: how often it is called at most, evenly: "100/s", "5000/m", "10/h". Of this process.
+            order_by: a header's name, or a function of the message that returns its key: messages of one key are
+                handled one after the other, as the queue has them. Those of other keys go on meanwhile. A message that
+                is retried is overtaken. Of this process: with several, make the queue a single active consumer's.
+            weight: its share of the consumer's `concurrency`, beside that of other handlers.
+            retry_policy: another policy of the topology's file than the queue's own; its delays must be among those
+                that the queue has retry queues for.
 
         Raises:
             HandlerInvalid: an unknown queue, a second handler for it, or a function that cannot be a handler.
@@ -158,45 +177,19 @@ class Consumer:
                 timeout=timeout,
                 middlewares=middlewares,
                 breaker=breaker,
+                rate=rate,
+                order_by=order_by,
+                weight=weight,
+                retry_policy=retry_policy,
             )
             return function
 
-        self._require_queue(queue)
+        self._handlers.require_queue(queue)
         return register
 
-    def add_handler(
-        self,
-        queue: str,
-        function: HandlerFunction,
-        *,
-        concurrency: int = 10,
-        prefetch: int | None = None,
-        timeout: float | None = None,
-        middlewares: Sequence[Middleware] = (),
-        breaker: Breaker | None = None,
-    ) -> None:
-        """`handler` without the decorator."""
-        self._require_queue(queue)
-        if queue in self._handlers:
-            raise HandlerInvalid(f"queue {queue} has a handler already")
-        self._handlers[queue] = make_handler(
-            queue,
-            function,
-            concurrency=concurrency,
-            prefetch=prefetch,
-            timeout=timeout,
-            keep_stack=self._keep_stack,
-            middlewares=(*self._middlewares, *middlewares),
-            breaker=breaker,
-        )
-
-    def _require_queue(self, queue: str) -> None:
-        if queue not in self.compiled.routes:
-            close = get_close_matches(queue, self.compiled.routes, n=1)
-            raise HandlerInvalid(
-                f"{self.compiled.file} has no queue {queue!r}",
-                hint=f"did you mean {close[0]}?" if close else f"its queues are {', '.join(self.compiled.routes)}",
-            )
+    def add_handler(self, queue: str, function: HandlerFunction, **options: Unpack[HandlerOptions]) -> None:
+        """`handler` without the decorator; takes the same options."""
+        self._handlers.add(queue, function, options)
 
     def on(self, *events: str | type[Event]) -> Callable[[L], L]:
         """
@@ -270,15 +263,29 @@ class Consumer:
         """
         if not self._handlers:
             raise HandlerInvalid("no handler is registered", hint="decorate one with @consumer.handler(QUEUE)")
+        if self._concurrency is not None and self._concurrency < len(self._handlers):
+            raise HandlerInvalid(
+                f"concurrency={self._concurrency} is less than one slot for each of {len(self._handlers)} handlers"
+            )
         self._stopping = asyncio.Event()
         connection = await self._connect_to_topology()
         if not self._logged:
             self._logged = True
             log_events(self._events)
         report = Report(self._events, self.totals)
+        budget = Budget(self._concurrency) if self._concurrency is not None else None
         self._workers = [
-            Worker(handler, self.compiled.routes[queue], self._max_body_bytes, self._events, report, self.problems)
-            for queue, handler in self._handlers.items()
+            Worker(
+                handler,
+                self._handlers.routes(handler.queue, self.compiled),
+                self._max_body_bytes,
+                self._events,
+                report,
+                self.problems,
+                budget=budget,
+                single_active=self._is_single_active(handler.queue),
+            )
+            for handler in self._handlers.values()
         ]
         try:
             for worker in self._workers:
@@ -287,6 +294,10 @@ class Consumer:
             await connection.close()
             raise
         self._task = asyncio.create_task(self._serve(connection), name="amqpflow consumer")
+
+    def _is_single_active(self, queue: str) -> bool:
+        declared = self.compiled.desired.queues.get(queue)
+        return declared is not None and declared.arguments.get("x-single-active-consumer") is True
 
     async def stop(self) -> None:
         """Stop consuming, let started handlers finish within `shutdown_timeout`, give back the rest, disconnect."""
@@ -422,7 +433,7 @@ class Consumer:
 
     def _settler(self, handler: Handler, outbox: Outbox, frame_max: int) -> Settler:
         return Settler(
-            routes=self.compiled.routes[handler.queue],
+            routes=self._handlers.routes(handler.queue, self.compiled),
             outbox=outbox,
             frame_max=frame_max,
             host=socket.gethostname(),

@@ -13,6 +13,7 @@ from amqpflow.errors import HandlerInvalid
 from amqpflow.model.outcome import Outcome
 
 from .incoming import Message
+from .lanes import KeyOf
 from .middleware import Middleware, check_middleware
 from .threads import Threads
 
@@ -31,6 +32,9 @@ class Handler:
     keep_stack: bool = False
     middlewares: tuple[Middleware, ...] = ()  #: outermost first
     breaker: Breaker | None = None
+    rate: float | None = None  #: calls a second
+    order_by: KeyOf | None = None
+    weight: float = 1.0  #: of its share in the consumer's concurrency
     is_async: bool = True  #: otherwise it runs in a thread
 
     def threads(self) -> Threads | None:
@@ -48,6 +52,9 @@ def make_handler(
     keep_stack: bool,
     middlewares: Sequence[Middleware] = (),
     breaker: Breaker | None = None,
+    rate: float | None = None,
+    order_by: KeyOf | None = None,
+    weight: float = 1.0,
 ) -> Handler:
     """
     Check a function before it is used.
@@ -85,6 +92,9 @@ def make_handler(
         keep_stack=keep_stack,
         middlewares=tuple(map(check_middleware, middlewares)),
         breaker=breaker,
+        rate=rate,
+        order_by=order_by,
+        weight=weight,
         is_async=_is_async(function),
     )
 

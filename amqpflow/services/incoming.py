@@ -68,6 +68,11 @@ class Message:
         return self.properties.headers or {}
 
     @property
+    def delivery_tag(self) -> int:
+        """Of this delivery, on its channel."""
+        return self._incoming.delivery.delivery_tag
+
+    @property
     def exchange(self) -> str:
         """The exchange it was first published to; "" is the default exchange."""
         return self._incoming.exchange

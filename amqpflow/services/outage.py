@@ -21,6 +21,7 @@ from amqpflow.model.message import Delivery
 from amqpflow.model.outcome import Outcome, Pause, Retry
 from amqpflow.model.routes import QueueRoutes
 
+from .calling import NotStarted
 from .events import Events
 from .failures import bears, rule_names, type_name
 from .incoming import Message
@@ -60,6 +61,8 @@ class Outage:
     async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
         """The middleware of a handler with a breaker."""
         before = self.circuit
+        if before.phase is not Phase.CLOSED and not self._is_tried(message):
+            raise NotStarted(f"breaker {before.phase}")  # it waited for its turn while the outage began
         try:
             result = await call_next(message)
         except Outcome as outcome:
@@ -70,6 +73,9 @@ class Outage:
             raise
         self._ended(before, result if isinstance(result, Outcome) else None)
         return result
+
+    def _is_tried(self, message: Message) -> bool:
+        return self._session is not None and self._session.is_tried(message.delivery_tag)
 
     def _ended(self, before: Circuit, result: Exception | None) -> None:
         # a call that began before the breaker opened, or half-opened, says nothing of what is now
@@ -103,7 +109,7 @@ class Outage:
         if isinstance(outcome, Pause):
             reason = f"a handler said Pause{f': {outcome.reason}' if outcome.reason else ''}"
             self._become(opened(self.circuit, now, (outcome.after_ms or 0) / 1000, reason))
-        elif session.is_tried(delivery) and self.circuit.phase is Phase.HALF_OPEN:
+        elif session.is_tried(delivery.delivery_tag) and self.circuit.phase is Phase.HALF_OPEN:
             if verdict is not None and self._breaker is None:
                 self._become(tried(self.circuit, None, now, failed=False))
             else:

@@ -17,6 +17,8 @@ from amqpflow.errors import AmqpflowError
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.channel import Channel
 
+from .lanes import Lanes
+
 log = logging.getLogger("amqpflow.consumer")
 
 _OUTAGE = 0  #: pauses as a delivery does; none has this tag
@@ -26,14 +28,27 @@ _LONGEST_TURN = 0.005  #: seconds that handlers may run without the event loop, 
 class Session:
     """The consuming side of one handler on one channel."""
 
-    def __init__(self, channel: Channel, queue: str, *, prefetch: int, first_prefetch: int) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        queue: str,
+        *,
+        prefetch: int,
+        first_prefetch: int,
+        lanes: Lanes | None = None,
+        single_active: bool = False,
+    ) -> None:
         self.channel = channel
         self.queue = queue
         self.ended = asyncio.Event()  #: the channel is closed, or the server cancelled the consumer
         self.over = asyncio.Event()  #: ended, or about to: nothing is waited for any more
         self.cancelled_by_server = False
-        self._prefetch = first_prefetch
-        self._first = first_prefetch
+        # a cancel hands a single active consumer's queue to another one, at once and whatever is unacked (fact 12.12):
+        # there the prefetch does not grow, and a pause holds what arrives
+        self._single_active = single_active
+        self._prefetch = prefetch if single_active else first_prefetch
+        self._first = self._prefetch
+        self._lanes = lanes
         self._wider = prefetch
         self._acks_to_widen = first_prefetch
         self._widening: asyncio.Task[None] | None = None
@@ -117,7 +132,9 @@ class Session:
                 await asyncio.sleep(0)
             if self._running:
                 while self._waiting:
-                    delivery = self._waiting.popleft()
+                    delivery = self._waiting.popleft() if self._lanes is None else self._lanes.pick(self._waiting)
+                    if delivery is None:
+                        break
                     if delivery.delivery_tag in self._held and not self.ended.is_set():
                         if self._single:
                             self._single = self._running = False
@@ -170,7 +187,7 @@ class Session:
         await self._replace()
 
     async def _replace(self) -> None:
-        if self._tag is not None:
+        if self._tag is not None and not self._single_active:
             self._replacing = True
             await self._reconcile()
             self._replacing = False
@@ -189,6 +206,8 @@ class Session:
         if self._unreadable:
             self._unreadable.pop(tag, None)
         self._settled.set()
+        if self._lanes is not None and self._lanes.settled(tag) and self._waiting:
+            self._wake()
         return mine
 
     def unreadable(self, delivery: Delivery) -> str:
@@ -237,15 +256,17 @@ class Session:
         """Let one delivery start although it is shut: one that is held, else the next that the broker has."""
         if self._single or self._tried in self._held:
             return
-        self._single, self._tried, self._prefetch = True, None, 1
+        self._single, self._tried = True, None
+        if not self._single_active:
+            self._prefetch = 1
         if self._paused_by == {_OUTAGE}:
             self._running = True
             self._wake()
         await self._reconcile()
 
-    def is_tried(self, delivery: Delivery) -> bool:
+    def is_tried(self, delivery_tag: int) -> bool:
         """Whether this is the delivery that `try_one` let start."""
-        return self._tried == delivery.delivery_tag
+        return self._tried == delivery_tag
 
     async def open(self) -> None:
         """The outage is over: consume as at the start."""
@@ -261,6 +282,8 @@ class Session:
         async with self._changing:
             try:
                 paused = self._paused_by - {_OUTAGE} if self._single and not self._waiting else self._paused_by
+                if self._single_active:
+                    paused = set()
                 wanted = not (paused or self._stopping or self._replacing or self.ended.is_set())
                 if not wanted and self._tag is not None:
                     tag, self._tag = self._tag, None
@@ -283,11 +306,15 @@ class Session:
             return False
         self._alone = delivery.delivery_tag
         await self.pause(delivery)
-        self.give_back_waiting()
-        while self.holds(delivery) and len(self._held) > 1 and not self.over.is_set():
+        if not self._single_active:  # what it gave back would be its own again
+            self.give_back_waiting()
+        while self.holds(delivery) and len(self._held) - self._stay_waiting() > 1 and not self.over.is_set():
             self._settled.clear()
             await self._settled.wait()
         return self.holds(delivery)
+
+    def _stay_waiting(self) -> int:
+        return len(self._waiting) if self._single_active else 0
 
     def give_back_waiting(self, *, older_than: float = 0.0) -> int:
         """

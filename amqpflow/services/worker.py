@@ -17,8 +17,11 @@ from amqpflow.rabbitmq.connection import Connection
 
 from .calling import DONE, Caller, NotStarted
 from .events import Events
+from .flow import Budget, Rate, Share
 from .handler import Handler
 from .incoming import Message
+from .lanes import KeyCheck, Lanes
+from .middleware import Middleware
 from .outage import Outage
 from .report import Report
 from .session import Session
@@ -43,6 +46,9 @@ class Worker:
         events: Events,
         report: Report,
         problems: dict[str, str],
+        *,
+        budget: Budget | None = None,
+        single_active: bool = False,
     ) -> None:
         self.handler = handler
         self.session: Session | None = None
@@ -55,16 +61,29 @@ class Worker:
         self._halted = ""  #: why this process does not consume the queue any more
         self._threads = handler.threads()
         self._outage = Outage(handler.breaker, routes, events, problems)
-        outer = [self._outage] if handler.breaker is not None else []
+        self._flow: list[Rate | Share] = []
+        if handler.rate is not None:
+            self._flow.append(Rate(handler.rate))
+        if budget is not None:
+            self._flow.append(budget.share(handler.weight))
+        outer: list[Middleware] = [*self._flow]
+        if handler.breaker is not None or self._flow:
+            outer.append(self._outage)
+        if handler.order_by is not None:
+            outer.append(KeyCheck(handler.order_by))
+        self._single_active = single_active
         self._caller = Caller(handler, routes, self._stopping, threads=self._threads, outer=outer)
 
     async def open(self, connection: Connection) -> Session:
         """Start to consume. Raises BrokerError, PermissionDenied, BrokerUnavailable."""
+        order_by = self.handler.order_by
         session = Session(
             await connection.open_channel(),
             self.handler.queue,
             prefetch=self.handler.prefetch,
             first_prefetch=self.handler.concurrency,
+            lanes=Lanes(order_by, self._max_body_bytes) if order_by is not None else None,
+            single_active=self._single_active,
         )
         quorum = self._caller.routes.queue_type == "quorum"
         self._outage.watch(session, counted_when_given_back=quorum and connection.version < _NACK_IS_NOT_COUNTED)
@@ -204,6 +223,7 @@ class Worker:
     async def stop(self, until: float) -> None:
         """Stop taking deliveries, wait for the handlers that run, give back the rest. `until`: the loop's time."""
         self._stopping.set()
+        self._refuse_waiting()
         if self.session is not None:
             unfinished = await self.session.stop(until=until)
             self.session.dismiss_idle()
@@ -214,9 +234,14 @@ class Worker:
             await asyncio.wait(self._tasks, timeout=left)
         await self.abandon()
 
+    def _refuse_waiting(self) -> None:
+        for each in self._flow:
+            each.close()
+
     async def abandon(self) -> None:
         """Cancel the handlers that run. A thread that is in a handler runs on to its end."""
         self._stopping.set()
+        self._refuse_waiting()
         self._outage.stop()
         if self._threads is not None:
             self._threads.shutdown()

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Queue
-from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes
+from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes, RetryPolicy
 
 from .declarations import (
     existing_queue_policy,
@@ -73,6 +73,7 @@ class _Compiler:
             required_exchanges=tuple(each.name for each in spec.exchanges.values() if each.external),
             required_queues=tuple(each.name for each in spec.queues.values() if each.external or each.existing),
             notes=notes_for(spec),
+            policies={name: _policy(policy) for name, policy in spec.policies.items()},
             settings=spec.settings,
             native_marker=names.native_marker if any(each.native for each in self.routes.values()) else None,
         )
@@ -144,6 +145,16 @@ class _Compiler:
             external=queue.external,
             owner=queue.owner if queue.external else None,
         )
+
+
+def _policy(policy: PolicySpec) -> RetryPolicy:
+    schedule = QueueSchedule(policy.jitter, lambda _: "")
+    return RetryPolicy(
+        steps=() if policy.native else schedule.steps(delays_of(policy.delays, policy.backoff)),
+        rules=schedule.rules(policy),
+        give_up_after_ms=policy.give_up_after_ms,
+        native=_native(policy),
+    )
 
 
 def _native(policy: PolicySpec | None) -> NativeRetry | None:
