@@ -1,0 +1,112 @@
+"""A network that fails: a TCP proxy before a broker that drops connections, stalls, goes deaf, cuts after N bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from amqpflow.rabbitmq.address import BrokerAddress
+
+
+@dataclass(eq=False, slots=True)
+class _Link:
+    """One proxied connection."""
+
+    client: asyncio.StreamWriter
+    broker: asyncio.StreamWriter
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def abort(self) -> None:
+        for writer in (self.client, self.broker):
+            writer.transport.abort()  # a reset, not an orderly end
+        for task in self.tasks:
+            task.cancel()
+
+
+class Proxy:
+    """
+    Forwards to a broker, until told otherwise.
+
+    `to_broker` and `to_client` are cleared to hold back what flows that way while the connections stay open, which is
+    what a firewall that forgot them looks like: both for a stall, one for a peer that is deaf or mute.
+    """
+
+    def __init__(self, broker: BrokerAddress) -> None:
+        self._broker = broker
+        self._links: set[_Link] = set()
+        self._server: asyncio.Server | None = None
+        self._fuse: int | None = None
+        self.to_broker, self.to_client = asyncio.Event(), asyncio.Event()
+        self.cuts = 0  #: how many connections were cut
+        self.restore()
+
+    @property
+    def address(self) -> BrokerAddress:
+        """The broker's, by way of the proxy. Heartbeats make a silent peer known within 3 s."""
+        assert self._server is not None
+        port = self._server.sockets[0].getsockname()[1]
+        user, password, vhost = self._broker.user, self._broker.password, self._broker.parts.path
+        return BrokerAddress(url=f"amqp://{user}:{password}@127.0.0.1:{port}{vhost}?heartbeat=1", source="proxy")
+
+    async def __aenter__(self) -> Proxy:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        tasks = [task for link in self._links for task in link.tasks]
+        self.cut()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Reset every connection in the middle of whatever it says."""
+        for link in tuple(self._links):
+            self.cuts += 1
+            link.abort()
+        self._links.clear()
+
+    def cut_after(self, size: int) -> None:
+        """Reset every connection once so many bytes more have gone through, wherever in a frame that is."""
+        self._fuse = size
+
+    def restore(self) -> None:
+        """Let everything through."""
+        self._fuse = None
+        self.to_broker.set()
+        self.to_client.set()
+
+    async def _serve(self, from_client: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        try:
+            from_broker, broker = await asyncio.open_connection(self._broker.host, self._broker.port)
+        except OSError:
+            client.transport.abort()
+            return
+        link = _Link(client, broker)
+        self._links.add(link)
+        link.tasks = [
+            asyncio.create_task(self._forward(link, from_client, broker, self.to_broker)),
+            asyncio.create_task(self._forward(link, from_broker, client, self.to_client)),
+        ]
+        await asyncio.wait(link.tasks, return_when=asyncio.FIRST_COMPLETED)
+        self._links.discard(link)
+        link.abort()
+
+    async def _forward(
+        self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event
+    ) -> None:
+        try:
+            while data := await reader.read(65536):
+                await gate.wait()
+                if self._fuse is not None:
+                    data, self._fuse = data[: self._fuse], self._fuse - len(data)
+                writer.write(data)
+                await writer.drain()
+                if self._fuse is not None and self._fuse <= 0:
+                    self._fuse = None
+                    self.cut()
+        except OSError:
+            pass
