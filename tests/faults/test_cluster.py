@@ -1,0 +1,102 @@
+"""A three-node cluster that loses a node, under a consumer that knows all three: nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from amqpflow import Message, Park, Publisher, Retry
+from amqpflow.errors import AmqpflowError
+from amqpflow.node import create_virtual_host
+from amqpflow.node.locate import Installation, locate
+from amqpflow.services import consumer as consumer_module
+from tests.brokers.own_cluster import OwnCluster
+from tests.shop import hop_of, shop
+from tests.waiting import until
+
+MESSAGES = int(os.environ.get("AMQPFLOW_SOAK", "600"))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster]:
+    found = locate()
+    if not isinstance(found, Installation) or found.epmd is None:
+        pytest.skip("a cluster of our own needs a RabbitMQ installed here")
+    own = OwnCluster(found, tmp_path_factory.mktemp("cluster"))
+    try:
+        own.start()
+        yield own
+    finally:
+        own.stop()
+
+
+def test_a_cluster_that_loses_its_nodes_one_by_one_loses_no_message(
+    cluster: OwnCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "_LONGEST_WAIT", 1.0)
+    finished: dict[str, list[str]] = defaultdict(list)
+    published: list[str] = []
+    share = MESSAGES // 4
+    released = asyncio.Semaphore(share)  # so that there is always something left to be published
+
+    async def handle(message: Message) -> None:
+        name = str(message.message_id)
+        if int(name[1:]) % 10 == 3:
+            raise Park("told so")
+        if int(name[1:]) % 2 and message.attempt == 1:
+            raise Retry
+        await asyncio.sleep(0.02)
+        finished[name].append(message.hop)
+
+    async def publish(address: Any) -> None:
+        """One after the other; what is uncertain is published again under its id."""
+        async with Publisher(address) as publisher:
+            for number in range(MESSAGES):
+                await released.acquire()
+                while True:
+                    try:
+                        await publisher.publish(b"{}", exchange="", routing_key="orders", message_id=f"m{number}")
+                        break
+                    except AmqpflowError:
+                        await asyncio.sleep(0.2)
+                published.append(f"m{number}")
+
+    async def scenario() -> None:
+        await asyncio.to_thread(create_virtual_host, cluster.nodes[0].address, "cluster")
+        everywhere = cluster.address.with_vhost("cluster")
+        async with shop(everywhere, {"orders": (50, 300)}, delivery_limit=1000) as scene:
+            consumer = scene.consumer(orders=handle, concurrency=20, prefetch=100)
+            consumer.address = everywhere
+            async with consumer:
+                publishing = asyncio.create_task(publish(",".join(node.url for node in everywhere.nodes)))
+                for number, node in enumerate(cluster.nodes, 1):
+                    enough = number * share - 20
+                    await until(lambda enough=enough: len(published) >= enough, timeout=60 + MESSAGES / 20)  # type: ignore[misc]
+                    await asyncio.to_thread(node.kill)
+                    # two of three go on: publishing is confirmed, messages are consumed, retried and parked
+                    before = consumer.totals["acked"]
+                    for _ in range(share):
+                        released.release()
+                    await until(lambda before=before: consumer.totals["acked"] > before + 20, timeout=60)  # type: ignore[misc]
+                    node.start()
+                    await asyncio.to_thread(node.wait)
+                await publishing
+                parked = sum(1 for number in range(MESSAGES) if number % 10 == 3)
+                await until(lambda: len(finished) == MESSAGES - parked, timeout=120)
+                await until(lambda: consumer.healthy, timeout=30)
+        async with shop(everywhere, {"orders": (50, 300)}, delivery_limit=1000) as scene:
+            await until(lambda: scene.depth("orders.parking"))
+            rows = await scene.take("orders.parking")
+        names = Counter(str(each.header.properties.message_id) for each in rows)
+        assert names.keys() | finished.keys() == set(published)
+        assert len({(each.header.properties.message_id, hop_of(each)) for each in rows}) == len(names)
+        assert all(len(set(hops)) == 1 for hops in finished.values())
+        again = sum(len(hops) - 1 for hops in finished.values()) + sum(names.values()) - len(names)
+        print(f"cluster: {MESSAGES} messages, each node killed once, {again} duplicates, all recognised")
+
+    asyncio.run(scenario())
