@@ -349,11 +349,10 @@ class Consumer:
 
     async def _connect(self, purpose: str = "consumer") -> Connection:
         connection = await connect(self.address, name=f"amqpflow {purpose} {self.compiled.name}")
-        connection.on_blocked(partial(self._blocked, purpose))
+        connection.on_blocked(partial(self._blocked, connection.address.redacted, purpose))
         return connection
 
-    def _blocked(self, purpose: str, reason: str | None) -> None:
-        address = self.address.redacted
+    def _blocked(self, address: str, purpose: str, reason: str | None) -> None:
         if reason is None:
             if self.problems.pop("publishing", None) is not None:
                 self._events.emit(ConnectionUnblocked(address=address, purpose=purpose))
@@ -363,7 +362,7 @@ class Consumer:
 
     async def _serve(self, connection: Connection | None) -> None:
         wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
-        address, lost_at = self.address.redacted, 0.0
+        lost_at = 0.0
         while not self._stopping.is_set():
             began = clock()
             try:
@@ -371,6 +370,7 @@ class Consumer:
             except AmqpflowError as error:
                 log.error("cannot reconnect, next try in %.1f s: %s", wait, error)
             else:
+                address = connection.address.redacted
                 if lost_at:
                     down_for = clock() - lost_at
                     self._events.emit(ConnectionRecovered(address=address, purpose="consumer", down_for=down_for))
