@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .parking.parked import ParkedMessage
     from .planning.allowance import Allowance
     from .planning.drift import DriftReport
+    from .planning.explain import Explanation
     from .planning.plan import Plan
     from .planning.report import ApplyReport
     from .rabbitmq.address import BrokerAddress
@@ -238,6 +239,32 @@ async def _carried_out(
     report = await application.run(Admin(broker))
     application.raise_failure()
     return report
+
+
+async def explain(
+    topology: Topology | CompiledTopology,
+    queue: str,
+    url: str | BrokerAddress | None = None,
+    *,
+    management_url: str | None = None,
+) -> Explanation:
+    """
+    Work out every setting that works on a queue, where it comes from, and what it overruled. Nothing is changed.
+
+    Args:
+        topology: as `Topology.load` returns it.
+        queue: a work queue, a retry queue or a parking queue of it.
+        url: as for `plan`.
+        management_url: as for `plan`. Without the management API policies cannot be seen, and the notes say so.
+
+    Raises:
+        WrongUsage: the file has no such queue. AmqpflowError: as for `plan`.
+    """
+    from .services.explainer import explain_on
+
+    async with _opened(topology, url, management_url, "explain") as (broker, compiled):
+        explanation, _ = await explain_on(compiled, queue, broker)
+        return explanation
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from amqpflow.model.resources import BrokerState, Policy, Queue
@@ -10,6 +10,16 @@ from amqpflow.model.resources import BrokerState, Policy, Queue
 _PER_TYPE_POLICIES = (3, 12)
 _CONSUMER_TIMEOUT = (3, 12)
 _LOCATORS = (4, 0)
+_MIRRORS = frozenset(
+    {"ha-mode", "ha-params", "ha-sync-mode", "ha-sync-batch-size", "ha-promote-on-shutdown", "ha-promote-on-failure"}
+)
+_POLICY_KEYS: tuple[tuple[frozenset[str], Callable[[tuple[int, ...]], bool]], ...] = (
+    (_MIRRORS, lambda version: version < (4, 0)),
+    (frozenset({"queue-master-locator"}), lambda version: version < (4, 3)),
+    (frozenset({"target-group-size"}), lambda version: version >= (3, 13)),
+    (frozenset({"consumer-disconnected-timeout"}), lambda version: version >= (4, 3)),
+)
+"""Policy keys that a release refuses with 400 (fact 11.20)."""
 
 
 def fit(desired: BrokerState, version: tuple[int, ...]) -> tuple[BrokerState, tuple[str, ...]]:
@@ -54,6 +64,13 @@ def _fit_policy(policy: Policy, version: tuple[int, ...]) -> tuple[Policy, list[
             f"policy {policy.name}: consumer_timeout is left out, RabbitMQ {_dotted(version)} has it for a whole node "
             "only (consumer_timeout in rabbitmq.conf)"
         )
+    for keys, known in _POLICY_KEYS:
+        unknown = keys & definition.keys()
+        if unknown and not known(version):
+            definition = {key: value for key, value in definition.items() if key not in unknown}
+            notes.append(
+                f"policy {policy.name}: {', '.join(sorted(unknown))} left out, RabbitMQ {_dotted(version)} refuses it"
+            )
     apply_to = policy.apply_to
     if apply_to in ("classic_queues", "quorum_queues") and version < _PER_TYPE_POLICIES:
         apply_to = "queues"  # 3.10 refuses the finer word (fact 11.4); our patterns name each queue anyway

@@ -376,7 +376,14 @@ class _Comparison:
             else:
                 foreign.append(there)
         queues = (*self.desired.queues.values(), *existing_queues(self.topology, self.there))
-        self.findings += clashes(queues, self.desired.policies.values(), foreign, present)
+        self.findings += clashes(
+            queues,
+            self.desired.policies.values(),
+            foreign,
+            present,
+            version=self.observed.version,
+            existing={*self.topology.required_queues},
+        )
         after = [*foreign, *self.desired.policies.values()]
         self.findings += hidden(self.topology, after)
         self.findings += shrinking(queues, self.there, after)

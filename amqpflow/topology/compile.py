@@ -58,7 +58,10 @@ class _Compiler:
             queues=self.queues,
             bindings=tuple(self.bindings.values()),
             policies=policies_for(
-                spec.name, self.policies, alone={each.name for each in spec.queues.values() if each.existing}
+                spec.name,
+                self.policies,
+                alone={each.name for each in spec.queues.values() if each.existing},
+                priority=spec.policy_priority,
             ),
         )
         return CompiledTopology(

@@ -41,7 +41,7 @@ def existing_queue_policy(queue: QueueSpec, policy: PolicySpec | None, parking_q
     definition = tunables(queue, policy) | dead_lettering(queue, policy, parking_queue)
     if queue.quorum or queue.limited:
         definition["overflow"] = queue.overflow
-    return definition
+    return _carried(queue) | definition
 
 
 def dead_lettering(queue: QueueSpec, policy: PolicySpec | None, parking_queue: str) -> dict[str, Any]:
@@ -86,7 +86,11 @@ def policy_definition(queue: QueueSpec, policy: PolicySpec | None) -> dict[str, 
     keys = tunables(queue, policy)
     if limit := native_limit(policy):
         keys["delivery-limit"] = limit
-    return keys
+    return _carried(queue) | keys
+
+
+def _carried(queue: QueueSpec) -> dict[str, Any]:
+    return {key: each.value for key, each in queue.carried.items()}
 
 
 def tier_arguments(queue: QueueSpec, delay_ms: int) -> dict[str, Any]:

@@ -74,6 +74,15 @@ TOPOLOGY = Record(
             default="policies",
             example="policies",
         ),
+        Key(
+            name="policy_priority",
+            shape=Integer(minimum=0, maximum=1_000_000),
+            help="Priority of the policies that amqpflow writes. Of all that match a queue only the one with the "
+            "highest priority works, so that a higher one lets ours work instead of somebody else's, whose keys are "
+            "then to be carried under policy.",
+            default="10",
+            example=10,
+        ),
         Key(name="naming", shape=NAMING, help="Templates of the derived names.", example={"parking": "{queue}.parked"}),
         Key(
             name="defaults",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .shapes import Boolean, Choice, Duration, Free, Integer, Key, ListOf, Record, Size, Table, Text
 
 DEFAULT_DELIVERY_LIMIT = 50
+DEFAULT_POLICY_PRIORITY = 10
 
 _STREAM = "a work queue is classic or quorum: a stream has no acknowledgement of single messages to retry by"
 _QUEUE_TYPE = Choice(words=("quorum", "classic"), instead={"stream": _STREAM})
@@ -112,6 +113,15 @@ _SINGLE_ACTIVE_CONSUMER = Key(
     default="false",
     example=False,
 )
+_POLICY = Key(
+    name="policy",
+    shape=Table(of=Free(), names="policy key"),
+    help="Further keys of the policy that amqpflow writes for this queue, in RabbitMQ's words and units: to carry what "
+    "a policy of somebody else gave it, since of all that match a queue one policy works alone. On a queue it replaces "
+    "that of the defaults. Not with settings: arguments.",
+    default="none",
+    example={"queue-leader-locator": "balanced"},
+)
 _TYPE = Key(name="type", shape=_QUEUE_TYPE, help="Type of the work queue.", default="quorum", example="quorum")
 _RETRY = Key(
     name="retry",
@@ -215,6 +225,7 @@ QUEUE = Record(
         _SINGLE_ACTIVE_CONSUMER,
         _PARKING,
         _TIERS,
+        _POLICY,
         Key(
             name="arguments",
             shape=_ARGUMENTS,
@@ -256,7 +267,7 @@ DEFAULTS = Record(
             name="queue",
             shape=Record(
                 name="defaults.queue",
-                keys=(_TYPE, _PRIORITY, _LIMITS, _DELIVERY_LIMIT, _CONSUMER_TIMEOUT, _SINGLE_ACTIVE_CONSUMER),
+                keys=(_TYPE, _PRIORITY, _LIMITS, _DELIVERY_LIMIT, _CONSUMER_TIMEOUT, _SINGLE_ACTIVE_CONSUMER, _POLICY),
             ),
             help="Keys of queues that do not say otherwise; limits are taken one by one. A classic queue does not "
             "take delivery_limit and consumer_timeout.",

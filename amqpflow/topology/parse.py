@@ -8,6 +8,7 @@ from typing import Any
 from amqpflow.model.diagnostic import Place
 
 from .keys import TOPOLOGY
+from .keys_of_queues import DEFAULT_POLICY_PRIORITY
 from .nodes import MappingNode
 from .problems import Problems
 from .read import At, Fields, read
@@ -46,6 +47,7 @@ def parse_topology(root: MappingNode, problems: Problems) -> TopologySpec:
         name=fields.get("name") or "",
         vhost=fields.get("vhost") or "",
         settings=fields.get("settings") or "policies",
+        policy_priority=fields.values.get("policy_priority", DEFAULT_POLICY_PRIORITY),
         naming=NamingSpec(place=naming.place, places=naming.places, **naming.values)
         if naming
         else NamingSpec(place=fields.place),
@@ -84,6 +86,8 @@ def _queue_values(fields: Fields) -> dict[str, Any]:
         values |= {f"parking_{name}": value for name, value in parking.values.items()}
     if tiers and "type" in tiers.values:
         values["tiers_type"] = tiers.values["type"]
+    if "policy" in fields.values:
+        values["carried"] = fields.values["policy"]
     if "consumer_timeout" in fields.values:
         values["consumer_timeout_ms"] = fields.values["consumer_timeout"]
     return values

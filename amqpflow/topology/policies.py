@@ -15,13 +15,18 @@ from typing import Any
 from amqpflow.model.names import escape
 from amqpflow.model.resources import Policy
 
+from .keys_of_queues import DEFAULT_POLICY_PRIORITY
+
 MAX_PATTERN_BYTES = 1000
-PRIORITY = 10
 _CUT_EVERY = 8  # names to a list on average; a power of two
 
 
 def policies_for(
-    topology: str, wanted: Mapping[str, tuple[str, Mapping[str, Any]]], *, alone: Container[str] = ()
+    topology: str,
+    wanted: Mapping[str, tuple[str, Mapping[str, Any]]],
+    *,
+    alone: Container[str] = (),
+    priority: int = DEFAULT_POLICY_PRIORITY,
 ) -> dict[str, Policy]:
     """
     The policies that give each queue its values.
@@ -29,6 +34,7 @@ def policies_for(
     Args:
         topology: the owner; policy names start with amqpflow.TOPOLOGY.
         wanted: queue name -> its type, and a policy definition that is not empty.
+        priority: of all of them.
         alone: queues that share their policy with no other, so that what it holds can depend on what is there.
 
     Returns:
@@ -49,7 +55,7 @@ def policies_for(
             pattern = f"^(?:{'|'.join(map(escape, names))})$"
             # apply_to queues and not quorum_queues, which 3.10 does not know (fact 11.4): the pattern is exact anyway
             made[name] = Policy(
-                name=name, pattern=pattern, definition=definitions[values], priority=PRIORITY, apply_to="queues"
+                name=name, pattern=pattern, definition=definitions[values], priority=priority, apply_to="queues"
             )
     return made
 

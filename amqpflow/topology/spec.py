@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from amqpflow.model.diagnostic import Place
 
-from .keys_of_queues import DEFAULT_DELIVERY_LIMIT
+from .keys_of_queues import DEFAULT_DELIVERY_LIMIT, DEFAULT_POLICY_PRIORITY
 from .read import At
 
 
@@ -127,6 +127,7 @@ class QueueSpec(Located):
     parking_type: str = "quorum"
     tiers_type: str = "quorum"
     arguments: Mapping[str, At] = field(default_factory=dict)
+    carried: Mapping[str, At] = field(default_factory=dict)  #: `policy`: further keys of its policy
     existing: bool = False
     external: bool = False
     owner: str | None = None
@@ -171,6 +172,7 @@ class TopologySpec(Located):
     name: str = ""  #: empty: missing, and said
     vhost: str = ""  #: empty: the one in the broker's URL
     settings: str = "policies"
+    policy_priority: int = DEFAULT_POLICY_PRIORITY
     naming: NamingSpec
     policies: Mapping[str, PolicySpec] = field(default_factory=dict)
     exchanges: Mapping[str, ExchangeSpec] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from amqpflow import Consumer, Message, Topology
-from amqpflow.api import apply, parked, plan
+from amqpflow.api import apply, explain, parked, plan
 from amqpflow.api import replay as replay_parked
 from amqpflow.errors import NotApplied, Refused
 from amqpflow.model.message import Properties, Publish
@@ -338,3 +338,39 @@ queues:
 
     with without_policymaker(vhost, tags) as user:
         asyncio.run(scenario(user))
+
+
+@pytest.mark.parametrize("priority", [0, 20], ids=["below", "above"])
+def test_a_foreign_policy_is_carried_by_ours(vhost: BrokerAddress, priority: int) -> None:
+    """Refused, or of no effect, as the file stands; once it says what the plan offers, both sides' keys work."""
+    text = "name: shop\nversion: 1\ndefaults: {retry: none}\nqueues:\n  orders: {limits: {max_length: 1000}%s}\n"
+    management = Management(vhost)
+    body = {"pattern": "^orders$", "definition": {"max-length": 9, "queue-leader-locator": "balanced"}}
+    management.put("policies", vhost.vhost, "ops", body={**body, "priority": priority, "apply-to": "queues"})
+    offered = "limits: {max_length: 9}, policy: {queue-leader-locator: balanced}"
+
+    async def scenario() -> None:
+        (finding,) = (await plan(topology(text % "", vhost), vhost)).findings
+        assert finding.code == ("policy-hidden" if priority else "policy-displaces")
+        assert offered in finding.hint
+        assert ("policy_priority: 21" in finding.hint) == bool(priority)
+        carried = topology(f"policy_priority: 21\n{text % ''}".replace("limits: {max_length: 1000}", offered), vhost)
+        assert (await apply(carried, vhost)).complete
+        again = await plan(carried, vhost)
+        assert (again.nothing_to_do, again.findings) == (True, ())
+
+        def works() -> bool:
+            (listed,) = [
+                each
+                for each in management.get("queues", vhost.vhost, query="disable_stats=true")
+                if each["name"] == "orders"
+            ]
+            ours = management.get("policies", vhost.vhost, listed["policy"])["definition"]
+            return bool(ours == {"max-length": 9, "queue-leader-locator": "balanced"}) and listed["policy"] != "ops"
+
+        await until(works)
+        found = await explain(carried, "orders", vhost)
+        assert found.unmet == ()
+        assert found.effective.value("queue-leader-locator") == "balanced"
+
+    asyncio.run(scenario())

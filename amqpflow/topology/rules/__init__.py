@@ -7,7 +7,7 @@ from collections.abc import Callable
 from amqpflow.topology.problems import Problems
 from amqpflow.topology.spec import TopologySpec
 
-from . import arguments, bindings, dead_letters, names, queues, references, retries, size
+from . import arguments, bindings, dead_letters, names, policy_keys, queues, references, retries, size
 
 Rule = Callable[[TopologySpec, Problems], None]
 
@@ -19,6 +19,7 @@ RULES: tuple[Rule, ...] = (
     *queues.RULES,
     *arguments.RULES,
     *dead_letters.RULES,
+    *policy_keys.RULES,
 )
 
 

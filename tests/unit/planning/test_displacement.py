@@ -27,6 +27,8 @@ def test_displacing_a_foreign_policy_is_refused_naming_both_and_what_would_be_lo
     assert str(problem) == (
         "policy amqpflow.shop.quorum-0123abcd: it would displace policy ops (priority 0 under 10) on queue orders; "
         "lost there: max-length, queue-leader-locator; "
+        "carry them: under queue orders in the file write "
+        "`limits: {max_length: 5}, policy: {queue-leader-locator: balanced}`; or "
         "take queue orders out of its pattern ^orders$, or write `settings: arguments` in the file"
     )
 
@@ -43,6 +45,45 @@ def test_a_higher_foreign_policy_hides_ours_and_the_plan_warns() -> None:
     (warning,) = plan.warnings
     assert warning.code == "policy-hidden"
     assert "max-length of the file will have no effect there" in warning.message
+    assert warning.hint.startswith("write `policy_priority: 12` at the top of the file and carry what would be lost: ")
+
+
+def test_a_policy_whose_keys_are_carried_may_be_displaced() -> None:
+    """The same values, or tighter numbers: nothing of it is lost."""
+    carried = replace(OURS, definition={"max-length": 4, "queue-leader-locator": "balanced"})
+    wanted = with_objects(SHOP, policies={carried.name: carried})
+    plan = diff(wanted, observation(BrokerState(policies={"ops": theirs(0)})))
+    assert not plan.refusals
+    assert [each.code for each in plan.warnings] == ["policy-displaces"]
+    assert "nothing is lost there" in plan.warnings[0].message
+    there = after(BrokerState(policies={"ops": theirs(0)}), plan.changes)
+    assert diff(wanted, observation(there)).findings == ()
+
+
+def test_what_has_no_effect_beside_the_arguments_is_not_lost() -> None:
+    keys = {"dead-letter-exchange": "x", "dead-letter-routing-key": "x", "delivery-limit": 900, "max-length": 100}
+    plan = diff(WANTED, observation(BrokerState(policies={"ops": theirs(0, definition=keys)})))
+    assert not plan.refusals
+
+
+@pytest.mark.parametrize(
+    ("definition", "hint"),
+    [
+        ({"expires": 60_000}, "expires cannot be carried: it deletes an unused queue with its messages; or take"),
+        (
+            {"consumer-timeout": 60_000, "max-length-bytes": 1000, "message-ttl": 5},
+            "write `consumer_timeout: 1m, limits: {max_length_bytes: 1000B}, policy: {message-ttl: 5}`; or take",
+        ),
+        ({"delivery-limit": 3}, "write `policy: {delivery-limit: 3}`; or take"),
+    ],
+)
+def test_the_offer_names_the_place_of_each_key(definition: dict[str, object], hint: str) -> None:
+    (problem,) = [
+        each
+        for each in diff(WANTED, observation(BrokerState(policies={"ops": theirs(0, definition=definition)}))).refusals
+        if each.code == "policy-displaces"
+    ]
+    assert hint in problem.hint
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,12 @@ SAMPLES: dict[Code, tuple[str, ...]] = {
           c: {retry: c, existing: true, external: true}  # T108
           d: {retry: d, external: true, owner: shop}  # T108
         """,
+        """
+        settings: arguments
+        policy_priority: 5  # T108
+        queues:
+          a: {policy: {message-ttl: 5}}  # T108
+        """,
     ),
     Code.BAD_NAME: (
         """
@@ -478,6 +484,10 @@ SAMPLES: dict[Code, tuple[str, ...]] = {
           c: {external: true, owner: o, bindings: [], delivery_limit: 5}  # T504 T504
           d: {owner: o}                               # T504
         """,
+        """
+        queues:
+          a: {external: true, policy: {message-ttl: 5}}  # T504
+        """,
     ),
     Code.PARKING_CONFLICT: (
         """
@@ -574,6 +584,12 @@ SAMPLES: dict[Code, tuple[str, ...]] = {
               x-amqpflow-topology: other              # T601
           b: {arguments: {x-dead-letter-exchange: ""}}  # T601 T606
         """,
+        """
+        queues:
+          a: {policy: {max-length: 5}}                     # T601
+          b: {policy: {dead-letter-exchange: x}}           # T601
+          c: {existing: true, policy: {delivery-limit: 5}} # T601
+        """,
     ),
     Code.ARGUMENT_NOT_FOR_TYPE: (
         """
@@ -581,6 +597,11 @@ SAMPLES: dict[Code, tuple[str, ...]] = {
           a: {arguments: {x-queue-version: 2, x-max-age: 1D}}  # T602 T602
           b: {type: classic, arguments: {x-quorum-initial-group-size: 3}}  # T511 T602
           c: {type: classic, arguments: {x-queue-version: 2}}  # T511
+        """,
+        """
+        queues:
+          a: {policy: {ha-mode: all}}                          # T602
+          b: {type: classic, policy: {delivery-limit: 5}}      # T511 T602
         """,
     ),
     Code.LEGACY_ARGUMENT: (
@@ -601,6 +622,10 @@ SAMPLES: dict[Code, tuple[str, ...]] = {
         queues:
           a: {arguments: {x-mesage-ttl: 5, note: mine}}  # T604
         """,
+        """
+        queues:
+          a: {policy: {message-tll: 5}}  # T604
+        """,
     ),
     Code.ARGUMENT_VALUE: (
         """
@@ -613,11 +638,19 @@ SAMPLES: dict[Code, tuple[str, ...]] = {
           f: {arguments: {x-message-ttl: 315360000000, x-queue-leader-locator: balanced}}
           g: {arguments: {x-message-ttl: true}}       # T605
         """,
+        """
+        queues:
+          a: {policy: {message-ttl: soon}}  # T605
+        """,
     ),
     Code.LOSES_MESSAGES: (
         """
         queues:
           a: {arguments: {x-expires: 60000}}          # T607
+        """,
+        """
+        queues:
+          a: {policy: {expires: 5}}  # T607
         """,
     ),
     Code.TOO_COMPLEX: (

@@ -247,6 +247,23 @@ def test_an_external_queue_goes_by_its_owners_exchanges() -> None:
     assert routes.owner == "billing"
 
 
+def test_our_policy_carries_keys_of_another() -> None:
+    topology = compiled(
+        """
+        policy_priority: 21
+        defaults: {queue: {policy: {message-ttl: 9}}, retry: none}
+        queues:
+          a: {limits: {max_length: 5}, policy: {queue-leader-locator: balanced}}
+          b: {}
+        """
+    )
+    found = {policy.pattern: (policy.priority, policy.definition) for policy in topology.desired.policies.values()}
+    assert found == {
+        "^(?:a)$": (21, {"max-length": 5, "queue-leader-locator": "balanced"}),
+        "^(?:b)$": (21, {"message-ttl": 9}),
+    }
+
+
 def test_an_existing_queue_without_policies_keeps_what_it_has() -> None:
     """settings: arguments is for users who cannot write policies, and its arguments stay."""
     topology = compiled("settings: arguments\nqueues: {q: {retry: none, existing: true}}")
