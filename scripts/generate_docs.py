@@ -114,7 +114,7 @@ GROUPS = {
     ),
     "Middlewares": ("Middleware", "CallNext"),
     "Publishing": ("Publisher", "OutgoingMessage"),
-    "Topologies": ("Topology", "plan", "drift", "apply"),
+    "Topologies": ("Topology", "plan", "drift", "explain", "apply"),
     "Parked messages": ("parked", "parked_message", "plan_replay", "replay"),
 }
 
