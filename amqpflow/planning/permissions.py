@@ -18,11 +18,11 @@ from .patterns import NOTHING, Pattern, pattern_of
 
 ROLES = ("apply", "consume", "publish", "replay", "observe")
 PURPOSES = {
-    "apply": "applies the file, and removes what left it",
+    "apply": "applies the file, prunes, destroys",
     "consume": "runs the handlers: takes from the work queues, retries, parks",
     "publish": "publishes to the exchanges of the file",
     "replay": "reads parked messages, and brings them back",
-    "observe": "looks at the broker and changes nothing: plan, status",
+    "observe": "looks at the broker and changes nothing: plan, drift, explain, status",
 }
 DEFAULT_EXCHANGE = "amq.default"
 _DURATION = "[0-9a-z]+"  # how long a retry queue holds, as its name says it
@@ -98,6 +98,9 @@ class _Grants:
             notes.append("retry queues are matched whatever their delay, so that a changed delay needs no new grant")
         if desired.policies:
             notes.append("policymaker: the file has limits, timeouts or native retry, which are set by policy")
+        else:
+            notes.append("without policymaker no manifest is kept: a binding that left the file is not recognised")
+        notes.append("to remove a queue or exchange that left the file it needs what the old file asked for, too")
         return self._grant(
             "apply",
             configure={*desired.queues, *desired.exchanges, applying_lock(self.topology.name)},

@@ -172,12 +172,20 @@ def test_the_rollout_works_in_any_order_with_the_least_permissions(
             assert consumer.stdout is not None
             line = next(line for line in consumer.stdout if line.startswith("charged"))
             assert "at attempt 1" in line
+            Management(vhost).put("queues", vhost.vhost, "orders.audit.retry.2s", body=left_over(vhost))
             with running("Job/orders-prune", tmp_path / "prune", secrets) as job:
                 code, out = ended(job)
                 assert code == 0, out
+            assert Management(vhost).get("queues", vhost.vhost, "orders.audit.retry.2s") is None
             consumer.send_signal(signal.SIGTERM)
             code, out = ended(consumer)
             assert code == 0, out
+
+
+def left_over(vhost: BrokerAddress) -> dict[str, Any]:
+    """A retry queue of a delay that the file has no more."""
+    found = Management(vhost).get("queues", vhost.vhost, "orders.audit.retry.1s")
+    return {"durable": True, "arguments": {**found["arguments"], "x-message-ttl": 2_000}}
 
 
 @pytest.fixture
