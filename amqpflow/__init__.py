@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import apply, drift, explain, parked, parked_message, plan, plan_replay, replay
+    from .api import apply, drift, explain, parked, parked_message, plan, plan_replay, replay, replay_history
     from .delivery.breaker import Breaker
     from .errors import (
         AmqpflowError,
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "api": ("apply", "drift", "explain", "parked", "parked_message", "plan", "plan_replay", "replay"),
+    "api": ("apply", "drift", "explain", "parked", "parked_message", "plan", "plan_replay", "replay", "replay_history"),
     "delivery.breaker": ("Breaker",),
     "errors": (
         "AmqpflowError",
@@ -200,6 +200,7 @@ __all__ = [
     "plan",
     "plan_replay",
     "replay",
+    "replay_history",
 ]
 
 

@@ -9,9 +9,11 @@ from .services.topology import Topology
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from .model.routes import CompiledTopology
+    from .parking.journal import JournalState
     from .parking.parked import ParkedMessage
     from .planning.allowance import Allowance
     from .planning.drift import DriftReport
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .services.apply_lock import ApplyLock
     from .services.emptiness import OnDrain
     from .services.parking import ParkedListing, Progress
+    from .services.replay_choice import ReplayChoice
     from .services.replay_plan import ReplayPlan
     from .services.replay_report import ReplayReport
 
@@ -372,15 +375,18 @@ async def plan_replay(
     topology: Topology | CompiledTopology,
     url: str | BrokerAddress | None = None,
     *,
-    queue: str,
-    limit: int | None = None,
+    queue: str | Sequence[str] | None = None,
+    choice: ReplayChoice | None = None,
     management_url: str | None = None,
     unverified: bool = False,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
 ) -> ReplayPlan:
-    """Count what `replay` would take, by reason and error. Nothing is changed. Arguments and errors as for `replay`."""
+    """
+    Count what `replay` would take, by reason, error and destination. Nothing is changed. Arguments and errors as for
+    `replay`.
+    """
     from .services.replay_plan import plan_replay as plan_it
 
     async with _opened(topology, url, management_url, "replay") as (broker, compiled):
@@ -388,7 +394,7 @@ async def plan_replay(
             broker,
             compiled,
             queue,
-            limit=limit,
+            choice=choice,
             unverified=unverified,
             stop=stop,
             on_progress=on_progress,
@@ -400,51 +406,78 @@ async def replay(
     topology: Topology | CompiledTopology,
     url: str | BrokerAddress | None = None,
     *,
-    queue: str,
-    limit: int | None = None,
-    keep_attempts: bool = False,
-    only: frozenset[bytes] | None = None,
+    queue: str | Sequence[str] | None = None,
+    choice: ReplayChoice | None = None,
+    journal: str | Path | None = None,
+    resume: str | None = None,
+    asked: Mapping[str, object] | None = None,
     management_url: str | None = None,
     unverified: bool = False,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
+    on_watch: Callable[[int, int], None] | None = None,
 ) -> ReplayReport:
     """
     Bring parked messages back to the work queue they failed in: publish, await the confirm, ack; oldest first.
 
-    Killed at any point it loses nothing; at most 200 messages are then sent twice by the next replay, with the hop id
-    of the first copy. What is parked while it runs is not replayed.
+    Killed at any point it loses nothing, and the journal knows what was sent: the next replay of the queue, or the
+    same one with `resume`, sends nothing of that again. At most 1,000 messages are in doubt then; they are sent again
+    with the hop id of the first copy, or held. What is parked while it runs is not replayed.
 
     Args:
         topology: as `Topology.load` returns it.
         url: as for `plan`.
-        queue: the work queue.
-        limit: how many messages at most.
-        keep_attempts: go on counting attempts where the message stopped, instead of from the first.
-        only: what to choose from, as `plan_replay(...).only` has it.
+        queue: a work queue, several, or (None) all.
+        choice: which messages, where to, how fast, when to stop by itself; None: all, to where they failed.
+        journal: directory of the journals; None: `$XDG_STATE_HOME/amqpflow/replays`, below `~/.local/state`.
+        resume: id of an interrupted replay to go on with, of which `queue` and `choice` should be the same.
+        asked: `selection` and `options` in words, for the history.
         management_url, unverified, stop, on_progress, on_wait: as for `parked`. When `stop` is set, what is in flight
             is settled and the rest given back.
+        on_watch: watch afterwards, until nothing is on its way any more; told the ready messages in the destinations
+            and their retry queues, and those in the parking queues.
 
     Returns:
         A report, also when it could not go on to its end: see `complete`, `stopped` and `left_behind`.
 
     Raises:
-        WrongUsage: the file has no such work queue. NotApplied, Refused: as for `parked`; nothing was done.
+        WrongUsage: the file has no such work queue, or there is no such replay. NotApplied, Refused: as for `parked`,
+        or the journal cannot be written; nothing was done.
         AmqpflowError: as for `plan`; nothing was done.
     """
+    from .services.journal import journals_in
     from .services.replayer import replay_parked
 
+    journals = journals_in(journal)
+    state = journals.load(resume) if resume is not None else None
     async with _opened(topology, url, management_url, "replay") as (broker, compiled):
         return await replay_parked(
             broker,
             compiled,
             queue,
-            limit=limit,
-            keep_attempts=keep_attempts,
-            only=only,
+            choice=choice,
+            journals=journals,
+            resume=state,
+            asked=dict(asked or {}),
             unverified=unverified,
             stop=stop,
             on_progress=on_progress,
             on_wait=on_wait,
+            on_watch=on_watch,
         )
+
+
+def replay_history(journal: str | Path | None = None) -> tuple[JournalState, ...]:
+    """
+    The replays whose journals are kept on this machine, oldest first: who, when, what, and what came of it.
+
+    Args:
+        journal: directory of the journals, as for `replay`.
+
+    Raises:
+        Refused: the directory cannot be read. A file in it that is no journal is left out.
+    """
+    from .services.journal import journals_in
+
+    return tuple(journals_in(journal).all(lambda *_: None))

@@ -54,3 +54,14 @@ class Publish:
     routing_key: str
     properties: Properties
     body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedPublish:
+    """The same with the properties as bytes, for where many are published."""
+
+    exchange: str
+    routing_key: str
+    header: bytes  #: payload of the content header frame
+    body: bytes
+    hop: str  #: the hop id in its headers, by which its return is recognised

@@ -42,13 +42,18 @@ def decode_content_header(payload: bytes) -> Properties:
     Raises:
         ValueError: the header table is cut short, has a type that AMQP 0-9-1 does not know, or is nested too deeply.
     """
+    return decode_properties(payload, _headers)
+
+
+def decode_properties(payload: bytes, headers: Callable[[bytes, int], tuple[Any, int]]) -> Properties:
+    """The same, the header table being decoded by `headers`. Raises ValueError."""
     found: dict[str, Any] = {}
     at = 14
     try:
         (flags,) = struct.unpack_from(">H", payload, 12)
         for bit, name, decode in _PROPERTIES:
             if flags & bit:
-                found[name], at = decode(payload, at)
+                found[name], at = (headers if bit == _HEADERS else decode)(payload, at)
     except (struct.error, IndexError):
         raise ValueError("the properties are cut short") from None
     return Properties(**found)
@@ -67,6 +72,17 @@ def decode_timestamp(seconds: int) -> datetime | int:
     return seconds if seconds > LAST_SECOND else datetime.fromtimestamp(seconds, UTC)
 
 
+def decode_value(data: bytes, at: int) -> Any:
+    """A field value, at its type octet. Raises ValueError."""
+    decode = _DECODERS.get(data[at])
+    if decode is None:
+        raise ValueError(f"AMQP 0-9-1 has no type {chr(data[at])!r}")
+    try:
+        return decode(data, at + 1, 1)[0]
+    except (struct.error, IndexError):
+        raise ValueError("a value is cut short") from None
+
+
 def _octet(data: bytes, at: int) -> tuple[int, int]:
     return data[at], at + 1
 
@@ -79,16 +95,44 @@ def _headers(data: bytes, at: int) -> tuple[dict[str, Any], int]:
     return _table(data, at, 1)
 
 
+_NAMES: dict[bytes, str] = {}  # header names that were read before; there are few different ones
+_MOST_NAMES = 1024
+_TEXT = ord("S")
+
+
 def _table(data: bytes, at: int, depth: int) -> tuple[dict[str, Any], int]:
     at, end = _extent(data, at, depth)
     table: dict[str, Any] = {}
     while at < end:
-        key, at = decode_short(data, at)
-        decode = _DECODERS.get(data[at])
+        start = at + 1 + data[at]
+        key = decode_name(data, at)
+        kind = data[start]
+        if kind == _TEXT:  # most are
+            at = start + 5 + _LENGTH.unpack_from(data, start + 1)[0]
+            if at > len(data):
+                raise ValueError("a table is cut short")
+            raw = data[start + 5 : at]
+            try:
+                table[key] = raw.decode()
+            except UnicodeDecodeError:
+                table[key] = raw
+            continue
+        decode = _DECODERS.get(kind)
         if decode is None:
-            raise ValueError(f"AMQP 0-9-1 has no type {chr(data[at])!r}")
-        table[key], at = decode(data, at + 1, depth)
+            raise ValueError(f"AMQP 0-9-1 has no type {chr(kind)!r}")
+        table[key], at = decode(data, start + 1, depth)
     return table, end
+
+
+def decode_name(data: bytes, at: int) -> str:
+    """A header name, which is remembered. Raises ValueError."""
+    raw = data[at + 1 : at + 1 + data[at]]
+    name = _NAMES.get(raw)
+    if name is None:
+        name, _ = decode_short(data, at)
+        if len(_NAMES) < _MOST_NAMES:
+            _NAMES[raw] = name
+    return name
 
 
 def _array(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
@@ -156,6 +200,7 @@ _DECODERS: dict[int, Callable[[bytes, int, int], tuple[Any, int]]] = {
     ord("V"): lambda _, at, __: (None, at),
     ord("D"): _decimal,
 }
+_HEADERS = 1 << 13
 _PROPERTIES = (
     (1 << 15, "content_type", decode_short),
     (1 << 14, "content_encoding", decode_short),

@@ -7,21 +7,24 @@ the hop is a function of the parked copy alone, so that replaying that copy twic
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 from amqpflow.model import headers as h
-from amqpflow.model.budget import fit
-from amqpflow.model.message import Publish
+from amqpflow.model.budget import HEADROOM, OURS_MAX, fit
+from amqpflow.model.message import EncodedPublish, Properties, Publish
+from amqpflow.model.raw_headers import RawHeaders
 from amqpflow.model.record import PastAttempt, history_table, hop_id
 from amqpflow.model.routes import QueueRoutes
+from amqpflow.model.wire import encode_content_header, encode_table
 
 from .deaths import deaths_elsewhere
 from .parked import ParkedMessage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReplayRun:
     """What all messages of one replay have in common."""
 
@@ -32,39 +35,132 @@ class ReplayRun:
     frame_max: int  #: bytes, 0 for no limit
     our_queues: Collection[str]  #: every queue of the topology
     keep_attempts: bool = False  #: go on counting where the message stopped, instead of from the first attempt
+    set_headers: Mapping[str, Any] = field(default_factory=dict)  #: of the message itself, never ours
+    drop_headers: Collection[str] = ()
+
+    @cached_property
+    def not_copied(self) -> frozenset[str]:
+        """Headers of the message that its copy does not have as they were."""
+        return h.NEVER_TRAVELS.union(self.drop_headers, self.set_headers)
 
 
-def replay_publish(parked: ParkedMessage, routes: QueueRoutes, run: ReplayRun, *, ordinal: int = 0) -> Publish | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where copies are published to."""
+
+    exchange: str
+    routing_key: str
+    queue: str | None = None  #: the queue they get into, when it is known; else what our headers said stays
+    label: str = ""  #: for people
+
+    @classmethod
+    def of(cls, routes: QueueRoutes) -> Destination:
+        """The work queue, through the retry exchange."""
+        return cls(exchange=routes.retry_exchange, routing_key=routes.queue, queue=routes.queue, label=routes.queue)
+
+
+def replay_publish(
+    parked: ParkedMessage, destination: Destination | QueueRoutes, run: ReplayRun, *, ordinal: int = 0
+) -> Publish | None:
     """
     The publish that replays a message, or None when its own headers leave no room for a record in a frame.
 
     Args:
-        parked: the message; `parked.queue` is the queue of `routes`.
-        routes: of the work queue.
+        parked: the message.
+        destination: where to; the routes of a work queue are that queue.
         run: the replay.
         ordinal: how many messages of this run were equal to it in everything. It tells apart messages that have
             neither a message id nor a record, which are known by a hash of what they hold.
+
+    Raises:
+        ValueError, TypeError, RecursionError: it cannot be encoded.
     """
-    received = parked.delivery.properties
-    bare = replace(received, headers=None, delivery_mode=2, expiration=None, user_id=None)
-    fitted = fit(bare, _traveling(parked), _ours(parked, run, ordinal), run.frame_max)
+    where = Destination.of(destination) if isinstance(destination, QueueRoutes) else destination
+    bare = replace(parked.delivery.properties, headers=None, delivery_mode=2, expiration=None, user_id=None)
+    ours = _ours(parked, where, run, replayed_hop(parked, run, ordinal))
+    fitted = fit(bare, _traveling(parked, run), ours, run.frame_max)
     if fitted is None:
         return None
-    return Publish(
-        exchange=routes.retry_exchange, routing_key=routes.queue, properties=fitted, body=parked.delivery.body
+    return Publish(exchange=where.exchange, routing_key=where.routing_key, properties=fitted, body=parked.delivery.body)
+
+
+def encoded_replay(
+    parked: ParkedMessage, destination: Destination, run: ReplayRun, *, ordinal: int = 0
+) -> EncodedPublish | None:
+    """
+    The same publish in bytes, encoded once: what `replay_publish` weighs several times is not weighed when it is
+    small. Arguments, result and errors are those of `replay_publish`.
+    """
+    hop = replayed_hop(parked, run, ordinal)
+    queue = destination.queue or parked.queue
+    ours = _encoded_ours(parked, queue, run, hop)
+    table = _encoded_theirs(parked, run) + ours
+    body = parked.delivery.body
+    header = _header(parked.delivery.properties, table, len(body))
+    if len(ours) > OURS_MAX or (run.frame_max and len(header) > run.frame_max - HEADROOM):
+        publish = replay_publish(parked, destination, run, ordinal=ordinal)
+        if publish is None:
+            return None
+        header = encode_content_header(publish.properties, len(body))
+    return EncodedPublish(
+        exchange=destination.exchange, routing_key=destination.routing_key, header=header, body=body, hop=hop
     )
 
 
-def _ours(parked: ParkedMessage, run: ReplayRun, ordinal: int) -> dict[str, Any]:
-    record, count = parked.record, parked.replays + 1
-    attempts = parked.attempts if run.keep_attempts else 0
-    ours: dict[str, Any] = {
-        h.HOP: hop_id(_root(parked, ordinal), count, attempts),
-        h.QUEUE: parked.queue,
-        h.REPLAY: {"id": run.id, "count": count, "at": run.at},
+def replayed_hop(parked: ParkedMessage, run: ReplayRun, ordinal: int = 0) -> str:
+    """The hop id of its copy: a function of the parked message alone."""
+    return hop_id(_root(parked, ordinal), parked.replays + 1, parked.attempts if run.keep_attempts else 0)
+
+
+def is_anonymous(parked: ParkedMessage) -> bool:
+    """It has neither a message id nor a record, and is known by a hash of what it holds."""
+    return not ((parked.record.root if parked.record else None) or parked.message_id)
+
+
+_NOT_COPIED = frozenset({"expiration", "user_id"})
+
+
+def _header(received: Properties, table: bytes, size: int) -> bytes:
+    length = len(table).to_bytes(4, "big")
+    return encode_content_header(received, size, table=length + table, delivery_mode=2, without=_NOT_COPIED)
+
+
+def _encoded_theirs(parked: ParkedMessage, run: ReplayRun) -> bytes:
+    headers = parked.delivery.properties.headers
+    if isinstance(headers, RawHeaders):
+        kept = headers.encoded(without=run.not_copied, prefix=h.PREFIX)
+        return kept + encode_table(run.set_headers)[4:] if run.set_headers else kept
+    return encode_table(_traveling(parked, run))[4:]
+
+
+def _encoded_ours(parked: ParkedMessage, queue: str | None, run: ReplayRun, hop: str) -> bytes:
+    """What `_ours` has, the parts that are the same for all messages being encoded once."""
+    same = _same_for_all(queue, run.host, run.version, run.id, run.at, parked.replays + 1)
+    return same + encode_table({h.HOP: hop, **_of_the_message(parked, run)})[4:]
+
+
+@lru_cache(maxsize=256)
+def _same_for_all(queue: str | None, host: str, version: str, replay: str, at: int, count: int) -> bytes:
+    named = {h.QUEUE: queue} if queue is not None else {}
+    mark = {"id": replay, "count": count, "at": at}
+    return encode_table({**named, h.HOST: host, h.VERSION: version, h.REPLAY: mark})[4:]
+
+
+def _ours(parked: ParkedMessage, where: Destination, run: ReplayRun, hop: str) -> dict[str, Any]:
+    queue = where.queue or parked.queue
+    return {
+        h.HOP: hop,
+        **({h.QUEUE: queue} if queue is not None else {}),
+        h.REPLAY: {"id": run.id, "count": parked.replays + 1, "at": run.at},
         h.HOST: run.host,
         h.VERSION: run.version,
+        **_of_the_message(parked, run),
     }
+
+
+def _of_the_message(parked: ParkedMessage, run: ReplayRun) -> dict[str, Any]:
+    record, attempts = parked.record, parked.attempts if run.keep_attempts else 0
+    ours: dict[str, Any] = {}
     if attempts:
         ours[h.ATTEMPT] = attempts
     if parked.routing_key is not None:
@@ -116,9 +212,11 @@ def _history(parked: ParkedMessage) -> tuple[PastAttempt, ...]:
     return (*history, PastAttempt(at=parked.death.at, tier="parking", error_type=f"broker: {parked.death.reason}"))
 
 
-def _traveling(parked: ParkedMessage) -> dict[str, Any]:
-    return {
+def _traveling(parked: ParkedMessage, run: ReplayRun) -> dict[str, Any]:
+    theirs = {
         name: value
         for name, value in (parked.delivery.properties.headers or {}).items()
-        if name not in h.NEVER_TRAVELS and not name.startswith(h.PREFIX)
+        if name not in h.NEVER_TRAVELS and not name.startswith(h.PREFIX) and name not in run.drop_headers
     }
+    theirs.update(run.set_headers)
+    return theirs

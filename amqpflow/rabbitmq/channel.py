@@ -18,6 +18,7 @@ from aiormq.exceptions import ChannelClosed
 
 from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishUncertain
 from amqpflow.model.message import Delivery, Properties, Publish
+from amqpflow.model.raw_headers import decode_content_header_lazily
 from amqpflow.model.wire_decode import decode_content_header
 
 from .confirms import Confirms, Settled
@@ -44,6 +45,7 @@ class _Subscription:
     on_delivery: Callable[[Delivery], None]
     on_cancel: Callable[[], None]
     on_unreadable: Callable[[Delivery, str], None] | None
+    decode: Callable[[bytes], Properties] = decode_content_header
 
 
 class Channel:
@@ -147,11 +149,13 @@ class Channel:
         on_cancel: Callable[[], None],
         on_unreadable: Callable[[Delivery, str], None] | None = None,
         tag: str | None = None,
+        lazy: bool = False,
     ) -> str:
         """
         Start a consumer and return its tag. `prefetch` counts unacked messages of this consumer; 0 means no limit on a
         classic queue and 2,000 on a quorum queue. `tag` names the consumer where its name matters: what several
-        consumers of a channel hold goes back to a quorum queue in the order of their tags.
+        consumers of a channel hold goes back to a quorum queue in the order of their tags. `lazy` leaves headers in
+        the bytes they came in until they are asked for (`RawHeaders`).
 
         `on_delivery` runs in the connection's reader: it must be quick and must not raise. `on_cancel` is called when
         the server cancels the consumer (its queue was deleted, or the consumer timeout of RabbitMQ 4.3).
@@ -164,6 +168,8 @@ class Channel:
         self._require_open()
         tag = tag or f"amqpflow-{uuid4().hex[:12]}"
         self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel, on_unreadable)
+        if lazy:
+            self._subscriptions[tag].decode = decode_content_header_lazily
         with translate():
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 await self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535))
@@ -238,7 +244,7 @@ class Channel:
             log.error("a delivery for the unknown consumer %s stays unacked", consumer_tag)
             return
         try:
-            properties, unreadable = decode_content_header(header), ""
+            properties, unreadable = subscription.decode(header), ""
         except ValueError as error:
             properties, unreadable = Properties(), str(error)
         delivery = Delivery(

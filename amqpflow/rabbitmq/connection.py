@@ -17,6 +17,7 @@ from amqpflow import __version__
 from amqpflow.errors import AmqpflowError, BrokerUnavailable
 
 from .address import BrokerAddress
+from .bulk import BulkChannel
 from .channel import Channel
 from .translate import from_connecting, translate
 from .transport import ContentTransport
@@ -86,6 +87,26 @@ class Connection:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 amqp = await self._amqp.channel(publisher_confirms=True)
         return Channel(amqp, self.frame_max, self._pika.content)
+
+    async def open_bulk_channel(
+        self,
+        *,
+        on_confirm: Callable[[int, bool, bool], None],
+        on_return: Callable[[str, str, str, bytes], None],
+        on_close: Callable[[], None],
+    ) -> BulkChannel:
+        """A channel for publishing many messages; see `BulkChannel`. Raises BrokerUnavailable, BrokerError."""
+        with translate():
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                amqp = await self._amqp.channel(publisher_confirms=True)
+        return BulkChannel(
+            amqp,
+            self.frame_max,
+            self._pika.content.takers,
+            on_confirm=on_confirm,
+            on_return=on_return,
+            on_close=on_close,
+        )
 
     async def admin_channel(self) -> Any:
         """A plain aiormq channel, for declaring. Wrap what you do with it in `translate()`."""

@@ -151,20 +151,7 @@ class Outbox:
 
     async def _publish_alone(self, message: Publish) -> None:
         async with self._one_at_a_time:
-            channel = await (await self._connected()).open_channel()
-            try:
-                await channel.publish(message)
-            except PublishUncertain as error:
-                blame = error.closed_by_publish
-                if blame is None:
-                    raise
-                if blame.startswith("NOT_FOUND"):
-                    raise Unroutable(f"exchange {message.exchange!r} does not exist") from error
-                if blame.startswith("ACCESS_REFUSED"):
-                    raise PublishRefused(f"no permission to publish to exchange {message.exchange!r}") from error
-                raise Unpublishable(blame) from error
-            finally:
-                await channel.close()
+            await publish_alone(await self._connected(), message)
 
     @property
     def _worn_out(self) -> bool:
@@ -205,3 +192,26 @@ class Outbox:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def publish_alone(connection: Connection, message: Publish) -> None:
+    """
+    Publish on a throw-away channel, so that it is known whether this message is what closes it.
+
+    Raises:
+        As `Outbox.publish`; PublishRefused has a cause when it is a permission that is missing.
+    """
+    channel = await connection.open_channel()
+    try:
+        await channel.publish(message)
+    except PublishUncertain as error:
+        blame = error.closed_by_publish
+        if blame is None:
+            raise
+        if blame.startswith("NOT_FOUND"):
+            raise Unroutable(f"exchange {message.exchange!r} does not exist") from error
+        if blame.startswith("ACCESS_REFUSED"):
+            raise PublishRefused(f"no permission to publish to exchange {message.exchange!r}") from error
+        raise Unpublishable(blame) from error
+    finally:
+        await channel.close()

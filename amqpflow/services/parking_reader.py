@@ -52,6 +52,7 @@ class ParkingReader:
         average_bytes: of a message, when known.
         consumer_timeout_ms: of the queue, when known. Nothing is held for longer than half of it.
         stop: set it to end the reading.
+        lazy: headers are decoded when they are asked for.
     """
 
     def __init__(
@@ -63,17 +64,20 @@ class ParkingReader:
         average_bytes: float | None = None,
         consumer_timeout_ms: int | None = None,
         stop: asyncio.Event | None = None,
+        lazy: bool = False,
     ) -> None:
         self.queue = queue
         self.ready = 0  #: messages when the reading began
         self.other_consumers = 0  #: of the queue when the reading began; what they hold is not seen
         self.ended_early: str | None = None  #: why not everything was read
+        self.held_too_long = False  #: that is why: a reading that begins anew goes on
         self.ready_after: int | None = None  #: messages once everything was given back
         self.unproven: str | None = None  #: why it is not known that the broker has taken every ack and nack
         self.order_kept = True
         self.unreadable: dict[int, str] = {}  #: delivery tag -> why its properties cannot be read; they are empty
         self._connection = connection
         self._quorum = quorum
+        self._lazy = lazy
         self._by_close = quorum and connection.version < (4,)
         self._average_bytes = average_bytes
         self.hold_max = min(HOLD_MAX, (consumer_timeout_ms or inf) / 2000)
@@ -187,6 +191,11 @@ class ParkingReader:
             channel.ack(tag)
         return True
 
+    async def parked_meanwhile(self) -> int:
+        """How many messages came into the queue since the reading began, less what others took out of it."""
+        ready, _ = await self._look()
+        return ready + self.received - self.ready
+
     async def prove(self) -> None:
         """Return when RabbitMQ has read every ack that was written so far. Raises BrokerError, BrokerUnavailable."""
         await self._require_channel().queue_depth(self.queue)
@@ -203,8 +212,14 @@ class ParkingReader:
         if self._stop.is_set():
             self.ended_early = "it was interrupted"
         elif self._oldest_kept is not None and asyncio.get_running_loop().time() > self._oldest_kept + self.hold_max:
-            self.ended_early = f"messages had been held for {self._hold_text()}"
+            self.end_of_holding()
         return self.ended_early is None
+
+    def end_of_holding(self) -> None:
+        """End `deliveries`: something was held for as long as may be."""
+        self.held_too_long = True
+        self.ended_early = f"messages had been held for {self._hold_text()}"
+        self._news.set()
 
     def _hold_text(self) -> str:
         if self.hold_max < HOLD_MAX:
@@ -269,6 +284,7 @@ class ParkingReader:
             prefetch=prefetch,
             on_cancel=self._server_cancelled,
             on_unreadable=self._take_unreadable,
+            lazy=self._lazy,
             tag=f"amqpflow-parking-{len(lanes):03d}",
         )
 

@@ -4,35 +4,52 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amqpflow.errors import WrongUsage
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.parking.parked import ParkedMessage, read_parked
+from amqpflow.parking.sampling import Sampler
 from amqpflow.rabbitmq.observe import Broker
 
 from .parking import Progress, open_reading, unknown_queue
+from .replay_choice import ReplayChoice
 from .start_check import require_topology
 
 Group = tuple[str, str]  #: reason and error type; for reason `broker` what RabbitMQ says
+
+
+NAMED_AT_MOST = 100_000  #: messages that a plan names one by one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayPlan:
     """What a replay would take, without having touched it."""
 
-    queue: str
-    parking_queue: str
+    queues: tuple[str, ...]  #: the work queues whose messages it takes
+    parking_queues: tuple[str, ...]
     selected: int
     groups: tuple[tuple[Group, int], ...]  #: how many of which reason and error, most first
-    others: int  #: messages of other work queues that stay
+    destinations: tuple[tuple[str, int], ...]  #: how many to where, most first
+    others: int  #: messages of other work queues, or not selected, that stay
     misplaced: int  #: of these, those of work queues that are not parked here: no replay takes them
-    only: frozenset[bytes]  #: digests of what is selected, so that the replay takes no other
+    only: frozenset[bytes] | None
+    """Digests of what is selected, so that the replay takes no other; None above `NAMED_AT_MOST` messages."""
     complete: bool
     ended_early: str | None
     notes: tuple[str, ...]
+
+    @property
+    def queue(self) -> str:
+        """The work queues, for people."""
+        return ", ".join(self.queues)
+
+    @property
+    def parking_queue(self) -> str:
+        """The parking queues, for people."""
+        return ", ".join(self.parking_queues)
 
 
 def group_of(parked: ParkedMessage) -> Group:
@@ -49,9 +66,9 @@ def is_misplaced(parked: ParkedMessage, compiled: CompiledTopology) -> bool:
 async def plan_replay(
     broker: Broker,
     compiled: CompiledTopology,
-    queue: str,
+    queue: str | Sequence[str] | None = None,
     *,
-    limit: int | None = None,
+    choice: ReplayChoice | None = None,
     unverified: bool = False,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
@@ -63,43 +80,115 @@ async def plan_replay(
     Raises:
         WrongUsage, NotApplied, Refused, Interrupted: as `replay` does.
     """
-    stop = stop or asyncio.Event()
-    routes = await ready_to_replay(broker, compiled, queue)
-    groups: Counter[Group] = Counter()
-    only: set[bytes] = set()
-    others = misplaced = seen = 0
-    async with open_reading(
-        broker, compiled, routes.parking_queue, unverified=unverified, stop=stop, on_wait=on_wait
-    ) as reading:
-        reader = reading.reader
-        async with aclosing(reader.deliveries(at_most=reader.ready)) as deliveries:
-            async for delivery in deliveries:
-                reader.keep(delivery)
-                parked = read_parked(delivery, compiled.routes, unreadable=reader.unreadable.get(delivery.delivery_tag))
-                if parked.queue != queue:
-                    others += 1
-                    misplaced += is_misplaced(parked, compiled)
-                else:
-                    only.add(parked.digest)
-                    groups[group_of(parked)] += 1
-                seen += 1
-                if on_progress is not None:
-                    on_progress(routes.parking_queue, seen, reader.ready)
-                if groups.total() == limit:
-                    break
-    reader.raise_if_cancelled()
+    stop, choice = stop or asyncio.Event(), choice or ReplayChoice()
+    routes = await routes_of(broker, compiled, queue)
+    counted = _Counted(compiled=compiled, choice=choice, everything=queue is None, routes=routes)
+    parking_queues = tuple(dict.fromkeys(each.parking_queue for each in routes))
+    ended: list[str] = []
+    notes: list[str] = []
+    for parking_queue in parking_queues:
+        if stop.is_set() or counted.enough():
+            break
+        async with open_reading(
+            broker, compiled, parking_queue, unverified=unverified, stop=stop, on_wait=on_wait
+        ) as reading:
+            reader, seen = reading.reader, 0
+            async with aclosing(reader.deliveries(at_most=reader.ready)) as deliveries:
+                async for delivery in deliveries:
+                    reader.keep(delivery)
+                    counted.count(
+                        read_parked(delivery, compiled.routes, unreadable=reader.unreadable.get(delivery.delivery_tag)),
+                        is_readable=delivery.delivery_tag not in reader.unreadable,
+                    )
+                    seen += 1
+                    if on_progress is not None:
+                        on_progress(parking_queue, seen, reader.ready)
+                    if counted.enough():
+                        break
+        reader.raise_if_cancelled()
+        notes += [note for note in reading.notes if note not in notes]
+        if reader.ended_early:
+            ended.append(reader.ended_early)
+    counted.finish()
     return ReplayPlan(
-        queue=queue,
-        parking_queue=routes.parking_queue,
-        selected=groups.total(),
-        groups=tuple(groups.most_common()),
-        others=others,
-        misplaced=misplaced,
-        only=frozenset(only),
-        complete=reader.ended_early is None,
-        ended_early=reader.ended_early,
-        notes=tuple(reading.notes),
+        queues=tuple(each.queue for each in routes),
+        parking_queues=parking_queues,
+        selected=counted.groups.total(),
+        groups=tuple(counted.groups.most_common()),
+        destinations=tuple(counted.destinations.most_common()),
+        others=counted.others,
+        misplaced=counted.misplaced,
+        only=frozenset(counted.only) if counted.only is not None else None,
+        complete=not ended,
+        ended_early=ended[0] if ended else None,
+        notes=tuple(notes),
     )
+
+
+@dataclass(kw_only=True)
+class _Counted:
+    compiled: CompiledTopology
+    choice: ReplayChoice
+    everything: bool
+    routes: Sequence[QueueRoutes]
+    groups: Counter[Group] = field(default_factory=Counter)
+    destinations: Counter[str] = field(default_factory=Counter)
+    only: set[bytes] | None = field(default_factory=set)
+    others: int = 0
+    misplaced: int = 0
+
+    def __post_init__(self) -> None:
+        self._here = {(each.queue, each.parking_queue) for each in self.routes}
+        self._queues = {each.queue for each in self.routes}
+        choice = self.choice
+        self._sampler: Sampler[tuple[Group, str, bytes]] | None = (
+            Sampler(choice.sample, choice.seed) if choice.sample is not None else None
+        )
+
+    def enough(self) -> bool:
+        """As many are counted as were asked for."""
+        return self.choice.limit is not None and self.groups.total() >= self.choice.limit
+
+    def count(self, parked: ParkedMessage, *, is_readable: bool) -> None:
+        select = self.choice.select
+        if not is_readable or not self._is_here(parked) or (select is not None and not select(parked)):
+            self.others += 1
+            self.misplaced += is_misplaced(parked, self.compiled)
+            return
+        label = self.choice.to.label if self.choice.to else parked.queue or ""
+        if self._sampler is not None:
+            self._sampler.offer((group_of(parked), label, parked.digest))
+            return
+        self.groups[group_of(parked)] += 1
+        self.destinations[label] += 1
+        if self.only is not None:
+            self.only.add(parked.digest)
+            self._forget_names()
+
+    def _forget_names(self) -> None:
+        if self.only is not None and len(self.only) > NAMED_AT_MOST:
+            self.only = None
+
+    def finish(self) -> None:
+        """Count the sample, when one is asked for; what is not in it stays."""
+        if self._sampler is None:
+            return
+        sample = self._sampler.items
+        self.groups = Counter(group for group, _, _ in sample)
+        self.destinations = Counter(label for _, label, _ in sample)
+        self.only = {digest for _, _, digest in sample}
+        self.others += self._sampler.offered - len(sample)
+
+    def _is_here(self, parked: ParkedMessage) -> bool:
+        if self.choice.to is not None:
+            return self.everything or parked.queue in self._queues
+        return (parked.queue, parked.delivery.queue) in self._here
+
+
+async def routes_of(broker: Broker, compiled: CompiledTopology, queue: str | Sequence[str] | None) -> list[QueueRoutes]:
+    """The routes of a work queue, of several, or (None) of all. Raises as `ready_to_replay`."""
+    names = [queue] if isinstance(queue, str) else list(compiled.routes if queue is None else queue)
+    return [await ready_to_replay(broker, compiled, each) for each in dict.fromkeys(names)]
 
 
 async def ready_to_replay(broker: Broker, compiled: CompiledTopology, queue: str) -> QueueRoutes:

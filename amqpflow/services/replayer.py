@@ -1,332 +1,388 @@
-"""Replay: publish to the work queue, await the confirm, ack in the parking queue. In this order, for each message.
+"""Replay: bring parked messages back to where they failed, reading after reading, until all are sent.
 
-For every await between two of these operations the answer to "what if the process dies here?" is: the message is still
-in the parking queue, and replaying it again writes the same hop id. What is not replayed is given back where it was.
+How a message is moved without ever being lost is in `replay_pass`; what is known of interrupted replays in
+`replay_journal`; here is what goes around that: which queues, how long, and what came back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shlex
-import socket
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from uuid import uuid4
+from dataclasses import dataclass, field, replace
 
 from amqpflow import __version__
-from amqpflow.errors import (
-    BrokerError,
-    BrokerUnavailable,
-    PermissionDenied,
-    PublishFailed,
-    PublishRefused,
-    PublishUncertain,
-    Unroutable,
-)
-from amqpflow.model.message import Delivery, Publish
+from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable, Refused, WrongUsage
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
-from amqpflow.parking.parked import ParkedMessage, read_parked
-from amqpflow.parking.replay import ReplayRun, replay_publish
+from amqpflow.parking.journal import JournalState
+from amqpflow.parking.parked import read_parked
+from amqpflow.parking.replay import Destination, ReplayRun
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import Broker
+from amqpflow.rabbitmq.translate import translate
 
-from .outbox import Outbox
+from .journal import Journals
 from .parking import Progress, open_reading
 from .parking_reader import ParkingReader
-from .replay_plan import group_of, is_misplaced, ready_to_replay
-from .replay_report import LeftBehind, ReplayReport
+from .replay_choice import ReplayChoice
+from .replay_journal import ReplayJournal
+from .replay_outbox import ReplayOutbox
+from .replay_pace import Pace
+from .replay_pass import WINDOW, ReplayPass
+from .replay_plan import plan_replay, routes_of
+from .replay_report import ReplayReport
+from .replay_run import Work
 
-WINDOW = 200  #: publishes without a confirm at a time; a crash sends at most so many twice
-CONFIRM_TIMEOUT = 30.0  #: seconds; a broker short of memory or disk does not confirm
-PATIENCE = 5.0  #: seconds to wait for room in a work queue that is full, since it last took a message
-REPORTED = 100  #: messages that are named in a report
+GUARD_EVERY = 2.0  #: seconds between two looks at how much was parked meanwhile
+WATCH_EVERY = 1.0  #: seconds
+_QUIET = 3  #: looks in a row that find nothing on its way, which end a watch
+
+OnWatch = Callable[[int, int], None]
+"""Ready messages in the destinations and their retry queues; ready in the parking queues."""
 
 
 async def replay_parked(
     broker: Broker,
     compiled: CompiledTopology,
-    queue: str,
+    queue: str | Sequence[str] | None = None,
     *,
-    limit: int | None = None,
-    keep_attempts: bool = False,
-    only: frozenset[bytes] | None = None,
+    choice: ReplayChoice | None = None,
+    journals: Journals | None = None,
+    resume: JournalState | None = None,
+    asked: dict[str, object] | None = None,
     unverified: bool = False,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
+    on_watch: OnWatch | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> ReplayReport:
     """
-    Replay the parked messages of one work queue, oldest first.
+    Replay parked messages, oldest first.
 
     It ends with the message that was last when it began: what is parked meanwhile, be it again, is not touched.
 
     Args:
         broker: where to work. Publishing has a connection of its own.
         compiled: the topology.
-        queue: the work queue.
-        limit: how many messages at most.
-        keep_attempts: go on counting attempts where the message stopped.
-        only: digests to choose from, as `plan_replay` found them.
-        unverified: read the parking queue also where it cannot be found out whether that is safe.
+        queue: a work queue, several, or (None) all.
+        choice: which messages, where to, how fast, when to stop.
+        journals: where to keep the journal, and to find those of interrupted replays; None: none is kept.
+        resume: go on with this replay, with its id.
+        asked: selection and options as they were asked for, for the journal.
+        unverified: read a parking queue also where it cannot be found out whether that is safe.
         stop: set it to stop: what is in flight is settled, the rest given back.
-        on_progress: told after each message that is done with.
+        on_progress: told after each step.
         on_wait: told once when another command is reading the queue, with its name.
-        on_step: told before and after each broker operation.
+        on_watch: watch, once all is sent, until nothing is on its way any more; told what there is.
+        on_step: told before and after each operation.
 
     Returns:
         A report, also when it could not go on to the end.
 
     Raises:
-        WrongUsage: no such work queue. NotApplied, Refused: nothing was done. Interrupted: stop was set while another
-            command was reading; nothing was done.
+        WrongUsage: no such work queue. NotApplied, Refused: nothing was done; there is no place for the journal, for
+            one. Interrupted: stop was set while another command was reading; nothing was done.
         BrokerUnavailable, BrokerError, PermissionDenied: it could not begin; nothing was done.
     """
-    stop = stop or asyncio.Event()
-    routes = await ready_to_replay(broker, compiled, queue)
-    outbox = Outbox(lambda: _publishing(broker, compiled))
-    try:
-        await outbox.open()
-        async with open_reading(
-            broker, compiled, routes.parking_queue, unverified=unverified, stop=stop, on_wait=on_wait
-        ) as reading:
-            replay = _Replay(
-                reader=reading.reader,
-                outbox=outbox,
-                routes=routes,
-                compiled=compiled,
-                run=ReplayRun(
-                    id=uuid4().hex[:12],
-                    at=time.time_ns() // 1_000_000,
-                    host=socket.gethostname(),
-                    version=__version__,
-                    frame_max=broker.connection.frame_max,
-                    our_queues=frozenset(compiled.desired.queues) | frozenset(compiled.routes),
-                    keep_attempts=keep_attempts,
-                ),
-                limit=limit,
-                only=only,
-                stop=stop,
-                on_progress=on_progress,
-                on_step=on_step,
-            )
-            await replay.go()
-            replay.step("give-back.before")
-        replay.step("give-back.after")
-        return replay.finished(reading.notes)
-    finally:
-        await outbox.close()
+    choice, stop = choice or ReplayChoice(), stop or asyncio.Event()
+    if choice.sample is not None and choice.only is None:
+        plan = await plan_replay(
+            broker, compiled, queue, choice=choice, unverified=unverified, stop=stop, on_wait=on_wait
+        )
+        choice = replace(choice, only=plan.only)
+    routes = await routes_of(broker, compiled, queue)
+    replay = _Replay(
+        broker=broker,
+        compiled=compiled,
+        routes=routes,
+        everything=queue is None,
+        choice=choice,
+        unverified=unverified,
+        stop=stop,
+        on_progress=on_progress,
+        on_wait=on_wait,
+        on_watch=on_watch,
+        on_step=on_step,
+    )
+    journal = ReplayJournal(journals, resume, asked or {})
+    return await replay.go(journal)
 
 
 @dataclass(kw_only=True)
 class _Replay:
-    reader: ParkingReader
-    outbox: Outbox
-    routes: QueueRoutes
+    broker: Broker
     compiled: CompiledTopology
-    run: ReplayRun
-    limit: int | None
-    only: frozenset[bytes] | None
+    routes: Sequence[QueueRoutes]
+    everything: bool
+    choice: ReplayChoice
+    unverified: bool
     stop: asyncio.Event
     on_progress: Progress | None
+    on_wait: Callable[[str], None] | None
+    on_watch: OnWatch | None
     on_step: Callable[[str], None] | None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.report = ReplayReport(
-            topology=self.compiled.name,
-            queue=self.routes.queue,
-            parking_queue=self.routes.parking_queue,
-            replay_id=self.run.id,
+        self.parking_queues = tuple(dict.fromkeys(each.parking_queue for each in self.routes))
+        self.loop = asyncio.get_running_loop()
+        self.pace = Pace(self.choice, self._fullest, self.loop.time())
+        self.remaining: dict[str, int | None] = {}
+        self.begun = False
+
+    async def go(self, journal: ReplayJournal) -> ReplayReport:
+        started = time.monotonic()
+        self.work = Work(
+            compiled=self.compiled,
+            run=self._run(journal),
+            choice=self.choice,
+            report=self._report(journal),
+            place=(self.broker.connection.cluster_name, self.broker.address.vhost),
+            queues=None if self.everything else frozenset(each.queue for each in self.routes),
+            on_step=self.on_step,
         )
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.window = asyncio.Semaphore(WINDOW)
-        self.halted = asyncio.Event()  # no message after the present ones can be replayed
-        self.last_success = self.started = time.monotonic()
-        self.anonymous: Counter[bytes] = Counter()
-        self.cut_short = False
-
-    # -- taking
-
-    async def go(self) -> None:
-        taken = 0
-        limit = self.reader.ready if self.limit is None else self.limit
+        outbox = ReplayOutbox(self._publishing, self.news)
+        waking = asyncio.create_task(self._wake_when_stopped(), name="amqpflow replay stop")
         try:
-            async with aclosing(
-                self.reader.deliveries(at_most=self.reader.ready, window=WINDOW, busy=lambda: bool(self.tasks))
-            ) as deliveries:
-                async for delivery in deliveries:
-                    if taken >= limit or self.halted.is_set():
-                        break
-                    unreadable = self.reader.unreadable.get(delivery.delivery_tag)
-                    parked = read_parked(delivery, self.compiled.routes, unreadable=unreadable)
-                    if not self._is_selected(parked):
-                        self.reader.keep(delivery)
-                        continue
-                    taken += 1
-                    await self.window.acquire()
-                    if self.halted.is_set() or self.stop.is_set():
-                        self.window.release()
-                        self.cut_short = True
-                        break
-                    self._begin(parked, delivery)
-                    if taken == limit:
-                        break
-        except (BrokerUnavailable, BrokerError) as error:
-            self._halt(str(error))
+            await outbox.open()
+            await journal.begin(self.work, self.parking_queues, self.everything, await self._parked())
+            for parking_queue in self.parking_queues:
+                if not (self.work.stopped or self.stop.is_set()):
+                    await self._replay(parking_queue, outbox)
+            if self.on_watch is not None and not (self.work.stopped or self.stop.is_set()):
+                await self._watch(self.on_watch)
+            return self.work.report
         finally:
-            if self.tasks:
-                await asyncio.wait(self.tasks)
+            waking.cancel()
+            await asyncio.gather(waking, return_exceptions=True)
+            await outbox.close()
+            self._finish(time.monotonic() - started)
+            journal.end(self.work, read_whole=self._read_whole())
 
-    def _is_selected(self, parked: ParkedMessage) -> bool:
-        mark = parked.record.replay if parked.record else None
-        if mark is not None and mark.id == self.run.id:
-            self.report.came_back += 1
-            return False
-        if parked.queue != self.routes.queue or (self.only is not None and parked.digest not in self.only):
-            self.report.others += 1
-            self.report.misplaced += is_misplaced(parked, self.compiled)
-            return False
-        return True
+    # -- one parking queue
 
-    def _begin(self, parked: ParkedMessage, delivery: Delivery) -> None:
-        ordinal = self.anonymous[parked.digest]
-        if not parked.message_id:
-            self.anonymous[parked.digest] += 1
-        why = "its headers leave no room for a failure record in a frame"
-        try:
-            publish = replay_publish(parked, self.routes, self.run, ordinal=ordinal)
-        except (ValueError, TypeError, RecursionError) as error:
-            publish, why = None, f"it cannot be encoded: {error}"
-        if publish is None:
-            self.window.release()
-            self._leave(parked, delivery, why)
-            return
-        task = asyncio.create_task(self._replay(parked, delivery, publish))
-        self.tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        self.window.release()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._halt(f"{type(error).__name__}: {error}")
-
-    # -- one message
-
-    async def _replay(self, parked: ParkedMessage, delivery: Delivery, publish: Publish) -> None:
-        if await self._publish(parked, delivery, publish):
-            self.step("ack.before")
-            acked = self.reader.ack(delivery)
-            self.step("ack.after")
-            if acked:
-                self.report.replayed += 1
-                self.report.groups[group_of(parked)] += 1
-            else:
-                self._leave(
-                    parked, delivery, "the channel was closed, or the reading ended, before its ack", in_doubt=True
-                )
-        if self.on_progress is not None:
-            done = self.report.replayed + self.report.failed + self.report.in_doubt
-            self.on_progress(self.routes.parking_queue, done, self.reader.ready)
-
-    async def _publish(self, parked: ParkedMessage, delivery: Delivery, publish: Publish) -> bool:
-        """True when confirmed. A refusal is waited for, as long as the queue took something lately."""
-        wait = 0.05
+    async def _replay(self, parking_queue: str, outbox: ReplayOutbox) -> None:
+        work, total, gone = self.work, None, 0
+        here = [each for each in self.routes if each.parking_queue == parking_queue]
+        work.destinations = {each.queue: Destination.of(each) for each in here}
         while True:
-            self.step("publish.before")
-            try:
-                async with asyncio.timeout(CONFIRM_TIMEOUT):
-                    await self.outbox.publish(publish)
-            except PublishRefused as error:
-                self.step("publish.refused")
-                if self._may_wait_for_room(error):
-                    await asyncio.sleep(wait)
-                    wait = min(wait * 2, 0.5)
-                    continue
-                self._leave(parked, delivery, str(error))
-                self._halt(f"{self.routes.queue} takes no more messages: {error}", "replay again when it does")
-                return False
-            except Unroutable as error:
-                self.step("publish.returned")
-                self._leave(parked, delivery, str(error))
-                self._halt(
-                    f"{self.routes.retry_exchange} has no way to {self.routes.queue}: {error}",
-                    f"amqpflow apply {shlex.quote(self.compiled.file)}",
+            reader, one = await self._read_once(parking_queue, outbox, total, gone)
+            if one is None or reader is None:
+                return
+            total = reader.ready if total is None else total
+            gone += one.gone
+            work.report.came_back = max(work.report.came_back, one.came_back)
+            if self.pace.wants_look and not (self.stop.is_set() or work.stopped):
+                await self._look_at_what_came_back()
+            elif one.again and not one.gone and not work.stopped and not self.stop.is_set():
+                work.halt(
+                    reader.ended_early or "nothing that is to be replayed came within the time that messages are held",
+                    "replay again to go on",
                 )
-                return False
-            except (PublishFailed, RecursionError) as error:
-                self._leave(parked, delivery, str(error))
-                return False
-            except TimeoutError:
-                why = f"no confirm within {CONFIRM_TIMEOUT:.0f} s; is the broker short of memory or disk?"
-                self._leave(parked, delivery, why, in_doubt=True)
-                self._halt(why)
-                return False
-            except PublishUncertain as error:
-                self._leave(parked, delivery, str(error), in_doubt=True)
-                self._halt(str(error))
-                return False
-            except (BrokerUnavailable, BrokerError, PermissionDenied) as error:
-                self._leave(parked, delivery, str(error))
-                self._halt(str(error))
-                return False
-            self.last_success = time.monotonic()
-            self.step("publish.confirmed")
-            return True
+            if not one.again or work.stopped or self.stop.is_set():
+                return
+            self.work.report.others = self.work.report.misplaced = 0  # they are seen again
 
-    def _may_wait_for_room(self, error: PublishRefused) -> bool:
-        denied = isinstance(error.__cause__, PublishUncertain)  # a permission, not a full queue
-        return (
-            time.monotonic() - self.last_success < PATIENCE
-            and not denied
-            and not self.stop.is_set()
-            and not self.halted.is_set()
+    async def _read_once(
+        self, parking_queue: str, outbox: ReplayOutbox, total: int | None, gone: int
+    ) -> tuple[ParkingReader | None, ReplayPass | None]:
+        work = self.work
+        try:
+            async with open_reading(
+                self.broker,
+                self.compiled,
+                parking_queue,
+                unverified=self.unverified,
+                stop=self.stop,
+                on_wait=self.on_wait,
+                lazy=True,
+            ) as reading:
+                self.begun = True
+                reader = reading.reader
+                one = ReplayPass(
+                    work, reader, outbox, self.pace, stop=self.stop, news=self.news, on_progress=self.on_progress
+                )
+                guard = asyncio.create_task(self._guard(reader), name="amqpflow replay guard")
+                try:
+                    await one.go(at_most=max(0, (reader.ready if total is None else total) - gone))
+                finally:
+                    guard.cancel()
+                    await asyncio.gather(guard, return_exceptions=True)
+                work.step("give-back.before")
+            work.step("give-back.after")
+        except (Refused, BrokerError, BrokerUnavailable) as error:
+            if not self.begun:
+                raise
+            work.halt(str(error), getattr(error, "hint", "") or "replay again to go on")
+            return None, None
+        work.report.notes += [note for note in reading.notes if note not in work.report.notes]
+        self.remaining[parking_queue] = reader.ready_after
+        await self._end_of_reading(reader, one)
+        return reader, one
+
+    async def _end_of_reading(self, reader: ParkingReader, one: ReplayPass) -> None:
+        work = self.work
+        if self.stop.is_set() and (one.cut_short or reader.ended_early is not None):
+            work.report.interrupted = True
+        elif reader.ended_early and not reader.held_too_long:
+            work.halt(reader.ended_early, "replay again to go on")
+        if reader.unproven:
+            work.halt(f"it is not known that RabbitMQ has taken every ack: {reader.unproven}")
+            work.report.notes.append(
+                f"up to {min(work.report.replayed, WINDOW)} of the replayed messages may still be parked; "
+                + ("the next replay takes them out" if work.journal else "replaying them again makes copies")
+                + ("" if work.journal else " with the same hop id")
+            )
+            return
+        work.prove(work.resolved_up_to)
+        try:
+            await work.write()
+        except OSError as error:
+            work.halt(f"the journal cannot be written any more: {error.strerror or error}")
+
+    # -- what came back
+
+    async def _guard(self, reader: ParkingReader) -> None:
+        """Ask for a look when more was parked meanwhile than may come back."""
+        share, asked_at = self.choice.stop_if_reparked, 0
+        while share is not None:
+            await asyncio.sleep(GUARD_EVERY)
+            try:
+                parked = await reader.parked_meanwhile()
+            except AmqpflowError:
+                return  # the reading finds out itself
+            replayed = self.work.report.replayed
+            if replayed and parked >= share * replayed and parked > asked_at * 1.5:
+                asked_at = parked
+                self.pace.wants_look = True
+                self.news.set()
+
+    async def _look_at_what_came_back(self) -> None:
+        work, share = self.work, self.choice.stop_if_reparked
+        if self.choice.ramp:
+            await self._pause(self.choice.ramp_wait)
+        if self.stop.is_set():
+            return
+        came_back = await self._count_reparked()
+        work.report.came_back = max(work.report.came_back, came_back)
+        if share is not None and came_back and came_back >= share * work.report.replayed:
+            work.report.guarded = True
+            work.halt(
+                f"{came_back} of {work.report.replayed} replayed messages are parked again",
+                "amqpflow parked list shows why",
+            )
+        self.pace.looked()
+
+    async def _count_reparked(self) -> int:
+        count = 0
+        for parking_queue in self.parking_queues:
+            async with open_reading(
+                self.broker,
+                self.compiled,
+                parking_queue,
+                unverified=self.unverified,
+                stop=self.stop,
+                on_wait=self.on_wait,
+            ) as reading:
+                reader = reading.reader
+                async with aclosing(reader.deliveries(at_most=reader.ready)) as deliveries:
+                    async for delivery in deliveries:
+                        reader.keep(delivery)
+                        mark = read_parked(delivery, self.compiled.routes).record
+                        count += mark is not None and mark.replay is not None and mark.replay.id == self.work.run.id
+            self.remaining[parking_queue] = reader.ready_after
+        return count
+
+    async def _watch(self, on_watch: OnWatch) -> None:
+        """Until nothing is in the destinations and their retry queues for a while."""
+        quiet = 0
+        while quiet < _QUIET and not self.stop.is_set():
+            on_its_way = await self._depth_of(self._ways())
+            on_watch(on_its_way, await self._parked())
+            quiet = quiet + 1 if not on_its_way else 0
+            await self._pause(WATCH_EVERY)
+        if not self.stop.is_set():
+            self.work.report.came_back = max(self.work.report.came_back, await self._count_reparked())
+
+    def _ways(self) -> list[str]:
+        to = self.choice.to
+        if to is not None:
+            return [to.queue] if to.queue else []
+        return [*(each.queue for each in self.routes), *(tier.queue for each in self.routes for tier in each.tiers)]
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stop.wait()
+        except TimeoutError:
+            pass
+
+    # -- asking
+
+    async def _fullest(self) -> int:
+        """Ready messages of the fullest destination."""
+        to = self.choice.to
+        names = [each.queue for each in self.routes] if to is None else [to.queue or ""]
+        return max([await self._depth_of([name]) for name in names], default=0)
+
+    async def _parked(self) -> int:
+        return await self._depth_of(self.parking_queues)
+
+    async def _depth_of(self, queues: Iterable[str]) -> int:
+        channel = await self.broker.connection.admin_channel()
+        try:
+            total = 0
+            for queue in queues:
+                with translate():
+                    total += int((await channel.queue_declare(queue, passive=True)).message_count)
+            return total
+        finally:
+            if not channel.is_closed:
+                with translate():
+                    await channel.close()
+
+    # -- the whole
+
+    def _run(self, journal: ReplayJournal) -> ReplayRun:
+        return ReplayRun(
+            id=journal.id,
+            at=time.time_ns() // 1_000_000,
+            host=journal.host,
+            version=__version__,
+            frame_max=self.broker.connection.frame_max,
+            our_queues=frozenset(self.compiled.desired.queues) | frozenset(self.compiled.routes),
+            keep_attempts=self.choice.keep_attempts,
+            set_headers=self.choice.set_headers,
+            drop_headers=self.choice.drop_headers,
         )
 
-    def _leave(self, parked: ParkedMessage, delivery: Delivery, why: str, *, in_doubt: bool = False) -> None:
-        self.reader.keep(delivery)
-        if in_doubt:
-            self.report.in_doubt += 1
-        else:
-            self.report.failed += 1
-        if len(self.report.left_behind) < REPORTED:
-            self.report.left_behind.append(
-                LeftBehind(id=parked.id, message_id=parked.message_id, why=why, in_doubt=in_doubt)
-            )
+    def _report(self, journal: ReplayJournal) -> ReplayReport:
+        if self.choice.max_depth is not None and self.choice.to is not None and self.choice.to.queue is None:
+            raise WrongUsage(f"--max-depth needs a queue to look at, and {self.choice.to.label} is an exchange and key")
+        return ReplayReport(
+            topology=self.compiled.name,
+            queues=tuple(each.queue for each in self.routes),
+            parking_queues=self.parking_queues,
+            replay_id=journal.id,
+            to=self.choice.to.label if self.choice.to else None,
+        )
 
-    def _halt(self, why: str, hint: str = "") -> None:
-        if not self.halted.is_set():
-            self.report.stopped, self.report.hint = why, hint
-            self.halted.set()
-            self.reader.finish()
+    def _finish(self, seconds: float) -> None:
+        report = self.work.report
+        report.seconds = seconds
+        known = [each for each in self.remaining.values() if each is not None]
+        report.remaining = sum(known) if len(known) == len(self.parking_queues) else None
 
-    def step(self, name: str) -> None:
-        if self.on_step is not None:
-            self.on_step(name)
+    def _read_whole(self) -> bool:
+        """Nothing that an interrupted replay sent can still be parked without having been seen."""
+        report = self.work.report
+        return report.complete and self.choice.limit is None and len(self.remaining) == len(self.parking_queues)
 
-    # -- the end
+    async def _wake_when_stopped(self) -> None:
+        await self.stop.wait()
+        self.news.set()
 
-    def finished(self, notes: list[str]) -> ReplayReport:
-        report, reader = self.report, self.reader
-        report.notes = notes
-        report.remaining = reader.ready_after
-        report.interrupted = self.stop.is_set() and (self.cut_short or reader.ended_early is not None)
-        report.seconds = time.monotonic() - self.started
-        if report.stopped is None and not report.interrupted:
-            report.stopped = reader.ended_early
-            if reader.ended_early:
-                report.hint = "replay again to go on"
-        if reader.unproven:
-            self._halt(f"it is not known that RabbitMQ has taken every ack: {reader.unproven}")
-            report.notes.append(
-                f"up to {min(report.replayed, WINDOW)} of the replayed messages may still be parked; replaying them "
-                "again makes copies with the same hop id"
-            )
-        return report
-
-
-async def _publishing(broker: Broker, compiled: CompiledTopology) -> Connection:
-    return await connect(broker.address, name=f"amqpflow replay {compiled.name}: publishing")
+    async def _publishing(self) -> Connection:
+        return await connect(self.broker.address, name=f"amqpflow replay {self.compiled.name}: publishing")

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.one_broker
 @pytest.fixture
 def shop(tmp_path: Path, vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AMQPFLOW_VHOST", vhost.vhost)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return write_shop(tmp_path)
 
 
@@ -121,7 +122,7 @@ def test_without_a_terminal_it_does_not_ask_and_does_nothing(shop: Path, vhost: 
     [
         (["--queue", "ordres", "--yes"], "did you mean orders?"),
         (["--queue", "orders.parking", "--yes"], "it holds messages of orders"),
-        (["--yes"], "Missing option '--queue'"),
+        (["--yes", "--rate", "many"], "--rate 'many': write it like 50/s"),
         (["--queue", "orders", "--limit", "0", "--yes"], "--limit"),
     ],
 )
@@ -272,6 +273,7 @@ def test_ctrl_c_settles_what_is_in_flight_and_gives_back_the_rest(shop: Path, vh
 def test_as_a_function(shop: Path, vhost: BrokerAddress) -> None:
     from amqpflow import parked, parked_message, plan_replay
     from amqpflow import replay as replay_function
+    from amqpflow.services.replay_choice import ReplayChoice
 
     async def go() -> None:
         topology = Topology.load(shop)
@@ -283,8 +285,10 @@ def test_as_a_function(shop: Path, vhost: BrokerAddress) -> None:
         assert [row.message_id for row in listing.messages] == ["m0", "m1", "m2", "m3"]
         (found,) = await parked_message(topology, "m2", url, management_url=management)
         assert found.id == listing.messages[2].id
-        plan = await plan_replay(topology, url, queue="orders", limit=3, management_url=management)
-        report = await replay_function(topology, url, queue="orders", only=plan.only, management_url=management)
+        choice = ReplayChoice(limit=3)
+        plan = await plan_replay(topology, url, queue="orders", choice=choice, management_url=management)
+        choice = ReplayChoice(only=plan.only)
+        report = await replay_function(topology, url, queue="orders", choice=choice, management_url=management)
         assert (plan.selected, report.replayed, report.remaining) == (3, 3, 1)
 
     asyncio.run(go())

@@ -14,7 +14,8 @@ from amqpflow.model.message import Delivery, Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.services.parking import list_parked
-from amqpflow.services.replayer import WINDOW, replay_parked
+from amqpflow.services.replay_pass import WINDOW
+from amqpflow.services.replayer import replay_parked
 from tests.brokers.selection import BrokerUnderTest
 from tests.faults.replay_and_die import POINTS, shared_shop
 from tests.parked import delivered, depth, depth_becomes, drained, park, publish, workplace

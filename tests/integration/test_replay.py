@@ -20,6 +20,7 @@ from amqpflow.model.wire import encode_content_header
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.parking import list_parked
+from amqpflow.services.replay_choice import ReplayChoice
 from amqpflow.services.replay_plan import plan_replay
 from amqpflow.services.replayer import replay_parked
 from tests.brokers.selection import BrokerUnderTest
@@ -110,7 +111,7 @@ def test_a_limit_replays_the_oldest(vhost: BrokerAddress) -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(500)])
             await list_parked(broker, compiled)  # gives everything back once: the rest must stay behind it
-            report = await replay_parked(broker, compiled, WORK, limit=7)
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(limit=7))
             assert (report.replayed, report.complete, report.remaining) == (7, True, 493)
             assert ids(await drained(connection, WORK, 7)) == [f"m{n}" for n in range(7)]
             assert ids(await drained(connection, PARKING, 493)) == [f"m{n}" for n in range(7, 500)]
@@ -165,7 +166,7 @@ def test_classic_parking_is_replayed_and_keeps_the_order_of_the_rest(vhost: Brok
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(100)])
-            report = await replay_parked(broker, compiled, WORK, limit=40)
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(limit=40))
             assert (report.replayed, report.remaining) == (40, 60)
             assert ids(await drained(connection, PARKING, 60)) == [f"m{n}" for n in range(40, 100)]
 
@@ -179,13 +180,13 @@ def test_a_plan_takes_nothing_and_its_replay_takes_what_it_told(vhost: BrokerAdd
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(10)])
             await park(connection, compiled, [delivered(WORK, message_id="k")])
-            plan = await plan_replay(broker, compiled, WORK, limit=10)
+            plan = await plan_replay(broker, compiled, WORK, choice=ReplayChoice(limit=10))
             assert (plan.selected, plan.groups) == (10, ((("parked", "ValueError"), 10),))
             assert await depth(connection, PARKING) == 11
             # the first is taken away, another comes: the replay takes neither it nor the eleventh
             await drained(connection, PARKING, 1)
             await park(connection, compiled, [delivered(WORK, message_id="later")])
-            report = await replay_parked(broker, compiled, WORK, only=plan.only)
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(only=plan.only))
             assert report.replayed == 9
             assert ids(await drained(connection, WORK, 9)) == [f"m{n}" for n in range(1, 10)]
             assert ids(await drained(connection, PARKING, 2)) == ["k", "later"]
@@ -228,10 +229,11 @@ def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(vhost:
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
-            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(1000)])
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(4000)])
             channel = await connection.open_channel()
             tasks: list[asyncio.Task[object]] = []
             parked_again: list[str | None] = []
+            others: list[asyncio.Task[object]] = []
 
             async def park_again(delivery: Delivery) -> None:
                 await park(connection, compiled, [delivery])
@@ -239,8 +241,8 @@ def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(vhost:
                 parked_again.append(delivery.properties.message_id)
 
             def take_others(_: str, done: int, __: int) -> None:
-                if done == 1:
-                    tasks.append(asyncio.create_task(drained(connection, PARKING, 300)))
+                if done and not others:
+                    others.append(asyncio.create_task(drained(connection, PARKING, 1500)))
 
             await channel.consume(
                 WORK,
@@ -249,10 +251,11 @@ def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(vhost:
                 on_cancel=lambda: None,
             )
             # so many fewer are there than when it began that it comes to those that were parked again
-            report = await replay_parked(broker, compiled, WORK, on_progress=take_others)
+            choice = ReplayChoice(rate=2000)
+            report = await replay_parked(broker, compiled, WORK, choice=choice, on_progress=take_others)
             assert report.came_back > 0
             await depth_becomes(connection, WORK, 0)
-            await asyncio.gather(*tasks)
+            await asyncio.gather(*tasks, *others)
             assert sorted(map(str, parked_again)) == sorted(set(map(str, parked_again)))
             assert len(parked_again) == report.replayed
             await channel.close()
@@ -276,7 +279,7 @@ def test_two_replays_at_once_send_each_message_once(vhost: BrokerAddress) -> Non
 
 
 def test_a_full_work_queue_leaves_the_rest_parked_in_order(vhost: BrokerAddress, monkeypatch: Any) -> None:
-    monkeypatch.setattr("amqpflow.services.replayer.PATIENCE", 0.3)
+    monkeypatch.setattr("amqpflow.services.replay_pass.PATIENCE", 0.3)
     compiled = shop(vhost, queue_type="classic", arguments={"x-max-length": 5, "x-overflow": "reject-publish"})
 
     async def go() -> None:
@@ -439,7 +442,7 @@ def test_a_user_without_write_permission_is_told_at_once(vhost: BrokerAddress, b
 def test_without_a_confirm_in_time_messages_stay_parked_and_are_in_doubt(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpflow.services.replayer.CONFIRM_TIMEOUT", 0)
+    monkeypatch.setattr("amqpflow.services.replay_pass.CONFIRM_TIMEOUT", 0)
     compiled = shop(vhost)
 
     async def go() -> None:
@@ -455,19 +458,39 @@ def test_without_a_confirm_in_time_messages_stay_parked_and_are_in_doubt(
     asyncio.run(go())
 
 
-def test_other_messages_are_not_held_for_ever(vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_held_for_long_and_the_replay_goes_on(vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amqpflow.services.parking_reader.HOLD_MAX", 0.4)
+    compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking="shared.parking")
+    steps: list[str] = []
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            order = ["a", "b"] * 200 + ["b"] * 400
+            await park(connection, compiled, [delivered(each, message_id=f"m{n}") for n, each in enumerate(order)])
+            report = await replay_parked(broker, compiled, "b", choice=ReplayChoice(rate=400), on_step=steps.append)
+            assert (report.replayed, report.complete, report.stopped) == (600, True, None)
+            assert (report.others, report.remaining) == (200, 200)
+            assert steps.count("give-back.after") > 2
+            taken = ids(await drained(connection, "b", 600))
+            assert taken == [f"m{n}" for n, each in enumerate(order) if each == "b"]
+            left = ids(await drained(connection, "shared.parking", 200))
+            assert left == [f"m{n}" for n, each in enumerate(order) if each == "a"]
+
+    asyncio.run(go())
+
+
+def test_a_replay_that_comes_to_nothing_within_the_time_of_holding_says_so(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("amqpflow.services.parking_reader.HOLD_MAX", 0)
     compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking="shared.parking")
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
-            order = ["b"] * 5 + ["a"] + ["b"] * 1000
-            await park(connection, compiled, [delivered(each, message_id=f"m{n}") for n, each in enumerate(order)])
+            await park(connection, compiled, [delivered(each) for each in "aab"])
             report = await replay_parked(broker, compiled, "b")
-            assert report.replayed == 5
-            assert report.stopped == "messages had been held for 0 minutes"
-            assert report.hint == "replay again to go on"
-            assert report.remaining == len(order) - 5
+            assert (report.replayed, report.stopped) == (0, "messages had been held for 0 minutes")
+            assert (report.hint, report.remaining) == ("replay again to go on", 3)
 
     asyncio.run(go())
 
@@ -499,7 +522,7 @@ def test_little_is_needed_to_replay(
         async with workplace(vhost, compiled) as (_, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(3)])
             async with open_broker(operator) as opened:
-                report = await replay_parked(opened, compiled, WORK, limit=2)
+                report = await replay_parked(opened, compiled, WORK, choice=ReplayChoice(limit=2))
                 assert (report.replayed, report.remaining) == (2, 1)
                 assert any("keep other readers off" in note for note in report.notes) is not lock
             async with open_broker(operator, use_management=False) as opened:

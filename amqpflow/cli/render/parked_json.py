@@ -100,10 +100,11 @@ def plan_object(plan: ReplayPlan) -> dict[str, Any]:
     """`replay --dry-run -o json`."""
     return {
         "dry_run": True,
-        "queue": plan.queue,
-        "parking_queue": plan.parking_queue,
+        "queues": list(plan.queues),
+        "parking_queues": list(plan.parking_queues),
         "selected": plan.selected,
         "groups": [_group(group, count) for group, count in plan.groups],
+        "destinations": [{"to": label, "count": count} for label, count in plan.destinations],
         "others": plan.others,
         "misplaced": plan.misplaced,
         "complete": plan.complete,
@@ -116,11 +117,15 @@ def report_object(report: ReplayReport) -> dict[str, Any]:
     """`replay -o json`."""
     return {
         "topology": report.topology,
-        "queue": report.queue,
-        "parking_queue": report.parking_queue,
+        "queues": list(report.queues),
+        "parking_queues": list(report.parking_queues),
+        "to": report.to,
         "replay_id": report.replay_id,
+        "journal": report.journal,
         "replayed": report.replayed,
         "groups": [_group(group, count) for group, count in report.groups.most_common()],
+        "already": report.already,
+        "sent_again": report.sent_again,
         "failed": report.failed,
         "in_doubt": report.in_doubt,
         "left_behind": [
@@ -133,6 +138,7 @@ def report_object(report: ReplayReport) -> dict[str, Any]:
         "remaining": report.remaining,
         "complete": report.complete,
         "interrupted": report.interrupted,
+        "guarded": report.guarded,
         "stopped": report.stopped,
         "hint": report.hint or None,
         "notes": report.notes,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from amqpflow.cli.safe import safe
+from amqpflow.parking.journal import JournalState
 from amqpflow.services.replay_plan import Group, ReplayPlan
 from amqpflow.services.replay_report import ReplayReport
+
+from .values import rfc3339
 
 _NAMED = 10  #: messages left behind that are listed
 
@@ -15,13 +19,16 @@ def plan_lines(plan: ReplayPlan, *, keep_attempts: bool) -> Iterator[str]:
     """What would be replayed."""
     queue, parking = safe(plan.queue), safe(plan.parking_queue)
     if not plan.selected:
-        yield f"Nothing to replay: {parking} holds no message of {queue}."
+        yield f"Nothing to replay: {parking} holds no message of {queue} that is selected."
     else:
-        yield f"{_messages(plan.selected)} from {parking} to {queue}, oldest first:"
+        to = plan.destinations[0][0] if len(plan.destinations) == 1 else "where they failed"
+        yield f"{_messages(plan.selected)} from {parking} to {safe(to)}, oldest first:"
         yield from _groups(plan.groups)
+        if len(plan.destinations) > 1:
+            yield from (f"  to {safe(label)}: {count}" for label, count in plan.destinations)
         yield "Their attempts go on counting." if keep_attempts else "Their attempts begin anew; the history stays."
     if plan.others:
-        yield f"{_messages(plan.others)} of other work queues, or whose origin is not known, not touched."
+        yield f"{_messages(plan.others)} of other work queues, not selected, or whose origin is not known, not touched."
     yield from _misplaced(plan.misplaced, parking)
     if plan.ended_early:
         yield f"Not all of {parking} was read: {safe(plan.ended_early)}."
@@ -30,21 +37,82 @@ def plan_lines(plan: ReplayPlan, *, keep_attempts: bool) -> Iterator[str]:
 def report_lines(report: ReplayReport) -> Iterator[str]:
     """What was replayed, and what was not and why."""
     rate = f", {report.replayed / report.seconds:.0f} a second" if report.replayed > 1 and report.seconds > 0 else ""
-    yield f"Replayed {_messages(report.replayed)} to {safe(report.queue)} in {report.seconds:.1f} s{rate}."
+    yield f"Replayed {_messages(report.replayed)} to {safe(report.to or report.queue)} in {report.seconds:.1f} s{rate}."
     yield from _groups(report.groups.most_common())
+    if report.already:
+        yield f"Sent by an interrupted replay before, now taken out of the parking queue: {report.already}"
+    if report.sent_again:
+        yield f"In doubt since an interrupted replay, sent again with the same hop id: {report.sent_again}"
     if report.failed:
         yield f"Still parked, not sent: {report.failed}"
     if report.in_doubt:
-        yield f"Still parked, and perhaps in {safe(report.queue)} too, with the same hop id: {report.in_doubt}"
+        to = safe(report.to or report.queue)
+        yield f"Still parked, and perhaps in {to} too, with the same hop id: {report.in_doubt}"
     for each in report.left_behind[:_NAMED]:
         yield f"  {each.id}  {safe(each.message_id or '(no message id)')}: {safe(each.why)}"
     if report.failed + report.in_doubt > _NAMED:
         yield f"  ... and {report.failed + report.in_doubt - _NAMED} more"
     if report.came_back:
-        yield f"Failed again while the replay went on: {report.came_back}"
+        yield f"Parked again since: {report.came_back}"
     yield from _misplaced(report.misplaced, safe(report.parking_queue))
     if report.remaining is not None:
         yield f"{_messages(report.remaining)} in {safe(report.parking_queue)} now."
+    if report.journal:
+        yield f"Replay {safe(report.replay_id)}; its journal is {safe(report.journal)}"
+
+
+def history_lines(states: Sequence[JournalState]) -> Iterator[str]:
+    """`replay --history`: a line for each replay, the oldest first."""
+    if not states:
+        yield "No replays."
+    for state in states:
+        head = state.head
+        asked = " ".join(f"{name}={_words(value)}" for name, value in {**head.selection, **head.options}.items())
+        yield (
+            f"{safe(head.id)}  {rfc3339(head.at)}  {safe(head.by)}  {safe(head.topology)}  "
+            f"{safe(head.queue or 'all queues')}{f'  {safe(asked)}' if asked else ''}"
+        )
+        yield f"  {_outcome(state)}"
+
+
+def _outcome(state: JournalState) -> str:
+    sent = f"sent {state.sent}, confirmed {state.confirmed}"
+    if state.end is None:
+        return f"interrupted: {sent}, in doubt {len(state.in_doubt)}; amqpflow replay FILE --resume {state.head.id}"
+    if by := state.end.get("finished_by"):
+        return f"interrupted, and finished by {safe(str(by))}: {sent}"
+    why = state.end.get("stopped") or ("Ctrl-C" if state.end.get("interrupted") else "")
+    left = f", left {state.left}, in doubt {len(state.in_doubt)}" if state.left or state.in_doubt else ""
+    return f"{'complete' if state.is_complete else 'not complete'}: {sent}{left}{f'; {safe(str(why))}' if why else ''}"
+
+
+def _words(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def history_object(state: JournalState) -> dict[str, Any]:
+    """A replay of `replay --history -o json`."""
+    head = state.head
+    return {
+        "id": head.id,
+        "at": rfc3339(head.at),
+        "by": head.by,
+        "topology": head.topology,
+        "vhost": head.vhost,
+        "cluster": head.cluster or None,
+        "parking_queues": list(head.parking_queues),
+        "queue": head.queue,
+        "selection": dict(head.selection),
+        "options": dict(head.options),
+        "version": head.written_by,
+        "resumed": [{"at": rfc3339(each["resumed"]), "by": each["by"]} for each in state.resumed],
+        "sent": state.sent,
+        "confirmed": state.confirmed,
+        "left": state.left,
+        "in_doubt": [{"number": number, "hop": hop} for number, (hop, _) in state.in_doubt.items()],
+        "complete": state.is_complete,
+        "end": dict(state.end) if state.end is not None else None,
+    }
 
 
 def _misplaced(count: int, parking: str) -> Iterator[str]:

@@ -1,0 +1,149 @@
+"""How a replay is to be done, as options of the command and as the journal keeps them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from amqpflow.parking.selection import Matcher, Selection
+    from amqpflow.services.replay_choice import ReplayChoice
+    from amqpflow.services.topology import Topology
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(?:/(s|m|h))?", re.ASCII)
+_PER = {"s": 1, "m": 60, "h": 3600, None: 1}
+_NAMES = (
+    "to",
+    "set_header",
+    "drop_header",
+    "keep_attempts",
+    "rate",
+    "ramp",
+    "ramp_wait",
+    "max_depth",
+    "stop_if_reparked",
+    "in_doubt",
+)
+
+
+def how_options(function: F) -> F:
+    """Add the options; the command receives one `how: dict` of those that were given."""
+
+    @wraps(function)
+    def with_how(*args: Any, **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(name) for name in _NAMES}
+        how = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items() if value}
+        return function(*args, how=how, **kwargs)
+
+    options = [
+        click.option("--to", metavar="QUEUE|EXCHANGE:KEY", help="There, not to the work queue each failed in."),
+        click.option("--set-header", multiple=True, metavar="NAME=VALUE", help="With this header on the copies."),
+        click.option("--drop-header", multiple=True, metavar="NAME", help="Without this header on the copies."),
+        click.option("--keep-attempts", is_flag=True, help="Go on counting attempts, instead of from the first."),
+        click.option("--rate", metavar="N/s", help="At most so many messages a second: 50/s, 600/m."),
+        click.option("--ramp", metavar="N,N,...", help="First so many, then look at what came back: 1,10,100."),
+        click.option("--ramp-wait", metavar="DURATION", help="How long to wait after each step.  [default: 30s]"),
+        click.option("--max-depth", type=click.IntRange(min=1), help="Wait while a destination has so many ready."),
+        click.option("--stop-if-reparked", metavar="PERCENT", help="Stop when that share is parked again: 20%."),
+        click.option(
+            "--in-doubt",
+            type=click.Choice(("send", "hold")),
+            help="What an interrupted replay may have sent: send it again with the same hop id, or leave it.",
+        ),
+    ]
+    for option in reversed(options):
+        with_how = option(with_how)
+    return with_how  # type: ignore[return-value]
+
+
+def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) -> tuple[ReplayChoice, Matcher]:
+    """
+    What is asked for, as a value; and the matcher in it, which may have notes at the end.
+
+    Raises:
+        click.UsageError: an option cannot be read. WrongUsage: options that no replay can have.
+    """
+    import time
+    from dataclasses import replace
+
+    from amqpflow.model.duration import parse_duration
+    from amqpflow.parking.replay import Destination
+    from amqpflow.parking.selection import Matcher, Selection
+    from amqpflow.services.replay_choice import ReplayChoice, destination_of
+
+    routes = topology.compiled.routes
+    work_queues = {name: Destination.of(each) for name, each in routes.items()}
+    everything = replace(selection, queues=(), limit=None, sample=None)
+    matcher = Matcher(everything, now=time.time_ns() // 1_000_000, routes=routes)
+    try:
+        wait = parse_duration(how["ramp_wait"]) / 1000 if "ramp_wait" in how else 30.0
+    except ValueError as error:
+        raise click.UsageError(f"--ramp-wait: {error}") from None
+    choice = ReplayChoice(
+        limit=selection.limit,
+        sample=selection.sample,
+        seed=selection.seed,
+        select=None if everything == Selection(seed=selection.seed) else matcher,
+        to=destination_of(how["to"], work_queues) if "to" in how else None,
+        keep_attempts=bool(how.get("keep_attempts")),
+        set_headers=dict(map(_header, how.get("set_header", ()))),
+        drop_headers=frozenset(how.get("drop_header", ())),
+        rate=_rate(how["rate"]) if "rate" in how else None,
+        ramp=_ramp(how["ramp"]) if "ramp" in how else (),
+        ramp_wait=wait,
+        max_depth=how.get("max_depth"),
+        stop_if_reparked=_share(how["stop_if_reparked"]) if "stop_if_reparked" in how else None,
+        in_doubt=how.get("in_doubt", "send"),
+    )
+    return choice, matcher
+
+
+def asked_for(selection: Selection, how: Mapping[str, Any]) -> dict[str, Any]:
+    """What the journal keeps of it, so that it can be gone on with."""
+    from dataclasses import fields
+
+    given = {each.name: getattr(selection, each.name) for each in fields(selection)}
+    return {
+        "selection": {name: value for name, value in given.items() if value not in ((), None, 0)},
+        "options": dict(how),
+    }
+
+
+def selection_of(kept: Mapping[str, Any]) -> Selection:
+    """The selection that a journal has."""
+    from amqpflow.parking.selection import Selection
+
+    given: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in kept.items()}
+    return Selection(**given)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise click.UsageError(f"--set-header {text!r}: write NAME=VALUE")
+    return name, value
+
+
+def _rate(text: str) -> float:
+    found = _RATE.fullmatch(text)
+    if found is None or float(found[1]) <= 0:
+        raise click.UsageError(f"--rate {text!r}: write it like 50/s, 600/m or 5000/h")
+    return float(found[1]) / _PER[found[2]]
+
+
+def _ramp(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", text, re.ASCII):
+        raise click.UsageError(f"--ramp {text!r}: write numbers of messages, like 1,10,100")
+    return tuple(map(int, text.split(",")))
+
+
+def _share(text: str) -> float:
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,3})?%", text, re.ASCII):
+        raise click.UsageError(f"--stop-if-reparked {text!r}: write a percentage, like 20%")
+    return float(text[:-1]) / 100

@@ -1,0 +1,74 @@
+"""What a replay is asked for: which messages, where to, how fast, and when to stop by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from amqpflow.errors import WrongUsage
+from amqpflow.model.headers import NEVER_TRAVELS, PREFIX
+from amqpflow.parking.parked import ParkedMessage
+from amqpflow.parking.replay import Destination
+
+Select = Callable[[ParkedMessage], bool]
+InDoubt = Literal["send", "hold"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayChoice:
+    """What a replay is asked for. All that limits which messages is combined with and."""
+
+    limit: int | None = None  #: messages, oldest first
+    select: Select | None = None
+    sample: int | None = None  #: so many of those selected, at random; takes a reading of its own
+    seed: int = 0  #: another seed, another sample
+    only: frozenset[bytes] | None = None  #: digests, as a plan of it found them
+    to: Destination | None = None  #: instead of the work queue each message failed in
+    keep_attempts: bool = False  #: go on counting where the message stopped
+    set_headers: Mapping[str, Any] = field(default_factory=dict)
+    drop_headers: frozenset[str] = frozenset()
+    rate: float | None = None  #: messages a second
+    ramp: tuple[int, ...] = ()  #: messages of the first steps; then the rest
+    ramp_wait: float = 30.0  #: seconds after each step, before it is looked at what came back
+    max_depth: int | None = None  #: ready messages of a destination above which is waited
+    stop_if_reparked: float | None = None  #: share of the replayed messages, 0 to 1, that are parked again
+    in_doubt: InDoubt = "send"  #: what an interrupted replay may have sent
+
+    def __post_init__(self) -> None:
+        for name in (*self.set_headers, *self.drop_headers):
+            if name in NEVER_TRAVELS or name.startswith(PREFIX):
+                raise WrongUsage(
+                    f"the header {name} belongs to RabbitMQ or amqpflow, and a copy never has it as it was"
+                )
+            if not name or len(name.encode()) > 255:
+                raise WrongUsage(f"{name[:40]!r} is no header name: AMQP allows 1 to 255 bytes")
+        if self.rate is not None and not self.rate > 0:
+            raise WrongUsage("a rate is more than 0 messages a second")
+        if any(step < 1 for step in self.ramp) or list(self.ramp) != sorted(self.ramp):
+            raise WrongUsage("the steps of a ramp are numbers of messages from 1 that do not fall, such as 1,10,100")
+        if self.stop_if_reparked is not None and not 0 < self.stop_if_reparked <= 1:
+            raise WrongUsage("--stop-if-reparked is a share of more than 0 % and at most 100 %")
+        if self.max_depth is not None and self.max_depth < 1:
+            raise WrongUsage("--max-depth is at least 1 message")
+
+
+def destination_of(text: str, work_queues: Mapping[str, Destination]) -> Destination:
+    """
+    Read what `--to` was given: QUEUE, or EXCHANGE:KEY.
+
+    A work queue of the topology is reached as a replay does; another queue by the default exchange. Text with a colon
+    is an exchange and a key, unless it names a work queue; `:KEY` is the default exchange.
+
+    Raises:
+        WrongUsage: it is empty.
+    """
+    if text in work_queues:
+        return work_queues[text]
+    exchange, colon, key = text.partition(":")
+    if not text or text == ":":
+        raise WrongUsage("--to takes a queue, or an exchange and a routing key as EXCHANGE:KEY")
+    if not colon or not exchange:
+        queue = key if colon else text
+        return Destination(exchange="", routing_key=queue, queue=queue, label=queue)
+    return Destination(exchange=exchange, routing_key=key, label=text)

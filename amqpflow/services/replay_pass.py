@@ -1,0 +1,450 @@
+"""One reading of one parking queue, and what of it is replayed.
+
+For each message in this order: the journal says that it is about to be sent, on disk; publish; the confirm, and no
+return before it; the journal says so, on disk; ack. Many messages make each step together, so that one write to the
+disk serves all of a window. For every await between two of the steps the answer to "what if the process dies here?"
+is: the message is still parked, the journal names it, and what is sent again has the same hop id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections import deque
+from collections.abc import Collection
+from contextlib import aclosing
+
+from amqpflow.errors import (
+    AmqpflowError,
+    BrokerError,
+    BrokerUnavailable,
+    PermissionDenied,
+    PublishFailed,
+    PublishRefused,
+    PublishUncertain,
+    Unroutable,
+)
+from amqpflow.model.message import Delivery
+from amqpflow.parking.parked import ParkedMessage, read_parked
+from amqpflow.parking.replay import encoded_replay
+
+from .parking import Progress
+from .parking_reader import ParkingReader
+from .replay_outbox import Flight, ReplayOutbox
+from .replay_pace import Pace
+from .replay_plan import is_misplaced
+from .replay_run import Work
+
+WINDOW = 1000  #: publishes without a confirm at a time; a crash leaves at most so many in doubt
+BATCH = 500  #: messages that go through the journal together, at most
+CONFIRM_TIMEOUT = 30.0  #: seconds; a broker short of memory or disk does not confirm
+PATIENCE = 5.0  #: seconds to wait for room in a work queue that is full, since it last took a message
+WAITING_BYTES = 32 * 1024 * 1024  #: bodies that wait to be sent; what is over that is read again later
+PROVE_EVERY = 2.0  #: seconds
+_GROUP = 30  #: confirms that are worth a write to the disk while more are on their way
+
+
+class ReplayPass:
+    """One reading. `again` says that another one has to go on."""
+
+    def __init__(
+        self,
+        work: Work,
+        reader: ParkingReader,
+        outbox: ReplayOutbox,
+        pace: Pace,
+        *,
+        stop: asyncio.Event,
+        news: asyncio.Event,
+        on_progress: Progress | None,
+    ) -> None:
+        self.again = False
+        self.gone = 0  #: messages that it took out of the queue
+        self.came_back = 0  #: replayed before by this replay, and parked again
+        self.cut_short = False  #: stopped while messages were waiting
+        self._work = work
+        self._reader = reader
+        self._outbox = outbox
+        self._pace = pace
+        self._stop = stop
+        self._news = news
+        self._on_progress = on_progress
+        self._waiting: deque[tuple[ParkedMessage, float]] = deque()
+        self._waiting_bytes = 0
+        self._settled: list[ParkedMessage] = []  # sent by an interrupted replay: to be acked
+        self._resend: list[Flight] = []  # refused, to be sent again
+        self._resend_at = 0.0
+        self._resend_wait = 0.05
+        self._loop = asyncio.get_running_loop()
+        self._last_success = self._loop.time()
+        self._proving: asyncio.Task[None] | None = None
+        self._prove_at = self._loop.time() + PROVE_EVERY
+        self._provable = 0
+        self._selected = 0
+        self._prepared: list[Flight] = []
+
+    async def go(self, *, at_most: int) -> None:
+        """Read and replay; returns when nothing is on its way any more."""
+        taking = asyncio.create_task(self._take(at_most), name="amqpflow replay reading")
+        try:
+            await self._pump(taking)
+        finally:
+            self._put_back()
+            self._reader.finish()
+            await taking
+            if self._proving is not None:
+                self._proving.cancel()
+                await asyncio.gather(self._proving, return_exceptions=True)
+        self.cut_short = self._stop.is_set() and bool(self._waiting)
+        if self._waiting and not self._stop.is_set() and not self._work.stopped:
+            self.again = True
+        self.again = self.again or self._reader.held_too_long
+
+    # -- taking
+
+    async def _take(self, at_most: int) -> None:
+        limit = self._work.choice.limit
+        left = None if limit is None else limit - self._work.report.taken
+        window = self._pace.window(WINDOW)
+        try:
+            async with aclosing(
+                self._reader.arrivals(at_most=at_most, window=2 * window, busy=self._is_busy)
+            ) as arrivals:
+                async for batch in arrivals:
+                    for delivery in batch:
+                        if left is not None and self._selected >= left:
+                            self._reader.keep(delivery)
+                        else:
+                            self._sort(delivery)
+                    self._news.set()
+                    if self._work.stopped or (left is not None and self._selected >= left):
+                        break
+        except (BrokerUnavailable, BrokerError) as error:
+            self._work.halt(str(error), "replay again to go on")
+        finally:
+            self._news.set()
+
+    def _is_busy(self) -> bool:
+        return bool(self._waiting or self._outbox.in_flight or self._resend or self._settled)
+
+    def _sort(self, delivery: Delivery) -> None:
+        work, reader = self._work, self._reader
+        unreadable = reader.unreadable.get(delivery.delivery_tag)
+        try:
+            parked = read_parked(delivery, work.compiled.routes, unreadable=unreadable)
+        except ValueError as error:  # headers are decoded only here
+            unreadable = str(error)
+            parked = read_parked(delivery, work.compiled.routes, unreadable=unreadable)
+        if unreadable is not None or not self._is_selected(parked):
+            reader.keep(delivery)
+            return
+        known = work.known
+        if known.confirmed or known.in_doubt:
+            key, _ = work.name(parked)
+            if key in known.confirmed and key[1]:
+                known.confirmed.discard(key)
+                self._settled.append(parked)
+                return
+            if (key in known.in_doubt or key in known.confirmed) and work.choice.in_doubt == "hold":
+                work.count(parked)
+                reader.keep(delivery)
+                work.leave(parked, "an interrupted replay may have sent it; --in-doubt send sends it", in_doubt=True)
+                return
+        if self._waiting_bytes > WAITING_BYTES:
+            reader.keep(delivery)
+            self.again = True
+            return
+        self._selected += 1
+        self._waiting.append((parked, self._loop.time()))
+        self._waiting_bytes += len(delivery.body)
+
+    def _is_selected(self, parked: ParkedMessage) -> bool:
+        work, report = self._work, self._work.report
+        mark = parked.record.replay if parked.record else None
+        if mark is not None and mark.id == work.run.id:
+            self.came_back += 1
+            return False
+        choice = work.choice
+        if (
+            work.destination(parked) is None
+            or (choice.select is not None and not choice.select(parked))
+            or (choice.only is not None and parked.digest not in choice.only)
+        ):
+            report.others += 1
+            report.misplaced += is_misplaced(parked, work.compiled)
+            return False
+        return True
+
+    # -- sending and settling
+
+    async def _pump(self, taking: asyncio.Task[None]) -> None:
+        while True:
+            self._news.clear()
+            self._give_up_waiting()
+            confirmed, self._outbox.confirmed = self._outbox.confirmed, []
+            await self._mind_failures()
+            batch = [] if self._is_over() else self._prepared or await self._next_batch()
+            self._prepared = [] if batch else self._prepared
+            if confirmed or batch or self._settled:
+                await self._do(batch, confirmed)
+                continue
+            on_its_way = self._outbox.in_flight or self._resend or self._outbox.confirmed
+            if not on_its_way and (self._is_over() or (taking.done() and not self._waiting)):
+                return
+            await self._sleep()
+
+    def _is_over(self) -> bool:
+        """Nothing more is sent in this reading."""
+        if self._waiting and self._loop.time() - self._waiting[0][1] >= self._reader.hold_max:
+            self._reader.end_of_holding()
+        if self._pace.wants_look:
+            self.again = True
+            self._reader.finish()
+        return self._stop.is_set() or self._work.stopped or self._reader.held_too_long or self._pace.wants_look
+
+    async def _do(self, batch: list[Flight], confirmed: list[Flight]) -> None:
+        work, reader = self._work, self._reader
+        if batch:
+            work.intend(batch)
+            if work.known.in_doubt or work.known.confirmed:
+                work.report.sent_again += sum(
+                    each.key in work.known.in_doubt or each.key in work.known.confirmed for each in batch
+                )
+        if confirmed:
+            self._last_success = self._loop.time()
+            self._resend_wait = 0.05
+            work.step("publish.confirmed")
+            work.confirm(confirmed)
+        writing = asyncio.ensure_future(work.write())
+        if batch:
+            # the next ones are made ready while the disk writes
+            await asyncio.sleep(0)
+            self._prepared = await self._next_batch(reserved=len(batch), hops={each.copy.hop for each in batch})
+        try:
+            await writing
+        except OSError as error:
+            # what is confirmed may be acked all the same: then nothing of it is parked, and nothing is in doubt
+            work.halt(f"the journal cannot be written any more: {error.strerror or error}", "make room, replay again")
+            batch = []
+        if batch:
+            work.step("publish.before")
+            await self._outbox.send(batch)
+            work.step("publish.after")
+            self._pace.sent(len(batch))
+        done = [each.tag for each in confirmed] + [each.delivery.delivery_tag for each in self._settled]
+        if not done:
+            return
+        settled, self._settled = self._settled, []
+        work.step("ack.before")
+        acked = self._acked(done)
+        work.step("ack.after")
+        if acked:
+            work.resolve(confirmed)
+            work.replayed(confirmed)
+            work.report.already += len(settled)
+            self.gone += len(done)
+            self._prove()
+        else:
+            why = "the channel was closed, or the reading ended, before its ack"
+            for each in confirmed:
+                work.known.confirmed.add(each.key)
+                work.leave(each.parked, why, in_doubt=True)
+            for parked in settled:
+                work.leave(parked, why, in_doubt=True)
+        if self._on_progress is not None:
+            report = work.report
+            self._on_progress(reader.queue, report.replayed + report.failed + report.in_doubt, reader.ready)
+
+    def _acked(self, tags: list[int]) -> bool:
+        try:
+            return self._reader.ack_all(tags)
+        except BrokerUnavailable:
+            return False
+
+    async def _next_batch(self, *, reserved: int = 0, hops: Collection[str] = ()) -> list[Flight]:
+        """
+        Messages that may be sent.
+
+        Args:
+            reserved: how many are about to be sent before them.
+            hops: the hop ids of those.
+        """
+        if self._resend or not self._waiting:
+            return []
+        allowed = await self._pace.allowance(self._loop.time())
+        room = min(BATCH, WINDOW - self._outbox.in_flight - reserved, allowed - reserved)
+        if room < min(_GROUP, len(self._waiting)) and (self._outbox.in_flight or reserved):
+            return []  # more room comes with the confirms that are on their way
+        batch: list[Flight] = []
+        hops = set(hops)
+        while self._waiting and len(batch) < room:
+            flight = self._flight(self._waiting[0][0])
+            if flight is not None and (flight.copy.hop in hops or self._outbox.is_flying(flight.copy.hop)):
+                self._work.next_number -= 1
+                break  # two with one hop id: the second waits for the first
+            parked, _ = self._waiting.popleft()
+            self._waiting_bytes -= len(parked.delivery.body)
+            if flight is not None:
+                self._work.count(parked)
+                self._work.report.taken += 1
+                hops.add(flight.copy.hop)
+                batch.append(flight)
+        return batch
+
+    def _put_back(self) -> None:
+        """What was made ready and is not sent waits again, for the next reading."""
+        for flight in reversed(self._prepared):
+            self._work.uncount(flight.parked)
+            self._waiting.appendleft((flight.parked, self._loop.time()))
+        self._work.report.taken -= len(self._prepared)
+        self._prepared = []
+
+    def _flight(self, parked: ParkedMessage) -> Flight | None:
+        work = self._work
+        destination = work.destination(parked)
+        assert destination is not None  # noqa: S101 - it was selected
+        key, ordinal = work.name(parked)
+        why = "its headers leave no room for a failure record in a frame"
+        try:
+            copy = encoded_replay(parked, destination, work.run, ordinal=ordinal)
+        except (ValueError, TypeError, RecursionError) as error:
+            copy, why = None, f"it cannot be encoded: {error}"
+        if copy is None:
+            self._reader.keep(parked.delivery)
+            work.leave(parked, why)
+            return None
+        return Flight(number=work.number(), parked=parked, copy=copy, key=key)
+
+    # -- what goes wrong
+
+    def _give_up_waiting(self) -> None:
+        oldest = self._outbox.oldest_sent_at
+        if oldest is not None and self._loop.time() - oldest >= CONFIRM_TIMEOUT:
+            why = f"no confirm within {CONFIRM_TIMEOUT:.0f} s; is the broker short of memory or disk?"
+            self._leave(self._outbox.give_up(), why, in_doubt=True)
+            self._work.halt(why)
+
+    async def _mind_failures(self) -> None:
+        outbox, work = self._outbox, self._work
+        if outbox.returned:
+            returned, outbox.returned = outbox.returned, []
+            work.step("publish.returned")
+            self._no_route(returned, f"returned: {returned[0].returned}")
+        if outbox.refused:
+            work.step("publish.refused")
+            self._resend = sorted([*self._resend, *outbox.refused], key=lambda each: each.number)
+            outbox.refused = []
+            self._resend_at = self._loop.time() + self._resend_wait
+            self._resend_wait = min(self._resend_wait * 2, 0.5)
+        if outbox.uncertain:
+            uncertain, outbox.uncertain = outbox.uncertain, []
+            await self._send_alone(uncertain)
+        if self._resend and not outbox.in_flight:
+            await self._send_again()
+
+    async def _send_again(self) -> None:
+        if not self._may_wait_for_room():
+            self._refused(self._resend, "the broker refused it (basic.nack)")
+            self._resend = []
+        elif self._loop.time() >= self._resend_at:
+            first, self._resend = self._resend[:BATCH], self._resend[BATCH:]
+            try:
+                await self._outbox.reopen()
+            except (BrokerUnavailable, BrokerError, PermissionDenied) as error:
+                self._leave(first, str(error))
+                self._work.halt(str(error))
+                return
+            await self._outbox.send(first)
+
+    def _may_wait_for_room(self) -> bool:
+        return self._loop.time() - self._last_success < PATIENCE and not self._stop.is_set() and not self._work.stopped
+
+    def _refused(self, flights: list[Flight], why: str) -> None:
+        queue = flights[0].copy.routing_key
+        self._leave(flights, why)
+        self._work.halt(f"{queue} takes no more messages: {why}", "replay again when it does")
+
+    def _no_route(self, flights: list[Flight], why: str) -> None:
+        copy = flights[0].copy
+        ours = copy.exchange == self._work.compiled.retry_exchange
+        self._leave(flights, f"no queue for routing key {copy.routing_key!r} on exchange {copy.exchange!r}")
+        where = f"{copy.exchange or 'the default exchange'} has no way to {copy.routing_key}"
+        file = shlex.quote(self._work.compiled.file)
+        self._work.halt(f"{where}: {why}", f"amqpflow apply {file}" if ours else "create the destination first")
+
+    async def _send_alone(self, flights: list[Flight]) -> None:
+        """A publish closed the channel, or the connection was lost: which of them are in a queue is not known."""
+        blame = await self._outbox.closed_by_publish()
+        if blame is None:
+            why = "the publishing connection was lost before the confirm"
+            self._leave(flights, why, in_doubt=True)
+            self._work.halt(why, "replay again to go on")
+            return
+        for at, flight in enumerate(flights):
+            if self._work.stopped:
+                self._leave(flights[at:], f"not confirmed: {blame}", in_doubt=True)
+                return
+            await self._send_one(flight)
+        try:
+            await self._outbox.reopen()
+        except AmqpflowError as error:
+            self._work.halt(str(error))
+
+    async def _send_one(self, flight: Flight) -> None:
+        try:
+            async with asyncio.timeout(CONFIRM_TIMEOUT):
+                await self._outbox.send_alone(flight)
+        except Unroutable as error:
+            self._no_route([flight], str(error))
+        except PublishRefused as error:
+            self._refused([flight], str(error))
+        except PublishFailed as error:
+            self._leave([flight], str(error))
+        except (TimeoutError, PublishUncertain, BrokerUnavailable, BrokerError, PermissionDenied) as error:
+            why = str(error) or "no confirm in time"
+            self._leave([flight], why, in_doubt=True)
+            self._work.halt(why, "replay again to go on")
+        else:
+            self._outbox.confirmed.append(flight)
+
+    def _leave(self, flights: list[Flight], why: str, *, in_doubt: bool = False) -> None:
+        for flight in flights:
+            self._reader.keep(flight.parked.delivery)
+            self._work.leave(flight.parked, why, in_doubt=in_doubt)
+        if not in_doubt:
+            self._work.resolve(flights, left=True)
+
+    # -- waiting, proving
+
+    async def _sleep(self) -> None:
+        if self._news.is_set():
+            return
+        now = self._loop.time()
+        until = [1.0]
+        if self._resend:
+            until.append(self._resend_at - now)
+        if self._waiting:
+            until.append(self._pace.next_at - now)
+            until.append(self._waiting[0][1] + self._reader.hold_max - now)
+        try:
+            async with asyncio.timeout(max(0.005, min(until))):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    def _prove(self) -> None:
+        """Find out now and then which acks RabbitMQ has taken, so that a resumed replay need not remember them."""
+        now = self._loop.time()
+        if now < self._prove_at or (self._proving is not None and not self._proving.done()):
+            return
+        self._prove_at = now + PROVE_EVERY
+        # a quorum queue may apply an ack a moment after it was read: what is proven is what was acked one round before
+        provable, self._provable = self._provable, self._work.resolved_up_to
+        self._proving = asyncio.create_task(self._prove_up_to(provable), name="amqpflow replay proof")
+
+    async def _prove_up_to(self, number: int) -> None:
+        try:
+            await self._reader.prove()
+        except AmqpflowError:
+            return  # the reading finds out itself
+        self._work.prove(number)
