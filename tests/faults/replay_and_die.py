@@ -1,8 +1,9 @@
-"""Replay, or list, in a process that kills itself: `replay_and_die.py URL MANAGEMENT_URL POINT TIMES`.
+"""Replay, or list, in a process that kills itself: `replay_and_die.py URL MANAGEMENT_URL POINT TIMES JOURNAL KIND`.
 
-POINT is a step of the replay, or one that is seen here alone: `publish.sent` and `ack.sent` are reached when the frame
-was handed to the socket and nothing has answered it, `nack.sent` likewise while everything is given back, and
-`listing` in the middle of a listing. The process dies when it comes there for the TIMES-th time.
+POINT is a step of the replay, or one that is seen here alone: `publish.sent` and `ack.sent` are reached when the frames
+were handed to the socket and nothing has answered them, `nack.sent` likewise while everything is given back,
+`journal.written` when a line is written and not on disk yet, `journal.torn` when half of it is, and `listing` in the
+middle of a listing. The process dies when it comes there for the TIMES-th time. JOURNAL is a directory, or empty.
 """
 
 from __future__ import annotations
@@ -11,19 +12,27 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from amqpflow.model.message import Publish
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.bulk import BulkChannel
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import open_broker
+from amqpflow.services import journal, replay_pass
 from amqpflow.services.parking import list_parked
 from amqpflow.services.replayer import replay_parked
 from tests.topologies import topology
 
 POINTS = (
+    "journal.before",
+    "journal.torn",
+    "journal.written",
+    "journal.after",
     "publish.before",
+    "publish.after",
     "publish.sent",
     "publish.confirmed",
     "ack.before",
@@ -33,11 +42,18 @@ POINTS = (
     "nack.sent",
     "give-back.after",
 )
+WINDOW = 50  #: of the process that dies
+ONCE = ("give-back", "nack")  #: there is one giving back in each run
 
 
-def shared_shop(vhost: str) -> CompiledTopology:
+def shared_shop(vhost: str, kind: str = "quorum") -> CompiledTopology:
     """Two work queues that park in one queue."""
-    return topology({"a": [1000], "b": [1000]}, vhost=vhost, parking="shared.parking")
+    compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost, parking="shared.parking")
+    if kind == "quorum":
+        return compiled
+    parking = replace(compiled.desired.queues["shared.parking"], arguments={"x-queue-type": "classic"})
+    queues = {**compiled.desired.queues, "shared.parking": parking}
+    return replace(compiled, desired=replace(compiled.desired, queues=queues))
 
 
 class Death:
@@ -55,20 +71,25 @@ class Death:
 
     def watch(self, channel: Any) -> None:
         """See what a channel has handed to the socket."""
-        publish, ack, nack = channel.publish, channel.ack, channel.nack
+        publish, ack, nack, write = BulkChannel.publish, channel.ack, channel.nack, os.write
         watching: set[asyncio.Task[None]] = set()
 
-        async def sent(self_: Channel, point: str) -> None:
-            await self_.drain()
+        async def sent(self_: Any, point: str) -> None:
+            if isinstance(self_, Channel):
+                await self_.drain()
+            else:
+                while self_._amqp.write_queue.qsize():
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
             self.step(point)
 
-        def soon(self_: Channel, point: str) -> None:
+        def soon(self_: Any, point: str) -> None:
             if self.point == point:
                 watching.add(asyncio.get_running_loop().create_task(sent(self_, point)))
 
-        async def publish_watched(self_: Channel, message: Publish) -> None:
+        async def publish_watched(self_: BulkChannel, messages: Any) -> None:
+            await publish(self_, messages)
             soon(self_, "publish.sent")
-            await publish(self_, message)
 
         def ack_watched(self_: Channel, *arguments: Any, **options: Any) -> bool:
             done = ack(self_, *arguments, **options)
@@ -80,23 +101,46 @@ class Death:
             soon(self_, "nack.sent")
             return bool(done)
 
-        channel.publish, channel.ack, channel.nack = publish_watched, ack_watched, nack_watched
+        def write_watched(fd: int, data: Any) -> int:
+            if self.point == "journal.torn" and self.left == 1:
+                write(fd, data[: len(data) // 2])
+            self.step("journal.torn")
+            done = write(fd, data)
+            self.step("journal.written")
+            return done
+
+        channel.ack, channel.nack = ack_watched, nack_watched
+        BulkChannel.publish = publish_watched  # type: ignore[method-assign]
+        journal.os = Os(write_watched)  # type: ignore[attr-defined]
 
 
-async def run(address: BrokerAddress, death: Death) -> None:
-    compiled = shared_shop(address.vhost)
+class Os:
+    """The module os, but for `write`."""
+
+    def __init__(self, write: Any) -> None:
+        self.write = write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+
+async def run(address: BrokerAddress, death: Death, directory: str, kind: str) -> None:
+    compiled = shared_shop(address.vhost, kind)
     async with open_broker(address) as broker:
         if death.point == "listing":
             await list_parked(broker, compiled, on_progress=lambda *_: death.step("listing"))
         else:
-            await replay_parked(broker, compiled, "b", on_step=death.step)
+            journals = journal.Journals(Path(directory)) if directory else None
+            await replay_parked(broker, compiled, "b", journals=journals, on_step=death.step)
 
 
 def main() -> None:
-    url, management_url, point, times = sys.argv[1:]
+    replay_pass.BATCH = 20  # so that there are several rounds
+    replay_pass.WINDOW = WINDOW
+    url, management_url, point, times, directory, kind = sys.argv[1:]
     death = Death(point, int(times))
     death.watch(Channel)
-    asyncio.run(run(BrokerAddress(url=url, source="test", management_url=management_url), death))
+    asyncio.run(run(BrokerAddress(url=url, source="test", management_url=management_url), death, directory, kind))
 
 
 if __name__ == "__main__":
