@@ -114,13 +114,8 @@ GROUPS = {
     ),
     "Middlewares": ("Middleware", "CallNext"),
     "Publishing": ("Publisher", "OutgoingMessage"),
-<<<<<<< HEAD
     "Topologies": ("Topology", "plan", "drift", "explain", "apply"),
-    "Parked messages": ("parked", "parked_message", "plan_replay", "replay"),
-=======
-    "Topologies": ("Topology", "plan", "drift", "apply"),
     "Parked messages": ("parked", "parked_message", "plan_replay", "replay", "replay_history"),
->>>>>>> 7dd2442 (Replay with a journal: selection, destinations, headers, rate, ramp, depth, guard, resume, history; in bulk)
 }
 
 
