@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -12,10 +13,18 @@ from amqpflow.planning.changes import (
     Change,
     CreateExchange,
     CreateQueue,
+    DeleteExchange,
+    DeleteQueue,
+    Drain,
     EnsureBinding,
+    PutManifest,
     PutPolicy,
+    Rebind,
+    RemoveManifest,
     RemovePolicy,
+    Unbind,
 )
+from amqpflow.planning.manifest import Manifest
 from amqpflow.planning.observation import Observation
 
 PREDECLARED = {
@@ -60,7 +69,62 @@ def after(state: BrokerState, changes: Iterable[Change]) -> BrokerState:
                 policies[policy.name] = policy
             case RemovePolicy(policy=policy):
                 del policies[policy.name]
+            case Unbind(binding=binding):
+                del bindings[binding.identity]
+            case Rebind(binding=binding, replaces=replaced):
+                del bindings[replaced.identity]
+                bindings[binding.identity] = binding
+            case DeleteQueue(queue=queue):
+                del queues[queue.name]
+                bindings = {
+                    key: each
+                    for key, each in bindings.items()
+                    if (each.destination_type, each.destination) != ("queue", queue.name)
+                }
+            case DeleteExchange(exchange=exchange):
+                assert not any(each.source == exchange.name for each in bindings.values()), "if-unused"
+                del exchanges[exchange.name]
+                bindings = {
+                    key: each
+                    for key, each in bindings.items()
+                    if (each.destination_type, each.destination) != ("exchange", exchange.name)
+                }
+            case Drain() | PutManifest() | RemoveManifest():
+                pass
     return replace(state, exchanges=exchanges, queues=queues, bindings=tuple(bindings.values()), policies=policies)
+
+
+def manifest_after(before: Manifest | None, changes: Iterable[Change]) -> Manifest | None:
+    """What is recorded after changes."""
+    for change in changes:
+        match change:
+            case PutManifest(manifest=manifest):
+                before = manifest
+            case RemoveManifest():
+                before = None
+    return before
+
+
+def assert_nothing_dangles(state: BrokerState) -> None:
+    """Nothing is bound to, or dead-letters into, what does not exist; no key of ours has two queues."""
+    for binding in state.bindings:
+        ends = state.queues if binding.destination_type == "queue" else state.exchanges
+        assert binding.destination in ends, binding
+        assert binding.source in state.exchanges, binding
+    for queue in state.queues.values():
+        exchange = queue.arguments.get("x-dead-letter-exchange")
+        if exchange:
+            assert exchange in state.exchanges, queue
+        elif exchange == "":
+            assert queue.arguments.get("x-dead-letter-routing-key") in state.queues, queue
+    for exchange in state.exchanges.values():
+        assert exchange.alternate_exchange is None or exchange.alternate_exchange in state.exchanges, exchange
+    keys = Counter(
+        (each.source, each.routing_key) for each in state.bindings if each.source in ("shop.retry", "shop.parking")
+    )
+        (each.source, each.routing_key) for each in state.bindings if each.source in ("shop.retry", "shop.parking")
+    )
+    assert not [key for key, count in keys.items() if count > 1]
 
 
 def with_objects(topology: CompiledTopology, **parts: object) -> CompiledTopology:
