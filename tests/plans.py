@@ -122,8 +122,6 @@ def assert_nothing_dangles(state: BrokerState) -> None:
     keys = Counter(
         (each.source, each.routing_key) for each in state.bindings if each.source in ("shop.retry", "shop.parking")
     )
-        (each.source, each.routing_key) for each in state.bindings if each.source in ("shop.retry", "shop.parking")
-    )
     assert not [key for key, count in keys.items() if count > 1]
 
 

@@ -1,4 +1,7 @@
-"""Apply a topology in a process that kills itself: `apply_and_die.py URL MANAGEMENT_URL STEP before|after`."""
+"""Apply, prune, swap or destroy in a process that kills itself.
+
+`apply_and_die.py URL MANAGEMENT_URL STEP before|after [apply|prune|swap|destroy]`
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,18 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
 
 from amqpflow import api
 from amqpflow.model.resources import STAMP, Binding, Exchange
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.changes import Change
+from amqpflow.planning.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.services import emptiness
+from amqpflow.services.applier import OnStep
 from tests.plans import limits, with_objects
 from tests.topologies import topology
 
@@ -30,15 +39,48 @@ def small_shop(vhost: str) -> CompiledTopology:
     )
 
 
+def changed_shop(vhost: str) -> CompiledTopology:
+    """The small shop, with another delay, and without its exchange: something of every kind to remove."""
+    return topology({"orders": [7000]}, vhost=vhost)
+
+
+def swapped_shop(vhost: str) -> CompiledTopology:
+    """The small shop with a classic retry queue."""
+    made = small_shop(vhost)
+    tier = made.desired.queues["orders.retry.5s"]
+    arguments = {key: value for key, value in tier.arguments.items() if key in KEPT}
+    classic = replace(tier, arguments={**arguments, "x-queue-type": "classic"})
+    return with_objects(made, queues={**made.desired.queues, tier.name: classic})
+
+
+KEPT = ("x-message-ttl", "x-dead-letter-exchange", "x-dead-letter-routing-key", STAMP)
+
+
+def carry_out(what: str, address: BrokerAddress, on_step: OnStep | None = None) -> Coroutine[Any, Any, ApplyReport]:
+    """One of the four, with all that it takes."""
+    vhost = address.vhost
+    match what:
+        case "prune":
+            return api.apply(changed_shop(vhost), address, prune=True, allow=["delete"], wait=True, on_step=on_step)
+        case "swap":
+            return api.apply(swapped_shop(vhost), address, allow=["replace"], wait=True, on_step=on_step)
+        case "destroy":
+            return api.destroy(small_shop(vhost), address, allow=["delete"], wait=True, on_step=on_step)
+        case _:
+            return api.apply(small_shop(vhost), address, on_step=on_step)
+
+
 def main() -> None:
-    url, management_url, step, when = sys.argv[1:]
+    url, management_url, step, when, *what = sys.argv[1:]
     address = BrokerAddress(url=url, source="test", management_url=management_url)
+    emptiness.STATISTICS_LAG = 0.2  # no messages here: how long statistics are waited for is tested by itself
+    emptiness.POLL = 0.05
 
     def on_step(number: int, change: Change, done: bool) -> None:
         if number == int(step) and done is (when == "after"):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    asyncio.run(api.apply(small_shop(address.vhost), address, on_step=on_step))
+    asyncio.run(carry_out(what[0] if what else "apply", address, on_step))
 
 
 if __name__ == "__main__":

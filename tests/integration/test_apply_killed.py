@@ -6,16 +6,23 @@ import asyncio
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+
+import pytest
 
 from amqpflow import api
 from amqpflow.model.resources import BrokerState
+from amqpflow.planning.changes import Change
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import observe, open_broker
-from tests.integration.apply_and_die import small_shop
+from amqpflow.services import emptiness
+from amqpflow.services.planner import make_destruction, make_plan
+from tests.integration.apply_and_die import carry_out, changed_shop, small_shop, swapped_shop
+from tests.plans import assert_nothing_dangles
 
 
-def kill_at(address: BrokerAddress, step: int, when: str) -> None:
-    arguments = [address.url, address.management_candidates()[-1], str(step), when]
+def kill_at(address: BrokerAddress, step: int, when: str, what: str = "apply") -> None:
+    arguments = [address.url, address.management_candidates()[-1], str(step), when, what]
     done = subprocess.run(
         [sys.executable, "-m", "tests.integration.apply_and_die", *arguments],
         capture_output=True,
@@ -68,3 +75,53 @@ def test_killed_before_a_step_in_the_middle(vhost: BrokerAddress) -> None:
     report = asyncio.run(api.apply(small_shop(vhost.vhost), vhost))
     assert len(report.done) == 12 - 7
     assert asyncio.run(api.plan(small_shop(vhost.vhost), vhost)).changes == ()
+
+
+@pytest.mark.parametrize("what", ["prune", "swap", "destroy"])
+def test_a_removal_killed_after_each_step_goes_on(
+    vhost: BrokerAddress, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Each run is killed after the first step of what is left that changes something, so that all are died at in turn.
+
+    A run whose first step is the manifest's is killed after its second: the first alone would be all there ever is.
+    """
+    monkeypatch.setattr(emptiness, "STATISTICS_LAG", 0.2)
+    monkeypatch.setattr(emptiness, "POLL", 0.05)
+    asyncio.run(api.apply(small_shop(vhost.vhost), vhost))
+    total = len(_planned(what, vhost))
+    for _ in range(2 * total):
+        left = _planned(what, vhost)
+        step = next((n for n, each in enumerate(left) if each.action != "drain" and each.kind != "manifest"), None)
+        if step is None:
+            break
+        kill_at(vhost, step, "after", what)
+        assert_nothing_dangles(_without_lock(look(vhost)))
+        assert len(_planned(what, vhost)) < len(left)
+    else:
+        raise AssertionError("it does not get further")
+    assert asyncio.run(carry_out(what, vhost)).complete
+    assert _planned(what, vhost) == ()
+    state = look(vhost)
+    wanted = {"prune": changed_shop(vhost.vhost), "swap": swapped_shop(vhost.vhost)}.get(what)
+    assert {each.name for each in state.queues.values() if not each.exclusive} == set(
+        wanted.desired.queues if wanted else ()
+    )
+
+
+def _planned(what: str, address: BrokerAddress) -> tuple[Change, ...]:
+    async def plan() -> tuple[Change, ...]:
+        async with open_broker(address) as broker:
+            match what:
+                case "prune":
+                    return (await make_plan(changed_shop(address.vhost), broker, prune=True)).changes
+                case "swap":
+                    return (await make_plan(swapped_shop(address.vhost), broker)).changes
+                case _:
+                    return (await make_destruction(small_shop(address.vhost), broker)).changes
+
+    return asyncio.run(plan())
+
+
+def _without_lock(state: BrokerState) -> BrokerState:
+    return replace(state, queues={name: each for name, each in state.queues.items() if not each.exclusive})

@@ -1,0 +1,304 @@
+"""apply --prune, destroy, adopt and swaps against real brokers, with messages and consumers in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from amqpflow import api
+from amqpflow.errors import PartlyDone, Refused
+from amqpflow.model.outcome import Retry
+from amqpflow.model.resources import STAMP, Binding, Exchange
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.changes import Change, DeleteQueue, Drain, PutManifest
+from amqpflow.planning.manifest import parameter_name
+from amqpflow.planning.report import ApplyReport
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.observe import open_broker
+from amqpflow.services import emptiness
+from tests.brokers.management import Management
+from tests.plans import with_objects
+from tests.shop import shop as open_shop
+from tests.topologies import topology
+from tests.waiting import until
+
+ENTRY = Binding(source="amq.topic", destination="orders", routing_key="order.#")
+
+
+@pytest.fixture
+def short_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics of an idle queue are the same however old: what they are waited for is tested by itself."""
+    monkeypatch.setattr(emptiness, "STATISTICS_LAG", 0.2)
+    monkeypatch.setattr(emptiness, "POLL", 0.1)
+
+
+def made(vhost: BrokerAddress, *delays: int, entry: bool = True, **options: Any) -> CompiledTopology:
+    compiled = topology({"orders": delays}, vhost=vhost.vhost, **options)
+    return with_objects(compiled, bindings=(*compiled.desired.bindings, ENTRY)) if entry else compiled
+
+
+def run(what: Any) -> ApplyReport:
+    return asyncio.run(what)  # type: ignore[no-any-return]
+
+
+def queues(vhost: BrokerAddress) -> set[str]:
+    found = Management(vhost).get("queues", vhost.vhost, query="disable_stats=true")
+    return {each["name"] for each in found if not each["exclusive"]}
+
+
+def bindings(vhost: BrokerAddress) -> set[tuple[str, str, str]]:
+    found = Management(vhost).get("bindings", vhost.vhost)
+    return {(each["source"], each["destination"], each["routing_key"]) for each in found if each["source"]}
+
+
+def nothing_to_do(compiled: CompiledTopology, vhost: BrokerAddress) -> bool:
+    return asyncio.run(api.plan(compiled, vhost, prune=True)).changes == ()
+
+
+async def put(vhost: BrokerAddress, queue: str, count: int) -> None:
+    async with open_broker(vhost) as broker:
+        channel = await broker.connection.admin_channel()
+        for number in range(count):
+            await channel.basic_publish(str(number).encode(), routing_key=queue)
+        await channel.close()
+
+
+def test_what_left_the_file_is_removed_and_nothing_else(vhost: BrokerAddress, short_lag: None) -> None:
+    management = Management(vhost)
+    for name in ("theirs", "orders.retry.77s"):
+        management.put("queues", vhost.vhost, name, body={"durable": True, "arguments": {}})
+        management.call("POST", "bindings", vhost.vhost, "e", "amq.topic", "q", name, body={"routing_key": "order.#"})
+    management.put("exchanges", vhost.vhost, "events2", body={"type": "topic", "durable": True})
+    old = topology({"orders": [1000, 5000], "mail": [1000]}, vhost=vhost.vhost)
+    events = Exchange(name="events", type="topic", arguments={STAMP: "shop"})
+    entry = Binding(source="events", destination="orders", routing_key="order.#")
+    old = with_objects(
+        old, exchanges={**old.desired.exchanges, "events": events}, bindings=(*old.desired.bindings, ENTRY, entry)
+    )
+    run(api.apply(old, vhost))
+    assert nothing_to_do(old, vhost)
+    new = made(vhost, 1000, 7000, entry=False)
+    with pytest.raises(Refused) as refused:
+        run(api.apply(new, vhost, prune=True))
+    assert "--allow delete" in refused.value.problems[0]
+    report = run(api.apply(new, vhost, prune=True, allow=["delete"]))
+    assert report.complete
+    assert queues(vhost) == {*new.desired.queues, "theirs", "orders.retry.77s"}
+    assert {each for each in bindings(vhost) if each[0] in ("amq.topic", "events")} == {
+        ("amq.topic", "theirs", "order.#"),
+        ("amq.topic", "orders.retry.77s", "order.#"),
+    }
+    names = {each["name"] for each in management.get("exchanges", vhost.vhost)}
+    assert "events2" in names
+    assert "events" not in names
+    assert nothing_to_do(new, vhost)
+
+
+def test_destroy_removes_it_all_and_the_manifest(vhost: BrokerAddress, short_lag: None) -> None:
+    compiled = made(vhost, 1000, 5000)
+    Management(vhost).put("queues", vhost.vhost, "theirs", body={"durable": True})
+    run(api.apply(compiled, vhost))
+    parameter = parameter_name(vhost.vhost, "shop")
+    assert Management(vhost).get("global-parameters", parameter)["value"]["bindings"] == [
+        ["amq.topic", "q", "orders", "order.#"]
+    ]
+    assert run(api.destroy(compiled, vhost, allow=["delete"])).complete
+    assert queues(vhost) == {"theirs"}
+    assert bindings(vhost) == set()
+    assert Management(vhost).get("global-parameters", parameter) is None
+    assert run(api.destroy(compiled, vhost)).plan.changes == ()
+
+
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+def test_a_message_that_comes_after_the_plan_stops_the_deletion(
+    vhost: BrokerAddress, queue_type: str, short_lag: None
+) -> None:
+    """Statistics do not show it yet: the look just before does."""
+    compiled = made(vhost, 1000, queue_type=queue_type)
+    run(api.apply(compiled, vhost))
+
+    async def race() -> None:
+        loop = asyncio.get_running_loop()
+        pending: list[asyncio.Task[None]] = []
+
+        def on_step(_: int, change: Change, done: bool) -> None:
+            if isinstance(change, DeleteQueue) and change.name == "orders.retry.1s" and done:
+                pending.append(loop.create_task(put(vhost, "orders", 1)))
+
+        await api.destroy(compiled, vhost, allow=["delete"], on_step=on_step)
+
+    with pytest.raises(PartlyDone) as stopped:
+        asyncio.run(race())
+    assert "queue orders has 1 message" in str(stopped.value)
+    assert {"orders", "orders.parking"} <= queues(vhost)
+    assert run(api.destroy(compiled, vhost, allow=["delete:orders"])).complete
+    assert queues(vhost) == set()
+
+
+@pytest.mark.one_broker
+def test_what_is_unacked_is_seen_once_statistics_have_caught_up(vhost: BrokerAddress) -> None:
+    """A passive declare counts neither it nor a basic.get on a classic queue."""
+    compiled = made(vhost, 1000, queue_type="classic")
+    run(api.apply(compiled, vhost))
+
+    async def check() -> None:
+        return
+
+    async def hold() -> dict[str, emptiness.Remaining]:
+        async with open_broker(vhost) as broker:
+            channel = await broker.connection.admin_channel()
+            await channel.basic_publish(b"x", routing_key="orders")
+
+            async def taken() -> bool:
+                answer = await channel.basic_get("orders", no_ack=False)
+                return answer.delivery.name == "Basic.GetOk"
+
+            await until(taken)
+            look = emptiness.Emptiness(broker, check)
+            assert await look.look("orders") == (0, 0)
+            return await look.remaining(["orders", "orders.parking", "gone"])
+
+    assert asyncio.run(hold()) == {"orders": emptiness.Remaining(messages=1)}
+
+
+def test_a_retry_queue_with_messages_is_left_for_the_next_time(vhost: BrokerAddress, short_lag: None) -> None:
+    run(api.apply(made(vhost, 3000), vhost))
+    asyncio.run(put(vhost, "orders.retry.3s", 5))
+    new = made(vhost, 500)
+    report = run(api.apply(new, vhost, prune=True, allow=["delete"]))
+    assert not report.complete
+    assert report.only_postponed
+    drains = [(each.change.name, each.messages) for each in report.postponed if isinstance(each.change, Drain)]
+    assert drains == [("orders.retry.3s", 5)]
+    now = int(time.time() * 1000)
+    due = report.due_ms(now)
+    assert due is not None
+    assert 0 < due - now <= 3000
+    value = Management(vhost).get("global-parameters", parameter_name(vhost.vhost, "shop"))["value"]
+    assert value["retiring"].keys() == {"orders.retry.3s"}
+    assert ("shop.retry", "orders.retry.3s", "orders.retry.3s") not in bindings(vhost)
+    report = run(api.apply(new, vhost, prune=True, allow=["delete"], wait=True))
+    assert report.complete
+    assert queues(vhost) == set(new.desired.queues)
+    assert nothing_to_do(new, vhost)
+
+    async def depth() -> int:
+        async with open_shop(vhost, {"orders": [500]}) as opened:
+            return await opened.depth("orders")
+
+    assert asyncio.run(depth()) == 5
+
+
+def test_a_tier_of_another_type_is_swapped_and_keeps_its_name(vhost: BrokerAddress, short_lag: None) -> None:
+    old = made(vhost, 2000)
+    tier = old.desired.queues["orders.retry.2s"]
+    classic = {"x-queue-type": "classic", "x-message-ttl": 2000, "x-dead-letter-exchange": ""}
+    classic |= {"x-dead-letter-routing-key": "orders", STAMP: "shop"}
+    run(api.apply(with_objects(old, queues={**old.desired.queues, tier.name: replace(tier, arguments=classic)}), vhost))
+    asyncio.run(put(vhost, tier.name, 7))
+    with pytest.raises(Refused) as refused:
+        run(api.apply(old, vhost))
+    assert "x-queue-type is classic on the broker, the file says quorum" in refused.value.problems[0]
+    assert "--allow replace" in refused.value.problems[0]
+    report = run(api.apply(old, vhost, allow=["replace"], wait=True))
+    assert report.complete
+    assert queues(vhost) == set(old.desired.queues)
+    found = Management(vhost).get("queues", vhost.vhost, tier.name)
+    assert found["arguments"] == dict(tier.arguments)
+    assert nothing_to_do(old, vhost)
+
+
+@pytest.mark.one_broker
+def test_tiers_change_while_messages_wait_and_consumers_with_the_old_file_run(vhost: BrokerAddress) -> None:
+    """
+    1,000 messages wait in two tiers when both are changed and the old ones pruned, under a consumer with the old file.
+
+    Its publishes to the first tier are returned from then on, and take the next longer one that is bound. No message is
+    lost, none is early by more than the shorter delay, and the old tiers are gone.
+    """
+    count, old, new = 1000, [3000, 6000], [2000, 6000]
+    first: dict[str, float] = {}
+    second: dict[str, float] = {}
+
+    async def handle(message: Any) -> Any:
+        seen = first if message.attempt == 1 else second
+        seen.setdefault(message.message_id, time.monotonic())
+        return Retry() if message.attempt == 1 else None
+
+    async def scene() -> ApplyReport:
+        async with open_shop(vhost, {"orders": old}) as opened:
+            consumer = opened.consumer(orders=handle, concurrency=50)
+            async with consumer:
+                ids = [f"m{number}" for number in range(count)]
+                await opened.publish(*ids[: count // 2])
+                await until(lambda: len(first) == count // 2, timeout=20)
+                changed = topology({"orders": new}, vhost=vhost.vhost)
+                pruning = asyncio.create_task(api.apply(changed, vhost, prune=True, allow=["delete"], wait=True))
+                await until(
+                    lambda: ("shop.retry", "orders.retry.3s", "orders.retry.3s") not in bindings(vhost), timeout=10
+                )
+                await opened.publish(*ids[count // 2 :])
+                await until(lambda: len(second) == count, timeout=40)
+                return await pruning
+
+    report = asyncio.run(scene())
+    assert report.complete
+    waited = {each: second[each] - first[each] for each in second}
+    assert len(waited) == count
+    assert min(waited.values()) >= 2.9
+    assert queues(vhost) == set(topology({"orders": new}, vhost=vhost.vhost).desired.queues)
+
+
+def test_adopted_is_ours_from_then_on(vhost: BrokerAddress, short_lag: None) -> None:
+    compiled = made(vhost, 1000)
+    management = Management(vhost)
+    for name in ("orders.parking", "orders"):
+        arguments = {key: value for key, value in compiled.desired.queues[name].arguments.items() if key != STAMP}
+        management.put("queues", vhost.vhost, name, body={"durable": True, "arguments": arguments})
+    with pytest.raises(Refused, match="nothing was done"):
+        run(api.apply(compiled, vhost))
+    other = topology({"orders": [1000]}, vhost=vhost.vhost, delivery_limit=9)
+    with pytest.raises(Refused) as refused:
+        run(api.adopt(other, "queue", ["orders", "nothing"], vhost))
+    assert len(refused.value.problems) == 2
+    assert "x-delivery-limit is 50 on the broker, the file says 9" in refused.value.problems[0]
+    report = run(api.adopt(compiled, "queue", ["orders", "orders.parking"], vhost))
+    assert [type(each) for each in report.done] == [PutManifest]
+    run(api.apply(compiled, vhost))
+    assert nothing_to_do(compiled, vhost)
+    assert run(api.destroy(compiled, vhost, allow=["delete"])).complete
+    assert queues(vhost) == set()
+
+
+def test_a_second_owner_is_told_the_first(vhost: BrokerAddress) -> None:
+    run(api.apply(made(vhost, 1000), vhost))
+    second = topology({"orders": [1000]}, vhost=vhost.vhost)
+    second = replace(second, name="books")
+    for plan in (api.apply(second, vhost), api.adopt(second, "queue", ["orders"], vhost)):
+        with pytest.raises(Refused) as refused:
+            run(plan)
+        assert any("owned by the topology shop" in each for each in refused.value.problems)
+
+
+@pytest.mark.one_broker
+def test_a_damaged_manifest_is_said_and_rebuilt_when_deleted(vhost: BrokerAddress) -> None:
+    compiled = made(vhost, 1000)
+    run(api.apply(compiled, vhost))
+    management, parameter = Management(vhost), parameter_name(vhost.vhost, "shop")
+    written = management.get("global-parameters", parameter)["value"]
+    for value, said in (
+        ("text", "not an object"),
+        ({"format": 9}, "format is 9"),
+        ({**written, "bindings": [1]}, "damaged"),
+    ):
+        management.put("global-parameters", parameter, body={"value": value})
+        with pytest.raises(Refused) as refused:
+            run(api.apply(compiled, vhost))
+        assert said in refused.value.problems[0]
+    management.delete("global-parameters", parameter)
+    run(api.apply(compiled, vhost))
+    assert management.get("global-parameters", parameter)["value"] == written
