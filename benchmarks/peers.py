@@ -54,7 +54,7 @@ async def provision(c: Any, tiers: str = "quorum") -> Topology:
     return topology
 
 
-@contender("w1", "amqpflow", uvloop=True)
+@contender("w1", "amqpflow")
 async def consume(c: Any) -> None:
     from amqpflow import Consumer
 
@@ -111,7 +111,7 @@ async def publish_one_at_a_time(c: Any) -> None:
         c.stop()
 
 
-@contender("w2", "amqpflow window publish_many", uvloop=True)
+@contender("w2", "amqpflow window publish_many")
 async def publish_many(c: Any) -> None:
     from amqpflow import OutgoingMessage, Publisher
 
