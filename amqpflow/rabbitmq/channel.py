@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from aiormq.exceptions import ChannelClosed
@@ -25,7 +25,10 @@ from .confirms import Confirms, Settled
 from .frames import ContentFrames, ack_frame, nack_frame, reject_frame
 from .settlements import Settlements
 from .translate import translate
-from .transport import ContentTransport
+
+if TYPE_CHECKING:
+    from .plain import PlainTransport
+    from .transport import ContentTransport
 
 log = logging.getLogger("amqpflow.channel")
 
@@ -51,7 +54,7 @@ class _Subscription:
 class Channel:
     """One AMQP channel in confirm mode. Made by `Connection.open_channel`."""
 
-    def __init__(self, amqp: Any, frame_max: int, transport: ContentTransport) -> None:
+    def __init__(self, amqp: Any, frame_max: int, transport: ContentTransport | PlainTransport) -> None:
         self._amqp = amqp
         self._transport = transport
         self._loop = asyncio.get_running_loop()
@@ -72,6 +75,7 @@ class Channel:
             confirmed=self._confirms.confirmed,
             closing=self._closing,
         ).take
+        transport.attach(amqp)
         transport.takers[amqp.number] = self._take
         amqp.on_consumer_cancel_callbacks.add(self._cancelled)
         self.closed: asyncio.Event = asyncio.Event()
@@ -167,13 +171,14 @@ class Channel:
         """
         self._require_open()
         tag = tag or f"amqpflow-{uuid4().hex[:12]}"
+        callback = self._transport.consumer_callback(self._amqp.number)
         self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel, on_unreadable)
         if lazy:
             self._subscriptions[tag].decode = decode_content_header_lazily
         with translate():
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 await self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535))
-                await self._amqp.basic_consume(queue, _never, consumer_tag=tag)
+                await self._amqp.basic_consume(queue, callback, consumer_tag=tag)
         return tag
 
     async def cancel(self, tag: str) -> None:
@@ -400,7 +405,3 @@ class Channel:
             await asyncio.gather(*either, return_exceptions=True)
         if written.cancelled() or written.exception() is not None:
             raise BrokerUnavailable("the connection was lost")
-
-
-async def _never(message: Any) -> None:  # pragma: no cover - deliveries are taken by ContentFrames
-    raise AssertionError(message)

@@ -7,6 +7,8 @@ The consumer must know that, so it opens a new connection itself (ADR 0003).
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import platform
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +21,17 @@ from amqpflow.errors import AmqpflowError, BrokerUnavailable
 from .address import BrokerAddress
 from .bulk import BulkChannel
 from .channel import Channel
+from .plain import PlainTransport
 from .translate import from_connecting, translate
-from .transport import ContentTransport
 
+try:
+    from .transport import ContentTransport
+except ImportError:  # pragma: no cover - an aiormq without the classes that the transport is made of
+    ContentTransport = None  # type: ignore[assignment, misc]
+
+log = logging.getLogger("amqpflow.connection")
+
+PLAIN = "AMQPFLOW_PLAIN_CHANNEL"  #: in the environment: do not read and write beside aiormq, to tell whose fault it is
 CLOSE_TIMEOUT = 5.0  #: seconds for the broker to answer a close
 CONNECT_TIMEOUT = 15.0  #: seconds for TCP, TLS, login and opening the virtual host
 _NODE_TIMEOUT = 5.0  #: the same where another node can be tried
@@ -159,8 +169,20 @@ class _PikaConnection(aio_pika.Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.content = ContentTransport()
-        self.kwargs["transport_factory"] = self.content
+        self.content: ContentTransport | PlainTransport | None = None
+        if ContentTransport is not None and not os.environ.get(PLAIN):
+            self.content = ContentTransport()
+            self.kwargs["transport_factory"] = self.content
+
+    async def connect(self, *args: Any, **kwargs: Any) -> None:
+        await super().connect(*args, **kwargs)
+        if self.content is None or not getattr(self.content, "in_use", True):
+            log.warning(
+                "aiormq %s is used by its plain API: publishing and consuming is slower, and a message that pamqp "
+                "cannot read ends the connection",
+                _version_of("aiormq"),
+            )
+            self.content = PlainTransport(self.transport.connection)  # type: ignore[union-attr]
 
 
 async def connect(address: BrokerAddress, *, name: str, timeout: float = CONNECT_TIMEOUT) -> Connection:
@@ -213,6 +235,15 @@ async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connect
     except Exception as error:
         raise from_connecting(error, address.redacted) from error
     return Connection(pika, address)
+
+
+def _version_of(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "of unknown version"
 
 
 def _decoded(value: Any) -> Any:

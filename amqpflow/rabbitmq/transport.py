@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
@@ -39,6 +39,19 @@ class ContentTransport(TransportFactory):
         self.blocked: str | None = None  #: why the broker reads nothing from this connection now (connection.blocked)
         self.on_blocked: list[Callable[[str | None], None]] = []  #: told the reason, and None when it is over
         self._writer: asyncio.StreamWriter | None = None
+        self._reader: FrameReader | None = None
+
+    @property
+    def in_use(self) -> bool:
+        """aiormq has read frames through it, as it must have once it is connected."""
+        return self._reader is not None and self._reader.passed_on
+
+    def attach(self, channel: Any) -> None:
+        """Nothing to prepare for a channel."""
+
+    def consumer_callback(self, number: int) -> Callable[[Any], Coroutine[Any, Any, None]]:  # noqa: ARG002
+        """What aiormq calls with a message: it sees none."""
+        return _never
 
     def abort(self) -> None:
         """Close the socket at once, with what was not sent yet."""
@@ -48,8 +61,8 @@ class ContentTransport(TransportFactory):
     async def create(self, url: Any, **kwargs: Any) -> tuple[Any, asyncio.StreamWriter]:
         factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
         reader, writer = await factory.create(url, **kwargs)
-        self._writer = writer
-        return FrameReader(reader, self.takers, self._control), writer
+        self._writer, self._reader = writer, FrameReader(reader, self.takers, self._control)
+        return self._reader, writer
 
     def write(self, data: bytes) -> None:
         """Send whole frames. What the socket does not take is kept; bulk writers await `drain` now and then."""
@@ -86,6 +99,11 @@ class FrameReader:
         self._ready = bytearray()  # for aiormq
         self._frames = True
         self._last_passed = 0.0
+
+    @property
+    def passed_on(self) -> bool:
+        """aiormq was given a frame."""
+        return self._last_passed > 0
 
     def at_eof(self) -> bool:
         return not self._ready and self._stream.at_eof()
@@ -153,3 +171,7 @@ class FrameReader:
     def _pass_on(self, frame: bytes) -> None:
         self._ready += frame
         self._last_passed = asyncio.get_running_loop().time()
+
+
+async def _never(message: Any) -> None:  # pragma: no cover - deliveries are taken by ContentFrames
+    raise AssertionError(message)
