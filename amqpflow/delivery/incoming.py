@@ -9,11 +9,13 @@ from typing import Any
 
 from amqpflow.model.headers import BROKER_OWNED, COUNTERS, NEVER_TRAVELS, PREFIX
 from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.quick import quick_init
 from amqpflow.model.record import Record, read_record, text_of
 
 _PROPERTIES_OF_OURS = ("expiration", "user_id")  #: kept in the record, since the broker would act on them again
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
     """A delivery and the record of its earlier attempts, if this queue wrote one."""

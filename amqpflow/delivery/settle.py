@@ -15,6 +15,7 @@ from amqpflow.model.budget import MESSAGE_MAX, STACK_MAX, clip, fit
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack, Discard, Park, Retry
+from amqpflow.model.quick import quick_init
 from amqpflow.model.record import PastAttempt, Record, history_table, hop_id
 from amqpflow.model.routes import NativeRetry, QueueRoutes, RetryTier
 
@@ -23,6 +24,7 @@ from .schedule import next_longer, rule_for, step_tier, tier_for_delay
 from .verdict import BadResult, CannotDecode, Decided, ErrorRecord, Failed, Verdict
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
     """What a decision depends on beside the message: time, chance and identity are arguments."""
@@ -133,10 +135,12 @@ def early(incoming: Incoming, at: Circumstances, *, missing: frozenset[str] = fr
     Only `Retry(after=...)` past the longest tier makes such messages. Its wait is measured against the wait that was
     asked for and not against the clock alone, so that two hosts whose clocks differ do not hold up ordinary retries.
     """
-    record, tiers = incoming.record, at.routes.tiers
-    if record is None or record.due_at is None or record.failed_at is None or record.root is None or not tiers:
+    record = incoming.record
+    if record is None or record.due_at is None or record.failed_at is None or record.root is None:
         return None
-    if record.due_at - record.failed_at <= tiers[-1].delay_ms or record.due_at <= at.now:
+    if record.due_at <= at.now or not (tiers := at.routes.tiers):
+        return None
+    if record.due_at - record.failed_at <= tiers[-1].delay_ms:
         return None
     wanted = tier_for_delay(tiers, record.due_at - at.now)
     tier = next_longer(tiers, wanted, missing) if wanted else None
@@ -172,7 +176,7 @@ def _retry(
     wait = wanted.delay_ms if wanted_ms is None else max(wanted_ms, wanted.delay_ms)
     if limit is not None and at.now + wait > _first_failed_at(incoming, at) + limit:
         return _park(incoming, at, ParkReason.GAVE_UP, None, error)
-    tier = next_longer(at.routes.tiers, wanted, missing)
+    tier = next_longer(at.routes.tiers, wanted, missing) if missing else wanted
     if tier is None:
         return _park(incoming, at, ParkReason.NO_ROUTE, f"no retry queue takes it: {', '.join(sorted(missing))}", error)
     due_at = at.now + max(tier.delay_ms, wanted_ms or 0)

@@ -20,8 +20,9 @@ HEADROOM = 4 * 1024  #: bytes left free below frame_max
 MESSAGE_MAX = 1024  #: bytes of an error message or a reason's detail
 STACK_MAX = 8 * 1024  #: bytes of a stack
 _FRAME_OVERHEAD = 8
-_TABLE_LENGTH = 4
+_OTHER_PROPERTIES = 14 + 13 * 256  #: bytes that a content header takes at most without the header table
 _UNLIMITED = 1 << 31
+_SHALLOW = 8
 
 
 def clip(text: str, limit: int) -> str:
@@ -54,9 +55,8 @@ def fit(
     """
     limit = frame_max or _UNLIMITED
     whole = replace(properties, headers={**theirs, **ours})
-    size = len(encode_content_header(whole, 0)) + _FRAME_OVERHEAD
-    if size <= min(OURS_MAX, limit - HEADROOM - _TABLE_LENGTH):
-        return whole  # nearly always: nothing has to shrink
+    if _OTHER_PROPERTIES + _at_most(theirs) + _at_most(ours) <= min(OURS_MAX, limit - HEADROOM):
+        return whole  # nearly always: nothing has to shrink, which is seen without encoding it
     fixed = len(encode_content_header(replace(properties, headers=dict(theirs)), 0)) + _FRAME_OVERHEAD
     kept = encode_table({h.ORIGINAL: ours[h.ORIGINAL]}) if h.ORIGINAL in ours else b""
     record = dict(ours)
@@ -65,6 +65,23 @@ def fit(
     if len(encode_content_header(fitted, 0)) + _FRAME_OVERHEAD > limit:
         return None
     return fitted
+
+
+def _at_most(value: Any, depth: int = 0) -> int:
+    """More bytes than a header value takes; far too many for what it does not know or is nested deeply."""
+    kind = type(value)
+    if kind is str:
+        return 5 + 4 * len(value)
+    if kind is int or kind is bool or kind is float or value is None:
+        return 9
+    if kind is bytes:
+        return 5 + len(value)
+    if depth < _SHALLOW:
+        if kind is dict:
+            return 5 + sum([1 + 4 * len(name) + _at_most(each, depth + 1) for name, each in value.items()])
+        if kind is list:
+            return 5 + sum([_at_most(each, depth + 1) for each in value])
+    return _UNLIMITED
 
 
 def _shrink(record: dict[str, Any], room: int) -> None:

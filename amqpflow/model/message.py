@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from .quick import quick_init
 
+
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Properties:
     """
@@ -33,6 +36,7 @@ class Properties:
     cluster_id: str | None = None
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """One delivery of a message to a consumer, exactly as it arrived."""
@@ -46,6 +50,7 @@ class Delivery:
     body: bytes
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
     """A message to be published mandatory and confirmed."""

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import headers as h
+from .quick import quick_init
 
 MAX_ATTEMPTS = 1_000_000  #: a larger number is no count of ours
 MAX_HISTORY = 10  #: latest attempts that travel with a message
 _MAX_MS = 1 << 53
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastAttempt:
     """One line of the history."""
@@ -35,6 +37,7 @@ class ReplayMark:
     at: int | None  #: ms since the epoch
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What our headers say; absent or malformed values are None, zero or empty."""
