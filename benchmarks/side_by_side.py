@@ -155,7 +155,8 @@ def main(
             runs[name].append(json.loads(output.splitlines()[-1]))
     rates = {name: statistics.median(each["rate"] for each in found) for name, found in runs.items()}
     print(
-        f"{options.n} messages of {BODY} bytes, {options.type}, retry queues {options.tiers}, {options.rounds} rounds, medians\n"
+        f"{options.n} messages of {BODY} bytes, work queue {options.type}, retry queues {options.tiers}, "
+        f"medians of {options.rounds} rounds\n"
     )
     print("| contender | ratio | messages/s | client CPU us/message | peak RSS MiB |")
     print("|---|---|---|---|---|")

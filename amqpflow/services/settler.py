@@ -79,7 +79,7 @@ class Settler:
         if isinstance(verdict, Decided) and isinstance(verdict.outcome, Ack):
             # nearly every message, and no circumstance matters to it
             return _DONE if self._ack(session, incoming) else _LOST
-        at = self._circumstances()
+        at = self._circumstances(incoming)
         missing: frozenset[str] = frozenset()
         while True:
             settlement = decide(incoming, verdict, at, missing=missing)
@@ -121,9 +121,10 @@ class Settler:
 
     async def send_round(self, session: Session, incoming: Incoming) -> Settlement | GivenBack | None:
         """Send a message that is back before it is due to a tier again, uncounted; None when it is due."""
-        if incoming.record is None:
+        record = incoming.record
+        if record is None or record.due_at is None or record.due_at <= _now():
             return None
-        at = self._circumstances()
+        at = self._circumstances(incoming)
         missing: frozenset[str] = frozenset()
         while (settlement := early(incoming, at, missing=missing)) is not None:
             assert isinstance(settlement, ToTier)  # noqa: S101 - narrows the union for the type checker
@@ -278,13 +279,17 @@ class Settler:
         if self.on_step is not None:
             self.on_step(name)
 
-    def _circumstances(self) -> Circumstances:
+    def _circumstances(self, incoming: Incoming) -> Circumstances:
         return Circumstances(
             routes=self.routes,
-            now=time.time_ns() // 1_000_000,
+            now=_now(),
             choice=self.random.random(),
-            new_root=str(uuid4()),
+            new_root="" if incoming.delivery.properties.message_id else str(uuid4()),
             frame_max=self.frame_max,
             host=self.host,
             version=self.version,
         )
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
