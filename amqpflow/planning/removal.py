@@ -17,7 +17,7 @@ from .allowance import Allowance
 from .changes import Change, DeleteExchange, DeleteQueue, Drain, RemovePolicy, Unbind, binding_name
 from .findings import Finding, refuse
 from .observation import Observation, consumers_of, messages_in
-from .ownership import Ownership
+from .ownership import Ownership, is_own_policy
 
 Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
 
@@ -122,7 +122,10 @@ class Removal:
         for user, targets in self._referring():
             if thing in targets and user not in leaving:
                 yield f"{' '.join(user)} sends messages to it"
+        kept = self.topology.desired.policies
         gone = {each.name for each in self.left.policies}
+        # policies of our names that the file has no use for any more are removed by the same apply, before this
+        gone |= {name for name in state.policies if is_own_policy(name, self.topology.name) and name not in kept}
         for policy in (*state.policies.values(), *state.operator_policies.values()):
             if policy.name not in gone and thing in _policy_targets(policy):
                 yield f"policy {policy.name} sends messages to it"

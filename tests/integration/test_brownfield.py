@@ -233,18 +233,34 @@ def test_an_existing_queue_has_one_topology(vhost: BrokerAddress) -> None:
 
 @pytest.mark.one_broker
 def test_an_existing_queue_that_left_the_file_keeps_all_that_is_its_own(vhost: BrokerAddress) -> None:
+    """Pruned are our policy, its parking queue and the bindings; never the queue or its messages."""
+    management = Management(vhost)
+    less = "name: legacy\nversion: 1\ndefaults: {retry: none}\nqueues:\n  plain: {existing: true}\n"
+    more = less + "  old: {existing: true, type: classic}\n"
+
     async def scenario() -> None:
         await declare(vhost, APPLICATION)
-        await apply(topology(FILE, vhost), vhost)
-        less = "\n".join(line for line in FILE.splitlines() if "  old:" not in line) + "\n"
-        planned = await plan(topology(less, vhost), vhost)
+        await apply(topology(more, vhost), vhost)
+        await publish(vhost, ("old",))
+        assert not (await plan(topology(less, vhost), vhost)).refusals
+        planned = await plan(topology(less, vhost), vhost, prune=True)
         assert not planned.refusals
-        assert not any(label(each) == "queue old" for each in planned.changes)
-        await apply(topology(less, vhost), vhost)
-        listed = Management(vhost).get("queues", vhost.vhost, query="disable_stats=true")
-        old = next(each for each in listed if each["name"] == "old")
-        assert old["arguments"].get("x-dead-letter-exchange") is None
+        order = [f"{each.action} {label(each)}" for each in planned.changes]
+        (policy,) = [each for each in order if each.startswith("delete policy amqpflow.legacy.classic-")]
+        assert order.index(policy) < order.index("delete queue old.parking")
+        await apply(planned, allow=("delete",))
+        (old,) = [
+            each
+            for each in management.get("queues", vhost.vhost, query="disable_stats=true")
+            if each["name"].startswith("old")
+        ]
         assert not (old.get("policy") or "").startswith("amqpflow.legacy")
+        bound = management.get("queues", vhost.vhost, "old", "bindings")
+        assert [each["source"] for each in bound] == [""]
+        connection = await connect(vhost, name="application")
+        channel = await connection.admin_channel()
+        assert (await channel.basic_get("old", no_ack=True)).header.properties.message_id == "for-old"
+        await connection.close()
 
     asyncio.run(scenario())
 
