@@ -291,12 +291,25 @@ def applied_plan(environ: Mapping[str, str]) -> str:
     return BROKER.sub("on RabbitMQ 4.3.6, virtual host /", run.stdout)
 
 
+# -- the picture of the example
+
+
+def picture() -> str:
+    """docs/pictures/orders.svg, as `amqpflow graph` draws it."""
+    from amqpflow.picture.graph import graph_of
+    from amqpflow.picture.svg import svg_of
+
+    topology = amqpflow.Topology.load(ROOT / "examples/orders/topology.yaml")
+    return svg_of(graph_of(topology.compiled)) + "\n"
+
+
 # -- writing
 
 PAGES = {
     ROOT / "docs/reference/commands.md": commands_page,
     ROOT / "docs/reference/events.md": events_page,
     ROOT / "docs/reference/python.md": python_page,
+    ROOT / "docs/pictures/orders.svg": picture,
 }
 
 

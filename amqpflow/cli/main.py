@@ -15,6 +15,7 @@ from amqpflow import __version__
 
 #: name -> (module below amqpflow.cli, attribute, one line for --help). A command that is not here does not exist.
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "init": ("init", "init", "Write a topology file to begin with."),
     "validate": ("validate", "validate", "Check topology files; all problems at once."),
     "schema": ("schema", "schema", "Print the JSON Schema of topology files, of a plan, of a drift."),
     "plan": ("plan", "plan", "Show what apply would do, and what it means."),
@@ -31,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "run": ("run", "run", "Run a service's consumer."),
     "healthcheck": ("healthcheck", "healthcheck", "Ask a running service for its health, for exec probes."),
     "dev": ("dev", "dev", "Start a private RabbitMQ to develop against."),
+    "completion": ("completion", "completion", "Print the completion script of a shell."),
 }
 
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
