@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqpflow.planning.patterns import MAX_BYTES, NOTHING, pattern_of
@@ -17,6 +17,7 @@ def matches(text: str, name: str) -> bool:
     return re.search(text, name) is not None
 
 
+@settings(deadline=None)
 @given(st.sets(NAMES, max_size=12), st.sets(NAMES, max_size=12))
 def test_an_exact_pattern_matches_the_names_and_no_other(names: set[str], others: set[str]) -> None:
     text = pattern_of({name: [""] for name in names}, exact=True).text
@@ -27,6 +28,7 @@ def test_an_exact_pattern_matches_the_names_and_no_other(names: set[str], others
             assert matches(text, near) == (near in names)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, st.sets(st.sampled_from(["", r"\.parking", r"\.retry\.[0-9a-z]+"]), min_size=1)))
 def test_endings_follow_only_the_names_they_are_for(names: dict[str, set[str]]) -> None:
     text = pattern_of(names, exact=True).text
@@ -54,7 +56,8 @@ def test_what_names_begin_with_is_written_once(names: list[str], text: str) -> N
     assert pattern_of({name: [""] for name in names}).text == text
 
 
-@given(st.integers(1, 3000), st.sampled_from(["orders.{}", "{}.orders", "shop.eu.{}", "q{}", "a-{}.b"]))
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 1000), st.sampled_from(["orders.{}", "{}.orders", "shop.eu.{}", "q{}", "a-{}.b"]))
 def test_a_pattern_that_would_be_too_long_is_wider_and_says_so_or_does_not_fit(count: int, template: str) -> None:
     names = {template.format(f"queue{number:04d}") for number in range(count)}
     pattern = pattern_of({name: [""] for name in names})
