@@ -47,7 +47,7 @@ class Outage:
         self._events = events
         self._problems = problems
         self._session: Session | None = None
-        self._counted_when_given_back = True
+        self._hold = True
         self._changed = asyncio.Event()
         self._attending: asyncio.Task[None] | None = None
 
@@ -117,10 +117,10 @@ class Outage:
 
     # -- what follows
 
-    def watch(self, session: Session, *, counted_when_given_back: bool) -> None:
-        """A new session: it is not to consume while the outage lasts."""
+    def watch(self, session: Session, *, hold: bool) -> None:
+        """A new session: it is not to consume while the outage lasts. `hold`: keep what is prefetched then."""
         self._session = session
-        self._counted_when_given_back = counted_when_given_back
+        self._hold = hold
         if not self.over:
             self._problems[self._queue] = f"breaker open: {self.circuit.reason}"
             session.shut()
@@ -164,7 +164,7 @@ class Outage:
                 self._become(half_opened(self.circuit, clock()))
                 if self.circuit.phase is Phase.OPEN:
                     await session.cancel()
-                    session.give_back_waiting(older_than=half if self._counted_when_given_back else 0.0)
+                    session.give_back_waiting(older_than=half if self._hold else 0.0)
                 else:
                     await session.try_one()
                 wait = self.circuit.until - clock() if self.circuit.phase is Phase.OPEN else half / 2

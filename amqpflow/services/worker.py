@@ -85,8 +85,9 @@ class Worker:
             lanes=Lanes(order_by, self._max_body_bytes) if order_by is not None else None,
             single_active=self._single_active,
         )
-        quorum = self._caller.routes.queue_type == "quorum"
-        self._outage.watch(session, counted_when_given_back=quorum and connection.version < _NACK_IS_NOT_COUNTED)
+        counted = self._caller.routes.queue_type == "quorum" and connection.version < _NACK_IS_NOT_COUNTED
+        # what a single active consumer gives back is its own again at once
+        self._outage.watch(session, hold=counted or self._single_active)
         await session.start()
         self.session = session
         self._events.emit(ConsumerStarted(queue=self.handler.queue, prefetch=self.handler.concurrency))

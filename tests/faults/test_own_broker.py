@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Message, Park, Retry
+from amqpflow import ConnectionEvent, Message, Park, Retry
 from amqpflow.errors import PublishRefused
 from amqpflow.model import headers as h
 from amqpflow.node import create_virtual_host
@@ -196,6 +196,8 @@ def test_a_broker_out_of_memory_takes_acks_and_the_consumer_says_that_it_cannot_
                 scene.done.append(str(message.message_id))
 
             consumer = scene.consumer(orders=handle, concurrency=3)
+            said: list[str] = []
+            consumer.subscribe(lambda event: said.append(f"{event.name} {event.purpose}"), ConnectionEvent)
             async with consumer:
                 await scene.publish("a", "b", "retry")
                 await until(lambda: consumer.totals["received"] == 3)
@@ -203,12 +205,16 @@ def test_a_broker_out_of_memory_takes_acks_and_the_consumer_says_that_it_cannot_
                 try:
                     release.set()
                     await until(lambda: consumer.totals["acked"] == 2)
+                    problem = await until(lambda: consumer.problems.get("publishing"))
+                    assert problem == "the broker takes no publishes: low on memory"
+                    assert not consumer.healthy
                     assert "does not confirm" in await until(lambda: consumer.problems.get("orders"))
                     assert consumer.totals["retried"] == 0
                 finally:
                     await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.4")
                 await until(lambda: consumer.healthy)
                 await until(lambda: len(scene.done) == 3)
+            assert said == ["connection.blocked retries", "connection.unblocked retries"]
             assert await scene.account() == Counter(["a", "b", "retry"])
 
     asyncio.run(scenario())
