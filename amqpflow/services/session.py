@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
 
 from amqpflow.errors import AmqpflowError
@@ -37,6 +38,7 @@ class Session:
         first_prefetch: int,
         lanes: Lanes | None = None,
         single_active: bool = False,
+        set_aside: bool = False,
     ) -> None:
         self.channel = channel
         self.queue = queue
@@ -49,10 +51,13 @@ class Session:
         self._prefetch = prefetch if single_active else first_prefetch
         self._first = self._prefetch
         self._lanes = lanes
+        # where a nack counts as a crash does, giving neighbours back would count them towards the limit all the same
+        self._set_aside = set_aside and not single_active
         self._wider = prefetch
         self._acks_to_widen = first_prefetch
         self._widening: asyncio.Task[None] | None = None
         self._alone: int | None = None
+        self._aside: list[Delivery] = []  # in so many crashes that each is handled alone, when the others are done
         self._loop = asyncio.get_running_loop()
         self._held: dict[int, float] = {}  # what is not settled, by tag: when it arrived
         self._unreadable: dict[int, str] = {}
@@ -143,6 +148,12 @@ class Session:
                         if self._waiting and self._idle and not self._waking:
                             self._wake()
                         return delivery
+                if self._aside and len(self._held) - len(self._waiting) == len(self._aside):
+                    # any of them may be the one that kills: those that come before it are rid of it
+                    delivery = self._aside.pop(random.randrange(len(self._aside)))
+                    self._alone = delivery.delivery_tag
+                    self._running = False
+                    return delivery
             if self._dismissed:
                 return None
             waiter = self._loop.create_future()
@@ -207,6 +218,8 @@ class Session:
             self._unreadable.pop(tag, None)
         self._settled.set()
         if self._lanes is not None and self._lanes.settled(tag) and self._waiting:
+            self._wake()
+        if self._aside:
             self._wake()
         return mine
 
@@ -284,7 +297,7 @@ class Session:
                 paused = self._paused_by - {_OUTAGE} if self._single and not self._waiting else self._paused_by
                 if self._single_active:
                     paused = set()
-                wanted = not (paused or self._stopping or self._replacing or self.ended.is_set())
+                wanted = not (paused or self._aside or self._stopping or self._replacing or self.ended.is_set())
                 if not wanted and self._tag is not None:
                     tag, self._tag = self._tag, None
                     await self.channel.cancel(tag)
@@ -299,8 +312,15 @@ class Session:
         Wait until this delivery is the only one held, and take no other until it is settled and `resume` is called.
 
         Returns:
-            False when it was given back instead: the session is over, or another one is alone already.
+            False when it was given back instead, or set aside: `next` returns it again when the others are done.
         """
+        if self._alone == delivery.delivery_tag:
+            return self.holds(delivery)
+        if self._set_aside and not self._paused_by and not self.over.is_set():
+            self._aside.append(delivery)
+            await self._reconcile()
+            self._wake()
+            return False
         if self._alone is not None:
             self.give_back(delivery)
             return False
@@ -353,6 +373,8 @@ class Session:
             async with asyncio.timeout_at(until):
                 await self._reconcile()
                 self.give_back_waiting()
+                self._give_back([each.delivery_tag for each in self._aside])
+                self._aside.clear()
                 # what cannot be parked now cannot be parked within the time there is
                 self._give_back(sorted(tag for tag in self._paused_by if tag not in (self._alone, _OUTAGE)))
                 self.over.set()

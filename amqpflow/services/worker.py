@@ -76,6 +76,7 @@ class Worker:
 
     async def open(self, connection: Connection) -> Session:
         """Start to consume. Raises BrokerError, PermissionDenied, BrokerUnavailable."""
+        counted = self._caller.routes.queue_type == "quorum" and connection.version < _NACK_IS_NOT_COUNTED
         order_by = self.handler.order_by
         session = Session(
             await connection.open_channel(),
@@ -84,8 +85,8 @@ class Worker:
             first_prefetch=self.handler.concurrency,
             lanes=Lanes(order_by, self._max_body_bytes) if order_by is not None else None,
             single_active=self._single_active,
+            set_aside=counted,
         )
-        counted = self._caller.routes.queue_type == "quorum" and connection.version < _NACK_IS_NOT_COUNTED
         # what a single active consumer gives back is its own again at once
         self._outage.watch(session, hold=counted or self._single_active)
         await session.start()
