@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -48,6 +48,7 @@ class Delivery:
     routing_key: str
     properties: Properties
     body: bytes
+    header: bytes = field(default=b"", compare=False, repr=False)  #: the content header's payload, as it arrived
 
 
 @quick_init
@@ -59,6 +60,7 @@ class Publish:
     routing_key: str
     properties: Properties
     body: bytes
+    header: bytes | None = None  #: the content header's payload, to be sent as it is, whatever `properties` say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,8 @@ from amqpflow.model.record import Record, read_record
 from amqpflow.model.routes import QueueRoutes
 
 from .deaths import Death, death_in
+from .dialects import read_foreign
+from .foreign import Foreign
 
 UNKNOWN = "unknown"  #: the reason of a message that bears no record, or none that we know
 FOREIGN = "foreign"  #: the reason of a message that another framework parked; the detail names it
@@ -38,6 +40,14 @@ class ParkedMessage:
     record: Record | None  #: our headers; for reason `broker` the last known failure
     death: Death | None  #: why RabbitMQ parked it
     delivery: Delivery
+    dialect: Foreign | None = None  #: what another framework wrote, when neither we nor RabbitMQ parked it
+
+    @property
+    def parked_by(self) -> str | None:
+        """amqpflow, rabbitmq, or the framework whose headers it bears; None when nothing tells."""
+        if self.death:
+            return "rabbitmq"
+        return "amqpflow" if self.record else self.dialect.dialect if self.dialect else None
 
     @property
     def id(self) -> str:
@@ -54,15 +64,23 @@ class ParkedMessage:
     @property
     def attempts(self) -> int:
         """Attempts whose failure is recorded. One that never came to an end, in a crash, is not among them."""
-        return self.record.attempts if self.record else 0
+        told = self.record or self.dialect
+        return told.attempts if told else 0
 
     @property
     def error_type(self) -> str | None:
-        return self.record.error_type if self.record else None
+        told = self.record or self.dialect
+        return told.error_type if told else None
 
     @property
     def error_message(self) -> str | None:
-        return self.record.error_message if self.record else None
+        told = self.record or self.dialect
+        return told.error_message if told else None
+
+    @property
+    def error_stack(self) -> str | None:
+        told = self.record or self.dialect
+        return told.error_stack if told else None
 
     @property
     def fingerprint(self) -> str | None:
@@ -90,7 +108,11 @@ class ParkedMessage:
 
 
 def read_parked(
-    delivery: Delivery, routes: Mapping[str, QueueRoutes], *, unreadable: str | None = None
+    delivery: Delivery,
+    routes: Mapping[str, QueueRoutes],
+    *,
+    unreadable: str | None = None,
+    origin: str | None = None,
 ) -> ParkedMessage:
     """
     Read a delivery from a parking queue.
@@ -100,6 +122,7 @@ def read_parked(
         routes: those of the topology, by work queue.
         unreadable: why its properties could not be read and are empty. It belongs to no work queue then, since a copy
             of it would lack them.
+        origin: the work queue of a message that does not tell where it failed.
     """
     if unreadable is not None:
         return _unreadable(delivery, unreadable)
@@ -109,20 +132,25 @@ def read_parked(
     death = death_in(headers, routes, prefer=(record.queue if record else None, *here))
     if death is not None and record is not None and record.queue != death.queue:
         record = None  # a handler forwarded it to another queue, and RabbitMQ parked it from there
-    queue = death.queue if death else record.queue if record else _only(here)
-    exchange, routing_key = _first_published(record, death)
-    reason, detail = _reason(record, death)
-    failed_at = death.at if death else record.failed_at if record else None
+    foreign = read_foreign(delivery) if death is None and record is None else None
+    if death is not None or record is not None:
+        queue = death.queue if death else record.queue if record else None
+    else:
+        queue = _elsewhere(foreign, origin or _only(here))
+    exchange, routing_key = _first_published(record, death, foreign)
+    reason, detail = _reason(record, death, foreign)
+    told = death.at if death else record.failed_at if record else foreign.failed_at if foreign else None
     return ParkedMessage(
         queue=queue,
         reason=reason,
         detail=detail,
-        failed_at=failed_at,
+        failed_at=told,
         exchange=exchange,
         routing_key=routing_key,
         record=record,
         death=death,
         delivery=delivery,
+        dialect=foreign,
     )
 
 
@@ -176,9 +204,18 @@ def _only(queues: Collection[str]) -> str | None:
     return next(iter(queues)) if len(queues) == 1 else None
 
 
-def _reason(record: Record | None, death: Death | None) -> tuple[str, str]:
+def _elsewhere(foreign: Foreign | None, otherwise: str | None) -> str | None:
+    """Where a message failed that bears no record of ours. RabbitMQ's word on queues that are not ours goes last."""
+    if foreign is None or (foreign.died_of and otherwise):
+        return otherwise
+    return foreign.queue or otherwise
+
+
+def _reason(record: Record | None, death: Death | None, foreign: Foreign | None) -> tuple[str, str]:
     if death is not None:
         return ParkReason.BROKER.value, death.reason
+    if foreign is not None:
+        return (ParkReason.BROKER.value, foreign.died_of) if foreign.died_of else (FOREIGN, foreign.dialect)
     if record is None:
         return UNKNOWN, "no failure record"
     if record.reason in _REASONS:
@@ -186,9 +223,13 @@ def _reason(record: Record | None, death: Death | None) -> tuple[str, str]:
     return UNKNOWN, record.reason or "no reason in its failure record"
 
 
-def _first_published(record: Record | None, death: Death | None) -> tuple[str | None, str | None]:
+def _first_published(
+    record: Record | None, death: Death | None, foreign: Foreign | None
+) -> tuple[str | None, str | None]:
     if record is not None and record.routing_key is not None:
         return record.exchange or "", record.routing_key
     if death is not None and death.routing_keys:
         return death.exchange or "", death.routing_keys[0]
+    if foreign is not None and foreign.routing_key is not None:
+        return foreign.exchange or "", foreign.routing_key
     return None, None

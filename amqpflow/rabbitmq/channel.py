@@ -260,6 +260,7 @@ class Channel:
             routing_key=routing_key,
             properties=properties,
             body=body,
+            header=header,
         )
         try:
             if not unreadable:

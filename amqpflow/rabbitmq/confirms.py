@@ -45,6 +45,7 @@ class Confirms:
         self._frame_max = frame_max
         self._write = write
         self._last = 0
+        self._nameless = 0
         self._outstanding: dict[int, _Outstanding] = {}  # by sequence number, in that order
         self._in_flight: dict[Key, _Outstanding] = {}
         self._behind: dict[Key, deque[tuple[bytes, Settled]]] = {}
@@ -59,12 +60,22 @@ class Confirms:
         Raises:
             ValueError, TypeError: it cannot be encoded; nothing is sent, and `settled` is not told.
         """
-        key = _key(message.exchange, message.routing_key, message.properties)
+        key = self._key_of(message)
         data = publish_frames(self._channel, message, self._frame_max)
         if key in self._in_flight:
             self._behind.setdefault(key, deque()).append((data, settled))
         else:
             self._send(key, data, settled)
+
+    def _key_of(self, message: Publish) -> Key:
+        try:
+            return _key(message.exchange, message.routing_key, message.properties)
+        except ValueError:
+            if message.header is None:
+                raise
+            # put back as it was, without any id: its return counts for all that went to the same address
+            self._nameless += 1
+            return message.exchange, message.routing_key, f"\0{self._nameless}"
 
     def _send(self, key: Key, data: bytes, settled: Settled) -> None:
         self._last += 1

@@ -104,7 +104,9 @@ def publish_frames(channel: int, message: Publish, frame_max: int) -> bytes:
             be larger than `frame_max` (the broker closes the whole connection on such a frame).
         TypeError: a header value has no AMQP type.
     """
-    header = encode_content_header(message.properties, len(message.body))
+    header = message.header
+    if header is None:
+        header = encode_content_header(message.properties, len(message.body))
     if frame_max and len(header) + _FRAME_OVERHEAD > frame_max:
         raise ValueError(f"the headers take {len(header)} bytes, and a frame holds {frame_max - _FRAME_OVERHEAD}")
     method = b"\x00\x3c\x00\x28\x00\x00" + _short(message.exchange) + _short(message.routing_key) + b"\x01"

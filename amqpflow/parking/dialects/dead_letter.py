@@ -1,0 +1,32 @@
+"""RabbitMQ's own dead-lettering, from a queue that is in no topology file: the header x-death.
+
+https://www.rabbitmq.com/docs/dlx#effects. RabbitMQ 4 names the last queue in x-last-death-queue. Before, entries are in
+no order of time (fact 1.1): a queue where the message was rejected or given up goes before one where it merely waited
+for its time, which is what a retry queue does; among several the latest.
+"""
+
+from __future__ import annotations
+
+from amqpflow.model.message import Delivery
+from amqpflow.parking.deaths import read_deaths
+from amqpflow.parking.foreign import Foreign, headers_of, text
+
+
+def read(delivery: Delivery) -> Foreign | None:
+    """The message, if RabbitMQ dead-lettered it from anywhere but the queue in which it lies."""
+    headers = headers_of(delivery)
+    deaths = [death for death in read_deaths(headers) if death.queue != delivery.queue]
+    if not deaths:
+        return None
+    last = text(headers, "x-last-death-queue")
+    death = max(deaths, key=lambda each: (each.queue == last, each.reason != "expired", each.at or 0))
+    return Foreign(
+        dialect="rabbitmq",
+        queue=death.queue,
+        exchange=death.exchange,
+        routing_key=death.routing_keys[0] if death.routing_keys else None,
+        # a rejection is counted once for each time that a consumer gave the message up
+        attempts=death.count if death.reason in ("rejected", "delivery_limit") else 0,
+        failed_at=death.at,
+        died_of=death.reason,
+    )

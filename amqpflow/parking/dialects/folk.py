@@ -1,0 +1,49 @@
+"""The names that hand-written retries use, and those of small libraries.
+
+None of them is specified anywhere; these are the ones met in public code: a count of retries, an error in words, and
+the queue or key where the message came from. A count alone marks a message, an origin alone does not.
+"""
+
+from __future__ import annotations
+
+from amqpflow.model.message import Delivery
+from amqpflow.model.record import text_of
+from amqpflow.parking.foreign import Foreign, count, headers_of, moment, text
+
+from . import dead_letter
+
+_RETRIES = ("x-retry-count", "x-retries", "x-retry", "retry-count", "retry_count", "retries")  # after the first attempt
+_ATTEMPTS = ("x-attempts", "x-attempt", "x-delivery-attempts", "attempts")  # in all
+_TYPES = ("x-exception-type", "x-exception-class", "x-error-type", "x-error-class")
+_MESSAGES = ("x-error-message", "x-error", "x-exception", "x-exception-message", "x-last-error", "x-failure-reason")
+_STACKS = ("x-error-stack", "x-exception-stacktrace", "x-stacktrace", "x-traceback")
+_QUEUES = ("x-original-queue", "x-origin-queue", "x-source-queue", "x-failed-queue")
+_EXCHANGES = ("x-original-exchange", "x-origin-exchange")
+_KEYS = ("x-original-routing-key", "x-original-routingKey", "x-origin-routing-key")
+_TIMES = ("x-failed-at", "x-error-timestamp", "x-exception-timestamp", "x-failure-time")
+
+
+def read(delivery: Delivery) -> Foreign | None:
+    """The message, if it has headers of such names."""
+    headers = headers_of(delivery)
+    retries = next((each for name in _RETRIES if (each := count(headers.get(name))) is not None), None)
+    attempts = next((each for name in _ATTEMPTS if (each := count(headers.get(name))) is not None), None)
+    error, kind = text(headers, *_MESSAGES), text(headers, *_TYPES)
+    if retries is None and attempts is None and error is None and kind is None:
+        return None
+    died = dead_letter.read(delivery)
+    exchange = next((text_of(headers[name]) for name in _EXCHANGES if name in headers), None)
+    key = text(headers, *_KEYS)
+    queue = text(headers, *_QUEUES) or (died.queue if died else None)
+    return Foreign(
+        dialect="folk",
+        queue=queue or (key if exchange == "" else None),
+        exchange=exchange if exchange is not None or died is None else died.exchange,
+        routing_key=key or (died.routing_key if died else None),
+        error_type=kind,
+        error_message=error,
+        error_stack=text(headers, *_STACKS),
+        attempts=attempts if attempts is not None else (retries or 0) + 1,
+        failed_at=next((each for name in _TIMES if (each := moment(headers.get(name))) is not None), None)
+        or (died.failed_at if died else None),
+    )

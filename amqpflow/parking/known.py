@@ -1,0 +1,45 @@
+"""Which messages were seen before, at eight bytes each: a million of them must not fill the memory."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+
+_BYTES = 8  #: of a digest; two of a million messages are taken for one in one of thirty million readings
+
+
+class Known:
+    """
+    A multiset of digests. `add` while reading; `recall` before reading again, and then `take` what comes by once more.
+    """
+
+    def __init__(self) -> None:
+        self._sorted = array("Q")
+        self._taken = array("L")  # at the first of several equal ones: how many were taken
+        self._new = array("Q")
+
+    def __len__(self) -> int:
+        return len(self._sorted) + len(self._new)
+
+    def add(self, digest: bytes) -> None:
+        """This message was seen; it can be taken after the next `recall`."""
+        self._new.append(int.from_bytes(digest[:_BYTES], "big"))
+
+    def recall(self) -> None:
+        """From here on all that was added comes by again."""
+        if self._new:
+            self._sorted.extend(self._new)
+            self._new = array("Q")
+            self._sorted = array("Q", sorted(self._sorted))
+        self._taken = array("L", bytes(len(self._sorted) * array("L").itemsize))
+
+    def take(self, digest: bytes) -> bool:
+        """Was this message added before the last recall? Of equal messages, each answers once."""
+        number = int.from_bytes(digest[:_BYTES], "big")
+        first = bisect_left(self._sorted, number)
+        if first == len(self._sorted) or self._sorted[first] != number:
+            return False
+        if self._taken[first] == bisect_right(self._sorted, number, lo=first) - first:
+            return False
+        self._taken[first] += 1
+        return True

@@ -1,0 +1,188 @@
+"""Go through parking queues, message by message, and give everything back.
+
+No delivery is held for longer than the reader allows. When that time is over in the middle of a queue, all goes back to
+its place, and the queue is read again from its head: what comes by once more is known by its hash and passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from amqpflow.model.message import Delivery
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.parking.known import Known
+from amqpflow.parking.parked import ParkedMessage, read_parked
+from amqpflow.parking.sampling import Sampler
+from amqpflow.parking.selection import Matcher, Selection
+from amqpflow.rabbitmq.observe import Broker
+
+from .parking import Progress, Reading, open_reading
+from .parking_reader import ParkingReader
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where to look."""
+
+    broker: Broker
+    compiled: CompiledTopology  #: that of no file has neither queues nor routes
+    queues: tuple[str, ...]  #: parking queues, in the order in which they are read
+    origin: str | None = None  #: the work queue of messages that do not tell
+    unverified: bool = False  #: read also where it cannot be found out whether that is safe
+
+
+@dataclass(slots=True, kw_only=True)
+class Watch:
+    """Who looks on, and may say stop."""
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    on_progress: Progress | None = None  #: told the parking queue, messages seen, messages expected
+    on_wait: Callable[[str], None] | None = None  #: told the parking queue while another command reads it
+
+    def progress(self, queue: str, seen: int, expected: int) -> None:
+        if self.on_progress is not None:
+            self.on_progress(queue, seen, expected)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueReading:
+    """How the reading of one parking queue went."""
+
+    parking_queue: str
+    ready: int  #: messages when it began
+    read: int
+    other_consumers: int  #: what they hold was not seen
+    complete: bool  #: everything that was ready at the beginning was read, or as much as was asked for
+    ended_early: str | None  #: why not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What became of a scan."""
+
+    selected: int
+    queues: tuple[QueueReading, ...]
+    notes: tuple[str, ...]  #: what a person should know of it
+
+    @property
+    def complete(self) -> bool:
+        return all(each.complete for each in self.queues)
+
+
+async def scan(
+    place: Place,
+    selection: Selection,
+    watch: Watch,
+    *,
+    make: Callable[[ParkedMessage], T],
+    emit: Callable[[T], None],
+    settle: Callable[[ParkingReader, ParkedMessage], None] | None = None,
+    after_batch: Callable[[ParkingReader], None] | None = None,
+    window: int | None = None,
+) -> Scan:
+    """
+    Read every message of the queues; for each that is selected `emit(make(message))` is called, in order.
+
+    With `selection.sample` only what the sample keeps is emitted, at the end. Bodies are not held, unless `make`
+    returns them.
+
+    Args:
+        place: where to look.
+        selection: which messages are meant.
+        watch: who looks on.
+        make: what to keep of a message.
+        emit: told what was kept.
+        settle: does away with a selected message; without it all messages are given back.
+        after_batch: called when all that has arrived was looked at.
+        window: how many messages may be with us at once, when they are settled.
+
+    Raises:
+        NotApplied, Refused, Interrupted: as `open_reading`.
+        BrokerError, BrokerUnavailable: reading failed; nothing is lost by that.
+    """
+    matcher = Matcher(selection, now=int(time.time() * 1000), routes=place.compiled.routes)
+    sampler: Sampler[T] | None = Sampler(selection.sample, selection.seed) if selection.sample else None
+    readings: list[QueueReading] = []
+    notes: list[str] = []
+    selected = 0
+    for queue in place.queues:
+        if watch.stop.is_set() or selected == selection.limit:
+            break
+        known, expected, seen, others = Known(), 0, 0, 0
+        enough = False
+        while True:
+            before = seen
+            async with _opened(place, queue, watch) as reading:
+                reader = reading.reader
+                expected, others = max(expected, reader.ready), max(others, reader.other_consumers)
+                async with aclosing(reader.arrivals(at_most=reader.ready, window=window)) as arrivals:
+                    async for batch in arrivals:
+                        for delivery in batch:
+                            parked = _read(place, reader, delivery)
+                            if known.take(parked.digest):
+                                reader.keep(delivery)
+                                continue
+                            seen += 1
+                            watch.progress(queue, seen, expected)
+                            if enough or not matcher(parked):
+                                reader.keep(delivery)
+                                known.add(parked.digest)
+                                continue
+                            if settle is None:
+                                reader.keep(delivery)
+                                known.add(parked.digest)
+                            else:
+                                settle(reader, parked)
+                            if sampler is not None:
+                                sampler.offer(make(parked))
+                            else:
+                                selected += 1
+                                emit(make(parked))
+                                enough = selected == selection.limit
+                            if enough:
+                                break
+                        if after_batch is not None:
+                            after_batch(reader)
+                        if enough:
+                            break
+            reader.raise_if_cancelled()
+            if enough or not reader.held_too_long or watch.stop.is_set() or seen == before:
+                break
+            known.recall()
+        readings.append(
+            QueueReading(
+                parking_queue=queue,
+                ready=expected,
+                read=seen,
+                other_consumers=others,
+                # what was taken out by others meanwhile is not missing: nothing but the queue's own end ended it
+                complete=enough or reader.ended_early is None,
+                ended_early=None if enough else reader.ended_early,
+            )
+        )
+        notes += [each for each in reading.notes if each not in notes]
+    if sampler is not None:
+        selected = len(sampler.items)
+        for item in sampler.items:
+            emit(item)
+    return Scan(selected=selected, queues=tuple(readings), notes=(*notes, *matcher.notes))
+
+
+@asynccontextmanager
+async def _opened(place: Place, queue: str, watch: Watch) -> AsyncIterator[Reading]:
+    async with open_reading(
+        place.broker, place.compiled, queue, unverified=place.unverified, stop=watch.stop, on_wait=watch.on_wait
+    ) as reading:
+        yield reading
+
+
+def _read(place: Place, reader: ParkingReader, delivery: Delivery) -> ParkedMessage:
+    unreadable = reader.unreadable.get(delivery.delivery_tag)
+    return read_parked(delivery, place.compiled.routes, unreadable=unreadable, origin=place.origin)
