@@ -10,7 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import apply, drift, explain, parked, parked_message, plan, plan_replay, replay, replay_history
+    from .api import apply, drift, explain, plan, plan_replay, replay, replay_history
+    from .api_parked import (
+        choose_parked,
+        discard_parked,
+        export_parked,
+        parked,
+        parked_message,
+        parked_stats,
+        restore_parked,
+    )
     from .delivery.breaker import Breaker
     from .errors import (
         AmqpflowError,
@@ -62,6 +71,7 @@ if TYPE_CHECKING:
         MessageSettled,
     )
     from .model.outcome import Ack, Discard, Outcome, Park, Pause, Retry
+    from .parking.selection import Selection, SelectionInvalid
     from .services.consumer import Consumer
     from .services.incoming import Message, RetryState
     from .services.middleware import CallNext, Middleware
@@ -71,7 +81,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "api": ("apply", "drift", "explain", "parked", "parked_message", "plan", "plan_replay", "replay", "replay_history"),
+    "api": ("apply", "drift", "explain", "plan", "plan_replay", "replay", "replay_history"),
+    "api_parked": (
+        "choose_parked",
+        "discard_parked",
+        "export_parked",
+        "parked",
+        "parked_message",
+        "parked_stats",
+        "restore_parked",
+    ),
     "delivery.breaker": ("Breaker",),
     "errors": (
         "AmqpflowError",
@@ -123,6 +142,7 @@ _HOME = {
         "MessageSettled",
     ),
     "model.outcome": ("Ack", "Discard", "Outcome", "Park", "Pause", "Retry"),
+    "parking.selection": ("Selection", "SelectionInvalid"),
     "services.consumer": ("Consumer",),
     "services.incoming": ("Message", "RetryState"),
     "services.middleware": ("CallNext", "Middleware"),
@@ -184,6 +204,8 @@ __all__ = [
     "Refused",
     "Retry",
     "RetryState",
+    "Selection",
+    "SelectionInvalid",
     "TlsFailed",
     "Topology",
     "TopologyInvalid",
@@ -193,14 +215,19 @@ __all__ = [
     "VirtualHostMissing",
     "WrongUsage",
     "apply",
+    "choose_parked",
+    "discard_parked",
     "drift",
     "explain",
+    "export_parked",
     "parked",
     "parked_message",
+    "parked_stats",
     "plan",
     "plan_replay",
     "replay",
     "replay_history",
+    "restore_parked",
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from .services.opening import opened as _opened
 from .services.topology import Topology
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from .model.routes import CompiledTopology
     from .parking.journal import JournalState
-    from .parking.parked import ParkedMessage
     from .planning.allowance import Allowance
     from .planning.drift import DriftReport
     from .planning.explain import Explanation
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .services.applier import OnStep
     from .services.apply_lock import ApplyLock
     from .services.emptiness import OnDrain
-    from .services.parking import ParkedListing, Progress
+    from .services.parking import Progress
     from .services.replay_choice import ReplayChoice
     from .services.replay_plan import ReplayPlan
     from .services.replay_report import ReplayReport
@@ -268,107 +268,6 @@ async def explain(
     async with _opened(topology, url, management_url, "explain") as (broker, compiled):
         explanation, _ = await explain_on(compiled, queue, broker)
         return explanation
-
-
-@asynccontextmanager
-async def _opened(
-    topology: Topology | CompiledTopology,
-    url: str | BrokerAddress | None,
-    management_url: str | None,
-    purpose: str,
-) -> AsyncIterator[tuple[Broker, CompiledTopology]]:
-    """The broker, in the virtual host that the topology belongs to, and the compiled topology."""
-    from .model.routes import CompiledTopology
-    from .rabbitmq.address import BrokerAddress, resolve_address
-    from .rabbitmq.observe import open_broker
-
-    compiled = topology if isinstance(topology, CompiledTopology) else topology.compiled
-    address = url if isinstance(url, BrokerAddress) else resolve_address(url, management_url)
-    at_home = address.with_vhost(compiled.vhost) if compiled.vhost else address
-    async with open_broker(at_home, name=f"amqpflow {purpose} {compiled.name}") as broker:
-        yield broker, compiled
-
-
-async def parked(
-    topology: Topology | CompiledTopology,
-    url: str | BrokerAddress | None = None,
-    *,
-    queue: str | None = None,
-    limit: int | None = None,
-    management_url: str | None = None,
-    unverified: bool = False,
-    stop: asyncio.Event | None = None,
-    on_progress: Progress | None = None,
-    on_wait: Callable[[str], None] | None = None,
-) -> ParkedListing:
-    """
-    List parked messages, one row each. They stay where they are, in their order, also when this is killed.
-
-    Args:
-        topology: as `Topology.load` returns it.
-        url: as for `plan`.
-        queue: a work queue or a parking queue; None: all parking queues.
-        limit: how many messages at most, oldest first.
-        management_url: as for `plan`. Without the management API policies that would make reading unsafe stay unseen.
-        unverified: read also where it cannot be found out whether that is safe.
-        stop: set it to end the reading; what was seen so far is returned.
-        on_progress: told the parking queue, messages seen and messages expected.
-        on_wait: told the parking queue once, when another command is reading it.
-
-    Raises:
-        WrongUsage: the file has no such queue. NotApplied: a parking queue is missing.
-        Refused: reading could use messages up, because of the queue's delivery limit; or another command reads it.
-        AmqpflowError: as for `plan`.
-    """
-    from .services.parking import list_parked
-
-    async with _opened(topology, url, management_url, "parked") as (broker, compiled):
-        return await list_parked(
-            broker,
-            compiled,
-            queue=queue,
-            limit=limit,
-            unverified=unverified,
-            stop=stop,
-            on_progress=on_progress,
-            on_wait=on_wait,
-        )
-
-
-async def parked_message(
-    topology: Topology | CompiledTopology,
-    wanted: str,
-    url: str | BrokerAddress | None = None,
-    *,
-    queue: str | None = None,
-    management_url: str | None = None,
-    unverified: bool = False,
-    stop: asyncio.Event | None = None,
-    on_progress: Progress | None = None,
-    on_wait: Callable[[str], None] | None = None,
-) -> tuple[ParkedMessage, ...]:
-    """
-    Find parked messages, body and all, by id, the beginning of an id, message id or hop. They stay where they are.
-
-    Returns:
-        Every match, at most 20: two copies of one settlement have one id, and a message id may be used twice.
-
-    Raises:
-        WrongUsage: the beginning of several ids. Else as `parked`.
-    """
-    from .services.parking import find_parked
-
-    async with _opened(topology, url, management_url, "parked") as (broker, compiled):
-        return await find_parked(
-            broker,
-            compiled,
-            wanted,
-            queue=queue,
-            unverified=unverified,
-            stop=stop,
-            on_progress=on_progress,
-            on_wait=on_wait,
-        )
 
 
 async def plan_replay(

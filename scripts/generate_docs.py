@@ -115,7 +115,20 @@ GROUPS = {
     "Middlewares": ("Middleware", "CallNext"),
     "Publishing": ("Publisher", "OutgoingMessage"),
     "Topologies": ("Topology", "plan", "drift", "explain", "apply"),
-    "Parked messages": ("parked", "parked_message", "plan_replay", "replay", "replay_history"),
+    "Parked messages": (
+        "parked",
+        "parked_message",
+        "parked_stats",
+        "Selection",
+        "SelectionInvalid",
+        "export_parked",
+        "restore_parked",
+        "choose_parked",
+        "discard_parked",
+        "plan_replay",
+        "replay",
+        "replay_history",
+    ),
 }
 
 

@@ -14,10 +14,15 @@ from amqpflow.delivery.verdict import Decided, ErrorRecord
 from amqpflow.model.message import Delivery, Properties, Publish
 from amqpflow.model.outcome import Park
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.parking.parked import ParkedMessage
+from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection, connect
-from amqpflow.rabbitmq.observe import open_broker
+from amqpflow.rabbitmq.observe import Broker, open_broker
+from amqpflow.services import parked_list
+from amqpflow.services.parked_list import ParkedListing
+from amqpflow.services.parked_scan import Watch, place_of
 from tests.topologies import declare
 
 NOW = 1_790_000_000_000
@@ -139,6 +144,28 @@ async def drained(connection: Connection, queue: str, count: int) -> list[Delive
     channel.ack(taken[-1].delivery_tag, multiple=True)
     await channel.close()
     return taken
+
+
+async def list_parked(
+    broker: Broker,
+    compiled: CompiledTopology,
+    *,
+    queue: str | None = None,
+    unverified: bool = False,
+    stop: asyncio.Event | None = None,
+    on_progress: Any = None,
+    on_wait: Any = None,
+    **criteria: Any,
+) -> ParkedListing:
+    """List what is parked, as `amqpflow parked list` does."""
+    selection = Selection(queues=(queue,) if queue else (), **criteria)
+    place = place_of(broker, compiled, selection.queues, unverified=unverified)
+    return await parked_list.list_parked(place, selection, Watch.of(stop, on_progress, on_wait))
+
+
+async def find_parked(broker: Broker, compiled: CompiledTopology, wanted: str) -> tuple[ParkedMessage, ...]:
+    """Find a message, as `amqpflow parked show` does."""
+    return await parked_list.find_parked(place_of(broker, compiled, ()), wanted, Watch())
 
 
 @asynccontextmanager

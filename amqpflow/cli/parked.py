@@ -1,22 +1,35 @@
-"""`amqpflow parked`: look at parked messages. Looking changes nothing."""
+"""`amqpflow parked`: look at parked messages, keep them elsewhere, and bring them back. What its commands share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .options import FILE, at_virtual_host, connection_options, output_option
-from .progress import progress
+from .main import LazyGroup
 from .safe import safe
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.parked_scan import QueueReading
     from amqpflow.services.topology import Topology
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 GIVING_BACK = "everything goes back to its place"
 PARTLY = 3
 FAILED = 1
+REFUSED = 4
+
+COMMANDS = {
+    "list": ("parked_list", "list_", "One line for each message."),
+    "show": ("parked_show", "show", "All of one message: record, history, headers and body."),
+    "stats": ("parked_stats", "stats", "How many there are of which kind."),
+    "export": ("parked_export", "export", "Write messages to a file."),
+    "restore": ("parked_restore", "restore", "Put the messages of a file back."),
+    "discard": ("parked_discard", "discard", "Take messages out of their queue, into a file."),
+}
 
 unverified_option = click.option(
     "--unverified",
@@ -25,110 +38,31 @@ unverified_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=LazyGroup, lazy=COMMANDS)
 def parked() -> None:
     """
-    Look at parked messages.
+    Look at parked messages, and export, restore or discard them.
 
-    Looking changes neither the size nor the order of a parking queue, also when it is stopped or killed.
+    list, show, stats and export change neither the size nor the order of a parking queue, also when they are stopped
+    or killed.
     """
 
 
-@parked.command(name="list")
-@click.argument("file", type=FILE)
-@click.option("--queue", help="A work queue or a parking queue. Default: all parking queues of FILE.")
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many messages, oldest first.")
-@unverified_option
-@connection_options
-@output_option("text", "json")
-def list_(
-    file: str, queue: str | None, limit: int | None, unverified: bool, address: BrokerAddress, output: str
-) -> int:
-    """List the parked messages of FILE's work queues, oldest first."""
-    from amqpflow import api
-
-    from .render.parked import listing_lines
-    from .render.parked_json import listing_object
-    from .render.values import as_document
-    from .stopping import INTERRUPTED, run_until_stopped, wait_message
-
-    topology = load(file)
-    address = at_virtual_host(topology, address)
-    with progress("Reading") as on_progress:
-        listing, stopped = run_until_stopped(
-            lambda stop: api.parked(
-                topology,
-                address,
-                queue=queue,
-                limit=limit,
-                unverified=unverified,
-                stop=stop,
-                on_progress=on_progress,
-                on_wait=wait_message,
-            ),
-            says=GIVING_BACK,
-        )
-    if output == "json":
-        click.echo(as_document(listing_object(listing)))
-    else:
-        for line in listing_lines(listing):
-            click.echo(line)
-    show_notes(listing.notes)
-    for each in listing.queues:
-        if each.ended_early:
-            click.echo(f"Not all of {safe(each.parking_queue)} was read: {safe(each.ended_early)}.", err=True)
-    if stopped:
-        return INTERRUPTED
-    return 0 if listing.complete else PARTLY
-
-
-@parked.command()
-@click.argument("file", type=FILE)
-@click.argument("wanted", metavar="ID")
-@click.option("--queue", help="Look in the parking queue of this work queue only.")
-@unverified_option
-@connection_options
-@output_option("text", "json")
-def show(file: str, wanted: str, queue: str | None, unverified: bool, address: BrokerAddress, output: str) -> int:
-    """
-    Show all of a parked message of FILE: failure record, history, headers and body.
-
-    ID is that of `parked list`, or its beginning, or the message id, or the hop. All matches are shown.
-    """
-    from amqpflow import api
-
-    from .render.parked import message_lines
-    from .render.parked_json import message_object
-    from .render.values import as_document
-    from .stopping import INTERRUPTED, run_until_stopped, wait_message
-
-    topology = load(file)
-    address = at_virtual_host(topology, address)
-    with progress("Reading") as on_progress:
-        found, stopped = run_until_stopped(
-            lambda stop: api.parked_message(
-                topology,
-                wanted,
-                address,
-                queue=queue,
-                unverified=unverified,
-                stop=stop,
-                on_progress=on_progress,
-                on_wait=wait_message,
-            ),
-            says=GIVING_BACK,
-        )
-    if output == "json":
-        click.echo(as_document({"messages": [message_object(each) for each in found]}))
-    else:
-        click.echo("\n\n".join("\n".join(message_lines(each)) for each in found), nl=bool(found))
-    if stopped:
-        return INTERRUPTED
-    if not found:
-        click.echo(f"Error: no parked message {safe(wanted)}", err=True)
-        click.echo(f"  amqpflow parked list {safe(file)} shows those there are", err=True)
-        return FAILED
-    return 0
+def place_options(function: F) -> F:
+    """Add --from, --origin and --unverified; the command receives `from_queues`, `origin` and `unverified`."""
+    for option in (
+        unverified_option,
+        click.option("--origin", metavar="QUEUE", help="The work queue of messages that do not tell theirs."),
+        click.option(
+            "--from",
+            "from_queues",
+            multiple=True,
+            metavar="QUEUE",
+            help="Read this queue, whoever made it, instead of the parking queues of FILE, which may be left out then.",
+        ),
+    ):
+        function = option(function)
+    return function
 
 
 def load(file: str) -> Topology:
@@ -141,7 +75,29 @@ def load(file: str) -> Topology:
     return topology
 
 
+def load_place(
+    file: str | None, from_queues: tuple[str, ...], address: BrokerAddress
+) -> tuple[Topology | None, BrokerAddress]:
+    """The topology, if there is one, and the broker's address in its virtual host."""
+    from .options import at_virtual_host
+
+    if file is None:
+        if not from_queues:
+            raise click.UsageError("Name a topology file, or a queue with --from.")
+        return None, address
+    topology = load(file)
+    return topology, at_virtual_host(topology, address)
+
+
 def show_notes(notes: tuple[str, ...] | list[str]) -> None:
     """What a person should know, on standard error."""
     for note in notes:
         click.echo(f"Note: {safe(note)}.", err=True)
+
+
+def show_readings(notes: tuple[str, ...], readings: Iterable[QueueReading]) -> None:
+    """Notes, and which queues were not read to their end, on standard error."""
+    show_notes(notes)
+    for each in readings:
+        if each.ended_early:
+            click.echo(f"Not all of {safe(each.parking_queue)} was read: {safe(each.ended_early)}.", err=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from amqpflow.errors import WrongUsage
 from amqpflow.model.message import Delivery
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.known import Known
@@ -21,7 +22,7 @@ from amqpflow.parking.sampling import Sampler
 from amqpflow.parking.selection import Matcher, Selection
 from amqpflow.rabbitmq.observe import Broker
 
-from .parking import Progress, Reading, open_reading
+from .parking import Progress, Reading, open_reading, parking_queues_of
 from .parking_reader import ParkingReader
 
 T = TypeVar("T")
@@ -45,6 +46,13 @@ class Watch:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     on_progress: Progress | None = None  #: told the parking queue, messages seen, messages expected
     on_wait: Callable[[str], None] | None = None  #: told the parking queue while another command reads it
+
+    @classmethod
+    def of(
+        cls, stop: asyncio.Event | None, on_progress: Progress | None, on_wait: Callable[[str], None] | None
+    ) -> Watch:
+        """From the arguments of a function of the api."""
+        return cls(stop=stop or asyncio.Event(), on_progress=on_progress, on_wait=on_wait)
 
     def progress(self, queue: str, seen: int, expected: int) -> None:
         if self.on_progress is not None:
@@ -86,6 +94,7 @@ async def scan(
     settle: Callable[[ParkingReader, ParkedMessage], None] | None = None,
     after_batch: Callable[[ParkingReader], None] | None = None,
     window: int | None = None,
+    only: Known | None = None,
 ) -> Scan:
     """
     Read every message of the queues; for each that is selected `emit(make(message))` is called, in order.
@@ -102,6 +111,7 @@ async def scan(
         settle: does away with a selected message; without it all messages are given back.
         after_batch: called when all that has arrived was looked at.
         window: how many messages may be with us at once, when they are settled.
+        only: of those that are selected, these alone.
 
     Raises:
         NotApplied, Refused, Interrupted: as `open_reading`.
@@ -125,27 +135,26 @@ async def scan(
                 async with aclosing(reader.arrivals(at_most=reader.ready, window=window)) as arrivals:
                     async for batch in arrivals:
                         for delivery in batch:
+                            if not reader.may_go_on():
+                                break
                             parked = _read(place, reader, delivery)
                             if known.take(parked.digest):
                                 reader.keep(delivery)
                                 continue
                             seen += 1
-                            watch.progress(queue, seen, expected)
-                            if enough or not matcher(parked):
-                                reader.keep(delivery)
-                                known.add(parked.digest)
-                                continue
-                            if settle is None:
-                                reader.keep(delivery)
-                                known.add(parked.digest)
-                            else:
+                            wanted = matcher(parked) and (only is None or only.take(parked.digest))
+                            if wanted and settle is not None:
                                 settle(reader, parked)
-                            if sampler is not None:
-                                sampler.offer(make(parked))
                             else:
+                                reader.keep(delivery)
+                                known.add(parked.digest)
+                            if wanted and sampler is not None:
+                                sampler.offer(make(parked))
+                            elif wanted:
                                 selected += 1
                                 emit(make(parked))
                                 enough = selected == selection.limit
+                            watch.progress(queue, seen, expected)
                             if enough:
                                 break
                         if after_batch is not None:
@@ -181,6 +190,40 @@ async def _opened(place: Place, queue: str, watch: Watch) -> AsyncIterator[Readi
         place.broker, place.compiled, queue, unverified=place.unverified, stop=watch.stop, on_wait=watch.on_wait
     ) as reading:
         yield reading
+
+
+def place_of(
+    broker: Broker,
+    compiled: CompiledTopology,
+    queues: Sequence[str],
+    *,
+    from_queues: Sequence[str] = (),
+    origin: str | None = None,
+    unverified: bool = False,
+) -> Place:
+    """
+    Where to look for messages of these work queues or parking queues.
+
+    Args:
+        broker: the broker.
+        compiled: the topology, which may be that of no file.
+        queues: work queues or parking queues; all parking queues of the topology when empty.
+        from_queues: read these queues instead, which need not be in any file.
+        origin, unverified: see `Place`.
+
+    Raises:
+        WrongUsage: the file has no such queue; or there is neither a file nor a queue.
+    """
+    if from_queues:
+        read = tuple(dict.fromkeys(from_queues))
+    elif not compiled.name:
+        raise WrongUsage("no queue to read", hint="name a topology file, or a queue with --from")
+    else:
+        wanted: list[str] = []
+        for queue in queues or (None,):
+            wanted += parking_queues_of(compiled, queue)
+        read = tuple(dict.fromkeys(wanted))
+    return Place(broker=broker, compiled=compiled, queues=read, origin=origin, unverified=unverified)
 
 
 def _read(place: Place, reader: ParkingReader, delivery: Delivery) -> ParkedMessage:

@@ -205,6 +205,10 @@ class ParkingReader:
         self._finished = True
         self._news.set()
 
+    def may_go_on(self) -> bool:
+        """For callers of `arrivals`: may the next of a batch be looked at? Else the reading is over."""
+        return self._may_go_on()
+
     def _may_go_on(self) -> bool:
         if self._finished:
             return False

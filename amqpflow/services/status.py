@@ -11,6 +11,7 @@ from amqpflow.errors import AmqpflowError, BrokerError, NotApplied, PermissionDe
 from amqpflow.model.numbers import QueueNumbers
 from amqpflow.model.resources import Queue
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.parking.selection import Selection
 from amqpflow.planning.findings import Finding, warn
 from amqpflow.planning.observation import Observation
 from amqpflow.planning.preflight import preflight
@@ -18,7 +19,8 @@ from amqpflow.planning.status import Status, assess
 from amqpflow.rabbitmq.observe import Broker, observe
 from amqpflow.rabbitmq.translate import translate
 
-from .parking import list_parked
+from .parked_list import list_parked
+from .parked_scan import Watch, place_of
 
 EXACT_AT_MOST = 1000
 """So many queues are asked for their exact depth, 0.2 to 0.5 ms each (fact 11.10); of more, statistics are shown."""
@@ -130,7 +132,8 @@ class StatusReader:
             if not (queue in numbers and numbers[queue].ready):
                 continue
             try:
-                listing = await list_parked(self._broker, self._topology, queue=queue, limit=1)
+                place = place_of(self._broker, self._topology, (queue,))
+                listing = await list_parked(place, Selection(queues=(queue,), limit=1), Watch())
             except (PermissionDenied, Refused, NotApplied) as error:
                 problems.append(warn("oldest-unknown", f"queue {queue}", f"its oldest message was not read: {error}"))
                 continue

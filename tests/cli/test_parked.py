@@ -54,7 +54,7 @@ def test_a_list_for_people(shop: Path, vhost: BrokerAddress) -> None:
     done = amqpflow("parked list", shop, vhost)
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
-    assert lines[0].split("  ")[0] == "ID"
+    assert lines[0].split() == ["PARKED", "AT", "WORK", "QUEUE", "REASON", "ERROR", "ATTEMPTS", "AGE", "SIZE", "ID"]
     assert [line.split()[1] for line in lines[1:5]] == ["orders", "orders", "orders", "mail"]
     assert "KeyError: no" in lines[4]
     assert lines[-1] == "4 parked messages in orders.parking, shared.parked."
@@ -154,7 +154,7 @@ def test_what_is_not_there_is_said(shop: Path, vhost: BrokerAddress) -> None:
     done = amqpflow("parked show", shop, vhost, "0123456789")
     assert done.code == 1
     assert "no parked message 0123456789" in done.err
-    assert json.loads(amqpflow("parked show", shop, vhost, "0123456789", "-o", "json").out) == {"messages": []}
+    assert json.loads(amqpflow("parked show", shop, vhost, "0123456789", "-o", "json").out)["messages"] == []
 
 
 def test_nothing_in_a_message_acts_on_a_terminal_or_breaks_json(shop: Path, vhost: BrokerAddress) -> None:

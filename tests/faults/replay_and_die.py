@@ -22,8 +22,8 @@ from amqpflow.rabbitmq.bulk import BulkChannel
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services import journal, replay_pass
-from amqpflow.services.parking import list_parked
 from amqpflow.services.replayer import replay_parked
+from tests.parked import list_parked
 from tests.topologies import topology
 
 POINTS = (

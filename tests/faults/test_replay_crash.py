@@ -16,12 +16,11 @@ from amqpflow.model.message import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.services.journal import Journals
-from amqpflow.services.parking import list_parked
 from amqpflow.services.replayer import replay_parked
 from tests.brokers.selection import BrokerUnderTest
 from tests.faults.replay_and_die import ONCE, POINTS, shared_shop
 from tests.faults.replay_and_die import WINDOW as DYING_WINDOW
-from tests.parked import delivered, depth, depth_becomes, drained, park, publish, workplace
+from tests.parked import delivered, depth, depth_becomes, drained, list_parked, park, publish, workplace
 
 PARKING = "shared.parking"
 B_COUNT = 120

@@ -15,11 +15,10 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.node import start_broker
 from amqpflow.node.locate import Installation, locate
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.parking import list_parked
 from amqpflow.services.replay_report import ReplayReport
 from amqpflow.services.replayer import WINDOW, replay_parked
 from tests.brokers.processes import belonging_to
-from tests.parked import delivered, depth, drained, park, workplace
+from tests.parked import delivered, depth, drained, list_parked, park, workplace
 from tests.topologies import topology
 
 COUNT = 3000

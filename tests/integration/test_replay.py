@@ -19,13 +19,22 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.model.wire import encode_content_header
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.parking import list_parked
 from amqpflow.services.replay_choice import ReplayChoice
 from amqpflow.services.replay_plan import plan_replay
 from amqpflow.services.replayer import replay_parked
 from tests.brokers.selection import BrokerUnderTest
 from tests.integration.test_channel import publish_raw
-from tests.parked import delivered, depth, depth_becomes, drained, park, parked_by_broker, publish, workplace
+from tests.parked import (
+    delivered,
+    depth,
+    depth_becomes,
+    drained,
+    list_parked,
+    park,
+    parked_by_broker,
+    publish,
+    workplace,
+)
 from tests.topologies import topology
 
 WORK = "orders"

@@ -1,121 +1,71 @@
-"""Parked messages for people: a table, or all of one message. What came from elsewhere goes through safe()."""
+"""Parked messages for people, as a table. What came from elsewhere goes through safe()."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from amqpflow.cli.safe import safe
-from amqpflow.model.headers import PREFIX
-from amqpflow.parking.parked import ParkedMessage
-from amqpflow.services.parking import ParkedListing, ParkedRow
+from amqpflow.services.parked_list import ParkedListing, ParkedRow
 
-from .body import body_lines
-from .values import compact, rfc3339
+from .values import rfc3339
 
-_COLUMNS = ("ID", "WORK QUEUE", "REASON", "ATTEMPTS", "PARKED AT", "ROUTING KEY", "ERROR")
-_WIDEST = 40  #: of a column but the last
+_COLUMNS = ("PARKED AT", "WORK QUEUE", "REASON", "ERROR", "ATTEMPTS", "AGE", "SIZE", "ID")
+_ERROR = _COLUMNS.index("ERROR")
+_WIDEST = 40  #: of a column but that of the error
+_WIDEST_ERROR = 100  #: off a terminal
 
 
-def listing_lines(listing: ParkedListing) -> Iterator[str]:
-    """A table, oldest first, and a sum below it."""
-    rows = [_cells(row) for row in listing.messages]
-    if rows:
-        yield from _table((_COLUMNS, *rows), _terminal_width())
+def listing_lines(
+    listing: ParkedListing, rows: Callable[[], Iterable[ParkedRow]], count: int, *, now: int
+) -> Iterator[str]:
+    """A table, oldest first, and a sum below it. `rows` is called twice; `now` is in ms since the epoch."""
+    if count:
+        yield from table(lambda: _all_cells(rows(), now), stretched=_ERROR)
         yield ""
-    yield _sum(listing)
+    yield _sum(listing, count)
 
 
-def message_lines(parked: ParkedMessage) -> Iterator[str]:
-    """Everything about one message."""
-    yield f"Parked message {parked.id}"
-    yield from _facts(parked)
-    record = parked.record
-    if record and record.history:
-        yield from ("", "History, oldest first:")
-        for each in record.history:
-            what = f"  {safe(each.error_type)}" if each.error_type else ""
-            yield f"  {_time(each.at):<24}  to {safe(each.tier) or 'nowhere that is known'}{what}"
-    if record and record.error_stack:
-        yield from ("", "Stack:")
-        yield from (f"  {line}" for line in safe(record.error_stack, multiline=True).split("\n"))
-    properties = parked.delivery.properties
-    named = [(each.name, getattr(properties, each.name)) for each in fields(properties) if each.name != "headers"]
-    if found := [(name, value) for name, value in named if value is not None]:
-        yield from ("", "Properties:")
-        yield from (f"  {name}: {safe(compact(value))}" for name, value in found)
-    headers = properties.headers or {}
-    for title, ours in (("Headers:", False), ("Headers of amqpflow:", True)):
-        if some := {name: value for name, value in headers.items() if name.startswith(PREFIX) is ours}:
-            yield from ("", title)
-            yield from (f"  {safe(name)}: {safe(compact(value))}" for name, value in some.items())
-    first, *rest = body_lines(parked.delivery.body, properties.content_type, properties.content_encoding)
-    yield from ("", f"Body: {first}")
-    yield from (f"  {line}" for line in rest)
+def _all_cells(rows: Iterable[ParkedRow], now: int) -> Iterator[tuple[str, ...]]:
+    yield _COLUMNS
+    for row in rows:
+        yield _cells(row, now)
 
 
-def _facts(parked: ParkedMessage) -> Iterator[str]:
-    record = parked.record
-    last = "  (before RabbitMQ parked it)" if parked.death and record else ""
-    published = None
-    if parked.routing_key is not None:
-        published = f"exchange {parked.exchange or '(default)'}, routing key {parked.routing_key or '(empty)'}"
-    replay = record.replay if record else None
-    facts = (
-        ("parked in", parked.delivery.queue),
-        ("work queue", parked.queue or "unknown"),
-        ("reason", f"{parked.reason}: {parked.detail}" if parked.detail else parked.reason),
-        ("first published", published),
-        ("attempts", str(parked.attempts) + last),
-        ("first failed at", _time(parked.first_failed_at)),
-        ("parked at", _time(parked.failed_at)),
-        ("error", f"{parked.error_type}{last}" if parked.error_type else None),
-        ("message", parked.error_message),
-        ("fingerprint", record.fingerprint if record else None),
-        ("replayed", f"{replay.count} times, last by {replay.id} at {_time(replay.at)}" if replay else None),
-        ("hop", parked.hop),
-        ("parked by", f"{record.host or '?'}, amqpflow {record.version or '?'}" if record else None),
-    )
-    for name, value in facts:
-        if value:
-            yield f"  {name:<16} {safe(value)}"
-
-
-def _cells(row: ParkedRow) -> tuple[str, ...]:
-    broker = row.reason == "broker"
+def _cells(row: ParkedRow, now: int) -> tuple[str, ...]:
+    told = row.reason in ("broker", "foreign")
     error = ": ".join(filter(None, (row.error_type, row.error_message)))
-    return tuple(
-        map(
-            safe,
-            (
-                row.id,
-                row.queue or "unknown",
-                f"{row.reason}: {row.detail}" if broker else row.reason,
-                row.attempts,
-                _time(row.failed_at),
-                row.routing_key if row.routing_key is not None else "",
-                error or ("" if broker else row.detail),
-            ),
-        )
+    cells = (
+        time_text(row.failed_at),
+        row.queue or "unknown",
+        f"{row.reason}:{row.detail}" if told else row.reason,
+        error or ("" if told else row.detail),
+        row.attempts,
+        age_text(None if row.failed_at is None else now - row.failed_at),
+        size_text(row.body_bytes),
+        row.id,
     )
+    return tuple(map(safe, cells))
 
 
-def _table(rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
-    *columns, _ = zip(*rows, strict=True)
-    widths = [min(_WIDEST, max(map(_width, column))) for column in columns]
-    left = None if width is None else max(20, width - sum(widths) - 2 * len(widths))
-    for *cells, last in rows:
-        parts = [
-            _cut(cell, wide) + " " * (wide - _width(_cut(cell, wide))) for cell, wide in zip(cells, widths, strict=True)
-        ]
-        yield "  ".join((*parts, last if left is None else _cut(last, left))).rstrip()
+def table(rows: Callable[[], Iterable[Sequence[str]]], *, stretched: int) -> Iterator[str]:
+    """Columns as wide as what is in them; the one that is `stretched` takes what a terminal has left."""
+    widths: list[int] = []
+    for row in rows():
+        widths = widths or [0] * len(row)
+        widths = [max(wide, _width(cell)) for wide, cell in zip(widths, row, strict=True)]
+    widths = [min(wide, _WIDEST_ERROR if at == stretched else _WIDEST) for at, wide in enumerate(widths)]
+    if (terminal := _terminal_width()) is not None:
+        left = terminal - sum(widths) + widths[stretched] - 2 * (len(widths) - 1)
+        widths[stretched] = min(widths[stretched], max(20, left))
+    for row in rows():
+        cut = [_cut(cell, wide) for cell, wide in zip(row, widths, strict=True)]
+        yield "  ".join(cell + " " * (wide - _width(cell)) for cell, wide in zip(cut, widths, strict=True)).rstrip()
 
 
-def _sum(listing: ParkedListing) -> str:
-    count = len(listing.messages)
+def _sum(listing: ParkedListing, count: int) -> str:
     messages = "1 parked message" if count == 1 else f"{count or 'No'} parked messages"
     ready = sum(each.ready for each in listing.queues)
     queues = ", ".join(safe(each.parking_queue) for each in listing.queues) or "no queue"
@@ -123,9 +73,32 @@ def _sum(listing: ParkedListing) -> str:
     return f"{messages}{of} in {queues}."
 
 
-def _time(milliseconds: int | None) -> str:
+def time_text(milliseconds: int | None) -> str:
+    """To the second, in UTC."""
     text = rfc3339(milliseconds)
     return text[:19] + "Z" if text else "-"
+
+
+def age_text(milliseconds: int | None) -> str:
+    """In the largest unit that fits: 45s, 12m, 3h, 5d."""
+    if milliseconds is None:
+        return "-"
+    seconds = max(0, milliseconds // 1000)
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def size_text(size: float) -> str:
+    """Of a body: 812 B, 1.5 KiB."""
+    if size < 1024:
+        return f"{size:.0f} B"
+    for unit in ("KiB", "MiB"):
+        size /= 1024
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} GiB"
 
 
 def _terminal_width() -> int | None:
@@ -133,12 +106,15 @@ def _terminal_width() -> int | None:
 
 
 def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
     return sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text)
 
 
 def _cut(text: str, width: int) -> str:
     if _width(text) <= width:
         return text
+    text = text[:width]
     while _width(text) > width - 1:
         text = text[:-1]
     return text + "…"

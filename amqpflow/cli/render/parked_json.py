@@ -3,36 +3,80 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
 from amqpflow.model.message import Properties
 from amqpflow.parking.parked import ParkedMessage
-from amqpflow.services.parking import ParkedListing, ParkedRow
+from amqpflow.services.parked_export import ExportReport
+from amqpflow.services.parked_list import ParkedListing, ParkedRow
+from amqpflow.services.parked_restore import RestoreReport
+from amqpflow.services.parked_scan import QueueReading
 from amqpflow.services.replay_plan import Group, ReplayPlan
 from amqpflow.services.replay_report import ReplayReport
 
-from .values import plain, rfc3339
+from .values import as_document, as_line, plain, rfc3339
 
 
-def listing_object(listing: ParkedListing) -> dict[str, Any]:
-    """`parked list -o json`."""
-    return {
+def listing_pieces(listing: ParkedListing, rows: Iterable[ParkedRow]) -> Iterator[str]:
+    """`parked list -o json`, piece by piece, however many rows there are."""
+    head = {
+        "version": 1,
         "topology": listing.topology,
         "complete": listing.complete,
-        "queues": [
-            {
-                "parking_queue": each.parking_queue,
-                "ready": each.ready,
-                "read": each.read,
-                "other_consumers": each.other_consumers,
-                "complete": each.complete,
-                "ended_early": each.ended_early,
-            }
-            for each in listing.queues
-        ],
+        "queues": [reading_object(each) for each in listing.queues],
         "notes": list(listing.notes),
-        "messages": [row_object(row) for row in listing.messages],
+    }
+    yield as_document(head).removesuffix("\n}")
+    yield ',\n  "messages": ['
+    comma = ""
+    for row in rows:
+        yield f"{comma}\n    {as_line(row_object(row))}"
+        comma = ","
+    yield "\n  ]\n}\n" if comma else "]\n}\n"
+
+
+def reading_object(reading: QueueReading) -> dict[str, Any]:
+    """How the reading of a queue went."""
+    return {
+        "parking_queue": reading.parking_queue,
+        "ready": reading.ready,
+        "read": reading.read,
+        "other_consumers": reading.other_consumers,
+        "complete": reading.complete,
+        "ended_early": reading.ended_early,
+    }
+
+
+def export_object(report: ExportReport) -> dict[str, Any]:
+    """`parked export -o json` and `parked discard -o json`."""
+    return {
+        "version": 1,
+        "topology": report.topology,
+        "file": report.file,
+        "selected": report.selected,
+        "discarded": report.discarded,
+        "complete": report.complete,
+        "queues": [reading_object(each) for each in report.queues],
+        "notes": list(report.notes),
+    }
+
+
+def restore_object(report: RestoreReport) -> dict[str, Any]:
+    """`parked restore -o json`."""
+    return {
+        "version": 1,
+        "file": report.file,
+        "messages": report.messages,
+        "restored": report.restored,
+        "restored_before": report.before,
+        "changed": report.changed,
+        "finished": report.finished,
+        "complete": report.complete,
+        "interrupted": report.interrupted,
+        "stopped": report.stopped,
+        "queues": dict(report.queues),
     }
 
 
@@ -42,12 +86,14 @@ def row_object(row: ParkedRow) -> dict[str, Any]:
         "id": row.id,
         "queue": row.queue,
         "parking_queue": row.parking_queue,
+        "parked_by": row.parked_by,
         "reason": row.reason,
         "detail": row.detail,
         "attempts": row.attempts,
         "replays": row.replays,
         "error_type": row.error_type,
         "error_message": row.error_message,
+        "fingerprint": row.fingerprint,
         "first_failed_at": rfc3339(row.first_failed_at),
         "failed_at": rfc3339(row.failed_at),
         "exchange": row.exchange,
@@ -66,6 +112,7 @@ def message_object(parked: ParkedMessage) -> dict[str, Any]:
         "id": parked.id,
         "queue": parked.queue,
         "parking_queue": parked.delivery.queue,
+        "parked_by": parked.parked_by,
         "reason": parked.reason,
         "detail": parked.detail,
         "attempts": parked.attempts,
@@ -73,8 +120,8 @@ def message_object(parked: ParkedMessage) -> dict[str, Any]:
         "hop": parked.hop,
         "error_type": parked.error_type,
         "error_message": parked.error_message,
-        "error_stack": record.error_stack if record else None,
-        "fingerprint": record.fingerprint if record else None,
+        "error_stack": parked.error_stack,
+        "fingerprint": parked.fingerprint,
         "first_failed_at": rfc3339(parked.first_failed_at),
         "failed_at": rfc3339(parked.failed_at),
         "exchange": parked.exchange,

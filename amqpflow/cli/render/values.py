@@ -7,7 +7,10 @@ from typing import Any
 
 from amqpflow.model.plain import plain, rfc3339
 
-__all__ = ["as_document", "compact", "plain", "rfc3339"]
+__all__ = ["as_document", "as_line", "compact", "plain", "rfc3339"]
+
+_ESCAPED = str.maketrans({"\x7f": "\\u007f", "<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+"""What is ASCII, and yet acts: on a terminal, or in a page that shows the document."""
 
 
 def compact(value: Any) -> str:
@@ -16,5 +19,10 @@ def compact(value: Any) -> str:
 
 
 def as_document(value: Any) -> str:
-    """One JSON document in ASCII: escape sequences and bidirectional marks arrive escaped."""
-    return json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False)
+    """One JSON document in ASCII: escape sequences, bidirectional marks and HTML arrive escaped."""
+    return json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False).translate(_ESCAPED)
+
+
+def as_line(value: Any) -> str:
+    """The same in one line."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False).translate(_ESCAPED)

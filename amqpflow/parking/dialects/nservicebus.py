@@ -1,8 +1,8 @@
 """NServiceBus: messages in its error queue.
 
-https://docs.particular.net/nservicebus/messaging/headers (error forwarding headers): `NServiceBus.FailedQ` is the queue,
-`NServiceBus.TimeOfFailure` is written as `yyyy-MM-dd HH:mm:ss:ffffff Z`, `NServiceBus.ExceptionInfo.*` tells of the
-exception. `NServiceBus.Retries` counts delayed retries; immediate ones are not written.
+https://docs.particular.net/nservicebus/messaging/headers (error forwarding headers): `NServiceBus.FailedQ` is the
+queue, `NServiceBus.TimeOfFailure` is written as `yyyy-MM-dd HH:mm:ss:ffffff Z`, `NServiceBus.ExceptionInfo.*` tells
+of the exception. `NServiceBus.Retries` counts delayed retries; immediate ones are not written.
 """
 
 from __future__ import annotations

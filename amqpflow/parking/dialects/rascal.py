@@ -1,7 +1,7 @@
 """rascal (Node.js): the header `rascal`, a table that its recovery strategies republish and forward write.
 
-https://github.com/onebeyond/rascal, `lib/amqp/SubscriberError.js`: `originalQueue` (which may be qualified by the virtual
-host: `/orders`), `originalExchange`, `originalRoutingKey`, `error.message`, `error.code`, and
+https://github.com/onebeyond/rascal, `lib/amqp/SubscriberError.js`: `originalQueue` (which may be qualified by the
+virtual host: `/orders`), `originalExchange`, `originalRoutingKey`, `error.message`, `error.code`, and
 `recovery.QUEUE.republished`; before version 2 the last was `QUEUE.republished`.
 """
 

@@ -1,0 +1,278 @@
+"""Wiring: the functions of the api that look at parked messages, and put them elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from .parking.selection import Selection
+from .services.opening import opened
+from .services.topology import Topology
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Callable
+
+    from .model.routes import CompiledTopology
+    from .parking.parked import ParkedMessage
+    from .rabbitmq.address import BrokerAddress
+    from .services.parked_export import Chosen, ExportReport
+    from .services.parked_list import ParkedListing, ParkedRow
+    from .services.parked_restore import RestoreReport
+    from .services.parked_scan import Place
+    from .services.parked_stats import ParkedStats
+    from .services.parking import Progress
+
+
+async def parked(
+    topology: Topology | CompiledTopology | None,
+    url: str | BrokerAddress | None = None,
+    *,
+    selection: Selection | None = None,
+    from_queues: Sequence[str] = (),
+    origin: str | None = None,
+    management_url: str | None = None,
+    unverified: bool = False,
+    on_row: Callable[[ParkedRow], None] | None = None,
+    stop: asyncio.Event | None = None,
+    on_progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> ParkedListing:
+    """
+    List parked messages, one row each. They stay where they are, in their order, also when this is killed.
+
+    Args:
+        topology: as `Topology.load` returns it; None when `from_queues` are in no file.
+        url: as for `plan`.
+        selection: which messages; None: all of them.
+        from_queues: read these queues, which need not be in the file, instead of the topology's parking queues.
+        origin: the work queue of messages that do not tell where they failed.
+        management_url: as for `plan`. Without the management API policies that would make reading unsafe stay unseen.
+        unverified: read also where it cannot be found out whether that is safe.
+        on_row: is given each row, and `messages` stays empty: a million rows fill the memory.
+        stop: set it to end the reading; what was seen so far is returned.
+        on_progress: told the parking queue, messages seen and messages expected.
+        on_wait: told the parking queue once, when another command is reading it.
+
+    Raises:
+        WrongUsage: the file has no such queue. NotApplied: a parking queue is missing.
+        Refused: reading could use messages up, because of the queue's delivery limit; or another command reads it.
+        AmqpflowError: as for `plan`.
+    """
+    from .services.parked_list import list_parked
+    from .services.parked_scan import Watch
+
+    watch = Watch.of(stop, on_progress, on_wait)
+    async with _place(topology, url, management_url, selection, from_queues, origin, unverified) as (place, chosen):
+        return await list_parked(place, chosen, watch, on_row=on_row)
+
+
+async def parked_message(
+    topology: Topology | CompiledTopology | None,
+    wanted: str,
+    url: str | BrokerAddress | None = None,
+    *,
+    selection: Selection | None = None,
+    from_queues: Sequence[str] = (),
+    origin: str | None = None,
+    management_url: str | None = None,
+    unverified: bool = False,
+    stop: asyncio.Event | None = None,
+    on_progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> tuple[ParkedMessage, ...]:
+    """
+    Find parked messages, body and all, by id, the beginning of an id, message id or hop. They stay where they are.
+
+    Args as for `parked`; of `selection` only the queues count.
+
+    Returns:
+        Every match, at most 20: two copies of one settlement have one id, and a message id may be used twice.
+
+    Raises:
+        WrongUsage: the beginning of several ids. Else as `parked`.
+    """
+    from .services.parked_list import find_parked
+    from .services.parked_scan import Watch
+
+    watch = Watch.of(stop, on_progress, on_wait)
+    async with _place(topology, url, management_url, selection, from_queues, origin, unverified) as (place, _):
+        return await find_parked(place, wanted, watch)
+
+
+async def parked_stats(
+    topology: Topology | CompiledTopology | None,
+    url: str | BrokerAddress | None = None,
+    *,
+    by: Sequence[str] = ("queue", "reason", "error-type"),
+    selection: Selection | None = None,
+    from_queues: Sequence[str] = (),
+    origin: str | None = None,
+    management_url: str | None = None,
+    unverified: bool = False,
+    stop: asyncio.Event | None = None,
+    on_progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> ParkedStats:
+    """
+    Count parked messages by what they have in common. They stay where they are.
+
+    Args:
+        by: of queue, parking-queue, reason, error-type, fingerprint, routing-key, parked-by, hour.
+
+    The others are as for `parked`, and so are errors; WrongUsage also when `by` has another word.
+    """
+    from .services.parked_scan import Watch
+    from .services.parked_stats import count_parked
+
+    watch = Watch.of(stop, on_progress, on_wait)
+    async with _place(topology, url, management_url, selection, from_queues, origin, unverified) as (place, chosen):
+        return await count_parked(place, chosen, watch, by=by)
+
+
+async def export_parked(
+    topology: Topology | CompiledTopology | None,
+    file: str,
+    url: str | BrokerAddress | None = None,
+    *,
+    selection: Selection | None = None,
+    from_queues: Sequence[str] = (),
+    origin: str | None = None,
+    management_url: str | None = None,
+    unverified: bool = False,
+    stop: asyncio.Event | None = None,
+    on_progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> ExportReport:
+    """
+    Write parked messages to a file from which `restore_parked` puts back the same bytes. They stay where they are.
+
+    The file exists once it is whole and on the disk, and not before. Arguments are as for `parked`.
+
+    Raises:
+        Refused: the file exists. AmqpflowError: it cannot be written. Else as `parked`.
+    """
+    from .services.parked_export import export_parked as export
+    from .services.parked_scan import Watch
+
+    watch = Watch.of(stop, on_progress, on_wait)
+    async with _place(topology, url, management_url, selection, from_queues, origin, unverified) as (place, chosen):
+        return await export(place, chosen, watch, file)
+
+
+async def choose_parked(
+    topology: Topology | CompiledTopology | None,
+    url: str | BrokerAddress | None = None,
+    *,
+    selection: Selection | None = None,
+    from_queues: Sequence[str] = (),
+    origin: str | None = None,
+    management_url: str | None = None,
+    unverified: bool = False,
+    stop: asyncio.Event | None = None,
+    on_progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> Chosen:
+    """Count what `discard_parked` would take, and remember it. Nothing is changed. Arguments as for `parked`."""
+    from .services.parked_export import choose
+    from .services.parked_scan import Watch
+
+    watch = Watch.of(stop, on_progress, on_wait)
+    async with _place(topology, url, management_url, selection, from_queues, origin, unverified) as (place, chosen):
+        return await choose(place, chosen, watch)
+
+
+async def discard_parked(
+    topology: Topology | CompiledTopology | None,
+    file: str | None,
+    url: str | BrokerAddress | None = None,
+    *,
+    selection: Selection | None = None,
+    chosen: Chosen | None = None,
+    from_queues: Sequence[str] = (),
+    origin: str | None = None,
+    management_url: str | None = None,
+    unverified: bool = False,
+    stop: asyncio.Event | None = None,
+    on_progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> ExportReport:
+    """
+    Take parked messages out of their queues for good.
+
+    Each is in the file, and the file on the disk, before it leaves its queue. Killed at any point, every message is in
+    its queue or in the file; some may be in both.
+
+    Args:
+        file: where they are kept; None: nowhere.
+        chosen: no others than these, as `choose_parked` returned them.
+
+    The other arguments are as for `parked`.
+
+    Raises:
+        Refused: the file exists. AmqpflowError: it cannot be written; what is not in it is in its queue.
+        Else as `parked`.
+    """
+    from .services.parked_export import discard_parked as discard
+    from .services.parked_scan import Watch
+
+    watch = Watch.of(stop, on_progress, on_wait)
+    async with _place(topology, url, management_url, selection, from_queues, origin, unverified) as (place, selected):
+        return await discard(place, selected, watch, file, chosen=chosen)
+
+
+async def restore_parked(
+    file: str,
+    url: str | BrokerAddress | None = None,
+    *,
+    to: str | None = None,
+    strip: bool = False,
+    again: bool = False,
+    management_url: str | None = None,
+    stop: asyncio.Event | None = None,
+    on_progress: Progress | None = None,
+) -> RestoreReport:
+    """
+    Put the messages of an export back into the parking queues they were in: the same properties, headers and body.
+
+    What was confirmed is recorded in `FILE.restored`: after a crash, run it again, and it goes on; at most 500 messages
+    are then there twice, with equal ids.
+
+    Args:
+        file: the export, of `export_parked` or `discard_parked`.
+        url: as for `plan`; the virtual host is that of the URL.
+        to: put all of them into this queue.
+        strip: leave out user_id, CC and BCC of messages that cannot be published with them.
+        again: restore also what was restored before.
+        management_url, stop, on_progress: as for `parked`.
+
+    Raises:
+        Refused: the file is damaged, or holds what cannot be put back as it is; NotApplied: a queue is missing.
+            Nothing was done. AmqpflowError: as for `plan`, or a file cannot be read or written.
+    """
+    from .services.parked_restore import restore_parked as restore
+    from .services.parked_scan import Watch
+
+    async with opened(None, url, management_url, "restore") as (broker, _):
+        return await restore(broker, file, Watch.of(stop, on_progress, None), to=to, strip=strip, again=again)
+
+
+@asynccontextmanager
+async def _place(
+    topology: Topology | CompiledTopology | None,
+    url: str | BrokerAddress | None,
+    management_url: str | None,
+    selection: Selection | None,
+    from_queues: Sequence[str],
+    origin: str | None,
+    unverified: bool,
+) -> AsyncIterator[tuple[Place, Selection]]:
+    from .services.parked_scan import place_of
+
+    selection = selection or Selection()
+    async with opened(topology, url, management_url, "parked") as (broker, compiled):
+        yield (
+            place_of(broker, compiled, selection.queues, from_queues=from_queues, origin=origin, unverified=unverified),
+            selection,
+        )

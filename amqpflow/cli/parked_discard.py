@@ -1,0 +1,121 @@
+"""`amqpflow parked discard`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import FILE, connection_options, output_option
+from .parked import GIVING_BACK, PARTLY, REFUSED, load_place, place_options, show_readings
+from .progress import progress
+from .safe import safe
+from .selection import selection_options
+
+if TYPE_CHECKING:
+    from amqpflow.parking.selection import Selection
+    from amqpflow.rabbitmq.address import BrokerAddress
+
+
+@click.command()
+@click.argument("file", type=FILE, required=False)
+@click.option("--all", "everything", is_flag=True, help="Without any filter: discard all messages.")
+@click.option("--export", "target", type=click.Path(dir_okay=False), help="Keep them in this file; a new one.")
+@click.option("--no-export", is_flag=True, help="Keep them nowhere: they are lost for good.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@selection_options
+@place_options
+@connection_options
+@output_option("text", "json")
+def discard(
+    file: str | None,
+    everything: bool,
+    target: str | None,
+    no_export: bool,
+    yes: bool,
+    selection: Selection,
+    from_queues: tuple[str, ...],
+    origin: str | None,
+    unverified: bool,
+    address: BrokerAddress,
+    output: str,
+) -> int:
+    """
+    Take parked messages out of their queue, into a file from which `parked restore` brings them back.
+
+    Each is in the file, and the file on the disk, before it leaves the queue. The file is named after the time, unless
+    --export names it.
+    """
+    from amqpflow import api_parked
+    from amqpflow.errors import Refused
+
+    from .render.parked_json import export_object
+    from .render.values import as_document
+    from .stopping import INTERRUPTED, run_until_stopped, wait_message
+
+    if target and no_export:
+        raise click.UsageError("--export and --no-export cannot be combined.")
+    if not (selection.filters or selection.limit or selection.sample or everything):
+        raise click.UsageError("Say which messages, by any of the filters, or --all.")
+    if not yes and not sys.stdin.isatty():
+        raise Refused(
+            "discard asks before it takes messages out, and there is no terminal to ask on; nothing was done",
+            hint="--yes discards without asking; parked list with the same options shows what it would take",
+        )
+    topology, address = load_place(file, from_queues, address)
+    if not (target or no_export):
+        target = f"discarded-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl"
+    where: dict[str, Any] = {"from_queues": from_queues, "origin": origin, "unverified": unverified}
+    chosen = None
+    if not yes:
+        with progress("Reading") as on_progress:
+            chosen, stopped = run_until_stopped(
+                lambda stop: api_parked.choose_parked(
+                    topology,
+                    address,
+                    selection=selection,
+                    **where,
+                    stop=stop,
+                    on_progress=on_progress,
+                    on_wait=wait_message,
+                ),
+                says=GIVING_BACK,
+            )
+        if stopped:
+            return INTERRUPTED
+        if not chosen.count:
+            click.echo("No message is selected; nothing was done.", err=True)
+            return 0
+        kept = "and keep them nowhere" if target is None else f"and keep them in {safe(target)}"
+        if not click.confirm(f"Discard {chosen.count} messages, {kept}?", err=True):
+            click.echo("Nothing was done.", err=True)
+            return REFUSED
+    with progress("Discarding") as on_progress:
+        report, stopped = run_until_stopped(
+            lambda stop: api_parked.discard_parked(
+                topology,
+                target,
+                address,
+                selection=selection,
+                chosen=chosen,
+                **where,
+                stop=stop,
+                on_progress=on_progress,
+                on_wait=wait_message,
+            ),
+            says=f"what is in the file is taken out, of the rest {GIVING_BACK}",
+        )
+    if output == "json":
+        click.echo(as_document(export_object(report)))
+    else:
+        click.echo(
+            f"{report.discarded} messages discarded{'; they are in ' + safe(report.file) if report.file else ''}."
+        )
+    if report.selected > report.discarded:
+        click.echo(f"Note: {report.selected - report.discarded} are in the file and still parked.", err=True)
+    show_readings(report.notes, report.queues)
+    if stopped:
+        return INTERRUPTED
+    return 0 if report.complete and report.selected == report.discarded else PARTLY

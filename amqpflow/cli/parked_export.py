@@ -1,0 +1,72 @@
+"""`amqpflow parked export`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import FILE, connection_options, output_option
+from .parked import GIVING_BACK, PARTLY, load_place, place_options, show_readings
+from .progress import progress
+from .safe import safe
+from .selection import selection_options
+
+if TYPE_CHECKING:
+    from amqpflow.parking.selection import Selection
+    from amqpflow.rabbitmq.address import BrokerAddress
+
+
+@click.command()
+@click.argument("file", type=FILE, required=False)
+@click.option("--to", "target", required=True, type=click.Path(dir_okay=False), help="The file to write; a new one.")
+@selection_options
+@place_options
+@connection_options
+@output_option("text", "json")
+def export(
+    file: str | None,
+    target: str,
+    selection: Selection,
+    from_queues: tuple[str, ...],
+    origin: str | None,
+    unverified: bool,
+    address: BrokerAddress,
+    output: str,
+) -> int:
+    """
+    Write the parked messages of FILE's work queues to a file of JSON lines; they stay parked.
+
+    `amqpflow parked restore` puts them back, byte by byte. The file appears when it is whole.
+    """
+    from amqpflow import api_parked
+
+    from .render.parked_json import export_object
+    from .render.values import as_document
+    from .stopping import INTERRUPTED, run_until_stopped, wait_message
+
+    topology, address = load_place(file, from_queues, address)
+    with progress("Exporting") as on_progress:
+        report, stopped = run_until_stopped(
+            lambda stop: api_parked.export_parked(
+                topology,
+                target,
+                address,
+                selection=selection,
+                from_queues=from_queues,
+                origin=origin,
+                unverified=unverified,
+                stop=stop,
+                on_progress=on_progress,
+                on_wait=wait_message,
+            ),
+            says=f"what was read so far is written, {GIVING_BACK}",
+        )
+    if output == "json":
+        click.echo(as_document(export_object(report)))
+    else:
+        click.echo(f"{report.selected} messages written to {safe(target)}.")
+    show_readings(report.notes, report.queues)
+    if stopped:
+        return INTERRUPTED
+    return 0 if report.complete else PARTLY

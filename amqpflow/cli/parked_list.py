@@ -1,0 +1,78 @@
+"""`amqpflow parked list`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import FILE, connection_options, output_option
+from .parked import GIVING_BACK, PARTLY, load_place, place_options, show_readings
+from .progress import progress
+from .selection import selection_options
+
+if TYPE_CHECKING:
+    from amqpflow.parking.selection import Selection
+    from amqpflow.rabbitmq.address import BrokerAddress
+
+
+@click.command(name="list")
+@click.argument("file", type=FILE, required=False)
+@selection_options
+@place_options
+@connection_options
+@output_option("text", "json", "jsonl")
+def list_(
+    file: str | None,
+    selection: Selection,
+    from_queues: tuple[str, ...],
+    origin: str | None,
+    unverified: bool,
+    address: BrokerAddress,
+    output: str,
+) -> int:
+    """
+    List the parked messages of FILE's work queues, oldest first.
+
+    Options are combined with and; one that is given twice asks for any of its values. -o jsonl has one object a line.
+    """
+    from amqpflow import api_parked
+
+    from .render.parked import listing_lines
+    from .render.parked_json import listing_pieces, row_object
+    from .render.values import as_line
+    from .spool import Spool
+    from .stopping import INTERRUPTED, run_until_stopped, wait_message
+
+    topology, address = load_place(file, from_queues, address)
+    with Spool() as spool:
+        with progress("Reading") as on_progress:
+            listing, stopped = run_until_stopped(
+                lambda stop: api_parked.parked(
+                    topology,
+                    address,
+                    selection=selection,
+                    from_queues=from_queues,
+                    origin=origin,
+                    unverified=unverified,
+                    on_row=spool.add,
+                    stop=stop,
+                    on_progress=on_progress,
+                    on_wait=wait_message,
+                ),
+                says=GIVING_BACK,
+            )
+        if output == "json":
+            for piece in listing_pieces(listing, spool.rows()):
+                click.echo(piece, nl=False)
+        elif output == "jsonl":
+            for row in spool.rows():
+                click.echo(as_line(row_object(row)))
+        else:
+            for line in listing_lines(listing, spool.rows, spool.count, now=int(time.time() * 1000)):
+                click.echo(line)
+    show_readings(listing.notes, listing.queues)
+    if stopped:
+        return INTERRUPTED
+    return 0 if listing.complete else PARTLY

@@ -1,0 +1,59 @@
+"""`amqpflow parked restore`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import connection_options, output_option
+from .parked import PARTLY
+from .progress import progress
+from .safe import safe
+
+if TYPE_CHECKING:
+    from amqpflow.rabbitmq.address import BrokerAddress
+
+
+@click.command()
+@click.argument("export", type=click.Path(dir_okay=False), metavar="EXPORT")
+@click.option("--to", metavar="QUEUE", help="Put all of them into this queue, not into those they were in.")
+@click.option("--strip", is_flag=True, help="Restore without user_id, CC and BCC what cannot be published with them.")
+@click.option("--again", is_flag=True, help="Restore also what was restored before.")
+@connection_options
+@output_option("text", "json")
+def restore(export: str, to: str | None, strip: bool, again: bool, address: BrokerAddress, output: str) -> int:
+    """
+    Put the messages of EXPORT back into the parking queues they were in, byte by byte.
+
+    EXPORT.restored records which are back, so that after a crash the same command goes on where it stopped.
+    """
+    from amqpflow import api_parked
+
+    from .render.parked_json import restore_object
+    from .render.values import as_document
+    from .stopping import INTERRUPTED, run_until_stopped
+
+    with progress("Restoring") as on_progress:
+        report, _ = run_until_stopped(
+            lambda stop: api_parked.restore_parked(
+                export, address, to=to, strip=strip, again=again, stop=stop, on_progress=on_progress
+            ),
+            says="what is in flight is awaited",
+        )
+    if output == "json":
+        click.echo(as_document(restore_object(report)))
+    else:
+        where = ", ".join(f"{count} in {safe(queue)}" for queue, count in report.queues.items())
+        click.echo(f"{report.restored} of {report.messages} messages restored{': ' + where if where else ''}.")
+        if report.before:
+            click.echo(f"{report.before} were restored before; --again restores all.")
+    if report.changed:
+        click.echo(f"Note: {report.changed} were restored without user_id, CC or BCC.", err=True)
+    if not report.finished:
+        click.echo("Note: the export has no end: what wrote it was stopped. What is in it is whole.", err=True)
+    if report.stopped:
+        click.echo(f"Stopped: {safe(report.stopped)}", err=True)
+    if report.interrupted:
+        return INTERRUPTED
+    return 0 if report.complete else PARTLY

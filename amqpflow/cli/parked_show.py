@@ -1,0 +1,77 @@
+"""`amqpflow parked show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import connection_options, output_option
+from .parked import FAILED, GIVING_BACK, load_place, place_options
+from .progress import progress
+from .safe import safe
+
+if TYPE_CHECKING:
+    from amqpflow.rabbitmq.address import BrokerAddress
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[FILE] ID")
+@click.option("--queue", "queues", multiple=True, help="Look only in the parking queue of this work queue.")
+@place_options
+@connection_options
+@output_option("text", "json")
+def show(
+    names: tuple[str, ...],
+    queues: tuple[str, ...],
+    from_queues: tuple[str, ...],
+    origin: str | None,
+    unverified: bool,
+    address: BrokerAddress,
+    output: str,
+) -> int:
+    """
+    Show all of a parked message of FILE: failure record, history, headers and body.
+
+    ID is that of `parked list`, or its beginning, or the message id, or the hop. All matches are shown.
+    """
+    from amqpflow import api_parked
+    from amqpflow.parking.selection import Selection
+
+    from .render.parked_json import message_object
+    from .render.parked_message import message_lines
+    from .render.values import as_document
+    from .stopping import INTERRUPTED, run_until_stopped, wait_message
+
+    if len(names) != (1 if from_queues and len(names) < 2 else 2):
+        raise click.UsageError("Name a topology file and an ID, or --from QUEUE and an ID.")
+    wanted, file = names[-1], names[0] if len(names) == 2 else None
+    topology, address = load_place(file, from_queues, address)
+    with progress("Reading") as on_progress:
+        found, stopped = run_until_stopped(
+            lambda stop: api_parked.parked_message(
+                topology,
+                wanted,
+                address,
+                selection=Selection(queues=queues),
+                from_queues=from_queues,
+                origin=origin,
+                unverified=unverified,
+                stop=stop,
+                on_progress=on_progress,
+                on_wait=wait_message,
+            ),
+            says=GIVING_BACK,
+        )
+    if output == "json":
+        click.echo(as_document({"version": 1, "messages": [message_object(each) for each in found]}))
+    else:
+        click.echo("\n\n".join("\n".join(message_lines(each)) for each in found), nl=bool(found))
+    if stopped:
+        return INTERRUPTED
+    if not found:
+        click.echo(f"Error: no parked message {safe(wanted)}", err=True)
+        if file is not None:
+            click.echo(f"  amqpflow parked list {safe(file)} shows those there are", err=True)
+        return FAILED
+    return 0

@@ -1,0 +1,188 @@
+"""The export file: one JSON object a line, in ASCII; docs/reference/export.md is the contract.
+
+What puts a message back is its content header and its body, as they were on the wire; everything else in a line is for
+people and for jq. Nothing that a message holds can act on a terminal, in a browser or in an editor that opens the file:
+everything but plain ASCII, and `<`, `>` and `&`, is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from hashlib import blake2b
+from typing import Any
+
+from amqpflow.model.message import Properties
+from amqpflow.model.plain import plain, rfc3339
+from amqpflow.model.wire_decode import decode_content_header
+
+from .parked import ParkedMessage
+
+FORMAT = "amqpflow.export"
+VERSION = 1
+_HEAD = struct.Struct(">HHQ")  # class, weight and body size, before the property flags
+_BASIC = 60
+_ESCAPED = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\x7f": "\\u007f"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportHead:
+    """The first line."""
+
+    id: str  #: of this export
+    vhost: str
+    topology: str
+    version: str  #: of amqpflow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedMessage:
+    """One message, as it can be published again."""
+
+    number: int  #: from 1, in the order of the file
+    parking_queue: str
+    id: str  #: of `parked list`
+    properties: Properties  #: empty when they cannot be read, which does not hinder
+    header: bytes  #: the payload of its content header
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportEnd:
+    """The last line of an export that was finished."""
+
+    count: int
+
+
+def head_line(head: ExportHead, *, at: int) -> str:
+    """The first line; `at` is now, in ms since the epoch."""
+    return _line(
+        {
+            "type": "head",
+            "format": FORMAT,
+            "version": VERSION,
+            "id": head.id,
+            "at": rfc3339(at),
+            "vhost": head.vhost,
+            "topology": head.topology,
+            "amqpflow": head.version,
+        }
+    )
+
+
+def message_line(parked: ParkedMessage, number: int) -> str:
+    """One message."""
+    delivery = parked.delivery
+    properties = delivery.properties
+    named = {each.name: getattr(properties, each.name) for each in fields(properties) if each.name != "headers"}
+    content: dict[str, Any]
+    try:
+        content = {"body": delivery.body.decode()}
+    except UnicodeDecodeError:
+        content = {"body_base64": base64.b64encode(delivery.body).decode("ascii")}
+    flags = delivery.header[_HEAD.size :]
+    return _line(
+        {
+            "type": "message",
+            "number": number,
+            "parking_queue": delivery.queue,
+            "id": parked.id,
+            "queue": parked.queue,
+            "reason": parked.reason,
+            "detail": parked.detail,
+            "attempts": parked.attempts,
+            "error_type": parked.error_type,
+            "error_message": parked.error_message,
+            "failed_at": rfc3339(parked.failed_at),
+            "exchange": parked.exchange,
+            "routing_key": parked.routing_key,
+            "properties": {name: plain(value) for name, value in named.items() if value is not None},
+            "headers": plain(properties.headers or {}),
+            "header_base64": base64.b64encode(flags).decode("ascii"),
+            "check": _check(flags, delivery.body),
+            **content,
+        }
+    )
+
+
+def end_line(count: int) -> str:
+    """The last line."""
+    return _line({"type": "end", "count": count})
+
+
+def read_line(text: str) -> ExportHead | ExportedMessage | ExportEnd:
+    """
+    Read a line back.
+
+    Raises:
+        ValueError: it is none of an export that this version reads, or it was changed.
+    """
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("no JSON") from None
+    if not isinstance(line, dict):
+        raise ValueError("no JSON object")
+    match line.get("type"):
+        case "head":
+            return _head(line)
+        case "message":
+            return _message(line)
+        case "end" if isinstance(line.get("count"), int):
+            return ExportEnd(count=line["count"])
+    raise ValueError("neither head, message nor end of an export")
+
+
+def _head(line: Mapping[str, Any]) -> ExportHead:
+    if line.get("format") != FORMAT:
+        raise ValueError(f"this is no export of amqpflow: its format is {line.get('format')!r}")
+    if line.get("version") != VERSION:
+        raise ValueError(f"it has version {line.get('version')!r} of the format, and this amqpflow reads {VERSION}")
+    texts = [line.get(name) for name in ("id", "vhost", "topology", "amqpflow")]
+    if not all(isinstance(each, str) for each in texts) or not line["id"]:
+        raise ValueError("its head lacks something")
+    return ExportHead(id=line["id"], vhost=line["vhost"], topology=line["topology"], version=line["amqpflow"])
+
+
+def _message(line: Mapping[str, Any]) -> ExportedMessage:
+    number, queue, name = line.get("number"), line.get("parking_queue"), line.get("id")
+    if not (isinstance(number, int) and isinstance(queue, str) and isinstance(name, str)):
+        raise ValueError("number, parking_queue or id is missing")
+    flags = _decoded(line, "header_base64")
+    if isinstance(line.get("body"), str):
+        try:
+            body = line["body"].encode()
+        except UnicodeEncodeError:
+            raise ValueError("body is no text") from None
+    else:
+        body = _decoded(line, "body_base64")
+    if line.get("check") != _check(flags, body):
+        raise ValueError("it was changed since it was written: check does not fit header_base64 and the body")
+    header = _HEAD.pack(_BASIC, 0, len(body)) + flags
+    try:
+        properties = decode_content_header(header)
+    except ValueError:
+        properties = Properties()
+    return ExportedMessage(number=number, parking_queue=queue, id=name, properties=properties, header=header, body=body)
+
+
+def _decoded(line: Mapping[str, Any], name: str) -> bytes:
+    try:
+        return base64.b64decode(line[name], validate=True)
+    except (KeyError, TypeError, ValueError, binascii.Error):
+        raise ValueError(f"{name} is missing or no base64") from None
+
+
+def _check(flags: bytes, body: bytes) -> str:
+    hashed = blake2b(flags, digest_size=16)
+    hashed.update(len(flags).to_bytes(8, "big"))
+    hashed.update(body)
+    return hashed.hexdigest()
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=True, allow_nan=False).translate(_ESCAPED) + "\n"

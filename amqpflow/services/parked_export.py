@@ -1,0 +1,175 @@
+"""Write parked messages to a file; and take them out of their queue, once they are in one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+from amqpflow import __version__
+from amqpflow.parking.export import ExportHead
+from amqpflow.parking.known import Known
+from amqpflow.parking.parked import ParkedMessage
+from amqpflow.parking.selection import Selection
+
+from .export_file import ExportWriter
+from .parked_scan import Place, QueueReading, Watch, scan
+from .parking_reader import ParkingReader
+
+_WINDOW = 2000  #: messages that are with us at once, written and not yet acked
+
+Step = Callable[[str], None]  #: told what is about to be done, for tests that die there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """What an export or a discard has done."""
+
+    topology: str
+    file: str | None  #: None: a discard without a file
+    selected: int  #: messages in the file
+    discarded: int  #: taken out of their queue
+    queues: tuple[QueueReading, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        return all(each.complete for each in self.queues)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Which messages a selection means, remembered by their hashes."""
+
+    count: int
+    only: Known
+    queues: tuple[QueueReading, ...]
+    notes: tuple[str, ...]
+
+
+async def choose(place: Place, selection: Selection, watch: Watch) -> Chosen:
+    """Find out which messages are meant, and give everything back. Raises as `scan`."""
+    only = Known()
+    done = await scan(place, selection, watch, make=_digest, emit=only.add)
+    only.recall()
+    return Chosen(count=done.selected, only=only, queues=done.queues, notes=done.notes)
+
+
+async def export_parked(place: Place, selection: Selection, watch: Watch, path: str) -> ExportReport:
+    """
+    Write the selected messages to a file, and give everything back.
+
+    Raises:
+        Refused: the file exists. AmqpflowError: it cannot be written. Else as `scan`. There is no file then.
+    """
+    writer = ExportWriter(path, _head(place), at_once=False)
+    try:
+        only = None
+        if selection.sample is not None:
+            only = (await choose(place, selection, watch)).only
+            selection = replace(selection, sample=None)
+        done = await scan(place, selection, watch, make=_itself, emit=writer.write, only=only)
+        writer.finish()
+    finally:
+        writer.abandon()
+    return ExportReport(
+        topology=place.compiled.name,
+        file=path,
+        selected=done.selected,
+        discarded=0,
+        queues=done.queues,
+        notes=done.notes,
+    )
+
+
+async def discard_parked(
+    place: Place,
+    selection: Selection,
+    watch: Watch,
+    path: str | None,
+    *,
+    chosen: Chosen | None = None,
+    on_step: Step = lambda _: None,
+) -> ExportReport:
+    """
+    Take the selected messages out of their queues. Each is in the file, and the file on the disk, before it is acked.
+
+    Args:
+        place: where.
+        selection: which messages.
+        watch: who looks on; what was acked until it says stop is gone from the queue.
+        path: of the file; None: they are lost for good.
+        chosen: no other messages than these.
+        on_step: for tests.
+
+    Raises:
+        Refused: the file exists. AmqpflowError: it cannot be written; what is not in it is in the queue.
+            Else as `scan`.
+    """
+    if chosen is None and selection.sample is not None:
+        chosen = await choose(place, selection, watch)
+    if chosen is not None:
+        selection = replace(selection, sample=None, limit=None)
+    writer = ExportWriter(path, _head(place), at_once=True) if path is not None else None
+    pending: list[int] = []
+    discarded = 0
+
+    def settle(_: ParkingReader, parked: ParkedMessage) -> None:
+        on_step("write")
+        if writer is not None:
+            writer.write(parked)
+        pending.append(parked.delivery.delivery_tag)
+
+    def after_batch(reader: ParkingReader) -> None:
+        nonlocal discarded
+        if not pending:
+            return
+        on_step("sync")
+        if writer is not None:
+            writer.checkpoint()
+        on_step("ack")
+        if reader.ack_all(pending):
+            discarded += len(pending)
+        pending.clear()
+        on_step("acked")
+
+    try:
+        done = await scan(
+            place,
+            selection,
+            watch,
+            make=_digest,
+            emit=lambda _: None,
+            settle=settle,
+            after_batch=after_batch,
+            window=_WINDOW,
+            only=chosen.only if chosen else None,
+        )
+        on_step("finish")
+        if writer is not None:
+            writer.finish()
+    finally:
+        if writer is not None:
+            writer.abandon()
+    return ExportReport(
+        topology=place.compiled.name,
+        file=path if writer is not None and writer.count else None,
+        selected=writer.count if writer is not None else done.selected,
+        discarded=discarded,
+        queues=done.queues,
+        notes=done.notes,
+    )
+
+
+def _head(place: Place) -> ExportHead:
+    return ExportHead(
+        id=uuid4().hex, vhost=place.broker.address.vhost, topology=place.compiled.name, version=__version__
+    )
+
+
+def _digest(parked: ParkedMessage) -> bytes:
+    return parked.digest
+
+
+def _itself(parked: ParkedMessage) -> ParkedMessage:
+    return parked
