@@ -17,6 +17,7 @@ from amqpflow.parking.journal import JournalHead, JournalState, JournalUnreadabl
 
 _SUFFIX = ".replay"
 BYTES_PER_MESSAGE = 120  #: in a journal, at most, for messages with ids of usual length
+_LONGEST_HEAD = 1 << 20  #: bytes
 _HINT = "--journal DIR keeps it elsewhere; nothing was sent"
 
 
@@ -155,7 +156,8 @@ class Journals:
             try:
                 yield _read(path)
             except JournalUnreadable as error:
-                on_unreadable(path, str(error))
+                if not _is_empty(path):
+                    on_unreadable(path, str(error))
 
     def _paths(self) -> list[Path]:
         try:
@@ -170,6 +172,15 @@ class Journals:
 def journals_in(directory: str | Path | None) -> Journals:
     """The journals in a directory, or in the default one."""
     return Journals(Path(directory) if directory is not None else default_directory())
+
+
+def _is_empty(path: Path) -> bool:
+    """Its first line was not written out: nothing was sent."""
+    try:
+        with path.open("rb") as file:
+            return not file.readline(_LONGEST_HEAD).endswith(b"\n")
+    except OSError:
+        return False
 
 
 def _read(path: Path) -> JournalState:

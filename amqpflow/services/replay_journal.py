@@ -101,6 +101,7 @@ class ReplayJournal:
             return
         if work.next_number == 1 and self._resume is None and not self._interrupted:
             self._file.discard()  # nothing was to be sent
+            self._file = None
             work.report.journal = None
             return
         summary = work.report.summary()
@@ -111,8 +112,12 @@ class ReplayJournal:
                     self._close(state)
         except OSError as error:
             work.report.notes.append(f"the journal {self._file.path} has no last line: {error.strerror or error}")
-        finally:
+
+    def close(self) -> None:
+        """Let others write it."""
+        if self._file is not None:
             self._file.close()
+            self._file = None
 
     def _close(self, state: JournalState) -> None:
         try:

@@ -153,13 +153,14 @@ class _Replay:
                     await self._replay(parking_queue, outbox)
             if self.on_watch is not None and not (self.work.stopped or self.stop.is_set()):
                 await self._watch(self.on_watch)
+            self._finish(time.monotonic() - started)
+            journal.end(self.work, read_whole=self._read_whole())
             return self.work.report
         finally:
+            journal.close()  # without a last line where it was not reached: what is in doubt stays so
             waking.cancel()
             await asyncio.gather(waking, return_exceptions=True)
             await outbox.close()
-            self._finish(time.monotonic() - started)
-            journal.end(self.work, read_whole=self._read_whole())
 
     # -- one parking queue
 

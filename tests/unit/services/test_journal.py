@@ -61,7 +61,7 @@ def test_a_line_that_was_cut_off_is_removed_before_it_is_gone_on_with(tmp_path: 
 
 def test_a_directory_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refused, match="cannot be written to .*: Not a directory") as caught:
+    with pytest.raises(Refused, match=r"cannot be written to .*: Not a directory") as caught:
         Journals(tmp_path / "file" / "below").create(HEAD, messages=0)
     assert "--journal DIR" in caught.value.hint
 

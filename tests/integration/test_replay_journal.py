@@ -1,0 +1,492 @@
+"""Replays that are interrupted, gone on with, held and looked back on; how fast, where to, and when to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amqpflow.errors import Refused, WrongUsage
+from amqpflow.model import headers as h
+from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.parking.replay import Destination
+from amqpflow.parking.selection import Matcher, Selection
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.connection import Connection
+from amqpflow.services import replay_pass
+from amqpflow.services.journal import JournalFile, Journals
+from amqpflow.services.parking import list_parked
+from amqpflow.services.replay_choice import ReplayChoice, destination_of
+from amqpflow.services.replay_plan import plan_replay
+from amqpflow.services.replayer import replay_parked
+from tests.brokers.selection import BrokerUnderTest
+from tests.parked import delivered, depth, depth_becomes, drained, park, publish, workplace
+from tests.topologies import topology
+
+WORK, PARKING = "orders", "orders.parking"
+
+
+def shop(vhost: BrokerAddress, **options: Any) -> CompiledTopology:
+    return topology({WORK: [1000]}, vhost=vhost.vhost, **options)
+
+
+def ids(deliveries: list[Delivery]) -> list[str | None]:
+    return [each.properties.message_id for each in deliveries]
+
+
+def numbered(count: int, **more: Any) -> list[Delivery]:
+    return [delivered(WORK, message_id=f"m{n}", **more) for n in range(count)]
+
+
+async def interrupted(
+    broker: Any, compiled: CompiledTopology, journals: Journals, at: str, times: int = 1, **options: Any
+) -> None:
+    # an exception of another kind would be a bug that is reported; this one only unwinds
+    task = asyncio.ensure_future(
+        replay_parked(broker, compiled, WORK, journals=journals, on_step=_raising(at, times), **options)
+    )
+    with pytest.raises(_Gone):
+        await task
+
+
+class _Gone(Exception):
+    pass
+
+
+def _raising(at: str, times: int) -> Callable[[str], None]:
+    left = times
+
+    def step(name: str) -> None:
+        nonlocal left
+        left -= name == at
+        if name == at and left == 0:
+            raise _Gone
+
+    return step
+
+
+def test_what_is_confirmed_in_the_journal_is_taken_out_and_not_sent_again(
+    vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_pass, "BATCH", 10)
+    compiled, journals = shop(vhost), Journals(tmp_path)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(50))
+            await interrupted(broker, compiled, journals, "ack.before", 2)
+            (state,) = journals.all(lambda *_: None)
+            assert state.end is None
+            confirmed = {hop for hop, _ in state.unacked}
+            assert confirmed
+            report = await replay_parked(broker, compiled, WORK, journals=journals)
+            assert report.complete
+            assert report.already > 0
+            taken = await drained(connection, WORK, await depth(connection, WORK))
+            hops = [(each.properties.headers or {})[h.HOP] for each in taken]
+            assert set(hops) == {f"m{n}/1/0" for n in range(50)}
+            assert all(hops.count(hop) == 1 for hop in confirmed)
+            assert all(each.is_complete for each in journals.all(lambda *_: None))
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("in_doubt", ["send", "hold"])
+def test_what_is_in_doubt_is_sent_again_with_its_hop_or_held(
+    vhost: BrokerAddress, tmp_path: Path, in_doubt: Any
+) -> None:
+    compiled, journals = shop(vhost), Journals(tmp_path)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(20))
+            await interrupted(broker, compiled, journals, "publish.after")
+            (state,) = journals.all(lambda *_: None)
+            assert len(state.in_doubt) == 20
+            choice = ReplayChoice(in_doubt=in_doubt)
+            report = await replay_parked(broker, compiled, WORK, journals=journals, choice=choice)
+            if in_doubt == "hold":
+                assert (report.replayed, report.in_doubt, report.remaining) == (0, 20, 20)
+                assert "--in-doubt send" in report.left_behind[0].why
+                report = await replay_parked(broker, compiled, WORK, journals=journals)
+            assert (report.replayed, report.sent_again, report.complete) == (20, 20, True)
+            taken = await drained(connection, WORK, await depth(connection, WORK))
+            assert {(each.properties.headers or {})[h.HOP] for each in taken} == {f"m{n}/1/0" for n in range(20)}
+
+    asyncio.run(go())
+
+
+def test_a_replay_is_resumed_under_its_own_id_and_what_came_back_is_not_sent_again(
+    vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_pass, "BATCH", 10)
+    compiled, journals = shop(vhost), Journals(tmp_path)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(40))
+            await interrupted(broker, compiled, journals, "ack.after", 2)
+            sent = await drained(connection, WORK, await depth(connection, WORK))
+            await park(connection, compiled, sent[:3])  # they fail again
+            (state,) = journals.all(lambda *_: None)
+            report = await replay_parked(broker, compiled, WORK, journals=journals, resume=state)
+            assert (report.replay_id, report.complete, report.came_back) == (state.head.id, True, 3)
+            again = await drained(connection, WORK, await depth(connection, WORK))
+            assert {*ids(sent), *ids(again)} == {f"m{n}" for n in range(40)}
+            listing = await list_parked(broker, compiled)
+            assert [(row.message_id, row.replays) for row in listing.messages] == [(each, 1) for each in ids(sent[:3])]
+            (after,) = journals.all(lambda *_: None)
+            assert (after.is_complete, len(after.resumed)) == (True, 1)
+
+    asyncio.run(go())
+
+
+def test_messages_without_any_id_are_known_by_what_they_hold(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled, journals = shop(vhost), Journals(tmp_path)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            channel = await connection.admin_channel()
+            for _ in range(3):
+                await channel.basic_publish(b"tick", routing_key=PARKING)
+            await depth_becomes(connection, PARKING, 3)
+            await interrupted(broker, compiled, journals, "ack.before")
+            report = await replay_parked(broker, compiled, WORK, journals=journals)
+            assert report.complete
+            # which of the equal ones were acked nobody can tell: they go again, and say so
+            assert report.sent_again == report.replayed
+            taken = await drained(connection, WORK, await depth(connection, WORK))
+            assert len({(each.properties.headers or {})[h.HOP] for each in taken}) == 3
+
+    asyncio.run(go())
+
+
+def test_a_journal_that_cannot_be_written_is_refused_before_anything_is_sent(
+    vhost: BrokerAddress, tmp_path: Path
+) -> None:
+    compiled = shop(vhost)
+    (tmp_path / "file").write_text("")
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(3))
+            with pytest.raises(Refused, match="cannot be written"):
+                await replay_parked(broker, compiled, WORK, journals=Journals(tmp_path / "file" / "x"))
+            assert (await depth(connection, WORK), await depth(connection, PARKING)) == (0, 3)
+
+    asyncio.run(go())
+
+
+def test_a_disk_that_is_full_in_the_middle_stops_the_replay_and_loses_nothing(
+    vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_pass, "BATCH", 10)
+    compiled, write = shop(vhost), JournalFile.write
+    writes = 0
+
+    def full(file: JournalFile, data: bytes) -> None:
+        nonlocal writes
+        writes += 1
+        if writes >= 4:
+            raise OSError(28, os.strerror(28))
+        write(file, data)
+
+    monkeypatch.setattr(JournalFile, "write", full)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(100))
+            report = await replay_parked(broker, compiled, WORK, journals=Journals(tmp_path))
+            assert report.stopped is not None
+            assert "journal cannot be written any more: No space left" in report.stopped
+            assert report.in_doubt == 0
+            assert 0 < report.replayed < 100
+            taken = await drained(connection, WORK, await depth(connection, WORK))
+            left = await drained(connection, PARKING, await depth(connection, PARKING))
+            assert ids(taken) + ids(left) == [f"m{n}" for n in range(100)]
+
+    asyncio.run(go())
+
+
+def test_to_another_queue_with_other_headers(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+    choice = ReplayChoice(
+        to=destination_of("elsewhere", {}), set_headers={"mended": "yes", "a": "2"}, drop_headers=frozenset({"b"})
+    )
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            channel = await connection.admin_channel()
+            await channel.queue_declare("elsewhere", durable=True)
+            await park(connection, compiled, numbered(3, headers={"a": "1", "b": "x", "c": [1, {"d": None}]}))
+            plan = await plan_replay(broker, compiled, WORK, choice=choice)
+            assert plan.destinations == (("elsewhere", 3),)
+            report = await replay_parked(broker, compiled, WORK, choice=choice)
+            assert (report.replayed, report.to) == (3, "elsewhere")
+            taken = await drained(connection, "elsewhere", 3)
+            theirs = {name: value for name, value in (taken[0].properties.headers or {}).items() if name[0] != "x"}
+            assert theirs == {"a": "2", "c": [1, {"d": None}], "mended": "yes"}
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("to", ["missing", "amq.direct:nowhere", "no-such-exchange:key"])
+def test_a_destination_that_is_not_there_leaves_everything_parked(vhost: BrokerAddress, to: str) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(5))
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(to=destination_of(to, {})))
+            assert (report.replayed, report.complete, report.remaining) == (0, False, 5)
+            assert "has no way to" in (report.stopped or "")
+            assert report.hint == "create the destination first"
+            assert ids(await drained(connection, PARKING, 5)) == [f"m{n}" for n in range(5)]
+
+    asyncio.run(go())
+
+
+def test_a_selection_takes_some_and_leaves_the_rest_in_order(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+    selection = Matcher(Selection(headers=("tenant=t1",)), now=0, routes=compiled.routes)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            messages = [delivered(WORK, message_id=f"m{n}", headers={"tenant": f"t{n % 10}"}) for n in range(1000)]
+            await park(connection, compiled, messages)
+            choice = ReplayChoice(select=selection)
+            plan = await plan_replay(broker, compiled, WORK, choice=choice)
+            report = await replay_parked(broker, compiled, WORK, choice=choice)
+            assert (plan.selected, report.replayed, report.others, report.remaining) == (100, 100, 900, 900)
+            assert ids(await drained(connection, WORK, 100)) == [f"m{n}" for n in range(1, 1000, 10)]
+            left = [f"m{n}" for n in range(1000) if n % 10 != 1]
+            assert ids(await drained(connection, PARKING, 900)) == left
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_a_sample_is_taken_at_random_and_counted_before(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(100))
+            choice = ReplayChoice(sample=7, seed=3)
+            plan = await plan_replay(broker, compiled, WORK, choice=choice)
+            report = await replay_parked(broker, compiled, WORK, choice=choice)
+            assert (plan.selected, report.replayed, report.remaining) == (7, 7, 93)
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_all_work_queues_of_a_topology(vhost: BrokerAddress) -> None:
+    compiled = topology({"a": [1000], "b": [1000], "c": [1000]}, vhost=vhost.vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            for queue in "abc":
+                await park(connection, compiled, [delivered(queue, message_id=f"{queue}{n}") for n in range(3)])
+            plan = await plan_replay(broker, compiled)
+            assert dict(plan.destinations) == {"a": 3, "b": 3, "c": 3}
+            report = await replay_parked(broker, compiled, ["a", "b"])
+            assert (report.replayed, report.queues, report.remaining) == (6, ("a", "b"), 0)
+            report = await replay_parked(broker, compiled)
+            assert report.replayed == 3
+            assert [await depth(connection, each) for each in "abc"] == [3, 3, 3]
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_a_rate_is_kept(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(60))
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(rate=50))
+            assert (report.replayed, report.complete) == (60, True)
+            assert 1.0 < report.seconds < 4
+            assert ids(await drained(connection, WORK, 60)) == [f"m{n}" for n in range(60)]
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_a_work_queue_is_never_filled_over_the_depth(vhost: BrokerAddress) -> None:
+    compiled, seen = shop(vhost), [0]
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(100))
+            channel = await connection.open_channel()
+
+            async def take() -> None:
+                while True:
+                    seen.append(await channel.queue_depth(WORK))
+                    if seen[-1] >= 20:
+                        await drained(connection, WORK, 20)
+                    await asyncio.sleep(0.02)
+
+            taking = asyncio.create_task(take())
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(max_depth=20))
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
+            assert (report.replayed, report.complete) == (100, True)
+            assert max(seen) == 20
+
+    asyncio.run(go())
+
+
+async def failing(connection: Connection, compiled: CompiledTopology) -> Any:
+    """A consumer of the work queue that parks whatever comes."""
+    channel = await connection.open_channel()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def park_again(delivery: Delivery) -> None:
+        await park(connection, compiled, [delivery])
+        channel.ack(delivery.delivery_tag)
+
+    def take(delivery: Delivery) -> None:
+        task = asyncio.create_task(park_again(delivery))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    await channel.consume(WORK, take, prefetch=20, on_cancel=lambda: None)
+    return channel
+
+
+@pytest.mark.one_broker
+def test_a_ramp_looks_at_what_came_back_and_stops(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+    choice = ReplayChoice(ramp=(2, 10), ramp_wait=0.5, stop_if_reparked=0.2)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(100))
+            report = await replay_parked(broker, compiled, WORK, choice=choice)
+            assert (report.replayed, report.complete, report.came_back) == (100, True, 0)
+            await drained(connection, WORK, 100)
+            await park(connection, compiled, numbered(100))
+            channel = await failing(connection, compiled)
+            report = await replay_parked(broker, compiled, WORK, choice=choice)
+            assert (report.replayed, report.came_back, report.guarded) == (2, 2, True)
+            assert report.stopped == "2 of 2 replayed messages are parked again"
+            assert await depth(connection, PARKING) == 100
+            await channel.close()
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_without_a_ramp_too_many_that_come_back_stop_it_too(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amqpflow.services.replayer.GUARD_EVERY", 0.1)
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(500))
+            channel = await failing(connection, compiled)
+            choice = ReplayChoice(rate=200, stop_if_reparked=0.5)
+            report = await replay_parked(broker, compiled, WORK, choice=choice)
+            assert report.guarded
+            assert 0 < report.replayed < 500
+            await depth_becomes(connection, PARKING, 500)
+            await channel.close()
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_a_watch_ends_when_nothing_is_on_its_way_and_counts_what_came_back(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amqpflow.services.replayer.WATCH_EVERY", 0.1)
+    compiled = shop(vhost)
+    told: list[tuple[int, int]] = []
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(5))
+            channel = await failing(connection, compiled)
+            report = await replay_parked(
+                broker, compiled, WORK, on_watch=lambda depth, parked: told.append((depth, parked))
+            )
+            assert (report.replayed, report.came_back) == (5, 5)
+            assert told[-1] == (0, 5)
+            await channel.close()
+
+    asyncio.run(go())
+
+
+@pytest.mark.releases(">=4.3")
+def test_a_slow_replay_gives_back_before_the_consumer_timeout_and_goes_on(
+    vhost: BrokerAddress, broker: BrokerUnderTest
+) -> None:
+    compiled = shop(vhost)
+    policy = {"pattern": "^orders[.]parking$", "definition": {"consumer-timeout": 2000}, "apply-to": "queues"}
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (opened, connection):
+            await park(connection, compiled, numbered(60))
+            broker.management.put("policies", vhost.vhost, "short", body=policy)
+            steps: list[str] = []
+            choice = ReplayChoice(rate=20)
+            report = await replay_parked(opened, compiled, WORK, choice=choice, on_step=steps.append)
+            assert (report.replayed, report.complete, report.stopped) == (60, True, None)
+            assert steps.count("give-back.after") >= 2
+            assert ids(await drained(connection, WORK, 60)) == [f"m{n}" for n in range(60)]
+
+    asyncio.run(go())
+
+
+def test_two_messages_with_one_id_are_both_sent(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            for body in (b"one", b"two"):
+                await publish(connection, PARKING, Properties(message_id="same"), body=body)
+            journals = Journals(tmp_path)
+            await interrupted(broker, compiled, journals, "ack.after")
+            report = await replay_parked(broker, compiled, WORK, journals=journals)
+            assert report.complete
+            taken = await drained(connection, WORK, await depth(connection, WORK))
+            assert {each.body for each in taken} == {b"one", b"two"}
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"set_headers": {"x-amqpflow-hop": "1"}}, "belongs to RabbitMQ or amqpflow"),
+        ({"drop_headers": frozenset({"x-death"})}, "belongs to RabbitMQ or amqpflow"),
+        ({"rate": 0}, "more than 0"),
+        ({"ramp": (10, 1)}, "do not fall"),
+        ({"stop_if_reparked": 1.5}, "at most 100 %"),
+        ({"max_depth": 0}, "at least 1"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(WrongUsage, match=says):
+        ReplayChoice(**options)
+
+
+@pytest.mark.parametrize(
+    ("text", "exchange", "key"),
+    [("q", "", "q"), ("x:k", "x", "k"), (":q", "", "q"), ("x:a:b", "x", "a:b"), ("a:b", "shop.retry", "a:b")],
+)
+def test_a_destination_is_a_queue_or_an_exchange_and_a_key(text: str, exchange: str, key: str) -> None:
+    work = {"a:b": Destination(exchange="shop.retry", routing_key="a:b", queue="a:b", label="a:b")}
+    found = destination_of(text, work)
+    assert (found.exchange, found.routing_key) == (exchange, key)
