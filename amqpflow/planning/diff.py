@@ -36,7 +36,7 @@ from .ownership import Ownership, is_own_policy
 from .plan import Plan, UsedAsItIs
 from .preflight import preflight
 from .recording import with_manifest
-from .removal import Leftovers, Removal, left_alone, leftovers
+from .removal import FILE_LACKS_IT, Leftovers, Removal, left_alone, leftovers
 from .shrinking import shrinking
 from .swap import Swap, stand_in_name
 
@@ -144,7 +144,7 @@ class _Comparison:
 
     def destruction(self) -> Plan:
         left = self._leftovers(BrokerState())
-        removals = self._removals(left)
+        removals = self._removals(left, f"topology {self.topology.name} is destroyed")
         return self._plan(removals, left, ["delete"] if removals else [], "destroy")
 
     def candidates(self, destroy: bool) -> frozenset[str]:
@@ -171,7 +171,7 @@ class _Comparison:
             policies=tuple(each for each in left.policies if not is_own_policy(each.name, self.topology.name)),
         )
 
-    def _removals(self, left: Leftovers) -> tuple[Change, ...]:
+    def _removals(self, left: Leftovers, why: str = FILE_LACKS_IT) -> tuple[Change, ...]:
         if not self.observed.complete:
             self.findings.append(
                 refuse(
@@ -182,7 +182,7 @@ class _Comparison:
                     "give --management-url",
                 )
             )
-        removal = Removal(topology=self.topology, left=left, observed=self.observed, allowance=self.allowance)
+        removal = Removal(topology=self.topology, left=left, observed=self.observed, allowance=self.allowance, why=why)
         hindrances = list(removal.hindrances())
         self.findings += hindrances
         return tuple(removal.steps())

@@ -64,6 +64,7 @@ def leftovers(owns: Ownership, kept: BrokerState, needed: frozenset[Thing] = fro
     )
 
 
+FILE_LACKS_IT = "the file no longer has it"
 PARKED_UNSEEN = "`amqpflow parked list` does not list the messages parked in it any more"
 
 
@@ -75,7 +76,7 @@ class Removal:
     left: Leftovers
     observed: Observation
     allowance: Allowance = field(default_factory=Allowance)
-    why: str = "the file no longer has it"
+    why: str = FILE_LACKS_IT
 
     def hindrances(self) -> Iterator[Finding]:
         """Every reason why the removal must not be begun."""

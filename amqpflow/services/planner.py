@@ -67,12 +67,17 @@ async def _depths(plan: Plan, broker: Broker) -> dict[str, int]:
         for each in plan.refusals
         if each.code == "differs" and each.object.startswith("queue ")
     )
+    return await _ready(list(names), broker)
+
+
+async def _ready(names: Sequence[str], broker: Broker) -> dict[str, int]:
+    """Ready messages, now, of the first hundred."""
     depths: dict[str, int] = {}
     if not names:
         return depths
     channel = await broker.connection.open_channel()
     try:
-        for name in list(names)[:_COUNTED]:
+        for name in names[:_COUNTED]:
             depths[name] = await channel.queue_depth(name)
     except (BrokerError, PermissionDenied):
         pass  # gone meanwhile, or not ours to read: the plan does without the number
