@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .carrying_out import allowance_of
 from .options import FILE, at_virtual_host, connection_options, output_option
 from .render import colors
 from .safe import safe
 
 if TYPE_CHECKING:
+    from amqpflow.planning.allowance import Allowance
     from amqpflow.planning.plan import Plan
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.topology import Topology
@@ -27,6 +29,7 @@ REFUSED = 4
 @click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there is something to do.")
 @click.option("--prune", is_flag=True, help="Plan also to remove what the topology owns and FILE no longer has.")
+@click.option("--allow", multiple=True, metavar="WORDS", help="As for apply: delete:QUEUE also with its messages.")
 @click.option("--out", type=click.Path(dir_okay=False), metavar="PATH", help="Save the plan, for apply PATH.")
 def plan(
     file: str,
@@ -35,6 +38,7 @@ def plan(
     color: str,
     detailed_exitcode: bool,
     prune: bool,
+    allow: tuple[str, ...],
     out: str | None,
 ) -> int:
     """
@@ -51,7 +55,7 @@ def plan(
     topology = Topology.load(file)
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)
-    made = run_async(_plan(topology, at_virtual_host(topology, address), prune))
+    made = run_async(_plan(topology, at_virtual_host(topology, address), prune, allowance_of(allow)))
     _print(made, output, colors.wanted(color))
     if out is not None:
         _save(made, out)
@@ -60,12 +64,12 @@ def plan(
     return DIFFERENCES if detailed_exitcode and not made.nothing_to_do else 0
 
 
-async def _plan(topology: Topology, address: BrokerAddress, prune: bool) -> Plan:
+async def _plan(topology: Topology, address: BrokerAddress, prune: bool, allowance: Allowance) -> Plan:
     from amqpflow.rabbitmq.observe import open_broker
     from amqpflow.services.planner import make_plan
 
     async with open_broker(address, name=f"amqpflow plan {topology.name}") as broker:
-        return await make_plan(topology.compiled, broker, prune=prune)
+        return await make_plan(topology.compiled, broker, prune=prune, allowance=allowance)
 
 
 def _save(made: Plan, out: str) -> None:

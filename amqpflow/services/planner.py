@@ -14,7 +14,7 @@ from amqpflow.planning.observation import Observation
 from amqpflow.planning.plan import Plan
 from amqpflow.rabbitmq.observe import Broker, observe
 
-_COUNTED = 100
+_COUNTED = 20
 
 
 async def make_plan(
@@ -61,7 +61,7 @@ async def _addressed(plan: Plan, broker: Broker) -> Plan:
 
 
 async def _depths(plan: Plan, broker: Broker) -> dict[str, int]:
-    """Ready messages of the queues that would have to be replaced, of the first hundred: few, so one by one."""
+    """Ready messages of the queues that would have to be replaced, where they are few: one by one."""
     names = dict.fromkeys(
         each.object.removeprefix("queue ")
         for each in plan.refusals
@@ -71,13 +71,13 @@ async def _depths(plan: Plan, broker: Broker) -> dict[str, int]:
 
 
 async def _ready(names: Sequence[str], broker: Broker) -> dict[str, int]:
-    """Ready messages, now, of the first hundred."""
+    """Ready messages, now, where they are few: one by one."""
     depths: dict[str, int] = {}
-    if not names:
+    if not names or len(names) > _COUNTED:
         return depths
     channel = await broker.connection.open_channel()
     try:
-        for name in names[:_COUNTED]:
+        for name in names:
             depths[name] = await channel.queue_depth(name)
     except (BrokerError, PermissionDenied):
         pass  # gone meanwhile, or not ours to read: the plan does without the number

@@ -54,6 +54,8 @@ def plan_summary(plan: Plan) -> str:
         parts.append(f"{sum(refused.values())} to replace ({_kinds(refused)}), which is refused")
     told = ", ".join(parts) or "nothing to do"
     nothing = " Refused: apply would do nothing." if plan.refusals else ""
+    if plan.required and not plan.refusals:
+        nothing = f" Apply asks first, or needs --allow {','.join(plan.required)}."
     return f"Plan: {told}; {len(plan.unchanged)} unchanged.{nothing}"
 
 

@@ -13,15 +13,19 @@ from dataclasses import dataclass, replace
 from amqpflow.model.duration import format_duration
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.planning.changes import (
+    STANDS_IN,
     Bind,
     CreateExchange,
     CreateQueue,
+    DeleteQueue,
+    Drain,
     EnsureBinding,
     PutManifest,
     PutPolicy,
     Rebind,
     RemoveManifest,
     RemovePolicy,
+    Unbind,
 )
 from amqpflow.planning.consequences import Consequence, Danger, consequences
 from amqpflow.planning.exact import named_exactly
@@ -56,6 +60,10 @@ class Row:
     danger: Danger = Danger.NONE
     rank: int = 0  #: the place among the rows of its work queue
     about: tuple[str, ...] = ()  #: of a policy: the queues it works on
+    own: tuple[
+        tuple[str, str], ...
+    ] = ()  #: texts of this row alone, and what stands for them when it speaks for others
+    messages: int | None = None  #: in a queue that goes, when the plan was made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +122,8 @@ class _Grouping:
             case CreateExchange():
                 self.exchanges.append(_row(each, self._words(each)))
             case CreateQueue(queue=queue):
-                rows = self.of_queue.get(self.owners.get(queue.name, ""), self.shared)
+                owner = self.owners.get(queue.arguments.get(STANDS_IN, queue.name), "")
+                rows = self.of_queue.get(owner, self.shared)
                 rows.append(_row(each, self._words(each), self._rank(queue.name)))
             case Bind(binding=binding) | EnsureBinding(binding=binding):
                 owner = self.owners.get(binding.destination, "") if binding.destination_type == "queue" else ""
@@ -184,22 +193,70 @@ def _shape(queue: str, group: Group) -> object:
 
 
 def _together(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Rows of one kind that say the same are one row when there are more than a few."""
+    """Rows of one kind that say the same, but for their own names, are one row when there are more than a few."""
     alike: dict[object, list[Row]] = {}
     for row in rows:
-        alike.setdefault((row.action, row.kind, row.words, row.details), []).append(row)
+        common = _common(row)
+        alike.setdefault((row.action, row.kind, common.words, common.details), []).append(row)
     made: list[Row] = []
     for same in alike.values():
         if len(same) > ALIKE:
-            steps = tuple(step for row in same for step in row.steps)
-            label, names = counted(len(same), same[0].kind), [row.label.partition(" ")[2] for row in same]
-            about = tuple(queue for row in same for queue in row.about)
-            words = "; ".join(part for part in (same[0].words, "" if about else listed(names)) if part)
-            same = [replace(same[0], label=label, words=words, steps=steps, about=about)]
+            same = [_merged(same)]
         for row in same:
             words = "; ".join(part for part in (row.words, f"on {listed(row.about)}" if row.about else "") if part)
             made.append(replace(row, words=words))
     return tuple(made)
+
+
+def _merged(same: list[Row]) -> Row:
+    names = [row.label.partition(" ")[2] for row in same]
+    about = tuple(queue for row in same for queue in row.about)
+    first = _common(same[0])
+    words = [first.words, "" if about else listed(names)]
+    if any(row.messages is not None for row in same):
+        words.append(f"{sum(row.messages or 0 for row in same)} messages in all when the plan was made")
+    return replace(
+        first,
+        label=counted(len(same), same[0].kind),
+        words="; ".join(word for word in words if word),
+        steps=tuple(step for row in same for step in row.steps),
+        about=about,
+    )
+
+
+def _common(row: Row) -> Row:
+    """The row without what is its own."""
+
+    def common(text: str) -> str:
+        for own, instead in row.own:
+            text = text.replace(own, instead)
+        return text
+
+    if not row.own:
+        return row
+    details = tuple((label, common(text)) for label, text in row.details)
+    return replace(row, words=common(row.words), details=details)
+
+
+def _own(each: Consequence) -> tuple[tuple[str, str], ...]:
+    """The names and counts in what is said of a change that takes something away; longer names first."""
+    names: dict[str, str] = {}
+    held: int | None = None
+    match each.change:
+        case Drain(queue=queue, messages=held):
+            names = {queue.name: "it", each.change.returns_to: "its work queue"}
+        case DeleteQueue(queue=queue, messages=held):
+            names = {queue.name: "it", str(queue.arguments.get(STANDS_IN, "")): "another one"}
+        case Unbind(binding=binding):
+            names = {binding.destination: "it"}
+        case Rebind(binding=binding, replaces=bound):
+            names = {binding.destination: "the new one", bound.destination: "the old one"}
+        case _:
+            return ()
+    names |= {f"queue {name}": instead for name, instead in names.items() if name}
+    own = sorted(((name, instead) for name, instead in names.items() if name), key=lambda pair: -len(pair[0]))
+    counts = [] if held is None else [(f" {held} messages", " messages"), (f" ({held} when the plan was made)", "")]
+    return (*counts, *own)
 
 
 def _row(each: Consequence, words: str = "", rank: int = 0) -> Row:
@@ -214,6 +271,8 @@ def _row(each: Consequence, words: str = "", rank: int = 0) -> Row:
         danger=each.danger,
         rank=rank,
         about=each.queues if each.action in ("create", "update") else (),
+        own=_own(each),
+        messages=each.change.messages if isinstance(each.change, Drain | DeleteQueue) else None,
     )
 
 
