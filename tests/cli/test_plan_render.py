@@ -16,6 +16,7 @@ from amqpflow.cli.render.plan_schema import plan_schema
 from amqpflow.model.resources import BrokerState, Policy
 from amqpflow.planning.changes import label
 from amqpflow.planning.diff import diff
+from amqpflow.planning.observation import Depth
 from amqpflow.planning.plan import Plan
 from tests.plans import after, observation
 from tests.topology_files import compiled
@@ -158,3 +159,36 @@ def test_json_tells_the_same_as_the_text() -> None:
     assert found["reason"].startswith("RabbitMQ fixes x-max-priority when a queue is declared")
     assert found["how"].startswith("refused, nothing is done.")
     assert found["step"] is None
+
+
+def test_pruning_the_same_of_a_thousand_queues_is_told_once() -> None:
+    there = applied(many(1000))
+    shorter = many(1000).replace("delays: [5s, 30s]", "delays: [5s, 1m]")
+    for width in (80, 120):
+        text = plan_text(diff(compiled(shorter), observation(there), prune=True), color=False, width=width)
+        assert len(text.splitlines()) < 70
+        assert max(map(len, text.splitlines())) <= width
+        assert "- 1000 queues" in text
+        assert "what is in it goes back to its work queue, each when it is due" in " ".join(text.split())
+
+
+def test_a_queue_that_goes_says_how_many_messages_it_holds_and_what_becomes_of_them() -> None:
+    there = applied(many(1))
+    seen = replace(observation(there), depths={"q0000.retry.30s": Depth(messages=4)})
+    plan = diff(compiled(many(1).replace("30s", "1m")), seen, prune=True)
+    text = " ".join(plan_text(plan, color=False).split())
+    assert "its 4 messages go back to q0000, each when it is due" in text
+    assert "left when it holds any (4 when the plan was made)" in text
+    assert plan_summary(plan).endswith("Apply asks first, or needs --allow delete.")
+
+
+def test_a_swapped_queue_counts_as_replaced_and_its_stand_in_stands_beside_it() -> None:
+    text = many(1).replace("    limits: {max_length: 1000, overflow: reject-publish}\n", "")
+    classic = text.replace("    type: quorum\n", "    tiers: {type: classic}\n")
+    plan = diff(compiled(classic), observation(applied(text)), prune=True)
+    assert "2 to replace (2 queues)" in plan_summary(plan)
+    assert plan_object(plan)["summary"]["replace"] == 2
+    shown = plan_text(plan, color=False)
+    assert "Shared by several queues" not in shown
+    assert "x-queue-type: quorum -> classic" in shown
+    Draft202012Validator(plan_schema()).validate(json.loads(json.dumps(plan_object(plan))))

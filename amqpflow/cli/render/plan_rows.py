@@ -134,7 +134,9 @@ class _Grouping:
             case PutPolicy() | RemovePolicy():
                 self.policies.append(_row(each, self._words(each)))
             case PutManifest() | RemoveManifest():
-                self.recorded.append(_row(each, self._words(each)))
+                # the parameter's whole name has the virtual host in it, which is said above
+                row = _row(each, self._words(each))
+                self.recorded.append(replace(row, label=f"manifest {self.topology.name}"))
             case _:
                 self.leaving.append(_row(each, self._words(each)))
 
