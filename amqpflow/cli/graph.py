@@ -14,6 +14,7 @@ from .options import FILE, at_virtual_host, connection_options
 from .safe import safe
 
 if TYPE_CHECKING:
+    from amqpflow.model.numbers import QueueNumbers
     from amqpflow.picture.graph import Graph
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.topology import Topology
@@ -40,8 +41,10 @@ def graph(file: str, form: str, out: str | None, live: bool, address: BrokerAddr
     topology = Topology.load(file)
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)
-    depths = _depths(topology, at_virtual_host(topology, address)) if live else None
-    text = _drawn(graph_of(topology.compiled, depths, show=safe), form)
+    numbers = _numbers(topology, at_virtual_host(topology, address)) if live else {}
+    depths = {name: each.ready for name, each in numbers.items() if each.ready is not None}
+    delayed = {name: each.delayed for name, each in numbers.items() if each.delayed is not None}
+    text = _drawn(graph_of(topology.compiled, depths if live else None, delayed=delayed, show=safe), form)
     if out is None:
         click.echo(text)
     else:
@@ -73,17 +76,17 @@ def _drawn(picture: Graph, form: str) -> str:
     return text_of(picture)
 
 
-def _depths(topology: Topology, address: BrokerAddress) -> dict[str, int]:
+def _numbers(topology: Topology, address: BrokerAddress) -> dict[str, QueueNumbers]:
     from amqpflow.rabbitmq.observe import open_broker
     from amqpflow.services.status import StatusReader
 
     from .asynchronous import run_async
 
-    async def read() -> dict[str, int]:
+    async def read() -> dict[str, QueueNumbers]:
         async with open_broker(address, name=f"amqpflow graph {topology.name}") as broker:
             reader = StatusReader(broker, topology.compiled)
             try:
-                return await reader.depths()
+                return await reader.numbers()
             finally:
                 await reader.close()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from amqpflow.model.duration import format_duration
-from amqpflow.model.routes import CompiledTopology, QueueRoutes
+from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes
 
 Show = Callable[[object], str]
 
@@ -81,13 +81,20 @@ class Graph:
         )
 
 
-def graph_of(topology: CompiledTopology, depths: Mapping[str, int] | None = None, *, show: Show = str) -> Graph:
+def graph_of(
+    topology: CompiledTopology,
+    depths: Mapping[str, int] | None = None,
+    *,
+    delayed: Mapping[str, int] | None = None,
+    show: Show = str,
+) -> Graph:
     """
     What to draw.
 
     Args:
         topology: as compiled.
         depths: messages by queue, to draw on it; None draws none.
+        delayed: those that wait in RabbitMQ's own delayed retry, by work queue.
         show: makes names and keys fit to be shown.
     """
     own = {topology.retry_exchange, topology.parking_exchange, topology.native_marker}
@@ -115,7 +122,7 @@ def graph_of(topology: CompiledTopology, depths: Mapping[str, int] | None = None
         retry_exchange=show(topology.retry_exchange),
         parking_exchange=show(topology.parking_exchange),
         exchanges=tuple(exchanges),
-        works=tuple(_work(each, tuple(feeds.get(each.queue, ())), depths, show) for each in routes),
+        works=tuple(_work(each, tuple(feeds.get(each.queue, ())), depths, delayed or {}, show) for each in routes),
         parkings=tuple(Parking(name=show(name), depth=_depth(depths, [name])) for name in order),
         live=depths is not None,
     )
@@ -125,7 +132,13 @@ def _parking_order(topology: CompiledTopology) -> list[str]:
     return list(dict.fromkeys(routes.parking_queue for routes in topology.routes.values()))
 
 
-def _work(routes: QueueRoutes, feeds: tuple[Feed, ...], depths: Mapping[str, int] | None, show: Show) -> Work:
+def _work(
+    routes: QueueRoutes,
+    feeds: tuple[Feed, ...],
+    depths: Mapping[str, int] | None,
+    delayed: Mapping[str, int],
+    show: Show,
+) -> Work:
     steps: dict[int, set[str]] = {}
     for step in (*routes.steps, *(each for rule in routes.rules for each in rule.steps or ())):
         steps.setdefault(step.delay_ms, set()).update(tier.queue for tier in step.tiers)
@@ -145,12 +158,15 @@ def _work(routes: QueueRoutes, feeds: tuple[Feed, ...], depths: Mapping[str, int
             )
             for delay_ms, queues in sorted(steps.items())
         ),
-        native=None
-        if native is None
-        else f"{format_duration(native.min_ms)} to {format_duration(native.max_ms)}, {native.retries} retries",
+        native=None if native is None else _native(native, delayed.get(routes.queue)),
         parking=show(routes.parking_queue),
         depth=_depth(depths, [routes.queue]),
     )
+
+
+def _native(native: NativeRetry, waiting: int | None) -> str:
+    text = f"{format_duration(native.min_ms)} to {format_duration(native.max_ms)}, {native.retries} retries"
+    return text if waiting is None else f"{text}: {waiting:,}"
 
 
 def _depth(depths: Mapping[str, int] | None, queues: object) -> int | None:

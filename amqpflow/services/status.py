@@ -77,11 +77,10 @@ class StatusReader:
             earlier=earlier,
         )
 
-    async def depths(self) -> dict[str, int]:
-        """Ready messages by queue, for a picture; what is missing is left out. Raises as `read` does."""
+    async def numbers(self) -> dict[str, QueueNumbers]:
+        """What each queue holds, for a picture; what is missing is left out. Raises as `read` does."""
         management, vhost = self._broker.management, self._broker.address.vhost
-        numbers = await self._numbers(None if management is None else await management.queue_numbers(vhost))
-        return {name: each.ready for name, each in numbers.items() if each.ready is not None}
+        return await self._numbers(None if management is None else await management.queue_numbers(vhost))
 
     async def _look(self) -> None:
         """Preflight, and retry queues that left the file."""

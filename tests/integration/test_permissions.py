@@ -14,6 +14,7 @@ import pytest
 from amqpflow import (
     Consumer,
     Message,
+    NotApplied,
     OutgoingMessage,
     PartlyDone,
     PermissionDenied,
@@ -162,6 +163,31 @@ def test_the_applying_user_has_no_permission_to_spare(vhost: BrokerAddress, tmp_
     asyncio.run(scenario())
     assert len(asked) > 15
     assert spare == [("configure", "of no object")]
+
+
+@pytest.mark.releases(">=4.3")
+def test_a_service_with_native_retry_sees_by_its_permissions_whether_the_broker_delays(
+    vhost: BrokerAddress, tmp_path: Path
+) -> None:
+    native = SHOP.replace("{delays: [100ms]}", "{engine: native, delay: {min: 1s, max: 2s}, retries: 3}")
+    topology, roles = loaded(tmp_path, native)
+
+    async def start(address: BrokerAddress) -> None:
+        consumer = Consumer(topology, address.url)
+        consumer.add_handler("orders", lambda _: None)
+        async with consumer:
+            pass
+
+    async def scenario() -> None:
+        with granted(vhost, roles["apply"]) as address:
+            await apply(topology, address)
+        with granted(vhost, roles["consume"]) as address:
+            await start(address)
+            Management(vhost).delete("exchanges", vhost.vhost, "shop.native")
+            with pytest.raises(NotApplied, match=r"shop\.native"):
+                await start(address)
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.one_broker

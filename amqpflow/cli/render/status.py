@@ -141,8 +141,8 @@ def _waiting(work: WorkStatus) -> Iterator[str]:
     for (delay_ms, left), count in steps.items():
         yield f"{format_duration(delay_ms)}: {count:,}{' (left the file)' if left else ''}"
     if work.numbers is not None and work.numbers.delayed:
-        due = rfc3339(work.numbers.next_delayed_at)
-        yield f"delayed: {work.numbers.delayed:,}{f', next {due}' if due else ''}"
+        due = (rfc3339(work.numbers.next_delayed_at) or "")[11:19]
+        yield f"delayed: {work.numbers.delayed:,}{f', next at {due}Z' if due else ''}"
 
 
 def _count(count: int | None, style: Style | None = None) -> Text:

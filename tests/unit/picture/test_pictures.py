@@ -148,6 +148,8 @@ def test_a_topology_becomes_what_is_drawn() -> None:
     assert [(step.delay, step.depth) for step in works["orders"].steps] == [("5s", 2), ("30s", None)]
     assert [(step.delay, len(step.queues), step.depth) for step in works["mails"].steps] == [("10s", 4, 5)]
     assert works["charges"].native == "1s to 30s, 8 retries"
+    live = graph_of(shop(), {}, delayed={"charges": 1200})
+    assert [work.native for work in live.works if work.name == "charges"] == ["1s to 30s, 8 retries: 1,200"]
     assert works["audit"].feeds == (Feed(exchange="unrouted", key=""),)
     assert list(works)[:2] == ["orders", "audit"]  # they share a parking queue
     assert works["orders"].depth == 3
