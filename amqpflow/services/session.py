@@ -132,8 +132,8 @@ class Session:
         does not wait for anything, and is held up now and then for everybody else's sake.
         """
         while True:
-            unwritten = self.channel.unwritten_since
-            if unwritten and self._loop.time() - unwritten > _LONGEST_TURN:
+            # asked again after the wait: else each of many tasks would handle one more in this turn
+            while (unwritten := self.channel.unwritten_since) and self._loop.time() - unwritten > _LONGEST_TURN:
                 await asyncio.sleep(0)
             if self._running:
                 while self._waiting:

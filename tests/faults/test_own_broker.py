@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import ConnectionEvent, Message, Park, Retry
+from amqpflow import ConnectionEvent, Message, OutgoingMessage, Park, Publisher, Retry
 from amqpflow.errors import PublishRefused
 from amqpflow.model import headers as h
 from amqpflow.node import create_virtual_host
@@ -216,5 +216,29 @@ def test_a_broker_out_of_memory_takes_acks_and_the_consumer_says_that_it_cannot_
                 await until(lambda: len(scene.done) == 3)
             assert said == ["connection.blocked retries", "connection.unblocked retries"]
             assert await scene.account() == Counter(["a", "b", "retry"])
+
+    asyncio.run(scenario())
+
+
+def test_a_publisher_that_the_broker_blocks_says_so_and_loses_nothing(node: OwnNode) -> None:
+    async def scenario() -> None:
+        async with own_shop(node, "blocked", 100) as scene, Publisher(scene.address.url) as publisher:
+            first = await publisher.publish(b"", routing_key="orders", message_id="first")
+            assert publisher.blocked is None
+            await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.00001")
+            try:
+                # RabbitMQ stops to read from a connection, and says so, once something is published on it
+                waiting = asyncio.create_task(
+                    publisher.publish_many(
+                        OutgoingMessage(body=b"x" * 100_000, routing_key="orders", message_id=each) for each in IDS
+                    )
+                )
+                assert "memory" in await until(lambda: publisher.blocked)
+                assert not waiting.done()
+            finally:
+                await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.4")
+            assert await waiting == IDS
+            assert publisher.blocked is None
+            assert await scene.account() == Counter([first, *IDS])
 
     asyncio.run(scenario())

@@ -11,7 +11,7 @@ import pamqp.frame
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pamqp.commands import Basic, Channel
+from pamqp.commands import Basic, Channel, Connection
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
@@ -234,3 +234,23 @@ def test_a_flag_word_that_goes_on_is_no_reason_to_fail() -> None:
     frame = struct.pack(">BHI", 2, 3, len(payload)) + payload + b"\xce"
     events, _ = sorted_out(DELIVER + frame)
     assert events[0][0] == "delivered"
+
+
+def test_methods_of_the_connection_are_told_and_passed_on() -> None:
+    blocked = pamqp.frame.marshal(Connection.Blocked("low on memory"), 0)
+    told: list[bytes] = []
+
+    async def read() -> bytes:
+        stream = asyncio.StreamReader()
+        stream.feed_data(HEARTBEAT + blocked)
+        stream.feed_eof()
+        return await FrameReader(stream, {}, told.append).readexactly(len(HEARTBEAT + blocked))
+
+    assert asyncio.run(read()) == HEARTBEAT + blocked
+    assert told == [blocked[7:-1]]
+
+
+def test_a_large_frame_in_many_pieces_is_put_together_once() -> None:
+    said = DELIVER + content(b"x" * 100_000, size=100_000)
+    events, _ = sorted_out(*(said[at : at + 1000] for at in range(0, len(said), 1000)))
+    assert [event[-1] for event in events] == [b"x" * 100_000]
