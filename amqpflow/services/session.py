@@ -132,9 +132,10 @@ class Session:
         does not wait for anything, and is held up now and then for everybody else's sake.
         """
         while True:
-            # asked again after the wait: else each of many tasks would handle one more in this turn
-            while (unwritten := self.channel.unwritten_since) and self._loop.time() - unwritten > _LONGEST_TURN:
+            unwritten = self.channel.unwritten_since
+            if unwritten and self._loop.time() - unwritten > _LONGEST_TURN:
                 await asyncio.sleep(0)
+                continue  # asked again: else each of many tasks would handle one more in this turn
             if self._running:
                 while self._waiting:
                     delivery = self._waiting.popleft() if self._lanes is None else self._lanes.pick(self._waiting)
