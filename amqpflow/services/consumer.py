@@ -5,40 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
-from amqpflow import __version__
 from amqpflow.delivery.breaker import Breaker
-from amqpflow.delivery.hot_loop import Rejections
 from amqpflow.errors import (
-    AmqpflowError,
     AuthenticationFailed,
     BrokerUnavailable,
     HandlerInvalid,
     NotApplied,
     TlsFailed,
 )
-from amqpflow.model.event import ConnectionBlocked, ConnectionLost, ConnectionRecovered, ConnectionUnblocked, Event
+from amqpflow.model.event import ConnectionBlocked, ConnectionUnblocked, Event
 from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
 
 from . import process
+from .consuming import Consuming, set_within
 from .event_log import log_events
 from .events import Events, Listener
 from .flow import Budget
-from .handler import Handler, HandlerFunction
+from .handler import HandlerFunction
 from .handlers import HandlerOptions, Handlers
 from .incoming import MAX_BODY_BYTES
 from .lanes import KeyOf
 from .middleware import Middleware, check_middleware
-from .outbox import Outbox
 from .report import Report
-from .settler import Settler
 from .start_check import require_as_compiled, require_topology
 from .worker import Worker
 
@@ -49,9 +44,6 @@ log = logging.getLogger("amqpflow.consumer")
 
 F = TypeVar("F", bound=HandlerFunction)
 L = TypeVar("L", bound=Listener)
-
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0  #: seconds between attempts to connect
-_LONG_ENOUGH = 10.0  #: seconds after which a connection that was lost is opened again at once
 
 
 class Consumer:
@@ -122,7 +114,6 @@ class Consumer:
         if concurrency is not None and concurrency < 1:
             raise HandlerInvalid(f"concurrency={concurrency}, must be at least 1")
         self._concurrency = concurrency
-        self._rejections: dict[str, Rejections] = {}  # of native queues; they outlive connections
         self._workers: list[Worker] = []
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -293,7 +284,17 @@ class Consumer:
         except BaseException:
             await connection.close()
             raise
-        self._task = asyncio.create_task(self._serve(connection), name="amqpflow consumer")
+        consuming = Consuming(
+            workers=self._workers,
+            routes=lambda queue: self._handlers.routes(queue, self.compiled),
+            connect=lambda purpose: self._connect(purpose),
+            stopping=self._stopping,
+            shutdown_timeout=lambda: self.shutdown_timeout,
+            events=self._events,
+            problems=self.problems,
+            on_step=self._on_step,
+        )
+        self._task = asyncio.create_task(consuming.run(connection), name="amqpflow consumer")
 
     def _is_single_active(self, queue: str) -> bool:
         declared = self.compiled.desired.queues.get(queue)
@@ -333,7 +334,7 @@ class Consumer:
                 if clock() >= deadline:
                     raise
                 log.info("waiting for the topology: %s", error)
-                if await self._stopped_within(1):
+                if await set_within(self._stopping, 1):
                     raise
 
     async def _connect_once_to_topology(self) -> Connection:
@@ -359,93 +360,3 @@ class Consumer:
         elif self.problems.get("publishing") != (why := f"the broker takes no publishes: {reason}"):
             self.problems["publishing"] = why
             self._events.emit(ConnectionBlocked(address=address, purpose=purpose, reason=reason))
-
-    async def _serve(self, connection: Connection | None) -> None:
-        wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
-        lost_at = 0.0
-        while not self._stopping.is_set():
-            began = clock()
-            try:
-                connection = connection or await self._connect()
-            except AmqpflowError as error:
-                log.error("cannot reconnect, next try in %.1f s: %s", wait, error)
-            else:
-                address = connection.address.redacted
-                if lost_at:
-                    down_for = clock() - lost_at
-                    self._events.emit(ConnectionRecovered(address=address, purpose="consumer", down_for=down_for))
-                await self._consume_on(connection)
-                connection = None
-                if self._stopping.is_set():
-                    break
-                lost_at = clock()
-                self._events.emit(ConnectionLost(address=address, purpose="consumer"))
-                self.problems.update(dict.fromkeys(self._handlers, "the connection was lost"))
-                if clock() - began > _LONG_ENOUGH:
-                    wait = _FIRST_WAIT
-                    continue
-            if await self._stopped_within(wait):
-                break
-            wait = min(wait * 2, _LONGEST_WAIT)
-        if connection is not None:
-            await connection.close()
-        await self._stop_workers()
-
-    async def _consume_on(self, connection: Connection) -> None:
-        outbox = Outbox(partial(self._connect, "retries"))
-        loops = [
-            asyncio.create_task(
-                worker.run(connection, self._settler(worker.handler, outbox, connection.frame_max), worker.session)
-            )
-            for worker in self._workers
-        ]
-        stopping = asyncio.create_task(self._stopping.wait())
-        lost = asyncio.create_task(connection.closed.wait())
-        try:
-            await asyncio.wait([stopping, lost, *loops], return_when=asyncio.FIRST_COMPLETED)
-            if self._stopping.is_set():
-                await self._stop_workers()
-            for task in loops:
-                if task.done() and not task.cancelled() and (bug := task.exception()) is not None:
-                    log.error("a worker failed, connecting anew", exc_info=bug)
-                    await asyncio.sleep(_FIRST_WAIT)
-        finally:
-            ending: list[asyncio.Task[Any]] = [*loops, stopping, lost]
-            for each in ending:
-                each.cancel()
-            await asyncio.gather(*ending, return_exceptions=True)
-            for worker in self._workers:
-                worker.session = None
-            await outbox.close()
-            await connection.close()
-
-    async def _stop_workers(self) -> None:
-        until = asyncio.get_running_loop().time() + self.shutdown_timeout
-        await asyncio.gather(*(worker.stop(until) for worker in self._workers))
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def _settler(self, handler: Handler, outbox: Outbox, frame_max: int) -> Settler:
-        return Settler(
-            routes=self._handlers.routes(handler.queue, self.compiled),
-            outbox=outbox,
-            frame_max=frame_max,
-            host=socket.gethostname(),
-            version=__version__,
-            events=self._events,
-            problems=self.problems,
-            rejections=self._rejections_of(handler.queue),
-            on_step=self._on_step,
-        )
-
-    def _rejections_of(self, queue: str) -> Rejections | None:
-        native = self.compiled.routes[queue].native
-        if native is not None and queue not in self._rejections:
-            self._rejections[queue] = Rejections(native)
-        return self._rejections.get(queue)

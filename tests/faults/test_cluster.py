@@ -14,7 +14,7 @@ from amqpflow import Message, Park, Publisher, Retry
 from amqpflow.errors import AmqpflowError
 from amqpflow.node import create_virtual_host
 from amqpflow.node.locate import Installation, locate
-from amqpflow.services import consumer as consumer_module
+from amqpflow.services import consuming
 from tests.brokers.own_cluster import OwnCluster
 from tests.shop import hop_of, shop
 from tests.waiting import until
@@ -38,7 +38,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster]:
 def test_a_cluster_that_loses_its_nodes_one_by_one_loses_no_message(
     cluster: OwnCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer_module, "_LONGEST_WAIT", 1.0)
+    monkeypatch.setattr(consuming, "_LONGEST_WAIT", 1.0)
     finished: dict[str, list[str]] = defaultdict(list)
     published: list[str] = []
     share = MESSAGES // 4

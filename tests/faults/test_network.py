@@ -17,7 +17,7 @@ import pytest
 from amqpflow import Message, Park, Retry
 from amqpflow.model.routes import NativeRetry
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import consumer as consumer_module
+from amqpflow.services import consuming
 from amqpflow.services import outbox as outbox_module
 from tests.faults.proxy import Proxy
 from tests.shop import Shop, hop_of, shop
@@ -86,7 +86,7 @@ async def failing(proxy: Proxy, faults: tuple[Fault, ...], seed: int) -> AsyncIt
 
 @pytest.fixture(autouse=True)
 def reconnect_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer_module, "_LONGEST_WAIT", 0.5)
+    monkeypatch.setattr(consuming, "_LONGEST_WAIT", 0.5)
     for name in ("_FIRST_WAIT", "_LONGEST_WAIT"):
         if hasattr(outbox_module, name):
             monkeypatch.setattr(outbox_module, name, 0.2)

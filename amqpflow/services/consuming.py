@@ -1,0 +1,133 @@
+"""The work of a consumer that has started: its workers, on one connection after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from amqpflow import __version__
+from amqpflow.delivery.hot_loop import Rejections
+from amqpflow.errors import AmqpflowError
+from amqpflow.model.event import ConnectionLost, ConnectionRecovered
+from amqpflow.model.routes import QueueRoutes
+from amqpflow.rabbitmq.connection import Connection
+
+from .events import Events
+from .outbox import Outbox
+from .settler import Settler
+from .worker import Worker
+
+log = logging.getLogger("amqpflow.consumer")
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0  #: seconds between attempts to connect
+_LONG_ENOUGH = 10.0  #: seconds after which a connection that was lost is opened again at once
+
+
+@dataclass(kw_only=True)
+class Consuming:
+    """Consumes until it is told to stop, and connects anew whenever the connection is lost."""
+
+    workers: Sequence[Worker]
+    routes: Callable[[str], QueueRoutes]  #: where the failed messages of a queue go
+    connect: Callable[[str], Awaitable[Connection]]  #: for a purpose: consumer, retries
+    stopping: asyncio.Event
+    shutdown_timeout: Callable[[], float]  #: seconds
+    events: Events
+    problems: dict[str, str]
+    on_step: Callable[[str], None] | None = None
+    rejections: dict[str, Rejections] = field(default_factory=dict)  #: of native queues; they outlive connections
+
+    async def run(self, connection: Connection | None) -> None:
+        """Until `stopping` is set; then let started handlers finish. `connection`: the first one, if it is open."""
+        wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
+        lost_at = 0.0
+        while not self.stopping.is_set():
+            began = clock()
+            try:
+                connection = connection or await self.connect("consumer")
+            except AmqpflowError as error:
+                log.error("cannot reconnect, next try in %.1f s: %s", wait, error)
+            else:
+                address = connection.address.redacted
+                if lost_at:
+                    down_for = clock() - lost_at
+                    self.events.emit(ConnectionRecovered(address=address, purpose="consumer", down_for=down_for))
+                await self._consume_on(connection)
+                connection = None
+                if self.stopping.is_set():
+                    break
+                lost_at = clock()
+                self.events.emit(ConnectionLost(address=address, purpose="consumer"))
+                self.problems.update({worker.handler.queue: "the connection was lost" for worker in self.workers})
+                if clock() - began > _LONG_ENOUGH:
+                    wait = _FIRST_WAIT
+                    continue
+            if await set_within(self.stopping, wait):
+                break
+            wait = min(wait * 2, _LONGEST_WAIT)
+        if connection is not None:
+            await connection.close()
+        await self._stop_workers()
+
+    async def _consume_on(self, connection: Connection) -> None:
+        outbox = Outbox(partial(self.connect, "retries"))
+        loops = [
+            asyncio.create_task(
+                worker.run(connection, self._settler(worker, outbox, connection.frame_max), worker.session)
+            )
+            for worker in self.workers
+        ]
+        stopping = asyncio.create_task(self.stopping.wait())
+        lost = asyncio.create_task(connection.closed.wait())
+        try:
+            await asyncio.wait([stopping, lost, *loops], return_when=asyncio.FIRST_COMPLETED)
+            if self.stopping.is_set():
+                await self._stop_workers()
+            for task in loops:
+                if task.done() and not task.cancelled() and (bug := task.exception()) is not None:
+                    log.error("a worker failed, connecting anew", exc_info=bug)
+                    await asyncio.sleep(_FIRST_WAIT)
+        finally:
+            ending: list[asyncio.Task[Any]] = [*loops, stopping, lost]
+            for each in ending:
+                each.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
+            for worker in self.workers:
+                worker.session = None
+            await outbox.close()
+            await connection.close()
+
+    async def _stop_workers(self) -> None:
+        until = asyncio.get_running_loop().time() + self.shutdown_timeout()
+        await asyncio.gather(*(worker.stop(until) for worker in self.workers))
+
+    def _settler(self, worker: Worker, outbox: Outbox, frame_max: int) -> Settler:
+        routes = self.routes(worker.handler.queue)
+        if routes.native is not None:
+            self.rejections.setdefault(routes.queue, Rejections(routes.native))
+        return Settler(
+            routes=routes,
+            outbox=outbox,
+            frame_max=frame_max,
+            host=socket.gethostname(),
+            version=__version__,
+            events=self.events,
+            problems=self.problems,
+            rejections=self.rejections.get(routes.queue),
+            on_step=self.on_step,
+        )
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event; False when it was not set within so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
