@@ -148,7 +148,10 @@ class _Grants:
             write={each.retry_exchange or DEFAULT_EXCHANGE for each in routes},
             read=parking,
             tags=("management",),
-            notes=("configure is for the lock that keeps two readers of a parking queue apart",),
+            notes=(
+                "configure is for the lock that keeps two readers of a parking queue apart",
+                "not for parked restore, which also writes to amq.default: that is to every queue of the virtual host",
+            ),
         )
 
     def observe(self) -> Grant:
