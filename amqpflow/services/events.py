@@ -20,7 +20,7 @@ class Events:
     """The listeners of one consumer, by kind of event."""
 
     def __init__(self) -> None:
-        self._listeners: dict[type[Event], tuple[Listener, ...]] = {}
+        self.listeners: dict[type[Event], tuple[Listener, ...]] = {}  #: only kinds that somebody listens to
 
     def subscribe(self, listener: Listener, *events: str | type[Event]) -> Callable[[], None]:
         """
@@ -35,26 +35,26 @@ class Events:
         _check(listener)
         kinds = dict.fromkeys(kind for each in events or (Event,) for kind in kinds_of(each))
         for kind in kinds:
-            self._listeners[kind] = (*self._listeners.get(kind, ()), listener)
+            self.listeners[kind] = (*self.listeners.get(kind, ()), listener)
 
         def unsubscribe() -> None:
             for kind in kinds:
-                listeners = list(self._listeners.get(kind, ()))
+                listeners = list(self.listeners.get(kind, ()))
                 if listener in listeners:
                     listeners.remove(listener)
-                self._listeners[kind] = tuple(listeners)
+                self.listeners[kind] = tuple(listeners)
                 if not listeners:
-                    del self._listeners[kind]
+                    del self.listeners[kind]
 
         return unsubscribe
 
     def wanted(self, kind: type[Event]) -> bool:
         """Whether anybody listens: ask before an event is made for every message."""
-        return kind in self._listeners
+        return kind in self.listeners
 
     def emit(self, event: Event) -> None:
         """Tell the listeners, in the order of their subscription. What one raises is logged, and disturbs nothing."""
-        for listener in self._listeners.get(type(event), ()):
+        for listener in self.listeners.get(type(event), ()):
             try:
                 listener(event)
             except Exception:

@@ -9,6 +9,7 @@ from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Acknowledge, LeaveToBroker, Reject, Settlement, ToParking, ToTier
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, Failed, Verdict
 from amqpflow.model import event as e
+from amqpflow.model.event import MessageAcked, MessageHandled, MessageReceived
 from amqpflow.model.record import hop_id
 
 from .events import Events
@@ -20,18 +21,19 @@ class Report:
 
     def __init__(self, events: Events, totals: Counter[str]) -> None:
         self._events = events
+        self._listeners = events.listeners
         self._totals = totals
 
     def received(self, incoming: Incoming, waited: float) -> None:
         """A handler is about to get it."""
         self._totals["received"] += 1
-        if self._events.wanted(e.MessageReceived):
+        if MessageReceived in self._listeners:
             redelivered = incoming.delivery.redelivered
             self._events.emit(e.MessageReceived(**_about(incoming), redelivered=redelivered, waited=waited))
 
     def handled(self, incoming: Incoming, verdict: Verdict, duration: float) -> None:
         """The handler has ended."""
-        if self._events.wanted(e.MessageHandled):
+        if MessageHandled in self._listeners:
             outcome, error_type = _outcome(verdict)
             self._events.emit(
                 e.MessageHandled(**_about(incoming), outcome=outcome, error_type=error_type, duration=duration)
@@ -41,6 +43,9 @@ class Report:
         self, incoming: Incoming, settlement: Settlement | GivenBack, duration: float, verdict: Verdict | None
     ) -> None:
         """It is settled, or the broker's again. Without a verdict its handler was not called."""
+        if type(settlement) is Acknowledge and settlement.discarded is None and MessageAcked not in self._listeners:
+            self._totals["acked"] += 1  # nearly every message
+            return
         kind = _kind(settlement, verdict)
         self._totals[kind.outcome] += 1
         if not self._events.wanted(kind):
