@@ -14,7 +14,7 @@ import pytest
 from amqpflow.model import headers as h
 from amqpflow.model.message import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.rabbitmq.connection import Connection
+from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.services.journal import Journals
 from amqpflow.services.replayer import replay_parked
 from tests.brokers.selection import BrokerUnderTest
@@ -86,6 +86,8 @@ def test_killed_at_every_point_a_replay_loses_nothing_and_the_next_one_finishes_
     async def go(number: int, point: str, times: int, kind: str) -> bool:
         compiled, directory = shared_shop(vhost.vhost, kind), tmp_path / str(number)
         everything = {f"b{n}" for n in range(B_COUNT)}
+        async with await connect(vhost, name="amqpflow test") as connection:
+            await (await connection.admin_channel()).queue_delete(PARKING)  # of the run before, of another type
         async with workplace(vhost, compiled) as (broker, connection):
             mixed = [delivered(queue, message_id=f"{queue}{n}") for n in range(B_COUNT) for queue in "ab"]
             await park(connection, compiled, mixed)

@@ -20,12 +20,11 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.services import replay_pass
 from amqpflow.services.journal import JournalFile, Journals
-from amqpflow.services.parking import list_parked
 from amqpflow.services.replay_choice import ReplayChoice, destination_of
 from amqpflow.services.replay_plan import plan_replay
 from amqpflow.services.replayer import replay_parked
 from tests.brokers.selection import BrokerUnderTest
-from tests.parked import delivered, depth, depth_becomes, drained, park, publish, workplace
+from tests.parked import delivered, depth, depth_becomes, drained, list_parked, park, publish, workplace
 from tests.topologies import topology
 
 WORK, PARKING = "orders", "orders.parking"
