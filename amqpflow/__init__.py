@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from .services.incoming import Message, RetryState
     from .services.middleware import CallNext, Middleware
     from .services.publisher import OutgoingMessage, Publisher
+    from .services.replay_choice import ReplayChoice
     from .services.topology import Topology
 
 __version__ = "0.1.0"
@@ -147,6 +148,7 @@ _HOME = {
     "services.incoming": ("Message", "RetryState"),
     "services.middleware": ("CallNext", "Middleware"),
     "services.publisher": ("OutgoingMessage", "Publisher"),
+    "services.replay_choice": ("ReplayChoice",),
     "services.topology": ("Topology",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -202,6 +204,7 @@ __all__ = [
     "PublishUncertain",
     "Publisher",
     "Refused",
+    "ReplayChoice",
     "Retry",
     "RetryState",
     "Selection",

@@ -125,6 +125,7 @@ GROUPS = {
         "restore_parked",
         "choose_parked",
         "discard_parked",
+        "ReplayChoice",
         "plan_replay",
         "replay",
         "replay_history",

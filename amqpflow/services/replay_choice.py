@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from amqpflow.errors import WrongUsage
 from amqpflow.model.headers import NEVER_TRAVELS, PREFIX
+from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import Destination
+from amqpflow.parking.selection import Matcher, Selection
 
 Select = Callable[[ParkedMessage], bool]
 InDoubt = Literal["send", "hold"]
@@ -20,7 +23,8 @@ class ReplayChoice:
     """What a replay is asked for. All that limits which messages is combined with and."""
 
     limit: int | None = None  #: messages, oldest first
-    select: Select | None = None
+    select: Select | Selection | None = None
+    """Which messages: a selection, whose `limit` and `sample` are not looked at, or a function that is asked."""
     sample: int | None = None  #: so many of those selected, at random; takes a reading of its own
     seed: int = 0  #: another seed, another sample
     only: frozenset[bytes] | None = None  #: digests, as a plan of it found them
@@ -51,6 +55,14 @@ class ReplayChoice:
             raise WrongUsage("--stop-if-reparked is a share of more than 0 % and at most 100 %")
         if self.max_depth is not None and self.max_depth < 1:
             raise WrongUsage("--max-depth is at least 1 message")
+
+
+def asking(choice: ReplayChoice, compiled: CompiledTopology) -> ReplayChoice:
+    """The same, its selection being a function that is asked about each message."""
+    if not isinstance(choice.select, Selection):
+        return choice
+    matcher = Matcher(choice.select, now=time.time_ns() // 1_000_000, routes=compiled.routes)
+    return replace(choice, select=matcher)
 
 
 def destination_of(text: str, work_queues: Mapping[str, Destination]) -> Destination:

@@ -15,7 +15,7 @@ from amqpflow.parking.sampling import Sampler
 from amqpflow.rabbitmq.observe import Broker
 
 from .parking import Progress, open_reading, unknown_queue
-from .replay_choice import ReplayChoice
+from .replay_choice import ReplayChoice, asking
 from .start_check import require_topology
 
 Group = tuple[str, str]  #: reason and error type; for reason `broker` what RabbitMQ says
@@ -80,7 +80,7 @@ async def plan_replay(
     Raises:
         WrongUsage, NotApplied, Refused, Interrupted: as `replay` does.
     """
-    stop, choice = stop or asyncio.Event(), choice or ReplayChoice()
+    stop, choice = stop or asyncio.Event(), asking(choice or ReplayChoice(), compiled)
     routes = await routes_of(broker, compiled, queue)
     counted = _Counted(compiled=compiled, choice=choice, everything=queue is None, routes=routes)
     parking_queues = tuple(dict.fromkeys(each.parking_queue for each in routes))

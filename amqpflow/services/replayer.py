@@ -25,7 +25,7 @@ from amqpflow.rabbitmq.translate import translate
 from .journal import Journals
 from .parking import Progress, open_reading
 from .parking_reader import ParkingReader
-from .replay_choice import ReplayChoice
+from .replay_choice import ReplayChoice, asking
 from .replay_journal import ReplayJournal
 from .replay_outbox import ReplayOutbox
 from .replay_pace import Pace
@@ -86,7 +86,7 @@ async def replay_parked(
             one. Interrupted: stop was set while another command was reading; nothing was done.
         BrokerUnavailable, BrokerError, PermissionDenied: it could not begin; nothing was done.
     """
-    choice, stop = choice or ReplayChoice(), stop or asyncio.Event()
+    choice, stop = asking(choice or ReplayChoice(), compiled), stop or asyncio.Event()
     if choice.sample is not None and choice.only is None:
         plan = await plan_replay(
             broker, compiled, queue, choice=choice, unverified=unverified, stop=stop, on_wait=on_wait
