@@ -39,6 +39,12 @@ class ReplayChoice:
     stop_if_reparked: float | None = None  #: share of the replayed messages, 0 to 1, that are parked again
     in_doubt: InDoubt = "send"  #: what an interrupted replay may have sent
 
+    def selects(self, parked: ParkedMessage) -> bool:
+        """Is the message among those selected? The choice has been through `asking`."""
+        if isinstance(self.select, Selection):
+            raise TypeError("a selection is not asked before `asking` made it a function")
+        return self.select is None or self.select(parked)
+
     def __post_init__(self) -> None:
         for name in (*self.set_headers, *self.drop_headers):
             if name in NEVER_TRAVELS or name.startswith(PREFIX):

@@ -167,7 +167,7 @@ class ReplayPass:
         choice = work.choice
         if (
             work.destination(parked) is None
-            or (choice.select is not None and not choice.select(parked))
+            or not choice.selects(parked)
             or (choice.only is not None and parked.digest not in choice.only)
         ):
             report.others += 1

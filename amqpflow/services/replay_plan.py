@@ -150,8 +150,7 @@ class _Counted:
         return self.choice.limit is not None and self.groups.total() >= self.choice.limit
 
     def count(self, parked: ParkedMessage, *, is_readable: bool) -> None:
-        select = self.choice.select
-        if not is_readable or not self._is_here(parked) or (select is not None and not select(parked)):
+        if not is_readable or not self._is_here(parked) or not self.choice.selects(parked):
             self.others += 1
             self.misplaced += is_misplaced(parked, self.compiled)
             return
