@@ -34,7 +34,7 @@ from .incoming import MAX_BODY_BYTES
 from .lanes import KeyOf
 from .middleware import Middleware, check_middleware
 from .report import Report
-from .start_check import require_as_compiled, require_topology
+from .start_check import require_as_compiled, require_topology, warn_of_short_timeouts
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -343,6 +343,7 @@ class Consumer:
             await require_topology(connection, self.compiled, self._handlers)
             if self.address.management_url is not None:
                 self.compiled = await require_as_compiled(self.address, self.compiled, self._handlers)
+            warn_of_short_timeouts(self.compiled, {each.queue: each.timeout for each in self._handlers.values()})
         except BaseException:
             await connection.close()
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -106,6 +106,26 @@ async def require_as_compiled(
             hint=_apply(compiled),
         )
     return as_found(compiled, observed)
+
+
+def warn_of_short_timeouts(compiled: CompiledTopology, timeouts: Mapping[str, float | None]) -> None:
+    """
+    Log a warning for each handler that may run for longer than RabbitMQ leaves it its delivery: it would run twice.
+
+    Args:
+        compiled: with the consumer timeouts that work, as far as they are known.
+        timeouts: of the handlers, in seconds, by queue.
+    """
+    for queue, seconds in timeouts.items():
+        shortest = compiled.routes[queue].consumer_timeout_ms
+        if seconds is not None and shortest is not None and seconds * 1000 >= shortest:
+            log.warning(
+                "%s: its handler may take %g s, and RabbitMQ takes a delivery back after %g s (consumer timeout): the "
+                "message is then handled once more. Raise consumer_timeout, or lower the handler's timeout",
+                queue,
+                seconds,
+                shortest / 1000,
+            )
 
 
 def _with_policies_as_they_are(part: CompiledTopology, observed: Observation) -> CompiledTopology:

@@ -191,6 +191,31 @@ def test_a_consumer_knows_at_its_start_whether_dead_lettering_can_lose(vhost: Br
 
 
 @pytest.mark.one_broker
+def test_a_handler_that_outlasts_the_consumer_timeout_is_warned_of(
+    vhost: BrokerAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever set it: here a policy of somebody else."""
+    file = topology("name: shop\nversion: 1\nqueues: {orders: {retry: none}, quick: {retry: none}}\n", vhost)
+
+    async def handle(message: Message) -> None: ...
+
+    async def scenario() -> None:
+        await apply(file, vhost)
+        body = {"pattern": "", "definition": {"consumer-timeout": 20_000}, "apply-to": "queues"}
+        Management(vhost).put("policies", vhost.vhost, "ops", body=body)
+        consumer = Consumer(file, vhost.url, management_url=vhost.management_url)
+        consumer.add_handler("orders", handle, timeout=60)
+        consumer.add_handler("quick", handle, timeout=5)
+        async with consumer:
+            assert consumer.compiled.routes["orders"].consumer_timeout_ms == 20_000
+
+    with caplog.at_level("WARNING", logger="amqpflow.consumer"):
+        asyncio.run(scenario())
+    (said,) = [each for each in caplog.messages if "consumer timeout" in each]
+    assert said.startswith("orders: its handler may take 60 s, and RabbitMQ takes a delivery back after 20 s")
+
+
+@pytest.mark.one_broker
 def test_a_queue_that_is_not_there_or_of_another_type_is_refused(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
         await declare(vhost, {**APPLICATION, "plain": {"x-queue-type": "classic"}, "old": {"x-queue-type": "stream"}})

@@ -56,6 +56,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "refusals": [_finding(each) for each in plan.refusals],
         "warnings": [_finding(each) for each in plan.warnings],
         "notes": list(plan.notes),
+        "guarantees": [asdict(each) for each in plan.guarantees],
     }
 
 

@@ -48,6 +48,13 @@ def plan_schema() -> dict[str, Any]:
                 "refusals": _list("finding", "Why apply does nothing at all; empty when it may start."),
                 "warnings": _list("finding", ""),
                 "notes": _NAMES,
+                "guarantees": {
+                    "type": "array",
+                    "items": _record(
+                        {"queue": _TEXT, "name": _TEXT, "holds": {"type": ["boolean", "null"]}, "why": _TEXT}
+                    ),
+                    "description": "What holds on each existing queue; null: it cannot be told.",
+                },
             },
             {"result": {"$ref": "#/$defs/result"}},
         ),
