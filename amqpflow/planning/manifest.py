@@ -97,7 +97,7 @@ def from_json(value: Any, *, vhost: str, topology: str) -> Manifest:
     if isinstance(found, int) and not isinstance(found, bool) and found > FORMAT:
         raise ManifestUnreadable(f"its format is {found}, and this version of amqpflow reads {FORMAT}")
     try:
-        if found != FORMAT:
+        if found != FORMAT or isinstance(found, bool):
             raise ManifestUnreadable("it has no format")
         of = (value["topology"], value["vhost"])
         if of != (topology, vhost):

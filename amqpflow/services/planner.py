@@ -10,7 +10,7 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.adoption import adoption
 from amqpflow.planning.allowance import Allowance
 from amqpflow.planning.diff import NOTHING, candidates, destruction, diff
-from amqpflow.planning.observation import Observation
+from amqpflow.planning.observation import Depth, Observation
 from amqpflow.planning.plan import Plan
 from amqpflow.rabbitmq.observe import Broker, observe
 
@@ -51,7 +51,12 @@ async def _observed(topology: CompiledTopology, broker: Broker, *, prune: bool, 
     observed = await observe(topology, broker)
     names = candidates(topology, observed, prune=prune, destroy=destroy)
     if names and broker.management is not None:
-        observed = replace(observed, depths=await broker.management.depths(observed.vhost, names))
+        depths = dict(await broker.management.depths(observed.vhost, names))
+        for name, ready in (await _ready(sorted(names), broker)).items():
+            # statistics do not know what came in the last seconds
+            depth = depths.get(name, Depth(messages=0))
+            depths[name] = replace(depth, messages=max(depth.messages, ready))
+        observed = replace(observed, depths=depths)
     return observed
 
 

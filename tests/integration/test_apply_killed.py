@@ -20,6 +20,8 @@ from amqpflow.services.planner import make_destruction, make_plan
 from tests.integration.apply_and_die import carry_out, changed_shop, small_shop, swapped_shop
 from tests.plans import assert_nothing_dangles
 
+ONCE = pytest.mark.one_broker
+
 
 def kill_at(address: BrokerAddress, step: int, when: str, what: str = "apply") -> None:
     arguments = [address.url, address.management_candidates()[-1], str(step), when, what]
@@ -77,7 +79,7 @@ def test_killed_before_a_step_in_the_middle(vhost: BrokerAddress) -> None:
     assert asyncio.run(api.plan(small_shop(vhost.vhost), vhost)).changes == ()
 
 
-@pytest.mark.parametrize("what", ["prune", "swap", "destroy"])
+@pytest.mark.parametrize("what", ["prune", pytest.param("swap", marks=ONCE), pytest.param("destroy", marks=ONCE)])
 def test_a_removal_killed_after_each_step_goes_on(
     vhost: BrokerAddress, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

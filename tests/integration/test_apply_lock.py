@@ -78,6 +78,7 @@ def test_a_killed_holder_leaves_no_lock(vhost: BrokerAddress) -> None:
     assert asyncio.run(api.apply(topology({"orders": []}, vhost=vhost.vhost), vhost, lock_timeout=10)).complete
 
 
+@pytest.mark.one_broker
 def test_a_lock_that_is_cut_in_the_middle_stops_the_apply(vhost: BrokerAddress) -> None:
     """The connection is closed by the broker while a step is under way: the next step is not begun."""
     management = Management(vhost)

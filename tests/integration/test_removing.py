@@ -302,3 +302,76 @@ def test_a_damaged_manifest_is_said_and_rebuilt_when_deleted(vhost: BrokerAddres
     management.delete("global-parameters", parameter)
     run(api.apply(compiled, vhost))
     assert management.get("global-parameters", parameter)["value"] == written
+
+
+@pytest.mark.one_broker
+def test_hundreds_of_foreign_objects_stay_as_they_are(vhost: BrokerAddress, short_lag: None) -> None:
+    """Queues, exchanges, bindings and policies with names like ours, and with the stamps of other topologies."""
+    management = Management(vhost)
+    names = [
+        "orders.retry.9s",
+        "orders.x",
+        "shop.retry.x",
+        "xorders",
+        "orders.parking.x",
+        "Orders",
+        "shop",
+        "shop2.retry",
+    ]
+    stamps = [{}, {STAMP: "shop2"}, {STAMP: "sho"}, {STAMP: "shop.eu"}, {STAMP: "SHOP"}]
+    things = [(f"{name}{number}" if number else name, stamp) for name in names for number, stamp in enumerate(stamps)]
+    foreign = {
+        "queues": [
+            {"name": name, "durable": True, "auto_delete": False, "arguments": stamp}
+            | {"vhost": vhost.vhost, "type": "classic"}
+            for name, stamp in things
+        ],
+        "exchanges": [
+            {"name": f"{name}-e", "type": "topic", "durable": True, "auto_delete": False, "internal": False}
+            | {"vhost": vhost.vhost, "arguments": stamp}
+            for name, stamp in things
+        ],
+        "bindings": [
+            {"source": f"{name}-e", "destination": name, "destination_type": "queue", "routing_key": key}
+            | {"vhost": vhost.vhost, "arguments": {}}
+            for name, _ in things
+            for key in ("a", name)
+        ],
+        "policies": [
+            {"name": f"amqpflow.{name}.quorum-0123abcd", "pattern": "^no such$", "definition": {"max-length": 1}}
+            | {"vhost": vhost.vhost, "apply-to": "queues", "priority": 1}
+            for name in ("shop2", "shop.eu", "sho", "SHOP", "orders")
+        ],
+    }
+    management.call("POST", "definitions", vhost.vhost, body=foreign)
+
+    def seen() -> dict[str, Any]:
+        """All there is but what is ours, without statistics."""
+        found = {
+            kind: management.get(kind, vhost.vhost, query="disable_stats=true")
+            for kind in ("queues", "exchanges", "bindings", "policies")
+        }
+        keys = ("name", "type", "durable", "arguments", "source", "destination", "routing_key", "definition", "pattern")
+        return {
+            kind: [
+                {key: each.get(key) for key in keys}
+                for each in entries
+                if (each.get("arguments") or {}).get(STAMP) != "shop"
+                and not each.get("exclusive")
+                and str(each.get("destination", "")) not in ("orders", "mail", *OURS)
+            ]
+            for kind, entries in found.items()
+        }
+
+    before = seen()
+    assert sum(map(len, before.values())) > 200
+    first = topology({"orders": [1000, 5000], "mail": [1000]}, vhost=vhost.vhost)
+    run(api.apply(first, vhost))
+    run(api.apply(made(vhost, 2000, entry=False), vhost, prune=True, allow=["delete"]))
+    assert seen() == before
+    run(api.destroy(made(vhost, 2000), vhost, allow=["delete"]))
+    assert seen() == before
+    assert queues(vhost) == {name for name, _ in things}
+
+
+OURS = ("orders.parking", "mail.parking", "orders.retry.1s", "orders.retry.2s", "orders.retry.5s", "mail.retry.1s")

@@ -1,0 +1,166 @@
+"""`apply --prune`, `destroy` and `adopt` as users run them: exit codes, questions, what is left for the next time."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from amqpflow.rabbitmq.address import BrokerAddress
+from tests.brokers.management import Management
+from tests.cli.test_apply import Result, environment, names
+from tests.cli.test_plan import schema
+
+QUICK = (
+    "from amqpflow.services import emptiness\n"
+    "emptiness.STATISTICS_LAG = 0.2\n"
+    "from amqpflow.cli.main import main\n"
+    "main()\n"
+)
+"""The command without the wait for statistics, which is tested by itself."""
+
+FILE = """\
+version: 1
+name: shop
+vhost: ${AMQPFLOW_VHOST:?the virtual host of the test}
+retry_policies:
+  standard: {delays: [DELAY]}
+queues:
+  orders: {retry: standard}
+"""
+pytestmark = pytest.mark.one_broker
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "topology.yaml"
+    file.write_text(FILE.replace("DELAY", "1m"))
+    return file
+
+
+def command(address: BrokerAddress, *arguments: str | Path) -> list[str]:
+    connection = ["--url", address.url, "--management-url", address.management_candidates()[-1]]
+    return [sys.executable, "-c", QUICK, *map(str, arguments), *connection]
+
+
+def amqpflow(address: BrokerAddress, *arguments: str | Path) -> Result:
+    done = subprocess.run(
+        command(address, *arguments),
+        env=environment(address),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def answered(address: BrokerAddress, answer: str, *arguments: str | Path) -> Result:
+    """The command with standard input and standard error on a terminal, where somebody answers."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command(address, *arguments), env=environment(address), stdin=theirs, stdout=subprocess.PIPE, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        os.write(ours, answer.encode() + b"\n")
+        out, _ = process.communicate(timeout=60)
+    said = b""
+    try:
+        while part := os.read(ours, 65536):
+            said += part
+    except OSError:  # how Linux says that the other side is closed
+        pass
+    os.close(ours)
+    return Result(process.returncode, out.decode(), said.decode())
+
+
+def publish(address: BrokerAddress, queue: str) -> None:
+    body = {"properties": {"delivery_mode": 2}, "routing_key": queue, "payload": "x", "payload_encoding": "string"}
+    answer = Management(address).call("POST", "exchanges", address.vhost, "amq.default", "publish", body=body)
+    assert answer == {"routed": True}
+
+
+def test_a_changed_delay_from_the_refusal_to_the_end(vhost: BrokerAddress, file: Path) -> None:
+    assert amqpflow(vhost, "apply", file).code == 0
+    publish(vhost, "orders.retry.1m")
+    file.write_text(FILE.replace("DELAY", "1s"))
+    before = names(vhost, "queues")
+
+    refused = amqpflow(vhost, "apply", file, "--prune")
+    assert refused.code == 4
+    assert refused.says("nothing was done", "queue orders.retry.1m would be removed, which --allow delete agrees to")
+    assert names(vhost, "queues") == before
+
+    left = amqpflow(vhost, "apply", file, "--prune", "--allow", "delete", "-o", "json")
+    assert left.code == 3
+    document = json.loads(left.out)
+    Draft202012Validator(schema("plan")).validate(document)
+    assert document["purpose"] == "prune"
+    assert document["required"] == ["delete"]
+    assert [(each["action"], each["name"]) for each in document["result"]["postponed"]][:2] == [
+        ("drain", "orders.retry.1m"),
+        ("delete", "orders.retry.1m"),
+    ]
+    assert document["result"]["postponed"][0]["messages"] == 1
+
+    again = amqpflow(vhost, "apply", file, "--prune", "--allow", "delete")
+    assert again.code == 3
+    assert again.says("Left for the next time:", "queue orders.retry.1m: 1 message still to return to orders")
+    assert again.says("Run the same command again ", "or with --wait.")
+    assert amqpflow(vhost, "apply", file, "--prune", "--allow", "delete:orders.retry.1m").code == 0
+    assert names(vhost, "queues") == {"orders", "orders.parking", "orders.retry.1s"}
+    assert "Nothing to do" in amqpflow(vhost, "plan", file, "--prune").out
+
+
+def test_on_a_terminal_it_asks(vhost: BrokerAddress, file: Path) -> None:
+    amqpflow(vhost, "apply", file)
+    no = answered(vhost, "n", "destroy", file)
+    assert no.code == 4
+    assert no.says("Remove 3 queues, 2 exchanges,", "?", "nothing was done")
+    assert names(vhost, "queues") == {"orders", "orders.parking", "orders.retry.1m"}
+    yes = answered(vhost, "y", "destroy", file)
+    assert yes.code == 0
+    assert names(vhost, "queues") == set()
+    assert "why: topology shop is destroyed" in yes.out
+
+
+def test_a_queue_with_messages_has_to_be_named(vhost: BrokerAddress, file: Path) -> None:
+    amqpflow(vhost, "apply", file)
+    publish(vhost, "orders.parking")
+    publish(vhost, "orders")
+    for result in (amqpflow(vhost, "destroy", file, "--allow", "delete"), answered(vhost, "y", "destroy", file)):
+        assert result.code == 4
+        assert result.says("queue orders.parking: 1 message would be lost with it", "--allow delete:orders.parking")
+        assert result.says("queue orders: 1 message would be lost with it")
+    assert amqpflow(vhost, "destroy", file, "--allow", "delete:orders,delete:orders.parking").code == 0
+    assert names(vhost, "queues") == set()
+
+
+@pytest.mark.parametrize("words", ["everything", "delete:", "replace:orders", "delete,,replace"])
+def test_what_cannot_be_allowed_is_wrong_usage(vhost: BrokerAddress, file: Path, words: str) -> None:
+    result = amqpflow(vhost, "apply", file, "--allow", words)
+    assert result.code == 64
+    assert result.says("--allow: ", "is nothing that can be allowed: write replace, migrate, delete, or delete:QUEUE")
+
+
+def test_adopt(vhost: BrokerAddress, file: Path) -> None:
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+    Management(vhost).put("queues", vhost.vhost, "orders.parking", body={"durable": True, "arguments": arguments})
+    assert amqpflow(vhost, "apply", file).code == 4
+    refused = amqpflow(vhost, "adopt", file, "queue", "orders.parking", "nothing")
+    assert refused.code == 4
+    assert refused.says("queue nothing: it does not exist")
+    adopted = amqpflow(vhost, "adopt", file, "queue", "orders.parking")
+    assert adopted.code == 0
+    assert "adopts queue orders.parking" in adopted.out
+    assert amqpflow(vhost, "apply", file).code == 0
+    assert "Nothing to do" in amqpflow(vhost, "adopt", file, "queue", "orders.parking").out
+    assert amqpflow(vhost, "adopt", file, "host", "x").code == 64

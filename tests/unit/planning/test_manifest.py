@@ -1,0 +1,106 @@
+"""The manifest: what is written is what is read, and anything else is told for what it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amqpflow.model.resources import Binding
+from amqpflow.planning.allowance import parse_allowance
+from amqpflow.planning.manifest import Manifest, ManifestUnreadable, from_json, parameter_name, to_json
+
+TEXT = st.text(max_size=20)
+BINDINGS = st.builds(
+    Binding,
+    source=TEXT,
+    destination=TEXT,
+    destination_type=st.sampled_from(["queue", "exchange"]),
+    routing_key=TEXT,
+    arguments=st.dictionaries(TEXT, st.one_of(st.integers(), TEXT, st.booleans()), max_size=2),
+)
+ADOPTED = st.tuples(st.sampled_from(["queue", "exchange", "policy"]), TEXT)
+GOOD = to_json(Manifest(topology="shop", vhost="/", bindings=(Binding(source="e", destination="q"),)))
+
+
+@given(
+    st.lists(BINDINGS, unique_by=lambda each: each.identity),
+    st.frozensets(ADOPTED),
+    st.dictionaries(TEXT, st.integers(0)),
+)
+def test_it_comes_back_as_it_was_written(
+    bindings: list[Binding], adopted: frozenset[tuple[str, str]], retiring: dict[str, int]
+) -> None:
+    manifest = Manifest(topology="shop", vhost="/", bindings=tuple(bindings), adopted=adopted, retiring=retiring)
+    written = json.loads(json.dumps(to_json(manifest)))
+    read = from_json(written, vhost="/", topology="shop")
+    assert to_json(read) == to_json(manifest)
+    assert read.says_the_same(manifest)
+    assert read.retiring == retiring
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("text", "not an object"),
+        (None, "not an object"),
+        ({}, "no format"),
+        ({"format": 2}, "its format is 2, and this version of amqpflow reads 1"),
+        ({"format": True}, "no format"),
+        ({**GOOD, "topology": "books"}, "that of topology books in virtual host /"),
+        ({**GOOD, "vhost": "v"}, "that of topology shop in virtual host v"),
+        ({**GOOD, "bindings": None}, "damaged"),
+        ({**GOOD, "bindings": [["e", "z", "q", ""]]}, "damaged"),
+        ({**GOOD, "bindings": [["e", "q", "q"]]}, "damaged"),
+        ({**GOOD, "bindings": [["e", "q", 7, ""]]}, "damaged"),
+        ({**GOOD, "adopted": [["vhost", "x"]]}, "damaged"),
+        ({**GOOD, "adopted": ["x"]}, "damaged"),
+        ({**GOOD, "retiring": {"q": "soon"}}, "damaged"),
+        ({**GOOD, "retiring": {"q": -1}}, "damaged"),
+        ({key: value for key, value in GOOD.items() if key != "adopted"}, "damaged"),
+    ],
+)
+def test_anything_else_is_told(value: Any, said: str) -> None:
+    with pytest.raises(ManifestUnreadable, match=said):
+        from_json(value, vhost="/", topology="shop")
+
+
+@given(TEXT, TEXT, TEXT, TEXT)
+def test_no_two_topologies_share_a_parameter(vhost: str, topology: str, other: str, second: str) -> None:
+    same = (vhost, topology) == (other, second)
+    assert (parameter_name(vhost, topology) == parameter_name(other, second)) is same
+
+
+def test_a_dot_in_a_virtual_host_is_no_dot_of_the_name() -> None:
+    assert parameter_name("/", "shop") == "amqpflow./.shop"
+    assert parameter_name("a.b", "c") != parameter_name("a", "b.c")
+
+
+def test_what_it_records_is_said() -> None:
+    old = Manifest(topology="shop", vhost="/", adopted=frozenset({("queue", "a")}), retiring={"t": 1})
+    new = Manifest(
+        topology="shop",
+        vhost="/",
+        bindings=(Binding(source="e", destination="q"), Binding(source="e", destination="r")),
+        adopted=frozenset({("policy", "b")}),
+        retiring={"u": 2},
+    )
+    assert list(new.differences(old)) == [
+        "adopts policy b",
+        "gives up queue a",
+        "2 bindings recorded",
+        "queue u is being retired",
+        "queue t is retired",
+    ]
+    assert list(old.differences(new))[2] == "2 bindings dropped"
+
+
+def test_what_is_allowed() -> None:
+    allowance = parse_allowance(["replace,delete:a b", " delete:orders.old "])
+    assert allowance.words == {"replace", "delete"}
+    assert allowance.forced == {"a b", "orders.old"}
+    assert allowance.lacks(("replace", "migrate", "delete")) == ("migrate",)
+    assert parse_allowance([]).words == frozenset()
