@@ -169,6 +169,7 @@ def _checked(path: str, user: str, strip: bool) -> tuple[ExportHead, set[str], R
     problems: list[str] = []
     for number, line in read_export(path):
         problem = line if isinstance(line, str) else None
+        report.messages += problem is not None and head is not None  # it will have been one
         if isinstance(line, ExportHead):
             problem = "a second head" if head else None
             head = head or line

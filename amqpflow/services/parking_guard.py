@@ -57,7 +57,10 @@ async def require_readable(
     if problem is not None:
         raise Refused(
             f"reading the parking queue {queue} is not safe: {problem}",
-            hint="a parking queue that amqpflow applied is safe as long as no policy lowers its delivery limit",
+            hint="a parking queue that amqpflow applied is safe as long as no policy lowers its delivery limit"
+            if queue in compiled.parking_queues
+            else "reading gives every message back, which counts as a delivery; a quorum queue without an argument "
+            f"x-delivery-limit becomes safe by a policy with delivery-limit: {SAFE_LIMIT}",
         )
     return Readable(queue=found, consumer_timeout_ms=consumer_timeout(found, policies), notes=notes)
 
@@ -128,4 +131,6 @@ async def _look(
 
 
 def _missing(compiled: CompiledTopology, queue: str) -> NotApplied:
+    if queue not in compiled.parking_queues:
+        return NotApplied(f"there is no queue {queue}", hint="is it in the virtual host that the URL names?")
     return NotApplied(f"there is no parking queue {queue}", hint=f"amqpflow apply {shlex.quote(compiled.file)}")

@@ -1,0 +1,123 @@
+"""A list, an export, a discard or a restore that is killed: nothing is lost, and the order of the rest is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from amqpflow.parking.export import ExportedMessage
+from amqpflow.parking.selection import Selection
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.connection import Connection
+from amqpflow.services.export_file import read_export
+from amqpflow.services.parked_export import discard_parked
+from amqpflow.services.parked_restore import restore_parked
+from amqpflow.services.parked_scan import Watch, place_of
+from tests.faults.parked_and_die import STEPS
+from tests.faults.replay_and_die import shared_shop
+from tests.parked import delivered, drained, park, workplace
+
+PARKING = "shared.parking"
+COUNT = 60
+EACH = [f"{queue}{n}" for n in range(COUNT // 2) for queue in "ab"]
+
+
+async def killed(address: BrokerAddress, kind: str, what: str, step: str, times: int, file: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.faults.parked_and_die",
+        address.url,
+        address.management_candidates()[-1],
+        kind,
+        what,
+        step,
+        str(times),
+        str(file),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == -signal.SIGKILL, (what, step, output.decode())
+
+
+async def given_back(connection: Connection, least: int) -> int:
+    """The depth of the queue once the broker knows that the process is dead: an ack may have reached it or not."""
+    channel = await connection.open_channel()
+    seen: list[int] = []
+    async with asyncio.timeout(20):
+        while len(seen) < 10 or len(set(seen[-10:])) > 1 or seen[-1] < least:
+            seen.append(await channel.queue_depth(PARKING))
+            await asyncio.sleep(0.03)
+    await channel.close()
+    return seen[-1]
+
+
+def exported(file: Path) -> list[str]:
+    if not file.exists():
+        return []
+    lines = [line for _, line in read_export(str(file))]
+    assert not [line for line in lines if isinstance(line, str)]
+    return [str(line.properties.message_id) for line in lines if isinstance(line, ExportedMessage)]
+
+
+@pytest.mark.parametrize("kind", ["quorum", pytest.param("classic", marks=pytest.mark.one_broker)])
+def test_a_killed_list_export_or_discard_loses_nothing(vhost: BrokerAddress, tmp_path: Path, kind: str) -> None:
+    compiled = shared_shop(vhost.vhost, kind)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (_, connection):
+            for what in ("list", "export", "discard"):
+                for step in STEPS[what]:
+                    await park(connection, compiled, [delivered(each[0], message_id=each) for each in EACH])
+                    file = tmp_path / f"{what}-{step}.jsonl"
+                    await killed(vhost, kind, what, step, 20 if step in ("seen", "write") else 1, file)
+                    kept = exported(file)
+                    assert what == "discard" or kept == []
+                    left = await given_back(connection, COUNT - len(kept))
+                    still = [str(each.properties.message_id) for each in await drained(connection, PARKING, left)]
+                    assert set(still) | set(kept) == set(EACH), step
+                    assert still == [each for each in EACH if each in set(still)], step
+                    assert [each for each in EACH if each.startswith("a")] == [e for e in still if e.startswith("a")]
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+@pytest.mark.parametrize("step", STEPS["restore"])
+def test_a_killed_restore_goes_on_and_restores_nothing_twice_that_it_recorded(
+    vhost: BrokerAddress, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = shared_shop(vhost.vhost)
+    count, file = 1200, tmp_path / "all.jsonl"
+    ids = [f"b{n}" for n in range(count)]
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered("b", message_id=each) for each in ids])
+            place = place_of(broker, compiled, ())
+            report = await discard_parked(place, Selection(), Watch(), str(file))
+            assert (report.discarded, report.complete) == (count, True)
+            await killed(vhost, "quorum", "restore", step, 900 if step == "publish" else 1, file)
+            recorded = Path(f"{file}.restored").read_text().splitlines()[1:]
+            again = await restore_parked(broker, str(file), Watch())
+            assert (again.complete, again.before) == (True, len(recorded))
+            there = again.restored + again.before
+            assert there == count
+            async with asyncio.timeout(10):
+                channel = await connection.open_channel()
+                while (ready := await channel.queue_depth(PARKING)) < count:
+                    await asyncio.sleep(0.05)
+            copies = Counter(str(each.properties.message_id) for each in await drained(connection, PARKING, ready))
+            assert set(copies) == set(ids)
+            assert max(copies.values()) <= 2
+            assert not [ids[int(each) - 1] for each in recorded if copies[ids[int(each) - 1]] > 1]
+            third = await restore_parked(broker, str(file), Watch())
+            assert (third.restored, third.before) == (0, count)
+
+    asyncio.run(go())

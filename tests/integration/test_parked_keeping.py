@@ -1,0 +1,250 @@
+"""Exports hold what was parked, byte by byte; restoring puts just that back; foreign queues are read with care."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from amqpflow.errors import NotApplied, Refused
+from amqpflow.model.message import Properties
+from amqpflow.parking.selection import Selection
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.connection import connect
+from amqpflow.rabbitmq.observe import open_broker
+from amqpflow.services.opening import no_topology
+from amqpflow.services.parked_export import choose, discard_parked, export_parked
+from amqpflow.services.parked_list import list_parked
+from amqpflow.services.parked_restore import restore_parked
+from amqpflow.services.parked_scan import Watch, place_of
+from amqpflow.services.parked_stats import count_parked
+from tests.cli.parked_shop import amqpflow, fill, write_shop
+from tests.parked import delivered, depth, drained, park, publish, workplace
+from tests.topologies import topology
+
+WORK, PARKING = "orders", "orders.parking"
+HOSTILE = (
+    "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil\u2066 <script>alert(1)</script> </pre><img src=x onerror=alert(1)>"
+    " &amp; \x7f\u2028\u200f\ufeff"
+)
+
+
+def test_what_is_restored_is_what_was_parked_byte_by_byte(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled, file = topology({WORK: [1000]}, vhost=vhost.vhost), tmp_path / "all.jsonl"
+    odd = {"n": 1 << 40, "f": 0.1, "raw": b"\xff", "bytes": bytearray(b"\x00"), "deep": {"a": [None, True, {"b": 2.5}]}}
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}", headers=odd) for n in range(5)])
+            await publish(connection, PARKING, Properties(message_id="bare"), body=b"")
+            await publish(
+                connection, PARKING, Properties(message_id="p", priority=0, timestamp=5, type="t"), body=b"\xff\x00"
+            )
+            place = place_of(broker, compiled, ())
+            before = (await list_parked(place, Selection(), Watch())).messages
+            exported = await export_parked(place, Selection(), Watch(), str(tmp_path / "copy.jsonl"))
+            assert (exported.selected, exported.complete, await depth(connection, PARKING)) == (7, True, 7)
+            report = await discard_parked(place, Selection(), Watch(), str(file))
+            assert (report.discarded, await depth(connection, PARKING)) == (7, 0)
+            restored = await restore_parked(broker, str(file), Watch())
+            assert (restored.restored, restored.complete) == (7, True)
+            assert (await list_parked(place, Selection(), Watch())).messages == before
+            copy = [json.loads(line) for line in (tmp_path / "copy.jsonl").read_text().splitlines()[1:-1]]
+            kept = [json.loads(line) for line in file.read_text().splitlines()[1:-1]]
+            # RabbitMQ sorts the headers of what it delivers again (fact 6.14), and counts deliveries in them
+            for one, other in zip(copy, kept, strict=True):
+                for each in (one, other):
+                    each["headers"] = {
+                        k: v for k, v in each["headers"].items() if k not in ("x-delivery-count", "x-acquired-count")
+                    }
+                    del each["header_base64"], each["check"]
+                assert one == other
+            taken = await drained(connection, PARKING, 7)
+            assert taken[0].properties.headers is not None
+            assert {name: taken[0].properties.headers[name] for name in odd} == odd
+            assert [each.body for each in taken[-2:]] == [b"", b"\xff\x00"]
+            assert (taken[-1].properties.priority, taken[-2].properties.priority) == (0, None)
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_a_selection_is_discarded_and_no_other_message(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking="shared.parking")
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            ids = [f"{queue}{n}" for n in range(20) for queue in "ab"]
+            await park(connection, compiled, [delivered(each[0], message_id=each, body=each.encode()) for each in ids])
+            place = place_of(broker, compiled, ())
+            stats = await count_parked(place, Selection(), Watch(), by=("queue", "reason"))
+            assert [(group.key, group.count) for group in stats.groups] == [
+                (("a", "parked"), 20),
+                (("b", "parked"), 20),
+            ]
+            sample = Selection(queues=("b",), sample=5, seed=3)
+            shown = [row.message_id for row in (await list_parked(place, sample, Watch())).messages]
+            assert len(shown) == 5
+            chosen = await choose(place, sample, Watch())
+            await park(connection, compiled, [delivered("b", message_id="later")])
+            report = await discard_parked(place, sample, Watch(), str(tmp_path / "x.jsonl"), chosen=chosen)
+            assert report.discarded == 5
+            still = [row.message_id for row in (await list_parked(place, Selection(), Watch())).messages]
+            assert still == [each for each in [*ids, "later"] if each not in shown]
+            report = await discard_parked(place, Selection(match="starts_with(body, 'a1')", limit=3), Watch(), None)
+            assert (report.discarded, report.file) == (3, None)
+            left = [row.message_id for row in (await list_parked(place, Selection(), Watch())).messages]
+            assert left == [each for each in still if each not in ("a1", "a10", "a11")]
+            with pytest.raises(Refused, match="exists"):
+                await export_parked(place, Selection(), Watch(), str(tmp_path / "x.jsonl"))
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_a_damaged_export_is_refused_before_anything_is_published(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled, file = topology({WORK: [1000]}, vhost=vhost.vhost), tmp_path / "x.jsonl"
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}", body=b"abc") for n in range(3)])
+            await publish(connection, PARKING, Properties(message_id="cc", headers={"CC": ["orders"]}))
+            await drained(connection, WORK, 1)
+            await discard_parked(place_of(broker, compiled, ()), Selection(), Watch(), str(file))
+            whole = file.read_text()
+            file.write_text(whole.replace('"abc"', '"abd"', 1))
+            with pytest.raises(Refused) as raised:
+                await restore_parked(broker, str(file), Watch())
+            assert [each.split(":")[0] for each in raised.value.problems] == ["line 2", "line 5"]
+            assert "changed since it was written" in raised.value.problems[0]
+            file.write_text(whole)
+            with pytest.raises(NotApplied, match="no place"):
+                await restore_parked(broker, str(file), Watch(), to="nowhere", strip=True)
+            # the writer was killed over its last line
+            file.write_text(whole[: whole.rindex('{"type": "end"') - 20])
+            report = await restore_parked(broker, str(file), Watch(), strip=True)
+            assert (report.messages, report.restored, report.finished) == (3, 3, False)
+            with pytest.raises(Refused, match="another restore than this"):
+                await restore_parked(broker, str(file), Watch(), to=PARKING)
+            file.write_text(whole)
+            report = await restore_parked(broker, str(file), Watch(), strip=True)
+            assert (report.before, report.restored, report.changed, await depth(connection, WORK)) == (3, 1, 1, 0)
+            for text, words in (("", "it is empty"), ("{}\n", "line 1: neither"), ("\xff\n", "line 1: no JSON")):
+                file.write_text(text, encoding="latin-1")
+                with pytest.raises(Refused) as raised:
+                    await restore_parked(broker, str(file), Watch())
+                assert words in raised.value.problems[0]
+
+    asyncio.run(go())
+
+
+def test_a_dead_letter_queue_that_is_in_no_file_is_listed_exported_and_restored(
+    vhost: BrokerAddress, tmp_path: Path
+) -> None:
+    async def go() -> None:
+        async with await connect(vhost, name="amqpflow test") as connection:
+            channel = await connection.admin_channel()
+            await channel.queue_declare("dead", durable=True, arguments={"x-queue-type": "classic"})
+            await channel.queue_declare(
+                "counted", durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 5}
+            )
+            dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+            await channel.queue_declare("work", durable=True, arguments={"x-queue-type": "classic", **dead})
+            await publish(connection, "work", *(Properties(message_id=f"m{n}") for n in range(5)))
+            for _ in range(5):
+                got = await channel.basic_get("work")
+                await channel.basic_reject(got.delivery.delivery_tag, requeue=False)
+            await publish(connection, "counted", Properties(message_id="c"))
+            async with open_broker(vhost) as broker:
+                place = place_of(broker, no_topology(), (), from_queues=("dead",))
+                for _ in range(30):
+                    rows = (await list_parked(place, Selection(queues=("work",)), Watch())).messages
+                    assert [(row.message_id, row.reason, row.detail, row.attempts) for row in rows] == [
+                        (f"m{n}", "broker", "rejected", 1) for n in range(5)
+                    ]
+                await discard_parked(place, Selection(), Watch(), str(tmp_path / "x.jsonl"))
+                assert await depth(connection, "dead") == 0
+                await restore_parked(broker, str(tmp_path / "x.jsonl"), Watch())
+                assert [row.id for row in (await list_parked(place, Selection(), Watch())).messages] == [
+                    row.id for row in rows
+                ]
+                # giving back would use its messages up
+                with pytest.raises(Refused, match="limits it to 5 deliveries"):
+                    await list_parked(
+                        place_of(broker, no_topology(), (), from_queues=("counted",)), Selection(), Watch()
+                    )
+                with pytest.raises(NotApplied, match="no queue missing"):
+                    await list_parked(
+                        place_of(broker, no_topology(), (), from_queues=("missing",)), Selection(), Watch()
+                    )
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_a_hostile_message_is_harmless_on_a_terminal_in_json_and_in_an_export(
+    vhost: BrokerAddress, tmp_path: Path
+) -> None:
+    shop = write_shop(tmp_path)
+    body = json.dumps({"text": HOSTILE}, ensure_ascii=False).encode()
+    fill(
+        shop,
+        vhost,
+        [
+            delivered(
+                "orders",
+                message_id=HOSTILE[:60],
+                headers={HOSTILE[:50]: HOSTILE},
+                body=each,
+                content_type=HOSTILE[:40],
+                routing_key=HOSTILE[:70],
+            )
+            for each in (body, HOSTILE.encode())
+        ],
+        error=f"Error{HOSTILE}",
+    )
+    row = json.loads(amqpflow("parked list", shop, vhost, "-o", "json").out)["messages"][0]
+    outputs = {
+        f"{command} {options}": amqpflow(command, shop, vhost, *options)
+        for command, options in (
+            ("parked list", ()),
+            ("parked list", ("-o", "json")),
+            ("parked list", ("-o", "jsonl")),
+            ("parked stats", ("--by", "error-type,routing-key,fingerprint")),
+            ("parked stats", ("-o", "json")),
+            ("parked show", (row["id"],)),
+            ("parked show", (row["id"], "-o", "json")),
+            ("parked export", ("--to", str(tmp_path / "x.jsonl"))),
+            ("parked list", ("--error-type", HOSTILE, "--match", f"headers == '{HOSTILE}")),
+        )
+    }
+    texts = {name: done.out + done.err for name, done in outputs.items()}
+    texts["the file"] = (tmp_path / "x.jsonl").read_text()
+    for name, text in texts.items():
+        assert not re.findall(
+            "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u202a-\u202e\u2066-\u2069\u200e\u200f\ufeff]", text
+        ), name
+        if "json" in name or name == "the file":
+            assert "<" not in text, name
+    exported = [json.loads(line) for line in texts["the file"].splitlines()]
+    assert json.loads(exported[1]["body"])["text"] == HOSTILE
+
+
+@pytest.mark.one_broker
+def test_discard_asks_or_is_told_and_needs_a_filter(vhost: BrokerAddress, tmp_path: Path) -> None:
+    shop = write_shop(tmp_path)
+    fill(shop, vhost, [delivered("orders", message_id=f"m{n}") for n in range(3)])
+    file = tmp_path / "gone.jsonl"
+    done = amqpflow("parked discard", shop, vhost, "--queue", "orders", "--yes")
+    assert (done.code, "by any of the filters, or --all" in done.err) == (64, True)
+    done = amqpflow("parked discard", shop, vhost, "--id", "m1", "--export", str(file))
+    assert (done.code, "--yes discards without asking" in done.err) == (4, True)
+    done = amqpflow("parked discard", shop, vhost, "--id", "m1", "--export", str(file), "--yes")
+    assert (done.code, done.out) == (0, f"1 messages discarded; they are in {file}.\n")
+    done = amqpflow("parked list", shop, vhost, "--match", "headers.a ==")
+    assert (done.code, "--match: column 13: it ends too early" in done.err) == (64, True)
+    rows = [json.loads(line) for line in amqpflow("parked list", shop, vhost, "-o", "jsonl").out.splitlines()]
+    assert [each["message_id"] for each in rows] == ["m0", "m2"]

@@ -1,0 +1,79 @@
+"""Messages that other frameworks parked: samples of their headers, and what is read in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amqpflow.model.message import Delivery, Properties
+from amqpflow.parking.dialects import DIALECTS, read_foreign
+from amqpflow.parking.parked import read_parked
+from amqpflow.parking.selection import Matcher, Selection
+from tests.messages import field_values
+from tests.parked import delivered, parking_publish
+from tests.topologies import topology
+
+SAMPLES = sorted((Path(__file__).parents[2] / "data" / "dialects").glob("*.json"))
+NAMES = sorted({name for path in SAMPLES for each in json.loads(path.read_text()) for name in each["headers"]})
+
+
+def delivery(queue: str, headers: dict[str, Any], body: bytes = b"{}") -> Delivery:
+    return Delivery(
+        queue=queue,
+        delivery_tag=1,
+        redelivered=False,
+        exchange="",
+        routing_key=queue,
+        properties=Properties(headers=headers),
+        body=body,
+    )
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [each for path in SAMPLES for each in json.loads(path.read_text())],
+    ids=lambda sample: f"{sample['read']['dialect']}: {sample['about']}",
+)
+def test_a_sample_is_recognised(sample: dict[str, Any]) -> None:
+    message = delivery(sample["queue"], sample["headers"], json.dumps(sample.get("body", {})).encode())
+    found = read_foreign(message)
+    assert found is not None
+    assert {name: getattr(found, name) for name in sample["read"]} == sample["read"]
+    parked = read_parked(message, {})
+    assert parked.queue == sample["read"]["queue"]
+    assert parked.parked_by == sample["read"]["dialect"]
+    assert parked.reason == ("broker" if "died_of" in sample["read"] else "foreign")
+    assert (parked.attempts, parked.error_type) == (sample["read"]["attempts"], sample["read"].get("error_type"))
+
+
+def test_every_dialect_has_a_sample() -> None:
+    assert len(SAMPLES) == len(DIALECTS)
+
+
+def test_an_origin_is_taken_for_what_tells_none() -> None:
+    sample = json.loads(next(path for path in SAMPLES if path.stem == "spring-amqp").read_text())[0]
+    parked = read_parked(delivery("orders.error", sample["headers"]), {}, origin="orders")
+    assert (parked.queue, parked.detail) == ("orders", "spring-amqp")
+    assert read_parked(delivery("q", {}), {}, origin="orders").queue == "orders"
+    matcher = Matcher(Selection(reasons=("foreign:spring-amqp",), queues=("orders",)), now=0, routes={})
+    assert matcher(parked)
+
+
+def test_our_own_record_goes_before_any_dialect() -> None:
+    compiled = topology({"orders": [1000]}, vhost="/")
+    publish = parking_publish(compiled, delivered("orders", headers={"x-retry-count": 7, "MT-Reason": "fault"}))
+    parked = read_parked(delivery("orders.parking", dict(publish.properties.headers or {})), compiled.routes)
+    assert (parked.parked_by, parked.attempts, parked.dialect) == ("amqpflow", 1, None)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), field_values, max_size=6), st.binary(max_size=50))
+def test_no_header_is_too_odd_for_any_dialect(headers: dict[str, Any], body: bytes) -> None:
+    for queue in ("dlq", "a_error", "b.XQ"):
+        for read in DIALECTS:
+            read(delivery(queue, headers, body))
+        read_parked(delivery(queue, headers, body), {})
