@@ -161,3 +161,22 @@ def test_a_plan_that_apply_would_refuse_or_that_cannot_be_written_is_not_saved(
     result = amqpflow("plan", shop, "--out", tmp_path / "plan.json", address=vhost)
     assert (result.code, [each.name for each in tmp_path.glob("plan*")]) == (4, [])
     assert "Not saved" in result.err
+
+
+def test_a_saved_plan_that_removes_is_agreed_to_where_it_is_applied(
+    vhost: BrokerAddress, shop: Path, tmp_path: Path
+) -> None:
+    shop.write_text(SHOP.replace("exchanges:\n", "exchanges:\n  leaving: {type: fanout}\n"))
+    apply(shop, vhost)
+    shop.write_text(SHOP)
+    saved = tmp_path / "plan.json"
+    assert amqpflow("plan", shop, "--detailed-exitcode", address=vhost).code == 0
+    shown = amqpflow("plan", shop, "--prune", "--detailed-exitcode", "--out", saved, address=vhost)
+    assert shown.code == 2
+    assert "  To think about first\n" in shown.out
+    assert "Apply asks first, or needs --allow delete." in shown.out
+    assert apply(saved, vhost).code == 4
+    assert "leaving" in names(vhost, "exchanges")
+    assert apply(saved, vhost, "--allow", "delete").code == 0
+    assert "leaving" not in names(vhost, "exchanges")
+    assert amqpflow("plan", shop, "--prune", "--detailed-exitcode", address=vhost).code == 0

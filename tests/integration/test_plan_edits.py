@@ -240,6 +240,7 @@ async def _applied(topology: CompiledTopology, held: CompiledTopology, address: 
         if not prune or not re.search(r"has \d+ message", f"{error} {error.__cause__}"):
             raise
         # statistics are seconds old: what the plan took for empty is looked at exactly before it is deleted
+        await api.apply(topology, address)  # the manifest may still record what was unbound before it stopped
         await _nothing_to_do(topology, address)
         return "stopped, not empty"
     if report.postponed:
