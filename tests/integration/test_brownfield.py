@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Consumer, Message, Topology
-from amqpflow.api import apply, explain, parked, plan
-from amqpflow.api import replay as replay_parked
+from amqpflow import Consumer, Message, Topology, apply, explain, parked, plan
+from amqpflow import replay as replay_parked
 from amqpflow.errors import NotApplied, Refused
 from amqpflow.model.message import Properties, Publish
+from amqpflow.parking.selection import Selection
 from amqpflow.planning.changes import label
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
@@ -87,7 +87,7 @@ async def fail_retry_park_replay(file: Topology, address: BrokerAddress, queues:
     async with consumer:
 
         async def all_parked() -> bool:
-            listed = [await parked(file, address, queue=queue) for queue in queues]
+            listed = [await parked(file, address, selection=Selection(queues=(queue,))) for queue in queues]
             return sum(len(each.messages) for each in listed) == len(queues)
 
         await until(lambda: consumer.totals["parked"] == len(queues), timeout=30)

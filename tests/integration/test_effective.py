@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
+from amqpflow.model.message import Properties, Publish
 from amqpflow.model.resources import BrokerState, Policy
 from amqpflow.planning.effective import effective_in
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -147,3 +150,36 @@ def test_what_rabbitmq_reports_is_what_we_work_out(vhost: BrokerAddress, broker:
         return found
 
     asyncio.run(until(lambda: reported() == expected, timeout=30))
+
+
+@pytest.mark.one_broker
+def test_what_rabbitmq_retains_is_found(vhost: BrokerAddress) -> None:
+    """Dead letters whose target is gone: counted by RabbitMQ alone, and only in its statistics."""
+    retains = {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": "nowhere",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+        "x-message-ttl": 1,
+    }
+
+    async def scenario() -> None:
+        await declare(vhost, {"stuck": retains, "other": {"x-queue-type": "quorum"}})
+        connection = await connect(vhost, name="amqpflow test")
+        channel = await connection.open_channel()
+        for queue in ("stuck", "stuck", "other"):
+            await channel.publish(
+                Publish(
+                    exchange="", routing_key=queue, properties=Properties(delivery_mode=2, message_id=queue), body=b""
+                )
+            )
+        await connection.close()
+        async with await open_management(vhost) as management:
+
+            async def found() -> bool:
+                return {name: n for name, n in (await management.retained(vhost.vhost)).items() if n} == {"stuck": 2}
+
+            await until(found, timeout=30, every=0.2)
+
+    asyncio.run(scenario())
