@@ -3,6 +3,10 @@
 Whatever is cut off in the middle, nothing is bound to, or dead-letters into, what does not exist: a dead letter without
 a queue is lost silently (fact 4.1). Parking comes before the queues that park, tiers are bound before anybody retries,
 and the bindings that let messages in come last, but for the marker that lets native consumers start.
+
+Steps of one rank do not need each other, and may be done at the same time, but for two kinds: an exchange after its
+alternate exchange (`needs`), and a deletion after those it waits for (`waits_for`). The ranks of additions are those of
+`_rank`; a swap's are in `Swap.steps`; a removal goes level by level, see `removal`.
 """
 
 from __future__ import annotations
