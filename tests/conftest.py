@@ -13,10 +13,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from amqpflow.node import BrokerContext
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.selection import BrokerUnderTest, Candidate, NoBroker, find_candidates, matches, parse_version
+
+settings.register_profile("amqpflow", deadline=None)  # a busy machine is no failure
+settings.load_profile("amqpflow")
 
 MARKERS = (
     "one_broker: run on the newest broker under test only; for what does not depend on the release",

@@ -11,7 +11,7 @@ alternate exchange (`needs`), and a deletion after those it waits for (`waits_fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
 from amqpflow.model.routes import CompiledTopology
@@ -86,6 +86,26 @@ def waits_for(change: Change) -> frozenset[str]:
             return frozenset({binding.destination, *after})
         case _:
             return frozenset()
+
+
+def together(changes: Sequence[Change]) -> Iterator[range]:
+    """
+    Cut a plan into runs whose changes may be done at once, in any order: none needs what another of its run makes.
+
+    Whichever of them are done when it stops, that is as safe as a prefix. What deletes, waits or is written over HTTP
+    is a run of its own.
+    """
+    begin, made = 0, set[Thing]()
+    for number, change in enumerate(changes):
+        before = changes[number - 1] if number > begin else None
+        alike = isinstance(change, CreateQueue | Bind | EnsureBinding) and type(before) is type(change)
+        if number > begin and not (alike and made.isdisjoint(needs(change))):  # type: ignore[arg-type]
+            yield range(begin, number)
+            begin, made = number, set()
+        if (thing := makes(change)) is not None:
+            made.add(thing)
+    if begin < len(changes):
+        yield range(begin, len(changes))
 
 
 def makes(change: Change) -> Thing | None:

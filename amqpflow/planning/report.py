@@ -32,7 +32,7 @@ class ApplyReport:
     plan: Plan
     done: tuple[Change, ...] = ()
     failed: Failure | None = None
-    interrupted: Change | None = None  #: under way when apply was stopped: it may be done or not
+    interrupted: tuple[Change, ...] = ()  #: under way when apply was stopped: each may be done or not
     remaining: tuple[Change, ...] = ()  #: not begun
     postponed: tuple[Postponed, ...] = ()  #: for the next apply, when the retry queues are empty
 
@@ -43,7 +43,7 @@ class ApplyReport:
     @property
     def only_postponed(self) -> bool:
         """Everything was done but what waits for messages."""
-        return self.failed is None and self.interrupted is None and not self.remaining
+        return self.failed is None and not self.interrupted and not self.remaining
 
     def due_ms(self, now_ms: int) -> int | None:
         """When the last message of what is postponed is due, in ms since the epoch; None when nothing is."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, assert_never
 
 from aiormq.exceptions import AMQPError
@@ -40,11 +42,15 @@ STEP_TIMEOUT = 60.0  #: seconds for one change; a quorum queue waits for the ele
 
 
 class Admin:
-    """Does one change after another on a channel of its own; every change may be done twice without harm."""
+    """
+    Does changes, each on a channel that no other uses meanwhile; every change may be done twice without harm.
+
+    Channels are kept for the next change, as many as were in use at once.
+    """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._channel: Any = None
+        self._free: list[Any] = []
 
     async def execute(self, change: Change) -> None:
         """
@@ -67,8 +73,8 @@ class Admin:
             case CreateExchange(exchange=exchange, delays=delays):
                 for queue, native in delays.items():
                     await self._require_delay(queue, native)
-                with translate():
-                    await (await self._open_channel()).exchange_declare(
+                async with self._channel() as channel:
+                    await channel.exchange_declare(
                         exchange.name,
                         exchange_type=exchange.type,
                         durable=exchange.durable,
@@ -77,8 +83,8 @@ class Admin:
                         arguments=dict(exchange.arguments),
                     )
             case CreateQueue(queue=queue):
-                with translate():
-                    await (await self._open_channel()).queue_declare(
+                async with self._channel() as channel:
+                    await channel.queue_declare(
                         queue.name,
                         durable=queue.durable,
                         auto_delete=queue.auto_delete,
@@ -101,8 +107,8 @@ class Admin:
             case DeleteQueue(queue=queue, forced=forced):
                 await self._delete(queue, forced)
             case DeleteExchange(exchange=exchange):
-                with translate():
-                    await (await self._open_channel()).exchange_delete(exchange.name, if_unused=True)
+                async with self._channel() as channel:
+                    await channel.exchange_delete(exchange.name, if_unused=True)
             case PutManifest(manifest=manifest):
                 await self._management.put_global_parameter(manifest.name, to_json(manifest))
             case RemoveManifest(manifest=manifest):
@@ -123,9 +129,8 @@ class Admin:
         )
 
     async def _bind(self, binding: Binding) -> None:
-        with translate():
-            channel = await self._open_channel()
-            arguments = dict(binding.arguments)
+        arguments = dict(binding.arguments)
+        async with self._channel() as channel:
             if binding.destination_type == "exchange":
                 await channel.exchange_bind(
                     binding.destination, binding.source, routing_key=binding.routing_key, arguments=arguments
@@ -136,9 +141,8 @@ class Admin:
                 )
 
     async def _unbind(self, binding: Binding) -> None:
-        with translate():
-            channel = await self._open_channel()
-            arguments = dict(binding.arguments)
+        arguments = dict(binding.arguments)
+        async with self._channel() as channel:
             if binding.destination_type == "exchange":
                 await channel.exchange_unbind(
                     binding.destination, binding.source, routing_key=binding.routing_key, arguments=arguments
@@ -179,7 +183,13 @@ class Admin:
             raise ManagementUnavailable(f"policies need the management API: {self._broker.source}")
         return self._broker.management
 
-    async def _open_channel(self) -> Any:
-        if self._channel is None or self._channel.is_closed:
-            self._channel = await self._broker.connection.admin_channel()
-        return self._channel
+    @asynccontextmanager
+    async def _channel(self) -> AsyncIterator[Any]:
+        """A channel to use alone, what the broker refuses on it translated. A refusal closes it."""
+        with translate():
+            channel = self._free.pop() if self._free else await self._broker.connection.admin_channel()
+            try:
+                yield channel
+            finally:
+                if not channel.is_closed:
+                    self._free.append(channel)

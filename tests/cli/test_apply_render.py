@@ -174,7 +174,7 @@ def test_an_account_of_a_failure() -> None:
 
 def test_an_account_of_an_interruption() -> None:
     plan = diff(shop(), observation())
-    report = ApplyReport(plan=plan, done=(), interrupted=plan.changes[0], remaining=plan.changes[1:])
+    report = ApplyReport(plan=plan, done=(), interrupted=plan.changes[:1], remaining=plan.changes[1:])
     assert stopped_text(report, color=False).splitlines()[:3] == [
         "Under way when it was stopped, may be done or not:",
         "  ? exchange shop.retry",

@@ -20,7 +20,7 @@ from tests.brokers.management import Management
 from tests.brokers.selection import BrokerUnderTest
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted([*ROOT.glob("topologies/*.yaml"), *ROOT.glob("examples/**/*.yaml")])
+FILES = sorted([*ROOT.glob("topologies/*.yaml"), *ROOT.glob("examples/*.yaml"), *ROOT.glob("examples/*/*.yaml")])
 
 
 def compiled(file: Path, vhost: BrokerAddress) -> CompiledTopology:

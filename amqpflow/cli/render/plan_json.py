@@ -68,7 +68,7 @@ def applied_object(report: ApplyReport) -> dict[str, Any]:
             "complete": report.complete,
             "done": [_name(change) for change in report.done],
             "failed": failed and {**_name(failed.change), "reason": failed.reason, "hint": failed.hint},
-            "interrupted": report.interrupted and _name(report.interrupted),
+            "interrupted": list(map(_name, report.interrupted)),
             "remaining": [_name(change) for change in report.remaining],
             "postponed": [{**_name(each.change), "messages": each.messages} for each in report.postponed],
         }

@@ -75,7 +75,7 @@ def plan_schema() -> dict[str, Any]:
                         "failed": {
                             "anyOf": [{"type": "null"}, _record({**_NAMED, "reason": _TEXT, "hint": _TEXT})],
                         },
-                        "interrupted": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/named"}]},
+                        "interrupted": {"type": "array", "items": {"$ref": "#/$defs/named"}},
                         "remaining": _list("named", ""),
                         "postponed": _list("named", "Waits for messages to leave a retry queue."),
                     }

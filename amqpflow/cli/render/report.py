@@ -43,9 +43,10 @@ def _lines(report: ApplyReport, color: bool) -> Iterator[str]:
     if report.failed is not None:
         yield "Failed:"
         yield f"  {paint('!', 'red', color)} {safe(label(report.failed.change))}: {safe(report.failed.reason)}"
-    if report.interrupted is not None:
+    if report.interrupted:
         yield "Under way when it was stopped, may be done or not:"
-        yield f"  {paint('?', 'yellow', color)} {safe(label(report.interrupted))}"
+        for change in report.interrupted:
+            yield f"  {paint('?', 'yellow', color)} {safe(label(change))}"
     yield from _listed("Not begun", report.remaining, " ")
 
 
