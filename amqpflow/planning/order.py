@@ -88,20 +88,24 @@ def waits_for(change: Change) -> frozenset[str]:
             return frozenset()
 
 
-def together(changes: Sequence[Change]) -> Iterator[range]:
+def together(changes: Sequence[Change], topology: CompiledTopology) -> Iterator[range]:
     """
-    Cut a plan into runs whose changes may be done at once, in any order: none needs what another of its run makes.
+    Cut a plan into runs whose changes may be done at once, in any order: queues, or bindings, of one rank.
 
-    Whichever of them are done when it stops, that is as safe as a prefix. What deletes, waits or is written over HTTP
-    is a run of its own.
+    None of a run needs what another of it makes, so whichever of them are done when it stops, that is as safe as a
+    prefix. What deletes, waits or is written over HTTP is a run of its own.
     """
-    begin, made = 0, set[Thing]()
+    begin, made, kind = 0, set[Thing](), None
     for number, change in enumerate(changes):
-        before = changes[number - 1] if number > begin else None
-        alike = isinstance(change, CreateQueue | Bind | EnsureBinding) and type(before) is type(change)
-        if number > begin and not (alike and made.isdisjoint(needs(change))):  # type: ignore[arg-type]
+        alike = None
+        if isinstance(change, CreateQueue | Bind | EnsureBinding):
+            alike = type(change), _rank(change, topology)
+            if kind == alike and not made.isdisjoint(needs(change)):
+                kind = None
+        if number > begin and (alike is None or kind != alike):
             yield range(begin, number)
             begin, made = number, set()
+        kind = alike
         if (thing := makes(change)) is not None:
             made.add(thing)
     if begin < len(changes):

@@ -81,7 +81,7 @@ class Application:
             Refused: the plan has refusals; nothing was done.
         """
         check(self._plan)
-        for numbers in together(self._plan.changes):
+        for numbers in together(self._plan.changes, self._plan.topology):
             pending = iter(numbers)
             at_once = 1 if self._held else min(_AT_ONCE, -(-len(numbers) // _WORTH_A_CHANNEL))
             if at_once == 1:

@@ -12,7 +12,7 @@ from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.changes import Bind, Change, CreateExchange, CreateQueue, PutPolicy
 from amqpflow.planning.diff import diff
-from amqpflow.planning.order import ordered
+from amqpflow.planning.order import ordered, together
 from tests.plans import PREDECLARED, after, limits, observation, with_objects
 from tests.topologies import topology
 
@@ -88,6 +88,34 @@ def test_every_prefix_of_a_plan_is_safe(compiled: CompiledTopology, shuffle: ran
     circles = has_circle(dict(compiled.desired.exchanges))
     for length in range(len(result) + 1):
         assert_safe(after(BrokerState(), result[:length]), circles)
+
+
+@given(topologies(), st.data())
+def test_what_is_done_at_once_is_safe_whichever_of_it_is_done(compiled: CompiledTopology, data: st.DataObject) -> None:
+    changes = diff(compiled, observation()).changes
+    runs = list(together(changes, compiled))
+    assert [number for run in runs for number in run] == list(range(len(changes)))
+    circles = has_circle(dict(compiled.desired.exchanges))
+    for run in runs:
+        some = data.draw(st.lists(st.sampled_from(run), unique=True))
+        done = [*changes[: run.start], *(changes[number] for number in some)]
+        assert_safe(after(BrokerState(), done), circles)
+
+
+def test_queues_of_one_kind_are_made_at_once_and_messages_are_let_in_last() -> None:
+    made = topology({"orders": [1000, 5000], "mail": [1000]}, vhost="/")
+    binding = Binding(source="amq.topic", destination="orders", routing_key="#")
+    compiled = with_objects(made, bindings=(*made.desired.bindings, binding))
+    changes = diff(compiled, observation()).changes
+    runs = [{each.name for each in changes[run.start : run.stop]} for run in together(changes, compiled)]
+    assert runs[2:] == [
+        {"orders.parking", "mail.parking"},
+        {"shop.parking -> orders.parking (orders.parking)", "shop.parking -> mail.parking (mail.parking)"},
+        {"orders", "mail"},
+        {"orders.retry.1s", "orders.retry.5s", "mail.retry.1s"},
+        {f"shop.retry -> {name} ({name})" for name in ("orders", "mail", *(runs[5]))},
+        {"amq.topic -> orders (#)"},
+    ]
 
 
 @given(topologies())
