@@ -81,7 +81,8 @@ class Management:
 
     async def queues(self, vhost: str) -> tuple[Queue, ...]:
         """Without statistics: four to eight times cheaper, and never stale (facts 11.8, 11.9)."""
-        return await self._list(decode.queue, "queues", vhost, query={"disable_stats": "true"})
+        query = {"disable_stats": "true", "columns": "name,durable,auto_delete,exclusive,type,arguments"}
+        return await self._list(decode.queue, "queues", vhost, query=query)
 
     async def bindings(self, vhost: str) -> tuple[Binding, ...]:
         """All but those of the default exchange, which every queue has."""
@@ -319,7 +320,7 @@ def _client(address: BrokerAddress, url: str) -> httpx2.AsyncClient:
         verify=verify,
         timeout=httpx2.Timeout(ANSWER_TIMEOUT, connect=CONNECT_TIMEOUT),
         trust_env=False,  # a proxy, or a password from ~/.netrc, is not for a broker we reach without
-        headers={"user-agent": f"amqpflow/{__version__}", "accept": "application/json"},
+        headers={"user-agent": f"amqpflow/{__version__}", "accept": "application/json", "accept-encoding": "identity"},
     )
 
 
