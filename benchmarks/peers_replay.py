@@ -9,6 +9,7 @@ is replayed has its failure record turned into history.
 
 from __future__ import annotations
 
+import gc
 import json
 import tempfile
 from pathlib import Path
@@ -51,6 +52,7 @@ async def _replay(c: Any, journal: str, choice: Any = None) -> None:
     from amqpflow.services import replayer  # noqa: F401 - imports are not measured
 
     topology = await provision(c)
+    gc.set_threshold(20_000, 20, 20)  # as the command does
     address = resolve_address(c.url, c.mgmt)
     c.start()
     report = await api.replay(topology, address, queue="work", choice=choice, journal=journal, unverified=True)
@@ -59,7 +61,7 @@ async def _replay(c: Any, journal: str, choice: Any = None) -> None:
         raise RuntimeError(f"{report.stopped} {report.left_behind[:3]}")
 
 
-@contender("w4", "amqpflow", uvloop=True)
+@contender("w4", "amqpflow")
 async def replay_all(c: Any) -> None:
     with tempfile.TemporaryDirectory(dir=c.opts.get("journal")) as directory:
         await _replay(c, directory)
