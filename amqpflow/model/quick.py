@@ -1,7 +1,7 @@
 """An `__init__` for frozen, slotted dataclasses that are made for every message, in a third of the time.
 
 That of a frozen dataclass looks up `object.__setattr__` and the slot by its name for each field. This one calls the
-slots' own descriptors; nothing else about the class changes (ADR 0011).
+slots' own descriptors; nothing else about the class changes (ADR 0014).
 """
 
 from __future__ import annotations

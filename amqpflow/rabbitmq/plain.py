@@ -2,7 +2,7 @@
 
 `Channel` speaks in frames. Here the frames that it writes become calls of aiormq, and what aiormq tells becomes frames
 for the channel to take. Everything that `Channel` keeps account of stays true; what is lost is what ADR 0003 and
-ADR 0011 name: pamqp reads and writes the properties, so a message that it cannot read ends the connection, a double
+ADR 0014 name: pamqp reads and writes the properties, so a message that it cannot read ends the connection, a double
 loses precision in a copy, and there is a task for every publish.
 
 Two publishes with one message id are never in flight together, since aiormq matches returns by message id alone.
