@@ -205,8 +205,8 @@ def _progress(plan: Plan, as_json: bool) -> Iterator[tuple[OnStep | None, OnDrai
         task = progress.add_task("", total=len(plan.changes))
         draining = progress.add_task("", total=None, visible=False)
 
-        def on_step(number: int, change: Change, done: bool) -> None:
-            progress.update(task, completed=number + done, description=safe(label(change)))
+        def on_step(_: int, change: Change, done: bool) -> None:
+            progress.update(task, advance=int(done), description=safe(label(change)))
             if done:
                 progress.update(draining, visible=False)
 

@@ -88,6 +88,19 @@ def waits_for(change: Change) -> frozenset[str]:
             return frozenset()
 
 
+def holds(change: Change) -> frozenset[str]:
+    """The queues that stay as they are when a change is left for another time; what waits for them is left as well."""
+    match change:
+        case DeleteQueue(queue=queue) | Drain(queue=queue):
+            return frozenset({queue.name})
+        case Rebind(replaces=replaced):
+            return frozenset({replaced.destination})  # it keeps the key, and so gets messages
+        case Unbind(binding=binding) if binding.destination_type == "queue":
+            return frozenset({binding.destination})
+        case _:
+            return frozenset()
+
+
 def together(changes: Sequence[Change], topology: CompiledTopology) -> Iterator[range]:
     """
     Cut a plan into runs whose changes may be done at once, in any order: queues, or bindings, of one rank.

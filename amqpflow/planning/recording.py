@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from amqpflow.model.routes import CompiledTopology
@@ -46,7 +46,22 @@ def with_manifest(
     return (*opening, *changes, *closing)
 
 
-def _afterwards(first: Manifest, changes: tuple[Change, ...]) -> Manifest:
+def so_far(changes: Sequence[Change], done: Collection[Change]) -> PutManifest | None:
+    """
+    What records a plan that stopped in the middle, instead of the manifest that closes it; None when that is not due.
+
+    Args:
+        changes: of the plan.
+        done: those that were carried out.
+    """
+    last = changes[-1] if changes else None
+    if not isinstance(last, PutManifest) or last.replaces is None or last in done:
+        return None
+    reached = _afterwards(last.replaces, done)
+    return None if reached.says_the_same(last.replaces) else PutManifest(manifest=reached, replaces=last.replaces)
+
+
+def _afterwards(first: Manifest, changes: Iterable[Change]) -> Manifest:
     gone: set[tuple[str, str]] = set()
     unbound: set[tuple[str, str, str, str, str]] = set()
     for change in changes:

@@ -194,12 +194,14 @@ class Removal:
         for level in range(max(levels.values(), default=-1) + 1):
             here = [queues[name] for (kind, name), at in levels.items() if kind == "queue" and at == level]
             here.sort(key=lambda queue: queue.name)
+            feeders = {queue.name: tuple(sorted(fed.get(queue.name, ()))) for queue in here}
             for queue in here:
+                why = f"queue {queue.name} is removed"
                 yield from (
-                    Unbind(binding=each, why=f"queue {queue.name} is removed") for each in late.get(queue.name, ())
+                    Unbind(binding=each, why=why, after=feeders[queue.name]) for each in late.get(queue.name, ())
                 )
             yield from (self._drain(queue) for queue in here if self._drains(queue) and not self._forced(queue))
-            yield from (self._delete(queue, tuple(sorted(fed.get(queue.name, ())))) for queue in here)
+            yield from (self._delete(queue, feeders[queue.name]) for queue in here)
         exchanges = {each.name: each for each in self.left.exchanges}
         for _, name in sorted((at, name) for (kind, name), at in levels.items() if kind == "exchange"):
             yield DeleteExchange(exchange=exchanges[name], why=self.why)

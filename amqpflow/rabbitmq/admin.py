@@ -188,8 +188,6 @@ class Admin:
         """A channel to use alone, what the broker refuses on it translated. A refusal closes it."""
         with translate():
             channel = self._free.pop() if self._free else await self._broker.connection.admin_channel()
-            try:
-                yield channel
-            finally:
-                if not channel.is_closed:
-                    self._free.append(channel)
+            yield channel
+            # after a failure, or a time-out, an answer may still come, and would be taken for that to the next change
+            self._free.append(channel)

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from amqpflow.errors import AmqpflowError, LockLost, PartlyDone, Refused
+from amqpflow.errors import AmqpflowError, BrokerError, LockLost, PartlyDone, PermissionDenied, Refused
 from amqpflow.planning.allowance import Allowance
 from amqpflow.planning.changes import Change, DeleteExchange, DeleteQueue, Drain, PutManifest, RemoveManifest, label
-from amqpflow.planning.order import together, waits_for
+from amqpflow.planning.order import holds, together, waits_for
 from amqpflow.planning.plan import Plan
+from amqpflow.planning.recording import so_far
 from amqpflow.planning.report import ApplyReport, Failure, Postponed
 
 from .apply_lock import ApplyLock
@@ -27,7 +28,7 @@ class Executor(Protocol):
 
 
 OnStep = Callable[[int, Change, bool], None]
-"""Called with the number of a step from 0, its change, and False before it, True after it."""
+"""Called with the number of a step from 0, its change, and False before it, True after it. Up to 16 are under way."""
 
 
 class Application:
@@ -51,13 +52,14 @@ class Application:
         self._plan = plan
         self._on_step = on_step or (lambda *_: None)
         self._lock, self._emptiness, self._wait = lock, emptiness, wait
-        self._done: list[Change] = []
+        self._done: set[int] = set()
         self._begun: set[int] = set()
-        self._under_way: dict[int, Change] = {}
+        self._under_way: set[int] = set()
         self._failed: Change | None = None
         self._error: AmqpflowError | None = None
         self._postponed: list[Postponed] = []
         self._held: dict[str, Remaining | None] = {}
+        self._looked: set[int] = set()
 
     @property
     def report(self) -> ApplyReport:
@@ -66,12 +68,15 @@ class Application:
             failed = Failure(change=self._failed, reason=str(self._error), hint=self._error.hint)
         return ApplyReport(
             plan=self._plan,
-            done=tuple(self._done),
+            done=self._numbered(self._done),
             failed=failed,
-            interrupted=tuple(self._under_way.values()),
-            remaining=tuple(each for number, each in enumerate(self._plan.changes) if number not in self._begun),
+            interrupted=self._numbered(self._under_way),
+            remaining=self._numbered(set(range(len(self._plan.changes))) - self._begun),
             postponed=tuple(self._postponed),
         )
+
+    def _numbered(self, numbers: Iterable[int]) -> tuple[Change, ...]:
+        return tuple(self._plan.changes[number] for number in sorted(numbers))
 
     async def run(self, executor: Executor) -> ApplyReport:
         """
@@ -90,6 +95,7 @@ class Application:
                 await _all(self._take(pending, executor) for _ in range(at_once))
             if self._error is not None:
                 break
+        await self._record_so_far(executor)
         return self.report
 
     async def _take(self, numbers: Iterator[int], executor: Executor) -> None:
@@ -103,25 +109,25 @@ class Application:
         if self._is_held(change):
             self._postpone(change)
             return True
-        self._under_way[number] = change
+        self._under_way.add(number)
         self._on_step(number, change, False)
         try:
             if self._lock is not None:
                 await self._lock.check(ask=change.action in ("delete", "drain") or isinstance(change, PutManifest))
             if not await self._guarded(number, change):
-                del self._under_way[number]
+                self._under_way.remove(number)
                 self._postpone(change)
                 return True
             await executor.execute(change)
         except AmqpflowError as error:
-            del self._under_way[number]
+            self._under_way.remove(number)
             if self._error is None:
                 self._error, self._failed = error, change
             else:
                 self._begun.discard(number)  # the next apply tells of it
             return False
-        del self._under_way[number]
-        self._done.append(change)
+        self._under_way.remove(number)
+        self._done.add(number)
         self._on_step(number, change, True)
         return True
 
@@ -135,33 +141,25 @@ class Application:
     def _postpone(self, change: Change) -> None:
         remaining = self._held.get(change.name) if isinstance(change, Drain) else None
         self._postponed.append(Postponed(change=change, messages=remaining.messages if remaining else 0))
-        if isinstance(change, DeleteQueue | Drain):
-            self._held.setdefault(change.name, None)
+        for name in holds(change):
+            self._held.setdefault(name, None)
 
     async def _guarded(self, number: int, change: Change) -> bool:
         """Look before queues are deleted, at a whole run of them at once. False: not now."""
         if self._emptiness is None:
             return True
+        if number in self._looked:
+            return change.name not in self._held
         if isinstance(change, Drain):
             run = self._run_of(number, Drain)
-            if number and isinstance(self._plan.changes[number - 1], Drain):
-                return change.name not in self._held  # looked at with the first one of the run
-            waiting = [each for each in run if isinstance(each, Drain) and not self._is_held(each)]
-            self._held |= await self._emptiness.drained(waiting, wait=self._wait)
+            drains = [each for each in run if isinstance(each, Drain)]
+            self._held |= await self._emptiness.drained(drains, wait=self._wait)
             return change.name not in self._held
         if isinstance(change, DeleteQueue) and not change.forced:
-            if number and isinstance(self._plan.changes[number - 1], DeleteQueue):
-                return True
             drained = {each.name for each in self._plan.changes[:number] if isinstance(each, Drain)}
-            names = [
-                each.name
-                for each in self._run_of(number, DeleteQueue)
-                if isinstance(each, DeleteQueue)
-                and not each.forced
-                and each.name not in drained
-                and not self._is_held(each)
-            ]
-            if remaining := await self._emptiness.remaining(names):
+            run = self._run_of(number, DeleteQueue)
+            names = [each.name for each in run if not (isinstance(each, DeleteQueue) and each.forced)]
+            if remaining := await self._emptiness.remaining([each for each in names if each not in drained]):
                 problems = [f"queue {name} has {left}" for name, left in sorted(remaining.items())]
                 raise Refused(
                     "; ".join(problems),
@@ -170,11 +168,28 @@ class Application:
         return True
 
     def _run_of(self, number: int, kind: type[Change]) -> Sequence[Change]:
-        changes = self._plan.changes
-        end = number
-        while end < len(changes) and isinstance(changes[end], kind):
-            end += 1
-        return changes[number:end]
+        """From here on, as long as they are of one kind, those that are carried out now: looked at together."""
+        run = []
+        for later, change in enumerate(self._plan.changes[number:], number):
+            if not isinstance(change, kind):
+                break
+            if not self._is_held(change):
+                run.append(change)
+                self._looked.add(later)
+        return run
+
+    async def _record_so_far(self, executor: Executor) -> None:
+        """The manifest that closes a plan is written also when it stops in the middle, about what was done."""
+        if not (self._error is None or isinstance(self._error, Refused | BrokerError | PermissionDenied)):
+            return
+        change = so_far(self._plan.changes, self._numbered(self._done))
+        if change is not None:
+            try:
+                if self._lock is not None:
+                    await self._lock.check(ask=True)
+                await executor.execute(change)
+            except AmqpflowError:
+                pass  # the next apply records it
 
     def raise_failure(self) -> None:
         """

@@ -204,6 +204,9 @@ def test_a_tier_of_another_type_is_swapped_and_keeps_its_name(vhost: BrokerAddre
         run(api.apply(old, vhost))
     assert "x-queue-type is classic on the broker, the file says quorum" in refused.value.problems[0]
     assert "--allow replace" in refused.value.problems[0]
+    postponed = run(api.apply(old, vhost, allow=["replace"]))
+    assert postponed.only_postponed
+    assert ("shop.retry", f"{tier.name}.swap", tier.name) in bindings(vhost)  # it stands in until the next apply
     report = run(api.apply(old, vhost, allow=["replace"], wait=True))
     assert report.complete
     assert queues(vhost) == set(old.desired.queues)

@@ -1,0 +1,181 @@
+"""What an apply leaves for another time, and where it stops, is as safe as any prefix; the broker is a model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amqpflow.errors import BrokerError
+from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.allowance import Allowance
+from amqpflow.planning.changes import Change, DeleteQueue, Drain, Unbind, label
+from amqpflow.planning.diff import diff
+from amqpflow.planning.manifest import Manifest
+from amqpflow.planning.observation import Observation
+from amqpflow.planning.plan import Plan
+from amqpflow.planning.report import ApplyReport
+from amqpflow.services.applier import Application
+from amqpflow.services.emptiness import Emptiness, Remaining
+from tests.plans import after, assert_nothing_dangles, manifest_after, observation, with_objects
+from tests.topologies import topology
+
+ENTRY = Binding(source="events", destination="mail", routing_key="mail.*")
+ALLOWED = Allowance(words=frozenset({"delete", "replace"}))
+
+
+class Model:
+    """A virtual host, as changes make it."""
+
+    def __init__(self, state: BrokerState, fails_at: str = "") -> None:
+        self.state, self.fails_at = state, fails_at
+        self.manifest: Manifest | None = None
+
+    async def execute(self, change: Change) -> None:
+        if label(change) == self.fails_at:
+            raise BrokerError("it does not want to")
+        self.state = after(self.state, [change])
+        self.manifest = manifest_after(self.manifest, [change])
+        assert_nothing_dangles(self.state)
+
+    def seen(self) -> Observation:
+        return replace(observation(self.state), manifest=self.manifest, manifest_known=True, now_ms=1)
+
+
+class Waiting(Emptiness):
+    """Some queues have messages; remembers which were looked at."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.looked: list[str] = []
+
+    async def drained(self, drains: Sequence[Drain], *, wait: bool) -> dict[str, Remaining]:
+        return await self.remaining([each.name for each in drains])
+
+    async def remaining(self, names: Collection[str]) -> dict[str, Remaining]:
+        self.looked += names
+        return {name: Remaining(messages=1) for name in names if name in self.names}
+
+
+def carried_out(plan: Plan, model: Model, emptiness: Emptiness | None = None) -> ApplyReport:
+    assert plan.refusals == ()
+    return asyncio.run(Application(plan, emptiness=emptiness).run(model))
+
+
+def shop(*delays: int, mail: tuple[int, ...] | None = (1000, 3000)) -> CompiledTopology:
+    made = topology({"orders": list(delays)} | ({"mail": list(mail)} if mail else {}), vhost="/")
+    events = Exchange(name="events", type="topic", arguments={STAMP: "shop"})
+    return with_objects(
+        made,
+        exchanges={**made.desired.exchanges, "events": events},
+        bindings=(*made.desired.bindings, *([ENTRY] if mail else [])),
+    )
+
+
+def applied(compiled: CompiledTopology) -> Model:
+    model = Model(observation().state)
+    assert carried_out(diff(compiled, model.seen()), model).complete
+    return model
+
+
+def differing(compiled: CompiledTopology, *tiers: str) -> Model:
+    """The topology is there; some of its retry queues are of another type."""
+    model = applied(compiled)
+    queues = dict(model.state.queues)
+    for name in tiers:
+        queues[name] = replace(queues[name], arguments={**queues[name].arguments, "x-queue-type": "classic"})
+    model.state = replace(model.state, queues=queues)
+    return model
+
+
+def test_a_stand_in_stays_as_long_as_it_has_the_key() -> None:
+    tier = "orders.retry.5s"
+    model = differing(shop(5000), tier)
+    report = carried_out(diff(shop(5000), model.seen()), model, Waiting(tier))
+    assert f"{tier}.swap" in model.state.queues
+    assert {each.destination for each in model.state.bindings if each.routing_key == tier} == {f"{tier}.swap"}
+    assert [type(each.change) for each in report.postponed[-3:-1]] == [Drain, DeleteQueue]
+
+
+@given(st.data())
+def test_a_swap_that_is_postponed_keeps_every_key_and_is_gone_on_with(data: st.DataObject) -> None:
+    tiers = ["orders.retry.5s", "orders.retry.7s", "mail.retry.1s"]
+    wanted = shop(5000, 7000)
+    model = differing(wanted, *tiers)
+    carriers = [*tiers, *(f"{each}.swap" for each in tiers)]
+    for _ in range(3):
+        waiting = data.draw(st.lists(st.sampled_from(carriers), unique=True))
+        report = carried_out(diff(wanted, model.seen()), model, Waiting(*waiting))
+        assert report.only_postponed
+        keys = [each.routing_key for each in model.state.bindings if each.source == "shop.retry"]
+        assert sorted(keys) == sorted(
+            each.routing_key for each in wanted.desired.bindings if each.source == "shop.retry"
+        )
+    assert carried_out(diff(wanted, model.seen()), model, Waiting()).complete
+    assert model.state.queues.keys() == wanted.desired.queues.keys()
+    assert diff(wanted, model.seen()).changes == ()
+
+
+def test_a_work_queue_keeps_its_parking_while_its_retry_queue_has_messages() -> None:
+    model = applied(shop(5000))
+    report = carried_out(diff(shop(5000, mail=None), model.seen(), prune=True), model, Waiting("mail.retry.3s"))
+    assert {"mail", "mail.parking", "mail.retry.3s"} < model.state.queues.keys()
+    assert "mail.retry.1s" not in model.state.queues
+    own = {(each.source, each.destination) for each in model.state.bindings}
+    assert {("shop.parking", "mail.parking"), ("shop.retry", "mail")} <= own
+    assert any(isinstance(each.change, Unbind) for each in report.postponed)
+
+
+@pytest.mark.parametrize("waiting", [(), ("mail.retry.3s",)])
+@pytest.mark.parametrize("fails_at", ["", "queue mail.retry.1s", "queue mail", "queue mail.parking"])
+def test_a_prune_that_stops_in_the_middle_leaves_nothing_to_be_planned(fails_at: str, waiting: tuple[str, ...]) -> None:
+    """What it unbound is not recorded any more, so the next plan is about what is left, or about nothing."""
+    model = applied(shop(5000))
+    assert model.manifest is not None
+    assert [*model.manifest.bindings] == [ENTRY]
+    new = shop(5000, mail=None)
+    model.fails_at = fails_at
+    report = carried_out(diff(new, model.seen(), prune=True), model, Waiting(*waiting))
+    assert report.complete is not bool(fails_at or waiting)
+    assert [*model.manifest.bindings] == []
+    assert diff(new, model.seen()).changes == ()
+    model.fails_at = ""
+    assert carried_out(diff(new, model.seen(), prune=True), model, Waiting()).complete
+    assert model.state.queues.keys() == new.desired.queues.keys()
+
+
+def test_every_queue_is_looked_at_before_its_deletion_also_behind_one_that_may_be_lost() -> None:
+    model = applied(shop(5000))
+    forced = Allowance(words=ALLOWED.words, forced=frozenset({"mail.retry.1s"}))
+    plan = diff(shop(5000, mail=None), model.seen(), prune=True, allowance=forced)
+    deleted = [each for each in plan.changes if isinstance(each, DeleteQueue)]
+    assert [each.forced for each in deleted] == [True, False, False, False]
+    # both retry queues are in one run; with the second one's drain taken away, only a look keeps its messages
+    plan = replace(plan, changes=tuple(each for each in plan.changes if not isinstance(each, Drain)))
+    looked = Waiting("mail.retry.3s")
+    report = carried_out(plan, model, looked)
+    assert report.failed is not None
+    assert report.failed.change.name == "mail.retry.3s"
+    assert "mail.retry.3s" in looked.looked
+
+
+def test_what_was_done_at_once_is_told_in_the_order_of_the_plan() -> None:
+    many = topology({f"q{number:02}": [1000] for number in range(30)}, vhost="/")
+
+    class Shuffled(Model):
+        begun = 0
+
+        async def execute(self, change: Change) -> None:
+            self.begun += 1
+            for _ in range(self.begun * 7 % 5):
+                await asyncio.sleep(0)
+            await super().execute(change)
+
+    model = Shuffled(observation().state)
+    plan = diff(many, model.seen())
+    assert carried_out(plan, model).done == plan.changes
