@@ -15,24 +15,20 @@ from .wire_decode import decode_name, decode_properties, decode_value
 
 _LENGTH = struct.Struct(">I")
 _SIZED = frozenset(b"SxFA")  # types whose value begins with its length
+_NESTING = frozenset(b"FA")
 _SIZES = {kind: size for size, kinds in {0: b"V", 1: b"tbB", 2: b"su", 4: b"Iif", 5: b"D", 8: b"lLdT"}.items()
           for kind in kinds}  # fmt: skip
 
 
 class RawHeaders(Mapping[str, Any]):
-    """
-    A field table in the bytes it came in. Reading an entry decodes it.
-
-    Raises (on reading an entry):
-        ValueError: what is nested in it is cut short, has a type that AMQP 0-9-1 does not know, or is nested too deep.
-    """
+    """A field table in the bytes it came in. Reading an entry decodes it, which nothing in it can hinder."""
 
     __slots__ = ("_data", "_read", "_spans")
 
-    def __init__(self, data: bytes, spans: dict[str, tuple[int, int, int]]) -> None:
+    def __init__(self, data: bytes, spans: dict[str, tuple[int, int, int]], read: dict[str, Any]) -> None:
         self._data = data
         self._spans = spans  # name -> where its name begins, its value, and what follows
-        self._read: dict[str, Any] = {}
+        self._read = read
 
     def __getitem__(self, name: str) -> Any:
         if name in self._read:
@@ -70,7 +66,7 @@ def decode_content_header_lazily(payload: bytes) -> Properties:
     As `decode_content_header`, with headers that are `RawHeaders`.
 
     Raises:
-        ValueError: the header table is cut short, or has a type that AMQP 0-9-1 does not know.
+        ValueError: the header table is cut short, has a type that AMQP 0-9-1 does not know, or is nested too deeply.
     """
     return decode_properties(payload, _scan)
 
@@ -81,6 +77,7 @@ def _scan(data: bytes, at: int) -> tuple[RawHeaders, int]:
         raise ValueError("a table is cut short")
     at += 4
     spans: dict[str, tuple[int, int, int]] = {}
+    read: dict[str, Any] = {}
     while at < end:
         begin, value = at, at + 1 + data[at]
         name = decode_name(data, at)
@@ -94,5 +91,7 @@ def _scan(data: bytes, at: int) -> tuple[RawHeaders, int]:
             at = value + 1 + size
         if at > end:
             raise ValueError("a table is cut short")
+        if kind in _NESTING:  # whether it can be decoded is known when it is; most of these are read anyway
+            read[name] = decode_value(data, value)
         spans[name] = (begin, value, at)
-    return RawHeaders(data, spans), end
+    return RawHeaders(data, spans, read), end

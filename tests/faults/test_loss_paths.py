@@ -165,7 +165,10 @@ def test_a_consumer_that_stops_while_it_cannot_park_gives_its_messages_back(vhos
                 scene.delete("exchanges", PARKING)
                 await scene.publish(*IDS)
                 await until(lambda: consumer.problems)
-            assert await scene.depth("orders") == len(IDS)
+            await until(lambda: gives_back(scene))
+
+    async def gives_back(scene: Shop) -> bool:
+        return await scene.depth("orders") == len(IDS)
 
     asyncio.run(scenario())
 

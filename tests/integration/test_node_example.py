@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Consumer, Message, Topology, api
+import amqpflow
+from amqpflow import Consumer, Message, Topology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from tests.shop import Shop
@@ -76,7 +77,7 @@ class Service:
 
 @pytest.fixture
 def node(installed: Path, vhost: BrokerAddress) -> Iterator[Service]:
-    asyncio.run(api.apply(Topology.load(FILE), vhost))
+    asyncio.run(amqpflow.apply(Topology.load(FILE), vhost))
     service = Service(installed, vhost.url)
     try:
         yield service
@@ -162,10 +163,10 @@ def test_what_node_parked_is_listed_and_replayed(node: Service, vhost: BrokerAdd
             topology = Topology.load(FILE)
             await publish(shop, {"total": -1}, "negative")
             await until(lambda: node.says("parked negative attempt 1"))
-            (row,) = (await api.parked(topology, vhost)).messages
+            (row,) = (await amqpflow.parked(topology, vhost)).messages
             assert (row.message_id, row.reason, row.queue) == ("negative", "permanent", "orders.payment")
             assert (row.error_type, row.detail) == ("RangeError", "invalid order")
-            assert (await api.replay(topology, vhost, queue="orders.payment")).replayed == 1
+            assert (await amqpflow.replay(topology, vhost, queue="orders.payment")).replayed == 1
             await until(lambda: node.says("parked negative attempt 1", times=2))
             again = await shop.take_one("orders.payment.parking")
             headers = again.header.properties.headers

@@ -106,14 +106,20 @@ def test_what_is_in_doubt_is_sent_again_with_its_hop_or_held(
             await park(connection, compiled, numbered(20))
             await interrupted(broker, compiled, journals, "publish.after")
             (state,) = journals.all(lambda *_: None)
-            assert len(state.in_doubt) == 20
+            doubtful = len(state.in_doubt)  # what had arrived when the first batch was sent
+            assert 1 <= doubtful <= 20
             choice = ReplayChoice(in_doubt=in_doubt)
             report = await replay_parked(broker, compiled, WORK, journals=journals, choice=choice)
             if in_doubt == "hold":
-                assert (report.replayed, report.in_doubt, report.remaining) == (0, 20, 20)
+                assert (report.replayed, report.in_doubt, report.remaining) == (20 - doubtful, doubtful, doubtful)
+                assert report.sent_again == 0
                 assert "--in-doubt send" in report.left_behind[0].why
                 report = await replay_parked(broker, compiled, WORK, journals=journals)
-            assert (report.replayed, report.sent_again, report.complete) == (20, 20, True)
+            assert (report.replayed, report.sent_again, report.complete) == (
+                doubtful if in_doubt == "hold" else 20,
+                doubtful,
+                True,
+            )
             taken = await drained(connection, WORK, await depth(connection, WORK))
             assert {(each.properties.headers or {})[h.HOP] for each in taken} == {f"m{n}/1/0" for n in range(20)}
 
