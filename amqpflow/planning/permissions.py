@@ -15,6 +15,7 @@ from amqpflow.model.names import applying_lock, escape, reading_lock
 from amqpflow.model.routes import CompiledTopology
 
 from .patterns import NOTHING, Pattern, pattern_of
+from .swap import SUFFIX, stand_in_name
 
 ROLES = ("apply", "consume", "publish", "replay", "observe")
 PURPOSES = {
@@ -26,6 +27,7 @@ PURPOSES = {
 }
 DEFAULT_EXCHANGE = "amq.default"
 _DURATION = "[0-9a-z]+"  # how long a retry queue holds, as its name says it
+_STAND_IN = f"({escape(SUFFIX)})?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,17 +97,23 @@ class _Grants:
         sources = {binding.source for binding in desired.bindings}
         notes = []
         if self._tiers:
-            notes.append("retry queues are matched whatever their delay, so that a changed delay needs no new grant")
+            notes.append(
+                "retry queues are matched whatever their delay, and those that stand in for them while they are "
+                "replaced, so that changing them needs no new grant"
+            )
         if desired.policies:
             notes.append("policymaker: the file has limits, timeouts or native retry, which are set by policy")
         else:
             notes.append("without policymaker no manifest is kept: a binding that left the file is not recognised")
         notes.append("to remove a queue or exchange that left the file it needs what the old file asked for, too")
+        tiers, derived = self._tiers, self._derived()
+        # the others are matched with the retry queue that they stand in for
+        stand_ins = {name for each in tiers if (name := stand_in_name(each)) != each + SUFFIX or each not in derived}
         return self._grant(
             "apply",
-            configure={*desired.queues, *desired.exchanges, applying_lock(self.topology.name)},
-            write={*bound, *dead_lettering.values(), *alternates.values()},
-            read={*sources, *dead_lettering, *alternates},
+            configure={*desired.queues, *stand_ins, *desired.exchanges, applying_lock(self.topology.name)},
+            write={*bound, *stand_ins, *dead_lettering.values(), *alternates.values()},
+            read={*sources, *stand_ins, *dead_lettering, *alternates},
             tags=("management", "policymaker") if desired.policies else ("management",),
             notes=notes,
         )
@@ -158,8 +166,10 @@ class _Grants:
         return self._grant("observe", tags=("management",), notes=("reads no message and no queue's contents",))
 
     @property
-    def _tiers(self) -> bool:
-        return any(routes.tiers for routes in self.topology.routes.values())
+    def _tiers(self) -> frozenset[str]:
+        """Retry queues that the topology declares."""
+        every = (tier.queue for routes in self.topology.routes.values() for tier in routes.tiers)
+        return frozenset(every) & self.topology.desired.queues.keys()
 
     def _grant(
         self,
@@ -197,7 +207,7 @@ class _Grants:
                 delay = format_duration(tier.delay_ms)
                 if ending.count(delay) == 1:
                     before, _, after = ending.partition(delay)
-                    found[tier.queue] = (begin, f"{escape(before)}{_DURATION}{escape(after)}")
+                    found[tier.queue] = (begin, f"{escape(before)}{_DURATION}{escape(after)}{_STAND_IN}")
             for name in (routes.parking_queue, reading_lock(routes.parking_queue)):
                 begin, ending = _split(name, routes.queue)
                 if begin:

@@ -18,15 +18,15 @@ from .changes import STANDS_IN, Bind, Change, CreateQueue, DeleteQueue, Drain, R
 from .equality import Difference, queue_differences
 from .observation import Observation, consumers_of, messages_in
 
-_SUFFIX = ".swap"
+SUFFIX = ".swap"  #: of a stand-in's name
 
 
 def stand_in_name(queue: str) -> str:
     """The queue that carries a retry queue's key meanwhile."""
-    name = queue + _SUFFIX
+    name = queue + SUFFIX
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name
-    return f"{queue[:200]}-{blake2b(queue.encode(), digest_size=8).hexdigest()}{_SUFFIX}"
+    return f"{queue[:200]}-{blake2b(queue.encode(), digest_size=8).hexdigest()}{SUFFIX}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

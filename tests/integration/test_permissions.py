@@ -30,6 +30,7 @@ from amqpflow.planning.permissions import Grant, grants
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.management import open_management
 from amqpflow.rabbitmq.observe import open_broker
+from amqpflow.services import emptiness
 from amqpflow.services.status import StatusReader
 from tests.brokers.management import Management, as_user
 from tests.waiting import until
@@ -163,6 +164,23 @@ def test_the_applying_user_has_no_permission_to_spare(vhost: BrokerAddress, tmp_
     asyncio.run(scenario())
     assert len(asked) > 15
     assert spare == [("configure", "of no object")]
+
+
+@pytest.mark.one_broker
+def test_the_applying_user_may_replace_a_retry_queue(
+    vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emptiness, "STATISTICS_LAG", 0.2)
+    topology, roles = loaded(tmp_path, WITHOUT_POLICIES)
+    other, _ = loaded(tmp_path, WITHOUT_POLICIES.replace("    bindings", "    tiers: {type: classic}\n    bindings"))
+
+    async def scenario() -> None:
+        with granted(vhost, roles["apply"]) as address:
+            assert (await apply(other, address)).complete
+            assert (await apply(topology, address, allow=["replace"], wait=True)).complete
+            assert not (await plan(topology, address)).changes
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.releases(">=4.3")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from amqpflow.planning.permissions import Grant, grants
+from amqpflow.planning.swap import stand_in_name
 from tests.topology_files import compiled
 
 SHOP = """
@@ -32,12 +35,27 @@ def test_the_applying_user_may_name_what_the_file_names_and_retry_queues_of_any_
     apply = granted()["apply"]
     for name in ("orders.payment", "orders.payment.retry.7h", "orders.audit.parking", "events", "shop.retry"):
         assert re.search(apply.configure.text, name), name
+    for pattern in apply.patterns.values():
+        assert re.search(pattern.text, "orders.payment.retry.7h.swap"), pattern
     for name in ("elsewhere", "orders.audit.retry.5s", "orders.other", "orders.payment.retry.5s.x", "amq.default"):
         assert not re.search(apply.configure.text, name), name
     assert re.search(apply.write.text, "amq.default")
     assert re.search(apply.read.text, "elsewhere")
     assert not re.search(apply.read.text, "orders.payment.parking")
     assert apply.tags == ("management",)
+
+
+@pytest.mark.parametrize("queue", ["orders", "o" * 236])
+def test_what_stands_in_for_a_retry_queue_is_matched_whatever_its_name(queue: str) -> None:
+    text = f"""
+    naming: {{retry: "{{queue}}.5s.{{delay}}"}}
+    retry_policies: {{standard: {{delays: [5s]}}}}
+    queues: {{{queue}: {{retry: standard}}}}
+    """
+    apply = granted(text)["apply"]
+    (tier,) = compiled(text).routes[queue].tiers
+    for pattern in apply.patterns.values():
+        assert re.search(pattern.text, stand_in_name(tier.queue)), tier.queue
 
 
 def test_policies_need_the_policymaker_tag() -> None:
