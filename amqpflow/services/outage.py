@@ -50,6 +50,8 @@ class Outage:
         self._hold = True
         self._changed = asyncio.Event()
         self._attending: asyncio.Task[None] | None = None
+        self._attended: Session | None = None
+        self._stopped = False
 
     @property
     def over(self) -> bool:
@@ -68,7 +70,9 @@ class Outage:
         except Outcome as outcome:
             self._ended(before, outcome)
             raise
-        except Exception as error:
+        except (NotStarted, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
             self._ended(before, error)
             raise
         self._ended(before, result if isinstance(result, Outcome) else None)
@@ -77,13 +81,13 @@ class Outage:
     def _is_tried(self, message: Message) -> bool:
         return self._session is not None and self._session.is_tried(message.delivery_tag)
 
-    def _ended(self, before: Circuit, result: Exception | None) -> None:
+    def _ended(self, before: Circuit, result: BaseException | None) -> None:
         # a call that began before the breaker opened, or half-opened, says nothing of what is now
         if self._breaker is None or isinstance(result, Pause) or before.openings != self.circuit.openings:
             return
-        error = result
-        if isinstance(result, Outcome):
-            error = result.__cause__ if isinstance(result.__cause__, Exception) else None
+        if self._stopped and isinstance(result, asyncio.CancelledError):
+            return
+        error = result.__cause__ if isinstance(result, Outcome) else result
         trip = _named(error, self._breaker.trip_on)
         failed = bool(trip) or self._failed(result, error)
         now = asyncio.get_running_loop().time()
@@ -92,7 +96,7 @@ class Outage:
         elif before.phase is Phase.CLOSED:
             self._become(counted(self.circuit, self._breaker, now, failed=failed, trip=trip and f"{trip}: {error}"))
 
-    def _failed(self, result: Exception | None, error: Exception | None) -> bool:
+    def _failed(self, result: BaseException | None, error: BaseException | None) -> bool:
         if isinstance(result, Outcome) and not isinstance(result, Retry):
             return False
         if self._breaker is not None and self._breaker.errors:
@@ -150,7 +154,8 @@ class Outage:
             self._events.emit(ConsumerResumed(queue=queue))
 
     def _attend(self, session: Session) -> None:
-        if self._attending is None or self._attending.done():
+        if self._attending is None or self._attending.done() or self._attended is not session:
+            self._attended = session
             self._attending = asyncio.create_task(self._last(session), name="amqpflow outage")
 
     async def _last(self, session: Session) -> None:
@@ -159,7 +164,7 @@ class Outage:
         half = (self._routes.consumer_timeout_ms or DEFAULT_CONSUMER_TIMEOUT * 1000) / 2000
         clock = asyncio.get_running_loop().time
         try:
-            while not session.over.is_set() and not self.over:
+            while await self._goes_on(session):
                 self._changed.clear()
                 self._become(half_opened(self.circuit, clock()))
                 if self.circuit.phase is Phase.OPEN:
@@ -172,13 +177,17 @@ class Outage:
                 waiting: list[asyncio.Task[Any]] = [over, changed]
                 await asyncio.wait(waiting, timeout=max(0.0, min(wait, half / 2)), return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
-            if not session.over.is_set():
-                await session.open()
         finally:
             over.cancel()
 
+    async def _goes_on(self, session: Session) -> bool:
+        if self.over and not session.over.is_set():
+            await session.open()  # what was held may begin the next outage before the broker has answered
+        return not (self.over or session.over.is_set())
+
     def stop(self) -> None:
         """The consumer stops."""
+        self._stopped = True
         if self._attending is not None:
             self._attending.cancel()
 

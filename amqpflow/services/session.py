@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 
 from amqpflow.errors import AmqpflowError
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.channel import Channel
 
+from .admission import Admission
 from .lanes import Lanes
 
 log = logging.getLogger("amqpflow.consumer")
 
-_OUTAGE = 0  #: pauses as a delivery does; none has this tag
 _LONGEST_TURN = 0.005  #: seconds that handlers may run without the event loop, and acks wait to be written
 
 
@@ -56,8 +55,7 @@ class Session:
         self._wider = prefetch
         self._acks_to_widen = first_prefetch
         self._widening: asyncio.Task[None] | None = None
-        self._alone: int | None = None
-        self._aside: list[Delivery] = []  # in so many crashes that each is handled alone, when the others are done
+        self._admission = Admission()
         self._loop = asyncio.get_running_loop()
         self._held: dict[int, float] = {}  # what is not settled, by tag: when it arrived
         self._unreadable: dict[int, str] = {}
@@ -66,11 +64,7 @@ class Session:
         self._waking = False  # one of them was woken and has not run yet: it wakes the next if there is more to do
         self._dismissed = False
         self._tag: str | None = None
-        self._paused_by: set[int] = set()  # delivery tags, or _OUTAGE
-        self._single = False  # half-open: one delivery may start although there is an outage
-        self._tried: int | None = None
         self._changing = asyncio.Lock()
-        self._running = False
         self._settled = asyncio.Event()
         self._stopping = False
         self._replacing = False
@@ -85,8 +79,7 @@ class Session:
         Raises:
             BrokerError (404: no such queue), PermissionDenied, BrokerUnavailable.
         """
-        if not self._paused_by:
-            self._running = True
+        if not self._admission.paused:
             await self._consume()
 
     async def _consume(self) -> None:
@@ -131,30 +124,25 @@ class Session:
         Returns at once while there is something to do: one task goes on from message to message as long as its handler
         does not wait for anything, and is held up now and then for everybody else's sake.
         """
+        admission = self._admission
         while True:
             unwritten = self.channel.unwritten_since
             if unwritten and self._loop.time() - unwritten > _LONGEST_TURN:
                 await asyncio.sleep(0)
                 continue  # asked again: else each of many tasks would handle one more in this turn
-            if self._running:
+            if admission.running:
                 while self._waiting:
                     delivery = self._waiting.popleft() if self._lanes is None else self._lanes.pick(self._waiting)
                     if delivery is None:
                         break
                     if delivery.delivery_tag in self._held and not self.ended.is_set():
-                        if self._single:
-                            self._single = self._running = False
-                            self._tried = delivery.delivery_tag
-                            return delivery
-                        if self._waiting and self._idle and not self._waking:
+                        if admission.single:
+                            admission.started(delivery.delivery_tag)
+                        elif self._waiting and self._idle and not self._waking:
                             self._wake()
                         return delivery
-                if self._aside and len(self._held) - len(self._waiting) == len(self._aside):
-                    # any of them may be the one that kills: those that come before it are rid of it
-                    delivery = self._aside.pop(random.randrange(len(self._aside)))
-                    self._alone = delivery.delivery_tag
-                    self._running = False
-                    return delivery
+                if admission.aside and len(self._held) - len(self._waiting) == len(admission.aside):
+                    return admission.next_alone()
             if self._dismissed:
                 return None
             waiter = self._loop.create_future()
@@ -172,7 +160,7 @@ class Session:
         """End the waits of `next`: nothing more will come."""
         if self._widening is not None:
             self._widening.cancel()
-        self._running = self._dismissed = True
+        self._dismissed = True
         for waiter in self._idle:
             if not waiter.done():
                 waiter.set_result(None)
@@ -187,7 +175,7 @@ class Session:
     def ack(self, delivery: Delivery) -> bool:
         """Ack; False when the delivery is no longer ours, in which case it comes again."""
         done = self._forget(delivery.delivery_tag) and self.channel.ack(delivery.delivery_tag)
-        if done and self._prefetch < self._wider and not self._paused_by:
+        if done and self._prefetch < self._wider and not self._admission.paused:
             self._acks_to_widen -= 1
             if self._acks_to_widen <= 0 and self._widening is None:
                 self._widening = asyncio.create_task(self._widen())
@@ -220,7 +208,7 @@ class Session:
         self._settled.set()
         if self._lanes is not None and self._lanes.settled(tag) and self._waiting:
             self._wake()
-        if self._aside:
+        if self._admission.aside:
             self._wake()
         return mine
 
@@ -236,22 +224,21 @@ class Session:
 
     @property
     def paused(self) -> bool:
-        """A delivery cannot be parked: no new one is started until it can."""
-        return bool(self._paused_by)
+        """No new delivery is started: one cannot be parked, or is handled alone, or there is an outage."""
+        return self._admission.paused
 
     async def pause(self, delivery: Delivery) -> None:
-        """Stop consuming because of this delivery. What is held stays held."""
-        self._paused_by.add(delivery.delivery_tag)
-        self._running = False
+        """Stop consuming because this delivery cannot be settled now. What is held stays held."""
+        self._admission.held_up.add(delivery.delivery_tag)
         await self._reconcile()
 
     async def resume(self, delivery: Delivery) -> None:
-        """Consume again, unless another delivery still holds the session."""
-        self._paused_by.discard(delivery.delivery_tag)
-        if self._alone == delivery.delivery_tag:
-            self._alone = None
-        if not self._paused_by:
-            self._running = True
+        """Consume again, unless something else still keeps the session from it."""
+        self._admission.settled(delivery.delivery_tag)
+        await self._go_on()
+
+    async def _go_on(self) -> None:
+        if self._admission.running:
             self._wake()
         await self._reconcile()
 
@@ -259,8 +246,7 @@ class Session:
 
     def shut(self) -> None:
         """Start nothing more, from this moment on. `cancel` tells the broker."""
-        self._paused_by.add(_OUTAGE)
-        self._single = self._running = False
+        self._admission.shut()
 
     async def cancel(self) -> None:
         """Stop consuming after `shut`. What is held stays held."""
@@ -268,37 +254,30 @@ class Session:
 
     async def try_one(self) -> None:
         """Let one delivery start although it is shut: one that is held, else the next that the broker has."""
-        if self._single or self._tried in self._held:
+        if self._admission.single or self._admission.tried in self._held:
             return
-        self._single, self._tried = True, None
+        self._admission.try_one()
         if not self._single_active:
             self._prefetch = 1
-        if self._paused_by == {_OUTAGE}:
-            self._running = True
-            self._wake()
-        await self._reconcile()
+        await self._go_on()
 
     def is_tried(self, delivery_tag: int) -> bool:
         """Whether this is the delivery that `try_one` let start."""
-        return self._tried == delivery_tag
+        return self._admission.tried == delivery_tag
 
     async def open(self) -> None:
         """The outage is over: consume as at the start."""
-        self._single, self._tried, self._prefetch = False, None, self._first
-        self._acks_to_widen, self._widening = self._first, None
-        self._paused_by.discard(_OUTAGE)
-        if not self._paused_by:
-            self._running = True
+        self._admission.open()
+        self._prefetch, self._acks_to_widen, self._widening = self._first, self._first, None
+        if self._admission.running:
             self._wake()
         await self._replace()
 
     async def _reconcile(self) -> None:
         async with self._changing:
             try:
-                paused = self._paused_by - {_OUTAGE} if self._single and not self._waiting else self._paused_by
-                if self._single_active:
-                    paused = set()
-                wanted = not (paused or self._aside or self._stopping or self._replacing or self.ended.is_set())
+                wanted = self._single_active or self._admission.wants_more(len(self._waiting))
+                wanted = wanted and not (self._stopping or self._replacing or self.ended.is_set())
                 if not wanted and self._tag is not None:
                     tag, self._tag = self._tag, None
                     await self.channel.cancel(tag)
@@ -315,18 +294,20 @@ class Session:
         Returns:
             False when it was given back instead, or set aside: `next` returns it again when the others are done.
         """
-        if self._alone == delivery.delivery_tag:
+        admission, tag = self._admission, delivery.delivery_tag
+        if admission.alone == tag:
             return self.holds(delivery)
-        if self._set_aside and not self._paused_by and not self.over.is_set():
-            self._aside.append(delivery)
-            await self._reconcile()
-            self._wake()
+        if self._set_aside and not self.over.is_set():
+            admission.aside.append(delivery)
+            admission.not_started(tag)
+            await self._go_on()
             return False
-        if self._alone is not None:
+        if admission.alone is not None:
             self.give_back(delivery)
+            admission.not_started(tag)
             return False
-        self._alone = delivery.delivery_tag
-        await self.pause(delivery)
+        admission.alone = tag
+        await self._reconcile()
         if not self._single_active:  # what it gave back would be its own again
             self.give_back_waiting()
         while self.holds(delivery) and len(self._held) - self._stay_waiting() > 1 and not self.over.is_set():
@@ -343,16 +324,15 @@ class Session:
 
         `older_than` is in seconds: what is held for a shorter time stays.
         """
-        now = self._loop.time()
-        tags, kept = [], deque[Delivery]()
-        for delivery in self._waiting:
-            since = self._held.get(delivery.delivery_tag)
-            if since is not None and now - since >= older_than:
-                tags.append(delivery.delivery_tag)
-            else:
-                kept.append(delivery)
-        self._waiting = kept
-        return self._give_back(tags)
+        since, tags = self._loop.time() - older_than, list[int]()
+        for group in (self._waiting, self._admission.aside):
+            for _ in range(len(group)):
+                delivery = group.popleft()
+                if self._held.get(delivery.delivery_tag, since) <= since:
+                    tags.append(delivery.delivery_tag)
+                else:
+                    group.append(delivery)
+        return self._give_back(sorted(tags))
 
     def _give_back(self, tags: list[int]) -> int:
         return sum(self._forget(tag) and self.channel.nack(tag) for tag in tags)
@@ -374,10 +354,8 @@ class Session:
             async with asyncio.timeout_at(until):
                 await self._reconcile()
                 self.give_back_waiting()
-                self._give_back([each.delivery_tag for each in self._aside])
-                self._aside.clear()
                 # what cannot be parked now cannot be parked within the time there is
-                self._give_back(sorted(tag for tag in self._paused_by if tag not in (self._alone, _OUTAGE)))
+                self._give_back(sorted(self._admission.held_up))
                 self.over.set()
                 while self._held and not self.ended.is_set():
                     self._settled.clear()

@@ -208,7 +208,7 @@ class Worker:
             settled = await settler.leave_to_broker(session, incoming, f"settling it failed: {error!r}")
         finally:
             self._report.ended(incoming, settled or GivenBack(why="it was not settled"), clock() - began, verdict)
-            if verdict is None and not self._outage.over:
+            if not self._outage.over:
                 self._outage.after(session, delivery, None)
             if alone:
                 await session.resume(delivery)
