@@ -70,9 +70,9 @@ class Consuming:
             if await set_within(self.stopping, wait):
                 break
             wait = min(wait * 2, _LONGEST_WAIT)
+        await self._stop_workers()  # what they were handed is given back before the connection counts it
         if connection is not None:
             await connection.close()
-        await self._stop_workers()
 
     async def _consume_on(self, connection: Connection) -> None:
         outbox = Outbox(partial(self.connect, "retries"))

@@ -244,7 +244,7 @@ class Settler:
         """
         Keep a delivery unacked and its consumer paused for `wait` seconds, half the consumer timeout at most.
 
-        Returns early when the session is over, or when `done` is.
+        Returns early when `done` is, or when the session is over: what cannot be settled then is given back.
         """
         if session.queue not in self.problems:
             self.events.emit(ConsumerPaused(queue=session.queue, reason=why))
@@ -259,7 +259,9 @@ class Settler:
         finally:
             over.cancel()
         session.give_back_waiting(older_than=half)
-        if left <= wait and session.give_back(incoming.delivery):
+        if session.over.is_set() and not (done is not None and done.done()):
+            session.give_back(incoming.delivery)
+        elif left <= wait and session.give_back(incoming.delivery):
             log.error("%s: given back after half the consumer timeout: %s", session.queue, why)
 
     async def _release(self, session: Session, incoming: Incoming) -> None:

@@ -219,3 +219,55 @@ def test_connections_are_cut_in_the_middle_of_everything(vhost: BrokerAddress) -
 async def is_settled(scene: Shop, ids: list[str]) -> bool:
     parked = await scene.depth("orders.parking")
     return len(set(scene.done)) == 450 and parked >= 50
+
+
+def test_what_cannot_be_parked_while_the_consumer_stops_is_given_back(vhost: BrokerAddress) -> None:
+    """At once: it is not published again and again until the time is over."""
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            started, release = asyncio.Event(), asyncio.Event()
+            published: list[str] = []
+
+            async def handle(message: Message) -> None:
+                started.set()
+                await release.wait()
+                raise Park
+
+            await scene.publish("m")
+            consumer = scene.consumer(orders=handle)
+            consumer._on_step = lambda step: published.append(step) if step == "publish.before" else None
+            await consumer.start()
+            await started.wait()
+            scene.delete("queues", "orders.parking")
+            stopping = asyncio.create_task(consumer.stop())
+            await until(lambda: consumer.stopping)
+            release.set()
+            await asyncio.wait_for(stopping, 5)
+            assert len(published) <= 2
+            await until(lambda: is_back(scene, 1))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.releases(">=4.3")
+def test_a_consumer_that_is_stopped_as_soon_as_it_started_counts_no_delivery(vhost: BrokerAddress) -> None:
+    """Where a nack is not counted; the end of a connection is (fact 3.3)."""
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+
+            async def handle(message: Message) -> None:
+                await asyncio.sleep(0)
+
+            await scene.publish(*IDS)
+            consumer = scene.consumer(orders=handle, concurrency=20)
+            await consumer.start()
+            await consumer.stop()
+            await until(lambda: is_back(scene, len(IDS)))
+            counts = [
+                (each.header.properties.headers or {}).get("x-delivery-count") for each in await scene.take("orders")
+            ]
+            assert counts == [None] * len(IDS)
+
+    asyncio.run(scenario())
