@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from amqpflow.model.headers import BROKER_OWNED, COUNTERS, NEVER_TRAVELS, PREFIX
-from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.message import Delivery, Properties, replace_properties
 from amqpflow.model.quick import quick_init
 from amqpflow.model.record import Record, read_record, text_of
 
+_KEPT = NEVER_TRAVELS - COUNTERS
 _PROPERTIES_OF_OURS = ("expiration", "user_id")  #: kept in the record, since the broker would act on them again
 
 
@@ -60,9 +61,7 @@ class Incoming:
         if self.record is not None:
             return self.record.original
         received = self.delivery.properties
-        kept: dict[str, Any] = {
-            name: value for name, value in (received.headers or {}).items() if name in NEVER_TRAVELS - COUNTERS
-        }
+        kept: dict[str, Any] = {name: value for name, value in (received.headers or {}).items() if name in _KEPT}
         for name in _PROPERTIES_OF_OURS:
             if (value := getattr(received, name)) is not None:
                 kept[name] = value
@@ -87,11 +86,11 @@ class Incoming:
                 for name, value in (received.headers or {}).items()
                 if name not in COUNTERS and not name.startswith(PREFIX)
             }
-            return replace(received, headers=_own(shown))
+            return replace_properties(received, headers=_own(shown))
         original = self.record.original
         shown = self.traveling_headers
         shown.update({name: original[name] for name in BROKER_OWNED | {"CC"} if name in original})
-        return replace(
+        return replace_properties(
             received,
             headers=_own(shown),
             expiration=text_of(original.get("expiration")),

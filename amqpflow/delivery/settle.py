@@ -7,13 +7,13 @@ again with that tier among the missing; a delivery is never acked for a publish 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from amqpflow.model import headers as h
 from amqpflow.model.budget import MESSAGE_MAX, STACK_MAX, clip, fit
 from amqpflow.model.headers import ParkReason
-from amqpflow.model.message import Publish
+from amqpflow.model.message import Publish, replace_properties
 from amqpflow.model.outcome import Ack, Discard, Park, Retry
 from amqpflow.model.quick import quick_init
 from amqpflow.model.record import PastAttempt, Record, history_table, hop_id
@@ -45,6 +45,7 @@ class Acknowledge:
     discarded: str | None = None
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToTier:
     """Publish to a retry queue, await the confirm, ack."""
@@ -278,7 +279,9 @@ def _copy(
     incoming: Incoming, at: Circumstances, exchange: str, routing_key: str, ours: Mapping[str, Any]
 ) -> Publish | None:
     """The message again, property by property: persistent, and without what the broker would act on twice."""
-    bare = replace(incoming.delivery.properties, headers=None, delivery_mode=2, expiration=None, user_id=None)
+    bare = replace_properties(
+        incoming.delivery.properties, headers=None, delivery_mode=2, expiration=None, user_id=None
+    )
     try:
         fitted = fit(bare, incoming.traveling_headers, ours, at.frame_max)
     except (TypeError, ValueError):

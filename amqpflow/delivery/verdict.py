@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from amqpflow.model.outcome import Outcome
+from amqpflow.model.quick import quick_init
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorRecord:
     """An exception, as far as the failure record keeps it."""
@@ -25,6 +27,7 @@ class Decided:
     error: ErrorRecord | None = None
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """The handler raised. `matches` are the rule names that the exception's class or a base of it bears."""

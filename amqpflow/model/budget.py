@@ -7,11 +7,10 @@ stack, message and detail shrink in that order, a producer's headers never do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from . import headers as h
-from .message import Properties
+from .message import Properties, replace_properties
 from .record import MAX_HISTORY
 from .wire import encode_content_header, encode_table
 
@@ -54,14 +53,14 @@ def fit(
         None when not even the shortest record fits beside the producer's headers.
     """
     limit = frame_max or _UNLIMITED
-    whole = replace(properties, headers={**theirs, **ours})
+    whole = replace_properties(properties, headers={**theirs, **ours})
     if _OTHER_PROPERTIES + _at_most(theirs) + _at_most(ours) <= min(OURS_MAX, limit - HEADROOM):
         return whole  # nearly always: nothing has to shrink, which is seen without encoding it
-    fixed = len(encode_content_header(replace(properties, headers=dict(theirs)), 0)) + _FRAME_OVERHEAD
+    fixed = len(encode_content_header(replace_properties(properties, headers=dict(theirs)), 0)) + _FRAME_OVERHEAD
     kept = encode_table({h.ORIGINAL: ours[h.ORIGINAL]}) if h.ORIGINAL in ours else b""
     record = dict(ours)
     _shrink(record, min(OURS_MAX + len(kept), limit - HEADROOM - fixed))
-    fitted = replace(properties, headers={**theirs, **record})
+    fitted = replace_properties(properties, headers={**theirs, **record})
     if len(encode_content_header(fitted, 0)) + _FRAME_OVERHEAD > limit:
         return None
     return fitted
@@ -78,7 +77,11 @@ def _at_most(value: Any, depth: int = 0) -> int:
         return 5 + len(value)
     if depth < _SHALLOW:
         if kind is dict:
-            return 5 + sum([1 + 4 * len(name) + _at_most(each, depth + 1) for name, each in value.items()])
+            size = 5
+            for name, each in value.items():
+                size += 1 + 4 * len(name)
+                size += 5 + 4 * len(each) if type(each) is str else _at_most(each, depth + 1)
+            return size
         if kind is list:
             return 5 + sum([_at_most(each, depth + 1) for each in value])
     return _UNLIMITED

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .quick import quick_init
+from .quick import quick_init, quick_replace
 
 
 @quick_init
@@ -34,6 +34,9 @@ class Properties:
     user_id: str | None = None
     app_id: str | None = None
     cluster_id: str | None = None
+
+
+replace_properties = quick_replace(Properties)
 
 
 @quick_init

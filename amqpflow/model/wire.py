@@ -13,14 +13,19 @@ from calendar import timegm
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 from .message import Properties
 
 _CLASS_BASIC = 60
 MAX_DEPTH = 64  #: tables and arrays within one another; RabbitMQ sets no limit
-_INT_RANGES = ((b"s", struct.Struct(">h"), 15), (b"I", struct.Struct(">i"), 31), (b"l", struct.Struct(">q"), 63))
+_INT_RANGES = tuple(
+    (struct.Struct(layout), ord(kind), -(1 << bits), (1 << bits) - 1)
+    for layout, kind, bits in ((">Bb", "b", 7), (">Bh", "s", 15), (">Bi", "I", 31), (">Bq", "l", 63))
+)
 _LENGTH = struct.Struct(">I")
+_TEXT, _TEXT_HEAD = ord("S"), struct.Struct(">BI")
 _HEADER = struct.Struct(">HHQH")
 _HEADERS, _DELIVERY_MODE = 1 << 13, 1 << 12
 _MOST_NAMES = 1024  #: header names that are kept encoded: a producer may make them up
@@ -40,6 +45,11 @@ def encode_table(table: Mapping[str, Any], depth: int = 1) -> bytes:
     parts = []
     for key, value in table.items():
         parts.append(_NAMES.get(key) or _name(key))
+        if type(value) is str:  # most are
+            data = value.encode("utf-8", "surrogateescape")
+            parts.append(_TEXT_HEAD.pack(_TEXT, len(data)))
+            parts.append(data)
+            continue
         try:
             parts.append(_ENCODERS.get(type(value), _encode_kind_of)(value, depth))
         except TypeError as error:
@@ -78,11 +88,9 @@ def _text(value: str, _: int) -> bytes:
 
 
 def _int(value: int, _: int) -> bytes:
-    if -128 <= value < 128:
-        return b"b" + value.to_bytes(1, "big", signed=True)
-    for tag, struct_of, bits in _INT_RANGES:
-        if -(1 << bits) <= value < (1 << bits):
-            return tag + struct_of.pack(value)
+    for layout, kind, least, most in _INT_RANGES:
+        if least <= value <= most:
+            return layout.pack(kind, value)
     if 0 < value < 1 << 64:
         return b"L" + struct.pack(">Q", value)
     raise ValueError(f"{value} does not fit 64 bits")
@@ -116,12 +124,11 @@ def encode_content_header(
         TypeError, ValueError: a property does not fit its AMQP type; the message names it.
     """
     flags, parts = 0, []
-    for bit, name, encode in _PROPERTIES:
+    for (bit, name, encode), value in zip(_PROPERTIES, _values_of(properties), strict=True):
         if table is not None and bit == _HEADERS:
             flags |= bit
             parts.append(table)
             continue
-        value = getattr(properties, name)
         if delivery_mode is not None and bit == _DELIVERY_MODE:
             value = delivery_mode
         if value is None or name in without:
@@ -191,7 +198,7 @@ _ENCODERS: dict[type, Callable[[Any, int], bytes]] = {
     dict: lambda value, depth: b"F" + encode_table(value, depth + 1),
     **dict(_KINDS),
 }
-_PROPERTIES = (
+_PROPERTIES: tuple[tuple[int, str, Callable[[Any], bytes]], ...] = (
     (1 << 15, "content_type", _short),
     (1 << 14, "content_encoding", _short),
     (1 << 13, "headers", encode_table),
@@ -207,3 +214,4 @@ _PROPERTIES = (
     (1 << 3, "app_id", _short),
     (1 << 2, "cluster_id", _short),
 )
+_values_of = attrgetter(*(name for _, name, _ in _PROPERTIES))

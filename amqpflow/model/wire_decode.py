@@ -103,12 +103,13 @@ _TEXT = ord("S")
 def _table(data: bytes, at: int, depth: int) -> tuple[dict[str, Any], int]:
     at, end = _extent(data, at, depth)
     table: dict[str, Any] = {}
+    names, length = _NAMES.get, _LENGTH.unpack_from
     while at < end:
         start = at + 1 + data[at]
-        key = decode_name(data, at)
+        key = names(data[at + 1 : start]) or decode_name(data, at)
         kind = data[start]
         if kind == _TEXT:  # most are
-            at = start + 5 + _LENGTH.unpack_from(data, start + 1)[0]
+            at = start + 5 + length(data, start + 1)[0]
             if at > len(data):
                 raise ValueError("a table is cut short")
             raw = data[start + 5 : at]

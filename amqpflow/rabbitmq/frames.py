@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 
 from amqpflow.model.message import Publish
 from amqpflow.model.wire import encode_content_header
@@ -109,14 +110,19 @@ def publish_frames(channel: int, message: Publish, frame_max: int) -> bytes:
         header = encode_content_header(message.properties, len(message.body))
     if frame_max and len(header) + _FRAME_OVERHEAD > frame_max:
         raise ValueError(f"the headers take {len(header)} bytes, and a frame holds {frame_max - _FRAME_OVERHEAD}")
-    method = b"\x00\x3c\x00\x28\x00\x00" + _short(message.exchange) + _short(message.routing_key) + b"\x01"
-    parts = [_frame(_METHOD, channel, method), _frame(_HEADER, channel, header)]
+    parts = [_publish_method(channel, message.exchange, message.routing_key), _frame(_HEADER, channel, header)]
     size = (frame_max or 131_072) - _FRAME_OVERHEAD
     if 0 < len(message.body) <= size:
         parts += (_FRAME.pack(_BODY, channel, len(message.body)), message.body, _END)  # not copied once more
     else:
         parts += (_frame(_BODY, channel, message.body[at : at + size]) for at in range(0, len(message.body), size))
     return b"".join(parts)
+
+
+@lru_cache(maxsize=1024)
+def _publish_method(channel: int, exchange: str, routing_key: str) -> bytes:
+    """basic.publish, mandatory: most go to a few addresses."""
+    return _frame(_METHOD, channel, b"\x00\x3c\x00\x28\x00\x00" + _short(exchange) + _short(routing_key) + b"\x01")
 
 
 def ack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import traceback
+from functools import lru_cache
 
 from amqpflow.delivery.verdict import ErrorRecord, Failed
 from amqpflow.model.outcome import Outcome
@@ -28,11 +29,16 @@ def error_record(error: BaseException, handler: Handler) -> ErrorRecord:
     where = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         where = f"{frame.f_globals.get('__name__')}:{frame.f_code.co_qualname}"
-    digest = hashlib.sha256("\0".join((handler.queue, kind, where)).encode("utf-8", "backslashreplace"))
     stack = None
     if handler.keep_stack:
         stack = "".join(traceback.format_tb(error.__traceback__))
-    return ErrorRecord(type=kind, message=message, stack=stack, fingerprint=digest.hexdigest()[:16])
+    return ErrorRecord(type=kind, message=message, stack=stack, fingerprint=_fingerprint(handler.queue, kind, where))
+
+
+@lru_cache(maxsize=1024)
+def _fingerprint(queue: str, kind: str, where: str) -> str:
+    digest = hashlib.sha256("\0".join((queue, kind, where)).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()[:16]
 
 
 def type_name(kind: type) -> str:

@@ -29,7 +29,14 @@ from amqpflow.delivery.settle import (
     early,
 )
 from amqpflow.delivery.verdict import Decided, Verdict
-from amqpflow.errors import BrokerError, BrokerUnavailable, PublishFailed, PublishUncertain, Unpublishable
+from amqpflow.errors import (
+    AmqpflowError,
+    BrokerError,
+    BrokerUnavailable,
+    PublishFailed,
+    PublishUncertain,
+    Unpublishable,
+)
 from amqpflow.model.duration import format_duration
 from amqpflow.model.event import ConsumerPaused, ConsumerResumed
 from amqpflow.model.message import Publish
@@ -200,20 +207,29 @@ class Settler:
 
     async def _confirmed(self, session: Session, incoming: Incoming, publish: Publish) -> bool:
         """Await one publish, however long it takes; False when the delivery was given back meanwhile."""
-        publishing = self.outbox.submit(publish)
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[None] = loop.create_future()
+        answers: list[AmqpflowError | None] = []
+
+        def settled(error: AmqpflowError | None) -> None:
+            answers.append(error)
+            _wake(told)
+
+        patience = loop.call_later(_CONFIRM_PATIENCE, _wake, told)
         try:
-            done, _ = await asyncio.wait([publishing], timeout=_CONFIRM_PATIENCE)
-            if not done:
-                # no second publish: the first may still be confirmed, as when a broker's alarm is over
-                while session.holds(incoming.delivery) and not publishing.done():
-                    await self._hold(session, incoming, "the broker does not confirm", _FIRST_PAUSE, publishing)
-                await self._release(session, incoming)
-            if not publishing.done():
-                return False
-            await publishing
-            return True
+            self.outbox.post(publish, settled)
+            await told
         finally:
-            publishing.cancel()
+            patience.cancel()
+        if not answers:
+            # no second publish: the first may still be confirmed, as when a broker's alarm is over
+            while session.holds(incoming.delivery) and not answers:
+                told = loop.create_future()
+                await self._hold(session, incoming, "the broker does not confirm", _FIRST_PAUSE, told)
+            await self._release(session, incoming)
+        if answers and answers[0] is not None:
+            raise answers[0]
+        return bool(answers)
 
     def _lost(self, session: Session) -> GivenBack:
         why = self.problems.get(session.queue, "it was held too long")
@@ -291,6 +307,11 @@ class Settler:
             host=self.host,
             version=self.version,
         )
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def _now() -> int:

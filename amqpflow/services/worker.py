@@ -34,6 +34,8 @@ _HALT_PATIENCE = 25.0  #: seconds for handlers that run when a consumer stops it
 _LONG_ENOUGH = 5.0  #: seconds after which a session that ended is not one that cannot begin
 _NACK_IS_NOT_COUNTED = (4, 3)  #: from this release on a nack does not count against a delivery limit (fact 3.3)
 
+_STOPPED = GivenBack(why="the consumer was stopped")
+
 
 class Worker:
     """One handler of a consumer. It outlives connections: its slots are what keeps `concurrency` true across them."""
@@ -188,12 +190,12 @@ class Worker:
             return
         self._report.received(incoming, began - session.held_since(delivery))
         verdict: Verdict | None = None
-        settled: Settlement | GivenBack | None = GivenBack(why="the consumer was stopped")
+        settled: Settlement | GivenBack | None = _STOPPED
         try:
             if unreadable := session.unreadable(delivery):
                 settled = await settler.leave_to_broker(session, incoming, unreadable)
             elif (settled := await settler.send_round(session, incoming)) is None:
-                settled = GivenBack(why="the consumer was stopped")
+                settled = _STOPPED
                 message = Message(incoming, max_body_bytes=self._max_body_bytes)
                 verdict = await self._caller.call(message)
                 if verdict is not DONE or not self._outage.over:

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, dataclass, field, replace
 import pytest
 
 from amqpflow.model.message import Delivery, Properties
-from amqpflow.model.quick import quick_init
+from amqpflow.model.quick import quick_init, quick_replace
 
 
 @quick_init
@@ -25,6 +25,14 @@ def test_it_is_made_compared_shown_and_copied_as_any_dataclass() -> None:
     assert repr(pair).endswith("Pair(left=1, right=None, more={})")
     assert replace(pair, right="r") == Pair(left=1, right="r")
     assert Pair(left=1).more is not pair.more
+
+
+def test_a_copy_differs_in_what_is_given_alone() -> None:
+    pair, replaced = Pair(left=1, right="r", more={"a": 1}), quick_replace(Pair)
+    assert replaced(pair, right=None) == replace(pair, right=None) == Pair(left=1, more={"a": 1})
+    assert replaced(pair) == pair
+    with pytest.raises(TypeError, match="wrong"):
+        replaced(pair, wrong=2)
 
 
 def test_it_stays_frozen() -> None:
