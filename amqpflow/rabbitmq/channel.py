@@ -49,6 +49,7 @@ class _Subscription:
     on_cancel: Callable[[], None]
     on_unreadable: Callable[[Delivery, str], None] | None
     decode: Callable[[bytes], Properties] = decode_content_header
+    tags_from: int = 0
 
 
 class Channel:
@@ -154,12 +155,14 @@ class Channel:
         on_unreadable: Callable[[Delivery, str], None] | None = None,
         tag: str | None = None,
         lazy: bool = False,
+        tags_from: int = 0,
     ) -> str:
         """
         Start a consumer and return its tag. `prefetch` counts unacked messages of this consumer; 0 means no limit on a
         classic queue and 2,000 on a quorum queue. `tag` names the consumer where its name matters: what several
         consumers of a channel hold goes back to a quorum queue in the order of their tags. `lazy` leaves headers in
-        the bytes they came in until they are asked for (`RawHeaders`).
+        the bytes they came in until they are asked for (`RawHeaders`). `tags_from` is added to the delivery tags, which
+        makes those of several channels one sequence.
 
         `on_delivery` runs in the connection's reader: it must be quick and must not raise. `on_cancel` is called when
         the server cancels the consumer (its queue was deleted, or the consumer timeout of RabbitMQ 4.3).
@@ -172,7 +175,7 @@ class Channel:
         self._require_open()
         tag = tag or f"amqpflow-{uuid4().hex[:12]}"
         callback = self._transport.consumer_callback(self._amqp.number)
-        self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel, on_unreadable)
+        self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel, on_unreadable, tags_from=tags_from)
         if lazy:
             self._subscriptions[tag].decode = decode_content_header_lazily
         with translate():
@@ -254,7 +257,7 @@ class Channel:
             properties, unreadable = Properties(), str(error)
         delivery = Delivery(
             queue=subscription.queue,
-            delivery_tag=delivery_tag,
+            delivery_tag=delivery_tag + subscription.tags_from,
             redelivered=redelivered,
             exchange=exchange,
             routing_key=routing_key,

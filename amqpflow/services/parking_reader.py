@@ -12,6 +12,8 @@ what it got back earlier, and ahead of what was never delivered. What keeps its 
 * RabbitMQ 3: closing the channel. A nack of more than 32 messages there gives them back in the order of a hash table.
 * A closed channel, or a lost connection, gives back in the order of the consumer tags, so tags ascend; the deliveries
   of more than 32 consumers come back in the order of a hash table, so there are fewer.
+* Several channels give back in order when each waits for the one before. A lost connection gives the parts back in any
+  order, so there is one channel, except where acks behind much that is held would take too long (`parking_holdings`).
 """
 
 from __future__ import annotations
@@ -28,14 +30,18 @@ from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.translate import translate
 
-from .parking_tags import HeldTags, Lane
+from .parking_holdings import Holding, Holdings
+from .parking_tags import Lane
 
 HOLD_MAX = 600.0  #: seconds a delivery is held at most; RabbitMQ's consumer timeout is 30 minutes by default
 QUIET = 0.25  #: seconds without a delivery after which the queue is asked whether it is empty
 STALLED = 10.0  #: seconds without a delivery while the queue says that it is not empty
 RETURN_TIMEOUT = 5.0  #: seconds to wait until the queue counts again what was given back
-MAX_CONSUMERS = 30
 MAX_PREFETCH = 65_535
+HELD_BY_A_CHANNEL = 4_000
+"""Deliveries that one channel keeps while others are acked (fact 6.18)."""
+HELD_BY_A_CHANNEL_QUORUM = 10_000  #: there a lost connection mixes up what the channels hold, so they are fewer
+MAX_CHANNELS = 60
 AT_ONCE_BYTES = 256 * 1024 * 1024
 """What the broker may have to read into memory for us at once: it fills a prefetch bodies and all."""
 AT_ONCE_UNKNOWN = 10_000  #: messages, when nothing is known of their size
@@ -83,8 +89,8 @@ class ParkingReader:
         self.hold_max = min(HOLD_MAX, (consumer_timeout_ms or inf) / 2000)
         self._stop = stop or asyncio.Event()
         self._control: Any = None
-        self._channel: Channel | None = None
-        self._tags = HeldTags()
+        self._holdings = Holdings()
+        self._lost: Channel | None = None
         self._returned_before = False  # the latest delivery had been given back before
         self._bytes = 0
         self._only_taking = False  # deliveries are held, and not looked at
@@ -99,13 +105,12 @@ class ParkingReader:
     @property
     def received(self) -> int:
         """Deliveries so far."""
-        return self._tags.received
+        return self._holdings.received
 
     async def __aenter__(self) -> ParkingReader:
         self._control = await self._connection.admin_channel()
         self.ready, self.other_consumers = await self._look()
-        self._channel = await self._connection.open_channel()
-        self._channel.on_close(self._news.set)
+        await self._open_channel()
         self._stopping = asyncio.create_task(self._wake_when_stopped(), name="amqpflow parking reader stop")
         return self
 
@@ -165,7 +170,7 @@ class ParkingReader:
 
     def keep(self, delivery: Delivery) -> None:
         """This delivery is held to the end, and then given back."""
-        self._tags.lane_of(delivery.delivery_tag).kept += 1
+        self._holdings.of(delivery.delivery_tag).keep(delivery.delivery_tag)
         if self._oldest_kept is None:
             self._oldest_kept = asyncio.get_running_loop().time()
 
@@ -178,17 +183,13 @@ class ParkingReader:
         Take messages out of the queue; False when they are not ours any more: the channel is closed, or the server
         cancelled the consumer, after which an ack is void (fact 12.2).
         """
-        channel = self._require_channel()
-        if self._cancelled_by_server or channel.is_closed:
+        self._require_holding()
+        if self._cancelled_by_server or self._lost is not None:
             return False
         if self._acks_held_back is not None:
             self._acks_held_back += delivery_tags
             return True
-        gone, singly = self._tags.ack(delivery_tags)
-        if gone:
-            channel.ack(gone, multiple=True)
-        for tag in singly:
-            channel.ack(tag)
+        self._holdings.ack(delivery_tags)
         return True
 
     async def parked_meanwhile(self) -> int:
@@ -198,7 +199,9 @@ class ParkingReader:
 
     async def prove(self) -> None:
         """Return when RabbitMQ has read every ack that was written so far. Raises BrokerError, BrokerUnavailable."""
-        await self._require_channel().queue_depth(self.queue)
+        self._require_holding()
+        for holding in tuple(self._holdings):
+            await holding.channel.queue_depth(self.queue)
 
     def finish(self) -> None:
         """End `deliveries`: nothing more is wanted."""
@@ -240,7 +243,7 @@ class ParkingReader:
             if busy():
                 since = loop.time()
                 continue
-            if self._tags.lanes[-1].is_full:
+            if (latest := self._holdings.latest) is not None and latest.is_full:
                 return True
             ready, _ = await self._look()
             if not ready and empty_before:
@@ -265,24 +268,42 @@ class ParkingReader:
     # -- consumers
 
     async def _open_lane_if_needed(self, window: int | None, wanted: int) -> None:
-        lanes = self._tags.lanes
-        if lanes and not (lanes[-1].is_full and not self._arrived):
+        latest = self._holdings.latest
+        if latest is not None and not (latest.is_full and not self._arrived):
             return
         await self._close_lane()
         if self._arrived:
             return
-        if len(lanes) == MAX_CONSUMERS:
-            self.ended_early = f"{self.received} messages are held, which is as many as can be given back in order"
-            return
         size = self._at_once()
         if window is not None:
-            size = min(size, max(window, lanes[-1].prefetch * 2 if lanes else 0))
+            most = self._held_by_a_channel()
+            size = min(size, max(window, min(most, latest.prefetch * 2) if latest is not None else 0))
+            if self._require_holding().kept >= most * 3 // 4 and len(self._holdings.all) < MAX_CHANNELS:
+                await self._open_channel()
+        if not self._require_holding().has_room:
+            self.ended_early = f"{self.received} messages are held, which is as many as can be given back in order"
+            return
         await self._open_lane(min(size, wanted))
 
+    def _held_by_a_channel(self) -> int:
+        least = HELD_BY_A_CHANNEL_QUORUM if self._quorum else HELD_BY_A_CHANNEL
+        return max(least, self.ready * 4 // 3 // (MAX_CHANNELS - 5))  # one is left when it keeps three quarters of it
+
+    async def _open_channel(self) -> Holding:
+        channel = await self._connection.open_channel()
+
+        def closed() -> None:
+            self._lost = self._lost or channel
+            self._news.set()
+
+        channel.on_close(closed)
+        return self._holdings.open(channel)
+
     async def _open_lane(self, prefetch: int) -> None:
-        lanes = self._tags.lanes
+        holding = self._require_holding()
+        lanes = holding.tags.lanes
         lanes.append(Lane(prefetch=prefetch))
-        lanes[-1].tag = await self._require_channel().consume(
+        lanes[-1].tag = await holding.channel.consume(
             self.queue,
             self._take,
             prefetch=prefetch,
@@ -290,6 +311,7 @@ class ParkingReader:
             on_unreadable=self._take_unreadable,
             lazy=self._lazy,
             tag=f"amqpflow-parking-{len(lanes):03d}",
+            tags_from=holding.before,
         )
 
     def _at_once(self) -> int:
@@ -305,15 +327,14 @@ class ParkingReader:
         RabbitMQ 4 gives back at once what is on its way to a consumer that is cancelled, ahead of what it holds. So
         nothing may be on its way: acks, which would let more through, are held back meanwhile.
         """
-        lanes = self._tags.lanes
-        if not (lanes and lanes[-1].tag):
+        lane = self._holdings.latest
+        if lane is None or not lane.tag:
             return
-        channel, lane = self._require_channel(), lanes[-1]
         self._acks_held_back = []
         try:
             await self._nothing_on_its_way(lane)
             tag, lane.tag = lane.tag, ""
-            await channel.cancel(tag)
+            await self._require_holding().channel.cancel(tag)
         finally:
             held_back, self._acks_held_back = self._acks_held_back, None
             if held_back:
@@ -334,7 +355,7 @@ class ParkingReader:
             await asyncio.sleep(0.02)
 
     def _take(self, delivery: Delivery) -> None:
-        self._tags.take(delivery.delivery_tag)
+        self._holdings.take(delivery.delivery_tag)
         self._bytes += len(delivery.body)
         self._returned_before = delivery.redelivered
         if not self._only_taking:
@@ -352,32 +373,33 @@ class ParkingReader:
     # -- giving back
 
     async def _give_back(self) -> None:
-        channel = self._channel
         try:
-            if channel is None or channel.is_closed:
-                if self._tags.lanes:
+            if not self._holdings.all or self._lost is not None:
+                if self._holdings.latest is not None:
                     self.unproven = self._close_text()
                 return
             self.raise_if_cancelled()  # everything is in the queue again, and a nack would do nothing
             self._only_taking = True
             self._arrived.clear()
             await self._close_lane()
-            ready = await self._take_the_rest()
-            held = self._tags.held
-            if not self._by_close:
-                for lane in self._tags.lanes:
-                    if last := self._tags.last_held(lane):
-                        channel.nack(last, multiple=True)
-            # one question on the same channel: once it is answered, all that was sent before has been taken
-            await channel.queue_depth(self.queue)
-            await channel.close()
-            await self._wait_until_returned(ready + held)
+            ready, counted = await self._take_the_rest(), True
+            for holding in self._holdings:
+                ready += holding.tags.held
+                if not self._by_close:
+                    holding.nack_all()
+                # one question on the same channel: once it is answered, all that was sent before has been taken
+                await holding.channel.queue_depth(self.queue)
+                await holding.channel.close()
+                # what the next channel holds has to come behind it
+                counted = counted and await self._wait_until_returned(ready)
+            if not counted:
+                self.ready_after, _ = await self._look()
         except AmqpflowError as error:
             self.unproven = str(error)
         finally:
             self._arrived.clear()
-            if channel is not None:
-                await channel.close()
+            for holding in self._holdings:
+                await holding.channel.close()
             await _close(self._control)
 
     async def _take_the_rest(self) -> int:
@@ -387,7 +409,7 @@ class ParkingReader:
         ready, _ = await self._look()
         since = asyncio.get_running_loop().time()
         while self._quorum and ready and self._returned_before:
-            if len(self._tags.lanes) == MAX_CONSUMERS or asyncio.get_running_loop().time() > since + self.hold_max:
+            if not self._require_holding().has_room or asyncio.get_running_loop().time() > since + self.hold_max:
                 self.order_kept = False
                 break
             if self.received:
@@ -397,13 +419,16 @@ class ParkingReader:
             ready, _ = await self._look()
         return ready
 
-    async def _wait_until_returned(self, expected: int) -> None:
+    async def _wait_until_returned(self, expected: int) -> bool:
+        """False when the queue does not count so many in time, be it that somebody else took some."""
         deadline = asyncio.get_running_loop().time() + RETURN_TIMEOUT
         while True:
             self.ready_after, consumers = await self._look()
+            if self.ready_after >= expected:
+                return True
             others = self.other_consumers and consumers  # who may have taken it already
-            if self.ready_after >= expected or others or asyncio.get_running_loop().time() > deadline:
-                return
+            if others or asyncio.get_running_loop().time() > deadline:
+                return False
             await asyncio.sleep(0.01)
 
     # -- asking
@@ -414,10 +439,11 @@ class ParkingReader:
             answer = await self._control.queue_declare(self.queue, passive=True)
         return int(answer.message_count), int(answer.consumer_count)
 
-    def _require_channel(self) -> Channel:
-        if self._channel is None:
+    def _require_holding(self) -> Holding:
+        """The latest: what is delivered comes to it."""
+        if not self._holdings.all:
             raise BrokerUnavailable("nothing is being read")
-        return self._channel
+        return self._holdings.all[-1]
 
     def raise_if_cancelled(self) -> None:
         """Raise BrokerError when RabbitMQ cancelled the consumer, which it does when the queue is deleted."""
@@ -426,12 +452,12 @@ class ParkingReader:
 
     def _raise_if_closed(self) -> None:
         self.raise_if_cancelled()
-        channel = self._require_channel()
-        if channel.is_closed:
+        self._require_holding()
+        if self._lost is not None:
             raise BrokerUnavailable(f"{self.queue} was not read to its end: {self._close_text()}")
 
     def _close_text(self) -> str:
-        reason = self._channel.close_reason if self._channel is not None else None
+        reason = self._lost.close_reason if self._lost is not None else None
         return f"the channel or the connection was closed: {reason}" if reason else "the connection was lost"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -17,8 +18,10 @@ from amqpflow.model.message import Delivery, Properties
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.model.wire import encode_content_header
+from amqpflow.parking.parked import ParkedMessage
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
+from amqpflow.services.parking_reader import ParkingReader
 from amqpflow.services.replay_choice import ReplayChoice
 from amqpflow.services.replay_plan import plan_replay
 from amqpflow.services.replayer import replay_parked
@@ -43,6 +46,10 @@ PARKING = "orders.parking"
 
 def shop(vhost: BrokerAddress, **options: Any) -> CompiledTopology:
     return topology({WORK: [1000]}, vhost=vhost.vhost, **options)
+
+
+def ends_with(end: str, parked: ParkedMessage) -> bool:
+    return (parked.message_id or "").endswith(end)
 
 
 def ids(deliveries: list[Delivery]) -> list[str | None]:
@@ -178,6 +185,43 @@ def test_classic_parking_is_replayed_and_keeps_the_order_of_the_rest(vhost: Brok
             report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(limit=40))
             assert (report.replayed, report.remaining) == (40, 60)
             assert ids(await drained(connection, PARKING, 60)) == [f"m{n}" for n in range(40, 100)]
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+def test_a_part_of_a_queue_that_several_channels_hold_is_replayed_and_the_rest_keeps_its_order(
+    vhost: BrokerAddress, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amqpflow.services.parking_reader.HELD_BY_A_CHANNEL", 300)
+    monkeypatch.setattr("amqpflow.services.parking_reader.HELD_BY_A_CHANNEL_QUORUM", 300)
+    monkeypatch.setattr("amqpflow.services.replay_pass.WINDOW", 100)
+    held: list[int] = []
+    give_back = ParkingReader._give_back
+
+    async def watched(self: ParkingReader) -> None:
+        held.append(len(self._holdings.all))
+        await give_back(self)
+
+    monkeypatch.setattr(ParkingReader, "_give_back", watched)
+    compiled = shop(vhost, queue_type=kind)
+    left = [f"m{n}" for n in range(1500)]
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=each) for each in left])
+            for end in "73":  # the second time all was given back before
+                report = await replay_parked(
+                    broker, compiled, WORK, choice=ReplayChoice(select=partial(ends_with, end))
+                )
+                left[:] = [each for each in left if not each.endswith(end)]
+                assert (report.replayed, report.complete, report.remaining) == (150, True, len(left))
+            assert len(held) == 2
+            assert min(held) > 2
+            assert ids(await drained(connection, WORK, 300)) == [
+                f"m{n}" for end in (7, 3) for n in range(1500) if n % 10 == end
+            ]
+            assert ids(await drained(connection, PARKING, len(left))) == left
 
     asyncio.run(go())
 
