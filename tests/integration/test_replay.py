@@ -48,6 +48,11 @@ def shop(vhost: BrokerAddress, **options: Any) -> CompiledTopology:
     return topology({WORK: [1000]}, vhost=vhost.vhost, **options)
 
 
+def classic_parking(compiled: CompiledTopology) -> CompiledTopology:
+    parking = replace(compiled.desired.queues[PARKING], arguments={"x-queue-type": "classic"})
+    return replace(compiled, desired=replace(compiled.desired, queues={**compiled.desired.queues, PARKING: parking}))
+
+
 def ends_with(end: str, parked: ParkedMessage) -> bool:
     return (parked.message_id or "").endswith(end)
 
@@ -172,12 +177,7 @@ def test_what_stays_goes_back_also_when_the_last_message_was_replayed(vhost: Bro
 
 
 def test_classic_parking_is_replayed_and_keeps_the_order_of_the_rest(vhost: BrokerAddress) -> None:
-    compiled = shop(vhost)
-    queues = {
-        **compiled.desired.queues,
-        PARKING: replace(compiled.desired.queues[PARKING], arguments={"x-queue-type": "classic"}),
-    }
-    compiled = replace(compiled, desired=replace(compiled.desired, queues=queues))
+    compiled = classic_parking(shop(vhost))
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
@@ -204,7 +204,7 @@ def test_a_part_of_a_queue_that_several_channels_hold_is_replayed_and_the_rest_k
         await give_back(self)
 
     monkeypatch.setattr(ParkingReader, "_give_back", watched)
-    compiled = shop(vhost, queue_type=kind)
+    compiled = shop(vhost) if kind == "quorum" else classic_parking(shop(vhost))
     left = [f"m{n}" for n in range(1500)]
 
     async def go() -> None:
