@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import aio_pika
@@ -150,11 +151,11 @@ def problems(first: Timeline, parked: dict[str, str], second: Timeline, left: di
 class Demo:
     """The steps in order, on one broker."""
 
-    def __init__(self, console: Console, broker: Broker) -> None:
+    def __init__(self, console: Console, broker: Broker, state: str) -> None:
         self.console = console
         self.address = broker.address
         self.topology = Topology.load(ROOT / FILE)
-        self.environ = {**os.environ, "AMQPFLOW_URL": broker.address.url}
+        self.environ = {**os.environ, "AMQPFLOW_URL": broker.address.url, "XDG_STATE_HOME": state}
         if broker.address.management_url:
             self.environ["AMQPFLOW_MANAGEMENT_URL"] = broker.address.management_url
 
@@ -274,8 +275,8 @@ def main() -> int:
         context = start_broker()
         verb = "Using" if context.found.origin == "given" else "Starting"
         console.print(f"{verb} {context.found.description} ...", markup=False)
-        with context as broker:
-            demo = Demo(console, broker)
+        with context as broker, TemporaryDirectory(prefix="amqpflow-demo-") as state:
+            demo = Demo(console, broker, state)
             given = broker.origin == "given"
             if given and (found := asyncio.run(present(demo.topology, broker.address.url))):
                 raise DemoFailed(f"{broker.address} has {', '.join(found)} already, which the demo wants for itself")

@@ -139,6 +139,14 @@ def vhost(broker: BrokerUnderTest) -> Iterator[BrokerAddress]:
         management.delete("vhosts", name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Journals of replays are not left in the home of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_leaked_threads(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test ends with the threads it began with; those that are ending get two seconds for it."""

@@ -95,7 +95,7 @@ def _numbers(topology: Topology, address: BrokerAddress) -> dict[str, QueueNumbe
 
 def _write(path: Path, text: str) -> None:
     """Whole or not at all: a picture that is half written is worse than the old one."""
-    from amqpflow.errors import WrongUsage
+    from amqpflow.errors import AmqpflowError
 
     try:
         with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as file:
@@ -107,6 +107,6 @@ def _write(path: Path, text: str) -> None:
         temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     except OSError as error:
-        raise WrongUsage(f"cannot write {path}: {error.strerror}") from error
+        raise AmqpflowError(f"cannot write {path}: {error.strerror}") from error
     click.echo(f"Written: {safe(path)}", err=True)
     sys.stderr.flush()

@@ -72,12 +72,6 @@ def replay(
         raise click.UsageError("Missing argument 'FILE'.")
     topology = load(file)
     address = at_virtual_host(topology, address)
-    ask = not (yes or dry_run)
-    if ask and not sys.stdin.isatty():
-        raise Refused(
-            "replay asks before it moves messages, and there is no terminal to ask on; nothing was done",
-            hint="--yes replays without asking, --dry-run says what would be replayed",
-        )
     if resume is not None:
         from amqpflow.services.journal import journals_in
 
@@ -86,6 +80,11 @@ def replay(
         head = journals_in(journal).load(resume).head
         selection, how = selection_of(head.selection), {**head.options, **how}
     choice, matcher = choice_of(topology, selection, how)
+    if not (yes or dry_run) and not sys.stdin.isatty():
+        raise Refused(
+            "replay asks before it moves messages, and there is no terminal to ask on; nothing was done",
+            hint="--yes replays without asking, --dry-run says what would be replayed",
+        )
     if not yes or dry_run:
         plan, stopped = _plan(topology, address, selection, choice, unverified)
         _show_plan(plan, choice, output, dry_run=dry_run)
@@ -215,7 +214,7 @@ def _history(journal: str | None, output: str) -> int:
 
     states = api.replay_history(journal)
     if output == "json":
-        click.echo(as_document({"replays": [history_object(each) for each in states]}))
+        click.echo(as_document({"version": 1, "replays": [history_object(each) for each in states]}))
     else:
         for line in history_lines(states):
             click.echo(line)

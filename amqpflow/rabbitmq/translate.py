@@ -50,7 +50,9 @@ def from_amqp(error: BaseException) -> AmqpflowError:
     if not code and (found := re.match(r"([A-Z_]{6,})", text)):
         code = _CODES.get(found[1], 0)
     if isinstance(error, amqp.ChannelAccessRefused) or "ACCESS_REFUSED" in text:
-        return PermissionDenied(text, hint="grant the permission, see `rabbitmqctl set_permissions`")
+        return PermissionDenied(
+            text, hint="`amqpflow permissions FILE` prints what each kind of user needs, and the lines that grant it"
+        )
     if isinstance(error, amqp.AMQPChannelError) and not isinstance(error, amqp.ChannelInvalidStateError):
         return BrokerError(text, code=code)
     if isinstance(error, amqp.ConnectionClosed) and code not in (0, 320):

@@ -37,7 +37,7 @@ _LEVELS: dict[type[e.Event], int] = {
     e.MessageDiscarded: logging.INFO,
     e.MessagePostponed: logging.DEBUG,
     e.MessageGivenBack: logging.INFO,
-    e.ConsumerStarted: logging.DEBUG,
+    e.ConsumerStarted: logging.INFO,
     e.ConsumerPaused: logging.ERROR,
     e.ConsumerResumed: logging.WARNING,
     e.ConsumerStopped: logging.DEBUG,

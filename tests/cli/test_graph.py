@@ -56,7 +56,7 @@ def test_out_is_written_whole_and_as_open_as_other_files(tmp_path: Path) -> None
 
 
 def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
-    done = graph(str(EXAMPLE), "--out", str(tmp_path / "no" / "where.svg"), code=64)
+    done = graph(str(EXAMPLE), "--out", str(tmp_path / "no" / "where.svg"), code=1)
     assert "cannot write" in done.stderr
 
 

@@ -64,7 +64,7 @@ def test_json_is_one_ascii_document(shop: Path, vhost: BrokerAddress) -> None:
     assert done.code == 0
     assert done.out.isascii()
     document = json.loads(done.out)
-    assert document["replayed"] == 1
+    assert (document["version"], document["replayed"]) == (1, 1)
     assert document["groups"] == [{"reason": "parked", "error": "E\u202e", "count": 1}]
     assert document["complete"] is True
     assert document["remaining"] == 0
@@ -123,6 +123,8 @@ def test_without_a_terminal_it_does_not_ask_and_does_nothing(shop: Path, vhost: 
         (["--queue", "ordres", "--yes"], "did you mean orders?"),
         (["--queue", "orders.parking", "--yes"], "it holds messages of orders"),
         (["--yes", "--rate", "many"], "--rate 'many': write it like 50/s"),
+        (["--rate", "many"], "--rate 'many': write it like 50/s"),  # before it asks, or cannot
+        (["--stop-if-reparked", "200%"], "--stop-if-reparked is a share"),
         (["--queue", "orders", "--limit", "0", "--yes"], "--limit"),
     ],
 )

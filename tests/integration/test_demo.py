@@ -18,9 +18,9 @@ from tests.scripts import load_script
 ROOT = Path(__file__).parents[2]
 
 
-def run_demo(vhost: BrokerAddress) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("AMQPFLOW")}
-    environ |= {"AMQPFLOW_URL": vhost.url, "COLUMNS": "80"}
+def run_demo(vhost: BrokerAddress, home: Path) -> subprocess.CompletedProcess[str]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("AMQPFLOW", "XDG"))}
+    environ |= {"AMQPFLOW_URL": vhost.url, "COLUMNS": "80", "HOME": str(home)}
     if vhost.management_url:
         environ["AMQPFLOW_MANAGEMENT_URL"] = vhost.management_url
     command = [sys.executable, "examples/demo.py"]
@@ -37,8 +37,8 @@ def demo() -> Iterator[ModuleType]:
 
 
 @pytest.mark.one_broker
-def test_the_demo_shows_everything_and_leaves_nothing(vhost: BrokerAddress) -> None:
-    run = run_demo(vhost)
+def test_the_demo_shows_everything_and_leaves_nothing(vhost: BrokerAddress, tmp_path: Path) -> None:
+    run = run_demo(vhost, tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
     for shown in ("Applied:", "order-09  failed", "exhausted", "KeyError", "$ amqpflow replay", "12  published"):
         assert shown in run.stdout, f"{shown!r} is not in\n{run.stdout}"
@@ -46,12 +46,13 @@ def test_the_demo_shows_everything_and_leaves_nothing(vhost: BrokerAddress) -> N
     own = [line for line in run.stdout.splitlines() if line.startswith(("order-", "message"))]
     assert max(map(len, own)) <= 80
     assert Management(vhost).get("queues", vhost.vhost) == []
+    assert list(tmp_path.iterdir()) == [], "left in the user's home"
 
 
 @pytest.mark.one_broker
-def test_the_demo_does_not_touch_a_queue_that_is_there_already(vhost: BrokerAddress) -> None:
+def test_the_demo_does_not_touch_a_queue_that_is_there_already(vhost: BrokerAddress, tmp_path: Path) -> None:
     Management(vhost).put("queues", vhost.vhost, "demo.payment", body={"durable": True})
-    run = run_demo(vhost)
+    run = run_demo(vhost, tmp_path)
     assert run.returncode == 1
     assert "which the demo wants for itself" in " ".join(run.stdout.split())
     assert [queue["name"] for queue in Management(vhost).get("queues", vhost.vhost)] == ["demo.payment"]

@@ -87,7 +87,7 @@ def _value(name: str, value: Any) -> str:
         return format_duration(value)
     if name.endswith("-bytes") and isinstance(value, int):
         return format_size(value)
-    return str(value)
+    return str(value) if value != "" else '""'
 
 
 def value_words(key: str, value: Any) -> str:

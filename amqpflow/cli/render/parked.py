@@ -13,7 +13,8 @@ from amqpflow.services.parked_list import ParkedListing, ParkedRow
 from .values import rfc3339
 
 _COLUMNS = ("PARKED AT", "WORK QUEUE", "REASON", "ERROR", "ATTEMPTS", "AGE", "SIZE", "ID")
-_ERROR = _COLUMNS.index("ERROR")
+_NARROW = ("AGE", "WORK QUEUE", "REASON", "ERROR", "ATTEMPTS", "ID")
+_ROOMY = 130  #: columns of a terminal that all of the table fits into
 _WIDEST = 40  #: of a column but that of the error
 _WIDEST_ERROR = 100  #: off a terminal
 
@@ -23,31 +24,34 @@ def listing_lines(
 ) -> Iterator[str]:
     """A table, oldest first, and a sum below it. `rows` is called twice; `now` is in ms since the epoch."""
     if count:
-        yield from table(lambda: _all_cells(rows(), now), stretched=_ERROR)
+        terminal = _terminal_width()
+        columns = _COLUMNS if terminal is None or terminal >= _ROOMY else _NARROW
+        yield from table(lambda: _all_cells(rows(), now, columns), stretched=columns.index("ERROR"))
         yield ""
     yield _sum(listing, count)
 
 
-def _all_cells(rows: Iterable[ParkedRow], now: int) -> Iterator[tuple[str, ...]]:
-    yield _COLUMNS
+def _all_cells(rows: Iterable[ParkedRow], now: int, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    yield tuple(columns)
     for row in rows:
-        yield _cells(row, now)
+        cells = _cells(row, now, whole=len(columns) == len(_COLUMNS))
+        yield tuple(safe(cells[column]) for column in columns)
 
 
-def _cells(row: ParkedRow, now: int) -> tuple[str, ...]:
+def _cells(row: ParkedRow, now: int, *, whole: bool) -> dict[str, object]:
     told = row.reason in ("broker", "foreign")
-    error = ": ".join(filter(None, (row.error_type, row.error_message)))
-    cells = (
-        time_text(row.failed_at),
-        row.queue or "unknown",
-        f"{row.reason}:{row.detail}" if told else row.reason,
-        error or ("" if told else row.detail),
-        row.attempts,
-        age_text(None if row.failed_at is None else now - row.failed_at),
-        size_text(row.body_bytes),
-        row.id,
-    )
-    return tuple(map(safe, cells))
+    kind = row.error_type if whole or not row.error_type else row.error_type.rpartition(".")[2]
+    error = ": ".join(filter(None, (kind, row.error_message)))
+    return {
+        "PARKED AT": time_text(row.failed_at),
+        "WORK QUEUE": row.queue or "unknown",
+        "REASON": f"{row.reason}:{row.detail}" if told else row.reason,
+        "ERROR": error or ("" if told else row.detail),
+        "ATTEMPTS": row.attempts,
+        "AGE": age_text(None if row.failed_at is None else now - row.failed_at),
+        "SIZE": size_text(row.body_bytes),
+        "ID": row.id,
+    }
 
 
 def table(rows: Callable[[], Iterable[Sequence[str]]], *, stretched: int) -> Iterator[str]:

@@ -146,6 +146,7 @@ def message_object(parked: ParkedMessage) -> dict[str, Any]:
 def plan_object(plan: ReplayPlan) -> dict[str, Any]:
     """`replay --dry-run -o json`."""
     return {
+        "version": 1,
         "dry_run": True,
         "queues": list(plan.queues),
         "parking_queues": list(plan.parking_queues),
@@ -163,6 +164,7 @@ def plan_object(plan: ReplayPlan) -> dict[str, Any]:
 def report_object(report: ReplayReport) -> dict[str, Any]:
     """`replay -o json`."""
     return {
+        "version": 1,
         "topology": report.topology,
         "queues": list(report.queues),
         "parking_queues": list(report.parking_queues),

@@ -30,6 +30,8 @@ def _lines(topology: CompiledTopology, grants: tuple[Grant, ...]) -> Iterator[st
         yield from (f"  note: {safe(note)}" for note in grant.notes)
     yield ""
     yield "# The users have to exist: rabbitmqctl add_user NAME asks for the password."
+    if not topology.vhost:
+        yield "# FILE names no virtual host: write yours for /, if it is another one."
     for grant in grants:
         yield from map(safe, commands(topology, grant))
 

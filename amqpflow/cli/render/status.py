@@ -193,7 +193,7 @@ def _foot(status: Status) -> Iterator[Text]:
         (_sum(each.numbers.ready for each in status.parking if each.numbers), "parked"),
     )
     counted = ", ".join(f"{count:,} {what}" for count, what in sums if count is not None)
-    yield Text(f"{len(works)} work queue{'' if len(works) == 1 else 's'}: {counted}.")
+    yield Text(f"{len(works)} work queue{'' if len(works) == 1 else 's'}{f': {counted}' if counted else ''}.")
     remarks = []
     if any(len(each.shared_by) > 1 for each in status.parking):
         remarks.append("* is a parking queue that several work queues share.")
