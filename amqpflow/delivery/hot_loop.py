@@ -1,20 +1,26 @@
-"""Does a rejected message come back too soon? Then nothing delays it, and retries would be a hot loop.
+"""Do rejected messages come back too soon? Then nothing delays them, and retries would be a hot loop.
 
 Where delayed retry does not work (an older broker, a foreign policy in place of ours) RabbitMQ delivers a rejected
-message again within milliseconds, until the
-delivery limit parks it (fact 8.1).
+message again within milliseconds, until the delivery limit parks it (fact 8.1).
+
+A consumer sees only a part of a queue, and two copies of one message are told apart by nothing: a copy that another
+consumer rejected earlier may arrive just after this one rejected its own. So it takes several in a row, and a message
+that is known to have a copy proves nothing.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from hashlib import blake2b
+from typing import Any
 
 from amqpflow.model.routes import NativeRetry
 
 from .incoming import Incoming
 
-_REMEMBERED = 10_000  #: rejections; older ones are forgotten
+_REMEMBERED = 10_000  #: rejections, and messages with copies; older ones are forgotten
+_AT_MOST = 0.5  #: seconds in which a message that nothing delays is back for certain
+_IN_A_ROW = 3
 
 Key = tuple[bytes, int]
 
@@ -23,41 +29,51 @@ class Rejections:
     """What one consumer of a native queue rejected, and when."""
 
     def __init__(self, native: NativeRetry) -> None:
-        self._soonest = native.min_ms / 2000  # half of the shortest delay: clocks and brokers are not that wrong
-        self._rejected: OrderedDict[Key, deque[float]] = OrderedDict()
-        self._count = 0
+        # half of the shortest delay: clocks and brokers are not that wrong
+        self._soonest = min(native.min_ms / 2000, _AT_MOST)
+        self._rejected: OrderedDict[Key, float | None] = OrderedDict()  # None: it is back
+        self._copied: OrderedDict[bytes, None] = OrderedDict()
+        self._in_a_row = 0
 
     def rejected(self, incoming: Incoming, now: float) -> None:
-        """Remember a rejection. `now` is in seconds of a monotonic clock, here and below."""
-        key = _key(incoming, incoming.deliveries_lost + 1)
-        self._rejected.setdefault(key, deque()).append(now)
-        self._rejected.move_to_end(key)
-        self._count += 1
-        while self._count > _REMEMBERED:
-            _, times = self._rejected.popitem(last=False)
-            self._count -= len(times)
+        """Remember a rejection. `now` is in seconds of a monotonic clock."""
+        identity = _identity(incoming)
+        key = identity, incoming.deliveries_lost + 1
+        if key in self._rejected:
+            _remember(self._copied, identity, None)
+        else:
+            _remember(self._rejected, key, now)
 
-    def too_soon(self, incoming: Incoming, now: float) -> float | None:
+    def too_soon(self, incoming: Incoming, arrived: float) -> float | None:
         """
-        How long the message was away, in seconds, when that is less than half of the shortest delay; else None.
+        How long the message was away, in seconds, when it and those before it were back much too soon; else None.
 
-        Two copies of one message are told apart by their order: equal delays keep it.
+        Args:
+            incoming: a delivery.
+            arrived: when it did, on the clock of `rejected`.
         """
         if not incoming.deliveries_lost:
             return None
-        key = _key(incoming, incoming.deliveries_lost)
-        times = self._rejected.get(key)
-        if times is None:
+        identity = _identity(incoming)
+        key = identity, incoming.deliveries_lost
+        rejected_at = self._rejected.get(key)
+        if rejected_at is None or identity in self._copied:
             return None
-        away = now - times.popleft()
-        self._count -= 1
-        if not times:
-            del self._rejected[key]
-        return away if away < self._soonest else None
+        self._rejected[key] = None
+        away = arrived - rejected_at
+        self._in_a_row = self._in_a_row + 1 if away < self._soonest else 0
+        return away if self._in_a_row >= _IN_A_ROW else None
 
 
-def _key(incoming: Incoming, count: int) -> Key:
+def _remember(where: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    where[key] = value
+    where.move_to_end(key)
+    if len(where) > _REMEMBERED:
+        where.popitem(last=False)
+
+
+def _identity(incoming: Incoming) -> bytes:
     delivery = incoming.delivery
     identity = delivery.properties.message_id
     known = identity.encode("utf-8", "surrogatepass") if identity else delivery.body
-    return blake2b(known, digest_size=16, person=b"id" if identity else b"body").digest(), count
+    return blake2b(known, digest_size=16, person=b"id" if identity else b"body").digest()

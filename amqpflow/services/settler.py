@@ -105,12 +105,12 @@ class Settler:
                 case LeaveToBroker(why=why):
                     return await self.leave_to_broker(session, incoming, why)
 
-    def hot_loop(self, incoming: Incoming) -> str:
-        """Why nothing delays what is rejected, "" when it is delayed or nothing is rejected."""
+    def hot_loop(self, incoming: Incoming, arrived: float) -> str:
+        """Why nothing delays what is rejected, "" when it is delayed or nothing is rejected. `arrived`: loop's time."""
         native, rejections = self.routes.native, self.rejections
         if native is None or rejections is None:
             return ""
-        away = rejections.too_soon(incoming, asyncio.get_running_loop().time())
+        away = rejections.too_soon(incoming, arrived)
         if away is None:
             return ""
         return (

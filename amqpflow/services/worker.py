@@ -182,7 +182,7 @@ class Worker:
         clock = asyncio.get_running_loop().time
         began = clock()
         incoming = read_incoming(delivery, native=settler.routes.native is not None)
-        if looping := settler.hot_loop(incoming):
+        if looping := settler.hot_loop(incoming, session.held_since(delivery)):
             await self._halt(session, settler, delivery, looping)
             return
         alone = settler.is_poison(incoming)

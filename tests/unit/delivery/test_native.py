@@ -79,12 +79,26 @@ def test_a_count_that_a_producer_wrote_is_not_believed() -> None:
     assert forged.attempts_made == 0
 
 
-def test_a_rejected_message_that_is_back_before_half_of_its_delay_is_noticed() -> None:
+def back_after(seen: Rejections, *seconds: float, message_id: str = "m") -> list[float | None]:
+    """One message is rejected again and again, and is away for so long each time."""
+    answers, now = [], 10.0
+    for number, away in enumerate(seconds, 1):
+        seen.rejected(attempt(number, message_id=message_id), now)
+        answers.append(seen.too_soon(attempt(number + 1, message_id=message_id), now + away))
+        now += away + 5
+    return answers
+
+
+def test_three_in_a_row_that_are_back_at_once_are_a_loop() -> None:
+    assert back_after(Rejections(NATIVE), 0.004, 0.003, 0.002) == [None, None, pytest.approx(0.002)]
+    assert back_after(Rejections(NATIVE), 0.004, 0.003, 1.1, 0.002) == [None] * 4, "one was delayed"
     seen = Rejections(NATIVE)
-    seen.rejected(attempt(1), 10.0)
-    assert seen.too_soon(attempt(2), 10.004) == pytest.approx(0.004)
-    seen.rejected(attempt(2), 20.0)
-    assert seen.too_soon(attempt(3), 20.6) is None
+    answers = [back_after(seen, 0.001, message_id=each) for each in ("a", "b", "c")]
+    assert answers == [[None], [None], [pytest.approx(0.001)]], "of different messages too"
+
+
+def test_a_delay_that_was_made_shorter_under_a_running_consumer_is_no_loop() -> None:
+    assert back_after(Rejections(replace(NATIVE, min_ms=30_000)), 0.6, 0.6, 0.6) == [None] * 3
 
 
 def test_what_another_consumer_rejected_or_a_crash_returned_is_no_sign_of_a_loop() -> None:
@@ -95,24 +109,31 @@ def test_what_another_consumer_rejected_or_a_crash_returned_is_no_sign_of_a_loop
     assert seen.too_soon(attempt(1), 10.001) is None
 
 
-def test_two_copies_of_one_message_are_matched_in_their_order() -> None:
+def test_copies_of_one_message_that_several_consumers_reject_are_no_loop() -> None:
+    """Another consumer's copy arrives just after this one rejected its own, again and again."""
     seen = Rejections(NATIVE)
-    seen.rejected(attempt(1), 10.0)
-    seen.rejected(attempt(1), 10.9)
-    assert seen.too_soon(attempt(2), 11.0) is None
-    assert seen.too_soon(attempt(2), 11.9) is None
+    for now in (10.0, 10.3, 10.6, 10.9, 11.2):
+        seen.rejected(attempt(1), now)
+        assert seen.too_soon(attempt(2), now + 0.01) is None
+
+
+def is_remembered(seen: Rejections, **message: Any) -> bool:
+    """Whether it is one of three that are back at once."""
+    return any(seen.too_soon(attempt(number, **message), 10.0) is not None for number in (2, 3, 4))
 
 
 def test_messages_without_an_id_are_known_by_their_bodies() -> None:
     seen = Rejections(NATIVE)
-    seen.rejected(attempt(1, message_id=None, body=b"one"), 10.0)
-    assert seen.too_soon(attempt(2, message_id=None, body=b"two"), 10.0) is None
-    assert seen.too_soon(attempt(2, message_id=None, body=b"one"), 10.0) == 0.0
+    for number in (1, 2, 3):
+        seen.rejected(attempt(number, message_id=None, body=b"one"), 10.0)
+    assert not is_remembered(seen, message_id=None, body=b"two")
+    assert is_remembered(seen, message_id=None, body=b"one")
 
 
 def test_old_rejections_are_forgotten() -> None:
     seen = Rejections(NATIVE)
-    for number in range(10_001):
-        seen.rejected(attempt(1, message_id=str(number)), 10.0)
-    assert seen.too_soon(attempt(2, message_id="0"), 10.0) is None
-    assert seen.too_soon(attempt(2, message_id="1"), 10.0) == 0.0
+    for message in range(3_335):
+        for number in (1, 2, 3):
+            seen.rejected(attempt(number, message_id=str(message)), 10.0)
+    assert not is_remembered(seen, message_id="0")
+    assert is_remembered(seen, message_id="3")
