@@ -130,11 +130,9 @@ class ReplayPass:
     def _sort(self, delivery: Delivery) -> None:
         work, reader = self._work, self._reader
         unreadable = reader.unreadable.get(delivery.delivery_tag)
-        try:
-            parked = read_parked(delivery, work.compiled.routes, unreadable=unreadable)
-        except ValueError as error:  # headers are decoded only here
-            unreadable = str(error)
-            parked = read_parked(delivery, work.compiled.routes, unreadable=unreadable)
+        parked = read_parked(delivery, work.compiled.routes, unreadable=unreadable)
+        if unreadable is not None:
+            work.leave_unread(parked, unreadable)
         if unreadable is not None or not self._is_selected(parked):
             reader.keep(delivery)
             return

@@ -19,6 +19,7 @@ from .replay_plan import group_of
 from .replay_report import LeftBehind, ReplayReport
 
 REPORTED = 100  #: messages that are named in a report
+UNREAD_NAMED = 10  #: messages that are named since they cannot be read
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class Work:
         self._unresolved: dict[int, None] = {}  # numbers, in their order
         self._lines: list[bytes] = []
         self._mark = 0
+        self._unread: set[str] = set()
 
     def step(self, name: str) -> None:
         """Tell a test where we are."""
@@ -145,6 +147,17 @@ class Work:
             self.report.left_behind.append(
                 LeftBehind(id=parked.id, message_id=parked.message_id, why=why, in_doubt=in_doubt)
             )
+
+    def leave_unread(self, parked: ParkedMessage, why: str) -> None:
+        """A copy of it would lack its headers, and which work queue it failed in is not known: it stays parked."""
+        self.report.others += 1
+        if parked.id in self._unread or len(self._unread) == UNREAD_NAMED:
+            return  # it may come by in each of several readings
+        self._unread.add(parked.id)
+        more = ", and perhaps more" if len(self._unread) == UNREAD_NAMED else ""
+        self.report.notes.append(
+            f"left behind in {parked.delivery.queue}: {parked.id}, whose headers cannot be read: {why}{more}"
+        )
 
     def halt(self, why: str, hint: str = "") -> None:
         """No message after the present ones can be replayed. The first reason counts."""

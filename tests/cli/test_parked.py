@@ -182,7 +182,8 @@ def test_nothing_in_a_message_acts_on_a_terminal_or_breaks_json(shop: Path, vhos
 
 
 def test_messages_that_nobody_here_parked_are_listed_and_shown(shop: Path, vhost: BrokerAddress) -> None:
-    count = 3 + len(WRITTEN_BY_OTHERS)
+    count = 4 + len(WRITTEN_BY_OTHERS)
+    too_deep = table(short(b"k") + NESTED)
     fill(shop, vhost, [])
 
     async def go() -> None:
@@ -192,7 +193,8 @@ def test_messages_that_nobody_here_parked_are_listed_and_shown(shop: Path, vhost
                 connection, "orders.parking", Properties(message_id="bare"), Properties(message_id="odd", headers=odd)
             )
             channel = await connection.admin_channel()
-            for flags, properties in (*WRITTEN_BY_OTHERS.values(), (1 << 13, table(short(b"k") + NESTED))):
+            deep = ((1 << 13, too_deep), (1 << 13 | 1 << 7, too_deep + short(b"deep")))
+            for flags, properties in (*WRITTEN_BY_OTHERS.values(), *deep):
                 await publish_raw(channel, "orders.parking", flags, properties)
             await depth_becomes(connection, "orders.parking", count)
 
@@ -200,13 +202,16 @@ def test_messages_that_nobody_here_parked_are_listed_and_shown(shop: Path, vhost
     document = listed(shop, vhost, "--queue", "orders")
     assert [each["reason"] for each in document["messages"]] == ["unknown"] * count
     unreadable = [each for each in document["messages"] if "cannot be read" in each["detail"]]
-    assert len(unreadable) == 1
+    assert len(unreadable) == 2
     shown = amqpflow("parked show", shop, vhost, unreadable[0]["id"])
     assert "headers cannot be read" in shown.out
     # a copy of what cannot be read would lack something: it stays
     done = amqpflow("replay", shop, vhost, "--queue", "orders", "--yes")
-    assert (done.code, f"Replayed {count - 1} messages" in done.out) == (0, True)
-    assert [each["id"] for each in listed(shop, vhost)["messages"]] == [unreadable[0]["id"]]
+    assert (done.code, f"Replayed {count - 2} messages" in done.out) == (0, True)
+    assert [each["id"] for each in listed(shop, vhost)["messages"]] == [each["id"] for each in unreadable]
+    for each in unreadable:
+        told = f"left behind in orders.parking: {each['id']}, whose headers cannot be read: tables are nested more"
+        assert told in done.err
 
 
 def test_ctrl_c_gives_everything_back(shop: Path, vhost: BrokerAddress) -> None:
