@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from heapq import merge
 
+_RUN = 65_536  #: digests that are sorted at once
 _BYTES = 8  #: of a digest; two of a million messages are taken for one in one of thirty million readings
 
 
@@ -28,9 +30,10 @@ class Known:
     def recall(self) -> None:
         """From here on all that was added comes by again."""
         if self._new:
-            self._sorted.extend(self._new)
+            # a list of all of them would hold an object for each
+            runs = [array("Q", sorted(self._new[at : at + _RUN])) for at in range(0, len(self._new), _RUN)]
             self._new = array("Q")
-            self._sorted = array("Q", sorted(self._sorted))
+            self._sorted = array("Q", merge(self._sorted, *runs))
         self._taken = array("L", bytes(len(self._sorted) * array("L").itemsize))
 
     def take(self, digest: bytes) -> bool:

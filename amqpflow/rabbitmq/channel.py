@@ -209,6 +209,10 @@ class Channel:
                 self._flush_soon()
         return True
 
+    def keep(self, delivery_tag: int) -> None:
+        """Say that this delivery is held until all is given back, so that no memory is spent on it."""
+        self._settlements.keep(delivery_tag)
+
     def nack(self, delivery_tag: int, *, multiple: bool = False, requeue: bool = True) -> bool:
         """Write a nack; False when the channel is closed and the delivery is no longer ours."""
         if self.is_closed:

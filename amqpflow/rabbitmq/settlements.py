@@ -7,19 +7,22 @@ between two writes has acked nothing that was not settled: what it had settled a
 
 from __future__ import annotations
 
+from math import inf
+
 from .frames import ack_frame
 
 
 class Settlements:
     """Which deliveries of a channel are unsettled, and the acks that are not written yet."""
 
-    __slots__ = ("_acked", "_channel", "_last", "_unsettled")
+    __slots__ = ("_acked", "_channel", "_first_kept", "_last", "_unsettled")
 
     def __init__(self, channel: int) -> None:
         self._channel = channel
         self._unsettled: dict[int, None] = {}  # in the order of their tags, as they were delivered
         self._acked: list[int] = []
         self._last = 0
+        self._first_kept = inf
 
     def delivered(self, tag: int) -> None:
         """A delivery arrived. Every one of the channel has to be told, or its neighbours' acks would ack it."""
@@ -30,6 +33,11 @@ class Settlements:
         """To be acked with the next `frames`."""
         self._unsettled.pop(tag, None)
         self._acked.append(tag)
+
+    def keep(self, tag: int) -> None:
+        """Held until the channel closes or all is given back: of millions of those only the lowest is remembered."""
+        if self._unsettled.pop(tag, 0) is None:
+            self._first_kept = min(self._first_kept, tag)
 
     def forget(self, tag: int, *, multiple: bool) -> None:
         """Settled in another way, by a frame that is written before the next `frames`."""
@@ -47,9 +55,9 @@ class Settlements:
         count = len(acked)
         if count == 1:
             return ack_frame(self._channel, acked[0], multiple=False), 1
-        first_unsettled = next(iter(self._unsettled), self._last + 1)
+        first_unsettled = min(next(iter(self._unsettled), self._last + 1), self._first_kept)
         below = [tag for tag in acked if tag < first_unsettled]
-        single = [] if len(below) == count else [tag for tag in acked if tag > first_unsettled]
+        single = [] if len(below) == count else [tag for tag in acked if tag >= first_unsettled]
         data = [ack_frame(self._channel, max(below), multiple=len(below) > 1)] if below else []
         data += [ack_frame(self._channel, tag, multiple=False) for tag in single]
         return b"".join(data), count

@@ -40,6 +40,7 @@ class Holding:
     def keep(self, delivery_tag: int) -> None:
         """A delivery stays until the end."""
         self.tags.lane_of(delivery_tag - self.before).kept += 1
+        self.channel.keep(delivery_tag - self.before)
 
     def ack(self, delivery_tags: Iterable[int]) -> None:
         """Ack deliveries, given by the reading's tags."""

@@ -99,7 +99,9 @@ class ParkingReader:
         self._cancelled_by_server = False
         self._finished = False
         self._stopping: asyncio.Task[None] | None = None
-        self._acks_held_back: list[int] | None = None  # not None while a consumer is being cancelled
+        self._acks_held_back: list[int] | None = None  # not None while a consumer comes to its end
+        self._acks_pass = asyncio.Event()  # they are not held back
+        self._acks_pass.set()
         self._oldest_kept: float | None = None
 
     @property
@@ -198,7 +200,8 @@ class ParkingReader:
         return ready + self.received - self.ready
 
     async def prove(self) -> None:
-        """Return when RabbitMQ has read every ack that was written so far. Raises BrokerError, BrokerUnavailable."""
+        """Return when RabbitMQ has read every ack that was given so far. Raises BrokerError, BrokerUnavailable."""
+        await self._acks_pass.wait()
         self._require_holding()
         for holding in tuple(self._holdings):
             await holding.channel.queue_depth(self.queue)
@@ -271,8 +274,11 @@ class ParkingReader:
         latest = self._holdings.latest
         if latest is not None and not (latest.is_full and not self._arrived):
             return
-        await self._close_lane()
-        if self._arrived:
+        if latest is not None:
+            await self._end_of_lane(latest)
+        if not self._arrived:
+            await self._close_lane()
+        if self._arrived or not self._may_go_on():
             return
         size = self._at_once()
         if window is not None:
@@ -298,6 +304,18 @@ class ParkingReader:
 
         channel.on_close(closed)
         return self._holdings.open(channel)
+
+    async def _end_of_lane(self, lane: Lane) -> None:
+        """
+        Wait for the next of what a consumer may yet be given; acks, which would let more through, are held back.
+
+        What arrives is looked at before the broker is asked anything: its answer comes behind all that it has sent by
+        then, which would be held in memory at once.
+        """
+        while lane.tag and lane.held < lane.prefetch and not self._arrived and self._may_go_on():
+            self._hold_acks_back()
+            if not await self._arrives_within(QUIET):
+                return
 
     async def _open_lane(self, prefetch: int) -> None:
         holding = self._require_holding()
@@ -330,7 +348,7 @@ class ParkingReader:
         lane = self._holdings.latest
         if lane is None or not lane.tag:
             return
-        self._acks_held_back = []
+        self._hold_acks_back()
         try:
             await self._nothing_on_its_way(lane)
             tag, lane.tag = lane.tag, ""
@@ -339,6 +357,11 @@ class ParkingReader:
             held_back, self._acks_held_back = self._acks_held_back, None
             if held_back:
                 self.ack_all(held_back)
+            self._acks_pass.set()
+
+    def _hold_acks_back(self) -> None:
+        self._acks_held_back = self._acks_held_back or []
+        self._acks_pass.clear()
 
     async def _nothing_on_its_way(self, lane: Lane) -> None:
         """Return when the consumer holds all it may, or the queue has no more and the last of it has come."""
@@ -358,7 +381,10 @@ class ParkingReader:
         self._holdings.take(delivery.delivery_tag)
         self._bytes += len(delivery.body)
         self._returned_before = delivery.redelivered
-        if not self._only_taking:
+        if self._only_taking:
+            holding = self._require_holding()
+            holding.channel.keep(delivery.delivery_tag - holding.before)
+        else:
             self._arrived.append(delivery)
         self._news.set()
 

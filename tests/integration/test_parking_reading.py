@@ -88,6 +88,39 @@ def test_the_order_of_many_messages_survives_several_consumers_of_one_reading(vh
     asyncio.run(go())
 
 
+@pytest.mark.one_broker
+def test_a_reading_spends_no_memory_on_messages_that_were_looked_at(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = shop(vhost)
+    waiting: list[int] = []
+    take = ParkingReader._take
+
+    def watched(reader: ParkingReader, delivery: Delivery) -> None:
+        take(reader, delivery)
+        waiting.append(len(reader._arrived))
+
+    monkeypatch.setattr(ParkingReader, "_take", watched)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, PARKING, *(Properties(message_id=f"m{n}") for n in range(12_000)), body=bytes(500))
+            seen = 0
+            async with ParkingReader(broker.connection, PARKING, quorum=True) as reader:
+                async for delivery in reader.deliveries(at_most=12_000):
+                    reader.keep(delivery)
+                    seen += 1
+                (holding,) = reader._holdings
+                assert len(holding.channel._settlements._unsettled) == 0
+            assert seen == 12_000
+            assert len(holding.tags.lanes) == 2
+            # neither while a consumer is going nor when another takes its place does more wait than one look at the
+            # socket brings
+            assert max(waiting) < 1500
+
+    asyncio.run(go())
+
+
 @pytest.mark.parametrize("limit", [1, 700, 4500])
 def test_a_part_that_is_read_after_everything_was_given_back_once_stays_in_front(
     vhost: BrokerAddress, limit: int, monkeypatch: pytest.MonkeyPatch

@@ -31,7 +31,7 @@ class Broker:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("deliver"), st.integers(1, 5)),
-        st.tuples(st.sampled_from(["ack", "nack", "ack up to", "nack up to"]), st.integers(0, 100)),
+        st.tuples(st.sampled_from(["ack", "keep", "nack", "ack up to", "nack up to"]), st.integers(0, 100)),
         st.tuples(st.just("write"), st.just(0)),
     ),
     max_size=60,
@@ -61,6 +61,9 @@ def test_the_broker_has_acked_what_was_acked_and_nothing_else(steps: list[tuple[
                 settlements.ack(tag)
                 ours.remove(tag)
                 acked.add(tag)
+                continue
+            if what == "keep":
+                settlements.keep(tag)
                 continue
             multiple = what.endswith("up to")
             if multiple:
