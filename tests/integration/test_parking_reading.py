@@ -104,7 +104,8 @@ def test_a_reading_spends_no_memory_on_messages_that_were_looked_at(
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
-            await publish(connection, PARKING, *(Properties(message_id=f"m{n}") for n in range(12_000)), body=bytes(500))
+            many = (Properties(message_id=f"m{n}") for n in range(12_000))
+            await publish(connection, PARKING, *many, body=bytes(500))
             seen = 0
             async with ParkingReader(broker.connection, PARKING, quorum=True) as reader:
                 async for delivery in reader.deliveries(at_most=12_000):
