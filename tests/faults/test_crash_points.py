@@ -52,13 +52,15 @@ def test_no_message_is_lost_wherever_a_consumer_is_killed(vhost: BrokerAddress, 
 
         assert await consumers_that_die(shop, kind) == {each.queue for each in points(kind)}
 
-        async with survivor():
+        async with survivor() as consumer:
             for point in points(kind):
                 await until(lambda point=point: is_settled(shop, point), timeout=30)  # type: ignore[misc]
             # nothing comes after it: no copy is still on its way
             for queue in compiled.desired.queues:
                 if not queue.endswith(".parking"):
                     await until(lambda queue=queue: is_empty(shop, queue))  # type: ignore[misc]
+            # a second copy that is parked is no sign that the last message is
+            await until(lambda: has_settled_all(consumer))
         for point in points(kind):
             await check(shop, point)
         await connection.close()
@@ -76,6 +78,9 @@ def test_no_message_is_lost_wherever_a_consumer_is_killed(vhost: BrokerAddress, 
 
             consumer.add_handler(point.queue, handle, concurrency=MESSAGES)
         return consumer
+
+    def has_settled_all(consumer: Consumer) -> bool:
+        return consumer.totals["received"] * 2 == consumer.totals.total()
 
     async def is_empty(shop: Shop, queue: str) -> bool:
         return await shop.depth(queue) == 0

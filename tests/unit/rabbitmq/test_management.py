@@ -22,6 +22,7 @@ from amqpflow.rabbitmq.management import Management, open_management
 TLS = Path(__file__).parents[2] / "tls"
 ADDRESS = BrokerAddress(url="amqp://app:s3cret@127.0.0.1/", source="test")
 T = TypeVar("T")
+QUEUES = "GET /api/queues/%2F?disable_stats=true&columns=name%2Cdurable%2Cauto_delete%2Cexclusive%2Ctype%2Carguments"
 
 Answer = tuple[int, str | None]  #: status and body; None: no answer at all
 
@@ -108,7 +109,7 @@ def test_names_are_encoded_in_the_path() -> None:
 
 def test_lists_are_asked_for_without_statistics() -> None:
     queues = '[{"name":"q","durable":true,"auto_delete":false,"arguments":{},"type":"quorum"}]'
-    (queue,), _ = ask({"GET /api/queues/%2F?disable_stats=true": (200, queues)}, lambda m: m.queues("/"))
+    (queue,), _ = ask({QUEUES: (200, queues)}, lambda m: m.queues("/"))
     assert queue.type == "quorum"
 
 
@@ -158,7 +159,7 @@ def test_a_missing_queue_has_no_statistics() -> None:
     ],
 )
 def test_what_is_not_rabbitmqs_answer_is_said_to_be_so(status: int, body: str) -> None:
-    error = refused({"GET /api/queues/%2F?disable_stats=true": (status, body)}, lambda m: m.queues("/"))
+    error = refused({QUEUES: (status, body)}, lambda m: m.queues("/"))
     assert isinstance(error, ManagementUnavailable)
     assert "is not RabbitMQ's management API" in str(error)
 
