@@ -115,7 +115,7 @@ class Consumer:
             raise HandlerInvalid(f"concurrency={concurrency}, must be at least 1")
         self._concurrency = concurrency
         self._workers: list[Worker] = []
-        self._stopping = asyncio.Event()
+        self._stopping, self._was_stopped = asyncio.Event(), False
         self._task: asyncio.Task[None] | None = None
         self._logged = False
         self._on_step: Callable[[str], None] | None = None  # for tests that kill the process at a step
@@ -258,7 +258,8 @@ class Consumer:
             raise HandlerInvalid(
                 f"concurrency={self._concurrency} is less than one slot for each of {len(self._handlers)} handlers"
             )
-        self._stopping = asyncio.Event()
+        if self._was_stopped:  # and not: asked to stop before it had started
+            self._stopping, self._was_stopped = asyncio.Event(), False
         connection = await self._connect_to_topology()
         if not self._logged:
             self._logged = True
@@ -303,6 +304,7 @@ class Consumer:
     async def stop(self) -> None:
         """Stop consuming, let started handlers finish within `shutdown_timeout`, give back the rest, disconnect."""
         self._stopping.set()
+        self._was_stopped = True
         if self._task is not None:
             task, self._task = self._task, None
             await task

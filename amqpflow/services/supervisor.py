@@ -8,6 +8,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .health import Health, serve_health
@@ -103,7 +104,7 @@ class Supervisor:
         self._stopping.set()
         for worker in self._workers:
             if worker.process is not None:
-                worker.process.send_signal(signal.SIGTERM)
+                _tell_to_stop(worker.process)
 
     async def _keep(self, worker: _Worker) -> None:
         wait, clock = 0.0, asyncio.get_running_loop().time
@@ -125,7 +126,14 @@ class Supervisor:
             await _either(self._stopping, within=wait)
 
     async def _live(self, worker: _Worker) -> int:
-        """One life of a worker; returns its exit code, negative for a signal."""
+        """One life of a worker; returns its exit code, negative for a signal, 1 when there is no room for it."""
+        try:
+            return await self._life(worker)
+        except OSError as error:  # of memory, processes or file descriptors: there may be some later
+            log.error("worker %d cannot be started: %s", worker.number, error)
+            return 1
+
+    async def _life(self, worker: _Worker) -> int:
         reading, writing = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -141,7 +149,7 @@ class Supervisor:
             os.close(writing)
         worker.process, worker.heard_at = process, asyncio.get_running_loop().time()
         if self._stopping.is_set():
-            process.send_signal(signal.SIGTERM)
+            _tell_to_stop(process)
         listening = asyncio.create_task(self._listen(worker, reading))
         try:
             return await process.wait()
@@ -166,6 +174,11 @@ class Supervisor:
                             self._ever_ready.set()
             finally:
                 transport.close()
+
+
+def _tell_to_stop(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):  # it has ended already, and its last words are awaited
+        process.send_signal(signal.SIGTERM)
 
 
 async def _either(*events: asyncio.Event, within: float) -> None:

@@ -284,6 +284,23 @@ def test_a_consumer_can_be_started_again(vhost: BrokerAddress) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.one_broker
+def test_a_consumer_that_is_asked_to_stop_before_it_has_started_stops(vhost: BrokerAddress) -> None:
+    """A signal may come between the handler of signals and the start."""
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            consumer = scene.consumer(orders=act)
+            consumer.stop_soon()
+            await asyncio.wait_for(consumer.serve(), 10)
+            assert consumer.totals["received"] == 0
+            await consumer.start()
+            assert not consumer.stopping, "that was for the run before"
+            await consumer.stop()
+
+    asyncio.run(scenario())
+
+
 # -- going round
 
 
