@@ -32,7 +32,12 @@ def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence
     if not observed.complete or not observed.manifest_known or observed.manifest_damaged:
         why = observed.manifest_problem or f"the management API is not used: {observed.source}"
         findings.append(
-            refuse("adoption-needs-manifest", f"topology {topology.name}", f"nothing can be adopted: {why}")
+            refuse(
+                "adoption-needs-manifest",
+                f"topology {topology.name}",
+                f"nothing can be adopted: {why}",
+                observed.manifest_hint,
+            )
         )
     new: list[tuple[str, str]] = []
     unchanged: list[tuple[str, str]] = []

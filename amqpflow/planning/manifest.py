@@ -24,6 +24,12 @@ _KINDS = {short: kind for kind, short in _ENDS.items()}
 class ManifestUnreadable(ValueError):
     """The global parameter holds something else than a manifest of this topology. `str()` says what."""
 
+    def __init__(
+        self, text: str, *, hint: str = "delete it: what is in the file and on the broker is recorded again"
+    ) -> None:
+        super().__init__(text)
+        self.hint = hint
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -95,7 +101,10 @@ def from_json(value: Any, *, vhost: str, topology: str) -> Manifest:
         raise ManifestUnreadable("it is not an object of JSON")
     found = value.get("format")
     if isinstance(found, int) and not isinstance(found, bool) and found > FORMAT:
-        raise ManifestUnreadable(f"its format is {found}, and this version of amqpflow reads {FORMAT}")
+        raise ManifestUnreadable(
+            f"its format is {found}, and this version of amqpflow reads {FORMAT}",
+            hint="a newer amqpflow wrote it: use that one",
+        )
     try:
         if found != FORMAT or isinstance(found, bool):
             raise ManifestUnreadable("it has no format")

@@ -49,6 +49,13 @@ class Swap:
         """Its stand-in exists."""
         return self._stand_in_there is not None
 
+    @property
+    def carries(self) -> bool:
+        """It is under way, and a queue with the arguments of the file has the key: retries are delayed as ever."""
+        has = {each.identity for each in self.observed.state.bindings}
+        new = self.desired.name in self.observed.state.queues and not self.differences
+        return self.under_way and (self._to_stand_in.identity in has or (new and self._to_itself.identity in has))
+
     def steps(self) -> Iterator[tuple[int, Change]]:
         """What is left to do: (rank, change). Swaps go on together, and the steps of one rank are independent."""
         state = self.observed.state

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from amqpflow.errors import ManagementUnavailable, PermissionDenied
 from amqpflow.model.resources import BrokerState, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.diff import outside
+from amqpflow.planning.additions import outside
 from amqpflow.planning.manifest import ManifestUnreadable, from_json, parameter_name
 from amqpflow.planning.observation import Observation
 
@@ -129,7 +129,13 @@ async def _manifest(desired: CompiledTopology, vhost: str, management: Managemen
     try:
         manifest = from_json(value, vhost=vhost, topology=desired.name)
     except ManifestUnreadable as error:
-        return Observation(manifest_known=True, manifest_damaged=True, manifest_problem=str(error), now_ms=now_ms)
+        return Observation(
+            manifest_known=True,
+            manifest_damaged=True,
+            manifest_problem=str(error),
+            manifest_hint=error.hint,
+            now_ms=now_ms,
+        )
     return Observation(manifest=manifest, manifest_known=True, now_ms=now_ms)
 
 

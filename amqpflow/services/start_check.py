@@ -17,14 +17,15 @@ from amqpflow.planning.guarantees import as_found
 from amqpflow.planning.native import SINCE, is_native
 from amqpflow.planning.observation import Observation
 from amqpflow.planning.ownership import is_own_policy
+from amqpflow.planning.swap import Swap
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection
 
 log = logging.getLogger("amqpflow.consumer")
 
-_NOT_A_CONSUMERS = ("missing-tag", "policy-tie")
-"""Refusals about writing policies; what a tie can do to the queues is among the findings of preflight."""
+_NOT_A_CONSUMERS = ("missing-tag", "policy-tie", "manifest-unreadable")
+"""Refusals about what an apply writes; what a tie can do to the queues is among the findings of preflight."""
 
 
 async def require_topology(connection: Connection, compiled: CompiledTopology, queues: Iterable[str]) -> None:
@@ -90,6 +91,7 @@ async def require_as_compiled(
     async with open_broker(address, name=f"amqpflow start check {compiled.name}") as broker:
         wanted = _part_for(compiled, frozenset(queues))
         observed = await observe(wanted, broker)
+    wanted = _without_what_is_replaced(wanted, observed)
     plan = diff(_with_policies_as_they_are(wanted, observed), observed)
     for warning in plan.warnings:
         log.warning("%s", warning)
@@ -126,6 +128,29 @@ def warn_of_short_timeouts(compiled: CompiledTopology, timeouts: Mapping[str, fl
                 seconds,
                 shortest / 1000,
             )
+
+
+def _without_what_is_replaced(part: CompiledTopology, observed: Observation) -> CompiledTopology:
+    """An apply may take as long as a retry queue's delay to replace it: meanwhile another one does its work."""
+    desired, tiers = part.desired, {tier.queue: name for name, routes in part.routes.items() for tier in routes.tiers}
+    replaced = {
+        name
+        for name in tiers.keys() & desired.queues.keys()
+        if Swap(
+            desired=desired.queues[name],
+            work_queue=tiers[name],
+            retry_exchange=part.retry_exchange,
+            observed=observed,
+        ).carries
+    }
+    return replace(
+        part,
+        desired=replace(
+            desired,
+            queues={name: queue for name, queue in desired.queues.items() if name not in replaced},
+            bindings=tuple(each for each in desired.bindings if each.destination not in replaced),
+        ),
+    )
 
 
 def _with_policies_as_they_are(part: CompiledTopology, observed: Observation) -> CompiledTopology:

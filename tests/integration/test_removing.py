@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from amqpflow import api
-from amqpflow.errors import PartlyDone, Refused
+from amqpflow.errors import NotApplied, PartlyDone, Refused
 from amqpflow.model.outcome import Retry
 from amqpflow.model.resources import STAMP, Binding, Exchange
 from amqpflow.model.routes import CompiledTopology
@@ -20,6 +20,7 @@ from amqpflow.planning.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services import emptiness
+from amqpflow.services.start_check import require_as_compiled
 from tests.brokers.management import Management
 from tests.plans import with_objects
 from tests.shop import shop as open_shop
@@ -204,9 +205,12 @@ def test_a_tier_of_another_type_is_swapped_and_keeps_its_name(vhost: BrokerAddre
         run(api.apply(old, vhost))
     assert "x-queue-type is classic on the broker, the file says quorum" in refused.value.problems[0]
     assert "--allow replace" in refused.value.problems[0]
+    with pytest.raises(NotApplied, match="does not start"):
+        asyncio.run(require_as_compiled(vhost, old, ["orders"]))
     postponed = run(api.apply(old, vhost, allow=["replace"]))
     assert postponed.only_postponed
     assert ("shop.retry", f"{tier.name}.swap", tier.name) in bindings(vhost)  # it stands in until the next apply
+    asyncio.run(require_as_compiled(vhost, old, ["orders"]))  # a consumer starts meanwhile
     report = run(api.apply(old, vhost, allow=["replace"], wait=True))
     assert report.complete
     assert queues(vhost) == set(old.desired.queues)
@@ -254,6 +258,19 @@ def test_tiers_change_while_messages_wait_and_consumers_with_the_old_file_run(vh
     assert len(waited) == count
     assert min(waited.values()) >= 2.9
     assert queues(vhost) == set(topology({"orders": new}, vhost=vhost.vhost).desired.queues)
+
+
+@pytest.mark.one_broker
+def test_a_manifest_of_a_newer_version_stops_an_apply_and_no_consumer(vhost: BrokerAddress) -> None:
+    compiled = made(vhost, 1000)
+    run(api.apply(compiled, vhost))
+    newer = {"format": 2, "topology": "shop", "vhost": vhost.vhost, "bindings": "another thing by then"}
+    Management(vhost).put("global-parameters", parameter_name(vhost.vhost, "shop"), body={"value": newer})
+    with pytest.raises(Refused) as refused:
+        run(api.apply(compiled, vhost))
+    (problem,) = refused.value.problems
+    assert "its format is 2, and this version of amqpflow reads 1; a newer amqpflow wrote it: use that one" in problem
+    asyncio.run(require_as_compiled(vhost, compiled, ["orders"]))
 
 
 def test_adopted_is_ours_from_then_on(vhost: BrokerAddress, short_lag: None) -> None:

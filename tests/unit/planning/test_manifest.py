@@ -104,3 +104,12 @@ def test_what_is_allowed() -> None:
     assert allowance.forced == {"a b", "orders.old"}
     assert allowance.lacks(("replace", "migrate", "delete")) == ("migrate",)
     assert parse_allowance([]).words == frozenset()
+
+
+def test_what_a_newer_version_wrote_is_not_to_be_deleted() -> None:
+    with pytest.raises(ManifestUnreadable) as newer:
+        from_json({**GOOD, "format": 2}, vhost="/", topology="shop")
+    assert newer.value.hint == "a newer amqpflow wrote it: use that one"
+    with pytest.raises(ManifestUnreadable) as damaged:
+        from_json({**GOOD, "adopted": None}, vhost="/", topology="shop")
+    assert damaged.value.hint.startswith("delete it")
