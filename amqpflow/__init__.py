@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import apply, drift, explain, plan, plan_replay, replay, replay_history
+    from .api import adopt, apply, destroy, drift, explain, plan, plan_replay, replay, replay_history
     from .api_parked import (
         choose_parked,
         discard_parked,
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         BrokerUnavailable,
         HandlerInvalid,
         Interrupted,
+        Locked,
+        LockLost,
         ManagementUnavailable,
         NotApplied,
         PartlyDone,
@@ -82,7 +84,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "api": ("apply", "drift", "explain", "plan", "plan_replay", "replay", "replay_history"),
+    "api": ("adopt", "apply", "destroy", "drift", "explain", "plan", "plan_replay", "replay", "replay_history"),
     "api_parked": (
         "choose_parked",
         "discard_parked",
@@ -100,6 +102,8 @@ _HOME = {
         "BrokerUnavailable",
         "HandlerInvalid",
         "Interrupted",
+        "LockLost",
+        "Locked",
         "ManagementUnavailable",
         "NotApplied",
         "PartlyDone",
@@ -179,6 +183,8 @@ __all__ = [
     "Event",
     "HandlerInvalid",
     "Interrupted",
+    "LockLost",
+    "Locked",
     "ManagementUnavailable",
     "Message",
     "MessageAcked",
@@ -217,8 +223,10 @@ __all__ = [
     "Unroutable",
     "VirtualHostMissing",
     "WrongUsage",
+    "adopt",
     "apply",
     "choose_parked",
+    "destroy",
     "discard_parked",
     "drift",
     "explain",

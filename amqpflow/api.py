@@ -193,15 +193,21 @@ async def adopt(
 
     Raises:
         Refused: one of them is missing, differs, or is owned by another topology; nothing was done.
+        WrongUsage: another kind.
         Locked, AmqpflowError: as for `apply`.
     """
+    from .errors import WrongUsage
+    from .planning.manifest import ADOPTABLE
     from .services.planner import make_adoption
 
+    if kind not in ADOPTABLE:
+        raise WrongUsage(f"a {kind} cannot be adopted, but {', '.join(ADOPTABLE)}")
+    wanted = [(kind, name) for name in ([names] if isinstance(names, str) else names)]
     async with (
         _opened(topology, url, management_url, "adopt") as (broker, compiled),
         _locked(broker, compiled, lock_timeout) as lock,
     ):
-        current = await make_adoption(compiled, broker, [(kind, name) for name in names])
+        current = await make_adoption(compiled, broker, wanted)
         return await _carried_out(broker, current, _allowance(()), lock, False, None, None)
 
 

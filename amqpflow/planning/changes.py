@@ -126,10 +126,10 @@ class Unbind:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebind:
     """
-    A key is taken from one queue and given to another: an unbind and a bind, sent together.
+    A key is taken from one queue and given to another: an unbind and then a bind.
 
     In the millisecond between the two a publish with this key is returned, and its publisher takes the next longer
-    tier. The other way round it would be copied to both.
+    tier, or after the longest tries again. The other way round it would be copied to both.
     """
 
     kind: ClassVar[str] = "binding"

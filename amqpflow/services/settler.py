@@ -39,6 +39,7 @@ from amqpflow.errors import (
 )
 from amqpflow.model.duration import format_duration
 from amqpflow.model.event import ConsumerPaused, ConsumerResumed
+from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack
 from amqpflow.model.routes import QueueRoutes
@@ -52,6 +53,7 @@ log = logging.getLogger("amqpflow.consumer")
 DEFAULT_CONSUMER_TIMEOUT = 30 * 60.0  #: seconds; RabbitMQ's default
 POISON = 3  #: deliveries without an answer after which a message is handled alone
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  #: seconds between attempts to park
+_REBINDING = 0.1  #: seconds; a key is without a queue for about a millisecond
 _CONFIRM_PATIENCE = 10.0  #: seconds without a confirm after which the consumer pauses
 
 
@@ -88,6 +90,7 @@ class Settler:
             return _DONE if self._ack(session, incoming) else _LOST
         at = self._circumstances(incoming)
         missing: frozenset[str] = frozenset()
+        looked_again = False
         while True:
             settlement = decide(incoming, verdict, at, missing=missing)
             match settlement:
@@ -100,6 +103,10 @@ class Settler:
                     missing |= {settlement.tier.queue}
                 case Reject():
                     return self._reject(session, incoming, settlement)
+                case ToParking(reason=ParkReason.NO_ROUTE) if not looked_again:
+                    # an apply that replaces a retry queue takes the key from one and gives it to the other
+                    looked_again, missing = True, frozenset()
+                    await asyncio.sleep(_REBINDING)
                 case ToParking():
                     return await self._park(session, incoming, settlement)
                 case LeaveToBroker(why=why):

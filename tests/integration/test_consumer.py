@@ -325,3 +325,36 @@ def test_a_retry_past_the_longest_tier_is_not_handled_before_it_is_due(vhost: Br
             assert len(times) == 2
 
     asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_a_key_that_is_without_a_queue_for_a_moment_parks_nothing(vhost: BrokerAddress) -> None:
+    """As when an apply replaces the longest retry queue: its key is unbound from one before it is bound to another."""
+    attempts: list[int] = []
+
+    async def handle(message: Message) -> None:
+        attempts.append(message.attempt)
+        if message.attempt == 1:
+            raise Retry
+
+    async def scenario() -> None:
+        async with shop(vhost, {"orders": [100]}) as opened:
+            consumer, tier, tries = opened.consumer(orders=handle), "orders.retry.100ms", 0
+
+            def on_step(step: str) -> None:
+                nonlocal tries
+                tries += step == "publish.before"
+                if step == "publish.before" and tries == 2:
+                    path = ("bindings", vhost.vhost, "e", RETRY, "q", tier)
+                    opened.management.call("POST", *path, body={"routing_key": tier})
+
+            consumer._on_step = on_step
+            async with consumer:
+                opened.unbind(RETRY, tier)
+                await opened.publish("m1")
+                await until(lambda: len(attempts) == 2)
+            assert await opened.depth("orders.parking") == 0
+            assert tries == 2
+
+    asyncio.run(scenario())
+    assert attempts == [1, 2]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from amqpflow import api
-from amqpflow.errors import NotApplied, PartlyDone, Refused
+from amqpflow.errors import NotApplied, PartlyDone, Refused, WrongUsage
 from amqpflow.model.outcome import Retry
 from amqpflow.model.resources import STAMP, Binding, Exchange
 from amqpflow.model.routes import CompiledTopology
@@ -271,6 +271,12 @@ def test_a_manifest_of_a_newer_version_stops_an_apply_and_no_consumer(vhost: Bro
     (problem,) = refused.value.problems
     assert "its format is 2, and this version of amqpflow reads 1; a newer amqpflow wrote it: use that one" in problem
     asyncio.run(require_as_compiled(vhost, compiled, ["orders"]))
+
+
+@pytest.mark.one_broker
+def test_what_cannot_be_adopted_is_said_at_once(vhost: BrokerAddress) -> None:
+    with pytest.raises(WrongUsage, match="a binding cannot be adopted, but queue, exchange, policy"):
+        run(api.adopt(made(vhost, 1000), "binding", ["orders"], vhost))
 
 
 def test_adopted_is_ours_from_then_on(vhost: BrokerAddress, short_lag: None) -> None:
