@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from amqpflow.model.routes import CompiledTopology
     from amqpflow.topology.check import Checked
 
-FORMAT_VERSION = 1
+VERSION = 1
 
 _MESSAGE_IDS = "publish with a message id: without one, a copy made by a crash at a first failure cannot be recognised"
 
@@ -75,7 +75,7 @@ def _count(number: int, what: str) -> str:
 
 def _as_json(checked: Checked, failed: bool) -> dict[str, Any]:
     return {
-        "format_version": FORMAT_VERSION,
+        "version": VERSION,
         "valid": not failed,
         "errors": len(checked.errors),
         "warnings": len(checked.warnings),

@@ -187,7 +187,7 @@ def test_json_has_the_changes_in_their_order_and_what_became_of_them() -> None:
     failed = Failure(change=plan.changes[1], reason="no")
     report = ApplyReport(plan=plan, done=plan.changes[:1], failed=failed, remaining=plan.changes[2:])
     found = json.loads(json.dumps(applied_object(report)))
-    assert found["format"] == 1
+    assert found["version"] == 1
     assert [each["name"] for each in found["changes"]] == [change.name for change in plan.changes]
     assert found["changes"][0]["after"] == {
         "name": "shop.retry",

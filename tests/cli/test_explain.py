@@ -56,7 +56,7 @@ def test_a_foreign_policy_and_what_it_takes_away(vhost: BrokerAddress, explain: 
     assert "! max-length: wanted 5, works no limit" in explain.out
     assert explain("orders", "-o", "json", address=vhost) == 0
     found = json.loads(explain.out)
-    assert (found["format"], found["complete"], found["exists"]) == (1, True, True)
+    assert (found["version"], found["complete"], found["exists"]) == (1, True, True)
     settings = {each["key"]: each for each in found["settings"]}
     assert settings["overflow"]["source"] == {"origin": "policy", "name": "ops"}
     assert {each["key"] for each in found["unmet"]} == {"max-length", "overflow", "dead-letter-strategy"}

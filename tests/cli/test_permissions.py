@@ -44,7 +44,7 @@ def test_the_lines_that_grant_them_are_ready_for_a_shell() -> None:
 
 def test_as_json_it_says_the_same() -> None:
     found = json.loads(permissions(str(EXAMPLE), "-o", "json", "--role", "replay", "--role", "apply").stdout)
-    assert found["format_version"] == 1
+    assert found["version"] == 1
     assert [role["role"] for role in found["roles"]] == ["apply", "replay"]
     for role in found["roles"]:
         assert set(role) == {

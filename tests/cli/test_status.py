@@ -143,6 +143,8 @@ def test_before_apply_everything_is_missing_and_said_once(vhost: BrokerAddress, 
         ("missing", "queues orders, orders.retry.1h, orders.retry.2h and 3 more")
     ]
     assert found["queues"][0]["exists"] is False
+    text = status(shop, vhost)
+    assert "\n2 work queues.\n" in text, text
 
 
 @pytest.mark.one_broker

@@ -150,8 +150,8 @@ class TestValidate:
         run = Run(["validate", "-o", "json", "broken.yaml", "good.yaml"], capsys)
         assert (run.code, run.err) == (1, "")
         said = json.loads(run.out)
-        assert {key: said[key] for key in ("format_version", "valid", "errors", "warnings")} == {
-            "format_version": 1,
+        assert {key: said[key] for key in ("version", "valid", "errors", "warnings")} == {
+            "version": 1,
             "valid": False,
             "errors": 3,
             "warnings": 1,

@@ -15,7 +15,7 @@ from .definition import value_words
 from .plan_rows import ALIKE, listed
 from .values import plain
 
-FORMAT = 1
+VERSION = 1
 
 _SYMBOLS = {"missing": ("-", "red"), "changed": ("~", "yellow"), "added": ("+", "yellow"), "foreign": ("!", "red")}
 _TITLES = {
@@ -42,10 +42,10 @@ def drift_summary(report: DriftReport) -> str:
 
 
 def drift_object(report: DriftReport) -> dict[str, Any]:
-    """The report as JSON takes it, by `drift_schema`. Within one `format`, keys are only added."""
+    """The report as JSON takes it, by `drift_schema`. Within one `version`, keys are only added."""
     plan = report.plan
     return {
-        "format": FORMAT,
+        "version": VERSION,
         "topology": plan.topology.name,
         "file": plan.topology.file,
         "broker": plan.broker,
@@ -71,7 +71,7 @@ def drift_schema() -> dict[str, Any]:
         "hint": text,
     }
     whole = {
-        "format": {"const": FORMAT, "description": "Within one format, keys are only added."},
+        "version": {"const": VERSION, "description": "Within one version, keys are only added."},
         **dict.fromkeys(("topology", "file", "broker", "vhost"), text),
         "complete": {"type": "boolean", "description": "False: seen over AMQP alone."},
         "source": text,

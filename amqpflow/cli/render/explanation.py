@@ -15,7 +15,7 @@ from amqpflow.services.topology import Topology
 from .colors import paint
 from .values import plain
 
-FORMAT = 1
+VERSION = 1
 _MILLISECONDS = frozenset({"message-ttl", "expires", "consumer-timeout", "delayed-retry-min", "delayed-retry-max"})
 _NOTHING = {
     "delivery-limit": "no limit",
@@ -61,10 +61,10 @@ def explanation_text(explanation: Explanation, observed: Observation, topology: 
 
 
 def explanation_object(explanation: Explanation, observed: Observation, topology: Topology) -> dict[str, Any]:
-    """The same, as JSON takes it. Within one `format`, keys are only added."""
+    """The same, as JSON takes it. Within one `version`, keys are only added."""
     works = explanation.effective
     return {
-        "format": FORMAT,
+        "version": VERSION,
         "topology": topology.name,
         "file": topology.file,
         "broker": observed.broker if explanation.exists is not None else None,

@@ -10,7 +10,7 @@ from amqpflow.cli.safe import safe
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.permissions import PURPOSES, Grant
 
-FORMAT_VERSION = 1
+VERSION = 1
 
 
 def permissions_text(topology: CompiledTopology, grants: Iterable[Grant]) -> str:
@@ -47,9 +47,9 @@ def commands(topology: CompiledTopology, grant: Grant) -> tuple[str, str]:
 
 
 def permissions_object(topology: CompiledTopology, grants: Iterable[Grant]) -> dict[str, Any]:
-    """Documented in docs/how-to/least-privilege.md; format_version grows when a key changes its meaning or goes."""
+    """Documented in docs/how-to/least-privilege.md; version grows when a key changes its meaning or goes."""
     return {
-        "format_version": FORMAT_VERSION,
+        "version": VERSION,
         "topology": topology.name,
         "vhost": topology.vhost or None,
         "roles": [

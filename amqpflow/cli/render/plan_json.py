@@ -1,4 +1,4 @@
-"""A plan and what became of it, for programs. Within one `format`, keys are only added."""
+"""A plan and what became of it, for programs. Within one `version`, keys are only added."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from amqpflow.planning.report import ApplyReport
 
 from .values import plain
 
-FORMAT = 1
+VERSION = 1
 
 
 def plan_object(plan: Plan) -> dict[str, Any]:
     """The plan as JSON takes it, by `plan_schema`; `changes` are in the order in which they are carried out."""
     told = consequences(plan)
     return {
-        "format": FORMAT,
+        "version": VERSION,
         "topology": plan.topology.name,
         "file": plan.topology.file,
         "broker": plan.broker,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .plan_json import FORMAT
+from .plan_json import VERSION
 
 _TEXT = {"type": "string"}
 _NAMES = {"type": "array", "items": _TEXT}
@@ -19,7 +19,7 @@ def plan_schema() -> dict[str, Any]:
         "description": "What amqpflow plan and amqpflow apply print with -o json.",
         **_record(
             {
-                "format": {"const": FORMAT, "description": "Within one format, keys are only added."},
+                "version": {"const": VERSION, "description": "Within one version, keys are only added."},
                 "topology": _TEXT,
                 "file": _TEXT,
                 "broker": _TEXT,

@@ -18,7 +18,7 @@ from amqpflow.planning.status import ParkingStatus, Status, TierStatus, WorkStat
 
 from .values import rfc3339
 
-FORMAT_VERSION = 1
+VERSION = 1
 
 _WIDE = 116  #: columns from which retry queues have a column of their own
 _WAITING_WIDTH = 36
@@ -189,7 +189,7 @@ def _foot(status: Status) -> Iterator[Text]:
     sums = (
         (_sum(work.numbers.ready for work in works if work.numbers), "ready"),
         (_sum(work.numbers.unacked for work in works if work.numbers), "unacked"),
-        (_sum(work.waiting for work in works), "waiting for a retry"),
+        (_sum(work.waiting for work in works if work.numbers), "waiting for a retry"),
         (_sum(each.numbers.ready for each in status.parking if each.numbers), "parked"),
     )
     counted = ", ".join(f"{count:,} {what}" for count, what in sums if count is not None)
@@ -212,9 +212,9 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 
 def status_object(status: Status) -> dict[str, Any]:
-    """Documented in docs/how-to/watch.md; format_version grows when a key changes its meaning or goes."""
+    """Documented in docs/how-to/watch.md; version grows when a key changes its meaning or goes."""
     return {
-        "format_version": FORMAT_VERSION,
+        "version": VERSION,
         "topology": status.topology,
         "vhost": status.vhost,
         "broker": status.broker,
