@@ -12,7 +12,7 @@ import signal
 import sys
 from dataclasses import dataclass
 
-from amqpflow import Ack, Consumer, Discard, Message, Outcome, Park, Retry
+from amqpflow import Ack, Consumer, Discard, Message, Outcome, Park, Pause, Retry
 from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.services.topology import Topology
 from tests.topologies import topology
@@ -37,9 +37,12 @@ STEPS = {
     "exhausted": ("publish.before", "publish.confirmed", "ack.after"),
     "discard": ("ack.before", "ack.after", "ack.after+4"),
     "unpublishable": ("nack.before", "nack.after", "nack.after+4"),
+    "pause": ("publish.before", "publish.confirmed", "ack.after", "opened", "opened+4", "half-open", "half-open+4"),
+    "round": ("publish.before", "publish.confirmed", "ack.after"),
 }
 REJECTING = ("reject.before", "reject.after", "reject.after+1", "reject.after+4")
-NATIVE_STEPS = {**STEPS, "retry": REJECTING, "error": REJECTING}
+NATIVE_STEPS = {**STEPS, "retry": REJECTING, "error": REJECTING, "pause": (*REJECTING, "opened+4", "half-open+4")}
+AFTER = 0.3  #: seconds that `round` asks for: longer than its tier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +61,12 @@ def points(kind: str) -> tuple[Point, ...]:
     """
     Every point, for quorum, classic or native: quorum queues whose retries are RabbitMQ's own.
 
-    A message that cannot be copied stays in a classic queue, so nothing is settled there.
+    A message that cannot be copied stays in a classic queue, so nothing is settled there; a native queue sends nothing
+    round before it is due.
     """
     steps = NATIVE_STEPS if kind == "native" else STEPS
-    outcomes = [each for each in steps if kind != "classic" or each != "unpublishable"]
+    none = {"classic": "unpublishable", "native": "round"}.get(kind)
+    outcomes = [each for each in steps if each != none]
     return tuple(Point(outcome=outcome, step=step) for outcome in outcomes for step in steps[outcome])
 
 
@@ -75,10 +80,14 @@ def crash_topology(vhost: str, kind: str) -> CompiledTopology:
 def settle(point: Point, message: Message) -> Outcome:
     """What the handler says: the same on every attempt but for a retry, which succeeds on the second."""
     match point.outcome:
-        case "retry" | "error" if message.attempt > 1:
+        case "retry" | "error" | "pause" | "round" if message.attempt > 1:
             return Ack()
         case "retry":
             return Retry()
+        case "pause":
+            return Pause(for_=0.1)
+        case "round":
+            return Retry(after=AFTER)
         case "park":
             return Park()
         case "discard":
@@ -103,7 +112,18 @@ async def die(point: Point, compiled: CompiledTopology, url: str, reached: int) 
             os.write(reached, f"{point.queue}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
 
-    consumer._on_step = lambda step: kill(int(turns or 0)) if step == name else None
+    reached_now = 0
+
+    def step(what: str) -> None:
+        nonlocal reached_now
+        # what is sent round comes to its steps once more: the first time is an ordinary retry
+        reached_now += what == name
+        if what == name and reached_now == (2 if point.outcome == "round" else 1):
+            kill(int(turns or 0))
+
+    consumer._on_step = step
+    consumer.subscribe(lambda _: step("opened"), "breaker.opened")
+    consumer.subscribe(lambda _: step("half-open"), "breaker.half_open")
     await consumer.start()
     await asyncio.sleep(TIMEOUT)
 
