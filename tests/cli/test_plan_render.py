@@ -164,8 +164,9 @@ def test_json_tells_the_same_as_the_text() -> None:
 def test_pruning_the_same_of_a_thousand_queues_is_told_once() -> None:
     there = applied(many(1000))
     shorter = many(1000).replace("delays: [5s, 30s]", "delays: [5s, 1m]")
+    plan = diff(compiled(shorter), observation(there), prune=True)
     for width in (80, 120):
-        text = plan_text(diff(compiled(shorter), observation(there), prune=True), color=False, width=width)
+        text = plan_text(plan, color=False, width=width)
         assert len(text.splitlines()) < 70
         assert max(map(len, text.splitlines())) <= width
         assert "- 1000 queues" in text

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 from collections import Counter, defaultdict
@@ -67,12 +68,12 @@ Fault = Callable[[Proxy, random.Random], Awaitable[None]]
 
 @asynccontextmanager
 async def failing(proxy: Proxy, faults: tuple[Fault, ...], seed: int) -> AsyncIterator[None]:
-    """One fault after the other, with short pauses, for as long as the context lasts."""
+    """One kind of fault after the other, with short pauses, for as long as the context lasts."""
     chance = random.Random(seed)
 
     async def go() -> None:
-        while True:
-            await chance.choice(faults)(proxy, chance)
+        for fault in itertools.cycle(faults):
+            await fault(proxy, chance)
             await asyncio.sleep(chance.uniform(0.05, 1.0))
 
     task = asyncio.create_task(go())
@@ -92,7 +93,7 @@ def reconnect_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(outbox_module, name, 0.2)
 
 
-CUT, SILENCE = (cut_anywhere,), (stall, deaf, mute)
+CUT, SILENCE = (cut_anywhere,), (deaf, mute, stall)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,8 @@ def test_no_message_is_lost_and_second_copies_are_told(
 ) -> None:
     native = NativeRetry(min_ms=50, max_ms=50, retries=40) if kind == "native" else None
     queue_type = "classic" if kind == "classic" else "quorum"
-    ids = [f"m{number}" for number in range(MESSAGES)]
+    count = MESSAGES if faults is CUT else MESSAGES // 2  # a silence takes seconds
+    ids = [f"m{number}" for number in range(count)]
     finished: dict[str, list[str]] = defaultdict(list)  # by message: the hop of each handled delivery
 
     async def handle(message: Message) -> None:
@@ -137,8 +139,8 @@ def test_no_message_is_lost_and_second_copies_are_told(
             await account(scene, proxy)
 
     async def all_settled(scene: Shop) -> bool:
-        parked = sum(1 for number in range(MESSAGES) if number % 10 == 3)
-        return len(finished) == MESSAGES - parked and await scene.depth("orders.parking") >= parked
+        parked = sum(1 for number in range(count) if number % 10 == 3)
+        return len(finished) == count - parked and await scene.depth("orders.parking") >= parked
 
     async def account(scene: Shop, proxy: Proxy) -> None:
         parked = await scene.take("orders.parking")
@@ -149,9 +151,9 @@ def test_no_message_is_lost_and_second_copies_are_told(
         assert len(parked_hops) == len(names)
         assert all(len(set(hops)) == 1 for hops in finished.values())
         again = sum(len(hops) - 1 for hops in finished.values()) + sum(names.values()) - len(names)
-        record_property("messages", MESSAGES)
+        record_property("messages", count)
         record_property("duplicates", again)
         record_property("cuts", proxy.cuts)
-        print(f"{kind}: {MESSAGES} messages, {proxy.cuts} connections cut, {again} duplicates, all recognised")
+        print(f"{kind}: {count} messages, {proxy.cuts} connections cut, {again} duplicates, all recognised")
 
     asyncio.run(scenario())
