@@ -34,7 +34,8 @@ COMMANDS = {
 unverified_option = click.option(
     "--unverified",
     is_flag=True,
-    help="Read also where it cannot be found out that reading uses nothing up (no management API, no permission).",
+    help="Read also where it cannot be found out that reading uses nothing up (no management API, no permission), and "
+    "queues that drop their oldest messages.",
 )
 
 

@@ -3,6 +3,9 @@
 A quorum queue counts deliveries and drops what passes its delivery limit: with the default limit of RabbitMQ 4 a look
 deletes a message after 21 rounds, on 4.3 one that RabbitMQ itself had parked at the first (facts 6.2, 6.3). Limits come
 from arguments, policies and operator policies, and the smallest works (fact 11.6).
+
+A queue with a length limit that drops its head counts what is ready. What is held while others publish to it comes back
+over the limit, as its head (fact 6.20).
 """
 
 from __future__ import annotations
@@ -21,7 +24,11 @@ from amqpflow.rabbitmq.probe import Probe, Unreadable
 SAFE_LIMIT = 1_000_000
 """What amqpflow gives its parking queues; a smaller limit in effect is somebody else's doing (fact 6.4)."""
 
-UNCHECKED = "policies cannot be seen without the management API; one with a delivery-limit would make reading unsafe"
+_KEEP_THE_HEAD = frozenset({"reject-publish", "reject-publish-dlx"})
+UNCHECKED = (
+    "policies cannot be seen without the management API; one with a delivery-limit or a max-length would make reading "
+    "unsafe"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +53,12 @@ async def require_readable(
         broker: where to look.
         compiled: the topology.
         queue: the parking queue.
-        unverified: read on when it cannot be found out. What is known to be unsafe is refused all the same.
+        unverified: read on when it cannot be found out, and where it depends on what others publish meanwhile. What is
+            known to be unsafe is refused all the same.
 
     Raises:
         NotApplied: there is no such queue.
-        Refused: the effective delivery limit is too low, or cannot be found out.
+        Refused: the effective delivery limit is too low, or cannot be found out; or a length limit drops the head.
     """
     found, policies, notes = await _look(broker, compiled, queue, unverified)
     problem = reading_problem(found, policies, broker.connection.version)
@@ -62,7 +70,39 @@ async def require_readable(
             else "reading gives every message back, which counts as a delivery; a quorum queue without an argument "
             f"x-delivery-limit becomes safe by a policy with delivery-limit: {SAFE_LIMIT}",
         )
+    limited = length_problem(found, policies)
+    if limited is not None and not unverified:
+        raise Refused(
+            f"reading the parking queue {queue} is not safe: {limited}",
+            hint="give it overflow: reject-publish, or lift the limit; or see to it that nothing is published to it "
+            "meanwhile, and read with --unverified",
+        )
+    notes = notes if limited is None else (*notes, f"{queue}: {limited}")
     return Readable(queue=found, consumer_timeout_ms=consumer_timeout(found, policies), notes=notes)
+
+
+def length_problem(queue: Queue, policies: Iterable[Policy]) -> str | None:
+    """
+    By which length limit the queue could drop what is given back to it, or None when there is none.
+
+    Args:
+        queue: with its arguments.
+        policies: those that work on it, operator policies included.
+    """
+    sources = [(queue.arguments, "x-", "its arguments")]
+    sources += [(policy.definition, "", f"policy {policy.name}") for policy in policies]
+    overflows = {found[f"{prefix}overflow"] for found, prefix, _ in sources if f"{prefix}overflow" in found}
+    # which of several works differs from type to type (fact 11.6): all of them have to keep the head
+    if overflows and overflows <= _KEEP_THE_HEAD:
+        return None
+    for found, prefix, source in sources:
+        for key, unit in (("max-length", "messages"), ("max-length-bytes", "bytes")):
+            if f"{prefix}{key}" in found:
+                return (
+                    f"{source} limit it to {found[prefix + key]} {unit}, and it drops its oldest message for a new "
+                    "one: what is published to it while messages are held pushes them out when they come back"
+                )
+    return None
 
 
 def consumer_timeout(queue: Queue, policies: Iterable[Policy]) -> int | None:

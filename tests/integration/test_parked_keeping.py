@@ -21,6 +21,7 @@ from amqpflow.services.parked_list import list_parked
 from amqpflow.services.parked_restore import restore_parked
 from amqpflow.services.parked_scan import Watch, place_of
 from amqpflow.services.parked_stats import count_parked
+from amqpflow.services.parking_reader import ParkingReader
 from tests.cli.parked_shop import amqpflow, fill, write_shop
 from tests.parked import delivered, depth, drained, park, publish, workplace
 from tests.topologies import topology
@@ -137,6 +138,43 @@ def test_a_damaged_export_is_refused_before_anything_is_published(vhost: BrokerA
                 with pytest.raises(Refused) as raised:
                     await restore_parked(broker, str(file), Watch())
                 assert words in raised.value.problems[0]
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_queue_that_would_drop_what_comes_back_is_read_only_when_told_so(vhost: BrokerAddress, kind: str) -> None:
+    limit = {"x-delivery-limit": 1_000_000} if kind == "quorum" else {}
+    ids = [f"m{n}" for n in range(5)]
+
+    async def go() -> None:
+        async with await connect(vhost, name="amqpflow test") as connection, open_broker(vhost) as broker:
+            channel = await connection.admin_channel()
+            for name, overflow in (("drops", {}), ("rejects", {"x-overflow": "reject-publish"})):
+                arguments = {"x-queue-type": kind, "x-max-length": 5, **limit, **overflow}
+                await channel.queue_declare(name, durable=True, arguments=arguments)
+                await publish(connection, name, *(Properties(message_id=each) for each in ids))
+            places = {
+                (name, unverified): place_of(broker, no_topology(), (), from_queues=(name,), unverified=unverified)
+                for name in ("drops", "rejects")
+                for unverified in (False, True)
+            }
+            with pytest.raises(Refused, match="limit it to 5 messages, and it drops its oldest") as refused:
+                await list_parked(places["drops", False], Selection(), Watch())
+            assert "--unverified" in str(refused.value.hint)
+            assert refused.value.exit_code == 4
+            listing = await list_parked(places["drops", True], Selection(), Watch())
+            assert [row.message_id for row in listing.messages] == ids
+            assert any("pushes them out" in note for note in listing.notes)
+            listing = await list_parked(places["rejects", False], Selection(), Watch())
+            assert ([row.message_id for row in listing.messages], listing.notes) == (ids, ())
+            # why: three that come while all is held take the places of three that are held
+            for name, left in (("drops", 5), ("rejects", 8)):
+                async with ParkingReader(broker.connection, name, quorum=kind == "quorum") as reader:
+                    async for delivery in reader.deliveries(at_most=5):
+                        reader.keep(delivery)
+                    await publish(connection, name, *(Properties(message_id=f"new{n}") for n in range(3)))
+                assert await depth(connection, name) == left
 
     asyncio.run(go())
 

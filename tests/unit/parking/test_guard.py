@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.model.resources import Policy, Queue
-from amqpflow.services.parking_guard import consumer_timeout, reading_problem
+from amqpflow.services.parking_guard import consumer_timeout, length_problem, reading_problem
 
 V3, V40, V43 = (3, 10, 8), (4, 0, 5), (4, 3, 6)
 
@@ -57,3 +57,20 @@ def test_the_smallest_consumer_timeout_counts() -> None:
     assert consumer_timeout(queue(), (policy(max_length=5),)) is None
     assert consumer_timeout(queue(), (policy(consumer_timeout=7000), policy(consumer_timeout=6000))) == 6000
     assert consumer_timeout(argued, (policy(consumer_timeout=7000),)) == 5000
+
+
+@pytest.mark.parametrize("key", ["max-length", "max-length-bytes"])
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_length_limit_is_a_problem_where_anything_lets_it_drop_the_head(kind: str, key: str) -> None:
+    def argued(**arguments: object) -> Queue:
+        named = {"x-" + name.replace("_", "-"): value for name, value in arguments.items()}
+        return Queue(name="parking", arguments={"x-queue-type": kind, **named})
+
+    limits = {key.replace("-", "_"): 5}
+    assert length_problem(argued(), ()) is None
+    assert length_problem(argued(overflow="drop-head"), ()) is None
+    assert "its arguments limit it to 5" in str(length_problem(argued(**limits), ()))
+    assert "policy theirs limit it to 5" in str(length_problem(argued(), (policy(**limits),)))
+    assert length_problem(argued(**limits, overflow="reject-publish"), ()) is None
+    assert length_problem(argued(**limits), (policy(overflow="reject-publish-dlx"),)) is None
+    assert length_problem(argued(**limits, overflow="reject-publish"), (policy(overflow="drop-head"),)) is not None
