@@ -156,13 +156,14 @@ class Additions:
 
     def _bindings(self) -> None:
         present = {binding.identity for binding in self.there.bindings}
-        for binding in {binding.identity: binding for binding in self.desired.bindings}.values():
-            self._sendable(f"binding {binding_name(binding)}", binding.arguments)
-            if binding.identity in present:
+        for identity, binding in {binding.identity: binding for binding in self.desired.bindings}.items():
+            if identity in present:
                 self.unchanged.append(("binding", binding_name(binding)))
-            elif self._is_swapped(binding):
                 continue
-            elif self.observed.complete or self._is_new(binding):
+            if self._is_swapped(binding):
+                continue
+            self._sendable(f"binding {binding_name(binding)}", binding.arguments)
+            if self.observed.complete or self._is_new(binding):
                 self.changes.append(Bind(binding=binding))
             else:
                 self.changes.append(EnsureBinding(binding=binding))

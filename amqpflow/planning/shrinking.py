@@ -25,7 +25,7 @@ def shrinking(queues: Iterable[Queue], there: BrokerState, policies: Iterable[Po
     before, after, operators = map(ByName, (there.policies.values(), policies, there.operator_policies.values()))
     found: dict[str, list[str]] = {}
     for queue in queues:
-        if queue.name in there.queues:
+        if queue.name in there.queues and before.near(queue.name) != after.near(queue.name):
             then, now, limiting = (working(each.near(queue.name), queue) for each in (before, after, operators))
             for text in _tighter(queue, then, now, limiting):
                 found.setdefault(text, []).append(queue.name)

@@ -94,7 +94,7 @@ class Swap:
 
     @property
     def _stand_in_there(self) -> Queue | None:
-        found = self.observed.state.queues.get(self._stand_in.name)
+        found = self.observed.state.queues.get(stand_in_name(self.desired.name))
         if found is None or found.owner != self.desired.owner or found.arguments.get(STANDS_IN) != self.desired.name:
             return None
         return found
@@ -106,7 +106,7 @@ class Swap:
 
     @property
     def _to_stand_in(self) -> Binding:
-        return replace(self._to_itself, destination=self._stand_in.name)
+        return replace(self._to_itself, destination=stand_in_name(self.desired.name))
 
     def _drain(self, queue: Queue) -> Drain:
         depth = self.observed.depths.get(queue.name)

@@ -130,7 +130,7 @@ def _number(value: Any) -> Any:
 
 
 def _of(entry: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
-    value = entry.get(key) if isinstance(entry, Mapping) else None
+    value = entry.get(key) if isinstance(entry, dict) else None
     if kind is dict and value == []:
         return {}  # how Erlang's JSON encoders write an empty table now and then
     if not isinstance(value, kind):

@@ -86,8 +86,8 @@ class Management:
 
     async def bindings(self, vhost: str) -> tuple[Binding, ...]:
         """All but those of the default exchange, which every queue has."""
-        found = await self._list(decode.binding, "bindings", vhost)
-        return tuple(binding for binding in found if binding.source)
+        found = await self._get("bindings", vhost)
+        return self._decoded(lambda entries: tuple(decode.binding(each) for each in entries if each["source"]), found)
 
     async def policies(self, vhost: str) -> tuple[Policy, ...]:
         return await self._list(decode.policy, "policies", vhost)
