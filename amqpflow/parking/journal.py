@@ -36,6 +36,7 @@ class JournalHead:
     selection: Mapping[str, Any] = field(default_factory=dict)  #: as asked for
     options: Mapping[str, Any] = field(default_factory=dict)  #: as asked for
     written_by: str = ""  #: version of amqpflow
+    address: str = ""  #: of the broker, as host:port
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,6 +72,7 @@ def head_line(head: JournalHead) -> bytes:
             "topology": head.topology,
             "vhost": head.vhost,
             "cluster": head.cluster,
+            "address": head.address,
             "parking_queues": list(head.parking_queues),
             "queue": head.queue,
             "selection": dict(head.selection),
@@ -163,6 +165,7 @@ def _head(value: Mapping[str, Any]) -> JournalHead:
         selection=value["selection"],
         options=value["options"],
         written_by=str(value["written_by"]),
+        address=str(value.get("address", "")),
     )
 
 

@@ -59,6 +59,12 @@ class JournalFile:
                 f"another replay is writing its journal {path}", hint="wait until it is done, or stop it"
             ) from error
         if size is not None:
+            if _size_of(path) != size:
+                os.close(self._fd)
+                raise Refused(
+                    f"another replay wrote its journal {path} in the meantime",
+                    hint="amqpflow replay --history shows what is left to go on with",
+                )
             with _refusing(path):
                 os.ftruncate(self._fd, size)  # a line that was cut off was never acted on
 
@@ -99,6 +105,7 @@ class Journals:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._seen: dict[Path, tuple[int, int]] = {}
 
     def create(self, head: JournalHead, *, messages: int) -> JournalFile:
         """
@@ -128,7 +135,7 @@ class Journals:
         return file
 
     def reopen(self, state: JournalState) -> JournalFile:
-        """Go on writing a journal. Raises Refused."""
+        """Go on writing a journal. Raises Refused, also when somebody wrote it since it was read."""
         return JournalFile(self.directory / f"{state.head.id}{_SUFFIX}", size=state.size)
 
     def load(self, start: str) -> JournalState:
@@ -152,9 +159,22 @@ class Journals:
 
     def all(self, on_unreadable: Callable[[Path, str], None]) -> Iterator[JournalState]:
         """Every journal, the oldest first; `on_unreadable` is told of those that cannot be read."""
+        self._seen.clear()
+        yield from self.changed(on_unreadable)
+
+    def changed(self, on_unreadable: Callable[[Path, str], None], *, but: Path | None = None) -> Iterator[JournalState]:
+        """Those that were written since `all` or `changed` last read them, without `but`."""
         for path in self._paths():
+            if path == but:
+                continue
             try:
+                found = path.stat()
+                if self._seen.get(path) == (found.st_mtime_ns, found.st_size):
+                    continue
+                self._seen[path] = (found.st_mtime_ns, found.st_size)
                 yield _read(path)
+            except FileNotFoundError:
+                continue
             except JournalUnreadable as error:
                 if not _is_empty(path):
                     on_unreadable(path, str(error))
@@ -189,6 +209,13 @@ def _read(path: Path) -> JournalState:
             return read_journal(file)
     except OSError as error:
         raise JournalUnreadable(str(error.strerror)) from error
+
+
+def _size_of(path: Path) -> int | None:
+    try:
+        return _read(path).size
+    except JournalUnreadable:
+        return None
 
 
 @contextmanager

@@ -131,12 +131,14 @@ class ReplayPass:
         work, reader = self._work, self._reader
         unreadable = reader.unreadable.get(delivery.delivery_tag)
         parked = read_parked(delivery, work.compiled.routes, unreadable=unreadable)
+        known = work.known
         if unreadable is not None:
             work.leave_unread(parked, unreadable)
         if unreadable is not None or not self._is_selected(parked):
             reader.keep(delivery)
+            if unreadable is None and (known.confirmed or known.in_doubt):
+                known.pass_over(work.name(parked)[0])
             return
-        known = work.known
         if known.confirmed or known.in_doubt:
             key, _ = work.name(parked)
             if key in known.confirmed and key[1]:

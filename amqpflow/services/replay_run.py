@@ -28,6 +28,12 @@ class Known:
 
     confirmed: set[Key] = field(default_factory=set)  #: RabbitMQ has the copy: they are only taken out
     in_doubt: set[Key] = field(default_factory=set)  #: a copy may have been sent
+    passed_over: set[Key] = field(default_factory=set)  #: of these, what is parked and not selected
+
+    def pass_over(self, key: Key) -> None:
+        """A message is not selected: what is known of it has to be known to a later replay."""
+        if key in self.confirmed or key in self.in_doubt:
+            self.passed_over.add(key)
 
 
 @dataclass(kw_only=True)
@@ -39,6 +45,7 @@ class Work:
     choice: ReplayChoice
     report: ReplayReport
     place: tuple[str, str]  #: cluster name (empty when the broker does not say) and virtual host
+    address: str  #: of the broker, as host:port
     queues: frozenset[str] | None  #: work queues whose messages are taken; None: all, and those of unknown origin
     destinations: Mapping[str, Destination] = field(default_factory=dict)  #: by work queue, for the present reading
     journal: JournalFile | None = None

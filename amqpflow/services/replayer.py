@@ -134,12 +134,14 @@ class _Replay:
 
     async def go(self, journal: ReplayJournal) -> ReplayReport:
         started = time.monotonic()
+        self.journal = journal
         self.work = Work(
             compiled=self.compiled,
             run=self._run(journal),
             choice=self.choice,
             report=self._report(journal),
             place=(self.broker.connection.cluster_name, self.broker.address.vhost),
+            address=f"{self.broker.address.host}:{self.broker.address.port}",
             queues=None if self.everything else frozenset(each.queue for each in self.routes),
             on_step=self.on_step,
         )
@@ -201,6 +203,7 @@ class _Replay:
                 lazy=True,
             ) as reading:
                 self.begun = True
+                self.journal.look_again(self.work)  # who was reading before us may have died since
                 reader = reading.reader
                 one = ReplayPass(
                     work, reader, outbox, self.pace, stop=self.stop, news=self.news, on_progress=self.on_progress

@@ -157,6 +157,43 @@ def test_what_is_left_behind_is_reported_and_the_exit_code_is_3(
     assert document["remaining"] == 30
 
 
+def test_the_history_tells_of_a_replay_that_was_stopped_and_resume_goes_on_with_what_it_was_asked_for(
+    shop: Path, vhost: BrokerAddress, broker: BrokerUnderTest
+) -> None:
+    nothing = replay(shop, vhost, "--history")
+    assert (nothing.code, nothing.out) == (0, "No replays.\n")
+    fill(shop, vhost, [delivered("orders", message_id=f"m{n}") for n in range(3)])
+    fill(shop, vhost, [delivered("orders", message_id=f"k{n}") for n in range(2)], error="KeyError")
+    broker.management.delete("bindings", vhost.vhost, "e", "shop.retry", "q", "orders", "orders")
+    stopped = replay(shop, vhost, "--queue", "orders", "--error-type", "KeyError", "--keep-attempts", "--yes")
+    assert stopped.code == 3
+    (told,) = json.loads(replay(shop, vhost, "--history", "-o", "json").out)["replays"]
+    assert (told["topology"], told["queue"], told["complete"]) == ("shop", "orders", False)
+    assert (told["sent"], told["confirmed"], told["left"], told["in_doubt"]) == (2, 0, 2, [])
+    listed = replay(shop, vhost, "--history")
+    assert listed.code == 0
+    assert told["id"] in listed.out
+    assert "error_types=KeyError" in listed.out
+    assert "not complete: sent 2, confirmed 0, left 2" in listed.out
+
+    refused = replay(shop, vhost, "--resume", told["id"], "--queue", "orders", "--yes")
+    assert (refused.code, "leave the other options out" in refused.err) == (64, True)
+    fill(shop, vhost, [])  # the way is there again
+    resumed = replay(shop, vhost, "--resume", told["id"][:6], "--yes", "-o", "json")
+    assert resumed.code == 0, resumed.err
+    document = json.loads(resumed.out)
+    assert (document["replay_id"], document["replayed"], document["remaining"]) == (told["id"], 2, 3)
+    (told,) = json.loads(replay(shop, vhost, "--history", "-o", "json").out)["replays"]
+    assert (told["complete"], told["confirmed"], len(told["resumed"])) == (True, 2, 1)
+    assert (depth_of(vhost, "orders"), depth_of(vhost, "orders.parking")) == (2, 3)
+
+    again = replay(shop, vhost, "--resume", told["id"], "--yes")
+    assert again.code == 4
+    assert "there is nothing to go on with" in again.err
+    unknown = replay(shop, vhost, "--resume", "nosuch", "--yes")
+    assert (unknown.code, "no replay 'nosuch'" in unknown.err) == (64, True)
+
+
 class Terminal:
     """The command on a terminal of its own."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.services import replay_pass
 from amqpflow.services.journal import JournalFile, Journals
+from amqpflow.services.parking_lock import reading_alone
 from amqpflow.services.replay_choice import ReplayChoice, destination_of
 from amqpflow.services.replay_plan import plan_replay
 from amqpflow.services.replayer import replay_parked
@@ -147,6 +149,112 @@ def test_a_replay_is_resumed_under_its_own_id_and_what_came_back_is_not_sent_aga
             assert [(row.message_id, row.replays) for row in listing.messages] == [(each, 1) for each in ids(sent[:3])]
             (after,) = journals.all(lambda *_: None)
             assert (after.is_complete, len(after.resumed)) == (True, 1)
+
+    asyncio.run(go())
+
+
+def test_a_replay_of_other_messages_does_not_do_with_what_an_interrupted_one_knows(
+    vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_pass, "BATCH", 10)
+    compiled, journals = topology({WORK: [1000], "mail": [1000]}, vhost=vhost.vhost), Journals(tmp_path)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [*numbered(30), delivered("mail", message_id="other")])
+            with pytest.raises(_Gone):
+                await replay_parked(broker, compiled, None, journals=journals, on_step=_raising("ack.before", 2))
+            (state,) = journals.all(lambda *_: None)
+            confirmed = {hop for hop, _ in state.unacked}
+            assert confirmed
+            # neither one of another queue, nor one that takes nothing of this queue, ends it
+            assert (await replay_parked(broker, compiled, "mail", journals=journals)).complete
+            nothing = ReplayChoice(select=lambda _: False)
+            assert (await replay_parked(broker, compiled, None, journals=journals, choice=nothing)).complete
+            still = [each for each in journals.all(lambda *_: None) if each.head.id == state.head.id]
+            assert [each.is_complete for each in still] == [False]
+            report = await replay_parked(broker, compiled, None, journals=journals)
+            assert report.complete
+            assert report.already > 0
+            taken = await drained(connection, WORK, await depth(connection, WORK))
+            hops = [(each.properties.headers or {})[h.HOP] for each in taken]
+            assert set(hops) == {f"m{n}/1/0" for n in range(30)}
+            assert all(hops.count(hop) == 1 for hop in confirmed)
+            assert all(each.is_complete for each in journals.all(lambda *_: None))
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_what_a_replay_did_that_died_while_this_one_waited_for_it_is_known(
+    vhost: BrokerAddress, tmp_path: Path
+) -> None:
+    compiled, journals = shop(vhost), Journals(tmp_path)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(5))
+            await interrupted(broker, compiled, journals, "ack.before")
+            (path,) = tmp_path.iterdir()
+            hidden = path.rename(tmp_path / "hidden")
+            waiting = asyncio.Event()
+            async with reading_alone(connection, PARKING):
+                second = asyncio.create_task(
+                    replay_parked(broker, compiled, WORK, journals=journals, on_wait=lambda _: waiting.set())
+                )
+                await waiting.wait()
+                hidden.rename(path)
+            report = await second
+            assert report.complete
+            assert report.already + report.sent_again > 0
+            sent = await depth(connection, WORK)
+            assert sent == 5 + report.sent_again
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_what_another_broker_of_the_same_name_confirmed_is_in_doubt_and_not_taken_out(
+    vhost: BrokerAddress, tmp_path: Path
+) -> None:
+    compiled, journals = shop(vhost), Journals(tmp_path)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(5))
+            await interrupted(broker, compiled, journals, "ack.before")
+            (state,) = journals.all(lambda *_: None)
+            assert state.unacked
+            (path,) = tmp_path.iterdir()
+            path.write_bytes(path.read_bytes().replace(state.head.address.encode(), b"elsewhere:5672"))
+            sent = await depth(connection, WORK)
+            report = await replay_parked(broker, compiled, WORK, journals=journals)
+            assert (report.replayed, report.already, report.complete) == (5, 0, True)
+            assert report.sent_again >= len(state.unacked)
+            assert await depth(connection, WORK) == sent + 5
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_only_what_was_interrupted_here_is_resumed(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled, journals = shop(vhost), Journals(tmp_path)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(5))
+            await interrupted(broker, compiled, journals, "publish.after")
+            (state,) = journals.all(lambda *_: None)
+            elsewhere = replace(state, head=replace(state.head, vhost="another"))
+            with pytest.raises(Refused, match="in virtual host another"):
+                await replay_parked(broker, compiled, WORK, journals=journals, resume=elsewhere)
+            assert (await replay_parked(broker, compiled, WORK, journals=journals, resume=state)).complete
+            with pytest.raises(Refused, match="in the meantime"):
+                journals.reopen(state)
+            (after,) = journals.all(lambda *_: None)
+            assert after.confirmed == 5
+            with pytest.raises(Refused, match="came to its end"):
+                await replay_parked(broker, compiled, WORK, journals=journals, resume=after)
 
     asyncio.run(go())
 
