@@ -111,6 +111,7 @@ def test_a_saved_plan_is_applied_as_it_is(vhost: BrokerAddress, shop: Path, tmp_
     assert "queue orders was not there, it is now" in again.err
 
 
+@pytest.mark.one_broker
 def test_a_saved_plan_that_the_broker_no_longer_fits_says_what_moved_and_does_nothing(
     vhost: BrokerAddress, shop: Path, tmp_path: Path
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_plan_that_apply_would_refuse_or_that_cannot_be_written_is_not_saved(
     assert "Not saved" in result.err
 
 
+@pytest.mark.one_broker
 def test_a_saved_plan_that_removes_is_agreed_to_where_it_is_applied(
     vhost: BrokerAddress, shop: Path, tmp_path: Path
 ) -> None:

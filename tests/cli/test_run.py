@@ -18,6 +18,7 @@ from tests.waiting import until
 __all__ = ["service"]  # a fixture
 
 
+@pytest.mark.one_broker
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_and_the_exit_code_is_0(vhost: BrokerAddress, service: Path, number: signal.Signals) -> None:
     async def steps(scene: Shop) -> None:
@@ -28,6 +29,11 @@ def test_a_signal_drains_and_the_exit_code_is_0(vhost: BrokerAddress, service: P
             assert await run.ends() == 0
             await run.says("finished m1")
             assert "started m2\n" not in run.out
+
+        async def given_back() -> bool:
+            return await scene.depth("orders") == 2
+
+        await until(given_back)
         left = [each.header.properties.message_id for each in await scene.take("orders")]
         assert left == ["m2", "m3"]
 
