@@ -10,20 +10,18 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from aiormq.exceptions import ChannelClosed
 
 from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishUncertain
-from amqpflow.model.message import Delivery, Properties, Publish
-from amqpflow.model.raw_headers import decode_content_header_lazily
-from amqpflow.model.wire_decode import decode_content_header
+from amqpflow.model.message import Delivery, Publish
 
 from .confirms import Confirms, Settled
 from .frames import ContentFrames, ack_frame, nack_frame, reject_frame
 from .settlements import Settlements
+from .subscriptions import Subscriptions
 from .translate import translate
 
 if TYPE_CHECKING:
@@ -42,16 +40,6 @@ _LATELY = 1.0  #: seconds in which so many may not be applied yet
 _LINGER = 0.3  #: seconds that a close waits for them; 0.02 was enough for 200
 
 
-@dataclass(slots=True)
-class _Subscription:
-    queue: str
-    on_delivery: Callable[[Delivery], None]
-    on_cancel: Callable[[], None]
-    on_unreadable: Callable[[Delivery, str], None] | None
-    decode: Callable[[bytes], Properties] = decode_content_header
-    tags_from: int = 0
-
-
 class Channel:
     """One AMQP channel in confirm mode. Made by `Connection.open_channel`."""
 
@@ -60,9 +48,9 @@ class Channel:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self.frame_max = frame_max  #: bytes; 0 when the broker sets no limit
-        self._subscriptions: dict[str, _Subscription] = {}
         self._confirms = Confirms(amqp.number, frame_max, self._send)
         self._settlements = Settlements(amqp.number)
+        self._subscriptions = Subscriptions(self._settlements.delivered)
         self._out: list[bytes] = []
         self._flushing = False
         self.unwritten_since = 0.0  #: the loop's clock in seconds; 0.0 when all was written
@@ -71,14 +59,14 @@ class Channel:
         self._ending = False
         self._settled_at: deque[float] = deque(maxlen=_KEPT_BACK_FROM)
         self._take = ContentFrames(
-            delivered=self._delivered,
+            delivered=self._subscriptions.delivered,
             returned=self._confirms.returned,
             confirmed=self._confirms.confirmed,
             closing=self._closing,
         ).take
         transport.attach(amqp)
         transport.takers[amqp.number] = self._take
-        amqp.on_consumer_cancel_callbacks.add(self._cancelled)
+        amqp.on_consumer_cancel_callbacks.add(self._subscriptions.cancelled)
         self.closed: asyncio.Event = asyncio.Event()
         self._amqp_closing: asyncio.Future[Any] = amqp.closing
         self._amqp_closing.add_done_callback(self._channel_closed)
@@ -175,9 +163,7 @@ class Channel:
         self._require_open()
         tag = tag or f"amqpflow-{uuid4().hex[:12]}"
         callback = self._transport.consumer_callback(self._amqp.number)
-        self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel, on_unreadable, tags_from=tags_from)
-        if lazy:
-            self._subscriptions[tag].decode = decode_content_header_lazily
+        self._subscriptions.add(tag, queue, on_delivery, on_cancel, on_unreadable, lazy=lazy, tags_from=tags_from)
         with translate():
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 await self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535))
@@ -190,7 +176,7 @@ class Channel:
         with translate():
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 await self._amqp.basic_cancel(tag)
-        self._subscriptions.pop(tag, None)
+        self._subscriptions.remove(tag)
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> bool:
         """
@@ -239,50 +225,6 @@ class Channel:
         data, count = self._settlements.frames()
         if count:
             self._settle(data, count)
-
-    def _delivered(
-        self,
-        consumer_tag: str,
-        delivery_tag: int,
-        redelivered: bool,
-        exchange: str,
-        routing_key: str,
-        header: bytes,
-        body: bytes,
-    ) -> None:
-        self._settlements.delivered(delivery_tag)
-        subscription = self._subscriptions.get(consumer_tag)
-        if subscription is None:
-            log.error("a delivery for the unknown consumer %s stays unacked", consumer_tag)
-            return
-        try:
-            properties, unreadable = subscription.decode(header), ""
-        except ValueError as error:
-            properties, unreadable = Properties(), str(error)
-        delivery = Delivery(
-            queue=subscription.queue,
-            delivery_tag=delivery_tag + subscription.tags_from,
-            redelivered=redelivered,
-            exchange=exchange,
-            routing_key=routing_key,
-            properties=properties,
-            body=body,
-            header=header,
-        )
-        try:
-            if not unreadable:
-                subscription.on_delivery(delivery)
-            elif subscription.on_unreadable is not None:
-                subscription.on_unreadable(delivery, unreadable)
-            else:
-                log.error("a delivery from %s stays unacked: %s", subscription.queue, unreadable)
-        except Exception:
-            # raising here would end the reader of the whole connection
-            log.exception("a delivery from %s could not be taken and stays unacked", subscription.queue)
-
-    def _cancelled(self, frame: Any) -> None:
-        if (subscription := self._subscriptions.get(frame.consumer_tag)) is not None:
-            subscription.on_cancel()
 
     # -- asking
 

@@ -19,16 +19,16 @@ IDS = [f"m{number:03}" for number in range(300)]
 def test_handlers_that_never_wait_do_not_hold_up_the_loop_or_the_acks(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
         async with shop(vhost) as scene:
-            turns: list[float] = []
+            turns: list[float] = []  # in CPU time: a machine that is busy with something else slows none of this
 
             async def tick() -> None:
                 while True:
-                    turns.append(time.monotonic())
+                    turns.append(time.process_time())
                     await asyncio.sleep(0)
 
             async def orders(message: Any) -> None:
-                busy_until = time.monotonic() + 0.002
-                while time.monotonic() < busy_until:
+                busy_until = time.process_time() + 0.002
+                while time.process_time() < busy_until:
                     pass
                 scene.done.append(message.message_id)
 

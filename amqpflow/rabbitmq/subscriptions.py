@@ -1,0 +1,96 @@
+"""The consumers of one channel: which of them a delivery is for, and what they are told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.raw_headers import decode_content_header_lazily
+from amqpflow.model.wire_decode import decode_content_header
+
+log = logging.getLogger("amqpflow.channel")
+
+
+@dataclass(slots=True)
+class _Subscription:
+    queue: str
+    on_delivery: Callable[[Delivery], None]
+    on_cancel: Callable[[], None]
+    on_unreadable: Callable[[Delivery, str], None] | None
+    decode: Callable[[bytes], Properties]
+    tags_from: int
+
+
+class Subscriptions:
+    """By consumer tag. `arrived` is told the delivery tag of every delivery, whoever it is for."""
+
+    def __init__(self, arrived: Callable[[int], None]) -> None:
+        self._arrived = arrived
+        self._subscriptions: dict[str, _Subscription] = {}
+
+    def add(
+        self,
+        tag: str,
+        queue: str,
+        on_delivery: Callable[[Delivery], None],
+        on_cancel: Callable[[], None],
+        on_unreadable: Callable[[Delivery, str], None] | None,
+        *,
+        lazy: bool,
+        tags_from: int,
+    ) -> None:
+        """Before the broker is asked to consume: deliveries may come with its answer."""
+        decode = decode_content_header_lazily if lazy else decode_content_header
+        self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel, on_unreadable, decode, tags_from)
+
+    def remove(self, tag: str) -> None:
+        """After the broker's answer to a cancel."""
+        self._subscriptions.pop(tag, None)
+
+    def delivered(
+        self,
+        consumer_tag: str,
+        delivery_tag: int,
+        redelivered: bool,
+        exchange: str,
+        routing_key: str,
+        header: bytes,
+        body: bytes,
+    ) -> None:
+        """Hand a delivery to its consumer. Never raises: that would end the reader of the whole connection."""
+        self._arrived(delivery_tag)
+        subscription = self._subscriptions.get(consumer_tag)
+        if subscription is None:
+            log.error("a delivery for the unknown consumer %s stays unacked", consumer_tag)
+            return
+        try:
+            properties, unreadable = subscription.decode(header), ""
+        except ValueError as error:
+            properties, unreadable = Properties(), str(error)
+        delivery = Delivery(
+            queue=subscription.queue,
+            delivery_tag=delivery_tag + subscription.tags_from,
+            redelivered=redelivered,
+            exchange=exchange,
+            routing_key=routing_key,
+            properties=properties,
+            body=body,
+            header=header,
+        )
+        try:
+            if not unreadable:
+                subscription.on_delivery(delivery)
+            elif subscription.on_unreadable is not None:
+                subscription.on_unreadable(delivery, unreadable)
+            else:
+                log.error("a delivery from %s stays unacked: %s", subscription.queue, unreadable)
+        except Exception:
+            log.exception("a delivery from %s could not be taken and stays unacked", subscription.queue)
+
+    def cancelled(self, frame: Any) -> None:
+        """The server cancelled a consumer."""
+        if (subscription := self._subscriptions.get(frame.consumer_tag)) is not None:
+            subscription.on_cancel()
