@@ -17,7 +17,7 @@ BROKERLESS = ("validate", "permissions")
 DOCUMENTS = (
     "plan FILE", "apply FILE", "drift FILE", "status FILE", "explain FILE orders", "adopt FILE queue orders",
     "parked list FILE", "parked stats FILE", "replay FILE --dry-run", "replay FILE --yes", "replay --history",
-    "validate FILE", "permissions FILE", "destroy FILE --allow delete",
+    "validate FILE", "permissions FILE",
 )  # fmt: skip
 
 
