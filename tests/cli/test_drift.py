@@ -117,3 +117,13 @@ def test_an_empty_virtual_host_with_a_thousand_queues_is_readable() -> None:
     assert len(report.drifts) == 4002
     assert len(text.splitlines()) < 20
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_dozen_alike_have_a_line_each() -> None:
+    queues = "".join(f"  q{number}: {{retry: none}}\n" for number in range(6))
+    report = drift(diff(compiled(f"version: 1\nname: shop\nqueues:\n{queues}"), observation()))
+    lines = [line.strip() for line in drift_text(report, color=False, width=80).splitlines()]
+    assert [line for line in lines if line.startswith("- queue")] == [
+        *(f"- queue q{number}.parking" for number in range(6)),
+        *(f"- queue q{number}" for number in range(6)),
+    ]

@@ -12,10 +12,11 @@ from amqpflow.planning.drift import Drift, DriftReport
 
 from .colors import paint
 from .definition import value_words
-from .plan_rows import ALIKE, listed
+from .plan_rows import listed
 from .values import plain
 
 VERSION = 1
+ONE_BY_ONE = 12  #: so many alike have a line each
 
 _SYMBOLS = {"missing": ("-", "red"), "changed": ("~", "yellow"), "added": ("+", "yellow"), "foreign": ("!", "red")}
 _TITLES = {
@@ -125,7 +126,7 @@ def _together(drifts: list[Drift]) -> Iterator[Drift]:
     for each in drifts:
         alike.setdefault((each.object.partition(" ")[0], each.message), []).append(each)
     for (kind, message), same in alike.items():
-        if len(same) <= ALIKE:
+        if len(same) <= ONE_BY_ONE:
             yield from same
         else:
             names = listed([each.object.partition(" ")[2] for each in same])
