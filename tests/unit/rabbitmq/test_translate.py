@@ -49,7 +49,7 @@ def test_what_the_broker_refuses_keeps_its_words_and_code(error: Exception, code
 def test_a_missing_permission_says_how_to_grant_it() -> None:
     ours = translated(amqp.ChannelAccessRefused("ACCESS_REFUSED - access to queue 'q' refused for user 'u'"))
     assert type(ours) is PermissionDenied
-    assert "set_permissions" in ours.hint
+    assert "amqpflow permissions FILE" in ours.hint
 
 
 @pytest.mark.parametrize(
