@@ -179,3 +179,70 @@ def test_what_was_done_at_once_is_told_in_the_order_of_the_plan() -> None:
     model = Shuffled(observation().state)
     plan = diff(many, model.seen())
     assert carried_out(plan, model).done == plan.changes
+
+
+class Slow(Model):
+    """Each change takes a moment; at one of them something happens."""
+
+    def __init__(self, state: BrokerState, at: str, error: BrokerError | None = None) -> None:
+        super().__init__(state)
+        self.at, self.error = at, error
+        self.reached = asyncio.Event()
+        self.under_way = self.most = 0
+
+    async def execute(self, change: Change) -> None:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            if label(change) == self.at:
+                self.reached.set()
+                if self.error is not None:
+                    raise self.error
+                await asyncio.Event().wait()
+            await asyncio.sleep(0)
+            await super().execute(change)
+        finally:
+            self.under_way -= 1
+
+
+MANY = topology({f"q{number:02}": [1000, 5000] for number in range(40)}, vhost="/")
+
+
+def test_a_failure_among_many_at_once_leaves_nothing_under_way_and_counts_every_change_once() -> None:
+    model = Slow(observation().state, "queue q20.retry.1s", BrokerError("no"))
+    plan = diff(MANY, model.seen())
+    report = carried_out(plan, model)
+    assert (model.most, model.under_way) == (16, 0)
+    assert report.failed is not None
+    assert report.failed.change.name == "q20.retry.1s"
+    assert report.interrupted == ()
+    assert sorted(map(label, (*report.done, report.failed.change, *report.remaining))) == sorted(
+        map(label, plan.changes)
+    )
+    assert model.state.queues.keys() == {each.name for each in report.done if each.kind == "queue"}
+    model.at = ""
+    assert carried_out(diff(MANY, model.seen()), model).complete
+    assert diff(MANY, model.seen()).changes == ()
+
+
+def test_an_interruption_among_many_at_once_tells_what_may_be_done_or_not() -> None:
+    async def interrupted() -> tuple[Slow, Plan, ApplyReport]:
+        model = Slow(observation().state, "queue q20.retry.1s")
+        plan = diff(MANY, model.seen())
+        application = Application(plan)
+        running = asyncio.create_task(application.run(model))
+        await model.reached.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return model, plan, application.report
+
+    model, plan, report = asyncio.run(interrupted())
+    assert model.under_way == 0
+    assert "q20.retry.1s" in {each.name for each in report.interrupted}
+    assert 1 <= len(report.interrupted) <= 16
+    told = (*report.done, *report.interrupted, *report.remaining)
+    assert sorted(map(label, told)) == sorted(map(label, plan.changes))
+    assert model.state.queues.keys() >= {each.name for each in report.done if each.kind == "queue"}
+    assert_nothing_dangles(model.state)
+    assert carried_out(diff(MANY, model.seen()), Model(model.state)).complete
