@@ -241,6 +241,6 @@ def check(plan: Plan, allowance: Allowance | None = None) -> None:
         problems.append(f"{', '.join(removed[:5])}{more} would be removed, which --allow delete agrees to")
     if problems:
         raise Refused(
-            f"topology {plan.topology.name} is not applied to virtual host {plan.vhost}: nothing was done",
+            f"topology {plan.topology.name}, virtual host {plan.vhost}: refused, and nothing was done",
             problems=problems,
         )

@@ -175,7 +175,7 @@ def test_a_refusal_exits_with_4_and_gives_every_reason(vhost: BrokerAddress, sho
     before = names(vhost, "exchanges")
     result = apply(shop, vhost)
     assert result.code == 4
-    assert result.says("Error: topology shop2 is not applied", "nothing was done")
+    assert result.says("Error: topology shop2, virtual host", "refused, and nothing was done")
     reasons = [line for line in result.err.splitlines() if line.startswith("  - ")]
     assert len(reasons) == 1 + 6 + 1 + 1
     assert result.says(

@@ -138,6 +138,7 @@ def test_a_queue_with_messages_has_to_be_named(vhost: BrokerAddress, file: Path)
     publish(vhost, "orders")
     for result in (amqpflow(vhost, "destroy", file, "--allow", "delete"), answered(vhost, "y", "destroy", file)):
         assert result.code == 4
+        assert result.says("Error: topology", "refused, and nothing was done")
         assert result.says("queue orders.parking: 1 message would be lost with it", "--allow delete:orders.parking")
         assert result.says("queue orders: 1 message would be lost with it")
     assert amqpflow(vhost, "destroy", file, "--allow", "delete:orders,delete:orders.parking").code == 0
