@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import zlib
 from typing import Any
+from xml.etree.ElementTree import Element, fromstring, tostring
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpflow.cli.render.body import SHOWN_BYTES, body_lines
+from amqpflow.cli.render.markup import pretty_xml
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(alphabet='ab"\\{}[],: \n\u202e', max_size=6),
@@ -52,3 +55,57 @@ def test_a_body_that_is_not_what_its_encoding_says() -> None:
 
 def test_json_nested_too_deep_is_text() -> None:
     assert shown(b"[" * 5000)[1] == "[" * 5000
+
+
+def test_xml_is_indented_and_shown_as_it_was_written() -> None:
+    body = b"""<?xml version="1.0" encoding="utf-16"?><order id="1"><!-- c --><line sku="a&amp;b">2 &lt; 3</line>
+        <none/><text><![CDATA[<a> & ]]></text><m>te<b>x</b>t</m><e></e></order>"""
+    assert shown(body, "application/xml")[1:] == [
+        '<?xml version="1.0" encoding="utf-16"?>',
+        '<order id="1">',
+        "  <!-- c -->",
+        '  <line sku="a&amp;b">2 &lt; 3</line>',
+        "  <none/>",
+        "  <text><![CDATA[<a> & ]]></text>",
+        "  <m>",
+        "    te",
+        "    <b>x</b>",
+        "    t",
+        "  </m>",
+        "  <e></e>",
+        "</order>",
+    ]
+
+
+BOMB = "<!DOCTYPE a [" + "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12)) + "]><a>&e11;</a>"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(BOMB, id="entities without measure"),
+        pytest.param('<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><a>&e;</a>', id="a file"),
+        pytest.param('<!DOCTYPE a SYSTEM "http://192.0.2.1/a.dtd"><a><b/></a>', id="another host"),
+        pytest.param("<a><b>" * 5000, id="cut short"),
+        pytest.param("<a>" * 5000 + "</a>" * 5000, id="nested too deeply"),
+        pytest.param("<p>never closed<br></p>", id="HTML"),
+    ],
+)
+def test_xml_that_is_none_or_declares_something_is_text(body: str) -> None:
+    assert shown(body.encode(), "application/xml")[1:] == [body]
+
+
+@given(st.recursive(st.text(alphabet="ab&;<>[]! \n\u202e", max_size=5), lambda inner: st.lists(inner, max_size=4)))
+def test_xml_loses_no_element_and_no_text(tree: Any) -> None:
+    def element(node: Any) -> Element:
+        made = Element("x")
+        made.text = node if isinstance(node, str) else None
+        made.extend(map(element, node if isinstance(node, list) else ()))
+        return made
+
+    def outline(node: Element) -> Any:
+        return (node.text or "").split(), [outline(each) for each in node]
+
+    pretty = pretty_xml(tostring(element(tree), encoding="unicode"))
+    assert pretty is not None
+    assert outline(fromstring("\n".join(pretty))) == outline(element(tree))

@@ -6,15 +6,17 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from amqpflow.errors import NotApplied, Refused
+from amqpflow.errors import AmqpflowError, NotApplied, Refused
 from amqpflow.model.message import Properties
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.rabbitmq.observe import open_broker
+from amqpflow.services.export_file import ExportWriter
 from amqpflow.services.opening import no_topology
 from amqpflow.services.parked_export import choose, discard_parked, export_parked
 from amqpflow.services.parked_list import list_parked
@@ -101,6 +103,35 @@ def test_a_selection_is_discarded_and_no_other_message(vhost: BrokerAddress, tmp
             assert left == [each for each in still if each not in ("a1", "a10", "a11")]
             with pytest.raises(Refused, match="exists"):
                 await export_parked(place, Selection(), Watch(), str(tmp_path / "x.jsonl"))
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_nothing_leaves_its_queue_that_the_disk_did_not_take(
+    vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = topology({WORK: [1000]}, vhost=vhost.vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(20)])
+            place = place_of(broker, compiled, ())
+
+            def full(_: ExportWriter) -> None:
+                raise AmqpflowError("cannot write x: No space left on device")
+
+            writer = ExportWriter.__init__
+
+            def opened(self: ExportWriter, *args: Any, **kwargs: Any) -> None:
+                writer(self, *args, **kwargs)
+                monkeypatch.setattr(ExportWriter, "checkpoint", full)
+
+            monkeypatch.setattr(ExportWriter, "__init__", opened)
+            with pytest.raises(AmqpflowError, match="No space left"):
+                await discard_parked(place, Selection(), Watch(), str(tmp_path / "x.jsonl"))
+            taken = await drained(connection, PARKING, 20)
+            assert [each.properties.message_id for each in taken] == [f"m{n}" for n in range(20)]
 
     asyncio.run(go())
 

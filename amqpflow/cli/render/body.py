@@ -1,4 +1,4 @@
-"""A message body for people: JSON indented, text as text, anything else as a hex dump."""
+"""A message body for people: JSON and XML indented, text as text, anything else as a hex dump."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Iterator
 
 from amqpflow.cli.safe import safe
+
+from .markup import pretty_xml
 
 SHOWN_BYTES = 64 * 1024  #: the rest is counted; -o json has all of it
 _UNPACKED_BYTES = 1024 * 1024
@@ -25,7 +27,7 @@ def body_lines(body: bytes, content_type: str | None, content_encoding: str | No
         return
     if text is None:
         yield from _hex(shown)
-    elif (pretty := _pretty_json(text)) is not None:
+    elif (pretty := _pretty_json(text) or pretty_xml(text)) is not None:
         yield from map(safe, pretty)
     else:
         yield from safe(text, multiline=True).split("\n")

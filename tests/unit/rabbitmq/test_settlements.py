@@ -119,3 +119,19 @@ def test_a_closed_channel_acks_nothing() -> None:
     settlements.ack(1)
     settlements.clear()
     assert settlements.frames() == (b"", 0)
+
+
+def test_what_is_kept_is_not_acked_with_what_came_after_it() -> None:
+    settlements, broker = Settlements(3), Broker()
+    for tag in range(1, 7):
+        settlements.delivered(tag)
+        broker.unacked.add(tag)
+    settlements.keep(3)
+    for tag in (1, 2, 4, 5):
+        settlements.ack(tag)
+    broker.read(settlements.frames()[0])
+    assert broker.unacked == {3, 6}
+    for tag in (3, 6):  # it may be acked all the same
+        settlements.ack(tag)
+    broker.read(settlements.frames()[0])
+    assert broker.unacked == set()
