@@ -144,13 +144,15 @@ class Channel:
         tag: str | None = None,
         lazy: bool = False,
         tags_from: int = 0,
+        answer_within: float = ANSWER_TIMEOUT,
     ) -> str:
         """
         Start a consumer and return its tag. `prefetch` counts unacked messages of this consumer; 0 means no limit on a
         classic queue and 2,000 on a quorum queue. `tag` names the consumer where its name matters: what several
         consumers of a channel hold goes back to a quorum queue in the order of their tags. `lazy` leaves headers in
         the bytes they came in until they are asked for (`RawHeaders`). `tags_from` is added to the delivery tags, which
-        makes those of several channels one sequence.
+        makes those of several channels one sequence. `answer_within` is in seconds: a quorum queue answers when it has
+        read a whole prefetch from the disk (fact 6.10).
 
         `on_delivery` runs in the connection's reader: it must be quick and must not raise. `on_cancel` is called when
         the server cancels the consumer (its queue was deleted, or the consumer timeout of RabbitMQ 4.3).
@@ -165,7 +167,7 @@ class Channel:
         callback = self._transport.consumer_callback(self._amqp.number)
         self._subscriptions.add(tag, queue, on_delivery, on_cancel, on_unreadable, lazy=lazy, tags_from=tags_from)
         with translate():
-            async with asyncio.timeout(ANSWER_TIMEOUT):
+            async with asyncio.timeout(answer_within):
                 await self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535))
                 await self._amqp.basic_consume(queue, callback, consumer_tag=tag)
         return tag

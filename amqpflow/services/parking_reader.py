@@ -38,6 +38,9 @@ QUIET = 0.25  #: seconds without a delivery after which the queue is asked wheth
 STALLED = 10.0  #: seconds without a delivery while the queue says that it is not empty
 RETURN_TIMEOUT = 5.0  #: seconds to wait until the queue counts again what was given back
 MAX_PREFETCH = 65_535
+FILLED_WITHIN = (
+    120.0  #: seconds for a busy broker to read a prefetch from its disk; a lost connection is noticed earlier
+)
 HELD_BY_A_CHANNEL = 4_000
 """Deliveries that one channel keeps while others are acked (fact 6.18)."""
 HELD_BY_A_CHANNEL_QUORUM = 10_000  #: there a lost connection mixes up what the channels hold, so they are fewer
@@ -330,6 +333,7 @@ class ParkingReader:
             lazy=self._lazy,
             tag=f"amqpflow-parking-{len(lanes):03d}",
             tags_from=holding.before,
+            answer_within=FILLED_WITHIN,
         )
 
     def _at_once(self) -> int:

@@ -1,4 +1,4 @@
-"""XML with line breaks for people. Nothing is expanded or fetched: with a type declaration a document stays as it is."""
+"""XML with line breaks for people. Nothing is expanded or fetched: what has a type declaration stays as it is."""
 
 from __future__ import annotations
 
