@@ -57,7 +57,9 @@ class Events:
         for listener in self.listeners.get(type(event), ()):
             try:
                 listener(event)
-            except Exception:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # a delivery would be nobody's, or an outage without end
                 log.exception("a listener failed on %s", event.name)
 
 

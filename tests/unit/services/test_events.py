@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import fields
 from typing import Any
@@ -39,11 +40,14 @@ def test_a_class_stands_for_all_below_it_and_nothing_for_everything() -> None:
     assert all(events.wanted(kind) for kind in e.EVENTS.values())
 
 
-def test_a_listener_that_raises_is_logged_and_the_next_one_hears(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError, GeneratorExit])
+def test_a_listener_that_raises_is_logged_and_the_next_one_hears(
+    caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
     events, heard = Events(), list[e.Event]()
 
     def broken(event: e.Event) -> None:
-        raise RuntimeError("no")
+        raise error("no")
 
     events.subscribe(broken, "consumer.paused")
     events.subscribe(heard.append, "consumer.paused")
