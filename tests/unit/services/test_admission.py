@@ -1,0 +1,53 @@
+"""What may start in a session while several things keep deliveries waiting at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from amqpflow.services.admission import Admission
+from tests.deliveries import delivery
+
+
+def test_one_is_tried_during_an_outage_and_no_more() -> None:
+    admission = Admission()
+    admission.shut()
+    assert (admission.running, admission.wants_more(0)) == (False, False)
+    admission.try_one()
+    assert (admission.running, admission.wants_more(0), admission.wants_more(1)) == (True, True, False)
+    admission.started(7)
+    assert (admission.running, admission.tried) == (False, 7)
+
+
+def test_one_that_is_to_be_tried_waits_for_one_that_cannot_be_settled() -> None:
+    admission = Admission()
+    admission.held_up.add(3)
+    admission.shut()
+    admission.try_one()
+    assert not admission.running
+    admission.settled(3)
+    assert admission.running
+
+
+def test_what_is_put_off_leaves_its_turn_to_another() -> None:
+    admission = Admission()
+    admission.shut()
+    admission.try_one()
+    admission.started(7)
+    admission.not_started(7)
+    assert (admission.running, admission.tried) == (True, None)
+    admission.open()
+    admission.not_started(7)
+    assert not admission.single, "nothing is tried when there is no outage"
+
+
+def test_what_was_set_aside_is_handled_alone_and_may_be_the_one_that_is_tried() -> None:
+    admission = Admission()
+    admission.shut()
+    admission.try_one()
+    admission.aside.append(replace(delivery(), delivery_tag=5))
+    assert not admission.wants_more(0)
+    assert admission.next_alone().delivery_tag == admission.alone == admission.tried == 5
+    assert not admission.running
+    admission.settled(5)
+    admission.open()
+    assert admission.running
