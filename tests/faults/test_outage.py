@@ -99,7 +99,7 @@ def test_an_outage_uses_up_no_delivery_limit(vhost: BrokerAddress, broker: Broke
             await until(lambda: _all_ready(scene, 50))
             counts = await lost_counts(scene, "orders")
             # before RabbitMQ 4.3 the stop counts once, once what is on its way when the consumer is cancelled first
-            # (fact 6.12), and once what was about to start when the breaker opened; none of the six openings afterwards does
+            # (fact 6.12), and once what was about to start when the breaker opened; none of the openings after it does
             assert max(counts, default=0) <= (0 if broker.version >= (4, 3) or queue_type == "classic" else 3)
 
     asyncio.run(scenario())
