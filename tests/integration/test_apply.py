@@ -27,6 +27,7 @@ from tests.brokers.management import Management, as_user
 from tests.brokers.selection import BrokerUnderTest
 from tests.plans import limits, with_objects
 from tests.topologies import topology
+from tests.waiting import until
 
 
 def shop(vhost: BrokerAddress, **options: Any) -> CompiledTopology:
@@ -360,8 +361,8 @@ def test_a_failure_in_the_middle_tells_what_was_done_and_what_remains(vhost: Bro
         assert "s3cret" not in str(stopped.value)
         every = [*report.done, report.failed.change, *report.remaining]
         assert sorted(map(label, every)) == sorted(map(label, report.plan.changes))
-        there = definitions(vhost)
-        assert there["queues"].keys() == {each.name for each in report.done if each.kind == "queue"}
+        done = {each.name for each in report.done if each.kind == "queue"}
+        asyncio.run(until(lambda: definitions(vhost)["queues"].keys() == done))  # the lock goes with its connection
     assert run(shop(vhost), vhost).complete
     assert plan_of(shop(vhost), vhost).nothing_to_do
 
