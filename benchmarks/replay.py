@@ -84,7 +84,7 @@ async def _aio_pika(at: Measurement, *, tenth: bool) -> None:
     connection = await aio_pika.connect(URL)
     channel = await connection.channel()
     # what stays is held to the end
-    await channel.set_qos(prefetch_count=0 if tenth else PREFETCH)
+    await channel.set_qos(prefetch_count=min(at.count, 65_535) if tenth else PREFETCH)
     queue = await channel.get_queue(source)
     left, done = at.count, asyncio.Event()
     last: Any = None
@@ -121,14 +121,15 @@ async def shovel(at: Measurement) -> None:
     from amqpflow.rabbitmq.connection import connect
 
     source = await parked(at)
+    uri = URL.rstrip("/")  # to the broker a URL that ends in a slash names a virtual host without a name
     value = {
         "src-protocol": "amqp091",
-        "src-uri": URL,
+        "src-uri": uri,
         "src-queue": source,
         "src-prefetch-count": 1000,
         "src-delete-after": "queue-length",
         "dest-protocol": "amqp091",
-        "dest-uri": URL,
+        "dest-uri": uri,
         "dest-queue": "bench.work",
         "ack-mode": "on-confirm",
         "dest-add-forward-headers": False,
