@@ -212,7 +212,7 @@ def test_an_outage_outlives_its_connection(vhost: BrokerAddress) -> None:
                 await until(lambda: len(started) == 2)
                 assert scene.done == []
                 assert "breaker" in consumer.problems["orders"]
-                await until(lambda: len(scene.done) == len(ids))
+                await until(lambda: set(scene.done) == set(ids))  # the cut may have taken an ack along
                 assert consumer.healthy
             assert len(dependency.asked) == 1
 
