@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=FILE, required=False)
-@click.option("--to", "target", required=True, type=click.Path(dir_okay=False), help="The file to write; a new one.")
+@click.option(
+    "--to", "target", required=True, type=click.Path(dir_okay=False), help="A new file; PATH/: a new directory."
+)
 @selection_options
 @place_options
 @connection_options
@@ -37,7 +39,8 @@ def export(
     """
     Write the parked messages of FILE's work queues to a file of JSON lines; they stay parked.
 
-    `amqpflow parked restore` puts them back, byte by byte. The file appears when it is whole.
+    With a slash at its end it is a directory, a message a file. `amqpflow parked restore` puts them back, byte by byte.
+    It appears when it is whole.
     """
     from amqpflow import api_parked
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("export", type=click.Path(dir_okay=False), metavar="EXPORT")
+@click.argument("export", type=click.Path(), metavar="EXPORT")
 @click.option("--to", metavar="QUEUE", help="Put all of them into this queue, not into those they were in.")
 @click.option("--strip", is_flag=True, help="Restore without user_id, CC and BCC what cannot be published with them.")
 @click.option("--again", is_flag=True, help="Restore also what was restored before.")

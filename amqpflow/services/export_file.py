@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from amqpflow.parking.export import (
 )
 from amqpflow.parking.parked import ParkedMessage
 
+_HEAD, _END = "head.json", "end.json"
 LONGEST_LINE = 1 << 30  #: characters; RabbitMQ takes messages of at most 512 MiB
 
 
@@ -90,6 +92,65 @@ class ExportWriter:
             self._written.unlink(missing_ok=True)
 
 
+class DirectoryWriter:
+    """
+    Writes one export as a directory, a message a file, which gets its name when it is whole. For its owner's eyes only.
+
+    Raises:
+        Refused: it exists. AmqpflowError: it cannot be written.
+    """
+
+    def __init__(self, path: str, head: ExportHead) -> None:
+        self.path = Path(path)
+        self.count = 0
+        self._written = self.path.with_name(f".{self.path.name}.{uuid4().hex[:8]}.partial")
+        if self.path.exists():
+            raise Refused(f"{path} exists", hint="name another directory; nothing was done")
+        with _disk(self.path):
+            self._written.mkdir(mode=0o700)
+            self._put(_HEAD, head_line(head, at=int(time.time() * 1000)))
+
+    def write(self, parked: ParkedMessage) -> None:
+        """One more message, on the disk."""
+        with _disk(self.path):
+            self.count += 1
+            self._put(f"{self.count:08}.json", message_line(parked, self.count))
+
+    def finish(self) -> None:
+        """Write the end, and give the directory its name."""
+        with _disk(self.path):
+            self._put(_END, end_line(self.count))
+            _sync_directory(self._written / _END)
+            if self.path.exists():
+                raise Refused(f"{self.path} exists meanwhile", hint="nothing was done")
+            self._written.rename(self.path)
+            _sync_directory(self.path)
+
+    def abandon(self) -> None:
+        """End without `finish`: nothing is left."""
+        shutil.rmtree(self._written, ignore_errors=True)
+
+    def _put(self, name: str, text: str) -> None:
+        descriptor = os.open(self._written / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+
+
+def export_writer(path: str, head: ExportHead) -> ExportWriter | DirectoryWriter:
+    """A path that ends in a slash is a directory to be made. Raises as the writers do."""
+    return DirectoryWriter(path, head) if path.endswith("/") else ExportWriter(path, head, at_once=False)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The files of an export in the order of its lines; what else somebody put into the directory is passed over."""
+    yield path / _HEAD
+    yield from sorted(each for each in path.glob("*.json") if each.stem.isdecimal())
+    if (path / _END).exists():
+        yield path / _END
+
+
 def read_export(path: str) -> Iterator[tuple[int, ExportHead | ExportedMessage | ExportEnd | str]]:
     """
     The lines of an export with their numbers, one after the other; a text instead of a line says what is wrong with it.
@@ -99,18 +160,19 @@ def read_export(path: str) -> Iterator[tuple[int, ExportHead | ExportedMessage |
     Raises:
         AmqpflowError: the file cannot be read.
     """
-    with _disk(Path(path), "read"), open(path, encoding="ascii", errors="surrogateescape", newline="\n") as file:  # noqa: PTH123
-        number = 0
-        while text := file.readline(LONGEST_LINE):
-            number += 1
-            if not text.endswith("\n"):
-                return
-            try:
-                line = read_line(text)
-            except ValueError as error:
-                yield number, str(error)
-            else:
-                yield number, line
+    number = 0
+    for each in _files(Path(path)) if Path(path).is_dir() else (Path(path),):
+        with _disk(each, "read"), each.open(encoding="ascii", errors="surrogateescape", newline="\n") as file:
+            while text := file.readline(LONGEST_LINE):
+                number += 1
+                if not text.endswith("\n"):
+                    return
+                try:
+                    line = read_line(text)
+                except ValueError as error:
+                    yield number, str(error)
+                else:
+                    yield number, line
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from amqpflow.parking.known import Known
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection
 
-from .export_file import ExportWriter
+from .export_file import ExportWriter, export_writer
 from .parked_scan import Place, QueueReading, Watch, scan
 from .parking_reader import ParkingReader
 
@@ -57,12 +57,12 @@ async def choose(place: Place, selection: Selection, watch: Watch) -> Chosen:
 
 async def export_parked(place: Place, selection: Selection, watch: Watch, path: str) -> ExportReport:
     """
-    Write the selected messages to a file, and give everything back.
+    Write the selected messages to a file, or to a directory when `path` ends in a slash, and give everything back.
 
     Raises:
-        Refused: the file exists. AmqpflowError: it cannot be written. Else as `scan`. There is no file then.
+        Refused: it exists. AmqpflowError: it cannot be written. Else as `scan`. There is no file then.
     """
-    writer = ExportWriter(path, _head(place), at_once=False)
+    writer = export_writer(path, _head(place))
     try:
         only = None
         if selection.sample is not None:

@@ -251,7 +251,7 @@ class _Journal:
     @contextmanager
     def open(cls, export: str, export_id: str, to: str, again: bool) -> Iterator[_Journal]:
         """Raises Refused: another restore of the file is running, or it was restored to another queue before."""
-        path = export + ".restored"
+        path = export.rstrip("/") + ".restored"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:

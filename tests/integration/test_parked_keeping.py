@@ -75,6 +75,41 @@ def test_what_is_restored_is_what_was_parked_byte_by_byte(vhost: BrokerAddress, 
 
 
 @pytest.mark.one_broker
+def test_an_export_can_be_a_directory_with_a_file_for_each_message(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled, target = topology({WORK: [1000]}, vhost=vhost.vhost), tmp_path / "parked"
+    hostile = {"../../up": "/etc/passwd", HOSTILE: HOSTILE}
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(
+                connection, compiled, [delivered(WORK, message_id=f"../m{n}", headers=hostile) for n in range(3)]
+            )
+            place = place_of(broker, compiled, ())
+            before = (await list_parked(place, Selection(), Watch())).messages
+            report = await export_parked(place, Selection(), Watch(), f"{target}/")
+            assert (report.selected, report.complete) == (3, True)
+            files = sorted(each.name for each in target.iterdir())
+            assert files == ["00000001.json", "00000002.json", "00000003.json", "end.json", "head.json"]
+            assert [each.name for each in tmp_path.iterdir()] == ["parked"]
+            assert {each.stat().st_mode & 0o777 for each in target.iterdir()} == {0o600}
+            assert all(each.read_bytes().isascii() and b"\x1b" not in each.read_bytes() for each in target.iterdir())
+            with pytest.raises(Refused, match="exists"):
+                await export_parked(place, Selection(), Watch(), f"{target}/")
+            await discard_parked(place, Selection(), Watch(), None)
+            assert await depth(connection, PARKING) == 0
+            (target / "notes.txt").write_text("mine")
+            restored = await restore_parked(broker, f"{target}/", Watch())
+            assert (restored.restored, restored.complete, restored.finished) == (3, True, True)
+            assert (await list_parked(place, Selection(), Watch())).messages == before
+            assert (await restore_parked(broker, str(target), Watch())).restored == 0, "it is recorded beside it"
+            (target / "00000002.json").unlink()
+            with pytest.raises(Refused):
+                await restore_parked(broker, str(target), Watch(), again=True)
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
 def test_a_selection_is_discarded_and_no_other_message(vhost: BrokerAddress, tmp_path: Path) -> None:
     compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking="shared.parking")
 
