@@ -277,8 +277,11 @@ def test_messages_that_fail_again_during_the_replay_are_not_replayed_again(vhost
     asyncio.run(go())
 
 
-def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(vhost: BrokerAddress) -> None:
+def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiled = shop(vhost)
+    monkeypatch.setattr("amqpflow.services.parking_reader.MAX_PREFETCH", 500)  # something is left for the others
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
