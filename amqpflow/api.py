@@ -327,7 +327,7 @@ async def replay(
     Bring parked messages back to the work queue they failed in: publish, await the confirm, ack; oldest first.
 
     Killed at any point it loses nothing, and the journal knows what was sent: the next replay of the queue, or the
-    same one with `resume`, sends nothing of that again. At most 1,000 messages are in doubt then; they are sent again
+    same one with `resume`, sends nothing of that again. At most 4,000 messages are in doubt then; they are sent again
     with the hop id of the first copy, or held. What is parked while it runs is not replayed.
 
     Args:

@@ -81,7 +81,23 @@ async def applying_alone(
         BrokerUnavailable, BrokerError: as for `connect`.
     """
     async with await connect(broker.address, name=f"amqpflow lock {topology} {_here()['host']}") as connection:
-        yield ApplyLock(connection, await _acquired(broker, connection, topology, timeout, on_wait), topology)
+        channel = await _acquired(broker, connection, topology, timeout, on_wait)
+        try:
+            yield ApplyLock(connection, channel, topology)
+        finally:
+            await _released(channel, applying_lock(topology))
+
+
+async def _released(channel: Any, name: str) -> None:
+    """Free it before the connection is closed: RabbitMQ deletes what was exclusive some time after that."""
+    if channel.is_closed:
+        return
+    try:
+        with translate():
+            async with asyncio.timeout(5):
+                await channel.queue_delete(name)
+    except (AmqpflowError, TimeoutError):
+        pass  # it ends with its connection
 
 
 async def _acquired(

@@ -35,8 +35,8 @@ from .replay_pace import Pace
 from .replay_plan import is_misplaced
 from .replay_run import Work
 
-WINDOW = 1000  #: publishes without a confirm at a time; a crash leaves at most so many in doubt
-BATCH = 500  #: messages that go through the journal together, at most
+WINDOW = 4000  #: publishes without a confirm at a time; a crash leaves at most so many in doubt
+BATCH = 1000  #: messages that go through the journal together, at most
 CONFIRM_TIMEOUT = 30.0  #: seconds; a broker short of memory or disk does not confirm
 PATIENCE = 5.0  #: seconds to wait for room in a work queue that is full, since it last took a message
 WAITING_BYTES = 32 * 1024 * 1024  #: bodies that wait to be sent; what is over that is read again later
