@@ -281,7 +281,9 @@ def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled = shop(vhost)
-    monkeypatch.setattr("amqpflow.services.parking_reader.MAX_PREFETCH", 500)  # something is left for the others
+    # something is left for the others
+    monkeypatch.setattr("amqpflow.services.parking_reader.MAX_PREFETCH", 200)
+    monkeypatch.setattr("amqpflow.services.replay_pass.WINDOW", 100)
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
