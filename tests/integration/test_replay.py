@@ -517,7 +517,7 @@ def test_without_a_confirm_in_time_messages_stay_parked_and_are_in_doubt(
 
 
 def test_nothing_is_held_for_long_and_the_replay_goes_on(vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amqpflow.services.parking_reader.HOLD_MAX", 0.4)
+    monkeypatch.setattr("amqpflow.services.parking_reader.HOLD_MAX", 0.8)
     compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking="shared.parking")
     steps: list[str] = []
 
@@ -525,7 +525,7 @@ def test_nothing_is_held_for_long_and_the_replay_goes_on(vhost: BrokerAddress, m
         async with workplace(vhost, compiled) as (broker, connection):
             order = ["a", "b"] * 200 + ["b"] * 400
             await park(connection, compiled, [delivered(each, message_id=f"m{n}") for n, each in enumerate(order)])
-            report = await replay_parked(broker, compiled, "b", choice=ReplayChoice(rate=400), on_step=steps.append)
+            report = await replay_parked(broker, compiled, "b", choice=ReplayChoice(rate=200), on_step=steps.append)
             assert (report.replayed, report.complete, report.stopped) == (600, True, None)
             assert (report.others, report.remaining) == (200, 200)
             assert steps.count("give-back.after") > 2
