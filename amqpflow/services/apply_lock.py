@@ -7,7 +7,6 @@ from the queue's arguments (over the management API, which the holder's connecti
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,6 +19,8 @@ from amqpflow.model.names import applying_lock
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.rabbitmq.translate import translate
+
+from .whoami import user
 
 _HELD = 405
 _HOLDER = {"host": "x-amqpflow-host", "pid": "x-amqpflow-pid", "user": "x-amqpflow-user", "since": "x-amqpflow-since"}
@@ -130,12 +131,8 @@ async def _acquired(
 
 
 def _here() -> Mapping[str, str]:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = str(os.getuid())
     since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"host": socket.gethostname(), "pid": str(os.getpid()), "user": user, "since": since}
+    return {"host": socket.gethostname(), "pid": str(os.getpid()), "user": user(), "since": since}
 
 
 async def _holder(broker: Broker, name: str) -> str:

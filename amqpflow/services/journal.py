@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
-import getpass
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,15 +24,6 @@ def default_directory() -> Path:
     state = os.environ.get("XDG_STATE_HOME", "")
     base = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
     return base / "amqpflow" / "replays"
-
-
-def whoami() -> str:
-    """user@host, for the audit."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
 
 
 class JournalFile:

@@ -13,8 +13,9 @@ from amqpflow import __version__
 from amqpflow.errors import Refused
 from amqpflow.parking.journal import JournalHead, JournalState, end_line, resumed_line
 
-from .journal import JournalFile, Journals, whoami
+from .journal import JournalFile, Journals
 from .replay_run import Work
+from .whoami import whoami
 
 
 class ReplayJournal:
