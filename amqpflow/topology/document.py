@@ -267,6 +267,9 @@ def _report_syntax(error: yaml.YAMLError, text: str, problems: Problems) -> None
     lines = text.splitlines()
     line = lines[mark.line] if mark.line < len(lines) else ""
     said = getattr(error, "problem", None) or "not YAML"
+    if said == "exceeded maximum nesting depth":  # libyaml's own limit, which its scanner runs into far ahead
+        problems.error(Code.TOO_COMPLEX, place, f"nested more than {MAX_DEPTH} levels deep")
+        return
     context = getattr(error, "context", None)
     hint = ""
     if "\t" in line[: mark.column + 1]:
