@@ -27,7 +27,8 @@ COMMANDS = (("list",), ("stats",), ("stats", "--by", "fingerprint", "--match", "
 async def park(count: int, kind: str) -> None:
     """Declare the queue, and fill it."""
     from amqpflow.model.headers import FINGERPRINT
-    from amqpflow.model.message import Properties, Publish
+    from amqpflow.model.message import Publish
+    from amqpflow.model.properties import Properties
     from amqpflow.rabbitmq.address import resolve_address
     from amqpflow.rabbitmq.connection import connect
 
@@ -50,7 +51,7 @@ async def park(count: int, kind: str) -> None:
                 FINGERPRINT: f"{number % 50:016x}",
             }
             properties = Properties(message_id=f"m-{number}", headers=headers, delivery_mode=2)
-            publish = Publish(exchange="", routing_key=QUEUE, properties=properties, body=b"x" * 256)
+            publish = Publish.of(exchange="", routing_key=QUEUE, properties=properties, body=b"x" * 256)
             channel.post(publish, lambda error: failed.append(error) if error else None)
             if number % 500 == 0:
                 await channel.room()

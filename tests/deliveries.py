@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from amqpflow.delivery.incoming import Incoming, read_incoming
+from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Circumstances, Settlement, ToParking, ToTier, decide
 from amqpflow.delivery.verdict import ErrorRecord, Failed, Verdict
 from amqpflow.model import headers as h
-from amqpflow.model.message import Delivery, Properties, Publish
+from amqpflow.model.content_header import ContentHeader
+from amqpflow.model.message import Delivery, Publish
+from amqpflow.model.properties import Properties
 from amqpflow.model.routes import QueueRoutes, RetryRule
 from amqpflow.model.wire import encode_content_header
 from amqpflow.model.wire_decode import decode_content_header
@@ -57,13 +59,13 @@ def delivery(
         redelivered=False,
         exchange="events",
         routing_key="order.placed",
-        properties=Properties(message_id=message_id, headers=headers, **more),
+        header=ContentHeader.of(Properties(message_id=message_id, headers=headers, **more)),
         body=body,
     )
 
 
 def incoming(headers: Mapping[str, Any] | None = None, **more: Any) -> Incoming:
-    return read_incoming(delivery(headers, **more))
+    return Incoming(delivery(headers, **more))
 
 
 def retried(attempts: int, **record: Any) -> Incoming:
@@ -93,14 +95,14 @@ def comes_back(publish: Publish, **broker: Any) -> Incoming:
     properties = decode_content_header(encode_content_header(publish.properties, len(publish.body)))
     deaths = [{"queue": publish.routing_key, "reason": "expired", "count": 1, "exchange": publish.exchange}]
     properties = replace(properties, headers={**(properties.headers or {}), "x-death": deaths, **broker})
-    return read_incoming(
+    return Incoming(
         Delivery(
             queue=QUEUE,
             delivery_tag=2,
             redelivered=True,
             exchange="",
             routing_key=QUEUE,
-            properties=properties,
+            header=ContentHeader.of(properties),
             body=publish.body,
         )
     )

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from amqpflow.model.headers import NEVER_TRAVELS, PREFIX
-from amqpflow.model.message import Properties
+from amqpflow.model.properties import Properties
 from amqpflow.model.wire_decode import LAST_SECOND
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from amqpflow.delivery.incoming import read_incoming
+from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Circumstances, ToParking, decide
 from amqpflow.delivery.verdict import Decided, ErrorRecord
-from amqpflow.model.message import Delivery, Properties, Publish
+from amqpflow.model.content_header import ContentHeader
+from amqpflow.model.message import Delivery, Publish
 from amqpflow.model.outcome import Park
+from amqpflow.model.properties import Properties
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection
@@ -45,7 +47,7 @@ def delivered(
         redelivered=False,
         exchange=exchange,
         routing_key=routing_key,
-        properties=Properties(message_id=message_id, headers=headers, **properties),
+        header=ContentHeader.of(Properties(message_id=message_id, headers=headers, **properties)),
         body=body,
     )
 
@@ -55,7 +57,7 @@ def parking_publish(
 ) -> Publish:
     """What a consumer publishes when its handler parks the delivery because of an error."""
     settlement = decide(
-        read_incoming(delivery),
+        Incoming(delivery),
         Decided(outcome=Park("told so"), error=ErrorRecord(type=error, message=text, fingerprint="f" * 16)),
         Circumstances(
             routes=compiled.routes[delivery.queue],
@@ -84,7 +86,7 @@ async def publish(connection: Connection, queue: str, *messages: Properties, bod
     await asyncio.gather(
         *(
             channel.publish(
-                Publish(exchange="", routing_key=queue, properties=replace(each, delivery_mode=2), body=body)
+                Publish.of(exchange="", routing_key=queue, properties=replace(each, delivery_mode=2), body=body)
             )
             for each in messages
         )

@@ -11,7 +11,8 @@ from typing import Any
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from amqpflow.model.headers import HOP
-from amqpflow.model.message import Properties, Publish
+from amqpflow.model.message import Publish
+from amqpflow.model.properties import Properties
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
@@ -54,7 +55,7 @@ class Shop:
         await asyncio.gather(
             *(
                 channel.publish(
-                    Publish(
+                    Publish.of(
                         exchange=exchange,
                         routing_key=queue,
                         properties=Properties(message_id=each, **properties),

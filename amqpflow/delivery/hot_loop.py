@@ -73,7 +73,6 @@ def _remember(where: OrderedDict[Any, Any], key: Any, value: Any) -> None:
 
 
 def _identity(incoming: Incoming) -> bytes:
-    delivery = incoming.delivery
-    identity = delivery.properties.message_id
-    known = identity.encode("utf-8", "surrogatepass") if identity else delivery.body
+    identity = incoming.message_id
+    known = identity.encode("utf-8", "surrogatepass") if identity else incoming.delivery.body
     return blake2b(known, digest_size=16, person=b"id" if identity else b"body").digest()

@@ -4,26 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
-from amqpflow.model.headers import BROKER_OWNED, COUNTERS, NEVER_TRAVELS, PREFIX
-from amqpflow.model.message import Delivery, Properties, replace_properties
-from amqpflow.model.quick import quick_init
-from amqpflow.model.record import Record, read_record, text_of
+from amqpflow.model.headers import BROKER_OWNED, COUNTERS, NEVER_TRAVELS, PREFIX, QUEUE
+from amqpflow.model.message import Delivery
+from amqpflow.model.properties import Properties, replace_properties
+from amqpflow.model.raw_headers import RawHeaders
+from amqpflow.model.record import Record, due_at, failed_in_queue, read_record, text_of
 
 _KEPT = NEVER_TRAVELS - COUNTERS
 _PROPERTIES_OF_OURS = ("expiration", "user_id")  #: kept in the record, since the broker would act on them again
+_MARK = QUEUE.encode()  #: stands in every content header with a record of ours
 
 
-@quick_init
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """A delivery and the record of its earlier attempts, if this queue wrote one."""
+    """
+    A delivery and the record of its earlier attempts, if this queue wrote one.
 
-    delivery: Delivery
-    record: Record | None
-    native: bool = False  #: the queue's retries are RabbitMQ's own, and counted by it
+    Nearly every message is acked, and for that none of its headers matters: they are read when they are asked for. So
+    is the record, but for the queue that wrote it: those of other queues are ignored, and removed from every copy.
+    """
+
+    __slots__ = ("_record", "delivery", "is_ours", "native", "unreadable")
+
+    def __init__(self, delivery: Delivery, *, native: bool = False) -> None:
+        """
+        Args:
+            delivery: as it arrived.
+            native: the queue's retries are RabbitMQ's own, and counted by it.
+        """
+        self.delivery = delivery
+        self.native = native
+        self.is_ours = False  #: this queue wrote a record into its headers
+        self.unreadable = ""  #: why it cannot be told whether its headers are ours
+        if _MARK in delivery.header.payload:
+            try:
+                self.is_ours = failed_in_queue(delivery.headers) == delivery.queue
+            except ValueError as error:
+                self.unreadable = str(error)
+        self._record: Record | None = None
+
+    @property
+    def record(self) -> Record | None:
+        """What is known of earlier attempts; None on a first one."""
+        if self._record is None and self.is_ours:
+            self._record = read_record(self.delivery.headers, self.delivery.queue)
+        return self._record
+
+    @property
+    def message_id(self) -> str | None:
+        """None when it cannot be read, too."""
+        return self._text("message_id")
+
+    @property
+    def correlation_id(self) -> str | None:
+        """None when it cannot be read, too."""
+        return self._text("correlation_id")
+
+    def _text(self, name: str) -> str | None:
+        try:
+            return text_of(getattr(self.delivery.properties, name))
+        except ValueError:
+            return None
+
+    @property
+    def due_at(self) -> int | None:
+        """When a retried message is to be handled again, ms since the epoch."""
+        return due_at(self.delivery.headers) if self.is_ours else None
 
     @property
     def attempts_recorded(self) -> int:
@@ -38,9 +85,14 @@ class Incoming:
     @property
     def deliveries_lost(self) -> int:
         """How often a quorum queue got it back without an answer: a crash, a lost connection, or a give-back."""
-        count = (self.delivery.properties.headers or {}).get("x-delivery-count")
         # a producer may have written the header; the queue has, once the message is redelivered (fact 1.8)
-        return count if self.delivery.redelivered and type(count) is int else 0
+        if not self.delivery.redelivered:
+            return 0
+        try:
+            count = self.delivery.headers.get("x-delivery-count")
+        except ValueError:
+            return 0  # whoever needs its headers finds out that they cannot be read
+        return count if type(count) is int else 0
 
     @property
     def exchange(self) -> str:
@@ -57,38 +109,43 @@ class Incoming:
 
     @property
     def original(self) -> Mapping[str, Any]:
-        """What must not travel with a copy, from the record or, on a first attempt, from the delivery itself."""
+        """
+        What must not travel with a copy, from the record or, on a first attempt, from the delivery itself.
+
+        Raises:
+            ValueError: a header of the producer's that is to be kept cannot be decoded.
+        """
         if self.record is not None:
             return self.record.original
+        headers = self.delivery.headers
+        kept: dict[str, Any] = {name: headers[name] for name in headers if name in _KEPT}
         received = self.delivery.properties
-        kept: dict[str, Any] = {name: value for name, value in (received.headers or {}).items() if name in _KEPT}
         for name in _PROPERTIES_OF_OURS:
             if (value := getattr(received, name)) is not None:
                 kept[name] = value
         return kept
 
     @property
-    def traveling_headers(self) -> dict[str, Any]:
-        """The producer's headers that a copy carries."""
-        return {
-            name: value
-            for name, value in (self.delivery.properties.headers or {}).items()
-            if name not in NEVER_TRAVELS and not name.startswith(PREFIX)
-        }
+    def encoded_traveling_headers(self) -> bytes:
+        """The producer's headers that a copy carries, as they came: a table without its length. Raises ValueError."""
+        headers = self.delivery.headers
+        return headers.encoded(without=NEVER_TRAVELS, prefix=PREFIX) if isinstance(headers, RawHeaders) else b""
 
     @property
     def properties(self) -> Properties:
-        """The properties for the handler, what does not travel put back from the record."""
+        """
+        The properties for the handler, what does not travel put back from the record.
+
+        Raises:
+            ValueError: one of them, or a header that is shown, cannot be decoded.
+        """
         received = self.delivery.properties
+        headers = self.delivery.headers
+        hidden = COUNTERS if self.record is None else NEVER_TRAVELS
+        shown = {name: headers[name] for name in headers if name not in hidden and not name.startswith(PREFIX)}
         if self.record is None:
-            shown = {
-                name: value
-                for name, value in (received.headers or {}).items()
-                if name not in COUNTERS and not name.startswith(PREFIX)
-            }
             return replace_properties(received, headers=_own(shown))
         original = self.record.original
-        shown = self.traveling_headers
         shown.update({name: original[name] for name in BROKER_OWNED | {"CC"} if name in original})
         return replace_properties(
             received,
@@ -101,9 +158,3 @@ class Incoming:
 def _own(headers: dict[str, Any]) -> dict[str, Any]:
     """Copies of what can be changed: what a handler does to its headers must not travel with the retry."""
     return {name: deepcopy(value) if isinstance(value, dict | list) else value for name, value in headers.items()}
-
-
-def read_incoming(delivery: Delivery, *, native: bool = False) -> Incoming:
-    """Our headers count only when this queue wrote them; others are ignored, and removed from every copy."""
-    record = read_record(delivery.properties.headers, delivery.queue)
-    return Incoming(delivery=delivery, record=record, native=native)

@@ -13,7 +13,7 @@ from typing import Any, assert_never
 from amqpflow.model import headers as h
 from amqpflow.model.budget import MESSAGE_MAX, STACK_MAX, clip, fit
 from amqpflow.model.headers import ParkReason
-from amqpflow.model.message import Publish, replace_properties
+from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack, Discard, Park, Retry
 from amqpflow.model.quick import quick_init
 from amqpflow.model.record import PastAttempt, Record, history_table, hop_id
@@ -203,7 +203,7 @@ def _park(
 
 
 def _leave_to_broker(incoming: Incoming) -> LeaveToBroker:
-    return LeaveToBroker(why=f"the headers of {incoming.delivery.properties.message_id!r} leave no room for a record")
+    return LeaveToBroker(why=f"the headers of {incoming.message_id!r} leave no room for a record")
 
 
 def _record(incoming: Incoming, at: Circumstances, error: ErrorRecord | None, sent_to: str) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def _record(incoming: Incoming, at: Circumstances, error: ErrorRecord | None, se
     record = incoming.record
     attempts = incoming.attempts_made + 1
     replays = record.replay.count if record and record.replay else 0
-    root = (record.root if record else None) or incoming.delivery.properties.message_id or at.new_root
+    root = (record.root if record else None) or incoming.message_id or at.new_root
     failure = PastAttempt(at=at.now, tier=sent_to, error_type=error.type if error else "")
     ours: dict[str, Any] = {
         h.ATTEMPT: attempts,
@@ -227,8 +227,6 @@ def _record(incoming: Incoming, at: Circumstances, error: ErrorRecord | None, se
     }
     if incoming.record is not None or incoming.attempts_made == 0:
         ours[h.FIRST_FAILED_AT] = _first_failed_at(incoming, at)  # nobody wrote down when a native retry began
-    if incoming.original:
-        ours[h.ORIGINAL] = dict(incoming.original)
     if (replay := _replay(record)) is not None:
         ours[h.REPLAY] = replay
     if error is not None:
@@ -250,7 +248,6 @@ def _unchanged(incoming: Incoming, record: Record) -> dict[str, Any]:
         h.QUEUE: record.queue,
         h.EXCHANGE: incoming.exchange,
         h.ROUTING_KEY: incoming.routing_key,
-        h.ORIGINAL: dict(record.original) or None,
         h.FIRST_FAILED_AT: record.first_failed_at,
         h.FAILED_AT: record.failed_at,
         h.DUE_AT: record.due_at,
@@ -279,13 +276,15 @@ def _copy(
     incoming: Incoming, at: Circumstances, exchange: str, routing_key: str, ours: Mapping[str, Any]
 ) -> Publish | None:
     """The message again, property by property: persistent, and without what the broker would act on twice."""
-    bare = replace_properties(
-        incoming.delivery.properties, headers=None, delivery_mode=2, expiration=None, user_id=None
-    )
+    header, body = incoming.delivery.header, incoming.delivery.body
     try:
-        fitted = fit(bare, incoming.traveling_headers, ours, at.frame_max)
+        if original := incoming.original:
+            ours = {**ours, h.ORIGINAL: dict(original)}
+        theirs = incoming.encoded_traveling_headers
+        table = fit(theirs, ours, others=header.size_without_headers, frame_max=at.frame_max)
+        if table is None:
+            return None
+        payload = header.copy(table, len(body))
     except (TypeError, ValueError):
-        return None  # tables at the limit of nesting that our record would put one deeper
-    if fitted is None:
-        return None
-    return Publish(exchange=exchange, routing_key=routing_key, properties=fitted, body=incoming.delivery.body)
+        return None  # its headers cannot be read, or our record would put them one deeper than they may be nested
+    return Publish(exchange=exchange, routing_key=routing_key, header=payload, body=body, identity=ours[h.HOP])

@@ -1,42 +1,18 @@
-"""A message as it is on the wire: its properties, and one delivery of it."""
+"""A message as it is on the wire: one delivery of it, and one publish."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
-from .quick import quick_init, quick_replace
-
-
-@quick_init
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Properties:
-    """
-    The basic properties of AMQP 0-9-1; None means absent, which is not the same as zero or empty.
-
-    A quorum queue of RabbitMQ 4.3 treats an absent priority as 4 and a written 0 as lowest (fact 12.4), so a copy
-    must keep the difference.
-    """
-
-    content_type: str | None = None
-    content_encoding: str | None = None
-    headers: Mapping[str, Any] | None = None
-    delivery_mode: int | None = None  #: 1 transient, 2 persistent
-    priority: int | None = None
-    correlation_id: str | None = None
-    reply_to: str | None = None
-    expiration: str | None = None  #: milliseconds, as text
-    message_id: str | None = None
-    timestamp: datetime | int | None = None  #: a number when the producer sent what no datetime in seconds can hold
-    type: str | None = None
-    user_id: str | None = None
-    app_id: str | None = None
-    cluster_id: str | None = None
-
-
-replace_properties = quick_replace(Properties)
+from .content_header import ContentHeader
+from .headers import HOP
+from .properties import Properties
+from .quick import quick_init
+from .record import text_of
+from .wire import encode_content_header
+from .wire_decode import decode_content_header
 
 
 @quick_init
@@ -49,29 +25,57 @@ class Delivery:
     redelivered: bool
     exchange: str
     routing_key: str
-    properties: Properties
+    header: ContentHeader
     body: bytes
-    header: bytes = field(default=b"", compare=False, repr=False)  #: the content header's payload, as it arrived
+
+    @property
+    def properties(self) -> Properties:
+        """Its properties, decoded when they are first asked for. Raises ValueError: they cannot be read."""
+        return self.header.properties
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """Its headers, each decoded when it is first asked for. Raises ValueError: they cannot be read."""
+        return self.header.headers
 
 
 @quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
-    """A message to be published mandatory and confirmed."""
+    """A message to be published mandatory and confirmed, its properties encoded."""
 
     exchange: str
     routing_key: str
-    properties: Properties
+    header: bytes  #: the content header's payload
     body: bytes
-    header: bytes | None = None  #: the content header's payload, to be sent as it is, whatever `properties` say
+    identity: str
+    """
+    What the broker's return of it is recognised by, since a return names no publish: the hop in its headers, else its
+    message id. "" when it has neither: then a return to its address counts for all that went there.
+    """
+
+    @classmethod
+    def of(cls, *, exchange: str, routing_key: str, properties: Properties, body: bytes) -> Publish:
+        """
+        Encode one.
+
+        Raises:
+            ValueError: it has neither a hop header nor a message id; or a property does not fit.
+            TypeError: a header value has no AMQP type.
+        """
+        identity = identity_of(properties)
+        if not identity:
+            raise ValueError("a message without a hop header needs a message id: its return could not be recognised")
+        header = encode_content_header(properties, len(body))
+        return cls(exchange=exchange, routing_key=routing_key, header=header, body=body, identity=identity)
+
+    @property
+    def properties(self) -> Properties:
+        """What `header` says, decoded anew each time."""
+        return decode_content_header(self.header)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedPublish:
-    """The same with the properties as bytes, for where many are published."""
-
-    exchange: str
-    routing_key: str
-    header: bytes  #: payload of the content header frame
-    body: bytes
-    hop: str  #: the hop id in its headers, by which its return is recognised
+def identity_of(properties: Properties) -> str:
+    """The hop in a message's headers, else its message id, else ""."""
+    hop = text_of(properties.headers.get(HOP)) if properties.headers else None
+    return hop or properties.message_id or ""

@@ -73,13 +73,10 @@ def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> 
         queue: the work queue being consumed. A record of another queue is not ours: a handler forwarded it or a
             producer forged it. None accepts the record of any queue, which is what parking needs.
     """
-    if not headers:
-        return None
-    failed_in = _text(headers.get(h.QUEUE))
-    if failed_in is None or (queue is not None and failed_in != queue):
+    if not headers or (failed_in := failed_in_queue(headers)) is None or (queue is not None and failed_in != queue):
         return None
     hop = _text(headers.get(h.HOP))
-    original = headers.get(h.ORIGINAL)
+    original = _nested(headers, h.ORIGINAL)
     return Record(
         queue=failed_in,
         attempts=_count(headers.get(h.ATTEMPT)),
@@ -97,11 +94,21 @@ def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> 
         error_message=_text(headers.get(h.ERROR_MESSAGE)),
         error_stack=_text(headers.get(h.ERROR_STACK)),
         fingerprint=_text(headers.get(h.FINGERPRINT)),
-        history=_history(headers.get(h.HISTORY)),
-        replay=_replay(headers.get(h.REPLAY)),
+        history=_history(_nested(headers, h.HISTORY)),
+        replay=_replay(_nested(headers, h.REPLAY)),
         host=_text(headers.get(h.HOST)),
         version=_text(headers.get(h.VERSION)),
     )
+
+
+def failed_in_queue(headers: Mapping[str, Any]) -> str | None:
+    """The work queue whose consumer wrote our headers, None when there are none."""
+    return _text(headers.get(h.QUEUE))
+
+
+def due_at(headers: Mapping[str, Any]) -> int | None:
+    """When it is due to be handled again, ms since the epoch, without reading the rest of the record."""
+    return _time(headers.get(h.DUE_AT))
 
 
 def history_table(history: tuple[PastAttempt, ...]) -> list[dict[str, Any]]:
@@ -140,6 +147,13 @@ def _count(value: Any) -> int:
 def _time(value: Any) -> int | None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     return value if whole and 0 < value < _MAX_MS else None
+
+
+def _nested(headers: Mapping[str, Any], name: str) -> Any:
+    try:
+        return headers.get(name)
+    except ValueError:
+        return None  # nested too deeply to be decoded (`RawHeaders`): none of ours
 
 
 def _history(value: Any) -> tuple[PastAttempt, ...]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import struct
 from calendar import timegm
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any
 
-from .message import Properties
+from .properties import Properties
 
 _CLASS_BASIC = 60
 MAX_DEPTH = 64  #: tables and arrays within one another; RabbitMQ sets no limit
@@ -27,7 +27,6 @@ _INT_RANGES = tuple(
 _LENGTH = struct.Struct(">I")
 _TEXT, _TEXT_HEAD = ord("S"), struct.Struct(">BI")
 _HEADER = struct.Struct(">HHQH")
-_HEADERS, _DELIVERY_MODE = 1 << 13, 1 << 12
 _MOST_NAMES = 1024  #: header names that are kept encoded: a producer may make them up
 _NAMES: dict[Any, bytes] = {}
 
@@ -102,36 +101,20 @@ def _array(value: Sequence[Any], depth: int) -> bytes:
     return b"A" + _long(b"".join([encode_value(item, depth + 1) for item in value]))
 
 
-def encode_content_header(
-    properties: Properties,
-    body_size: int,
-    *,
-    table: bytes | None = None,
-    delivery_mode: int | None = None,
-    without: Collection[str] = (),
-) -> bytes:
+def encode_content_header(properties: Properties, body_size: int) -> bytes:
     """
     Encode the payload of a content header frame: class, weight, body size, flags, properties.
 
     Args:
         properties: of the message.
         body_size: bytes.
-        table: its headers as `encode_table` gives them, in place of `properties.headers`.
-        delivery_mode: in place of that of the properties.
-        without: names of properties to leave out.
 
     Raises:
         TypeError, ValueError: a property does not fit its AMQP type; the message names it.
     """
     flags, parts = 0, []
     for (bit, name, encode), value in zip(_PROPERTIES, _values_of(properties), strict=True):
-        if table is not None and bit == _HEADERS:
-            flags |= bit
-            parts.append(table)
-            continue
-        if delivery_mode is not None and bit == _DELIVERY_MODE:
-            value = delivery_mode
-        if value is None or name in without:
+        if value is None:
             continue
         flags |= bit
         try:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from .message import Properties
+from .properties import Properties
 from .wire import MAX_DEPTH
 
 LAST_SECOND = 253_402_300_799  #: of the year 9999, the last that a datetime can hold
@@ -74,6 +74,8 @@ def decode_timestamp(seconds: int) -> datetime | int:
 
 def decode_value(data: bytes, at: int) -> Any:
     """A field value, at its type octet. Raises ValueError."""
+    if data[at] == _TEXT:  # most are
+        return _text(data[at + 5 : skip_value(data, at)])
     decode = _DECODERS.get(data[at])
     if decode is None:
         raise ValueError(f"AMQP 0-9-1 has no type {chr(data[at])!r}")
@@ -95,6 +97,11 @@ def _headers(data: bytes, at: int) -> tuple[dict[str, Any], int]:
     return _table(data, at, 1)
 
 
+_UNKNOWN, _SIZED = 255, 254
+_SIZES = bytearray([_UNKNOWN] * 256)  # by type octet: bytes that a value takes, or that its length comes first
+for _size, _kinds in {0: b"V", 1: b"tbB", 2: b"su", 4: b"Iif", 5: b"D", 8: b"lLdT", _SIZED: b"SxFA"}.items():
+    for _kind in _kinds:
+        _SIZES[_kind] = _size
 _NAMES: dict[bytes, str] = {}  # header names that were read before; there are few different ones
 _MOST_NAMES = 1024
 _TEXT = ord("S")
@@ -122,7 +129,55 @@ def _table(data: bytes, at: int, depth: int) -> tuple[dict[str, Any], int]:
         if decode is None:
             raise ValueError(f"AMQP 0-9-1 has no type {chr(kind)!r}")
         table[key], at = decode(data, start + 1, depth)
+    if at != end:
+        raise ValueError("a table is cut short")
     return table, end
+
+
+def scan_table(data: bytes, at: int) -> dict[str, int]:
+    """
+    Where each entry of a field table begins, at its name, without decoding what is in them.
+
+    Raises:
+        ValueError: it is cut short, or has a type that AMQP 0-9-1 does not know.
+    """
+    end = skip_table(data, at)
+    at += 4
+    begins: dict[str, int] = {}
+    names, sizes, length = _NAMES.get, _SIZES, _LENGTH.unpack_from
+    try:
+        while at < end:
+            value = at + 1 + data[at]
+            begins[names(data[at + 1 : value]) or decode_name(data, at)] = at
+            size = sizes[data[value]]
+            if size < _SIZED:
+                at = value + 1 + size
+            elif size == _SIZED:
+                at = value + 5 + length(data, value + 1)[0]
+            else:
+                raise ValueError(f"AMQP 0-9-1 has no type {chr(data[value])!r}")
+    except (struct.error, IndexError):
+        at = end + 1
+    if at != end:
+        raise ValueError("a table is cut short")
+    return begins
+
+
+def skip_table(data: bytes, at: int) -> int:
+    """Where the field table at `at` ends. Raises ValueError: it is cut short."""
+    try:
+        end = at + 4 + int(_LENGTH.unpack_from(data, at)[0])
+    except struct.error:
+        end = len(data) + 1
+    if end > len(data):
+        raise ValueError("a table is cut short")
+    return end
+
+
+def skip_value(data: bytes, at: int) -> int:
+    """Where the field value ends whose type octet is at `at`, in a table that was scanned."""
+    size = _SIZES[data[at]]
+    return at + 1 + size if size < _SIZED else at + 5 + int(_LENGTH.unpack_from(data, at + 1)[0])
 
 
 def decode_name(data: bytes, at: int) -> str:
@@ -145,6 +200,8 @@ def _array(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
             raise ValueError(f"AMQP 0-9-1 has no type {chr(data[at])!r}")
         value, at = decode(data, at + 1, depth)
         array.append(value)
+    if at != end:
+        raise ValueError("an array is cut short")
     return array, end
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields
 from hashlib import blake2b
 from typing import Any
 
-from amqpflow.model.message import Properties
 from amqpflow.model.plain import plain, rfc3339
+from amqpflow.model.properties import Properties
 from amqpflow.model.wire_decode import decode_content_header
 
 from .parked import ParkedMessage
@@ -84,7 +84,7 @@ def message_line(parked: ParkedMessage, number: int) -> str:
         content = {"body": delivery.body.decode()}
     except UnicodeDecodeError:
         content = {"body_base64": base64.b64encode(delivery.body).decode("ascii")}
-    flags = delivery.header[_HEAD.size :]
+    flags = delivery.header.payload[_HEAD.size :]
     return _line(
         {
             "type": "message",

@@ -14,7 +14,8 @@ from hashlib import blake2b
 from typing import Any
 
 from amqpflow.model.headers import COUNTERS, ParkReason
-from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.message import Delivery
+from amqpflow.model.properties import Properties
 from amqpflow.model.record import Record, read_record
 from amqpflow.model.routes import QueueRoutes
 

@@ -8,17 +8,17 @@ the hop is a function of the parked copy alone, so that replaying that copy twic
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
 from amqpflow.model import headers as h
 from amqpflow.model.budget import HEADROOM, OURS_MAX, fit
-from amqpflow.model.message import EncodedPublish, Properties, Publish
+from amqpflow.model.message import Publish
 from amqpflow.model.raw_headers import RawHeaders
 from amqpflow.model.record import PastAttempt, history_table, hop_id
 from amqpflow.model.routes import QueueRoutes
-from amqpflow.model.wire import encode_content_header, encode_table
+from amqpflow.model.wire import encode_table
 
 from .deaths import deaths_elsewhere
 from .parked import ParkedMessage
@@ -76,17 +76,16 @@ def replay_publish(
         ValueError, TypeError, RecursionError: it cannot be encoded.
     """
     where = Destination.of(destination) if isinstance(destination, QueueRoutes) else destination
-    bare = replace(parked.delivery.properties, headers=None, delivery_mode=2, expiration=None, user_id=None)
-    ours = _ours(parked, where, run, replayed_hop(parked, run, ordinal))
-    fitted = fit(bare, _traveling(parked, run), ours, run.frame_max)
-    if fitted is None:
-        return None
-    return Publish(exchange=where.exchange, routing_key=where.routing_key, properties=fitted, body=parked.delivery.body)
+    hop = replayed_hop(parked, run, ordinal)
+    ours = _ours(parked, where, run, hop)
+    header = parked.delivery.header
+    table = fit(_encoded_theirs(parked, run), ours, others=header.size_without_headers, frame_max=run.frame_max)
+    return None if table is None else _publish(parked, where, table, hop)
 
 
 def encoded_replay(
     parked: ParkedMessage, destination: Destination, run: ReplayRun, *, ordinal: int = 0
-) -> EncodedPublish | None:
+) -> Publish | None:
     """
     The same publish in bytes, encoded once: what `replay_publish` weighs several times is not weighed when it is
     small. Arguments, result and errors are those of `replay_publish`.
@@ -95,16 +94,10 @@ def encoded_replay(
     queue = destination.queue or parked.queue
     ours = _encoded_ours(parked, queue, run, hop)
     table = _encoded_theirs(parked, run) + ours
-    body = parked.delivery.body
-    header = _header(parked.delivery.properties, table, len(body))
-    if len(ours) > OURS_MAX or (run.frame_max and len(header) > run.frame_max - HEADROOM):
-        publish = replay_publish(parked, destination, run, ordinal=ordinal)
-        if publish is None:
-            return None
-        header = encode_content_header(publish.properties, len(body))
-    return EncodedPublish(
-        exchange=destination.exchange, routing_key=destination.routing_key, header=header, body=body, hop=hop
-    )
+    publish = _publish(parked, destination, len(table).to_bytes(4, "big") + table, hop)
+    if len(ours) > OURS_MAX or (run.frame_max and len(publish.header) > run.frame_max - HEADROOM):
+        return replay_publish(parked, destination, run, ordinal=ordinal)
+    return publish
 
 
 def replayed_hop(parked: ParkedMessage, run: ReplayRun, ordinal: int = 0) -> str:
@@ -117,20 +110,21 @@ def is_anonymous(parked: ParkedMessage) -> bool:
     return not ((parked.record.root if parked.record else None) or parked.message_id)
 
 
-_NOT_COPIED = frozenset({"expiration", "user_id"})
-
-
-def _header(received: Properties, table: bytes, size: int) -> bytes:
-    length = len(table).to_bytes(4, "big")
-    return encode_content_header(received, size, table=length + table, delivery_mode=2, without=_NOT_COPIED)
+def _publish(parked: ParkedMessage, destination: Destination, table: bytes, hop: str) -> Publish:
+    header, body = parked.delivery.header, parked.delivery.body
+    return Publish(
+        exchange=destination.exchange,
+        routing_key=destination.routing_key,
+        header=header.copy(table, len(body)),
+        body=body,
+        identity=hop,
+    )
 
 
 def _encoded_theirs(parked: ParkedMessage, run: ReplayRun) -> bytes:
-    headers = parked.delivery.properties.headers
-    if isinstance(headers, RawHeaders):
-        kept = headers.encoded(without=run.not_copied, prefix=h.PREFIX)
-        return kept + encode_table(run.set_headers)[4:] if run.set_headers else kept
-    return encode_table(_traveling(parked, run))[4:]
+    headers = parked.delivery.headers
+    kept = headers.encoded(without=run.not_copied, prefix=h.PREFIX) if isinstance(headers, RawHeaders) else b""
+    return kept + encode_table(run.set_headers)[4:] if run.set_headers else kept
 
 
 def _encoded_ours(parked: ParkedMessage, queue: str | None, run: ReplayRun, hop: str) -> bytes:
@@ -210,13 +204,3 @@ def _history(parked: ParkedMessage) -> tuple[PastAttempt, ...]:
         return history
     # of what RabbitMQ did itself nothing is left when x-death goes, so it becomes a line of the history
     return (*history, PastAttempt(at=parked.death.at, tier="parking", error_type=f"broker: {parked.death.reason}"))
-
-
-def _traveling(parked: ParkedMessage, run: ReplayRun) -> dict[str, Any]:
-    theirs = {
-        name: value
-        for name, value in (parked.delivery.properties.headers or {}).items()
-        if name not in h.NEVER_TRAVELS and not name.startswith(h.PREFIX) and name not in run.drop_headers
-    }
-    theirs.update(run.set_headers)
-    return theirs

@@ -15,7 +15,7 @@ from aiormq.abc import ChannelFrame
 from aiormq.exceptions import ChannelClosed
 
 from amqpflow.errors import AmqpflowError
-from amqpflow.model.message import EncodedPublish
+from amqpflow.model.message import Publish
 
 from .frames import ContentFrames
 from .translate import translate
@@ -68,7 +68,7 @@ class BulkChannel:
         takers[amqp.number] = self._take
         amqp.closing.add_done_callback(self._closed)
 
-    async def publish(self, messages: Iterable[EncodedPublish]) -> None:
+    async def publish(self, messages: Iterable[Publish]) -> None:
         """
         Write messages, which get the next numbers. Returns when they were handed to the connection's writer, at once
         and without a write when the channel is closed.
@@ -84,7 +84,7 @@ class BulkChannel:
                 ChannelFrame(payload=b"".join(parts), should_close=False, drain_future=None)
             )
 
-    def _frames(self, message: EncodedPublish) -> list[bytes]:
+    def _frames(self, message: Publish) -> list[bytes]:
         number, header, body = self._number, message.header, message.body
         parts = [
             self._method(message.exchange, message.routing_key),

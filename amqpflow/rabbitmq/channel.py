@@ -85,7 +85,7 @@ class Channel:
             PublishRefused: nacked; it is in no queue, or at least not safely.
             PublishUncertain: the channel closed first; it may be in a queue.
             BrokerUnavailable: the channel was closed before; nothing was sent.
-            ValueError, TypeError: it cannot be encoded; nothing was sent.
+            ValueError: it cannot be sent; nothing was.
         """
         confirm: asyncio.Future[None] = self._loop.create_future()
 
@@ -110,7 +110,8 @@ class Channel:
         `room` between some hundred messages, or the unsent ones pile up in memory.
 
         Raises:
-            BrokerUnavailable: the channel is closed. ValueError, TypeError: it cannot be encoded. Nothing was sent.
+            BrokerUnavailable: the channel is closed. ValueError: a name is too long, or the headers are. Nothing was
+            sent.
         """
         if self.is_closed:
             raise BrokerUnavailable("the channel is closed")
@@ -140,24 +141,20 @@ class Channel:
         *,
         prefetch: int,
         on_cancel: Callable[[], None],
-        on_unreadable: Callable[[Delivery, str], None] | None = None,
         tag: str | None = None,
-        lazy: bool = False,
         tags_from: int = 0,
         answer_within: float = ANSWER_TIMEOUT,
     ) -> str:
         """
         Start a consumer and return its tag. `prefetch` counts unacked messages of this consumer; 0 means no limit on a
         classic queue and 2,000 on a quorum queue. `tag` names the consumer where its name matters: what several
-        consumers of a channel hold goes back to a quorum queue in the order of their tags. `lazy` leaves headers in
-        the bytes they came in until they are asked for (`RawHeaders`). `tags_from` is added to the delivery tags, which
-        makes those of several channels one sequence. `answer_within` is in seconds: a quorum queue answers when it has
-        read a whole prefetch from the disk (fact 6.10).
+        consumers of a channel hold goes back to a quorum queue in the order of their tags. `tags_from` is added to the
+        delivery tags, which makes those of several channels one sequence. `answer_within` is in seconds: a quorum queue
+        answers when it has read a whole prefetch from the disk (fact 6.10).
 
-        `on_delivery` runs in the connection's reader: it must be quick and must not raise. `on_cancel` is called when
-        the server cancels the consumer (its queue was deleted, or the consumer timeout of RabbitMQ 4.3).
-        `on_unreadable` is given a delivery without properties, and why they cannot be read; without it such a delivery
-        stays unacked.
+        `on_delivery` runs in the connection's reader: it must be quick and must not raise. Nothing of the message's
+        properties has been decoded then, and they may turn out not to be readable (`ContentHeader`). `on_cancel` is
+        called when the server cancels the consumer (its queue was deleted, or the consumer timeout of RabbitMQ 4.3).
 
         Raises:
             BrokerError: the queue is missing or exclusive. PermissionDenied. BrokerUnavailable.
@@ -165,7 +162,7 @@ class Channel:
         self._require_open()
         tag = tag or f"amqpflow-{uuid4().hex[:12]}"
         callback = self._transport.consumer_callback(self._amqp.number)
-        self._subscriptions.add(tag, queue, on_delivery, on_cancel, on_unreadable, lazy=lazy, tags_from=tags_from)
+        self._subscriptions.add(tag, queue, on_delivery, on_cancel, tags_from=tags_from)
         with translate():
             async with asyncio.timeout(answer_within):
                 await self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535))

@@ -11,10 +11,8 @@ from collections import deque
 from collections.abc import Callable
 
 from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishRefused, Unroutable
-from amqpflow.model.headers import HOP
-from amqpflow.model.message import Properties, Publish
-from amqpflow.model.record import text_of
-from amqpflow.model.wire_decode import decode_content_header
+from amqpflow.model.content_header import ContentHeader
+from amqpflow.model.message import Publish, identity_of
 
 from .frames import publish_frames
 
@@ -58,24 +56,19 @@ class Confirms:
         Publish mandatory.
 
         Raises:
-            ValueError, TypeError: it cannot be encoded; nothing is sent, and `settled` is not told.
+            ValueError: a name is too long, or the headers are; nothing is sent, and `settled` is not told.
         """
-        key = self._key_of(message)
         data = publish_frames(self._channel, message, self._frame_max)
+        identity = message.identity
+        if not identity:
+            # put back as it was, without any id: its return counts for all that went to the same address
+            self._nameless += 1
+            identity = f"\0{self._nameless}"
+        key = message.exchange, message.routing_key, identity
         if key in self._in_flight:
             self._behind.setdefault(key, deque()).append((data, settled))
         else:
             self._send(key, data, settled)
-
-    def _key_of(self, message: Publish) -> Key:
-        try:
-            return _key(message.exchange, message.routing_key, message.properties)
-        except ValueError:
-            if message.header is None:
-                raise
-            # put back as it was, without any id: its return counts for all that went to the same address
-            self._nameless += 1
-            return message.exchange, message.routing_key, f"\0{self._nameless}"
 
     def _send(self, key: Key, data: bytes, settled: Settled) -> None:
         self._last += 1
@@ -85,7 +78,8 @@ class Confirms:
     def returned(self, text: str, exchange: str, routing_key: str, header: bytes) -> None:  # noqa: ARG002
         """basic.return: the confirm that follows it (fact 9.1) is none."""
         try:
-            found = self._in_flight.get(_key(exchange, routing_key, decode_content_header(header)))
+            identity = identity_of(ContentHeader(header).properties)
+            found = self._in_flight.get((exchange, routing_key, identity)) if identity else None
         except ValueError:
             found = None
         if found is not None:
@@ -141,11 +135,3 @@ def _tell(settled: Settled, error: AmqpflowError | None) -> None:
     except Exception:
         # raising here would end the reader of the whole connection
         log.exception("what became of a publish could not be told")
-
-
-def _key(exchange: str, routing_key: str, properties: Properties) -> Key:
-    """What a returned message can be recognised by: where it went, and its hop or message id."""
-    identity = (text_of(properties.headers.get(HOP)) if properties.headers else None) or properties.message_id
-    if not identity:
-        raise ValueError("a message without a hop header needs a message id: its return could not be recognised")
-    return exchange, routing_key, identity

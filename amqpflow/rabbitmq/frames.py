@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from amqpflow.model.message import Publish
-from amqpflow.model.wire import encode_content_header
 from amqpflow.model.wire_decode import decode_short
 
 DeliveryCallback = Callable[[str, int, bool, str, str, bytes, bytes], None]
@@ -101,13 +100,10 @@ def publish_frames(channel: int, message: Publish, frame_max: int) -> bytes:
     A mandatory basic.publish with its content, ready for the socket.
 
     Raises:
-        ValueError: the exchange or routing key is over 255 bytes, a property does not fit, or the header frame would
-            be larger than `frame_max` (the broker closes the whole connection on such a frame).
-        TypeError: a header value has no AMQP type.
+        ValueError: the exchange or routing key is over 255 bytes, or the header frame would be larger than `frame_max`
+            (the broker closes the whole connection on such a frame).
     """
     header = message.header
-    if header is None:
-        header = encode_content_header(message.properties, len(message.body))
     if frame_max and len(header) + _FRAME_OVERHEAD > frame_max:
         raise ValueError(f"the headers take {len(header)} bytes, and a frame holds {frame_max - _FRAME_OVERHEAD}")
     parts = [_publish_method(channel, message.exchange, message.routing_key), _frame(_HEADER, channel, header)]

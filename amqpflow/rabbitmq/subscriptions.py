@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from amqpflow.model.message import Delivery, Properties
-from amqpflow.model.raw_headers import decode_content_header_lazily
-from amqpflow.model.wire_decode import decode_content_header
+from amqpflow.model.content_header import ContentHeader
+from amqpflow.model.message import Delivery
 
 log = logging.getLogger("amqpflow.channel")
 
@@ -19,8 +18,6 @@ class _Subscription:
     queue: str
     on_delivery: Callable[[Delivery], None]
     on_cancel: Callable[[], None]
-    on_unreadable: Callable[[Delivery, str], None] | None
-    decode: Callable[[bytes], Properties]
     tags_from: int
 
 
@@ -37,14 +34,11 @@ class Subscriptions:
         queue: str,
         on_delivery: Callable[[Delivery], None],
         on_cancel: Callable[[], None],
-        on_unreadable: Callable[[Delivery, str], None] | None,
         *,
-        lazy: bool,
         tags_from: int,
     ) -> None:
         """Before the broker is asked to consume: deliveries may come with its answer."""
-        decode = decode_content_header_lazily if lazy else decode_content_header
-        self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel, on_unreadable, decode, tags_from)
+        self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel, tags_from)
 
     def remove(self, tag: str) -> None:
         """After the broker's answer to a cancel."""
@@ -66,27 +60,17 @@ class Subscriptions:
         if subscription is None:
             log.error("a delivery for the unknown consumer %s stays unacked", consumer_tag)
             return
-        try:
-            properties, unreadable = subscription.decode(header), ""
-        except ValueError as error:
-            properties, unreadable = Properties(), str(error)
         delivery = Delivery(
             queue=subscription.queue,
             delivery_tag=delivery_tag + subscription.tags_from,
             redelivered=redelivered,
             exchange=exchange,
             routing_key=routing_key,
-            properties=properties,
+            header=ContentHeader(header),
             body=body,
-            header=header,
         )
         try:
-            if not unreadable:
-                subscription.on_delivery(delivery)
-            elif subscription.on_unreadable is not None:
-                subscription.on_unreadable(delivery, unreadable)
-            else:
-                log.error("a delivery from %s stays unacked: %s", subscription.queue, unreadable)
+            subscription.on_delivery(delivery)
         except Exception:
             log.exception("a delivery from %s could not be taken and stays unacked", subscription.queue)
 

@@ -9,7 +9,7 @@ from typing import Any
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.errors import Undecodable
 from amqpflow.model.content import decompressed
-from amqpflow.model.message import Properties
+from amqpflow.model.properties import Properties
 from amqpflow.model.record import Record as RetryState
 from amqpflow.model.record import hop_id
 
@@ -41,11 +41,12 @@ class Message:
             Undecodable: it is not what its content encoding says, or grows past `max_body_bytes`.
         """
         if self._body is None:
-            self._body = _decompressed(
-                self._incoming.delivery.body,
-                self._incoming.delivery.properties.content_encoding,
-                self.max_body_bytes,
-            )
+            delivery = self._incoming.delivery
+            try:
+                encoding = delivery.header.content_encoding
+                self._body = decompressed(delivery.body, encoding, self.max_body_bytes) if encoding else delivery.body
+            except ValueError as error:
+                raise Undecodable(str(error)) from error
         return self._body
 
     def json(self) -> Any:
@@ -57,14 +58,27 @@ class Message:
 
     @property
     def properties(self) -> Properties:
-        """All basic properties; None means that the producer did not set it."""
+        """
+        All basic properties; None means that the producer did not set it.
+
+        Raises:
+            Undecodable: a header cannot be decoded, as one that is nested more than 64 deep.
+        """
         if self._properties is None:
-            self._properties = self._incoming.properties
+            try:
+                self._properties = self._incoming.properties
+            except ValueError as error:
+                raise Undecodable(str(error)) from error
         return self._properties
 
     @property
     def headers(self) -> Mapping[str, Any]:
-        """The producer's headers. Those that RabbitMQ counts a delivery with, and ours, are left out."""
+        """
+        The producer's headers. Those that RabbitMQ counts a delivery with, and ours, are left out.
+
+        Raises:
+            Undecodable: as `properties`.
+        """
         return self.properties.headers or {}
 
     @property
@@ -103,16 +117,16 @@ class Message:
         record = self._incoming.record
         if record is not None and record.hop:
             return record.hop
-        root = self._incoming.delivery.properties.message_id
+        root = self._incoming.message_id
         return hop_id(root, 0, 0) if root else ""
 
     @property
     def message_id(self) -> str | None:
-        return self.properties.message_id
+        return self._incoming.message_id
 
     @property
     def correlation_id(self) -> str | None:
-        return self.properties.correlation_id
+        return self._incoming.correlation_id
 
     @property
     def priority(self) -> int | None:
@@ -126,12 +140,3 @@ class Message:
 
     def __repr__(self) -> str:
         return f"<Message {self.message_id!r} from {self.queue!r}, attempt {self.attempt}>"
-
-
-def _decompressed(body: bytes, encoding: str | None, limit: int) -> bytes:
-    if not encoding:
-        return body
-    try:
-        return decompressed(body, encoding, limit)
-    except ValueError as error:
-        raise Undecodable(str(error)) from error

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from amqpflow.delivery.incoming import read_incoming
+from amqpflow.delivery.incoming import Incoming
 from amqpflow.model.message import Delivery
 from amqpflow.model.outcome import Outcome
 
@@ -59,7 +59,7 @@ class Lanes:
         tag = delivery.delivery_tag
         if tag not in self._keys:
             try:
-                key = self._key_of(Message(read_incoming(delivery), max_body_bytes=self._max_body_bytes))
+                key = self._key_of(Message(Incoming(delivery), max_body_bytes=self._max_body_bytes))
                 hash(key)
             except Exception:
                 key = None  # KeyCheck raises the same, where it is settled

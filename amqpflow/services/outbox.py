@@ -109,7 +109,7 @@ class Outbox:
 
         try:
             channel.post(message, told)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             settled(Unpublishable(f"it cannot be encoded: {error}"))
 
     async def room(self) -> None:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from typing import IO
 
 from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable, NotApplied, Refused
-from amqpflow.model.message import Publish
+from amqpflow.model.message import Publish, identity_of
+from amqpflow.model.wire import encode_content_header
 from amqpflow.parking.export import ExportedMessage, ExportEnd, ExportHead
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import Broker
@@ -129,9 +130,9 @@ async def _publish_all(
         if failed or watch.stop.is_set():
             break
         queue = to or message.parking_queue
-        publish, changed = _publish(message, queue, strip)
         on_step("publish")
         try:
+            publish, changed = _publish(message, queue, strip)
             channel.post(publish, lambda error, message=message, queue=queue: settled(message, queue, error))  # type: ignore[misc]
         except (ValueError, TypeError) as error:
             failed.append(AmqpflowError(f"message {message.number} cannot be published: {error}"))
@@ -154,11 +155,13 @@ async def _publish_all(
 def _publish(message: ExportedMessage, queue: str, strip: bool) -> tuple[Publish, bool]:
     properties = message.properties
     headers = properties.headers or {}
-    whole = Publish(exchange="", routing_key=queue, properties=properties, body=message.body, header=message.header)
-    if not strip or not (properties.user_id or any(name in headers for name in _ROUTED)):
-        return whole, False
-    kept = {name: value for name, value in headers.items() if name not in _ROUTED}
-    return replace(whole, properties=replace(properties, user_id=None, headers=kept), header=None), True
+    header, changed = message.header, False
+    if strip and (properties.user_id or any(name in headers for name in _ROUTED)):
+        kept = {name: value for name, value in headers.items() if name not in _ROUTED}
+        properties, changed = replace(properties, user_id=None, headers=kept), True
+        header = encode_content_header(properties, len(message.body))
+    identity = identity_of(properties)
+    return Publish(exchange="", routing_key=queue, header=header, body=message.body, identity=identity), changed
 
 
 def _checked(path: str, user: str, strip: bool) -> tuple[ExportHead, set[str], RestoreReport]:

@@ -36,7 +36,6 @@ async def open_reading(
     unverified: bool,
     stop: asyncio.Event,
     on_wait: Callable[[str], None] | None,
-    lazy: bool = False,
 ) -> AsyncIterator[Reading]:
     """
     Make sure that the queue may be read, that nobody else reads it, and hold what is taken until the end.
@@ -59,7 +58,6 @@ async def open_reading(
             consumer_timeout_ms=readable.consumer_timeout_ms,
             average_bytes=await _average_bytes(broker, parking_queue),
             stop=stop,
-            lazy=lazy,
         )
         async with reader:
             if reader.other_consumers:

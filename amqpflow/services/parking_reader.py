@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -61,7 +62,6 @@ class ParkingReader:
         average_bytes: of a message, when known.
         consumer_timeout_ms: of the queue, when known. Nothing is held for longer than half of it.
         stop: set it to end the reading.
-        lazy: headers are decoded when they are asked for.
     """
 
     def __init__(
@@ -73,7 +73,6 @@ class ParkingReader:
         average_bytes: float | None = None,
         consumer_timeout_ms: int | None = None,
         stop: asyncio.Event | None = None,
-        lazy: bool = False,
     ) -> None:
         self.queue = queue
         self.ready = 0  #: messages when the reading began
@@ -86,7 +85,6 @@ class ParkingReader:
         self.unreadable: dict[int, str] = {}  #: delivery tag -> why its properties cannot be read; they are empty
         self._connection = connection
         self._quorum = quorum
-        self._lazy = lazy
         self._by_close = quorum and connection.version < (4,)
         self._average_bytes = average_bytes
         self.hold_max = min(HOLD_MAX, (consumer_timeout_ms or inf) / 2000)
@@ -329,8 +327,6 @@ class ParkingReader:
             self._take,
             prefetch=prefetch,
             on_cancel=self._server_cancelled,
-            on_unreadable=self._take_unreadable,
-            lazy=self._lazy,
             tag=f"amqpflow-parking-{len(lanes):03d}",
             tags_from=holding.before,
             answer_within=FILLED_WITHIN,
@@ -382,6 +378,11 @@ class ParkingReader:
             await asyncio.sleep(0.02)
 
     def _take(self, delivery: Delivery) -> None:
+        try:
+            delivery.header.require_readable()
+        except ValueError as error:
+            self.unreadable[delivery.delivery_tag] = str(error)
+            delivery = replace(delivery, header=delivery.header.unread())
         self._holdings.take(delivery.delivery_tag)
         self._bytes += len(delivery.body)
         self._returned_before = delivery.redelivered
@@ -391,10 +392,6 @@ class ParkingReader:
         else:
             self._arrived.append(delivery)
         self._news.set()
-
-    def _take_unreadable(self, delivery: Delivery, why: str) -> None:
-        self.unreadable[delivery.delivery_tag] = why
-        self._take(delivery)
 
     def _server_cancelled(self) -> None:
         self._cancelled_by_server = True

@@ -13,9 +13,10 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from amqpflow.errors import AmqpflowError, WrongUsage
+from amqpflow.errors import AmqpflowError, Unpublishable, WrongUsage
 from amqpflow.model.headers import PREFIX
-from amqpflow.model.message import Properties, Publish
+from amqpflow.model.message import Publish
+from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
 
@@ -156,9 +157,13 @@ class Publisher:
         cannot_connect: AmqpflowError | None = None
         try:
             for at, message in enumerate(messages):
-                publish = _outgoing(message)
-                message_id = publish.properties.message_id or ""
+                message_id = message.message_id or str(uuid4())
                 results.append(message_id)
+                try:
+                    publish = _outgoing(message, message_id)
+                except Unpublishable as error:
+                    results[at] = _with_id(error, message_id)
+                    continue
                 if cannot_connect is None and not self._outbox.is_open:
                     try:
                         await self._outbox.open()
@@ -189,18 +194,19 @@ class Publisher:
         unsettled.one_less()
 
     async def _publish(self, message: OutgoingMessage) -> str:
-        publish = _outgoing(message)
-        message_id = publish.properties.message_id or ""
-        while self._outstanding >= MAX_OUTSTANDING:
-            await self._below(MAX_OUTSTANDING)
-        self._outstanding += 1
+        message_id = message.message_id or str(uuid4())
         try:
-            await self._outbox.publish(publish)
+            publish = _outgoing(message, message_id)
+            while self._outstanding >= MAX_OUTSTANDING:
+                await self._below(MAX_OUTSTANDING)
+            self._outstanding += 1
+            try:
+                await self._outbox.publish(publish)
+            finally:
+                self._leave()
         except AmqpflowError as error:
             error.message_id = message_id
             raise
-        finally:
-            self._leave()
         return message_id
 
     def _leave(self) -> None:
@@ -256,7 +262,8 @@ class _Unsettled:
             await self._waiter
 
 
-def _outgoing(message: OutgoingMessage) -> Publish:
+def _outgoing(message: OutgoingMessage, message_id: str) -> Publish:
+    """Raises WrongUsage: its body is not bytes. Unpublishable: it cannot be encoded."""
     body = message.body
     if type(body) is not bytes:
         if not isinstance(body, bytes | bytearray):
@@ -274,12 +281,15 @@ def _outgoing(message: OutgoingMessage) -> Publish:
         correlation_id=message.correlation_id,
         reply_to=message.reply_to,
         expiration=None if message.expiration is None else str(message.expiration),
-        message_id=message.message_id or str(uuid4()),
+        message_id=message_id,
         timestamp=message.timestamp,
         type=message.type,
         app_id=message.app_id,
     )
-    return Publish(exchange=message.exchange, routing_key=message.routing_key, properties=properties, body=body)
+    try:
+        return Publish.of(exchange=message.exchange, routing_key=message.routing_key, properties=properties, body=body)
+    except (ValueError, TypeError) as error:
+        raise Unpublishable(f"it cannot be encoded: {error}") from None
 
 
 def _with_id(error: AmqpflowError, message_id: str) -> AmqpflowError:

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from amqpflow.errors import BrokerUnavailable
+from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.headers import HOP
-from amqpflow.model.message import EncodedPublish, Publish
+from amqpflow.model.message import Publish
 from amqpflow.model.record import text_of
-from amqpflow.model.wire_decode import decode_content_header
 from amqpflow.parking.journal import Key
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.rabbitmq.bulk import CLOSE_TIMEOUT, BulkChannel
@@ -25,7 +25,7 @@ class Flight:
 
     number: int  #: in the journal
     parked: ParkedMessage
-    copy: EncodedPublish
+    copy: Publish
     key: Key
     sent_at: float = 0.0  #: seconds of the event loop
     returned: str | None = None  #: what the broker said
@@ -33,16 +33,6 @@ class Flight:
     @property
     def tag(self) -> int:
         return self.parked.delivery.delivery_tag
-
-    def as_publish(self) -> Publish:
-        """The copy as values."""
-        copy = self.copy
-        return Publish(
-            exchange=copy.exchange,
-            routing_key=copy.routing_key,
-            properties=decode_content_header(copy.header),
-            body=copy.body,
-        )
 
 
 class ReplayOutbox:
@@ -122,14 +112,14 @@ class ReplayOutbox:
         for number, flight in enumerate(flights, channel.published + 1):
             flight.sent_at = now
             flight.returned = None
-            self._flying[number] = self._hops[flight.copy.hop] = flight
+            self._flying[number] = self._hops[flight.copy.identity] = flight
         await channel.publish([flight.copy for flight in flights])
 
     async def send_alone(self, flight: Flight) -> None:
         """Publish on a channel of its own. Raises as `publish_alone`."""
         if self._connection is None or self._connection.is_closed:
             raise BrokerUnavailable("the publishing connection was lost")
-        await publish_alone(self._connection, flight.as_publish())
+        await publish_alone(self._connection, flight.copy)
 
     def give_up(self) -> list[Flight]:
         """What is on its way, and is not waited for any more."""
@@ -148,7 +138,7 @@ class ReplayOutbox:
             flight = self._flying.pop(number, None)
             if flight is None:
                 continue
-            self._hops.pop(flight.copy.hop, None)
+            self._hops.pop(flight.copy.identity, None)
             if flight.returned is not None:
                 self.returned.append(flight)
             elif acknowledged:
@@ -159,7 +149,7 @@ class ReplayOutbox:
 
     def _on_return(self, text: str, _exchange: str, _key: str, header: bytes) -> None:
         try:
-            hop = text_of((decode_content_header(header).headers or {}).get(HOP))
+            hop = text_of(ContentHeader(header).headers.get(HOP))
         except ValueError:
             hop = None
         found = self._hops.get(hop) if hop else None

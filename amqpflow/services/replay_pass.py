@@ -219,7 +219,7 @@ class ReplayPass:
         if batch:
             # the next ones are made ready while the disk writes
             await asyncio.sleep(0)
-            self._prepared = await self._next_batch(reserved=len(batch), hops={each.copy.hop for each in batch})
+            self._prepared = await self._next_batch(reserved=len(batch), hops={each.copy.identity for each in batch})
         try:
             await writing
         except OSError as error:
@@ -279,7 +279,7 @@ class ReplayPass:
         hops = set(hops)
         while self._waiting and len(batch) < room:
             flight = self._flight(self._waiting[0][0])
-            if flight is not None and (flight.copy.hop in hops or self._outbox.is_flying(flight.copy.hop)):
+            if flight is not None and (flight.copy.identity in hops or self._outbox.is_flying(flight.copy.identity)):
                 self._work.next_number -= 1
                 break  # two with one hop id: the second waits for the first
             parked, _ = self._waiting.popleft()
@@ -287,7 +287,7 @@ class ReplayPass:
             if flight is not None:
                 self._work.count(parked)
                 self._work.report.taken += 1
-                hops.add(flight.copy.hop)
+                hops.add(flight.copy.identity)
                 batch.append(flight)
         return batch
 

@@ -200,7 +200,6 @@ class _Replay:
                 unverified=self.unverified,
                 stop=self.stop,
                 on_wait=self.on_wait,
-                lazy=True,
             ) as reading:
                 self.begun = True
                 self.journal.look_again(self.work)  # who was reading before us may have died since

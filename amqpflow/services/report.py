@@ -88,12 +88,11 @@ def _kind(settlement: Settlement | GivenBack, verdict: Verdict | None) -> type[e
 
 
 def _about(incoming: Incoming) -> dict[str, Any]:
-    delivery, record = incoming.delivery, incoming.record
-    root = delivery.properties.message_id
+    delivery, record, root = incoming.delivery, incoming.record, incoming.message_id
     return {
         "queue": delivery.queue,
         "message_id": root,
-        "correlation_id": delivery.properties.correlation_id,
+        "correlation_id": incoming.correlation_id,
         "attempt": incoming.attempts_made + 1,
         "hop": (record.hop if record else None) or (hop_id(root, 0, 0) if root else ""),
         "delivery": id(incoming),

@@ -58,7 +58,6 @@ class Session:
         self._admission = Admission()
         self._loop = asyncio.get_running_loop()
         self._held: dict[int, float] = {}  # what is not settled, by tag: when it arrived
-        self._unreadable: dict[int, str] = {}
         self._waiting: deque[Delivery] = deque()  # no handler has started them
         self._idle: deque[asyncio.Future[None]] = deque()  # who waits in `next`
         self._waking = False  # one of them was woken and has not run yet: it wakes the next if there is more to do
@@ -88,13 +87,10 @@ class Session:
             self._take,
             prefetch=self._prefetch,
             on_cancel=self._cancelled,
-            on_unreadable=self._take,
         )
 
-    def _take(self, delivery: Delivery, unreadable: str = "") -> None:
+    def _take(self, delivery: Delivery) -> None:
         self._held[delivery.delivery_tag] = self._loop.time()
-        if unreadable:
-            self._unreadable[delivery.delivery_tag] = unreadable
         self._waiting.append(delivery)
         if self._idle and not self._waking:
             self._wake()
@@ -203,18 +199,12 @@ class Session:
 
     def _forget(self, tag: int) -> bool:
         mine = self._held.pop(tag, None) is not None and not self.ended.is_set()
-        if self._unreadable:
-            self._unreadable.pop(tag, None)
         self._settled.set()
         if self._lanes is not None and self._lanes.settled(tag) and self._waiting:
             self._wake()
         if self._admission.aside:
             self._wake()
         return mine
-
-    def unreadable(self, delivery: Delivery) -> str:
-        """Why no handler can be given the delivery: its properties cannot be read; "" when they can."""
-        return self._unreadable.get(delivery.delivery_tag, "")
 
     def held_since(self, delivery: Delivery) -> float:
         """When the delivery arrived, on the event loop's clock in seconds; now if it is settled."""

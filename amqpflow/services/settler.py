@@ -135,8 +135,8 @@ class Settler:
 
     async def send_round(self, session: Session, incoming: Incoming) -> Settlement | GivenBack | None:
         """Send a message that is back before it is due to a tier again, uncounted; None when it is due."""
-        record = incoming.record
-        if record is None or record.due_at is None or record.due_at <= _now():
+        due_at = incoming.due_at
+        if due_at is None or due_at <= _now():
             return None
         at = self._circumstances(incoming)
         missing: frozenset[str] = frozenset()
@@ -309,7 +309,7 @@ class Settler:
             routes=self.routes,
             now=_now(),
             choice=self.random.random(),
-            new_root="" if incoming.delivery.properties.message_id else str(uuid4()),
+            new_root="" if incoming.message_id else str(uuid4()),
             frame_max=self.frame_max,
             host=self.host,
             version=self.version,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
-from amqpflow.delivery.incoming import read_incoming
+from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Settlement
 from amqpflow.delivery.verdict import Verdict
 from amqpflow.errors import AmqpflowError
@@ -181,7 +181,7 @@ class Worker:
             return
         clock = asyncio.get_running_loop().time
         began = clock()
-        incoming = read_incoming(delivery, native=settler.routes.native is not None)
+        incoming = Incoming(delivery, native=settler.routes.native is not None)
         if looping := settler.hot_loop(incoming, session.held_since(delivery)):
             await self._halt(session, settler, delivery, looping)
             return
@@ -192,8 +192,8 @@ class Worker:
         verdict: Verdict | None = None
         settled: Settlement | GivenBack | None = _STOPPED
         try:
-            if unreadable := session.unreadable(delivery):
-                settled = await settler.leave_to_broker(session, incoming, unreadable)
+            if incoming.unreadable:
+                settled = await settler.leave_to_broker(session, incoming, incoming.unreadable)
             elif (settled := await settler.send_round(session, incoming)) is None:
                 settled = _STOPPED
                 message = Message(incoming, max_body_bytes=self._max_body_bytes)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from amqpflow import Interrupted, Topology, parked_message
-from amqpflow.model.message import Properties
+from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.services.parking_lock import reading_alone

@@ -18,7 +18,7 @@ import pytest
 
 from amqpflow import Topology
 from amqpflow.model.headers import QUEUE, REASON
-from amqpflow.model.message import Properties
+from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from tests.brokers.selection import BrokerUnderTest

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow.delivery.incoming import read_incoming
+from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Circumstances, ToParking, ToTier, decide
 from amqpflow.delivery.verdict import ErrorRecord, Failed
 from amqpflow.model import headers
+from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.headers import NEVER_TRAVELS, PREFIX, ParkReason
-from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.message import Delivery
+from amqpflow.model.properties import Properties
 from tests.topologies import topology
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
@@ -65,7 +67,7 @@ def delivered(attempt: int) -> Delivery:
         redelivered=False,
         exchange="events",
         routing_key="order.placed",
-        properties=Properties(message_id="m-1", expiration="50000", headers={"tenant": "acme", **record}),
+        header=ContentHeader.of(Properties(message_id="m-1", expiration="50000", headers={"tenant": "acme", **record})),
         body=b"{}",
     )
 
@@ -83,7 +85,7 @@ def settled(attempt: int) -> ToTier | ToParking:
     error = ErrorRecord(
         type="TimeoutError", message="gateway did not answer", stack="...", fingerprint="82d0fb163e695ab1"
     )
-    settlement = decide(read_incoming(delivered(attempt)), Failed(error=error), at)
+    settlement = decide(Incoming(delivered(attempt)), Failed(error=error), at)
     assert isinstance(settlement, ToTier | ToParking)
     return settlement
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from amqpflow.model import headers as h
-from amqpflow.model.message import Properties
+from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.services.journal import Journals

@@ -14,7 +14,8 @@ import pytest
 from amqpflow import Consumer, Message, Topology, apply, explain, parked, plan
 from amqpflow import replay as replay_parked
 from amqpflow.errors import NotApplied, Refused
-from amqpflow.model.message import Properties, Publish
+from amqpflow.model.message import Publish
+from amqpflow.model.properties import Properties
 from amqpflow.parking.selection import Selection
 from amqpflow.planning.changes import label
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -64,7 +65,7 @@ async def publish(address: BrokerAddress, queues: tuple[str, ...]) -> None:
     channel = await connection.open_channel()
     for queue in queues:
         properties = Properties(message_id=f"for-{queue}", delivery_mode=2)
-        await channel.publish(Publish(exchange="", routing_key=queue, properties=properties, body=b"{}"))
+        await channel.publish(Publish.of(exchange="", routing_key=queue, properties=properties, body=b"{}"))
     await connection.close()
 
 

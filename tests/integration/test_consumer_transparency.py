@@ -15,7 +15,8 @@ import pytest
 
 from amqpflow import Message, Park, Retry
 from amqpflow.model import headers as h
-from amqpflow.model.message import Properties, Publish
+from amqpflow.model.message import Publish
+from amqpflow.model.properties import Properties
 from amqpflow.model.wire import encode_table
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.shop import Shop, shop
@@ -92,7 +93,7 @@ def test_the_second_attempt_is_equal_to_the_first(vhost: BrokerAddress, queue_ty
                     ("", "without a key", NOTHING),
                 ):
                     await publish_plainly(
-                        plain, Publish(exchange="events", routing_key=key, properties=properties, body=name.encode())
+                        plain, Publish.of(exchange="events", routing_key=key, properties=properties, body=name.encode())
                     )
                 await until(lambda: len(scene.done) == 3)
             everything, nothing, without_key = seen["everything"], seen["nothing"], seen["without a key"]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from amqpflow.model.message import Properties, Publish
+from amqpflow.model.message import Publish
+from amqpflow.model.properties import Properties
 from amqpflow.model.resources import BrokerState, Policy
 from amqpflow.planning.effective import effective_in
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -170,7 +171,7 @@ def test_what_rabbitmq_retains_is_found(vhost: BrokerAddress) -> None:
         channel = await connection.open_channel()
         for queue in ("stuck", "stuck", "other"):
             await channel.publish(
-                Publish(
+                Publish.of(
                     exchange="", routing_key=queue, properties=Properties(delivery_mode=2, message_id=queue), body=b""
                 )
             )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from amqpflow.errors import AmqpflowError, NotApplied, Refused
-from amqpflow.model.message import Properties
+from amqpflow.model.properties import Properties
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect

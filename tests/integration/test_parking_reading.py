@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 
 from amqpflow.errors import AmqpflowError, BrokerError, NotApplied, Refused, WrongUsage
-from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.message import Delivery
+from amqpflow.model.properties import Properties
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress

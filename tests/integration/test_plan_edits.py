@@ -28,7 +28,8 @@ from hypothesis import strategies as st
 
 from amqpflow import api
 from amqpflow.errors import PartlyDone, Refused
-from amqpflow.model.message import Properties, Publish
+from amqpflow.model.message import Publish
+from amqpflow.model.properties import Properties
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.changes import label
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -278,7 +279,7 @@ async def _publish(connection: Connection, queues: list[str]) -> list[str]:
     for each in ids:
         queue = each.partition("#")[0]
         properties = Properties(message_id=each, delivery_mode=2)
-        await channel.publish(Publish(exchange="", routing_key=queue, properties=properties, body=b"{}"))
+        await channel.publish(Publish.of(exchange="", routing_key=queue, properties=properties, body=b"{}"))
     await channel.close()
     return ids
 

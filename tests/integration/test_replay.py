@@ -11,10 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from amqpflow.delivery.incoming import read_incoming
+from amqpflow.delivery.incoming import Incoming
 from amqpflow.errors import NotApplied, Refused, WrongUsage
 from amqpflow.model import headers as h
-from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.message import Delivery
+from amqpflow.model.properties import Properties
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.model.wire import encode_content_header
@@ -99,8 +100,8 @@ def test_a_replayed_message_is_the_first_attempt_of_the_message_that_was_publish
             await park(connection, compiled, [original])
             await replay_parked(broker, compiled, WORK)
             await asyncio.sleep(0.2)  # were the expiration still on it, it would be gone
-            (again,) = map(read_incoming, await drained(connection, WORK, 1))
-            assert again.properties == replace(read_incoming(original).properties, delivery_mode=2)
+            (again,) = map(Incoming, await drained(connection, WORK, 1))
+            assert again.properties == replace(Incoming(original).properties, delivery_mode=2)
             assert (again.exchange, again.routing_key) == (original.exchange, original.routing_key)
             assert again.attempts_made == 0
             assert again.delivery.properties.priority is None
@@ -116,7 +117,7 @@ def test_what_rabbitmq_parked_comes_back_as_it_was_first_published(vhost: Broker
             await parked_by_broker(connection, compiled, WORK, "m")
             report = await replay_parked(broker, compiled, WORK)
             assert report.groups == {("broker", "delivery_limit"): 1}
-            (again,) = map(read_incoming, await drained(connection, WORK, 1))
+            (again,) = map(Incoming, await drained(connection, WORK, 1))
             assert (again.exchange, again.routing_key) == ("", WORK)
             assert again.properties.headers == {}
             assert again.record is not None

@@ -13,7 +13,8 @@ import pytest
 
 from amqpflow.errors import Refused, WrongUsage
 from amqpflow.model import headers as h
-from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.message import Delivery
+from amqpflow.model.properties import Properties
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.replay import Destination
 from amqpflow.parking.selection import Matcher, Selection

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
-from amqpflow.model.message import Properties
+from amqpflow.model.properties import Properties
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.services.parked_export import ExportReport
 from amqpflow.services.parked_list import ParkedListing, ParkedRow

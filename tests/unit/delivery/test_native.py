@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from amqpflow.delivery.hot_loop import Rejections
-from amqpflow.delivery.incoming import Incoming, read_incoming
+from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Reject, ToParking, decide
 from amqpflow.delivery.verdict import Decided
 from amqpflow.model import headers as h
@@ -27,7 +27,7 @@ def native_routes(**changes: Any) -> QueueRoutes:
 def attempt(number: int, headers: dict[str, Any] | None = None, **more: Any) -> Incoming:
     """The n-th delivery of a message, as the broker counts."""
     counted = {**(headers or {}), "x-delivery-count": number - 1} if number > 1 else headers
-    return read_incoming(replace(delivery(counted, **more), redelivered=number > 1), native=True)
+    return Incoming(replace(delivery(counted, **more), redelivered=number > 1), native=True)
 
 
 @pytest.mark.parametrize(("number", "delay_ms"), [(1, 1000), (2, 2000), (3, 2500)])
@@ -75,7 +75,7 @@ def test_attempts_kept_by_a_replay_count_with_those_of_the_broker() -> None:
 
 
 def test_a_count_that_a_producer_wrote_is_not_believed() -> None:
-    forged = read_incoming(delivery({"x-delivery-count": 40}), native=True)
+    forged = Incoming(delivery({"x-delivery-count": 40}), native=True)
     assert forged.attempts_made == 0
 
 

@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpflow.delivery.incoming import read_incoming
+from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import LeaveToBroker, decide
 from amqpflow.delivery.verdict import Decided
 from amqpflow.model import headers as h
+from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.headers import NEVER_TRAVELS, PREFIX
-from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.message import Delivery
 from amqpflow.model.outcome import Park
+from amqpflow.model.properties import Properties
 from amqpflow.model.record import read_record
 from amqpflow.model.wire import encode_content_header, encode_table
 from tests.deliveries import (
@@ -179,7 +181,7 @@ def test_no_header_of_ours_is_too_strange_to_be_read(headers: dict[str, Any]) ->
 
 @given(properties, st.sampled_from([failed(), Decided(outcome=Park("x")), failed("TimeoutError")]))
 def test_no_copy_carries_what_never_travels(value: Properties, verdict: Any) -> None:
-    message = read_incoming(first_delivery(value))
+    message = Incoming(first_delivery(value))
     settlement = decided(message, verdict, routes(5000))
     publish = publish_of(settlement)
     assert publish.properties.delivery_mode == 2
@@ -196,7 +198,7 @@ def test_a_handler_sees_the_same_message_on_every_attempt(value: Properties) -> 
     """But for delivery_mode, which is 2 from the first hop on, and BCC, which RabbitMQ removes before a delivery."""
     headers = {name: each for name, each in (value.headers or {}).items() if name != "BCC"}
     value = Properties(**{name: getattr(value, name) for name in value.__slots__} | {"headers": headers or None})
-    message = read_incoming(first_delivery(value))
+    message = Incoming(first_delivery(value))
     seen = [(message.properties, message.exchange, message.routing_key)]
     where = routes(1000, 2000, 3000)
     for _ in range(3):
@@ -217,7 +219,7 @@ def first_delivery(value: Properties) -> Delivery:
         redelivered=False,
         exchange="",
         routing_key="",
-        properties=value,
+        header=ContentHeader.of(value),
         body=b"body",
     )
 
@@ -291,14 +293,14 @@ def test_tables_at_the_limit_of_nesting_are_left_to_the_broker() -> None:
     value: Any = 1
     for _ in range(63):
         value = [value]
-    message = read_incoming(delivery({"x-death": value}))
+    message = Incoming(delivery({"x-death": value}))
     assert isinstance(decided(message, failed(), routes(5000)), LeaveToBroker)
 
 
 @given(properties, st.integers(4096, 20_000))
 def test_a_copy_never_exceeds_the_frame(value: Properties, frame_max: int) -> None:
     settlement = decide(
-        read_incoming(first_delivery(value)), failed(stack="s" * 9000), at(routes(5000), frame_max=frame_max)
+        Incoming(first_delivery(value)), failed(stack="s" * 9000), at(routes(5000), frame_max=frame_max)
     )
     if not isinstance(settlement, LeaveToBroker):
         assert frame_of(settlement) <= frame_max

@@ -6,7 +6,8 @@ from dataclasses import FrozenInstanceError, dataclass, field, replace
 
 import pytest
 
-from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.message import Delivery
+from amqpflow.model.properties import Properties
 from amqpflow.model.quick import quick_init, quick_replace
 
 

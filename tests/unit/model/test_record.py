@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from amqpflow.delivery.incoming import read_incoming
+from amqpflow.delivery.incoming import Incoming
 from amqpflow.model import headers as h
-from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.content_header import ContentHeader
+from amqpflow.model.message import Delivery
+from amqpflow.model.properties import Properties
 
 
 @pytest.mark.parametrize(("exchange", "routing_key"), [("news", ""), ("", "orders"), ("events", "order.placed")])
@@ -19,8 +21,8 @@ def test_exchange_and_routing_key_are_shown_as_first_published_when_they_are_emp
         redelivered=False,
         exchange="",
         routing_key="orders",
-        properties=Properties(headers=record),
+        header=ContentHeader.of(Properties(headers=record)),
         body=b"",
     )
-    incoming = read_incoming(delivery)
+    incoming = Incoming(delivery)
     assert (incoming.exchange, incoming.routing_key) == (exchange, routing_key)

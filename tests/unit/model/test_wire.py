@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pamqp.header import ContentHeader
 
-from amqpflow.model.message import Properties
+from amqpflow.model.properties import Properties
 from amqpflow.model.wire import MAX_DEPTH, encode_content_header, encode_table, encode_value
 from amqpflow.model.wire_decode import decode_content_header
 from tests.messages import field_values, properties, tables

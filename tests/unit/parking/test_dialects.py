@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.content_header import ContentHeader
+from amqpflow.model.message import Delivery
+from amqpflow.model.properties import Properties
 from amqpflow.parking.dialects import DIALECTS, read_foreign
 from amqpflow.parking.parked import read_parked
 from amqpflow.parking.selection import Matcher, Selection
@@ -29,7 +31,7 @@ def delivery(queue: str, headers: dict[str, Any], body: bytes = b"{}") -> Delive
         redelivered=False,
         exchange="",
         routing_key=queue,
-        properties=Properties(headers=headers),
+        header=ContentHeader.of(Properties(headers=headers)),
         body=body,
     )
 

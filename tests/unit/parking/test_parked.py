@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from amqpflow.model import headers as h
-from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.content_header import ContentHeader
+from amqpflow.model.message import Delivery
+from amqpflow.model.properties import Properties
 from amqpflow.parking.deaths import death_in, deaths_elsewhere, read_deaths
 from amqpflow.parking.parked import read_parked
 from tests.parked import NOW, delivered, parking_publish
@@ -27,7 +29,7 @@ def in_parking(delivery: Delivery, **changes: object) -> Delivery:
         redelivered=False,
         exchange=publish.exchange,
         routing_key=publish.routing_key,
-        properties=replace(publish.properties, headers=headers),
+        header=ContentHeader.of(replace(publish.properties, headers=headers)),
         body=publish.body,
     )
 
@@ -112,8 +114,8 @@ def test_the_id_is_the_same_for_each_look_and_different_for_another_message() ->
         first,
         delivery_tag=99,
         redelivered=True,
-        properties=replace(
-            first.properties, headers={"x-delivery-count": 7, **(first.properties.headers or {}), "x-acquired-count": 8}
+        header=ContentHeader.of(
+            replace(first.properties, headers={"x-delivery-count": 7, **first.headers, "x-acquired-count": 8})
         ),
     )
     assert read_parked(first, ONE.routes).id == read_parked(looked_at, ONE.routes).id
@@ -180,7 +182,7 @@ def test_properties_alone_make_a_parked_message() -> None:
         redelivered=False,
         exchange="",
         routing_key="orders.parking",
-        properties=Properties(),
+        header=ContentHeader.of(Properties()),
         body=b"",
     )
     assert read_parked(bare, ONE.routes).reason == "unknown"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from amqpflow.delivery.incoming import read_incoming
+from amqpflow.delivery.incoming import Incoming
 from amqpflow.model import headers as h
-from amqpflow.model.message import Delivery, Properties, Publish
+from amqpflow.model.content_header import ContentHeader
+from amqpflow.model.message import Delivery, Publish
+from amqpflow.model.properties import Properties
 from amqpflow.model.wire import encode_content_header
 from amqpflow.parking.parked import read_parked
 from amqpflow.parking.replay import ReplayRun, replay_publish
@@ -34,7 +36,7 @@ def arrived(publish: Publish, queue: str) -> Delivery:
         redelivered=False,
         exchange=publish.exchange,
         routing_key=publish.routing_key,
-        properties=publish.properties,
+        header=ContentHeader.of(publish.properties),
         body=publish.body,
     )
 
@@ -77,8 +79,8 @@ def test_it_goes_through_the_retry_exchange_to_the_queue_it_failed_in() -> None:
 
 
 def test_a_handler_sees_a_replayed_message_as_it_was_first_published() -> None:
-    first = read_incoming(FULL)
-    again = read_incoming(arrived(replayed(parked(FULL)), "orders"))
+    first = Incoming(FULL)
+    again = Incoming(arrived(replayed(parked(FULL)), "orders"))
     assert again.properties == replace(first.properties, delivery_mode=2)
     assert (again.exchange, again.routing_key) == ("events", "order.placed")
     assert again.attempts_made == 0
@@ -88,7 +90,7 @@ def test_a_message_without_properties_gets_none() -> None:
     bare = delivered("orders", message_id=None)
     publish = replayed(parked(bare))
     assert replace(publish.properties, headers=None) == Properties(delivery_mode=2)
-    assert read_incoming(arrived(publish, "orders")).properties.headers == {}
+    assert Incoming(arrived(publish, "orders")).properties.headers == {}
 
 
 def test_nothing_that_the_broker_would_act_on_travels() -> None:
@@ -123,7 +125,7 @@ def test_an_expiration_that_rabbitmq_took_off_is_shown_again() -> None:
         "original-expiration": "100",
     }
     publish = replayed(replace(delivered("orders.parking", headers={"x-death": [dead]}), exchange="", routing_key="p"))
-    again = read_incoming(arrived(publish, "orders"))
+    again = Incoming(arrived(publish, "orders"))
     assert again.properties.expiration == "100"
     assert (again.exchange, again.routing_key) == ("events", "order.placed")
     assert "x-death" not in (again.properties.headers or {})
@@ -146,7 +148,7 @@ def test_attempts_go_on_when_they_are_kept() -> None:
     publish = replayed(parked(delivered("orders")), replace(RUN, keep_attempts=True))
     found = headers(publish)
     assert (found[h.ATTEMPT], found[h.FIRST_FAILED_AT], found[h.HOP]) == (1, NOW, "m/1/1")
-    assert read_incoming(arrived(publish, "orders")).attempts_made == 1
+    assert Incoming(arrived(publish, "orders")).attempts_made == 1
 
 
 def test_replaying_one_parked_copy_twice_writes_the_same_hop() -> None:
@@ -155,7 +157,7 @@ def test_replaying_one_parked_copy_twice_writes_the_same_hop() -> None:
     looked_at = replace(
         copy,
         redelivered=True,
-        properties=replace(copy.properties, headers={**(copy.properties.headers or {}), "x-delivery-count": 3}),
+        header=ContentHeader.of(replace(copy.properties, headers={**copy.headers, "x-delivery-count": 3})),
     )
     assert headers(replayed(copy))[h.HOP] == headers(replayed(looked_at, later))[h.HOP]
 

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpflow.model.message import Delivery, Properties
+from amqpflow.model.content_header import ContentHeader
+from amqpflow.model.message import Delivery
+from amqpflow.model.properties import Properties
 from amqpflow.parking.expression import BODY_LIMIT, Expression
 from amqpflow.parking.parked import ParkedMessage, read_parked
 from amqpflow.parking.sampling import Sampler
@@ -33,7 +35,7 @@ def parked(delivery: Delivery, *, error: str = "ValueError", now: int = NOW) -> 
             queue=f"{delivery.queue}.parking",
             exchange=publish.exchange,
             routing_key=publish.routing_key,
-            properties=publish.properties,
+            header=ContentHeader(publish.header),
             body=publish.body,
         ),
         ROUTES,
@@ -190,7 +192,7 @@ def test_no_message_is_too_odd_to_be_asked_about(received: Properties, body: byt
             redelivered=False,
             exchange="",
             routing_key="",
-            properties=received,
+            header=ContentHeader.of(received),
             body=body,
         ),
         ROUTES,

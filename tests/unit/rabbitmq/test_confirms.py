@@ -8,7 +8,8 @@ import pytest
 
 from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishRefused, PublishUncertain, Unroutable
 from amqpflow.model.headers import HOP
-from amqpflow.model.message import Properties, Publish
+from amqpflow.model.message import Publish
+from amqpflow.model.properties import Properties
 from amqpflow.model.wire import encode_content_header
 from amqpflow.rabbitmq.confirms import Confirms
 
@@ -26,7 +27,7 @@ class Publishing:
             assert name not in self.told, "told twice"
             self.told[name] = type(error)
 
-        self.confirms.post(Publish(exchange="e", routing_key=key, properties=properties, body=b""), settled)
+        self.confirms.post(Publish.of(exchange="e", routing_key=key, properties=properties, body=b""), settled)
 
     def returned(self, same: str, key: str = "k") -> None:
         header = encode_content_header(Properties(message_id=same), 0)
@@ -104,13 +105,13 @@ def test_what_was_sent_is_uncertain_at_the_end_and_what_waited_was_not_sent() ->
 def test_a_message_without_identity_is_not_sent() -> None:
     at = Publishing()
     with pytest.raises(ValueError, match="message id"):
-        at.confirms.post(Publish(exchange="e", routing_key="k", properties=Properties(), body=b""), lambda _: None)
+        at.confirms.post(Publish.of(exchange="e", routing_key="k", properties=Properties(), body=b""), lambda _: None)
     assert (at.written, len(at.confirms)) == ([], 0)
 
 
 def test_who_is_told_may_publish_and_may_fail() -> None:
     at = Publishing()
-    message = Publish(exchange="e", routing_key="k", properties=Properties(message_id="a"), body=b"")
+    message = Publish.of(exchange="e", routing_key="k", properties=Properties(message_id="a"), body=b"")
 
     def again(_: AmqpflowError | None) -> None:
         at.post("again", same="a")

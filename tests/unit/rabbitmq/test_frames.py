@@ -15,7 +15,9 @@ from pamqp.commands import Basic, Channel, Connection
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from amqpflow.model.message import Properties, Publish
+from amqpflow.model.message import Publish
+from amqpflow.model.properties import Properties
+from amqpflow.model.wire import encode_content_header
 from amqpflow.rabbitmq.frames import ContentFrames, ack_frame, nack_frame, publish_frames
 from amqpflow.rabbitmq.transport import FrameReader
 from tests.messages import properties
@@ -32,7 +34,7 @@ def unmarshalled(data: bytes) -> list[Any]:
 
 
 def publish(body: bytes = b"x", **more: Any) -> Publish:
-    return Publish(exchange="e", routing_key="k", properties=Properties(message_id="m", **more), body=body)
+    return Publish.of(exchange="e", routing_key="k", properties=Properties(message_id="m", **more), body=body)
 
 
 # -- writing
@@ -79,7 +81,7 @@ def test_names_over_255_bytes_are_refused(name: str) -> None:
     message = publish()
     fields = {"exchange": "", "routing_key": "", name: "ü" * 128}
     with pytest.raises(ValueError, match="256 bytes"):
-        publish_frames(3, Publish(properties=message.properties, body=b"", **fields), 4096)
+        publish_frames(3, Publish.of(properties=message.properties, body=b"", **fields), 4096)
 
 
 @pytest.mark.parametrize("multiple", [True, False])
@@ -199,7 +201,9 @@ def frames_of(data: bytes) -> list[Any]:
 
 @given(properties)
 def test_the_payload_of_a_header_arrives_untouched(value: Properties) -> None:
-    data = publish_frames(3, Publish(exchange="e", routing_key="k", properties=value, body=b"body"), 0)
+    header = encode_content_header(value, 4)
+    message = Publish(exchange="e", routing_key="k", header=header, body=b"body", identity="m")
+    data = publish_frames(3, message, 0)
     content_frames = data[data.index(b"\x02\x00\x03", 7) :]
     events, _ = sorted_out(DELIVER + content_frames)
     ((_, *_, header, body),) = events

@@ -11,7 +11,7 @@ import pytest
 
 from amqpflow import Message, Undecodable
 from amqpflow.model import headers as h
-from amqpflow.model.message import Properties
+from amqpflow.model.properties import Properties
 from tests.deliveries import NOW, QUEUE, comes_back, decided, failed, incoming, publish_of, retried, routes
 
 

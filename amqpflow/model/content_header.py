@@ -1,0 +1,155 @@
+"""The payload of a content header frame: class, weight, body size, flags, properties."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from .properties import Properties
+from .raw_headers import RawHeaders
+from .wire import encode_content_header
+from .wire_decode import decode_properties, decode_short, skip_table
+
+_FLAGS = struct.Struct(">H")
+_HEAD = struct.Struct(">HHQH")
+_BEGIN = 14  #: where the first property is
+_CLASS_BASIC = 60
+_CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE = 1 << 15, 1 << 14, 1 << 13, 1 << 12
+_EXPIRATION, _USER_ID = 1 << 8, 1 << 4
+_PERSISTENT = b"\x02"
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class ContentHeader:
+    """
+    Decoded as far as somebody asks, and copied as the bytes it came in.
+
+    What cannot be read raises ValueError where it is asked for: a producer may write what nobody can decode, and that
+    must neither end a connection nor keep the message from a handler that does not look at it.
+    """
+
+    __slots__ = ("_headers", "_properties", "_where", "payload")
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self._headers: Mapping[str, Any] | None = None
+        self._properties: Properties | None = None
+        self._where: tuple[int, int, int] | None = None
+
+    @classmethod
+    def of(cls, properties: Properties, body_size: int = 0) -> ContentHeader:
+        """Encode it. Raises TypeError, ValueError: a property does not fit its AMQP type."""
+        return cls(encode_content_header(properties, body_size))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ContentHeader) and self.payload == other.payload
+
+    def __hash__(self) -> int:
+        return hash(self.payload)
+
+    def __repr__(self) -> str:
+        return f"ContentHeader({self.payload!r})"
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """The header table, empty when there is none. Raises ValueError: it is cut short, or has an unknown type."""
+        if self._headers is None:
+            _, begin, end = self._table()
+            self._headers = RawHeaders(self.payload, begin) if begin < end else _NONE
+        return self._headers
+
+    @property
+    def properties(self) -> Properties:
+        """All of them; None means absent. Raises ValueError: they are cut short, or `headers` are."""
+        if self._properties is None:
+            self._properties = decode_properties(self.payload, lambda _, __: (self.headers, self._table()[2]))
+        return self._properties
+
+    @property
+    def content_encoding(self) -> str | None:
+        """That property alone, which nearly no message has. Raises ValueError."""
+        payload = self.payload
+        return self.properties.content_encoding if len(payload) <= 12 or payload[12] & 0x40 else None
+
+    def unread(self) -> ContentHeader:
+        """The same bytes, shown as if there were no properties in them: for what cannot be read."""
+        bare = ContentHeader(self.payload)
+        bare._headers, bare._properties = _NONE, Properties()
+        return bare
+
+    def require_readable(self) -> None:
+        """Raises ValueError when any of it cannot be read, down to what is nested in the headers."""
+        if isinstance(headers := self.properties.headers, RawHeaders):
+            headers.require_readable()
+
+    def copy(self, table: bytes, body_size: int) -> bytes:
+        """
+        The payload for a copy of the message: persistent, and without `expiration` and `user_id`, which the broker
+        would act on again; every other property as it came.
+
+        Args:
+            table: its headers, in place of those that came, as `encode_table` gives them.
+            body_size: bytes.
+
+        Raises:
+            ValueError: it is cut short.
+        """
+        payload = self.payload
+        flags, begin, at = self._table()
+        if flags & _DELIVERY_MODE:
+            at += 1
+        parts = [payload[_BEGIN:begin], table, _PERSISTENT]
+        if flags & (_EXPIRATION | _USER_ID):
+            for bit, skip in _AFTER_THE_DELIVERY_MODE:
+                if flags & bit:
+                    start, at = at, skip(payload, at)
+                    if bit not in (_EXPIRATION, _USER_ID):
+                        parts.append(payload[start:at])
+        else:
+            parts.append(payload[at:])
+        if at > len(payload):
+            raise ValueError("the properties are cut short")
+        kept = (flags | _HEADERS | _DELIVERY_MODE) & ~(_EXPIRATION | _USER_ID)
+        return _HEAD.pack(_CLASS_BASIC, 0, body_size, kept) + b"".join(parts)
+
+    @property
+    def size_without_headers(self) -> int:
+        """Bytes of the payload that `copy` makes, without the table; or some more. Raises ValueError."""
+        _, begin, end = self._table()
+        return len(self.payload) - (end - begin) + len(_PERSISTENT)
+
+    def _table(self) -> tuple[int, int, int]:
+        """The flags, where the header table begins or would begin, and where it ends."""
+        if self._where is None:
+            payload = self.payload
+            try:
+                (flags,) = _FLAGS.unpack_from(payload, 12)
+                at = _BEGIN
+                if flags & _CONTENT_TYPE:
+                    at += 1 + payload[at]
+                if flags & _CONTENT_ENCODING:
+                    at += 1 + payload[at]
+            except (struct.error, IndexError):
+                raise ValueError("the properties are cut short") from None
+            self._where = flags, at, skip_table(payload, at) if flags & _HEADERS else at
+        return self._where
+
+
+def _skip_short(data: bytes, at: int) -> int:
+    try:
+        return decode_short(data, at)[1]
+    except IndexError:
+        raise ValueError("the properties are cut short") from None
+
+
+def _skip(size: int) -> Callable[[bytes, int], int]:
+    return lambda _, at: at + size
+
+
+# in the order of the wire (https://www.rabbitmq.com/amqp-0-9-1-reference): priority, correlation_id, reply_to,
+# expiration, message_id, timestamp, type, user_id, app_id, cluster_id
+_AFTER_THE_DELIVERY_MODE: tuple[tuple[int, Callable[[bytes, int], int]], ...] = tuple(
+    (1 << bit, {11: _skip(1), 6: _skip(8)}.get(bit, _skip_short)) for bit in range(11, 1, -1)
+)
