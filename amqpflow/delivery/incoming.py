@@ -54,16 +54,16 @@ class Incoming:
     @property
     def message_id(self) -> str | None:
         """None when it cannot be read, too."""
-        return self._text("message_id")
+        try:
+            return self.delivery.header.message_id
+        except ValueError:
+            return None
 
     @property
     def correlation_id(self) -> str | None:
         """None when it cannot be read, too."""
-        return self._text("correlation_id")
-
-    def _text(self, name: str) -> str | None:
         try:
-            return text_of(getattr(self.delivery.properties, name))
+            return self.delivery.properties.correlation_id
         except ValueError:
             return None
 
@@ -119,10 +119,11 @@ class Incoming:
             return self.record.original
         headers = self.delivery.headers
         kept: dict[str, Any] = {name: headers[name] for name in headers if name in _KEPT}
-        received = self.delivery.properties
-        for name in _PROPERTIES_OF_OURS:
-            if (value := getattr(received, name)) is not None:
-                kept[name] = value
+        if self.delivery.header.acts_on_the_broker:
+            received = self.delivery.properties
+            for name in _PROPERTIES_OF_OURS:
+                if (value := getattr(received, name)) is not None:
+                    kept[name] = value
         return kept
 
     @property

@@ -17,7 +17,7 @@ _HEAD = struct.Struct(">HHQH")
 _BEGIN = 14  #: where the first property is
 _CLASS_BASIC = 60
 _CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE = 1 << 15, 1 << 14, 1 << 13, 1 << 12
-_EXPIRATION, _USER_ID = 1 << 8, 1 << 4
+_EXPIRATION, _MESSAGE_ID, _USER_ID = 1 << 8, 1 << 7, 1 << 4
 _PERSISTENT = b"\x02"
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -72,6 +72,28 @@ class ContentHeader:
         """That property alone, which nearly no message has. Raises ValueError."""
         payload = self.payload
         return self.properties.content_encoding if len(payload) <= 12 or payload[12] & 0x40 else None
+
+    @property
+    def message_id(self) -> str | None:
+        """That property alone, which every failure needs. Raises ValueError."""
+        if self._properties is not None:
+            return self._properties.message_id
+        flags, _, at = self._table()
+        if not flags & _MESSAGE_ID:
+            return None
+        if flags & _DELIVERY_MODE:
+            at += 1
+        for bit, skip in _AFTER_THE_DELIVERY_MODE:
+            if bit == _MESSAGE_ID:
+                break
+            if flags & bit:
+                at = skip(self.payload, at)
+        return _short(self.payload, at)[0]
+
+    @property
+    def acts_on_the_broker(self) -> bool:
+        """It has a property that a copy must not have: `expiration` or `user_id`. Raises ValueError."""
+        return bool(self._table()[0] & (_EXPIRATION | _USER_ID))
 
     def unread(self) -> ContentHeader:
         """The same bytes, shown as if there were no properties in them: for what cannot be read."""
@@ -137,11 +159,15 @@ class ContentHeader:
         return self._where
 
 
-def _skip_short(data: bytes, at: int) -> int:
+def _short(data: bytes, at: int) -> tuple[str, int]:
     try:
-        return decode_short(data, at)[1]
+        return decode_short(data, at)
     except IndexError:
         raise ValueError("the properties are cut short") from None
+
+
+def _skip_short(data: bytes, at: int) -> int:
+    return _short(data, at)[1]
 
 
 def _skip(size: int) -> Callable[[bytes, int], int]:

@@ -26,13 +26,19 @@ def error_record(error: BaseException, handler: Handler) -> ErrorRecord:
         message = str(error)
     except Exception as broken:
         message = f"<str() of the error raised {type(broken).__name__}>"
-    where = ""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
+    where, at = "", error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    if at is not None:
+        frame = at.tb_frame
         where = f"{frame.f_globals.get('__name__')}:{frame.f_code.co_qualname}"
     stack = None
     if handler.keep_stack:
         stack = "".join(traceback.format_tb(error.__traceback__))
     return ErrorRecord(type=kind, message=message, stack=stack, fingerprint=_fingerprint(handler.queue, kind, where))
+
+
+_NONE = frozenset[str]()
 
 
 @lru_cache(maxsize=1024)
@@ -48,6 +54,8 @@ def type_name(kind: type) -> str:
 
 def rule_names(error: BaseException, routes: QueueRoutes) -> frozenset[str]:
     """The names in a queue's rules that an exception's class or a base of it bears."""
+    if not routes.rules:
+        return _NONE
     names = {name for rule in routes.rules for name in rule.errors}
     return frozenset(name for name in names if any(bears(kind, name) for kind in type(error).__mro__))
 

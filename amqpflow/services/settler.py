@@ -54,7 +54,7 @@ DEFAULT_CONSUMER_TIMEOUT = 30 * 60.0  #: seconds; RabbitMQ's default
 POISON = 3  #: deliveries without an answer after which a message is handled alone
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  #: seconds between attempts to park
 _REBINDING = 0.1  #: seconds; a key is without a queue for about a millisecond
-_CONFIRM_PATIENCE = 10.0  #: seconds without a confirm after which the consumer pauses
+CONFIRM_PATIENCE = 10.0  #: seconds without a confirm after which the consumer pauses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class GivenBack:
 
 
 _DONE = Acknowledge()
-_LOST = GivenBack(why="its channel ended before it was settled")
+LOST = GivenBack(why="its channel ended before it was settled")
 
 
 @dataclass(kw_only=True)
@@ -83,21 +83,47 @@ class Settler:
     rejections: Rejections | None = None  #: of a native queue
     random: random.Random = field(default_factory=random.Random)
 
-    async def settle(self, session: Session, incoming: Incoming, verdict: Verdict) -> Settlement | GivenBack:
-        """Do what the verdict asks for, and say what was done."""
+    def settle_at_once(self, session: Session, incoming: Incoming, verdict: Verdict) -> Settlement | GivenBack | None:
+        """Settle a delivery that needs no publish; None when it is not that easy, and nothing was done."""
         if isinstance(verdict, Decided) and isinstance(verdict.outcome, Ack):
             # nearly every message, and no circumstance matters to it
-            return _DONE if self._ack(session, incoming) else _LOST
+            return _DONE if self.ack(session, incoming) else LOST
+        return None
+
+    def decide(self, incoming: Incoming, verdict: Verdict) -> Settlement:
+        """What `settle` would do first. Nothing is done."""
+        return decide(incoming, verdict, self._circumstances(incoming))
+
+    async def settle(
+        self,
+        session: Session,
+        incoming: Incoming,
+        verdict: Verdict,
+        *,
+        after: tuple[Settlement, AmqpflowError | None] | None = None,
+    ) -> Settlement | GivenBack:
+        """
+        Do what the verdict asks for, and say what was done.
+
+        Args:
+            session: where the delivery came from.
+            incoming: the delivery.
+            verdict: what came of its handler.
+            after: what was decided already, and the error that its publish has ended with.
+        """
+        if (done := self.settle_at_once(session, incoming, verdict)) is not None:
+            return done
         at = self._circumstances(incoming)
         missing: frozenset[str] = frozenset()
         looked_again = False
         while True:
-            settlement = decide(incoming, verdict, at, missing=missing)
+            settlement, error = after or (decide(incoming, verdict, at, missing=missing), None)
+            after = None
             match settlement:
                 case Acknowledge():
-                    return settlement if self._ack(session, incoming) else _LOST
+                    return settlement if self.ack(session, incoming) else LOST
                 case ToTier():
-                    done = await self._to_tier(session, incoming, settlement)
+                    done = await self._to_tier(session, incoming, settlement, error)
                     if done is not None:
                         return done
                     missing |= {settlement.tier.queue}
@@ -108,7 +134,7 @@ class Settler:
                     looked_again, missing = True, frozenset()
                     await asyncio.sleep(_REBINDING)
                 case ToParking():
-                    return await self._park(session, incoming, settlement)
+                    return await self._park(session, incoming, settlement, error)
                 case LeaveToBroker(why=why):
                     return await self.leave_to_broker(session, incoming, why)
 
@@ -149,32 +175,43 @@ class Settler:
         return None
 
     def _reject(self, session: Session, incoming: Incoming, settlement: Reject) -> Settlement | GivenBack:
-        self._step("reject.before")
+        self.step("reject.before")
         done = session.reject(incoming.delivery)
         if done and self.rejections is not None:
             self.rejections.rejected(incoming, asyncio.get_running_loop().time())
-        self._step("reject.after")
-        return settlement if done else _LOST
+        self.step("reject.after")
+        return settlement if done else LOST
 
-    async def _to_tier(self, session: Session, incoming: Incoming, settlement: ToTier) -> Settlement | GivenBack | None:
+    async def _to_tier(
+        self, session: Session, incoming: Incoming, settlement: ToTier, error: AmqpflowError | None = None
+    ) -> Settlement | GivenBack | None:
         """None when the tier does not take the message, which is then to be settled in another way."""
-        done = await self._publish(session, incoming, settlement.publish, until_taken=False)
+        done = await self._publish(session, incoming, settlement.publish, error, until_taken=False)
         if done is False:
             log.warning("%s: retry queue %s does not take messages", session.queue, settlement.tier.queue)
             return None
-        return self._acked(session, incoming, settlement) if done is True else done
+        return self.acked(session, incoming, settlement) if done is True else done
 
-    async def _park(self, session: Session, incoming: Incoming, settlement: ToParking) -> Settlement | GivenBack:
-        done = await self._publish(session, incoming, settlement.publish, until_taken=True)
+    async def _park(
+        self, session: Session, incoming: Incoming, settlement: ToParking, error: AmqpflowError | None
+    ) -> Settlement | GivenBack:
+        done = await self._publish(session, incoming, settlement.publish, error, until_taken=True)
         if isinstance(done, bool):
-            return self._acked(session, incoming, settlement) if done else _LOST
+            return self.acked(session, incoming, settlement) if done else LOST
         return done
 
-    def _acked(self, session: Session, incoming: Incoming, settlement: Settlement) -> Settlement | GivenBack:
-        return settlement if self._ack(session, incoming) else _LOST
+    def acked(self, session: Session, incoming: Incoming, settlement: Settlement) -> Settlement | GivenBack:
+        """Ack what was settled so; `LOST` when it is no longer ours."""
+        return settlement if self.ack(session, incoming) else LOST
 
     async def _publish(
-        self, session: Session, incoming: Incoming, publish: Publish, *, until_taken: bool
+        self,
+        session: Session,
+        incoming: Incoming,
+        publish: Publish,
+        failure: AmqpflowError | None,
+        *,
+        until_taken: bool,
     ) -> bool | Settlement | GivenBack:
         """
         Publish and await the confirm, for as long as the delivery is ours.
@@ -182,6 +219,7 @@ class Settler:
         A publish that is uncertain is made again, with the same hop id, while its source stays unacked.
 
         Args:
+            failure: how a first publish has ended already.
             until_taken: hold on when the message is returned or refused as well.
 
         Returns:
@@ -191,10 +229,13 @@ class Settler:
         try:
             while session.holds(incoming.delivery):
                 try:
-                    self._step("publish.before")
+                    if failure is not None:
+                        error, failure = failure, None
+                        raise error
+                    self.step("publish.before")
                     if not await self._confirmed(session, incoming, publish):
-                        return self._lost(session)
-                    self._step("publish.confirmed")
+                        return self.lost(session)
+                    self.step("publish.confirmed")
                     return True
                 except Unpublishable as error:
                     return await self.leave_to_broker(session, incoming, str(error))
@@ -207,54 +248,56 @@ class Settler:
                 held = True
                 await self._hold(session, incoming, why, wait)
                 wait = min(wait * 2, _LONGEST_PAUSE)
-            return self._lost(session)
+            return self.lost(session)
         finally:
             if held:
-                await self._release(session, incoming)
+                await self.release(session, incoming)
 
     async def _confirmed(self, session: Session, incoming: Incoming, publish: Publish) -> bool:
         """Await one publish, however long it takes; False when the delivery was given back meanwhile."""
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[None] = loop.create_future()
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         answers: list[AmqpflowError | None] = []
 
         def settled(error: AmqpflowError | None) -> None:
             answers.append(error)
-            _wake(told)
+            wake(told)
 
-        patience = loop.call_later(_CONFIRM_PATIENCE, _wake, told)
-        try:
-            self.outbox.post(publish, settled)
-            await told
-        finally:
-            patience.cancel()
+        self.outbox.post(publish, settled)
+        await asyncio.wait([told], timeout=CONFIRM_PATIENCE)
         if not answers:
-            # no second publish: the first may still be confirmed, as when a broker's alarm is over
-            while session.holds(incoming.delivery) and not answers:
-                told = loop.create_future()
-                await self._hold(session, incoming, "the broker does not confirm", _FIRST_PAUSE, told)
-            await self._release(session, incoming)
+            await self.wait_for_confirm(session, incoming, told)
         if answers and answers[0] is not None:
             raise answers[0]
         return bool(answers)
 
-    def _lost(self, session: Session) -> GivenBack:
+    async def wait_for_confirm(self, session: Session, incoming: Incoming, told: asyncio.Future[None]) -> None:
+        """
+        Hold a delivery, and its consumer paused, until its publish is answered or the delivery was given back.
+
+        There is no second publish: the first may still be confirmed, as when a broker's alarm is over.
+        """
+        while session.holds(incoming.delivery) and not told.done():
+            await self._hold(session, incoming, "the broker does not confirm", _FIRST_PAUSE, told)
+        await self.release(session, incoming)
+
+    def lost(self, session: Session) -> GivenBack:
+        """Why a delivery is not the session's any more."""
         why = self.problems.get(session.queue, "it was held too long")
-        return _LOST if session.ended.is_set() else GivenBack(why=why)
+        return LOST if session.ended.is_set() else GivenBack(why=why)
 
     async def leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> Settlement | GivenBack:
         """No copy can be published: the broker's own dead-lettering parks it where that cannot lose it."""
         if self.routes.at_least_once:
             log.error("%s: parked by the broker, without a record: %s", session.queue, why)
-            self._step("nack.before")
+            self.step("nack.before")
             done = session.give_back(incoming.delivery, requeue=False)
-            self._step("nack.after")
-            return LeaveToBroker(why=why) if done else _LOST
+            self.step("nack.after")
+            return LeaveToBroker(why=why) if done else LOST
         reason = f"a message cannot be copied, and this queue's own dead-lettering is at most once: {why}"
         while session.holds(incoming.delivery):
             await self._hold(session, incoming, reason, _LONGEST_PAUSE)
-        await self._release(session, incoming)
-        return _LOST if session.ended.is_set() else GivenBack(why=reason)
+        await self.release(session, incoming)
+        return LOST if session.ended.is_set() else GivenBack(why=reason)
 
     async def _hold(
         self,
@@ -287,20 +330,23 @@ class Settler:
         elif left <= wait and session.give_back(incoming.delivery):
             log.error("%s: given back after half the consumer timeout: %s", session.queue, why)
 
-    async def _release(self, session: Session, incoming: Incoming) -> None:
+    async def release(self, session: Session, incoming: Incoming) -> None:
+        """The delivery does not hold up its consumer any more."""
         await session.resume(incoming.delivery)
         # once the session has ended, the problem is another one, and not solved by this
         alive = not (session.ended.is_set() or session.paused)
         if alive and self.problems.pop(session.queue, ""):
             self.events.emit(ConsumerResumed(queue=session.queue))
 
-    def _ack(self, session: Session, incoming: Incoming) -> bool:
-        self._step("ack.before")
+    def ack(self, session: Session, incoming: Incoming) -> bool:
+        """False when the delivery is no longer ours."""
+        self.step("ack.before")
         done = session.ack(incoming.delivery)
-        self._step("ack.after")
+        self.step("ack.after")
         return done
 
-    def _step(self, name: str) -> None:
+    def step(self, name: str) -> None:
+        """Tell whoever wants to know that a broker operation is next, or done."""
         if self.on_step is not None:
             self.on_step(name)
 
@@ -316,7 +362,8 @@ class Settler:
         )
 
 
-def _wake(waiting: asyncio.Future[None]) -> None:
+def wake(waiting: asyncio.Future[None]) -> None:
+    """End the wait for it, if it has not ended."""
     if not waiting.done():
         waiting.set_result(None)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from functools import partial
+from typing import Any
 
 from amqpflow.delivery.incoming import Incoming
-from amqpflow.delivery.settle import Settlement
+from amqpflow.delivery.settle import Settlement, ToParking, ToTier
 from amqpflow.delivery.verdict import Verdict
 from amqpflow.errors import AmqpflowError
 from amqpflow.model.event import ConsumerStarted, ConsumerStopped
@@ -19,6 +21,7 @@ from .calling import DONE, Caller, NotStarted
 from .events import Events
 from .flow import Budget, Rate, Share
 from .handler import Handler
+from .in_flight import InFlight
 from .incoming import Message
 from .lanes import KeyCheck, Lanes
 from .middleware import Middleware
@@ -74,6 +77,7 @@ class Worker:
         if handler.order_by is not None:
             outer.append(KeyCheck(handler.order_by))
         self._single_active = single_active
+        self._clock = asyncio.get_running_loop().time
         self._caller = Caller(handler, routes, self._stopping, threads=self._threads, outer=outer)
 
     async def open(self, connection: Connection) -> Session:
@@ -124,7 +128,7 @@ class Worker:
                 if self._outage.over:
                     settler.problems.pop(self.handler.queue, None)
                 try:
-                    await self._handle(session, settler)
+                    await self._handle(session, InFlight(settler, self._in_background))
                 finally:
                     why = self._why_ended(session, connection)
                     self._events.emit(ConsumerStopped(queue=self.handler.queue, reason=why))
@@ -149,37 +153,37 @@ class Worker:
             return "the connection was lost"
         return "the broker cancelled the consumer" if session.cancelled_by_server else "the channel was closed"
 
-    async def _handle(self, session: Session, settler: Settler) -> None:
-        idle = [asyncio.create_task(self._work(session, settler)) for _ in range(self.handler.concurrency)]
-        for task in idle:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, session: Session, flights: InFlight) -> None:
+        for _ in range(self.handler.concurrency):
+            self._in_background(self._work(session, flights))
         try:
             await session.ended.wait()
         finally:
             # those in a handler run on to its end: cancelling them would leave its work half done for nothing
             session.dismiss_idle()
 
-    async def _work(self, session: Session, settler: Settler) -> None:
-        while True:
-            # a slot before a delivery: what is started is in a handler, or about to be
-            async with self._slots:
-                delivery = await session.next()
-                if delivery is None:
-                    return
+    async def _work(self, session: Session, flights: InFlight) -> None:
+        # a slot before a delivery: what is started is in a handler, or about to be
+        async with self._slots:
+            while (delivery := await session.next()) is not None:
                 try:
-                    await self._process(session, settler, delivery)
+                    await self._process(session, flights, delivery)
                 except BaseException:
                     # nobody else would settle it: its channel gives it back
                     if not self._stopping.is_set():
                         await session.channel.close()
                     raise
 
-    async def _process(self, session: Session, settler: Settler, delivery: Delivery) -> None:
+    async def _process(self, session: Session, flights: InFlight, delivery: Delivery) -> None:
         if self._stopping.is_set():
             session.give_back(delivery)
             return
-        clock = asyncio.get_running_loop().time
+        settler, clock = flights.settler, self._clock
         began = clock()
         incoming = Incoming(delivery, native=settler.routes.native is not None)
         if looping := settler.hot_loop(incoming, session.held_since(delivery)):
@@ -194,26 +198,72 @@ class Worker:
         try:
             if incoming.unreadable:
                 settled = await settler.leave_to_broker(session, incoming, incoming.unreadable)
-            elif (settled := await settler.send_round(session, incoming)) is None:
+            elif not incoming.is_ours or (settled := await settler.send_round(session, incoming)) is None:
                 settled = _STOPPED
-                message = Message(incoming, max_body_bytes=self._max_body_bytes)
-                verdict = await self._caller.call(message)
+                verdict = await self._caller.call(Message(incoming, max_body_bytes=self._max_body_bytes))
                 if verdict is not DONE or not self._outage.over:
                     self._outage.after(session, delivery, verdict)
                 self._report.handled(incoming, verdict, clock() - began)
-                settled = await settler.settle(session, incoming, verdict)
+                settled = settler.settle_at_once(session, incoming, verdict)
+                if settled is None:
+                    settlement = settler.decide(incoming, verdict)
+                    if isinstance(settlement, ToTier | ToParking) and not alone and self._outage.over:
+                        told = partial(self._told, session, settler, incoming, began, verdict, settlement)
+                        flights.send(session, incoming, settlement, told)
+                    else:
+                        settled = await settler.settle(session, incoming, verdict, after=(settlement, None))
         except NotStarted as why:
             settled = GivenBack(why=str(why))
             session.give_back(delivery)
         except Exception as error:
-            log.exception("%s: settling a delivery failed", session.queue)
-            settled = await settler.leave_to_broker(session, incoming, f"settling it failed: {error!r}")
+            settled = await self._could_not(session, settler, incoming, error)
         finally:
-            self._report.ended(incoming, settled or GivenBack(why="it was not settled"), clock() - began, verdict)
+            if settled is not None:
+                self._report.ended(incoming, settled, clock() - began, verdict)
             if not self._outage.over:
                 self._outage.after(session, delivery, None)
             if alone:
                 await session.resume(delivery)
+
+    def _told(
+        self,
+        session: Session,
+        settler: Settler,
+        incoming: Incoming,
+        began: float,
+        verdict: Verdict,
+        settlement: Settlement,
+        what: Settlement | GivenBack | AmqpflowError,
+    ) -> None:
+        """What became of a delivery that no task waits for."""
+        if isinstance(what, AmqpflowError):
+            self._in_background(self._settle_after(session, settler, incoming, began, verdict, settlement, what))
+        else:
+            self._report.ended(incoming, what, self._clock() - began, verdict)
+
+    async def _settle_after(
+        self,
+        session: Session,
+        settler: Settler,
+        incoming: Incoming,
+        began: float,
+        verdict: Verdict,
+        settlement: Settlement,
+        failure: AmqpflowError,
+    ) -> None:
+        settled: Settlement | GivenBack = _STOPPED
+        try:
+            settled = await settler.settle(session, incoming, verdict, after=(settlement, failure))
+        except Exception as error:
+            settled = await self._could_not(session, settler, incoming, error)
+        finally:
+            self._report.ended(incoming, settled, self._clock() - began, verdict)
+
+    async def _could_not(
+        self, session: Session, settler: Settler, incoming: Incoming, error: Exception
+    ) -> Settlement | GivenBack:
+        log.error("%s: settling a delivery failed", session.queue, exc_info=error)
+        return await settler.leave_to_broker(session, incoming, f"settling it failed: {error!r}")
 
     async def _halt(self, session: Session, settler: Settler, delivery: Delivery, why: str) -> None:
         """Stop to consume for good: a person has to look, and a restart consumes again."""

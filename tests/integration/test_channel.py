@@ -311,9 +311,10 @@ def test_what_a_producer_may_write_never_ends_the_connection(vhost: BrokerAddres
             assert keyed.routing_key == "caf\udce9"
             # and a copy of each is what it was
             for each in deliveries:
-                copy = Publish.of(exchange="", routing_key="here", properties=each.properties, body=each.body)
                 if each.properties.message_id is None:
                     copy = message("here", headers=each.properties.headers, timestamp=each.properties.timestamp)
+                else:
+                    copy = Publish.of(exchange="", routing_key="here", properties=each.properties, body=each.body)
                 await channel.publish(copy)
             copies = await read(connection, "here", len(deliveries))
             for each, copy_of in zip(deliveries, copies, strict=True):

@@ -17,7 +17,7 @@ from amqpflow import Message, Park, Retry
 from amqpflow.model import headers as h
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
-from amqpflow.model.wire import encode_table
+from amqpflow.model.wire import encode_content_header, encode_table
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.shop import Shop, shop
 from tests.waiting import until
@@ -92,8 +92,9 @@ def test_the_second_attempt_is_equal_to_the_first(vhost: BrokerAddress, queue_ty
                     ("order.placed", "nothing", NOTHING),
                     ("", "without a key", NOTHING),
                 ):
+                    header, body = encode_content_header(properties, len(name)), name.encode()
                     await publish_plainly(
-                        plain, Publish.of(exchange="events", routing_key=key, properties=properties, body=name.encode())
+                        plain, Publish(exchange="events", routing_key=key, header=header, body=body, identity="")
                     )
                 await until(lambda: len(scene.done) == 3)
             everything, nothing, without_key = seen["everything"], seen["nothing"], seen["without a key"]
