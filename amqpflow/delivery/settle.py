@@ -6,17 +6,15 @@ again with that tier among the missing; a delivery is never acked for a publish 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, assert_never
+from dataclasses import dataclass, replace
+from typing import assert_never
 
-from amqpflow.model import headers as h
 from amqpflow.model.budget import MESSAGE_MAX, STACK_MAX, clip, fit
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack, Discard, Park, Retry
 from amqpflow.model.quick import quick_init
-from amqpflow.model.record import PastAttempt, Record, history_table, hop_id
+from amqpflow.model.record import PastAttempt, Record, hop_id
 from amqpflow.model.routes import NativeRetry, QueueRoutes, RetryTier
 
 from .incoming import Incoming
@@ -147,7 +145,7 @@ def early(incoming: Incoming, at: Circumstances, *, missing: frozenset[str] = fr
     tier = next_longer(tiers, wanted, missing) if wanted else None
     if tier is None:
         return None
-    publish = _copy(incoming, at, at.routes.retry_exchange, tier.queue, _unchanged(incoming, record))
+    publish = _copy(incoming, at, at.routes.retry_exchange, tier.queue, record)
     if publish is None:
         return None
     return ToTier(publish=publish, tier=tier, attempt=incoming.attempts_made, due_at=record.due_at)
@@ -181,9 +179,8 @@ def _retry(
     if tier is None:
         return _park(incoming, at, ParkReason.NO_ROUTE, f"no retry queue takes it: {', '.join(sorted(missing))}", error)
     due_at = at.now + max(tier.delay_ms, wanted_ms or 0)
-    ours = _record(incoming, at, error, tier.queue)
-    ours[h.DUE_AT] = due_at
-    publish = _copy(incoming, at, at.routes.retry_exchange, tier.queue, ours)
+    record = _record(incoming, at, error, tier.queue, due_at=due_at)
+    publish = _copy(incoming, at, at.routes.retry_exchange, tier.queue, record)
     if publish is None:
         return _leave_to_broker(incoming)
     return ToTier(publish=publish, tier=tier, attempt=incoming.attempts_made + 1, due_at=due_at)
@@ -192,11 +189,8 @@ def _retry(
 def _park(
     incoming: Incoming, at: Circumstances, reason: ParkReason, detail: str | None, error: ErrorRecord | None
 ) -> Settlement:
-    ours = _record(incoming, at, error, "parking")
-    ours[h.REASON] = reason.value
-    if detail:
-        ours[h.REASON_DETAIL] = clip(detail, MESSAGE_MAX)
-    publish = _copy(incoming, at, at.routes.parking_exchange, at.routes.parking_queue, ours)
+    record = _record(incoming, at, error, "parking", reason=reason, detail=detail)
+    publish = _copy(incoming, at, at.routes.parking_exchange, at.routes.parking_queue, record)
     if publish is None:
         return _leave_to_broker(incoming)
     return ToParking(publish=publish, reason=reason, detail=detail)
@@ -206,85 +200,63 @@ def _leave_to_broker(incoming: Incoming) -> LeaveToBroker:
     return LeaveToBroker(why=f"the headers of {incoming.message_id!r} leave no room for a record")
 
 
-def _record(incoming: Incoming, at: Circumstances, error: ErrorRecord | None, sent_to: str) -> dict[str, Any]:
-    """Our headers after one more attempt."""
-    record = incoming.record
-    attempts = incoming.attempts_made + 1
-    replays = record.replay.count if record and record.replay else 0
-    root = (record.root if record else None) or incoming.message_id or at.new_root
+def _record(
+    incoming: Incoming,
+    at: Circumstances,
+    error: ErrorRecord | None,
+    sent_to: str,
+    *,
+    due_at: int | None = None,
+    reason: ParkReason | None = None,
+    detail: str | None = None,
+) -> Record:
+    """What our headers say after one more attempt."""
+    before, made = incoming.record, incoming.attempts_made
+    root = (before.root if before else None) or incoming.message_id or at.new_root
+    replay = before.replay if before else None
     failure = PastAttempt(at=at.now, tier=sent_to, error_type=error.type if error else "")
-    ours: dict[str, Any] = {
-        h.ATTEMPT: attempts,
+    return Record(
+        queue=incoming.delivery.queue,
+        attempts=made + 1,
+        root=root,
         # not the broker's count, which a crash between publish and ack would raise: the copy must bear the same id
-        h.HOP: hop_id(root, replays, incoming.attempts_recorded + 1),
-        h.QUEUE: incoming.delivery.queue,
-        h.EXCHANGE: incoming.exchange,
-        h.ROUTING_KEY: incoming.routing_key,
-        h.FAILED_AT: at.now,
-        h.HISTORY: history_table((*(record.history if record else ()), failure)),
-        h.HOST: at.host,
-        h.VERSION: at.version,
-    }
-    if incoming.record is not None or incoming.attempts_made == 0:
-        ours[h.FIRST_FAILED_AT] = _first_failed_at(incoming, at)  # nobody wrote down when a native retry began
-    if (replay := _replay(record)) is not None:
-        ours[h.REPLAY] = replay
-    if error is not None:
-        ours[h.ERROR_TYPE] = clip(error.type, 255)
-        if error.message:
-            ours[h.ERROR_MESSAGE] = clip(error.message, MESSAGE_MAX)
-        if error.stack:
-            ours[h.ERROR_STACK] = clip(error.stack, STACK_MAX)
-        if error.fingerprint:
-            ours[h.FINGERPRINT] = error.fingerprint
-    return ours
-
-
-def _unchanged(incoming: Incoming, record: Record) -> dict[str, Any]:
-    """Our headers as they were, of what was understood of them: what came with the message may be forged."""
-    values = {
-        h.ATTEMPT: record.attempts,
-        h.HOP: record.hop,
-        h.QUEUE: record.queue,
-        h.EXCHANGE: incoming.exchange,
-        h.ROUTING_KEY: incoming.routing_key,
-        h.FIRST_FAILED_AT: record.first_failed_at,
-        h.FAILED_AT: record.failed_at,
-        h.DUE_AT: record.due_at,
-        h.ERROR_TYPE: record.error_type,
-        h.ERROR_MESSAGE: record.error_message,
-        h.ERROR_STACK: record.error_stack,
-        h.FINGERPRINT: record.fingerprint,
-        h.HISTORY: history_table(record.history) or None,
-        h.REPLAY: _replay(record),
-        h.HOST: record.host,
-        h.VERSION: record.version,
-    }
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _replay(record: Record | None) -> dict[str, Any] | None:
-    mark = record.replay if record else None
-    return None if mark is None else {"id": mark.id, "count": mark.count, "at": mark.at}
+        hop=hop_id(root, replay.count if replay else 0, incoming.attempts_recorded + 1),
+        exchange=incoming.exchange,
+        routing_key=incoming.routing_key,
+        # nobody wrote down when a native retry began
+        first_failed_at=_first_failed_at(incoming, at) if before is not None or made == 0 else None,
+        failed_at=at.now,
+        due_at=due_at,
+        reason=reason,
+        reason_detail=clip(detail, MESSAGE_MAX) if detail else None,
+        error_type=clip(error.type, 255) if error else None,
+        error_message=clip(error.message, MESSAGE_MAX) if error else None,
+        error_stack=clip(error.stack, STACK_MAX) if error and error.stack else None,
+        fingerprint=error.fingerprint if error else None,
+        history=(*before.history, failure) if before else (failure,),
+        replay=replay,
+        host=at.host,
+        version=at.version,
+    )
 
 
 def _first_failed_at(incoming: Incoming, at: Circumstances) -> int:
     return (incoming.record.first_failed_at if incoming.record else None) or at.now
 
 
-def _copy(
-    incoming: Incoming, at: Circumstances, exchange: str, routing_key: str, ours: Mapping[str, Any]
-) -> Publish | None:
+def _copy(incoming: Incoming, at: Circumstances, exchange: str, routing_key: str, record: Record) -> Publish | None:
     """The message again, property by property: persistent, and without what the broker would act on twice."""
     header, body = incoming.delivery.header, incoming.delivery.body
     try:
         if original := incoming.original:
-            ours = {**ours, h.ORIGINAL: dict(original)}
+            record = replace(record, original=original)
         theirs = incoming.encoded_traveling_headers
-        table = fit(theirs, ours, others=header.size_without_headers, frame_max=at.frame_max)
+        table = fit(theirs, record, others=header.size_without_headers, frame_max=at.frame_max)
         if table is None:
             return None
         payload = header.copy(table, len(body))
     except (TypeError, ValueError):
         return None  # its headers cannot be read, or our record would put them one deeper than they may be nested
-    return Publish(exchange=exchange, routing_key=routing_key, header=payload, body=body, identity=ours[h.HOP])
+    return Publish(
+        exchange=exchange, routing_key=routing_key, header=payload, body=body, identity=record.hop or record.root or ""
+    )

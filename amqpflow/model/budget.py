@@ -6,11 +6,11 @@ stack, message and detail shrink in that order, a producer's headers never do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from . import headers as h
-from .record import MAX_HISTORY
+from .record import Record
+from .record_table import encode_record, record_table
 from .wire import encode_table
 
 OURS_MAX = 16 * 1024  #: bytes for our headers, what does not travel excepted
@@ -28,6 +28,8 @@ def clip(text: str, limit: int) -> str:
 
     Lone surrogates, which cannot be encoded, are written as escapes.
     """
+    if 4 * len(text) <= limit and text.isascii():
+        return text  # nearly always
     # four bytes a character at most: no need to encode a text of a megabyte to keep a kilobyte of it
     data = text[: limit + 1].encode("utf-8", "backslashreplace")
     if len(data) <= limit and len(text) <= limit + 1:
@@ -35,13 +37,13 @@ def clip(text: str, limit: int) -> str:
     return data[: max(0, limit - 3)].decode("utf-8", "ignore") + "…" if limit >= 3 else ""
 
 
-def fit(theirs: bytes, ours: Mapping[str, Any], *, others: int, frame_max: int) -> bytes | None:
+def fit(theirs: bytes, record: Record, *, others: int, frame_max: int) -> bytes | None:
     """
-    One table of both sets of headers, ours shrunk until they fit.
+    One table of the producer's headers and ours, ours shrunk until they fit.
 
     Args:
         theirs: the producer's headers, encoded and without a length, kept as they are.
-        ours: the failure record.
+        record: ours.
         others: bytes of the content header without its table.
         frame_max: the negotiated frame size in bytes, 0 for no limit.
 
@@ -53,22 +55,20 @@ def fit(theirs: bytes, ours: Mapping[str, Any], *, others: int, frame_max: int) 
     """
     limit = frame_max or _UNLIMITED
     fixed = others + _LENGTH + len(theirs) + _FRAME_OVERHEAD
-    encoded = encode_table(ours)[_LENGTH:]
-    if len(encoded) > min(OURS_MAX, limit - HEADROOM - fixed):
-        original = len(encode_table({h.ORIGINAL: ours[h.ORIGINAL]})) if h.ORIGINAL in ours else 0
-        record = dict(ours)
-        _shrink(record, min(OURS_MAX + original, limit - HEADROOM - fixed))
-        encoded = encode_table(record)[_LENGTH:]
-        if fixed + len(encoded) > limit:
+    ours = encode_record(record)
+    if len(ours) > min(OURS_MAX, limit - HEADROOM - fixed):
+        original = len(encode_table({h.ORIGINAL: dict(record.original)})) if record.original else 0
+        shrunk = record_table(record)
+        _shrink(shrunk, min(OURS_MAX + original, limit - HEADROOM - fixed))
+        ours = encode_table(shrunk)[_LENGTH:]
+        if fixed + len(ours) > limit:
             return None
-    table = theirs + encoded
+    table = theirs + ours
     return len(table).to_bytes(_LENGTH, "big") + table
 
 
 def _shrink(record: dict[str, Any], room: int) -> None:
-    history = list(record.get(h.HISTORY, ()))[-MAX_HISTORY:]
-    if history:
-        record[h.HISTORY] = list(history)
+    history = list(record.get(h.HISTORY, ()))
     while len(encode_table(record)) > room:
         if history:
             history.pop(0)

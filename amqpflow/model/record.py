@@ -42,7 +42,7 @@ class ReplayMark:
 class Record:
     """What our headers say; absent or malformed values are None, zero or empty."""
 
-    queue: str  #: the work queue it failed in
+    queue: str  #: the work queue it failed in; "" for a message that is replayed to a queue nobody knows
     attempts: int = 0  #: attempts already made
     root: str | None = None  #: the first part of the hop id
     hop: str | None = None
@@ -109,11 +109,6 @@ def failed_in_queue(headers: Mapping[str, Any]) -> str | None:
 def due_at(headers: Mapping[str, Any]) -> int | None:
     """When it is due to be handled again, ms since the epoch, without reading the rest of the record."""
     return _time(headers.get(h.DUE_AT))
-
-
-def history_table(history: tuple[PastAttempt, ...]) -> list[dict[str, Any]]:
-    """The history as it is written into the header: an array of tables."""
-    return [{"at": each.at, "tier": each.tier, "error-type": each.error_type} for each in history[-MAX_HISTORY:]]
 
 
 def hop_id(root: str, replays: int, attempts: int) -> str:

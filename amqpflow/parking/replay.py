@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from amqpflow.model import headers as h
-from amqpflow.model.budget import HEADROOM, OURS_MAX, fit
+from amqpflow.model.budget import fit
 from amqpflow.model.message import Publish
 from amqpflow.model.raw_headers import RawHeaders
-from amqpflow.model.record import PastAttempt, history_table, hop_id
+from amqpflow.model.record import PastAttempt, Record, ReplayMark, hop_id
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.wire import encode_table
 
@@ -77,27 +77,14 @@ def replay_publish(
     """
     where = Destination.of(destination) if isinstance(destination, QueueRoutes) else destination
     hop = replayed_hop(parked, run, ordinal)
-    ours = _ours(parked, where, run, hop)
     header = parked.delivery.header
-    table = fit(_encoded_theirs(parked, run), ours, others=header.size_without_headers, frame_max=run.frame_max)
+    table = fit(
+        _encoded_theirs(parked, run),
+        _record(parked, where, run, hop),
+        others=header.size_without_headers,
+        frame_max=run.frame_max,
+    )
     return None if table is None else _publish(parked, where, table, hop)
-
-
-def encoded_replay(
-    parked: ParkedMessage, destination: Destination, run: ReplayRun, *, ordinal: int = 0
-) -> Publish | None:
-    """
-    The same publish in bytes, encoded once: what `replay_publish` weighs several times is not weighed when it is
-    small. Arguments, result and errors are those of `replay_publish`.
-    """
-    hop = replayed_hop(parked, run, ordinal)
-    queue = destination.queue or parked.queue
-    ours = _encoded_ours(parked, queue, run, hop)
-    table = _encoded_theirs(parked, run) + ours
-    publish = _publish(parked, destination, len(table).to_bytes(4, "big") + table, hop)
-    if len(ours) > OURS_MAX or (run.frame_max and len(publish.header) > run.frame_max - HEADROOM):
-        return replay_publish(parked, destination, run, ordinal=ordinal)
-    return publish
 
 
 def replayed_hop(parked: ParkedMessage, run: ReplayRun, ordinal: int = 0) -> str:
@@ -127,53 +114,28 @@ def _encoded_theirs(parked: ParkedMessage, run: ReplayRun) -> bytes:
     return kept + encode_table(run.set_headers)[4:] if run.set_headers else kept
 
 
-def _encoded_ours(parked: ParkedMessage, queue: str | None, run: ReplayRun, hop: str) -> bytes:
-    """What `_ours` has, the parts that are the same for all messages being encoded once."""
-    same = _same_for_all(queue, run.host, run.version, run.id, run.at, parked.replays + 1)
-    return same + encode_table({h.HOP: hop, **_of_the_message(parked, run)})[4:]
-
-
-@lru_cache(maxsize=256)
-def _same_for_all(queue: str | None, host: str, version: str, replay: str, at: int, count: int) -> bytes:
-    named = {h.QUEUE: queue} if queue is not None else {}
-    mark = {"id": replay, "count": count, "at": at}
-    return encode_table({**named, h.HOST: host, h.VERSION: version, h.REPLAY: mark})[4:]
-
-
-def _ours(parked: ParkedMessage, where: Destination, run: ReplayRun, hop: str) -> dict[str, Any]:
-    queue = where.queue or parked.queue
-    return {
-        h.HOP: hop,
-        **({h.QUEUE: queue} if queue is not None else {}),
-        h.REPLAY: {"id": run.id, "count": parked.replays + 1, "at": run.at},
-        h.HOST: run.host,
-        h.VERSION: run.version,
-        **_of_the_message(parked, run),
-    }
-
-
-def _of_the_message(parked: ParkedMessage, run: ReplayRun) -> dict[str, Any]:
-    record, attempts = parked.record, parked.attempts if run.keep_attempts else 0
-    ours: dict[str, Any] = {}
-    if attempts:
-        ours[h.ATTEMPT] = attempts
-    if parked.routing_key is not None:
-        ours[h.EXCHANGE], ours[h.ROUTING_KEY] = parked.exchange or "", parked.routing_key
-    if original := _original(parked, run):
-        ours[h.ORIGINAL] = original
-    if history := _history(parked):
-        ours[h.HISTORY] = history_table(history)
-    if record is not None:
-        kept = {
-            h.FAILED_AT: record.failed_at,
-            h.ERROR_TYPE: record.error_type,
-            h.ERROR_MESSAGE: record.error_message,
-            h.ERROR_STACK: record.error_stack,
-            h.FINGERPRINT: record.fingerprint,
-            h.FIRST_FAILED_AT: record.first_failed_at if run.keep_attempts else None,
-        }
-        ours |= {name: value for name, value in kept.items() if value is not None}
-    return ours
+def _record(parked: ParkedMessage, where: Destination, run: ReplayRun, hop: str) -> Record:
+    """What our headers say of a message that was put back."""
+    before = parked.record
+    known = parked.routing_key is not None
+    return Record(
+        queue=where.queue or parked.queue or "",
+        attempts=parked.attempts if run.keep_attempts else 0,
+        hop=hop,
+        exchange=(parked.exchange or "") if known else None,
+        routing_key=parked.routing_key,
+        original=_original(parked, run),
+        first_failed_at=before.first_failed_at if before and run.keep_attempts else None,
+        failed_at=before.failed_at if before else None,
+        error_type=before.error_type if before else None,
+        error_message=before.error_message if before else None,
+        error_stack=before.error_stack if before else None,
+        fingerprint=before.fingerprint if before else None,
+        history=_history(parked),
+        replay=ReplayMark(id=run.id, count=parked.replays + 1, at=run.at),
+        host=run.host,
+        version=run.version,
+    )
 
 
 def _root(parked: ParkedMessage, ordinal: int) -> str:

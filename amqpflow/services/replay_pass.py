@@ -26,7 +26,7 @@ from amqpflow.errors import (
 )
 from amqpflow.model.message import Delivery
 from amqpflow.parking.parked import ParkedMessage, read_parked
-from amqpflow.parking.replay import encoded_replay
+from amqpflow.parking.replay import replay_publish
 
 from .parking import Progress
 from .parking_reader import ParkingReader
@@ -306,7 +306,7 @@ class ReplayPass:
         key, ordinal = work.name(parked)
         why = "its headers leave no room for a failure record in a frame"
         try:
-            copy = encoded_replay(parked, destination, work.run, ordinal=ordinal)
+            copy = replay_publish(parked, destination, work.run, ordinal=ordinal)
         except (ValueError, TypeError, RecursionError) as error:
             copy, why = None, f"it cannot be encoded: {error}"
         if copy is None:
