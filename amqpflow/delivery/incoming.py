@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from copy import deepcopy
+from types import EllipsisType
 from typing import Any
 
-from amqpflow.model.headers import BROKER_OWNED, COUNTERS, NEVER_TRAVELS, PREFIX, QUEUE
+from amqpflow.model.headers import BROKER_OWNED, COUNTERS, DUE_AT, NEVER_TRAVELS, PREFIX, QUEUE
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties, replace_properties
 from amqpflow.model.raw_headers import RawHeaders
-from amqpflow.model.record import Record, due_at, failed_in_queue, read_record, text_of
+from amqpflow.model.record import Record, read_record, text_of
 
 _KEPT = NEVER_TRAVELS - COUNTERS
 _PROPERTIES_OF_OURS = ("expiration", "user_id")  #: kept in the record, since the broker would act on them again
-_MARK = QUEUE.encode()  #: stands in every content header with a record of ours
+_QUEUE, _DUE_AT = (bytes((len(name),)) + name.encode() for name in (QUEUE, DUE_AT))  #: as they stand in a header table
+_TIME = struct.Struct(">cq")
 
 
 class Incoming:
@@ -25,7 +28,7 @@ class Incoming:
     is the record, but for the queue that wrote it: those of other queues are ignored, and removed from every copy.
     """
 
-    __slots__ = ("_record", "delivery", "is_ours", "native", "unreadable")
+    __slots__ = ("_message_id", "_record", "delivery", "native")
 
     def __init__(self, delivery: Delivery, *, native: bool = False) -> None:
         """
@@ -35,29 +38,50 @@ class Incoming:
         """
         self.delivery = delivery
         self.native = native
-        self.is_ours = False  #: this queue wrote a record into its headers
-        self.unreadable = ""  #: why it cannot be told whether its headers are ours
-        if _MARK in delivery.header.payload:
-            try:
-                self.is_ours = failed_in_queue(delivery.headers) == delivery.queue
-            except ValueError as error:
-                self.unreadable = str(error)
-        self._record: Record | None = None
+        self._record: Record | EllipsisType | None = ...
+        self._message_id: str | EllipsisType | None = ...
 
     @property
     def record(self) -> Record | None:
-        """What is known of earlier attempts; None on a first one."""
-        if self._record is None and self.is_ours:
-            self._record = read_record(self.delivery.headers, self.delivery.queue)
+        """What is known of earlier attempts; None on a first one, and when the headers cannot be read."""
+        if self._record is ...:
+            self._record = None
+            if _QUEUE in self.delivery.header.payload:
+                try:
+                    self._record = read_record(self.delivery.headers, self.delivery.queue)
+                except ValueError:
+                    pass  # no copy of it can be made either
         return self._record
+
+    def is_due(self, now: int) -> bool:
+        """
+        Whether it is certain at a glance, without decoding anything, that no `x-amqpflow-due-at` is later than now.
+
+        Args:
+            now: ms since the epoch.
+        """
+        payload = self.delivery.header.payload
+        at = payload.find(_DUE_AT)
+        if at < 0:
+            return True
+        # what is found may be the header, or stand in the value of another: if it is the only one, neither is later
+        value = payload[at + len(_DUE_AT) : at + len(_DUE_AT) + _TIME.size]
+        return (
+            len(value) == _TIME.size
+            and value.startswith(b"l")
+            and _TIME.unpack(value)[1] <= now
+            and payload.find(_DUE_AT, at + 1) < 0
+        )
 
     @property
     def message_id(self) -> str | None:
         """None when it cannot be read, too."""
-        try:
-            return self.delivery.header.message_id
-        except ValueError:
-            return None
+        if self._message_id is ...:
+            try:
+                self._message_id = self.delivery.header.message_id
+            except ValueError:
+                self._message_id = None
+        return self._message_id
 
     @property
     def correlation_id(self) -> str | None:
@@ -66,11 +90,6 @@ class Incoming:
             return self.delivery.properties.correlation_id
         except ValueError:
             return None
-
-    @property
-    def due_at(self) -> int | None:
-        """When a retried message is to be handled again, ms since the epoch."""
-        return due_at(self.delivery.headers) if self.is_ours else None
 
     @property
     def attempts_recorded(self) -> int:

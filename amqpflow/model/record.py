@@ -73,7 +73,10 @@ def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> 
         queue: the work queue being consumed. A record of another queue is not ours: a handler forwarded it or a
             producer forged it. None accepts the record of any queue, which is what parking needs.
     """
-    if not headers or (failed_in := failed_in_queue(headers)) is None or (queue is not None and failed_in != queue):
+    if not headers:
+        return None
+    failed_in = _text(headers.get(h.QUEUE))
+    if failed_in is None or (queue is not None and failed_in != queue):
         return None
     hop = _text(headers.get(h.HOP))
     original = _nested(headers, h.ORIGINAL)
@@ -99,16 +102,6 @@ def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> 
         host=_text(headers.get(h.HOST)),
         version=_text(headers.get(h.VERSION)),
     )
-
-
-def failed_in_queue(headers: Mapping[str, Any]) -> str | None:
-    """The work queue whose consumer wrote our headers, None when there are none."""
-    return _text(headers.get(h.QUEUE))
-
-
-def due_at(headers: Mapping[str, Any]) -> int | None:
-    """When it is due to be handled again, ms since the epoch, without reading the rest of the record."""
-    return _time(headers.get(h.DUE_AT))
 
 
 def hop_id(root: str, replays: int, attempts: int) -> str:

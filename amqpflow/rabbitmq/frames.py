@@ -21,6 +21,7 @@ _DELIVER, _RETURN = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32"
 _ACK, _NACK, _CLOSE = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78", b"\x00\x14\x00\x28"
 _CONTENT, _CONFIRM = (_DELIVER, _RETURN), (_ACK, _NACK)
 _FRAME_OVERHEAD = 8
+_MOST_ADDRESSES = 256  #: that are kept decoded: a producer may make up routing keys
 _TAG_AND_BITS, _SIZE = struct.Struct(">QB"), struct.Struct(">Q")
 _FRAME = struct.Struct(">BHI")
 _SETTLE = struct.Struct(">BHIHHQBB")  # a whole frame of basic.ack or basic.nack
@@ -49,6 +50,7 @@ class ContentFrames:
         self._header = b""
         self._parts: list[bytes] = []
         self._missing = 0
+        self._addresses: dict[bytes, tuple[str, str]] = {}  # exchange and routing key, as they stand in a delivery
 
     def take(self, kind: int, payload: bytes) -> bool:
         """True when the frame was one of these."""
@@ -86,13 +88,20 @@ class ContentFrames:
         if method[3] == 0x3C:
             consumer_tag, at = decode_short(method, 4)
             delivery_tag, redelivered = _TAG_AND_BITS.unpack_from(method, at)
-            exchange, at = decode_short(method, at + 9)
-            routing_key, _ = decode_short(method, at)
+            address = method[at + 9 :]
+            exchange, routing_key = self._addresses.get(address) or self._read_address(address)
             self._delivered(consumer_tag, delivery_tag, redelivered & 1 == 1, exchange, routing_key, self._header, body)
         else:
             text, at = decode_short(method, 6)
             exchange, at = decode_short(method, at)
             self._returned(text, exchange, decode_short(method, at)[0], self._header)
+
+    def _read_address(self, address: bytes) -> tuple[str, str]:
+        exchange, at = decode_short(address, 0)
+        found = exchange, decode_short(address, at)[0]
+        if len(self._addresses) < _MOST_ADDRESSES:
+            self._addresses[address] = found
+        return found
 
 
 def publish_frames(channel: int, message: Publish, frame_max: int) -> bytes:

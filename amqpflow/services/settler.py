@@ -161,8 +161,8 @@ class Settler:
 
     async def send_round(self, session: Session, incoming: Incoming) -> Settlement | GivenBack | None:
         """Send a message that is back before it is due to a tier again, uncounted; None when it is due."""
-        due_at = incoming.due_at
-        if due_at is None or due_at <= _now():
+        record = incoming.record
+        if record is None or record.due_at is None or record.due_at <= now():
             return None
         at = self._circumstances(incoming)
         missing: frozenset[str] = frozenset()
@@ -353,7 +353,7 @@ class Settler:
     def _circumstances(self, incoming: Incoming) -> Circumstances:
         return Circumstances(
             routes=self.routes,
-            now=_now(),
+            now=now(),
             choice=self.random.random(),
             new_root="" if incoming.message_id else str(uuid4()),
             frame_max=self.frame_max,
@@ -368,5 +368,6 @@ def wake(waiting: asyncio.Future[None]) -> None:
         waiting.set_result(None)
 
 
-def _now() -> int:
+def now() -> int:
+    """ms since the epoch."""
     return time.time_ns() // 1_000_000

@@ -28,7 +28,7 @@ from .middleware import Middleware
 from .outage import Outage
 from .report import Report
 from .session import Session
-from .settler import GivenBack, Settler
+from .settler import GivenBack, Settler, now
 
 log = logging.getLogger("amqpflow.consumer")
 
@@ -196,9 +196,7 @@ class Worker:
         verdict: Verdict | None = None
         settled: Settlement | GivenBack | None = _STOPPED
         try:
-            if incoming.unreadable:
-                settled = await settler.leave_to_broker(session, incoming, incoming.unreadable)
-            elif not incoming.is_ours or (settled := await settler.send_round(session, incoming)) is None:
+            if incoming.is_due(now()) or (settled := await settler.send_round(session, incoming)) is None:
                 settled = _STOPPED
                 verdict = await self._caller.call(Message(incoming, max_body_bytes=self._max_body_bytes))
                 if verdict is not DONE or not self._outage.over:
