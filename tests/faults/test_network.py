@@ -18,7 +18,7 @@ import pytest
 from amqpflow import Message, Park, Retry
 from amqpflow.model.routes import NativeRetry
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import consuming
+from amqpflow.services import consuming, in_flight
 from amqpflow.services import outbox as outbox_module
 from tests.faults.proxy import Proxy
 from tests.shop import Shop, hop_of, shop
@@ -88,6 +88,7 @@ async def failing(proxy: Proxy, faults: tuple[Fault, ...], seed: int) -> AsyncIt
 @pytest.fixture(autouse=True)
 def reconnect_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consuming, "_LONGEST_WAIT", 0.5)
+    monkeypatch.setattr(in_flight, "CONFIRM_PATIENCE", 0.3)  # so that stalls are noticed, and end in the middle of that
     for name in ("_FIRST_WAIT", "_LONGEST_WAIT"):
         if hasattr(outbox_module, name):
             monkeypatch.setattr(outbox_module, name, 0.2)

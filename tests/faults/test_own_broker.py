@@ -15,7 +15,7 @@ from amqpflow.errors import PublishRefused
 from amqpflow.model import headers as h
 from amqpflow.node import create_virtual_host
 from amqpflow.node.locate import Installation, locate
-from amqpflow.services import settler
+from amqpflow.services import in_flight
 from tests.brokers.own_node import OwnNode
 from tests.shop import Shop, shop
 from tests.topologies import connected
@@ -183,7 +183,7 @@ async def all_settled_but(scene: Shop, other: str) -> bool:
 def test_a_broker_out_of_memory_takes_acks_and_the_consumer_says_that_it_cannot_retry(
     node: OwnNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settler, "_CONFIRM_PATIENCE", 0.3)
+    monkeypatch.setattr(in_flight, "CONFIRM_PATIENCE", 0.3)
 
     async def scenario() -> None:
         async with own_shop(node, "alarm", 100) as scene:
@@ -216,6 +216,43 @@ def test_a_broker_out_of_memory_takes_acks_and_the_consumer_says_that_it_cannot_
                 await until(lambda: len(scene.done) == 3)
             assert said == ["connection.blocked retries", "connection.unblocked retries"]
             assert await scene.account() == Counter(["a", "b", "retry"])
+
+    asyncio.run(scenario())
+
+
+def test_a_retry_without_a_confirm_is_published_again_when_its_connection_is_lost(
+    node: OwnNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker takes nothing, and the consumer has paused for that, when the connection goes."""
+    monkeypatch.setattr(in_flight, "CONFIRM_PATIENCE", 0.2)
+
+    async def scenario() -> None:
+        async with own_shop(node, "alarm-lost", 100) as scene:
+            release = asyncio.Event()
+
+            async def handle(message: Message) -> None:
+                if message.attempt == 1:
+                    if message.message_id != "first":
+                        await release.wait()
+                    raise Retry
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer(orders=handle, concurrency=3)
+            async with consumer:
+                await scene.publish("first", "second", "third")
+                await until(lambda: scene.done == ["first"])  # there is a connection for retries
+                await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.00001")
+                try:
+                    release.set()
+                    await until(lambda: consumer.problems.get("orders") == "the broker does not confirm")
+                    await scene.close_connections("amqpflow retries")
+                    await until(lambda: "closed before the confirm" in consumer.problems.get("orders", ""))
+                finally:
+                    await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.4")
+                await until(lambda: consumer.healthy)
+                await until(lambda: len(scene.done) == 3)
+                assert consumer.totals["retried"] == 3
+            assert await scene.account() == Counter(["first", "second", "third"])
 
     asyncio.run(scenario())
 
