@@ -137,7 +137,7 @@ class Incoming:
         if self.record is not None:
             return self.record.original
         headers = self.delivery.headers
-        kept: dict[str, Any] = {name: headers[name] for name in headers if name in _KEPT}
+        kept: dict[str, Any] = {name: headers[name] for name in _KEPT.intersection(headers)}
         if self.delivery.header.acts_on_the_broker:
             received = self.delivery.properties
             for name in _PROPERTIES_OF_OURS:

@@ -94,6 +94,14 @@ def decide(
         missing: retry queues whose publish for this settlement was returned or refused.
     """
     match verdict:
+        case Failed(error=error, matches=matches):
+            rule = rule_for(at.routes, matches)
+            if rule is not None and rule.park is not None:
+                return _park(incoming, at, ParkReason.PERMANENT, rule.park, error)
+            if at.routes.native is not None:
+                return _reject(incoming, at, at.routes.native, error)
+            steps = at.routes.steps if rule is None or rule.steps is None else rule.steps
+            return _retry(incoming, at, step_tier(steps, incoming.attempts_made, at.choice), error, missing)
         case Decided(outcome=Ack()):
             return Acknowledge()
         case Decided(outcome=Discard() as outcome):
@@ -115,14 +123,6 @@ def decide(
             return _park(incoming, at, ParkReason.UNDECODABLE, error.message, error)
         case BadResult(detail=detail):
             return _park(incoming, at, ParkReason.BAD_RESULT, detail, None)
-        case Failed(error=error, matches=matches):
-            rule = rule_for(at.routes, matches)
-            if rule is not None and rule.park is not None:
-                return _park(incoming, at, ParkReason.PERMANENT, rule.park, error)
-            if at.routes.native is not None:
-                return _reject(incoming, at, at.routes.native, error)
-            steps = at.routes.steps if rule is None or rule.steps is None else rule.steps
-            return _retry(incoming, at, step_tier(steps, incoming.attempts_made, at.choice), error, missing)
         case _:
             assert_never(verdict)
 
@@ -211,18 +211,20 @@ def _record(
     detail: str | None = None,
 ) -> Record:
     """What our headers say after one more attempt."""
-    before, made = incoming.record, incoming.attempts_made
+    before, delivery = incoming.record, incoming.delivery
+    recorded = before.attempts if before else 0
+    made = recorded + (incoming.deliveries_lost if incoming.native else 0)
     root = (before.root if before else None) or incoming.message_id or at.new_root
     replay = before.replay if before else None
     failure = PastAttempt(at=at.now, tier=sent_to, error_type=error.type if error else "")
     return Record(
-        queue=incoming.delivery.queue,
+        queue=delivery.queue,
         attempts=made + 1,
         root=root,
         # not the broker's count, which a crash between publish and ack would raise: the copy must bear the same id
-        hop=hop_id(root, replay.count if replay else 0, incoming.attempts_recorded + 1),
-        exchange=incoming.exchange,
-        routing_key=incoming.routing_key,
+        hop=hop_id(root, replay.count if replay else 0, recorded + 1),
+        exchange=incoming.exchange if before else delivery.exchange,
+        routing_key=incoming.routing_key if before else delivery.routing_key,
         # nobody wrote down when a native retry began
         first_failed_at=_first_failed_at(incoming, at) if before is not None or made == 0 else None,
         failed_at=at.now,
