@@ -340,7 +340,7 @@ def on_terminals(file: Path, address: BrokerAddress, **variables: str) -> tuple[
 
 @pytest.mark.one_broker
 def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAddress, tmp_path: Path) -> None:
-    queues = "".join(f"  q{number}: {{retry: none, type: classic}}\n" for number in range(200))
+    queues = "".join(f"  q{number}: {{retry: none, type: classic}}\n" for number in range(600))
     file = tmp_path / "many.yaml"
     file.write_text(f"version: 1\nname: many\nqueues:\n{queues}")
     command = [*COMMAND, str(file), "--url", vhost.url, "--management-url", vhost.management_url or ""]
@@ -358,7 +358,7 @@ def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAd
     assert err.endswith("\nInterrupted.\n")
     assert "Traceback" not in err
     assert apply(file, vhost).code == 0
-    assert "Nothing to do: 802 objects" in apply(file, vhost).out
+    assert "Nothing to do: 2402 objects" in apply(file, vhost).out
 
 
 def test_wrong_usage_is_64(shop: Path) -> None:
