@@ -181,3 +181,13 @@ async def shop(address: BrokerAddress, queues: Mapping[str, Any] | None = None, 
 def hop_of(message: Any) -> str:
     """The hop id of a message that `take` returned."""
     return str(message.header.properties.headers[HOP])
+
+
+async def publish_plainly(channel: Any, publish: Publish) -> None:
+    """On a channel without confirms, for what our own channel would not send: a message without an id."""
+    from aiormq.abc import ChannelFrame
+
+    from amqpflow.rabbitmq.frames import publish_frames
+
+    data = publish_frames(channel.number, publish, 0)
+    await channel.write_queue.put(ChannelFrame(payload=data, should_close=False, drain_future=None))

@@ -50,7 +50,7 @@ class Incoming:
                 try:
                     self._record = read_record(self.delivery.headers, self.delivery.queue)
                 except ValueError:
-                    pass  # no copy of it can be made either
+                    pass  # the table is not whole, so that no copy of it can be made either
         return self._record
 
     def is_due(self, now: int) -> bool:
@@ -137,7 +137,7 @@ class Incoming:
         if self.record is not None:
             return self.record.original
         headers = self.delivery.headers
-        kept: dict[str, Any] = {name: headers[name] for name in _KEPT.intersection(headers)}
+        kept: dict[str, Any] = {name: headers[name] for name in sorted(_KEPT.intersection(headers))}
         if self.delivery.header.acts_on_the_broker:
             received = self.delivery.properties
             for name in _PROPERTIES_OF_OURS:

@@ -145,8 +145,12 @@ def early(incoming: Incoming, at: Circumstances, *, missing: frozenset[str] = fr
     tier = next_longer(tiers, wanted, missing) if wanted else None
     if tier is None:
         return None
-    publish = _copy(incoming, at, at.routes.retry_exchange, tier.queue, record)
-    if publish is None:
+    # our headers as they were, of what was understood of them: what came with the message may be forged
+    same = replace(
+        record, exchange=incoming.exchange, routing_key=incoming.routing_key, reason=None, reason_detail=None
+    )
+    publish = _copy(incoming, at, at.routes.retry_exchange, tier.queue, same)
+    if isinstance(publish, LeaveToBroker):
         return None
     return ToTier(publish=publish, tier=tier, attempt=incoming.attempts_made, due_at=record.due_at)
 
@@ -181,8 +185,8 @@ def _retry(
     due_at = at.now + max(tier.delay_ms, wanted_ms or 0)
     record = _record(incoming, at, error, tier.queue, due_at=due_at)
     publish = _copy(incoming, at, at.routes.retry_exchange, tier.queue, record)
-    if publish is None:
-        return _leave_to_broker(incoming)
+    if isinstance(publish, LeaveToBroker):
+        return publish
     return ToTier(publish=publish, tier=tier, attempt=incoming.attempts_made + 1, due_at=due_at)
 
 
@@ -191,13 +195,9 @@ def _park(
 ) -> Settlement:
     record = _record(incoming, at, error, "parking", reason=reason, detail=detail)
     publish = _copy(incoming, at, at.routes.parking_exchange, at.routes.parking_queue, record)
-    if publish is None:
-        return _leave_to_broker(incoming)
+    if isinstance(publish, LeaveToBroker):
+        return publish
     return ToParking(publish=publish, reason=reason, detail=detail)
-
-
-def _leave_to_broker(incoming: Incoming) -> LeaveToBroker:
-    return LeaveToBroker(why=f"the headers of {incoming.message_id!r} leave no room for a record")
 
 
 def _record(
@@ -246,7 +246,9 @@ def _first_failed_at(incoming: Incoming, at: Circumstances) -> int:
     return (incoming.record.first_failed_at if incoming.record else None) or at.now
 
 
-def _copy(incoming: Incoming, at: Circumstances, exchange: str, routing_key: str, record: Record) -> Publish | None:
+def _copy(
+    incoming: Incoming, at: Circumstances, exchange: str, routing_key: str, record: Record
+) -> Publish | LeaveToBroker:
     """The message again, property by property: persistent, and without what the broker would act on twice."""
     header, body = incoming.delivery.header, incoming.delivery.body
     try:
@@ -255,10 +257,9 @@ def _copy(incoming: Incoming, at: Circumstances, exchange: str, routing_key: str
         theirs = incoming.encoded_traveling_headers
         table = fit(theirs, record, others=header.size_without_headers, frame_max=at.frame_max)
         if table is None:
-            return None
+            return LeaveToBroker(why=f"the headers of {incoming.message_id!r} leave no room for a record")
         payload = header.copy(table, len(body))
-    except (TypeError, ValueError):
-        return None  # its headers cannot be read, or our record would put them one deeper than they may be nested
-    return Publish(
-        exchange=exchange, routing_key=routing_key, header=payload, body=body, identity=record.hop or record.root or ""
-    )
+    except (TypeError, ValueError) as error:
+        # they are not whole, or what is kept of them would be one deeper in our record than tables may be nested
+        return LeaveToBroker(why=f"the headers of {incoming.message_id!r} cannot be copied: {error}")
+    return Publish(exchange=exchange, routing_key=routing_key, header=payload, body=body, identity=record.hop or "")

@@ -101,10 +101,13 @@ class ContentHeader:
         bare._headers, bare._properties = _NONE, Properties()
         return bare
 
-    def require_readable(self) -> None:
-        """Raises ValueError when any of it cannot be read, down to what is nested in the headers."""
+    def make_readable(self) -> None:
+        """
+        See to it that no value raises when it is asked for: headers nested too deeply are bytes from now on, and are
+        copied as they came all the same. Raises ValueError: the properties are cut short, or the table of headers is.
+        """
         if isinstance(headers := self.properties.headers, RawHeaders):
-            headers.require_readable()
+            headers.make_readable()
 
     def copy(self, table: bytes, body_size: int) -> bytes:
         """

@@ -62,12 +62,16 @@ class RawHeaders(Mapping[str, Any]):
     def __repr__(self) -> str:
         return f"RawHeaders({list(self._begins)})"
 
-    def require_readable(self) -> None:
-        """Raises ValueError when a value cannot be decoded, which is possible only for what is nested."""
+    def make_readable(self) -> None:
+        """Let values that cannot be decoded, which only what is nested may be, be the bytes that they came in."""
         data = self._data
         for name, begin in self._begins.items():
-            if data[begin + 1 + data[begin]] in _NESTING:
-                self[name]
+            value = begin + 1 + data[begin]
+            if data[value] in _NESTING:
+                try:
+                    self[name]
+                except ValueError:
+                    self._decoded[name] = bytearray(data[value : skip_value(data, value)])
 
     def encoded(self, *, without: Collection[str], prefix: str) -> bytes:
         """The entries as they came, as in a table without its length, but those named and those that begin so."""

@@ -6,8 +6,9 @@ what does not fit is treated as absent; nothing here raises.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from . import headers as h
@@ -75,33 +76,47 @@ def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> 
     """
     if not headers:
         return None
-    failed_in = _text(headers.get(h.QUEUE))
+    try:
+        return _read(headers.get, queue)
+    except ValueError:
+        return _read(partial(_value_of, headers), queue)
+
+
+def _read(get: Callable[[str], Any], queue: str | None) -> Record | None:
+    failed_in = _text(get(h.QUEUE))
     if failed_in is None or (queue is not None and failed_in != queue):
         return None
-    hop = _text(headers.get(h.HOP))
-    original = _nested(headers, h.ORIGINAL)
+    hop = _text(get(h.HOP))
+    original = get(h.ORIGINAL)
     return Record(
         queue=failed_in,
-        attempts=_count(headers.get(h.ATTEMPT)),
+        attempts=_count(get(h.ATTEMPT)),
         hop=hop,
         root=_root(hop),
-        exchange=text_of(headers.get(h.EXCHANGE)),
-        routing_key=text_of(headers.get(h.ROUTING_KEY)),
+        exchange=text_of(get(h.EXCHANGE)),
+        routing_key=text_of(get(h.ROUTING_KEY)),
         original=dict(original) if isinstance(original, Mapping) else {},
-        first_failed_at=_time(headers.get(h.FIRST_FAILED_AT)),
-        failed_at=_time(headers.get(h.FAILED_AT)),
-        due_at=_time(headers.get(h.DUE_AT)),
-        reason=_text(headers.get(h.REASON)),
-        reason_detail=_text(headers.get(h.REASON_DETAIL)),
-        error_type=_text(headers.get(h.ERROR_TYPE)),
-        error_message=_text(headers.get(h.ERROR_MESSAGE)),
-        error_stack=_text(headers.get(h.ERROR_STACK)),
-        fingerprint=_text(headers.get(h.FINGERPRINT)),
-        history=_history(_nested(headers, h.HISTORY)),
-        replay=_replay(_nested(headers, h.REPLAY)),
-        host=_text(headers.get(h.HOST)),
-        version=_text(headers.get(h.VERSION)),
+        first_failed_at=_time(get(h.FIRST_FAILED_AT)),
+        failed_at=_time(get(h.FAILED_AT)),
+        due_at=_time(get(h.DUE_AT)),
+        reason=_text(get(h.REASON)),
+        reason_detail=_text(get(h.REASON_DETAIL)),
+        error_type=_text(get(h.ERROR_TYPE)),
+        error_message=_text(get(h.ERROR_MESSAGE)),
+        error_stack=_text(get(h.ERROR_STACK)),
+        fingerprint=_text(get(h.FINGERPRINT)),
+        history=_history(get(h.HISTORY)),
+        replay=_replay(get(h.REPLAY)),
+        host=_text(get(h.HOST)),
+        version=_text(get(h.VERSION)),
     )
+
+
+def _value_of(headers: Mapping[str, Any], name: str) -> Any:
+    try:
+        return headers.get(name)
+    except ValueError:
+        return None  # nested too deeply to be decoded (`RawHeaders`): none of ours
 
 
 def hop_id(root: str, replays: int, attempts: int) -> str:
@@ -135,13 +150,6 @@ def _count(value: Any) -> int:
 def _time(value: Any) -> int | None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     return value if whole and 0 < value < _MAX_MS else None
-
-
-def _nested(headers: Mapping[str, Any], name: str) -> Any:
-    try:
-        return headers.get(name)
-    except ValueError:
-        return None  # nested too deeply to be decoded (`RawHeaders`): none of ours
 
 
 def _history(value: Any) -> tuple[PastAttempt, ...]:

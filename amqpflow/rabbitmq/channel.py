@@ -53,7 +53,6 @@ class Channel:
         self._subscriptions = Subscriptions(self._settlements.delivered)
         self._out: list[bytes] = []
         self._flushing = False
-        self.unwritten_since = 0.0  #: the loop's clock in seconds; 0.0 when all was written
         self._on_close: list[Callable[[], None]] = []
         self.close_reason: BaseException | None = None
         self._ending = False
@@ -254,7 +253,6 @@ class Channel:
 
     def _flush_soon(self) -> None:
         self._flushing = True
-        self.unwritten_since = self._loop.time()
         self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
@@ -262,7 +260,6 @@ class Channel:
         self._flushing = True  # no other is wanted while this one adds the acks
         self._write_acks()
         self._flushing = False
-        self.unwritten_since = 0.0
         if self._out and not self.is_closed:
             self._transport.write(b"".join(self._out))
         self._out.clear()

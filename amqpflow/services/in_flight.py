@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from typing import Any
 
 from amqpflow.delivery.incoming import Incoming
@@ -27,20 +28,34 @@ Told = Callable[[Settlement | GivenBack | AmqpflowError], None]
 class InFlight:
     """The publishes of one settler that no task waits for."""
 
-    def __init__(self, settler: Settler, in_background: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    def __init__(
+        self, settler: Settler, most: int, in_background: Callable[[Session, Coroutine[Any, Any, None]], None]
+    ) -> None:
         """
         Args:
             settler: whose they are.
-            in_background: runs a coroutine as a task that ends with the consumer.
+            most: how many may be on their way.
+            in_background: runs a coroutine as a task that ends with the consumer, and ends the session if it fails.
         """
         self.settler = settler
+        self._most = most
         self._in_background = in_background
         self._loop = asyncio.get_running_loop()
         self._flights: dict[_Flight, float] = {}  # when each was sent, in that order
+        self._late = 0  # those that a task waits for by now
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def has_room(self) -> bool:
+        """One more may be sent."""
+        return len(self._flights) + self._late < self._most
+
     def send(self, session: Session, incoming: Incoming, settlement: ToTier | ToParking, told: Told) -> None:
-        """Publish; ack once it is confirmed. `told` may be called at once."""
+        """Publish; ack once it is confirmed. `told` runs in the context of this call, perhaps at once."""
+        if not session.holds(incoming.delivery):
+            # its channel ended while the handler ran: the broker has it, and whoever gets it next decides anew
+            told(self.settler.lost(session))
+            return
         flight = _Flight(self, session, incoming, settlement, told)
         self._flights[flight] = self._loop.time()
         if self._timer is None:
@@ -58,14 +73,20 @@ class InFlight:
                 return
             del self._flights[flight]
             flight.late = self._loop.create_future()
-            self._in_background(self._wait_for(flight, flight.late))
+            self._late += 1
+            self._in_background(flight.session, self._wait_for(flight, flight.late))
 
     async def _wait_for(self, flight: _Flight, answered: asyncio.Future[None]) -> None:
         """Its consumer pauses until the broker answers, or has the delivery back."""
-        await self.settler.wait_for_confirm(flight.session, flight.incoming, answered)
-        flight.late = None
-        if answered.done() and flight.error is not None:
-            self._failed(flight, flight.error)
+        try:
+            await self.settler.wait_for_confirm(flight.session, flight.incoming, answered)
+        finally:
+            self._late -= 1
+            flight.late = None
+            if not answered.done():
+                flight.tell(self.settler.lost(flight.session))
+            elif flight.error is not None:
+                self._failed(flight, flight.error)
 
     def landed(self, flight: _Flight, error: AmqpflowError | None) -> None:
         """The broker has answered, or the channel ended."""
@@ -73,7 +94,8 @@ class InFlight:
         late, flight.error = flight.late, error
         if error is None:
             self.settler.step("publish.confirmed")
-            flight.told(self.settler.acked(flight.session, flight.incoming, flight.settlement))
+            acked = self.settler.ack(flight.session, flight.incoming)
+            flight.tell(flight.settlement if acked else self.settler.lost(flight.session))
         elif late is None:
             self._failed(flight, error)
         if late is not None:
@@ -81,22 +103,29 @@ class InFlight:
 
     def _failed(self, flight: _Flight, error: AmqpflowError) -> None:
         session = flight.session
-        flight.told(error if session.holds(flight.incoming.delivery) else self.settler.lost(session))
+        flight.tell(error if session.holds(flight.incoming.delivery) else self.settler.lost(session))
 
 
 class _Flight:
-    __slots__ = ("_those", "error", "incoming", "late", "session", "settlement", "told")
+    __slots__ = ("_context", "_those", "_told", "error", "incoming", "late", "session", "settlement")
 
     def __init__(
         self, those: InFlight, session: Session, incoming: Incoming, settlement: ToTier | ToParking, told: Told
     ) -> None:
         self._those = those
+        self._told: Told | None = told
+        self._context = copy_context()  # what the handler's task has bound is not the reader's
         self.session = session
         self.incoming = incoming
         self.settlement = settlement
-        self.told = told
         self.error: AmqpflowError | None = None
         self.late: asyncio.Future[None] | None = None  #: a task waits for the answer by now
 
     def answered(self, error: AmqpflowError | None) -> None:
         self._those.landed(self, error)
+
+    def tell(self, what: Settlement | GivenBack | AmqpflowError) -> None:
+        """Once: a delivery that the broker has back may be confirmed later."""
+        told, self._told = self._told, None
+        if told is not None:
+            self._context.run(told, what)

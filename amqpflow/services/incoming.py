@@ -130,7 +130,7 @@ class Message:
 
     @property
     def priority(self) -> int | None:
-        """None when the producer set none, which is not 0 (fact 12.4)."""
+        """None when the producer set none, which is not 0 (fact 12.4). Raises Undecodable: as `properties`."""
         return self.properties.priority
 
     @property

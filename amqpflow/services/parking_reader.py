@@ -379,7 +379,7 @@ class ParkingReader:
 
     def _take(self, delivery: Delivery) -> None:
         try:
-            delivery.header.require_readable()
+            delivery.header.make_readable()
         except ValueError as error:
             self.unreadable[delivery.delivery_tag] = str(error)
             delivery = replace(delivery, header=delivery.header.unread())

@@ -62,6 +62,7 @@ class Session:
         self._idle: deque[asyncio.Future[None]] = deque()  # who waits in `next`
         self._waking = False  # one of them was woken and has not run yet: it wakes the next if there is more to do
         self._dismissed = False
+        self._turn_began = 0.0  # the loop's time in seconds; 0.0 when nothing was handed out in this turn
         self._tag: str | None = None
         self._changing = asyncio.Lock()
         self._settled = asyncio.Event()
@@ -122,8 +123,7 @@ class Session:
         """
         admission = self._admission
         while True:
-            unwritten = self.channel.unwritten_since
-            if unwritten and self._loop.time() - unwritten > _LONGEST_TURN:
+            if self._turn_is_over():
                 await asyncio.sleep(0)
                 continue  # asked again: else each of many tasks would handle one more in this turn
             if admission.running:
@@ -151,6 +151,17 @@ class Session:
                     self._wake()
                 raise
             self._waking = False
+
+    def _turn_is_over(self) -> bool:
+        """Whether deliveries were handed out for so long in this turn of the loop that others must have theirs."""
+        now = self._loop.time()
+        if not self._turn_began:
+            self._turn_began = now
+            self._loop.call_soon(self._next_turn)
+        return now - self._turn_began > _LONGEST_TURN
+
+    def _next_turn(self) -> None:
+        self._turn_began = 0.0
 
     def dismiss_idle(self) -> None:
         """End the waits of `next`: nothing more will come."""

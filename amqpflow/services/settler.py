@@ -90,17 +90,14 @@ class Settler:
             return _DONE if self.ack(session, incoming) else LOST
         return None
 
-    def decide(self, incoming: Incoming, verdict: Verdict) -> Settlement:
-        """What `settle` would do first. Nothing is done."""
-        return decide(incoming, verdict, self._circumstances(incoming))
-
     async def settle(
         self,
         session: Session,
         incoming: Incoming,
         verdict: Verdict,
+        at: Circumstances,
         *,
-        after: tuple[Settlement, AmqpflowError | None] | None = None,
+        first: tuple[Settlement, AmqpflowError | None] | None = None,
     ) -> Settlement | GivenBack:
         """
         Do what the verdict asks for, and say what was done.
@@ -109,16 +106,16 @@ class Settler:
             session: where the delivery came from.
             incoming: the delivery.
             verdict: what came of its handler.
-            after: what was decided already, and the error that its publish has ended with.
+            at: the circumstances of every decision about it, so that each copy bears the same hop.
+            first: what was decided already, and the error that its publish has ended with.
         """
         if (done := self.settle_at_once(session, incoming, verdict)) is not None:
             return done
-        at = self._circumstances(incoming)
         missing: frozenset[str] = frozenset()
         looked_again = False
         while True:
-            settlement, error = after or (decide(incoming, verdict, at, missing=missing), None)
-            after = None
+            settlement, error = first or (decide(incoming, verdict, at, missing=missing), None)
+            first = None
             match settlement:
                 case Acknowledge():
                     return settlement if self.ack(session, incoming) else LOST
@@ -164,7 +161,7 @@ class Settler:
         record = incoming.record
         if record is None or record.due_at is None or record.due_at <= now():
             return None
-        at = self._circumstances(incoming)
+        at = self.circumstances(incoming)
         missing: frozenset[str] = frozenset()
         while (settlement := early(incoming, at, missing=missing)) is not None:
             assert isinstance(settlement, ToTier)  # noqa: S101 - narrows the union for the type checker
@@ -350,7 +347,8 @@ class Settler:
         if self.on_step is not None:
             self.on_step(name)
 
-    def _circumstances(self, incoming: Incoming) -> Circumstances:
+    def circumstances(self, incoming: Incoming) -> Circumstances:
+        """What decisions about a delivery depend on beside it."""
         return Circumstances(
             routes=self.routes,
             now=now(),

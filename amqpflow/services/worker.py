@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from amqpflow.delivery.incoming import Incoming
-from amqpflow.delivery.settle import Settlement, ToParking, ToTier
+from amqpflow.delivery.settle import Circumstances, Settlement, ToParking, ToTier, decide
 from amqpflow.delivery.verdict import Verdict
 from amqpflow.errors import AmqpflowError
 from amqpflow.model.event import ConsumerStarted, ConsumerStopped
@@ -128,7 +128,7 @@ class Worker:
                 if self._outage.over:
                     settler.problems.pop(self.handler.queue, None)
                 try:
-                    await self._handle(session, InFlight(settler, self._in_background))
+                    await self._handle(session, InFlight(settler, self.handler.concurrency, self._in_background))
                 finally:
                     why = self._why_ended(session, connection)
                     self._events.emit(ConsumerStopped(queue=self.handler.queue, reason=why))
@@ -153,14 +153,23 @@ class Worker:
             return "the connection was lost"
         return "the broker cancelled the consumer" if session.cancelled_by_server else "the channel was closed"
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def _in_background(self, session: Session, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._or_end(session, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _or_end(self, session: Session, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except BaseException:
+            # nobody else would settle what it was about: its channel gives it back
+            if not self._stopping.is_set():
+                await session.channel.close()
+            raise
+
     async def _handle(self, session: Session, flights: InFlight) -> None:
         for _ in range(self.handler.concurrency):
-            self._in_background(self._work(session, flights))
+            self._in_background(session, self._work(session, flights))
         try:
             await session.ended.wait()
         finally:
@@ -171,13 +180,7 @@ class Worker:
         # a slot before a delivery: what is started is in a handler, or about to be
         async with self._slots:
             while (delivery := await session.next()) is not None:
-                try:
-                    await self._process(session, flights, delivery)
-                except BaseException:
-                    # nobody else would settle it: its channel gives it back
-                    if not self._stopping.is_set():
-                        await session.channel.close()
-                    raise
+                await self._process(session, flights, delivery)
 
     async def _process(self, session: Session, flights: InFlight, delivery: Delivery) -> None:
         if self._stopping.is_set():
@@ -204,12 +207,14 @@ class Worker:
                 self._report.handled(incoming, verdict, clock() - began)
                 settled = settler.settle_at_once(session, incoming, verdict)
                 if settled is None:
-                    settlement = settler.decide(incoming, verdict)
-                    if isinstance(settlement, ToTier | ToParking) and not alone and self._outage.over:
-                        told = partial(self._told, session, settler, incoming, began, verdict, settlement)
+                    at = settler.circumstances(incoming)
+                    settlement = decide(incoming, verdict, at)
+                    usual = flights.has_room and not alone and self._outage.over
+                    if usual and isinstance(settlement, ToTier | ToParking):
+                        told = partial(self._told, session, settler, incoming, began, verdict, at, settlement)
                         flights.send(session, incoming, settlement, told)
                     else:
-                        settled = await settler.settle(session, incoming, verdict, after=(settlement, None))
+                        settled = await settler.settle(session, incoming, verdict, at, first=(settlement, None))
         except NotStarted as why:
             settled = GivenBack(why=str(why))
             session.give_back(delivery)
@@ -230,12 +235,14 @@ class Worker:
         incoming: Incoming,
         began: float,
         verdict: Verdict,
+        at: Circumstances,
         settlement: Settlement,
         what: Settlement | GivenBack | AmqpflowError,
     ) -> None:
         """What became of a delivery that no task waits for."""
         if isinstance(what, AmqpflowError):
-            self._in_background(self._settle_after(session, settler, incoming, began, verdict, settlement, what))
+            work = self._settle_after(session, settler, incoming, began, verdict, at, (settlement, what))
+            self._in_background(session, work)
         else:
             self._report.ended(incoming, what, self._clock() - began, verdict)
 
@@ -246,12 +253,12 @@ class Worker:
         incoming: Incoming,
         began: float,
         verdict: Verdict,
-        settlement: Settlement,
-        failure: AmqpflowError,
+        at: Circumstances,
+        first: tuple[Settlement, AmqpflowError],
     ) -> None:
         settled: Settlement | GivenBack = _STOPPED
         try:
-            settled = await settler.settle(session, incoming, verdict, after=(settlement, failure))
+            settled = await settler.settle(session, incoming, verdict, at, first=first)
         except Exception as error:
             settled = await self._could_not(session, settler, incoming, error)
         finally:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from amqpflow import Retry
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.shop import connections_of, shop
 from tests.waiting import until
@@ -16,9 +17,10 @@ IDS = [f"m{number:03}" for number in range(300)]
 
 
 @pytest.mark.one_broker
-def test_handlers_that_never_wait_do_not_hold_up_the_loop_or_the_acks(vhost: BrokerAddress) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_handlers_that_never_wait_do_not_hold_up_the_loop_or_the_acks(vhost: BrokerAddress, fails: bool) -> None:
     async def scenario() -> None:
-        async with shop(vhost) as scene:
+        async with shop(vhost, {"orders": (60_000,)}) as scene:
             turns: list[float] = []  # in CPU time: a machine that is busy with something else slows none of this
 
             async def tick() -> None:
@@ -31,10 +33,12 @@ def test_handlers_that_never_wait_do_not_hold_up_the_loop_or_the_acks(vhost: Bro
                 while time.process_time() < busy_until:
                     pass
                 scene.done.append(message.message_id)
+                if fails:
+                    raise Retry
 
             await scene.publish(*IDS)
             ticking = asyncio.create_task(tick())
-            async with scene.consumer(orders=orders, concurrency=50, prefetch=300):
+            async with scene.consumer(orders=orders, concurrency=300 if fails else 50, prefetch=300):
                 await until(lambda: len(scene.done) == len(IDS))
                 between = len([each for each in turns if each > turns[-1] - 0.5])
             ticking.cancel()

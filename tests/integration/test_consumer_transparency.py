@@ -19,7 +19,7 @@ from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.model.wire import encode_content_header, encode_table
 from amqpflow.rabbitmq.address import BrokerAddress
-from tests.shop import Shop, shop
+from tests.shop import Shop, publish_plainly, shop
 from tests.waiting import until
 
 both_types = pytest.mark.parametrize("queue_type", ["quorum", "classic"])
@@ -112,16 +112,6 @@ def test_the_second_attempt_is_equal_to_the_first(vhost: BrokerAddress, queue_ty
             assert await scene.account() == Counter(scene.done)
 
     asyncio.run(scenario())
-
-
-async def publish_plainly(channel: Any, publish: Publish) -> None:
-    """On a channel without confirms, for what our own channel would not send: a message without an id."""
-    from aiormq.abc import ChannelFrame
-
-    from amqpflow.rabbitmq.frames import publish_frames
-
-    data = publish_frames(channel.number, publish, 0)
-    await channel.write_queue.put(ChannelFrame(payload=data, should_close=False, drain_future=None))
 
 
 def test_a_retry_in_one_queue_is_never_seen_by_another(vhost: BrokerAddress) -> None:

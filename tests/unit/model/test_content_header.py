@@ -42,7 +42,7 @@ def test_what_is_cut_short_is_told_and_never_copied_in_part(value: Properties, d
     payload = encode_content_header(value, 5)
     header = ContentHeader(payload[: data.draw(st.integers(0, len(payload) - 1))])
     with pytest.raises(ValueError):
-        header.require_readable()
+        header.make_readable()
     if value.expiration is not None or value.user_id is not None:
         with pytest.raises(ValueError):
             header.copy(b"\0\0\0\0", 0)
@@ -51,7 +51,7 @@ def test_what_is_cut_short_is_told_and_never_copied_in_part(value: Properties, d
 def test_what_is_shown_unread_keeps_its_bytes() -> None:
     broken = ContentHeader(struct.pack(">HHQH", 60, 0, 0, 1 << 13) + b"\0\0\0\3\1a?")
     bare = broken.unread()
-    bare.require_readable()
+    bare.make_readable()
     assert (bare.payload, bare.properties, dict(bare.headers)) == (broken.payload, Properties(), {})
     assert bare == broken
 

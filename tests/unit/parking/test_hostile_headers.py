@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +17,7 @@ from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.headers import BROKER_OWNED, COUNTERS, NEVER_TRAVELS, PREFIX
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
-from amqpflow.model.wire import MAX_DEPTH
+from amqpflow.model.wire import encode_table
 from amqpflow.parking.parked import read_parked
 from amqpflow.parking.replay import ReplayRun, replay_publish
 from tests.topologies import topology
@@ -96,14 +99,23 @@ def test_reading_and_replaying_never_raise(headers: dict[str, Any] | None, messa
         assert repr({name: value for name, value in copied.items() if not name.startswith(PREFIX)}) == repr(theirs)
 
 
-def test_tables_nested_as_deep_as_may_be_are_read() -> None:
-    """Deeper ones are told by the reader, which shows such a message without its properties."""
-    nested: Any = []
-    for _ in range(MAX_DEPTH - 2):
-        nested = [nested]
-    delivery = from_parking({"deep": nested, "x-death": nested, h.HISTORY: nested}, None, b"")
-    assert read_parked(delivery, TOPOLOGY.routes).reason == "unknown"
-    delivery.header.require_readable()
+@pytest.mark.parametrize("name", [h.HISTORY, h.HOST, h.ATTEMPT, h.ORIGINAL, "x-death", "theirs"])
+def test_what_is_nested_too_deep_to_be_read_is_shown_as_bytes_and_copied_as_it_came(name: str) -> None:
+    value = b"V"
+    for _ in range(70):
+        value = b"F" + len(b"\1k" + value).to_bytes(4, "big") + b"\1k" + value
+    entry = bytes((len(name),)) + name.encode() + value
+    record = encode_table({h.QUEUE: "a", h.ERROR_TYPE: "ValueError", h.HOP: "m/0/1"})[4:]
+    table = record + entry
+    payload = struct.pack(">HHQH", 60, 0, 0, 1 << 13) + len(table).to_bytes(4, "big") + table
+    delivery = replace(from_parking(None, None, b""), header=ContentHeader(payload))
+    delivery.header.make_readable()
+    parked = read_parked(delivery, TOPOLOGY.routes)
+    assert (parked.queue, parked.error_type) == ("a", "ValueError")
+    assert parked.delivery.headers[name] == bytearray(value)
+    publish = replay_publish(parked, TOPOLOGY.routes["a"], RUN)
+    assert publish is not None
+    assert (entry in publish.header) is (name == "theirs"), "ours and the broker's do not travel"
 
 
 def test_decimals_and_bytes_are_part_of_what_tells_messages_apart() -> None:
