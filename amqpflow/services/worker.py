@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Circumstances, Settlement, ToParking, ToTier, decide
@@ -38,6 +38,18 @@ _LONG_ENOUGH = 5.0  #: seconds after which a session that ended is not one that 
 _NACK_IS_NOT_COUNTED = (4, 3)  #: from this release on a nack does not count against a delivery limit (fact 3.3)
 
 _STOPPED = GivenBack(why="the consumer was stopped")
+
+
+class _Handled(NamedTuple):
+    """A delivery that was handled and is being settled."""
+
+    session: Session
+    settler: Settler
+    incoming: Incoming
+    began: float  #: the loop's time in seconds
+    verdict: Verdict
+    at: Circumstances
+    settlement: Settlement
 
 
 class Worker:
@@ -211,8 +223,8 @@ class Worker:
                     settlement = decide(incoming, verdict, at)
                     usual = flights.has_room and not alone and self._outage.over
                     if usual and isinstance(settlement, ToTier | ToParking):
-                        told = partial(self._told, session, settler, incoming, began, verdict, at, settlement)
-                        flights.send(session, incoming, settlement, told)
+                        handled = _Handled(session, settler, incoming, began, verdict, at, settlement)
+                        flights.send(session, incoming, settlement, partial(self._told, handled))
                     else:
                         settled = await settler.settle(session, incoming, verdict, at, first=(settlement, None))
         except NotStarted as why:
@@ -228,37 +240,19 @@ class Worker:
             if alone:
                 await session.resume(delivery)
 
-    def _told(
-        self,
-        session: Session,
-        settler: Settler,
-        incoming: Incoming,
-        began: float,
-        verdict: Verdict,
-        at: Circumstances,
-        settlement: Settlement,
-        what: Settlement | GivenBack | AmqpflowError,
-    ) -> None:
+    def _told(self, handled: _Handled, what: Settlement | GivenBack | AmqpflowError) -> None:
         """What became of a delivery that no task waits for."""
         if isinstance(what, AmqpflowError):
-            work = self._settle_after(session, settler, incoming, began, verdict, at, (settlement, what))
-            self._in_background(session, work)
+            self._in_background(handled.session, self._settle_after(handled, what))
         else:
-            self._report.ended(incoming, what, self._clock() - began, verdict)
+            self._report.ended(handled.incoming, what, self._clock() - handled.began, handled.verdict)
 
-    async def _settle_after(
-        self,
-        session: Session,
-        settler: Settler,
-        incoming: Incoming,
-        began: float,
-        verdict: Verdict,
-        at: Circumstances,
-        first: tuple[Settlement, AmqpflowError],
-    ) -> None:
+    async def _settle_after(self, handled: _Handled, failure: AmqpflowError) -> None:
+        """Its publish has ended so: it is settled in another way."""
+        session, settler, incoming, began, verdict, at, settlement = handled
         settled: Settlement | GivenBack = _STOPPED
         try:
-            settled = await settler.settle(session, incoming, verdict, at, first=first)
+            settled = await settler.settle(session, incoming, verdict, at, first=(settlement, failure))
         except Exception as error:
             settled = await self._could_not(session, settler, incoming, error)
         finally:
