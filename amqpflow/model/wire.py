@@ -112,15 +112,14 @@ def encode_content_header(properties: Properties, body_size: int) -> bytes:
     Raises:
         TypeError, ValueError: a property does not fit its AMQP type; the message names it.
     """
-    flags, parts = 0, []
-    for (bit, name, encode), value in zip(_PROPERTIES, _values_of(properties), strict=True):
-        if value is None:
-            continue
-        flags |= bit
-        try:
-            parts.append(encode(value))
-        except (TypeError, ValueError, AttributeError, struct.error) as error:
-            raise ValueError(f"property {name}: {error}") from None
+    flags, parts, name = 0, [], ""
+    try:
+        for (bit, name, encode), value in zip(_PROPERTIES, _values_of(properties)):  # noqa: B007,B905 - every message
+            if value is not None:
+                flags |= bit
+                parts.append(encode(value))
+    except (TypeError, ValueError, AttributeError, struct.error) as error:
+        raise ValueError(f"property {name}: {error}") from None
     return _HEADER.pack(_CLASS_BASIC, 0, body_size, flags) + b"".join(parts)
 
 
@@ -134,7 +133,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _short(text: str) -> bytes:
-    data = _bytes(text)
+    data = text.encode("utf-8", "surrogateescape")
     if len(data) > 255:
         raise ValueError(f"{len(data)} bytes long, AMQP allows 255")
     return bytes((len(data),)) + data

@@ -17,6 +17,7 @@ from amqpflow.errors import AmqpflowError, Unpublishable, WrongUsage
 from amqpflow.model.headers import PREFIX
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
+from amqpflow.model.wire import encode_content_header
 from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
 
@@ -287,9 +288,12 @@ def _outgoing(message: OutgoingMessage, message_id: str) -> Publish:
         app_id=message.app_id,
     )
     try:
-        return Publish.of(exchange=message.exchange, routing_key=message.routing_key, properties=properties, body=body)
+        header = encode_content_header(properties, len(body))
     except (ValueError, TypeError) as error:
         raise Unpublishable(f"it cannot be encoded: {error}") from None
+    return Publish(
+        exchange=message.exchange, routing_key=message.routing_key, header=header, body=body, identity=message_id
+    )
 
 
 def _with_id(error: AmqpflowError, message_id: str) -> AmqpflowError:
