@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections import Counter
 from dataclasses import replace
@@ -15,9 +16,10 @@ import pytest
 
 from amqpflow import Message, Park, Retry
 from amqpflow.model import headers as h
-from amqpflow.model.message import Publish
+from amqpflow.model.message import Delivery, Publish
 from amqpflow.model.properties import Properties
 from amqpflow.model.wire import encode_content_header, encode_table
+from amqpflow.parking.parked import ParkedMessage, read_parked
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.shop import Shop, publish_plainly, shop
 from tests.waiting import until
@@ -243,3 +245,58 @@ def test_a_message_comes_back_when_it_is_due_and_no_tier_holds_up_another(vhost:
             assert median(each) <= 100, f"{delay} ms: {each}"
 
     asyncio.run(run())
+
+
+@pytest.mark.one_broker
+def test_headers_that_nobody_can_decode_are_in_the_way_of_nobody_who_does_not_look(vhost: BrokerAddress) -> None:
+    value = b"V"
+    for _ in range(100):
+        value = b"F" + len(b"\1k" + value).to_bytes(4, "big") + b"\1k" + value
+    entry = b"\4deep" + value
+    properties = len(entry).to_bytes(4, "big") + entry + b"\2"
+    flags = 1 << 13 | 1 << 12  # headers, delivery_mode
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            seen: list[tuple[str, int]] = []
+
+            async def handle(message: Message) -> None:
+                seen.append((message.body.decode(), message.attempt))
+                if message.body == b"looks":
+                    message.headers.get("other")
+                if message.attempt == 1:
+                    raise Retry
+                if message.body == b"parks":
+                    raise Park
+                scene.done.append(message.body.decode())
+
+            async with scene.consumer(orders=handle):
+                plain = await scene.connection.admin_channel()
+                for body in (b"acks", b"parks", b"looks"):
+                    header = struct.pack(">HHQH", 60, 0, len(body), flags) + properties
+                    await publish_plainly(
+                        plain, Publish(exchange="", routing_key="orders", header=header, body=body, identity="")
+                    )
+                await until(lambda: scene.depth("orders.parking"))
+                await until(lambda: len(seen) == 5)
+                parked = {each.delivery.body: each for each in await two_parked(scene)}
+            assert sorted(seen) == [("acks", 1), ("acks", 2), ("looks", 1), ("parks", 1), ("parks", 2)]
+            assert scene.done == ["acks"]
+            reasons = {body: each.reason for body, each in parked.items()}
+            assert reasons == {b"parks": "parked", b"looks": "undecodable"}
+            assert all(entry in each.delivery.header.payload for each in parked.values()), "copied as it came"
+
+    asyncio.run(scenario())
+
+
+async def two_parked(scene: Shop) -> list[ParkedMessage]:
+    """What is parked, as our own reader sees it: aiormq cannot decode it."""
+    channel = await scene.connection.open_channel()
+    taken: list[Delivery] = []
+    await channel.consume("orders.parking", taken.append, prefetch=10, on_cancel=lambda: None)
+    await until(lambda: len(taken) == 2)
+    for each in taken:
+        each.header.make_readable()
+        channel.ack(each.delivery_tag)
+    await channel.close()
+    return [read_parked(each, scene.compiled.routes) for each in taken]
