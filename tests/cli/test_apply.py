@@ -347,7 +347,8 @@ def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAd
     with subprocess.Popen(
         command, env=environment(vhost), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        while Management(vhost).get("queues", vhost.vhost, "q0") is None:  # a list of them all would take long
+        # the first queue of some thousand steps; a list of them all would take long
+        while Management(vhost).get("queues", vhost.vhost, "q0.parking") is None:
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
