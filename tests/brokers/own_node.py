@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 from amqpflow.node import BrokerContext, start_broker
 from amqpflow.node.locate import Installation
 from amqpflow.rabbitmq.address import BrokerAddress
 
+from .ctl import rabbitmqctl
 from .processes import belonging_to
 
 
@@ -19,14 +19,13 @@ class OwnNode:
 
     def __init__(self, installation: Installation, directory: Path) -> None:
         self.directory = directory
-        self._ctl = installation.server.with_name("rabbitmqctl")
-        self._path = installation.path
+        self._installation = installation
         self._context: BrokerContext | None = None
         self.address: BrokerAddress  #: once it has started
 
     def start(self) -> None:
         """Start it; the second time under the same address, with what it held."""
-        self._context = start_broker(keep=self.directory, environ={"PATH": self._path})
+        self._context = start_broker(keep=self.directory, environ={"PATH": self._installation.path})
         self.address = self._context.__enter__().address
         # when it starts again: what a tier was handing over when the node was killed is tried again after 180 s else
         quickly = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 500}]}]."
@@ -46,13 +45,9 @@ class OwnNode:
     def ctl(self, *arguments: str) -> None:
         """Run rabbitmqctl, in the node's own environment."""
         entries = Path(f"/proc/{self._erlang()}/environ").read_bytes().split(b"\0")
-        environment = dict(os.fsdecode(entry).split("=", 1) for entry in entries if b"=" in entry)
-        for name in ("RABBITMQ_PID_FILE", "RABBITMQ_DIST_PORT", "RUNNING_UNDER_SYSTEMD", "BINDIR", "ROOTDIR", "EMU"):
-            environment.pop(name, None)
-        done = subprocess.run(
-            [self._ctl, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+        rabbitmqctl(
+            self._installation, dict(os.fsdecode(entry).split("=", 1) for entry in entries if b"=" in entry), *arguments
         )
-        assert done.returncode == 0, done.stdout + done.stderr
 
     def set(self, name: str, value: str) -> None:
         """Change a setting of RabbitMQ at run time, in the two places where releases look for it."""
