@@ -22,6 +22,7 @@ import pytest
 
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.management import Management, as_user
+from tests.faults.proxy import Proxy
 
 TLS = Path(__file__).parents[1] / "tls"
 COMMAND = (sys.executable, "-m", "amqpflow", "apply")
@@ -340,26 +341,32 @@ def on_terminals(file: Path, address: BrokerAddress, **variables: str) -> tuple[
 
 @pytest.mark.one_broker
 def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAddress, tmp_path: Path) -> None:
-    queues = "".join(f"  q{number}: {{retry: none, type: classic}}\n" for number in range(600))
+    queues = "".join(f"  q{number}: {{retry: none, type: classic}}\n" for number in range(100))
     file = tmp_path / "many.yaml"
     file.write_text(f"version: 1\nname: many\nqueues:\n{queues}")
-    command = [*COMMAND, str(file), "--url", vhost.url, "--management-url", vhost.management_url or ""]
-    with subprocess.Popen(
-        command, env=environment(vhost), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        # the first queue of some thousand steps; a list of them all would take long
-        while Management(vhost).get("queues", vhost.vhost, "q0.parking") is None:
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+
+    async def interrupt() -> tuple[int, str]:
+        async with Proxy(vhost) as proxy:
+            proxy.hold_after(10_000)  # some way into 200 queues
+            command = [*COMMAND, str(file), "--url", proxy.address.url, "--management-url", vhost.management_url or ""]
+            process = subprocess.Popen(
+                command, env=environment(vhost), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            await proxy.held.wait()
+            process.send_signal(signal.SIGINT)
+            proxy.restore()
+            _, err = await asyncio.to_thread(process.communicate, timeout=30)
+            return process.returncode, err
+
+    code, err = asyncio.run(interrupt())
+    assert code == 130, err
     assert "\nDone:\n  + exchange many.retry\n" in err
     assert "\nUnder way when it was stopped, may be done or not:\n" in err
     assert "\nNot begun:\n" in err
     assert err.endswith("\nInterrupted.\n")
     assert "Traceback" not in err
     assert apply(file, vhost).code == 0
-    assert "Nothing to do: 2402 objects" in apply(file, vhost).out
+    assert "Nothing to do: 402 objects" in apply(file, vhost).out
 
 
 def test_wrong_usage_is_64(shop: Path) -> None:

@@ -37,6 +37,8 @@ class Proxy:
         self._links: set[_Link] = set()
         self._server: asyncio.Server | None = None
         self._fuse: int | None = None
+        self._budget: int | None = None
+        self.held = asyncio.Event()  #: set when what `hold_after` allowed has gone through
         self.to_broker, self.to_client = asyncio.Event(), asyncio.Event()
         self.cuts = 0  #: how many connections were cut
         self.restore()
@@ -73,9 +75,14 @@ class Proxy:
         """Reset every connection once so many bytes more have gone through, wherever in a frame that is."""
         self._fuse = size
 
+    def hold_after(self, size: int) -> None:
+        """Hold back what flows to the broker once so many bytes more have gone there, and set `held`."""
+        self._budget = size
+        self.held.clear()
+
     def restore(self) -> None:
         """Let everything through."""
-        self._fuse = None
+        self._fuse = self._budget = None
         self.to_broker.set()
         self.to_client.set()
 
@@ -101,6 +108,13 @@ class Proxy:
         try:
             while data := await reader.read(65536):
                 await gate.wait()
+                if self._budget is not None and gate is self.to_broker:
+                    self._budget -= len(data)
+                    if self._budget < 0:
+                        self._budget = None
+                        gate.clear()
+                        self.held.set()
+                        await gate.wait()
                 if self._fuse is not None:
                     data, self._fuse = data[: self._fuse], self._fuse - len(data)
                 writer.write(data)
