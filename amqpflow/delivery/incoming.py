@@ -44,14 +44,17 @@ class Incoming:
     @property
     def record(self) -> Record | None:
         """What is known of earlier attempts; None on a first one, and when the headers cannot be read."""
-        if self._record is ...:
-            self._record = None
+        record = self._record
+        if record is ...:
+            record = None
             if _QUEUE in self.delivery.header.payload:
                 try:
-                    self._record = read_record(self.delivery.headers, self.delivery.queue)
+                    record = read_record(self.delivery.headers, self.delivery.queue)
                 except ValueError:
                     pass  # the table is not whole, so that no copy of it can be made either
-        return self._record
+            # at last and at once: a handler in a thread, late by now, may ask as well
+            self._record = record
+        return record
 
     def is_due(self, now: int) -> bool:
         """
@@ -76,12 +79,14 @@ class Incoming:
     @property
     def message_id(self) -> str | None:
         """None when it cannot be read, too."""
-        if self._message_id is ...:
+        message_id = self._message_id
+        if message_id is ...:
             try:
-                self._message_id = self.delivery.header.message_id
+                message_id = self.delivery.header.message_id
             except ValueError:
-                self._message_id = None
-        return self._message_id
+                message_id = None
+            self._message_id = message_id
+        return message_id
 
     @property
     def correlation_id(self) -> str | None:
@@ -104,14 +109,16 @@ class Incoming:
     @property
     def deliveries_lost(self) -> int:
         """How often a quorum queue got it back without an answer: a crash, a lost connection, or a give-back."""
-        # a producer may have written the header; the queue has, once the message is redelivered (fact 1.8)
+        # a producer may have written the headers; the queue has, once the message is redelivered and counted (fact 1.8)
         if not self.delivery.redelivered:
             return 0
         try:
-            count = self.delivery.headers.get("x-delivery-count")
+            count = _count(self.delivery.headers, "x-delivery-count") or 0
+            # RabbitMQ 4.3 does not count a give-back, but says how often it has handed a message out (fact 1.8)
+            handed_out = _count(self.delivery.headers, "x-acquired-count") if self.native else None
+            return count if handed_out is None else min(count, handed_out)
         except ValueError:
             return 0  # whoever needs its headers finds out that they cannot be read
-        return count if type(count) is int else 0
 
     @property
     def exchange(self) -> str:
@@ -173,6 +180,11 @@ class Incoming:
             expiration=text_of(original.get("expiration")),
             user_id=text_of(original.get("user_id")),
         )
+
+
+def _count(headers: Mapping[str, Any], name: str) -> int | None:
+    value = headers.get(name)
+    return value if type(value) is int and value >= 0 else None
 
 
 def _own(headers: dict[str, Any]) -> dict[str, Any]:

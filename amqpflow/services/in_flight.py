@@ -21,8 +21,11 @@ from amqpflow.errors import AmqpflowError
 from .session import Session
 from .settler import CONFIRM_PATIENCE, GivenBack, Settler, wake
 
-Told = Callable[[Settlement | GivenBack | AmqpflowError], None]
-"""Told once what became of a delivery, or how its publish ended while the delivery is still ours."""
+Told = Callable[[Settlement | GivenBack], None]
+"""Told once what became of a delivery."""
+
+Otherwise = Callable[[AmqpflowError], Coroutine[Any, Any, None]]
+"""Settles, and tells of, a delivery that is still ours though its publish has ended so."""
 
 
 class InFlight:
@@ -42,21 +45,32 @@ class InFlight:
         self._in_background = in_background
         self._loop = asyncio.get_running_loop()
         self._flights: dict[_Flight, float] = {}  # when each was sent, in that order
-        self._late = 0  # those that a task waits for by now
+        self._with_task = 0  # those that a task waits for by now, or settles in another way
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def has_room(self) -> bool:
         """One more may be sent."""
-        return len(self._flights) + self._late < self._most
+        return len(self._flights) + self._with_task < self._most
 
-    def send(self, session: Session, incoming: Incoming, settlement: ToTier | ToParking, told: Told) -> None:
-        """Publish; ack once it is confirmed. `told` runs in the context of this call, perhaps at once."""
+    def send(
+        self,
+        session: Session,
+        incoming: Incoming,
+        settlement: ToTier | ToParking,
+        told: Told,
+        otherwise: Otherwise,
+    ) -> None:
+        """
+        Publish; ack once it is confirmed. Both callbacks run in the context of this call, `told` perhaps at once.
+
+        What `otherwise` goes on with counts as on its way until it has ended.
+        """
         if not session.holds(incoming.delivery):
             # its channel ended while the handler ran: the broker has it, and whoever gets it next decides anew
             told(self.settler.lost(session))
             return
-        flight = _Flight(self, session, incoming, settlement, told)
+        flight = _Flight(self, session, incoming, settlement, told, otherwise)
         self._flights[flight] = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_later(CONFIRM_PATIENCE, self._look)
@@ -73,7 +87,7 @@ class InFlight:
                 return
             del self._flights[flight]
             flight.late = self._loop.create_future()
-            self._late += 1
+            self._with_task += 1
             self._in_background(flight.session, self._wait_for(flight, flight.late))
 
     async def _wait_for(self, flight: _Flight, answered: asyncio.Future[None]) -> None:
@@ -81,7 +95,7 @@ class InFlight:
         try:
             await self.settler.wait_for_confirm(flight.session, flight.incoming, answered)
         finally:
-            self._late -= 1
+            self._with_task -= 1
             flight.late = None
             if not answered.done():
                 flight.tell(self.settler.lost(flight.session))
@@ -102,19 +116,35 @@ class InFlight:
             wake(late)
 
     def _failed(self, flight: _Flight, error: AmqpflowError) -> None:
-        session = flight.session
-        flight.tell(error if session.holds(flight.incoming.delivery) else self.settler.lost(session))
+        if not flight.session.holds(flight.incoming.delivery):
+            flight.tell(self.settler.lost(flight.session))
+            return
+        self._with_task += 1
+        flight.context.run(self._in_background, flight.session, self._settle_otherwise(flight, error))
+
+    async def _settle_otherwise(self, flight: _Flight, error: AmqpflowError) -> None:
+        try:
+            await flight.otherwise(error)
+        finally:
+            self._with_task -= 1
 
 
 class _Flight:
-    __slots__ = ("_context", "_those", "_told", "error", "incoming", "late", "session", "settlement")
+    __slots__ = ("_those", "_told", "context", "error", "incoming", "late", "otherwise", "session", "settlement")
 
     def __init__(
-        self, those: InFlight, session: Session, incoming: Incoming, settlement: ToTier | ToParking, told: Told
+        self,
+        those: InFlight,
+        session: Session,
+        incoming: Incoming,
+        settlement: ToTier | ToParking,
+        told: Told,
+        otherwise: Otherwise,
     ) -> None:
         self._those = those
         self._told: Told | None = told
-        self._context = copy_context()  # what the handler's task has bound is not the reader's
+        self.otherwise = otherwise
+        self.context = copy_context()  # what the handler's task has bound is not the reader's
         self.session = session
         self.incoming = incoming
         self.settlement = settlement
@@ -124,8 +154,8 @@ class _Flight:
     def answered(self, error: AmqpflowError | None) -> None:
         self._those.landed(self, error)
 
-    def tell(self, what: Settlement | GivenBack | AmqpflowError) -> None:
+    def tell(self, what: Settlement | GivenBack) -> None:
         """Once: a delivery that the broker has back may be confirmed later."""
         told, self._told = self._told, None
         if told is not None:
-            self._context.run(told, what)
+            self.context.run(told, what)

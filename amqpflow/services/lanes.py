@@ -38,8 +38,9 @@ class KeyCheck:
 class Lanes:
     """Which of the deliveries that wait may start. A message without a key (None) waits for no other."""
 
-    def __init__(self, key_of: KeyOf, max_body_bytes: int) -> None:
+    def __init__(self, key_of: KeyOf, max_body_bytes: int, *, native: bool) -> None:
         self._key_of = key_of
+        self._native = native
         self._max_body_bytes = max_body_bytes
         self._keys: dict[int, Any] = {}  # of what waits and what has started, by delivery tag
         self._busy: dict[Any, int] = {}  # key -> the delivery tag that has started
@@ -59,7 +60,9 @@ class Lanes:
         tag = delivery.delivery_tag
         if tag not in self._keys:
             try:
-                key = self._key_of(Message(Incoming(delivery), max_body_bytes=self._max_body_bytes))
+                key = self._key_of(
+                    Message(Incoming(delivery, native=self._native), max_body_bytes=self._max_body_bytes)
+                )
                 hash(key)
             except Exception:
                 key = None  # KeyCheck raises the same, where it is settled

@@ -97,7 +97,8 @@ class Settler:
         verdict: Verdict,
         at: Circumstances,
         *,
-        first: tuple[Settlement, AmqpflowError | None] | None = None,
+        first: Settlement,
+        failure: AmqpflowError | None = None,
     ) -> Settlement | GivenBack:
         """
         Do what the verdict asks for, and say what was done.
@@ -107,15 +108,13 @@ class Settler:
             incoming: the delivery.
             verdict: what came of its handler.
             at: the circumstances of every decision about it, so that each copy bears the same hop.
-            first: what was decided already, and the error that its publish has ended with.
+            first: what was decided already.
+            failure: the error that its publish has ended with already.
         """
-        if (done := self.settle_at_once(session, incoming, verdict)) is not None:
-            return done
         missing: frozenset[str] = frozenset()
         looked_again = False
+        settlement, error = first, failure
         while True:
-            settlement, error = first or (decide(incoming, verdict, at, missing=missing), None)
-            first = None
             match settlement:
                 case Acknowledge():
                     return settlement if self.ack(session, incoming) else LOST
@@ -134,6 +133,7 @@ class Settler:
                     return await self._park(session, incoming, settlement, error)
                 case LeaveToBroker(why=why):
                     return await self.leave_to_broker(session, incoming, why)
+            settlement, error = decide(incoming, verdict, at, missing=missing), None
 
     def hot_loop(self, incoming: Incoming, arrived: float) -> str:
         """Why nothing delays what is rejected, "" when it is delayed or nothing is rejected. `arrived`: loop's time."""
@@ -187,17 +187,17 @@ class Settler:
         if done is False:
             log.warning("%s: retry queue %s does not take messages", session.queue, settlement.tier.queue)
             return None
-        return self.acked(session, incoming, settlement) if done is True else done
+        return self._acked(session, incoming, settlement) if done is True else done
 
     async def _park(
         self, session: Session, incoming: Incoming, settlement: ToParking, error: AmqpflowError | None
     ) -> Settlement | GivenBack:
         done = await self._publish(session, incoming, settlement.publish, error, until_taken=True)
         if isinstance(done, bool):
-            return self.acked(session, incoming, settlement) if done else LOST
+            return self._acked(session, incoming, settlement)
         return done
 
-    def acked(self, session: Session, incoming: Incoming, settlement: Settlement) -> Settlement | GivenBack:
+    def _acked(self, session: Session, incoming: Incoming, settlement: Settlement) -> Settlement | GivenBack:
         """Ack what was settled so; `LOST` when it is no longer ours."""
         return settlement if self.ack(session, incoming) else LOST
 
@@ -220,7 +220,7 @@ class Settler:
             until_taken: hold on when the message is returned or refused as well.
 
         Returns:
-            True when confirmed, False when returned or refused, else what became of the delivery.
+            True when confirmed, False when returned or refused and not `until_taken`, else what became of the delivery.
         """
         wait, held = _FIRST_PAUSE, False
         try:

@@ -94,14 +94,15 @@ class Worker:
 
     async def open(self, connection: Connection) -> Session:
         """Start to consume. Raises BrokerError, PermissionDenied, BrokerUnavailable."""
-        counted = self._caller.routes.queue_type == "quorum" and connection.version < _NACK_IS_NOT_COUNTED
+        routes = self._caller.routes
+        counted = routes.queue_type == "quorum" and connection.version < _NACK_IS_NOT_COUNTED
         order_by = self.handler.order_by
         session = Session(
             await connection.open_channel(),
             self.handler.queue,
             prefetch=self.handler.prefetch,
             first_prefetch=self.handler.concurrency,
-            lanes=Lanes(order_by, self._max_body_bytes) if order_by is not None else None,
+            lanes=Lanes(order_by, self._max_body_bytes, native=routes.native is not None) if order_by else None,
             single_active=self._single_active,
             set_aside=counted,
         )
@@ -219,14 +220,17 @@ class Worker:
                 self._report.handled(incoming, verdict, clock() - began)
                 settled = settler.settle_at_once(session, incoming, verdict)
                 if settled is None:
+                    settled = _STOPPED
                     at = settler.circumstances(incoming)
                     settlement = decide(incoming, verdict, at)
                     usual = flights.has_room and not alone and self._outage.over
                     if usual and isinstance(settlement, ToTier | ToParking):
                         handled = _Handled(session, settler, incoming, began, verdict, at, settlement)
-                        flights.send(session, incoming, settlement, partial(self._told, handled))
+                        told, otherwise = partial(self._told, handled), partial(self._settle_after, handled)
+                        flights.send(session, incoming, settlement, told, otherwise)
+                        settled = None  # it is told of when its copy has been confirmed
                     else:
-                        settled = await settler.settle(session, incoming, verdict, at, first=(settlement, None))
+                        settled = await settler.settle(session, incoming, verdict, at, first=settlement)
         except NotStarted as why:
             settled = GivenBack(why=str(why))
             session.give_back(delivery)
@@ -240,19 +244,16 @@ class Worker:
             if alone:
                 await session.resume(delivery)
 
-    def _told(self, handled: _Handled, what: Settlement | GivenBack | AmqpflowError) -> None:
+    def _told(self, handled: _Handled, what: Settlement | GivenBack) -> None:
         """What became of a delivery that no task waits for."""
-        if isinstance(what, AmqpflowError):
-            self._in_background(handled.session, self._settle_after(handled, what))
-        else:
-            self._report.ended(handled.incoming, what, self._clock() - handled.began, handled.verdict)
+        self._report.ended(handled.incoming, what, self._clock() - handled.began, handled.verdict)
 
     async def _settle_after(self, handled: _Handled, failure: AmqpflowError) -> None:
         """Its publish has ended so: it is settled in another way."""
         session, settler, incoming, began, verdict, at, settlement = handled
         settled: Settlement | GivenBack = _STOPPED
         try:
-            settled = await settler.settle(session, incoming, verdict, at, first=(settlement, failure))
+            settled = await settler.settle(session, incoming, verdict, at, first=settlement, failure=failure)
         except Exception as error:
             settled = await self._could_not(session, settler, incoming, error)
         finally:

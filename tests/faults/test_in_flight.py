@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from amqpflow import Message, Retry
+from amqpflow.errors import PublishUncertain
 from amqpflow.model.event import MessageSettled
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
@@ -227,5 +228,81 @@ def test_as_many_copies_are_on_their_way_as_the_concurrency_and_others_wait(
                     post(*each)
                 await until(lambda: len(scene.done) == 23)
             assert await scene.account() == Counter(first + ids)
+
+    asyncio.run(scenario())
+
+
+def test_copies_that_were_returned_and_are_sent_again_count_as_on_their_way(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_their_way: list[Any] = []
+    post = Outbox.post
+
+    def late(outbox: Outbox, message: Publish, settled: Settled) -> None:
+        if message.routing_key == "orders.retry.50ms":
+            post(outbox, message, settled)  # returned
+        else:
+            on_their_way.append((outbox, message, settled))
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+
+            async def handle(message: Message) -> None:
+                if message.attempt == 1 and message.message_id not in first:
+                    await asyncio.sleep(0.005)  # long enough for the return to come
+                    raise Retry
+                scene.done.append(str(message.message_id))
+
+            first, ids = ["a", "b"], [f"m{number}" for number in range(50)]
+            consumer = scene.consumer(orders=handle, concurrency=2, prefetch=50)
+            async with consumer:
+                await scene.publish(*first)
+                session = await until(lambda: consumer._workers[0].session)
+                await until(lambda: session._prefetch == 50)
+                scene.unbind("shop.retry", "orders.retry.50ms")
+                with monkeypatch.context() as patched:
+                    patched.setattr(Outbox, "post", late)
+                    await scene.publish(*ids)
+                    await until(lambda: len(on_their_way) == 4)
+                    await asyncio.sleep(0.2)
+                    assert (len(on_their_way), consumer.totals["received"]) == (4, 6)
+                for each in on_their_way:
+                    post(*each)
+                await until(lambda: len(scene.done) == 52)
+            assert await scene.account() == Counter(first + ids)
+
+    asyncio.run(scenario())
+
+
+def test_every_delivery_that_was_received_is_told_of_when_the_consumer_stops(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One copy is on its way, the next message waits for its own with its task, and neither is confirmed in time."""
+    on_their_way: list[Settled] = []
+    close = Outbox.close
+
+    async def end(outbox: Outbox) -> None:
+        await close(outbox)
+        for settled in on_their_way:
+            settled(PublishUncertain("closed before the confirm"))
+
+    async def scenario() -> None:
+        async with shop(vhost, {"orders": (60_000,)}) as scene:
+
+            async def handle(message: Message) -> None:
+                raise Retry
+
+            consumer = scene.consumer(orders=handle, concurrency=1, prefetch=3)
+            consumer.shutdown_timeout = 0.1
+            async with consumer:
+                await scene.publish("opens the connection")
+                await until(lambda: consumer.totals["retried"] == 1)
+                monkeypatch.setattr(Outbox, "post", lambda _outbox, _message, settled: on_their_way.append(settled))
+                monkeypatch.setattr(Outbox, "close", end)
+                await scene.publish("m1", "m2", "m3")
+                await until(lambda: len(on_their_way) == 2)
+            totals = consumer.totals
+            assert (totals["received"], totals["retried"], totals["given-back"]) == (3, 1, 2)
+            assert await scene.account() == Counter(["opens the connection", "m1", "m2", "m3"])
 
     asyncio.run(scenario())

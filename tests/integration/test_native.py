@@ -128,6 +128,37 @@ def test_deliveries_handed_back_at_a_stop_are_not_counted(vhost: BrokerAddress, 
 
 
 @NATIVE
+def test_a_delivery_count_that_a_producer_sent_costs_no_retries_after_a_give_back(
+    vhost: BrokerAddress, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        started, attempts, keys = asyncio.Event(), list[int](), list[int]()
+
+        async def hold(message: Message) -> None:
+            started.set()
+            await asyncio.sleep(60)
+
+        async def fail(message: Message) -> None:
+            attempts.append(message.attempt)
+            raise OSError
+
+        async with applied(native(tmp_path, min="50ms", max="50ms", retries=3), vhost) as shop:
+            await shop.publish("m", headers={"x-delivery-count": 50})
+            consumer = shop.consumer(orders=hold)
+            consumer.shutdown_timeout = 0.01
+            async with consumer:
+                await started.wait()
+            consumer = shop.consumer()
+            consumer.add_handler("orders", fail, order_by=lambda message: keys.append(message.attempt))
+            async with consumer:
+                await until(lambda: consumer.totals["parked"] == 1)
+        assert attempts == [2, 2, 3, 4], "the give-back counts as long as RabbitMQ has counted nothing"
+        assert set(attempts) <= set(keys), "what orders messages sees the same attempts"
+
+    asyncio.run(scenario())
+
+
+@NATIVE
 def test_a_consumer_whose_rejected_messages_come_back_at_once_stops_and_says_why(
     vhost: BrokerAddress, tmp_path: Path
 ) -> None:

@@ -79,6 +79,18 @@ def test_a_count_that_a_producer_wrote_is_not_believed() -> None:
     assert forged.attempts_made == 0
 
 
+@pytest.mark.parametrize("forged", [50, -7, "5", None, True])
+def test_nor_is_it_after_a_give_back_that_rabbitmq_does_not_count(forged: Any) -> None:
+    given_back = replace(delivery({"x-delivery-count": forged, "x-acquired-count": 1}), redelivered=True)
+    assert Incoming(given_back, native=True).attempts_made in (0, 1)
+    assert decide(Incoming(given_back, native=True), failed(), at(native_routes())).__class__ is Reject
+
+
+def test_give_backs_do_not_count_with_what_rabbitmq_counts() -> None:
+    told = {"x-delivery-count": 2, "x-acquired-count": 9}
+    assert Incoming(replace(delivery(told), redelivered=True), native=True).attempts_made == 2
+
+
 def back_after(seen: Rejections, *seconds: float, message_id: str = "m") -> list[float | None]:
     """One message is rejected again and again, and is away for so long each time."""
     answers, now = [], 10.0

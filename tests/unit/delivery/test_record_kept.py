@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amqpflow.delivery import incoming as incoming_module
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import LeaveToBroker, decide
 from amqpflow.delivery.verdict import Decided
@@ -21,6 +23,7 @@ from amqpflow.model.record import read_record
 from amqpflow.model.wire import encode_content_header, encode_table
 from tests.deliveries import (
     NOW,
+    QUEUE,
     at,
     comes_back,
     decided,
@@ -304,3 +307,24 @@ def test_a_copy_never_exceeds_the_frame(value: Properties, frame_max: int) -> No
     )
     if not isinstance(settlement, LeaveToBroker):
         assert frame_of(settlement) <= frame_max
+
+
+def test_the_record_is_whole_for_each_of_two_threads_that_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler in a thread that is late by now asks for its attempt while its retry is decided."""
+    reading, go_on = threading.Event(), threading.Event()
+    late = threading.Thread(target=lambda: seen.append(message.attempts_made))
+
+    def slow(*arguments: Any) -> Any:
+        if threading.current_thread() is late:
+            reading.set()
+            assert go_on.wait(10)
+        return read_record(*arguments)
+
+    monkeypatch.setattr(incoming_module, "read_record", slow)
+    message, seen = incoming({h.QUEUE: QUEUE, h.ATTEMPT: 3}), list[int]()
+    late.start()
+    assert reading.wait(10)
+    seen.append(message.attempts_made)
+    go_on.set()
+    late.join()
+    assert seen == [3, 3]
