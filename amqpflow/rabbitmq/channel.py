@@ -46,6 +46,7 @@ class Channel:
     def __init__(self, amqp: Any, frame_max: int, transport: ContentTransport | PlainTransport) -> None:
         self._amqp = amqp
         self._transport = transport
+        self._check = transport.check
         self._loop = asyncio.get_running_loop()
         self.frame_max = frame_max  #: bytes; 0 when the broker sets no limit
         self._confirms = Confirms(amqp.number, frame_max, self._send)
@@ -109,11 +110,13 @@ class Channel:
         `room` between some hundred messages, or the unsent ones pile up in memory.
 
         Raises:
-            BrokerUnavailable: the channel is closed. ValueError: a name is too long, or the headers are. Nothing was
-            sent.
+            BrokerUnavailable: the channel is closed. ValueError: a name is too long, or the headers are, or `plain` has
+            to write it and cannot. Nothing was sent.
         """
         if self.is_closed:
             raise BrokerUnavailable("the channel is closed")
+        if self._check is not None:
+            self._check(message.header)
         self._confirms.post(message, settled)
 
     async def room(self) -> None:
@@ -260,9 +263,9 @@ class Channel:
         self._flushing = True  # no other is wanted while this one adds the acks
         self._write_acks()
         self._flushing = False
-        if self._out and not self.is_closed:
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
+        out, self._out = self._out, []
+        if out and not self.is_closed:
+            self._transport.write(b"".join(out))
 
     @property
     def is_closed(self) -> bool:

@@ -2,8 +2,9 @@
 
 `Channel` speaks in frames. Here the frames that it writes become calls of aiormq, and what aiormq tells becomes frames
 for the channel to take. Everything that `Channel` keeps account of stays true; what is lost is what ADR 0003 and
-ADR 0014 name: pamqp reads and writes the properties, so a message that it cannot read ends the connection, a double
-loses precision in a copy, and there is a task for every publish.
+ADR 0014 name: pamqp reads and writes the properties, so a message that it cannot read ends the connection, one that it
+reads and cannot write has headers that nobody can read, a double loses precision in a copy, and there is a task for
+every publish.
 
 Two publishes with one message id are never in flight together, since aiormq matches returns by message id alone.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -25,6 +27,9 @@ from pamqp.header import ContentHeader
 log = logging.getLogger("amqpflow.channel")
 
 _FRAME_HEAD = 7  # bytes before the payload of a frame
+_FRAME = struct.Struct(">BHI")  # type, channel, size of the payload
+_HEADER, _END = 2, b"\xce"
+_TABLE_THAT_IS_MISSING = struct.Struct(">HHQH")  # class, weight, body size, and the flag of a header table
 _UNROUTED = Basic.Return(312, "NO_ROUTE", "", "")
 
 
@@ -50,6 +55,14 @@ class PlainTransport:
     def consumer_callback(self, number: int) -> Callable[[Any], Coroutine[Any, Any, None]]:
         """What aiormq calls with each message."""
         return self._channels[number].delivered
+
+    def check(self, header: bytes) -> None:
+        """Raise ValueError when pamqp could not write a message with this content header."""
+        try:
+            _, _, read = pamqp.frame.unmarshal(_FRAME.pack(_HEADER, 1, len(header)) + header + _END)
+            pamqp.frame.marshal(read, 1)
+        except Exception as error:
+            raise ValueError(f"pamqp cannot encode its properties: {error!r}") from error
 
     def write(self, data: bytes) -> None:
         """Frames of one channel, in the order in which they are to have their effect."""
@@ -139,6 +152,11 @@ class _PlainChannel:
             self._tell(_UNROUTED, ContentHeader(body_size=0, properties=header.properties))
         except DeliveryError:
             answer = Basic.Nack(number, False)
+        except Exception:
+            if self._channel.is_closed:
+                raise  # what is without an answer then is uncertain, and told so
+            log.exception("a publish failed in aiormq")
+            answer = Basic.Nack(number, False)
         finally:
             del self._in_flight[message_id]
             over.set()
@@ -166,15 +184,25 @@ class _PlainChannel:
 
     async def delivered(self, message: Any) -> None:
         """aiormq has read a delivery."""
-        frames = [message.delivery, message.header]
+        try:
+            header = self._payload(message.header)
+        except Exception as error:
+            log.error("pamqp cannot write the properties of a message that it has read: %r", error)
+            header = _HEADER, _TABLE_THAT_IS_MISSING.pack(Basic.frame_id, 0, len(message.body), 1 << 13)
+        self._take(self._payload(message.delivery), header)
         if message.body:
-            frames.append(ContentBody(message.body))
-        self._tell(*frames)
+            self._tell(ContentBody(message.body))
 
     def _tell(self, *frames: Any) -> None:
+        self._take(*map(self._payload, frames))
+
+    def _take(self, *frames: tuple[int, bytes]) -> None:
         take = self._takers.get(self._channel.number)
-        if take is None:
-            return
-        for frame in frames:
-            data = pamqp.frame.marshal(frame, self._channel.number)
-            take(data[0], data[_FRAME_HEAD:-1])
+        if take is not None:
+            for kind, payload in frames:
+                take(kind, payload)
+
+    def _payload(self, frame: Any) -> tuple[int, bytes]:
+        """Its type, and what it consists of."""
+        data = pamqp.frame.marshal(frame, self._channel.number)
+        return data[0], data[_FRAME_HEAD:-1]

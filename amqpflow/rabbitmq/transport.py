@@ -34,6 +34,8 @@ _SIGN_OF_LIFE = 1.0  #: seconds
 class ContentTransport(TransportFactory):
     """Opens the socket of one connection. `takers` are asked, by channel number, before aiormq sees a frame."""
 
+    check: Callable[[bytes], None] | None = None  #: whatever we have encoded can be written
+
     def __init__(self) -> None:
         self.takers: dict[int, Take] = {}
         self.blocked: str | None = None  #: why the broker reads nothing from this connection now (connection.blocked)

@@ -13,7 +13,7 @@ from typing import Any
 import aiormq.connection
 import pytest
 
-from amqpflow import OutgoingMessage, Park, Publisher, Unroutable
+from amqpflow import OutgoingMessage, Park, Publisher, Unpublishable, Unroutable
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import PLAIN
 from amqpflow.rabbitmq.plain import PlainTransport
@@ -101,5 +101,46 @@ def test_a_consumer_that_stops_gives_back(plain: None, vhost: BrokerAddress) -> 
                 await began.wait()
             await until(lambda: scene.depth("orders"))
             assert len(await scene.take("orders")) == 20
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "unwritable", [{"headers": {"a": b"\xff"}}, {"type": "\udcff"}], ids=["a header", "a property"]
+)
+def test_what_pamqp_cannot_write_is_not_sent_and_the_next_message_is(
+    plain: None, vhost: BrokerAddress, unwritable: dict[str, Any]
+) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene, Publisher(vhost.url) as publisher:
+            with pytest.raises(Unpublishable, match="pamqp cannot encode its properties"):
+                await publisher.publish(b"", routing_key="orders", **unwritable)
+            await publisher.publish(b"next", routing_key="orders")
+            assert [each.body for each in await scene.take("orders")] == [b"next"]
+
+    asyncio.run(scenario())
+
+
+def test_what_pamqp_reads_and_cannot_write_is_handled_and_when_it_fails_parked_by_the_broker(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+
+            async def orders(message: Any) -> None:
+                if message.body == b"fails":
+                    raise OSError
+                scene.done.append(message.body)
+
+            await scene.publish("odd", headers={"a": b"\xff"}, body=b"odd")
+            await scene.publish("fails", headers={"a": b"\xff"}, body=b"fails")
+            await scene.publish("good", body=b"good")
+            monkeypatch.setenv(PLAIN, "1")
+            async with scene.consumer(orders=orders, concurrency=1) as consumer:
+                await until(lambda: scene.done == [b"odd", b"good"])
+                await until(lambda: consumer.totals["parked"] == 1)
+            monkeypatch.delenv(PLAIN)
+            (parked,) = await scene.take("orders.parking")
+            assert (parked.body, (parked.header.properties.headers or {})["a"]) == (b"fails", b"\xff")
 
     asyncio.run(scenario())
