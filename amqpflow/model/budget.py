@@ -85,4 +85,4 @@ def _shrink(record: dict[str, Any], room: int) -> None:
             return
 
 
-_SHRINKING = (h.ERROR_STACK, h.ERROR_MESSAGE, h.REASON_DETAIL, h.FINGERPRINT, h.HOST, h.VERSION)
+_SHRINKING = (h.ERROR_STACK, h.ERROR_MESSAGE, h.REASON_DETAIL, h.FINGERPRINT, h.HOST, h.VERSION, h.ERROR_TYPE)

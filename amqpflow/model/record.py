@@ -17,6 +17,8 @@ from .quick import quick_init
 MAX_ATTEMPTS = 1_000_000  #: a larger number is no count of ours
 MAX_HISTORY = 10  #: latest attempts that travel with a message
 _MAX_MS = 1 << 53
+_SHORT = 255  #: characters; no exchange, routing key or message id is longer (AMQP 0-9-1: 255 bytes)
+_MAX_HOP = _SHORT + 2 * len(f"/{MAX_ATTEMPTS}")
 
 
 @quick_init
@@ -86,15 +88,15 @@ def _read(get: Callable[[str], Any], queue: str | None) -> Record | None:
     failed_in = _text(get(h.QUEUE))
     if failed_in is None or (queue is not None and failed_in != queue):
         return None
-    hop = _text(get(h.HOP))
+    hop = _short(get(h.HOP), _MAX_HOP) or None
     original = get(h.ORIGINAL)
     return Record(
         queue=failed_in,
         attempts=_count(get(h.ATTEMPT)),
         hop=hop,
         root=_root(hop),
-        exchange=text_of(get(h.EXCHANGE)),
-        routing_key=text_of(get(h.ROUTING_KEY)),
+        exchange=_short(get(h.EXCHANGE)),
+        routing_key=_short(get(h.ROUTING_KEY)),
         original=dict(original) if isinstance(original, Mapping) else {},
         first_failed_at=_time(get(h.FIRST_FAILED_AT)),
         failed_at=_time(get(h.FAILED_AT)),
@@ -126,7 +128,7 @@ def hop_id(root: str, replays: int, attempts: int) -> str:
 
 def _root(hop: str | None) -> str | None:
     parts = hop.rsplit("/", 2) if hop else []
-    if len(parts) != 3 or not parts[0] or not (parts[1].isdecimal() and parts[2].isdecimal()):
+    if len(parts) != 3 or not 0 < len(parts[0]) <= _SHORT or not (parts[1].isdecimal() and parts[2].isdecimal()):
         return None
     return parts[0]
 
@@ -140,6 +142,11 @@ def text_of(value: Any) -> str | None:
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     return value if isinstance(value, str) else None
+
+
+def _short(value: Any, limit: int = _SHORT) -> str | None:
+    text = text_of(value)
+    return text if text is not None and len(text) <= limit else None
 
 
 def _count(value: Any) -> int:
@@ -169,4 +176,4 @@ def _history(value: Any) -> tuple[PastAttempt, ...]:
 def _replay(value: Any) -> ReplayMark | None:
     if not isinstance(value, Mapping):
         return None
-    return ReplayMark(id=_text(value.get("id")) or "", count=_count(value.get("count")), at=_time(value.get("at")))
+    return ReplayMark(id=_short(value.get("id")) or "", count=_count(value.get("count")), at=_time(value.get("at")))

@@ -246,6 +246,23 @@ def test_our_headers_take_16_kib_at_most() -> None:
     assert headers[h.ERROR_MESSAGE].endswith("…")
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {h.HOP: "r" * 60_000 + "/0/1"},
+        {h.EXCHANGE: "x" * 60_000, h.ROUTING_KEY: "x"},
+        {h.ROUTING_KEY: "x" * 60_000},
+        {h.REPLAY: {"id": "x" * 60_000, "count": 1}},
+        {h.HISTORY: [{"at": NOW, "tier": "x" * 60_000, "error-type": "x"}]},
+    ],
+    ids=lambda forged: next(iter(forged)),
+)
+def test_nor_do_they_take_more_when_a_producer_has_forged_long_ones(forged: dict[str, Any]) -> None:
+    settlement = decided(incoming({h.QUEUE: QUEUE, h.ATTEMPT: 1, **forged}), failed(), routes(5000, 5000))
+    assert headers_of(settlement)[h.ATTEMPT] == 2
+    assert len(encode_table(headers_of(settlement))) <= 16 * 1024
+
+
 def test_ours_shrink_in_order_history_stack_message_detail_and_theirs_never() -> None:
     """Seen by growing the producer's headers until nothing of the record is left to give."""
     verdict = Decided(outcome=Park("d" * 1000), error=failed(message="m" * 1000, stack="s" * 8000).error)
