@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -121,23 +121,44 @@ class ContentHeader:
         Raises:
             ValueError: it is cut short.
         """
+        flags, begin, at = self._table()
+        dropped = flags & (_EXPIRATION | _USER_ID)
+        rest = self._rest(at + 1 if flags & _DELIVERY_MODE else at, dropped)
+        kept = (flags | _HEADERS | _DELIVERY_MODE) & ~dropped
+        head = _HEAD.pack(_CLASS_BASIC, 0, body_size, kept)
+        return b"".join((head, self.payload[_BEGIN:begin], table, _PERSISTENT, rest))
+
+    def without(self, names: Collection[str]) -> bytes:
+        """
+        The payload without these headers and without `user_id`, all else as it came: for whoever publishes the very
+        message as another user. Raises ValueError: it is cut short.
+        """
         payload = self.payload
         flags, begin, at = self._table()
-        if flags & _DELIVERY_MODE:
-            at += 1
-        parts = [payload[_BEGIN:begin], table, _PERSISTENT]
-        if flags & (_EXPIRATION | _USER_ID):
-            for bit, skip in _AFTER_THE_DELIVERY_MODE:
-                if flags & bit:
-                    start, at = at, skip(payload, at)
-                    if bit not in (_EXPIRATION, _USER_ID):
-                        parts.append(payload[start:at])
-        else:
-            parts.append(payload[at:])
+        headers = self.headers
+        entries = headers.encoded(without=names) if isinstance(headers, RawHeaders) else b""
+        table = len(entries).to_bytes(4, "big") + entries if flags & _HEADERS else b""
+        mode = payload[at : at + 1] if flags & _DELIVERY_MODE else b""
+        rest = self._rest(at + len(mode), flags & _USER_ID)
+        head = payload[: _BEGIN - _FLAGS.size] + _FLAGS.pack(flags & ~_USER_ID)
+        return b"".join((head, payload[_BEGIN:begin], table, mode, rest))
+
+    def _rest(self, at: int, dropped: int) -> bytes:
+        """The properties behind the delivery mode, which begin there, but those. Raises ValueError."""
+        payload = self.payload
+        if not dropped:
+            if at > len(payload):
+                raise ValueError("the properties are cut short")
+            return payload[at:]
+        flags, parts = self._table()[0], []
+        for bit, skip in _AFTER_THE_DELIVERY_MODE:
+            if flags & bit:
+                start, at = at, skip(payload, at)
+                if not bit & dropped:
+                    parts.append(payload[start:at])
         if at > len(payload):
             raise ValueError("the properties are cut short")
-        kept = (flags | _HEADERS | _DELIVERY_MODE) & ~(_EXPIRATION | _USER_ID)
-        return _HEAD.pack(_CLASS_BASIC, 0, body_size, kept) + b"".join(parts)
+        return b"".join(parts)
 
     @property
     def size_without_headers(self) -> int:

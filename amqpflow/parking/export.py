@@ -16,9 +16,8 @@ from dataclasses import dataclass, fields
 from hashlib import blake2b
 from typing import Any
 
+from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.plain import plain, rfc3339
-from amqpflow.model.properties import Properties
-from amqpflow.model.wire_decode import decode_content_header
 
 from .parked import ParkedMessage
 
@@ -46,8 +45,7 @@ class ExportedMessage:
     number: int  #: from 1, in the order of the file
     parking_queue: str
     id: str  #: of `parked list`
-    properties: Properties  #: empty when they cannot be read, which does not hinder
-    header: bytes  #: the payload of its content header
+    header: ContentHeader  #: readable; shown as if it had no properties when they are cut short, which does not hinder
     body: bytes
 
 
@@ -162,12 +160,12 @@ def _message(line: Mapping[str, Any]) -> ExportedMessage:
         body = _decoded(line, "body_base64")
     if line.get("check") != _check(flags, body):
         raise ValueError("it was changed since it was written: check does not fit header_base64 and the body")
-    header = _HEAD.pack(_BASIC, 0, len(body)) + flags
+    header = ContentHeader(_HEAD.pack(_BASIC, 0, len(body)) + flags)
     try:
-        properties = decode_content_header(header)
+        header.make_readable()
     except ValueError:
-        properties = Properties()
-    return ExportedMessage(number=number, parking_queue=queue, id=name, properties=properties, header=header, body=body)
+        header = header.unread()
+    return ExportedMessage(number=number, parking_queue=queue, id=name, header=header, body=body)
 
 
 def _decoded(line: Mapping[str, Any], name: str) -> bytes:

@@ -12,12 +12,11 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import IO
 
 from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable, NotApplied, Refused
 from amqpflow.model.message import Publish, identity_of
-from amqpflow.model.wire import encode_content_header
 from amqpflow.parking.export import ExportedMessage, ExportEnd, ExportHead
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import Broker
@@ -153,15 +152,12 @@ async def _publish_all(
 
 
 def _publish(message: ExportedMessage, queue: str, strip: bool) -> tuple[Publish, bool]:
-    properties = message.properties
-    headers = properties.headers or {}
-    header, changed = message.header, False
-    if strip and (properties.user_id or any(name in headers for name in _ROUTED)):
-        kept = {name: value for name, value in headers.items() if name not in _ROUTED}
-        properties, changed = replace(properties, user_id=None, headers=kept), True
-        header = encode_content_header(properties, len(message.body))
-    identity = identity_of(properties)
-    return Publish(exchange="", routing_key=queue, header=header, body=message.body, identity=identity), changed
+    header = message.header
+    routed = header.properties.user_id or any(name in header.headers for name in _ROUTED)
+    payload = header.without(_ROUTED) if strip and routed else header.payload
+    identity = identity_of(header.properties)
+    publish = Publish(exchange="", routing_key=queue, header=payload, body=message.body, identity=identity)
+    return publish, payload is not header.payload
 
 
 def _checked(path: str, user: str, strip: bool) -> tuple[ExportHead, set[str], RestoreReport]:
@@ -202,12 +198,13 @@ def _checked(path: str, user: str, strip: bool) -> tuple[ExportHead, set[str], R
 
 
 def _unfit(message: ExportedMessage, user: str) -> str | None:
-    if message.properties.user_id and message.properties.user_id != user:
+    properties = message.header.properties
+    if properties.user_id and properties.user_id != user:
         return (
-            f"its user_id is {message.properties.user_id!r}, with which {user!r} may not publish "
+            f"its user_id is {properties.user_id!r}, with which {user!r} may not publish "
             "(it is restored without with --strip)"
         )
-    routed = [name for name in _ROUTED if name in (message.properties.headers or {})]
+    routed = [name for name in _ROUTED if name in message.header.headers]
     if routed:
         return (
             f"it has a {routed[0]} header, by which RabbitMQ would route copies (it is restored without with --strip)"

@@ -63,7 +63,7 @@ def exported(file: Path) -> list[str]:
         return []
     lines = [line for _, line in read_export(str(file))]
     assert not [line for line in lines if isinstance(line, str)]
-    return [str(line.properties.message_id) for line in lines if isinstance(line, ExportedMessage)]
+    return [str(line.header.properties.message_id) for line in lines if isinstance(line, ExportedMessage)]
 
 
 @pytest.mark.parametrize("kind", ["quorum", pytest.param("classic", marks=pytest.mark.one_broker)])

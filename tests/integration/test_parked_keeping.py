@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from amqpflow.errors import AmqpflowError, NotApplied, Refused
+from amqpflow.model.content_header import ContentHeader
+from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
+from amqpflow.model.wire import encode_table
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
@@ -204,6 +207,35 @@ def test_a_damaged_export_is_refused_before_anything_is_published(vhost: BrokerA
                 with pytest.raises(Refused) as raised:
                     await restore_parked(broker, str(file), Watch())
                 assert words in raised.value.problems[0]
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_headers_that_are_nested_too_deeply_hide_nothing_from_a_restore(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled, file = topology({WORK: [1000]}, vhost=vhost.vhost), tmp_path / "x.jsonl"
+    value = b"t\x01"
+    for _ in range(70):
+        value = b"A" + len(value).to_bytes(4, "big") + value
+    deep = b"\4deep" + value
+    entries = encode_table({"CC": ["nowhere"], "their": 1})[4:] + deep
+    header = ContentHeader.of(Properties(message_id="m")).copy(len(entries).to_bytes(4, "big") + entries, 2)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            channel = await connection.open_channel()
+            await channel.publish(
+                Publish(exchange="", routing_key=PARKING, header=header, body=b"{}", identity="m"),
+            )
+            await discard_parked(place_of(broker, compiled, ()), Selection(), Watch(), str(file))
+            with pytest.raises(Refused) as raised:
+                await restore_parked(broker, str(file), Watch())
+            assert "it has a CC header" in raised.value.problems[0]
+            report = await restore_parked(broker, str(file), Watch(), strip=True)
+            assert (report.restored, report.changed) == (1, 1)
+            (back,) = await drained(connection, PARKING, 1)
+            assert (back.header.message_id, set(back.headers)) == ("m", {"their", "deep"})
+            assert deep in back.header.payload
 
     asyncio.run(go())
 

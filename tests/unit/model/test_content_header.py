@@ -36,6 +36,18 @@ def test_a_copy_is_persistent_with_other_headers_and_without_what_the_broker_wou
     assert len(copy) - len(encode_table(table)) <= header.size_without_headers
 
 
+@given(properties)
+def test_without_some_headers_and_the_user_all_else_is_as_it_came(value: Properties) -> None:
+    named = replace(value, headers={**(value.headers or {}), "CC": ["a"], "BCC": "b"})
+    header = ContentHeader(encode_content_header(named, 5))
+    kept = {name: each for name, each in (named.headers or {}).items() if name not in ("CC", "BCC")}
+    assert header.without(("CC", "BCC")) == encode_content_header(replace(named, headers=kept, user_id=None), 5)
+    bare = replace(value, headers=None)
+    assert ContentHeader(encode_content_header(bare, 5)).without(("CC",)) == encode_content_header(
+        replace(bare, user_id=None), 5
+    )
+
+
 @given(properties, st.data())
 def test_what_is_cut_short_is_told_and_never_copied_in_part(value: Properties, data: st.DataObject) -> None:
     value = replace(value, cluster_id="last")
