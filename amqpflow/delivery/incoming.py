@@ -114,7 +114,8 @@ class Incoming:
             return 0
         try:
             count = _count(self.delivery.headers, "x-delivery-count") or 0
-            # RabbitMQ 4.3 does not count a give-back, but says how often it has handed a message out (fact 1.8)
+            # RabbitMQ 4.3 does not count a give-back, and leaves a producer's count alone until it counts; but it says
+            # how often it has handed the message out, so that a forged count is one for each give-back (fact 1.8)
             handed_out = _count(self.delivery.headers, "x-acquired-count") if self.native else None
             return count if handed_out is None else min(count, handed_out)
         except ValueError:

@@ -131,7 +131,7 @@ class ContentHeader:
     def without(self, names: Collection[str]) -> bytes:
         """
         The payload without these headers and without `user_id`, all else as it came: for whoever publishes the very
-        message as another user. Raises ValueError: it is cut short.
+        message as another user. It has to be readable.
         """
         payload = self.payload
         flags, begin, at = self._table()

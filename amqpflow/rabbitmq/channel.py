@@ -116,7 +116,7 @@ class Channel:
         if self.is_closed:
             raise BrokerUnavailable("the channel is closed")
         if self._check is not None:
-            self._check(message.header)
+            self._check(message)
         self._confirms.post(message, settled)
 
     async def room(self) -> None:

@@ -24,6 +24,8 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from amqpflow.model.message import Publish
+
 log = logging.getLogger("amqpflow.channel")
 
 _FRAME_HEAD = 7  # bytes before the payload of a frame
@@ -56,20 +58,28 @@ class PlainTransport:
         """What aiormq calls with each message."""
         return self._channels[number].delivered
 
-    def check(self, header: bytes) -> None:
-        """Raise ValueError when pamqp could not write a message with this content header."""
+    def check(self, message: Publish) -> None:
+        """Raise ValueError when pamqp could not write a message."""
+        what, header = "its exchange or routing key", message.header
         try:
+            pamqp.frame.marshal(Basic.Publish(exchange=message.exchange, routing_key=message.routing_key), 1)
+            what = "its properties"
             _, _, read = pamqp.frame.unmarshal(_FRAME.pack(_HEADER, 1, len(header)) + header + _END)
             pamqp.frame.marshal(read, 1)
         except Exception as error:
-            raise ValueError(f"pamqp cannot encode its properties: {error!r}") from error
+            raise ValueError(f"pamqp cannot encode {what}: {error!r}") from error
 
     def write(self, data: bytes) -> None:
         """Frames of one channel, in the order in which they are to have their effect."""
-        while data:
-            size, number, frame = pamqp.frame.unmarshal(data)
-            data = data[size:]
-            self._channels[number].write(frame)
+        try:
+            while data:
+                size, number, frame = pamqp.frame.unmarshal(data)
+                data = data[size:]
+                self._channels[number].write(frame)
+        except Exception:
+            # what has been counted as sent and was not would put every later confirm off by one
+            log.exception("pamqp cannot read what was to be sent; the connection is closed")
+            self.abort()
 
     async def drain(self) -> None:
         """Wait until the calls made so far have returned, publishes excepted."""

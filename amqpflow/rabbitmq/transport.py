@@ -21,6 +21,8 @@ from typing import Any
 
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 
+from amqpflow.model.message import Publish
+
 Take = Callable[[int, bytes], bool]  #: frame type and payload; True when the frame is not for aiormq
 
 _CHUNK = 256 * 1024
@@ -34,7 +36,7 @@ _SIGN_OF_LIFE = 1.0  #: seconds
 class ContentTransport(TransportFactory):
     """Opens the socket of one connection. `takers` are asked, by channel number, before aiormq sees a frame."""
 
-    check: Callable[[bytes], None] | None = None  #: whatever we have encoded can be written
+    check: Callable[[Publish], None] | None = None  #: whatever we have encoded can be written
 
     def __init__(self) -> None:
         self.takers: dict[int, Take] = {}

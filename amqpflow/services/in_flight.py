@@ -32,7 +32,10 @@ class InFlight:
     """The publishes of one settler that no task waits for."""
 
     def __init__(
-        self, settler: Settler, most: int, in_background: Callable[[Session, Coroutine[Any, Any, None]], None]
+        self,
+        settler: Settler,
+        most: int,
+        in_background: Callable[[Session, Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         """
         Args:
@@ -87,15 +90,20 @@ class InFlight:
                 return
             del self._flights[flight]
             flight.late = self._loop.create_future()
-            self._with_task += 1
-            self._in_background(flight.session, self._wait_for(flight, flight.late))
+            self._run(flight.session, self._wait_for(flight, flight.late))
+
+    def _run(self, session: Session, work: Coroutine[Any, Any, None]) -> None:
+        self._with_task += 1
+        self._in_background(session, work).add_done_callback(self._ended)
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        self._with_task -= 1
 
     async def _wait_for(self, flight: _Flight, answered: asyncio.Future[None]) -> None:
         """Its consumer pauses until the broker answers, or has the delivery back."""
         try:
             await self.settler.wait_for_confirm(flight.session, flight.incoming, answered)
         finally:
-            self._with_task -= 1
             flight.late = None
             if not answered.done():
                 flight.tell(self.settler.lost(flight.session))
@@ -119,14 +127,7 @@ class InFlight:
         if not flight.session.holds(flight.incoming.delivery):
             flight.tell(self.settler.lost(flight.session))
             return
-        self._with_task += 1
-        flight.context.run(self._in_background, flight.session, self._settle_otherwise(flight, error))
-
-    async def _settle_otherwise(self, flight: _Flight, error: AmqpflowError) -> None:
-        try:
-            await flight.otherwise(error)
-        finally:
-            self._with_task -= 1
+        flight.context.run(self._run, flight.session, flight.otherwise(error))
 
 
 class _Flight:

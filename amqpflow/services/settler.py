@@ -194,7 +194,7 @@ class Settler:
     ) -> Settlement | GivenBack:
         done = await self._publish(session, incoming, settlement.publish, error, until_taken=True)
         if isinstance(done, bool):
-            return self._acked(session, incoming, settlement)
+            return self._acked(session, incoming, settlement) if done else LOST
         return done
 
     def _acked(self, session: Session, incoming: Incoming, settlement: Settlement) -> Settlement | GivenBack:

@@ -96,13 +96,14 @@ class Worker:
         """Start to consume. Raises BrokerError, PermissionDenied, BrokerUnavailable."""
         routes = self._caller.routes
         counted = routes.queue_type == "quorum" and connection.version < _NACK_IS_NOT_COUNTED
-        order_by = self.handler.order_by
+        order_by, native = self.handler.order_by, routes.native is not None
+        lanes = Lanes(order_by, self._max_body_bytes, native=native) if order_by is not None else None
         session = Session(
             await connection.open_channel(),
             self.handler.queue,
             prefetch=self.handler.prefetch,
             first_prefetch=self.handler.concurrency,
-            lanes=Lanes(order_by, self._max_body_bytes, native=routes.native is not None) if order_by else None,
+            lanes=lanes,
             single_active=self._single_active,
             set_aside=counted,
         )
@@ -166,10 +167,11 @@ class Worker:
             return "the connection was lost"
         return "the broker cancelled the consumer" if session.cancelled_by_server else "the channel was closed"
 
-    def _in_background(self, session: Session, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, session: Session, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._or_end(session, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _or_end(self, session: Session, work: Coroutine[Any, Any, None]) -> None:
         try:

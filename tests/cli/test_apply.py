@@ -362,10 +362,16 @@ def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAd
                 text=True,
                 preexec_fn=_heed_ctrl_c,
             )
-            await proxy.held.wait()
-            process.send_signal(signal.SIGINT)
-            proxy.restore()
-            _, err = await asyncio.to_thread(process.communicate, timeout=30)
+            try:
+                async with asyncio.timeout(30):
+                    await proxy.held.wait()
+                process.send_signal(signal.SIGINT)
+                proxy.restore()
+                _, err = await asyncio.to_thread(process.communicate, timeout=30)
+            except TimeoutError:
+                process.kill()
+                _, err = await asyncio.to_thread(process.communicate)
+                pytest.fail(f"it did not get so far: {err}")
             return process.returncode, err
 
     code, err = asyncio.run(interrupt())

@@ -14,6 +14,9 @@ import aiormq.connection
 import pytest
 
 from amqpflow import OutgoingMessage, Park, Publisher, Unpublishable, Unroutable
+from amqpflow.errors import PublishUncertain
+from amqpflow.model.message import Publish
+from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import PLAIN
 from amqpflow.rabbitmq.plain import PlainTransport
@@ -106,15 +109,22 @@ def test_a_consumer_that_stops_gives_back(plain: None, vhost: BrokerAddress) -> 
 
 
 @pytest.mark.parametrize(
-    "unwritable", [{"headers": {"a": b"\xff"}}, {"type": "\udcff"}], ids=["a header", "a property"]
+    ("unwritable", "what"),
+    [
+        ({"headers": {"a": b"\xff"}}, "its properties"),
+        ({"type": "\udcff"}, "its properties"),
+        ({"routing_key": "\udcff"}, "its exchange or routing key"),
+        ({"exchange": "\u00fc"}, "its exchange or routing key"),
+    ],
+    ids=["header", "property", "routing key", "exchange"],
 )
 def test_what_pamqp_cannot_write_is_not_sent_and_the_next_message_is(
-    plain: None, vhost: BrokerAddress, unwritable: dict[str, Any]
+    plain: None, vhost: BrokerAddress, unwritable: dict[str, Any], what: str
 ) -> None:
     async def scenario() -> None:
         async with shop(vhost) as scene, Publisher(vhost.url) as publisher:
-            with pytest.raises(Unpublishable, match="pamqp cannot encode its properties"):
-                await publisher.publish(b"", routing_key="orders", **unwritable)
+            with pytest.raises(Unpublishable, match=f"pamqp cannot encode {what}"):
+                await publisher.publish(b"", **{"routing_key": "orders", **unwritable})
             await publisher.publish(b"next", routing_key="orders")
             assert [each.body for each in await scene.take("orders")] == [b"next"]
 
@@ -142,5 +152,25 @@ def test_what_pamqp_reads_and_cannot_write_is_handled_and_when_it_fails_parked_b
             monkeypatch.delenv(PLAIN)
             (parked,) = await scene.take("orders.parking")
             assert (parked.body, (parked.header.properties.headers or {})["a"]) == (b"fails", b"\xff")
+
+    asyncio.run(scenario())
+
+
+def test_what_pamqp_cannot_read_all_the_same_makes_everything_uncertain_and_nothing_confirmed(
+    plain: None, vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the confirms that follow would be taken for those of other publishes."""
+    monkeypatch.setattr(PlainTransport, "check", lambda *_: None)
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            channel = await scene.connection.open_channel()
+            messages = [
+                Publish.of(exchange="", routing_key=key, properties=Properties(message_id=key), body=b"")
+                for key in ("\udcff", "orders")
+            ]
+            async with asyncio.timeout(10):
+                results = await asyncio.gather(*map(channel.publish, messages), return_exceptions=True)
+            assert [type(each) for each in results] == [PublishUncertain, PublishUncertain]
 
     asyncio.run(scenario())
