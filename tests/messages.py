@@ -1,4 +1,4 @@
-"""Messages that producers might send: strategies for hypothesis."""
+"""Messages that producers might send: strategies for hypothesis, and what is too much."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from amqpflow.model.headers import NEVER_TRAVELS, PREFIX
 from amqpflow.model.properties import Properties
+from amqpflow.model.wire import sized
 from amqpflow.model.wire_decode import LAST_SECOND
+
+
+def nested(levels: int) -> bytes:
+    """A header's value, encoded: tables in tables, so many."""
+    value = b"V"
+    for _ in range(levels):
+        value = b"F" + sized(b"\1k" + value)
+    return value
+
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 short_texts = texts.filter(lambda text: len(text.encode()) <= 255)

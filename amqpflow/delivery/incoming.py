@@ -12,7 +12,7 @@ from amqpflow.model.headers import BROKER_OWNED, COUNTERS, DUE_AT, NEVER_TRAVELS
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties, replace_properties
 from amqpflow.model.raw_headers import RawHeaders
-from amqpflow.model.record import Record, read_record, text_of
+from amqpflow.model.record import Record, read_record, text_of, whole_of
 
 _KEPT = NEVER_TRAVELS - COUNTERS
 _PROPERTIES_OF_OURS = ("expiration", "user_id")  #: kept in the record, since the broker would act on them again
@@ -184,8 +184,8 @@ class Incoming:
 
 
 def _count(headers: Mapping[str, Any], name: str) -> int | None:
-    value = headers.get(name)
-    return value if type(value) is int and value >= 0 else None
+    whole = whole_of(headers.get(name))
+    return whole if whole is not None and whole >= 0 else None
 
 
 def _own(headers: dict[str, Any]) -> dict[str, Any]:

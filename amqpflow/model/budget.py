@@ -11,7 +11,7 @@ from typing import Any
 from . import headers as h
 from .record import Record
 from .record_table import encode_record, record_table
-from .wire import encode_table
+from .wire import encode_table, sized
 
 OURS_MAX = 16 * 1024  #: bytes for our headers, what does not travel excepted
 HEADROOM = 4 * 1024  #: bytes left free below frame_max
@@ -63,8 +63,7 @@ def fit(theirs: bytes, record: Record, *, others: int, frame_max: int) -> bytes 
         ours = encode_table(shrunk)[_LENGTH:]
         if fixed + len(ours) > limit:
             return None
-    table = theirs + ours
-    return len(table).to_bytes(_LENGTH, "big") + table
+    return sized(theirs + ours)
 
 
 def _shrink(record: dict[str, Any], room: int) -> None:

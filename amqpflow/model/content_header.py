@@ -9,7 +9,7 @@ from typing import Any
 
 from .properties import Properties
 from .raw_headers import RawHeaders
-from .wire import encode_content_header
+from .wire import encode_content_header, sized
 from .wire_decode import decode_properties, decode_short, skip_table
 
 _FLAGS = struct.Struct(">H")
@@ -136,8 +136,7 @@ class ContentHeader:
         payload = self.payload
         flags, begin, at = self._table()
         headers = self.headers
-        entries = headers.encoded(without=names) if isinstance(headers, RawHeaders) else b""
-        table = len(entries).to_bytes(4, "big") + entries if flags & _HEADERS else b""
+        table = sized(headers.encoded(without=names)) if isinstance(headers, RawHeaders) else payload[begin:at]
         mode = payload[at : at + 1] if flags & _DELIVERY_MODE else b""
         rest = self._rest(at + len(mode), flags & _USER_ID)
         head = payload[: _BEGIN - _FLAGS.size] + _FLAGS.pack(flags & ~_USER_ID)
@@ -145,13 +144,9 @@ class ContentHeader:
 
     def _rest(self, at: int, dropped: int) -> bytes:
         """The properties behind the delivery mode, which begin there, but those. Raises ValueError."""
-        payload = self.payload
-        if not dropped:
-            if at > len(payload):
-                raise ValueError("the properties are cut short")
-            return payload[at:]
-        flags, parts = self._table()[0], []
-        for bit, skip in _AFTER_THE_DELIVERY_MODE:
+        payload, flags = self.payload, self._table()[0]
+        parts = [] if dropped else [payload[at:]]  # nearly always all of them, without looking at any
+        for bit, skip in _AFTER_THE_DELIVERY_MODE if dropped else ():
             if flags & bit:
                 start, at = at, skip(payload, at)
                 if not bit & dropped:

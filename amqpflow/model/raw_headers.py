@@ -73,13 +73,13 @@ class RawHeaders(Mapping[str, Any]):
                 except ValueError:
                     self._decoded[name] = bytearray(data[value : skip_value(data, value)])
 
-    def encoded(self, *, without: Collection[str], prefix: str | None = None) -> bytes:
+    def encoded(self, *, without: Collection[str], prefix: str | tuple[str, ...] = ()) -> bytes:
         """The entries as they came, as in a table without its length, but those named and those that begin so."""
         data = self._data
         return b"".join(
             [
                 data[begin : skip_value(data, begin + 1 + data[begin])]
                 for name, begin in self._begins.items()
-                if name not in without and (prefix is None or not name.startswith(prefix))
+                if name not in without and not name.startswith(prefix)
             ]
         )

@@ -149,14 +149,19 @@ def _short(value: Any, limit: int = _SHORT) -> str | None:
     return text if text is not None and len(text) <= limit else None
 
 
+def whole_of(value: Any) -> int | None:
+    """A header value as a whole number; a truth value is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def _count(value: Any) -> int:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and 0 <= value <= MAX_ATTEMPTS else 0
+    whole = whole_of(value)
+    return whole if whole is not None and 0 <= whole <= MAX_ATTEMPTS else 0
 
 
 def _time(value: Any) -> int | None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and 0 < value < _MAX_MS else None
+    whole = whole_of(value)
+    return whole if whole is not None and 0 < whole < _MAX_MS else None
 
 
 def _history(value: Any) -> tuple[PastAttempt, ...]:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from amqpflow.model.headers import BROKER_OWNED
+from amqpflow.model.record import whole_of
 
 _FIRST = "x-first-death-"
 _LAST_QUEUE = "x-last-death-queue"
@@ -113,7 +114,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return max(0, whole_of(value) or 0)
 
 
 def _milliseconds(value: Any) -> int | None:

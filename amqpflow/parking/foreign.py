@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from amqpflow.model.message import Delivery
-from amqpflow.model.record import text_of
+from amqpflow.model.record import text_of, whole_of
 
 _MOST_ATTEMPTS = 1_000_000
 _LATEST_MS = 1 << 53
@@ -54,8 +54,8 @@ def count(value: Any) -> int | None:
     if isinstance(value, bytes | str):
         digits = text_of(value) or ""
         value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and 0 <= value <= _MOST_ATTEMPTS else None
+    whole = whole_of(value)
+    return whole if whole is not None and 0 <= whole <= _MOST_ATTEMPTS else None
 
 
 def moment(value: Any) -> int | None:

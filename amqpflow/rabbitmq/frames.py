@@ -16,7 +16,7 @@ ReturnCallback = Callable[[str, str, str, bytes], None]
 ConfirmCallback = Callable[[int, bool, bool], None]
 """Delivery tag, multiple, acknowledged."""
 
-_METHOD, _HEADER, _BODY, _END = 1, 2, 3, b"\xce"
+_METHOD, HEADER, _BODY, _END = 1, 2, 3, b"\xce"
 _DELIVER, _RETURN = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32"
 _ACK, _NACK, _CLOSE = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78", b"\x00\x14\x00\x28"
 _CONTENT, _CONFIRM = (_DELIVER, _RETURN), (_ACK, _NACK)
@@ -68,7 +68,7 @@ class ContentFrames:
             return False
         if not self._method:
             return False  # the content of a basic.get
-        if kind == _HEADER:
+        if kind == HEADER:
             self._header = payload
             (self._missing,) = _SIZE.unpack_from(payload, 4)
             if self._missing == 0:
@@ -115,19 +115,23 @@ def publish_frames(channel: int, message: Publish, frame_max: int) -> bytes:
     header = message.header
     if frame_max and len(header) + _FRAME_OVERHEAD > frame_max:
         raise ValueError(f"the headers take {len(header)} bytes, and a frame holds {frame_max - _FRAME_OVERHEAD}")
-    parts = [_publish_method(channel, message.exchange, message.routing_key), _frame(_HEADER, channel, header)]
+    parts = [_publish_method(channel, message.exchange, message.routing_key), encode_frame(HEADER, channel, header)]
     size = (frame_max or 131_072) - _FRAME_OVERHEAD
     if 0 < len(message.body) <= size:
         parts += (_FRAME.pack(_BODY, channel, len(message.body)), message.body, _END)  # not copied once more
     else:
-        parts += (_frame(_BODY, channel, message.body[at : at + size]) for at in range(0, len(message.body), size))
+        parts += (
+            encode_frame(_BODY, channel, message.body[at : at + size]) for at in range(0, len(message.body), size)
+        )
     return b"".join(parts)
 
 
 @lru_cache(maxsize=1024)
 def _publish_method(channel: int, exchange: str, routing_key: str) -> bytes:
     """basic.publish, mandatory: most go to a few addresses."""
-    return _frame(_METHOD, channel, b"\x00\x3c\x00\x28\x00\x00" + _short(exchange) + _short(routing_key) + b"\x01")
+    return encode_frame(
+        _METHOD, channel, b"\x00\x3c\x00\x28\x00\x00" + _short(exchange) + _short(routing_key) + b"\x01"
+    )
 
 
 def ack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
@@ -137,7 +141,7 @@ def ack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
 
 def reject_frame(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
     """basic.reject, which a quorum queue of RabbitMQ 4.3 counts, unlike basic.nack (facts 3.3, 8.4)."""
-    return _frame(_METHOD, channel, struct.pack(">HHQB", 60, 90, delivery_tag, requeue))
+    return encode_frame(_METHOD, channel, struct.pack(">HHQB", 60, 90, delivery_tag, requeue))
 
 
 def nack_frame(channel: int, delivery_tag: int, *, multiple: bool, requeue: bool) -> bytes:
@@ -145,7 +149,8 @@ def nack_frame(channel: int, delivery_tag: int, *, multiple: bool, requeue: bool
     return _SETTLE.pack(_METHOD, channel, 13, 60, 120, delivery_tag, multiple | requeue << 1, 0xCE)
 
 
-def _frame(kind: int, channel: int, payload: bytes) -> bytes:
+def encode_frame(kind: int, channel: int, payload: bytes) -> bytes:
+    """Any frame."""
     return _FRAME.pack(kind, channel, len(payload)) + payload + _END
 
 

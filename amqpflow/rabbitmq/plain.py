@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import struct
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -25,13 +24,15 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from amqpflow.model.message import Publish
+from amqpflow.model.properties import Properties
+from amqpflow.model.wire import encode_content_header
+
+from .frames import HEADER, encode_frame
 
 log = logging.getLogger("amqpflow.channel")
 
 _FRAME_HEAD = 7  # bytes before the payload of a frame
-_FRAME = struct.Struct(">BHI")  # type, channel, size of the payload
-_HEADER, _END = 2, b"\xce"
-_TABLE_THAT_IS_MISSING = struct.Struct(">HHQH")  # class, weight, body size, and the flag of a header table
+_FLAG_OF_A_TABLE = b"\x20\x00"
 _UNROUTED = Basic.Return(312, "NO_ROUTE", "", "")
 
 
@@ -60,11 +61,11 @@ class PlainTransport:
 
     def check(self, message: Publish) -> None:
         """Raise ValueError when pamqp could not write a message."""
-        what, header = "its exchange or routing key", message.header
+        what = "its exchange or routing key"
         try:
             pamqp.frame.marshal(Basic.Publish(exchange=message.exchange, routing_key=message.routing_key), 1)
             what = "its properties"
-            _, _, read = pamqp.frame.unmarshal(_FRAME.pack(_HEADER, 1, len(header)) + header + _END)
+            _, _, read = pamqp.frame.unmarshal(encode_frame(HEADER, 1, message.header))
             pamqp.frame.marshal(read, 1)
         except Exception as error:
             raise ValueError(f"pamqp cannot encode {what}: {error!r}") from error
@@ -73,12 +74,13 @@ class PlainTransport:
         """Frames of one channel, in the order in which they are to have their effect."""
         try:
             while data:
-                size, number, frame = pamqp.frame.unmarshal(data)
+                size, number, read = pamqp.frame.unmarshal(data)
                 data = data[size:]
-                self._channels[number].write(frame)
+                self._channels[number].write(read)
         except Exception:
-            # what has been counted as sent and was not would put every later confirm off by one
             log.exception("pamqp cannot read what was to be sent; the connection is closed")
+            # what has been counted as sent and was not would put every later confirm off by one: none is heard
+            self.takers.clear()
             self.abort()
 
     async def drain(self) -> None:
@@ -198,7 +200,9 @@ class _PlainChannel:
             header = self._payload(message.header)
         except Exception as error:
             log.error("pamqp cannot write the properties of a message that it has read: %r", error)
-            header = _HEADER, _TABLE_THAT_IS_MISSING.pack(Basic.frame_id, 0, len(message.body), 1 << 13)
+            # that it has headers, and none behind it
+            bare = encode_content_header(Properties(), len(message.body))
+            header = HEADER, bare[: -len(_FLAG_OF_A_TABLE)] + _FLAG_OF_A_TABLE
         self._take(self._payload(message.delivery), header)
         if message.body:
             self._tell(ContentBody(message.body))

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from amqpflow.delivery.incoming import Incoming
@@ -26,6 +28,27 @@ Told = Callable[[Settlement | GivenBack], None]
 
 Otherwise = Callable[[AmqpflowError], Coroutine[Any, Any, None]]
 """Settles, and tells of, a delivery that is still ours though its publish has ended so."""
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A copy on its way, and its delivery. The callbacks run in the context in which it was made."""
+
+    session: Session
+    incoming: Incoming
+    settlement: ToTier | ToParking
+    told: Told
+    otherwise: Otherwise
+    context: Context = field(default_factory=copy_context, init=False)  #: the handler's, which is not the reader's
+    error: AmqpflowError | None = field(default=None, init=False)
+    late: asyncio.Future[None] | None = field(default=None, init=False)  #: a task waits for the answer by now
+    is_told: bool = field(default=False, init=False)
+
+    def tell(self, what: Settlement | GivenBack) -> None:
+        """Once: a delivery that the broker has back may be confirmed later."""
+        if not self.is_told:
+            self.is_told = True
+            self.context.run(self.told, what)
 
 
 class InFlight:
@@ -47,7 +70,7 @@ class InFlight:
         self._most = most
         self._in_background = in_background
         self._loop = asyncio.get_running_loop()
-        self._flights: dict[_Flight, float] = {}  # when each was sent, in that order
+        self._flights: dict[Flight, float] = {}  # when each was sent, in that order
         self._with_task = 0  # those that a task waits for by now, or settles in another way
         self._timer: asyncio.TimerHandle | None = None
 
@@ -56,29 +79,17 @@ class InFlight:
         """One more may be sent."""
         return len(self._flights) + self._with_task < self._most
 
-    def send(
-        self,
-        session: Session,
-        incoming: Incoming,
-        settlement: ToTier | ToParking,
-        told: Told,
-        otherwise: Otherwise,
-    ) -> None:
-        """
-        Publish; ack once it is confirmed. Both callbacks run in the context of this call, `told` perhaps at once.
-
-        What `otherwise` goes on with counts as on its way until it has ended.
-        """
-        if not session.holds(incoming.delivery):
+    def send(self, flight: Flight) -> None:
+        """Publish; ack once it is confirmed. What its `otherwise` does counts as on its way until it has ended."""
+        if not flight.session.holds(flight.incoming.delivery):
             # its channel ended while the handler ran: the broker has it, and whoever gets it next decides anew
-            told(self.settler.lost(session))
+            flight.tell(self.settler.lost(flight.session))
             return
-        flight = _Flight(self, session, incoming, settlement, told, otherwise)
         self._flights[flight] = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_later(CONFIRM_PATIENCE, self._look)
         self.settler.step("publish.before")
-        self.settler.outbox.post(settlement.publish, flight.answered)
+        self.settler.outbox.post(flight.settlement.publish, partial(self._landed, flight))
 
     def _look(self) -> None:
         """Is there one that the broker does not confirm? One timer looks after all of them."""
@@ -99,7 +110,7 @@ class InFlight:
     def _ended(self, _: asyncio.Task[None]) -> None:
         self._with_task -= 1
 
-    async def _wait_for(self, flight: _Flight, answered: asyncio.Future[None]) -> None:
+    async def _wait_for(self, flight: Flight, answered: asyncio.Future[None]) -> None:
         """Its consumer pauses until the broker answers, or has the delivery back."""
         try:
             await self.settler.wait_for_confirm(flight.session, flight.incoming, answered)
@@ -110,7 +121,7 @@ class InFlight:
             elif flight.error is not None:
                 self._failed(flight, flight.error)
 
-    def landed(self, flight: _Flight, error: AmqpflowError | None) -> None:
+    def _landed(self, flight: Flight, error: AmqpflowError | None) -> None:
         """The broker has answered, or the channel ended."""
         self._flights.pop(flight, None)
         late, flight.error = flight.late, error
@@ -123,40 +134,8 @@ class InFlight:
         if late is not None:
             wake(late)
 
-    def _failed(self, flight: _Flight, error: AmqpflowError) -> None:
+    def _failed(self, flight: Flight, error: AmqpflowError) -> None:
         if not flight.session.holds(flight.incoming.delivery):
             flight.tell(self.settler.lost(flight.session))
             return
         flight.context.run(self._run, flight.session, flight.otherwise(error))
-
-
-class _Flight:
-    __slots__ = ("_those", "_told", "context", "error", "incoming", "late", "otherwise", "session", "settlement")
-
-    def __init__(
-        self,
-        those: InFlight,
-        session: Session,
-        incoming: Incoming,
-        settlement: ToTier | ToParking,
-        told: Told,
-        otherwise: Otherwise,
-    ) -> None:
-        self._those = those
-        self._told: Told | None = told
-        self.otherwise = otherwise
-        self.context = copy_context()  # what the handler's task has bound is not the reader's
-        self.session = session
-        self.incoming = incoming
-        self.settlement = settlement
-        self.error: AmqpflowError | None = None
-        self.late: asyncio.Future[None] | None = None  #: a task waits for the answer by now
-
-    def answered(self, error: AmqpflowError | None) -> None:
-        self._those.landed(self, error)
-
-    def tell(self, what: Settlement | GivenBack) -> None:
-        """Once: a delivery that the broker has back may be confirmed later."""
-        told, self._told = self._told, None
-        if told is not None:
-            self.context.run(told, what)

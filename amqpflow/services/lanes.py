@@ -60,9 +60,8 @@ class Lanes:
         tag = delivery.delivery_tag
         if tag not in self._keys:
             try:
-                key = self._key_of(
-                    Message(Incoming(delivery, native=self._native), max_body_bytes=self._max_body_bytes)
-                )
+                incoming = Incoming(delivery, native=self._native)
+                key = self._key_of(Message(incoming, max_body_bytes=self._max_body_bytes))
                 hash(key)
             except Exception:
                 key = None  # KeyCheck raises the same, where it is settled

@@ -21,7 +21,7 @@ from .calling import DONE, Caller, NotStarted
 from .events import Events
 from .flow import Budget, Rate, Share
 from .handler import Handler
-from .in_flight import InFlight
+from .in_flight import Flight, InFlight
 from .incoming import Message
 from .lanes import KeyCheck, Lanes
 from .middleware import Middleware
@@ -229,7 +229,7 @@ class Worker:
                     if usual and isinstance(settlement, ToTier | ToParking):
                         handled = _Handled(session, settler, incoming, began, verdict, at, settlement)
                         told, otherwise = partial(self._told, handled), partial(self._settle_after, handled)
-                        flights.send(session, incoming, settlement, told, otherwise)
+                        flights.send(Flight(session, incoming, settlement, told, otherwise))
                         settled = None  # it is told of when its copy has been confirmed
                     else:
                         settled = await settler.settle(session, incoming, verdict, at, first=settlement)

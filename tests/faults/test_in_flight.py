@@ -32,6 +32,12 @@ async def channel_of(consumer: Any) -> Any:
     return session.channel
 
 
+async def widened(consumer: Any, prefetch: int) -> None:
+    """When it may hold so many deliveries, as it may after its first acks."""
+    session = await until(lambda: consumer._workers[0].session)
+    await until(lambda: session._prefetch == prefetch)
+
+
 @pytest.mark.parametrize("outbox_is_open", [True, False])
 def test_a_handler_that_fails_after_its_channel_was_closed_publishes_nothing(
     vhost: BrokerAddress, outbox_is_open: bool
@@ -216,8 +222,7 @@ def test_as_many_copies_are_on_their_way_as_the_concurrency_and_others_wait(
             consumer = scene.consumer(orders=handle, concurrency=3, prefetch=20)
             async with consumer:
                 await scene.publish(*first)
-                session = await until(lambda: consumer._workers[0].session)
-                await until(lambda: session._prefetch == 20)
+                await widened(consumer, 20)
                 with monkeypatch.context() as patched:
                     patched.setattr(Outbox, "post", late)
                     await scene.publish(*ids)
@@ -257,8 +262,7 @@ def test_copies_that_were_returned_and_are_sent_again_count_as_on_their_way(
             consumer = scene.consumer(orders=handle, concurrency=2, prefetch=50)
             async with consumer:
                 await scene.publish(*first)
-                session = await until(lambda: consumer._workers[0].session)
-                await until(lambda: session._prefetch == 50)
+                await widened(consumer, 50)
                 scene.unbind("shop.retry", "orders.retry.50ms")
                 with monkeypatch.context() as patched:
                     patched.setattr(Outbox, "post", late)

@@ -286,7 +286,7 @@ async def publish_raw(channel: Any, queue: str, flags: int, properties: bytes, k
         struct.pack(">HHH", 60, 40, 0) + short(b"amq.topic" if key else b"") + short(key or queue.encode()) + b"\x01"
     )
     header = struct.pack(">HHQH", 60, 0, 1, flags) + properties
-    data = b"".join(frames._frame(kind, number, each) for kind, each in ((1, method), (2, header), (3, b"x")))
+    data = b"".join(frames.encode_frame(kind, number, each) for kind, each in ((1, method), (2, header), (3, b"x")))
     await channel.write_queue.put(ChannelFrame(payload=data, should_close=False, drain_future=None))
 
 

@@ -16,11 +16,13 @@ import pytest
 
 from amqpflow import Message, Park, Retry
 from amqpflow.model import headers as h
-from amqpflow.model.message import Delivery, Publish
+from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
-from amqpflow.model.wire import encode_content_header, encode_table
-from amqpflow.parking.parked import ParkedMessage, read_parked
+from amqpflow.model.wire import encode_content_header, encode_table, sized
+from amqpflow.parking.parked import read_parked
 from amqpflow.rabbitmq.address import BrokerAddress
+from tests.messages import nested
+from tests.parked import drained
 from tests.shop import Shop, publish_plainly, shop
 from tests.waiting import until
 
@@ -249,11 +251,8 @@ def test_a_message_comes_back_when_it_is_due_and_no_tier_holds_up_another(vhost:
 
 @pytest.mark.one_broker
 def test_headers_that_nobody_can_decode_are_in_the_way_of_nobody_who_does_not_look(vhost: BrokerAddress) -> None:
-    value = b"V"
-    for _ in range(100):
-        value = b"F" + len(b"\1k" + value).to_bytes(4, "big") + b"\1k" + value
-    entry = b"\4deep" + value
-    properties = len(entry).to_bytes(4, "big") + entry + b"\2"
+    entry = b"\4deep" + nested(100)
+    properties = sized(entry) + b"\2"
     flags = 1 << 13 | 1 << 12  # headers, delivery_mode
 
     async def scenario() -> None:
@@ -279,7 +278,10 @@ def test_headers_that_nobody_can_decode_are_in_the_way_of_nobody_who_does_not_lo
                     )
                 await until(lambda: scene.depth("orders.parking"))
                 await until(lambda: len(seen) == 5)
-                parked = {each.delivery.body: each for each in await two_parked(scene)}
+                taken = await drained(scene.connection, "orders.parking", 2)
+                for each in taken:
+                    each.header.make_readable()
+                parked = {each.body: read_parked(each, scene.compiled.routes) for each in taken}
             assert sorted(seen) == [("acks", 1), ("acks", 2), ("looks", 1), ("parks", 1), ("parks", 2)]
             assert scene.done == ["acks"]
             reasons = {body: each.reason for body, each in parked.items()}
@@ -287,16 +289,3 @@ def test_headers_that_nobody_can_decode_are_in_the_way_of_nobody_who_does_not_lo
             assert all(entry in each.delivery.header.payload for each in parked.values()), "copied as it came"
 
     asyncio.run(scenario())
-
-
-async def two_parked(scene: Shop) -> list[ParkedMessage]:
-    """What is parked, as our own reader sees it: aiormq cannot decode it."""
-    channel = await scene.connection.open_channel()
-    taken: list[Delivery] = []
-    await channel.consume("orders.parking", taken.append, prefetch=10, on_cancel=lambda: None)
-    await until(lambda: len(taken) == 2)
-    for each in taken:
-        each.header.make_readable()
-        channel.ack(each.delivery_tag)
-    await channel.close()
-    return [read_parked(each, scene.compiled.routes) for each in taken]

@@ -14,7 +14,7 @@ from amqpflow.errors import AmqpflowError, NotApplied, Refused
 from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
-from amqpflow.model.wire import encode_table
+from amqpflow.model.wire import encode_table, sized
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
@@ -28,6 +28,7 @@ from amqpflow.services.parked_scan import Watch, place_of
 from amqpflow.services.parked_stats import count_parked
 from amqpflow.services.parking_reader import ParkingReader
 from tests.cli.parked_shop import amqpflow, fill, write_shop
+from tests.messages import nested
 from tests.parked import delivered, depth, drained, park, publish, workplace
 from tests.topologies import topology
 
@@ -214,19 +215,14 @@ def test_a_damaged_export_is_refused_before_anything_is_published(vhost: BrokerA
 @pytest.mark.one_broker
 def test_headers_that_are_nested_too_deeply_hide_nothing_from_a_restore(vhost: BrokerAddress, tmp_path: Path) -> None:
     compiled, file = topology({WORK: [1000]}, vhost=vhost.vhost), tmp_path / "x.jsonl"
-    value = b"t\x01"
-    for _ in range(70):
-        value = b"A" + len(value).to_bytes(4, "big") + value
-    deep = b"\4deep" + value
+    deep = b"\4deep" + nested(70)
     entries = encode_table({"CC": ["nowhere"], "their": 1})[4:] + deep
-    header = ContentHeader.of(Properties(message_id="m")).copy(len(entries).to_bytes(4, "big") + entries, 2)
+    header = ContentHeader.of(Properties(message_id="m")).copy(sized(entries), 2)
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             channel = await connection.open_channel()
-            await channel.publish(
-                Publish(exchange="", routing_key=PARKING, header=header, body=b"{}", identity="m"),
-            )
+            await channel.publish(Publish(exchange="", routing_key=PARKING, header=header, body=b"{}", identity="m"))
             await discard_parked(place_of(broker, compiled, ()), Selection(), Watch(), str(file))
             with pytest.raises(Refused) as raised:
                 await restore_parked(broker, str(file), Watch())

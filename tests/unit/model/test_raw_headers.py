@@ -11,7 +11,7 @@ from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.raw_headers import RawHeaders
 from amqpflow.model.wire import MAX_DEPTH, encode_table
 from amqpflow.model.wire_decode import decode_content_header
-from tests.messages import header_tables
+from tests.messages import header_tables, nested
 
 
 def table(entries: bytes) -> bytes:
@@ -21,13 +21,6 @@ def table(entries: bytes) -> bytes:
 def content_header(entries: bytes) -> bytes:
     """A content header frame's payload with this header table and nothing else."""
     return struct.pack(">HHQH", 60, 0, 0, 1 << 13) + table(entries)
-
-
-def nested(levels: int) -> bytes:
-    value = b"V"
-    for _ in range(levels):
-        value = b"F" + table(b"\x01k" + value)
-    return value
 
 
 def test_what_is_nested_as_deep_as_it_may_be_is_read() -> None:

@@ -17,9 +17,10 @@ from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.headers import BROKER_OWNED, COUNTERS, NEVER_TRAVELS, PREFIX
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
-from amqpflow.model.wire import encode_table
+from amqpflow.model.wire import encode_table, sized
 from amqpflow.parking.parked import read_parked
 from amqpflow.parking.replay import ReplayRun, replay_publish
+from tests.messages import nested
 from tests.topologies import topology
 
 TOPOLOGY = topology({"a": [1000], "b": [1000]}, vhost="/", parking="shared.parking")
@@ -101,13 +102,11 @@ def test_reading_and_replaying_never_raise(headers: dict[str, Any] | None, messa
 
 @pytest.mark.parametrize("name", [h.HISTORY, h.HOST, h.ATTEMPT, h.ORIGINAL, "x-death", "theirs"])
 def test_what_is_nested_too_deep_to_be_read_is_shown_as_bytes_and_copied_as_it_came(name: str) -> None:
-    value = b"V"
-    for _ in range(70):
-        value = b"F" + len(b"\1k" + value).to_bytes(4, "big") + b"\1k" + value
+    value = nested(70)
     entry = bytes((len(name),)) + name.encode() + value
     record = encode_table({h.QUEUE: "a", h.ERROR_TYPE: "ValueError", h.HOP: "m/0/1"})[4:]
     table = record + entry
-    payload = struct.pack(">HHQH", 60, 0, 0, 1 << 13) + len(table).to_bytes(4, "big") + table
+    payload = struct.pack(">HHQH", 60, 0, 0, 1 << 13) + sized(table)
     delivery = replace(from_parking(None, None, b""), header=ContentHeader(payload))
     delivery.header.make_readable()
     parked = read_parked(delivery, TOPOLOGY.routes)
