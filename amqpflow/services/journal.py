@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 from amqpflow.errors import Refused, WrongUsage
 from amqpflow.parking.journal import JournalHead, JournalState, JournalUnreadable, head_line, read_journal
@@ -37,6 +38,10 @@ class JournalFile:
     def __init__(self, path: Path, *, size: int | None = None) -> None:
         self.path = path
         self.failed: OSError | None = None  #: why nothing more can be written
+        # a task that is cancelled leaves its thread writing: closing waits for it, or the write would go to
+        # whatever file the process opens next under the same descriptor
+        self._lock = Lock()
+        self._closed = False
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if size is None else 0)
         with _refusing(path):
             self._fd = os.open(path, flags, 0o600)
@@ -58,22 +63,30 @@ class JournalFile:
                 os.ftruncate(self._fd, size)  # a line that was cut off was never acted on
 
     def write(self, data: bytes) -> None:
-        """Append, and return when it is on disk. Raises OSError; what was written of it is cut off again."""
-        if self.failed is not None:
-            raise self.failed
-        size = os.fstat(self._fd).st_size
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._fd, view) :]
-            os.fsync(self._fd)
-        except OSError as error:
-            self.failed = error
+        """
+        Append, and return when it is on disk; what was written of a line that failed is cut off again.
+
+        Raises:
+            OSError: the disk refused it, or the journal was closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise OSError(errno.EBADF, "the journal was closed")
+            if self.failed is not None:
+                raise self.failed
+            size = os.fstat(self._fd).st_size
             try:
-                os.ftruncate(self._fd, size)
-            except OSError:
-                pass  # a line that is cut off is read as none
-            raise
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(self._fd, view) :]
+                os.fsync(self._fd)
+            except OSError as error:
+                self.failed = error
+                try:
+                    os.ftruncate(self._fd, size)
+                except OSError:
+                    pass  # a line that is cut off is read as none
+                raise
 
     async def written(self, data: bytes) -> None:
         """`write`, in a thread."""
@@ -85,8 +98,11 @@ class JournalFile:
         self.close()
 
     def close(self) -> None:
-        """Let others write it."""
-        os.close(self._fd)
+        """Let others write it, after the write that is under way."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self._fd)
 
 
 class Journals:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import stat
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,3 +105,42 @@ def test_a_file_that_is_no_journal_is_told_of_and_left_out(tmp_path: Path) -> No
     assert told == ["other.replay"]
     with pytest.raises(Refused, match="cannot be used: line 1 is damaged"):
         journals.load("other")
+
+
+def test_a_write_whose_task_was_cancelled_never_reaches_a_file_that_is_opened_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Journals(tmp_path).create(HEAD, messages=1)
+    head = file.path.read_bytes()
+    writing, disk_answers = threading.Event(), threading.Event()
+    real = os.fstat
+
+    def slow(descriptor: int) -> os.stat_result:
+        writing.set()
+        disk_answers.wait(30)
+        return real(descriptor)
+
+    async def cancelled_while_the_disk_is_slow() -> None:
+        task = asyncio.create_task(file.written(intent_line(1, KEYS)))
+        await asyncio.to_thread(writing.wait, 30)
+        task.cancel()
+        closing = asyncio.create_task(asyncio.to_thread(file.close))
+        await asyncio.wait({closing}, timeout=0.3)
+        with (tmp_path / "of-the-application").open("wb"):
+            disk_answers.set()
+            await closing
+            await asyncio.wait({task})
+            await asyncio.get_running_loop().shutdown_default_executor()
+
+    monkeypatch.setattr(journal.os, "fstat", slow)
+    asyncio.run(cancelled_while_the_disk_is_slow())
+    assert (tmp_path / "of-the-application").read_bytes() == b""
+    assert file.path.read_bytes() == head + intent_line(1, KEYS)
+
+
+def test_a_journal_that_was_closed_takes_no_line(tmp_path: Path) -> None:
+    file = Journals(tmp_path).create(HEAD, messages=1)
+    file.close()
+    file.close()
+    with pytest.raises(OSError, match="the journal was closed"):
+        file.write(intent_line(1, KEYS))
