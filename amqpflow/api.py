@@ -107,7 +107,7 @@ async def apply(
         url: as for `plan`; a plan remembers its own.
         prune: remove what the topology owns and its file no longer has. A plan that was made with it remembers it.
         allow: what may be done beyond adding and changing in place: `replace` a retry queue whose arguments differ,
-            `delete` what the file no longer has, `delete:QUEUE` even with the messages or consumers of that queue.
+            `delete` what the file no longer has, `delete:QUEUE` that queue alone, even with its messages or consumers.
         wait: until the last message of retry queues that are removed or replaced is due. Without it a retry queue that
             has messages stays for the next time, see `postponed` of the report.
         lock_timeout: seconds to wait for another apply of the same topology.

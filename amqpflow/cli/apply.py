@@ -39,9 +39,10 @@ def apply(
     Create what FILE asks for and the broker lacks, in an order in which stopping anywhere is safe.
 
     Without --prune nothing is deleted, and no question is asked unless a retry queue has to be replaced. What replaces
-    or deletes asks on a terminal, and elsewhere needs --allow, without which nothing at all is done. A queue with
-    messages or consumers is removed only when --allow delete:QUEUE names it; a retry queue gives its messages back
-    first, and stays for another time (exit code 3) unless --wait.
+    or deletes asks on a terminal, and elsewhere needs --allow, without which nothing at all is done. `--allow delete`
+    permits every removal of the plan, `--allow delete:QUEUE` that of one queue. A queue with messages or consumers is
+    removed only when it is named; a retry queue returns its messages first, and stays for another time (exit code 3)
+    unless --wait.
 
     What stands in the way is refused before anything is done (4). A failure in the middle tells what was done and what
     remains (3); apply again goes on from there. Another apply of the same topology is waited for with --lock-timeout,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -52,7 +53,8 @@ def allow_options(function: F) -> F:
             "--allow",
             multiple=True,
             metavar="WORDS",
-            help="Of replace, migrate, delete; delete:QUEUE also with its messages or consumers. May be repeated.",
+            help="Permit a destructive step: replace, delete, or one object alone: delete:QUEUE (even with messages or "
+            "consumers), 'delete:exchange NAME', 'delete:SOURCE -> QUEUE (KEY)'. May be repeated.",
         ),
     ):
         function = option(function)
@@ -125,45 +127,53 @@ async def carry_out(
 
 
 def _show(plan: Plan, wishes: Wishes) -> None:
+    from amqpflow.planning.consent import lacking
+
     from .render.plan import plan_text
     from .render.plan_json import plan_object
 
     if not wishes.as_json:
         click.echo(plan_text(plan, color=wishes.color), color=wishes.color)
-    elif plan.refusals or wishes.allowance.lacks(plan.required):
+    elif plan.refusals or lacking(plan, wishes.allowance):
         click.echo(json.dumps(plan_object(plan), indent=2))
 
 
 def _agree(plan: Plan, wishes: Wishes) -> None:
     """Raise Refused unless all that is required was allowed, or is agreed to on a terminal now."""
+    from amqpflow.planning.consent import lacking
     from amqpflow.services.applier import check
 
     allowance = wishes.allowance
-    missing = allowance.lacks(plan.required)
+    missing = lacking(plan, allowance)
     if missing and not plan.refusals and not wishes.as_json and sys.stdin.isatty() and sys.stderr.isatty():
-        for word in missing:
-            question = _QUESTIONS[word].format(replaced=_replaced(plan), removed=_removed(plan))
-            if not click.confirm(safe(question), err=True):
+        for need in missing:
+            if not click.confirm(safe(_question(need, plan, allowance)), err=True):
                 break
-            allowance = replace(allowance, words=allowance.words | {word})
+            word, colon, one = need.partition(":")
+            if colon:
+                allowance = replace(allowance, named=allowance.named | {(word, one)})
+            else:
+                allowance = replace(allowance, words=allowance.words | {word})
     check(plan, allowance)
 
 
-def _replaced(plan: Plan) -> str:
+def _question(need: str, plan: Plan, allowance: Allowance) -> str:
     from amqpflow.planning.findings import named
 
-    return named("queue", sorted(plan.replaced))
+    word, colon, one = need.partition(":")
+    if colon:
+        return f"Remove {one}?"
+    return _QUESTIONS[word].format(replaced=named("queue", sorted(plan.replaced)), removed=_removed(plan, allowance))
 
 
-def _removed(plan: Plan) -> str:
-    count = plan.count
-    words = {"queue": "queues", "exchange": "exchanges", "binding": "bindings"}
-    parts = [
-        f"{count['delete', kind]} {kind if count['delete', kind] == 1 else plural}"
-        for kind, plural in words.items()
-        if count["delete", kind]
-    ]
-    return ", ".join(parts) or "what the file no longer has"
+def _removed(plan: Plan, allowance: Allowance) -> str:
+    from amqpflow.planning.consent import unnamed
+
+    from .render.plan_rows import counted
+
+    kinds = Counter(change.kind for change in unnamed(plan, allowance))
+    parts = [counted(kinds[kind], kind) for kind in ("queue", "exchange", "binding", "policy") if kinds[kind]]
+    return ", ".join(parts)
 
 
 def _account(application: Application, wishes: Wishes) -> None:

@@ -37,7 +37,8 @@ def destroy(
 
     What it did not create or adopt stays as it is. Asks on a terminal; elsewhere --allow delete is needed, without
     which nothing at all is done (exit code 4). A queue with messages or consumers is removed only when --allow
-    delete:QUEUE names it; a retry queue gives its messages back first, and stays for another time (3) unless --wait.
+    delete:QUEUE names it, besides; a retry queue returns its messages first, and stays for another time (3) unless
+    --wait.
     """
     from amqpflow import Topology
 

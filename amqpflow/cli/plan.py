@@ -29,7 +29,12 @@ REFUSED = 4
 @click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there is something to do.")
 @click.option("--prune", is_flag=True, help="Plan also to remove what the topology owns and FILE no longer has.")
-@click.option("--allow", multiple=True, metavar="WORDS", help="As for apply: delete:QUEUE also with its messages.")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="WORDS",
+    help="Plan with what apply --allow permits, e.g. delete:QUEUE.",
+)
 @click.option("--out", type=click.Path(dir_okay=False), metavar="PATH", help="Save the plan, for apply PATH.")
 def plan(
     file: str,

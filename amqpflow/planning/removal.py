@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from amqpflow.model.resources import Binding, BrokerState, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 
-from .allowance import Allowance
+from .allowance import Allowance, allow_flag
 from .changes import Change, DeleteExchange, DeleteQueue, Drain, RemovePolicy, Unbind, binding_name
 from .findings import Finding, refuse
 from .observation import Observation, consumers_of, messages_in
@@ -102,20 +102,20 @@ class Removal:
         depth = self.observed.depths.get(queue.name)
         if depth is None or queue.name in self.allowance.forced:
             return
-        flag = f"--allow delete:{queue.name}"
+        flag = allow_flag("delete", f"queue {queue.name}")
         if depth.consumers:
             yield refuse(
                 "in-use",
                 f"queue {queue.name}",
                 f"{depth.consumers} consumer{'s' * (depth.consumers != 1)} would be cut off by its deletion",
-                f"stop them first, or {flag}",
+                f"stop them first, or add {flag}",
             )
         if depth.total and not self._drains(queue):
             yield refuse(
                 "not-empty",
                 f"queue {queue.name}",
                 f"{depth.total} message{'s' * (depth.total != 1)} would be lost with it",
-                f"consume or replay them first, or lose them with {flag}",
+                f"consume or replay them first, or add {flag} to lose them",
             )
 
     def _users(self, thing: Thing, leaving: set[Thing]) -> Iterator[str]:

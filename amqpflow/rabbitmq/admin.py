@@ -13,6 +13,7 @@ from aiormq.exceptions import AMQPError
 from amqpflow.errors import BrokerError, ManagementUnavailable, Refused
 from amqpflow.model.resources import Binding, Queue
 from amqpflow.model.routes import NativeRetry
+from amqpflow.planning.allowance import allow_flag
 from amqpflow.planning.changes import (
     Bind,
     Change,
@@ -172,7 +173,7 @@ class Admin:
                     raise Refused(
                         f"queue {queue.name} has {found.message_count} messages and {found.consumer_count} consumers "
                         "by now",
-                        hint=f"lose them with --allow delete:{queue.name}",
+                        hint=f"to lose them add {allow_flag('delete', f'queue {queue.name}')}",
                     )
                 guard = {"if_unused": True, "if_empty": True} if queue.type == "classic" and not forced else {}
                 await channel.queue_delete(queue.name, **guard)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from amqpflow.errors import AmqpflowError, BrokerError, LockLost, PartlyDone, PermissionDenied, Refused
-from amqpflow.planning.allowance import Allowance
+from amqpflow.planning.allowance import Allowance, allow_flag
 from amqpflow.planning.changes import Change, DeleteExchange, DeleteQueue, Drain, PutManifest, RemoveManifest, label
+from amqpflow.planning.consent import idle_names, lacking, unnamed
 from amqpflow.planning.order import holds, together, waits_for
 from amqpflow.planning.plan import Plan
 from amqpflow.planning.recording import so_far
@@ -161,10 +162,8 @@ class Application:
             names = [each.name for each in run if not (isinstance(each, DeleteQueue) and each.forced)]
             if remaining := await self._emptiness.remaining([each for each in names if each not in drained]):
                 problems = [f"queue {name} has {left}" for name, left in sorted(remaining.items())]
-                raise Refused(
-                    "; ".join(problems),
-                    hint=" ".join(["lose them with", *(f"--allow delete:{name}" for name in sorted(remaining))]),
-                )
+                flags = (allow_flag("delete", f"queue {name}") for name in sorted(remaining))
+                raise Refused("; ".join(problems), hint=f"to lose them add {' '.join(flags)}")
         return True
 
     def _run_of(self, number: int, kind: type[Change]) -> Sequence[Change]:
@@ -227,18 +226,19 @@ def check(plan: Plan, allowance: Allowance | None = None) -> None:
         allowance: what was agreed to; None: not looked at.
     """
     problems = [str(each) for each in plan.refusals]
-    missing = allowance.lacks(plan.required) if allowance is not None else ()
+    missing = lacking(plan, allowance) if allowance is not None else ()
     if "replace" in missing:
         problems += [
             f"queue {name}: {', '.join(map(str, differences)) or 'its replacement was begun'}; "
             "it is replaced by way of another queue with --allow replace"
             for name, differences in sorted(plan.replaced.items())
         ]
-    if "delete" in missing:
-        removed = [label(change) for change in plan.changes if isinstance(change, DeleteQueue | DeleteExchange)]
-        removed = removed or [label(change) for change in plan.changes if change.action == "delete"]
+    if allowance is not None and "delete" in missing:
+        removed = [label(change) for change in unnamed(plan, allowance)]
         more = f" and {len(removed) - 5} more" if len(removed) > 5 else ""
         problems.append(f"{', '.join(removed[:5])}{more} would be removed, which --allow delete agrees to")
+    if problems and allowance is not None:
+        problems += [f"nothing is removed that --allow names: {one}" for one in idle_names(plan, allowance)]
     if problems:
         raise Refused(
             f"topology {plan.topology.name}, virtual host {plan.vhost}: refused, and nothing was done",

@@ -124,7 +124,7 @@ def test_on_a_terminal_it_asks(vhost: BrokerAddress, file: Path) -> None:
     amqpflow(vhost, "apply", file)
     no = answered(vhost, "n", "destroy", file)
     assert no.code == 4
-    assert no.says("Remove 3 queues, 2 exchanges,", "?", "nothing was done")
+    assert no.says("Remove 3 queues, 2 exchanges?", "nothing was done")
     assert names(vhost, "queues") == {"orders", "orders.parking", "orders.retry.1m"}
     yes = answered(vhost, "y", "destroy", file)
     assert yes.code == 0
@@ -141,15 +141,37 @@ def test_a_queue_with_messages_has_to_be_named(vhost: BrokerAddress, file: Path)
         assert result.says("Error: topology", "refused, and nothing was done")
         assert result.says("queue orders.parking: 1 message would be lost with it", "--allow delete:orders.parking")
         assert result.says("queue orders: 1 message would be lost with it")
-    assert amqpflow(vhost, "destroy", file, "--allow", "delete:orders,delete:orders.parking").code == 0
+    assert amqpflow(vhost, "destroy", file, "--allow", "delete,delete:orders,delete:orders.parking").code == 0
     assert names(vhost, "queues") == set()
+
+
+def test_one_name_consents_to_one_removal(vhost: BrokerAddress, file: Path) -> None:
+    """What is named goes even with messages, and nothing else does; the refusal says what is still needed."""
+    amqpflow(vhost, "apply", file)
+    publish(vhost, "orders")
+    before = names(vhost, "queues"), names(vhost, "exchanges")
+    refused = amqpflow(vhost, "destroy", file, "--allow", "delete:orders,delete:ordres.parking")
+    assert refused.code == 4
+    assert refused.says("queue orders.retry.1m, queue orders.parking, exchange shop.", "which --allow delete agrees to")
+    assert refused.says("nothing is removed that --allow names: queue ordres.parking")
+    assert not refused.says("queue orders,")
+    assert (names(vhost, "queues"), names(vhost, "exchanges")) == before
+    asked = answered(vhost, "n", "destroy", file, "--allow", "delete:orders,delete:orders.parking")
+    assert asked.says("Remove 1 queue, 2 exchanges?")
+    file.write_text(FILE.replace("DELAY", "1s"))
+    queue, exchange = "delete:orders.retry.1m", "delete:exchange shop.retry"
+    assert amqpflow(vhost, "apply", file, "--prune", "--allow", exchange).says(
+        "queue orders.retry.1m would be removed, which --allow delete agrees to"
+    )
+    assert amqpflow(vhost, "apply", file, "--prune", "--allow", queue).code == 0
+    assert names(vhost, "queues") == {"orders", "orders.parking", "orders.retry.1s"}
 
 
 @pytest.mark.parametrize("words", ["everything", "delete:", "replace:orders", "delete,,replace"])
 def test_what_cannot_be_allowed_is_wrong_usage(vhost: BrokerAddress, file: Path, words: str) -> None:
     result = amqpflow(vhost, "apply", file, "--allow", words)
     assert result.code == 64
-    assert result.says("--allow: ", "is nothing that can be allowed: write replace, migrate, delete, or delete:QUEUE")
+    assert result.says("--allow: ", "unknown value", "use replace, migrate, delete, or one object alone: delete:QUEUE")
 
 
 def test_adopt(vhost: BrokerAddress, file: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_message_that_comes_after_the_plan_stops_the_deletion(
         asyncio.run(race())
     assert "queue orders has 1 message" in str(stopped.value)
     assert {"orders", "orders.parking"} <= queues(vhost)
-    assert run(api.destroy(compiled, vhost, allow=["delete:orders"])).complete
+    assert run(api.destroy(compiled, vhost, allow=["delete", "delete:orders"])).complete
     assert queues(vhost) == set()
 
 

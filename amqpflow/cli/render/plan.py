@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from amqpflow.cli.safe import safe
+from amqpflow.planning.allowance import allow_flag
 from amqpflow.planning.changes import Change
 from amqpflow.planning.consequences import Danger, replaced_queues
 from amqpflow.planning.findings import Finding
@@ -55,7 +56,8 @@ def plan_summary(plan: Plan) -> str:
     told = ", ".join(parts) or "nothing to do"
     nothing = " Refused: apply would do nothing." if plan.refusals else ""
     if plan.required and not plan.refusals:
-        nothing = f" Apply asks first, or needs --allow {','.join(plan.required)}."
+        flags = " ".join(allow_flag(*need.split(":", 1)) for need in plan.required)
+        nothing = f" Apply asks first, or needs {flags}."
     return f"Plan: {told}; {len(plan.unchanged)} unchanged.{nothing}"
 
 

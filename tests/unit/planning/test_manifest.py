@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpflow.model.resources import Binding
-from amqpflow.planning.allowance import parse_allowance
 from amqpflow.planning.manifest import Manifest, ManifestUnreadable, from_json, parameter_name, to_json
 
 TEXT = st.text(max_size=20)
@@ -96,14 +95,6 @@ def test_what_it_records_is_said() -> None:
         "queue t is retired",
     ]
     assert list(old.differences(new))[2] == "2 bindings dropped"
-
-
-def test_what_is_allowed() -> None:
-    allowance = parse_allowance(["replace,delete:a b", " delete:orders.old "])
-    assert allowance.words == {"replace", "delete"}
-    assert allowance.forced == {"a b", "orders.old"}
-    assert allowance.lacks(("replace", "migrate", "delete")) == ("migrate",)
-    assert parse_allowance([]).words == frozenset()
 
 
 def test_what_a_newer_version_wrote_is_not_to_be_deleted() -> None:

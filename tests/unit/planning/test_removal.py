@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.allowance import Allowance
+from amqpflow.planning.allowance import parse_allowance
 from amqpflow.planning.changes import (
     Change,
     CreateQueue,
@@ -56,9 +56,7 @@ def applied(compiled: CompiledTopology) -> BrokerState:
 
 
 def prune(compiled: CompiledTopology, observed: Observation, *forced: str) -> Plan:
-    return diff(
-        compiled, observed, prune=True, allowance=Allowance(words=frozenset({"delete"}), forced=frozenset(forced))
-    )
+    return diff(compiled, observed, prune=True, allowance=parse_allowance(["delete", *(f"delete:{n}" for n in forced)]))
 
 
 def labels(plan: Plan) -> list[str]:

@@ -151,7 +151,7 @@ def test_a_prune_that_stops_in_the_middle_leaves_nothing_to_be_planned(fails_at:
 
 def test_every_queue_is_looked_at_before_its_deletion_also_behind_one_that_may_be_lost() -> None:
     model = applied(shop(5000))
-    forced = Allowance(words=ALLOWED.words, forced=frozenset({"mail.retry.1s"}))
+    forced = replace(ALLOWED, named=frozenset({("delete", "queue mail.retry.1s")}))
     plan = diff(shop(5000, mail=None), model.seen(), prune=True, allowance=forced)
     deleted = [each for each in plan.changes if isinstance(each, DeleteQueue)]
     assert [each.forced for each in deleted] == [True, False, False, False]
