@@ -22,6 +22,8 @@ PARTLY = 3
 FAILED = 1
 REFUSED = 4
 
+ORIGIN_HELP = "Assert this work queue for messages that do not say where they failed."
+
 COMMANDS = {
     "list": ("parked_list", "list_", "One line for each message."),
     "show": ("parked_show", "show", "All of one message: record, history, headers and body."),
@@ -53,7 +55,7 @@ def place_options(function: F) -> F:
     """Add --from, --origin and --unverified; the command receives `from_queues`, `origin` and `unverified`."""
     for option in (
         unverified_option,
-        click.option("--origin", metavar="QUEUE", help="The work queue of messages that do not tell theirs."),
+        click.option("--origin", metavar="QUEUE", help=ORIGIN_HELP),
         click.option(
             "--from",
             "from_queues",

@@ -94,7 +94,7 @@ def replay(
 
             return INTERRUPTED
         if dry_run or (not plan.selected and output == "text"):
-            return 0 if plan.complete else PARTLY
+            return 0 if plan.complete and (dry_run or not plan.unknown_origin) else PARTLY
         if plan.selected and not click.confirm("Replay them?", err=True):
             click.echo("Nothing was done.", err=True)
             return REFUSED

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .parked import ORIGIN_HELP
+
 if TYPE_CHECKING:
     from amqpflow.parking.selection import Matcher, Selection
     from amqpflow.services.replay_choice import ReplayChoice
@@ -20,6 +22,7 @@ _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(?:/(s|m|h))?", re.ASCII)
 _PER = {"s": 1, "m": 60, "h": 3600, None: 1}
 _NAMES = (
     "to",
+    "origin",
     "set_header",
     "drop_header",
     "keep_attempts",
@@ -43,6 +46,7 @@ def how_options(function: F) -> F:
 
     options = [
         click.option("--to", metavar="QUEUE|EXCHANGE:KEY", help="There, not to the work queue each failed in."),
+        click.option("--origin", metavar="QUEUE", help=ORIGIN_HELP),
         click.option("--set-header", multiple=True, metavar="NAME=VALUE", help="With this header on the copies."),
         click.option("--drop-header", multiple=True, metavar="NAME", help="Without this header on the copies."),
         click.option("--keep-attempts", is_flag=True, help="Go on counting attempts, instead of from the first."),
@@ -91,6 +95,7 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
         seed=selection.seed,
         select=None if everything == Selection(seed=selection.seed) else matcher,
         to=destination_of(how["to"], work_queues) if "to" in how else None,
+        origin=how.get("origin"),
         keep_attempts=bool(how.get("keep_attempts")),
         set_headers=dict(map(_header, how.get("set_header", ()))),
         drop_headers=frozenset(how.get("drop_header", ())),

@@ -8,7 +8,7 @@ headers hold.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -32,7 +32,7 @@ ID_LENGTH = 10  #: hex digits
 class ParkedMessage:
     """One parked message, as it lies in its queue."""
 
-    queue: str | None  #: the work queue it failed in; None when nothing tells
+    queue: str | None  #: the work queue it failed in; None when the message does not say, and no origin is asserted
     reason: str  #: a ParkReason, or unknown
     detail: str  #: free text; for reason `broker`: delivery_limit, maxlen, expired or rejected
     failed_at: int | None  #: when it was parked, ms since the epoch
@@ -123,7 +123,8 @@ def read_parked(
         routes: those of the topology, by work queue.
         unreadable: why its properties could not be read and are empty. It belongs to no work queue then, since a copy
             of it would lack them.
-        origin: the work queue of a message that does not tell where it failed.
+        origin: the work queue that an operator asserts for messages that do not say where they failed. It says
+            nothing about a parking queue of the topology that is not this work queue's.
     """
     if unreadable is not None:
         return _unreadable(delivery, unreadable)
@@ -137,7 +138,7 @@ def read_parked(
     if death is not None or record is not None:
         queue = death.queue if death else record.queue if record else None
     else:
-        queue = _elsewhere(foreign, origin or _only(here))
+        queue = (foreign.queue if foreign else None) or _asserted(origin, delivery.queue, routes)
     exchange, routing_key = _first_published(record, death, foreign)
     reason, detail = _reason(record, death, foreign)
     told = death.at if death else record.failed_at if record else foreign.failed_at if foreign else None
@@ -200,16 +201,15 @@ def _sorted(value: Any) -> Any:
     return [_sorted(each) for each in value] if isinstance(value, list) else value
 
 
-def _only(queues: Collection[str]) -> str | None:
-    """A parking queue of one work queue alone: only there can its messages have failed."""
-    return next(iter(queues)) if len(queues) == 1 else None
+def _asserted(origin: str | None, parking_queue: str, routes: Mapping[str, QueueRoutes]) -> str | None:
+    """
+    The origin of a message that does not say one.
 
-
-def _elsewhere(foreign: Foreign | None, otherwise: str | None) -> str | None:
-    """Where a message failed that bears no record of ours. RabbitMQ's word on queues that are not ours goes last."""
-    if foreign is None or (foreign.died_of and otherwise):
-        return otherwise
-    return foreign.queue or otherwise
+    That one work queue of the file names a parking queue proves nothing: services that the file does not know may
+    share it, and a replay would bring their messages to the wrong consumer.
+    """
+    owners = [name for name, each in routes.items() if each.parking_queue == parking_queue]
+    return origin if not owners or origin in owners else None
 
 
 def _reason(record: Record | None, death: Death | None, foreign: Foreign | None) -> tuple[str, str]:

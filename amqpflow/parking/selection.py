@@ -118,14 +118,18 @@ class Matcher:
         selection: which messages are meant.
         now: ms since the epoch; ages are counted to it.
         routes: those of the topology, by work queue.
+        certain: take by the name of a work queue only what says that it failed there. Otherwise what does not say is
+            shown as well, where the file has no other work queue that parks there.
     """
 
-    def __init__(self, selection: Selection, *, now: int, routes: Mapping[str, QueueRoutes]) -> None:
+    def __init__(
+        self, selection: Selection, *, now: int, routes: Mapping[str, QueueRoutes], certain: bool = False
+    ) -> None:
         self.selection = selection
         self.undecided = 0  #: messages on which `match` gave no answer; they are not selected
         self.why_undecided = ""  #: of the first of them
         self._expression = Expression(selection.match) if selection.match is not None else None
-        self._checks = tuple(_checks(selection, now, routes))
+        self._checks = tuple(_checks(selection, now, {} if certain else routes))
 
     def __call__(self, parked: ParkedMessage) -> bool:
         """Is this message meant? `limit` and `sample` are not looked at."""

@@ -47,10 +47,10 @@ class Chosen:
     notes: tuple[str, ...]
 
 
-async def choose(place: Place, selection: Selection, watch: Watch) -> Chosen:
-    """Find out which messages are meant, and give everything back. Raises as `scan`."""
+async def choose(place: Place, selection: Selection, watch: Watch, *, certain: bool = True) -> Chosen:
+    """Find out which messages are meant, to discard them, and give everything back. Arguments and errors as `scan`."""
     only = Known()
-    done = await scan(place, selection, watch, make=_digest, emit=only.add)
+    done = await scan(place, selection, watch, make=_digest, emit=only.add, certain=certain)
     only.recall()
     return Chosen(count=done.selected, only=only, queues=done.queues, notes=done.notes)
 
@@ -66,7 +66,7 @@ async def export_parked(place: Place, selection: Selection, watch: Watch, path: 
     try:
         only = None
         if selection.sample is not None:
-            only = (await choose(place, selection, watch)).only
+            only = (await choose(place, selection, watch, certain=False)).only
             selection = replace(selection, sample=None)
         done = await scan(place, selection, watch, make=_itself, emit=writer.write, only=only)
         writer.finish()
@@ -144,6 +144,7 @@ async def discard_parked(
             after_batch=after_batch,
             window=_WINDOW,
             only=chosen.only if chosen else None,
+            certain=True,
         )
         on_step("finish")
         if writer is not None:

@@ -95,6 +95,7 @@ async def scan(
     after_batch: Callable[[ParkingReader], None] | None = None,
     window: int | None = None,
     only: Known | None = None,
+    certain: bool = False,
 ) -> Scan:
     """
     Read every message of the queues; for each that is selected `emit(make(message))` is called, in order.
@@ -112,12 +113,13 @@ async def scan(
         after_batch: called when all that has arrived was looked at.
         window: how many messages may be with us at once, when they are settled.
         only: of those that are selected, these alone.
+        certain: as for `Matcher`.
 
     Raises:
         NotApplied, Refused, Interrupted: as `open_reading`.
         BrokerError, BrokerUnavailable: reading failed; nothing is lost by that.
     """
-    matcher = Matcher(selection, now=int(time.time() * 1000), routes=place.compiled.routes)
+    matcher = Matcher(selection, now=int(time.time() * 1000), routes=place.compiled.routes, certain=certain)
     sampler: Sampler[T] | None = Sampler(selection.sample, selection.seed) if selection.sample else None
     readings: list[QueueReading] = []
     notes: list[str] = []

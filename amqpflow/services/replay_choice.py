@@ -29,6 +29,7 @@ class ReplayChoice:
     seed: int = 0  #: another seed, another sample
     only: frozenset[bytes] | None = None  #: digests, as a plan of it found them
     to: Destination | None = None  #: instead of the work queue each message failed in
+    origin: str | None = None  #: the work queue of messages that do not say where they failed; without it they stay
     keep_attempts: bool = False  #: go on counting where the message stopped
     set_headers: Mapping[str, Any] = field(default_factory=dict)
     drop_headers: frozenset[str] = frozenset()
@@ -44,6 +45,16 @@ class ReplayChoice:
         if isinstance(self.select, Selection):
             raise TypeError("a selection is not asked before `asking` made it a function")
         return self.select is None or self.select(parked)
+
+    def lacks_origin(self, parked: ParkedMessage, *, everything: bool) -> bool:
+        """
+        Tell whether a message that is selected stays parked because nothing says where it failed.
+
+        Args:
+            parked: a message that could be read.
+            everything: messages of all work queues are taken, so that with `to` the origin does not matter.
+        """
+        return parked.queue is None and not (self.to is not None and everything) and self.selects(parked)
 
     def __post_init__(self) -> None:
         for name in (*self.set_headers, *self.drop_headers):
@@ -64,7 +75,17 @@ class ReplayChoice:
 
 
 def asking(choice: ReplayChoice, compiled: CompiledTopology) -> ReplayChoice:
-    """The same, its selection being a function that is asked about each message."""
+    """
+    The same, its selection being a function that is asked about each message.
+
+    Raises:
+        WrongUsage: its origin is not a work queue of the topology.
+    """
+    if choice.origin is not None and choice.origin not in compiled.routes:
+        raise WrongUsage(
+            f"origin {choice.origin[:80]!r} is not a work queue of the topology",
+            hint=f"its work queues are {', '.join(compiled.routes)}",
+        )
     if not isinstance(choice.select, Selection):
         return choice
     matcher = Matcher(choice.select, now=time.time_ns() // 1_000_000, routes=compiled.routes)

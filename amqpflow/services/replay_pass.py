@@ -130,7 +130,7 @@ class ReplayPass:
     def _sort(self, delivery: Delivery) -> None:
         work, reader = self._work, self._reader
         unreadable = reader.unreadable.get(delivery.delivery_tag)
-        parked = read_parked(delivery, work.compiled.routes, unreadable=unreadable)
+        parked = read_parked(delivery, work.compiled.routes, unreadable=unreadable, origin=work.choice.origin)
         known = work.known
         if unreadable is not None:
             work.leave_unread(parked, unreadable)
@@ -165,6 +165,9 @@ class ReplayPass:
             self.came_back += 1
             return False
         choice = work.choice
+        if choice.lacks_origin(parked, everything=work.queues is None):
+            report.unknown_origin += 1
+            return False
         if (
             work.destination(parked) is None
             or not choice.selects(parked)

@@ -35,6 +35,7 @@ class ReplayPlan:
     destinations: tuple[tuple[str, int], ...]  #: how many to where, most first
     others: int  #: messages of other work queues, or not selected, that stay
     misplaced: int  #: of these, those of work queues that are not parked here: no replay takes them
+    unknown_origin: int  #: selected, and do not say where they failed: they stay, unless an origin is asserted
     only: frozenset[bytes] | None
     """Digests of what is selected, so that the replay takes no other; None above `NAMED_AT_MOST` messages."""
     complete: bool
@@ -97,7 +98,12 @@ async def plan_replay(
                 async for delivery in deliveries:
                     reader.keep(delivery)
                     counted.count(
-                        read_parked(delivery, compiled.routes, unreadable=reader.unreadable.get(delivery.delivery_tag)),
+                        read_parked(
+                            delivery,
+                            compiled.routes,
+                            unreadable=reader.unreadable.get(delivery.delivery_tag),
+                            origin=choice.origin,
+                        ),
                         is_readable=delivery.delivery_tag not in reader.unreadable,
                     )
                     seen += 1
@@ -118,6 +124,7 @@ async def plan_replay(
         destinations=tuple(counted.destinations.most_common()),
         others=counted.others,
         misplaced=counted.misplaced,
+        unknown_origin=counted.unknown_origin,
         only=frozenset(counted.only) if counted.only is not None else None,
         complete=not ended,
         ended_early=ended[0] if ended else None,
@@ -136,6 +143,7 @@ class _Counted:
     only: set[bytes] | None = field(default_factory=set)
     others: int = 0
     misplaced: int = 0
+    unknown_origin: int = 0
 
     def __post_init__(self) -> None:
         self._here = {(each.queue, each.parking_queue) for each in self.routes}
@@ -150,10 +158,15 @@ class _Counted:
         return self.choice.limit is not None and self.groups.total() >= self.choice.limit
 
     def count(self, parked: ParkedMessage, *, is_readable: bool) -> None:
-        if not is_readable or not self._is_here(parked) or not self.choice.selects(parked):
+        if is_readable and self.choice.lacks_origin(parked, everything=self.everything):
+            self.unknown_origin += 1
+        elif not is_readable or not self._is_here(parked) or not self.choice.selects(parked):
             self.others += 1
             self.misplaced += is_misplaced(parked, self.compiled)
-            return
+        else:
+            self._take(parked)
+
+    def _take(self, parked: ParkedMessage) -> None:
         label = self.choice.to.label if self.choice.to else parked.queue or ""
         if self._sampler is not None:
             self._sampler.offer((group_of(parked), label, parked.digest))

@@ -38,6 +38,7 @@ class ReplayReport:
     left_behind: list[LeftBehind] = field(default_factory=list)  #: the first 100 of both
     others: int = 0  #: of other work queues, or not selected: not touched
     misplaced: int = 0  #: of these, those of work queues that are not parked here: no replay takes them
+    unknown_origin: int = 0  #: selected, and do not say where they failed: not touched
     came_back: int = 0  #: replayed by this run, and seen parked again
     remaining: int | None = None  #: ready in the parking queues afterwards
     stopped: str | None = None  #: why it ended before its end
@@ -61,12 +62,17 @@ class ReplayReport:
     @property
     def complete(self) -> bool:
         """Everything that was selected was replayed."""
+        return self.settled and not self.unknown_origin
+
+    @property
+    def settled(self) -> bool:
+        """Everything that it could take was replayed: nothing is left to resume."""
         return not (self.failed or self.in_doubt or self.stopped or self.interrupted)
 
     def summary(self) -> dict[str, Any]:
         """What the journal keeps of it."""
         return {
-            "complete": self.complete,
+            "complete": self.settled,
             "replayed": self.replayed,
             "already": self.already,
             "sent_again": self.sent_again,

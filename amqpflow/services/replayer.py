@@ -170,6 +170,8 @@ class _Replay:
         work, total, gone = self.work, None, 0
         here = [each for each in self.routes if each.parking_queue == parking_queue]
         work.destinations = {each.queue: Destination.of(each) for each in here}
+        report = work.report
+        untouched = report.others, report.misplaced, report.unknown_origin
         while True:
             reader, one = await self._read_once(parking_queue, outbox, total, gone)
             if one is None or reader is None:
@@ -186,7 +188,8 @@ class _Replay:
                 )
             if not one.again or work.stopped or self.stop.is_set():
                 return
-            self.work.report.others = self.work.report.misplaced = 0  # they are seen again
+            # those of this queue are seen again
+            report.others, report.misplaced, report.unknown_origin = untouched
 
     async def _read_once(
         self, parking_queue: str, outbox: ReplayOutbox, total: int | None, gone: int
@@ -381,7 +384,7 @@ class _Replay:
     def _read_whole(self) -> bool:
         """Nothing that an interrupted replay sent can still be parked without having been seen."""
         report = self.work.report
-        return report.complete and self.choice.limit is None and len(self.remaining) == len(self.parking_queues)
+        return report.settled and self.choice.limit is None and len(self.remaining) == len(self.parking_queues)
 
     async def _wake_when_stopped(self) -> None:
         await self.stop.wait()

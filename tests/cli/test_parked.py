@@ -204,7 +204,7 @@ def test_messages_that_nobody_here_parked_are_listed_and_shown(shop: Path, vhost
     (deep,) = (each["id"] for each in document["messages"] if each["message_id"] == "deep")
     (shown,) = json.loads(amqpflow("parked show", shop, vhost, deep, "-o", "json").out)["messages"]
     assert "base64" in json.dumps(shown["headers"]["k"]), "nested too deeply to be decoded: the bytes that came"
-    done = amqpflow("replay", shop, vhost, "--queue", "orders", "--yes")
+    done = amqpflow("replay", shop, vhost, "--queue", "orders", "--yes", "--origin", "orders")
     assert (done.code, f"Replayed {count} messages" in done.out) == (0, True)
     assert listed(shop, vhost)["messages"] == []
 

@@ -108,6 +108,32 @@ def test_messages_that_no_replay_takes_are_told(shop: Path, vhost: BrokerAddress
     assert [each["message_id"] for each in json.loads(listed.out)["messages"]] == ["x", "y"]
 
 
+def test_what_does_not_say_where_it_failed_stays_with_exit_code_3_until_its_origin_is_asserted(
+    shop: Path, vhost: BrokerAddress
+) -> None:
+    fill(shop, vhost, [delivered("orders", message_id="o")])
+
+    async def put() -> None:
+        async with await connect(vhost, name="amqpflow test") as connection:
+            await publish(connection, "orders.parking", Properties(message_id="x"))
+
+    asyncio.run(put())
+    says = "1 message in orders.parking does not say where it failed, and stays parked. --origin QUEUE asserts"
+    planned = replay(shop, vhost, "--queue", "orders", "--dry-run")
+    assert (planned.code, says in planned.out) == (0, True)
+    done = replay(shop, vhost, "--queue", "orders", "--yes")
+    assert (done.code, says in done.out, "Replayed 1 message" in done.out) == (3, True, True)
+    listed = amqpflow("parked list", shop, vhost, "--queue", "orders")
+    assert "unknown" in listed.out
+    assert json.loads(amqpflow("parked list", shop, vhost, "-o", "json").out)["messages"][0]["queue"] is None
+    assert "work queue       unknown" in amqpflow("parked show", shop, vhost, "x").out
+    document = json.loads(replay(shop, vhost, "--queue", "orders", "--yes", "-o", "json").out)
+    assert (document["replayed"], document["unknown_origin"], document["complete"]) == (0, 1, False)
+    assert replay(shop, vhost, "--yes", "--origin", "ordres").code == 64
+    assert replay(shop, vhost, "--queue", "orders", "--yes", "--origin", "orders").code == 0
+    assert (depth_of(vhost, "orders"), depth_of(vhost, "orders.parking")) == (2, 0)
+
+
 def test_without_a_terminal_it_does_not_ask_and_does_nothing(shop: Path, vhost: BrokerAddress) -> None:
     fill(shop, vhost, [delivered("orders")])
     done = replay(shop, vhost, "--queue", "orders")

@@ -147,6 +147,29 @@ def test_a_selection_is_discarded_and_no_other_message(vhost: BrokerAddress, tmp
 
 
 @pytest.mark.one_broker
+def test_a_discard_by_work_queue_takes_nothing_that_does_not_say_it_failed_there(vhost: BrokerAddress) -> None:
+    """An error queue that services share which the file does not know: one of them is in the file."""
+    compiled = topology({"sales": [1000]}, vhost=vhost.vhost, parking="error")
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, "error", Properties(message_id="of-billing"))
+            await park(connection, compiled, [delivered("sales", message_id="mine")])
+            place, mine = place_of(broker, compiled, ()), Selection(queues=("sales",))
+            assert [(row.message_id, row.queue) for row in (await list_parked(place, mine, Watch())).messages] == [
+                ("of-billing", None),
+                ("mine", "sales"),
+            ], "it is shown"
+            assert (await choose(place, mine, Watch())).count == 1
+            assert (await discard_parked(place, mine, Watch(), None)).discarded == 1
+            left = (await list_parked(place, Selection(), Watch())).messages
+            assert [row.message_id for row in left] == ["of-billing"]
+            assert (await discard_parked(place, Selection(queues=("error",)), Watch(), None)).discarded == 1
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
 def test_nothing_leaves_its_queue_that_the_disk_did_not_take(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

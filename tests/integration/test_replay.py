@@ -20,6 +20,7 @@ from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.model.wire import encode_content_header
 from amqpflow.parking.parked import ParkedMessage
+from amqpflow.parking.replay import Destination
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.parking_reader import ParkingReader
@@ -157,6 +158,52 @@ def test_the_other_work_queues_messages_stay_in_a_shared_parking_queue_in_their_
             left = await drained(connection, "shared.parking", 1800)
             assert ids(left) == [f"m{n}" for n, each in enumerate(order) if each == "a"]
             assert await depth(connection, "a") == 0
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_what_does_not_say_where_it_failed_stays_parked_and_is_counted(vhost: BrokerAddress) -> None:
+    """An error queue that services share which the file does not know: one of them is in the file."""
+    compiled = topology({"sales": [1000]}, vhost=vhost.vhost, parking="error")
+    strangers = [Properties(message_id=f"s{n}", headers={"rbs2-source-queue": "billing"}) for n in range(3)]
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, "error", strangers[0])
+            await park(connection, compiled, [delivered("sales", message_id="mine")])
+            await publish(connection, "error", *strangers[1:])
+            for queue in (None, "sales"):
+                plan = await plan_replay(broker, compiled, queue)
+                assert (plan.selected, plan.unknown_origin, plan.others, plan.misplaced) == (1, 3, 0, 0)
+            report = await replay_parked(broker, compiled)
+            assert (report.replayed, report.unknown_origin, report.remaining) == (1, 3, 3)
+            assert (report.complete, report.settled, report.stopped) == (False, True, None)
+            assert ids(await drained(connection, "sales", 1)) == ["mine"]
+            assert ids(await drained(connection, "error", 3)) == ["s0", "s1", "s2"]
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_an_asserted_origin_brings_back_what_does_not_say_its_own_and_nothing_else(vhost: BrokerAddress) -> None:
+    compiled = topology({"sales": [1000], "mail": [1000]}, vhost=vhost.vhost)
+    elsewhere = {h.QUEUE: "billing", h.REASON: "parked"}
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, "sales.parking", Properties(message_id="silent"))
+            await publish(connection, "sales.parking", Properties(message_id="theirs", headers=elsewhere))
+            await publish(connection, "mail.parking", Properties(message_id="in-mail"))
+            with pytest.raises(WrongUsage, match="origin 'sale' is not a work queue of the topology"):
+                await replay_parked(broker, compiled, choice=ReplayChoice(origin="sale"))
+            report = await replay_parked(broker, compiled, choice=ReplayChoice(origin="sales"))
+            assert (report.replayed, report.unknown_origin, report.misplaced) == (1, 1, 1)
+            assert ids(await drained(connection, "sales", 1)) == ["silent"]
+            assert (await depth(connection, "sales"), await depth(connection, "mail")) == (0, 0)
+            to = Destination(exchange="", routing_key="mail", queue="mail", label="mail")
+            everything = await replay_parked(broker, compiled, choice=ReplayChoice(to=to))
+            assert (everything.replayed, everything.complete) == (2, True), "with a destination no origin is needed"
 
     asyncio.run(go())
 
@@ -603,7 +650,7 @@ def test_messages_that_are_equal_in_everything_get_hops_of_their_own(vhost: Brok
             for _ in range(3):
                 await publish_raw(channel, PARKING, 0, b"")
             await depth_becomes(connection, PARKING, 3)
-            report = await replay_parked(broker, compiled, WORK)
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(origin=WORK))
             assert (report.replayed, report.groups) == (3, {("unknown", ""): 3})
             assert len({(each.properties.headers or {})[h.HOP] for each in await drained(connection, WORK, 3)}) == 3
 

@@ -269,8 +269,8 @@ def test_messages_without_any_id_are_known_by_what_they_hold(vhost: BrokerAddres
             for _ in range(3):
                 await channel.basic_publish(b"tick", routing_key=PARKING)
             await depth_becomes(connection, PARKING, 3)
-            await interrupted(broker, compiled, journals, "ack.before")
-            report = await replay_parked(broker, compiled, WORK, journals=journals)
+            await interrupted(broker, compiled, journals, "ack.before", choice=ReplayChoice(origin=WORK))
+            report = await replay_parked(broker, compiled, WORK, journals=journals, choice=ReplayChoice(origin=WORK))
             assert report.complete
             # which of the equal ones were acked nobody can tell: they go again, and say so
             assert report.sent_again == report.replayed
@@ -571,8 +571,8 @@ def test_two_messages_with_one_id_are_both_sent(vhost: BrokerAddress, tmp_path: 
             for body in (b"one", b"two"):
                 await publish(connection, PARKING, Properties(message_id="same"), body=body)
             journals = Journals(tmp_path)
-            await interrupted(broker, compiled, journals, "ack.after")
-            report = await replay_parked(broker, compiled, WORK, journals=journals)
+            await interrupted(broker, compiled, journals, "ack.after", choice=ReplayChoice(origin=WORK))
+            report = await replay_parked(broker, compiled, WORK, journals=journals, choice=ReplayChoice(origin=WORK))
             assert report.complete
             taken = await drained(connection, WORK, await depth(connection, WORK))
             assert {each.body for each in taken} == {b"one", b"two"}

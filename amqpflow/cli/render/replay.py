@@ -28,8 +28,9 @@ def plan_lines(plan: ReplayPlan, *, keep_attempts: bool) -> Iterator[str]:
             yield from (f"  to {safe(label)}: {count}" for label, count in plan.destinations)
         yield "Their attempts go on counting." if keep_attempts else "Their attempts begin anew; the history stays."
     if plan.others:
-        yield f"{_messages(plan.others)} of other work queues, not selected, or whose origin is not known, not touched."
+        yield f"{_messages(plan.others)} of other work queues or not selected, not touched."
     yield from _misplaced(plan.misplaced, parking)
+    yield from _unknown_origin(plan.unknown_origin, parking)
     if plan.ended_early:
         yield f"Not all of {parking} was read: {safe(plan.ended_early)}."
 
@@ -55,6 +56,7 @@ def report_lines(report: ReplayReport) -> Iterator[str]:
     if report.came_back:
         yield f"Parked again since: {report.came_back}"
     yield from _misplaced(report.misplaced, safe(report.parking_queue))
+    yield from _unknown_origin(report.unknown_origin, safe(report.parking_queue))
     if report.remaining is not None:
         yield f"{_messages(report.remaining)} in {safe(report.parking_queue)} now."
     if report.journal:
@@ -120,6 +122,19 @@ def _misplaced(count: int, parking: str) -> Iterator[str]:
         yield (
             f"{_messages(count)} in {parking} of work queues that are not parked there, so that no replay takes "
             f"{'it' if count == 1 else 'them'}. `amqpflow parked list --queue {parking}` shows which."
+        )
+
+
+def _unknown_origin(count: int, parking: str) -> Iterator[str]:
+    if count == 1:
+        yield (
+            f"1 message in {parking} does not say where it failed, and stays parked. --origin QUEUE asserts its work "
+            "queue, --to sends it elsewhere."
+        )
+    elif count:
+        yield (
+            f"{count} messages in {parking} do not say where they failed, and stay parked. --origin QUEUE asserts "
+            "their work queue, --to sends them elsewhere."
         )
 
 

@@ -91,11 +91,24 @@ def test_a_record_that_a_handler_forwarded_to_another_queue_is_not_that_queues()
     assert parked.attempts == 0
 
 
-def test_a_message_without_a_record_belongs_to_the_only_queue_that_parks_there() -> None:
+def test_a_message_that_does_not_say_where_it_failed_belongs_to_no_work_queue() -> None:
+    """Also where the file has one work queue alone that parks there: other services may park there too."""
     parked = read_parked(foreign({"their": "header"}), ONE.routes)
-    assert (parked.queue, parked.reason) == ("orders", "unknown")
-    assert read_parked(foreign(None), ONE.routes).queue == "orders"
+    assert (parked.queue, parked.reason) == (None, "unknown")
+    assert read_parked(foreign(None), ONE.routes).queue is None
     assert read_parked(foreign(None, "shared.parking"), SHARED.routes).queue is None
+
+
+def test_an_asserted_origin_is_that_of_messages_that_do_not_say_theirs_in_its_own_parking_queue() -> None:
+    two = topology({"orders": [1000], "mail": [1000]}, vhost="/")
+    assert read_parked(foreign(None), two.routes, origin="orders").queue == "orders"
+    assert read_parked(foreign(None), two.routes, origin="mail").queue is None, "mail is not parked there"
+    assert read_parked(foreign(None, "error"), two.routes, origin="mail").queue == "mail", "a queue of no file"
+    assert read_parked(foreign(None, "shared.parking"), SHARED.routes, origin="a").queue == "a"
+    says = foreign({"x-death": [death("billing", "rejected")]})
+    assert read_parked(says, two.routes, origin="orders").queue == "billing", "RabbitMQ saw where it was rejected"
+    recorded = in_parking(delivered("orders"), **{h.QUEUE: "renamed"})
+    assert read_parked(recorded, two.routes, origin="orders").queue == "renamed"
 
 
 def test_a_record_of_a_queue_that_left_the_file_is_shown_as_it_is() -> None:

@@ -58,6 +58,16 @@ ORDER = parked(
 )
 
 
+def test_what_does_not_say_where_it_failed_is_shown_with_its_parking_queue_and_never_taken_for_certain() -> None:
+    unknown = read_parked(replace(delivered("orders.parking"), exchange="", routing_key="orders.parking"), ROUTES)
+    assert unknown.queue is None
+    by_name, by_place = Selection(queues=("orders",)), Selection(queues=("orders.parking",))
+    assert Matcher(by_name, now=NOW, routes=ROUTES)(unknown)
+    assert not Matcher(by_name, now=NOW, routes=ROUTES, certain=True)(unknown)
+    assert Matcher(by_place, now=NOW, routes=ROUTES, certain=True)(unknown)
+    assert Matcher(by_name, now=NOW, routes=ROUTES, certain=True)(ORDER)
+
+
 @pytest.mark.parametrize(
     ("criteria", "wanted"),
     [
