@@ -13,6 +13,7 @@ AmqpflowError                     exit code 1 unless it says otherwise
 │   ├── AuthenticationFailed      wrong user or password
 │   ├── VirtualHostMissing        no such virtual host, or no access to it
 │   └── TlsFailed                 certificate or handshake
+├── ClientLibraryError            the installed aiormq or aio-pika is not one that amqpflow works with
 ├── PermissionDenied              a permission or a tag is missing, and which
 ├── ManagementUnavailable         the management API cannot be reached or does not answer as one
 ├── BrokerError                   RabbitMQ refused an operation, in its own words
@@ -111,6 +112,10 @@ class VirtualHostMissing(BrokerUnavailable):
 
 class TlsFailed(BrokerUnavailable):
     """The TLS handshake failed: certificate, host name or protocol."""
+
+
+class ClientLibraryError(AmqpflowError):
+    """The installed aiormq or aio-pika does not read or write as amqpflow needs it; the hint names what to install."""
 
 
 class PermissionDenied(AmqpflowError):

@@ -70,8 +70,13 @@ class Publish:
         return cls(exchange=exchange, routing_key=routing_key, header=header, body=body, identity=identity)
 
     @property
+    def returned_as(self) -> tuple[str, str, str]:
+        """What the broker's return of it names: two publishes with one of these must not be in flight together."""
+        return self.exchange, self.routing_key, self.identity
+
+    @property
     def properties(self) -> Properties:
-        """What `header` says, decoded anew each time."""
+        """What `header` says, decoded each time."""
         return decode_content_header(self.header)
 
 

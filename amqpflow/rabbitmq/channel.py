@@ -25,7 +25,6 @@ from .subscriptions import Subscriptions
 from .translate import translate
 
 if TYPE_CHECKING:
-    from .plain import PlainTransport
     from .transport import ContentTransport
 
 log = logging.getLogger("amqpflow.channel")
@@ -43,10 +42,9 @@ _LINGER = 0.3  #: seconds that a close waits for them; 0.02 was enough for 200
 class Channel:
     """One AMQP channel in confirm mode. Made by `Connection.open_channel`."""
 
-    def __init__(self, amqp: Any, frame_max: int, transport: ContentTransport | PlainTransport) -> None:
+    def __init__(self, amqp: Any, frame_max: int, transport: ContentTransport) -> None:
         self._amqp = amqp
         self._transport = transport
-        self._check = transport.check
         self._loop = asyncio.get_running_loop()
         self.frame_max = frame_max  #: bytes; 0 when the broker sets no limit
         self._confirms = Confirms(amqp.number, frame_max, self._send)
@@ -56,6 +54,7 @@ class Channel:
         self._flushing = False
         self._on_close: list[Callable[[], None]] = []
         self.close_reason: BaseException | None = None
+        self.closed_by_publish: str | None = None  #: the broker's text, when an error of a publish made it close this
         self._ending = False
         self._settled_at: deque[float] = deque(maxlen=_KEPT_BACK_FROM)
         self._take = ContentFrames(
@@ -64,7 +63,6 @@ class Channel:
             confirmed=self._confirms.confirmed,
             closing=self._closing,
         ).take
-        transport.attach(amqp)
         transport.takers[amqp.number] = self._take
         amqp.on_consumer_cancel_callbacks.add(self._subscriptions.cancelled)
         self.closed: asyncio.Event = asyncio.Event()
@@ -110,13 +108,11 @@ class Channel:
         `room` between some hundred messages, or the unsent ones pile up in memory.
 
         Raises:
-            BrokerUnavailable: the channel is closed. ValueError: a name is too long, or the headers are, or `plain` has
-            to write it and cannot. Nothing was sent.
+            BrokerUnavailable: the channel is closed. ValueError: a name is too long, or the headers are. Nothing was
+            sent.
         """
         if self.is_closed:
             raise BrokerUnavailable("the channel is closed")
-        if self._check is not None:
-            self._check(message)
         self._confirms.post(message, settled)
 
     async def room(self) -> None:
@@ -163,12 +159,11 @@ class Channel:
         """
         self._require_open()
         tag = tag or f"amqpflow-{uuid4().hex[:12]}"
-        callback = self._transport.consumer_callback(self._amqp.number)
         self._subscriptions.add(tag, queue, on_delivery, on_cancel, tags_from=tags_from)
         with translate():
             async with asyncio.timeout(answer_within):
                 await self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535))
-                await self._amqp.basic_consume(queue, callback, consumer_tag=tag)
+                await self._amqp.basic_consume(queue, _never, consumer_tag=tag)
         return tag
 
     async def cancel(self, tag: str) -> None:
@@ -304,6 +299,7 @@ class Channel:
         self._settlements.clear()
         # a publish is to blame only for a close of the channel by the broker, not for a lost connection
         blame = str(reason) if isinstance(reason, ChannelClosed) and reason.args and reason.args[0] else None
+        self.closed_by_publish = blame
         self._confirms.end(lambda: PublishUncertain(f"closed before the confirm: {reason!r}", closed_by_publish=blame))
         for callback in self._on_close:
             callback()
@@ -354,3 +350,7 @@ class Channel:
             await asyncio.gather(*either, return_exceptions=True)
         if written.cancelled() or written.exception() is not None:
             raise BrokerUnavailable("the connection was lost")
+
+
+async def _never(message: Any) -> None:  # pragma: no cover - deliveries are taken by ContentFrames
+    raise AssertionError(message)

@@ -59,12 +59,11 @@ class Confirms:
             ValueError: a name is too long, or the headers are; nothing is sent, and `settled` is not told.
         """
         data = publish_frames(self._channel, message, self._frame_max)
-        identity = message.identity
-        if not identity:
+        key = message.returned_as
+        if not message.identity:
             # put back as it was, without any id: its return counts for all that went to the same address
             self._nameless += 1
-            identity = f"\0{self._nameless}"
-        key = message.exchange, message.routing_key, identity
+            key = message.exchange, message.routing_key, f"\0{self._nameless}"
         if key in self._in_flight:
             self._behind.setdefault(key, deque()).append((data, settled))
         else:

@@ -7,8 +7,6 @@ The consumer must know that, so it opens a new connection itself (ADR 0003).
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import platform
 from collections.abc import Callable
 from typing import Any
@@ -16,22 +14,21 @@ from typing import Any
 import aio_pika
 
 from amqpflow import __version__
-from amqpflow.errors import AmqpflowError, BrokerUnavailable
+from amqpflow.errors import AmqpflowError, BrokerUnavailable, ClientLibraryError
 
 from .address import BrokerAddress
-from .bulk import BulkChannel
 from .channel import Channel
-from .plain import PlainTransport
 from .translate import from_connecting, translate
 
 try:
     from .transport import ContentTransport
-except ImportError:  # pragma: no cover - an aiormq without the classes that the transport is made of
-    ContentTransport = None  # type: ignore[assignment, misc]
 
-log = logging.getLogger("amqpflow.connection")
+    _missing = ""
+except ImportError as error:
+    _missing = str(error)
 
-PLAIN = "AMQPFLOW_PLAIN_CHANNEL"  #: in the environment: do not read and write beside aiormq, to tell whose fault it is
+CLIENT_LIBRARIES = {"aio-pika": ">=10.1,<11", "aiormq": ">=7.2,<8"}
+"""What pyproject.toml requires, for the message when something else is installed."""
 CLOSE_TIMEOUT = 5.0  #: seconds for the broker to answer a close
 CONNECT_TIMEOUT = 15.0  #: seconds for TCP, TLS, login and opening the virtual host
 _NODE_TIMEOUT = 5.0  #: the same where another node can be tried
@@ -98,26 +95,6 @@ class Connection:
                 amqp = await self._amqp.channel(publisher_confirms=True)
         return Channel(amqp, self.frame_max, self._pika.content)
 
-    async def open_bulk_channel(
-        self,
-        *,
-        on_confirm: Callable[[int, bool, bool], None],
-        on_return: Callable[[str, str, str, bytes], None],
-        on_close: Callable[[], None],
-    ) -> BulkChannel:
-        """A channel for publishing many messages; see `BulkChannel`. Raises BrokerUnavailable, BrokerError."""
-        with translate():
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                amqp = await self._amqp.channel(publisher_confirms=True)
-        return BulkChannel(
-            amqp,
-            self.frame_max,
-            self._pika.content.takers,
-            on_confirm=on_confirm,
-            on_return=on_return,
-            on_close=on_close,
-        )
-
     async def admin_channel(self) -> Any:
         """A plain aiormq channel, for declaring. Wrap what you do with it in `translate()`."""
         with translate():
@@ -169,20 +146,14 @@ class _PikaConnection(aio_pika.Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.content: ContentTransport | PlainTransport | None = None
-        if ContentTransport is not None and not os.environ.get(PLAIN):
-            self.content = ContentTransport()
-            self.kwargs["transport_factory"] = self.content
+        self.content = ContentTransport()
+        self.kwargs["transport_factory"] = self.content
 
     async def connect(self, *args: Any, **kwargs: Any) -> None:
         await super().connect(*args, **kwargs)
-        if self.content is None or not getattr(self.content, "in_use", True):
-            log.warning(
-                "aiormq %s is used by its plain API: publishing and consuming is slower, and a message that pamqp "
-                "cannot read ends the connection",
-                _version_of("aiormq"),
-            )
-            self.content = PlainTransport(self.transport.connection)  # type: ignore[union-attr]
+        if not self.content.in_use:
+            await self.close()
+            raise _unsupported("it does not read through a transport_factory")
 
 
 async def connect(address: BrokerAddress, *, name: str, timeout: float = CONNECT_TIMEOUT) -> Connection:
@@ -196,7 +167,10 @@ async def connect(address: BrokerAddress, *, name: str, timeout: float = CONNECT
 
     Raises:
         AuthenticationFailed, VirtualHostMissing, TlsFailed, BrokerUnavailable: each with one clear sentence.
+        ClientLibraryError: the installed aiormq or aio-pika is not one that amqpflow works with.
     """
+    if _missing:
+        raise _unsupported(_missing)
     errors: list[AmqpflowError] = []
     *first, last = address.nodes
     for node in first:
@@ -232,9 +206,17 @@ async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connect
         )
     except AmqpflowError:
         raise
+    except (AttributeError, TypeError, NotImplementedError) as error:
+        raise _unsupported(str(error)) from error
     except Exception as error:
         raise from_connecting(error, address.redacted) from error
     return Connection(pika, address)
+
+
+def _unsupported(why: str) -> ClientLibraryError:
+    installed = " with ".join(f"{name} {_version_of(name)}" for name in reversed(CLIENT_LIBRARIES))
+    wanted = " ".join(f"'{name}{versions}'" for name, versions in CLIENT_LIBRARIES.items())
+    return ClientLibraryError(f"amqpflow cannot use {installed}: {why}", hint=f"pip install {wanted}")
 
 
 def _version_of(package: str) -> str:
@@ -243,7 +225,7 @@ def _version_of(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "of unknown version"
+        return "of an unknown version"
 
 
 def _decoded(value: Any) -> Any:

@@ -16,12 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
-
-from amqpflow.model.message import Publish
 
 Take = Callable[[int, bytes], bool]  #: frame type and payload; True when the frame is not for aiormq
 
@@ -36,8 +34,6 @@ _SIGN_OF_LIFE = 1.0  #: seconds
 class ContentTransport(TransportFactory):
     """Opens the socket of one connection. `takers` are asked, by channel number, before aiormq sees a frame."""
 
-    check: Callable[[Publish], None] | None = None  #: whatever we have encoded can be written
-
     def __init__(self) -> None:
         self.takers: dict[int, Take] = {}
         self.blocked: str | None = None  #: why the broker reads nothing from this connection now (connection.blocked)
@@ -49,13 +45,6 @@ class ContentTransport(TransportFactory):
     def in_use(self) -> bool:
         """aiormq has read frames through it, as it must have once it is connected."""
         return self._reader is not None and self._reader.passed_on
-
-    def attach(self, channel: Any) -> None:
-        """Nothing to prepare for a channel."""
-
-    def consumer_callback(self, number: int) -> Callable[[Any], Coroutine[Any, Any, None]]:  # noqa: ARG002
-        """What aiormq calls with a message: it sees none."""
-        return _never
 
     def abort(self) -> None:
         """Close the socket at once, with what was not sent yet."""
@@ -175,7 +164,3 @@ class FrameReader:
     def _pass_on(self, frame: bytes) -> None:
         self._ready += frame
         self._last_passed = asyncio.get_running_loop().time()
-
-
-async def _never(message: Any) -> None:  # pragma: no cover - deliveries are taken by ContentFrames
-    raise AssertionError(message)

@@ -64,6 +64,9 @@ class ReplayChoice:
                 )
             if not name or len(name.encode()) > 255:
                 raise WrongUsage(f"{name[:40]!r} is no header name: AMQP allows 1 to 255 bytes")
+        for name in (self.to.exchange, self.to.routing_key) if self.to is not None else ():
+            if len(name.encode("utf-8", "surrogateescape")) > 255:
+                raise WrongUsage(f"--to {name[:40]!r}... is longer than the 255 bytes that AMQP allows for a name")
         if self.rate is not None and not self.rate > 0:
             raise WrongUsage("a rate is more than 0 messages a second")
         if any(step < 1 for step in self.ramp) or list(self.ramp) != sorted(self.ramp):

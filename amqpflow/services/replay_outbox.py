@@ -1,4 +1,4 @@
-"""Publish copies in bulk, and know of each what became of it."""
+"""Publish the copies of a replay, and know of each what became of it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from amqpflow.errors import BrokerUnavailable
-from amqpflow.model.content_header import ContentHeader
-from amqpflow.model.headers import HOP
+from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishRefused, Unroutable
 from amqpflow.model.message import Publish
-from amqpflow.model.record import text_of
 from amqpflow.parking.journal import Key
 from amqpflow.parking.parked import ParkedMessage
-from amqpflow.rabbitmq.bulk import CLOSE_TIMEOUT, BulkChannel
+from amqpflow.rabbitmq.channel import CLOSE_TIMEOUT, Channel
 from amqpflow.rabbitmq.connection import Connection
 
 from .outbox import publish_alone
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Flight:
     """A message on its way."""
 
@@ -28,7 +25,6 @@ class Flight:
     copy: Publish
     key: Key
     sent_at: float = 0.0  #: seconds of the event loop
-    returned: str | None = None  #: what the broker said
 
     @property
     def tag(self) -> int:
@@ -39,18 +35,15 @@ class ReplayOutbox:
     """
     One publishing connection, separate from the reading one: what closes it takes no delivery along, and a broker
     short of memory or disk, which stops reading from connections that publish, still reads acks.
-
-    Two copies with one hop id are never on their way together: a return names nothing else.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]], news: asyncio.Event) -> None:
         self._connect = connect
         self._news = news  # set when there is something new
         self._connection: Connection | None = None
-        self._channel: BulkChannel | None = None
-        self._flying: dict[int, Flight] = {}  # by the channel's number, in their order
-        self._hops: dict[str, Flight] = {}
-        self._low = 1
+        self._channel: Channel | None = None
+        self._flying: dict[int, Flight] = {}  # by the number in the journal, in the order of sending
+        self._returnable: set[tuple[str, str, str]] = set()  # of those, what a return names
         self.confirmed: list[Flight] = []
         self.refused: list[Flight] = []
         self.returned: list[Flight] = []
@@ -64,15 +57,12 @@ class ReplayOutbox:
     async def _open_channel(self) -> None:
         if self._connection is None or self._connection.is_closed:
             raise BrokerUnavailable("the publishing connection was lost")
-        self._low = 1
-        self._channel = await self._connection.open_bulk_channel(
-            on_confirm=self._on_confirm, on_return=self._on_return, on_close=self._on_close
-        )
+        self._channel = await self._connection.open_channel()
 
     async def reopen(self) -> None:
         """
-        A new channel, when nothing is on its way: RabbitMQ 3.10 goes on to refuse on a channel after the limit of the
-        queue was lifted.
+        Open another channel if no publish is without a confirm: RabbitMQ 3.10 continues to refuse on a channel after
+        the limit of the queue was lifted.
         """
         if self._channel is not None and not self._flying:
             await self._channel.close()
@@ -99,21 +89,46 @@ class ReplayOutbox:
             return None
         return self._channel.closed_by_publish
 
-    def is_flying(self, hop: str) -> bool:
-        """A copy with this hop id is on its way."""
-        return hop in self._hops
+    def is_flying(self, same: tuple[str, str, str]) -> bool:
+        """Whether a copy with this `returned_as` is on its way."""
+        return same in self._returnable
 
     async def send(self, flights: Sequence[Flight]) -> None:
-        """Publish. What becomes of each is found in the lists; when the channel is closed, in `uncertain`."""
+        """
+        Publish. What becomes of each is found in the lists; when the channel is closed, in `uncertain`.
+
+        Returns when the socket has taken what was written; no two of `flights`, and none that is on its way, may be
+        the same to a return (`is_flying`), or the second would wait for the confirm of the first.
+        """
         channel, now = self._channel, asyncio.get_running_loop().time()
         if channel is None or channel.is_closed:
             self.uncertain += flights
             return
-        for number, flight in enumerate(flights, channel.published + 1):
+        for flight in flights:
             flight.sent_at = now
-            flight.returned = None
-            self._flying[number] = self._hops[flight.copy.identity] = flight
-        await channel.publish([flight.copy for flight in flights])
+            self._flying[flight.number] = flight
+            self._returnable.add(flight.copy.returned_as)
+            channel.post(flight.copy, lambda error, flight=flight: self._settled(flight, error))  # type: ignore[misc]
+        try:
+            await channel.room()
+        except BrokerUnavailable:
+            pass  # each of them is told of
+
+    def _settled(self, flight: Flight, error: AmqpflowError | None) -> None:
+        if self._flying.get(flight.number) is not flight:
+            return  # it is not waited for any more
+        del self._flying[flight.number]
+        self._returnable.discard(flight.copy.returned_as)
+        match error:
+            case None:
+                self.confirmed.append(flight)
+            case Unroutable():
+                self.returned.append(flight)
+            case PublishRefused():
+                self.refused.append(flight)
+            case _:
+                self.uncertain.append(flight)
+        self._news.set()
 
     async def send_alone(self, flight: Flight) -> None:
         """Publish on a channel of its own. Raises as `publish_alone`."""
@@ -122,44 +137,11 @@ class ReplayOutbox:
         await publish_alone(self._connection, flight.copy)
 
     def give_up(self) -> list[Flight]:
-        """What is on its way, and is not waited for any more."""
+        """Stop waiting for what is on its way, and return it."""
         left = list(self._flying.values())
         self._flying.clear()
-        self._hops.clear()
+        self._returnable.clear()
         return left
-
-    def _on_confirm(self, tag: int, multiple: bool, acknowledged: bool) -> None:
-        if multiple:
-            numbers = range(self._low, tag + 1) if tag else range(self._low, self._low + len(self._flying))
-            self._low = max(self._low, tag + 1)
-        else:
-            numbers = range(tag, tag + 1)
-        for number in numbers:
-            flight = self._flying.pop(number, None)
-            if flight is None:
-                continue
-            self._hops.pop(flight.copy.identity, None)
-            if flight.returned is not None:
-                self.returned.append(flight)
-            elif acknowledged:
-                self.confirmed.append(flight)
-            else:
-                self.refused.append(flight)
-        self._news.set()
-
-    def _on_return(self, text: str, _exchange: str, _key: str, header: bytes) -> None:
-        try:
-            hop = text_of(ContentHeader(header).headers.get(HOP))
-        except ValueError:
-            hop = None
-        found = self._hops.get(hop) if hop else None
-        # one that cannot be recognised may be any of them: better a second copy than none
-        for flight in self._flying.values() if found is None else (found,):
-            flight.returned = text
-
-    def _on_close(self) -> None:
-        self.uncertain += self.give_up()
-        self._news.set()
 
     async def close(self) -> None:
         """Disconnect for good."""

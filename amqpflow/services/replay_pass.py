@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections import deque
-from collections.abc import Collection
+from collections.abc import Sequence
 from contextlib import aclosing
 
 from amqpflow.errors import (
@@ -34,6 +33,7 @@ from .replay_outbox import Flight, ReplayOutbox
 from .replay_pace import Pace
 from .replay_plan import is_misplaced
 from .replay_run import Work
+from .replay_waiting import Waiting
 
 WINDOW = 4000  #: publishes without a confirm at a time; a crash leaves at most so many in doubt
 BATCH = 1000  #: messages that go through the journal together, at most
@@ -69,8 +69,7 @@ class ReplayPass:
         self._stop = stop
         self._news = news
         self._on_progress = on_progress
-        self._waiting: deque[tuple[ParkedMessage, float]] = deque()
-        self._waiting_bytes = 0
+        self._waiting = Waiting()
         self._settled: list[ParkedMessage] = []  # sent by an interrupted replay: to be acked
         self._resend: list[Flight] = []  # refused, to be sent again
         self._resend_at = 0.0
@@ -150,13 +149,12 @@ class ReplayPass:
                 reader.keep(delivery)
                 work.leave(parked, "an interrupted replay may have sent it; --in-doubt send sends it", in_doubt=True)
                 return
-        if self._waiting_bytes > WAITING_BYTES:
+        if self._waiting.size > WAITING_BYTES:
             reader.keep(delivery)
             self.again = True
             return
         self._selected += 1
-        self._waiting.append((parked, self._loop.time()))
-        self._waiting_bytes += len(delivery.body)
+        self._waiting.add(parked, self._loop.time())
 
     def _is_selected(self, parked: ParkedMessage) -> bool:
         work, report = self._work, self._work.report
@@ -198,7 +196,7 @@ class ReplayPass:
 
     def _is_over(self) -> bool:
         """Nothing more is sent in this reading."""
-        if self._waiting and self._loop.time() - self._waiting[0][1] >= self._reader.hold_max:
+        if self._waiting and self._loop.time() - self._waiting.since >= self._reader.hold_max:
             self._reader.end_of_holding()
         if self._pace.wants_look:
             self.again = True
@@ -222,7 +220,7 @@ class ReplayPass:
         if batch:
             # the next ones are made ready while the disk writes
             await asyncio.sleep(0)
-            self._prepared = await self._next_batch(reserved=len(batch), hops={each.copy.identity for each in batch})
+            self._prepared = await self._next_batch(behind=batch)
         try:
             await writing
         except OSError as error:
@@ -264,41 +262,47 @@ class ReplayPass:
         except BrokerUnavailable:
             return False
 
-    async def _next_batch(self, *, reserved: int = 0, hops: Collection[str] = ()) -> list[Flight]:
+    async def _next_batch(self, *, behind: Sequence[Flight] = ()) -> list[Flight]:
         """
-        Messages that may be sent.
+        Return messages that may be sent.
+
+        A return names exchange, routing key and hop: of two copies that are the same in those, the second waits for
+        the first, and others pass both.
 
         Args:
-            reserved: how many are about to be sent before them.
-            hops: the hop ids of those.
+            behind: what is about to be sent before them.
         """
         if self._resend or not self._waiting:
             return []
+        reserved = len(behind)
         allowed = await self._pace.allowance(self._loop.time())
         room = min(BATCH, WINDOW - self._outbox.in_flight - reserved, allowed - reserved)
-        if room < min(_GROUP, len(self._waiting)) and (self._outbox.in_flight or reserved):
+        if room < min(_GROUP, self._waiting.ready) and (self._outbox.in_flight or reserved):
             return []  # more room comes with the confirms that are on their way
         batch: list[Flight] = []
-        hops = set(hops)
-        while self._waiting and len(batch) < room:
-            flight = self._flight(self._waiting[0][0])
-            if flight is not None and (flight.copy.identity in hops or self._outbox.is_flying(flight.copy.identity)):
+        sending = {each.copy.returned_as for each in behind}
+        self._waiting.release(lambda same: same not in sending and not self._outbox.is_flying(same))
+        while len(batch) < room and (taken := self._waiting.take()) is not None:
+            parked, since = taken
+            flight = self._flight(parked)
+            if flight is None:
+                continue
+            same = flight.copy.returned_as
+            if same in sending or self._outbox.is_flying(same):
                 self._work.next_number -= 1
-                break  # two with one hop id: the second waits for the first
-            parked, _ = self._waiting.popleft()
-            self._waiting_bytes -= len(parked.delivery.body)
-            if flight is not None:
-                self._work.count(parked)
-                self._work.report.taken += 1
-                hops.add(flight.copy.identity)
-                batch.append(flight)
+                self._waiting.set_aside(same, parked, since)
+                continue
+            self._work.count(parked)
+            self._work.report.taken += 1
+            sending.add(same)
+            batch.append(flight)
         return batch
 
     def _put_back(self) -> None:
         """What was made ready and is not sent waits again, for the next reading."""
         for flight in reversed(self._prepared):
             self._work.uncount(flight.parked)
-            self._waiting.appendleft((flight.parked, self._loop.time()))
+            self._waiting.add(flight.parked, self._loop.time())
         self._work.report.taken -= len(self._prepared)
         self._prepared = []
 
@@ -332,7 +336,7 @@ class ReplayPass:
         if outbox.returned:
             returned, outbox.returned = outbox.returned, []
             work.step("publish.returned")
-            self._no_route(returned, f"returned: {returned[0].returned}")
+            self._no_route(returned, "returned: NO_ROUTE")
         if outbox.refused:
             work.step("publish.refused")
             self._resend = sorted([*self._resend, *outbox.refused], key=lambda each: each.number)
@@ -428,7 +432,7 @@ class ReplayPass:
             until.append(self._resend_at - now)
         if self._waiting:
             until.append(self._pace.next_at - now)
-            until.append(self._waiting[0][1] + self._reader.hold_max - now)
+            until.append(self._waiting.since + self._reader.hold_max - now)
         try:
             async with asyncio.timeout(max(0.005, min(until))):
                 await self._news.wait()

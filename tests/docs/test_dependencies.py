@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from amqpflow.rabbitmq.connection import CLIENT_LIBRARIES
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MODULES = {"aio-pika": "aio_pika", "pyyaml": "yaml"}
@@ -31,3 +33,8 @@ def test_a_dependency_is_imported_by_the_package(name: str) -> None:
     module = MODULES.get(name, name)
     imports = re.compile(rf"^\s*(?:import|from) {module}\b", re.MULTILINE)
     assert any(imports.search(path.read_text()) for path in (ROOT / "amqpflow").rglob("*.py"))
+
+
+def test_the_versions_that_connect_asks_for_are_those_that_are_required() -> None:
+    required = PROJECT["project"]["dependencies"]
+    assert {name + versions for name, versions in CLIENT_LIBRARIES.items()} <= set(required)

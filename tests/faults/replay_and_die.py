@@ -18,10 +18,10 @@ from typing import Any
 
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.rabbitmq.bulk import BulkChannel
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services import journal, replay_pass
+from amqpflow.services.replay_outbox import ReplayOutbox
 from amqpflow.services.replayer import replay_parked
 from tests.parked import list_parked
 from tests.topologies import topology
@@ -71,25 +71,20 @@ class Death:
 
     def watch(self, channel: Any) -> None:
         """See what a channel has handed to the socket."""
-        publish, ack, nack, write = BulkChannel.publish, channel.ack, channel.nack, os.write
+        send, ack, nack, write = ReplayOutbox.send, channel.ack, channel.nack, os.write
         watching: set[asyncio.Task[None]] = set()
 
         async def sent(self_: Any, point: str) -> None:
-            if isinstance(self_, Channel):
-                await self_.drain()
-            else:
-                while self_._amqp.write_queue.qsize():
-                    await asyncio.sleep(0)
-                await asyncio.sleep(0.001)
+            await self_.drain()
             self.step(point)
 
         def soon(self_: Any, point: str) -> None:
             if self.point == point:
                 watching.add(asyncio.get_running_loop().create_task(sent(self_, point)))
 
-        async def publish_watched(self_: BulkChannel, messages: Any) -> None:
-            await publish(self_, messages)
-            soon(self_, "publish.sent")
+        async def send_watched(self_: ReplayOutbox, flights: Any) -> None:
+            soon(self_._channel, "publish.sent")  # when they have been posted
+            await send(self_, flights)
 
         def ack_watched(self_: Channel, *arguments: Any, **options: Any) -> bool:
             done = ack(self_, *arguments, **options)
@@ -110,7 +105,7 @@ class Death:
             return done
 
         channel.ack, channel.nack = ack_watched, nack_watched
-        BulkChannel.publish = publish_watched  # type: ignore[method-assign]
+        ReplayOutbox.send = send_watched  # type: ignore[method-assign]
         journal.os = Os(write_watched)  # type: ignore[attr-defined]
 
 

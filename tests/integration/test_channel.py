@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
@@ -15,9 +16,10 @@ import aiormq
 import pytest
 from aiormq.abc import ChannelFrame
 
-from amqpflow.errors import BrokerUnavailable, PublishRefused, PublishUncertain, Unroutable
+from amqpflow.errors import BrokerUnavailable, ClientLibraryError, PublishRefused, PublishUncertain, Unroutable
 from amqpflow.model.message import Delivery, Publish
 from amqpflow.model.properties import Properties
+from amqpflow.rabbitmq import connection as rabbitmq_connection
 from amqpflow.rabbitmq import frames, transport
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
@@ -451,6 +453,48 @@ def test_aiormq_reads_through_our_transport(vhost: BrokerAddress) -> None:
         assert not takers, "a closed channel leaves its taker behind"
 
     asyncio.run(scenario())
+
+
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An aiormq that has forgotten about transport_factory."""
+    init = aiormq.connection.Connection.__init__
+
+    def without(self: Any, *args: Any, transport_factory: Any = None, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+
+    monkeypatch.setattr(aiormq.connection.Connection, "__init__", without)
+
+
+def refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An aiormq that takes no transport_factory."""
+    init = aiormq.connection.Connection.__init__
+
+    def without(self: Any, url: Any, *, loop: Any = None, context: Any = None) -> None:
+        init(self, url, loop=loop, context=context)
+
+    monkeypatch.setattr(aiormq.connection.Connection, "__init__", without)
+
+
+def read_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An aiormq that reads by a method which the reader of our transport does not have."""
+    monkeypatch.delattr(transport.FrameReader, "readexactly")
+
+
+def gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An aiormq without the classes that the transport is made of."""
+    monkeypatch.setattr(rabbitmq_connection, "_missing", "cannot import name 'TransportFactory'")
+
+
+@pytest.mark.parametrize("moved", [forgotten, refused, read_otherwise, gone])
+def test_an_aiormq_that_does_not_fit_is_refused_with_the_versions_that_do(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch, moved: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    moved(monkeypatch)
+    with pytest.raises(ClientLibraryError) as caught:
+        asyncio.run(connect(vhost, name="amqpflow test"))
+    installed = f"aiormq {version('aiormq')} with aio-pika {version('aio-pika')}"
+    assert str(caught.value).startswith(f"amqpflow cannot use {installed}: ")
+    assert caught.value.hint == "pip install 'aio-pika>=10.1,<11' 'aiormq>=7.2,<8'"
 
 
 def test_a_busy_connection_is_not_taken_for_a_stuck_one(vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> None:

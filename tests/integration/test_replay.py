@@ -23,6 +23,7 @@ from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import Destination
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
+from amqpflow.services import replay_pass
 from amqpflow.services.parking_reader import ParkingReader
 from amqpflow.services.replay_choice import ReplayChoice
 from amqpflow.services.replay_plan import plan_replay
@@ -490,7 +491,10 @@ def test_a_message_that_cannot_be_published_stays_and_the_others_go(vhost: Broke
     asyncio.run(go())
 
 
-def test_an_interrupted_replay_settles_what_is_in_flight_and_gives_back_the_rest(vhost: BrokerAddress) -> None:
+def test_an_interrupted_replay_settles_what_is_in_flight_and_gives_back_the_rest(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_pass, "WINDOW", 400)  # so that there is something left when it is told to stop
     compiled = shop(vhost)
 
     async def go() -> None:
