@@ -13,6 +13,7 @@ from .services.topology import Topology
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable
+    from typing import IO
 
     from .model.routes import CompiledTopology
     from .parking.parked import ParkedMessage
@@ -133,7 +134,7 @@ async def parked_stats(
 
 async def export_parked(
     topology: Topology | CompiledTopology | None,
-    file: str,
+    file: str | IO[bytes],
     url: str | BrokerAddress | None = None,
     *,
     selection: Selection | None = None,
@@ -148,7 +149,8 @@ async def export_parked(
     """
     Write parked messages to a file from which `restore_parked` puts back the same bytes. They stay where they are.
 
-    The file exists once it is whole and on the disk, and not before. Arguments are as for `parked`.
+    The file exists once it is whole and on the disk, and not before. Instead of a path it can be a binary file that is
+    open, such as a pipe: it is whole when it has its end line. The other arguments are as for `parked`.
 
     Raises:
         Refused: the file exists. AmqpflowError: it cannot be written. Else as `parked`.
@@ -223,39 +225,48 @@ async def discard_parked(
 
 
 async def restore_parked(
-    file: str,
+    file: str | IO[bytes],
     url: str | BrokerAddress | None = None,
     *,
     to: str | None = None,
     strip: bool = False,
     again: bool = False,
+    duplicates: bool = False,
     management_url: str | None = None,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
 ) -> RestoreReport:
     """
     Put the messages of an export back into the parking queues they were in: the same properties, headers and body.
 
-    What was confirmed is recorded in `FILE.restored`: after a crash, run it again, and it goes on; at most 500 messages
-    are then there twice, with equal ids.
+    A message that is still parked there is left alone: the queues are looked at first, and no other command reads them
+    until all is confirmed. What was confirmed is recorded in `FILE.restored` by broker, virtual host and queue, so that
+    after a crash the same call finishes the restore. Messages that left their queue before their confirm was recorded
+    are put back again then: at most 500, with equal ids.
 
     Args:
-        file: the export, of `export_parked` or `discard_parked`.
+        file: the export, of `export_parked` or `discard_parked`: a path, or a binary file to read it from, for which
+            nothing is recorded.
         url: as for `plan`; the virtual host is that of the URL.
         to: put all of them into this queue.
         strip: leave out user_id, CC and BCC of messages that cannot be published with them.
-        again: restore also what was restored before.
-        management_url, stop, on_progress: as for `parked`.
+        again: forget what was restored before. What is still parked is left alone all the same.
+        duplicates: restore also what is still parked; the queues are not looked at.
+        management_url, stop, on_progress, on_wait: as for `parked`.
 
     Raises:
-        Refused: the file is damaged, or holds what cannot be put back as it is; NotApplied: a queue is missing.
-            Nothing was done. AmqpflowError: as for `plan`, or a file cannot be read or written.
+        Refused: the file is damaged, or holds what cannot be put back as it is; it cannot be found out what is still
+            parked; or another restore is running. NotApplied: a queue is missing. Nothing was done.
+        AmqpflowError: as for `plan`, or a file cannot be read or written.
     """
+    from .services.parked_restore import RestoreOptions
     from .services.parked_restore import restore_parked as restore
     from .services.parked_scan import Watch
 
     async with opened(None, url, management_url, "restore") as (broker, _):
-        return await restore(broker, file, Watch.of(stop, on_progress, None), to=to, strip=strip, again=again)
+        options = RestoreOptions(to=to, strip=strip, again=again, duplicates=duplicates)
+        return await restore(broker, file, Watch.of(stop, on_progress, on_wait), options)
 
 
 @asynccontextmanager

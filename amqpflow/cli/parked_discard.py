@@ -57,6 +57,8 @@ def discard(
 
     if target and no_export:
         raise click.UsageError("--export and --no-export cannot be combined.")
+    if target == "-":
+        raise click.UsageError("--export needs a file: the standard output does not say that a message is on the disk.")
     if not (selection.filters or selection.limit or selection.sample or everything):
         raise click.UsageError("Say which messages, by any of the filters, or --all.")
     if not yes and not sys.stdin.isatty():

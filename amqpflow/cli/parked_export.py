@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", type=FILE, required=False)
 @click.option(
-    "--to", "target", required=True, type=click.Path(dir_okay=False), help="A new file; PATH/: a new directory."
+    "--to",
+    "target",
+    required=True,
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write a new file; PATH/: a new directory; -: the standard output.",
 )
 @selection_options
 @place_options
@@ -40,35 +44,49 @@ def export(
     Write the parked messages of FILE's work queues to a file of JSON lines; they stay parked.
 
     With a slash at its end it is a directory, a message a file. `amqpflow parked restore` puts them back, byte by byte.
-    It appears when it is whole.
+    It appears when it is whole. On the standard output it is whole when it has its end line; the report is then on
+    standard error.
     """
+    import shutil
+    import sys
+    import tempfile
+    from contextlib import nullcontext
+
     from amqpflow import api_parked
 
     from .render.parked_json import export_object
     from .render.values import as_document
     from .stopping import INTERRUPTED, run_until_stopped, wait_message
 
+    piped = target == "-"
     topology, address = load_place(file, from_queues, address)
-    with progress("Exporting") as on_progress:
-        report, stopped = run_until_stopped(
-            lambda stop: api_parked.export_parked(
-                topology,
-                target,
-                address,
-                selection=selection,
-                from_queues=from_queues,
-                origin=origin,
-                unverified=unverified,
-                stop=stop,
-                on_progress=on_progress,
-                on_wait=wait_message,
-            ),
-            says=f"what was read so far is written, {GIVING_BACK}",
-        )
+    # a slow reader of the standard output must not hold up the broker: what it gets waits on the disk
+    with tempfile.TemporaryFile() if piped else nullcontext(target) as file_or_path:
+        with progress("Exporting") as on_progress:
+            report, stopped = run_until_stopped(
+                lambda stop: api_parked.export_parked(
+                    topology,
+                    file_or_path,
+                    address,
+                    selection=selection,
+                    from_queues=from_queues,
+                    origin=origin,
+                    unverified=unverified,
+                    stop=stop,
+                    on_progress=on_progress,
+                    on_wait=wait_message,
+                ),
+                says=f"what was read so far is written, {GIVING_BACK}",
+            )
+        if not isinstance(file_or_path, str):
+            file_or_path.seek(0)
+            shutil.copyfileobj(file_or_path, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
     if output == "json":
-        click.echo(as_document(export_object(report)))
+        click.echo(as_document(export_object(report)), err=piped)
     else:
-        click.echo(f"{report.selected} messages written to {safe(target)}.")
+        where = "standard output" if piped else safe(target)
+        click.echo(f"{report.selected} messages written to {where}.", err=piped)
     show_readings(report.notes, report.queues)
     if stopped:
         return INTERRUPTED

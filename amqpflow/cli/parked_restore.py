@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import connection_options, output_option
-from .parked import PARTLY
+from .parked import PARTLY, show_notes
 from .progress import progress
 from .safe import safe
 
@@ -16,28 +16,48 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("export", type=click.Path(), metavar="EXPORT")
+@click.argument("export", type=click.Path(allow_dash=True), metavar="EXPORT")
 @click.option("--to", metavar="QUEUE", help="Put all of them into this queue, not into those they were in.")
 @click.option("--strip", is_flag=True, help="Restore without user_id, CC and BCC what cannot be published with them.")
-@click.option("--again", is_flag=True, help="Restore also what was restored before.")
+@click.option("--again", is_flag=True, help="Restore also what was restored before, unless it is still parked.")
+@click.option("--duplicates", is_flag=True, help="Restore also what is still parked, without looking at the queues.")
 @connection_options
 @output_option("text", "json")
-def restore(export: str, to: str | None, strip: bool, again: bool, address: BrokerAddress, output: str) -> int:
+def restore(
+    export: str,
+    to: str | None,
+    strip: bool,
+    again: bool,
+    duplicates: bool,
+    address: BrokerAddress,
+    output: str,
+) -> int:
     """
-    Put the messages of EXPORT back into the parking queues they were in, byte by byte.
+    Put the messages of EXPORT back into the parking queues they were in, byte by byte; - is the standard input.
 
-    EXPORT.restored records which are back, so that after a crash the same command goes on where it stopped.
+    Messages that are still parked there are left alone. EXPORT.restored records which are back in which broker, virtual
+    host and queue, so that after a crash the same command continues where it stopped.
     """
+    import sys
+
     from amqpflow import api_parked
 
     from .render.parked_json import restore_object
     from .render.values import as_document
-    from .stopping import INTERRUPTED, run_until_stopped
+    from .stopping import INTERRUPTED, run_until_stopped, wait_message
 
     with progress("Restoring") as on_progress:
         report, _ = run_until_stopped(
             lambda stop: api_parked.restore_parked(
-                export, address, to=to, strip=strip, again=again, stop=stop, on_progress=on_progress
+                sys.stdin.buffer if export == "-" else export,
+                address,
+                to=to,
+                strip=strip,
+                again=again,
+                duplicates=duplicates,
+                stop=stop,
+                on_progress=on_progress,
+                on_wait=wait_message,
             ),
             says="what is in flight is awaited",
         )
@@ -47,11 +67,19 @@ def restore(export: str, to: str | None, strip: bool, again: bool, address: Brok
         where = ", ".join(f"{count} in {safe(queue)}" for queue, count in report.queues.items())
         click.echo(f"{report.restored} of {report.messages} messages restored{': ' + where if where else ''}.")
         if report.before:
-            click.echo(f"{report.before} were restored before; --again restores all.")
+            click.echo(f"{report.before} were restored before; --again restores those that are not parked any more.")
+        if report.still_parked:
+            click.echo(f"{report.still_parked} are still parked and were left alone; --duplicates restores them too.")
+    show_notes(report.notes)
     if report.changed:
         click.echo(f"Note: {report.changed} were restored without user_id, CC or BCC.", err=True)
+    if report.cut_off:
+        click.echo(f"Line {report.cut_off} of the export has no end; it was not restored.", err=True)
     if not report.finished:
-        click.echo("Note: the export has no end: what wrote it was stopped. What is in it is whole.", err=True)
+        click.echo(
+            "The export has no end: its writer was stopped, and the rest is where it was; or it was not copied whole.",
+            err=True,
+        )
     if report.stopped:
         click.echo(f"Stopped: {safe(report.stopped)}", err=True)
     if report.interrupted:

@@ -23,6 +23,7 @@ from .parked import ParkedMessage
 
 FORMAT = "amqpflow.export"
 VERSION = 1
+_LONGEST_TEXT = 64 * 1024 * 1024  #: bytes of a body that is written as text, which escaping makes six times as long
 _HEAD = struct.Struct(">HHQ")  # class, weight and body size, before the property flags
 _BASIC = 60
 _ESCAPED = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\x7f": "\\u007f"})
@@ -47,6 +48,7 @@ class ExportedMessage:
     id: str  #: of `parked list`
     header: ContentHeader  #: readable; shown as if it had no properties when they are cut short, which does not hinder
     body: bytes
+    check: str  #: of all its bytes, in hex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +79,13 @@ def message_line(parked: ParkedMessage, number: int) -> str:
     delivery = parked.delivery
     properties = delivery.properties
     named = {each.name: getattr(properties, each.name) for each in fields(properties) if each.name != "headers"}
-    content: dict[str, Any]
-    try:
-        content = {"body": delivery.body.decode()}
-    except UnicodeDecodeError:
-        content = {"body_base64": base64.b64encode(delivery.body).decode("ascii")}
+    content: dict[str, Any] = {}
+    if len(delivery.body) <= _LONGEST_TEXT:
+        try:
+            content = {"body": delivery.body.decode()}
+        except UnicodeDecodeError:
+            pass
+    content = content or {"body_base64": base64.b64encode(delivery.body).decode("ascii")}
     flags = delivery.header.payload[_HEAD.size :]
     return _line(
         {
@@ -160,12 +164,10 @@ def _message(line: Mapping[str, Any]) -> ExportedMessage:
         body = _decoded(line, "body_base64")
     if line.get("check") != _check(flags, body):
         raise ValueError("it was changed since it was written: check does not fit header_base64 and the body")
-    header = ContentHeader(_HEAD.pack(_BASIC, 0, len(body)) + flags)
-    try:
-        header.make_readable()
-    except ValueError:
-        header = header.unread()
-    return ExportedMessage(number=number, parking_queue=queue, id=name, header=header, body=body)
+    header = ContentHeader(_HEAD.pack(_BASIC, 0, len(body)) + flags).as_readable()
+    return ExportedMessage(
+        number=number, parking_queue=queue, id=name, header=header, body=body, check=_check(flags, body)
+    )
 
 
 def _decoded(line: Mapping[str, Any], name: str) -> bytes:

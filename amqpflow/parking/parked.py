@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.headers import COUNTERS, ParkReason
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
@@ -60,7 +61,7 @@ class ParkedMessage:
     @property
     def digest(self) -> bytes:
         """Of body, properties and headers; the same for each look at the message. Computed at each call."""
-        return content_digest(self.delivery.properties, self.delivery.body)
+        return content_digest(self.delivery.header, self.delivery.body)
 
     @property
     def attempts(self) -> int:
@@ -170,13 +171,16 @@ def _unreadable(delivery: Delivery, why: str) -> ParkedMessage:
     )
 
 
-def content_digest(properties: Properties, body: bytes) -> bytes:
+def content_digest(header: ContentHeader, body: bytes) -> bytes:
     """
     Hash what does not change between two looks at a message.
 
     That excludes the broker's counters of deliveries, and the order of headers: RabbitMQ 3 sorts them when a quorum
-    queue delivers a message again.
+    queue delivers a message again. Of a header that cannot be read the bytes themselves count.
     """
+    if header.is_unread:
+        return blake2b(header.payload + body, digest_size=16).digest()
+    properties = header.properties
     headers = {name: value for name, value in (properties.headers or {}).items() if name not in COUNTERS}
     hashed = blake2b(body, digest_size=16)
     for each in (headers, *(getattr(properties, name) for name in _PROPERTIES)):

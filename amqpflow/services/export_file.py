@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -24,7 +26,9 @@ from amqpflow.parking.export import (
 from amqpflow.parking.parked import ParkedMessage
 
 _HEAD, _END = "head.json", "end.json"
-LONGEST_LINE = 1 << 30  #: characters; RabbitMQ takes messages of at most 512 MiB
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network file systems know no fsync of a directory
+LONGEST_LINE = 1 << 30  #: bytes; RabbitMQ takes messages of at most 512 MiB
+_PIECE = 1 << 20
 
 
 class ExportWriter:
@@ -51,7 +55,7 @@ class ExportWriter:
             self._file.write(head_line(head, at=int(time.time() * 1000)))
             if at_once:
                 self.checkpoint()
-                _sync_directory(self.path)
+                sync_directory(self.path)
 
     def write(self, parked: ParkedMessage) -> None:
         """One more message; on the disk after the next `checkpoint` or `finish`."""
@@ -75,11 +79,10 @@ class ExportWriter:
                 self._written.unlink()
             elif not self._at_once:
                 try:
-                    os.link(self._written, self.path)
+                    _give_name(self._written, self.path)
                 except FileExistsError:
                     raise Refused(f"{self.path} exists meanwhile", hint="nothing was done") from None
-                self._written.unlink()
-            _sync_directory(self.path)
+            sync_directory(self.path)
 
     def abandon(self) -> None:
         """End without `finish`: what has no name yet is removed, and so is what holds no message."""
@@ -120,11 +123,11 @@ class DirectoryWriter:
         """Write the end, and give the directory its name."""
         with _disk(self.path):
             self._put(_END, end_line(self.count))
-            _sync_directory(self._written / _END)
+            sync_directory(self._written / _END)
             if self.path.exists():
                 raise Refused(f"{self.path} exists meanwhile", hint="nothing was done")
             self._written.rename(self.path)
-            _sync_directory(self.path)
+            sync_directory(self.path)
 
     def abandon(self) -> None:
         """End without `finish`: nothing is left."""
@@ -138,9 +141,52 @@ class DirectoryWriter:
             os.fsync(descriptor)
 
 
-def export_writer(path: str, head: ExportHead) -> ExportWriter | DirectoryWriter:
+class StreamWriter:
+    """
+    Writes one export to a file that somebody else opened: a pipe, the standard output. Without `finish` it has no end
+    line, by which its reader sees that it is not whole.
+
+    Raises:
+        AmqpflowError: it cannot be written.
+    """
+
+    def __init__(self, file: IO[bytes], head: ExportHead) -> None:
+        self.count = 0
+        self._file = file
+        self._put(head_line(head, at=int(time.time() * 1000)))
+
+    def write(self, parked: ParkedMessage) -> None:
+        """One more message."""
+        self.count += 1
+        self._put(message_line(parked, self.count))
+
+    def finish(self) -> None:
+        """Write the end."""
+        self._put(end_line(self.count))
+        with _disk("the export"):
+            self._file.flush()
+
+    def abandon(self) -> None:
+        """There is nothing to remove."""
+
+    def _put(self, text: str) -> None:
+        with _disk("the export"):
+            self._file.write(text.encode("ascii"))
+
+
+def export_writer(target: str | IO[bytes], head: ExportHead) -> ExportWriter | DirectoryWriter | StreamWriter:
     """A path that ends in a slash is a directory to be made. Raises as the writers do."""
-    return DirectoryWriter(path, head) if path.endswith("/") else ExportWriter(path, head, at_once=False)
+    if not isinstance(target, str):
+        return StreamWriter(target, head)
+    return DirectoryWriter(target, head) if target.endswith("/") else ExportWriter(target, head, at_once=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LineCutOff:
+    """The last line of an export has no end: its writer was killed over it, or it was not copied whole."""
+
+
+Line = ExportHead | ExportedMessage | ExportEnd | LineCutOff | str  #: a text says what is wrong with the line
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -151,41 +197,83 @@ def _files(path: Path) -> Iterator[Path]:
         yield path / _END
 
 
-def read_export(path: str) -> Iterator[tuple[int, ExportHead | ExportedMessage | ExportEnd | str]]:
+def read_export(source: str | IO[bytes]) -> Iterator[tuple[int, Line]]:
     """
-    The lines of an export with their numbers, one after the other; a text instead of a line says what is wrong with it.
+    Read the lines of an export with their numbers, one after the other, from a path or from a file that can be rewound.
 
-    A last line without an end is left out: the writer was killed over it, and its message is where it was.
+    No line is left out. Each file of a directory holds one line, whose end it may lack: it was written whole.
 
     Raises:
         AmqpflowError: the file cannot be read.
     """
-    number = 0
-    for each in _files(Path(path)) if Path(path).is_dir() else (Path(path),):
-        with _disk(each, "read"), each.open(encoding="ascii", errors="surrogateescape", newline="\n") as file:
-            while text := file.readline(LONGEST_LINE):
-                number += 1
-                if not text.endswith("\n"):
-                    return
-                try:
-                    line = read_line(text)
-                except ValueError as error:
-                    yield number, str(error)
-                else:
+    if not isinstance(source, str):
+        source.seek(0)
+        yield from enumerate(_lines(source), 1)
+    elif not Path(source).is_dir():
+        with _disk(Path(source), "read"), Path(source).open("rb") as file:
+            yield from enumerate(_lines(file), 1)
+    else:
+        number = 0
+        for each in _files(Path(source)):
+            with _disk(each, "read"), each.open("rb") as file:
+                for line in _lines(file, ended=True):
+                    number += 1
                     yield number, line
 
 
+def _lines(file: IO[bytes], *, ended: bool = False) -> Iterator[Line]:
+    while text := file.readline(LONGEST_LINE + 1):
+        whole = text.endswith(b"\n")
+        if not whole and len(text) > LONGEST_LINE:
+            while text and not text.endswith(b"\n"):
+                text = file.readline(_PIECE)
+            yield f"it is longer than {LONGEST_LINE} bytes, which no message is"
+            continue
+        try:
+            line = read_line(text.decode("ascii", "surrogateescape"))
+        except ValueError as error:
+            yield str(error) if whole or ended else LineCutOff()
+        else:
+            # a message whose line has no end never left its queue; an end is an end, whatever an editor took off it
+            yield line if whole or ended or isinstance(line, ExportEnd) else LineCutOff()
+
+
+def _give_name(written: Path, path: Path) -> None:
+    """
+    Give a whole file its name, and never take the name from another file.
+
+    A hard link does both at once. Where there are none (vfat, some network file systems) the name is taken by an empty
+    file, which is then replaced: killed in between, it is empty, and a restore refuses it.
+
+    Raises:
+        FileExistsError: the name is taken. OSError: the disk refused.
+    """
+    try:
+        os.link(written, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        written.rename(path)
+    else:
+        written.unlink()
+
+
 @contextmanager
-def _disk(path: Path, verb: str = "write") -> Iterator[None]:
+def _disk(path: Path | str, verb: str = "write") -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise AmqpflowError(f"cannot {verb} {path}: {error.strerror or error}") from error
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Return when the directory's entry for this file is on the disk, as far as its file system can say so."""
     descriptor = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(descriptor)

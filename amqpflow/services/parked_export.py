@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import IO
 from uuid import uuid4
 
 from amqpflow import __version__
@@ -55,14 +56,15 @@ async def choose(place: Place, selection: Selection, watch: Watch, *, certain: b
     return Chosen(count=done.selected, only=only, queues=done.queues, notes=done.notes)
 
 
-async def export_parked(place: Place, selection: Selection, watch: Watch, path: str) -> ExportReport:
+async def export_parked(place: Place, selection: Selection, watch: Watch, target: str | IO[bytes]) -> ExportReport:
     """
-    Write the selected messages to a file, or to a directory when `path` ends in a slash, and give everything back.
+    Write the selected messages to a file, or to a directory when `target` ends in a slash, or to a binary file that is
+    open; and give everything back.
 
     Raises:
         Refused: it exists. AmqpflowError: it cannot be written. Else as `scan`. There is no file then.
     """
-    writer = export_writer(path, _head(place))
+    writer = export_writer(target, _head(place))
     try:
         only = None
         if selection.sample is not None:
@@ -74,7 +76,7 @@ async def export_parked(place: Place, selection: Selection, watch: Watch, path: 
         writer.abandon()
     return ExportReport(
         topology=place.compiled.name,
-        file=path,
+        file=target if isinstance(target, str) else "-",
         selected=done.selected,
         discarded=0,
         queues=done.queues,

@@ -1,34 +1,43 @@
 """Put exported messages back into parking queues: the same bytes, each once.
 
-What was confirmed is written to `FILE.restored`, so that a restore that was killed goes on behind it. A message whose
-confirm was not written down yet is published again: at most a window of second copies, with the ids of the first.
+A message is put back when it is missing: what is still parked in its queue is looked at first, and what was put back
+before is recorded (`restore_record`). Both are multisets of all that a message holds, of one broker, virtual host and
+queue. The reading lock is held from the look to the last confirm, so that of two restores one sees what the other did.
+
+What if the process dies here? A confirm that was not recorded yet is seen by the next run's look, unless the message
+left the queue meanwhile: then it is published again, at most WINDOW of them, with the ids of the first.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import json
-import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO
 
-from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable, NotApplied, Refused
+from amqpflow.errors import AmqpflowError, BrokerUnavailable, Refused
+from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.message import Publish, identity_of
 from amqpflow.parking.export import ExportedMessage, ExportEnd, ExportHead
+from amqpflow.parking.known import Known
+from amqpflow.parking.parked import content_digest
+from amqpflow.parking.restore_record import RestorePlace
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import Broker
 
-from .export_file import read_export
+from .export_file import LineCutOff, read_export
 from .parked_scan import Watch
+from .parking_lock import reading_alone
+from .restore_record import RestoreRecord, open_record
+from .restore_targets import require_queues, still_parked
 
 WINDOW = 500  #: messages in flight, and in doubt when the process is killed
 _PROBLEMS_AT_MOST = 20
-_FORMAT = "amqpflow.restore"
 _ROUTED = ("CC", "BCC")
-_NOT_FOUND = 404
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,159 +47,257 @@ class RestoreReport:
     file: str
     messages: int = 0  #: in the file
     restored: int = 0  #: confirmed now
-    before: int = 0  #: confirmed by earlier runs
+    before: int = 0  #: confirmed by earlier runs, in this place
+    still_parked: int = 0  #: of the others, those that are in their queue anyway
     changed: int = 0  #: of those restored now, without their user_id, CC or BCC
-    finished: bool = True  #: the export has its end: whoever wrote it was not killed over it
+    finished: bool = True  #: the export has its end: whoever wrote it was not killed over it, and it was copied whole
+    cut_off: int | None = None  #: number of the last line when it has no end; it was not restored
     interrupted: bool = False
     stopped: str | None = None  #: why it did not go on
     queues: dict[str, int] = field(default_factory=dict)  #: parking queue -> messages restored now
+    notes: list[str] = field(default_factory=list)  #: what a person should know of it
 
     @property
     def complete(self) -> bool:
-        return self.stopped is None and not self.interrupted and self.restored + self.before == self.messages
+        """The export is whole, and each of its messages is restored or still parked."""
+        done = self.restored + self.before + self.still_parked
+        return self.finished and self.stopped is None and not self.interrupted and done == self.messages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOptions:
+    """How to restore."""
+
+    to: str | None = None  #: put all messages into this queue
+    strip: bool = False  #: leave out user_id, CC and BCC where a message cannot be published with them
+    again: bool = False  #: forget what was restored before
+    duplicates: bool = False  #: put back also what is still parked; the queues are not looked at
+
+    def queue_of(self, message: ExportedMessage) -> str:
+        """Where the message goes."""
+        return self.to if self.to is not None else message.parking_queue
 
 
 async def restore_parked(
     broker: Broker,
-    path: str,
+    source: str | IO[bytes],
     watch: Watch,
+    options: RestoreOptions = RestoreOptions(),
     *,
-    to: str | None = None,
-    strip: bool = False,
-    again: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> RestoreReport:
     """
-    Publish the messages of an export to the parking queues they were in, through the default exchange.
+    Publish the messages of an export that are missing from their parking queues, through the default exchange.
 
     The whole file is checked first. Exchange and routing key of the delivery are not what they were; what our own
     record says of the first publish is.
 
     Args:
         broker: where.
-        path: the export.
+        source: the export, a path, or a binary file to read it from.
         watch: who looks on; what is in flight when it says stop is awaited.
-        to: put all of them into this queue.
-        strip: leave out user_id, CC and BCC where a message cannot be published with them.
-        again: forget what was restored before.
+        options: how.
         on_step: for tests.
 
     Raises:
-        Refused: the file is damaged or holds what cannot be published as it is; or another restore of it is running.
-            NotApplied: a queue is missing. Nothing was done.
+        Refused: the file is damaged or holds what cannot be published as it is; another restore of it is running; or
+            it cannot be found out what is still parked. NotApplied: a queue is missing. Nothing was done.
+        Interrupted: stop was set while another command was reading a queue.
         AmqpflowError: the file cannot be read, or the record of what was restored cannot be written.
     """
-    head, queues, report = _checked(path, broker.address.user, strip)
-    targets = {to} if to is not None else queues
-    await _require(broker, targets)
-    with _Journal.open(path, head.id, to or "", again) as journal:
-        report.before = len(journal.done)
-        channel = await broker.connection.open_channel()
-        try:
-            await _publish_all(channel, _messages(path), journal, report, watch, to, strip, on_step)
-        except BrokerUnavailable as error:
-            report.stopped = str(error)
-        finally:
-            await channel.close()
-            journal.write()
+    if isinstance(source, str):
+        return await _restore(broker, source, source, watch, options, on_step)
+    with tempfile.TemporaryFile() as spooled:  # it is read twice
+        shutil.copyfileobj(source, spooled)
+        return await _restore(broker, spooled, None, watch, options, on_step)
+
+
+async def _restore(
+    broker: Broker,
+    source: str | IO[bytes],
+    path: str | None,
+    watch: Watch,
+    options: RestoreOptions,
+    on_step: Callable[[str], None],
+) -> RestoreReport:
+    head, queues, report = _checked(source, broker.address.user, options)
+    report.file = path or "-"
+    place = RestorePlace(
+        cluster=broker.connection.cluster_name,
+        addresses=tuple(f"{node.host}:{node.port}" for node in broker.address.nodes),
+        vhost=broker.address.vhost,
+    )
+    with open_record(path, head.id, place, again=options.again) as record:
+        async with AsyncExitStack() as stack:
+            still: dict[str, Known] = {}
+            await require_queues(broker, queues)
+            for queue in sorted(queues):
+                waits = partial(watch.on_wait, queue) if watch.on_wait is not None else None
+                lock = reading_alone(broker.connection, queue, on_wait=waits, stop=watch.stop)
+                if not await stack.enter_async_context(lock):
+                    report.notes.append(
+                        f"no permission to keep others off {queue}: two restores at once may put messages back twice"
+                    )
+                if not options.duplicates:
+                    still[queue] = await still_parked(broker, queue, watch)
+            on_step("looked")
+            record.write()
+            channel = await broker.connection.open_channel()
+            try:
+                run = _Run(channel, record, still, report, watch, options, on_step)
+                await run.publish_all(_messages(source))
+            except BrokerUnavailable as error:
+                report.stopped = str(error)
+            finally:
+                await channel.close()
+                record.write()
     return report
 
 
-async def _publish_all(
-    channel: Channel,
-    messages: Iterator[ExportedMessage],
-    journal: _Journal,
-    report: RestoreReport,
-    watch: Watch,
-    to: str | None,
-    strip: bool,
-    on_step: Callable[[str], None],
-) -> None:
-    failed: list[AmqpflowError] = []
-    some_settled = asyncio.Event()
+class _Run:
+    """One restore, from its first publish to its last confirm."""
 
-    def settled(message: ExportedMessage, queue: str, error: AmqpflowError | None) -> None:
-        some_settled.set()
+    def __init__(
+        self,
+        channel: Channel,
+        record: RestoreRecord,
+        still: dict[str, Known],
+        report: RestoreReport,
+        watch: Watch,
+        options: RestoreOptions,
+        on_step: Callable[[str], None],
+    ) -> None:
+        self._channel = channel
+        self._record = record
+        self._still = still
+        self._report = report
+        self._watch = watch
+        self._options = options
+        self._on_step = on_step
+        self._failed: list[AmqpflowError] = []
+        self._some_settled = asyncio.Event()
+
+    async def publish_all(self, messages: Iterator[ExportedMessage]) -> None:
+        """Publish what is missing, and return when RabbitMQ has said of each what became of it."""
+        channel, report = self._channel, self._report
+        for message in messages:
+            if self._failed or self._watch.stop.is_set():
+                break
+            queue = self._options.queue_of(message)
+            try:
+                publish, stripped = _publish(message, queue, self._options.strip)
+                if self._is_there(message, queue, stripped):
+                    continue
+                self._on_step("publish")
+                channel.post(
+                    publish,
+                    lambda error, message=message, queue=queue: self._settled(message, queue, error),  # type: ignore[misc]
+                )
+            except (ValueError, TypeError) as error:
+                self._failed.append(AmqpflowError(f"message {message.number} cannot be published: {error}"))
+                break
+            report.changed += stripped is not None
+            if channel.outstanding >= WINDOW:
+                await channel.room()
+                await self._settle_down_to(WINDOW // 2)
+                self._on_step("record")
+                self._record.write()
+                self._on_step("recorded")
+                done = report.before + report.still_parked + report.restored
+                self._watch.progress(queue, done, report.messages)
+        await self._settle_down_to(0)
+        self._on_step("record")
+        done = report.before + report.still_parked + report.restored
+        report.interrupted = self._watch.stop.is_set() and done < report.messages
+        if self._failed:
+            report.stopped = str(self._failed[0])
+
+    def _is_there(self, message: ExportedMessage, queue: str, stripped: ContentHeader | None) -> bool:
+        """
+        Is it in its queue, or was it there after an earlier restore?
+
+        What is parked is taken for what was restored before, as far as that goes: of equal messages so many are put
+        back that none is missing, whichever of them are the parked ones.
+        """
+        recorded = self._record.before.take(queue, message.check)
+        still = self._still.get(queue)
+        parked = still is not None and (
+            still.take(content_digest(message.header, message.body))
+            or (stripped is not None and still.take(content_digest(stripped, message.body)))
+        )
+        self._report.before += recorded
+        self._report.still_parked += parked and not recorded
+        return recorded or parked
+
+    def _settled(self, message: ExportedMessage, queue: str, error: AmqpflowError | None) -> None:
+        self._some_settled.set()
         if error is not None:
-            failed.append(error)
+            self._failed.append(error)
             return
-        journal.confirmed(message.number)
-        report.restored += 1
-        report.queues[queue] = report.queues.get(queue, 0) + 1
+        self._record.confirmed(queue, message.check)
+        self._report.restored += 1
+        self._report.queues[queue] = self._report.queues.get(queue, 0) + 1
 
-    async def settle_down_to(most: int) -> None:
-        while channel.outstanding > most and not channel.is_closed:
-            some_settled.clear()
-            await some_settled.wait()
-
-    for message in messages:
-        if message.number in journal.done:
-            continue
-        if failed or watch.stop.is_set():
-            break
-        queue = to or message.parking_queue
-        on_step("publish")
-        try:
-            publish, changed = _publish(message, queue, strip)
-            channel.post(publish, lambda error, message=message, queue=queue: settled(message, queue, error))  # type: ignore[misc]
-        except (ValueError, TypeError) as error:
-            failed.append(AmqpflowError(f"message {message.number} cannot be published: {error}"))
-            break
-        report.changed += changed
-        if channel.outstanding >= WINDOW:
-            await channel.room()
-            await settle_down_to(WINDOW // 2)
-            on_step("record")
-            journal.write()
-            on_step("recorded")
-            watch.progress(queue, report.before + report.restored, report.messages)
-    await settle_down_to(0)
-    on_step("record")
-    report.interrupted = watch.stop.is_set() and report.before + report.restored < report.messages
-    if failed:
-        report.stopped = str(failed[0])
+    async def _settle_down_to(self, most: int) -> None:
+        while self._channel.outstanding > most and not self._channel.is_closed:
+            self._some_settled.clear()
+            await self._some_settled.wait()
 
 
-def _publish(message: ExportedMessage, queue: str, strip: bool) -> tuple[Publish, bool]:
+def _publish(message: ExportedMessage, queue: str, strip: bool) -> tuple[Publish, ContentHeader | None]:
+    """What is published, and its content header when it is not the one that the message had."""
     header = message.header
     routed = header.properties.user_id or any(name in header.headers for name in _ROUTED)
-    payload = header.without(_ROUTED) if strip and routed else header.payload
-    identity = identity_of(header.properties)
-    publish = Publish(exchange="", routing_key=queue, header=payload, body=message.body, identity=identity)
-    return publish, payload is not header.payload
+    stripped = ContentHeader(header.without(_ROUTED)) if strip and routed else None
+    return (
+        Publish(
+            exchange="",
+            routing_key=queue,
+            header=(stripped or header).payload,
+            body=message.body,
+            identity=identity_of(header.properties),
+        ),
+        stripped.as_readable() if stripped else None,
+    )
 
 
-def _checked(path: str, user: str, strip: bool) -> tuple[ExportHead, set[str], RestoreReport]:
+def _checked(source: str | IO[bytes], user: str, options: RestoreOptions) -> tuple[ExportHead, set[str], RestoreReport]:
     """Read the file to its end before anything is done with it."""
     head: ExportHead | None = None
     queues: set[str] = set()
-    report = RestoreReport(file=path, finished=False)
+    report = RestoreReport(file="", finished=False)
     problems: list[str] = []
-    for number, line in read_export(path):
+    for number, line in read_export(source):
         problem = line if isinstance(line, str) else None
-        report.messages += problem is not None and head is not None  # it will have been one
+        if isinstance(line, LineCutOff):
+            report.cut_off = number
+            continue
+        if report.finished:
+            problem = problem or "it stands behind the end of the export"
+        report.messages += isinstance(line, str) and head is not None  # it will have been one
         if isinstance(line, ExportHead):
-            problem = "a second head" if head else None
+            problem = problem or ("a second head" if head else None)
             head = head or line
         elif isinstance(line, ExportEnd):
             report.finished = line.count == report.messages
-            problem = None if report.finished else f"{line.count} messages were written, and {report.messages} are here"
+            if not report.finished:
+                problem = problem or f"{line.count} messages were written, and {report.messages} are here"
         elif isinstance(line, ExportedMessage):
             report.messages += 1
-            queues.add(line.parking_queue)
+            queues.add(options.queue_of(line))
             if line.number != report.messages:
-                problem = f"message {line.number} stands where message {report.messages} belongs"
-            elif not strip:
-                problem = _unfit(line, user)
+                problem = problem or f"message {line.number} stands where message {report.messages} belongs"
+            elif not options.strip:
+                problem = problem or _unfit(line, user)
         if problem:
             problems.append(f"line {number}: {problem}")
         if head is None or len(problems) == _PROBLEMS_AT_MOST:
             break
     if head is None and not problems:
-        problems.append("it is empty")
+        problems.append("line 1: it has no end" if report.cut_off else "it is empty")
     if problems or head is None:
         raise Refused(
-            f"{path} cannot be restored; nothing was done",
+            f"{source if isinstance(source, str) else 'standard input'} cannot be restored; nothing was done",
             problems=problems,
             hint="" if not any("--strip" in each for each in problems) else "--strip restores them without",
         )
@@ -212,86 +319,7 @@ def _unfit(message: ExportedMessage, user: str) -> str | None:
     return None
 
 
-def _messages(path: str) -> Iterator[ExportedMessage]:
-    for _, line in read_export(path):
+def _messages(source: str | IO[bytes]) -> Iterator[ExportedMessage]:
+    for _, line in read_export(source):
         if isinstance(line, ExportedMessage):
             yield line
-
-
-async def _require(broker: Broker, queues: set[str]) -> None:
-    missing = []
-    for queue in sorted(queues):
-        channel = await broker.connection.open_channel()
-        try:
-            await channel.queue_depth(queue)
-        except BrokerError as error:
-            if error.code != _NOT_FOUND:
-                raise
-            missing.append(f"there is no queue {queue}")
-        finally:
-            await channel.close()
-    if missing:
-        raise NotApplied(
-            "the messages have no place to go back to; nothing was done",
-            problems=missing,
-            hint="apply the topology, or name another queue with --to",
-        )
-
-
-class _Journal:
-    """The numbers of the messages that were confirmed, in the file `FILE.restored`."""
-
-    def __init__(self, path: str, file: IO[bytes], done: set[int]) -> None:
-        self.done = done
-        self._path = path
-        self._file = file
-        self._new: list[int] = []
-
-    @classmethod
-    @contextmanager
-    def open(cls, export: str, export_id: str, to: str, again: bool) -> Iterator[_Journal]:
-        """Raises Refused: another restore of the file is running, or it was restored to another queue before."""
-        path = export.rstrip("/") + ".restored"
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise AmqpflowError(
-                f"cannot write {path}: {error.strerror}", hint="what was restored is recorded beside the export"
-            ) from error
-        with os.fdopen(descriptor, "r+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise Refused(f"another restore of {export} is running") from None
-            if again:
-                file.truncate(0)
-            written = file.read()
-            whole = written[: written.rfind(b"\n") + 1]  # a last line without an end was not written whole
-            file.truncate(len(whole))
-            file.seek(len(whole))
-            started = json.dumps({"format": _FORMAT, "version": 1, "export": export_id, "to": to}).encode() + b"\n"
-            if not whole:
-                file.write(started)
-            elif not whole.startswith(started):
-                raise Refused(
-                    f"{path} tells of another restore than this: of another export, or to another queue",
-                    hint="--again forgets it and restores all messages",
-                )
-            done = {int(each) for each in whole.split(b"\n")[1:] if each.isdigit()}
-            journal = cls(path, file, done)
-            journal.write()
-            yield journal
-
-    def confirmed(self, number: int) -> None:
-        """This message is in its queue."""
-        self._new.append(number)
-
-    def write(self) -> None:
-        """What was confirmed is on the disk."""
-        try:
-            self._file.writelines(b"%d\n" % each for each in self._new)
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise AmqpflowError(f"cannot write {self._path}: {error.strerror}") from error
-        self._new.clear()

@@ -37,6 +37,7 @@ class Place:
     queues: tuple[str, ...]  #: parking queues, in the order in which they are read
     origin: str | None = None  #: the work queue of messages that do not tell
     unverified: bool = False  #: read also where it cannot be found out whether that is safe
+    locked: bool = False  #: the caller has the reading lock of the queues
 
 
 @dataclass(slots=True, kw_only=True)
@@ -189,7 +190,13 @@ async def scan(
 @asynccontextmanager
 async def _opened(place: Place, queue: str, watch: Watch) -> AsyncIterator[Reading]:
     async with open_reading(
-        place.broker, place.compiled, queue, unverified=place.unverified, stop=watch.stop, on_wait=watch.on_wait
+        place.broker,
+        place.compiled,
+        queue,
+        unverified=place.unverified,
+        stop=watch.stop,
+        on_wait=watch.on_wait,
+        locked=place.locked,
     ) as reading:
         yield reading
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,9 +36,12 @@ async def open_reading(
     unverified: bool,
     stop: asyncio.Event,
     on_wait: Callable[[str], None] | None,
+    locked: bool = False,
 ) -> AsyncIterator[Reading]:
     """
     Make sure that the queue may be read, that nobody else reads it, and hold what is taken until the end.
+
+    `locked`: the caller has the queue's reading lock.
 
     Raises:
         NotApplied, Refused, Interrupted: as `require_readable` and `reading_alone` do.
@@ -46,7 +49,8 @@ async def open_reading(
     readable = await require_readable(broker, compiled, parking_queue, unverified=unverified)
     notes = list(readable.notes)
     waits = partial(on_wait, parking_queue) if on_wait is not None else None
-    async with reading_alone(broker.connection, parking_queue, on_wait=waits, stop=stop) as alone:
+    lock = nullcontext(True) if locked else reading_alone(broker.connection, parking_queue, on_wait=waits, stop=stop)
+    async with lock as alone:
         if not alone:
             notes.append(
                 f"no permission to keep other readers off {parking_queue}: with two at a time its order may change"

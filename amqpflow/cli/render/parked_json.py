@@ -71,12 +71,15 @@ def restore_object(report: RestoreReport) -> dict[str, Any]:
         "messages": report.messages,
         "restored": report.restored,
         "restored_before": report.before,
+        "still_parked": report.still_parked,
         "changed": report.changed,
         "finished": report.finished,
+        "cut_off": report.cut_off,
         "complete": report.complete,
         "interrupted": report.interrupted,
         "stopped": report.stopped,
         "queues": dict(report.queues),
+        "notes": list(report.notes),
     }
 
 

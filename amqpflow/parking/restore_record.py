@@ -1,0 +1,129 @@
+"""The record of a restore, `FILE.restored`: which messages were put back where, one JSON value a line.
+
+A line names broker, virtual host and queue, since what was put back into one place is missing in every other. Messages
+are named by their `check` and counted, never by their number: an export that was edited since has other numbers.
+Format: docs/reference/export.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .known import Known
+
+FORMAT = "amqpflow.restore"
+VERSION = 2
+_DIGITS = 16  #: of a check; `Known` looks at no more
+
+
+class RecordUnreadable(ValueError):
+    """The file is no record of this export, or is damaged; the text says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorePlace:
+    """Where messages are put back, but for the queue."""
+
+    cluster: str  #: the broker's cluster name, which two clusters can share; empty when it has none
+    addresses: tuple[str, ...]  #: host:port of the nodes in the URL
+    vhost: str
+
+    def is_same(self, other: RestorePlace) -> bool:
+        """The other one is surely this broker and virtual host."""
+        return self.may_be_same(other) and bool(set(self.addresses) & set(other.addresses))
+
+    def may_be_same(self, other: RestorePlace) -> bool:
+        """The other one has this virtual host in a cluster of this name, be it under another address."""
+        return (self.cluster, self.vhost) == (other.cluster, other.vhost)
+
+
+@dataclass(slots=True, kw_only=True)
+class Restored:
+    """What a record says of one place."""
+
+    queues: dict[str, Known] = field(default_factory=dict)  #: queue -> checks of what was confirmed there
+    elsewhere: dict[str, int] = field(default_factory=dict)
+    """Addresses of a cluster of the same name -> messages put back there: the same broker, or not."""
+
+    def take(self, queue: str, check: str) -> bool:
+        """Was this message put back into the queue? Of equal messages each answers once."""
+        return queue in self.queues and self.queues[queue].take(bytes.fromhex(check))
+
+    @property
+    def count(self) -> int:
+        return sum(len(each) for each in self.queues.values())
+
+
+def head_line(export_id: str) -> bytes:
+    """The first line of a record."""
+    return _line({"format": FORMAT, "version": VERSION, "export": export_id})
+
+
+def restored_line(place: RestorePlace, queue: str, checks: Sequence[str]) -> bytes:
+    """RabbitMQ confirmed these in this queue."""
+    return _line({**_place(place), "queue": queue, "restored": [each[:_DIGITS] for each in checks]})
+
+
+def forgotten_line(place: RestorePlace) -> bytes:
+    """What stands above of this place, under whichever address, does not count any more."""
+    return _line({**_place(place), "forgotten": True})
+
+
+def read_restored(lines: Iterable[bytes], export_id: str, place: RestorePlace) -> Restored:
+    """
+    Return what a record says of one place.
+
+    Raises:
+        RecordUnreadable: it belongs to another export, or was written by an earlier version, or is damaged.
+    """
+    found = Restored()
+    for number, line in enumerate(lines, 1):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            raise RecordUnreadable(f"line {number} is damaged") from None
+        if number == 1:
+            _require(value, export_id)
+            continue
+        try:
+            there = RestorePlace(cluster=value["cluster"], addresses=tuple(value["addresses"]), vhost=value["vhost"])
+            if not there.may_be_same(place):
+                continue
+            if "forgotten" in value:
+                found = Restored()
+                continue
+            checks = [bytes.fromhex(each) for each in value["restored"]]
+            if not there.is_same(place):
+                label = ", ".join(there.addresses)
+                found.elsewhere[label] = found.elsewhere.get(label, 0) + len(checks)
+                continue
+            known = found.queues.setdefault(str(value["queue"]), Known())
+        except (KeyError, TypeError, ValueError):
+            raise RecordUnreadable(f"line {number} is damaged") from None
+        for check in checks:
+            known.add(check)
+    for known in found.queues.values():
+        known.recall()
+    return found
+
+
+def _require(head: Any, export_id: str) -> None:
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        raise RecordUnreadable("it is not a record of a restore")
+    if head.get("version") == 1:
+        raise RecordUnreadable("an earlier amqpflow wrote it, which did not say into which broker it restored")
+    if head.get("version") != VERSION:
+        raise RecordUnreadable(f"it has version {head.get('version')!r}, and this amqpflow reads {VERSION}")
+    if head.get("export") != export_id:
+        raise RecordUnreadable("it belongs to another export")
+
+
+def _place(place: RestorePlace) -> dict[str, Any]:
+    return {"cluster": place.cluster, "addresses": list(place.addresses), "vhost": place.vhost}
+
+
+def _line(value: Any) -> bytes:
+    return json.dumps(value).encode("ascii") + b"\n"

@@ -1,0 +1,139 @@
+"""Keep the record of a restore beside its export, for one restore at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from amqpflow.errors import AmqpflowError, Refused
+from amqpflow.parking.restore_record import (
+    RecordUnreadable,
+    Restored,
+    RestorePlace,
+    forgotten_line,
+    head_line,
+    read_restored,
+    restored_line,
+)
+
+from .export_file import sync_directory
+
+
+class RestoreRecord:
+    """
+    What was put back before into this place, and what is put back now. A record without a file remembers nothing.
+
+    Args:
+        place: where messages are put back.
+        before: what was put back there before.
+        path, file: the record.
+        keep: bytes of the file that stay.
+        first: what is written behind them, before anything else.
+    """
+
+    def __init__(
+        self,
+        place: RestorePlace,
+        before: Restored,
+        *,
+        path: str = "",
+        file: IO[bytes] | None = None,
+        keep: int = 0,
+        first: bytes = b"",
+    ) -> None:
+        self.before = before
+        self._place = place
+        self._path = path
+        self._file = file
+        self._keep: int | None = keep
+        self._first = first
+        self._new: dict[str, list[str]] = {}
+
+    def confirmed(self, queue: str, check: str) -> None:
+        """RabbitMQ has this message in this queue."""
+        self._new.setdefault(queue, []).append(check)
+
+    def write(self) -> None:
+        """Return when what was confirmed is on the disk. Raises AmqpflowError: it cannot be written."""
+        lines = [self._first, *(restored_line(self._place, queue, checks) for queue, checks in self._new.items())]
+        self._first, self._new = b"", {}
+        if self._file is None:
+            return
+        try:
+            if self._keep is not None:
+                self._file.truncate(self._keep)
+                self._file.seek(self._keep)
+            view = memoryview(b"".join(lines))
+            while view:
+                view = view[self._file.write(view) :]
+            os.fsync(self._file.fileno())
+            if self._keep == 0:
+                sync_directory(Path(self._path))
+        except OSError as error:
+            raise AmqpflowError(f"cannot write {self._path}: {error.strerror}") from error
+        self._keep = None
+
+
+@contextmanager
+def open_record(export: str | None, export_id: str, place: RestorePlace, *, again: bool) -> Iterator[RestoreRecord]:
+    """
+    Open the record beside an export, and keep other restores of that export away.
+
+    Args:
+        export: path of the export; None: it came through a pipe, beside which nothing can be recorded.
+        export_id: of its head.
+        place: where messages are put back.
+        again: forget what was put back there.
+
+    Raises:
+        Refused: another restore of the export is running; the record cannot be used; or it tells of the same cluster
+            name under another address. AmqpflowError: it cannot be written.
+    """
+    if export is None:
+        yield RestoreRecord(place, Restored())
+        return
+    path = export.rstrip("/") + ".restored"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise AmqpflowError(
+            f"cannot write {path}: {error.strerror}", hint="what was restored is recorded beside the export"
+        ) from error
+    with os.fdopen(descriptor, "r+b", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Refused(f"another restore of {export} is running; nothing was done") from None
+        yield _read(file, path, export_id, place, again)
+
+
+def _read(file: IO[bytes], path: str, export_id: str, place: RestorePlace, again: bool) -> RestoreRecord:
+    written = file.read()
+    whole = written[: written.rfind(b"\n") + 1]  # a last line without an end was not written whole
+    before, first = Restored(), head_line(export_id)
+    if whole:
+        try:
+            before = read_restored(whole.splitlines(), export_id, place)
+            first = b""
+        except RecordUnreadable as error:
+            if not again:
+                raise Refused(
+                    f"the record {path} cannot be used: {error}; nothing was done",
+                    hint="--again forgets it, and restores what is not parked any more",
+                ) from None
+            whole = b""
+    if again:
+        before, first = Restored(), first or forgotten_line(place)
+    elif before.elsewhere:
+        raise Refused(
+            f"{path} tells of {sum(before.elsewhere.values())} messages that were restored through "
+            f"{' and '.join(before.elsewhere)} into virtual host {place.vhost} of a cluster of the same name, "
+            f"{place.cluster or '(none)'}: that can be this broker or another; nothing was done",
+            hint="connect through that address to continue that restore; --again forgets it, and restores what is not "
+            "parked any more",
+        )
+    return RestoreRecord(place, before, path=path, file=file, keep=len(whole), first=first)
