@@ -19,6 +19,7 @@ DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
 URL_VARIABLES = ("AMQPFLOW_URL", "RABBITMQ_URL", "CLOUDAMQP_URL")
 _PORTS = {"amqp": 5672, "amqps": 5671}
 _SEPARATOR = re.compile(r"\s*,\s*(?=amqps?://)")  # a comma may be in a password
+_USER = re.compile(r"(?:(?!%3a)[^:/?#@,;\s])+", re.IGNORECASE)  # as far as it is surely no password
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,11 +140,19 @@ class BrokerAddress:
 
 
 def redact(url: str) -> str:
-    """A URL without its password and query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    user = f"{parts.username}:***@" if parts.username else ""
-    return urlunsplit((parts.scheme, user + host, parts.path, "", ""))
+    """
+    A URL without its password and query, whether it is well-formed or not.
+
+    All in front of the last @ is taken for user and password, since a password that was not percent-encoded moves the
+    place where a parser sees the host; of that the user is shown.
+    """
+    scheme, separator, rest = url.strip().partition("://")
+    if not separator:
+        scheme, rest = "", url.strip()
+    secret, _, where = rest.rpartition("@")
+    user = _USER.match(secret)
+    shown = f"{user[0]}:***@" if user else ""
+    return f"{scheme}{separator}{shown}{re.split('[?#]', where)[0]}"
 
 
 def resolve_address(
@@ -209,7 +218,11 @@ def _variable(env: Mapping[str, str], name: str) -> str | None:
         try:
             return Path(file).read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise WrongUsage(f"{name}_FILE: cannot read {file}: {error}") from error
+            why = (error.strerror if isinstance(error, OSError) else None) or "it is not text"
+            raise WrongUsage(
+                f"{name}_FILE: cannot read {redact(file)}: {why}",
+                hint=f"a URL itself belongs into {name}" if "://" in file else "",
+            ) from None
     return value or None
 
 
@@ -218,11 +231,13 @@ def _check(url: str, source: str, schemes: tuple[str, ...]) -> None:
         parts = urlsplit(url)
         host = parts.hostname or ","
         valid = parts.scheme in schemes and "," not in host and (parts.port is None or parts.port > 0)
+        # what a parser takes for path, query or fragment is the rest of a password that has a / ? or # in it
+        valid = valid and "@" not in parts.path + parts.query + parts.fragment
     except ValueError:
         valid = False
     if not valid:
         raise WrongUsage(
             f"{source} is not a URL of the form {schemes[0]}://USER:PASSWORD@HOST:PORT"
             + ("/VHOST" if "amqp" in schemes else ""),
-            hint="characters such as / @ # in a password must be percent-encoded",
+            hint="characters such as / @ # in a password or a virtual host must be percent-encoded",
         )

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from amqpflow.errors import TlsFailed, WrongUsage
 from amqpflow.rabbitmq.address import BrokerAddress, redact, resolve_address
@@ -105,11 +107,17 @@ def test_a_variable_may_be_in_a_file(tmp_path: Path) -> None:
         "amqp://h:0",
         "amqp://[::1",
         "localhost:5672",
+        "amqp://u:4/secret@h/",
+        "amqp://u:4?secret@h/",
+        "amqp://u:4#secret@h/",
+        "amqp://u:pass@word/secret@h/v",
+        "amqp://u:p@h/v@w",
     ],
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(WrongUsage, match="amqp://USER:PASSWORD@HOST:PORT/VHOST"):
+    with pytest.raises(WrongUsage, match="amqp://USER:PASSWORD@HOST:PORT/VHOST") as refused:
         resolved(url)
+    assert "secret" not in f"{refused.value}{refused.value.hint}"
 
 
 def test_a_refused_url_does_not_show_its_password() -> None:
@@ -165,10 +173,48 @@ def test_neither_str_nor_repr_shows_a_password() -> None:
         ("amqp://:pw@h", "amqp://h"),
         ("amqp://u@h", "amqp://u:***@h"),
         ("amqps://u:p@[::1]:1/", "amqps://u:***@[::1]:1/"),
+        ("amqp://u:4/secret@h:1/v", "amqp://u:***@h:1/v"),
+        ("amqp://u:4?secret@h", "amqp://u:***@h"),
+        ("amqp://u:4#secret@h#x", "amqp://u:***@h"),
+        ("amqp://u:se@cret@h/v", "amqp://u:***@h/v"),
+        ("amqp://u:secret@pass/word@h/v", "amqp://u:***@h/v"),
+        ("amqp://u%3Asecret@h", "amqp://u:***@h"),
+        ("amqp://u%3asecret@h", "amqp://u:***@h"),
+        ("amqp://u:p@h/v?token=secret@x", "amqp://u:***@x"),
+        ("amqp://u:secret://x@h", "amqp://u:***@h"),
+        ("amqp://u:secret,amqp://x@h", "amqp://u:***@h"),
+        ("amqp://u:%73ecret@[::1", "amqp://u:***@[::1"),
+        (" amqp://u:\nsecret@h\n", "amqp://u:***@h"),
+        ("u:secret@h", "u:***@h"),
+        ("/run/secrets/url", "/run/secrets/url"),
     ],
 )
 def test_redacted_urls(url: str, shown: str) -> None:
     assert redact(url) == shown
+
+
+@given(
+    st.text(st.sampled_from("ab0/?#@:%3A,;[] \\"), max_size=8).map(lambda text: f"{text}SECRET"),
+    st.text(st.sampled_from("ab0/?#@:%3A,;[] \\"), max_size=8),
+    st.sampled_from(("amqp", "amqps", "http", "https")),
+)
+def test_no_password_is_shown_whatever_a_parser_makes_of_it(before: str, after: str, scheme: str) -> None:
+    url = f"{scheme}://user:{before}{after}@host:1/v"
+    assert redact(url) == f"{scheme}://user:***@host:1/v"
+    amqp, management = (url, None) if scheme.startswith("amqp") else (None, url)
+    try:
+        address = resolve_address(amqp, management, environ={})
+        shown = f"{address!r} {address} {address.host} {address.vhost} {address.management_candidates()}"
+    except WrongUsage as refused:
+        shown = f"{refused} {refused.hint}"
+    assert "SECRET" not in shown
+
+
+def test_a_url_that_was_written_where_a_file_belongs_is_not_shown() -> None:
+    with pytest.raises(WrongUsage, match="AMQPFLOW_URL_FILE: cannot read amqp://u:") as refused:
+        resolved(AMQPFLOW_URL_FILE="amqp://u:secret@h/")
+    assert "secret" not in str(refused.value)
+    assert "belongs into AMQPFLOW_URL" in refused.value.hint
 
 
 # -- TLS
