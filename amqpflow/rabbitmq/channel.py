@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from amqpflow.model.message import Delivery, Publish
 
 from .confirms import Confirms, Settled
 from .frames import ContentFrames, ack_frame, nack_frame, reject_frame
+from .rpc import RpcChannel
 from .settlements import Settlements
 from .subscriptions import Subscriptions
 from .translate import translate
@@ -42,7 +43,7 @@ _LINGER = 0.3  #: seconds that a close waits for them; 0.02 was enough for 200
 class Channel:
     """One AMQP channel in confirm mode. Made by `Connection.open_channel`."""
 
-    def __init__(self, amqp: Any, frame_max: int, transport: ContentTransport) -> None:
+    def __init__(self, amqp: RpcChannel, frame_max: int, transport: ContentTransport) -> None:
         self._amqp = amqp
         self._transport = transport
         self._loop = asyncio.get_running_loop()
@@ -56,6 +57,7 @@ class Channel:
         self.close_reason: BaseException | None = None
         self.closed_by_publish: str | None = None  #: the broker's text, when an error of a publish made it close this
         self._ending = False
+        self._closer: asyncio.Task[None] | None = None
         self._settled_at: deque[float] = deque(maxlen=_KEPT_BACK_FROM)
         self._take = ContentFrames(
             delivered=self._subscriptions.delivered,
@@ -154,24 +156,28 @@ class Channel:
         properties has been decoded then, and they may turn out not to be readable (`ContentHeader`). `on_cancel` is
         called when the server cancels the consumer (its queue was deleted, or the consumer timeout of RabbitMQ 4.3).
 
+        A caller that is cancelled meanwhile may have started a consumer all the same: name a `tag`, and cancel that.
+
         Raises:
-            BrokerError: the queue is missing or exclusive. PermissionDenied. BrokerUnavailable.
+            BrokerError: the queue is missing or exclusive. PermissionDenied. BrokerUnavailable: the channel is closed,
+                or there was no answer in time, after which the connection is closed, too.
         """
         self._require_open()
         tag = tag or f"amqpflow-{uuid4().hex[:12]}"
         self._subscriptions.add(tag, queue, on_delivery, on_cancel, tags_from=tags_from)
-        with translate():
-            async with asyncio.timeout(answer_within):
-                await self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535))
-                await self._amqp.basic_consume(queue, _never, consumer_tag=tag)
+        await self._answer(self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535)), answer_within)
+        await self._answer(self._amqp.basic_consume(queue, _never, consumer_tag=tag), answer_within)
         return tag
 
     async def cancel(self, tag: str) -> None:
-        """Stop a consumer. What the broker delivered before its answer has arrived at `on_delivery` by then."""
+        """
+        Stop a consumer. What the broker delivered before its answer has arrived at `on_delivery` by then.
+
+        Raises:
+            BrokerUnavailable: the channel is closed, or the broker gave no answer.
+        """
         self._require_open()
-        with translate():
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                await self._amqp.basic_cancel(tag)
+        await self._answer(self._amqp.basic_cancel(tag), ANSWER_TIMEOUT)
         self._subscriptions.remove(tag)
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> bool:
@@ -223,6 +229,21 @@ class Channel:
             self._settle(data, count)
 
     # -- asking
+
+    async def _answer(self, call: Awaitable[Any], within: float) -> None:
+        """
+        Wait for the broker's answer; after `within` seconds close the whole connection. A consumer that may or may not
+        be there cannot be cancelled or left alone, and the end of the connection settles it.
+        """
+        with translate():
+            try:
+                async with asyncio.timeout(within):
+                    await call
+            except TimeoutError:
+                self._transport.abort()
+                raise BrokerUnavailable(
+                    f"the broker gave no answer within {within:g} s: the connection is closed"
+                ) from None
 
     async def queue_depth(self, queue: str) -> int:
         """
@@ -286,6 +307,8 @@ class Channel:
 
     def _channel_closed(self, closing: asyncio.Future[Any]) -> None:
         self._end(None if closing.cancelled() else closing.exception())
+        if self._transport.takers.get(self._amqp.number) is self._take:
+            del self._transport.takers[self._amqp.number]
 
     def _end(self, reason: BaseException | None) -> None:
         if self.closed.is_set():
@@ -293,8 +316,7 @@ class Channel:
         self.close_reason = reason
         self.closed.set()
         self._ending = True
-        if self._transport.takers.get(self._amqp.number) is self._take:
-            del self._transport.takers[self._amqp.number]
+        self._subscriptions.end()
         self._out.clear()
         self._settlements.clear()
         # a publish is to blame only for a close of the channel by the broker, not for a lost connection
@@ -313,16 +335,21 @@ class Channel:
         Give deliveries back with `nack` first: on RabbitMQ 4.0 and before a close counts against the delivery limit
         like a nack, and on 4.3 more than one (fact 3.3).
         """
-        if not self.is_closed:
-            try:
-                with translate():
-                    async with asyncio.timeout(CLOSE_TIMEOUT):
-                        await self.drain()
-                        await self._linger()
-                        self._ending = True  # an ack from here on would not reach the broker
-                        await self._amqp.close()
-            except AmqpflowError:
-                pass  # the connection is lost or stuck, and its end gives everything back
+        if self._closer is not None or not self.is_closed:
+            # goes on when the caller is cancelled, or waits no longer: the broker has to be told in any case
+            self._closer = self._closer or asyncio.create_task(self._close(), name="amqpflow channel close")
+            await asyncio.wait((self._closer,), timeout=CLOSE_TIMEOUT)
+        self._end(None)
+
+    async def _close(self) -> None:
+        try:
+            with translate():
+                await self.drain()
+                await self._linger()
+                self._ending = True  # an ack from here on would not reach the broker
+                await self._amqp.close()
+        except AmqpflowError:
+            pass  # the connection is lost or stuck, and its end gives everything back
         self._end(None)
 
     async def _linger(self) -> None:

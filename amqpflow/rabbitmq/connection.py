@@ -18,6 +18,7 @@ from amqpflow.errors import AmqpflowError, BrokerUnavailable, ClientLibraryError
 
 from .address import BrokerAddress
 from .channel import Channel
+from .rpc import RpcChannel
 from .translate import from_connecting, translate
 
 try:
@@ -90,15 +91,20 @@ class Connection:
 
     async def open_channel(self) -> Channel:
         """A channel in confirm mode. Raises BrokerUnavailable, BrokerError (channel limit)."""
-        with translate():
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                amqp = await self._amqp.channel(publisher_confirms=True)
-        return Channel(amqp, self.frame_max, self._pika.content)
+        return Channel(await self._open(publisher_confirms=True), self.frame_max, self._pika.content)
 
     async def admin_channel(self) -> Any:
-        """A plain aiormq channel, for declaring. Wrap what you do with it in `translate()`."""
+        """
+        An aiormq channel, for declaring. Wrap what you do with it in `translate()`. A call whose caller is cancelled
+        comes to its end all the same (`RpcChannel`). Raises BrokerUnavailable, BrokerError (channel limit).
+        """
+        return await self._open(publisher_confirms=False)
+
+    async def _open(self, *, publisher_confirms: bool) -> RpcChannel:
+        # nothing is on a channel that is not open yet: when this is cancelled, or takes too long, aiormq closes it
         with translate():
-            return await self._amqp.channel(publisher_confirms=False)
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                return RpcChannel(await self._amqp.channel(publisher_confirms=publisher_confirms))
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call back once when the connection is closed or lost."""

@@ -27,6 +27,7 @@ class Subscriptions:
     def __init__(self, arrived: Callable[[int], None]) -> None:
         self._arrived = arrived
         self._subscriptions: dict[str, _Subscription] = {}
+        self._ended = False
 
     def add(
         self,
@@ -44,6 +45,11 @@ class Subscriptions:
         """After the broker's answer to a cancel."""
         self._subscriptions.pop(tag, None)
 
+    def end(self) -> None:
+        """The channel is closed, or about to be: what still arrives is not handed on."""
+        self._ended = True
+        self._subscriptions.clear()
+
     def delivered(
         self,
         consumer_tag: str,
@@ -55,6 +61,8 @@ class Subscriptions:
         body: bytes,
     ) -> None:
         """Hand a delivery to its consumer. Never raises: that would end the reader of the whole connection."""
+        if self._ended:
+            return  # it goes back to its queue when the broker has read the close
         self._arrived(delivery_tag)
         subscription = self._subscriptions.get(consumer_tag)
         if subscription is None:

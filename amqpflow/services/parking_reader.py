@@ -321,13 +321,15 @@ class ParkingReader:
     async def _open_lane(self, prefetch: int) -> None:
         holding = self._require_holding()
         lanes = holding.tags.lanes
-        lanes.append(Lane(prefetch=prefetch))
-        lanes[-1].tag = await holding.channel.consume(
+        # it has its tag before the broker answers: a caller that is cancelled meanwhile leaves a consumer behind
+        tag = f"amqpflow-parking-{len(lanes) + 1:03d}"
+        lanes.append(Lane(prefetch=prefetch, tag=tag))
+        await holding.channel.consume(
             self.queue,
             self._take,
             prefetch=prefetch,
             on_cancel=self._server_cancelled,
-            tag=f"amqpflow-parking-{len(lanes):03d}",
+            tag=tag,
             tags_from=holding.before,
             answer_within=FILLED_WITHIN,
         )

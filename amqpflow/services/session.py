@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from uuid import uuid4
 
 from amqpflow.errors import AmqpflowError
 from amqpflow.model.message import Delivery
@@ -83,11 +84,14 @@ class Session:
             await self._consume()
 
     async def _consume(self) -> None:
-        self._tag = await self.channel.consume(
+        # known before the broker answers: whoever is cancelled meanwhile leaves a consumer that `stop` can cancel
+        self._tag = f"amqpflow-{uuid4().hex[:12]}"
+        await self.channel.consume(
             self.queue,
             self._take,
             prefetch=self._prefetch,
             on_cancel=self._cancelled,
+            tag=self._tag,
         )
 
     def _take(self, delivery: Delivery) -> None:

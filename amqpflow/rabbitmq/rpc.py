@@ -1,0 +1,51 @@
+"""Questions to the broker that come to their end although whoever asked does not wait any more.
+
+aiormq closes a channel when a call on it is cancelled while its answer is due. The deliveries that the channel holds go
+back to their queue then, with all acks that the broker has not applied, and a caller is cancelled for reasons that have
+nothing to do with the channel: a task is not needed any more, a handler's time is up, Ctrl-C. So a call runs in a task
+of its own here. A caller that is cancelled leaves it alone, its answer is read and dropped, and the next call on the
+channel waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Coroutine
+from functools import wraps
+from typing import Any
+
+from aiormq.exceptions import ChannelInvalidStateError
+
+
+class RpcChannel:
+    """An aiormq channel whose coroutines are not cancelled with their callers."""
+
+    def __init__(self, amqp: Any) -> None:
+        self._amqp = amqp
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._amqp, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        @wraps(found)
+        async def call(*args: Any, **options: Any) -> Any:
+            return await _to_its_end(found(*args, **options))
+
+        return call
+
+
+async def _to_its_end(call: Coroutine[Any, Any, Any]) -> Any:
+    running = asyncio.ensure_future(call)
+    running.add_done_callback(_retrieve)
+    await asyncio.wait((running,))
+    if running.cancelled():
+        # the channel or the connection was closed meanwhile, which aiormq says by cancelling what runs on it
+        raise ChannelInvalidStateError("the channel was closed before the answer")
+    return running.result()
+
+
+def _retrieve(running: asyncio.Future[Any]) -> None:
+    if not running.cancelled():
+        running.exception()

@@ -1,0 +1,256 @@
+"""Whoever asks the broker something may be cancelled at any moment, and the channel keeps what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from amqpflow.errors import BrokerUnavailable
+from amqpflow.model.message import Delivery
+from amqpflow.rabbitmq import rpc
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.channel import Channel
+from amqpflow.rabbitmq.connection import Connection, connect
+from amqpflow.rabbitmq.translate import translate
+from amqpflow.services import replay_pass, replayer
+from amqpflow.services.parking_reader import ParkingReader
+from amqpflow.services.replay_choice import ReplayChoice
+from tests.faults.proxy import Proxy
+from tests.integration.test_channel import QUORUM, message, opened
+from tests.parked import delivered, depth, depth_becomes, drained, park, workplace
+from tests.topologies import topology
+from tests.waiting import until
+
+TURNS = 8  #: of the event loop: from before a call is sent until after its answer
+
+
+async def cancelled_after(turns: int, asking: Coroutine[Any, Any, Any]) -> None:
+    task = asyncio.ensure_future(asking)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def holding(address: BrokerAddress) -> AsyncIterator[tuple[Connection, Channel, list[Delivery]]]:
+    """A channel that holds three deliveries of the queue `here`."""
+    async with opened(address, here=QUORUM) as (connection, publishing):
+        for number in range(3):
+            await publishing.publish(message("here", f"m{number}"))
+        channel = await connection.open_channel()
+        held: list[Delivery] = []
+        await channel.consume("here", held.append, prefetch=3, on_cancel=lambda: None, tag="first")
+        await until(lambda: len(held) == 3)
+        yield connection, channel, held
+
+
+CALLS: dict[str, Callable[[Channel], Coroutine[Any, Any, Any]]] = {
+    "queue_depth": lambda channel: channel.queue_depth("here"),
+    "require_exchange": lambda channel: channel.require_exchange("amq.topic"),
+    "consume": lambda channel: channel.consume("here", lambda _: None, prefetch=1, on_cancel=lambda: None),
+    "cancel": lambda channel: channel.cancel("first"),
+    "room": lambda channel: channel.room(),
+    "drain": lambda channel: channel.drain(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_channel_outlives_the_caller_of_a_call_on_it(vhost: BrokerAddress, call: str) -> None:
+    async def scenario() -> None:
+        async with holding(vhost) as (connection, channel, held):
+            for turns in range(TURNS):
+                await cancelled_after(turns, CALLS[call](channel))
+            assert await channel.queue_depth("here") == 0, "what the channel held is in the queue again"
+            assert all(channel.ack(each.delivery_tag) for each in held)
+            assert await channel.queue_depth("here") == 0
+            await channel.close()
+            assert await depth(connection, "here") == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_a_channel_for_declaring_outlives_the_caller_of_a_call_on_it(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with opened(vhost) as (connection, _):
+            admin = await connection.admin_channel()
+            for turns in range(TURNS):
+                await cancelled_after(turns, admin.queue_declare(f"q{turns}", exclusive=True))
+            assert (await admin.queue_declare("q1", passive=True)).queue == "q1"
+            assert not admin.is_closed
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_a_channel_is_closed_although_the_caller_of_close_is_cancelled(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        for turns in range(TURNS):
+            async with holding(vhost) as (connection, channel, _):
+                await cancelled_after(turns, channel.close())
+                if turns:
+                    await asyncio.wait_for(channel.closed.wait(), 10)
+                else:
+                    await channel.close()  # that one had not begun
+                await until(lambda: depth(connection, "here"))
+                admin = await connection.admin_channel()
+                await admin.queue_purge("here")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_opening_a_channel_may_be_cancelled_and_the_connection_opens_others(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with holding(vhost) as (connection, channel, held):
+            for turns in range(TURNS * 2):
+                await cancelled_after(turns, connection.open_channel())
+            other = await connection.open_channel()
+            assert await other.queue_depth("here") == 0
+            assert all(channel.ack(each.delivery_tag) for each in held)
+            assert await channel.queue_depth("here") == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_what_waits_for_an_answer_on_a_channel_that_is_closed_is_told_so(vhost: BrokerAddress) -> None:
+    """aiormq says it by cancelling, which would look as if the caller had been cancelled."""
+
+    async def scenario() -> None:
+        async with opened(vhost) as (connection, _):
+            admin = await connection.admin_channel()
+
+            async def ask() -> None:
+                with translate():
+                    await admin.queue_declare("q", exclusive=True)
+
+            asking = [asyncio.ensure_future(ask()) for _ in range(20)]
+            await asyncio.sleep(0)
+            await connection.close()
+            ends = await asyncio.wait_for(asyncio.gather(*asking, return_exceptions=True), 10)
+            assert {type(end) for end in ends} <= {type(None), BrokerUnavailable}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+@pytest.mark.parametrize("call", ["consume", "cancel"])
+def test_without_an_answer_in_time_the_connection_is_closed(
+    vhost: BrokerAddress, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not known whether the consumer is there, so it must not be left to the broker to deliver to it."""
+    monkeypatch.setattr("amqpflow.rabbitmq.channel.ANSWER_TIMEOUT", 0.2)
+
+    async def scenario() -> None:
+        async with Proxy(vhost) as proxy, opened(vhost, here=QUORUM) as (_, look):
+            await look.publish(message("here", "m"))
+            async with await connect(proxy.address, name="amqpflow test") as connection:
+                channel = await connection.open_channel()
+                held: list[Delivery] = []
+                if call == "cancel":
+                    await channel.consume("here", held.append, prefetch=1, on_cancel=lambda: None, tag="first")
+                    await until(lambda: held)
+                proxy.to_client.clear()
+                with pytest.raises(BrokerUnavailable, match="no answer within"):
+                    await (channel.cancel("first") if call == "cancel" else consume(channel, held, answer_within=0.2))
+                await asyncio.wait_for(connection.closed.wait(), 5)
+                assert channel.is_closed
+                await until(lambda: look.queue_depth("here"))
+
+    asyncio.run(scenario())
+
+
+async def consume(channel: Channel, held: list[Delivery], **options: Any) -> None:
+    await channel.consume("here", held.append, prefetch=1, on_cancel=lambda: None, **options)
+
+
+# -- a reading of a parking queue
+
+IDS = [f"m{number:04}" for number in range(600)]
+WORK, PARKING = "orders", "orders.parking"
+
+
+def keeps(parked: Any) -> bool:
+    return int(parked.message_id[1:]) % 2 == 0
+
+
+@pytest.mark.parametrize("question", ["proof", "guard"])
+def test_a_replay_ends_well_while_a_question_of_its_own_is_due(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    """It asks whether its acks were taken, and how many were parked meanwhile, until it ends."""
+    compiled = topology({WORK: [1000]}, vhost=vhost.vhost)
+    ask = ParkingReader.prove if question == "proof" else ParkingReader.parked_meanwhile
+    cancelled = 0
+
+    async def again_and_again(reader: ParkingReader) -> Any:
+        nonlocal cancelled
+        try:
+            while True:
+                await ask(reader)
+        except asyncio.CancelledError:
+            cancelled += 1
+            raise
+
+    monkeypatch.setattr(ParkingReader, ask.__name__, again_and_again)
+    monkeypatch.setattr(replay_pass, "PROVE_EVERY", 0.0)
+    monkeypatch.setattr(replay_pass, "WINDOW", 50)  # so that it acks several times
+    monkeypatch.setattr(replayer, "GUARD_EVERY", 0.0)
+    choice = ReplayChoice(select=keeps, stop_if_reparked=0.9 if question == "guard" else None)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=each) for each in IDS])
+            report = await replayer.replay_parked(broker, compiled, choice=choice)
+            assert (report.replayed, report.complete, report.remaining, report.notes) == (300, True, 300, [])
+            left = [each.properties.message_id for each in await drained(connection, PARKING, 300)]
+            assert left == IDS[1::2]
+
+    asyncio.run(go())
+    assert cancelled
+
+
+def test_a_reading_that_is_cancelled_in_any_call_gives_everything_back_in_its_order(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = topology({WORK: [1000]}, vhost=vhost.vhost)
+    to_its_end = rpc._to_its_end
+    left = 0
+    reading: asyncio.Future[None]
+
+    async def counted(call: Coroutine[Any, Any, Any]) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            asyncio.get_running_loop().call_soon(reading.cancel)
+        return await to_its_end(call)
+
+    async def go() -> None:
+        nonlocal left, reading
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=each) for each in IDS[:50]])
+            monkeypatch.setattr(rpc, "_to_its_end", counted)
+
+            async def read() -> None:
+                async with ParkingReader(broker.connection, PARKING, quorum=True) as reader:
+                    async for delivery in reader.deliveries(at_most=40):
+                        reader.keep(delivery)
+
+            for number in range(1, 100):
+                left, reading = number, asyncio.ensure_future(read())
+                await asyncio.gather(reading, return_exceptions=True)
+                if not reading.cancelled():
+                    break
+                await depth_becomes(connection, PARKING, 50)
+            assert reading.result() is None
+            assert number > 5
+            left = -1
+            assert [each.properties.message_id for each in await drained(connection, PARKING, 50)] == IDS[:50]
+
+    asyncio.run(go())
