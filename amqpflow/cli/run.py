@@ -145,6 +145,17 @@ class _Text(logging.Formatter):
         queue = getattr(record, "queue", None)
         return f"{line} [{safe(queue)}]" if queue else line
 
+    def format(self, record: logging.LogRecord) -> str:
+        from .safe import safe
+
+        # an exception's text is a message's, too: nothing of it acts on a terminal, and no line of it looks like a
+        # line of the log. What another handler has formatted before is not taken over
+        record.exc_text = None
+        try:
+            return safe(super().format(record), multiline=True).replace("\n", "\n    ")
+        finally:
+            record.exc_text = None
+
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -160,4 +171,4 @@ class _Json(logging.Formatter):
             entry["worker"] = int(worker)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry)
+        return json.dumps(entry).replace("\x7f", "\\u007f")  # the only control that ASCII JSON lets through

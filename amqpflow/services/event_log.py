@@ -1,4 +1,8 @@
-"""The log of a consumer: a listener like any other. Never a body, never a header's value."""
+"""The log of a consumer: a listener like any other. Never a body, never a header's value.
+
+What a message or a broker wrote is neutralised in the text of a record, whichever handler prints it. The fields beside
+the text are as they came, for handlers that write JSON.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import Any
 
 from amqpflow.model import event as e
 from amqpflow.model.duration import format_duration
+from amqpflow.model.safe import safe
 
 from .events import Events
 
@@ -61,7 +66,7 @@ def log_events(events: Events) -> None:
 def write(event: e.Event) -> None:
     """One log record for an event, its fields beside the text."""
     extra = {name: value for name in FIELDS if (value := getattr(event, name, None)) is not None}
-    log.log(_LEVELS[type(event)], "%s", _text(event), extra={"event_name": event.name, **extra})
+    log.log(_LEVELS[type(event)], "%s", safe(_text(event)), extra={"event_name": event.name, **extra})
 
 
 def _text(event: e.Event) -> str:
