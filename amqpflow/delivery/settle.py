@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from amqpflow.model.budget import MESSAGE_MAX, STACK_MAX, clip, fit
+from amqpflow.model.budget import fit
+from amqpflow.model.clip import MESSAGE_MAX, STACK_MAX, clip
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack, Discard, Park, Retry

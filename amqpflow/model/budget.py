@@ -9,32 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 from . import headers as h
+from .clip import clip
 from .record import Record
 from .record_table import encode_record, record_table
 from .wire import encode_table, sized
 
 OURS_MAX = 16 * 1024  #: bytes for our headers, what does not travel excepted
 HEADROOM = 4 * 1024  #: bytes left free below frame_max
-MESSAGE_MAX = 1024  #: bytes of an error message or a reason's detail
-STACK_MAX = 8 * 1024  #: bytes of a stack
 _FRAME_OVERHEAD = 8
 _LENGTH = 4  #: bytes before a table
 _UNLIMITED = 1 << 31
-
-
-def clip(text: str, limit: int) -> str:
-    """
-    At most `limit` bytes of UTF-8, cut between characters and marked with an ellipsis.
-
-    Lone surrogates, which cannot be encoded, are written as escapes.
-    """
-    if 4 * len(text) <= limit and text.isascii():
-        return text  # nearly always
-    # four bytes a character at most: no need to encode a text of a megabyte to keep a kilobyte of it
-    data = text[: limit + 1].encode("utf-8", "backslashreplace")
-    if len(data) <= limit and len(text) <= limit + 1:
-        return data.decode()
-    return data[: max(0, limit - 3)].decode("utf-8", "ignore") + "…" if limit >= 3 else ""
 
 
 def fit(theirs: bytes, record: Record, *, others: int, frame_max: int) -> bytes | None:

@@ -1,7 +1,7 @@
 """Read our headers back: the failure record that a message carries from attempt to attempt and into parking.
 
 Headers come from the network. A producer may forge them and a handler may forward them, so every value is checked and
-what does not fit is treated as absent; nothing here raises.
+what does not fit is treated as absent, a text that is longer than we write is cut; nothing here raises.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from . import headers as h
+from .clip import MESSAGE_MAX, NAME_MAX, STACK_MAX, bounded
 from .quick import quick_init
 
 MAX_ATTEMPTS = 1_000_000  #: a larger number is no count of ours
@@ -85,7 +86,7 @@ def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> 
 
 
 def _read(get: Callable[[str], Any], queue: str | None) -> Record | None:
-    failed_in = _text(get(h.QUEUE))
+    failed_in = _short(get(h.QUEUE)) or None
     if failed_in is None or (queue is not None and failed_in != queue):
         return None
     hop = _short(get(h.HOP), _MAX_HOP) or None
@@ -101,16 +102,16 @@ def _read(get: Callable[[str], Any], queue: str | None) -> Record | None:
         first_failed_at=_time(get(h.FIRST_FAILED_AT)),
         failed_at=_time(get(h.FAILED_AT)),
         due_at=_time(get(h.DUE_AT)),
-        reason=_text(get(h.REASON)),
-        reason_detail=_text(get(h.REASON_DETAIL)),
-        error_type=_text(get(h.ERROR_TYPE)),
-        error_message=_text(get(h.ERROR_MESSAGE)),
-        error_stack=_text(get(h.ERROR_STACK)),
-        fingerprint=_text(get(h.FINGERPRINT)),
+        reason=_text(get(h.REASON), NAME_MAX),
+        reason_detail=_text(get(h.REASON_DETAIL), MESSAGE_MAX),
+        error_type=_text(get(h.ERROR_TYPE), NAME_MAX),
+        error_message=_text(get(h.ERROR_MESSAGE), MESSAGE_MAX),
+        error_stack=_text(get(h.ERROR_STACK), STACK_MAX),
+        fingerprint=_text(get(h.FINGERPRINT), NAME_MAX),
         history=_history(get(h.HISTORY)),
         replay=_replay(get(h.REPLAY)),
-        host=_text(get(h.HOST)),
-        version=_text(get(h.VERSION)),
+        host=_text(get(h.HOST), NAME_MAX),
+        version=_text(get(h.VERSION), NAME_MAX),
     )
 
 
@@ -133,8 +134,8 @@ def _root(hop: str | None) -> str | None:
     return parts[0]
 
 
-def _text(value: Any) -> str | None:
-    return text_of(value) or None
+def _text(value: Any, limit: int) -> str | None:
+    return bounded(text_of(value), limit) or None
 
 
 def text_of(value: Any) -> str | None:
@@ -170,8 +171,8 @@ def _history(value: Any) -> tuple[PastAttempt, ...]:
     return tuple(
         PastAttempt(
             at=_time(each.get("at")),
-            tier=_text(each.get("tier")) or "",
-            error_type=_text(each.get("error-type")) or "",
+            tier=_text(each.get("tier"), NAME_MAX) or "",
+            error_type=_text(each.get("error-type"), NAME_MAX) or "",
         )
         for each in value[-MAX_HISTORY:]
         if isinstance(each, Mapping)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from amqpflow.model.clip import NAME_MAX
 from amqpflow.model.headers import BROKER_OWNED
 from amqpflow.model.record import whole_of
 
@@ -106,11 +107,12 @@ def _is_of(entry: Any, queues: Collection[str]) -> bool:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    """A name; RabbitMQ writes none that is longer."""
+    return value if isinstance(value, str) and len(value) <= NAME_MAX else None
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
+    return tuple(each for each in value if _text(each) is not None) if isinstance(value, list) else ()
 
 
 def _count(value: Any) -> int:

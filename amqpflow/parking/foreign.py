@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from amqpflow.model.clip import MESSAGE_MAX, NAME_MAX, STACK_MAX, bounded
 from amqpflow.model.message import Delivery
 from amqpflow.model.record import text_of, whole_of
 
@@ -29,6 +30,24 @@ class Foreign:
     attempts: int = 0  #: that were made, 0 when it is not told
     failed_at: int | None = None  #: ms since the epoch
     died_of: str | None = None  #: RabbitMQ itself dead-lettered it: rejected, expired, maxlen or delivery_limit
+
+
+def within_limits(foreign: Foreign) -> Foreign:
+    """The same with texts as long as those of our own record; a name that no queue or key can have is absent."""
+    return replace(
+        foreign,
+        queue=_name(foreign.queue),
+        exchange=_name(foreign.exchange),
+        routing_key=_name(foreign.routing_key),
+        error_type=bounded(foreign.error_type, NAME_MAX),
+        error_message=bounded(foreign.error_message, MESSAGE_MAX),
+        error_stack=bounded(foreign.error_stack, STACK_MAX),
+        died_of=bounded(foreign.died_of, NAME_MAX),
+    )
+
+
+def _name(text: str | None) -> str | None:
+    return text if text is None or len(text) <= NAME_MAX else None
 
 
 def headers_of(delivery: Delivery) -> Mapping[str, Any]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from amqpflow.errors import WrongUsage
+from amqpflow.parking.groups import GROUPS_AT_MOST, OTHERS
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection, parked_at
 
 from .parked_scan import Place, QueueReading, Watch, scan
 
-GROUPS_AT_MOST = 10_000  #: what comes later and fits into none of them is counted together
 _KEY_LENGTH = 200
-OTHERS = "(others)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

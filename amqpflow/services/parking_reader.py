@@ -5,8 +5,8 @@ what it got back earlier, and ahead of what was never delivered. What keeps its 
 
 * All that was ever given back is taken before anything is given back again: to the end, or to the first message that
   was never delivered before.
-* It is taken by one consumer, at once, as far as the broker's memory allows: a prefetch is filled in one step, so that
-  a connection lost in the middle gives back all or nothing.
+* It is taken by as few consumers as the broker's memory allows: a prefetch is filled in one step, so that a connection
+  lost in the middle of it gives back all or nothing. The first of a long queue shows how large its messages are.
 * RabbitMQ 4: one nack for each consumer's deliveries, oldest first; a nack over all mixes consumers up. What is still
   on its way to a consumer that is cancelled goes back at once, so nothing may be.
 * RabbitMQ 3: closing the channel. A nack of more than 32 messages there gives them back in the order of a hash table.
@@ -47,8 +47,10 @@ HELD_BY_A_CHANNEL = 4_000
 HELD_BY_A_CHANNEL_QUORUM = 10_000  #: there a lost connection mixes up what the channels hold, so they are fewer
 MAX_CHANNELS = 60
 AT_ONCE_BYTES = 256 * 1024 * 1024
-"""What the broker may have to read into memory for us at once: it fills a prefetch bodies and all."""
-AT_ONCE_UNKNOWN = 10_000  #: messages, when nothing is known of their size
+"""What the broker may have to read into memory for us at once: it fills a prefetch headers, bodies and all."""
+AT_ONCE_UNKNOWN = 2_000  #: messages, when nothing is known of their size
+LARGEST_HEADERS = 128 * 1024
+"""Bytes of headers that are expected of the first messages: statistics count bodies alone; a frame holds no more."""
 
 
 class ParkingReader:
@@ -59,7 +61,7 @@ class ParkingReader:
         connection: where to read.
         queue: the parking queue.
         quorum: it is a quorum queue.
-        average_bytes: of a message, when known.
+        average_bytes: of a body, when known.
         consumer_timeout_ms: of the queue, when known. Nothing is held for longer than half of it.
         stop: set it to end the reading.
     """
@@ -93,7 +95,8 @@ class ParkingReader:
         self._holdings = Holdings()
         self._lost: Channel | None = None
         self._returned_before = False  # the latest delivery had been given back before
-        self._bytes = 0
+        self._body_bytes = 0
+        self._header_bytes = 0
         self._only_taking = False  # deliveries are held, and not looked at
         self._arrived: list[Delivery] = []
         self._news = asyncio.Event()
@@ -336,9 +339,14 @@ class ParkingReader:
 
     def _at_once(self) -> int:
         """How many messages the broker may be asked for at once."""
-        if not self._average_bytes:
+        if self.received:
+            body = max(self._average_bytes or 0, self._body_bytes / self.received)
+            header = self._header_bytes / self.received
+        elif self._average_bytes:
+            body, header = self._average_bytes, LARGEST_HEADERS
+        else:
             return AT_ONCE_UNKNOWN
-        return max(1, min(MAX_PREFETCH, int(AT_ONCE_BYTES / self._average_bytes)))
+        return max(1, min(MAX_PREFETCH, int(AT_ONCE_BYTES / (body + header))))
 
     async def _close_lane(self) -> None:
         """
@@ -386,7 +394,8 @@ class ParkingReader:
             self.unreadable[delivery.delivery_tag] = str(error)
             delivery = replace(delivery, header=delivery.header.unread())
         self._holdings.take(delivery.delivery_tag)
-        self._bytes += len(delivery.body)
+        self._body_bytes += len(delivery.body)
+        self._header_bytes += len(delivery.header.payload)
         self._returned_before = delivery.redelivered
         if self._only_taking:
             holding = self._require_holding()
@@ -441,8 +450,6 @@ class ParkingReader:
             if not self._require_holding().has_room or asyncio.get_running_loop().time() > since + self.hold_max:
                 self.order_kept = False
                 break
-            if self.received:
-                self._average_bytes = self._average_bytes or self._bytes / self.received
             await self._open_lane(min(ready, self._at_once()))
             await self._close_lane()
             ready, _ = await self._look()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from amqpflow.errors import WrongUsage
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
+from amqpflow.parking.groups import OTHERS, count_group
 from amqpflow.parking.parked import ParkedMessage, read_parked
 from amqpflow.parking.sampling import Sampler
 from amqpflow.rabbitmq.observe import Broker
@@ -19,6 +20,7 @@ from .replay_choice import ReplayChoice, asking
 from .start_check import require_topology
 
 Group = tuple[str, str]  #: reason and error type; for reason `broker` what RabbitMQ says
+OTHER_GROUPS: Group = (OTHERS, "")
 
 
 NAMED_AT_MOST = 100_000  #: messages that a plan names one by one
@@ -171,7 +173,7 @@ class _Counted:
         if self._sampler is not None:
             self._sampler.offer((group_of(parked), label, parked.digest))
             return
-        self.groups[group_of(parked)] += 1
+        count_group(self.groups, group_of(parked), OTHER_GROUPS)
         self.destinations[label] += 1
         if self.only is not None:
             self.only.add(parked.digest)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.parking.groups import count_group
 from amqpflow.parking.journal import Key, acked_line, confirmed_line, intent_line, left_line
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import Destination, ReplayRun, is_anonymous, replayed_hop
@@ -15,7 +16,7 @@ from amqpflow.parking.replay import Destination, ReplayRun, is_anonymous, replay
 from .journal import JournalFile
 from .replay_choice import ReplayChoice
 from .replay_outbox import Flight
-from .replay_plan import group_of
+from .replay_plan import OTHER_GROUPS, group_of
 from .replay_report import LeftBehind, ReplayReport
 
 REPORTED = 100  #: messages that are named in a report
@@ -142,7 +143,7 @@ class Work:
         groups, report = self.report.groups, self.report
         for each in flights:
             report.replayed += 1
-            groups[group_of(each.parked)] += 1
+            count_group(groups, group_of(each.parked), OTHER_GROUPS)
 
     def leave(self, parked: ParkedMessage, why: str, *, in_doubt: bool = False) -> None:
         """It was to be replayed, and stays parked."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from amqpflow.model.properties import Properties
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.channel import Channel
 from amqpflow.services.parking_reader import ParkingReader
 from tests.brokers.selection import BrokerUnderTest
 from tests.parked import (
@@ -129,7 +131,7 @@ def test_a_part_that_is_read_after_everything_was_given_back_once_stays_in_front
 ) -> None:
     # so that several consumers are needed
     monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_UNKNOWN", 1000)
-    monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_BYTES", 2000)
+    monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_BYTES", 60_000)
     compiled = shop(vhost)
     old, new = [f"m{n}" for n in range(5000)], [f"n{n}" for n in range(100)]
 
@@ -152,6 +154,38 @@ def test_a_part_that_is_read_after_everything_was_given_back_once_stays_in_front
             assert [each.properties.message_id for each in taken] == old + new
 
     asyncio.run(go())
+
+
+@pytest.mark.one_broker
+@pytest.mark.parametrize("management", [True, False])
+def test_what_the_broker_reads_at_once_is_reckoned_with_headers(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch, management: bool
+) -> None:
+    compiled = topology({WORK: [1000]}, vhost=vhost.vhost)
+    size, at_once, count = 100_000, 4_000_000, 300
+    monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_BYTES", at_once)
+    monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_UNKNOWN", 40)
+    asked: list[int] = []
+    consume = Channel.consume
+
+    async def watched(self: Channel, *args: Any, prefetch: int, **kwargs: Any) -> str:
+        asked.append(prefetch)
+        return await consume(self, *args, prefetch=prefetch, **kwargs)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled, management=management) as (broker, connection):
+            large = {"x": "h" * size}
+            for start in range(0, count, 50):
+                each = (Properties(message_id=f"m{start + n}", headers=large) for n in range(50))
+                await publish(connection, PARKING, *each, body=b"")
+            monkeypatch.setattr(Channel, "consume", watched)
+            listing = await list_parked(broker, compiled)
+            assert [row.message_id for row in listing.messages] == [f"m{n}" for n in range(count)]
+            assert listing.complete
+
+    asyncio.run(go())
+    assert max(asked) * size <= at_once
+    assert len(asked) < 20
 
 
 def test_a_limit_reads_the_oldest_and_no_more(vhost: BrokerAddress) -> None:

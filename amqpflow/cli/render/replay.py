@@ -13,6 +13,7 @@ from amqpflow.services.replay_report import ReplayReport
 from .values import rfc3339
 
 _NAMED = 10  #: messages left behind that are listed
+_SHOWN = 30  #: groups, of which -o json has all
 
 
 def plan_lines(plan: ReplayPlan, *, keep_attempts: bool) -> Iterator[str]:
@@ -140,8 +141,10 @@ def _unknown_origin(count: int, parking: str) -> Iterator[str]:
 
 def _groups(groups: Sequence[tuple[Group, int]]) -> Iterator[str]:
     wide = max((len(str(count)) for _, count in groups), default=0)
-    for (reason, what), count in groups:
+    for (reason, what), count in groups[:_SHOWN]:
         yield f"  {count:>{wide}}  {safe(reason)}{f': {safe(what)}' if what else ''}"
+    if len(groups) > _SHOWN:
+        yield f"  {sum(count for _, count in groups[_SHOWN:]):>{wide}}  of {len(groups) - _SHOWN} more kinds"
 
 
 def _messages(count: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from amqpflow.model.message import Delivery
-from amqpflow.parking.foreign import Foreign
+from amqpflow.parking.foreign import Foreign, within_limits
 
 from . import dead_letter, dramatiq, folk, masstransit, nservicebus, rascal, spring_amqp
 
@@ -29,5 +29,5 @@ def read_foreign(delivery: Delivery) -> Foreign | None:
     for read in DIALECTS:
         found = read(delivery)
         if found is not None:
-            return found
+            return within_limits(found)
     return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import struct
-from dataclasses import replace
+from collections import Counter
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,14 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amqpflow.cli.render.parked_json import message_object
 from amqpflow.model import headers as h
 from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.headers import BROKER_OWNED, COUNTERS, NEVER_TRAVELS, PREFIX
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
 from amqpflow.model.wire import encode_table, sized
+from amqpflow.parking.export import message_line
+from amqpflow.parking.groups import GROUPS_AT_MOST, OTHERS, count_group
 from amqpflow.parking.parked import read_parked
 from amqpflow.parking.replay import ReplayRun, replay_publish
+from amqpflow.services.parked_list import row_of
+from amqpflow.services.replay_plan import group_of
 from tests.messages import nested
 from tests.topologies import topology
 
@@ -121,3 +128,61 @@ def test_decimals_and_bytes_are_part_of_what_tells_messages_apart() -> None:
     one = read_parked(from_parking({"d": Decimal("1.0"), "b": bytearray(b"\xff")}, None, b""), TOPOLOGY.routes)
     two = read_parked(from_parking({"d": Decimal("1.00"), "b": bytearray(b"\xff")}, None, b""), TOPOLOGY.routes)
     assert one.digest != two.digest
+
+
+LONG = "x" * 100_000
+
+
+def longest_text(value: Any) -> int:
+    """Of all that is shown, grouped or exported of a parked message but its own headers and body."""
+    match value:
+        case str():
+            return len(value.encode())
+        case dict():
+            return max(
+                (longest_text(each) for name, each in value.items() if name not in ("headers", "properties")), default=0
+            )
+        case list() | tuple():
+            return max(map(longest_text, value), default=0)
+    return 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        dict.fromkeys(OURS, LONG) | {h.QUEUE: "a"},
+        {h.QUEUE: "a", h.HISTORY: [{"tier": LONG, "error-type": LONG}], h.REPLAY: {"id": LONG, "count": 1}},
+        {h.QUEUE: LONG, h.ERROR_TYPE: "ValueError"},
+        {"x-death": [{"queue": "a", "reason": LONG, "exchange": LONG, "routing-keys": [LONG]}]},
+        {
+            "x-death": [
+                {"queue": LONG, "reason": "rejected"},
+                {"queue": "a", "reason": "rejected", "routing-keys": [LONG]},
+            ]
+        },
+        dict.fromkeys(("MT-Reason", "MT-Fault-ExceptionType", "MT-Fault-Message", "MT-Fault-StackTrace"), LONG),
+        {"MT-Reason": "fault", "MT-Fault-InputAddress": f"rabbitmq://h/{LONG}"},
+        dict.fromkeys(("NServiceBus.FailedQ", "NServiceBus.ExceptionInfo.Message"), LONG),
+        dict.fromkeys(("x-original-routingKey", "x-original-exchange", "x-exception-message"), LONG),
+        {"rascal": {"originalQueue": LONG, "error": {"message": LONG, "code": LONG}}},
+        dict.fromkeys(("x-error-type", "x-error", "x-error-stack", "x-original-queue"), LONG),
+    ],
+    ids=lambda headers: "+".join(list(headers)[:2]),
+)
+def test_no_text_that_is_read_from_headers_is_longer_than_a_record_may_have(headers: dict[str, Any]) -> None:
+    parked = read_parked(from_parking(headers, "m", b""), TOPOLOGY.routes)
+    assert len(parked.error_stack or "") <= 8192
+    shown = {**message_object(parked), "error_stack": None, "original": None}
+    exported = {**json.loads(message_line(parked, 1)), "header_base64": ""}
+    for each in (shown, exported, asdict(row_of(parked)), list(group_of(parked))):
+        assert longest_text(each) <= 1024
+    for each in (parked.error_type, parked.queue, parked.exchange, parked.routing_key, *group_of(parked)):
+        assert len(each or "") <= 255
+
+
+def test_many_groups_are_counted_together_from_some_thousands_on() -> None:
+    groups: Counter[str] = Counter()
+    for number in range(3 * GROUPS_AT_MOST):
+        count_group(groups, str(number % (2 * GROUPS_AT_MOST)), OTHERS)
+    assert len(groups) == GROUPS_AT_MOST + 1
+    assert (groups["0"], groups[OTHERS], groups.total()) == (2, GROUPS_AT_MOST, 3 * GROUPS_AT_MOST)

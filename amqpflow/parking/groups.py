@@ -1,0 +1,16 @@
+"""How many kinds of messages are told apart when messages are counted by what they have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TypeVar
+
+T = TypeVar("T")
+
+GROUPS_AT_MOST = 10_000  #: what comes later and fits into none of them is counted together
+OTHERS = "(others)"
+
+
+def count_group(groups: Counter[T], group: T, others: T) -> None:
+    """Count one message; in `others` when its group is new and there are enough."""
+    groups[others if group not in groups and len(groups) >= GROUPS_AT_MOST else group] += 1
