@@ -133,6 +133,11 @@ class BrokerError(AmqpflowError):
         super().__init__(message, hint=hint)
         self.code = code
 
+    @property
+    def missing(self) -> bool:
+        """Whether an object does not exist. A 404 over AMQP may also say that its node is down, or its process."""
+        return self.code == 404 and "NOT_FOUND - no " in str(self)
+
 
 class PublishFailed(AmqpflowError):
     """The message is certainly not in a queue. `message_id` is its id when a `Publisher` published it."""

@@ -16,6 +16,7 @@ class QueueNumbers:
     ready: int | None = None  #: may be delivered now; of a retry queue: waits for its delay to end
     exact: bool = False
     unacked: int | None = None
+    hidden: int | None = None  #: neither ready nor unacked: retained or delayed
     retained: int | None = None  #: messages_dlx: RabbitMQ cannot dead-letter them and keeps them, unseen (fact 4.5)
     delayed: int | None = None  #: messages_delayed: they wait in RabbitMQ 4.3's delayed retry (fact 8.8)
     next_delayed_at: int | None = None  #: ms since the epoch

@@ -12,20 +12,26 @@ from .manifest import Manifest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depth:
-    """How many messages a queue holds, and who consumes; statistics, up to 9 s old (fact 11.7)."""
+    """
+    How many messages a queue holds, and who consumes, up to 9 s old (fact 11.7). None is a count that nothing gives.
 
-    messages: int  #: ready and unacked
-    retained: int = 0  #: `messages_dlx`: expired or rejected, and not yet confirmed by the queue they go to
-    consumers: int = 0
+    An unknown count is never taken for 0: RabbitMQ gives no statistics of a queue in its first seconds, of a queue
+    whose node is down, or of any queue where they are switched off (fact 11.26).
+    """
 
-    @property
-    def total(self) -> int:
-        return self.messages + self.retained
+    messages: int | None  #: all of them: ready, unacked, retained and delayed
+    ready: int | None = None
+    hidden: int | None = None  #: neither ready nor unacked: retained or delayed
+    retained: int | None = None  #: `messages_dlx`: expired or rejected, and not yet confirmed by the queue they go to
+    delayed: int | None = None  #: `messages_delayed`: they wait in RabbitMQ 4.3's delayed retry
+    ready_bytes: int | None = None  #: `message_bytes_ready`, as RabbitMQ counts them against `max-length-bytes`
+    consumers: int | None = None
+    leader: str = ""  #: the node that counts; "" when not said
 
 
 def messages_in(depth: Depth | None) -> int | None:
     """Every message a queue holds, None when not known."""
-    return None if depth is None else depth.total
+    return None if depth is None else depth.messages
 
 
 def consumers_of(depth: Depth | None) -> int | None:
@@ -56,6 +62,7 @@ class Observation:
     retained: Mapping[str, int] = field(default_factory=dict)
     """By queue: messages that RabbitMQ keeps since their dead-lettering did not succeed; from statistics, up to 10 s
     old."""
+    statistics: bool = True  #: False: the broker keeps none, and what it retains is not seen
     depths: Mapping[str, Depth] = field(default_factory=dict)  #: of queues that may be deleted or swapped
     manifest: Manifest | None = None  #: None: there is none, or it cannot be read
     manifest_known: bool = False  #: whether it was looked for, and can be written

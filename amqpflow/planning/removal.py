@@ -110,11 +110,11 @@ class Removal:
                 f"{depth.consumers} consumer{'s' * (depth.consumers != 1)} would be cut off by its deletion",
                 f"stop them first, or add {flag}",
             )
-        if depth.total and not self._drains(queue):
+        if depth.messages and not self._drains(queue):
             yield refuse(
                 "not-empty",
                 f"queue {queue.name}",
-                f"{depth.total} message{'s' * (depth.total != 1)} would be lost with it",
+                f"{depth.messages} message{'s' * (depth.messages != 1)} would be lost with it",
                 f"consume or replay them first, or add {flag} to lose them",
             )
 

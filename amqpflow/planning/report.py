@@ -22,7 +22,7 @@ class Postponed:
     """A change that waits for messages to leave a retry queue, or for another one that does."""
 
     change: Change
-    messages: int = 0  #: in the queue, of a `Drain`; 0 for what waits for it
+    messages: int | None = 0  #: in the queue, of a `Drain`; None: not known; 0 for what waits for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

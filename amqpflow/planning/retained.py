@@ -1,4 +1,4 @@
-"""Messages that RabbitMQ keeps because their dead-lettering does not succeed: counted nowhere else (fact 4.5)."""
+"""Messages that RabbitMQ keeps because their dead-lettering does not succeed (fact 4.5), and whether they are seen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from .observation import Observation
 
 
 def retained(desired: CompiledTopology, observed: Observation) -> Iterator[Finding]:
-    """Warn of each queue of the topology that holds such messages: something stands in the way of their target."""
+    """Warn of each queue of the topology that holds such messages, or that they are not counted on this broker."""
+    if not observed.statistics:
+        yield warn(
+            "no-statistics",
+            observed.broker,
+            "its statistics are switched off (management_agent.disable_metrics_collector): consumers, rates and sizes "
+            "are not known, and of messages that are neither ready nor unacked only how many there are",
+            "switch them on to see which messages RabbitMQ retains",
+        )
     names = {*desired.desired.queues, *desired.required_queues}
     for name, count in sorted(observed.retained.items()):
         if count > 0 and name in names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.duration import format_duration
@@ -51,19 +51,22 @@ class WorkStatus:
 
     @property
     def waiting(self) -> int | None:
-        """Messages that wait for another attempt, in retry queues or in the broker's delayed retry."""
+        """Messages that wait for another attempt, in retry queues or in the broker's delayed retry; None: not known."""
         counts = [each.numbers.ready for each in self.tiers if each.numbers is not None]
-        known = [count for count in counts if count is not None]
         if self.numbers is not None and self.numbers.delayed is not None:
-            known.append(self.numbers.delayed)
-        return sum(known) if known or not self.tiers else None
+            counts.append(self.numbers.delayed)
+        return total(counts) if counts or not self.tiers else None
 
     @property
     def retained(self) -> int | None:
-        """Messages that RabbitMQ keeps in this queue or its retry queues because it cannot dead-letter them."""
-        each = [self.numbers, *(tier.numbers for tier in self.tiers)]
-        known = [numbers.retained for numbers in each if numbers is not None and numbers.retained is not None]
-        return sum(known) if known else None
+        """
+        Messages that RabbitMQ keeps in this queue or its retry queues because it cannot dead-letter them.
+
+        At least so many where not every count is known; None, never 0, when those that are known are 0.
+        """
+        counts = [each.retained for each in (self.numbers, *(tier.numbers for tier in self.tiers)) if each is not None]
+        known = sum(count for count in counts if count is not None)
+        return known or (0 if counts and None not in counts else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,16 @@ class Status:
     def parked_of(self, work: WorkStatus) -> ParkingStatus | None:
         """Where a work queue's messages are parked; None for a queue of another topology."""
         return next((each for each in self.parking if each.queue == work.parking), None)
+
+
+def total(counts: Iterable[int | None]) -> int | None:
+    """Return the sum, None when one of the counts is not known."""
+    known = 0
+    for count in counts:
+        if count is None:
+            return None
+        known += count
+    return known
 
 
 def assess(
@@ -110,6 +123,8 @@ def assess(
         foreign: what preflight found.
         earlier: a status of the same topology, to see what grew since.
     """
+    delaying = {routes.queue for routes in topology.routes.values() if routes.native is not None}
+    numbers = {name: each if name in delaying else _all_retained(each) for name, each in numbers.items()}
     works = tuple(_work(routes, numbers, left or {}) for routes in topology.routes.values())
     parking = tuple(
         ParkingStatus(
@@ -134,6 +149,13 @@ def assess(
         parking=parking,
         alerts=tuple(sorted(alerts, key=lambda each: each.severity is not Severity.ERROR)),
     )
+
+
+def _all_retained(numbers: QueueNumbers) -> QueueNumbers:
+    """Totals do not tell retained from delayed (fact 11.26); of a queue that delays nothing, what hides is retained."""
+    if numbers.retained is not None or numbers.hidden is None:
+        return numbers
+    return replace(numbers, retained=numbers.hidden, delayed=0)
 
 
 def _work(routes: QueueRoutes, numbers: Mapping[str, QueueNumbers], left: Mapping[str, tuple[str, int]]) -> WorkStatus:

@@ -166,7 +166,7 @@ class Admin:
                 try:
                     found = await channel.queue_declare(queue.name, passive=True)
                 except AMQPError as error:
-                    if isinstance(failed := from_amqp(error), BrokerError) and failed.code == 404:
+                    if isinstance(failed := from_amqp(error), BrokerError) and failed.missing:
                         return
                     raise
                 if not forced and (found.message_count or found.consumer_count):

@@ -57,6 +57,7 @@ def policy(entry: Mapping[str, Any]) -> Policy:
 
 NUMBERS = (
     "name",
+    "messages",
     "messages_ready",
     "messages_unacknowledged",
     "messages_dlx",
@@ -71,17 +72,19 @@ NUMBERS = (
 
 
 def numbers(entry: Mapping[str, Any]) -> QueueNumbers:
-    """A queue's statistics. A queue that is seconds old has none yet."""
+    """Decode a queue's statistics. A queue that is seconds old has none yet."""
     stats = entry.get("message_stats") or {}
+    counts = depth(entry)
     # what a queue has never done is not among its statistics
-    never = {"rate": 0.0} if "messages_ready" in entry else {}
+    never = {"rate": 0.0} if "consumers" in entry else {}  # totals have no consumers, and say nothing of rates
     return QueueNumbers(
-        ready=_count(entry.get("messages_ready")),
+        ready=counts.ready,
         unacked=_count(entry.get("messages_unacknowledged")),
-        retained=_count(entry.get("messages_dlx")),
-        delayed=_count(entry.get("messages_delayed")),
+        hidden=counts.hidden,
+        retained=counts.retained,
+        delayed=counts.delayed,
         next_delayed_at=_count(entry.get("next_delayed_at")),
-        consumers=_count(entry.get("consumers")),
+        consumers=counts.consumers,
         publish_rate=_rate(stats.get("publish_details", never)),
         deliver_rate=_rate(stats.get("deliver_get_details", never)),
         growth=_rate(entry.get("messages_details", {})),
@@ -97,12 +100,45 @@ def _rate(details: Any) -> float | None:
     return float(rate) if isinstance(rate, int | float) and not isinstance(rate, bool) else None
 
 
+DEPTH = (
+    "name",
+    "messages",
+    "messages_ready",
+    "messages_unacknowledged",
+    "messages_dlx",
+    "messages_delayed",
+    "message_bytes_ready",
+    "consumers",
+    "leader",
+)
+"""The columns that `depth` reads."""
+
+
 def depth(entry: Mapping[str, Any]) -> Depth:
-    """A queue that is so new, or so ill, that it has no statistics yet counts as empty."""
-    counts = {key: entry.get(key, 0) for key in ("messages", "messages_dlx", "consumers")}
-    if not all(isinstance(count, int) for count in counts.values()):
-        raise ValueError(f"counts of messages are {counts}")
-    return Depth(messages=counts["messages"], retained=counts["messages_dlx"], consumers=counts["consumers"])
+    """
+    Decode a queue's counts, from its statistics or from its totals alone; each count that is missing is None.
+
+    Totals are `messages`, `messages_ready` and `messages_unacknowledged`. They include what is retained and delayed,
+    and do not tell these two apart (fact 11.26).
+    """
+    messages, ready = _count(entry.get("messages")), _count(entry.get("messages_ready"))
+    unacked = _count(entry.get("messages_unacknowledged"))
+    hidden = None if messages is None or ready is None or unacked is None else max(messages - ready - unacked, 0)
+    retained, delayed = _count(entry.get("messages_dlx")), _count(entry.get("messages_delayed"))
+    if retained is None and hidden == 0:
+        retained = 0
+    if delayed is None and hidden is not None and hidden == retained:
+        delayed = 0
+    return Depth(
+        messages=messages,
+        ready=ready,
+        hidden=hidden,
+        retained=retained,
+        delayed=delayed,
+        ready_bytes=_count(entry.get("message_bytes_ready")),
+        consumers=_count(entry.get("consumers")),
+        leader=str(entry.get("leader") or ""),
+    )
 
 
 def tags(entry: Mapping[str, Any]) -> frozenset[str]:

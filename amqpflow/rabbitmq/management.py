@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import ssl
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -41,6 +41,7 @@ class Overview:
     exchange_types: frozenset[str]
     user: str
     tags: frozenset[str]  #: of the user
+    statistics: bool = True  #: False: they are switched off (management_agent.disable_metrics_collector)
 
 
 class Management:
@@ -49,6 +50,7 @@ class Management:
     def __init__(self, client: httpx2.AsyncClient, url: str) -> None:
         self._client = client
         self.url = url
+        self._statistics = True  # until the overview says otherwise
 
     async def __aenter__(self) -> Management:
         return self
@@ -60,9 +62,9 @@ class Management:
         await self._client.aclose()
 
     async def overview(self) -> Overview:
-        """Needs the tag `management`; without it PermissionDenied says so."""
+        """Needs the tag `management`; without it PermissionDenied says so. Whether there are statistics is kept."""
         found, user = await self._get("overview"), await self._get("whoami")
-        return self._decoded(
+        overview = self._decoded(
             lambda entry: Overview(
                 product=str(entry.get("product_name", "RabbitMQ")),
                 version=decode.version(entry),
@@ -70,9 +72,12 @@ class Management:
                 exchange_types=frozenset(str(each["name"]) for each in entry["exchange_types"]),
                 user=str(user["name"]),
                 tags=decode.tags(user),
+                statistics=entry.get("disable_stats") is not True,
             ),
             found,
         )
+        self._statistics = overview.statistics
+        return overview
 
     async def exchanges(self, vhost: str) -> tuple[Exchange, ...]:
         """All but the default exchange."""
@@ -125,15 +130,15 @@ class Management:
 
     async def retained(self, vhost: str) -> Mapping[str, int]:
         """
-        Messages that RabbitMQ keeps because their dead-lettering does not succeed, by queue; up to 10 s old.
+        Return the messages that RabbitMQ keeps because their dead-lettering does not succeed, by queue; up to 10 s old.
 
         The sums of the virtual host tell whether there are any, so that the statistics of all queues are asked for
-        only then.
+        only then. A queue whose count is not known is missing, so the answer serves a warning and never a permission.
         """
         sums = await self.vhost(vhost)
         counts = [sums.get(f"messages{which}") for which in ("", "_ready", "_unacknowledged")]
-        messages, ready, unacknowledged = (count if isinstance(count, int) else 0 for count in counts)
-        if messages <= ready + unacknowledged:
+        messages, ready, unacknowledged = (count if isinstance(count, int) else None for count in counts)
+        if messages is None or ready is None or unacknowledged is None or messages <= ready + unacknowledged:
             return {}
         found = await self._get("queues", vhost, query={"columns": "name,messages_dlx"})
         return self._decoded(
@@ -149,26 +154,36 @@ class Management:
         return self._decoded(lambda entry: dict(entry["effective_policy_definition"] or {}), found)
 
     async def queue_numbers(self, vhost: str) -> Mapping[str, QueueNumbers]:
-        """The statistics of all queues, by name, in one list; 2 to 9 s behind (fact 11.7)."""
-        found = await self._get("queues", vhost, query={"columns": ",".join(decode.NUMBERS)})
+        """
+        Return the statistics of all queues, by name, in one list; 2 to 9 s behind (fact 11.7).
+
+        Where they are switched off, of each queue what its totals say (fact 11.26); everything else is None.
+        """
+        found = await self._get("queues", vhost, query=self._counting(decode.NUMBERS))
         return self._decoded(lambda entries: {str(each["name"]): decode.numbers(each) for each in entries}, found)
 
     async def depths(self, vhost: str, names: Collection[str]) -> Mapping[str, Depth]:
         """
-        How many messages and consumers some queues have; those that are missing are left out.
+        Return how many messages and consumers some queues have; those that are missing are left out.
 
-        Statistics: up to 5.5 s old on classic queues, 9 s on quorum queues (fact 11.7).
+        Statistics: up to 5.5 s old on classic queues, 9 s on quorum queues (fact 11.7). Where they are switched off,
+        queue totals, which are there all the same: up to 5 s old, without consumers and bytes (fact 11.26).
         """
-        if len(names) > _SINGLY:
-            query = {"columns": "name,messages,messages_dlx,consumers"}
-            found = await self._get("queues", vhost, query=query)
-            return self._decoded(lambda all_: {q["name"]: decode.depth(q) for q in all_ if q["name"] in names}, found)
+        if len(names) > _SINGLY or not self._statistics:
+            found = await self._get("queues", vhost, query=self._counting(decode.DEPTH))
+            wanted = frozenset(names)
+            return self._decoded(lambda all_: {q["name"]: decode.depth(q) for q in all_ if q["name"] in wanted}, found)
         depths: dict[str, Depth] = {}
         for name in names:
             statistics = await self.queue_statistics(vhost, name)
             if statistics is not None:
                 depths[name] = self._decoded(decode.depth, statistics)
         return depths
+
+    def _counting(self, columns: Iterable[str]) -> Mapping[str, str]:
+        """Return the query of a list of queues with counts: totals are there without statistics, too."""
+        totals = {} if self._statistics else {"disable_stats": "true", "enable_queue_totals": "true"}
+        return {"columns": ",".join(columns), **totals}
 
     async def global_parameter(self, name: str) -> Any:
         """The value of a global parameter, None when there is none. Needs the tag `policymaker`."""

@@ -112,6 +112,7 @@ async def _through_management(
         source=broker.source,
         exchange_types=overview.exchange_types,
         retained=retained.result(),
+        statistics=overview.statistics,
         user=overview.user,
         tags=overview.tags,
     )

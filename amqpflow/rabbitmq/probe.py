@@ -158,7 +158,7 @@ class Probe:
                 await passive_declare(await self._open_channel())
         except BrokerError as error:
             # a queue whose node is down is a 404 too, with another text
-            if error.code == 404 and "NOT_FOUND - no " in str(error):
+            if error.missing:
                 return False
             raise
         return True

@@ -1,23 +1,25 @@
 """Is a queue empty? Exactly, not by statistics alone, and with what hides from a passive declare.
 
-A passive declare counts what is ready, now. Unacked messages and those that RabbitMQ retains (`messages_dlx`) are in
+A passive declare counts what is ready, now. Unacked messages and those that RabbitMQ retains or delays are in
 statistics alone, which lag behind by up to 9 s (fact 11.7). So a queue counts as empty when nothing was ready, and
 after that lag statistics show nothing and still nothing is ready. That proves it for a queue that nothing is bound to:
-what would have been retained or unacked since was ready before.
+what would have been retained or unacked since was ready before. A queue without statistics is never taken for empty.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from amqpflow.errors import BrokerError, ManagementUnavailable
 from amqpflow.planning.changes import Drain
+from amqpflow.planning.observation import Depth
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.rabbitmq.translate import translate
 
 STATISTICS_LAG = 10.0  #: seconds
+STATISTICS_APPEAR = 15.0  #: seconds to wait for the counts of a queue that has none yet
 POLL = 0.5  #: seconds between two looks while waiting
 GRACE = 60.0  #: seconds after the last message was due, until what is still there is held to stay
 
@@ -29,13 +31,17 @@ OnDrain = Callable[[str, int, int], None]
 class Remaining:
     """What keeps a queue from being deleted."""
 
-    messages: int  #: ready, unacked and retained
+    messages: int | None  #: ready, unacked, retained and delayed; None: nothing tells
     consumers: int = 0
-    retained: int = 0  #: of them: dead-lettering does not succeed
+    retained: int | None = 0  #: of them: dead-lettering does not succeed
+    delayed: int | None = 0  #: of them: they wait in RabbitMQ's delayed retry
 
     def __str__(self) -> str:
         kept = f", {self.retained} of them retained because their dead-lettering fails" if self.retained else ""
+        kept += f", {self.delayed} of them delayed for a retry" if self.delayed else ""
         parts = [f"{self.messages} message{'s' * (self.messages != 1)}{kept}"] if self.messages else []
+        if self.messages is None:
+            parts = ["an unknown number of messages (the management API has no counts of it)"]
         if self.consumers:
             parts.append(f"{self.consumers} consumer{'s' * (self.consumers != 1)}")
         return " and ".join(parts)
@@ -93,26 +99,54 @@ class Emptiness:
         clean = [name for name in names if name not in found]
         if not clean:
             return found
-        await self._pause(STATISTICS_LAG)
-        depths = await management.depths(self._broker.address.vhost, clean)
+        depths = await self.counted(clean)
         for name in clean:
             looked = await self.look(name)
-            depth = depths.get(name)
-            if looked is None or depth is None:
+            if looked is None:
                 continue
-            messages, consumers = max(looked[0], depth.total), max(looked[1], depth.consumers if looked[1] else 0)
-            if messages or consumers:
-                found[name] = Remaining(messages=messages, consumers=consumers, retained=depth.retained)
+            depth = depths.get(name, Depth(messages=None))
+            consumers = max(looked[1], (depth.consumers or 0) if looked[1] else 0)
+            messages = looked[0] or None if depth.messages is None else max(looked[0], depth.messages)
+            if messages != 0 or consumers:
+                found[name] = Remaining(
+                    messages=messages, consumers=consumers, retained=depth.retained, delayed=depth.delayed
+                )
         return found
 
+    async def counted(self, names: Collection[str]) -> Mapping[str, Depth]:
+        """
+        Count what was in queues when this was called, or later. Counts that do not appear in time are None.
+
+        A queue's new leader counts 0 until its first tick, 5 s later: counts hold when the same leader was there all
+        the time.
+
+        Raises:
+            ManagementUnavailable: there is no management API.
+        """
+        management, vhost = self._broker.management, self._broker.address.vhost
+        if management is None:
+            raise ManagementUnavailable(f"messages are not counted without the management API: {self._broker.source}")
+        before = await management.depths(vhost, names)
+        await self._pause(STATISTICS_LAG)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + STATISTICS_APPEAR
+        while True:
+            depths = await management.depths(vhost, names)
+            unknown = [name for name, each in depths.items() if each.messages is None]
+            if not unknown or loop.time() >= deadline:
+                break
+            await self._pause(POLL)
+        moved = {name for name, each in depths.items() if name in before and before[name].leader != each.leader}
+        return {name: Depth(messages=None) if name in moved else each for name, each in depths.items()}
+
     async def look(self, name: str) -> tuple[int, int] | None:
-        """Ready messages and consumers, now; None when there is no such queue."""
+        """Ready messages and consumers, now; None when there is no such queue. BrokerError: its node is down."""
         channel = await self._broker.connection.admin_channel()
         try:
             with translate():
                 answer = await channel.queue_declare(name, passive=True)
         except BrokerError as error:
-            if error.code == 404:
+            if error.missing:
                 return None
             raise
         with translate():

@@ -54,8 +54,10 @@ async def _observed(topology: CompiledTopology, broker: Broker, *, prune: bool, 
         depths = dict(await broker.management.depths(observed.vhost, names))
         for name, ready in (await _ready(sorted(names), broker)).items():
             # statistics do not know what came in the last seconds
-            depth = depths.get(name, Depth(messages=0))
-            depths[name] = replace(depth, messages=max(depth.messages, ready))
+            depth = depths.get(name, Depth(messages=None))
+            if ready > (depth.messages or 0):
+                depth = replace(depth, messages=ready)
+            depths[name] = replace(depth, ready=ready)
         observed = replace(observed, depths=depths)
     return observed
 

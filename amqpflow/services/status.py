@@ -105,6 +105,11 @@ class StatusReader:
                     raise
                 self._denied = True
                 return found
+            except BrokerError as error:
+                if error.code != 404:
+                    raise
+                found.setdefault(name, QueueNumbers())  # it is there, and its node is down: what it holds is not known
+                continue
             if counts is None:
                 found.pop(name, None)
                 continue
@@ -120,7 +125,7 @@ class StatusReader:
             with translate():
                 answer = await self._channel.queue_declare(name, passive=True)
         except BrokerError as error:
-            if error.code != 404:
+            if not error.missing:
                 raise
             return None
         return int(answer.message_count), int(answer.consumer_count)

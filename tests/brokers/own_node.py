@@ -15,16 +15,30 @@ from .processes import belonging_to
 
 
 class OwnNode:
-    """A private node whose data outlives a restart. Its methods block; call them in a thread."""
+    """
+    A private node whose data outlives a restart. Its methods block; call them in a thread.
 
-    def __init__(self, installation: Installation, directory: Path) -> None:
+    Args:
+        installation: of RabbitMQ.
+        directory: where its data are kept.
+        configuration: lines of rabbitmq.conf besides those that every private node has.
+    """
+
+    def __init__(self, installation: Installation, directory: Path, configuration: str = "") -> None:
         self.directory = directory
         self._installation = installation
+        self._configuration = configuration
         self._context: BrokerContext | None = None
         self.address: BrokerAddress  #: once it has started
 
     def start(self) -> None:
         """Start it; the second time under the same address, with what it held."""
+        extra = self.directory / "conf.d" / "90-test.conf"
+        if self._configuration and not extra.exists():
+            with start_broker(keep=self.directory, environ={"PATH": self._installation.path}):
+                pass  # the directory must be empty the first time
+            extra.parent.mkdir(exist_ok=True)
+            extra.write_text(self._configuration + "\n")
         self._context = start_broker(keep=self.directory, environ={"PATH": self._installation.path})
         self.address = self._context.__enter__().address
         # when it starts again: what a tier was handing over when the node was killed is tried again after 180 s else

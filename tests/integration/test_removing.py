@@ -18,6 +18,7 @@ from amqpflow.planning.changes import Change, DeleteQueue, Drain, PutManifest
 from amqpflow.planning.manifest import parameter_name
 from amqpflow.planning.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.admin import Admin
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services import emptiness
 from amqpflow.services.start_check import require_as_compiled
@@ -138,6 +139,29 @@ def test_a_message_that_comes_after_the_plan_stops_the_deletion(
     assert {"orders", "orders.parking"} <= queues(vhost)
     assert run(api.destroy(compiled, vhost, allow=["delete", "delete:orders"])).complete
     assert queues(vhost) == set()
+
+
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+def test_a_message_that_comes_after_the_count_stops_the_deletion(vhost: BrokerAddress, queue_type: str) -> None:
+    """The last look is that of whoever deletes, on the connection that deletes."""
+    compiled = made(vhost, 1000, queue_type=queue_type)
+    run(api.apply(compiled, vhost))
+
+    async def scene() -> None:
+        async with open_broker(vhost) as broker:
+            await put(vhost, "orders", 1)
+            await until(lambda: asyncio.create_task(holds_one(vhost)))
+            with pytest.raises(Refused, match="queue orders has 1 messages"):
+                await Admin(broker).execute(DeleteQueue(queue=compiled.desired.queues["orders"]))
+
+    asyncio.run(scene())
+    assert "orders" in queues(vhost)
+
+
+async def holds_one(vhost: BrokerAddress) -> bool:
+    async with open_broker(vhost) as broker:
+        channel = await broker.connection.open_channel()
+        return await channel.queue_depth("orders") == 1
 
 
 @pytest.mark.one_broker

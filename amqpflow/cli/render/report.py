@@ -25,7 +25,8 @@ def postponed_text(report: ApplyReport) -> str:
     waiting = [(each.change, each.messages) for each in report.postponed if isinstance(each.change, Drain)]
     lines = ["Left for the next time:"]
     for drain, messages in waiting:
-        held = f"{messages} message{'s' * (messages != 1)} still to return to {drain.returns_to}"
+        count = "an unknown number of" if messages is None else messages
+        held = f"{count} message{'s' * (messages != 1)} still to return to {drain.returns_to}"
         lines.append(f"  {safe(label(drain))}: {safe(held)}")
     if rest := len(report.postponed) - len(waiting):
         lines.append(f"  and {rest} step{'s' * (rest != 1)} that wait{'s' * (rest == 1)} for that")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -14,7 +14,7 @@ from amqpflow.model.diagnostic import Severity
 from amqpflow.model.duration import format_duration
 from amqpflow.model.numbers import QueueNumbers
 from amqpflow.planning.findings import Finding
-from amqpflow.planning.status import ParkingStatus, Status, TierStatus, WorkStatus
+from amqpflow.planning.status import ParkingStatus, Status, TierStatus, WorkStatus, total
 
 from .values import rfc3339
 
@@ -186,13 +186,14 @@ def _rank(status: Status, work: WorkStatus) -> tuple[int, int]:
 
 def _foot(status: Status) -> Iterator[Text]:
     works = status.queues
+    seen = [work for work in works if work.numbers is not None]
     sums = (
-        (_sum(work.numbers.ready for work in works if work.numbers), "ready"),
-        (_sum(work.numbers.unacked for work in works if work.numbers), "unacked"),
-        (_sum(work.waiting for work in works if work.numbers), "waiting for a retry"),
-        (_sum(each.numbers.ready for each in status.parking if each.numbers), "parked"),
+        (total(work.numbers.ready for work in works if work.numbers), "ready"),
+        (total(work.numbers.unacked for work in works if work.numbers), "unacked"),
+        (total(work.waiting for work in seen), "waiting for a retry"),
+        (total(each.numbers.ready for each in status.parking if each.numbers), "parked"),
     )
-    counted = ", ".join(f"{count:,} {what}" for count, what in sums if count is not None)
+    counted = ", ".join(f"{count:,} {what}" for count, what in sums if seen and count is not None)
     yield Text(f"{len(works)} work queue{'' if len(works) == 1 else 's'}{f': {counted}' if counted else ''}.")
     remarks = []
     if any(len(each.shared_by) > 1 for each in status.parking):
@@ -204,11 +205,6 @@ def _foot(status: Status) -> Iterator[Text]:
     else:
         remarks.append("Counts are RabbitMQ's statistics, up to 10 s old.")
     yield Text(safe(" ".join(remarks)), style=_DIM)
-
-
-def _sum(counts: Iterable[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if known else None
 
 
 def status_object(status: Status) -> dict[str, Any]:

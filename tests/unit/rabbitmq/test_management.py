@@ -15,6 +15,8 @@ import pytest
 
 from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailable, PermissionDenied
 from amqpflow.model.resources import Policy
+from amqpflow.planning.observation import Depth
+from amqpflow.rabbitmq import decode
 from amqpflow.rabbitmq import management as module
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.management import Management, open_management
@@ -261,3 +263,39 @@ def test_https_verifies_the_certificate(trusted: bool) -> None:
     with pytest.raises(ManagementUnavailable, match="certificate") as caught:
         asyncio.run(go())
     assert "--ca-file" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("entry", "depth"),
+    [
+        ({}, Depth(messages=None)),
+        ({"messages": "undefined", "messages_ready": 0}, Depth(messages=None, ready=0)),
+        (
+            {"messages": 10, "messages_ready": 7, "messages_unacknowledged": 0},
+            Depth(messages=10, ready=7, hidden=3),
+        ),
+        (
+            {"messages": 7, "messages_ready": 5, "messages_unacknowledged": 2},
+            Depth(messages=7, ready=5, hidden=0, retained=0, delayed=0),
+        ),
+        (
+            {"messages": 10, "messages_ready": 5, "messages_unacknowledged": 0, "messages_dlx": 5},
+            Depth(messages=10, ready=5, hidden=5, retained=5, delayed=0),
+        ),
+        (
+            {
+                "messages": 10,
+                "messages_ready": 5,
+                "messages_unacknowledged": 0,
+                "messages_dlx": 2,
+                "messages_delayed": 3,
+                "message_bytes_ready": 500,
+                "consumers": 1,
+            },
+            Depth(messages=10, ready=5, hidden=5, retained=2, delayed=3, ready_bytes=500, consumers=1),
+        ),
+    ],
+)
+def test_a_count_that_is_missing_is_not_known(entry: dict[str, Any], depth: Depth) -> None:
+    """Fact 11.26."""
+    assert decode.depth(entry) == depth
