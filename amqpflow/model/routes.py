@@ -76,6 +76,8 @@ class QueueRoutes:
     at_least_once: bool = True  #: the queue's own dead-lettering cannot lose (quorum, with our arguments)
     consumer_timeout_ms: int | None = None  #: None: the broker's default, 30 minutes
     existing: bool = False  #: declared by an application
+    dead_letters: str | None = None  #: of an existing queue: keep or park; None: the file does not say
+    limit_said: bool = False  #: of an existing queue: the file asks for a delivery limit
     external: bool = False  #: owned by another topology
     owner: str | None = None  #: of an external queue, when the file says
 

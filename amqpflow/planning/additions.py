@@ -9,9 +9,10 @@ from amqpflow.model.resources import Arguments, Binding, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.model.wire import encode_table
 
-from .borrowed import borrowed, existing_queues, needed_exchanges, needed_queues
+from .borrowed import borrowed, needed_exchanges, needed_queues
 from .capabilities import refused_arguments
 from .changes import Addition, Bind, CreateExchange, CreateQueue, EnsureBinding, PutPolicy, RemovePolicy, binding_name
+from .dead_letters import existing_queues
 from .displacement import clashes
 from .equality import Difference, exchange_differences, policy_differences, queue_differences
 from .findings import Finding, refuse
@@ -211,7 +212,8 @@ class Additions:
             foreign,
             present,
             version=self.observed.version,
-            existing={*self.topology.required_queues},
+            routes=self.topology.routes,
+            operators=self.there.operator_policies.values(),
         )
         after = [*foreign, *self.desired.policies.values()]
         self.findings += hidden(self.topology, after)

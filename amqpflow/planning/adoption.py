@@ -15,7 +15,7 @@ from .manifest import Manifest
 from .observation import Observation
 from .ownership import Ownership, recorded
 from .plan import Plan
-from .policies import applies
+from .policies import applies, surely_matches
 
 
 def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence[tuple[str, str]]) -> Plan:
@@ -118,11 +118,14 @@ def _objections_to_policy(name: str, topology: CompiledTopology, owns: Ownership
         ),
     ]
     if strangers:
+        every: tuple[Queue | Exchange, ...] = (*owns.there.queues.values(), *owns.there.exchanges.values())
+        certain = all(surely_matches(policy, each) for each in every if applies(policy, each))
         more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
         yield refuse(
             "not-adoptable",
             f"policy {name}",
-            f"it works on what is not the topology's, too: {', '.join(strangers[:3])}{more}",
+            f"it {'works' if certain else 'may work'} on what is not the topology's, too: "
+            f"{', '.join(strangers[:3])}{more}",
             "narrow its pattern first",
         )
 

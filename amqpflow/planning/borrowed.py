@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from amqpflow.model.resources import BrokerState, Queue
 from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes
 
+from .dead_letters import LENGTHS, dead_letter_findings
 from .effective import effective_in
 from .findings import Finding, refuse, warn
 from .guarantees import as_planned
@@ -15,7 +15,6 @@ from .observation import Observation
 from .ownership import topology_of_policy
 from .policies import applies
 
-_LENGTHS = frozenset({"max-length", "max-length-bytes"})
 _ONE_OWNER = "one topology owns it: take it out of one of the two files; external: true uses what another owns"
 
 
@@ -30,38 +29,6 @@ def needed_queues(topology: CompiledTopology) -> frozenset[str]:
     return frozenset(
         name for each in _external(topology) for name in (each.parking_queue, *(tier.queue for tier in each.tiers))
     )
-
-
-def existing_queues(topology: CompiledTopology, state: BrokerState) -> tuple[Queue, ...]:
-    """The existing queues of a topology, as they are on the broker."""
-    return tuple(
-        state.queues[each.queue] for each in topology.routes.values() if each.existing and each.queue in state.queues
-    )
-
-
-def around_existing(topology: CompiledTopology, observed: Observation) -> CompiledTopology:
-    """
-    The topology with policies that leave alone what an existing queue has by argument.
-
-    Where the application named a dead-letter exchange, ours would have no effect (fact 11.6), but our routing key would
-    send its dead letters another way.
-    """
-    if not observed.complete:
-        return topology
-    policies = dict(topology.desired.policies)
-    for queue in existing_queues(topology, observed.state):
-        if "x-dead-letter-exchange" not in queue.arguments:
-            continue
-        for name, policy in topology.desired.policies.items():
-            if applies(policy, queue, observed.version):
-                kept = {key: value for key, value in policy.definition.items() if not key.startswith("dead-letter-")}
-                if not kept.keys() & _LENGTHS:
-                    kept.pop("overflow", None)  # it was for at-least-once dead-lettering, which is not ours here
-                if kept:
-                    policies[name] = replace(policy, definition=kept)
-                else:
-                    del policies[name]
-    return replace(topology, desired=replace(topology.desired, policies=policies))
 
 
 def borrowed(topology: CompiledTopology, observed: Observation) -> Iterator[Finding]:
@@ -96,6 +63,7 @@ def _existing(
             "what makes RabbitMQ delay retries does not work on it: a rejected message would come back at once",
             "use engine: tiers; amqpflow explain FILE QUEUE tells what works there",
         )
+    yield from dead_letter_findings(topology, observed, queue)
     yield from _publishers(topology, observed, queue)
     if queue.exclusive:
         yield refuse(
@@ -107,7 +75,7 @@ def _publishers(topology: CompiledTopology, observed: Observation, queue: Queue)
     """At-least-once dead-lettering needs overflow reject-publish, which publishers notice when the queue is full."""
     now = effective_in(observed.state, queue, version=observed.version, topology=topology.name)
     then = as_planned(topology, observed, queue)
-    limited = any(then.value(key) is not None for key in _LENGTHS)
+    limited = any(then.value(key) is not None for key in LENGTHS)
     before = now.value("overflow")
     if limited and then.value("overflow") == "reject-publish" != before and then.settings["overflow"].certain:
         yield warn(

@@ -10,9 +10,9 @@ from amqpflow.model.routes import CompiledTopology
 
 from .additions import Additions, outside
 from .allowance import Allowance
-from .borrowed import around_existing
 from .capabilities import fit
 from .changes import Change
+from .dead_letters import around_existing
 from .findings import Finding, refuse
 from .guarantees import Guarantee, guarantees, sentences
 from .manifest import parameter_name

@@ -6,22 +6,26 @@ foreign policy. Each such key comes with the place in the file where ours carrie
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from amqpflow.model.resources import Policy, Queue
+from amqpflow.model.routes import QueueRoutes
 
 from .carrying import Carrying, carrying
+from .dead_letters import kept_by
 from .findings import Finding, named, refuse, warn
-from .policies import applies, working
+from .policies import applies, may_work, surely_matches, working
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Clash:
     ours: Policy
     foreign: Policy
-    already: bool  #: a policy of ours works instead of the foreign one as it is
+    certain: bool  #: the pattern of the foreign policy is known to match
+    already: bool  #: a policy of ours works instead of the foreign one as it is, and the same keys are lost by it
     carry: Carrying
+    avoidable: bool  #: with dead_letters: keep there would be no policy of ours on the queue
 
 
 def clashes(
@@ -31,7 +35,8 @@ def clashes(
     present: Iterable[Policy],
     *,
     version: tuple[int, ...] = (),
-    existing: Container[str] = (),
+    routes: Mapping[str, QueueRoutes],
+    operators: Iterable[Policy] = (),
 ) -> tuple[Finding, ...]:
     """
     Compare our policies with foreign ones, queue by queue.
@@ -40,21 +45,36 @@ def clashes(
         queues: those of the topology.
         ours: the policies the topology wants.
         foreign: those on the broker that are not ours.
-        present: ours that are on the broker now: what they displace already is not displaced anew.
+        present: ours that are on the broker now: what is lost by them already is not refused again.
         version: of the broker.
-        existing: names of queues that an application declared.
+        routes: of the topology, by work queue.
+        operators: every operator policy.
     """
-    mine, theirs, before = tuple(ours), tuple(foreign), tuple(present)
+    mine, theirs, before, merged = tuple(ours), tuple(foreign), tuple(present), tuple(operators)
     found: list[tuple[_Clash, list[str]]] = []
     for queue in queues:
-        foreign_here = working(theirs, queue, version)
+        foreign_here = may_work(theirs, queue, version)
         if not foreign_here:
             continue
-        for own in (policy for policy in mine if applies(policy, queue, version)):
+        own = routes.get(queue.name)
+        own = own if own is not None and own.existing else None
+        for wanted in (policy for policy in mine if applies(policy, queue, version)):
+            now = working(before, queue, version)
             for other in foreign_here:
-                already = any(applies(each, queue, version) and each.priority > other.priority for each in before)
-                carry = carrying(queue, own, other, version, existing=queue.name in existing)
-                clash = _Clash(ours=own, foreign=other, already=already, carry=carry)
+                carry = carrying(queue, wanted, other, version, own=own, operators=merged)
+                lost_now = [
+                    set(carrying(queue, each, other, version, own=own, operators=merged).lost)
+                    for each in now
+                    if each.priority > other.priority
+                ]
+                clash = _Clash(
+                    ours=wanted,
+                    foreign=other,
+                    certain=surely_matches(other, queue),
+                    already=any(lost.issuperset(carry.lost) for lost in lost_now),
+                    carry=carry,
+                    avoidable=own is not None and not kept_by(wanted, own),
+                )
                 names = next((names for known, names in found if known == clash), None)
                 if names is None:
                     found.append((clash, [queue.name]))
@@ -67,51 +87,68 @@ def _judge(clash: _Clash, queues: list[str]) -> Iterable[Finding]:
     ours, foreign, carry = clash.ours, clash.foreign, clash.carry
     object_, where = f"policy {ours.name}", named("queue", queues)
     narrow = f"take {where} out of its pattern {foreign.pattern}, or write `settings: arguments` in the file"
+    if clash.avoidable:
+        narrow = (
+            f"write `dead_letters: keep` under {where} in the file, so that its dead letters stay as they are and "
+            f"amqpflow writes no policy for it; or {narrow}"
+        )
     lost = f"; lost there: {', '.join(carry.lost)}" if carry.lost else ""
     advice = f"{_offer(carry, where)}or {narrow}"
     above = f"write `policy_priority: {_above(foreign)}` at the top of the file"
+    doubt = "" if clash.certain else f" (if its pattern {foreign.pattern} matches, which only RabbitMQ can tell)"
     if carry.lost:
         above += f" and carry what would be lost: {carry.place(where)}" if carry.possible else ""
     if foreign.priority > ours.priority:
         yield warn(
             "policy-hidden",
             object_,
-            f"policy {foreign.name} has the higher priority ({foreign.priority} over {ours.priority}) on {where}: "
-            f"{', '.join(sorted(ours.definition))} of the file will have no effect there",
+            f"policy {foreign.name} has the higher priority ({foreign.priority} over {ours.priority}) on {where}"
+            f"{doubt}: {', '.join(sorted(ours.definition))} of the file will have no effect there",
             f"{above}; or {narrow}",
         )
     elif foreign.priority == ours.priority:
         yield refuse(
             "policy-tie",
             object_,
-            f"policy {foreign.name} has the same priority ({foreign.priority}) on {where}, and which of the two wins "
-            "differs between RabbitMQ's releases",
+            f"policy {foreign.name} has the same priority ({foreign.priority}) on {where}{doubt}, and which of the two "
+            "wins differs between RabbitMQ's releases",
             f"{above}; or {narrow}",
         )
     elif clash.already:
         if carry.lost:
             yield warn(
-                "policy-displaces", object_, f"it works instead of policy {foreign.name} on {where}{lost}", advice
+                "policy-displaces",
+                object_,
+                f"it works instead of policy {foreign.name} on {where}{doubt}{lost}",
+                advice,
             )
     elif carry.lost:
         yield refuse(
             "policy-displaces",
             object_,
-            f"it would displace policy {foreign.name} (priority {foreign.priority} under {ours.priority}) on {where}"
-            f"{lost}",
+            f"it {'would' if clash.certain else 'may'} displace policy {foreign.name} (priority {foreign.priority} "
+            f"under {ours.priority}) on {where}{doubt}{lost}",
             advice,
         )
     else:
+        kept = (
+            f"{', '.join(carry.tightened)}, as the file says; nothing else is lost there"
+            if carry.tightened
+            else "nothing is lost there, since the file carries its keys or they have no effect"
+        )
         yield warn(
             "policy-displaces",
             object_,
             f"it will work instead of policy {foreign.name} (priority {foreign.priority} under {ours.priority}) on "
-            f"{where}; nothing is lost there, since the file carries its keys or they have no effect",
+            f"{where}{doubt}; {kept}",
         )
 
 
 def _offer(carry: Carrying, where: str) -> str:
-    cannot = "".join(f"{key} cannot be carried: {why}; " for key, why in carry.impossible)
+    cannot = "".join(
+        f"{key} {'cannot be carried' if key in carry.lost else 'becomes reject-publish'}: {why}; "
+        for key, why in carry.impossible
+    )
     return f"carry them: {carry.place(where)}; {cannot}" if carry.possible else cannot
 
 

@@ -16,7 +16,7 @@ from amqpflow.model.resources import BrokerState, Policy, Queue
 
 from .equality import same_value
 from .ownership import is_own_policy
-from .policies import applies, passed_over, readable, working
+from .policies import alternatives, applies, may_work, passed_over, surely_matches
 from .precedence import ARGUMENT_ONLY, ROUTING, SMALLER, argument_wins, default, no_effect, smaller
 
 CORE = (
@@ -57,7 +57,7 @@ class Source:
     origin: Origin
     name: str = ""  #: of the argument or the policy
     policy: Policy | None = None
-    readable: bool = True  #: False: whether the policy's pattern matches cannot be told here
+    certain: bool = True  #: False: whether the policy's pattern matches cannot be told here
 
     @property
     def foreign(self) -> bool:
@@ -75,8 +75,13 @@ class Source:
             case _:
                 return f"the {self}"
 
-    def __str__(self) -> str:
+    @property
+    def label(self) -> str:
+        """policy ops"""
         return f"{self.origin} {self.name}".rstrip()
+
+    def __str__(self) -> str:
+        return self.label + ("" if self.certain else " (if its pattern matches)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +99,10 @@ class Setting:
 
     key: str
     possible: tuple[Contender, ...]
-    """What works. More than one where policies share the highest priority: which wins differs between releases."""
+    """
+    What works. More than one where policies share the highest priority, of which the winner differs between releases,
+    or where the pattern of one can be read by RabbitMQ alone.
+    """
     overruled: tuple[Contender, ...] = ()
 
     @property
@@ -111,7 +119,7 @@ class Setting:
         return len(self.possible) == 1
 
     def is_surely(self, value: Any) -> bool:
-        """Whether this value works whoever wins a tie."""
+        """Whether this value works whichever policy does."""
         return all(same_value(each.value, value) for each in self.possible)
 
 
@@ -129,7 +137,7 @@ class Effective:
 
     queue: Queue
     settings: Mapping[str, Setting]
-    policies: tuple[Policy, ...] = ()  #: the user policy that works; several when they share the highest priority
+    policies: tuple[Policy, ...] = ()  #: the user policy that works; several when that cannot be told
     operator_policies: tuple[Policy, ...] = ()
     hidden: tuple[Policy, ...] = ()  #: user policies that match and have a lower priority
     passed_over: tuple[PassedOver, ...] = ()
@@ -171,22 +179,20 @@ def effective(
             RabbitMQ 4 may have filled in x-queue-type (fact 7.13).
     """
     users, operators = tuple(policies), tuple(operator_policies)
-    active = working(users, queue, version)
-    operating = working(operators, queue, version)
+    active, operating = may_work(users, queue, version), may_work(operators, queue, version)
+    pairs = [(user, each) for user in alternatives(active, queue) for each in alternatives(operating, queue)]
     matching = [each for each in users if applies(each, queue, version)]
     hidden = tuple(each for each in matching if each not in active)
     keys = dict.fromkeys((*_known(queue), *_mentioned(queue, (*matching, *operating))))
     settings = {}
     for key in keys:
         outcomes = [
-            _resolve(key, queue, user, operator, version, topology, default_queue_type)
-            for user in active or (None,)
-            for operator in operating or (None,)
+            _resolve(key, queue, user, operator, version, topology, default_queue_type) for user, operator in pairs
         ]
         beaten = [
             Contender(
                 value=policy.definition[key],
-                source=_of_policy(policy, topology),
+                source=_of_policy(policy, topology, queue),
                 why=f"policy {active[0].name} has the higher priority ({active[0].priority} over {policy.priority}), "
                 "and one policy works alone",
             )
@@ -244,9 +250,10 @@ def _resolve(
         name = f"x-{key}" if origin is Origin.ARGUMENT else ""
         contenders.append(Contender(value=argument, source=Source(origin=origin, name=name)))
     if user is not None and key in user.definition:
-        contenders.append(Contender(value=user.definition[key], source=_of_policy(user, topology)))
+        contenders.append(Contender(value=user.definition[key], source=_of_policy(user, topology, queue)))
     if operator is not None and key in operator.definition:
-        source = Source(origin=Origin.OPERATOR_POLICY, name=operator.name, policy=operator, readable=readable(operator))
+        certain = surely_matches(operator, queue)
+        source = Source(origin=Origin.OPERATOR_POLICY, name=operator.name, policy=operator, certain=certain)
         contenders.append(Contender(value=operator.definition[key], source=source))
     best: Contender | None = None
     beaten: list[Contender] = []
@@ -318,7 +325,7 @@ def _at_least_once_or_not(settings: dict[str, Setting]) -> dict[str, Setting]:
     return settings
 
 
-def _of_policy(policy: Policy, topology: str) -> Source:
+def _of_policy(policy: Policy, topology: str, queue: Queue) -> Source:
     ours = bool(topology) and is_own_policy(policy.name, topology)
     origin = Origin.OUR_POLICY if ours else Origin.POLICY
-    return Source(origin=origin, name=policy.name, policy=policy, readable=readable(policy))
+    return Source(origin=origin, name=policy.name, policy=policy, certain=surely_matches(policy, queue))

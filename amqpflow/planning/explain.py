@@ -9,8 +9,8 @@ from typing import Any
 from amqpflow.model.resources import Queue
 from amqpflow.model.routes import CompiledTopology
 
-from .borrowed import around_existing
 from .capabilities import fit
+from .dead_letters import around_existing
 from .effective import Contender, Effective, Origin, effective
 from .equality import same_value
 from .guarantees import Guarantee, guarantees
@@ -166,7 +166,12 @@ class _Explainer:
                 continue
             overruled = next((each for each in setting.overruled if same_value(each.value, value)), None)
             if not setting.certain:
-                why = "policies of the same priority differ about it, and which works differs between releases"
+                doubtful = any(not each.source.certain for each in possible)
+                why = (
+                    "the pattern of a policy that decides it can be read by RabbitMQ alone"
+                    if doubtful
+                    else "policies of the same priority differ about it, and which works differs between releases"
+                )
             elif overruled is not None:
                 why = overruled.why
             else:
@@ -227,7 +232,7 @@ class _Explainer:
             yield "of the file alone: nobody looked at a broker, whose policies may decide otherwise"
             if self.declared is None:
                 yield "somebody else declares it: its arguments are not in the file"
-        if any(each.source.policy is not None and not each.source.readable for each in _all(works)):
+        if any(each.source.policy is not None and not each.source.certain for each in _all(works)):
             yield "the pattern of a policy can be read by RabbitMQ alone: it is taken to match"
         if works.value("consumer-timeout") is not None and works.settings["consumer-timeout"].source.origin is (
             Origin.BROKER_DEFAULT

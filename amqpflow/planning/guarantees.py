@@ -196,10 +196,10 @@ class _Judge:
             if not each.certain:
                 return self._guarantee(NOTHING_EXPIRES, None, _tie(each))
         if expires.value is not None:
-            text = f"unused for {_ms(expires.value)} it is deleted with its messages ({expires.source})"
+            text = f"unused for {duration_or_ms(expires.value)} it is deleted with its messages ({expires.source})"
             return self._guarantee(NOTHING_EXPIRES, False, text)
         if ttl.value is not None:
-            text = f"a message that waits for {_ms(ttl.value)} ({ttl.source}), unhandled, {self._fate()}"
+            text = f"a message that waits for {duration_or_ms(ttl.value)} ({ttl.source}), unhandled, {self._fate()}"
             return self._guarantee(NOTHING_EXPIRES, False, text)
         return self._guarantee(NOTHING_EXPIRES, True, "no message-ttl and no expires works on it")
 
@@ -252,11 +252,18 @@ def _unseen(queue: str) -> Iterator[Guarantee]:
 
 
 def _tie(setting: Setting) -> str:
+    doubtful = next((each.source for each in setting.possible if not each.source.certain), None)
+    if doubtful is not None and doubtful.policy is not None:
+        return (
+            f"only RabbitMQ can tell if the pattern {doubtful.policy.pattern} of {doubtful.label} matches, which "
+            f"decides {setting.key}"
+        )
     names = " and ".join(dict.fromkeys(str(each.source) for each in setting.possible))
     return f"{names} differ about {setting.key} and share one priority; which works differs between releases"
 
 
-def _ms(value: object) -> str:
+def duration_or_ms(value: object) -> str:
+    """5s; a value that is not a positive number of milliseconds as it is."""
     return (
         format_duration(value)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -10,7 +10,7 @@ from amqpflow.model.routes import CompiledTopology
 
 from .findings import Finding, refuse
 from .ownership import Ownership, bound_by_name
-from .policies import working
+from .policies import may_work, surely_matches
 
 
 def intrusions(desired: CompiledTopology, owns: Ownership, policies: list[Policy]) -> Iterator[Finding]:
@@ -30,13 +30,17 @@ def intrusions(desired: CompiledTopology, owns: Ownership, policies: list[Policy
 
 
 def _alternate_exchanges(exchange: Exchange, policies: list[Policy]) -> Iterator[Finding]:
-    for policy in working(policies, exchange):
+    for policy in may_work(policies, exchange):
         if "alternate-exchange" in policy.definition:
+            doubt = (
+                "" if surely_matches(policy, exchange) else " (if its pattern matches, which only RabbitMQ can tell)"
+            )
             yield refuse(
                 "foreign-alternate-exchange",
                 f"exchange {exchange.name}",
-                f"policy {policy.name} gives it the alternate exchange {policy.definition['alternate-exchange']}: "
-                "a retry that finds no queue would be confirmed instead of returned",
+                f"policy {policy.name}{doubt} gives it the alternate exchange "
+                f"{policy.definition['alternate-exchange']}: a retry that finds no queue would be confirmed instead of "
+                "returned",
                 f"take {exchange.name} out of its pattern {policy.pattern}",
             )
 

@@ -13,7 +13,7 @@ from amqpflow.model.resources import Policy
 from amqpflow.model.routes import CompiledTopology, NativeRetry
 
 from .findings import Finding, named, refuse
-from .policies import working
+from .policies import may_work, surely_matches
 
 SINCE = (4, 3)
 TYPE = "delayed-retry-type"
@@ -58,13 +58,15 @@ def hidden(topology: CompiledTopology, policies: Iterable[Policy]) -> Iterator[F
     every = tuple(policies)
     for name, native in delays(topology).items():
         queue = topology.desired.queues.get(name)
-        over = () if queue is None else working(every, queue)
-        for policy in over:
+        if queue is None:
+            continue
+        for policy in may_work(every, queue):
             if not holds(policy.definition, native):
+                works = "works" if surely_matches(policy, queue) else "works (if its pattern matches)"
                 yield refuse(
                     "native-hidden",
                     f"queue {name}",
-                    f"policy {policy.name} (priority {policy.priority}) works there, and not the one that makes "
+                    f"policy {policy.name} (priority {policy.priority}) {works} there, and not the one that makes "
                     "RabbitMQ delay retries: a rejected message would come back at once",
                     f"take {name} out of its pattern {policy.pattern}, or use engine: tiers",
                 )

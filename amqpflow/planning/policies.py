@@ -43,6 +43,27 @@ def working(policies: Iterable[Policy], target: Queue | Exchange, version: tuple
     return tuple(policy for policy in matching if policy.priority == highest)
 
 
+def may_work(policies: Iterable[Policy], target: Queue | Exchange, version: tuple[int, ...] = ()) -> tuple[Policy, ...]:
+    """
+    The policies that may work on a queue or exchange, the highest priority first.
+
+    More than `working` has where the highest is one whose pattern cannot be read here: it may not match, and then the
+    next works.
+    """
+    left = [policy for policy in policies if applies(policy, target, version)]
+    found: list[Policy] = []
+    while left and not any(surely_matches(policy, target) for policy in found):
+        highest = max(policy.priority for policy in left)
+        found += [policy for policy in left if policy.priority == highest]
+        left = [policy for policy in left if policy.priority < highest]
+    return tuple(found)
+
+
+def alternatives(policies: tuple[Policy, ...], target: Queue | Exchange) -> tuple[Policy | None, ...]:
+    """Each of the policies that `may_work`, one of which does; None where it may be that none does."""
+    return policies if any(surely_matches(each, target) for each in policies) else (*policies, None)
+
+
 def applies(policy: Policy, target: Queue | Exchange, version: tuple[int, ...] = ()) -> bool:
     """Whether RabbitMQ would consider the policy for this object at all; a version of () is a new one."""
     return (
@@ -71,9 +92,14 @@ def _unknown(policy: Policy, target: Queue | Exchange, version: tuple[int, ...])
     return keys & policy.definition.keys()
 
 
-def readable(policy: Policy) -> bool:
-    """Whether its pattern can be judged here; one that cannot counts as matching everything."""
-    return _compiled(policy.pattern) is not None
+def surely_matches(policy: Policy, target: Queue | Exchange) -> bool:
+    """
+    Whether the pattern of a policy that `applies` is known to match.
+
+    A pattern that amqpflow cannot read as RabbitMQ does counts as matching everything, and then this is False.
+    """
+    compiled = _compiled(policy.pattern)
+    return compiled is not None and not _is_read_otherwise(compiled, target.name)
 
 
 def _covers(apply_to: str, target: Queue | Exchange) -> bool:
@@ -103,9 +129,12 @@ def _matches(pattern: str, name: str) -> bool:
     compiled = _compiled(pattern)
     if compiled is None:
         return True
-    if not name.isascii() and _OF_LETTERS.search(compiled.pattern):
-        return True  # RabbitMQ matches the bytes of UTF-8, and takes them for the letters of Latin-1
-    return compiled.search(name.encode()) is not None
+    return _is_read_otherwise(compiled, name) or compiled.search(name.encode()) is not None
+
+
+def _is_read_otherwise(compiled: re.Pattern[bytes], name: str) -> bool:
+    """RabbitMQ matches the bytes of UTF-8, and takes them for the letters of Latin-1."""
+    return not name.isascii() and _OF_LETTERS.search(compiled.pattern) is not None
 
 
 @lru_cache(maxsize=1024)

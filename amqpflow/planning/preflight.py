@@ -71,14 +71,14 @@ class _Effect:
 
     policy: str
     pattern: str
-    readable: bool
+    certain: bool
     setting: str
     breaks: str | None  #: which guarantee
     weakens: str | None
 
     def on(self, queues: list[str]) -> Finding:
         object_ = named("queue", queues)
-        doubt = "" if self.readable else f" (whether its pattern {self.pattern!r} matches cannot be told here)"
+        doubt = "" if self.certain else f" (if its pattern {self.pattern} matches, which only RabbitMQ can tell)"
         text = f"{self.policy} sets {self.setting}{doubt}: {self.breaks or self.weakens}"
         if self.breaks is None:
             return warn("foreign-policy-limits", object_, text)
@@ -92,9 +92,9 @@ def _effects(key: str, works: Contender, queue: Queue, role: str) -> Iterator[_E
     breaks, weakens = _breaks(key, works.value, queue, role), _weakens(key, works.value, role)
     if breaks or weakens:
         yield _Effect(
-            policy=str(works.source),
+            policy=works.source.label,
             pattern=policy.pattern,
-            readable=works.source.readable,
+            certain=works.source.certain,
             setting=f"{key} {works.value!r}",
             breaks=breaks,
             weakens=weakens,

@@ -11,13 +11,14 @@ over the limit, as its head (fact 6.20).
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from amqpflow.errors import NotApplied, PermissionDenied, Refused
 from amqpflow.model.resources import Policy, Queue
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.policies import working
+from amqpflow.planning.policies import alternatives, may_work, surely_matches
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.rabbitmq.probe import Probe, Unreadable
 
@@ -61,7 +62,8 @@ async def require_readable(
         Refused: the effective delivery limit is too low, or cannot be found out; or a length limit drops the head.
     """
     found, policies, notes = await _look(broker, compiled, queue, unverified)
-    problem = reading_problem(found, policies, broker.connection.version)
+    version = broker.connection.version
+    problem = next((why for each in policies if (why := reading_problem(found, each, version)) is not None), None)
     if problem is not None:
         raise Refused(
             f"reading the parking queue {queue} is not safe: {problem}",
@@ -70,7 +72,7 @@ async def require_readable(
             else "reading gives every message back, which counts as a delivery; a quorum queue without an argument "
             f"x-delivery-limit becomes safe by a policy with delivery-limit: {SAFE_LIMIT}",
         )
-    limited = length_problem(found, policies)
+    limited = next((why for each in policies if (why := length_problem(found, each)) is not None), None)
     if limited is not None and not unverified:
         raise Refused(
             f"reading the parking queue {queue} is not safe: {limited}",
@@ -78,7 +80,8 @@ async def require_readable(
             "meanwhile, and read with --unverified",
         )
     notes = notes if limited is None else (*notes, f"{queue}: {limited}")
-    return Readable(queue=found, consumer_timeout_ms=consumer_timeout(found, policies), notes=notes)
+    timeout = consumer_timeout(found, [policy for each in policies for policy in each])
+    return Readable(queue=found, consumer_timeout_ms=timeout, notes=notes)
 
 
 def length_problem(queue: Queue, policies: Iterable[Policy]) -> str | None:
@@ -90,7 +93,7 @@ def length_problem(queue: Queue, policies: Iterable[Policy]) -> str | None:
         policies: those that work on it, operator policies included.
     """
     sources = [(queue.arguments, "x-", "its arguments")]
-    sources += [(policy.definition, "", f"policy {policy.name}") for policy in policies]
+    sources += [(policy.definition, "", _called(policy, queue)) for policy in policies]
     overflows = {found[f"{prefix}overflow"] for found, prefix, _ in sources if f"{prefix}overflow" in found}
     # which of several works differs from type to type (fact 11.6): all of them have to keep the head
     if overflows and overflows <= _KEEP_THE_HEAD:
@@ -103,6 +106,10 @@ def length_problem(queue: Queue, policies: Iterable[Policy]) -> str | None:
                     "one: what is published to it while messages are held pushes them out when they come back"
                 )
     return None
+
+
+def _called(policy: Policy, queue: Queue) -> str:
+    return f"policy {policy.name}" + ("" if surely_matches(policy, queue) else " (if its pattern matches)")
 
 
 def consumer_timeout(queue: Queue, policies: Iterable[Policy]) -> int | None:
@@ -125,7 +132,7 @@ def reading_problem(queue: Queue, policies: Iterable[Policy], version: tuple[int
     if queue.type != "quorum":
         return f"it is a {queue.type} queue, from which no message can be taken out"
     found = [(queue.arguments.get("x-delivery-limit"), "argument x-delivery-limit")]
-    found += [(policy.definition.get("delivery-limit"), f"policy {policy.name}") for policy in policies]
+    found += [(policy.definition.get("delivery-limit"), _called(policy, queue)) for policy in policies]
     limits = [(limit, source) for limit, source in found if isinstance(limit, int) and not isinstance(limit, bool)]
     finite = [(limit, source) for limit, source in limits if limit >= 0]
     if version < (4,) and len(finite) < len(limits):
@@ -140,16 +147,18 @@ def reading_problem(queue: Queue, policies: Iterable[Policy], version: tuple[int
 
 async def _look(
     broker: Broker, compiled: CompiledTopology, queue: str, unverified: bool
-) -> tuple[Queue, tuple[Policy, ...], tuple[str, ...]]:
+) -> tuple[Queue, Sequence[tuple[Policy, ...]], tuple[str, ...]]:
+    """The queue, the policies that work on it (one combination or, where that cannot be told, several), and notes."""
     desired = compiled.desired.queues.get(queue, Queue(name=queue, arguments={"x-queue-type": "quorum"}))
     if broker.management is not None:
         vhost = broker.address.vhost
         found = next((each for each in await broker.management.queues(vhost) if each.name == queue), None)
         if found is None:
             raise _missing(compiled, queue)
-        users = working(await broker.management.policies(vhost), found)
-        operators = working(await broker.management.operator_policies(vhost), found)
-        return found, (*users, *operators), ()
+        users = may_work(await broker.management.policies(vhost), found)
+        operators = may_work(await broker.management.operator_policies(vhost), found)
+        works = product(alternatives(users, found), alternatives(operators, found))
+        return found, [tuple(policy for policy in each if policy is not None) for each in works], ()
     probe = Probe(broker.connection)
     try:
         compared = await probe.queue(desired)
@@ -160,14 +169,14 @@ async def _look(
                 f"compared by declaring it again, and that is denied: {error}",
                 hint="give --management-url, or the configure permission on the queue, or --unverified",
             ) from error
-        return desired, (), (f"the delivery limit of {queue} was not verified", UNCHECKED)
+        return desired, [()], (f"the delivery limit of {queue} was not verified", UNCHECKED)
     finally:
         await probe.close()
     if compared is None:
         raise _missing(compiled, queue)
     if isinstance(compared, Unreadable):
         raise Refused(f"the parking queue {queue} is not as the file says: {compared.text}")
-    return compared, (), (UNCHECKED,)
+    return compared, [()], (UNCHECKED,)
 
 
 def _missing(compiled: CompiledTopology, queue: str) -> NotApplied:

@@ -73,6 +73,7 @@ class Code(StrEnum):
     TRANSIENT_EXCHANGE = "T509"
     SHORT_CONSUMER_TIMEOUT = "T510"
     AT_MOST_ONCE = "T511"
+    FORGETS = "T512"  #: an existing queue that is meant to forget, and its dead letters
 
     # T6: arguments and dead-lettering
     OWN_ARGUMENT = "T601"

@@ -11,6 +11,7 @@ from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes, Re
 
 from .declarations import (
     existing_queue_policy,
+    limit_said,
     parking_arguments,
     policy_definition,
     tier_arguments,
@@ -98,8 +99,9 @@ class _Compiler:
         if queue.external:
             return
         if queue.existing:
-            if self.spec.settings == "policies":
-                self.policies[queue.name] = (queue.type, existing_queue_policy(queue, policy, routes.parking_queue))
+            definition = existing_queue_policy(queue, policy, routes.parking_queue)
+            if self.spec.settings == "policies" and definition:
+                self.policies[queue.name] = (queue.type, definition)
         else:
             self._declare(queue.name, work_queue_arguments(queue, policy, routes.parking_queue, self.spec.settings))
             if self.spec.settings == "policies" and (definition := policy_definition(queue, policy)):
@@ -145,6 +147,8 @@ class _Compiler:
             at_least_once=queue.quorum and not queue.existing,
             consumer_timeout_ms=queue.consumer_timeout_ms if queue.quorum else None,
             existing=queue.existing,
+            dead_letters=queue.dead_letters if queue.existing else None,
+            limit_said=queue.existing and limit_said(queue, policy),
             external=queue.external,
             owner=queue.owner if queue.external else None,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from amqpflow.model.dead_letters import dead_letters_kept
+
 from .spec import PolicySpec, QueueSpec
 
 PARKING_DELIVERY_LIMIT = 1_000_000
@@ -37,11 +39,23 @@ def work_queue_arguments(
 
 
 def existing_queue_policy(queue: QueueSpec, policy: PolicySpec | None, parking_queue: str) -> dict[str, Any]:
-    """What an existing queue can only get by policy, since its arguments stay what they are."""
+    """
+    What an existing queue can only get by policy, since its arguments stay what they are.
+
+    Whether its dead letters are parked may depend on what is on the broker: `dead_letters_kept` takes these keys away.
+    """
     definition = tunables(queue, policy) | dead_lettering(queue, policy, parking_queue)
     if queue.quorum or queue.limited:
         definition["overflow"] = queue.overflow
+    if queue.keeps_dead_letters:
+        definition = dead_letters_kept(definition, parking_queue=parking_queue, limit_said=limit_said(queue, policy))
     return _carried(queue) | definition
+
+
+def limit_said(queue: QueueSpec, policy: PolicySpec | None) -> bool:
+    """Whether the file asks for a delivery limit, by its key or by native retry, which counts deliveries."""
+    written = "delivery_limit" in queue.places or "delivery_limit" in queue.inherited
+    return queue.quorum and (written or native_limit(policy) > 0)
 
 
 def dead_lettering(queue: QueueSpec, policy: PolicySpec | None, parking_queue: str) -> dict[str, Any]:

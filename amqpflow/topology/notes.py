@@ -10,7 +10,7 @@ def notes_for(spec: TopologySpec) -> tuple[str, ...]:
     queues = [queue for queue in spec.queues.values() if not queue.external]
     notes = (
         _about(
-            [queue for queue in queues if not queue.quorum],
+            [queue for queue in queues if not queue.quorum and not queue.keeps_dead_letters],
             "classic: what RabbitMQ itself gives up on (expiry, length, a foreign reject) is parked at most once",
         ),
         _about(

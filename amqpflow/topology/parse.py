@@ -113,6 +113,7 @@ def _queue(name: str, fields: Fields, base: dict[str, Any], inherited: dict[str,
         bindings=tuple(_binding(each) for each in fields.get("bindings") or ()),
         arguments=fields.get("arguments") or {},
         owner=fields.get("owner"),
+        dead_letters=fields.get("dead_letters"),
         **values,
     )
 

@@ -129,6 +129,7 @@ class QueueSpec(Located):
     arguments: Mapping[str, At] = field(default_factory=dict)
     carried: Mapping[str, At] = field(default_factory=dict)  #: `policy`: further keys of its policy
     existing: bool = False
+    dead_letters: str | None = None  #: keep or park, of an existing queue; None: not said
     external: bool = False
     owner: str | None = None
     inherited: Mapping[str, Place] = field(default_factory=dict)
@@ -152,6 +153,16 @@ class QueueSpec(Located):
     @property
     def limited(self) -> bool:
         return self.max_length is not None or self.max_length_bytes is not None
+
+    @property
+    def forgets(self) -> bool:
+        """By the file alone: messages leave it unhandled when they are old, or when it is full."""
+        return "message-ttl" in self.carried or (self.limited and self.overflow == "drop-head")
+
+    @property
+    def keeps_dead_letters(self) -> bool:
+        """By the file alone: where its dead letters go is the application's to say."""
+        return self.existing and (self.dead_letters == "keep" or (self.dead_letters is None and self.forgets))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

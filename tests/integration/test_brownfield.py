@@ -41,8 +41,8 @@ queues:
   plain: {existing: true, type: quorum}
   old: {existing: true}
   own.dlx: {existing: true}
-  short: {existing: true}
-  full: {existing: true, type: quorum}
+  short: {existing: true, dead_letters: park}
+  full: {existing: true, type: quorum, dead_letters: park}
 """
 QUEUES = ("plain", "old", "own.dlx", "short", "full")
 
@@ -162,6 +162,126 @@ def test_what_rabbitmq_gives_up_on_goes_where_the_plan_says(vhost: BrokerAddress
             listed[queue] = (await until(arrived)).header.properties.message_id
         assert listed == {queue: f"for-{queue}" for queue in QUEUES}
         await connection.close()
+
+    asyncio.run(scenario())
+
+
+async def rejected(address: BrokerAddress, queue: str, into: str) -> Any:
+    """Publish a message, reject it as a foreign consumer does, and return its id as it arrives in another queue."""
+    await publish(address, (queue,))
+    connection = await connect(address, name="application")
+    channel = await connection.admin_channel()
+    got = await channel.basic_get(queue)
+    await channel.basic_reject(got.delivery.delivery_tag, requeue=False)
+
+    async def arrived() -> Any:
+        found = await channel.basic_get(into, no_ack=True)
+        return found if found.delivery.name == "Basic.GetOk" else None
+
+    message = await until(arrived)
+    await connection.close()
+    return message.header.properties.message_id
+
+
+def test_dead_lettering_by_the_applications_policy_is_respected_as_that_by_an_argument_is(vhost: BrokerAddress) -> None:
+    """Also where the file asks for a limit: our policy then carries what the application's says."""
+    management = Management(vhost)
+    dead = {"dead-letter-exchange": "", "dead-letter-routing-key": "dead"}
+    text = "name: legacy\nversion: 1\nqueues:\n  old: {existing: true, type: classic, retry: none%s}\n"
+    carrying = ", dead_letters: keep, limits: {max_length: 3}, policy: {%s}" % (
+        'dead-letter-exchange: "", dead-letter-routing-key: dead'
+    )
+
+    async def scenario() -> None:
+        await declare(vhost, APPLICATION)
+        body = {"pattern": "^old$", "definition": dead, "apply-to": "queues", "priority": 0}
+        management.put("policies", vhost.vhost, "app", body=body)
+        assert not (await plan(topology(text % "", vhost), vhost)).warnings
+        assert (await apply(topology(text % "", vhost), vhost)).complete
+        assert [each["name"] for each in management.get("policies", vhost.vhost)] == ["app"]
+        assert await rejected(vhost, "old", "dead") == "for-old"
+        with pytest.raises(Refused) as refused:
+            await apply(topology(text % ", limits: {max_length: 3}", vhost), vhost)
+        (problem,) = refused.value.problems
+        assert "lost there: dead-letter-exchange, dead-letter-routing-key" in problem
+        assert 'write `dead_letters: keep, policy: {dead-letter-exchange: ""' in problem
+        assert (await apply(topology(text % carrying, vhost), vhost)).complete
+
+        def ours_works() -> bool:
+            (old,) = [each for each in management.get("queues", vhost.vhost) if each["name"] == "old"]
+            return (old.get("policy") or "").startswith("amqpflow.legacy")
+
+        await until(ours_works)
+        assert await rejected(vhost, "old", "dead") == "for-old"
+
+    asyncio.run(scenario())
+
+
+def test_a_queue_that_is_meant_to_forget_fills_no_parking_queue_unasked(vhost: BrokerAddress) -> None:
+    text = "name: legacy\nversion: 1\nqueues:\n  ticks: {existing: true, type: classic, retry: none%s}\n"
+
+    async def parked_now() -> int:
+        connection = await connect(vhost, name="application")
+        channel = await connection.open_channel()
+        depth = await channel.queue_depth("ticks.parking")
+        await connection.close()
+        return depth
+
+    async def scenario() -> None:
+        await declare(vhost, {"ticks": {"x-queue-type": "classic", "x-max-length": 10}})
+        kept = await plan(topology(text % "", vhost), vhost)
+        assert [each.code for each in kept.warnings] == ["dead-letters-kept"]
+        assert (await apply(kept)).complete
+        await publish(vhost, ("ticks",) * 40)
+        parking = await plan(topology(text % ", dead_letters: park", vhost), vhost)
+        assert [each.code for each in parking.warnings] == ["parking-floods"]
+        assert (await apply(parking)).complete
+        await until(lambda: policy_on("ticks").startswith("amqpflow.legacy"))
+        await publish(vhost, ("ticks",) * 20)
+
+        async def all_there() -> bool:
+            return await parked_now() >= 20
+
+        await until(all_there)
+        assert await parked_now() == 20, "none of the first 40"
+        assert (await apply(topology(text % ", dead_letters: keep", vhost), vhost)).complete
+        await until(lambda: not policy_on("ticks"))
+
+    def policy_on(queue: str) -> str:
+        (found,) = [each for each in Management(vhost).get("queues", vhost.vhost) if each["name"] == queue]
+        return found.get("policy") or ""
+
+    asyncio.run(scenario())
+
+
+def test_what_a_foreign_policy_allows_is_not_tightened(vhost: BrokerAddress) -> None:
+    """An application that polls gives a message back 60 times; its policy allows 1,000, ours would 50."""
+    management = Management(vhost)
+    text = "name: legacy\nversion: 1\nqueues:\n  plain: {existing: true, retry: none%s}\n"
+
+    async def scenario() -> None:
+        await declare(vhost, APPLICATION)
+        body = {"pattern": "^plain$", "definition": {"delivery-limit": 1000}, "apply-to": "queues", "priority": 0}
+        management.put("policies", vhost.vhost, "app", body=body)
+        with pytest.raises(Refused) as refused:
+            await apply(topology(text % "", vhost), vhost)
+        assert "lost there: delivery-limit" in str(refused.value.problems)
+        carried = topology(text % ", delivery_limit: 1000", vhost)
+        assert (await apply(carried, vhost)).complete
+        await publish(vhost, ("plain",))
+        connection = await connect(vhost, name="application")
+        channel = await connection.admin_channel()
+        for _ in range(60):
+
+            async def back() -> Any:
+                got = await channel.basic_get("plain")
+                return got if got.delivery.name == "Basic.GetOk" else None
+
+            got = await until(back)
+            await channel.basic_reject(got.delivery.delivery_tag, requeue=True)
+        await connection.close()
+        assert (await explain(carried, "plain", vhost)).effective.value("delivery-limit") == 1000
+        assert (await parked(carried, vhost)).messages == ()
 
     asyncio.run(scenario())
 

@@ -118,7 +118,9 @@ def _title(explanation: Explanation, observed: Observation, topology: Topology) 
 
 def _beside(setting: Setting) -> Iterator[str]:
     for each in setting.possible[1:]:
-        yield f"or {_shown(setting.key, each.value)} of {each.source.phrase}: the priorities are equal"
+        doubtful = any(not one.source.certain for one in setting.possible)
+        why = "a pattern can be read by RabbitMQ alone" if doubtful else "the priorities are equal"
+        yield f"or {_shown(setting.key, each.value)} of {each.source.phrase}: {why}"
     for each in setting.overruled:
         yield f"not {_shown(setting.key, each.value)} of {each.source.phrase}: {each.why}"
 

@@ -90,7 +90,9 @@ def _edges(spec: TopologySpec) -> Iterator[Edge]:
 
 
 def _why(queue: QueueSpec) -> str:
-    """What makes RabbitMQ dead-letter from a work queue without a consumer's doing; empty when nothing does."""
+    """What makes RabbitMQ dead-letter to parking without a consumer's doing; empty when nothing does."""
+    if queue.keeps_dead_letters:
+        return ""
     if queue.quorum:
         return "delivery_limit"
     if "x-message-ttl" in queue.arguments:

@@ -18,8 +18,8 @@ OWN: Mapping[str, str] = {
     "max-length-bytes": "limits: {max_length_bytes: ...}",
     "overflow": "limits: {overflow: ...}",
     "consumer-timeout": "consumer_timeout",
-    "dead-letter-exchange": "parking: {queue: NAME}",
-    "dead-letter-routing-key": "parking: {queue: NAME}",
+    "dead-letter-exchange": "parking: {queue: NAME}; on an existing queue dead_letters: keep takes it",
+    "dead-letter-routing-key": "parking: {queue: NAME}; on an existing queue dead_letters: keep takes it",
     "dead-letter-strategy": "nothing: a quorum queue gets at-least-once",
     "delayed-retry-type": "a retry policy with engine: native",
     "delayed-retry-min": "a retry policy with engine: native",
@@ -45,12 +45,22 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
     "ha-sync-batch-size": ("classic",),
     "ha-promote-on-shutdown": ("classic",),
     "ha-promote-on-failure": ("classic",),
+    "consumer-timeout": ("classic",),
+    "dead-letter-exchange": _BOTH,
+    "dead-letter-routing-key": _BOTH,
+    "dead-letter-strategy": ("quorum",),
     "federation-upstream": _BOTH,
     "federation-upstream-set": _BOTH,
 }
 """What else RabbitMQ and the plugins it comes with know, and on which types."""
 
-_NUMBERS = {"message-ttl": 0, "delivery-limit": 1, "max-in-memory-length": 0, "max-in-memory-bytes": 0}
+_NUMBERS = {
+    "consumer-timeout": 0,
+    "message-ttl": 0,
+    "delivery-limit": 1,
+    "max-in-memory-length": 0,
+    "max-in-memory-bytes": 0,
+}
 
 
 def policy_keys(spec: TopologySpec, problems: Problems) -> None:
@@ -58,7 +68,7 @@ def policy_keys(spec: TopologySpec, problems: Problems) -> None:
     for queue, key, value in _carried(spec):
         who = f"queue {queue.name}: policy"
         types = KNOWN.get(key, ())
-        if key in OWN:
+        if key in OWN and not _theirs(queue, key):
             problems.error(Code.OWN_ARGUMENT, value.place, f"{who}: {key} is amqpflow's own", f"instead: {OWN[key]}")
         elif key == "delivery-limit" and (queue.existing or _native(spec, queue)):
             message = f"{who}: {key} is amqpflow's own"
@@ -107,6 +117,17 @@ def _carried(spec: TopologySpec) -> Iterator[tuple[QueueSpec, str, At]]:
             if (value.place, queue.type) not in seen:  # those of the defaults once for each type
                 seen.add((value.place, queue.type))
                 yield queue, key, value
+
+
+def _theirs(queue: QueueSpec, key: str) -> bool:
+    """
+    Whether a key that amqpflow writes elsewhere is the application's on this queue.
+
+    Where its dead letters go with dead_letters: keep; the consumer timeout of a classic queue, which has no key.
+    """
+    if key.startswith("dead-letter-"):
+        return queue.existing and queue.dead_letters == "keep"
+    return key == "consumer-timeout" and queue.classic
 
 
 def _native(spec: TopologySpec, queue: QueueSpec) -> bool:

@@ -22,7 +22,8 @@ _NOT_EXTERNAL = ("bindings", "max_priority", "limits", "delivery_limit", "single
 def overflow(spec: TopologySpec, problems: Problems) -> None:
     """On a quorum queue only reject-publish keeps at-least-once dead-lettering on (facts 4.4, 4.12)."""
     for queue in spec.queues.values():
-        if queue.quorum and not queue.external and queue.overflow != "reject-publish":
+        kept = queue.existing and queue.dead_letters == "keep" and queue.overflow == "drop-head"
+        if queue.quorum and not queue.external and not kept and queue.overflow != "reject-publish":
             message = (
                 f"{queue.subject('overflow')}: overflow {queue.overflow} on a quorum queue switches at-least-once "
                 "dead-lettering off, and drops messages"
@@ -38,7 +39,7 @@ def overflow_on_classic(spec: TopologySpec, problems: Problems) -> None:
         "again makes a copy",
     }
     for queue in spec.queues.values():
-        if queue.classic and not queue.external and queue.overflow in consequences:
+        if queue.classic and not queue.external and not queue.keeps_dead_letters and queue.overflow in consequences:
             message = f"{queue.subject('overflow')}: {consequences[queue.overflow]}"
             problems.warning(Code.AT_MOST_ONCE, queue.at("overflow"), message, "overflow: reject-publish does neither")
 
@@ -66,7 +67,7 @@ def at_most_once(spec: TopologySpec, problems: Problems) -> None:
     for queue in spec.queues.values():
         if queue.external:
             continue
-        if queue.classic and queue.at("type") not in said:
+        if queue.classic and queue.dead_letters != "keep" and queue.at("type") not in said:
             said.add(queue.at("type"))
             message = (
                 f"{queue.subject('type')}: what RabbitMQ itself gives up on in a classic queue (expiry, length, a "
@@ -133,6 +134,38 @@ def who_declares(spec: TopologySpec, problems: Problems) -> None:
             problems.error(Code.CONFLICTING_KEYS, queue.at("owner"), message, "remove external, or name the owner")
 
 
+def forgetting(spec: TopologySpec, problems: Problems) -> None:
+    """A queue that is meant to forget would fill a parking queue, which has no limit."""
+    for queue in spec.queues.values():
+        if not (queue.existing and queue.forgets):
+            continue
+        key = "policy" if "message-ttl" in queue.carried else "overflow"
+        cause = "messages leave it when they are old" if key == "policy" else "a full queue drops its oldest message"
+        if queue.dead_letters is None:
+            message = f"queue {queue.name}: {cause}, so amqpflow keeps its dead letters out of the parking queue"
+            hint = "dead_letters: keep says that this is meant, dead_letters: park parks them"
+            problems.warning(Code.FORGETS, queue.at(key), message, hint)
+        elif queue.dead_letters == "park":
+            message = f"queue {queue.name}: {cause}, and all of them are parked: a parking queue has no limit"
+            hint = "dead_letters: keep leaves them where they go today"
+            problems.warning(Code.FORGETS, queue.at("dead_letters"), message, hint)
+
+
+def whose_dead_letters(spec: TopologySpec, problems: Problems) -> None:
+    """dead_letters is for existing queues, and parking them takes a policy."""
+    for queue in spec.queues.values():
+        if "dead_letters" not in queue.places or queue.dead_letters is None:
+            continue
+        if not queue.existing:
+            message = f"queue {queue.name}: dead_letters is for existing queues"
+            whose = "are its owner's to say" if queue.external else "always go to its parking queue"
+            hint = f"remove it: the dead letters of queue {queue.name} {whose}"
+            problems.error(Code.NOT_DECLARED_HERE, queue.at("dead_letters"), message, hint)
+        elif queue.dead_letters == "park" and spec.settings == "arguments":
+            message = f"queue {queue.name}: dead_letters: park takes a policy, and settings: arguments writes none"
+            problems.error(Code.CONFLICTING_KEYS, queue.at("dead_letters"), message, "remove one of them")
+
+
 def short_consumer_timeouts(spec: TopologySpec, problems: Problems) -> None:
     """RabbitMQ before 4.3 looks once a minute, and its documentation advises against less."""
     for queue in spec.queues.values():
@@ -152,5 +185,7 @@ RULES = (
     classic_tiers_with_limits,
     parking_types,
     who_declares,
+    forgetting,
+    whose_dead_letters,
     short_consumer_timeouts,
 )

@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Policy, Queue
+from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.diff import diff
 from tests.plans import observation
 from tests.topology_files import compiled
 
 EXISTING = compiled("queues: {q: {existing: true, retry: none}}")
 EXTERNAL = compiled("queues: {q: {external: true, owner: billing, retry: none}}")
+
+
+def existing(*keys: str) -> CompiledTopology:
+    """The same topology with further keys under the queue."""
+    return compiled(f"queues: {{q: {{{', '.join(('existing: true', 'retry: none', *keys))}}}}}")
+
+
 QUEUE = Queue(name="q", arguments={"x-queue-type": "quorum"})
 
 
@@ -54,8 +62,8 @@ def test_an_external_queue_of_another_owner_than_the_file_says_is_refused() -> N
 def test_publishers_of_a_limited_queue_are_thought_of() -> None:
     """At-least-once dead-lettering needs reject-publish, and publishers get to know it."""
     limited = replace(QUEUE, arguments={**QUEUE.arguments, "x-max-length": 5})
-    there = BrokerState(queues={"q": limited})
-    plan = diff(EXISTING, observation(there))
-    assert [each.code for each in plan.warnings] == ["overflow-changes"]
-    after = replace(there, policies=EXISTING.desired.policies)
-    assert "overflow-changes" not in [each.code for each in diff(EXISTING, observation(after)).warnings]
+    there, parking = BrokerState(queues={"q": limited}), existing("dead_letters: park")
+    assert [each.code for each in diff(parking, observation(there)).warnings] == ["overflow-changes"]
+    after = replace(there, policies=parking.desired.policies)
+    assert "overflow-changes" not in [each.code for each in diff(parking, observation(after)).warnings]
+    assert "overflow-changes" not in [each.code for each in diff(EXISTING, observation(there)).warnings]

@@ -55,7 +55,7 @@ def test_a_policy_whose_keys_are_carried_may_be_displaced() -> None:
     plan = diff(wanted, observation(BrokerState(policies={"ops": theirs(0)})))
     assert not plan.refusals
     assert [each.code for each in plan.warnings] == ["policy-displaces"]
-    assert "nothing is lost there" in plan.warnings[0].message
+    assert "max-length 5 becomes 4, as the file says; nothing else is lost there" in plan.warnings[0].message
     there = after(BrokerState(policies={"ops": theirs(0)}), plan.changes)
     assert diff(wanted, observation(there)).findings == ()
 

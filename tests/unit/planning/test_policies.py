@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.model.resources import Exchange, Policy, Queue
-from amqpflow.planning.policies import applies, readable, working
+from amqpflow.planning.policies import applies, may_work, surely_matches, working
 
 QUORUM = Queue(name="orders.confirm", arguments={"x-queue-type": "quorum"})
 CLASSIC = Queue(name="orders.confirm", arguments={"x-queue-type": "classic"})
@@ -61,8 +61,19 @@ def test_a_tie_is_all_of_them() -> None:
 
 def test_a_pattern_that_cannot_be_read_here_counts_as_matching() -> None:
     strange = policy(r"\Qorders\E(*UCP)")
-    assert not readable(strange)
+    assert not surely_matches(strange, QUORUM)
     assert applies(strange, QUORUM)
+
+
+def test_below_a_policy_whose_pattern_cannot_be_read_the_next_one_may_work() -> None:
+    strange, low, lowest = (
+        policy(r"\Qorders\E", name="strange", priority=9),
+        policy(name="low", priority=3),
+        policy(name="lowest", priority=1),
+    )
+    assert may_work([lowest, low, strange], QUORUM) == (strange, low)
+    assert may_work([lowest, low], QUORUM) == (low,)
+    assert may_work([strange], QUORUM) == (strange,)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +113,7 @@ def test_a_pattern_that_cannot_be_read_here_counts_as_matching() -> None:
 )
 def test_a_pattern_that_python_may_read_otherwise_than_pcre_counts_as_matching(pattern: str) -> None:
     """RabbitMQ's patterns are PCRE; Python takes some of these too, for something that does not match."""
-    assert not readable(policy(pattern))
+    assert not surely_matches(policy(pattern), QUORUM)
     assert applies(policy(pattern), QUORUM)
 
 
@@ -120,8 +131,8 @@ def test_a_pattern_that_python_may_read_otherwise_than_pcre_counts_as_matching(p
     ],
 )
 def test_what_both_languages_read_the_same_is_judged(pattern: str, matches: bool) -> None:
-    assert readable(policy(pattern))
     assert applies(policy(pattern), QUORUM) is matches
+    assert surely_matches(policy(pattern), QUORUM)
 
 
 def test_a_pattern_is_matched_with_the_bytes_of_a_name() -> None:

@@ -146,7 +146,7 @@ def test_our_own_policy_is_judged_by_what_it_will_be() -> None:
 def test_a_pattern_that_cannot_be_judged_is_said_to_be_so() -> None:
     strange = Policy(name="ops", pattern="(*UCP)x", definition={"expires": 1000})
     (finding,) = preflight(SHOP, observation(replace(THERE, policies={"ops": strange})))
-    assert "cannot be told here" in finding.message
+    assert "(if its pattern (*UCP)x matches, which only RabbitMQ can tell)" in finding.message
 
 
 @pytest.mark.parametrize("exchange", ["shop.retry", "shop.parking"])

@@ -169,6 +169,12 @@ SAMPLES: dict[Code, tuple[str, ...]] = {
         """,
         """
         settings: arguments
+        queues:
+          a: {existing: true, dead_letters: park}     # T108
+          b: {existing: true, dead_letters: keep}
+        """,
+        """
+        settings: arguments
         policy_priority: 5  # T108
         queues:
           a: {policy: {message-ttl: 5}}  # T108
@@ -451,6 +457,8 @@ SAMPLES: dict[Code, tuple[str, ...]] = {
           a: {limits: {max_length: 5, overflow: drop-head}}  # T501
           b: {limits: {overflow: reject-publish-dlx}}  # T501
           c: {limits: {overflow: reject-publish}}
+          d: {existing: true, dead_letters: keep, limits: {max_length: 5, overflow: reject-publish-dlx}}  # T501
+          e: {existing: true, dead_letters: park, limits: {overflow: drop-head}}  # T501
         """,
         """
         defaults: {retry: none, queue: {limits: {overflow: drop-head}}}  # T501
@@ -483,6 +491,8 @@ SAMPLES: dict[Code, tuple[str, ...]] = {
           b: {existing: true, max_priority: 5, single_active_consumer: true}  # T504 T504
           c: {external: true, owner: o, bindings: [], delivery_limit: 5}  # T504 T504
           d: {owner: o}                               # T504
+          e: {dead_letters: keep}                     # T504
+          f: {external: true, dead_letters: park}     # T504
         """,
         """
         queues:
@@ -564,6 +574,17 @@ SAMPLES: dict[Code, tuple[str, ...]] = {
           b:
         """,
     ),
+    Code.FORGETS: (
+        """
+        queues:
+          a: {type: classic, existing: true, limits: {max_length: 5, overflow: drop-head}}  # T511 T512
+          b: {existing: true, policy: {message-ttl: 5}}  # T512
+          c: {existing: true, dead_letters: park, policy: {message-ttl: 5}}  # T512
+          d: {existing: true, dead_letters: keep, policy: {message-ttl: 5}}
+          e: {existing: true, dead_letters: keep, limits: {max_length: 5, overflow: drop-head}}
+          f: {existing: true, limits: {max_length: 5}}
+        """,
+    ),
     Code.OWN_ARGUMENT: (
         """
         exchanges:
@@ -589,6 +610,9 @@ SAMPLES: dict[Code, tuple[str, ...]] = {
           a: {policy: {max-length: 5}}                     # T601
           b: {policy: {dead-letter-exchange: x}}           # T601
           c: {existing: true, policy: {delivery-limit: 5}} # T601
+          e: {existing: true, policy: {dead-letter-exchange: x}}  # T601
+          f: {existing: true, dead_letters: keep, policy: {dead-letter-exchange: x, dead-letter-routing-key: y}}
+          g: {policy: {consumer-timeout: 5}}          # T601
         """,
     ),
     Code.ARGUMENT_NOT_FOR_TYPE: (
