@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from amqpflow.model.resources import Arguments, Binding, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology, NativeRetry
@@ -105,11 +106,12 @@ class Additions:
             return
         ours = self.owns.of_exchange(there) or not self.observed.complete
         if desired.name in (self.topology.retry_exchange, self.topology.parking_exchange) and not ours:
-            self.findings.append(_foreign(object_, there))
+            self.findings.append(self._foreign(there, exchange_differences(desired, there)))
             return
         differences = exchange_differences(desired, there)
+        external = "" if ours else f"if others declare it, write {{external: true}} for {desired.name} in the file"
         for difference in differences:
-            self.findings.append(self._differs(object_, difference, there))
+            self.findings.append(self._differs(object_, difference, there, external))
         if differences:
             return
         if ours:
@@ -122,9 +124,10 @@ class Additions:
         marker = exchange == self.topology.native_marker and self.topology.settings == "policies"
         return delays(self.topology) if marker else {}
 
-    def _differs(self, object_: str, difference: Difference, there: Exchange | Queue) -> Finding:
+    def _differs(self, object_: str, difference: Difference, there: Exchange | Queue, hint: str = "") -> Finding:
         of = f" (it is owned by the topology {there.owner})" if there.owner not in (None, self.topology.name) else ""
-        return refuse("differs", object_, f"{difference}{of}; it cannot be changed in place", difference=difference)
+        text = f"{difference}{of}; it cannot be changed in place"
+        return refuse("differs", object_, text, hint, difference=difference)
 
     def _queue(self, desired: Queue) -> None:
         object_ = f"queue {desired.name}"
@@ -141,13 +144,52 @@ class Additions:
             self.changes.append(CreateQueue(queue=desired))
             return
         if self.observed.complete and not self.owns.of_queue(there):
-            self.findings.append(_foreign(object_, there))
+            self.findings.append(self._foreign(there, queue_differences(desired, there)))
             return
         differences = queue_differences(desired, there)
         for difference in differences:
             self.findings.append(self._differs(object_, difference, there))
         if not differences:
             self.unchanged.append(("queue", desired.name))
+
+    def _foreign(self, there: Exchange | Queue, differences: tuple[Difference, ...]) -> Finding:
+        """It has the name of something that the file declares, and amqpflow did not create it."""
+        kind = "queue" if isinstance(there, Queue) else "exchange"
+        object_ = f"{kind} {there.name}"
+        if there.owner is not None:
+            return _other_owner(object_, there)
+        return refuse(
+            "not-ours",
+            object_,
+            "it exists, and amqpflow did not create it",
+            "; ".join(self._ways_out(kind, there.name, differences)),
+        )
+
+    def _ways_out(self, kind: str, name: str, differences: tuple[Difference, ...]) -> Iterator[str]:
+        """What to do about it, each with when it fits."""
+        routes = self.topology.routes.get(name) if kind == "queue" else None
+        if routes is not None:
+            yield (
+                f"if an application declares it, write `existing: true` under {name} in the file: it stays as it is, "
+                "and retries and parking are built around it"
+            )
+        command = f"amqpflow adopt {shlex.quote(self.topology.file)} {kind} {shlex.quote(name)}"
+        if differences:
+            yield f"`{command}` is not possible, since it is not as the file says: {differences[0]}"
+        else:
+            yield f"if this topology is to own it from now on, also to remove it: `{command}`"
+        if routes is not None:
+            yield "if the two have nothing to do with each other, give the one in the file another name"
+            return
+        if name == self.topology.retry_exchange:
+            key = "naming: {retry_exchange: NAME}"
+        elif name == self.topology.parking_exchange:
+            key = "naming: {parking_exchange: NAME}"
+        elif name in self.topology.parking_queues:
+            key = "parking: {queue: NAME}` under its work queue, or `naming: {parking: TEMPLATE}"
+        else:
+            key = "naming: {retry: TEMPLATE}"
+        yield f"if the two have nothing to do with each other, `{key}` gives the one in the file another name"
 
     def _sendable(self, object_: str, arguments: Arguments) -> None:
         try:
@@ -230,17 +272,10 @@ class Additions:
             )
 
 
-def _foreign(object_: str, there: Exchange | Queue) -> Finding:
-    if there.owner is not None:
-        return refuse(
-            "other-owner",
-            object_,
-            f"it is owned by the topology {there.owner}",
-            "one topology owns it: take it out of one of the two files",
-        )
+def _other_owner(object_: str, there: Exchange | Queue) -> Finding:
     return refuse(
-        "not-ours",
+        "other-owner",
         object_,
-        "it exists, and amqpflow did not create it",
-        "give the one in the file another name, or delete this one once it is empty and unused",
+        f"it is owned by the topology {there.owner}",
+        "one topology owns it: take it out of one of the two files",
     )

@@ -15,7 +15,7 @@ from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from .effective import Effective, Setting, effective
 from .observation import Observation
 from .ownership import is_own_policy
-from .targets import leads_nowhere
+from .targets import leads_nowhere, leads_only_to
 
 RETRIES = "retries"
 PARKING = "parking"
@@ -87,7 +87,7 @@ def as_found(desired: CompiledTopology, observed: Observation) -> CompiledTopolo
         shortest = min((each for each in timeouts if isinstance(each, int) and each > 0), default=None)
         routes[name] = replace(
             route,
-            at_least_once=works.at_least_once and _parks(works, route.parking_queue),
+            at_least_once=works.at_least_once and _parks(works, route.parking_queue, observed.state),
             consumer_timeout_ms=shortest,
         )
     return replace(desired, routes=routes)
@@ -107,16 +107,21 @@ def sentences(found: tuple[Guarantee, ...]) -> Iterator[str]:
                 yield f"existing queue {queue}: {verdict}: {each.name}: {each.why}."
 
 
-def _parks(works: Effective, parking_queue: str) -> bool:
-    """Whether the queue's own dead-lettering leads to its parking queue, whoever wins a tie."""
-    return works.surely("dead-letter-exchange", "") and works.surely("dead-letter-routing-key", parking_queue)
+def _parks(works: Effective, parking_queue: str, state: BrokerState) -> bool:
+    """Whether the queue's own dead-lettering leads to its parking queue, be it by an exchange of the application's."""
+    exchanges, keys = (works.settings[key].possible for key in ("dead-letter-exchange", "dead-letter-routing-key"))
+    return all(
+        exchange.value is not None and leads_only_to(state, parking_queue, exchange.value, key.value)
+        for exchange in exchanges
+        for key in keys
+    )
 
 
 class _Judge:
     def __init__(self, desired: CompiledTopology, state: BrokerState, routes: QueueRoutes, works: Effective) -> None:
         self.desired, self.state, self.routes, self.works = desired, state, routes, works
         self.queue = works.queue
-        self.parks = _parks(works, routes.parking_queue)
+        self.parks = _parks(works, routes.parking_queue, state)
 
     def all(self) -> Iterator[Guarantee]:
         yield self._retries()
@@ -149,7 +154,8 @@ class _Judge:
         if exchange.value is None:
             return "is deleted"
         if self.parks:
-            return f"goes to {self.routes.parking_queue}"
+            by = f" through exchange {exchange.value} ({exchange.source})" if exchange.value else ""
+            return f"goes to {self.routes.parking_queue}{by}"
         where = f"exchange {exchange.value or '(default)'}" + (f", key {key.value}" if key.value is not None else "")
         if leads_nowhere(self.state, self.desired.desired, self.queue.name, exchange.value, key.value):
             return f"goes to {where} ({exchange.source}), which leads nowhere, and is deleted"

@@ -34,3 +34,31 @@ def leads_nowhere(now: BrokerState, planned: BrokerState, queue: str, exchange: 
     if target.type == "direct" and key is not None:
         return not any(each.routing_key == key for each in bindings)
     return not bindings
+
+
+def leads_only_to(state: BrokerState, queue: str, exchange: Any, key: Any) -> bool:
+    """
+    Whether a message that is dead-lettered to this exchange surely gets into one queue, and into no other.
+
+    Args:
+        state: the virtual host as it is.
+        queue: the queue that it should get into.
+        exchange: the dead-letter exchange that works; "" is the default exchange.
+        key: the dead-letter routing key that works; None: the message keeps its own, which may be any.
+    """
+    if exchange == "":
+        return bool(key == queue)
+    target = state.exchanges.get(exchange)
+    if target is None:
+        return False
+    matching = [each for each in state.bindings if each.source == exchange]
+    if target.type == "direct" and key is not None:
+        matching = [each for each in matching if each.routing_key == key]
+        sure = bool(matching)
+    elif target.type == "fanout":
+        sure = bool(matching)
+    elif target.type == "topic":
+        sure = any(each.routing_key == "#" or (key is not None and each.routing_key == key) for each in matching)
+    else:
+        sure = False
+    return sure and all(each.destination_type == "queue" and each.destination == queue for each in matching)

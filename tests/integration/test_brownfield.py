@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Consumer, Message, Topology, apply, explain, parked, plan
+from amqpflow import Consumer, Message, Topology, adopt, apply, explain, parked, plan
 from amqpflow import replay as replay_parked
 from amqpflow.errors import NotApplied, Refused
 from amqpflow.model.message import Publish
@@ -188,9 +188,8 @@ def test_dead_lettering_by_the_applications_policy_is_respected_as_that_by_an_ar
     management = Management(vhost)
     dead = {"dead-letter-exchange": "", "dead-letter-routing-key": "dead"}
     text = "name: legacy\nversion: 1\nqueues:\n  old: {existing: true, type: classic, retry: none%s}\n"
-    carrying = ", dead_letters: keep, limits: {max_length: 3}, policy: {%s}" % (
-        'dead-letter-exchange: "", dead-letter-routing-key: dead'
-    )
+    carried = 'policy: {dead-letter-exchange: "", dead-letter-routing-key: dead}'
+    carrying = f", dead_letters: keep, limits: {{max_length: 3}}, {carried}"
 
     async def scenario() -> None:
         await declare(vhost, APPLICATION)
@@ -213,6 +212,47 @@ def test_dead_lettering_by_the_applications_policy_is_respected_as_that_by_an_ar
 
         await until(ours_works)
         assert await rejected(vhost, "old", "dead") == "for-old"
+
+    asyncio.run(scenario())
+
+
+def test_the_applications_own_dead_letter_queue_works_as_parking_and_is_said_to(vhost: BrokerAddress) -> None:
+    """The commonest shape: a queue dead-letters by an exchange to a queue of its own, which the topology adopts."""
+    management = Management(vhost)
+    text = (
+        "name: legacy\nversion: 1\nretry_policies: {fast: {delays: [100ms]}}\nqueues:\n"
+        "  work: {existing: true, type: classic, retry: fast, parking: {queue: work.dlq, type: classic}}\n"
+    )
+
+    async def scenario() -> None:
+        dead = {"x-dead-letter-exchange": "dlx", "x-dead-letter-routing-key": "work.dlq"}
+        await declare(vhost, {"work": {"x-queue-type": "classic", **dead}, "work.dlq": {"x-queue-type": "classic"}})
+        management.put("exchanges", vhost.vhost, "dlx", body={"type": "direct", "durable": True})
+        bound = {"routing_key": "work.dlq"}
+        management.call("POST", "bindings", vhost.vhost, "e", "dlx", "q", "work.dlq", body=bound)
+        file = topology(text, vhost)
+        (refusal,) = (await plan(file, vhost)).refusals
+        assert "adopt shop.yaml queue work.dlq`" in refusal.hint
+        await adopt(file, "queue", ["work.dlq"], vhost)
+        planned = await plan(file, vhost)
+        said = {each.name: each for each in planned.guarantees}
+        assert said["parked by RabbitMQ"].holds
+        assert (
+            "goes to work.dlq through exchange dlx (argument x-dead-letter-exchange)" in said["parked by RabbitMQ"].why
+        )
+        assert (await apply(planned)).complete
+        await publish(vhost, ("work",))
+        connection = await connect(vhost, name="application")
+        channel = await connection.admin_channel()
+        got = await channel.basic_get("work")
+        await channel.basic_reject(got.delivery.delivery_tag, requeue=False)
+
+        async def arrived() -> bool:
+            return len((await parked(file, vhost)).messages) == 1
+
+        await until(arrived)
+        assert (await replay_parked(file, vhost)).replayed == 1
+        await connection.close()
 
     asyncio.run(scenario())
 

@@ -101,9 +101,40 @@ def test_a_queue_of_another_topology_is_refused_naming_it() -> None:
 def test_a_queue_of_nobody_is_refused_saying_what_to_do() -> None:
     there = with_queue(applied(SHOP), "orders", amqpflow_topology=None)
     assert refusals(diff(SHOP, observation(there))) == [
-        "queue orders: it exists, and amqpflow did not create it; give the one in the file another name, or delete "
-        "this one once it is empty and unused"
+        "queue orders: it exists, and amqpflow did not create it; "
+        "if an application declares it, write `existing: true` under orders in the file: it stays as it is, and "
+        "retries and parking are built around it; "
+        "if this topology is to own it from now on, also to remove it: `amqpflow adopt shop.yaml queue orders`; "
+        "if the two have nothing to do with each other, give the one in the file another name"
     ]
+    plain = with_queue(there, "orders", dead_letter_exchange=None)
+    assert any(
+        "`amqpflow adopt shop.yaml queue orders` is not possible, since it is not as the file says: "
+        "x-dead-letter-exchange is not set on the broker" in each
+        for each in refusals(diff(SHOP, observation(plain)))
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("orders.parking", "parking: {queue: NAME}` under its work queue, or `naming: {parking: TEMPLATE}"),
+        ("orders.retry.5s", "naming: {retry: TEMPLATE}"),
+        ("shop.retry", "naming: {retry_exchange: NAME}"),
+        ("shop.parking", "naming: {parking_exchange: NAME}"),
+    ],
+)
+def test_what_has_a_derived_name_is_refused_naming_adopt_and_naming(name: str, key: str) -> None:
+    there = applied(SHOP)
+    if name in there.queues:
+        there = with_queue(there, name, amqpflow_topology=None)
+    else:
+        there = replace(there, exchanges={**there.exchanges, name: replace(there.exchanges[name], arguments={})})
+    (refusal,) = [each for each in refusals(diff(SHOP, observation(there))) if "did not create it" in each]
+    kind = "queue" if name in there.queues else "exchange"
+    assert f"`amqpflow adopt shop.yaml {kind} {name}`" in refusal
+    assert f"`{key}` gives the one in the file another name" in refusal
+    assert "existing: true" not in refusal
 
 
 @pytest.mark.parametrize("owner", [None, "billing"])
@@ -119,7 +150,7 @@ def test_a_foreign_exchange_of_another_definition_is_refused() -> None:
     theirs = replace(EVENTS, type="fanout", arguments={STAMP: "billing"})
     assert refusals(diff(WITH_EVENTS, observation(BrokerState(exchanges={"events": theirs})))) == [
         "exchange events: type is fanout on the broker, the file says topic (it is owned by the topology billing); "
-        "it cannot be changed in place"
+        "it cannot be changed in place; if others declare it, write {external: true} for events in the file"
     ]
 
 
