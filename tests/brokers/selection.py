@@ -1,8 +1,9 @@
 """Which brokers the tests run against, and which of them a test wants.
 
-In this order: AMQPFLOW_TEST_URLS (pairs `amqp://...|http://...`, separated by commas), AMQPFLOW_TEST_URL or
-AMQPFLOW_URL, else a private node of our own, started when the first test asks for it. A broker that was named and does
-not answer is an error, as is none at all when a test needs one: a missing broker never looks like a passing run.
+In this order: AMQPFLOW_TEST_URLS (pairs `amqp://...|http://...`, separated by commas), AMQPFLOW_TEST_URL, else a
+private node of our own, started when the first test asks for it. AMQPFLOW_URL is ignored: a shell may name a broker
+there that others work with. A broker that was named and does not answer is an error, as is none at all when a test
+needs one: a missing broker never looks like a passing run.
 """
 
 from __future__ import annotations
@@ -71,9 +72,6 @@ def find_candidates(environ: Mapping[str, str] | None = None) -> tuple[Candidate
         found = [_running(pair, "AMQPFLOW_TEST_URLS") for pair in pairs]
     elif pair := env.get("AMQPFLOW_TEST_URL"):
         found = [_running(pair, "AMQPFLOW_TEST_URL")]
-    elif url := env.get("AMQPFLOW_URL"):
-        management = env.get("AMQPFLOW_MANAGEMENT_URL")
-        found = [_running(f"{url}|{management}" if management else url, "AMQPFLOW_URL")]
     else:
         found = [_to_be_started(env)]
     return tuple(sorted(found, key=lambda candidate: candidate.version))

@@ -352,6 +352,7 @@ def test_a_consumer_knows_at_its_start_whether_dead_lettering_can_lose(vhost: Br
 
 
 @pytest.mark.one_broker
+@pytest.mark.releases(">=4")  # 3.10 refuses the policy key consumer-timeout
 def test_a_handler_that_outlasts_the_consumer_timeout_is_warned_of(
     vhost: BrokerAddress, caplog: pytest.LogCaptureFixture
 ) -> None:
