@@ -10,10 +10,11 @@ from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from amqpflow.errors import AmqpflowError, Unpublishable, WrongUsage
+from amqpflow.errors import AmqpflowError, PublishRefused, Unpublishable, Unroutable, WrongUsage
 from amqpflow.model.headers import PREFIX
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
@@ -22,6 +23,9 @@ from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
 
 from .outbox import Outbox
+
+if TYPE_CHECKING:
+    from .topology import Topology
 
 log = logging.getLogger("amqpflow.publisher")
 
@@ -62,17 +66,28 @@ class Publisher:
 
     Args:
         url: where RabbitMQ is; AMQPFLOW_URL when absent.
+        topology: a path, or a loaded `Topology`: its virtual host is used, as by `Consumer`. Without a topology, or if
+            its file names no virtual host, the one in the URL is used.
+
+    Raises:
+        TopologyInvalid: the file has errors. WrongUsage: the URL is not a URL.
     """
 
     def __init__(
         self,
         url: str | None = None,
         *,
+        topology: Topology | str | Path | None = None,
         ca_file: str | None = None,
         cert_file: str | None = None,
         key_file: str | None = None,
     ) -> None:
-        self.address = resolve_address(url, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+        address = resolve_address(url, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+        if isinstance(topology, str | Path):
+            from .topology import Topology
+
+            topology = Topology.load(topology)
+        self.address = address.with_vhost(topology.vhost) if topology is not None and topology.vhost else address
         self._outbox = Outbox(self._connect)
         self._was_blocked = False
         self._outstanding = 0
@@ -190,7 +205,7 @@ class Publisher:
         self, results: list[str | AmqpflowError], at: int, unsettled: _Unsettled, error: AmqpflowError | None
     ) -> None:
         if error is not None:
-            results[at] = _with_id(error, str(results[at]))
+            results[at] = _with_id(self._located(error), str(results[at]))
         self._leave()
         unsettled.one_less()
 
@@ -206,9 +221,15 @@ class Publisher:
             finally:
                 self._leave()
         except AmqpflowError as error:
-            error.message_id = message_id
+            _with_id(self._located(error), message_id)
             raise
         return message_id
+
+    def _located(self, error: AmqpflowError) -> AmqpflowError:
+        """Name the virtual host: a missing queue or exchange often exists in another one."""
+        if isinstance(error, Unroutable | PublishRefused):
+            error.args = (f"{error}, in virtual host {self.address.vhost}",)
+        return error
 
     def _leave(self) -> None:
         self._outstanding -= 1

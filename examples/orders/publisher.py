@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from pathlib import Path
 
 from amqpflow import OutgoingMessage, Publisher
 
@@ -29,7 +30,7 @@ def message(message_id: str, body: bytes) -> OutgoingMessage:
 async def main() -> int:
     messages = [message(order_id, json.dumps(order).encode()) for order_id, order in ORDERS.items()]
     messages.append(message("order-7", b"this is not JSON"))
-    async with Publisher() as publisher:
+    async with Publisher(topology=Path(__file__).with_name("topology.yaml")) as publisher:
         results = await publisher.publish_many(messages)
     for sent, result in zip(messages, results, strict=True):
         failed = isinstance(result, Exception)

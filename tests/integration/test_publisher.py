@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from amqpflow import (
     BrokerUnavailable,
+    Consumer,
     OutgoingMessage,
     Publisher,
     PublishRefused,
     PublishUncertain,
+    Topology,
+    TopologyInvalid,
     Unroutable,
     VirtualHostMissing,
 )
@@ -21,6 +25,7 @@ from amqpflow.errors import PermissionDenied, Unpublishable, WrongUsage
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.management import Management
+from tests.brokers.selection import BrokerUnderTest
 from tests.shop import cut, shop
 from tests.waiting import until
 
@@ -55,6 +60,56 @@ def test_a_published_message_is_persistent_has_an_id_and_what_was_given(vhost: B
                 assert getattr(properties, name) == given[name]
             assert plain.body == b"plain"
             assert plain.header.properties.priority is None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+@pytest.mark.parametrize("form", ["path", "text", "topology"])
+def test_the_virtual_host_of_the_file_is_used_as_the_consumer_does(
+    broker: BrokerUnderTest, vhost: BrokerAddress, tmp_path: Path, form: str
+) -> None:
+    path = tmp_path / "topology.yaml"
+    path.write_text(f"version: 1\nname: shop\nvhost: {vhost.vhost}\nqueues: {{orders: {{}}}}\n")
+    file = {"path": path, "text": str(path), "topology": Topology.load(path)}[form]
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene, Publisher(broker.address.url, topology=file) as publisher:
+            assert publisher.address.vhost == Consumer(file, broker.address.url).address.vhost == vhost.vhost
+            await publisher.publish(b"there", routing_key="orders")
+            assert [each.body for each in await scene.take("orders")] == [b"there"]
+
+    asyncio.run(scenario())
+
+
+def test_a_topology_without_a_virtual_host_leaves_the_one_in_the_url(tmp_path: Path) -> None:
+    path = tmp_path / "topology.yaml"
+    path.write_text("version: 1\nname: shop\nqueues: {orders: {}}\n")
+    assert Publisher("amqp://broker/mine", topology=path).address.vhost == "mine"
+    path.write_text("version: 1\nname: shop\nqueus: {}\n")
+    with pytest.raises(TopologyInvalid, match="queus"):
+        Publisher("amqp://broker/mine", topology=path)
+
+
+def test_an_error_names_the_virtual_host(vhost: BrokerAddress) -> None:
+    """A queue that is missing here is often in another virtual host."""
+    place = f", in virtual host {vhost.vhost}"
+
+    async def scenario() -> None:
+        full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+        async with shop(vhost, queue_type="classic", arguments=full), Publisher(vhost.url) as publisher:
+            await publisher.publish(b"", routing_key="orders")
+            with pytest.raises(Unroutable) as no_queue:
+                await publisher.publish(b"", routing_key="nowhere")
+            with pytest.raises(Unroutable) as no_exchange:
+                await publisher.publish(b"", exchange="missing", routing_key="orders")
+            with pytest.raises(PublishRefused) as refused:
+                await publisher.publish(b"", routing_key="orders")
+            assert str(no_queue.value) == f"no queue for routing key 'nowhere' on exchange ''{place}"
+            assert str(no_exchange.value) == f"exchange 'missing' does not exist{place}"
+            assert str(refused.value).endswith(place)
+            (result,) = await publisher.publish_many([OutgoingMessage(body=b"", routing_key="nowhere")])
+            assert str(result) == str(no_queue.value)
 
     asyncio.run(scenario())
 
