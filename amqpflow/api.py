@@ -45,7 +45,8 @@ async def plan(
         topology: as `Topology.load` returns it. The virtual host it names is used, else the one in the URL.
         url: AMQP URL; None: as for the commands, AMQPFLOW_URL, RABBITMQ_URL, CLOUDAMQP_URL, else localhost.
         prune: plan also to remove what the topology owns and its file no longer has.
-        management_url: of the management API; None: AMQPFLOW_MANAGEMENT_URL, else derived from `url`.
+        management_url: of the same broker's management API; None: AMQPFLOW_MANAGEMENT_URL if `url` is None, too, else
+            derived from `url`.
 
     Returns:
         A plan. `plan.refusals` holds every reason why it cannot be applied as it stands; empty when it can.
@@ -53,6 +54,7 @@ async def plan(
     Raises:
         BrokerUnavailable, AuthenticationFailed, VirtualHostMissing, TlsFailed: no connection.
         PermissionDenied, ManagementUnavailable, BrokerError: looking failed.
+        Refused: the management URL is that of another broker.
         WrongUsage: a URL that is none.
     """
     from .services.planner import make_plan

@@ -1,10 +1,10 @@
 """The whole of amqpflow in half a minute: apply, consume, retry, park, mend, replay, count.
 
-    python examples/demo.py
+    python examples/demo.py [AMQP-URL [MANAGEMENT-URL]]
 
-Starts a private RabbitMQ, or uses the one that AMQPFLOW_URL names and cleans up there. Twelve orders are published. Six
-are charged at once, three when the payment gateway answers again, and three are parked: for one the gateway stays down,
-and for two the service has a bug. Then both are mended, and what is parked is replayed.
+Starts a private RabbitMQ, or uses the one at the given URL and cleans up there; AMQPFLOW_URL is ignored. Twelve orders
+are published. Six are charged at once, three when the payment gateway answers again, and three are parked: for one the
+gateway stays down, and for two the service has a bug. Then both are mended, and what is parked is replayed.
 
 Exits with 1 when a single message is not where it must be.
 """
@@ -155,7 +155,8 @@ class Demo:
         self.console = console
         self.address = broker.address
         self.topology = Topology.load(ROOT / FILE)
-        self.environ = {**os.environ, "AMQPFLOW_URL": broker.address.url, "XDG_STATE_HOME": state}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AMQPFLOW_")}
+        self.environ = {**inherited, "AMQPFLOW_URL": broker.address.url, "XDG_STATE_HOME": state}
         if broker.address.management_url:
             self.environ["AMQPFLOW_MANAGEMENT_URL"] = broker.address.management_url
 
@@ -272,7 +273,7 @@ then `amqpflow apply topology.yaml`. README.md and docs/tutorial.md say more."""
 def main() -> int:
     console = Console(highlight=False)
     try:
-        context = start_broker()
+        context = start_broker(*sys.argv[1:3])
         verb = "Using" if context.found.origin == "given" else "Starting"
         console.print(f"{verb} {context.found.description} ...", markup=False)
         with context as broker, TemporaryDirectory(prefix="amqpflow-demo-") as state:

@@ -29,8 +29,8 @@ WARNING = (
 @click.command()
 @click.argument("file", type=FILE, required=False)
 @click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Keep the data in DIR, and go on with it.")
-@click.option("--url", help="Use this broker instead of a private one. Default: $AMQPFLOW_URL.")
-@click.option("--management-url", help="Its management API. Default: $AMQPFLOW_MANAGEMENT_URL, else derived.")
+@click.option("--url", help="Use this broker instead of a private one. $AMQPFLOW_URL is ignored.")
+@click.option("--management-url", help="Its management API. Default: derived from --url.")
 @click.option(
     "--ready-file",
     metavar="PATH",
@@ -43,7 +43,8 @@ def dev(
     """
     Start a private RabbitMQ, apply FILE to it, and print how to reach it.
 
-    The broker comes from --url, a RabbitMQ installed here, or Docker, in that order. A private one listens on
+    The broker comes from --url, a RabbitMQ installed here, or Docker, in that order; never from AMQPFLOW_URL, which may
+    name a broker that others work with. A private one listens on
     loopback alone, has a generated password, and is gone with all its data on Ctrl-C (exit code 0), on SIGTERM, and
     when this process dies in any other way. --keep DIR keeps the data, its name and its password for the next time.
     """
@@ -53,6 +54,7 @@ def dev(
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _interrupt)
+    _say_what_is_ignored(url)
     context = start_broker(url, management_url, keep=keep)
     if context.found.origin == "docker":
         click.echo(f"Starting {context.found.description} (the first time, the image is pulled) ...", err=True)
@@ -77,6 +79,15 @@ def dev(
 
 def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
+
+
+def _say_what_is_ignored(url: str | None) -> None:
+    """Say which variables other commands would use."""
+    variables = ["AMQPFLOW_MANAGEMENT_URL"] if url is not None else ["AMQPFLOW_URL", "AMQPFLOW_MANAGEMENT_URL"]
+    names = [name for each in variables for name in (each, f"{each}_FILE") if os.environ.get(name)]
+    if names:
+        wish = "--management-url names another" if url is not None else "--url names a broker to use"
+        click.echo(f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not used: {wish}.", err=True)
 
 
 def _load(file: str) -> Topology:
@@ -113,7 +124,7 @@ def _plural(kind: str, count: int) -> str:
 
 def _headline(broker: Broker, keep: Path | None) -> str:
     if broker.origin == "given":
-        return f"Using {broker.description}, from {broker.address.source}. It is not ours: it stays as it is."
+        return f"Using {broker.description}. It is not ours: it stays as it is."
     fate = f"its data stays in {safe(keep)}" if keep else "its data is thrown away; --keep DIR keeps it"
     return f"Ready in {broker.seconds:.1f} s: {broker.description}\n({fate})"
 

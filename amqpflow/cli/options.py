@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(dir_okay=True, path_type=str)
+MANAGEMENT_URL = "Management API. Default: $AMQPFLOW_MANAGEMENT_URL (not with --url), else derived from the AMQP URL."
 
 
 def connection_options(function: F) -> F:
@@ -43,7 +44,7 @@ def connection_options(function: F) -> F:
     for option in reversed(
         (
             click.option("--url", help="AMQP URL. Default: $AMQPFLOW_URL, else guest on localhost."),
-            click.option("--management-url", help="Management API. Default: $AMQPFLOW_MANAGEMENT_URL, else derived."),
+            click.option("--management-url", help=MANAGEMENT_URL),
             click.option("--ca-file", type=click.Path(), help="CA certificates to verify the broker with."),
             click.option("--cert-file", type=click.Path(), help="Client certificate."),
             click.option("--key-file", type=click.Path(), help="Key of the client certificate."),
@@ -66,6 +67,13 @@ def announce(address: BrokerAddress) -> None:
     """Say on standard error what is not obvious about where we connect to."""
     if address.source in ("RABBITMQ_URL", "CLOUDAMQP_URL"):
         click.echo(f"Using {address.source}: {address.redacted}", err=True)
+    if address.unused is not None:
+        derived = " or ".join(address.management_candidates())
+        click.echo(
+            f"{address.unused} is not used, because --url is given: without --management-url the management API is "
+            f"expected at {derived}.",
+            err=True,
+        )
     if address.insecure and address.tls:
         click.echo("Warning: --insecure: the broker's certificate is not verified.", err=True)
     files = [file for file in (address.ca_file, address.cert_file, address.key_file) if file]

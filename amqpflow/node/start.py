@@ -78,7 +78,7 @@ class GivenBroker:
         try:
             product, self.version = greet(self.given, timeout=10)
         except BrokerUnavailable as error:
-            hint = f"{self.given.source} names it: start it, or leave {self.given.source} out for a private node"
+            hint = "start it, or leave the URL out for a private node"
             raise type(error)(str(error), hint=hint) from error
         self.product = product or self.product
         return self.given
@@ -99,14 +99,16 @@ def find_broker(
     root: Path = Path("/"),
 ) -> Found:
     """
-    Decide which broker to use: `url` or AMQPFLOW_URL, else a local RabbitMQ, else Docker.
+    Decide which broker to use: `url`, else a local RabbitMQ, else Docker.
+
+    AMQPFLOW_URL and its like are not looked at: what a shell names there may be a broker that others work with.
 
     Raises:
         BrokerUnavailable: there is none of them; the hint is the command that installs one.
         WrongUsage: the URL is none, or `keep` is asked of a broker that is not a local node.
     """
     env = os.environ if environ is None else environ
-    if url or env.get("AMQPFLOW_URL") or env.get("AMQPFLOW_URL_FILE"):
+    if url is not None:
         if keep is not None:
             raise WrongUsage("data can be kept for a private node only", hint="leave out the URL, or --keep")
         given = GivenBroker(resolve_address(url, management_url, environ=env))
@@ -136,9 +138,7 @@ def how_to_install(which: Callable[[str], str | None] = shutil.which, platform: 
     for tool, command in (("dnf", "dnf install rabbitmq-server"), ("apk", "apk add rabbitmq-server")):
         if which(tool):
             return f"install one: {command}"
-    return (
-        "install rabbitmq-server (https://www.rabbitmq.com/docs/download) or Docker, or name a broker by AMQPFLOW_URL"
-    )
+    return "install rabbitmq-server (https://www.rabbitmq.com/docs/download) or Docker, or give the URL of a broker"
 
 
 class BrokerContext:

@@ -17,6 +17,7 @@ from amqpflow.errors import TlsFailed, WrongUsage
 
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
 URL_VARIABLES = ("AMQPFLOW_URL", "RABBITMQ_URL", "CLOUDAMQP_URL")
+MANAGEMENT_VARIABLE = "AMQPFLOW_MANAGEMENT_URL"
 _PORTS = {"amqp": 5672, "amqps": 5671}
 _SEPARATOR = re.compile(r"\s*,\s*(?=amqps?://)")  # a comma may be in a password
 _USER = re.compile(r"(?:(?!%3a)[^:/?#@,;\s])+", re.IGNORECASE)  # as far as it is surely no password
@@ -30,6 +31,7 @@ class BrokerAddress:
     others: tuple[str, ...] = field(default=(), repr=False)  #: of further nodes of its cluster, in order
     source: str  #: which flag or variable it came from
     management_url: str | None = field(default=None, repr=False)  #: given; None means derived
+    unused: str | None = None  #: variable with a management URL that was ignored, since `url` was given explicitly
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
@@ -96,13 +98,14 @@ class BrokerAddress:
         """
         The management API's base URLs to try in order, without user and password.
 
-        Given one: that alone. Derived: amqps gives https on 443 and then 15671, amqp gives http on 15672. A password
-        is never sent over http when AMQP was TLS.
+        Given one: that alone; a path in front of `/api` is kept. Derived: amqps gives https on 443 and then 15671, amqp
+        gives http on 15672. A password is never sent over http when AMQP was TLS.
         """
         if self.management_url:
             parts = urlsplit(self.management_url)
             host = parts.netloc.rpartition("@")[2]
-            return (urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", "")),)
+            path = parts.path.rstrip("/").removesuffix("/api")
+            return (urlunsplit((parts.scheme, host, path, "", "")),)
         return tuple(url for node in self.nodes for url in node._derived())
 
     def _derived(self) -> tuple[str, ...]:
@@ -170,13 +173,17 @@ def resolve_address(
 
     Several URLs with commas between them are the nodes of one cluster: amqp://u:p@a/v,amqp://u:p@b/v.
 
+    AMQPFLOW_MANAGEMENT_URL belongs to the URL of the environment: when `url` is given, it is ignored, and `unused` of
+    the address names it. The management URL is then `management_url`, or derived from `url`.
+
     Each variable also exists as NAME_FILE, naming a file that holds the value (a mounted secret).
 
     Raises:
         WrongUsage: a URL that is none, or both a variable and its _FILE are set.
     """
     env = os.environ if environ is None else environ
-    source = "--url"
+    source, unused = "--url", None
+    given = url is not None
     if url is None:
         for name in URL_VARIABLES:
             if (url := _variable(env, name)) is not None:
@@ -189,8 +196,10 @@ def resolve_address(
         _check(each, source, tuple(_PORTS))
     if len({each.partition(":")[0] for each in (url, *others)}) > 1:
         raise WrongUsage(f"{source} mixes amqp:// and amqps://", hint="the nodes of a cluster are reached alike")
-    if management_url is None:
-        management_url = _variable(env, "AMQPFLOW_MANAGEMENT_URL")
+    if management_url is None and given:
+        unused = next((name for name in (MANAGEMENT_VARIABLE, f"{MANAGEMENT_VARIABLE}_FILE") if env.get(name)), None)
+    elif management_url is None:
+        management_url = _variable(env, MANAGEMENT_VARIABLE)
     if management_url is not None:
         _check(management_url, "the management URL", ("http", "https"))
         if url.startswith("amqps:") and management_url.startswith("http:"):
@@ -203,6 +212,7 @@ def resolve_address(
         others=tuple(others),
         source=source,
         management_url=management_url,
+        unused=unused,
         ca_file=ca_file or env.get("AMQPFLOW_CA_FILE"),
         cert_file=cert_file or env.get("AMQPFLOW_CERT_FILE"),
         key_file=key_file or env.get("AMQPFLOW_KEY_FILE"),

@@ -10,6 +10,7 @@ import asyncio
 import platform
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import aio_pika
 
@@ -30,6 +31,7 @@ except ImportError as error:
 
 CLIENT_LIBRARIES = {"aio-pika": ">=10.1,<11", "aiormq": ">=7.2,<8"}
 """What pyproject.toml requires, for the message when something else is installed."""
+IDENTITY = "connection_id"  #: the client property that tells a connection from every other one
 CLOSE_TIMEOUT = 5.0  #: seconds for the broker to answer a close
 CONNECT_TIMEOUT = 15.0  #: seconds for TCP, TLS, login and opening the virtual host
 _NODE_TIMEOUT = 5.0  #: the same where another node can be tried
@@ -38,10 +40,11 @@ _NODE_TIMEOUT = 5.0  #: the same where another node can be tried
 class Connection:
     """An open connection. Made by `connect`."""
 
-    def __init__(self, pika: Any, address: BrokerAddress) -> None:
+    def __init__(self, pika: Any, address: BrokerAddress, identity: str) -> None:
         self._pika = pika
         self._amqp = pika.transport.connection  # the aiormq connection below
         self.address = address
+        self.identity = identity  #: unique, and among the client properties that the management API shows
         self.closed = asyncio.Event()
         self._on_close: list[Callable[[], None]] = []
         self._amqp.closing.add_done_callback(self._connection_closed)
@@ -69,7 +72,7 @@ class Connection:
 
     @property
     def cluster_name(self) -> str:
-        """By which the management API can be told to be the same broker's; empty when the broker does not say."""
+        """Not unique: see `amqpflow.rabbitmq.same_broker`; empty when the broker does not say."""
         return str(_decoded(self._amqp.server_properties.get("cluster_name", "")))
 
     @property
@@ -196,6 +199,7 @@ async def connect(address: BrokerAddress, *, name: str, timeout: float = CONNECT
 
 
 async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connection:
+    identity = uuid4().hex
     context = address.ssl_context() if address.tls else None
     try:
         pika = await aio_pika.connect(
@@ -205,6 +209,7 @@ async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connect
             connection_class=_PikaConnection,
             client_properties={
                 "connection_name": name,
+                IDENTITY: identity,
                 "product": "amqpflow",
                 "version": __version__,
                 "platform": f"Python {platform.python_version()}",
@@ -216,7 +221,7 @@ async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connect
         raise _unsupported(str(error)) from error
     except Exception as error:
         raise from_connecting(error, address.redacted) from error
-    return Connection(pika, address)
+    return Connection(pika, address, identity)
 
 
 def _unsupported(why: str) -> ClientLibraryError:

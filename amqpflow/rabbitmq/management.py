@@ -116,6 +116,26 @@ class Management:
             raise self._strange()
         return found
 
+    async def queue_arguments(self, vhost: str, name: str) -> Mapping[str, Any] | None:
+        """Return the arguments of one queue, None when it or its virtual host does not exist. Needs no statistics."""
+        try:
+            found = await self._get("queues", vhost, name, query={"disable_stats": "true", "columns": "arguments"})
+        except BrokerError as error:
+            if error.code == 404:
+                return None
+            raise
+        return self._decoded(lambda entry: dict(entry["arguments"]), found)
+
+    async def has_connection(self, client_property: str, value: str) -> bool:
+        """
+        Whether a connection with this client property is listed. It is after up to 5 s, without statistics never.
+
+        A user who has the tag `management` alone sees the connections of that user.
+        """
+        found = await self._get("connections", query={"columns": "client_properties"})
+        properties = self._decoded(lambda entries: [each.get("client_properties") or {} for each in entries], found)
+        return any(each.get(client_property) == value for each in properties)
+
     async def vhost(self, vhost: str) -> Mapping[str, Any]:
         """
         What is known of a virtual host: default_queue_type, sums of messages; {} when it is not listed.

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from amqpflow.errors import ManagementUnavailable, PermissionDenied
+from amqpflow.errors import ManagementUnavailable, PermissionDenied, Refused
 from amqpflow.model.resources import BrokerState, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.additions import outside
@@ -19,6 +19,7 @@ from .address import BrokerAddress
 from .connection import Connection, connect
 from .management import Management, Overview, open_management
 from .probe import Probe, UnknownExchangeType, Unreadable
+from .same_broker import require_same_broker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +40,8 @@ async def open_broker(
     """
     Connect, and find the management API.
 
-    A management URL that was given must work. One that was derived from the AMQP URL may be missing, or be that of
-    another broker on the same host: then AMQP alone is used, and `source` says why.
+    A management URL that was given must work and be of the same broker. One that was derived from the AMQP URL may be
+    missing, or be that of another broker on the same host: then AMQP alone is used, and `source` says why.
 
     Args:
         address: the broker, with the virtual host to administer.
@@ -50,6 +51,7 @@ async def open_broker(
     Raises:
         AuthenticationFailed, VirtualHostMissing, TlsFailed, BrokerUnavailable: as `connect` does.
         ManagementUnavailable, PermissionDenied: the given management URL does not work.
+        Refused: the given management URL is that of another broker.
     """
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(await connect(address, name=name))
@@ -58,10 +60,9 @@ async def open_broker(
             try:
                 management = await stack.enter_async_context(await open_management(address))
                 overview = await management.overview()
-                if address.management_url is None and not _same(connection, overview):
-                    raise ManagementUnavailable(f"{management.url} is another broker's")
+                await require_same_broker(connection, management, overview)
                 source = management.url
-            except (ManagementUnavailable, PermissionDenied) as error:
+            except (ManagementUnavailable, PermissionDenied, Refused) as error:
                 if address.management_url is not None:
                     raise
                 management, overview, source = None, None, str(error)
@@ -182,7 +183,3 @@ async def _over_amqp(desired: CompiledTopology, broker: Broker) -> Observation:
         unreadable=unreadable,
         user=broker.address.user,
     )
-
-
-def _same(connection: Connection, overview: Overview) -> bool:
-    return (connection.cluster_name, connection.version) == (overview.cluster_name, overview.version)

@@ -18,6 +18,7 @@ from amqpflow.errors import AmqpflowError, BrokerError, Locked, LockLost, Permis
 from amqpflow.model.names import applying_lock
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import Broker
+from amqpflow.rabbitmq.same_broker import require_listed
 from amqpflow.rabbitmq.translate import translate
 
 from .whoami import user
@@ -79,6 +80,7 @@ async def applying_alone(
     Raises:
         Locked: it is held; the text says by whom, as far as that can be seen.
         PermissionDenied: the user may not declare the lock.
+        Refused: the management API does not know the lock: it is another broker's.
         BrokerUnavailable, BrokerError: as for `connect`.
     """
     async with await connect(broker.address, name=f"amqpflow lock {topology} {_here()['host']}") as connection:
@@ -112,6 +114,9 @@ async def _acquired(
         try:
             with translate():
                 await channel.queue_declare(name, durable=False, exclusive=True, arguments=arguments)
+            if broker.management is not None and broker.overview is not None:
+                # a proof for every user who may apply, whatever else that user may declare
+                await require_listed(connection, broker.management, broker.overview, name, arguments)
             return channel
         except PermissionDenied as error:
             raise PermissionDenied(str(error), hint=f"applying takes the configure permission on {name}") from error

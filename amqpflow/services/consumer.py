@@ -57,8 +57,8 @@ class Consumer:
         topology: a path, or a loaded `Topology`.
         url: where RabbitMQ is; AMQPFLOW_URL when absent. Several with commas between them are the nodes of a cluster:
             it starts with any, and goes on with the next when one is lost.
-        management_url: when given (or AMQPFLOW_MANAGEMENT_URL), the start also compares queue arguments and
-            preflights effective settings.
+        management_url: when given (or AMQPFLOW_MANAGEMENT_URL, if `url` is absent), the start also compares queue
+            arguments and preflights effective settings. It must be of the same broker.
         shutdown_timeout: seconds that started handlers may take to finish when the consumer stops.
         wait_for_topology: seconds to wait at the start for a broker that is not up, or a topology not applied yet.
         keep_stack: put a stack, at most 8 KiB, into the failure record.
@@ -98,6 +98,12 @@ class Consumer:
         self.topology = topology
         self.compiled = topology.compiled
         address = resolve_address(url, management_url, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+        if address.unused is not None:
+            log.warning(
+                "%s is not used, because url is given: the start compares queue arguments and policies only with "
+                "management_url",
+                address.unused,
+            )
         address = address.starting_with(random.randrange(len(address.nodes)))
         self.address = address.with_vhost(self.compiled.vhost) if self.compiled.vhost else address
         self.shutdown_timeout = shutdown_timeout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from amqpflow.model.routes import CompiledTopology
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.rabbitmq.observe import Broker
+
+log = logging.getLogger("amqpflow.connection")
 
 
 @asynccontextmanager
@@ -34,6 +37,8 @@ async def opened(
     compiled = no_topology() if topology is None else getattr(topology, "compiled", topology)
     assert isinstance(compiled, CompiledTopology)  # noqa: S101 - for the type checker
     address = url if isinstance(url, BrokerAddress) else resolve_address(url, management_url)
+    if address.unused is not None and not isinstance(url, BrokerAddress):
+        log.warning("%s is not used, because url is given: management_url names its management API", address.unused)
     at_home = address.with_vhost(compiled.vhost) if compiled.vhost else address
     async with open_broker(at_home, name=f"amqpflow {purpose} {compiled.name}".strip()) as broker:
         yield broker, compiled

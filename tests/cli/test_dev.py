@@ -189,18 +189,38 @@ def test_a_given_broker_is_used_and_left_alone(
     broker: BrokerUnderTest, vhost: BrokerAddress, environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "topology.yaml").write_text(TOPOLOGY.replace("vhost: shop\n", ""))
-    management = vhost.management_candidates()[-1]
-    given = {**environment, "AMQPFLOW_URL": vhost.url, "AMQPFLOW_MANAGEMENT_URL": management}
-    with dev(tmp_path / "topology.yaml", environment=given) as running:
+    where = ("--url", vhost.url, "--management-url", vhost.management_candidates()[-1])
+    elsewhere = {**environment, "AMQPFLOW_MANAGEMENT_URL": "http://not.used.invalid:15672"}
+    with dev(tmp_path / "topology.yaml", *where, environment=elsewhere) as running:
         running.process.wait(60)
         assert running.process.stdout is not None
         text = running.process.stdout.read()
         assert running.process.returncode == 0, text
-    assert "from AMQPFLOW_URL. It is not ours" in text
+    assert "It is not ours" in text
+    assert "AMQPFLOW_MANAGEMENT_URL is not used: --management-url names another." in text
     assert f"{vhost.user}:***@" in text
     assert f":{vhost.password}@" not in text
     assert "Applied" in text
     assert any(queue["name"] == "orders.confirm" for queue in Management(vhost).get("queues", vhost.vhost))
+
+
+@pytest.mark.one_broker
+@pytest.mark.parametrize("form", ["value", "file"])
+def test_a_broker_that_the_environment_names_is_not_touched(
+    installation: Installation, vhost: BrokerAddress, environment: dict[str, str], tmp_path: Path, form: str
+) -> None:
+    """What a shell exports for other commands may be production."""
+    (tmp_path / "topology.yaml").write_text(TOPOLOGY.replace("vhost: shop\n", ""))
+    (tmp_path / "url").write_text(vhost.url)
+    named = {"AMQPFLOW_URL": vhost.url} if form == "value" else {"AMQPFLOW_URL_FILE": str(tmp_path / "url")}
+    named["AMQPFLOW_MANAGEMENT_URL"] = vhost.management_candidates()[-1]
+    with dev(tmp_path / "topology.yaml", environment={**environment, **named}) as running:
+        running.read_until("Ctrl-C stops it.")
+        ignored = f"{next(iter(named))} and AMQPFLOW_MANAGEMENT_URL are not used: --url names a broker to use."
+        assert ignored in running.lines
+        assert {each["name"] for each in Management(running.address).get("queues", "/")} >= {"orders.confirm"}
+        assert running.stop(signal.SIGINT) == 0
+    assert Management(vhost).get("queues", vhost.vhost) == []
 
 
 def test_with_nothing_to_start_it_names_the_one_command(environment: dict[str, str], tmp_path: Path) -> None:

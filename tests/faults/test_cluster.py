@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from amqpflow import Message, Park, Publisher, Retry
 from amqpflow.errors import AmqpflowError
 from amqpflow.node import create_virtual_host
 from amqpflow.node.locate import Installation, locate
+from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services import consuming
 from tests.brokers.own_cluster import OwnCluster
 from tests.shop import hop_of, shop
@@ -33,6 +35,23 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster]:
         yield own
     finally:
         own.stop()
+
+
+def test_any_node_answers_for_the_cluster_and_so_does_its_management_api(cluster: OwnCluster) -> None:
+    """As behind a load balancer: AMQP goes to one node, the management API to another."""
+
+    async def scenario() -> None:
+        for node in cluster.nodes:
+            for other in cluster.nodes:
+                address = replace(node.address, management_url=other.address.management_url)
+                async with open_broker(address) as broker:
+                    assert broker.management is not None
+                    assert broker.source == other.address.management_url
+        for number in range(len(cluster.nodes)):
+            async with open_broker(cluster.address.starting_with(number)) as broker:
+                assert broker.management is not None
+
+    asyncio.run(scenario())
 
 
 def test_a_cluster_that_loses_its_nodes_one_by_one_loses_no_message(

@@ -20,10 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 def run_demo(vhost: BrokerAddress, home: Path) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("AMQPFLOW", "XDG"))}
-    environ |= {"AMQPFLOW_URL": vhost.url, "COLUMNS": "80", "HOME": str(home)}
-    if vhost.management_url:
-        environ["AMQPFLOW_MANAGEMENT_URL"] = vhost.management_url
-    command = [sys.executable, "examples/demo.py"]
+    environ |= {"AMQPFLOW_URL": "amqp://not.used.invalid/", "COLUMNS": "80", "HOME": str(home)}
+    command = [sys.executable, "examples/demo.py", vhost.url, *filter(None, [vhost.management_url])]
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=180, check=False)
 
 

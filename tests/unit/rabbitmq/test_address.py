@@ -144,10 +144,35 @@ def test_a_derived_management_url_uses_amqp_s_credentials() -> None:
 
 
 def test_the_management_url_may_come_from_the_environment(tmp_path: Path) -> None:
-    assert resolved(URL, AMQPFLOW_MANAGEMENT_URL="https://m").management_candidates() == ("https://m",)
+    found = resolved(AMQPFLOW_URL=URL, AMQPFLOW_MANAGEMENT_URL="https://m")
+    assert (found.management_candidates(), found.unused) == (("https://m",), None)
     file = tmp_path / "m"
     file.write_text("https://in-file")
-    assert resolved(URL, AMQPFLOW_MANAGEMENT_URL_FILE=str(file)).management_candidates() == ("https://in-file",)
+    found = resolved(AMQPFLOW_URL=URL, AMQPFLOW_MANAGEMENT_URL_FILE=str(file))
+    assert found.management_candidates() == ("https://in-file",)
+
+
+@pytest.mark.parametrize("name", ["AMQPFLOW_MANAGEMENT_URL", "AMQPFLOW_MANAGEMENT_URL_FILE"])
+def test_a_url_that_is_given_makes_the_management_url_of_the_environment_void(name: str) -> None:
+    """It may be another broker's. It is not even read, and the caller can say so."""
+    found = resolved(URL, AMQPFLOW_URL="amqp://staging/", **{name: "no URL and no file"})
+    assert (found.management_candidates(), found.unused) == (("http://broker:15672",), name)
+    found = resolved(URL, "http://given:1", **{name: "no URL and no file"})
+    assert (found.management_candidates(), found.unused) == (("http://given:1",), None)
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("http://m:1/", "http://m:1"),
+        ("http://m:1/api", "http://m:1"),
+        ("http://m:1/rabbit/api/", "http://m:1/rabbit"),
+        ("http://m:1/#/queues", "http://m:1"),
+        ("http://[::1]:1/rabbit?x=1", "http://[::1]:1/rabbit"),
+    ],
+)
+def test_a_management_url_may_have_a_path_in_front_of_the_api(given: str, used: str) -> None:
+    assert resolved(URL, given).management_candidates() == (used,)
 
 
 def test_a_password_never_goes_over_http_when_amqp_is_tls() -> None:
