@@ -10,7 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import adopt, apply, destroy, drift, explain, plan, plan_replay, replay, replay_history
+    from .api import (
+        adopt,
+        apply,
+        destroy,
+        drift,
+        explain,
+        plan,
+        plan_replay,
+        prune_replay_history,
+        replay,
+        replay_history,
+    )
     from .api_parked import (
         choose_parked,
         discard_parked,
@@ -85,7 +96,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "api": ("adopt", "apply", "destroy", "drift", "explain", "plan", "plan_replay", "replay", "replay_history"),
+    "api": (
+        "adopt",
+        "apply",
+        "destroy",
+        "drift",
+        "explain",
+        "plan",
+        "plan_replay",
+        "prune_replay_history",
+        "replay",
+        "replay_history",
+    ),
     "api_parked": (
         "choose_parked",
         "discard_parked",
@@ -239,6 +261,7 @@ __all__ = [
     "parked_stats",
     "plan",
     "plan_replay",
+    "prune_replay_history",
     "replay",
     "replay_history",
     "restore_parked",

@@ -10,7 +10,8 @@ from .services.topology import Topology
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from datetime import timedelta
     from pathlib import Path
 
     from .model.routes import CompiledTopology
@@ -317,7 +318,6 @@ async def replay(
     choice: ReplayChoice | None = None,
     journal: str | Path | None = None,
     resume: str | None = None,
-    asked: Mapping[str, object] | None = None,
     management_url: str | None = None,
     unverified: bool = False,
     stop: asyncio.Event | None = None,
@@ -338,8 +338,9 @@ async def replay(
         queue: a work queue, several, or (None) all.
         choice: which messages, where to, how fast, when to stop by itself; None: all, to where they failed.
         journal: directory of the journals; None: `$XDG_STATE_HOME/amqpflow/replays`, below `~/.local/state`.
-        resume: id of an interrupted replay to go on with, of which `queue` and `choice` should be the same.
-        asked: `selection` and `options` in words, for the history.
+        resume: id of an interrupted replay to resume, or the beginning of it. Its journal has what it was asked for,
+            whoever began it: leave `queue` and `choice` out, but for `in_doubt`, which may differ, and `set_headers`,
+            whose values a journal does not hold.
         management_url, unverified, stop, on_progress, on_wait: as for `parked`. When `stop` is set, what is in flight
             is settled and the rest given back.
         on_watch: watch afterwards, until nothing is on its way any more; told the ready messages in the destinations
@@ -366,7 +367,6 @@ async def replay(
             choice=choice,
             journals=journals,
             resume=state,
-            asked=dict(asked or {}),
             unverified=unverified,
             stop=stop,
             on_progress=on_progress,
@@ -383,8 +383,31 @@ def replay_history(journal: str | Path | None = None) -> tuple[JournalState, ...
         journal: directory of the journals, as for `replay`.
 
     Raises:
-        Refused: the directory cannot be read. A file in it that is no journal is left out.
+        Refused: the directory cannot be read, or another user may write in it. A file in it that is not a journal is
+            left out.
     """
     from .services.journal import journals_in
 
     return tuple(journals_in(journal).all(lambda *_: None))
+
+
+def prune_replay_history(journal: str | Path | None = None, *, older_than: timedelta | None = None) -> tuple[str, ...]:
+    """
+    Remove the journals of finished replays. Those of replays that can be resumed stay.
+
+    Args:
+        journal: directory of the journals, as for `replay`.
+        older_than: only of replays that began at least so long ago; None: all.
+
+    Returns:
+        The ids of the replays, the oldest first.
+
+    Raises:
+        Refused: as for `replay_history`; or a journal cannot be removed.
+    """
+    import time
+
+    from .services.journal import journals_in
+
+    before = None if older_than is None else int((time.time() - older_than.total_seconds()) * 1000)
+    return tuple(journals_in(journal).prune(before))

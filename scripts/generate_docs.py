@@ -129,6 +129,7 @@ GROUPS = {
         "plan_replay",
         "replay",
         "replay_history",
+        "prune_replay_history",
     ),
 }
 

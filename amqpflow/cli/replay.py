@@ -33,8 +33,9 @@ REFUSED = 4
 @click.option("--watch", is_flag=True, help="Afterwards watch until nothing of it is on its way any more.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--journal", type=click.Path(file_okay=False), help="Where journals are kept.")
-@click.option("--resume", metavar="ID", help="Go on with an interrupted replay, as it was asked for.")
-@click.option("--history", is_flag=True, help="List the replays whose journals are kept here.")
+@click.option("--resume", metavar="ID", help="Resume an interrupted replay as it was asked for.")
+@click.option("--history", is_flag=True, help="List the replays whose journals are kept on this machine.")
+@click.option("--prune", is_flag=True, help="With --history: remove the journals of finished replays.")
 @unverified_option
 @connection_options
 @output_option("text", "json")
@@ -48,6 +49,7 @@ def replay(
     journal: str | None,
     resume: str | None,
     history: bool,
+    prune: bool,
     unverified: bool,
     address: BrokerAddress,
     output: str,
@@ -57,38 +59,42 @@ def replay(
 
     Each is published, confirmed, and only then taken out of the parking queue. Stopping at any point loses nothing;
     what cannot be published stays parked (exit code 3). What fails again meanwhile is not replayed again. A journal
-    knows what was sent, so that a replay that was interrupted is gone on with by the next one.
+    records what was sent, so the next replay resumes an interrupted one.
     """
     import gc
 
     from amqpflow.errors import Refused
 
-    from .replay_options import asked_for, choice_of, selection_of
+    from .replay_options import choice_of
 
     gc.set_threshold(20_000, 20, 20)  # a sixth of the time went into looking for cycles, of which there are none
+    if prune and not history:
+        raise click.UsageError("--prune needs --history: it removes journals, and no messages")
     if history:
-        return _history(journal, output)
+        return _prune(journal, selection, output) if prune else _history(journal, output)
     if file is None:
         raise click.UsageError("Missing argument 'FILE'.")
     topology = load(file)
     address = at_virtual_host(topology, address)
+    choice = choice_of(topology, selection, how)
+    queues: tuple[str, ...] | None = selection.queues or None
     if resume is not None:
         from amqpflow.services.journal import journals_in
+        from amqpflow.services.replay_journal import require_resumable
+        from amqpflow.services.replay_request import resumed_request
 
-        if not selection.is_all or how.keys() - {"in_doubt"}:
-            raise click.UsageError("--resume goes on as it was asked for; leave the other options out")
-        head = journals_in(journal).load(resume).head
-        selection, how = selection_of(head.selection), {**head.options, **how}
-    choice, matcher = choice_of(topology, selection, how)
+        state = journals_in(journal).load(resume)
+        require_resumable(state)
+        queues, choice = resumed_request(state, queues, choice, topology.compiled)
     if not (yes or dry_run) and not sys.stdin.isatty():
         raise Refused(
             "replay asks before it moves messages, and there is no terminal to ask on; nothing was done",
             hint="--yes replays without asking, --dry-run says what would be replayed",
         )
     if not yes or dry_run:
-        plan, stopped = _plan(topology, address, selection, choice, unverified)
+        plan, stopped = _plan(topology, address, queues, choice, unverified)
         _show_plan(plan, choice, output, dry_run=dry_run)
-        show_notes((*plan.notes, *matcher.notes))
+        show_notes((*plan.notes, *_notes_of(choice)))
         if stopped:
             from .stopping import INTERRUPTED
 
@@ -101,14 +107,19 @@ def replay(
         from dataclasses import replace
 
         choice = replace(choice, only=plan.only)
-    report, stopped = _replay(
-        topology, address, selection, choice, unverified, journal, resume, asked_for(selection, how), watch=watch
-    )
-    return _show(report, matcher.notes if yes else (), output, stopped=stopped)
+    report, stopped = _replay(topology, address, queues, choice, unverified, journal, resume, watch=watch)
+    return _show(report, _notes_of(choice) if yes else (), output, stopped=stopped)
+
+
+def _notes_of(choice: ReplayChoice) -> tuple[str, ...]:
+    """What the selection has to say once it was asked about all messages."""
+    from amqpflow.parking.selection import Matcher
+
+    return choice.select.notes if isinstance(choice.select, Matcher) else ()
 
 
 def _plan(
-    topology: Topology, address: BrokerAddress, selection: Selection, choice: ReplayChoice, unverified: bool
+    topology: Topology, address: BrokerAddress, queues: tuple[str, ...] | None, choice: ReplayChoice, unverified: bool
 ) -> tuple[ReplayPlan, bool]:
     from amqpflow import api
 
@@ -119,7 +130,7 @@ def _plan(
             lambda stop: api.plan_replay(
                 topology,
                 address,
-                queue=selection.queues or None,
+                queue=queues,
                 choice=choice,
                 unverified=unverified,
                 stop=stop,
@@ -145,12 +156,11 @@ def _show_plan(plan: ReplayPlan, choice: ReplayChoice, output: str, *, dry_run: 
 def _replay(
     topology: Topology,
     address: BrokerAddress,
-    selection: Selection,
+    queues: tuple[str, ...] | None,
     choice: ReplayChoice,
     unverified: bool,
     journal: str | None,
     resume: str | None,
-    asked: dict[str, Any],
     *,
     watch: bool,
 ) -> tuple[ReplayReport, bool]:
@@ -158,17 +168,16 @@ def _replay(
 
     from .stopping import run_until_stopped, wait_message
 
-    at_most = choice.limit if choice.only is None else len(choice.only)
+    at_most = choice.limit if choice.only is None else sum(choice.only.values())
     with progress("Replaying", at_most=at_most) as on_progress:
         return run_until_stopped(
             lambda stop: api.replay(
                 topology,
                 address,
-                queue=selection.queues or None,
+                queue=queues,
                 choice=choice,
                 journal=journal,
                 resume=resume,
-                asked=asked,
                 unverified=unverified,
                 stop=stop,
                 on_progress=on_progress,
@@ -204,6 +213,26 @@ def _show(report: ReplayReport, notes: tuple[str, ...], output: str, *, stopped:
     if report.guarded:
         return REFUSED
     return 0 if report.complete else PARTLY
+
+
+def _prune(journal: str | None, selection: Selection, output: str) -> int:
+    from datetime import timedelta
+
+    from amqpflow import api
+    from amqpflow.model.duration import parse_duration
+    from amqpflow.parking.selection import Selection
+
+    from .render.values import as_document
+
+    if selection != Selection(older_than=selection.older_than):
+        raise click.UsageError("--history --prune takes --older-than alone: how long ago the replays began")
+    age = timedelta(milliseconds=parse_duration(selection.older_than)) if selection.older_than is not None else None
+    removed = api.prune_replay_history(journal, older_than=age)
+    if output == "json":
+        click.echo(as_document({"version": 1, "removed": list(removed)}))
+    else:
+        click.echo(f"Removed {len(removed)} journal{'' if len(removed) == 1 else 's'} of finished replays.")
+    return 0
 
 
 def _history(journal: str | None, output: str) -> int:

@@ -1,4 +1,4 @@
-"""How a replay is to be done, as options of the command and as the journal keeps them."""
+"""How a replay is to be done, as options of the command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from .parked import ORIGIN_HELP
 
 if TYPE_CHECKING:
-    from amqpflow.parking.selection import Matcher, Selection
+    from amqpflow.parking.selection import Selection
     from amqpflow.services.replay_choice import ReplayChoice
     from amqpflow.services.topology import Topology
 
@@ -49,7 +49,7 @@ def how_options(function: F) -> F:
         click.option("--origin", metavar="QUEUE", help=ORIGIN_HELP),
         click.option("--set-header", multiple=True, metavar="NAME=VALUE", help="With this header on the copies."),
         click.option("--drop-header", multiple=True, metavar="NAME", help="Without this header on the copies."),
-        click.option("--keep-attempts", is_flag=True, help="Go on counting attempts, instead of from the first."),
+        click.option("--keep-attempts", is_flag=True, help="Continue counting attempts, not from the first."),
         click.option("--rate", metavar="N/s", help="At most so many messages a second: 50/s, 600/m."),
         click.option("--ramp", metavar="N,N,...", help="First so many, then look at what came back: 1,10,100."),
         click.option("--ramp-wait", metavar="DURATION", help="How long to wait after each step.  [default: 30s]"),
@@ -66,9 +66,9 @@ def how_options(function: F) -> F:
     return with_how  # type: ignore[return-value]
 
 
-def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) -> tuple[ReplayChoice, Matcher]:
+def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) -> ReplayChoice:
     """
-    What is asked for, as a value; and the matcher in it, which may have notes at the end.
+    Return what is asked for, as a value.
 
     Raises:
         click.UsageError: an option cannot be read. WrongUsage: options that no replay can have.
@@ -89,7 +89,7 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
         wait = parse_duration(how["ramp_wait"]) / 1000 if "ramp_wait" in how else 30.0
     except ValueError as error:
         raise click.UsageError(f"--ramp-wait: {error}") from None
-    choice = ReplayChoice(
+    return ReplayChoice(
         limit=selection.limit,
         sample=selection.sample,
         seed=selection.seed,
@@ -104,28 +104,8 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
         ramp_wait=wait,
         max_depth=how.get("max_depth"),
         stop_if_reparked=_share(how["stop_if_reparked"]) if "stop_if_reparked" in how else None,
-        in_doubt=how.get("in_doubt", "send"),
+        in_doubt=how.get("in_doubt"),
     )
-    return choice, matcher
-
-
-def asked_for(selection: Selection, how: Mapping[str, Any]) -> dict[str, Any]:
-    """What the journal keeps of it, so that it can be gone on with."""
-    from dataclasses import fields
-
-    given = {each.name: getattr(selection, each.name) for each in fields(selection)}
-    return {
-        "selection": {name: value for name, value in given.items() if value not in ((), None, 0)},
-        "options": dict(how),
-    }
-
-
-def selection_of(kept: Mapping[str, Any]) -> Selection:
-    """The selection that a journal has."""
-    from amqpflow.parking.selection import Selection
-
-    given: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in kept.items()}
-    return Selection(**given)
 
 
 def _header(text: str) -> tuple[str, str]:

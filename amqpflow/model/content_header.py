@@ -151,6 +151,22 @@ class ContentHeader:
         head = payload[: _BEGIN - _FLAGS.size] + _FLAGS.pack(flags & ~_USER_ID)
         return b"".join((head, payload[_BEGIN:begin], table, mode, rest))
 
+    def canonical(self, *, without: Collection[str]) -> bytes:
+        """
+        Return all properties as bytes that do not depend on the order of the headers: with a length before the
+        headers, and without those named. Two messages that differ in any other byte of them have different ones.
+
+        Raises:
+            ValueError: the properties are cut short, or the table of headers is.
+        """
+        payload = self.payload
+        flags, begin, end = self._table()
+        headers = RawHeaders(payload, begin) if begin < end else None
+        table = sized(b"".join(sorted(headers.entries(without=without)))) if headers is not None else sized(b"")
+        # a queue that counts deliveries adds a table to a message that had none
+        known = flags | _HEADERS if len(table) > len(sized(b"")) else flags & ~_HEADERS
+        return b"".join((_FLAGS.pack(known), payload[_BEGIN:begin], table, payload[end:]))
+
     def _rest(self, at: int, dropped: int) -> bytes:
         """The properties behind the delivery mode, which begin there, but those. Raises ValueError."""
         payload, flags = self.payload, self._table()[0]

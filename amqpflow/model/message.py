@@ -29,6 +29,11 @@ class Delivery:
     body: bytes
 
     @property
+    def size(self) -> int:
+        """Bytes of its properties and its body."""
+        return len(self.header.payload) + len(self.body)
+
+    @property
     def properties(self) -> Properties:
         """Its properties, decoded when they are first asked for. Raises ValueError: they cannot be read."""
         return self.header.properties

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from .wire_decode import decode_value, scan_table, skip_value
+from .wire_decode import decode_value, scan_table, skip_table, skip_value
 
 _NESTING = frozenset(b"FA")
 
@@ -23,7 +23,7 @@ class RawHeaders(Mapping[str, Any]):
     whole, what is nested in them is not looked at before.
     """
 
-    __slots__ = ("_begins", "_data", "_decoded")
+    __slots__ = ("_at", "_begins", "_data", "_decoded")
 
     def __init__(self, data: bytes, at: int) -> None:
         """
@@ -35,6 +35,7 @@ class RawHeaders(Mapping[str, Any]):
             ValueError: it is cut short, or has a type that AMQP 0-9-1 does not know.
         """
         self._data = data
+        self._at = at
         self._begins = scan_table(data, at)
         self._decoded: dict[str, Any] = {}
 
@@ -83,3 +84,21 @@ class RawHeaders(Mapping[str, Any]):
                 if name not in without and not name.startswith(prefix)
             ]
         )
+
+    def entries(self, *, without: Collection[str]) -> list[bytes]:
+        """
+        Return all bytes of the table, cut where entries begin, but those entries. Where a name comes twice, the first
+        of the two is part of the entry before it.
+        """
+        data, begins = self._data, self._begins
+        if not begins:
+            return []
+        end = skip_table(data, self._at)
+        skipped = {begins[name] for name in without if name in begins}
+        starts = sorted(begins.values())
+        found = [data[self._at + 4 : starts[0]]] if starts[0] > self._at + 4 else []
+        for begin, until in zip(starts, [*starts[1:], end], strict=True):
+            at = skip_value(data, begin + 1 + data[begin]) if begin in skipped else begin
+            if at < until:
+                found.append(data[at:until])
+        return found

@@ -1,20 +1,28 @@
-"""The journal of a replay: what was about to be sent, and what RabbitMQ confirmed, one JSON value a line.
+"""The journal of a replay: what was about to be sent, confirmed, and acked, one JSON value a line.
 
-A line is whole or it is not there: what is cut off at the end was never acted on, since messages are sent only after
-their line was written out. Format: docs/reference/journal.md.
+A line is whole or it is not there: what is cut off at the end was never acted on, since messages are sent, and acked,
+only after their line was written out. Format: docs/reference/journal.md.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 FORMAT = "amqpflow replay journal"
-VERSION = 1
+VERSION = 2
+OLD_VERSION = 1  #: names a message by hop and body alone, which two messages can share: it is shown, and never believed
 
-Key = tuple[str, str]  #: the hop id of the copy and a hash of the body; the hash is "" for messages without any id
+Key = tuple[str, str]
+"""
+The hop id of the copy, and the name of the message: hex digits of what is parked where (`parked_digest`), then those of
+where the copy goes. In the old version a hash of the body.
+"""
+
+PARKED_DIGITS = 32  #: of a name, those that say what is parked where
 
 
 class JournalUnreadable(ValueError):
@@ -23,7 +31,7 @@ class JournalUnreadable(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalHead:
-    """The first line: which replay this is."""
+    """The first line: which replay this is, and what it was asked for."""
 
     id: str
     at: int  #: when it began, ms since the epoch
@@ -32,11 +40,17 @@ class JournalHead:
     vhost: str
     cluster: str  #: the broker's cluster name; empty when it does not say
     parking_queues: tuple[str, ...]
-    queue: str | None  #: as asked for; None: all
+    queues: tuple[str, ...] | None  #: work queues, as asked for; None: all
     selection: Mapping[str, Any] = field(default_factory=dict)  #: as asked for
     options: Mapping[str, Any] = field(default_factory=dict)  #: as asked for
     written_by: str = ""  #: version of amqpflow
     address: str = ""  #: of the broker, as host:port
+    version: int = VERSION  #: of the format
+
+    @property
+    def queue(self) -> str | None:
+        """The work queues, for people; None: all."""
+        return None if self.queues is None else ", ".join(self.queues)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,8 +61,13 @@ class JournalState:
     sent: int = 0  #: intents
     confirmed: int = 0
     left: int = 0  #: certainly not sent
-    unacked: set[Key] = field(default_factory=set)  #: confirmed, and perhaps still parked
     in_doubt: dict[int, Key] = field(default_factory=dict)  #: by number: about to be sent, and nothing came of it
+    unacked: dict[int, Key] = field(default_factory=dict)
+    """Confirmed, and not acked: as many messages of that name are parked that need not be sent."""
+    leaving: dict[int, Key] = field(default_factory=dict)  #: confirmed, and perhaps acked: still parked, or not
+    only: Counter[str] | None = (
+        None  #: names (the first `PARKED_DIGITS`) of all that it may still take, when it has a list
+    )
     next_number: int = 1
     resumed: list[Mapping[str, Any]] = field(default_factory=list)  #: who and when
     end: Mapping[str, Any] | None = None  #: the summary of the last run that came to an end
@@ -56,8 +75,23 @@ class JournalState:
 
     @property
     def is_complete(self) -> bool:
-        """Everything that was selected was replayed: nothing is left to go on with."""
+        """Everything that was selected was replayed: nothing is left to resume."""
         return self.end is not None and bool(self.end.get("complete"))
+
+    @property
+    def done(self) -> int:
+        """Messages that it has dealt with: confirmed, be they acked or not."""
+        return self.sent - self.left - len(self.in_doubt)
+
+    def unsettled(self) -> Iterable[Key]:
+        """All that may still be parked and in the destination too."""
+        for each in (self.in_doubt, self.unacked, self.leaving):
+            yield from each.values()
+
+    def totals(self) -> dict[str, Any]:
+        """For the last line, so that a finished journal is read by it alone."""
+        resumed = [dict(each) for each in self.resumed]
+        return {"sent": self.sent, "confirmed": self.confirmed, "left": self.left, "resumed": resumed}
 
 
 def head_line(head: JournalHead) -> bytes:
@@ -74,12 +108,17 @@ def head_line(head: JournalHead) -> bytes:
             "cluster": head.cluster,
             "address": head.address,
             "parking_queues": list(head.parking_queues),
-            "queue": head.queue,
+            "queues": None if head.queues is None else list(head.queues),
             "selection": dict(head.selection),
             "options": dict(head.options),
             "written_by": head.written_by,
         }
     )
+
+
+def only_line(names: Iterable[str]) -> bytes:
+    """No other messages than these are taken; a name stands as often as there are such messages."""
+    return _line({"only": "".join(names)})
 
 
 def intent_line(first: int, keys: Sequence[Key]) -> bytes:
@@ -88,7 +127,7 @@ def intent_line(first: int, keys: Sequence[Key]) -> bytes:
 
 
 def confirmed_line(numbers: Iterable[int]) -> bytes:
-    """RabbitMQ has these, and they are about to be acked."""
+    """RabbitMQ has these, and none of them was acked."""
     return _line({"confirmed": _ranges(numbers)})
 
 
@@ -97,19 +136,60 @@ def left_line(numbers: Iterable[int]) -> bytes:
     return _line({"left": _ranges(numbers)})
 
 
-def acked_line(number: int) -> bytes:
-    """Whatever is confirmed up to this number is out of the parking queue."""
-    return _line({"acked": number})
+def acking_line(numbers: Iterable[int]) -> bytes:
+    """These are confirmed and about to be acked: from here on nothing tells whether they are still parked."""
+    return _line({"acking": _ranges(numbers)})
+
+
+def acked_line(first: int, last: int) -> bytes:
+    """Of these numbers, whatever was to be acked is out of the parking queue."""
+    return _line({"acked": [[first, last]]})
 
 
 def resumed_line(at: int, by: str) -> bytes:
-    """Somebody goes on with it."""
+    """Somebody resumes it."""
     return _line({"resumed": at, "by": by})
 
 
 def end_line(summary: Mapping[str, Any]) -> bytes:
     """It came to an end, be it for now."""
     return _line({"end": dict(summary)})
+
+
+def read_head(line: bytes) -> JournalHead:
+    """Read the first line alone. Raises JournalUnreadable."""
+    value = _value(line)
+    if value is None:
+        raise JournalUnreadable("it has no first line")
+    try:
+        return _head(value)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, JournalUnreadable):
+            raise
+        raise JournalUnreadable(f"line 1 is not understood: {type(error).__name__}: {error}") from None
+
+
+def finished(head: JournalHead, last_line: bytes) -> JournalState | None:
+    """
+    Return what the journal of a finished replay says, from its first line and its last.
+
+    Returns:
+        None when it has to be read whole: the replay is not complete, or the last line does not count.
+    """
+    end = (_value(last_line) or {}).get("end")
+    if not isinstance(end, dict) or not end.get("complete"):
+        return None
+    counts = {name: end[name] for name in ("sent", "confirmed", "left") if type(end.get(name)) is int}
+    resumed = end.get("resumed")
+    if len(counts) < 3 or not isinstance(resumed, list):
+        return None
+    return JournalState(head=head, resumed=resumed, end=end, **counts)
+
+
+def is_finished(last_line: bytes) -> bool:
+    """Does the last line end a replay that is complete? Then nothing before it matters to another replay."""
+    end = (_value(last_line) or {}).get("end")
+    return isinstance(end, dict) and bool(end.get("complete"))
 
 
 def read_journal(lines: Iterable[bytes]) -> JournalState:
@@ -123,7 +203,6 @@ def read_journal(lines: Iterable[bytes]) -> JournalState:
         JournalUnreadable: what is wrong, with the number of the line. A last line that is cut off is none.
     """
     state: JournalState | None = None
-    confirmed: dict[int, Key] = {}
     broken = 0
     for number, line in enumerate(lines, 1):
         if broken:
@@ -135,8 +214,10 @@ def read_journal(lines: Iterable[bytes]) -> JournalState:
         try:
             if state is None:
                 state = JournalState(head=_head(value))
+            elif state.head.version == OLD_VERSION:
+                _apply_old(state, value)
             else:
-                _apply(state, confirmed, value)
+                _apply(state, value)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, JournalUnreadable):
                 raise
@@ -144,15 +225,19 @@ def read_journal(lines: Iterable[bytes]) -> JournalState:
         state.size += len(line)
     if state is None:
         raise JournalUnreadable("it has no first line")
-    state.unacked = set(confirmed.values())
     return state
 
 
 def _head(value: Mapping[str, Any]) -> JournalHead:
     if value.get("format") != FORMAT:
         raise JournalUnreadable("it is no journal of a replay")
-    if value.get("version") != VERSION:
-        raise JournalUnreadable(f"its version is {value.get('version')!r}; this amqpflow reads version {VERSION}")
+    version = value.get("version")
+    if version not in (VERSION, OLD_VERSION):
+        raise JournalUnreadable(f"its version is {version!r}; this amqpflow reads versions {OLD_VERSION} and {VERSION}")
+    if version == OLD_VERSION:
+        queues = None if value["queue"] is None else tuple(str(value["queue"]).split(", "))
+    else:
+        queues = None if value["queues"] is None else tuple(map(str, value["queues"]))
     return JournalHead(
         id=str(value["id"]),
         at=int(value["at"]),
@@ -161,36 +246,80 @@ def _head(value: Mapping[str, Any]) -> JournalHead:
         vhost=str(value["vhost"]),
         cluster=str(value["cluster"]),
         parking_queues=tuple(map(str, value["parking_queues"])),
-        queue=value["queue"],
-        selection=value["selection"],
-        options=value["options"],
+        queues=queues,
+        selection=dict(value["selection"]),
+        options=dict(value["options"]),
         written_by=str(value["written_by"]),
         address=str(value.get("address", "")),
+        version=int(version),
     )
 
 
-def _apply(state: JournalState, confirmed: dict[int, Key], value: Mapping[str, Any]) -> None:
+def _apply(state: JournalState, value: Mapping[str, Any]) -> None:
     if "send" in value:
-        for number, (hop, body) in enumerate(value["keys"], int(value["send"])):
-            state.in_doubt[number] = (hop, body)
-            state.next_number = max(state.next_number, number + 1)
-            state.sent += 1
+        _intend(state, value)
     elif "confirmed" in value:
         for number in _numbers(value["confirmed"]):
             if (key := state.in_doubt.pop(number, None)) is not None:
-                confirmed[number] = key
+                state.unacked[number] = key
+                state.confirmed += 1
+            elif (key := state.leaving.pop(number, None)) is not None:
+                state.unacked[number] = key  # it could not be acked after all
+    elif "left" in value:
+        _leave(state, value)
+    elif "acking" in value:
+        for number in _numbers(value["acking"]):
+            if (key := state.unacked.pop(number, None)) is not None:
+                state.leaving[number] = key
+    elif "acked" in value:
+        for first, last in value["acked"]:
+            for number in [each for each in state.leaving if first <= each <= last]:
+                _, name = state.leaving.pop(number)
+                if state.only is not None:
+                    state.only[name[:PARKED_DIGITS]] -= 1
+    elif "only" in value:
+        names = str(value["only"])
+        state.only = Counter(names[at : at + PARKED_DIGITS] for at in range(0, len(names), PARKED_DIGITS))
+    else:
+        _apply_around(state, value)
+
+
+def _apply_old(state: JournalState, value: Mapping[str, Any]) -> None:
+    """There an ack followed the line that said `confirmed`, and `acked` was a number up to which all were gone."""
+    if "send" in value:
+        _intend(state, value)
+    elif "confirmed" in value:
+        for number in _numbers(value["confirmed"]):
+            if (key := state.in_doubt.pop(number, None)) is not None:
+                state.leaving[number] = key
                 state.confirmed += 1
     elif "left" in value:
-        for number in _numbers(value["left"]):
-            state.left += state.in_doubt.pop(number, None) is not None
+        _leave(state, value)
     elif "acked" in value:
-        for number in [each for each in confirmed if each <= value["acked"]]:
-            del confirmed[number]
-    elif "resumed" in value:
+        for number in [each for each in state.leaving if each <= value["acked"]]:
+            del state.leaving[number]
+    else:
+        _apply_around(state, value)
+
+
+def _intend(state: JournalState, value: Mapping[str, Any]) -> None:
+    for number, (hop, name) in enumerate(value["keys"], int(value["send"])):
+        state.in_doubt[number] = (str(hop), str(name))
+        state.next_number = max(state.next_number, number + 1)
+        state.sent += 1
+
+
+def _leave(state: JournalState, value: Mapping[str, Any]) -> None:
+    for number in _numbers(value["left"]):
+        state.left += state.in_doubt.pop(number, None) is not None
+
+
+def _apply_around(state: JournalState, value: Mapping[str, Any]) -> None:
+    if "resumed" in value:
         state.resumed.append(value)
         state.end = None
     elif "end" in value:
-        state.end = value["end"]
+        state.end = dict(value["end"])
     # other lines are of a later version that kept the meaning of these
 
 

@@ -11,18 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
-from amqpflow.model.content_header import ContentHeader
-from amqpflow.model.headers import COUNTERS, ParkReason
+from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Delivery
-from amqpflow.model.properties import Properties
 from amqpflow.model.record import Record, read_record
 from amqpflow.model.routes import QueueRoutes
 
 from .deaths import Death, death_in
 from .dialects import read_foreign
 from .foreign import Foreign
+from .identity import content_digest
 
 UNKNOWN = "unknown"  #: the reason of a message that bears no record, or none that we know
 FOREIGN = "foreign"  #: the reason of a message that another framework parked; the detail names it
@@ -171,38 +169,7 @@ def _unreadable(delivery: Delivery, why: str) -> ParkedMessage:
     )
 
 
-def content_digest(header: ContentHeader, body: bytes) -> bytes:
-    """
-    Hash what does not change between two looks at a message.
-
-    That excludes the broker's counters of deliveries, and the order of headers: RabbitMQ 3 sorts them when a quorum
-    queue delivers a message again. Of a header that cannot be read the bytes themselves count.
-    """
-    if header.is_unread:
-        return blake2b(header.payload + body, digest_size=16).digest()
-    properties = header.properties
-    headers = {name: value for name, value in (properties.headers or {}).items() if name not in COUNTERS}
-    hashed = blake2b(body, digest_size=16)
-    for each in (headers, *(getattr(properties, name) for name in _PROPERTIES)):
-        hashed.update(_bytes(each) + b"\0")
-    return hashed.digest()
-
-
 _REASONS = frozenset(reason.value for reason in ParkReason)
-_PROPERTIES = tuple(name for name in Properties.__slots__ if name != "headers")
-
-
-def _bytes(value: Any) -> bytes:
-    try:
-        return repr(_sorted(value)).encode("utf-8", "surrogatepass")
-    except (RecursionError, ValueError):
-        return b"?"
-
-
-def _sorted(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return sorted((str(name), _sorted(each)) for name, each in value.items())
-    return [_sorted(each) for each in value] if isinstance(value, list) else value
 
 
 def _asserted(origin: str | None, parking_queue: str, routes: Mapping[str, QueueRoutes]) -> str | None:

@@ -126,6 +126,7 @@ class Matcher:
         self, selection: Selection, *, now: int, routes: Mapping[str, QueueRoutes], certain: bool = False
     ) -> None:
         self.selection = selection
+        self.now = now
         self.undecided = 0  #: messages on which `match` gave no answer; they are not selected
         self.why_undecided = ""  #: of the first of them
         self._expression = Expression(selection.match) if selection.match is not None else None

@@ -23,8 +23,8 @@ from amqpflow.errors import AmqpflowError, BrokerUnavailable, Refused
 from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.message import Publish, identity_of
 from amqpflow.parking.export import ExportedMessage, ExportEnd, ExportHead
+from amqpflow.parking.identity import content_digest
 from amqpflow.parking.known import Known
-from amqpflow.parking.parked import content_digest
 from amqpflow.parking.restore_record import RestorePlace
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import Broker

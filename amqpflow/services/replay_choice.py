@@ -27,7 +27,7 @@ class ReplayChoice:
     """Which messages: a selection, whose `limit` and `sample` are not looked at, or a function that is asked."""
     sample: int | None = None  #: so many of those selected, at random; takes a reading of its own
     seed: int = 0  #: another seed, another sample
-    only: frozenset[bytes] | None = None  #: digests, as a plan of it found them
+    only: Mapping[bytes, int] | None = None  #: no other messages: how many of which digest, as a plan of it found them
     to: Destination | None = None  #: instead of the work queue each message failed in
     origin: str | None = None  #: the work queue of messages that do not say where they failed; without it they stay
     keep_attempts: bool = False  #: go on counting where the message stopped
@@ -38,7 +38,8 @@ class ReplayChoice:
     ramp_wait: float = 30.0  #: seconds after each step, before it is looked at what came back
     max_depth: int | None = None  #: ready messages of a destination above which is waited
     stop_if_reparked: float | None = None  #: share of the replayed messages, 0 to 1, that are parked again
-    in_doubt: InDoubt = "send"  #: what an interrupted replay may have sent
+    in_doubt: InDoubt | None = None
+    """What an interrupted replay may have sent: `send` it again, or `hold` it. None: send, or as the resumed replay."""
 
     def selects(self, parked: ParkedMessage) -> bool:
         """Is the message among those selected? The choice has been through `asking`."""

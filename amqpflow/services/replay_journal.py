@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from threading import Lock
 from uuid import uuid4
 
 from amqpflow import __version__
 from amqpflow.errors import Refused
-from amqpflow.parking.journal import JournalHead, JournalState, end_line, resumed_line
+from amqpflow.parking.journal import (
+    OLD_VERSION,
+    JournalHead,
+    JournalState,
+    end_line,
+    only_line,
+    resumed_line,
+)
 
-from .journal import JournalFile, Journals
+from .interrupted import Interrupted
+from .journal import JournalFile, Journals, closing_line
+from .replay_request import KeptRequest
 from .replay_run import Work
 from .whoami import whoami
 
@@ -24,96 +34,133 @@ class ReplayJournal:
 
     Args:
         journals: where it is kept; None: nowhere.
-        resume: the one to go on with.
-        asked: selection and options as they were asked for.
+        resume: the one to resume.
+        request: what is asked for, as a journal keeps it.
     """
 
-    def __init__(self, journals: Journals | None, resume: JournalState | None, asked: Mapping[str, Any]) -> None:
+    def __init__(self, journals: Journals | None, resume: JournalState | None, request: KeptRequest) -> None:
         self.id = resume.head.id if resume else uuid4().hex[:12]
         self.host = socket.gethostname()
         self._journals = journals
         self._resume = resume
-        self._asked = asked
+        self._request = request
         self._file: JournalFile | None = None
         self._head: JournalHead | None = None
-        self._interrupted: dict[str, JournalState] = {}
+        self._opening = Lock()  # a task that is cancelled leaves its thread reading
+        self._closed = False
 
-    async def begin(self, work: Work, parking_queues: tuple[str, ...], everything: bool, messages: int) -> None:
+    async def begin(self, work: Work, parking_queues: tuple[str, ...], messages: int) -> None:
         """
         Write the first line, and learn what was sent already.
 
         Raises:
-            Refused: there is no place for it, or another replay is writing it. Nothing was sent.
+            Refused: there is no place for it, another replay is writing it, or another user may write journals there.
+                Nothing was sent.
         """
         if self._journals is None:
             return
-        now, by = time.time_ns() // 1_000_000, whoami()
         cluster, vhost = work.place
-        head = JournalHead(
+        self._head = JournalHead(
             id=self.id,
-            at=now,
-            by=by,
+            at=time.time_ns() // 1_000_000,
+            by=whoami(),
             topology=work.compiled.name,
             vhost=vhost,
             cluster=cluster,
             parking_queues=parking_queues,
-            queue=None if everything else ", ".join(sorted(work.queues or ())),
-            selection=self._asked.get("selection", {}),
-            options=self._asked.get("options", {}),
+            queues=self._request.queues,
+            selection=self._request.selection,
+            options=self._request.options,
             written_by=__version__,
             address=work.address,
         )
         if self._resume is not None:
-            _require_resumable(self._resume, head)
-        self._head = head
-        self._learn_from(work, self._journals.all(lambda path, why: self._unreadable(work, path, why)))
-        if self._resume is not None:
-            self._learn(work, self._resume)
-            work.next_number = self._resume.next_number
-            self._file = self._journals.reopen(self._resume)
-            try:
-                self._file.write(resumed_line(now, by))
-            except OSError as error:
-                raise Refused(f"the journal {self._file.path} cannot be written: {error.strerror}") from error
-        else:
-            self._file = self._journals.create(head, messages=messages)
-        work.journal = self._file
-        work.report.journal = str(self._file.path)
+            require_resumable(self._resume)
+            _require_same_place(self._resume, self._head)
+        await asyncio.to_thread(self._begin, work, self._journals, self._head, messages)
+        self._note(work)
 
-    def look_again(self, work: Work) -> None:
-        """Learn what was written since `begin`, for one by a replay that was running then and is not any more."""
-        if self._journals is not None and self._file is not None:
-            changed = self._journals.changed(lambda path, why: self._unreadable(work, path, why), but=self._file.path)
-            self._learn_from(work, changed)
+    def _begin(self, work: Work, journals: Journals, head: JournalHead, messages: int) -> None:
+        with self._opening:
+            if self._closed:
+                return
+            if self._resume is not None:
+                self._file = journals.reopen(self._resume)
+                work.resume(self._resume)
+                work.interrupted.add(
+                    Interrupted(
+                        state=self._resume,
+                        file=self._file,
+                        is_believed=self._resume.head.address == head.address,
+                    )
+                )
+                work.totals["resumed"].append({"resumed": head.at, "by": head.by})
+                try:
+                    self._file.write(resumed_line(head.at, head.by))
+                except OSError as error:
+                    raise Refused(f"the journal {self._file.path} cannot be written: {error.strerror}") from error
+            self._learn(work, journals, head)
+            if self._file is None:
+                only = self._request.only
+                lines = only_line(only) if only is not None else b""
+                self._file = journals.create(head, messages=messages, lines=lines)
+            work.journal = self._file
+            work.report.journal = str(self._file.path)
 
-    def _learn_from(self, work: Work, states: Iterable[JournalState]) -> None:
-        for state in states:
-            if state.head.id == self.id or self._head is None or not _same_place(state.head, self._head):
+    async def look_again(self, work: Work) -> None:
+        """
+        Learn what was written since, for one by a replay that was running then and is not any more.
+
+        Raises:
+            Refused: as `begin`.
+        """
+        if self._journals is not None and self._head is not None and self._file is not None:
+            await asyncio.to_thread(self._look_again, work, self._journals, self._head)
+            self._note(work)
+        work.interrupted.begin_reading()
+
+    def _look_again(self, work: Work, journals: Journals, head: JournalHead) -> None:
+        with self._opening:
+            if not self._closed:
+                self._learn(work, journals, head)
+
+    def _learn(self, work: Work, journals: Journals, head: JournalHead) -> None:
+        ours = {each.file.path for each in work.interrupted if each.file is not None}
+        if self._file is not None:
+            ours.add(self._file.path)
+        for each in [each for each in work.interrupted if each.file is None]:
+            work.interrupted.forget(each.state.head.id)  # it may have ended by now
+        for state, file in journals.unfinished(
+            lambda other: _same_place(other, head), lambda path, why: self._unreadable(work, path, why), but=ours
+        ):
+            if state.is_complete:  # it ended just now
+                if file is not None:
+                    file.close()
                 continue
-            if state.is_complete:
-                self._interrupted.pop(state.head.id, None)
-                continue
-            self._interrupted[state.head.id] = state
-            self._learn(work, state)
+            # clusters can have one name: what another broker confirmed may never have been sent to this one
+            is_believed = file is not None and state.head.address == head.address
+            work.interrupted.add(Interrupted(state=state, file=file, is_believed=is_believed))
 
     @staticmethod
-    def _learn(work: Work, state: JournalState) -> None:
-        doubtful = set(state.in_doubt.values())
-        if state.head.address == work.address:
-            work.known.confirmed |= state.unacked
-        else:
-            # clusters can have one name: what another broker confirmed may never have been sent to this one
-            doubtful |= state.unacked
-        work.known.in_doubt |= doubtful
-        note = f"replay {state.head.id} was interrupted with {len(doubtful)} in doubt"
-        if doubtful and note not in work.report.notes:
-            work.report.notes.append(note)
+    def _note(work: Work) -> None:
+        for each in work.interrupted:
+            state = each.state
+            doubtful = len(state.in_doubt) + (0 if each.is_believed else len(state.unacked))
+            if each.file is None or not (doubtful or state.leaving):
+                continue
+            note = f"replay {state.head.id} was interrupted with {doubtful} in doubt"
+            if state.leaving:
+                note += f", and {len(state.leaving)} whose acks RabbitMQ may not have taken"
+            if not any(known.startswith(f"replay {state.head.id} was interrupted") for known in work.report.notes):
+                work.report.notes.append(note)
 
     @staticmethod
     def _unreadable(work: Work, path: Path, why: str) -> None:
-        work.report.notes.append(f"the journal {path} is not used: {why}")
+        note = f"the journal {path} is not used: {why}"
+        if note not in work.report.notes:
+            work.report.notes.append(note)
 
-    def end(self, work: Work, *, read_whole: bool) -> None:
+    async def end(self, work: Work, *, read_whole: bool) -> None:
         """
         Write the last line. Nothing is raised: what it would say is in the report.
 
@@ -121,58 +168,62 @@ class ReplayJournal:
             work: the replay.
             read_whole: the parking queues were read to their end, so that interrupted replays of them are done with.
         """
-        if self._file is None or self._journals is None:
+        if self._file is None:
             return
-        if work.next_number == 1 and self._resume is None and not self._interrupted:
+        others = [each for each in work.interrupted if each.file not in (None, self._file)]
+        if work.next_number == 1 and self._resume is None and not others:
             self._file.discard()  # nothing was to be sent
             self._file = None
             work.report.journal = None
             return
-        summary = dict(work.report.summary())
-        if self._resume is not None and not self._is_done_with(self._resume, work):
+        summary = {**work.report.summary(), **work.totals}
+        own = [each for each in work.interrupted if each.file is self._file]
+        if any(not self._is_done_with(each) for each in own):
             summary["complete"] = False  # for one, what is too old by now to be selected
         try:
-            self._file.write(end_line(summary))
-            if read_whole:
-                for state in self._interrupted.values():
-                    if self._is_done_with(state, work):
-                        self._close(state)
+            await self._file.written(end_line(summary))
+            for each in others if read_whole else ():
+                if self._is_done_with(each) and each.file is not None:
+                    await each.file.written(closing_line(each.state, self.id))
         except OSError as error:
             work.report.notes.append(f"the journal {self._file.path} has no last line: {error.strerror or error}")
 
-    def close(self) -> None:
-        """Let others write it."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+    def close(self, files: Iterable[Interrupted]) -> None:
+        """Let others write it, and those of the interrupted replays."""
+        with self._opening:
+            self._closed = True
+            for each in files:
+                if each.file is not None:
+                    each.file.close()
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
-    def _is_done_with(self, state: JournalState, work: Work) -> bool:
+    def _is_done_with(self, each: Interrupted) -> bool:
         """Whatever it knows of was seen, and settled."""
-        known = state.unacked | set(state.in_doubt.values())
         return (
             self._head is not None
-            and set(state.head.parking_queues) <= set(self._head.parking_queues)
-            and not known & work.known.passed_over
+            and set(each.state.head.parking_queues) <= set(self._head.parking_queues)
+            and not each.passed_over
         )
 
-    def _close(self, state: JournalState) -> None:
-        try:
-            file = self._journals.reopen(state) if self._journals else None
-        except Refused:
-            return  # somebody goes on with it just now
-        if file is not None:
-            try:
-                file.write(end_line({"complete": True, "finished_by": self.id}))
-            finally:
-                file.close()
 
-
-def _require_resumable(state: JournalState, head: JournalHead) -> None:
+def require_resumable(state: JournalState) -> None:
+    """Raise Refused when there is nothing to resume, or when it cannot be told what was asked for."""
     if state.is_complete:
         raise Refused(
-            f"replay {state.head.id} came to its end: there is nothing to go on with",
+            f"replay {state.head.id} came to its end: there is nothing to resume",
             hint="leave --resume out to replay what is parked now",
         )
+    if state.head.version == OLD_VERSION:
+        raise Refused(
+            f"the journal of replay {state.head.id} is of an earlier version ({OLD_VERSION}) and cannot be resumed; "
+            "nothing was sent",
+            hint="replay again with the same options: what it had in doubt is sent again, with equal hop ids",
+        )
+
+
+def _require_same_place(state: JournalState, head: JournalHead) -> None:
     if not _same_place(state.head, head):
         raise Refused(
             f"replay {state.head.id} is of {', '.join(state.head.parking_queues)} in virtual host {state.head.vhost} "

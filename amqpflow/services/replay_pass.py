@@ -1,9 +1,12 @@
 """One reading of one parking queue, and what of it is replayed.
 
 For each message in this order: the journal says that it is about to be sent, on disk; publish; the confirm, and no
-return before it; the journal says so, on disk; ack. Many messages make each step together, so that one write to the
-disk serves all of a window. For every await between two of the steps the answer to "what if the process dies here?"
-is: the message is still parked, the journal names it, and what is sent again has the same hop id.
+return before it; the journal says so, on disk; the journal says that it is about to be acked, on disk; ack. Many
+messages make each step together, and one write to the disk serves all of a window: the next ones are announced in the
+same line in which those before are confirmed, and those before these about to be acked. For every await between two of
+the steps the answer to "what if the process dies here?" is: the journal names the message, and what is sent again has
+the same hop id. Confirmed and not announced to be acked, it is parked still, and need not be sent; announced, it may be
+gone, and one that is equal to it in every byte may be parked: that one is sent.
 """
 
 from __future__ import annotations
@@ -24,9 +27,11 @@ from amqpflow.errors import (
     Unroutable,
 )
 from amqpflow.model.message import Delivery
+from amqpflow.parking.identity import parked_digest
 from amqpflow.parking.parked import ParkedMessage, read_parked
-from amqpflow.parking.replay import replay_publish
+from amqpflow.parking.replay import replay_publish, replayed_hop
 
+from .interrupted import Sent
 from .parking import Progress
 from .parking_reader import ParkingReader
 from .replay_outbox import Flight, ReplayOutbox
@@ -70,7 +75,12 @@ class ReplayPass:
         self._news = news
         self._on_progress = on_progress
         self._waiting = Waiting()
-        self._settled: list[ParkedMessage] = []  # sent by an interrupted replay: to be acked
+        self._settled: list[tuple[ParkedMessage, Sent]] = []  # sent by an interrupted replay: to be acked
+        self._to_ack: list[Flight] = []  # the journal says that they are confirmed
+        self._sent_before: set[int] = set()  # delivery tags of what an interrupted replay may have sent
+        self._allowed = work.allowed()
+        limit = work.choice.limit
+        self._left = None if limit is None else limit - work.report.taken
         self._resend: list[Flight] = []  # refused, to be sent again
         self._resend_at = 0.0
         self._resend_wait = 0.05
@@ -102,59 +112,75 @@ class ReplayPass:
     # -- taking
 
     async def _take(self, at_most: int) -> None:
-        limit = self._work.choice.limit
-        left = None if limit is None else limit - self._work.report.taken
-        window = self._pace.window(WINDOW)
+        known, window = self._work.interrupted, self._pace.window(WINDOW)
         try:
             async with aclosing(
                 self._reader.arrivals(at_most=at_most, window=2 * window, busy=self._is_busy)
             ) as arrivals:
                 async for batch in arrivals:
                     for delivery in batch:
-                        if left is not None and self._selected >= left:
+                        if self._has_enough() and not known:
                             self._reader.keep(delivery)
                         else:
                             self._sort(delivery)
                     self._news.set()
-                    if self._work.stopped or (left is not None and self._selected >= left):
+                    if self._work.stopped or (self._has_enough() and not known):
                         break
         except (BrokerUnavailable, BrokerError) as error:
             self._work.halt(str(error), "replay again to go on")
         finally:
             self._news.set()
 
+    def _has_enough(self) -> bool:
+        """As many were selected as were asked for; what interrupted replays sent is still to be taken out."""
+        return self._left is not None and self._selected >= self._left
+
     def _is_busy(self) -> bool:
-        return bool(self._waiting or self._outbox.in_flight or self._resend or self._settled)
+        return bool(self._waiting or self._outbox.in_flight or self._resend or self._settled or self._to_ack)
 
     def _sort(self, delivery: Delivery) -> None:
         work, reader = self._work, self._reader
         unreadable = reader.unreadable.get(delivery.delivery_tag)
         parked = read_parked(delivery, work.compiled.routes, unreadable=unreadable, origin=work.choice.origin)
-        known = work.known
+        known = work.interrupted
         if unreadable is not None:
             work.leave_unread(parked, unreadable)
         if unreadable is not None or not self._is_selected(parked):
             reader.keep(delivery)
-            if unreadable is None and (known.confirmed or known.in_doubt):
-                known.pass_over(work.name(parked)[0])
+            if unreadable is None and known:
+                known.pass_over(parked_digest(delivery).hex())
             return
-        if known.confirmed or known.in_doubt:
-            key, _ = work.name(parked)
-            if key in known.confirmed and key[1]:
-                known.confirmed.discard(key)
-                self._settled.append(parked)
-                return
-            if (key in known.in_doubt or key in known.confirmed) and work.choice.in_doubt == "hold":
-                work.count(parked)
-                reader.keep(delivery)
-                work.leave(parked, "an interrupted replay may have sent it; --in-doubt send sends it", in_doubt=True)
-                return
+        if known and self._is_settled(parked):
+            return
+        if self._has_enough():
+            reader.keep(delivery)
+            return
         if self._waiting.size > WAITING_BYTES:
             reader.keep(delivery)
             self.again = True
             return
         self._selected += 1
         self._waiting.add(parked, self._loop.time())
+
+    def _is_settled(self, parked: ParkedMessage) -> bool:
+        """Look up what interrupted replays did with it: is it only to be taken out, or to be left?"""
+        work, known = self._work, self._work.interrupted
+        sent = known.take(work.name(parked))
+        if sent is None and not known.was_sent_of_old(lambda: replayed_hop(parked, work.run)):
+            return False
+        if sent is not None and known.proves(sent, parked):
+            self._settled.append((parked, sent))
+            return True
+        if work.choice.in_doubt == "hold":
+            work.pass_ordinal(parked)
+            self._reader.keep(parked.delivery)
+            known.pass_over(parked_digest(parked.delivery).hex())
+            work.leave(parked, "an interrupted replay may have sent it; --in-doubt send sends it", in_doubt=True)
+            return True
+        if sent is not None:
+            known.use((sent,))
+        self._sent_before.add(parked.delivery.delivery_tag)
+        return False
 
     def _is_selected(self, parked: ParkedMessage) -> bool:
         work, report = self._work, self._work.report
@@ -166,15 +192,19 @@ class ReplayPass:
         if choice.lacks_origin(parked, everything=work.queues is None):
             report.unknown_origin += 1
             return False
-        if (
-            work.destination(parked) is None
-            or not choice.selects(parked)
-            or (choice.only is not None and parked.digest not in choice.only)
-        ):
+        if work.destination(parked) is None or not choice.selects(parked) or not self._is_allowed(parked):
             report.others += 1
             report.misplaced += is_misplaced(parked, work.compiled)
             return False
         return True
+
+    def _is_allowed(self, parked: ParkedMessage) -> bool:
+        """Is it one of those that were asked for one by one? Of equal ones, as many are as were asked for."""
+        if self._allowed is None:
+            return True
+        digest = parked_digest(parked.delivery)
+        self._allowed[digest] -= 1
+        return self._allowed[digest] >= 0
 
     # -- sending and settling
 
@@ -186,10 +216,10 @@ class ReplayPass:
             await self._mind_failures()
             batch = [] if self._is_over() else self._prepared or await self._next_batch()
             self._prepared = [] if batch else self._prepared
-            if confirmed or batch or self._settled:
+            if confirmed or batch or self._settled or self._to_ack:
                 await self._do(batch, confirmed)
                 continue
-            on_its_way = self._outbox.in_flight or self._resend or self._outbox.confirmed
+            on_its_way = self._outbox.in_flight or self._resend or self._outbox.confirmed or self._to_ack
             if not on_its_way and (self._is_over() or (taking.done() and not self._waiting)):
                 return
             await self._sleep()
@@ -207,10 +237,13 @@ class ReplayPass:
         work, reader = self._work, self._reader
         if batch:
             work.intend(batch)
-            if work.known.in_doubt or work.known.confirmed:
-                work.report.sent_again += sum(
-                    each.key in work.known.in_doubt or each.key in work.known.confirmed for each in batch
-                )
+            work.report.sent_again += sum(each.tag in self._sent_before for each in batch)
+        acking, self._to_ack = self._to_ack, []
+        settled, self._settled = self._settled, []
+        if acking:
+            work.acking(acking)
+        if settled:
+            work.interrupted.use(sent for _, sent in settled)
         if confirmed:
             self._last_success = self._loop.time()
             self._resend_wait = 0.05
@@ -224,43 +257,80 @@ class ReplayPass:
         try:
             await writing
         except OSError as error:
-            # what is confirmed may be acked all the same: then nothing of it is parked, and nothing is in doubt
-            work.halt(f"the journal cannot be written any more: {error.strerror or error}", "make room, replay again")
+            why = f"the journal cannot be written any more: {error.strerror or error}"
+            work.halt(why, "make room, replay again")
             batch = []
+            acking, settled = self._without_journal(acking, settled, confirmed, why)
+        else:
+            if work.journal is None:
+                acking += confirmed
+            else:
+                self._to_ack += confirmed
         if batch:
             work.step("publish.before")
             await self._outbox.send(batch)
             work.step("publish.after")
             self._pace.sent(len(batch))
-        done = [each.tag for each in confirmed] + [each.delivery.delivery_tag for each in self._settled]
-        if not done:
-            return
-        settled, self._settled = self._settled, []
-        work.step("ack.before")
-        acked = self._acked(done)
-        work.step("ack.after")
-        if acked:
-            work.resolve(confirmed)
-            work.replayed(confirmed)
-            work.report.already += len(settled)
-            self.gone += len(done)
-            self._prove()
-        else:
-            why = "the channel was closed, or the reading ended, before its ack"
-            for each in confirmed:
-                work.known.confirmed.add(each.key)
-                work.leave(each.parked, why, in_doubt=True)
-            for parked in settled:
-                work.leave(parked, why, in_doubt=True)
+        self._ack(acking, settled)
         if self._on_progress is not None:
             report = work.report
             self._on_progress(reader.queue, report.replayed + report.failed + report.in_doubt, reader.ready)
 
-    def _acked(self, tags: list[int]) -> bool:
+    def _without_journal(
+        self,
+        acking: list[Flight],
+        settled: list[tuple[ParkedMessage, Sent]],
+        confirmed: list[Flight],
+        why: str,
+    ) -> tuple[list[Flight], list[tuple[ParkedMessage, Sent]]]:
+        """
+        The journal took no more lines: return what may be acked all the same.
+
+        What it does not say to be confirmed may be: nobody believes that it is parked. The rest stays parked, for the
+        next replay to take out: of what the journal takes for parked one must be.
+        """
+        journal = self._work.journal
+        is_torn = journal is None or journal.is_torn or journal.failed is None
+        for parked in (*(each.parked for each in acking), *(each for each, _ in settled)):
+            self._reader.keep(parked.delivery)
+            self._work.leave(parked, f"{why}; its copy is confirmed", in_doubt=True)
+        if is_torn:
+            for flight in confirmed:
+                self._reader.keep(flight.parked.delivery)
+                self._work.leave(flight.parked, f"{why}; its copy is confirmed", in_doubt=True)
+            return [], []
+        return confirmed, []
+
+    def _ack(self, flights: list[Flight], settled: list[tuple[ParkedMessage, Sent]]) -> None:
+        """Take out of the queue what was replayed. The journal says that it is about to be."""
+        work = self._work
+        done = [each.tag for each in flights] + [each.delivery.delivery_tag for each, _ in settled]
+        if not done:
+            return
+        work.step("ack.before")
+        acked = self._acked(done)
+        work.step("ack.after")
+        if acked:
+            work.resolve(flights)
+            work.replayed(flights)
+            work.interrupted.acked(sent for _, sent in settled)
+            work.report.already += len(settled)
+            self.gone += len(done)
+            self._prove()
+            return
+        why = "the channel was closed, or the reading ended, before its ack"
+        if acked is False:
+            work.not_acked(flights)
+            work.interrupted.not_acked(sent for _, sent in settled)
+        for parked in (*(each.parked for each in flights), *(each for each, _ in settled)):
+            work.leave(parked, why, in_doubt=True)
+
+    def _acked(self, tags: list[int]) -> bool | None:
+        """Ack them; False when none could be, None when it is not known."""
         try:
             return self._reader.ack_all(tags)
         except BrokerUnavailable:
-            return False
+            return None
 
     async def _next_batch(self, *, behind: Sequence[Flight] = ()) -> list[Flight]:
         """
@@ -310,7 +380,7 @@ class ReplayPass:
         work = self._work
         destination = work.destination(parked)
         assert destination is not None  # noqa: S101 - it was selected
-        key, ordinal = work.name(parked)
+        ordinal = work.ordinal(parked)
         why = "its headers leave no room for a failure record in a frame"
         try:
             copy = replay_publish(parked, destination, work.run, ordinal=ordinal)
@@ -320,7 +390,7 @@ class ReplayPass:
             self._reader.keep(parked.delivery)
             work.leave(parked, why)
             return None
-        return Flight(number=work.number(), parked=parked, copy=copy, key=key)
+        return Flight(number=work.number(), parked=parked, copy=copy, key=(copy.identity, work.name(parked)))
 
     # -- what goes wrong
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from amqpflow.errors import WrongUsage
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.parking.groups import OTHERS, count_group
+from amqpflow.parking.identity import parked_digest
 from amqpflow.parking.parked import ParkedMessage, read_parked
 from amqpflow.parking.sampling import Sampler
 from amqpflow.rabbitmq.observe import Broker
@@ -38,8 +39,8 @@ class ReplayPlan:
     others: int  #: messages of other work queues, or not selected, that stay
     misplaced: int  #: of these, those of work queues that are not parked here: no replay takes them
     unknown_origin: int  #: selected, and do not say where they failed: they stay, unless an origin is asserted
-    only: frozenset[bytes] | None
-    """Digests of what is selected, so that the replay takes no other; None above `NAMED_AT_MOST` messages."""
+    only: Mapping[bytes, int] | None
+    """How many of which digest are selected, so that the replay takes no other; None above `NAMED_AT_MOST` messages."""
     complete: bool
     ended_early: str | None
     notes: tuple[str, ...]
@@ -127,7 +128,7 @@ async def plan_replay(
         others=counted.others,
         misplaced=counted.misplaced,
         unknown_origin=counted.unknown_origin,
-        only=frozenset(counted.only) if counted.only is not None else None,
+        only=counted.only,
         complete=not ended,
         ended_early=ended[0] if ended else None,
         notes=tuple(notes),
@@ -142,7 +143,7 @@ class _Counted:
     routes: Sequence[QueueRoutes]
     groups: Counter[Group] = field(default_factory=Counter)
     destinations: Counter[str] = field(default_factory=Counter)
-    only: set[bytes] | None = field(default_factory=set)
+    only: Counter[bytes] | None = field(default_factory=Counter)
     others: int = 0
     misplaced: int = 0
     unknown_origin: int = 0
@@ -152,8 +153,10 @@ class _Counted:
         self._queues = {each.queue for each in self.routes}
         choice = self.choice
         self._sampler: Sampler[tuple[Group, str, bytes]] | None = (
-            Sampler(choice.sample, choice.seed) if choice.sample is not None else None
+            Sampler(choice.sample, choice.seed) if choice.sample is not None and choice.only is None else None
         )
+        self._allowed = Counter(choice.only) if choice.only is not None else None
+        self._named = 0
 
     def enough(self) -> bool:
         """As many are counted as were asked for."""
@@ -162,7 +165,12 @@ class _Counted:
     def count(self, parked: ParkedMessage, *, is_readable: bool) -> None:
         if is_readable and self.choice.lacks_origin(parked, everything=self.everything):
             self.unknown_origin += 1
-        elif not is_readable or not self._is_here(parked) or not self.choice.selects(parked):
+        elif (
+            not is_readable
+            or not self._is_here(parked)
+            or not self.choice.selects(parked)
+            or not self._is_allowed(parked)
+        ):
             self.others += 1
             self.misplaced += is_misplaced(parked, self.compiled)
         else:
@@ -171,16 +179,24 @@ class _Counted:
     def _take(self, parked: ParkedMessage) -> None:
         label = self.choice.to.label if self.choice.to else parked.queue or ""
         if self._sampler is not None:
-            self._sampler.offer((group_of(parked), label, parked.digest))
+            self._sampler.offer((group_of(parked), label, parked_digest(parked.delivery)))
             return
         count_group(self.groups, group_of(parked), OTHER_GROUPS)
         self.destinations[label] += 1
         if self.only is not None:
-            self.only.add(parked.digest)
+            self.only[parked_digest(parked.delivery)] += 1
             self._forget_names()
 
+    def _is_allowed(self, parked: ParkedMessage) -> bool:
+        if self._allowed is None:
+            return True
+        digest = parked_digest(parked.delivery)
+        self._allowed[digest] -= 1
+        return self._allowed[digest] >= 0
+
     def _forget_names(self) -> None:
-        if self.only is not None and len(self.only) > NAMED_AT_MOST:
+        self._named += 1
+        if self._named > NAMED_AT_MOST:
             self.only = None
 
     def finish(self) -> None:
@@ -190,7 +206,7 @@ class _Counted:
         sample = self._sampler.items
         self.groups = Counter(group for group, _, _ in sample)
         self.destinations = Counter(label for _, label, _ in sample)
-        self.only = {digest for _, _, digest in sample}
+        self.only = Counter(digest for _, _, digest in sample)
         self.others += self._sampler.offered - len(sample)
 
     def _is_here(self, parked: ParkedMessage) -> bool:

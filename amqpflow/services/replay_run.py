@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from typing import Any
 
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.groups import count_group
-from amqpflow.parking.journal import Key, acked_line, confirmed_line, intent_line, left_line
+from amqpflow.parking.identity import digest_of_text, parked_digest
+from amqpflow.parking.journal import (
+    JournalState,
+    acked_line,
+    acking_line,
+    confirmed_line,
+    intent_line,
+    left_line,
+)
 from amqpflow.parking.parked import ParkedMessage
-from amqpflow.parking.replay import Destination, ReplayRun, is_anonymous, replayed_hop
+from amqpflow.parking.replay import Destination, ReplayRun, is_anonymous
 
+from .interrupted import InterruptedSends
 from .journal import JournalFile
 from .replay_choice import ReplayChoice
 from .replay_outbox import Flight
@@ -21,20 +30,6 @@ from .replay_report import LeftBehind, ReplayReport
 
 REPORTED = 100  #: messages that are named in a report
 UNREAD_NAMED = 10  #: messages that are named since they cannot be read
-
-
-@dataclass(slots=True, kw_only=True)
-class Known:
-    """What interrupted replays sent of what is parked."""
-
-    confirmed: set[Key] = field(default_factory=set)  #: RabbitMQ has the copy: they are only taken out
-    in_doubt: set[Key] = field(default_factory=set)  #: a copy may have been sent
-    passed_over: set[Key] = field(default_factory=set)  #: of these, what is parked and not selected
-
-    def pass_over(self, key: Key) -> None:
-        """A message is not selected: what is known of it has to be known to a later replay."""
-        if key in self.confirmed or key in self.in_doubt:
-            self.passed_over.add(key)
 
 
 @dataclass(kw_only=True)
@@ -50,17 +45,26 @@ class Work:
     queues: frozenset[str] | None  #: work queues whose messages are taken; None: all, and those of unknown origin
     destinations: Mapping[str, Destination] = field(default_factory=dict)  #: by work queue, for the present reading
     journal: JournalFile | None = None
-    known: Known = field(default_factory=Known)
     next_number: int = 1
     on_step: Callable[[str], None] | None = None
     stopped: bool = False  #: no message after the present ones can be replayed
 
     def __post_init__(self) -> None:
-        self._ordinals: Counter[int] = Counter()
+        self.interrupted = InterruptedSends(self.compiled)
+        self.totals: dict[str, Any] = {"sent": 0, "confirmed": 0, "left": 0, "resumed": []}
+        """For the journal, of all runs of this replay."""
+        self._only = Counter(self.choice.only) if self.choice.only is not None else None
+        self._ordinals: Counter[bytes] = Counter()
+        self._destinations: dict[tuple[str, str], str] = {}  # their part of a name
         self._unresolved: dict[int, None] = {}  # numbers, in their order
         self._lines: list[bytes] = []
         self._mark = 0
         self._unread: set[str] = set()
+
+    def resume(self, state: JournalState) -> None:
+        """It is another run of this replay."""
+        self.next_number, self._mark = state.next_number, state.next_number - 1
+        self.totals = state.totals()
 
     def step(self, name: str) -> None:
         """Tell a test where we are."""
@@ -75,23 +79,50 @@ class Work:
             return self.choice.to if self.queues is None or parked.queue in self.queues else None
         return self.destinations.get(parked.queue) if parked.queue is not None else None
 
-    def name(self, parked: ParkedMessage) -> tuple[Key, int]:
-        """By which a message is known in the journal, and which of those equal to it in everything it is."""
-        if not is_anonymous(parked):
-            body = blake2b(parked.delivery.body, digest_size=6).hexdigest()
-            return (replayed_hop(parked, self.run), body), 0
-        ordinal = self._ordinals[_short(parked)]
-        return (replayed_hop(parked, self.run, ordinal), ""), ordinal
+    def name(self, parked: ParkedMessage) -> str:
+        """
+        By which a message is known in journals: all of it, where it is parked, and where its copy goes. Messages of
+        one name are equal in every byte.
+        """
+        destination = self.destination(parked)
+        assert destination is not None  # noqa: S101 - it was selected
+        address = (destination.exchange, destination.routing_key)
+        where_to = self._destinations.get(address)
+        if where_to is None:
+            where_to = self._destinations[address] = digest_of_text(*address, size=8).hex()
+        return parked_digest(parked.delivery).hex() + where_to
 
-    def count(self, parked: ParkedMessage) -> None:
+    def ordinal(self, parked: ParkedMessage) -> int:
+        """
+        Which of those equal to it in everything it is: for the hop id of a message that has no other identity. The
+        copies that interrupted replays may have sent come first, so that theirs are the hop ids that are used again.
+        """
+        if not is_anonymous(parked):
+            return 0
+        digest = parked_digest(parked.delivery)
+        index, known = self._ordinals[digest], self.interrupted.ordinals(digest.hex())
+        if index < len(known):
+            return known[index]
+        return index - len(known) + known[-1] + 1 if known else index
+
+    def count(self, parked: ParkedMessage, by: int = 1) -> None:
         """The message is about to be sent: the next one that is equal to it gets another ordinal."""
-        if is_anonymous(parked):
-            self._ordinals[_short(parked)] += 1
+        self.pass_ordinal(parked, by)
+        if self._only is not None:
+            self._only[parked_digest(parked.delivery)] -= by
 
     def uncount(self, parked: ParkedMessage) -> None:
         """It is not sent after all."""
+        self.count(parked, -1)
+
+    def pass_ordinal(self, parked: ParkedMessage, by: int = 1) -> None:
+        """The next message that is equal to it gets another ordinal."""
         if is_anonymous(parked):
-            self._ordinals[_short(parked)] -= 1
+            self._ordinals[parked_digest(parked.delivery)] += by
+
+    def allowed(self) -> Counter[bytes] | None:
+        """How many messages of which digest may still be sent; None: any."""
+        return None if self._only is None else self._only.copy()
 
     # -- the journal
 
@@ -103,10 +134,21 @@ class Work:
     def intend(self, flights: list[Flight]) -> None:
         """They are about to be sent."""
         self._unresolved.update((each.number, None) for each in flights)
+        self.totals["sent"] += len(flights)
         self._lines.append(intent_line(flights[0].number, [each.key for each in flights]))
 
     def confirm(self, flights: Iterable[Flight]) -> None:
         """RabbitMQ has them."""
+        numbers = [each.number for each in flights]
+        self.totals["confirmed"] += len(numbers)
+        self._lines.append(confirmed_line(numbers))
+
+    def acking(self, flights: Iterable[Flight]) -> None:
+        """They are about to be acked."""
+        self._lines.append(acking_line(each.number for each in flights))
+
+    def not_acked(self, flights: Iterable[Flight]) -> None:
+        """No ack could be given: they are parked still."""
         self._lines.append(confirmed_line(each.number for each in flights))
 
     def resolve(self, flights: Iterable[Flight], *, left: bool = False) -> None:
@@ -115,6 +157,7 @@ class Work:
         for number in numbers:
             self._unresolved.pop(number, None)
         if left:
+            self.totals["left"] += len(numbers)
             self._lines.append(left_line(numbers))
 
     @property
@@ -125,16 +168,23 @@ class Work:
     def prove(self, number: int) -> None:
         """RabbitMQ has taken the acks up to this number."""
         if number > self._mark:
+            self._lines.append(acked_line(self._mark + 1, number))
             self._mark = number
-            self._lines.append(acked_line(number))
 
     async def write(self) -> None:
-        """Put on disk what was noted. Raises OSError."""
+        """
+        Put on disk what was noted.
+
+        Raises:
+            OSError: it is not known to be there.
+        """
         data, self._lines = b"".join(self._lines), []
-        if self.journal is not None and data:
-            self.step("journal.before")
-            await self.journal.written(data)
-            self.step("journal.after")
+        if self.journal is not None:
+            await self.interrupted.write()
+            if data:
+                self.step("journal.before")
+                await self.journal.written(data)
+                self.step("journal.after")
 
     # -- the report
 
@@ -172,7 +222,3 @@ class Work:
         if not self.stopped:
             self.report.stopped, self.report.hint = why, hint
             self.stopped = True
-
-
-def _short(parked: ParkedMessage) -> int:
-    return int.from_bytes(parked.digest[:8], "big")

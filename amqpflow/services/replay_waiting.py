@@ -15,7 +15,7 @@ class Waiting:
     """A queue. Times are seconds of the event loop."""
 
     def __init__(self) -> None:
-        self.size = 0  #: bytes of their bodies
+        self.size = 0  #: bytes of their properties and bodies
         self._in_order: deque[_Entry] = deque()
         self._aside: dict[Same, deque[_Entry]] = {}  # those that wait for one that is on its way
         self._released: deque[_Entry] = deque()
@@ -36,12 +36,12 @@ class Waiting:
     def add(self, parked: ParkedMessage, since: float) -> None:
         """A message arrived."""
         self._in_order.append((parked, since))
-        self.size += len(parked.delivery.body)
+        self.size += parked.delivery.size
 
     def set_aside(self, same: Same, parked: ParkedMessage, since: float) -> None:
         """A message that was taken waits until `release` finds that its like is not on its way any more."""
         self._aside.setdefault(same, deque()).append((parked, since))
-        self.size += len(parked.delivery.body)
+        self.size += parked.delivery.size
 
     def release(self, may_be_sent: Callable[[Same], bool]) -> None:
         """Let one of each kind that may be sent now be the next."""
@@ -57,5 +57,5 @@ class Waiting:
         if not queue:
             return None
         entry = queue.popleft()
-        self.size -= len(entry[0].delivery.body)
+        self.size -= entry[0].delivery.size
         return entry

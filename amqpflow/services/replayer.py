@@ -26,12 +26,13 @@ from .journal import Journals
 from .parking import Progress, open_reading
 from .parking_reader import ParkingReader
 from .replay_choice import ReplayChoice, asking
-from .replay_journal import ReplayJournal
+from .replay_journal import ReplayJournal, require_resumable
 from .replay_outbox import ReplayOutbox
 from .replay_pace import Pace
 from .replay_pass import WINDOW, ReplayPass
 from .replay_plan import plan_replay, routes_of
 from .replay_report import ReplayReport
+from .replay_request import kept_request, resumed_request
 from .replay_run import Work
 
 GUARD_EVERY = 2.0  #: seconds between two looks at how much was parked meanwhile
@@ -50,7 +51,6 @@ async def replay_parked(
     choice: ReplayChoice | None = None,
     journals: Journals | None = None,
     resume: JournalState | None = None,
-    asked: dict[str, object] | None = None,
     unverified: bool = False,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
@@ -69,8 +69,7 @@ async def replay_parked(
         queue: a work queue, several, or (None) all.
         choice: which messages, where to, how fast, when to stop.
         journals: where to keep the journal, and to find those of interrupted replays; None: none is kept.
-        resume: go on with this replay, with its id.
-        asked: selection and options as they were asked for, for the journal.
+        resume: resume this replay, with its id, as it was asked for; see `resumed_request`.
         unverified: read a parking queue also where it cannot be found out whether that is safe.
         stop: set it to stop: what is in flight is settled, the rest given back.
         on_progress: told after each step.
@@ -86,7 +85,11 @@ async def replay_parked(
             one. Interrupted: stop was set while another command was reading; nothing was done.
         BrokerUnavailable, BrokerError, PermissionDenied: it could not begin; nothing was done.
     """
-    choice, stop = asking(choice or ReplayChoice(), compiled), stop or asyncio.Event()
+    stop = stop or asyncio.Event()
+    if resume is not None:
+        require_resumable(resume)
+        queue, choice = resumed_request(resume, queue, choice, compiled)
+    choice = asking(choice or ReplayChoice(), compiled)
     if choice.sample is not None and choice.only is None:
         plan = await plan_replay(
             broker, compiled, queue, choice=choice, unverified=unverified, stop=stop, on_wait=on_wait
@@ -106,7 +109,7 @@ async def replay_parked(
         on_watch=on_watch,
         on_step=on_step,
     )
-    journal = ReplayJournal(journals, resume, asked or {})
+    journal = ReplayJournal(journals, resume, kept_request(queue, choice))
     return await replay.go(journal)
 
 
@@ -149,17 +152,19 @@ class _Replay:
         waking = asyncio.create_task(self._wake_when_stopped(), name="amqpflow replay stop")
         try:
             await outbox.open()
-            await journal.begin(self.work, self.parking_queues, self.everything, await self._parked())
+            await journal.begin(self.work, self.parking_queues, await self._parked())
             for parking_queue in self.parking_queues:
                 if not (self.work.stopped or self.stop.is_set()):
                     await self._replay(parking_queue, outbox)
             if self.on_watch is not None and not (self.work.stopped or self.stop.is_set()):
                 await self._watch(self.on_watch)
             self._finish(time.monotonic() - started)
-            journal.end(self.work, read_whole=self._read_whole())
+            await journal.end(self.work, read_whole=self._read_whole())
             return self.work.report
         finally:
-            journal.close()  # without a last line where it was not reached: what is in doubt stays so
+            journal.close(
+                self.work.interrupted
+            )  # without a last line where it was not reached: what is in doubt stays so
             waking.cancel()
             await asyncio.gather(waking, return_exceptions=True)
             await outbox.close()
@@ -205,7 +210,7 @@ class _Replay:
                 on_wait=self.on_wait,
             ) as reading:
                 self.begun = True
-                self.journal.look_again(self.work)  # who was reading before us may have died since
+                await self.journal.look_again(self.work)  # who was reading before us may have died since
                 reader = reading.reader
                 one = ReplayPass(
                     work, reader, outbox, self.pace, stop=self.stop, news=self.news, on_progress=self.on_progress
@@ -241,8 +246,9 @@ class _Replay:
                 + ("the next replay takes them out" if work.journal else "replaying them again makes copies")
                 + ("" if work.journal else " with the same hop id")
             )
-            return
-        work.prove(work.resolved_up_to)
+        else:
+            work.prove(work.resolved_up_to)
+            work.interrupted.prove()
         try:
             await work.write()
         except OSError as error:

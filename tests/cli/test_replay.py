@@ -202,8 +202,8 @@ def test_the_history_tells_of_a_replay_that_was_stopped_and_resume_goes_on_with_
     assert "error_types=KeyError" in listed.out
     assert "not complete: sent 2, confirmed 0, left 2" in listed.out
 
-    refused = replay(shop, vhost, "--resume", told["id"], "--queue", "orders", "--yes")
-    assert (refused.code, "leave the other options out" in refused.err) == (64, True)
+    refused = replay(shop, vhost, "--resume", told["id"], "--rate", "5/s", "--yes")
+    assert (refused.code, "was asked for something else: rate: 5.0 now, none then" in refused.err) == (4, True)
     fill(shop, vhost, [])  # the way is there again
     resumed = replay(shop, vhost, "--resume", told["id"][:6], "--yes", "-o", "json")
     assert resumed.code == 0, resumed.err
@@ -215,7 +215,7 @@ def test_the_history_tells_of_a_replay_that_was_stopped_and_resume_goes_on_with_
 
     again = replay(shop, vhost, "--resume", told["id"], "--yes")
     assert again.code == 4
-    assert "there is nothing to go on with" in again.err
+    assert "there is nothing to resume" in again.err
     unknown = replay(shop, vhost, "--resume", "nosuch", "--yes")
     assert (unknown.code, "no replay 'nosuch'" in unknown.err) == (64, True)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from amqpflow.cli.safe import safe
-from amqpflow.parking.journal import JournalState
+from amqpflow.parking.journal import OLD_VERSION, JournalState
 from amqpflow.services.replay_plan import Group, ReplayPlan
 from amqpflow.services.replay_report import ReplayReport
 
@@ -14,6 +14,7 @@ from .values import rfc3339
 
 _NAMED = 10  #: messages left behind that are listed
 _SHOWN = 30  #: groups, of which -o json has all
+_NOT_FOR_PEOPLE = ("now", "set_headers_digest")
 
 
 def plan_lines(plan: ReplayPlan, *, keep_attempts: bool) -> Iterator[str]:
@@ -70,7 +71,11 @@ def history_lines(states: Sequence[JournalState]) -> Iterator[str]:
         yield "No replays."
     for state in states:
         head = state.head
-        asked = " ".join(f"{name}={_words(value)}" for name, value in {**head.selection, **head.options}.items())
+        asked = " ".join(
+            f"{name}={_words(value)}"
+            for name, value in {**head.selection, **head.options}.items()
+            if name not in _NOT_FOR_PEOPLE
+        )
         yield (
             f"{safe(head.id)}  {rfc3339(head.at)}  {safe(head.by)}  {safe(head.topology)}  "
             f"{safe(head.queue or 'all queues')}{f'  {safe(asked)}' if asked else ''}"
@@ -81,7 +86,9 @@ def history_lines(states: Sequence[JournalState]) -> Iterator[str]:
 def _outcome(state: JournalState) -> str:
     sent = f"sent {state.sent}, confirmed {state.confirmed}"
     if state.end is None:
-        return f"interrupted: {sent}, in doubt {len(state.in_doubt)}; amqpflow replay FILE --resume {state.head.id}"
+        unproven = f", acks not proven {len(state.leaving)}" if state.leaving else ""
+        resume = f"amqpflow replay FILE --resume {state.head.id}" if state.head.version != OLD_VERSION else "old format"
+        return f"interrupted: {sent}, in doubt {len(state.in_doubt)}{unproven}; {resume}"
     if by := state.end.get("finished_by"):
         return f"interrupted, and finished by {safe(str(by))}: {sent}"
     why = state.end.get("stopped") or ("Ctrl-C" if state.end.get("interrupted") else "")
@@ -90,6 +97,8 @@ def _outcome(state: JournalState) -> str:
 
 
 def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return str(value.get("label") or "")
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -113,6 +122,8 @@ def history_object(state: JournalState) -> dict[str, Any]:
         "confirmed": state.confirmed,
         "left": state.left,
         "in_doubt": [{"number": number, "hop": hop} for number, (hop, _) in state.in_doubt.items()],
+        "unacked": [{"number": number, "hop": hop} for number, (hop, _) in state.unacked.items()],
+        "unproven": [{"number": number, "hop": hop} for number, (hop, _) in state.leaving.items()],
         "complete": state.is_complete,
         "end": dict(state.end) if state.end is not None else None,
     }
