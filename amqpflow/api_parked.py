@@ -250,7 +250,7 @@ async def restore_parked(
             nothing is recorded.
         url: as for `plan`; the virtual host is that of the URL.
         to: put all of them into this queue.
-        strip: leave out user_id, CC and BCC of messages that cannot be published with them.
+        strip: leave out user_id, CC, BCC and x-opt-delivery-time, on which RabbitMQ would act.
         again: forget what was restored before. What is still parked is left alone all the same.
         duplicates: restore also what is still parked; the queues are not looked at.
         management_url, stop, on_progress, on_wait: as for `parked`.

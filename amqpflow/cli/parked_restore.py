@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("export", type=click.Path(allow_dash=True), metavar="EXPORT")
 @click.option("--to", metavar="QUEUE", help="Put all of them into this queue, not into those they were in.")
-@click.option("--strip", is_flag=True, help="Restore without user_id, CC and BCC what cannot be published with them.")
+@click.option(
+    "--strip", is_flag=True, help="Leave out user_id, CC, BCC and x-opt-delivery-time where RabbitMQ would act on them."
+)
 @click.option("--again", is_flag=True, help="Restore also what was restored before, unless it is still parked.")
 @click.option("--duplicates", is_flag=True, help="Restore also what is still parked, without looking at the queues.")
 @connection_options
@@ -72,7 +74,7 @@ def restore(
             click.echo(f"{report.still_parked} are still parked and were left alone; --duplicates restores them too.")
     show_notes(report.notes)
     if report.changed:
-        click.echo(f"Note: {report.changed} were restored without user_id, CC or BCC.", err=True)
+        click.echo(f"Note: {report.changed} were restored without user_id, CC, BCC or x-opt-delivery-time.", err=True)
     if report.cut_off:
         click.echo(f"Line {report.cut_off} of the export has no end; it was not restored.", err=True)
     if not report.finished:

@@ -8,13 +8,12 @@ from copy import deepcopy
 from types import EllipsisType
 from typing import Any
 
-from amqpflow.model.headers import BROKER_OWNED, COUNTERS, DUE_AT, NEVER_TRAVELS, PREFIX, QUEUE
+from amqpflow.model.headers import COUNTERS, DUE_AT, KEPT, NEVER_TRAVELS, PREFIX, QUEUE
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties, replace_properties
 from amqpflow.model.raw_headers import RawHeaders
 from amqpflow.model.record import Record, read_record, text_of, whole_of
 
-_KEPT = NEVER_TRAVELS - COUNTERS
 _PROPERTIES_OF_OURS = ("expiration", "user_id")  #: kept in the record, since the broker would act on them again
 _QUEUE, _DUE_AT = (bytes((len(name),)) + name.encode() for name in (QUEUE, DUE_AT))  #: as they stand in a header table
 _TIME = struct.Struct(">cq")
@@ -145,7 +144,7 @@ class Incoming:
         if self.record is not None:
             return self.record.original
         headers = self.delivery.headers
-        kept: dict[str, Any] = {name: headers[name] for name in sorted(_KEPT.intersection(headers))}
+        kept: dict[str, Any] = {name: headers[name] for name in sorted(KEPT.intersection(headers))}
         if self.delivery.header.acts_on_the_broker:
             received = self.delivery.properties
             for name in _PROPERTIES_OF_OURS:
@@ -174,7 +173,7 @@ class Incoming:
         if self.record is None:
             return replace_properties(received, headers=_own(shown))
         original = self.record.original
-        shown.update({name: original[name] for name in BROKER_OWNED | {"CC"} if name in original})
+        shown.update({name: original[name] for name in KEPT if name in original})
         return replace_properties(
             received,
             headers=_own(shown),

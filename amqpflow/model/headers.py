@@ -56,5 +56,17 @@ BROKER_OWNED = frozenset(
 COUNTERS = frozenset({"x-delivery-count", "x-acquired-count", "x-stream-offset"})
 """Per-delivery numbers of the queue that delivers; meaningless on a copy (facts 1.8, 3.6)."""
 
-NEVER_TRAVELS = BROKER_OWNED | COUNTERS | {"CC", "BCC"}
-"""Header names that a copy of ours never carries (facts 1.3, 2.6, 9.10)."""
+ROUTING = frozenset({"CC", "BCC"})
+"""Routing keys to which the broker sends a message as well; it removes BCC before delivery (fact 9.10)."""
+
+SCHEDULING = frozenset({"x-opt-delivery-time", "x-opt-delivery-delay"})
+"""
+Until when, or for how long, a queue that supports delays holds a message, which is not seen meanwhile (fact 8.14). A
+future time would hold a retry beyond its tier's TTL, and hide a parked message.
+"""
+
+NEVER_TRAVELS = BROKER_OWNED | COUNTERS | ROUTING | SCHEDULING
+"""Header names that a copy of ours never carries (facts 1.3, 2.6, 8.14, 9.10)."""
+
+KEPT = BROKER_OWNED | SCHEDULING | {"CC"}
+"""Of those, what the handler is shown on every attempt as its producer set it: it is kept in `ORIGINAL`."""

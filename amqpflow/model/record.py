@@ -52,7 +52,7 @@ class Record:
     hop: str | None = None
     exchange: str | None = None  #: as first published
     routing_key: str | None = None  #: as first published
-    original: Mapping[str, Any] = field(default_factory=dict)  #: expiration, user_id, CC, a producer's x-death
+    original: Mapping[str, Any] = field(default_factory=dict)  #: expiration, user_id, and the headers in `KEPT`
     first_failed_at: int | None = None  #: ms since the epoch, as are the next two
     failed_at: int | None = None
     due_at: int | None = None

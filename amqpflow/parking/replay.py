@@ -151,8 +151,8 @@ def _original(parked: ParkedMessage, run: ReplayRun) -> dict[str, Any]:
         return dict(parked.record.original)
     received = parked.delivery.properties
     kept = deaths_elsewhere(received.headers, run.our_queues)
-    if "CC" in (headers := received.headers or {}):
-        kept["CC"] = headers["CC"]
+    headers = received.headers or {}
+    kept |= {name: headers[name] for name in h.KEPT - h.BROKER_OWNED if name in headers}
     expiration = received.expiration or (parked.death.original_expiration if parked.death else None)
     kept |= {
         name: value for name, value in (("expiration", expiration), ("user_id", received.user_id)) if value is not None

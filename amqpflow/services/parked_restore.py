@@ -21,6 +21,7 @@ from typing import IO
 
 from amqpflow.errors import AmqpflowError, BrokerUnavailable, Refused
 from amqpflow.model.content_header import ContentHeader
+from amqpflow.model.headers import ROUTING, SCHEDULING
 from amqpflow.model.message import Publish, identity_of
 from amqpflow.parking.export import ExportedMessage, ExportEnd, ExportHead
 from amqpflow.parking.identity import content_digest
@@ -37,7 +38,7 @@ from .restore_targets import require_queues, still_parked
 
 WINDOW = 500  #: messages in flight, and in doubt when the process is killed
 _PROBLEMS_AT_MOST = 20
-_ROUTED = ("CC", "BCC")
+_ACTING = sorted(ROUTING | SCHEDULING)  #: headers by which RabbitMQ would do more than put a message into its queue
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class RestoreReport:
     restored: int = 0  #: confirmed now
     before: int = 0  #: confirmed by earlier runs, in this place
     still_parked: int = 0  #: of the others, those that are in their queue anyway
-    changed: int = 0  #: of those restored now, without their user_id, CC or BCC
+    changed: int = 0  #: of those restored now, without what `strip` leaves out
     finished: bool = True  #: the export has its end: whoever wrote it was not killed over it, and it was copied whole
     cut_off: int | None = None  #: number of the last line when it has no end; it was not restored
     interrupted: bool = False
@@ -69,7 +70,7 @@ class RestoreOptions:
     """How to restore."""
 
     to: str | None = None  #: put all messages into this queue
-    strip: bool = False  #: leave out user_id, CC and BCC where a message cannot be published with them
+    strip: bool = False  #: leave out what would act on RabbitMQ: user_id, CC, BCC, x-opt-delivery-time and -delay
     again: bool = False  #: forget what was restored before
     duplicates: bool = False  #: put back also what is still parked; the queues are not looked at
 
@@ -247,8 +248,8 @@ class _Run:
 def _publish(message: ExportedMessage, queue: str, strip: bool) -> tuple[Publish, ContentHeader | None]:
     """What is published, and its content header when it is not the one that the message had."""
     header = message.header
-    routed = header.properties.user_id or any(name in header.headers for name in _ROUTED)
-    stripped = ContentHeader(header.without(_ROUTED)) if strip and routed else None
+    routed = header.properties.user_id or any(name in header.headers for name in _ACTING)
+    stripped = ContentHeader(header.without(_ACTING)) if strip and routed else None
     return (
         Publish(
             exchange="",
@@ -311,11 +312,10 @@ def _unfit(message: ExportedMessage, user: str) -> str | None:
             f"its user_id is {properties.user_id!r}, with which {user!r} may not publish "
             "(it is restored without with --strip)"
         )
-    routed = [name for name in _ROUTED if name in message.header.headers]
-    if routed:
-        return (
-            f"it has a {routed[0]} header, by which RabbitMQ would route copies (it is restored without with --strip)"
-        )
+    for name in _ACTING:
+        if name in message.header.headers:
+            does = "route copies" if name in ROUTING else "hold it back where queues support delays"
+            return f"it has a {name} header, by which RabbitMQ would {does} (--strip restores it without)"
     return None
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from amqpflow.errors import AmqpflowError, PublishRefused, Unpublishable, Unroutable, WrongUsage
-from amqpflow.model.headers import PREFIX
+from amqpflow.model.headers import BROKER_OWNED, COUNTERS, PREFIX
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.model.wire import encode_content_header
@@ -31,6 +31,7 @@ log = logging.getLogger("amqpflow.publisher")
 
 MAX_OUTSTANDING = 1000  #: publishes without a confirm at one time
 _CHUNK = 100  #: messages that are sent together
+_NOT_SENT = BROKER_OWNED | COUNTERS  #: what a handler that passes its headers on would forge (facts 1.6, 1.7, 1.8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +127,9 @@ class Publisher:
         """
         Publish one message and return its message id once the broker has confirmed it.
 
-        amqpflow's own headers, when a handler passes on what it received, are removed.
+        amqpflow's own headers, when a handler passes on what it received, are removed, and so are those that RabbitMQ
+        writes, `x-death` and the delivery counts: RabbitMQ 3.x believes them, and drops messages over them. `CC`, `BCC`
+        and `x-opt-delivery-time` are sent.
 
         Raises:
             Unroutable: no queue is bound for the routing key, or the exchange does not exist; it is in no queue.
@@ -293,7 +296,10 @@ def _outgoing(message: OutgoingMessage, message_id: str) -> Publish:
         body = bytes(body)
     headers = None
     if message.headers:
-        headers = {name: value for name, value in message.headers.items() if not name.startswith(PREFIX)} or None
+        theirs = message.headers.items()
+        headers = {
+            name: value for name, value in theirs if name not in _NOT_SENT and not name.startswith(PREFIX)
+        } or None
     properties = Properties(
         content_type=message.content_type,
         content_encoding=message.content_encoding,

@@ -1,7 +1,8 @@
 // Retry and park as amqpflow does: docs/protocol.md, section by section.
 import os from "node:os";
 
-const BROKERS = ["x-death", "x-delivery-count", "x-acquired-count", "x-stream-offset", "CC", "BCC"];
+const KEPT = ["x-death", "CC", "x-opt-delivery-time", "x-opt-delivery-delay"]; // shown to handlers from the record
+const BROKERS = [...KEPT, "x-delivery-count", "x-acquired-count", "x-stream-offset", "BCC"];
 const DEATHS = /^x-(first|last)-death-(queue|reason|exchange)$/;
 const stays = (name) => BROKERS.includes(name) || DEATHS.test(name) || name.startsWith("x-amqpflow-");
 
@@ -33,7 +34,7 @@ export function settler({ name, queue, tiers, parking = `${queue}.parking`, cons
     const { properties: { headers = {}, expiration, userId, ...properties }, fields, content } = message;
     const record = before(message), now = Date.now(), made = attempt(message), replay = record["x-amqpflow-replay"];
     const root = record["x-amqpflow-hop"]?.split("/").slice(0, -2).join("/") ?? properties.messageId ?? crypto.randomUUID();
-    const kept = Object.entries(headers).filter(([header]) => ["CC", "x-death"].includes(header) || DEATHS.test(header));
+    const kept = Object.entries(headers).filter(([header]) => KEPT.includes(header) || DEATHS.test(header));
     const original = record["x-amqpflow-queue"] ? record["x-amqpflow-original"] : Object.fromEntries(
       [["expiration", expiration], ["user_id", userId], ...kept].filter(([, value]) => value !== undefined));
     const past = { at: now, tier: target, "error-type": more["x-amqpflow-error-type"] ?? "" };

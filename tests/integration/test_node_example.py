@@ -115,7 +115,8 @@ async def publish(shop: Shop, order: dict[str, Any], *ids: str, **properties: An
 def test_what_node_failed_python_retries_and_sees_as_first_published(node: Service, vhost: BrokerAddress) -> None:
     async def scenario() -> None:
         async with consumed(node, vhost) as shop:
-            properties = {"headers": {"tenant": "acme"}, "priority": 3, "expiration": "60000"}
+            headers = {"tenant": "acme", "x-opt-delivery-time": 1}
+            properties = {"headers": headers, "priority": 3, "expiration": "60000"}
             await publish(shop, {"total": 1, "failures": 9}, "m", **properties)
             await until(lambda: node.says("failed m attempt 1"))
             node.process.send_signal(signal.SIGTERM)
@@ -126,7 +127,8 @@ def test_what_node_failed_python_retries_and_sees_as_first_published(node: Servi
         ((_, message),) = seen
         assert (message.attempt, message.hop) == (2, "m/0/1")
         assert (message.exchange, message.routing_key) == ("orders.events", "order.placed")
-        assert (message.headers, message.priority) == ({"tenant": "acme"}, 3)
+        assert (message.headers, message.priority) == (headers, 3)
+        assert "x-opt-delivery-time" not in message._incoming.delivery.headers
         assert message.properties.expiration == "60000"
         assert message.retry is not None
         assert message.retry.error_type == "Error"

@@ -207,25 +207,29 @@ def test_a_damaged_export_is_refused_before_anything_is_published(vhost: BrokerA
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}", body=b"abc") for n in range(3)])
             await publish(connection, PARKING, Properties(message_id="cc", headers={"CC": ["orders"]}))
             await drained(connection, WORK, 1)
+            await publish(connection, PARKING, Properties(message_id="at", headers={"x-opt-delivery-time": 1 << 42}))
             await discard_parked(place_of(broker, compiled, ()), Selection(), Watch(), str(file))
             whole = file.read_text()
             file.write_text(whole.replace('"abc"', '"abd"', 1))
             with pytest.raises(Refused) as raised:
                 await restore_parked(broker, str(file), Watch())
-            assert [each.split(":")[0] for each in raised.value.problems] == ["line 2", "line 5"]
+            assert [each.split(":")[0] for each in raised.value.problems] == ["line 2", "line 5", "line 6"]
             assert "changed since it was written" in raised.value.problems[0]
+            assert "it has a x-opt-delivery-time header" in raised.value.problems[2]
             file.write_text(whole)
             with pytest.raises(NotApplied, match="no place"):
                 await restore_parked(broker, str(file), Watch(), RestoreOptions(to="nowhere", strip=True))
             # the writer was killed over its last line
             file.write_text(whole[: whole.rindex('{"type": "end"') - 20])
             report = await restore_parked(broker, str(file), Watch(), RestoreOptions(strip=True))
-            assert (report.messages, report.restored, report.finished) == (3, 3, False)
+            assert (report.messages, report.restored, report.finished) == (4, 4, False)
             assert report.complete is False, "it cannot say whether the export had more"
-            assert report.cut_off == 5
+            assert report.cut_off == 6
             file.write_text(whole)
             report = await restore_parked(broker, str(file), Watch(), RestoreOptions(strip=True))
-            assert (report.before, report.restored, report.changed, await depth(connection, WORK)) == (3, 1, 1, 0)
+            assert (report.before, report.restored, report.changed, await depth(connection, WORK)) == (4, 1, 1, 0)
+            restored = await drained(connection, PARKING, 5)
+            assert not any({"CC", "x-opt-delivery-time"} & each.headers.keys() for each in restored)
             for text, words in (("", "it is empty"), ("{}\n", "line 1: neither"), ("\xff\n", "line 1: no JSON")):
                 file.write_text(text, encoding="latin-1")
                 with pytest.raises(Refused) as raised:

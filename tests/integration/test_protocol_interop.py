@@ -21,6 +21,7 @@ from amqpflow.rabbitmq.channel import Channel
 from tests.topologies import connected, topology
 
 NEVER = {"CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count", "x-stream-offset"}
+NEVER |= {"x-opt-delivery-time", "x-opt-delivery-delay"}
 
 
 class ForeignConsumer:

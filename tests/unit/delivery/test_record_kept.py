@@ -15,7 +15,7 @@ from amqpflow.delivery.settle import LeaveToBroker, decide
 from amqpflow.delivery.verdict import Decided
 from amqpflow.model import headers as h
 from amqpflow.model.content_header import ContentHeader
-from amqpflow.model.headers import NEVER_TRAVELS, PREFIX
+from amqpflow.model.headers import NEVER_TRAVELS, ORIGINAL, PREFIX
 from amqpflow.model.message import Delivery
 from amqpflow.model.outcome import Park
 from amqpflow.model.properties import Properties
@@ -194,6 +194,25 @@ def test_no_copy_carries_what_never_travels(value: Properties, verdict: Any) -> 
     assert publish.body == b"body"
     again = publish_of(decided(comes_back(publish), verdict, routes(5000, 9000)))
     assert not NEVER_TRAVELS & (again.properties.headers or {}).keys()
+
+
+@pytest.mark.parametrize("name", ["x-opt-delivery-time", "x-opt-delivery-delay"])
+@pytest.mark.parametrize("verdict", [failed(), Decided(outcome=Park("x"))], ids=["retried", "parked"])
+def test_a_delivery_time_holds_back_no_copy_and_is_shown_to_the_handler(name: str, verdict: Any) -> None:
+    """RabbitMQ 4.4 would keep the copy until then, where nobody sees it."""
+    message = Incoming(first_delivery(Properties(message_id="m", headers={name: 1 << 42, "their": 1})))
+    publish = publish_of(decided(message, verdict, routes(1000)))
+    headers = publish.properties.headers or {}
+    assert (name in headers, headers["their"], headers[ORIGINAL]) == (False, 1, {name: 1 << 42})
+    assert comes_back(publish).properties.headers == {name: 1 << 42, "their": 1}
+
+
+@pytest.mark.parametrize("header", [{"x-delay": 5000}, {"x-delay": -5000}, {"x-stream-filter-value": "a"}])
+def test_what_only_other_exchanges_and_streams_read_travels(header: dict[str, Any]) -> None:
+    """Tiers, parking and the exchanges before them are plain: there these are headers like any other."""
+    message = Incoming(first_delivery(Properties(message_id="m", headers=header)))
+    headers = publish_of(decided(message, failed(), routes(1000))).properties.headers or {}
+    assert headers.items() >= header.items()
 
 
 @given(properties)

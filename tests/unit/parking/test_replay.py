@@ -103,6 +103,7 @@ def test_nothing_that_the_broker_would_act_on_travels() -> None:
         "x-stream-offset": 1,
         "CC": ["a"],
         "BCC": ["b"],
+        "x-opt-delivery-time": 1 << 42,
         "their": 1,
     }
     delivery = replace(
@@ -112,7 +113,12 @@ def test_nothing_that_the_broker_would_act_on_travels() -> None:
     assert not headers(publish).keys() & h.NEVER_TRAVELS
     assert (publish.properties.expiration, publish.properties.user_id) == (None, None)
     assert publish.properties.delivery_mode == 2
-    assert headers(publish)[h.ORIGINAL] == {"CC": ["a"], "expiration": "5", "user_id": "u"}
+    assert headers(publish)[h.ORIGINAL] == {
+        "CC": ["a"],
+        "x-opt-delivery-time": 1 << 42,
+        "expiration": "5",
+        "user_id": "u",
+    }
     assert headers(publish)["their"] == 1
 
 
