@@ -10,7 +10,7 @@ from .services.topology import Topology
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from datetime import timedelta
     from pathlib import Path
 
@@ -182,15 +182,16 @@ async def adopt(
     management_url: str | None = None,
 ) -> ApplyReport:
     """
-    Take over existing queues, exchanges or policies: from then on they are the topology's own, to change and remove.
+    Take over existing queues, exchanges, bindings or policies: they are the topology's own, to change and remove.
 
-    Nothing but the topology's manifest is written. A queue or exchange must be in the file, as it is on the broker; a
-    policy must match nothing that is not the topology's.
+    Nothing but the topology's manifest is written, and one of its two exchanges where nothing carries its stamp yet. A
+    queue, exchange or binding must be in the file, as it is on the broker; a policy must match nothing that is not the
+    topology's.
 
     Args:
         topology: as `Topology.load` returns it.
-        kind: `queue`, `exchange` or `policy`.
-        names: of the objects.
+        kind: `queue`, `exchange`, `binding` or `policy`.
+        names: of the objects; of a binding as the plan shows it: `events -> orders (order.placed)`.
         url, management_url: as for `plan`.
         lock_timeout: as for `apply`.
 
@@ -199,18 +200,56 @@ async def adopt(
         WrongUsage: another kind.
         Locked, AmqpflowError: as for `apply`.
     """
-    from .errors import WrongUsage
-    from .planning.manifest import ADOPTABLE
     from .services.planner import make_adoption
 
+    return await _record("adopt", make_adoption, topology, kind, names, url, lock_timeout, management_url)
+
+
+async def disown(
+    topology: Topology | CompiledTopology,
+    kind: str,
+    names: Iterable[str],
+    url: str | BrokerAddress | None = None,
+    *,
+    lock_timeout: float = 0.0,
+    management_url: str | None = None,
+) -> ApplyReport:
+    """
+    Give up what was adopted, or a binding that apply made: it stays on the broker, and is not removed by amqpflow.
+
+    Nothing but the topology's manifest is written. What amqpflow declared carries its stamp and cannot be given up.
+    Arguments and errors as for `adopt`.
+
+    Raises:
+        Refused: one of them is missing, or carries a stamp; nothing was done.
+    """
+    from .services.planner import make_disowning
+
+    return await _record("disown", make_disowning, topology, kind, names, url, lock_timeout, management_url)
+
+
+async def _record(
+    purpose: str,
+    make: Callable[[CompiledTopology, Broker, Sequence[tuple[str, str]]], Awaitable[Plan]],
+    topology: Topology | CompiledTopology,
+    kind: str,
+    names: Iterable[str],
+    url: str | BrokerAddress | None,
+    lock_timeout: float,
+    management_url: str | None,
+) -> ApplyReport:
+    """Carry out a plan that changes what is recorded as the topology's own."""
+    from .errors import WrongUsage
+    from .planning.manifest import ADOPTABLE
+
     if kind not in ADOPTABLE:
-        raise WrongUsage(f"a {kind} cannot be adopted, but {', '.join(ADOPTABLE)}")
+        raise WrongUsage(f"unknown kind {kind!r}; use {', '.join(ADOPTABLE)}")
     wanted = [(kind, name) for name in ([names] if isinstance(names, str) else names)]
     async with (
-        _opened(topology, url, management_url, "adopt") as (broker, compiled),
+        _opened(topology, url, management_url, purpose) as (broker, compiled),
         _locked(broker, compiled, lock_timeout) as lock,
     ):
-        current = await make_adoption(compiled, broker, wanted)
+        current = await make(compiled, broker, wanted)
         return await _carried_out(broker, current, _allowance(()), lock, False, None, None)
 
 

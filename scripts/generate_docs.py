@@ -114,7 +114,7 @@ GROUPS = {
     ),
     "Middlewares": ("Middleware", "CallNext"),
     "Publishing": ("Publisher", "OutgoingMessage"),
-    "Topologies": ("Topology", "plan", "drift", "explain", "apply", "adopt", "destroy"),
+    "Topologies": ("Topology", "plan", "drift", "explain", "apply", "adopt", "disown", "destroy"),
     "Parked messages": (
         "parked",
         "parked_message",

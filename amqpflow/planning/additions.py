@@ -105,7 +105,9 @@ class Additions:
             self.changes.append(CreateExchange(exchange=desired, delays=self._delays(desired.name)))
             return
         ours = self.owns.of_exchange(there) or not self.observed.complete
-        if desired.name in (self.topology.retry_exchange, self.topology.parking_exchange) and not ours:
+        # the marker says that this broker delays what is rejected: one that another program made says nothing
+        own = (self.topology.retry_exchange, self.topology.parking_exchange, self.topology.native_marker)
+        if desired.name in own and not ours:
             self.findings.append(self._foreign(there, exchange_differences(desired, there)))
             return
         differences = exchange_differences(desired, there)
@@ -167,6 +169,9 @@ class Additions:
 
     def _ways_out(self, kind: str, name: str, differences: tuple[Difference, ...]) -> Iterator[str]:
         """What to do about it, each with when it fits."""
+        if kind == "exchange" and name == self.topology.native_marker:
+            yield "delete it: apply declares it once it has seen that the broker delays what is rejected"
+            return
         routes = self.topology.routes.get(name) if kind == "queue" else None
         if routes is not None:
             yield (

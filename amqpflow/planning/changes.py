@@ -117,6 +117,7 @@ class Unbind:
     binding: Binding
     why: str = ""  #: the file no longer has it; queue orders.retry.5s is retired
     after: tuple[str, ...] = ()  #: queues that feed its destination, and are gone before
+    unproven: bool = False  #: between two foreign objects, and it is not known whether apply made it
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from amqpflow.model.resources import BrokerState
@@ -11,7 +11,7 @@ from amqpflow.model.routes import CompiledTopology
 from .additions import Additions, outside
 from .allowance import Allowance
 from .capabilities import fit
-from .changes import Change
+from .changes import Change, Unbind, label
 from .dead_letters import around_existing
 from .findings import Finding, refuse
 from .guarantees import Guarantee, guarantees, sentences
@@ -19,8 +19,8 @@ from .manifest import parameter_name
 from .native import too_old
 from .observation import Observation
 from .order import ordered, swapped
-from .ownership import Ownership, is_own_policy
-from .plan import Plan
+from .ownership import Ownership, is_own_policy, outlived
+from .plan import ListedBinding, Plan
 from .preflight import preflight
 from .recording import with_manifest
 from .removal import FILE_LACKS_IT, Leftovers, Removal, left_alone, leftovers
@@ -98,13 +98,15 @@ class _Comparison:
             removals = self._removals(left)
         else:
             self.notes += left_alone(left, self.topology, self.there)
-        required = [word for word, steps in (("replace", swaps), ("delete", removals)) if steps]
+        required = [word for word, steps in (("replace", swaps), ("delete", _sure(removals))) if steps]
+        required += _unproven(removals)
         return self._plan((*additions, *swaps, *removals), left, required, "prune" if self.prune else "apply")
 
     def destruction(self) -> Plan:
         left = self._leftovers(BrokerState())
         removals = self._removals(left, f"topology {self.topology.name} is destroyed")
-        return self._plan(removals, left, ["delete"] if removals else [], "destroy")
+        required = [*(["delete"] if _sure(removals) else []), *_unproven(removals)]
+        return self._plan(removals, left, required, "destroy")
 
     def candidates(self, destroy: bool) -> frozenset[str]:
         names = {name for swap in self.swaps.values() for name in (swap.desired.name, stand_in_name(swap.desired.name))}
@@ -164,8 +166,10 @@ class _Comparison:
         if self.observed.manifest_known and not self.observed.manifest_damaged:
             staying = [each.name for each in left.queues] if purpose == "apply" else []
             changes = with_manifest(
-                changes, self.topology, self.observed, still_retiring=staying, destroy=purpose == "destroy"
+                changes, self.owns, self.observed, still_retiring=staying, destroy=purpose == "destroy"
             )
+        if (stale := self.owns.disbelieved) is not None:
+            self.findings.append(outlived(stale))
         return Plan(
             topology=self.topology,
             broker=self.observed.broker,
@@ -178,11 +182,19 @@ class _Comparison:
             replaced={name: swap.differences for name, swap in self.swaps.items() if purpose != "destroy"},
             unchanged=tuple(self.added.unchanged),
             used=tuple(self.added.used),
+            listed=tuple(self._listed()),
             findings=tuple(dict.fromkeys(self.findings)),
             notes=tuple(dict.fromkeys(self.notes)),
             observed=self.observed,
             guarantees=self.promised,
         )
+
+    def _listed(self) -> Iterator[ListedBinding]:
+        wanted = {each.identity for each in self.desired.bindings}
+        own = (self.topology.retry_exchange, self.topology.parking_exchange)
+        for binding in self.there.bindings:
+            if binding.identity in wanted and binding.source not in own:
+                yield ListedBinding(binding=binding, origin=self.owns.of_binding(binding))
 
     def _swaps(self) -> Iterator[Swap]:
         """Retry queues of ours that differ under the same name, and those whose swap was begun."""
@@ -202,3 +214,12 @@ class _Comparison:
             ours = there is None or self.owns.of_queue(there)
             if ours and (swap.under_way or (there is not None and swap.differences)):
                 yield swap
+
+
+def _sure(removals: Iterable[Change]) -> list[Change]:
+    return [change for change in removals if not (isinstance(change, Unbind) and change.unproven)]
+
+
+def _unproven(removals: Iterable[Change]) -> list[str]:
+    """Each needs a consent of its own: it may be an application's."""
+    return [f"delete:{label(change)}" for change in removals if isinstance(change, Unbind) and change.unproven]

@@ -11,7 +11,9 @@ from amqpflow.model.resources import Binding, BrokerState
 
 from .changes import Bind, CreateExchange, CreateQueue, EnsureBinding, PutPolicy, RemovePolicy, binding_name, label
 from .equality import Difference
+from .ownership import Ownership, is_own_policy
 from .plan import Plan
+from .removal import UNPROVEN
 
 What = Literal["missing", "changed", "added", "foreign"]
 
@@ -30,6 +32,7 @@ _FOREIGN = frozenset(
         "policy-tie",
         "native-hidden",
         "manifest-unreadable",
+        "manifest-outdated",
     }
 )
 """Findings that say what somebody else did to the broker. The others say why something could not be applied."""
@@ -84,8 +87,13 @@ def _missing(object_: str) -> Drift:
     return Drift(what="missing", object=object_, message="the file has it, the broker has not")
 
 
-def _left(object_: str) -> Drift:
-    return Drift(what="added", object=object_, message="it is this topology's, and the file does not have it")
+_EITHER = "`amqpflow apply --prune` removes it, `amqpflow disown` gives it up"
+
+
+def _left(object_: str, *, adopted: bool = False) -> Drift:
+    """What is ours and not in the file; what carries no stamp can be given up, too."""
+    message = "it is this topology's, and the file does not have it"
+    return Drift(what="added", object=object_, message=message, hint=_EITHER if adopted else "")
 
 
 def _changed(object_: str, differences: tuple[Difference, ...]) -> Drift:
@@ -110,16 +118,33 @@ def _added(plan: Plan) -> Iterator[Drift]:
     """What is ours and not in the file, and bindings into what is ours that the file does not have."""
     topology, desired = plan.topology, plan.topology.desired
     state = plan.observed.state if plan.observed is not None else BrokerState()
+    owns = Ownership(topology=topology, there=state, manifest=plan.observed.manifest if plan.observed else None)
+    left: set[tuple[str, str]] = set()
     for exchange in state.exchanges.values():
-        if exchange.owner == topology.name and exchange.name not in desired.exchanges:
-            yield _left(f"exchange {exchange.name}")
+        if exchange.name not in desired.exchanges and owns.of_exchange(exchange):
+            left.add(("exchange", exchange.name))
+            yield _left(f"exchange {exchange.name}", adopted=exchange.owner is None)
     for queue in state.queues.values():
-        if queue.owner == topology.name and queue.name not in desired.queues:
-            yield _left(f"queue {queue.name}")
+        if queue.name not in desired.queues and owns.of_queue(queue):
+            left.add(("queue", queue.name))
+            yield _left(f"queue {queue.name}", adopted=queue.owner is None)
+    for policy in state.policies.values():
+        adopted = owns.of_policy(policy) and not is_own_policy(policy.name, topology.name)
+        if adopted and policy.name not in desired.policies:
+            yield _left(f"policy {policy.name}", adopted=True)
     wanted = {each.identity for each in desired.bindings}
     own = ("", topology.retry_exchange, topology.parking_exchange)  # foreign ones on ours are among the findings
     for binding in state.bindings:
-        if binding.source not in own and binding.identity not in wanted and _into(binding, desired):
+        ends = {("exchange", binding.source), (binding.destination_type, binding.destination)}
+        if binding.identity in wanted or not left.isdisjoint(ends):
+            continue  # a binding goes with what left
+        origin = owns.of_binding(binding)
+        if origin == "ours":
+            yield _left(f"binding {binding_name(binding)}", adopted=True)
+        elif origin == "unproven":
+            message = f"it may be this topology's ({UNPROVEN}), and the file does not have it"
+            yield Drift(what="added", object=f"binding {binding_name(binding)}", message=message, hint=_EITHER)
+        elif binding.source not in own and _into(binding, desired):
             message = "messages come in by it, and the file does not have it"
             yield Drift(what="added", object=f"binding {binding_name(binding)}", message=message)
 

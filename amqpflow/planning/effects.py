@@ -70,14 +70,16 @@ def effect_of_change(change: Change, plan: Plan) -> ChangeEffect:
                 messages=f"those that fit go to {_destination(binding)} too, from now on",
                 when="for what is published after it",
             )
-        case Unbind(binding=binding, why=why):
+        case Unbind(binding=binding, why=why, unproven=unproven):
+            doubt = "; amqpflow cannot tell whether it made this binding or an application did" if unproven else ""
             return ChangeEffect(
                 how=_method(binding, "unbind"),
-                reason=why,
+                reason=f"{why}{doubt}",
                 messages=f"those in {_destination(binding)} stay; what is published with this key no longer gets there",
                 bindings="others stay as they are",
                 when="for what is published after it",
                 notable=True,
+                dangerous=unproven,
             )
         case Rebind(binding=binding, replaces=bound):
             return ChangeEffect(

@@ -9,7 +9,7 @@ from amqpflow.model.resources import Exchange, Policy
 from amqpflow.model.routes import CompiledTopology
 
 from .findings import Finding, refuse
-from .ownership import Ownership, bound_by_name
+from .ownership import Ownership
 from .policies import may_work, surely_matches
 
 
@@ -52,9 +52,9 @@ def _foreign_bindings(exchange: str, desired: CompiledTopology, owns: Ownership)
         if binding.source != exchange or binding.identity in known:
             continue
         # a tier that left the file stays bound until it is pruned: it is ours, and its key is its own name
-        queue = state.queues.get(binding.destination) if binding.destination_type == "queue" else None
-        ours = queue is not None and owns.of_queue(queue) and bound_by_name(binding, queue)
+        ours = owns.of_binding(binding) == "ours"
         # an existing queue that left the file: not ours, and bound by us; nobody publishes with its key any more
+        queue = state.queues.get(binding.destination) if binding.destination_type == "queue" else None
         left = queue is not None and queue.owner is None and exchange == desired.retry_exchange
         if ours or (left and binding.routing_key == binding.destination and not binding.arguments):
             continue

@@ -1,21 +1,25 @@
 """What a topology owns and cannot stamp, written down on the broker itself: a global parameter, one per topology.
 
-Queues and exchanges bear their owner among their arguments, and policies in their names; bindings, and what was
-adopted, bear nothing. So the manifest holds those alone, and is rebuilt from stamps when it was lost: what is on the
-broker and in the file is then ours again, and a binding that left the file meanwhile stays, since nobody can tell
-whose it is. https://www.rabbitmq.com/docs/parameters
+Queues and exchanges carry their owner among their arguments, and policies in their names; bindings, and what was
+adopted, carry nothing. So the manifest holds those alone. https://www.rabbitmq.com/docs/parameters
+
+What if the process dies between binding and recording? A binding stands under `unproven` before it is made, and under
+`bindings` once it was made. So what is under `bindings` is surely ours; what is under `unproven` may be an
+application's, and is not unbound unless a person names it. What format 1 recorded is taken for ours where the queue or
+the exchange is, and is unproven between two foreign objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from amqpflow.model.resources import Binding
 
-FORMAT = 1
-ADOPTABLE = ("queue", "exchange", "policy")
+FORMAT = 2
+READABLE = (1, 2)  #: 1 recorded every binding of the file, also those that were there before
+ADOPTABLE = ("queue", "exchange", "policy", "binding")
 
 _ENDS = {"queue": "q", "exchange": "x"}
 _KINDS = {short: kind for kind, short in _ENDS.items()}
@@ -33,11 +37,14 @@ class ManifestUnreadable(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The owned objects that bear no stamp, and the retry queues that are being retired."""
+    """The owned objects that carry no stamp, and the retry queues that are being retired."""
 
     topology: str
     vhost: str
-    bindings: tuple[Binding, ...] = ()  #: of the file; those of the topology's own two exchanges are known without
+    bindings: tuple[Binding, ...] = ()  #: made by apply, or adopted; those of our own queues in our exchanges are known
+    unproven: tuple[Binding, ...] = ()  #: about to be made, or recorded by a version that did not tell them apart
+    found: tuple[Binding, ...] = ()  #: in the file, and there before: never ours
+    older: bool = field(default=False, compare=False)  #: read from a format that recorded all bindings of the file
     adopted: frozenset[tuple[str, str]] = frozenset()  #: (queue, exchange or policy; name)
     retiring: Mapping[str, int] = field(default_factory=dict, compare=False)
     """Queue: when it was unbound, in ms since the epoch. Told to people; no deletion rests on it."""
@@ -46,6 +53,11 @@ class Manifest:
     def name(self) -> str:
         """The name of the global parameter."""
         return parameter_name(self.vhost, self.topology)
+
+    @property
+    def claimed(self) -> tuple[Binding, ...]:
+        """The bindings that it says are the topology's, rightly or not."""
+        return (*self.bindings, *(self.unproven if self.older else ()))
 
     def says_the_same(self, other: Manifest | None) -> bool:
         """Whether writing it in place of the other would change nothing; no manifest and an empty one are the same."""
@@ -59,15 +71,20 @@ class Manifest:
             yield f"adopts {kind} {name}"
         for kind, name in sorted(old.adopted - self.adopted):
             yield f"gives up {kind} {name}"
-        mine, theirs = ({each.identity for each in manifest.bindings} for manifest in (self, old))
-        if added := len(mine - theirs):
-            yield f"{added} binding{'s' * (added != 1)} recorded"
-        if dropped := len(theirs - mine):
+        mine, theirs = self._kinds_of_bindings(), old._kinds_of_bindings()
+        for what in dict.fromkeys(mine.values()):
+            if count := sum(said == what and theirs.get(each) != what for each, said in mine.items()):
+                yield f"{count} binding{'s' * (count != 1)} {what}"
+        if dropped := len(theirs.keys() - mine.keys()):
             yield f"{dropped} binding{'s' * (dropped != 1)} dropped"
         for queue in sorted(self.retiring.keys() - old.retiring.keys()):
             yield f"queue {queue} is being retired"
         for queue in sorted(old.retiring.keys() - self.retiring.keys()):
             yield f"queue {queue} is retired"
+
+    def _kinds_of_bindings(self) -> dict[tuple[str, ...], str]:
+        parts = {"recorded": self.bindings, "to be made": self.unproven, "found there": self.found}
+        return {each.identity: what for what, bindings in parts.items() for each in bindings}
 
 
 def parameter_name(vhost: str, topology: str) -> str:
@@ -79,12 +96,13 @@ def parameter_name(vhost: str, topology: str) -> str:
 
 def to_json(manifest: Manifest) -> dict[str, Any]:
     """The parameter's value: sorted, so that the same ownership is the same text."""
-    bindings = sorted(manifest.bindings, key=lambda each: each.identity)
     return {
         "format": FORMAT,
         "topology": manifest.topology,
         "vhost": manifest.vhost,
-        "bindings": [_binding_row(each) for each in bindings],
+        "bindings": _binding_rows(manifest.bindings),
+        "unproven": _binding_rows(manifest.unproven),
+        "found": _binding_rows(manifest.found),
         "adopted": [list(each) for each in sorted(manifest.adopted)],
         "retiring": dict(sorted(manifest.retiring.items())),
     }
@@ -106,15 +124,17 @@ def from_json(value: Any, *, vhost: str, topology: str) -> Manifest:
             hint="a newer amqpflow wrote it: use that one",
         )
     try:
-        if found != FORMAT or isinstance(found, bool):
+        if found not in READABLE or isinstance(found, bool):
             raise ManifestUnreadable("it has no format")
         of = (value["topology"], value["vhost"])
         if of != (topology, vhost):
             raise ManifestUnreadable(f"it is that of topology {of[0]} in virtual host {of[1]}")
+        bindings = {part: _bindings(value[part]) for part in ("bindings", "unproven", "found") if found == FORMAT}
         return Manifest(
             topology=topology,
             vhost=vhost,
-            bindings=tuple(_binding(row) for row in value["bindings"]),
+            older=found != FORMAT,
+            **(bindings or {"unproven": _bindings(value["bindings"])}),
             adopted=frozenset(_adopted(row) for row in value["adopted"]),
             retiring={_text(queue): _since(since) for queue, since in dict(value["retiring"]).items()},
         )
@@ -124,9 +144,17 @@ def from_json(value: Any, *, vhost: str, topology: str) -> Manifest:
         raise ManifestUnreadable(f"it is damaged: {type(error).__name__} {error}") from error
 
 
+def _binding_rows(bindings: Iterable[Binding]) -> list[list[Any]]:
+    return [_binding_row(each) for each in sorted(bindings, key=lambda each: each.identity)]
+
+
 def _binding_row(binding: Binding) -> list[Any]:
     row = [binding.source, _ENDS[binding.destination_type], binding.destination, binding.routing_key]
     return [*row, dict(binding.arguments)] if binding.arguments else row
+
+
+def _bindings(rows: Any) -> tuple[Binding, ...]:
+    return tuple(_binding(row) for row in rows)
 
 
 def _binding(row: Any) -> Binding:
@@ -144,7 +172,7 @@ def _binding(row: Any) -> Binding:
 
 def _adopted(row: Any) -> tuple[str, str]:
     kind, name = row
-    if kind not in ADOPTABLE:
+    if kind not in ADOPTABLE or kind == "binding":
         raise ValueError(f"nothing of kind {kind!r} can be adopted")
     return kind, _text(name)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amqpflow.model.diagnostic import Severity
+from amqpflow.model.resources import Binding
 from amqpflow.model.routes import CompiledTopology
 
 from .changes import Change
@@ -26,6 +27,14 @@ class UsedAsItIs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListedBinding:
+    """A binding of the file that exists, and whose it is."""
+
+    binding: Binding
+    origin: str  #: ours: removed with the topology; foreign: it was there before, and stays; unproven: may be either
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What apply does to one virtual host, in that order, unless something in `findings` refuses it."""
 
@@ -37,11 +46,13 @@ class Plan:
     changes: tuple[Change, ...] = ()
     unchanged: tuple[tuple[str, str], ...] = ()  #: (kind, name) of what is as the file says
     used: tuple[UsedAsItIs, ...] = ()
+    listed: tuple[ListedBinding, ...] = ()  #: bindings of the file that exist, but for those of our own two exchanges
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     guarantees: tuple[Guarantee, ...] = ()  #: what holds on each `existing` queue, and what does not
-    purpose: str = "apply"  #: apply, prune, destroy or adopt: which command makes this of it
-    required: tuple[str, ...] = ()  #: of replace, migrate and delete: what somebody must agree to, or --allow
+    purpose: str = "apply"  #: apply, prune, destroy, adopt or disown: which command makes this of it
+    required: tuple[str, ...] = ()
+    """What needs consent: replace, migrate, delete; delete:binding NAME for one that may be an application's."""
     replaced: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
     """Retry queues that are swapped for one with other arguments, and what differs."""
     observed: Observation | None = field(default=None, repr=False, compare=False)  #: what it was compared with

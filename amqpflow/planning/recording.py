@@ -1,21 +1,37 @@
-"""A plan's changes with the manifest written around them: claims before they are made, releases after they are kept."""
+"""A plan's changes with the manifest written around them.
+
+What is about to be bound is written down as unproven before, and as ours after it was made; what is released is dropped
+after it is gone. So whatever dies in between, nothing foreign is taken for ours, and nothing of ours is forgotten. An
+old manifest that is not believed is replaced before anything that carries the stamp is made: it would be believed then.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from amqpflow.model.routes import CompiledTopology
+from amqpflow.model.resources import Binding
 
-from .changes import Change, DeleteExchange, DeleteQueue, Drain, PutManifest, RemoveManifest, RemovePolicy, Unbind
+from .changes import (
+    Bind,
+    Change,
+    DeleteExchange,
+    DeleteQueue,
+    Drain,
+    EnsureBinding,
+    PutManifest,
+    RemoveManifest,
+    RemovePolicy,
+    Unbind,
+)
 from .manifest import Manifest
 from .observation import Observation
-from .ownership import recorded
+from .ownership import Identity, Ownership
 
 
 def with_manifest(
     changes: tuple[Change, ...],
-    topology: CompiledTopology,
+    owns: Ownership,
     observed: Observation,
     *,
     still_retiring: Iterable[str],
@@ -26,16 +42,17 @@ def with_manifest(
 
     Args:
         changes: of a plan, in order.
-        topology, observed: what they were made from.
+        owns, observed: what they were made from.
         still_retiring: queues that were unbound by an earlier apply, and that this plan leaves as they are.
         destroy: the topology is to own nothing afterwards.
     """
     before = observed.manifest
-    base = before or Manifest(topology=topology.name, vhost=observed.vhost)
+    since = owns.believed.retiring if owns.believed is not None else {}
     draining = [change.name for change in changes if isinstance(change, Drain)]
-    retiring = {name: base.retiring.get(name, observed.now_ms) for name in draining}
-    retiring |= {name: base.retiring[name] for name in still_retiring if name in base.retiring}
-    first = replace(recorded(topology, observed.state, base), retiring=retiring)
+    retiring = {name: since.get(name, observed.now_ms) for name in draining}
+    retiring |= {name: since[name] for name in still_retiring if name in since}
+    binding = [change.binding for change in changes if isinstance(change, Bind | EnsureBinding)]
+    first = replace(owns.recorded(observed.vhost, binding), retiring=retiring)
     opening = () if first.says_the_same(before) else (PutManifest(manifest=first, replaces=before),)
     if destroy:
         if not changes:
@@ -63,20 +80,29 @@ def so_far(changes: Sequence[Change], done: Collection[Change]) -> PutManifest |
 
 def _afterwards(first: Manifest, changes: Iterable[Change]) -> Manifest:
     gone: set[tuple[str, str]] = set()
-    unbound: set[tuple[str, str, str, str, str]] = set()
+    bound: set[Identity] = set()
+    unbound: set[Identity] = set()
     for change in changes:
         match change:
             case DeleteQueue() | DeleteExchange() | RemovePolicy():
                 gone.add((change.kind, change.name))
+            case Bind(binding=binding) | EnsureBinding(binding=binding):
+                bound.add(binding.identity)
             case Unbind(binding=binding):
                 unbound.add(binding.identity)
+
+    def left(bindings: Iterable[Binding]) -> Iterator[Binding]:
+        for each in bindings:
+            ends = {("exchange", each.source), (each.destination_type, each.destination)}
+            if each.identity not in unbound and gone.isdisjoint(ends):
+                yield each
+
+    unproven = [*left(first.unproven)]
     return replace(
         first,
-        bindings=tuple(
-            each
-            for each in first.bindings
-            if each.identity not in unbound and (each.destination_type, each.destination) not in gone
-        ),
+        bindings=(*left(first.bindings), *(each for each in unproven if each.identity in bound)),
+        unproven=tuple(each for each in unproven if each.identity not in bound),
+        found=tuple(left(first.found)),
         adopted=first.adopted - gone,
         retiring={name: since for name, since in first.retiring.items() if ("queue", name) not in gone},
     )

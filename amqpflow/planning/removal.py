@@ -17,7 +17,7 @@ from .allowance import Allowance, allow_flag
 from .changes import Change, DeleteExchange, DeleteQueue, Drain, RemovePolicy, Unbind, binding_name
 from .findings import Finding, refuse
 from .observation import Observation, consumers_of, messages_in
-from .ownership import Ownership, is_own_policy
+from .ownership import Identity, Ownership, is_own_policy
 
 Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
 
@@ -30,6 +30,7 @@ class Leftovers:
     queues: tuple[Queue, ...] = ()
     bindings: tuple[Binding, ...] = ()  #: those of the queues and exchanges above included
     policies: tuple[Policy, ...] = ()
+    unproven: frozenset[Identity] = frozenset()  #: of `bindings`: those that may be an application's
 
     def __bool__(self) -> bool:
         return bool(self.exchanges or self.queues or self.bindings or self.policies)
@@ -45,26 +46,42 @@ def leftovers(owns: Ownership, kept: BrokerState, needed: frozenset[Thing] = fro
         needed: what the file refers to without declaring it.
     """
     there = owns.there
+    exchanges = tuple(
+        each
+        for each in there.exchanges.values()
+        if each.name not in kept.exchanges and ("exchange", each.name) not in needed and owns.of_exchange(each)
+    )
+    queues = tuple(
+        each
+        for each in there.queues.values()
+        if each.name not in kept.queues and ("queue", each.name) not in needed and owns.of_queue(each)
+    )
+    going = {("exchange", each.name) for each in exchanges} | {("queue", each.name) for each in queues}
     wanted = {each.identity for each in kept.bindings}
+    bindings, unproven = [], set()
+    for binding in there.bindings:
+        if binding.identity in wanted:
+            continue
+        origin = owns.of_binding(binding)
+        # whoever made it, a binding goes with a queue or exchange of ours, if the file knew of it
+        goes = not going.isdisjoint(owns.own_ends(binding))
+        if origin != "foreign" or (goes and owns.knows(binding)):
+            bindings.append(binding)
+        if origin == "unproven" and not goes:
+            unproven.add(binding.identity)
     return Leftovers(
-        exchanges=tuple(
-            each
-            for each in there.exchanges.values()
-            if each.name not in kept.exchanges and ("exchange", each.name) not in needed and owns.of_exchange(each)
-        ),
-        queues=tuple(
-            each
-            for each in there.queues.values()
-            if each.name not in kept.queues and ("queue", each.name) not in needed and owns.of_queue(each)
-        ),
-        bindings=tuple(each for each in owns.bindings() if each.identity not in wanted),
+        exchanges=exchanges,
+        queues=queues,
+        bindings=tuple(bindings),
         policies=tuple(
             each for each in there.policies.values() if each.name not in kept.policies and owns.of_policy(each)
         ),
+        unproven=frozenset(unproven),
     )
 
 
 FILE_LACKS_IT = "the file no longer has it"
+UNPROVEN = "amqpflow cannot tell whether it made it or found it there"
 PARKED_UNSEEN = "`amqpflow parked list` does not list the messages parked in it any more"
 
 
@@ -131,7 +148,7 @@ class Removal:
             if policy.name not in gone and thing in _policy_targets(policy):
                 yield f"policy {policy.name} sends messages to it"
 
-    def _foreign_bindings(self, thing: Thing, mine: set[tuple[str, str, str, str, str]]) -> Iterator[str]:
+    def _foreign_bindings(self, thing: Thing, mine: set[Identity]) -> Iterator[str]:
         kind, name = thing
         for each in self.observed.state.bindings:
             touches = (each.destination_type, each.destination) == thing or (kind == "exchange" and each.source == name)
@@ -183,7 +200,8 @@ class Removal:
                 # replay and consumers may use it as long as the queue is there
                 late.setdefault(binding.destination, []).append(binding)
             else:
-                yield Unbind(binding=binding, why=self._why_unbound(binding, queues))
+                unproven = binding.identity in self.left.unproven
+                yield Unbind(binding=binding, why=self._why_unbound(binding, queues), unproven=unproven)
         for policy in self.left.policies:
             yield RemovePolicy(policy=policy)
         fed: dict[str, list[str]] = {}
@@ -203,7 +221,11 @@ class Removal:
             yield from (self._drain(queue) for queue in here if self._drains(queue) and not self._forced(queue))
             yield from (self._delete(queue, feeders[queue.name]) for queue in here)
         exchanges = {each.name: each for each in self.left.exchanges}
-        for _, name in sorted((at, name) for (kind, name), at in levels.items() if kind == "exchange"):
+        # the stamped ones last: the manifest is believed as long as there is one
+        ordered = sorted(
+            (exchanges[name].owner is not None, at, name) for (kind, name), at in levels.items() if kind == "exchange"
+        )
+        for *_, name in ordered:
             yield DeleteExchange(exchange=exchanges[name], why=self.why)
 
     def _drains(self, queue: Queue) -> bool:
@@ -283,7 +305,8 @@ def left_alone(left: Leftovers, topology: CompiledTopology, there: BrokerState) 
         yield f"queue {queue.name} is no longer in the file; it is left as it is{parked}."
     for binding in left.bindings:
         if binding.destination not in gone and binding.source not in gone:
-            yield f"binding {binding_name(binding)} is no longer in the file; it is left as it is."
+            doubt = f", and {UNPROVEN}" if binding.identity in left.unproven else ""
+            yield f"binding {binding_name(binding)} is no longer in the file; it is left as it is{doubt}."
     for policy in left.policies:
         yield f"policy {policy.name}, which was adopted, is not in the file; it is left as it is."
     if left:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -237,6 +238,13 @@ def check(plan: Plan, allowance: Allowance | None = None) -> None:
         removed = [label(change) for change in unnamed(plan, allowance)]
         more = f" and {len(removed) - 5} more" if len(removed) > 5 else ""
         problems.append(f"{', '.join(removed[:5])}{more} would be removed, which --allow delete agrees to")
+    problems += [
+        f"{one} would be removed, and amqpflow cannot tell whether it made it or found it there: "
+        f"{allow_flag('delete', one)} removes it; to keep it: amqpflow disown FILE binding "
+        f"{shlex.quote(one.removeprefix('binding '))}"
+        for one in (need.partition(":")[2] for need in missing)
+        if one
+    ]
     if problems and allowance is not None:
         problems += [f"nothing is removed that --allow names: {one}" for one in idle_names(plan, allowance)]
     if problems:

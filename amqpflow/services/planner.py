@@ -10,6 +10,7 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.adoption import adoption
 from amqpflow.planning.allowance import Allowance
 from amqpflow.planning.diff import NOTHING, candidates, destruction, diff
+from amqpflow.planning.disowning import disowning
 from amqpflow.planning.observation import Depth, Observation
 from amqpflow.planning.plan import Plan
 from amqpflow.rabbitmq.observe import Broker, observe
@@ -45,6 +46,11 @@ async def make_destruction(topology: CompiledTopology, broker: Broker, *, allowa
 async def make_adoption(topology: CompiledTopology, broker: Broker, wanted: Sequence[tuple[str, str]]) -> Plan:
     """What adopt would record: arguments and errors as for `make_plan`."""
     return await _addressed(adoption(topology, await observe(topology, broker), wanted), broker)
+
+
+async def make_disowning(topology: CompiledTopology, broker: Broker, wanted: Sequence[tuple[str, str]]) -> Plan:
+    """What disown would give up: arguments and errors as for `make_plan`."""
+    return await _addressed(disowning(topology, await observe(topology, broker), wanted), broker)
 
 
 async def _observed(topology: CompiledTopology, broker: Broker, *, prune: bool, destroy: bool = False) -> Observation:

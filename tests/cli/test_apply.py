@@ -309,7 +309,7 @@ def test_colours_can_be_asked_for(vhost: BrokerAddress, shop: Path) -> None:
 def test_on_a_terminal_there_is_progress_and_colour(vhost: BrokerAddress, shop: Path) -> None:
     out, err = on_terminals(shop, vhost, TERM="xterm")
     assert "\x1b[32m+\x1b[0m exchange events" in out
-    assert "/18" in err
+    assert "/19" in err
     out, err = on_terminals(shop, vhost, TERM="xterm", NO_COLOR="1")
     assert "\x1b" not in out
 

@@ -187,3 +187,34 @@ def test_adopt(vhost: BrokerAddress, file: Path) -> None:
     assert amqpflow(vhost, "apply", file).code == 0
     assert "Nothing to do" in amqpflow(vhost, "adopt", file, "queue", "orders.parking").out
     assert amqpflow(vhost, "adopt", file, "host", "x").code == 64
+    disowned = amqpflow(vhost, "disown", file, "queue", "orders.parking")
+    assert (disowned.code, "gives up queue orders.parking" in disowned.out) == (0, True)
+    assert "queue orders.parking: the file still declares it" in " ".join(disowned.out.split())
+    assert "Nothing to do" in amqpflow(vhost, "disown", file, "queue", "orders.parking").out
+    assert amqpflow(vhost, "disown", file, "queue", "orders").code == 4
+
+
+def test_a_binding_that_was_there_before_is_shown_adopted_and_disowned(vhost: BrokerAddress, file: Path) -> None:
+    management = Management(vhost)
+    management.put("queues", vhost.vhost, "orders", body={"durable": True})
+    management.call("POST", "bindings", vhost.vhost, "e", "amq.topic", "q", "orders", body={"routing_key": "a.#"})
+    binding = "amq.topic -> orders (a.#)"
+    file.write_text(
+        FILE.replace("DELAY", "1m").replace(
+            "orders: {retry: standard}",
+            "orders: {existing: true, type: classic, bindings: [{exchange: amq.topic, routing_key: a.#}]}",
+        )
+    )
+    plan = amqpflow(vhost, "plan", file)
+    assert f"= binding {binding}  was there before, and stays" in " ".join(plan.out.split("   "))
+    assert amqpflow(vhost, "apply", file).code == 0
+    adopted = amqpflow(vhost, "adopt", file, "binding", binding, "-o", "json")
+    assert adopted.code == 0
+    Draft202012Validator(schema("plan")).validate(json.loads(adopted.out))
+    listed = json.loads(amqpflow(vhost, "plan", file, "-o", "json").out)["bindings"]
+    assert listed == [{"name": binding, "origin": "ours"}]
+    disowned = amqpflow(vhost, "disown", file, "binding", binding)
+    assert (disowned.code, "1 binding found there" in disowned.out) == (0, True)
+    wrong = amqpflow(vhost, "disown", file, "binding", "amq.topic -> orders")
+    assert wrong.code == 4
+    assert wrong.says(f"it does not exist; there is {binding}")

@@ -1,6 +1,6 @@
 """Apply, prune, swap or destroy in a process that kills itself.
 
-`apply_and_die.py URL MANAGEMENT_URL STEP before|after [apply|prune|swap|destroy]`
+`apply_and_die.py URL MANAGEMENT_URL STEP before|after [apply|prune|swap|destroy|borrowed]`
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ def carry_out(what: str, address: BrokerAddress, on_step: OnStep | None = None) 
             return api.apply(changed_shop(vhost), address, prune=True, allow=["delete"], wait=True, on_step=on_step)
         case "swap":
             return api.apply(swapped_shop(vhost), address, allow=["replace"], wait=True, on_step=on_step)
+        case "borrowed":
+            from tests.integration.test_ownership import BORROWED
+            from tests.integration.test_ownership import topology as of_file
+
+            return api.apply(of_file(BORROWED, address), address, on_step=on_step)
         case "destroy":
             return api.destroy(small_shop(vhost), address, allow=["delete"], wait=True, on_step=on_step)
         case _:

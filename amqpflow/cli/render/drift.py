@@ -130,7 +130,13 @@ def _together(drifts: list[Drift]) -> Iterator[Drift]:
             yield from same
         else:
             names = listed([each.object.partition(" ")[2] for each in same])
-            yield Drift(what=same[0].what, object=f"{kind} {names}", attributes=same[0].attributes, message=message)
+            yield Drift(
+                what=same[0].what,
+                object=f"{kind} {names}",
+                attributes=same[0].attributes,
+                message=message,
+                hint=same[0].hint,
+            )
 
 
 def _drift(each: Drift, color: bool, width: int) -> Iterator[str]:

@@ -65,7 +65,7 @@ def applied_summary(plan: Plan, done: Iterable[Change]) -> str:
     """Applied: 2 exchanges, 6 queues, 7 bindings created; 0 unchanged."""
     if plan.nothing_to_do:
         return _nothing_to_do(plan)
-    counts = Counter((change.action, change.kind) for change in done)
+    counts = _counts(done)
     actions = dict.fromkeys([*_DONE, *(action for action, _ in counts)])
     parts = []
     for action in actions:
@@ -75,8 +75,18 @@ def applied_summary(plan: Plan, done: Iterable[Change]) -> str:
     return f"Applied: {'; '.join(parts) or 'nothing'}; {len(plan.unchanged)} unchanged."
 
 
+def _counts(changes: Iterable[Change]) -> Counter[tuple[str, str]]:
+    """How many of each (action, kind); a manifest that is written before and after counts once."""
+    counts = Counter((change.action, change.kind) for change in changes)
+    for action in ("create", "update"):
+        counts[action, "manifest"] = min(counts[action, "manifest"], 1)
+    if counts["create", "manifest"]:
+        del counts["update", "manifest"]
+    return +counts
+
+
 def _by(plan: Plan) -> Iterator[tuple[str, Counter[str]]]:
-    counts = plan.count
+    counts = _counts(plan.changes)
     replaced = len(replaced_queues(plan.changes))
     counts = counts - Counter({("create", "queue"): replaced, ("delete", "queue"): replaced})
     for action in dict.fromkeys([*_TO_DO, *(action for action, _ in counts)]):

@@ -23,6 +23,7 @@ from amqpflow.planning.changes import (
     RemoveManifest,
     RemovePolicy,
     Unbind,
+    binding_name,
 )
 from amqpflow.planning.consequences import Consequence, consequences, replaced_queues
 from amqpflow.planning.findings import Finding
@@ -53,6 +54,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "purpose": plan.purpose,
         "required": list(plan.required),
         "used": [asdict(each) for each in plan.used],
+        "bindings": [{"name": binding_name(each.binding), "origin": each.origin} for each in plan.listed],
         "refusals": [_finding(each) for each in plan.refusals],
         "warnings": [_finding(each) for each in plan.warnings],
         "notes": list(plan.notes),

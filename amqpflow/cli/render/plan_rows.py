@@ -26,6 +26,7 @@ from amqpflow.planning.changes import (
     RemoveManifest,
     RemovePolicy,
     Unbind,
+    binding_name,
 )
 from amqpflow.planning.consequences import Consequence, Danger, consequences
 from amqpflow.planning.exact import named_exactly
@@ -99,6 +100,7 @@ class _Grouping:
         for each in consequences(self.plan):
             self._place(each)
         through = f"in {self.topology.retry_exchange} and {self.topology.parking_exchange}, each queue by its own name"
+        self._found()
         for (owner, _), bindings in self.own_bindings.items():
             row = _row(bindings[0], rank=_OWN_BINDINGS)
             steps = tuple(each.step or 0 for each in bindings)
@@ -135,10 +137,24 @@ class _Grouping:
                 self.policies.append(_row(each, self._words(each)))
             case PutManifest() | RemoveManifest():
                 # the parameter's whole name has the virtual host in it, which is said above
-                row = _row(each, self._words(each))
-                self.recorded.append(replace(row, label=f"manifest {self.topology.name}"))
+                row = replace(_row(each, self._words(each)), label=f"manifest {self.topology.name}")
+                if isinstance(change, PutManifest) and self.recorded:
+                    first = self.recorded.pop()
+                    words = f"{first.words}; then {row.words}"
+                    row = replace(first, words=words, steps=(*first.steps, *row.steps))
+                self.recorded.append(row)
             case _:
                 self.leaving.append(_row(each, self._words(each)))
+
+    def _found(self) -> None:
+        """The bindings of the file that are not surely ours, unless a step is about them."""
+        changed = {change.name for change in self.plan.changes if change.kind == "binding"}
+        words = {"foreign": "was there before, and stays", "unproven": "made by amqpflow or there before: not known"}
+        for listed in self.plan.listed:
+            name, owner = binding_name(listed.binding), self.owners.get(listed.binding.destination, "")
+            if listed.origin in words and name not in changed:
+                row = Row(symbol="=", action="use", kind="binding", label=f"binding {name}", words=words[listed.origin])
+                self.of_queue.get(owner, self.exchanges).append(replace(row, rank=_BINDING))
 
     def _words(self, each: Consequence) -> str:
         match each.change:

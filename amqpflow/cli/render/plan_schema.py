@@ -38,12 +38,24 @@ def plan_schema() -> dict[str, Any]:
                 "changes": _list("change", "In the order in which they are carried out."),
                 "replacements": _list("told", "What cannot be changed in place; nothing is done about it."),
                 "unchanged": {"type": "array", "items": _record({"kind": _TEXT, "name": _TEXT})},
-                "purpose": {"type": "string", "description": "What the plan is for: apply, prune, destroy, adopt."},
-                "required": {**_NAMES, "description": "What has to be allowed: replace, migrate, delete."},
+                "purpose": {
+                    "type": "string",
+                    "description": "What the plan is for: apply, prune, destroy, adopt, disown.",
+                },
+                "required": {
+                    **_NAMES,
+                    "description": "What has to be allowed: replace, migrate, delete, delete:binding NAME.",
+                },
                 "used": {
                     "type": "array",
                     "items": _record({"exchange": _TEXT, "owner": {"type": ["string", "null"]}}),
                     "description": "Exchanges that somebody else created, used as they are.",
+                },
+                "bindings": {
+                    "type": "array",
+                    "items": _record({"name": _TEXT, "origin": {"enum": ["ours", "foreign", "unproven"]}}),
+                    "description": "Bindings of the file that exist. Ours: made by apply or adopted; foreign: it was "
+                    "there before and is never removed; unproven: it may be either.",
                 },
                 "refusals": _list("finding", "Why apply does nothing at all; empty when it may start."),
                 "warnings": _list("finding", ""),

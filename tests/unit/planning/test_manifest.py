@@ -33,7 +33,8 @@ GOOD = to_json(Manifest(topology="shop", vhost="/", bindings=(Binding(source="e"
 def test_it_comes_back_as_it_was_written(
     bindings: list[Binding], adopted: frozenset[tuple[str, str]], retiring: dict[str, int]
 ) -> None:
-    manifest = Manifest(topology="shop", vhost="/", bindings=tuple(bindings), adopted=adopted, retiring=retiring)
+    parts = {part: tuple(bindings[at::3]) for at, part in enumerate(("bindings", "unproven", "found"))}
+    manifest = Manifest(topology="shop", vhost="/", **parts, adopted=adopted, retiring=retiring)
     written = json.loads(json.dumps(to_json(manifest)))
     read = from_json(written, vhost="/", topology="shop")
     assert to_json(read) == to_json(manifest)
@@ -47,7 +48,7 @@ def test_it_comes_back_as_it_was_written(
         ("text", "not an object"),
         (None, "not an object"),
         ({}, "no format"),
-        ({"format": 2}, "its format is 2, and this version of amqpflow reads 1"),
+        ({"format": 3}, "its format is 3, and this version of amqpflow reads 2"),
         ({"format": True}, "no format"),
         ({**GOOD, "topology": "books"}, "that of topology books in virtual host /"),
         ({**GOOD, "vhost": "v"}, "that of topology shop in virtual host v"),
@@ -55,7 +56,10 @@ def test_it_comes_back_as_it_was_written(
         ({**GOOD, "bindings": [["e", "z", "q", ""]]}, "damaged"),
         ({**GOOD, "bindings": [["e", "q", "q"]]}, "damaged"),
         ({**GOOD, "bindings": [["e", "q", 7, ""]]}, "damaged"),
+        ({**GOOD, "unproven": [["e", "q", 7, ""]]}, "damaged"),
+        ({key: value for key, value in GOOD.items() if key != "found"}, "damaged"),
         ({**GOOD, "adopted": [["vhost", "x"]]}, "damaged"),
+        ({**GOOD, "adopted": [["binding", "x"]]}, "damaged"),
         ({**GOOD, "adopted": ["x"]}, "damaged"),
         ({**GOOD, "retiring": {"q": "soon"}}, "damaged"),
         ({**GOOD, "retiring": {"q": -1}}, "damaged"),
@@ -84,6 +88,8 @@ def test_what_it_records_is_said() -> None:
         topology="shop",
         vhost="/",
         bindings=(Binding(source="e", destination="q"), Binding(source="e", destination="r")),
+        unproven=(Binding(source="e", destination="s"),),
+        found=(Binding(source="e", destination="t"),),
         adopted=frozenset({("policy", "b")}),
         retiring={"u": 2},
     )
@@ -91,15 +97,30 @@ def test_what_it_records_is_said() -> None:
         "adopts policy b",
         "gives up queue a",
         "2 bindings recorded",
+        "1 binding to be made",
+        "1 binding found there",
         "queue u is being retired",
         "queue t is retired",
     ]
-    assert list(old.differences(new))[2] == "2 bindings dropped"
+    assert list(old.differences(new))[2] == "4 bindings dropped"
+    made = Manifest(topology="shop", vhost="/", bindings=new.unproven)
+    assert list(made.differences(Manifest(topology="shop", vhost="/", unproven=made.bindings))) == [
+        "1 binding recorded"
+    ]
+
+
+def test_a_manifest_of_format_1_proves_no_binding() -> None:
+    """It recorded every binding of the file, whoever had made it."""
+    old = {"format": 1, "topology": "shop", "vhost": "/", "bindings": [["e", "q", "q", ""]]}
+    read = from_json({**old, "adopted": [["queue", "a"]], "retiring": {"t": 1}}, vhost="/", topology="shop")
+    assert read.bindings == read.found == ()
+    assert read.unproven == (Binding(source="e", destination="q"),)
+    assert (read.adopted, read.retiring) == ({("queue", "a")}, {"t": 1})
 
 
 def test_what_a_newer_version_wrote_is_not_to_be_deleted() -> None:
     with pytest.raises(ManifestUnreadable) as newer:
-        from_json({**GOOD, "format": 2}, vhost="/", topology="shop")
+        from_json({**GOOD, "format": 3}, vhost="/", topology="shop")
     assert newer.value.hint == "a newer amqpflow wrote it: use that one"
     with pytest.raises(ManifestUnreadable) as damaged:
         from_json({**GOOD, "adopted": None}, vhost="/", topology="shop")

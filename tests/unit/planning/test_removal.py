@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Policy, Queue
-from amqpflow.model.routes import CompiledTopology
+from amqpflow.model.routes import CompiledTopology, NativeRetry
+from amqpflow.planning.adoption import adoption
 from amqpflow.planning.allowance import parse_allowance
 from amqpflow.planning.changes import (
     Change,
@@ -159,7 +160,8 @@ def test_a_lost_manifest_is_written_again() -> None:
     assert labels(plan) == ["create manifest amqpflow./.shop"]
     change = plan.changes[0]
     assert isinstance(change, PutManifest)
-    assert change.manifest == KNOWN
+    assert change.manifest == replace(KNOWN, bindings=(), unproven=(ENTRY,))
+    assert diff(shop(), seen(applied(shop()), change.manifest)).changes == ()
     assert diff(shop(), seen(applied(shop()))).changes == ()
 
 
@@ -435,3 +437,15 @@ def test_deleted_exchanges_come_before_their_alternates() -> None:
     plan = prune(without, seen(applied(shop())))
     assert [each.name for each in plan.changes if isinstance(each, DeleteExchange)] == ["events", "lost"]
     assert not any(isinstance(each, RemovePolicy) for each in plan.changes)
+
+
+def test_a_marker_of_native_retry_that_another_program_made_is_refused() -> None:
+    """Consumers would take it for ours, which says that this broker delays what is rejected."""
+    made = topology({"orders": []}, vhost="/", native=NativeRetry(min_ms=1000, max_ms=1000, retries=3))
+    foreign = replace(made.desired.exchanges["shop.native"], arguments={})
+    there = replace(BrokerState(), exchanges={foreign.name: foreign})
+    refused = diff(made, seen(there, None)).refusals
+    assert ("not-ours", "exchange shop.native") in [(each.code, each.object) for each in refused]
+    assert not destruction(made, seen(there, None)).changes
+    adopting = adoption(made, seen(there, None), [("exchange", "shop.native")])
+    assert [each.code for each in adopting.refusals] == ["not-adoptable"]
