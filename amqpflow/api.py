@@ -365,7 +365,10 @@ async def replay(
     on_watch: Callable[[int, int], None] | None = None,
 ) -> ReplayReport:
     """
-    Bring parked messages back to the work queue they failed in: publish, await the confirm, ack; oldest first.
+    Bring parked messages back to the work queue they failed in: publish, await the confirm, ack.
+
+    They go in the order in which RabbitMQ delivers them: oldest first, but higher priorities first on a quorum queue of
+    RabbitMQ 4 and on a classic queue with x-max-priority.
 
     Killed at any point it loses nothing, and the journal knows what was sent: the next replay of the queue, or the
     same one with `resume`, sends nothing of that again. At most 4,000 messages are in doubt then; they are sent again

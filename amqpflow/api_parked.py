@@ -41,7 +41,9 @@ async def parked(
     on_wait: Callable[[str], None] | None = None,
 ) -> ParkedListing:
     """
-    List parked messages, one row each. They stay where they are, in their order, also when this is killed.
+    List parked messages, one row each, the oldest of each parking queue first.
+
+    They stay where they are, in their order, also when this is killed.
 
     Args:
         topology: as `Topology.load` returns it; None when `from_queues` are in no file.
@@ -51,7 +53,8 @@ async def parked(
         origin: the work queue of messages that do not tell where they failed.
         management_url: as for `plan`. Without the management API policies that would make reading unsafe stay unseen.
         unverified: read also where it cannot be found out whether that is safe.
-        on_row: is given each row, and `messages` stays empty: a million rows fill the memory.
+        on_row: is given each row, in the order of delivery, and `messages` stays empty: a million rows fill the memory.
+            Where a queue is `by_priority`, that is not the order of age.
         stop: set it to end the reading; what was seen so far is returned.
         on_progress: told the parking queue, messages seen and messages expected.
         on_wait: told the parking queue once, when another command is reading it.

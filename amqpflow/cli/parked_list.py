@@ -33,7 +33,7 @@ def list_(
     output: str,
 ) -> int:
     """
-    List the parked messages of FILE's work queues, oldest first.
+    List the parked messages of FILE's work queues, the oldest of each parking queue first.
 
     Options are combined with and; one that is given twice asks for any of its values. -o jsonl has one object a line.
     """
@@ -63,6 +63,7 @@ def list_(
                 ),
                 says=GIVING_BACK,
             )
+        spool.sort_by_age([each.parking_queue for each in listing.queues if each.by_priority])
         if output == "json":
             for piece in listing_pieces(listing, spool.rows()):
                 click.echo(piece, nl=False)

@@ -55,7 +55,7 @@ def replay(
     output: str,
 ) -> int:
     """
-    Publish the parked messages of FILE to their work queues again, oldest first.
+    Publish the parked messages of FILE to their work queues again, in the order of the parking queue.
 
     Each is published, confirmed, and only then taken out of the parking queue. Stopping at any point loses nothing;
     what cannot be published stays parked (exit code 3). What fails again meanwhile is not replayed again. A journal

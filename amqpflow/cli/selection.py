@@ -48,7 +48,11 @@ def selection_options(function: F) -> F:
         click.option("--older-than", metavar="DURATION", help="Parked at least so long ago: 90s, 2h, 14d."),
         click.option("--newer-than", metavar="DURATION", help="Parked less long ago than that."),
         click.option("--match", metavar="JMESPATH", help="True of {headers, properties, body, record}."),
-        click.option("--limit", type=click.IntRange(min=1), help="The first so many that are selected, oldest first."),
+        click.option(
+            "--limit",
+            type=click.IntRange(min=1),
+            help="Take the first N selected messages in the queue's order: the oldest, after those of higher priority.",
+        ),
         click.option("--sample", type=click.IntRange(min=1), help="So many of those selected, at random, evenly."),
         click.option("--seed", type=int, default=0, show_default=True, help="For another sample."),
     ]

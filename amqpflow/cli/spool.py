@@ -5,10 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import tempfile
-from collections.abc import Iterator
+from array import array
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
+from itertools import groupby
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
+
+from amqpflow.parking.age_order import AgeOrder
 
 if TYPE_CHECKING:
     from amqpflow.services.parked_list import ParkedRow
@@ -23,6 +27,8 @@ class Spool:
         self.count = 0
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, mode="w+b")  # noqa: SIM115
         self._packed = gzip.GzipFile(fileobj=self._file, mode="wb", compresslevel=1, mtime=0)
+        self._ages: dict[str, AgeOrder] = {}
+        self._sorted: IO[bytes] | None = None
 
     def __enter__(self) -> Spool:
         return self
@@ -32,18 +38,57 @@ class Spool:
     ) -> None:
         self._packed.close()
         self._file.close()
+        if self._sorted is not None:
+            self._sorted.close()
 
     def add(self, row: ParkedRow) -> None:
-        """One more."""
+        """One more. Those of one parking queue come one after the other."""
         self.count += 1
-        self._packed.write(json.dumps(asdict(row)).encode("ascii") + b"\n")
+        self._ages.setdefault(row.parking_queue, AgeOrder()).add(row.priority, row.failed_at)
+        self._packed.write(_line(row))
+
+    def sort_by_age(self, queues: Collection[str]) -> None:
+        """Bring the rows of these parking queues into the order of their age; no more are added."""
+        orders = {name: age.order() for name, age in self._ages.items() if name in queues}
+        self._ages.clear()
+        if not any(orders.values()):
+            return
+        self._sorted = tempfile.TemporaryFile()  # noqa: SIM115
+        # what is packed can be read from its beginning alone
+        for queue, group in groupby(self._read(self._unpacked()), key=lambda row: row.parking_queue):
+            order = orders.get(queue)
+            if order is None:
+                self._sorted.writelines(map(_line, group))
+                continue
+            with tempfile.TemporaryFile() as plain:
+                begins = array("Q")
+                for row in group:
+                    begins.append(plain.tell())
+                    plain.write(_line(row))
+                for number in order:
+                    plain.seek(begins[number])
+                    self._sorted.write(plain.readline())
 
     def rows(self) -> Iterator[ParkedRow]:
         """All of them, in their order."""
-        from amqpflow.services.parked_list import ParkedRow
+        if self._sorted is None:
+            return self._read(self._unpacked())
+        self._sorted.seek(0)
+        return self._read(self._sorted)
 
+    def _unpacked(self) -> Iterator[bytes]:
         self._packed.close()
         self._file.seek(0)
         with gzip.GzipFile(fileobj=self._file, mode="rb") as unpacked:
-            for line in unpacked:
-                yield ParkedRow(**json.loads(line))
+            yield from unpacked
+
+    @staticmethod
+    def _read(lines: Iterable[bytes]) -> Iterator[ParkedRow]:
+        from amqpflow.services.parked_list import ParkedRow
+
+        for line in lines:
+            yield ParkedRow(**json.loads(line))
+
+
+def _line(row: ParkedRow) -> bytes:
+    return json.dumps(asdict(row)).encode("ascii") + b"\n"

@@ -28,7 +28,9 @@ ALERTS = 2
 @click.argument("file", type=FILE)
 @click.option("--watch", is_flag=True, help="Look again and again until Ctrl-C; a live table on a terminal.")
 @click.option("--interval", default="2s", show_default=True, metavar="DURATION", help="How long between two looks.")
-@click.option("--oldest", is_flag=True, help="Also tell how old the oldest parked message is, by reading it.")
+@click.option(
+    "--oldest", is_flag=True, help="Also read the first message of each parking queue, and show how old it is."
+)
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are alerts.")
 @connection_options
 @output_option("text", "json")

@@ -106,6 +106,10 @@ class ParkedMessage:
     def message_id(self) -> str | None:
         return self.delivery.properties.message_id
 
+    @property
+    def priority(self) -> int | None:
+        return self.delivery.properties.priority
+
 
 def read_parked(
     delivery: Delivery,

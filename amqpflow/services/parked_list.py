@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 
 from amqpflow.errors import Interrupted, Refused, WrongUsage
 from amqpflow.model.message import Delivery
+from amqpflow.parking.age_order import AgeOrder
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection, is_named, parked_at
 
@@ -38,6 +40,7 @@ class ParkedRow:
     replays: int
     content_type: str | None
     body_bytes: int
+    priority: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,7 @@ class ParkedListing:
     """What lies in the parking queues of a topology."""
 
     topology: str
-    messages: tuple[ParkedRow, ...]  #: by parking queue, in its order
+    messages: tuple[ParkedRow, ...]  #: by parking queue, the oldest first
     queues: tuple[QueueReading, ...]
     notes: tuple[str, ...]  #: what a person should know of it
 
@@ -64,14 +67,29 @@ async def list_parked(
         place: where to look.
         selection: which messages are listed.
         watch: who looks on; what was seen until it says stop is returned.
-        on_row: is given each row, in order; `messages` stays empty then. A million rows fill the memory.
+        on_row: is given each row, in the order of delivery, and `messages` stays empty: a million rows fill the memory.
 
     Raises:
         NotApplied, Refused, Interrupted, BrokerError, BrokerUnavailable: as `scan`.
     """
     rows: list[ParkedRow] = []
     done = await scan(place, selection, watch, make=row_of, emit=on_row or rows.append)
-    return ParkedListing(topology=place.compiled.name, messages=tuple(rows), queues=done.queues, notes=done.notes)
+    return ParkedListing(
+        topology=place.compiled.name, messages=_oldest_first(rows, done.queues), queues=done.queues, notes=done.notes
+    )
+
+
+def _oldest_first(rows: list[ParkedRow], queues: tuple[QueueReading, ...]) -> tuple[ParkedRow, ...]:
+    """Rows of a queue that delivers by priority are brought into the order of their age."""
+    mixed = {each.parking_queue for each in queues if each.by_priority}
+    ordered: list[ParkedRow] = []
+    for queue, group in groupby(rows, key=lambda row: row.parking_queue):
+        each, age = list(group), AgeOrder()
+        for row in each:
+            age.add(row.priority, row.failed_at)
+        order = age.order() if queue in mixed else None
+        ordered += each if order is None else [each[number] for number in order]
+    return tuple(ordered)
 
 
 async def find_parked(place: Place, wanted: str, watch: Watch) -> tuple[ParkedMessage, ...]:
@@ -133,4 +151,5 @@ def row_of(parked: ParkedMessage) -> ParkedRow:
         replays=parked.replays,
         content_type=delivery.properties.content_type,
         body_bytes=len(delivery.body),
+        priority=parked.priority,
     )

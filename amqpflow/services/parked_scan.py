@@ -70,6 +70,7 @@ class QueueReading:
     other_consumers: int  #: what they hold was not seen
     complete: bool  #: everything that was ready at the beginning was read, or as much as was asked for
     ended_early: str | None  #: why not
+    by_priority: bool = False  #: RabbitMQ delivers higher priorities first: the first messages need not be the oldest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,8 @@ async def scan(
     certain: bool = False,
 ) -> Scan:
     """
-    Read every message of the queues; for each that is selected `emit(make(message))` is called, in order.
+    Read every message of the queues; for each that is selected `emit(make(message))` is called, in the order of
+    delivery, which is not that of age where higher priorities are delivered first (`QueueReading.by_priority`).
 
     With `selection.sample` only what the sample keeps is emitted, at the end. Bodies are not held, unless `make`
     returns them.
@@ -129,7 +131,7 @@ async def scan(
         if watch.stop.is_set() or selected == selection.limit:
             break
         known, expected, seen, others = Known(), 0, 0, 0
-        enough = False
+        enough = prioritised = False
         while True:
             before = seen
             async with _opened(place, queue, watch) as reading:
@@ -145,6 +147,7 @@ async def scan(
                                 reader.keep(delivery)
                                 continue
                             seen += 1
+                            prioritised = prioritised or parked.priority is not None
                             wanted = matcher(parked) and (only is None or only.take(parked.digest))
                             if wanted and settle is not None:
                                 settle(reader, parked)
@@ -177,8 +180,11 @@ async def scan(
                 # what was taken out by others meanwhile is not missing: nothing but the queue's own end ended it
                 complete=enough or reader.ended_early is None,
                 ended_early=None if enough else reader.ended_early,
+                by_priority=reading.by_priority,
             )
         )
+        if enough and reading.by_priority and prioritised and seen < expected:
+            notes.append(f"{queue} delivers higher priorities first: the first in its order need not be the oldest")
         notes += [each for each in reading.notes if each not in notes]
     if sampler is not None:
         selected = len(sampler.items)

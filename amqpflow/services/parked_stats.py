@@ -46,6 +46,15 @@ class ParkedStats:
         return all(each.complete for each in self.queues)
 
 
+@dataclass(frozen=True, slots=True)
+class _Item:
+    key: tuple[str | None, ...]
+    sample: str
+    error: str | None
+    size: int
+    at: int | None
+
+
 @dataclass(slots=True)
 class _Group:
     sample: str
@@ -55,10 +64,12 @@ class _Group:
     first_at: int | None = None
     last_at: int | None = None
 
-    def add(self, count: int, size: int, at: int | None) -> None:
-        self.count += count
-        self.bytes += size
-        if at is not None:
+    def add(self, item: _Item) -> None:
+        self.count += 1
+        self.bytes += item.size
+        if (at := item.at) is not None:
+            if self.first_at is None or at < self.first_at:  # priorities are delivered before what is older
+                self.sample, self.error = item.sample, item.error
             self.first_at = at if self.first_at is None else min(self.first_at, at)
             self.last_at = at if self.last_at is None else max(self.last_at, at)
 
@@ -106,19 +117,19 @@ async def count_parked(place: Place, selection: Selection, watch: Watch, *, by: 
     dimensions = [DIMENSIONS[each] for each in by]
     groups: dict[tuple[str | None, ...], _Group] = {}
 
-    def make(parked: ParkedMessage) -> tuple[tuple[str | None, ...], str, str | None, int, int | None]:
+    def make(parked: ParkedMessage) -> _Item:
         values = (dimension(parked) for dimension in dimensions)
         key = tuple(value if value is None else value[:_KEY_LENGTH] for value in values)
         error = ": ".join(filter(None, (parked.error_type, parked.error_message)))[:_KEY_LENGTH]
-        return key, parked.id, error or None, len(parked.delivery.body), parked_at(parked)
+        return _Item(key, parked.id, error or None, len(parked.delivery.body), parked_at(parked))
 
-    def emit(item: tuple[tuple[str | None, ...], str, str | None, int, int | None]) -> None:
-        key, sample, error, size, at = item
+    def emit(item: _Item) -> None:
+        key = item.key
         if key not in groups and len(groups) >= GROUPS_AT_MOST:
             key = (OTHERS,) * len(dimensions)
         if (group := groups.get(key)) is None:
-            group = groups[key] = _Group(sample, error)
-        group.add(1, size, at)
+            group = groups[key] = _Group(item.sample, item.error)
+        group.add(item)
 
     done = await scan(place, selection, watch, make=make, emit=emit)
     ordered = sorted(groups.items(), key=lambda each: -each[1].count)

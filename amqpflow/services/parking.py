@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from amqpflow.errors import WrongUsage
+from amqpflow.model.resources import Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.observe import Broker
 
@@ -25,6 +26,7 @@ class Reading:
 
     reader: ParkingReader
     notes: list[str]
+    by_priority: bool  #: higher priorities are delivered before older messages
 
 
 @asynccontextmanager
@@ -69,13 +71,20 @@ async def open_reading(
                     f"{parking_queue} has {reader.other_consumers} other consumers: what they hold is not seen, "
                     "and what they give back may change the order"
                 )
-            yield Reading(reader=reader, notes=notes)
+            yield Reading(reader=reader, notes=notes, by_priority=_by_priority(readable.queue, broker))
         if reader.unproven:
             notes.append(
                 f"{parking_queue} was left before it had everything back, which RabbitMQ sees to: {reader.unproven}"
             )
         if not reader.order_kept:
             notes.append(f"{parking_queue} is too long to be given back in order: its oldest messages are last now")
+
+
+def _by_priority(queue: Queue, broker: Broker) -> bool:
+    """Whether RabbitMQ delivers higher priorities first (facts 12.4, 12.5)."""
+    if queue.type == "quorum":
+        return broker.connection.version >= (4,)
+    return "x-max-priority" in queue.arguments
 
 
 async def _average_bytes(broker: Broker, queue: str) -> float | None:

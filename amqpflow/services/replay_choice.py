@@ -22,7 +22,7 @@ InDoubt = Literal["send", "hold"]
 class ReplayChoice:
     """What a replay is asked for. All that limits which messages is combined with and."""
 
-    limit: int | None = None  #: messages, oldest first
+    limit: int | None = None  #: messages, in the order of delivery
     select: Select | Selection | None = None
     """Which messages: a selection, whose `limit` and `sample` are not looked at, or a function that is asked."""
     sample: int | None = None  #: so many of those selected, at random; takes a reading of its own

@@ -59,7 +59,7 @@ async def replay_parked(
     on_step: Callable[[str], None] | None = None,
 ) -> ReplayReport:
     """
-    Replay parked messages, oldest first.
+    Replay parked messages in the order in which RabbitMQ delivers them.
 
     It ends with the message that was last when it began: what is parked meanwhile, be it again, is not touched.
 

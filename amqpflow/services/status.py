@@ -144,6 +144,9 @@ class StatusReader:
             for row in listing.messages:
                 if row.failed_at is not None:
                     found[queue] = row.failed_at
+                if row.priority is not None and any(each.by_priority for each in listing.queues):
+                    why = f"it delivers higher priorities first, and its first message has priority {row.priority}"
+                    problems.append(warn("oldest-unknown", f"queue {queue}", f"{why}: others may be older"))
         return found
 
     async def close(self) -> None:

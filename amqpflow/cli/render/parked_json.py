@@ -46,6 +46,7 @@ def reading_object(reading: QueueReading) -> dict[str, Any]:
         "other_consumers": reading.other_consumers,
         "complete": reading.complete,
         "ended_early": reading.ended_early,
+        "by_priority": reading.by_priority,
     }
 
 
@@ -103,6 +104,7 @@ def row_object(row: ParkedRow) -> dict[str, Any]:
         "routing_key": row.routing_key,
         "message_id": row.message_id,
         "content_type": row.content_type,
+        "priority": row.priority,
         "body_bytes": row.body_bytes,
     }
 

@@ -24,7 +24,7 @@ def plan_lines(plan: ReplayPlan, *, keep_attempts: bool) -> Iterator[str]:
         yield f"Nothing to replay: {parking} holds no message of {queue} that is selected."
     else:
         to = plan.destinations[0][0] if len(plan.destinations) == 1 else "where they failed"
-        yield f"{_messages(plan.selected)} from {parking} to {safe(to)}, oldest first:"
+        yield f"{_messages(plan.selected)} from {parking} to {safe(to)}:"
         yield from _groups(plan.groups)
         if len(plan.destinations) > 1:
             yield from (f"  to {safe(label)}: {count}" for label, count in plan.destinations)
