@@ -9,7 +9,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from amqpflow.errors import WrongUsage
+from amqpflow.model.headers import ParkReason
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
+from amqpflow.parking.counters import own_counters
 from amqpflow.parking.groups import OTHERS, count_group
 from amqpflow.parking.identity import parked_digest
 from amqpflow.parking.parked import ParkedMessage, read_parked
@@ -36,6 +38,7 @@ class ReplayPlan:
     selected: int
     groups: tuple[tuple[Group, int], ...]  #: how many of which reason and error, most first
     destinations: tuple[tuple[str, int], ...]  #: how many to where, most first
+    counters: tuple[tuple[str, int], ...]  #: in how many consumers count attempts by themselves, which a replay keeps
     others: int  #: messages of other work queues, or not selected, that stay
     misplaced: int  #: of these, those of work queues that are not parked here: no replay takes them
     unknown_origin: int  #: selected, and do not say where they failed: they stay, unless an origin is asserted
@@ -58,7 +61,8 @@ class ReplayPlan:
 
 def group_of(parked: ParkedMessage) -> Group:
     """By what a person tells parked messages apart."""
-    return parked.reason, (parked.detail if parked.death else parked.error_type) or ""
+    by_broker = parked.reason == ParkReason.BROKER.value
+    return parked.reason, (parked.detail if by_broker else parked.error_type) or ""
 
 
 def is_misplaced(parked: ParkedMessage, compiled: CompiledTopology) -> bool:
@@ -125,6 +129,7 @@ async def plan_replay(
         selected=counted.groups.total(),
         groups=tuple(counted.groups.most_common()),
         destinations=tuple(counted.destinations.most_common()),
+        counters=tuple(counted.counters.most_common()),
         others=counted.others,
         misplaced=counted.misplaced,
         unknown_origin=counted.unknown_origin,
@@ -143,6 +148,7 @@ class _Counted:
     routes: Sequence[QueueRoutes]
     groups: Counter[Group] = field(default_factory=Counter)
     destinations: Counter[str] = field(default_factory=Counter)
+    counters: Counter[str] = field(default_factory=Counter)
     only: Counter[bytes] | None = field(default_factory=Counter)
     others: int = 0
     misplaced: int = 0
@@ -152,7 +158,7 @@ class _Counted:
         self._here = {(each.queue, each.parking_queue) for each in self.routes}
         self._queues = {each.queue for each in self.routes}
         choice = self.choice
-        self._sampler: Sampler[tuple[Group, str, bytes]] | None = (
+        self._sampler: Sampler[tuple[Group, str, bytes, tuple[str, ...]]] | None = (
             Sampler(choice.sample, choice.seed) if choice.sample is not None and choice.only is None else None
         )
         self._allowed = Counter(choice.only) if choice.only is not None else None
@@ -179,10 +185,11 @@ class _Counted:
     def _take(self, parked: ParkedMessage) -> None:
         label = self.choice.to.label if self.choice.to else parked.queue or ""
         if self._sampler is not None:
-            self._sampler.offer((group_of(parked), label, parked_digest(parked.delivery)))
+            self._sampler.offer((group_of(parked), label, parked_digest(parked.delivery), own_counters(parked)))
             return
         count_group(self.groups, group_of(parked), OTHER_GROUPS)
         self.destinations[label] += 1
+        self.counters.update(own_counters(parked))
         if self.only is not None:
             self.only[parked_digest(parked.delivery)] += 1
             self._forget_names()
@@ -204,9 +211,10 @@ class _Counted:
         if self._sampler is None:
             return
         sample = self._sampler.items
-        self.groups = Counter(group for group, _, _ in sample)
-        self.destinations = Counter(label for _, label, _ in sample)
-        self.only = Counter(digest for _, _, digest in sample)
+        self.groups = Counter(group for group, _, _, _ in sample)
+        self.destinations = Counter(label for _, label, _, _ in sample)
+        self.counters = Counter(name for _, _, _, names in sample for name in names)
+        self.only = Counter(digest for _, _, digest, _ in sample)
         self.others += self._sampler.offered - len(sample)
 
     def _is_here(self, parked: ParkedMessage) -> bool:

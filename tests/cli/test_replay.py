@@ -76,7 +76,7 @@ def test_a_dry_run_counts_by_reason_and_error_and_does_nothing(shop: Path, vhost
     fill(shop, vhost, [delivered("audit", message_id="a")])
     done = replay(shop, vhost, "--queue", "mail", "--dry-run")
     assert done.code == 0
-    assert "4 messages from shared.parked to mail, oldest first:" in done.out
+    assert "4 messages from shared.parked to mail:" in done.out
     assert "3  parked: ValueError" in done.out
     assert "1  parked: KeyError" in done.out
     assert "1 message of other work queues" in done.out

@@ -158,6 +158,7 @@ def plan_object(plan: ReplayPlan) -> dict[str, Any]:
         "selected": plan.selected,
         "groups": [_group(group, count) for group, count in plan.groups],
         "destinations": [{"to": label, "count": count} for label, count in plan.destinations],
+        "counters": [{"name": name, "count": count} for name, count in plan.counters],
         "others": plan.others,
         "misplaced": plan.misplaced,
         "unknown_origin": plan.unknown_origin,

@@ -28,7 +28,12 @@ def plan_lines(plan: ReplayPlan, *, keep_attempts: bool) -> Iterator[str]:
         yield from _groups(plan.groups)
         if len(plan.destinations) > 1:
             yield from (f"  to {safe(label)}: {count}" for label, count in plan.destinations)
-        yield "Their attempts go on counting." if keep_attempts else "Their attempts begin anew; the history stays."
+        if keep_attempts:
+            yield "amqpflow continues to count their attempts."
+        else:
+            yield "amqpflow counts their attempts from 1 again; the history stays."
+        for name, count in plan.counters:
+            yield f"  {count} carry a counter of another framework, {safe(name)}: it continues where it stopped."
     if plan.others:
         yield f"{_messages(plan.others)} of other work queues or not selected, not touched."
     yield from _misplaced(plan.misplaced, parking)

@@ -1,7 +1,7 @@
 """Dramatiq: messages in `NAME.XQ`, where its broker lets what failed for good be dead-lettered.
 
-https://dramatiq.io/advanced.html#dead-letter-queues. The message is JSON; the Retries middleware writes `retries` and
-`traceback` into its `options`, and `queue_name` is where it belongs.
+https://dramatiq.io/advanced.html#dead-letter-queues. The message is JSON; for each retry the Retries middleware writes
+`retries` and the `traceback` of the failure before it into its `options`, and `queue_name` is where it belongs.
 """
 
 from __future__ import annotations
@@ -40,6 +40,6 @@ def read(delivery: Delivery) -> Foreign | None:
         error_type=error.strip() if error and " " not in error.strip() else None,
         error_message=said.strip() or None,
         error_stack=trace,
-        # the last failure raises the count above max_retries and is counted too
-        attempts=count(options.get("retries")) or 0,
+        # what is dead is the message of the last retry, rejected: the failure after it is not counted in its options
+        attempts=(count(options.get("retries")) or 0) + 1,
     )

@@ -2,9 +2,15 @@
 
 None of them is specified anywhere; these are the ones met in public code: a count of retries, an error in words, and
 the queue or key where the message came from. A count alone marks a message, an origin alone does not.
+
+Such a count also travels on messages that RabbitMQ dead-lettered, and then its account is the stronger mark: Celery
+sends `retries` with every task, and rejects the ones it gives up. Only a death in a queue where the message merely
+waited for its time, as in a retry queue, says nothing about who parked it.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from amqpflow.model.message import Delivery
 from amqpflow.model.record import text_of
@@ -20,6 +26,7 @@ _STACKS = ("x-error-stack", "x-exception-stacktrace", "x-stacktrace", "x-traceba
 _QUEUES = ("x-original-queue", "x-origin-queue", "x-source-queue", "x-failed-queue")
 _EXCHANGES = ("x-original-exchange", "x-origin-exchange")
 _KEYS = ("x-original-routing-key", "x-original-routingKey", "x-origin-routing-key")
+_WAITED = "expired"
 _TIMES = ("x-failed-at", "x-error-timestamp", "x-exception-timestamp", "x-failure-time")
 
 
@@ -35,7 +42,7 @@ def read(delivery: Delivery) -> Foreign | None:
     exchange = next((text_of(headers[name]) for name in _EXCHANGES if name in headers), None)
     key = text(headers, *_KEYS)
     queue = text(headers, *_QUEUES) or (died.queue if died else None)
-    return Foreign(
+    found = Foreign(
         dialect="folk",
         queue=queue or (key if exchange == "" else None),
         exchange=exchange if exchange is not None or died is None else died.exchange,
@@ -47,3 +54,7 @@ def read(delivery: Delivery) -> Foreign | None:
         failed_at=next((each for name in _TIMES if (each := moment(headers.get(name))) is not None), None)
         or (died.failed_at if died else None),
     )
+    if died is None or died.died_of == _WAITED:
+        return found
+    counted = found.attempts if attempts is not None or retries is not None else died.attempts
+    return replace(found, dialect=died.dialect, queue=died.queue, died_of=died.died_of, attempts=counted)
