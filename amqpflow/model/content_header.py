@@ -30,14 +30,13 @@ class ContentHeader:
     must neither end a connection nor keep the message from a handler that does not look at it.
     """
 
-    __slots__ = ("_headers", "_properties", "_where", "is_unread", "payload")
+    __slots__ = ("_headers", "_properties", "_where", "payload")
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
         self._headers: Mapping[str, Any] | None = None
         self._properties: Properties | None = None
         self._where: tuple[int, int, int] | None = None
-        self.is_unread = False  #: what it shows is not what it holds: see `unread`
 
     @classmethod
     def of(cls, properties: Properties, body_size: int = 0) -> ContentHeader:
@@ -99,7 +98,7 @@ class ContentHeader:
     def unread(self) -> ContentHeader:
         """The same bytes, shown as if there were no properties in them: for what cannot be read."""
         bare = ContentHeader(self.payload)
-        bare._headers, bare._properties, bare.is_unread = _NONE, Properties(), True
+        bare._headers, bare._properties = _NONE, Properties()
         return bare
 
     def as_readable(self) -> ContentHeader:

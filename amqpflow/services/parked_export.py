@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from amqpflow import __version__
 from amqpflow.parking.export import ExportHead
+from amqpflow.parking.identity import parked_digest
 from amqpflow.parking.known import Known
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection
@@ -171,7 +172,7 @@ def _head(place: Place) -> ExportHead:
 
 
 def _digest(parked: ParkedMessage) -> bytes:
-    return parked.digest
+    return parked_digest(parked.delivery)
 
 
 def _itself(parked: ParkedMessage) -> ParkedMessage:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from amqpflow.errors import WrongUsage
 from amqpflow.model.message import Delivery
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.parking.identity import parked_digest
 from amqpflow.parking.known import Known
 from amqpflow.parking.parked import ParkedMessage, read_parked
 from amqpflow.parking.sampling import Sampler
@@ -115,7 +116,7 @@ async def scan(
         settle: does away with a selected message; without it all messages are given back.
         after_batch: called when all that has arrived was looked at.
         window: how many messages may be with us at once, when they are settled.
-        only: of those that are selected, these alone.
+        only: of those that are selected, these alone, by `parked_digest`.
         certain: as for `Matcher`.
 
     Raises:
@@ -148,7 +149,7 @@ async def scan(
                                 continue
                             seen += 1
                             prioritised = prioritised or parked.priority is not None
-                            wanted = matcher(parked) and (only is None or only.take(parked.digest))
+                            wanted = matcher(parked) and (only is None or only.take(parked_digest(delivery)))
                             if wanted and settle is not None:
                                 settle(reader, parked)
                             else:

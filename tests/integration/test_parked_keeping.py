@@ -170,6 +170,25 @@ def test_a_discard_by_work_queue_takes_nothing_that_does_not_say_it_failed_there
 
 
 @pytest.mark.one_broker
+def test_a_message_that_was_chosen_is_not_mistaken_for_its_equal_in_another_queue(
+    vhost: BrokerAddress, tmp_path: Path
+) -> None:
+    async def go() -> None:
+        async with open_broker(vhost) as broker:
+            channel = await broker.connection.admin_channel()
+            for queue in ("one", "two"):
+                await channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "classic"})
+                await publish(broker.connection, queue, Properties(message_id="same"), body=b"")
+            place = place_of(broker, no_topology(), (), from_queues=("one", "two"))
+            chosen = await choose(place, Selection(limit=1), Watch())
+            await drained(broker.connection, "one", 1)  # somebody else was faster
+            report = await discard_parked(place, Selection(limit=1), Watch(), str(tmp_path / "x.jsonl"), chosen=chosen)
+            assert (report.discarded, await depth(broker.connection, "two")) == (0, 1)
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
 def test_nothing_leaves_its_queue_that_the_disk_did_not_take(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
