@@ -48,6 +48,7 @@ class Origin(StrEnum):
     OPERATOR_POLICY = "operator policy"
     VHOST_DEFAULT = "virtual host default"
     BROKER_DEFAULT = "broker default"
+    UNSEEN = "not known"  #: a policy may decide, and policies cannot be seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,12 @@ class Setting:
 
     @property
     def certain(self) -> bool:
-        return len(self.possible) == 1
+        return len(self.possible) == 1 and self.known
+
+    @property
+    def known(self) -> bool:
+        """False: what works cannot be seen, and `overruled` holds what may."""
+        return self.source.origin is not Origin.UNSEEN
 
     def is_surely(self, value: Any) -> bool:
         """Whether this value works whichever policy does."""

@@ -11,17 +11,18 @@ from amqpflow.model.routes import CompiledTopology
 
 from .capabilities import fit
 from .dead_letters import around_existing
-from .effective import Contender, Effective, Origin, effective
+from .effective import Contender, Effective, Origin, Setting, Source, effective
 from .equality import same_value
 from .guarantees import Guarantee, guarantees
 from .observation import Observation
 from .ownership import is_own_policy
 from .policies import working
+from .precedence import ARGUMENT_ONLY, SMALLER, argument_wins
 from .targets import leads_nowhere
 
 UNSEEN_POLICIES = (
     "policies and operator policies cannot be seen over AMQP alone: one may make any number smaller, and decide what "
-    "no argument does"
+    "is not known here"
 )
 
 
@@ -88,6 +89,7 @@ class _Explainer:
         self.declared = fitting.queues.get(name)
         self.there = seen.state.queues.get(name)
         self.default_queue_type = default_queue_type
+        self.blind = self.looked and not seen.complete and self.there is not None
         self.routes = [
             each
             for each in topology.routes.values()
@@ -125,6 +127,8 @@ class _Explainer:
         return Queue(name=self.name, arguments={"x-queue-type": kind})
 
     def _works(self) -> Effective:
+        if self.blind:
+            return self._unseen()
         policies = list(self.seen.state.policies.values())
         if self.there is None or not self.seen.complete:
             theirs = [each for each in policies if not is_own_policy(each.name, self.topology.name)]
@@ -138,6 +142,36 @@ class _Explainer:
             topology=self.topology.name,
             default_queue_type=self.default_queue_type if foreign else None,
         )
+
+    def _unseen(self) -> Effective:
+        """What arguments settle on a queue that is there; all else is not known without its policies."""
+        queue, version = self._queue(), self.seen.version
+        alone = effective(queue, (), version=version, topology=self.topology.name)
+        asked = effective(queue, self.desired.policies.values(), version=version, topology=self.topology.name)
+        settings: dict[str, Setting] = {}
+        for key in dict.fromkeys((*alone.settings, *asked.settings)):
+            setting = alone.settings.get(key)
+            if setting is not None and self._settled(key, queue):
+                settings[key] = setting
+                continue
+            told = [] if setting is None or setting.source.origin is not Origin.ARGUMENT else [*setting.possible]
+            told += [each for each in asked.settings[key].possible if each.source.origin is Origin.OUR_POLICY]
+            nobody = Contender(value=None, source=Source(origin=Origin.UNSEEN))
+            perhaps = tuple(replace(each, why=self._doubt(each)) for each in told)
+            settings[key] = Setting(key=key, possible=(nobody,), overruled=perhaps)
+        return replace(alone, settings=settings)
+
+    def _settled(self, key: str, queue: Queue) -> bool:
+        """Whether arguments, which are seen of our own queues alone, decide about a key, or bound it from above."""
+        if self.declared is None or key == "dead-letter-strategy":  # this one needs the overflow, too
+            return False
+        has = queue.arguments.get(f"x-{key}") is not None
+        return key in ARGUMENT_ONLY or (has and (key in SMALLER or argument_wins(key, queue.type)))
+
+    def _doubt(self, each: Contender) -> str:
+        if each.source.origin is Origin.OUR_POLICY:
+            return "the file asks for it; whether the policy is there cannot be seen"
+        return "if no policy decides" if self.declared is not None else "the file says so; it cannot be seen"
 
     def _wanted(self) -> Mapping[str, tuple[Any, str]]:
         """Key -> value, and the policy of ours that carries it, "" for an argument."""
@@ -158,6 +192,8 @@ class _Explainer:
             return
         for key, (value, policy) in self._wanted().items():
             setting = works.settings.get(key)
+            if self.blind and (policy or setting is None or not setting.known):
+                continue  # nothing is known to be missing
             possible = setting.possible if setting is not None else ()
             wrong = next((each for each in possible if not same_value(each.value, value)), None)
             if setting is None or wrong is None:

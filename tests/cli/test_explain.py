@@ -68,7 +68,16 @@ def test_over_amqp_alone_it_says_what_cannot_be_seen(vhost: BrokerAddress, expla
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("AMQPFLOW_MANAGEMENT_URL", raising=False)
         assert explain("orders.retry.5s", "--url", vhost.url) == 0
-    assert explain.row("message-ttl") == ["message-ttl", "5s", "argument", "x-message-ttl"]
+        assert explain.row("message-ttl") == ["message-ttl", "5s", "argument", "x-message-ttl"]
+        for policy in Management(vhost).get("policies", vhost.vhost):
+            Management(vhost).delete("policies", vhost.vhost, policy["name"])
+        assert explain("orders", "--url", vhost.url) == 0
+        assert explain.row("max-length") == ["max-length", "not", "known", "policies", "cannot", "be", "seen"]
+        assert "perhaps 5 of our policy amqpflow.shop.quorum" in explain.out
+        assert explain("orders", "-o", "json", "--url", vhost.url) == 0
+        settings = {each["key"]: each for each in json.loads(explain.out)["settings"]}
+        assert settings["max-length"]["source"]["origin"] == "not known"
+        assert (settings["max-length"]["value"], settings["max-length"]["certain"]) == (None, False)
 
 
 def test_offline_for_a_release(explain: Explain) -> None:

@@ -121,11 +121,14 @@ def _beside(setting: Setting) -> Iterator[str]:
         doubtful = any(not one.source.certain for one in setting.possible)
         why = "a pattern can be read by RabbitMQ alone" if doubtful else "the priorities are equal"
         yield f"or {_shown(setting.key, each.value)} of {each.source.phrase}: {why}"
+    word = "not" if setting.known else "perhaps"
     for each in setting.overruled:
-        yield f"not {_shown(setting.key, each.value)} of {each.source.phrase}: {each.why}"
+        yield f"{word} {_shown(setting.key, each.value)} of {each.source.phrase}: {each.why}"
 
 
 def _value(setting: Setting) -> str:
+    if not setting.known:
+        return "not known"
     return _shown(setting.key, setting.value) + ("" if setting.certain else " (not certain)")
 
 
@@ -144,7 +147,7 @@ def _shown(key: str, value: Any) -> str:
 
 
 def _source(setting: Setting) -> str:
-    return str(setting.source)
+    return str(setting.source) if setting.known else "policies cannot be seen"
 
 
 def _source_object(each: Contender) -> dict[str, Any]:

@@ -97,3 +97,20 @@ def test_over_amqp_alone_it_says_what_cannot_be_seen() -> None:
     found = explain(SHOP, "orders", seen)
     assert found.exists
     assert found.notes[0].startswith("policies and operator policies cannot be seen")
+
+
+def test_over_amqp_alone_no_policy_is_stated_as_a_fact() -> None:
+    """The file asks for a limit by policy, and the policy may have been deleted: here it was."""
+    seen = replace(observation(replace(THERE, policies={})), complete=False, source="no answer")
+    found = explain(SHOP, "orders", seen)
+    limit = found.effective.settings["max-length"]
+    assert (limit.known, limit.certain, limit.value) == (False, False, None)
+    (asked,) = limit.overruled
+    assert (asked.value, str(asked.source.origin)) == (5, "our policy")
+    assert "whether the policy is there cannot be seen" in asked.why
+    settled = {key for key, each in found.effective.settings.items() if each.known}
+    assert {"queue-type", "delivery-limit", "dead-letter-exchange", "max-priority"} <= settled
+    assert not {"overflow", "dead-letter-strategy", "consumer-timeout", "message-ttl"} & settled
+    assert found.unmet == ()
+    legacy = explain(SHOP, "legacy", seen)
+    assert not any(each.known for each in legacy.effective.settings.values())
