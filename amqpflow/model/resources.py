@@ -13,6 +13,10 @@ RabbitMQ stores unknown arguments and never compares them (facts 7.2 and 15)."""
 
 Arguments = Mapping[str, Any]
 
+Flag = Any
+"""True or false. From imported definitions RabbitMQ takes any other JSON value, too, and `"undefined"` for a key that
+was left out (fact 17): it is kept as it is, so that it differs from both."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
@@ -20,20 +24,20 @@ class Exchange:
 
     name: str
     type: str  #: direct, topic, fanout, headers or x-...
-    durable: bool = True
-    auto_delete: bool = False
-    internal: bool = False
+    durable: Flag = True
+    auto_delete: Flag = False
+    internal: Flag = False
     arguments: Arguments = field(default_factory=dict)
 
     @property
     def owner(self) -> str | None:
         """The topology that created it, None for a foreign exchange."""
-        return self.arguments.get(STAMP)
+        return _text(self.arguments.get(STAMP))
 
     @property
     def alternate_exchange(self) -> str | None:
         """Where messages go that no binding takes; None when there is no such exchange."""
-        return self.arguments.get("alternate-exchange")
+        return _text(self.arguments.get("alternate-exchange"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +45,9 @@ class Queue:
     """A queue of a virtual host. `arguments` always holds x-queue-type when we declare it (fact 7.13)."""
 
     name: str
-    durable: bool = True
-    auto_delete: bool = False
-    exclusive: bool = False
+    durable: Flag = True
+    auto_delete: Flag = False
+    exclusive: Flag = False
     arguments: Arguments = field(default_factory=dict)
 
     @property
@@ -54,7 +58,7 @@ class Queue:
     @property
     def owner(self) -> str | None:
         """The topology that created it, None for a foreign queue."""
-        return self.arguments.get(STAMP)
+        return _text(self.arguments.get(STAMP))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,11 @@ class BrokerState:
     bindings: tuple[Binding, ...] = ()
     policies: Mapping[str, Policy] = field(default_factory=dict)
     operator_policies: Mapping[str, Policy] = field(default_factory=dict)
+
+
+def _text(value: Any) -> str | None:
+    """A name in an argument; what is not a string, which only others write, names nothing."""
+    return value if isinstance(value, str) else None
 
 
 def _canonical(value: Any) -> str:

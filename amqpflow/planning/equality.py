@@ -13,6 +13,7 @@ from typing import Any
 from amqpflow.model.resources import STAMP, Arguments, Exchange, Policy, Queue
 
 _PLAIN = frozenset({bool, float, int, str})
+_WORDS = frozenset({"true", "false", "null", "undefined"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +70,10 @@ def policy_differences(desired: Policy, observed: Policy) -> tuple[Difference, .
 
 def _attributes(desired: Any, observed: Any, names: tuple[str, ...]) -> Iterator[Difference]:
     for name in names:
-        if getattr(desired, name) != getattr(observed, name):
+        ours, theirs = getattr(desired, name), getattr(observed, name)
+        if ours != theirs or isinstance(ours, bool) is not isinstance(theirs, bool):
             key = name.replace("_", "-") if name == "apply_to" else name
-            yield Difference(key=key, observed=getattr(observed, name), desired=getattr(desired, name))
+            yield Difference(key=key, observed=theirs, desired=ours)
 
 
 def _arguments(desired: Arguments, observed: Arguments) -> Iterator[Difference]:
@@ -91,9 +93,9 @@ def _typed(queue: Queue) -> Arguments:
 
 
 def _shown(value: Any, quoted: bool) -> str:
-    """As the broker lists it; a string in quotes where it could be taken for a number, or for nothing."""
+    """As the broker lists it; a string in quotes where it could be taken for another value, or for nothing."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str) and (not value or (quoted and value.lstrip("-").isdigit())):
+    if isinstance(value, str) and (not value or (quoted and (value.lstrip("-").isdigit() or value in _WORDS))):
         return f'"{value}"'
     return str(value)

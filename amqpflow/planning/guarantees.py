@@ -223,8 +223,11 @@ class _Judge:
         flaws = [
             word
             for word, flawed in (
-                ("not durable: a restart of RabbitMQ deletes it", not self.queue.durable),
-                ("auto-delete: it is deleted with its messages when its last consumer goes", self.queue.auto_delete),
+                ("not durable: a restart of RabbitMQ deletes it", self.queue.durable is not True),
+                (
+                    "auto-delete: it is deleted with its messages when its last consumer goes",
+                    self.queue.auto_delete is not False,
+                ),
             )
             if flawed
         ]

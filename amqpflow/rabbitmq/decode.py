@@ -1,7 +1,13 @@
-"""The management API's JSON -> model. What does not look like RabbitMQ's answer is a ValueError."""
+"""The management API's JSON -> model.
+
+What others made may hold any JSON value: definitions that are imported are hardly checked (fact 17). Flags and routing
+keys are kept as they are, so that nothing is taken for absent or for a value that it does not have. What cannot be kept
+is `Odd`, which names object and key. What does not look like RabbitMQ's answer at all is another ValueError.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,47 +16,54 @@ from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.planning.observation import Depth
 
 
+class Odd(ValueError):
+    """An object that cannot be read; `str()` names it, the key and the value."""
+
+
 def exchange(entry: Mapping[str, Any]) -> Exchange:
     return Exchange(
-        name=_of(entry, "name", str),
-        type=_of(entry, "type", str),
-        durable=_of(entry, "durable", bool),
-        auto_delete=_of(entry, "auto_delete", bool),
-        internal=_of(entry, "internal", bool),
-        arguments=_of(entry, "arguments", dict),
+        name=_name(entry),
+        type=_of(entry, "type", str, "exchange"),
+        durable=entry.get("durable"),
+        auto_delete=entry.get("auto_delete"),
+        internal=entry.get("internal"),
+        arguments=_of(entry, "arguments", dict, "exchange"),
     )
 
 
 def queue(entry: Mapping[str, Any]) -> Queue:
-    arguments = dict(_of(entry, "arguments", dict))
+    name, arguments = _name(entry), dict(_of(entry, "arguments", dict, "queue"))
     kind = entry.get("type")
     if isinstance(kind, str) and kind != "classic":
         arguments.setdefault("x-queue-type", kind)
     return Queue(
-        name=_of(entry, "name", str),
-        durable=_of(entry, "durable", bool),
-        auto_delete=_of(entry, "auto_delete", bool),
-        exclusive=bool(entry.get("exclusive", False)),
+        name=name,
+        durable=entry.get("durable"),
+        auto_delete=entry.get("auto_delete"),
+        exclusive=entry.get("exclusive", False),
         arguments=arguments,
     )
 
 
 def binding(entry: Mapping[str, Any]) -> Binding:
+    key = entry.get("routing_key")
     return Binding(
-        source=_of(entry, "source", str),
-        destination=_of(entry, "destination", str),
-        destination_type=_of(entry, "destination_type", str),
-        routing_key=_of(entry, "routing_key", str),
-        arguments=_of(entry, "arguments", dict),
+        source=_name(entry, "source"),
+        destination=_of(entry, "destination", str, "binding"),
+        destination_type=_of(entry, "destination_type", str, "binding"),
+        # a text that is no routing key of ours, and tells such bindings apart
+        routing_key=key if isinstance(key, str) else f"{_shown(key)} (not a string)",
+        arguments=_of(entry, "arguments", dict, "binding"),
     )
 
 
 def policy(entry: Mapping[str, Any]) -> Policy:
+    """Strict: what a policy does cannot be told from a part of it."""
     return Policy(
-        name=_of(entry, "name", str),
-        pattern=_of(entry, "pattern", str),
-        definition=_of(entry, "definition", dict),
-        priority=_number(entry.get("priority", 0)),
+        name=_name(entry),
+        pattern=_of(entry, "pattern", str, "policy"),
+        definition=_of(entry, "definition", dict, "policy"),
+        priority=_number(entry),
         apply_to=str(entry.get("apply-to", "all")),
     )
 
@@ -158,17 +171,39 @@ def version(entry: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _number(value: Any) -> Any:
+def _number(entry: Mapping[str, Any]) -> Any:
     """RabbitMQ accepts a priority of 1.5 (fact 11.6b): it stays as it is."""
+    value = entry.get("priority", 0)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"priority is {type(value).__name__}")
+        raise Odd(f"policy {entry['name']!r}: priority is {_shown(value)}")
     return value
 
 
-def _of(entry: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
+def _name(entry: Mapping[str, Any], key: str = "name") -> str:
+    """Of the object. Without one the answer is not RabbitMQ's."""
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is {type(value).__name__}")
+    return value
+
+
+def _of(entry: Mapping[str, Any], key: str, kind: type[Any], thing: str = "") -> Any:
+    """
+    The value of a key, of a kind.
+
+    Raises:
+        Odd: it is of another kind, and a `thing` was named to say of what. Without, another ValueError.
+    """
     value = entry.get(key) if isinstance(entry, dict) else None
     if kind is dict and value == []:
         return {}  # how Erlang's JSON encoders write an empty table now and then
     if not isinstance(value, kind):
+        if thing and isinstance(entry, dict):
+            raise Odd(f"{thing} {entry.get('name', entry.get('source'))!r}: {key} is {_shown(value)}")
         raise ValueError(f"{key} is {type(value).__name__}")
     return value
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

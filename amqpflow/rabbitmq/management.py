@@ -266,6 +266,10 @@ class Management:
     def _decoded(self, decoder: Callable[[Any], T], found: Any) -> T:
         try:
             return decoder(found)
+        except decode.Odd as error:
+            raise ManagementUnavailable(
+                f"the management API at {self.url} lists what cannot be read: {error}"
+            ) from error
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise self._strange() from error
 
@@ -298,6 +302,13 @@ class Management:
 
     def _refused(self, response: httpx2.Response, path: tuple[str, ...]) -> AmqpflowError:
         reason = _reason(response)
+        if response.status_code == 500 and not response.content:
+            return BrokerError(
+                f"the management API at {self.url} failed on {' '.join(path)} (HTTP 500)",
+                code=500,
+                hint="RabbitMQ cannot list an object whose name or routing key is not text, which its HTTP API lets "
+                "anyone create; its log names the request",
+            )
         if reason is None:
             return self._strange()
         if response.status_code in (401, 403):

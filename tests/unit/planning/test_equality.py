@@ -100,3 +100,22 @@ def test_a_policy_differs_in_its_attributes_and_its_definition() -> None:
     other = Policy(name="p", pattern="^b$", definition={"max-length": 2}, priority=2, apply_to="all")
     assert [each.key for each in policy_differences(one, other)] == ["pattern", "priority", "apply-to", "max-length"]
     assert not policy_differences(one, one)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "shown"),
+    [
+        ("undefined", '"undefined"'),
+        ("false", '"false"'),
+        (0, "0"),
+        (None, "not set"),
+        ([], "[]"),
+    ],
+)
+def test_a_flag_that_is_neither_true_nor_false_differs_from_both(theirs: Any, shown: str) -> None:
+    """As an import of definitions leaves it: RabbitMQ answers a redeclare with 406."""
+    there = Exchange(name="e", type="topic", auto_delete=theirs)
+    for wanted in (False, True):
+        (difference,) = exchange_differences(Exchange(name="e", type="topic", auto_delete=wanted), there)
+        said = f"auto_delete is {shown} on the broker, the file says {str(wanted).lower()}"
+        assert str(difference) == said

@@ -147,6 +147,19 @@ def test_a_missing_queue_has_no_statistics() -> None:
     assert ask({}, lambda m: m.queue_statistics("/", "q"))[0] is None
 
 
+def test_an_object_that_cannot_be_read_is_named_with_its_key() -> None:
+    error = refused({QUEUES: (200, '[{"name":"theirs","arguments":7}]')}, lambda m: m.queues("/"))
+    assert isinstance(error, ManagementUnavailable)
+    assert str(error).endswith("lists what cannot be read: queue 'theirs': arguments is 7")
+
+
+def test_a_list_that_rabbitmq_fails_to_make_is_no_other_server() -> None:
+    error = refused({QUEUES: (500, "")}, lambda m: m.queues("/"))
+    assert isinstance(error, BrokerError)
+    assert error.code == 500
+    assert "failed on queues / (HTTP 500)" in str(error)
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [
