@@ -416,6 +416,33 @@ def test_what_was_settled_before_a_close_is_settled(vhost: BrokerAddress, settle
     asyncio.run(scenario())
 
 
+@pytest.mark.one_broker
+@pytest.mark.parametrize("settle", ["ack", "nack"])
+def test_what_settles_all_up_to_a_delivery_does_not_overtake_the_acks_of_its_turn(
+    vhost: BrokerAddress, settle: str
+) -> None:
+    """Else a nack would put back what is done, and its ack would name a delivery that is gone: the channel closes."""
+
+    async def scenario() -> None:
+        async with opened(vhost, here=CLASSIC) as (connection, channel):
+            for number in range(4):
+                await channel.publish(message("here", f"m{number}"))
+            consuming = await connection.open_channel()
+            got: list[Delivery] = []
+            tag = await consuming.consume("here", got.append, prefetch=0, on_cancel=lambda: None)
+            await until(lambda: len(got) == 4)
+            await consuming.cancel(tag)
+            consuming.ack(got[2].delivery_tag)
+            consuming.ack(got[1].delivery_tag)
+            getattr(consuming, settle)(got[3].delivery_tag, multiple=True)
+            left = [] if settle == "ack" else ["m0", "m3"]
+            assert await consuming.queue_depth("here") == len(left)
+            assert [each.properties.message_id for each in await read(connection, "here", len(left))] == left
+            assert not consuming.is_closed
+
+    asyncio.run(scenario())
+
+
 def test_a_deleted_queue_cancels_its_consumer(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
         async with opened(vhost, here=QUORUM) as (connection, channel):
