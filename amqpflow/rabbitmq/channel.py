@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amqpflow.channel")
 
-ANSWER_TIMEOUT = 15.0  #: seconds for the broker to answer when a consumer starts or stops
+ANSWER_TIMEOUT = 30.0  #: seconds for the broker to answer when a consumer starts or stops, or the connection is closed
 CLOSE_TIMEOUT = 5.0  #: seconds for writing out what is left and for the broker's answer
 
 # RabbitMQ hands a quorum queue 32 settlements of a channel at a time and keeps the others for when those are applied.
@@ -124,7 +124,7 @@ class Channel:
 
     @property
     def outstanding(self) -> int:
-        """Publishes that wait for their confirm."""
+        """Publishes that wait for their confirm, or for that of one which a return could not tell from them."""
         return len(self._confirms)
 
     @property

@@ -47,9 +47,11 @@ class Confirms:
         self._outstanding: dict[int, _Outstanding] = {}  # by sequence number, in that order
         self._in_flight: dict[Key, _Outstanding] = {}
         self._behind: dict[Key, deque[tuple[bytes, Settled]]] = {}
+        self._waiting = 0  # how many those are
 
     def __len__(self) -> int:
-        return len(self._outstanding)
+        """Publishes without a confirm, those included that wait here to be sent."""
+        return len(self._outstanding) + self._waiting
 
     def post(self, message: Publish, settled: Settled) -> None:
         """
@@ -66,6 +68,7 @@ class Confirms:
             key = message.exchange, message.routing_key, f"\0{self._nameless}"
         if key in self._in_flight:
             self._behind.setdefault(key, deque()).append((data, settled))
+            self._waiting += 1
         else:
             self._send(key, data, settled)
 
@@ -107,6 +110,7 @@ class Confirms:
         del self._in_flight[key]
         if self._behind and (behind := self._behind.get(key)):
             self._send(key, *behind.popleft())
+            self._waiting -= 1
             if not behind:
                 del self._behind[key]
         error: AmqpflowError | None = None
@@ -119,7 +123,7 @@ class Confirms:
     def end(self, error: Callable[[], AmqpflowError]) -> None:
         """The channel is closed: what was sent is uncertain, each with its own `error()`; what waited was not sent."""
         sent, self._outstanding = self._outstanding, {}
-        waited, self._behind = self._behind, {}
+        waited, self._behind, self._waiting = self._behind, {}, 0
         self._in_flight.clear()
         for outstanding in sent.values():
             _tell(outstanding.settled, error())

@@ -403,3 +403,24 @@ def another_virtual_host(broker: BrokerUnderTest, address: BrokerAddress) -> Ite
         yield address.with_vhost(name)
     finally:
         management.delete("vhosts", name)
+
+
+@pytest.mark.one_broker
+def test_messages_with_one_id_are_recorded_window_by_window(
+    vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are published one after the other; a restore that dies puts no more than a window back once more."""
+    monkeypatch.setattr("amqpflow.services.parked_restore.WINDOW", 10)
+    compiled, file, steps = topology({WORK: [1000]}, vhost=vhost.vhost), tmp_path / "x.jsonl", list[str]()
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, PARKING, *equals(range(60)), body=b"")
+            await discard_parked(place_of(broker, compiled, ()), Selection(), Watch(), str(file))
+            report = await restore_parked(broker, str(file), Watch(), RestoreOptions(), on_step=steps.append)
+            assert (report.restored, report.complete) == (60, True)
+            assert await numbers_in(connection, PARKING) == list(range(60))
+
+    asyncio.run(go())
+    published = "".join("p" if each == "publish" else "|" for each in steps if each in ("publish", "recorded"))
+    assert max(map(len, published.split("|"))) <= 10

@@ -66,15 +66,16 @@ def test_two_that_are_alike_are_never_in_flight_together() -> None:
     for name in ("first", "second", "third"):
         at.post(name, same="same")
     at.post("other")
-    assert len(at.written) == 2
+    assert (len(at.written), len(at.confirms)) == (2, 4), "whoever keeps a window counts those that wait, too"
     at.returned("same")
     at.confirms.confirmed(1, False, True)
     assert at.told == {"first": Unroutable}
-    assert len(at.written) == 3
+    assert (len(at.written), len(at.confirms)) == (3, 3)
     at.confirms.confirmed(3, True, True)  # "other" and "second", which went out third
     assert at.told == {"first": Unroutable, "other": OK, "second": OK}
     at.confirms.end(lambda: PublishUncertain("lost"))
     assert at.told["third"] is PublishUncertain
+    assert len(at.confirms) == 0
 
 
 def test_two_settlements_of_one_message_differ_in_their_hop() -> None:
