@@ -352,7 +352,9 @@ class ReplayPass:
         batch: list[Flight] = []
         sending = {each.copy.returned_as for each in behind}
         self._waiting.release(lambda same: same not in sending and not self._outbox.is_flying(same))
-        while len(batch) < room and (taken := self._waiting.take()) is not None:
+        for _ in range(BATCH):  # of a long row of equals no more are looked at in one turn of the loop
+            if len(batch) == room or (taken := self._waiting.take()) is None:
+                break
             parked, since = taken
             flight = self._flight(parked)
             if flight is None:

@@ -58,7 +58,7 @@ def test_copies_of_one_event_side_by_side_for_two_queues_are_in_flight_together(
                 assert [each.properties.message_id for each in await drained(connection, queue, 100)] == EVENTS
 
     asyncio.run(go())
-    assert any({queue for queue, hop in batch if hop == "m1/1/0"} == {"a", "b"} for batch in sent)
+    assert any(len({hop for _, hop in batch}) < len(batch) for batch in sent), "no two with one hop id at a time"
 
 
 def test_of_two_copies_in_flight_the_returned_one_stays_parked(vhost: BrokerAddress) -> None:
