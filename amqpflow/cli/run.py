@@ -148,13 +148,8 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         from .safe import safe
 
-        # an exception's text is a message's, too: nothing of it acts on a terminal, and no line of it looks like a
-        # line of the log. What another handler has formatted before is not taken over
-        record.exc_text = None
-        try:
-            return safe(super().format(record), multiline=True).replace("\n", "\n    ")
-        finally:
-            record.exc_text = None
+        # an exception's text may be a message's: nothing of it acts on a terminal or looks like a line of the log
+        return safe(super().format(record), multiline=True).replace("\n", "\n    ")
 
 
 class _Json(logging.Formatter):

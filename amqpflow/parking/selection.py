@@ -194,6 +194,11 @@ def is_named(parked: ParkedMessage, name: str) -> bool:
     return name in (parked.message_id, parked.hop) or _begins(parked.id, name)
 
 
+def is_whole_name(parked: ParkedMessage, name: str) -> bool:
+    """Is it its id, message id or hop, and not the beginning of one?"""
+    return name in (parked.id, parked.message_id, parked.hop)
+
+
 def parse_attempts(text: str) -> tuple[Callable[[int, int], bool], int]:
     """
     Read `3`, `>=3`, `<10`, `!=1`.

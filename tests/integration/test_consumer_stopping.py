@@ -49,6 +49,45 @@ def test_started_handlers_finish_and_the_rest_is_back_in_order(vhost: BrokerAddr
     asyncio.run(scenario())
 
 
+@both_types
+def test_what_waits_for_a_handler_is_back_while_the_started_ones_still_run(
+    vhost: BrokerAddress, queue_type: str
+) -> None:
+    # a consumer holds little before its handlers have shown how fast they are
+    fast, count = 200, 400
+    ids = [f"m{number:03}" for number in range(count)]
+
+    async def scenario() -> None:
+        async with shop(vhost, queue_type=queue_type) as scene:
+            started: list[str] = []
+            release = asyncio.Event()
+
+            async def handle(message: Message) -> None:
+                if len(scene.done) < fast:
+                    scene.done.append(str(message.message_id))
+                    return
+                started.append(str(message.message_id))
+                await release.wait()
+
+            await scene.publish(*ids)
+            consumer = scene.consumer(orders=handle, concurrency=5, prefetch=40)
+            await consumer.start()
+            await until(lambda: len(started) == 5)
+            await until(lambda: holds_more_than(scene, count - fast - 5))
+            stopping = asyncio.create_task(consumer.stop())
+            await until(lambda: is_back(scene, count - fast - 5))
+            assert not stopping.done()
+            release.set()
+            await stopping
+            assert await ids_in(scene) == [each for each in ids if each not in {*scene.done, *started}]
+
+    asyncio.run(scenario())
+
+
+async def holds_more_than(scene: Shop, not_started: int) -> bool:
+    return await scene.depth("orders") < not_started
+
+
 async def is_back(scene: Shop, count: int) -> bool:
     return await scene.depth("orders") == count
 

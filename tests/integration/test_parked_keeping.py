@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from amqpflow.errors import AmqpflowError, NotApplied, Refused
+from amqpflow.errors import AmqpflowError, NotApplied, Refused, WrongUsage
 from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
+from amqpflow.model.routes import CompiledTopology
 from amqpflow.model.wire import encode_table, sized
+from amqpflow.parking.parked import read_parked
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
@@ -29,7 +32,7 @@ from amqpflow.services.parked_stats import count_parked
 from amqpflow.services.parking_reader import ParkingReader
 from tests.cli.parked_shop import amqpflow, fill, write_shop
 from tests.messages import nested
-from tests.parked import delivered, depth, drained, park, publish, workplace
+from tests.parked import delivered, depth, drained, park, parking_publish, publish, workplace
 from tests.topologies import topology
 
 WORK, PARKING = "orders", "orders.parking"
@@ -186,6 +189,43 @@ def test_a_message_that_was_chosen_is_not_mistaken_for_its_equal_in_another_queu
             assert (report.discarded, await depth(broker.connection, "two")) == (0, 1)
 
     asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_the_beginning_of_several_ids_discards_none_of_them(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled = topology({WORK: [1000]}, vhost=vhost.vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            names = beginning_alike(compiled)
+            await park(connection, compiled, [delivered(WORK, message_id=each) for each in (*names, "other")])
+            place = place_of(broker, compiled, ())
+            rows = {row.message_id: row.id for row in (await list_parked(place, Selection(), Watch())).messages}
+            one, two = (rows[each] for each in names)
+            for where in (str(tmp_path / "x.jsonl"), None):
+                with pytest.raises(WrongUsage, match="is the beginning of several ids") as wrong:
+                    await discard_parked(place, Selection(ids=(one[:4],)), Watch(), where)
+                assert one in str(wrong.value)
+                assert two in str(wrong.value)
+            assert (await depth(connection, PARKING), list(tmp_path.iterdir())) == (3, [])
+            report = await discard_parked(place, Selection(ids=(one[:9],)), Watch(), None)
+            assert report.discarded == 1
+            left = (await list_parked(place, Selection(), Watch())).messages
+            assert {row.id for row in left} == {*rows.values()} - {one}
+
+    asyncio.run(go())
+
+
+def beginning_alike(compiled: CompiledTopology) -> tuple[str, str]:
+    """Two message ids whose messages get ids with the same four first digits."""
+    seen: dict[str, str] = {}
+    for number in range(100_000):
+        name = f"m{number}"
+        header = ContentHeader(parking_publish(compiled, delivered(WORK, message_id=name)).header)
+        message = read_parked(replace(delivered(PARKING), header=header), compiled.routes)
+        if (other := seen.setdefault(message.id[:4], name)) != name:
+            return other, name
+    raise AssertionError("no two are alike")
 
 
 @pytest.mark.one_broker
@@ -346,6 +386,9 @@ def test_a_dead_letter_queue_that_is_in_no_file_is_listed_exported_and_restored(
                 await discard_parked(place, Selection(), Watch(), str(tmp_path / "x.jsonl"))
                 assert await depth(connection, "dead") == 0
                 await restore_parked(broker, str(tmp_path / "x.jsonl"), Watch())
+                (tmp_path / "x.jsonl.restored").unlink()
+                seen = await restore_parked(broker, str(tmp_path / "x.jsonl"), Watch())
+                assert (seen.restored, seen.still_parked) == (0, 5)
                 assert [row.id for row in (await list_parked(place, Selection(), Watch())).messages] == [
                     row.id for row in rows
                 ]

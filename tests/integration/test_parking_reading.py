@@ -17,6 +17,7 @@ from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
+from amqpflow.rabbitmq.observe import Broker
 from amqpflow.services.parking_reader import ParkingReader
 from tests.brokers.selection import BrokerUnderTest
 from tests.parked import (
@@ -32,6 +33,7 @@ from tests.parked import (
     workplace,
 )
 from tests.topologies import topology
+from tests.waiting import until
 
 WORK = "orders"
 PARKING = "orders.parking"
@@ -156,8 +158,12 @@ def test_a_part_that_is_read_after_everything_was_given_back_once_stays_in_front
     asyncio.run(go())
 
 
-@pytest.mark.one_broker
-@pytest.mark.parametrize("management", [True, False])
+async def has_statistics(broker: Broker, vhost: BrokerAddress, count: int) -> bool:
+    assert broker.management is not None
+    return (await broker.management.queue_statistics(vhost.vhost, PARKING) or {}).get("messages") == count
+
+
+@pytest.mark.parametrize("management", [True, pytest.param(False, marks=pytest.mark.one_broker)])
 def test_what_the_broker_reads_at_once_is_reckoned_with_headers(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch, management: bool
 ) -> None:
@@ -177,7 +183,9 @@ def test_what_the_broker_reads_at_once_is_reckoned_with_headers(
             large = {"x": "h" * size}
             for start in range(0, count, 50):
                 each = (Properties(message_id=f"m{start + n}", headers=large) for n in range(50))
-                await publish(connection, PARKING, *each, body=b"")
+                await publish(connection, PARKING, *each)
+            if management:
+                await until(lambda: has_statistics(broker, vhost, count), timeout=30, every=0.2)
             monkeypatch.setattr(Channel, "consume", watched)
             listing = await list_parked(broker, compiled)
             assert [row.message_id for row in listing.messages] == [f"m{n}" for n in range(count)]
