@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .own_policies import DEFAULT_POLICY_PRIORITY
 from .resources import BrokerState
 
 
@@ -106,6 +107,7 @@ class CompiledTopology:
     required_queues: tuple[str, ...] = ()  #: existing or external: must exist, are never declared
     notes: tuple[str, ...] = ()  #: what the plan should say: at most once here, no priorities there
     settings: str = "policies"  #: policies or arguments
+    policy_priority: int = DEFAULT_POLICY_PRIORITY  #: of the policies that amqpflow writes
     policies: Mapping[str, RetryPolicy] = field(default_factory=dict)  #: by name, for a handler's `retry_policy`
     native_marker: str | None = None
     """The exchange that says that the broker delays what is rejected; None without native queues."""

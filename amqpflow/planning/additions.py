@@ -21,6 +21,7 @@ from .native import delays, hidden
 from .observation import Observation
 from .ownership import Ownership, is_own_policy
 from .plan import UsedAsItIs
+from .shield import broad_policies
 from .shrinking import shrinking
 
 
@@ -259,8 +260,9 @@ class Additions:
             foreign,
             present,
             version=self.observed.version,
-            routes=self.topology.routes,
+            topology=self.topology,
             operators=self.there.operator_policies.values(),
+            broad=broad_policies(self.topology, self.observed),
         )
         after = [*foreign, *self.desired.policies.values()]
         self.findings += hidden(self.topology, after)

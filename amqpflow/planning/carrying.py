@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,6 +46,7 @@ def carrying(
     *,
     own: QueueRoutes | None,
     operators: Iterable[Policy] = (),
+    harmful: Container[str] = (),
 ) -> Carrying:
     """
     Compare what works on a queue by a foreign policy with what works by ours.
@@ -60,6 +61,7 @@ def carrying(
         version: of the broker.
         own: the routes of the queue when an application declared it.
         operators: the operator policies, which are merged into either.
+        harmful: keys that are not lost, since they would break a guarantee.
     """
     every = tuple(operators)
     theirs = effective(queue, [foreign], every, version=version)
@@ -70,7 +72,7 @@ def carrying(
             if was.source.policy != foreign:  # an argument, an operator policy or RabbitMQ decides it
                 continue
             now = mine.settings.get(key)
-            if now is not None and now.is_surely(was.value):
+            if key in harmful or (now is not None and now.is_surely(was.value)):
                 continue
             tighter = (
                 key in _HARMLESS_TIGHTER

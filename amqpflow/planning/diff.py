@@ -24,6 +24,7 @@ from .plan import ListedBinding, Plan
 from .preflight import preflight
 from .recording import with_manifest
 from .removal import FILE_LACKS_IT, Leftovers, Removal, left_alone, leftovers
+from .shield import shielded
 from .swap import Swap, stand_in_name
 
 NO_MANAGEMENT = (
@@ -70,7 +71,7 @@ def candidates(
 class _Comparison:
     def __init__(self, topology: CompiledTopology, observed: Observation, prune: bool, allowance: Allowance) -> None:
         fitting, notes = fit(topology.desired, observed.version)
-        self.topology = around_existing(replace(topology, desired=fitting), observed)
+        self.topology = shielded(around_existing(replace(topology, desired=fitting), observed), observed)
         self.desired, self.observed, self.there = self.topology.desired, observed, observed.state
         self.findings: list[Finding] = []
         self.notes = [*topology.notes, *notes]

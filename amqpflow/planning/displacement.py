@@ -6,16 +6,18 @@ foreign policy. Each such key comes with the place in the file where ours carrie
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from amqpflow.model.resources import Policy, Queue
-from amqpflow.model.routes import QueueRoutes
+from amqpflow.model.routes import CompiledTopology
 
 from .carrying import Carrying, carrying
 from .dead_letters import kept_by
+from .effective import effective
 from .findings import Finding, named, refuse, warn
 from .policies import applies, may_work, surely_matches, working
+from .preflight import breaking, role_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,7 @@ class _Clash:
     certain: bool  #: the pattern of the foreign policy is known to match
     already: bool  #: a policy of ours works instead of the foreign one as it is, and the same keys are lost by it
     carry: Carrying
+    harmful: tuple[str, ...]  #: keys of the foreign policy that would break a guarantee on a queue of ours
     avoidable: bool  #: with dead_letters: keep there would be no policy of ours on the queue
 
 
@@ -35,8 +38,9 @@ def clashes(
     present: Iterable[Policy],
     *,
     version: tuple[int, ...] = (),
-    routes: Mapping[str, QueueRoutes],
+    topology: CompiledTopology,
     operators: Iterable[Policy] = (),
+    broad: Container[str] = (),
 ) -> tuple[Finding, ...]:
     """
     Compare our policies with foreign ones, queue by queue.
@@ -47,8 +51,10 @@ def clashes(
         foreign: those on the broker that are not ours.
         present: ours that are on the broker now: what is lost by them already is not refused again.
         version: of the broker.
-        routes: of the topology, by work queue.
+        topology: whose policies are ours.
         operators: every operator policy.
+        broad: names of foreign policies that match more than the topology's queues: what of them would break a
+            guarantee is kept off, and not lost.
     """
     mine, theirs, before, merged = tuple(ours), tuple(foreign), tuple(present), tuple(operators)
     found: list[tuple[_Clash, list[str]]] = []
@@ -56,14 +62,19 @@ def clashes(
         foreign_here = may_work(theirs, queue, version)
         if not foreign_here:
             continue
-        own = routes.get(queue.name)
+        own = topology.routes.get(queue.name)
         own = own if own is not None and own.existing else None
         for wanted in (policy for policy in mine if applies(policy, queue, version)):
             now = working(before, queue, version)
             for other in foreign_here:
-                carry = carrying(queue, wanted, other, version, own=own, operators=merged)
+                works = effective(queue, [other], merged, version=version)
+                keep_off = own is None and other.name in broad
+                harm = () if not keep_off else tuple(breaking(queue, role_of(queue, topology), works, other))
+                # the arguments of our queues direct their dead letters
+                kept_off = {*harm, *(key for key in other.definition if keep_off and key.startswith("dead-letter-"))}
+                carry = carrying(queue, wanted, other, version, own=own, operators=merged, harmful=kept_off)
                 lost_now = [
-                    set(carrying(queue, each, other, version, own=own, operators=merged).lost)
+                    set(carrying(queue, each, other, version, own=own, operators=merged, harmful=kept_off).lost)
                     for each in now
                     if each.priority > other.priority
                 ]
@@ -73,6 +84,7 @@ def clashes(
                     certain=surely_matches(other, queue),
                     already=any(lost.issuperset(carry.lost) for lost in lost_now),
                     carry=carry,
+                    harmful=harm,
                     avoidable=own is not None and not kept_by(wanted, own),
                 )
                 names = next((names for known, names in found if known == clash), None)
@@ -132,7 +144,9 @@ def _judge(clash: _Clash, queues: list[str]) -> Iterable[Finding]:
         )
     else:
         kept = (
-            f"{', '.join(carry.tightened)}, as the file says; nothing else is lost there"
+            f"{', '.join(clash.harmful)} would break a guarantee there, and nothing else is lost"
+            if clash.harmful
+            else f"{', '.join(carry.tightened)}, as the file says; nothing else is lost there"
             if carry.tightened
             else "nothing is lost there, since the file carries its keys or they have no effect"
         )

@@ -18,6 +18,7 @@ from .observation import Observation
 from .ownership import is_own_policy
 from .policies import working
 from .precedence import ARGUMENT_ONLY, SMALLER, argument_wins
+from .shield import shielded
 from .targets import leads_nowhere
 
 UNSEEN_POLICIES = (
@@ -83,7 +84,7 @@ class _Explainer:
         default_queue_type: str | None,
     ) -> None:
         fitting, _ = fit(topology.desired, seen.version)
-        self.topology = around_existing(replace(topology, desired=fitting), seen)
+        self.topology = shielded(around_existing(replace(topology, desired=fitting), seen), seen)
         self.name, self.seen, self.desired = name, seen, self.topology.desired
         self.looked = seen.complete or bool(seen.source)  # a look over AMQP alone says why it is no better
         self.declared = fitting.queues.get(name)

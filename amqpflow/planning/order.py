@@ -31,6 +31,7 @@ from .changes import (
     Unbind,
 )
 from .native import is_native
+from .ownership import is_shield
 from .swap import Swap
 
 Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
@@ -169,7 +170,8 @@ def _rank(change: Addition, topology: CompiledTopology) -> int:
             return {topology.parking_exchange: 2, topology.retry_exchange: 5}.get(binding.source, 8)
         case PutPolicy(policy=policy):
             # a native queue is born with its delay: what a consumer of it rejects must not come back at once
-            return 0 if is_native(policy) else 6
+            # and what a foreign policy would delete or lose must not be there a moment without its shield
+            return 0 if is_native(policy) or is_shield(policy.name, topology.name) else 6
         case RemovePolicy():
             return 7
         case _:

@@ -19,7 +19,7 @@ Origin = Literal["ours", "unproven", "foreign"]
 
 Identity = tuple[str, str, str, str, str]
 
-_AFTER_TOPOLOGY = re.compile(r"\.(classic|quorum)-[0-9a-f]{8}(\.[0-9a-f]{8})?(\.[0-9]+)?", re.ASCII)
+_AFTER_TOPOLOGY = re.compile(r"\.(classic|quorum)(-shield)?-[0-9a-f]{8}(\.[0-9a-f]{8})?(\.[0-9]+)?", re.ASCII)
 
 
 def is_own_policy(name: str, topology: str) -> bool:
@@ -30,6 +30,12 @@ def is_own_policy(name: str, topology: str) -> bool:
     """
     prefix = f"amqpflow.{topology}"
     return name.startswith(prefix) and _AFTER_TOPOLOGY.fullmatch(name, len(prefix)) is not None
+
+
+def is_shield(name: str, topology: str) -> bool:
+    """Whether a policy of this name was made for this topology to keep foreign policies off its queues."""
+    found = _AFTER_TOPOLOGY.fullmatch(name, len(f"amqpflow.{topology}")) if is_own_policy(name, topology) else None
+    return found is not None and found[2] is not None
 
 
 def topology_of_policy(name: str) -> str | None:

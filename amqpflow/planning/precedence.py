@@ -78,6 +78,8 @@ def no_effect(key: str, queue_type: str, version: tuple[int, ...], *, argument: 
                 return f"RabbitMQ {dotted} does not know it, and ignores it"
             if queue_type != "quorum":
                 return "only quorum queues have it"
+        case "alternate-exchange":
+            return "it is for exchanges"
         case "single-active-consumer" | "max-priority" if not argument:
             return "a policy cannot set it"
     return ""

@@ -14,7 +14,7 @@ from typing import Any
 from amqpflow.model.resources import Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 
-from .effective import Contender, effective
+from .effective import Contender, Effective, Origin, effective
 from .findings import Finding, named, refuse, warn
 from .intrusions import intrusions
 from .observation import Observation
@@ -47,10 +47,10 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
         if not any(applies(policy, queue, observed.version) for policy in foreign):
             continue
         works = effective(queue, [*users, *ours.values()], operators, version=observed.version, topology=desired.name)
-        role = _role(queue, desired)
+        role = role_of(queue, desired)
         for setting in works.settings.values():
             for each in setting.possible:
-                for effect in _effects(setting.key, each, queue, role):
+                for effect in _effects(setting.key, each, queue, role, desired):
                     effects.setdefault(effect, []).append(queue.name)
     return (
         *(effect.on(queues) for effect, queues in effects.items()),
@@ -59,7 +59,8 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
     )
 
 
-def _role(queue: Queue, desired: CompiledTopology) -> str:
+def role_of(queue: Queue, desired: CompiledTopology) -> str:
+    """What a queue of the topology is for: parking, work or tier."""
     if queue.name in desired.parking_queues:
         return _PARKING
     return _WORK if queue.name in desired.routes else _TIER
@@ -73,6 +74,7 @@ class _Effect:
     pattern: str
     certain: bool
     setting: str
+    lift: int | None  #: the policy priority above which a policy of ours would shield the queues
     breaks: str | None  #: which guarantee
     weakens: str | None
 
@@ -82,10 +84,26 @@ class _Effect:
         text = f"{self.policy} sets {self.setting}{doubt}: {self.breaks or self.weakens}"
         if self.breaks is None:
             return warn("foreign-policy-limits", object_, text)
-        return refuse("foreign-policy", object_, text, f"take {object_} out of its pattern {self.pattern}")
+        narrow = f"take {object_} out of its pattern {self.pattern}"
+        if self.lift is not None:
+            narrow = (
+                f"write `policy_priority: {self.lift}` at the top of the file, so that a policy of amqpflow shields "
+                f"{object_} from it; or {narrow}"
+            )
+        return refuse("foreign-policy", object_, text, narrow)
 
 
-def _effects(key: str, works: Contender, queue: Queue, role: str) -> Iterator[_Effect]:
+def breaking(queue: Queue, role: str, works: Effective, policy: Policy) -> dict[str, str]:
+    """The keys of a foreign policy that, as it works on a queue of ours, break a guarantee: key -> which."""
+    found: dict[str, str] = {}
+    for key, setting in works.settings.items():
+        for each in setting.possible:
+            if each.source.policy == policy and (why := _breaks(key, each.value, queue, role)):
+                found[key] = why
+    return found
+
+
+def _effects(key: str, works: Contender, queue: Queue, role: str, desired: CompiledTopology) -> Iterator[_Effect]:
     policy: Policy | None = works.source.policy
     if not works.source.foreign or policy is None or key not in policy.definition:
         return
@@ -96,9 +114,17 @@ def _effects(key: str, works: Contender, queue: Queue, role: str) -> Iterator[_E
             pattern=policy.pattern,
             certain=works.source.certain,
             setting=f"{key} {works.value!r}",
+            lift=_lift(works, policy, desired),
             breaks=breaks,
             weakens=weakens,
         )
+
+
+def _lift(works: Contender, policy: Policy, desired: CompiledTopology) -> int | None:
+    """A priority above that of a foreign user policy, where the topology may write policies."""
+    if works.source.origin is not Origin.POLICY or desired.settings == "arguments":
+        return None
+    return max(int(policy.priority) + 1, 0) if policy.priority >= desired.policy_priority else None
 
 
 def _breaks(key: str, value: Any, queue: Queue, role: str) -> str | None:

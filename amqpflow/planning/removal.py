@@ -17,7 +17,7 @@ from .allowance import Allowance, allow_flag
 from .changes import Change, DeleteExchange, DeleteQueue, Drain, RemovePolicy, Unbind, binding_name
 from .findings import Finding, refuse
 from .observation import Observation, consumers_of, messages_in
-from .ownership import Identity, Ownership, is_own_policy
+from .ownership import Identity, Ownership, is_own_policy, is_shield
 
 Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
 
@@ -202,8 +202,10 @@ class Removal:
             else:
                 unproven = binding.identity in self.left.unproven
                 yield Unbind(binding=binding, why=self._why_unbound(binding, queues), unproven=unproven)
+        shields = {each.name for each in self.left.policies if is_shield(each.name, self.topology.name)}
         for policy in self.left.policies:
-            yield RemovePolicy(policy=policy)
+            if policy.name not in shields:
+                yield RemovePolicy(policy=policy)
         fed: dict[str, list[str]] = {}
         for user, targets in self._referring():
             for kind, name in targets:
@@ -220,6 +222,9 @@ class Removal:
                 )
             yield from (self._drain(queue) for queue in here if self._drains(queue) and not self._forced(queue))
             yield from (self._delete(queue, feeders[queue.name]) for queue in here)
+        for policy in self.left.policies:
+            if policy.name in shields:  # what they keep off would work on the queues as long as these are there
+                yield RemovePolicy(policy=policy)
         exchanges = {each.name: each for each in self.left.exchanges}
         # the stamped ones last: the manifest is believed as long as there is one
         ordered = sorted(

@@ -15,6 +15,7 @@ from amqpflow.parking.selection import Selection
 from amqpflow.planning.findings import Finding, warn
 from amqpflow.planning.observation import Observation
 from amqpflow.planning.preflight import preflight
+from amqpflow.planning.shield import with_policies_as_they_are
 from amqpflow.planning.status import Status, assess
 from amqpflow.rabbitmq.observe import Broker, observe
 from amqpflow.rabbitmq.translate import translate
@@ -88,7 +89,7 @@ class StatusReader:
             return
         self._observed = await observe(self._topology, self._broker)
         self._looked_at = time.monotonic()
-        self._foreign = preflight(self._topology, self._observed)
+        self._foreign = preflight(with_policies_as_they_are(self._topology, self._observed), self._observed)
         self._left = _left(self._topology, self._observed.state.queues.values())
 
     async def _numbers(self, statistics: Mapping[str, QueueNumbers] | None) -> dict[str, QueueNumbers]:

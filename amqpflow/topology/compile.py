@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from amqpflow.model.own_policies import policies_for
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes, RetryPolicy
 
@@ -19,7 +20,6 @@ from .declarations import (
 )
 from .naming import Names
 from .notes import notes_for
-from .policies import policies_for
 from .schedule import QueueSchedule, delays_of
 from .spec import ExchangeSpec, PolicySpec, QueueSpec, TopologySpec
 
@@ -79,6 +79,7 @@ class _Compiler:
             notes=notes_for(spec),
             policies={name: _policy(policy) for name, policy in spec.policies.items()},
             settings=spec.settings,
+            policy_priority=spec.policy_priority,
             native_marker=names.native_marker if any(each.native for each in self.routes.values()) else None,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from .shapes import Boolean, Choice, Duration, Free, Integer, Key, ListOf, Record, Size, Table, Text
 
 DEFAULT_DELIVERY_LIMIT = 50
-DEFAULT_POLICY_PRIORITY = 10
 
 _STREAM = "a work queue is classic or quorum: a stream has no acknowledgement of single messages to retry by"
 _QUEUE_TYPE = Choice(words=("quorum", "classic"), instead={"stream": _STREAM})

@@ -6,9 +6,9 @@ from fractions import Fraction
 from typing import Any
 
 from amqpflow.model.diagnostic import Place
+from amqpflow.model.own_policies import DEFAULT_POLICY_PRIORITY
 
 from .keys import TOPOLOGY
-from .keys_of_queues import DEFAULT_POLICY_PRIORITY
 from .nodes import MappingNode
 from .problems import Problems
 from .read import At, Fields, read

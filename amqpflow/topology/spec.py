@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from amqpflow.model.diagnostic import Place
+from amqpflow.model.own_policies import DEFAULT_POLICY_PRIORITY
 
-from .keys_of_queues import DEFAULT_DELIVERY_LIMIT, DEFAULT_POLICY_PRIORITY
+from .keys_of_queues import DEFAULT_DELIVERY_LIMIT
 from .read import At
 
 

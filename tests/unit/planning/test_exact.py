@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amqpflow.model.own_policies import policies_for
 from amqpflow.model.resources import Policy, Queue
 from amqpflow.planning.exact import ByName, named_exactly
 from amqpflow.planning.policies import working
-from amqpflow.topology.policies import policies_for
 
 names = st.text("ab.-_:@#,/+ ", min_size=1, max_size=5)
 

@@ -116,8 +116,8 @@ def test_what_a_policy_does_to_queues_of_different_roles_is_said_apart() -> None
 
 
 def test_queues_that_do_not_exist_yet_are_judged_too() -> None:
-    catch_all = Policy(name="ops", pattern="", definition={"expires": 1000})
-    (problem,) = diff(SHOP, observation(BrokerState(policies={"ops": catch_all}))).refusals
+    meant = Policy(name="ops", pattern="^orders", definition={"expires": 1000})
+    (problem,) = diff(SHOP, observation(BrokerState(policies={"ops": meant}))).refusals
     assert problem.object == f"queues {PARKING}, {WORK}, {TIER}"
 
 

@@ -1,4 +1,4 @@
-"""Policies that carry tunables: exact patterns, chunked so that a new queue changes few of them.
+"""The policies that amqpflow writes: exact patterns, chunked so that a new queue changes few of them.
 
 A pattern is a list of names, since one that matched more would displace somebody else's policy (fact 11.6b). RabbitMQ
 4.3 refuses patterns of more than 1,024 bytes. Where a list is cut depends on the names in it and not on how many there
@@ -12,11 +12,10 @@ from collections.abc import Container, Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
-from amqpflow.model.names import escape
-from amqpflow.model.resources import Policy
+from .names import escape
+from .resources import Policy
 
-from .keys_of_queues import DEFAULT_POLICY_PRIORITY
-
+DEFAULT_POLICY_PRIORITY = 10
 MAX_PATTERN_BYTES = 1000
 _CUT_EVERY = 8  # names to a list on average; a power of two
 
@@ -27,6 +26,7 @@ def policies_for(
     *,
     alone: Container[str] = (),
     priority: int = DEFAULT_POLICY_PRIORITY,
+    shield: bool = False,
 ) -> dict[str, Policy]:
     """
     The policies that give each queue its values.
@@ -35,6 +35,7 @@ def policies_for(
         topology: the owner; policy names start with amqpflow.TOPOLOGY.
         wanted: queue name -> its type, and a policy definition that is not empty.
         priority: of all of them.
+        shield: they keep foreign policies off, see `is_shield`.
         alone: queues that share their policy with no other, so that what it holds can depend on what is there.
 
     Returns:
@@ -45,7 +46,7 @@ def policies_for(
     definitions: dict[str, Mapping[str, Any]] = {}
     for queue, (queue_type, definition) in wanted.items():
         text = json.dumps(definition, sort_keys=True) + (queue if queue in alone else "")
-        values = f"{queue_type}-{_digest(text)}"
+        values = f"{queue_type}{'-shield' if shield else ''}-{_digest(text)}"
         groups.setdefault(values, []).append(queue)
         definitions[values] = dict(sorted(definition.items()))
     made = {}
