@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from amqpflow.model.resources import Binding, Exchange, Queue
+from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 
 from .changes import Change, CreateExchange, PutManifest, binding_name
@@ -103,7 +103,7 @@ def _mark(owns: Ownership) -> CreateExchange | Finding | None:
 def _objections(kind: str, name: str, owns: Ownership, bindings: dict[str, Binding]) -> Iterator[Finding]:
     object_, there, topology = f"{kind} {name}", owns.there, owns.topology
     if kind == "policy":
-        yield from _objections_to_policy(name, topology, owns)
+        yield from _objections_to_policy(name, owns)
         return
     if kind == "binding":
         yield from _objections_to_binding(name, owns, bindings)
@@ -161,12 +161,19 @@ def as_named(name: str, bindings: dict[str, Binding]) -> str:
     return f"there is {', '.join(sorted(near)[:5])}" if near else "name it as the plan does: 'SOURCE -> QUEUE (KEY)'"
 
 
-def _objections_to_policy(name: str, topology: CompiledTopology, owns: Ownership) -> Iterator[Finding]:
+def _objections_to_policy(name: str, owns: Ownership) -> Iterator[Finding]:
     policy = owns.there.policies.get(name)
     if policy is None:
         yield refuse("missing", f"policy {name}", "it does not exist")
         return
-    mine = topology.desired
+    if strangers := strangers_to(policy, owns):
+        yield refuse("not-adoptable", f"policy {name}", strangers, "narrow its pattern first")
+
+
+def strangers_to(policy: Policy, owns: Ownership) -> str:
+    """Say what a policy works on that is not the topology's; empty when there is nothing."""
+    mine = owns.topology.desired
+    every: tuple[Queue | Exchange, ...] = (*owns.there.queues.values(), *owns.there.exchanges.values())
     strangers = [
         *(
             f"queue {each.name}"
@@ -179,17 +186,12 @@ def _objections_to_policy(name: str, topology: CompiledTopology, owns: Ownership
             if each.name not in mine.exchanges and applies(policy, each) and not owns.of_exchange(each)
         ),
     ]
-    if strangers:
-        every: tuple[Queue | Exchange, ...] = (*owns.there.queues.values(), *owns.there.exchanges.values())
-        certain = all(surely_matches(policy, each) for each in every if applies(policy, each))
-        more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
-        yield refuse(
-            "not-adoptable",
-            f"policy {name}",
-            f"it {'works' if certain else 'may work'} on what is not the topology's, too: "
-            f"{', '.join(strangers[:3])}{more}",
-            "narrow its pattern first",
-        )
+    if not strangers:
+        return ""
+    certain = all(surely_matches(policy, each) for each in every if applies(policy, each))
+    more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
+    works = "works" if certain else "may work"
+    return f"it {works} on what is not the topology's, too: {', '.join(strangers[:3])}{more}"
 
 
 def _is_ours(kind: str, name: str, owns: Ownership, bindings: dict[str, Binding]) -> bool:

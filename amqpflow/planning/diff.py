@@ -144,7 +144,7 @@ class _Comparison:
                     "give --management-url",
                 )
             )
-        removal = Removal(topology=self.topology, left=left, observed=self.observed, allowance=self.allowance, why=why)
+        removal = Removal(owns=self.owns, left=left, observed=self.observed, allowance=self.allowance, why=why)
         hindrances = list(removal.hindrances())
         self.findings += hindrances
         return tuple(removal.steps())

@@ -59,6 +59,11 @@ class Manifest:
         """The bindings that it says are the topology's, rightly or not."""
         return (*self.bindings, *(self.unproven if self.older else ()))
 
+    @property
+    def listed(self) -> frozenset[tuple[str, ...]]:
+        """The identities of every binding that its topology's file lists, whoever made them."""
+        return frozenset(each.identity for each in (*self.bindings, *self.unproven, *self.found))
+
     def says_the_same(self, other: Manifest | None) -> bool:
         """Whether writing it in place of the other would change nothing; no manifest and an empty one are the same."""
         mine, theirs = to_json(self), to_json(other or Manifest(topology=self.topology, vhost=self.vhost))

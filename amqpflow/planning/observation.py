@@ -69,6 +69,7 @@ class Observation:
     manifest_problem: str = ""  #: why it cannot be read or written
     manifest_damaged: bool = False  #: there is something of that name that is no manifest of this topology
     manifest_hint: str = ""  #: what to do about it
+    others: tuple[Manifest, ...] = ()  #: of other topologies in this virtual host, as far as they can be read
     now_ms: int = 0  #: when it was looked, in ms since the epoch
     user: str = ""
     tags: frozenset[str] | None = None  #: the management user's tags; None when not known

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from amqpflow.model.resources import Binding, BrokerState, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 
+from .adoption import strangers_to
 from .allowance import Allowance, allow_flag
 from .changes import Change, DeleteExchange, DeleteQueue, Drain, RemovePolicy, Unbind, binding_name
 from .findings import Finding, refuse
@@ -89,11 +90,15 @@ PARKED_UNSEEN = "`amqpflow parked list` does not list the messages parked in it 
 class Removal:
     """Plans the removal of leftovers. `hindrances` and `steps` are what it comes to."""
 
-    topology: CompiledTopology
+    owns: Ownership
     left: Leftovers
     observed: Observation
     allowance: Allowance = field(default_factory=Allowance)
     why: str = FILE_LACKS_IT
+
+    @property
+    def topology(self) -> CompiledTopology:
+        return self.owns.topology
 
     def hindrances(self) -> Iterator[Finding]:
         """Every reason why the removal must not be begun."""
@@ -101,6 +106,7 @@ class Removal:
         mine = {each.identity for each in self.left.bindings}
         for queue in self.left.queues:
             yield from self._held(queue)
+        yield from self._shared()
         for name in sorted(self._circle()):
             yield refuse("still-used", f"queue {name}", "queues that are to be deleted dead-letter into each other")
         leaving = {("queue", name) for name in queues} | {("exchange", each.name) for each in self.left.exchanges}
@@ -114,6 +120,30 @@ class Removal:
                     f"it is not deleted while others use it: {'; '.join(users[:3])}{more}",
                     "change those first, or keep it in the file",
                 )
+
+    def _shared(self) -> Iterator[Finding]:
+        """What was ours alone when it was recorded, and is not any more."""
+        going = {("exchange", each.name) for each in self.left.exchanges}
+        going |= {("queue", each.name) for each in self.left.queues}
+        state = self.observed.state
+        owners = {each.owner for each in state.exchanges.values()} | {each.owner for each in state.queues.values()}
+        for other in self.observed.others:
+            if other.topology not in owners:
+                continue  # it is of an earlier virtual host of this name
+            for binding in self.left.bindings:
+                name = binding_name(binding)
+                if binding.identity in other.listed and going.isdisjoint(self.owns.own_ends(binding)):
+                    yield refuse(
+                        "still-used",
+                        f"binding {name}",
+                        f"the topology {other.topology} lists it, too",
+                        f"amqpflow disown {self.topology.file} binding '{name}', and adopt it there",
+                    )
+        for policy in self.left.policies:
+            foreign = not is_own_policy(policy.name, self.topology.name)
+            if foreign and (strangers := strangers_to(policy, self.owns)):
+                hint = f"narrow its pattern first, or amqpflow disown {self.topology.file} policy {policy.name}"
+                yield refuse("still-used", f"policy {policy.name}", strangers, hint)
 
     def _held(self, queue: Queue) -> Iterator[Finding]:
         depth = self.observed.depths.get(queue.name)

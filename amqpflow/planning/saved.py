@@ -74,6 +74,7 @@ def relevant(plan: Plan, observed: Observation) -> Observation:
     own = (topology.retry_exchange, topology.parking_exchange)
     return replace(
         observed,
+        others=(),
         state=BrokerState(
             exchanges={n: e for n, e in state.exchanges.items() if n in exchanges or e.owner == topology.name},
             queues={n: q for n, q in state.queues.items() if n in queues or q.owner == topology.name},

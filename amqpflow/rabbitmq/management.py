@@ -205,15 +205,11 @@ class Management:
         totals = {} if self._statistics else {"disable_stats": "true", "enable_queue_totals": "true"}
         return {"columns": ",".join(columns), **totals}
 
-    async def global_parameter(self, name: str) -> Any:
-        """The value of a global parameter, None when there is none. Needs the tag `policymaker`."""
-        try:
-            found = await self._get("global-parameters", name)
-        except BrokerError as error:
-            if error.code == 404:
-                return None
-            raise
-        return self._decoded(lambda entry: entry["value"], found)
+    async def global_parameters(self, prefix: str) -> Mapping[str, Any]:
+        """Return the global parameters whose name begins so, with their values. Needs the tag `policymaker`."""
+        found = await self._get("global-parameters")
+        entries = self._decoded(lambda entries: [(each["name"], each["value"]) for each in entries], found)
+        return {name: value for name, value in entries if str(name).startswith(prefix)}
 
     async def put_global_parameter(self, name: str, value: Mapping[str, Any]) -> None:
         """Create or replace a global parameter. Needs the tag `policymaker`."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from amqpflow.errors import ManagementUnavailable, PermissionDenied, Refused
 from amqpflow.model.resources import BrokerState, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.additions import outside
-from amqpflow.planning.manifest import ManifestUnreadable, from_json, parameter_name
+from amqpflow.planning.manifest import Manifest, ManifestUnreadable, from_json, parameter_name
 from amqpflow.planning.observation import Observation
 
 from .address import BrokerAddress
@@ -125,9 +126,11 @@ async def _manifest(desired: CompiledTopology, vhost: str, management: Managemen
     if not overview.tags & {"policymaker", "administrator"}:
         problem = f"the user {overview.user} has no policymaker tag, which reading and writing it needs"
         return Observation(manifest_problem=problem, now_ms=now_ms)
-    value = await management.global_parameter(parameter_name(vhost, desired.name))
+    found = await management.global_parameters(parameter_name(vhost, ""))
+    value = found.get(parameter_name(vhost, desired.name))
+    others = _others(desired, vhost, found)
     if value is None:
-        return Observation(manifest_known=True, now_ms=now_ms)
+        return Observation(manifest_known=True, others=others, now_ms=now_ms)
     try:
         manifest = from_json(value, vhost=vhost, topology=desired.name)
     except ManifestUnreadable as error:
@@ -138,7 +141,18 @@ async def _manifest(desired: CompiledTopology, vhost: str, management: Managemen
             manifest_hint=error.hint,
             now_ms=now_ms,
         )
-    return Observation(manifest=manifest, manifest_known=True, now_ms=now_ms)
+    return Observation(manifest=manifest, manifest_known=True, others=others, now_ms=now_ms)
+
+
+def _others(desired: CompiledTopology, vhost: str, found: Mapping[str, Any]) -> tuple[Manifest, ...]:
+    """The manifests of other topologies in the virtual host. What cannot be read is nobody's here."""
+    manifests = []
+    for name, value in found.items():
+        topology = name.removeprefix(parameter_name(vhost, ""))
+        with suppress(ManifestUnreadable):
+            if topology != desired.name:
+                manifests.append(from_json(value, vhost=vhost, topology=topology))
+    return tuple(manifests)
 
 
 async def _over_amqp(desired: CompiledTopology, broker: Broker) -> Observation:

@@ -322,20 +322,53 @@ def test_a_binding_is_adopted_and_given_up(vhost: BrokerAddress) -> None:
 
 
 @pytest.mark.one_broker
-def test_of_two_topologies_that_list_a_binding_the_one_that_made_it_removes_it(vhost: BrokerAddress) -> None:
-    """The other one's removal leaves it, whichever comes first."""
+def test_what_two_topologies_list_is_not_unbound_while_the_other_one_does(vhost: BrokerAddress) -> None:
+    """It is that of the one that made it, and is handed over by giving it up here and adopting it there."""
     application(vhost, bind=False)
-    events = "exchanges: {events: {external: true, type: topic}}\n"
-    bound = "bindings: [{exchange: events, routing_key: order.placed}]"
-    shop = topology(f"{events}queues: {{invoices: {{existing: true, retry: none, {bound}}}}}\n", vhost)
+    Management(vhost).put("exchanges", vhost.vhost, "audit", body={"type": "fanout", "durable": True})
+    to_audit = BORROWED.replace("routing_key: order.placed}", "routing_key: order.placed}, {exchange: audit}")
+    to_audit = to_audit.replace("exchanges:\n", "exchanges:\n  audit: {external: true, type: fanout}\n")
+    shop = topology(to_audit, vhost)
     run(api.apply(shop, vhost))
-    other = f"version: 1\nname: books\n{events}queues: {{ledger: {{retry: none}}}}\n"
-    books = topology(other, vhost)
-    run(api.apply(books, vhost))
-    assert run(api.destroy(books, vhost, allow=["delete"])).complete
-    assert ENTRY in bindings(vhost)
-    assert run(api.destroy(shop, vhost, allow=["delete"])).complete
-    assert ENTRY not in bindings(vhost)
+    # existing queues have one owner, but the records of two may meet: one was renamed, or taken apart
+    stamped = {"type": "direct", "durable": True, "arguments": {"x-amqpflow-topology": "books"}}
+    row = ["events", "q", "invoices", "order.placed"]
+    books = {"format": 2, "topology": "books", "vhost": vhost.vhost, "bindings": [], "unproven": [], "found": [row]}
+    books |= {"adopted": [], "retiring": {}}
+    parameter = parameter_name(vhost.vhost, "books")
+    Management(vhost).put("global-parameters", parameter, body={"value": books})
+    assert not asyncio.run(_destruction(vhost)).refusals  # nothing here is of the topology books
+    Management(vhost).put("exchanges", vhost.vhost, "books.retry", body=stamped)
+    try:
+        (refused,) = asyncio.run(_refused(api.destroy(shop, vhost, allow=["delete"])))
+        assert f"binding {NAMED}: the topology books lists it, too" in refused
+        run(api.disown(shop, "binding", [NAMED], vhost))
+        assert run(api.destroy(shop, vhost, allow=["delete"])).complete
+    finally:
+        Management(vhost).delete("global-parameters", parameter)
+    assert bindings(vhost) == {ENTRY}
+
+
+@pytest.mark.one_broker
+def test_an_adopted_policy_that_works_on_foreign_queues_by_now_is_not_removed(vhost: BrokerAddress) -> None:
+    file = topology("queues: {orders: {retry: none}}\n", vhost)
+    run(api.apply(file, vhost))
+    management = Management(vhost)
+    policy = {"pattern": "^orders$", "definition": {"max-length": 100000}, "apply-to": "queues", "priority": 1}
+    management.put("policies", vhost.vhost, "ops", body=policy)
+    run(api.adopt(file, "policy", ["ops"], vhost))
+    management.put("queues", vhost.vhost, "theirs", body={"durable": True})
+    management.put("policies", vhost.vhost, "ops", body={**policy, "pattern": "^(orders|theirs)$"})
+    for removing in (
+        api.apply(file, vhost, prune=True, allow=["delete"]),
+        api.destroy(file, vhost, allow=["delete"]),
+    ):
+        (refused,) = asyncio.run(_refused(removing))
+        assert "policy ops: it works on what is not the topology's, too: queue theirs" in refused
+        assert "amqpflow disown" in refused
+    run(api.disown(file, "policy", ["ops"], vhost))
+    assert run(api.destroy(file, vhost, allow=["delete"])).complete
+    assert [each["name"] for each in management.get("policies", vhost.vhost)] == ["ops"]
 
 
 @pytest.mark.one_broker
