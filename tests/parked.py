@@ -94,6 +94,15 @@ async def publish(connection: Connection, queue: str, *messages: Properties, bod
     await channel.close()
 
 
+async def publish_without_id(connection: Connection, queue: str, count: int, *, body: bytes = b"tick") -> None:
+    """Publish messages that have no identity at all; a client library would give them a message id."""
+    header = ContentHeader.of(Properties(delivery_mode=2), len(body)).payload
+    channel = await connection.open_channel()
+    for _ in range(count):
+        await channel.publish(Publish(exchange="", routing_key=queue, header=header, body=body, identity="none"))
+    await channel.close()
+
+
 async def parked_by_broker(connection: Connection, compiled: CompiledTopology, queue: str, message_id: str) -> None:
     """A message that RabbitMQ parks because of the delivery limit: its consumer's channel is lost again and again."""
     await publish(connection, queue, Properties(message_id=message_id))

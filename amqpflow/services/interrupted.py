@@ -114,9 +114,15 @@ class InterruptedSends:
         """Has a journal of the old version this hop id? It may be that of another message."""
         return bool(self._old_hops) and hop() in self._old_hops
 
-    def ordinals(self, parked_where: str) -> list[int]:
-        """The ordinals of copies that may have been sent of messages that have no id and are equal in everything."""
-        return sorted({_ordinal(sent.hop) for sent in self._parked.get(parked_where, ())})
+    def ordinals(self, parked_where: str) -> tuple[list[int], int]:
+        """
+        Return what is known of the copies of messages that have no id and are equal in everything: the ordinals of
+        those whose messages are certainly parked still, and the first that no copy has. A message whose ack may have
+        been taken gets a new one: with the old one it would be taken for the copy of another message.
+        """
+        known = self._parked.get(parked_where, ())
+        parked = {_ordinal(sent.hop) for sent in known if sent.number not in sent.by.state.leaving}
+        return sorted(parked), max((_ordinal(sent.hop) + 1 for sent in known), default=0)
 
     def proves(self, sent: Sent, parked: ParkedMessage) -> bool:
         """Is what is known enough not to send this message?"""
@@ -134,8 +140,8 @@ class InterruptedSends:
     # -- what becomes of it, for the journals
 
     def use(self, sent: Iterable[Sent]) -> None:
-        """Their messages are about to be acked, or are not believed to be sent: none is believed a second time."""
-        for by, numbers in _by_journal(each for each in sent if each.is_unacked):
+        """Their messages are about to be acked, or to be sent again: nothing of that is believed later."""
+        for by, numbers in _by_journal(each for each in sent if each.by.file and each.number in each.by.state.unacked):
             for number in numbers:
                 by.state.leaving[number] = by.state.unacked.pop(number)
             by.lines.append(acking_line(numbers))

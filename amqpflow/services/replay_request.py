@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from amqpflow.errors import Refused
+from amqpflow.errors import Refused, WrongUsage
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.journal import JournalState
 from amqpflow.parking.replay import Destination
-from amqpflow.parking.selection import Matcher, Selection, SelectionInvalid
+from amqpflow.parking.selection import Matcher, Selection
 
 from .replay_choice import ReplayChoice
 
@@ -138,7 +138,7 @@ def _kept_choice(state: JournalState, compiled: CompiledTopology) -> ReplayChoic
             drop_headers=frozenset(options.get("drop_headers", ())),
             to=Destination(**options["to"]) if "to" in options else None,
         )
-    except (TypeError, ValueError, SelectionInvalid) as error:
+    except (TypeError, ValueError, WrongUsage) as error:
         raise Refused(f"what replay {head.id} was asked for cannot be read from its journal: {error}") from error
     if choice.limit is not None:
         choice = replace(choice, limit=max(0, choice.limit - state.done))

@@ -94,16 +94,14 @@ class Work:
 
     def ordinal(self, parked: ParkedMessage) -> int:
         """
-        Which of those equal to it in everything it is: for the hop id of a message that has no other identity. The
-        copies that interrupted replays may have sent come first, so that theirs are the hop ids that are used again.
+        Return which of those equal to it in everything it is: for the hop id of a message that has no other identity.
+        The hop ids of copies that interrupted replays may have sent are used again first.
         """
         if not is_anonymous(parked):
             return 0
         digest = parked_digest(parked.delivery)
-        index, known = self._ordinals[digest], self.interrupted.ordinals(digest.hex())
-        if index < len(known):
-            return known[index]
-        return index - len(known) + known[-1] + 1 if known else index
+        index, (known, unused) = self._ordinals[digest], self.interrupted.ordinals(digest.hex())
+        return known[index] if index < len(known) else index - len(known) + unused
 
     def count(self, parked: ParkedMessage, by: int = 1) -> None:
         """The message is about to be sent: the next one that is equal to it gets another ordinal."""

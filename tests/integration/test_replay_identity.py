@@ -23,10 +23,10 @@ from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.services import replay_pass
 from amqpflow.services.journal import JournalFile, Journals
-from amqpflow.services.replay_choice import ReplayChoice
+from amqpflow.services.replay_choice import ReplayChoice, destination_of
 from amqpflow.services.replay_report import ReplayReport
 from amqpflow.services.replayer import replay_parked
-from tests.parked import delivered, depth, drained, list_parked, park, parking_publish, workplace
+from tests.parked import delivered, depth, drained, list_parked, park, parking_publish, publish_without_id, workplace
 from tests.topologies import topology
 
 CONFIRMED = "confirmed, and not acked"
@@ -251,6 +251,42 @@ def test_what_was_never_delivered_before_is_not_what_was_sent(vhost: BrokerAddre
     asyncio.run(go())
 
 
+def test_a_proof_that_did_not_hold_for_one_message_holds_for_no_later_one(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled = topology({"a": [1000]}, vhost=vhost.vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            journals = Journals(tmp_path)
+            await park(connection, compiled, [delivered("a", message_id="same")])
+            assert await interrupted(broker, compiled, journals, CONFIRMED)
+            await recreate(connection, compiled)
+            await park(connection, compiled, [delivered("a", message_id="same") for _ in range(2)])
+            first = await replay_parked(broker, compiled, journals=journals, choice=ReplayChoice(limit=1))
+            assert (first.replayed, first.already) == (1, 0)
+            await list_parked(broker, compiled)
+            report = await replay_parked(broker, compiled, journals=journals)
+            assert (report.replayed, report.already) == (1, 0)
+            assert await depth(connection, "a") == 2
+
+    asyncio.run(go())
+
+
+def test_what_was_sent_elsewhere_was_not_sent_here(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled = topology({"a": [1000]}, vhost=vhost.vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await (await connection.admin_channel()).queue_declare("elsewhere", durable=True)
+            await park(connection, compiled, [delivered("a", message_id="same")])
+            choice = ReplayChoice(to=destination_of("elsewhere", {}))
+            assert await interrupted(broker, compiled, Journals(tmp_path), CONFIRMED, choice=choice)
+            report = await replay_parked(broker, compiled, journals=Journals(tmp_path))
+            assert (report.replayed, report.already, report.sent_again) == (1, 0, 0)
+            assert (await depth(connection, "a"), await depth(connection, "elsewhere")) == (1, 1)
+
+    asyncio.run(go())
+
+
 @pytest.mark.parametrize("identity", ["anonymous", "without a record"])
 def test_a_message_that_could_come_again_is_not_dropped_on_a_journals_word(
     vhost: BrokerAddress, tmp_path: Path, identity: str
@@ -296,9 +332,7 @@ def test_copies_of_messages_without_an_id_are_sent_again_with_the_hops_that_they
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
-            channel = await connection.admin_channel()
-            for _ in range(3):
-                await channel.basic_publish(b"tick", routing_key="a.parking")
+            await publish_without_id(connection, "a.parking", 3)
             journals = Journals(tmp_path)
             # one at a time: the first is out of the queue, the second is in doubt
             await interrupted(

@@ -28,7 +28,17 @@ from amqpflow.services.replay_choice import ReplayChoice, destination_of
 from amqpflow.services.replay_plan import plan_replay
 from amqpflow.services.replayer import replay_parked
 from tests.brokers.selection import BrokerUnderTest
-from tests.parked import delivered, depth, depth_becomes, drained, list_parked, park, publish, workplace
+from tests.parked import (
+    delivered,
+    depth,
+    depth_becomes,
+    drained,
+    list_parked,
+    park,
+    publish,
+    publish_without_id,
+    workplace,
+)
 from tests.topologies import topology
 
 WORK, PARKING = "orders", "orders.parking"
@@ -289,14 +299,11 @@ def test_messages_without_any_id_are_known_by_what_they_hold(vhost: BrokerAddres
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
-            channel = await connection.admin_channel()
-            for _ in range(3):
-                await channel.basic_publish(b"tick", routing_key=PARKING)
-            await depth_becomes(connection, PARKING, 3)
-            await interrupted(broker, compiled, journals, "ack.before", choice=ReplayChoice(origin=WORK))
+            await publish_without_id(connection, PARKING, 3)
+            await interrupted(broker, compiled, journals, CONFIRMED, choice=ReplayChoice(origin=WORK))
             report = await replay_parked(broker, compiled, WORK, journals=journals, choice=ReplayChoice(origin=WORK))
             assert report.complete
-            # which of the equal ones were acked nobody can tell: they go again, and say so
+            # they are never believed to be sent: they go again, and say so
             assert report.sent_again == report.replayed
             taken = await drained(connection, WORK, await depth(connection, WORK))
             assert len({(each.properties.headers or {})[h.HOP] for each in taken}) == 3

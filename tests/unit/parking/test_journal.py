@@ -38,7 +38,7 @@ HEAD = JournalHead(
     options={"rate": 50.0},
     written_by="0.1.0",
 )
-KEYS = [(f"m{n}/1/0", f"{n:048x}") for n in range(6)]
+KEYS = [(f"m{n}/1/0", f"{n:032x}{'d' * 16}") for n in range(6)]
 OLD = (
     b'{"format":"amqpflow replay journal","version":1,"id":"01d","at":5,"by":"ops@host","topology":"shop","vhost":"/",'
     b'"cluster":"rabbit@host","address":"","parking_queues":["orders.parking"],"queue":"a, b","selection":{},'

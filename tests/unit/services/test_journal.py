@@ -7,15 +7,16 @@ import errno
 import os
 import stat
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from amqpflow.errors import Refused, WrongUsage
-from amqpflow.parking.journal import intent_line
+from amqpflow.parking.journal import JournalState, confirmed_line, end_line, intent_line, resumed_line
 from amqpflow.services import journal
-from amqpflow.services.journal import Journals, default_directory, journals_in
+from amqpflow.services.journal import JournalFile, Journals, default_directory, journals_in
 from tests.unit.parking.test_journal import HEAD, KEYS
 
 
@@ -144,3 +145,193 @@ def test_a_journal_that_was_closed_takes_no_line(tmp_path: Path) -> None:
     file.close()
     with pytest.raises(OSError, match="the journal was closed"):
         file.write(intent_line(1, KEYS))
+
+
+class Recorder:
+    """The module os, telling what is on the disk: what was synced, and what was written and not synced yet."""
+
+    def __init__(self) -> None:
+        self.synced: list[str] = []
+        self.unsynced: dict[str, int] = {}
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(os, name)
+
+    def write(self, fd: int, data: memoryview) -> int:
+        written = os.write(fd, data)
+        self.unsynced[self._name(fd)] = self.unsynced.get(self._name(fd), 0) + written
+        return written
+
+    def fsync(self, fd: int) -> None:
+        os.fsync(fd)
+        self.synced.append(self._name(fd))
+        self.unsynced.pop(self._name(fd), None)
+
+    @staticmethod
+    def _name(fd: int) -> str:
+        return str(Path(f"/proc/self/fd/{fd}").readlink())
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    monkeypatch.setattr(journal, "os", recorder)
+    return recorder
+
+
+def test_a_line_is_on_the_disk_when_its_write_returns(tmp_path: Path, disk: Recorder) -> None:
+    file = Journals(tmp_path).create(HEAD, messages=1)
+    for line in (intent_line(1, KEYS), confirmed_line([1])):
+        disk.synced.clear()
+        file.write(line)
+        assert (disk.synced, disk.unsynced) == ([str(file.path)], {})
+    file.close()
+
+
+def test_a_journal_and_the_directories_that_were_made_for_it_are_on_the_disk_when_it_begins(
+    tmp_path: Path, disk: Recorder
+) -> None:
+    directory = tmp_path / "state" / "replays"
+    file = Journals(directory).create(HEAD, messages=1)
+    assert disk.synced == [str(tmp_path), str(tmp_path / "state"), str(file.path), str(directory)]
+    disk.synced.clear()
+    Journals(directory).create(replace(HEAD, id="5f77"), messages=1).close()
+    assert disk.synced[-1] == str(directory)
+    file.close()
+
+
+def test_a_journal_that_another_process_takes_over_is_read_under_its_lock(tmp_path: Path) -> None:
+    file = Journals(tmp_path).create(HEAD, messages=0)
+    assert JournalFile.take(file.path) is None
+    file.write(intent_line(1, KEYS))
+    file.close()
+    taken = JournalFile.take(file.path)
+    assert taken is not None
+    ours, state = taken
+    assert state.sent == 6
+    assert JournalFile.take(file.path) is None
+    ours.write(confirmed_line([1]))
+    ours.close()
+    assert Journals(tmp_path).load(HEAD.id).confirmed == 1
+
+
+def unfinished(journals: Journals, told: list[str] | None = None) -> list[str]:
+    found = []
+    for state, file in journals.unfinished(
+        lambda head: head.vhost == HEAD.vhost, lambda path, _: (told if told is not None else []).append(path.name)
+    ):
+        found.append(state.head.id)
+        if file is not None:
+            file.close()
+    return found
+
+
+def test_finished_journals_and_those_of_other_places_are_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journals, reads = Journals(tmp_path), 0
+    for number in range(20):
+        file = journals.create(replace(HEAD, id=f"done{number:02d}"), messages=0)
+        file.write(b"".join(intent_line(first, KEYS) for first in range(1, 4000, 6)))
+        file.write(end_line({"complete": True, "sent": 4002, "confirmed": 4002, "left": 0, "resumed": []}))
+        file.close()
+    journals.create(replace(HEAD, id="elsewhere", vhost="other"), messages=0).close()
+    journals.create(replace(HEAD, id="here"), messages=0).close()
+    whole = journal.read_journal
+
+    def counted(lines: Iterable[bytes]) -> JournalState:
+        nonlocal reads
+        reads += 1
+        return whole(lines)
+
+    monkeypatch.setattr(journal, "read_journal", counted)
+    assert unfinished(journals) == ["here"]
+    assert reads == 1
+    # nor to list them
+    assert [each.sent for each in journals.all(lambda *_: None)] == [4002] * 20 + [0, 0]
+    assert reads == 3
+
+
+def test_one_that_is_not_finished_is_looked_at_again_when_it_was_written(tmp_path: Path) -> None:
+    journals = Journals(tmp_path)
+    file = journals.create(HEAD, messages=0)
+    file.write(end_line({"complete": True}))
+    assert unfinished(journals) == []
+    file.write(resumed_line(5, "ops@host"))
+    file.close()
+    assert unfinished(journals) == [HEAD.id]
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_journal_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+    journals = Journals(tmp_path)
+    journals.create(HEAD, messages=0).close()
+    path = tmp_path / f"{HEAD.id}.replay"
+    path.chmod(mode)
+    for look in (
+        lambda: journals.load(HEAD.id),
+        lambda: unfinished(journals),
+        lambda: list(journals.all(lambda *_: None)),
+        lambda: journals.prune(),
+        lambda: JournalFile.take(path),
+    ):
+        with pytest.raises(Refused, match=f"can be written by other users \\(mode {mode:04o}\\)") as caught:
+            look()
+        assert caught.value.hint == f"chmod go-w {path}"
+
+
+def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "journals"
+    directory.mkdir()
+    directory.chmod(0o777)
+    journals = Journals(directory)
+    for look in (
+        lambda: journals.create(HEAD, messages=0),
+        lambda: journals.load(HEAD.id),
+        lambda: unfinished(journals),
+        lambda: list(journals.all(lambda *_: None)),
+    ):
+        with pytest.raises(Refused, match=r"the directory of journals .* can be written by other users"):
+            look()
+    assert not list(directory.iterdir())
+
+
+def test_what_belongs_to_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journals = Journals(tmp_path)
+    journals.create(HEAD, messages=0).close()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(Refused, match=rf"belongs to another user \(uid {os.getuid()}\)"):
+        journals.load(HEAD.id)
+    with pytest.raises(Refused, match="belongs to another user"):
+        JournalFile.take(tmp_path / f"{HEAD.id}.replay")
+
+
+def test_a_symbolic_link_and_a_pipe_are_no_journals(tmp_path: Path) -> None:
+    journals, elsewhere = Journals(tmp_path / "journals"), tmp_path / "elsewhere"
+    journals.create(HEAD, messages=0).close()
+    (tmp_path / "journals" / f"{HEAD.id}.replay").rename(elsewhere)
+    link = tmp_path / "journals" / "link.replay"
+    link.symlink_to(elsewhere)
+    with pytest.raises(Refused, match="is a symbolic link"):
+        unfinished(journals)
+    link.unlink()
+    os.mkfifo(tmp_path / "journals" / "pipe.replay", 0o600)
+    told: list[str] = []
+    assert unfinished(journals, told) == []
+    assert told == ["pipe.replay"]
+
+
+def test_pruning_removes_finished_journals_alone(tmp_path: Path) -> None:
+    journals = Journals(tmp_path)
+    assert journals.prune() == []
+    for name, at, complete in (("old", 5, True), ("new", 50, True), ("left", 5, False), ("running", 5, None)):
+        file = journals.create(replace(HEAD, id=name, at=at), messages=0)
+        if complete is not None:
+            file.write(end_line({"complete": complete}))
+        file.close()
+    (tmp_path / "other.replay").write_text("nothing of the kind\n")
+    (tmp_path / "other.replay").chmod(0o600)
+    assert journals.prune(before=50) == ["old"]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["left", "new", "other", "running"]
+    assert journals.prune() == ["new"]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["left", "other", "running"]
