@@ -140,7 +140,8 @@ async def _restore(
                         f"no permission to keep others off {queue}: two restores at once may put messages back twice"
                     )
                 if not options.duplicates:
-                    still[queue] = await still_parked(broker, queue, watch)
+                    still[queue], notes = await still_parked(broker, queue, watch)
+                    report.notes += [note for note in notes if note not in report.notes]
             on_step("looked")
             record.write()
             channel = await broker.connection.open_channel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from amqpflow.parking.restore_record import (
 )
 
 from .export_file import sync_directory
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
 class RestoreRecord:
@@ -106,8 +109,12 @@ def open_record(export: str | None, export_id: str, place: RestorePlace, *, agai
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise Refused(f"another restore of {export} is running; nothing was done") from None
+        except OSError as error:
+            # a file system without locks: on one broker the reading lock of the queues keeps two restores apart
+            if error.errno not in _NO_LOCKS:
+                raise AmqpflowError(f"cannot lock {path}: {error.strerror}") from error
         yield _read(file, path, export_id, place, again)
 
 

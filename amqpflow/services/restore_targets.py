@@ -38,9 +38,11 @@ async def require_queues(broker: Broker, queues: Collection[str]) -> None:
         )
 
 
-async def still_parked(broker: Broker, queue: str, watch: Watch) -> Known:
+async def still_parked(broker: Broker, queue: str, watch: Watch) -> tuple[Known, tuple[str, ...]]:
     """
-    Return what the queue holds now. The caller has its reading lock; everything goes back to its place.
+    Return what the queue holds now, and what a person should know of the look.
+
+    The caller has its reading lock. Everything goes back to its place.
 
     Raises:
         Refused: that cannot be found out.
@@ -55,7 +57,7 @@ async def still_parked(broker: Broker, queue: str, watch: Watch) -> Known:
     if counts.consumer_count:
         raise _unseen(queue, f"it has {counts.consumer_count} consumers, and what they hold is not seen")
     if not counts.message_count:
-        return known
+        return known, ()
     place = Place(broker=broker, compiled=no_topology(), queues=(queue,), locked=True)
     try:
         done = await scan(place, Selection(), watch, make=_digest, emit=known.add)
@@ -65,7 +67,7 @@ async def still_parked(broker: Broker, queue: str, watch: Watch) -> Known:
         if not reading.complete and not watch.stop.is_set():
             raise _unseen(queue, f"it was not read to its end: {reading.ended_early}")
     known.recall()
-    return known
+    return known, done.notes
 
 
 def _unseen(queue: str, why: str) -> Refused:

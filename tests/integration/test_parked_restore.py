@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services import export_file
+from amqpflow.services import export_file, restore_record
 from amqpflow.services.parked_export import discard_parked, export_parked
 from amqpflow.services.parked_list import list_parked
 from amqpflow.services.parked_restore import RestoreOptions, RestoreReport, restore_parked
@@ -213,6 +214,49 @@ def test_two_restores_at_once_put_each_message_back_once(vhost: BrokerAddress, t
             assert report.restored == 50
             assert (also.restored, also.still_parked) == (0, 50)
             assert await numbers_in(broker.connection, "dead") == list(range(50))
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
+def test_a_file_system_without_locks_is_no_other_restore(
+    vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "x.jsonl"
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    async def go() -> None:
+        async with open_broker(vhost) as broker:
+            await declared(broker.connection, "dead")
+            await publish(broker.connection, "dead", *equals(range(2)))
+            place = place_of(broker, topology({}, vhost=vhost.vhost), (), from_queues=("dead",))
+            await discard_parked(place, Selection(), Watch(), str(file))
+            monkeypatch.setattr(restore_record.fcntl, "flock", no_locks)
+            assert (await restore_parked(broker, str(file), Watch())).restored == 2
+            assert (await restore_parked(broker, str(file), Watch())).before == 2
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_without_the_management_api_what_is_still_parked_is_seen_too(
+    vhost: BrokerAddress, tmp_path: Path, kind: str
+) -> None:
+    file = tmp_path / "x.jsonl"
+    limit = {"x-delivery-limit": 1_000_000} if kind == "quorum" else {}
+
+    async def go() -> None:
+        async with open_broker(vhost, use_management=False) as broker:
+            await declared(broker.connection, "dead", **{"x-queue-type": kind, **limit})
+            await publish(broker.connection, "dead", *equals(range(4)))
+            place = place_of(broker, topology({}, vhost=vhost.vhost), (), from_queues=("dead",))
+            await export_parked(place, Selection(), Watch(), str(file))
+            await drained(broker.connection, "dead", 1)
+            report = await restore_parked(broker, str(file), Watch())
+            assert (report.restored, report.still_parked, report.complete) == (1, 3, True)
+            assert any("policies cannot be seen" in note for note in report.notes)
 
     asyncio.run(go())
 
