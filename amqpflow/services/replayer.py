@@ -154,7 +154,7 @@ class _Replay:
             await outbox.open()
             await journal.begin(self.work, self.parking_queues, await self._parked())
             for parking_queue in self.parking_queues:
-                if not (self.work.stopped or self.stop.is_set()):
+                if self._wants_more():
                     await self._replay(parking_queue, outbox)
             if self.on_watch is not None and not (self.work.stopped or self.stop.is_set()):
                 await self._watch(self.on_watch)
@@ -170,6 +170,16 @@ class _Replay:
             await outbox.close()
 
     # -- one parking queue
+
+    def _wants_more(self) -> bool:
+        """Return whether another reading should begin. One that stop keeps from beginning makes it interrupted."""
+        report, limit = self.work.report, self.choice.limit
+        if self.work.stopped:
+            return False
+        if self.stop.is_set():
+            report.interrupted = report.interrupted or limit is None or report.taken < limit
+            return False
+        return True
 
     async def _replay(self, parking_queue: str, outbox: ReplayOutbox) -> None:
         work, total, gone = self.work, None, 0
@@ -191,7 +201,7 @@ class _Replay:
                     reader.ended_early or "nothing that is to be replayed came within the time that messages are held",
                     "replay again to go on",
                 )
-            if not one.again or work.stopped or self.stop.is_set():
+            if not one.again or not self._wants_more():
                 return
             # those of this queue are seen again
             report.others, report.misplaced, report.unknown_origin = untouched

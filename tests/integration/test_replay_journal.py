@@ -104,6 +104,50 @@ def _raising(at: str, times: int) -> Callable[[str], None]:
     return step
 
 
+def test_a_replay_that_is_stopped_before_its_last_parking_queue_is_interrupted_and_can_be_resumed(
+    vhost: BrokerAddress, tmp_path: Path
+) -> None:
+    """All that was read was replayed, and yet it is not complete."""
+    compiled, journals, stop = (
+        topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost),
+        Journals(tmp_path),
+        asyncio.Event(),
+    )
+
+    def stop_after_the_first(step: str) -> None:
+        if step == "give-back.after":
+            stop.set()
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(queue) for queue in "ab"])
+            report = await replay_parked(broker, compiled, journals=journals, stop=stop, on_step=stop_after_the_first)
+            assert (report.replayed, report.interrupted, report.complete) == (1, True, False)
+            assert await depth(connection, "b.parking") == 1
+            report = await replay_parked(broker, compiled, journals=journals, resume=journals.load(report.replay_id))
+            assert (report.replayed, report.complete) == (1, True)
+
+    asyncio.run(go())
+
+
+def test_a_replay_that_is_stopped_at_its_limit_is_complete(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled, stop = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost), asyncio.Event()
+
+    def stop_after_the_first(step: str) -> None:
+        if step == "give-back.after":
+            stop.set()
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(queue) for queue in "ab"])
+            report = await replay_parked(
+                broker, compiled, choice=ReplayChoice(limit=1), stop=stop, on_step=stop_after_the_first
+            )
+            assert (report.replayed, report.interrupted, report.complete) == (1, False, True)
+
+    asyncio.run(go())
+
+
 def test_what_is_confirmed_in_the_journal_is_taken_out_and_not_sent_again(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
