@@ -47,7 +47,8 @@ class Sent:
     by: Interrupted
     number: int
     hop: str
-    is_unacked: bool  #: its copy was confirmed, and it was not acked
+    is_unacked: bool  #: its copy was confirmed, and it was not acked, so far as that is believed
+    is_parked: bool  #: it was certainly not acked when the reading began
 
 
 class InterruptedSends:
@@ -90,7 +91,13 @@ class InterruptedSends:
                 (state.in_doubt, False),
             ):
                 for number, (hop, name) in numbers.items():
-                    sent = Sent(by=each, number=number, hop=hop, is_unacked=is_unacked)
+                    sent = Sent(
+                        by=each,
+                        number=number,
+                        hop=hop,
+                        is_unacked=is_unacked,
+                        is_parked=numbers is not state.leaving,
+                    )
                     (left[name].appendleft if is_unacked else left[name].append)(sent)
                     parked[name[:PARKED_DIGITS]].append(sent)
         self._left, self._parked = dict(left), dict(parked)
@@ -121,7 +128,7 @@ class InterruptedSends:
         been taken gets a new one: with the old one it would be taken for the copy of another message.
         """
         known = self._parked.get(parked_where, ())
-        parked = {_ordinal(sent.hop) for sent in known if sent.number not in sent.by.state.leaving}
+        parked = {_ordinal(sent.hop) for sent in known if sent.is_parked}
         return sorted(parked), max((_ordinal(sent.hop) + 1 for sent in known), default=0)
 
     def proves(self, sent: Sent, parked: ParkedMessage) -> bool:
