@@ -140,7 +140,7 @@ async def apply(
     ):
         current = await make_plan(compiled, broker, prune=pruning, allowance=allowance)
         if isinstance(plan, Plan):
-            require_unmoved(plan, current, cluster=broker.connection.cluster_name)
+            require_unmoved(plan, current)
         return await _carried_out(broker, current, allowance, lock, wait, on_step, on_drain)
 
 

@@ -68,7 +68,7 @@ def apply(
 
         plan = await make_plan(topology.compiled, broker, prune=pruning, allowance=allowance)
         if saved is not None:
-            require_unmoved(saved, plan, cluster=plan.cluster)
+            require_unmoved(saved, plan)
         return plan
 
     wishes = Wishes(

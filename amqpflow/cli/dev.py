@@ -124,7 +124,7 @@ def _plural(kind: str, count: int) -> str:
 
 def _headline(broker: Broker, keep: Path | None) -> str:
     if broker.origin == "given":
-        return f"Using {broker.description}. It is not ours: it stays as it is."
+        return f"Using {broker.description}. It is not ours: it is not stopped."
     fate = f"its data stays in {safe(keep)}" if keep else "its data is thrown away; --keep DIR keeps it"
     return f"Ready in {broker.seconds:.1f} s: {broker.description}\n({fate})"
 

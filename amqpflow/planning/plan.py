@@ -57,7 +57,9 @@ class Plan:
     """Retry queues that are swapped for one with other arguments, and what differs."""
     observed: Observation | None = field(default=None, repr=False, compare=False)  #: what it was compared with
     depths: Mapping[str, int] = field(default_factory=dict, compare=False)  #: ready messages of queues that differ
-    cluster: str = field(default="", compare=False)  #: the broker's cluster name; empty when not known
+    cluster: str = field(default="", compare=False)
+    """The broker's cluster name, which other clusters may have and each node may have another; empty when not known."""
+    cluster_id: str = field(default="", compare=False)  #: RabbitMQ's own id of the cluster; empty when not known
     address: Any = field(
         default=None, repr=False, compare=False, metadata={"saved": False}
     )  #: the broker it was made for; not looked into here

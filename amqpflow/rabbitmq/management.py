@@ -310,7 +310,11 @@ class Management:
         if response.status_code in (401, 403):
             return self._denied(reason, path)
         where = " ".join(path)
-        hint = "" if response.status_code != 404 else "a proxy in between that decodes %2F gives the same answer"
+        hint = ""
+        if response.status_code == 404:
+            hint = "a proxy in between that decodes %2F gives the same answer"
+            if path == ("whoami",):
+                hint = "is there a path in front of /api (management.path_prefix)? It is part of the management URL"
         return BrokerError(f"the management API refused {where}: {reason}", code=response.status_code, hint=hint)
 
     def _denied(self, reason: str, path: tuple[str, ...]) -> AmqpflowError:

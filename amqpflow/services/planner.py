@@ -15,6 +15,8 @@ from amqpflow.planning.observation import Depth, Observation
 from amqpflow.planning.plan import Plan
 from amqpflow.rabbitmq.observe import Broker, observe
 
+CLUSTER_ID = "internal_cluster_id"
+MAY_READ_PARAMETERS = frozenset({"policymaker", "administrator"})  #: tags
 _COUNTED = 20
 
 
@@ -69,8 +71,21 @@ async def _observed(topology: CompiledTopology, broker: Broker, *, prune: bool, 
 
 
 async def _addressed(plan: Plan, broker: Broker) -> Plan:
-    depths = await _depths(plan, broker)
-    return replace(plan, address=broker.address, cluster=broker.connection.cluster_name, depths=depths)
+    return replace(
+        plan,
+        address=broker.address,
+        cluster=broker.connection.cluster_name,
+        cluster_id=await _cluster_id(broker),
+        depths=await _depths(plan, broker),
+    )
+
+
+async def _cluster_id(broker: Broker) -> str:
+    """RabbitMQ's id of the cluster (fact 16), empty where this user may not read it."""
+    if broker.management is None or broker.overview is None or not broker.overview.tags & MAY_READ_PARAMETERS:
+        return ""
+    value = (await broker.management.global_parameters(CLUSTER_ID)).get(CLUSTER_ID)
+    return value if isinstance(value, str) else ""
 
 
 async def _depths(plan: Plan, broker: Broker) -> dict[str, int]:

@@ -62,23 +62,32 @@ def load_plan(path: str | os.PathLike[str]) -> Plan | None:
     raise Refused(f"the saved plan {path} cannot be used: {reason}; nothing was done", hint=_AGAIN)
 
 
-def require_unmoved(then: Plan, now: Plan, *, cluster: str = "") -> None:
+def require_unmoved(then: Plan, now: Plan) -> None:
     """
     Check that a plan is still what would be planned.
 
     Args:
         then: what was agreed to.
         now: made again, just before it is carried out.
-        cluster: the name of the cluster at hand; empty when not known.
 
     Raises:
-        Refused: `problems` says what moved: which object, which attribute, from what to what. Nothing was done.
+        Refused: it was made for another cluster; or `problems` says what moved: which object, which attribute, from
+            what to what. Nothing was done.
     """
-    if then.cluster and cluster and then.cluster != cluster:
+    if then.cluster_id and now.cluster_id:
+        elsewhere, hint = then.cluster_id != now.cluster_id, ""
+    else:
+        elsewhere = bool(then.cluster and now.cluster and then.cluster != now.cluster)
+        hint = (
+            "; the nodes of a cluster without a name have different ones: set one (rabbitmqctl set_cluster_name), or "
+            "plan and apply as a user with the tag policymaker, which may read the id of the cluster"
+        )
+    if elsewhere:
+        this = now.cluster if now.cluster != then.cluster else "another one of that name"
         raise Refused(
-            f"the plan for {then.topology.name} was made for the cluster {then.cluster}, this is {cluster}; "
+            f"the plan for {then.topology.name} was made for the cluster {then.cluster}, this is {this}; "
             "nothing was done",
-            hint="plan against this broker",
+            hint=f"plan against this broker{hint}",
         )
     if (then.changes, then.refusals) != (now.changes, now.refusals):
         raise Refused(

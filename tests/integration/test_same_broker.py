@@ -22,6 +22,7 @@ from amqpflow.node.locate import Installation, locate
 from amqpflow.planning.permissions import grants
 from amqpflow.rabbitmq import same_broker
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.management import Management, Overview
 from amqpflow.rabbitmq.observe import open_broker
 from tests.brokers import management as http
@@ -305,3 +306,46 @@ def test_a_virtual_host_that_is_missing_there_is_another_broker(vhost: BrokerAdd
                 pass
 
     asyncio.run(scenario())
+
+
+@whatever_its_name
+def test_a_plan_for_another_broker_is_refused(vhost: BrokerAddress, other: BrokerAddress, file: Path) -> None:
+    async def scenario() -> None:
+        planned = await plan(Topology.load(file), vhost)
+        with untouched(vhost, other), pytest.raises(Refused, match="was made for the cluster") as refused:
+            await apply(planned, other)
+        names = [http.Management(each).get("cluster-name")["name"] for each in (vhost, other)]
+        assert names[0] in str(refused.value)
+        assert ("this is another one of that name" in str(refused.value)) == (names[0] == names[1])
+
+    asyncio.run(scenario())
+
+
+def test_a_plan_is_applied_through_another_node_of_the_cluster(
+    vhost: BrokerAddress, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no cluster name is set each node has one of its own."""
+
+    async def scenario() -> None:
+        planned = await plan(Topology.load(file), vhost)
+        monkeypatch.setattr(Connection, "cluster_name", "rabbit@another-node")
+        assert (await apply(planned, vhost)).complete
+
+    asyncio.run(scenario())
+
+
+def test_without_the_id_a_plan_for_a_cluster_of_another_name_is_refused(
+    vhost: BrokerAddress, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(SHOP.replace(", limits: {max_length: 1000}", ""))
+    topology = Topology.load(file)
+
+    async def scenario(observer: BrokerAddress) -> None:
+        planned = await plan(topology, observer.url, management_url=vhost.management_candidates()[-1])
+        monkeypatch.setattr(Connection, "cluster_name", "rabbit@another-node")
+        with pytest.raises(Refused, match="this is rabbit@another-node") as refused:
+            await apply(planned, vhost)
+        assert "set_cluster_name" in refused.value.hint
+
+    with user_of(vhost, topology, "observe") as observer:
+        asyncio.run(scenario(observer))

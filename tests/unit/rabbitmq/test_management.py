@@ -109,6 +109,24 @@ def test_names_are_encoded_in_the_path() -> None:
     assert server.asked[-1] == path[:-1]
 
 
+def test_a_path_in_front_of_the_api_is_kept() -> None:
+    async def go() -> list[str]:
+        whoami = '{"name": "app", "tags": "management"}'
+        async with serving({"GET /rabbit/api/whoami": (200, whoami)}) as server:
+            address = replace(ADDRESS, management_url=f"{server.url}/rabbit/api/")
+            async with await open_management(address) as management:
+                assert await management.queue_statistics("/", "q") is None
+            return server.asked
+
+    assert asyncio.run(go()) == ["GET /rabbit/api/whoami", "GET /rabbit/api/queues/%2F/q"]
+
+
+def test_a_missing_path_in_front_of_the_api_is_suspected() -> None:
+    missing = (404, '{"error":"Object Not Found","reason":"Not Found"}')
+    error = refused({"GET /api/whoami": missing}, lambda m: m.queues("/"))
+    assert "management.path_prefix" in error.hint
+
+
 def test_lists_are_asked_for_without_statistics() -> None:
     queues = '[{"name":"q","durable":true,"auto_delete":false,"arguments":{},"type":"quorum"}]'
     (queue,), _ = ask({QUEUES: (200, queues)}, lambda m: m.queues("/"))
