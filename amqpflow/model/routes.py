@@ -79,6 +79,7 @@ class QueueRoutes:
     existing: bool = False  #: declared by an application
     dead_letters: str | None = None  #: of an existing queue: keep or park; None: the file does not say
     limit_said: bool = False  #: of an existing queue: the file asks for a delivery limit
+    overflow_said: bool = False  #: of an existing queue: the file says what a full queue does
     external: bool = False  #: owned by another topology
     owner: str | None = None  #: of an external queue, when the file says
 

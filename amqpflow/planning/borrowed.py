@@ -78,10 +78,12 @@ def _publishers(topology: CompiledTopology, observed: Observation, queue: Queue)
     limited = any(then.value(key) is not None for key in LENGTHS)
     before = now.value("overflow")
     if limited and then.value("overflow") == "reject-publish" != before and then.settings["overflow"].certain:
+        parks = queue.type == "quorum" and then.at_least_once
+        why = "which at-least-once dead-lettering needs" if parks else "which is what limits have by default"
         yield warn(
             "overflow-changes",
             f"queue {queue.name}",
-            f"its overflow becomes reject-publish ({before} before), which at-least-once dead-lettering needs: while "
+            f"its overflow becomes reject-publish ({before} before), {why}: while "
             "it is full, publishers get a basic.nack instead of the oldest message being dropped",
             "see that its publishers use confirms",
         )

@@ -64,13 +64,22 @@ def without_ours(topology: CompiledTopology, observed: Observation, queue: Queue
 def _beside(policy: Policy, routes: QueueRoutes, works: Effective) -> Policy:
     """Our policy for an existing queue, as far as the application leaves it room."""
     if _keeps(routes, works):
-        return replace(policy, definition=kept_by(policy, routes))
+        return replace(policy, definition=kept_by(policy, routes) | _overflow_today(policy, routes, works))
     limit = works.settings.get("delivery-limit")
     decided = limit is not None and limit.source.origin in (Origin.ARGUMENT, Origin.OPERATOR_POLICY)
     if decided and not routes.limit_said:
         left = {key: value for key, value in policy.definition.items() if key != "delivery-limit"}
         return replace(policy, definition=left)
     return policy
+
+
+def _overflow_today(policy: Policy, routes: QueueRoutes, works: Effective) -> dict[str, object]:
+    """What a full queue does today, where it is limited already and the file does not say what it should do."""
+    limits_of_file = policy.definition.keys() & set(LENGTHS)
+    limited = any(works.value(key) is not None for key in LENGTHS)
+    if routes.overflow_said or not (limits_of_file and limited):
+        return {}
+    return {"overflow": works.value("overflow")}
 
 
 def kept_by(policy: Policy, routes: QueueRoutes) -> dict[str, object]:

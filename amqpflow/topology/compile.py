@@ -150,6 +150,7 @@ class _Compiler:
             existing=queue.existing,
             dead_letters=queue.dead_letters if queue.existing else None,
             limit_said=queue.existing and limit_said(queue, policy),
+            overflow_said=queue.existing and ("overflow" in queue.places or "overflow" in queue.inherited),
             external=queue.external,
             owner=queue.owner if queue.external else None,
         )

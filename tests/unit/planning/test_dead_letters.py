@@ -231,6 +231,21 @@ def test_carrying_a_length_does_not_turn_drop_head_into_reject_publish() -> None
     assert "write `limits: {max_length: 9}`; overflow becomes reject-publish: at-least-once" in refusal.hint
 
 
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_limit_of_the_file_leaves_overflow_as_it_is_on_a_queue_that_forgets(kind: str) -> None:
+    """What a full queue does changes for its publishers: only the file can ask for that."""
+    asked = topology("limits: {max_length: 9}", kind=kind)
+    for plan in (planned(asked, {"max-length": 9}, kind=kind), planned(asked, kind=kind, max_length=9)):
+        assert ours(plan) == {"max-length": 9, "overflow": "drop-head"}
+        assert "overflow-changes" not in codes(plan)
+    refusing = topology("limits: {max_length: 9, overflow: reject-publish}", kind=kind)
+    plan = planned(refusing, {"max-length": 9}, kind=kind)
+    assert ours(plan) == {"max-length": 9, "overflow": "reject-publish"}
+    assert "overflow-changes" in codes(plan)
+    unlimited = planned(asked, {"message-ttl": 5}, kind=kind)
+    assert ours(unlimited) == {"max-length": 9, "overflow": "reject-publish"}, "no message is dropped unasked"
+
+
 def test_a_key_that_the_file_carried_and_no_longer_does_is_refused_also_when_ours_works_already() -> None:
     policy = {"consumer-timeout": 7_200_000}
     before = topology("consumer_timeout: 2h")
