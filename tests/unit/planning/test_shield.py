@@ -115,6 +115,11 @@ def test_a_policy_that_is_meant_for_the_topologys_queues_is_refused_as_ever() ->
     plan = diff(SHOP, observation(on(meant)))
     assert [each.code for each in plan.refusals] == ["foreign-policy"]
     assert shields(SHOP, on(meant)) == {}
+    both = on(replace(meant, name="meant", priority=5), catch_all(definition={"max-length": 9}))
+    assert (shields(SHOP, both), [each.code for each in diff(SHOP, observation(both)).refusals]) == (
+        {},
+        ["foreign-policy"],
+    )
 
 
 def test_a_policy_of_higher_priority_is_refused_and_the_refusal_says_what_to_write() -> None:
