@@ -1,0 +1,97 @@
+"""What a replay publishes: each copy is found in one list, once, whatever becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from amqpflow.model.message import Publish
+from amqpflow.model.properties import Properties
+from amqpflow.parking.parked import read_parked
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.connection import Connection, connect
+from amqpflow.services.replay_outbox import Flight, ReplayOutbox
+from tests.integration.test_channel import CLASSIC, opened, read
+from tests.parked import delivered
+from tests.waiting import until
+
+FULL = {**CLASSIC, "x-max-length": 0, "x-overflow": "reject-publish"}
+
+
+def flight(number: int, queue: str, *, exchange: str = "") -> Flight:
+    copy = Publish.of(
+        exchange=exchange, routing_key=queue, properties=Properties(message_id="m", delivery_mode=2), body=b""
+    )
+    return Flight(number=number, parked=read_parked(delivered("orders"), {}), copy=copy, key=("m", str(number)))
+
+
+@asynccontextmanager
+async def outbox(address: BrokerAddress) -> AsyncIterator[tuple[ReplayOutbox, list[Connection]]]:
+    connections: list[Connection] = []
+
+    async def publishing() -> Connection:
+        connections.append(await connect(address, name="amqpflow test publishing"))
+        return connections[-1]
+
+    box = ReplayOutbox(publishing, asyncio.Event())
+    await box.open()
+    try:
+        yield box, connections
+    finally:
+        await box.close()
+
+
+def numbers(flights: list[Flight]) -> list[int]:
+    return sorted(each.number for each in flights)
+
+
+def test_copies_with_one_id_are_told_apart_by_their_address(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with opened(vhost, here=CLASSIC, full=FULL) as (connection, _), outbox(vhost) as (box, _):
+            await box.send([flight(1, "here"), flight(2, "nowhere"), flight(3, "full")])
+            await until(lambda: not box.in_flight)
+            assert (numbers(box.confirmed), numbers(box.returned), numbers(box.refused)) == ([1], [2], [3])
+            assert box.uncertain == []
+            assert len(await read(connection, "here", 1)) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_confirm_that_comes_after_it_was_given_up_is_not_heard(vhost: BrokerAddress) -> None:
+    """The message was left as in doubt: were it acked after all, it would be counted twice."""
+
+    async def scenario() -> None:
+        async with opened(vhost, here=CLASSIC) as (_, look), outbox(vhost) as (box, _):
+            await box.send([flight(1, "here")])
+            assert numbers(box.give_up()) == [1]
+            assert not box.is_flying(("", "here", "m"))
+            await until(lambda: look.queue_depth("here"))
+            await box.send([flight(2, "here")])
+            await until(lambda: not box.in_flight)
+            assert numbers(box.confirmed) == [2]
+
+    asyncio.run(scenario())
+
+
+def test_what_a_closed_channel_leaves_is_uncertain_and_says_which_publish_closed_it(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with opened(vhost, here=CLASSIC), outbox(vhost) as (box, connections):
+            await box.send([flight(1, "x", exchange="missing"), flight(2, "here")])
+            await until(lambda: not box.in_flight)
+            assert "NOT_FOUND" in str(await box.closed_by_publish())
+            assert 1 in numbers(box.uncertain)
+            assert numbers(box.uncertain + box.confirmed) == [1, 2]
+            await box.send([flight(3, "here")])
+            assert 3 in numbers(box.uncertain), "nothing is sent on it any more"
+            box.confirmed.clear()
+            await box.reopen()
+            await box.send([flight(4, "here")])
+            await until(lambda: not box.in_flight)
+            assert numbers(box.confirmed) == [4]
+            await box.send([flight(5, "here")])
+            connections[0]._pika.content.abort()
+            await until(lambda: not box.in_flight)
+            assert await box.closed_by_publish() is None
+
+    asyncio.run(scenario())
