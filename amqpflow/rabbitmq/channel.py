@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -20,7 +19,7 @@ from amqpflow.model.message import Delivery, Publish
 
 from .confirms import Confirms, Settled
 from .frames import ContentFrames, ack_frame, nack_frame, reject_frame
-from .rpc import RpcChannel
+from .rpc import RpcChannel, answer_or_end
 from .settlements import Settlements
 from .subscriptions import Subscriptions
 from .translate import translate
@@ -33,11 +32,7 @@ log = logging.getLogger("amqpflow.channel")
 ANSWER_TIMEOUT = 30.0  #: seconds for the broker to answer when a consumer starts or stops, or the connection is closed
 CLOSE_TIMEOUT = 5.0  #: seconds for writing out what is left and for the broker's answer
 
-# RabbitMQ hands a quorum queue 32 settlements of a channel at a time and keeps the others for when those are applied.
-# What it keeps it forgets when the channel closes (measured on 3.10, 4.0 and 4.3): 200 acks and a close settle 33.
-_KEPT_BACK_FROM = 32  #: settlements
-_LATELY = 1.0  #: seconds in which so many may not be applied yet
-_LINGER = 0.3  #: seconds that a close waits for them; 0.02 was enough for 200
+_LINGER = 0.3  #: seconds that a close waits for settlements to be applied; 0.02 was enough for 200
 
 
 class Channel:
@@ -58,7 +53,6 @@ class Channel:
         self.closed_by_publish: str | None = None  #: the broker's text, when an error of a publish made it close this
         self._ending = False
         self._closer: asyncio.Task[None] | None = None
-        self._settled_at: deque[float] = deque(maxlen=_KEPT_BACK_FROM)
         self._take = ContentFrames(
             delivered=self._subscriptions.delivered,
             returned=self._confirms.returned,
@@ -165,8 +159,10 @@ class Channel:
         self._require_open()
         tag = tag or f"amqpflow-{uuid4().hex[:12]}"
         self._subscriptions.add(tag, queue, on_delivery, on_cancel, tags_from=tags_from)
-        await self._answer(self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535)), answer_within)
-        await self._answer(self._amqp.basic_consume(queue, _never, consumer_tag=tag), answer_within)
+        qos = self._amqp.basic_qos(prefetch_count=min(prefetch, 65_535))
+        await answer_or_end(qos, answer_within, self._transport.abort)
+        started = self._amqp.basic_consume(queue, _never, consumer_tag=tag)
+        await answer_or_end(started, answer_within, self._transport.abort)
         return tag
 
     async def cancel(self, tag: str) -> None:
@@ -177,7 +173,7 @@ class Channel:
             BrokerUnavailable: the channel is closed, or the broker gave no answer.
         """
         self._require_open()
-        await self._answer(self._amqp.basic_cancel(tag), ANSWER_TIMEOUT)
+        await answer_or_end(self._amqp.basic_cancel(tag), ANSWER_TIMEOUT, self._transport.abort)
         self._subscriptions.remove(tag)
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> bool:
@@ -220,7 +216,7 @@ class Channel:
         return True
 
     def _settle(self, data: bytes, count: int = 1) -> None:
-        self._settled_at.extend([self._loop.time()] * min(count, _KEPT_BACK_FROM))
+        self._settlements.written(count, self._loop.time())
         self._send(data)
 
     def _write_acks(self) -> None:
@@ -229,21 +225,6 @@ class Channel:
             self._settle(data, count)
 
     # -- asking
-
-    async def _answer(self, call: Awaitable[Any], within: float) -> None:
-        """
-        Wait for the broker's answer; after `within` seconds close the whole connection. A consumer that may or may not
-        be there cannot be cancelled or left alone, and the end of the connection settles it.
-        """
-        with translate():
-            try:
-                async with asyncio.timeout(within):
-                    await call
-            except TimeoutError:
-                self._transport.abort()
-                raise BrokerUnavailable(
-                    f"the broker gave no answer within {within:g} s: the connection is closed"
-                ) from None
 
     async def queue_depth(self, queue: str) -> int:
         """
@@ -353,9 +334,7 @@ class Channel:
         self._end(None)
 
     async def _linger(self) -> None:
-        if len(self._settled_at) < _KEPT_BACK_FROM:
-            return
-        if asyncio.get_running_loop().time() - self._settled_at[0] < _LATELY:
+        if self._settlements.may_be_kept_back(self._loop.time()):
             await self._amqp.basic_qos(prefetch_count=0)  # once it is answered, the broker has read them all
             await asyncio.sleep(_LINGER)
 

@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import Any
 
 from aiormq.exceptions import ChannelInvalidStateError
+
+from amqpflow.errors import BrokerUnavailable
+
+from .translate import translate
 
 
 class RpcChannel:
@@ -34,6 +38,24 @@ class RpcChannel:
             return await _to_its_end(found(*args, **options))
 
         return call
+
+
+async def answer_or_end(call: Awaitable[Any], within: float, abort: Callable[[], None]) -> None:
+    """
+    Wait for the broker's answer; after `within` seconds call `abort`, which is to end the whole connection. A consumer
+    that may or may not be there cannot be cancelled or left alone, and the end of its connection settles it.
+
+    Raises:
+        BrokerUnavailable: there was no answer in time, or the channel is closed. Else what the broker answered.
+    """
+    with translate():
+        try:
+            async with asyncio.timeout(within):
+                await call
+        except TimeoutError:
+            abort()
+            text = f"the broker gave no answer within {within:g} s: the connection is closed"
+            raise BrokerUnavailable(text) from None
 
 
 async def _to_its_end(call: Coroutine[Any, Any, Any]) -> Any:

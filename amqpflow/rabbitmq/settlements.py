@@ -7,15 +7,21 @@ between two writes has acked nothing that was not settled: what it had settled a
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
 
 from .frames import ack_frame
+
+# RabbitMQ hands a quorum queue 32 settlements of a channel at a time and keeps the others for when those are applied.
+# What it keeps it forgets when the channel closes (measured on 3.10, 4.0 and 4.3): 200 acks and a close settle 33.
+_KEPT_BACK_FROM = 32  #: settlements
+_LATELY = 1.0  #: seconds in which so many may not be applied yet
 
 
 class Settlements:
     """Which deliveries of a channel are unsettled, and the acks that are not written yet."""
 
-    __slots__ = ("_acked", "_channel", "_first_kept", "_last", "_unsettled")
+    __slots__ = ("_acked", "_channel", "_first_kept", "_last", "_unsettled", "_written_at")
 
     def __init__(self, channel: int) -> None:
         self._channel = channel
@@ -23,6 +29,7 @@ class Settlements:
         self._acked: list[int] = []
         self._last = 0
         self._first_kept = inf
+        self._written_at: deque[float] = deque(maxlen=_KEPT_BACK_FROM)
 
     def delivered(self, tag: int) -> None:
         """A delivery arrived. Every one of the channel has to be told, or its neighbours' acks would ack it."""
@@ -61,6 +68,14 @@ class Settlements:
         data = [ack_frame(self._channel, max(below), multiple=len(below) > 1)] if below else []
         data += [ack_frame(self._channel, tag, multiple=False) for tag in single]
         return b"".join(data), count
+
+    def written(self, count: int, now: float) -> None:
+        """So many deliveries were settled by what was written now, in seconds of the event loop."""
+        self._written_at.extend([now] * min(count, _KEPT_BACK_FROM))
+
+    def may_be_kept_back(self, now: float) -> bool:
+        """Whether so many were settled just now that a quorum queue may not know of all of them."""
+        return len(self._written_at) == _KEPT_BACK_FROM and now - self._written_at[0] < _LATELY
 
     def clear(self) -> None:
         """The channel is closed: nothing can be settled any more."""
