@@ -143,7 +143,7 @@ class DirectoryWriter:
 
 class StreamWriter:
     """
-    Writes one export to a file that somebody else opened: a pipe, the standard output. Without `finish` it has no end
+    Writes one export to a file that is open already: a pipe, the standard output. Without `finish` it has no end
     line, by which its reader sees that it is not whole.
 
     Raises:

@@ -93,8 +93,8 @@ def open_record(export: str | None, export_id: str, place: RestorePlace, *, agai
         again: forget what was put back there.
 
     Raises:
-        Refused: another restore of the export is running; the record cannot be used; or it tells of the same cluster
-            name under another address. AmqpflowError: it cannot be written.
+        Refused: another restore of the export is running; the record cannot be used; or it names the same cluster
+            under another address. AmqpflowError: it cannot be written.
     """
     if export is None:
         yield RestoreRecord(place, Restored())
@@ -137,7 +137,7 @@ def _read(file: IO[bytes], path: str, export_id: str, place: RestorePlace, again
         before, first = Restored(), first or forgotten_line(place)
     elif before.elsewhere:
         raise Refused(
-            f"{path} tells of {sum(before.elsewhere.values())} messages that were restored through "
+            f"{path} records {sum(before.elsewhere.values())} messages that were restored through "
             f"{' and '.join(before.elsewhere)} into virtual host {place.vhost} of a cluster of the same name, "
             f"{place.cluster or '(none)'}: that can be this broker or another; nothing was done",
             hint="connect through that address to continue that restore; --again forgets it, and restores what is not "

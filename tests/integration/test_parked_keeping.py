@@ -405,6 +405,35 @@ def test_a_dead_letter_queue_that_is_in_no_file_is_listed_exported_and_restored(
     asyncio.run(go())
 
 
+def test_a_rejected_message_with_a_count_of_its_own_shows_both(vhost: BrokerAddress) -> None:
+    async def go() -> None:
+        async with open_broker(vhost) as broker:
+            channel = await broker.connection.admin_channel()
+            await channel.queue_declare("tasks.dlq", durable=True, arguments={"x-queue-type": "classic"})
+            dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "tasks.dlq"}
+            await channel.queue_declare("tasks", durable=True, arguments={"x-queue-type": "classic", **dead})
+            for number, headers in enumerate(({"task": "charge", "retries": 2}, {"x-retry-count": 1, "x-error": "no"})):
+                await publish(broker.connection, "tasks", Properties(message_id=f"m{number}", headers=headers))
+                got = await channel.basic_get("tasks")
+                await channel.basic_reject(got.delivery.delivery_tag, requeue=False)
+            await publish(
+                broker.connection,
+                "tasks.dlq",
+                Properties(message_id="m2", headers={"x-retry-count": 4, "x-error": "no", "x-original-queue": "tasks"}),
+            )
+            place = place_of(broker, no_topology(), (), from_queues=("tasks.dlq",))
+            rows = (await list_parked(place, Selection(), Watch())).messages
+            shown = [(each.parked_by, each.reason, each.detail, each.attempts, each.error_message) for each in rows]
+            assert shown == [
+                ("rabbitmq", "broker", "rejected", 3, None),
+                ("rabbitmq", "broker", "rejected", 2, "no"),
+                ("folk", "foreign", "folk", 5, "no"),
+            ]
+            assert {each.queue for each in rows} == {"tasks"}
+
+    asyncio.run(go())
+
+
 @pytest.mark.one_broker
 def test_a_hostile_message_is_harmless_on_a_terminal_in_json_and_in_an_export(
     vhost: BrokerAddress, tmp_path: Path

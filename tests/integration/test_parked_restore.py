@@ -427,7 +427,7 @@ def test_a_file_system_without_hard_links_takes_an_export_and_never_overwrites(
             assert (names(tmp_path), file.stat().st_mode & 0o777) == (["x.jsonl"], 0o600)
             await drained(connection, PARKING, 1)
             assert (await restore_parked(broker, str(file), Watch())).restored == 1
-            # somebody takes the name while the queue is read
+            # another process takes the name while the queue is read
             taken = tmp_path / "taken.jsonl"
             watch = Watch(on_progress=lambda *_: taken.write_text("mine") and None)
             with pytest.raises(Refused, match="exists meanwhile"):
