@@ -37,6 +37,7 @@ async def plan(
     url: str | BrokerAddress | None = None,
     *,
     prune: bool = False,
+    allow: Iterable[str] = (),
     management_url: str | None = None,
 ) -> Plan:
     """
@@ -46,6 +47,7 @@ async def plan(
         topology: as `Topology.load` returns it. The virtual host it names is used, else the one in the URL.
         url: AMQP URL; None: as for the commands, AMQPFLOW_URL, RABBITMQ_URL, CLOUDAMQP_URL, else localhost.
         prune: plan also to remove what the topology owns and its file no longer has.
+        allow: as for `apply`, which must be given the same: a queue named there may lose messages.
         management_url: of the same broker's management API; None: AMQPFLOW_MANAGEMENT_URL if `url` is None, too, else
             derived from `url`.
 
@@ -61,7 +63,7 @@ async def plan(
     from .services.planner import make_plan
 
     async with _opened(topology, url, management_url, "plan") as (broker, compiled):
-        return await make_plan(compiled, broker, prune=prune)
+        return await make_plan(compiled, broker, prune=prune, allowance=_allowance(allow))
 
 
 async def drift(
@@ -110,7 +112,8 @@ async def apply(
         url: as for `plan`; a plan remembers its own.
         prune: remove what the topology owns and its file no longer has. A plan that was made with it remembers it.
         allow: what may be done beyond adding and changing in place: `replace` a retry queue whose arguments differ,
-            `delete` what the file no longer has, `delete:QUEUE` that queue alone, even with its messages or consumers.
+            `delete` what the file no longer has, `delete:QUEUE` that queue alone, even with its messages or consumers;
+            `drop:QUEUE` lets a tighter limit drop messages of that queue.
         wait: until the last message of retry queues that are removed or replaced is due. Without it a retry queue that
             has messages stays for the next time, see `postponed` of the report.
         lock_timeout: seconds to wait for another apply of the same topology.

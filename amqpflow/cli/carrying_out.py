@@ -54,7 +54,8 @@ def allow_options(function: F) -> F:
             multiple=True,
             metavar="WORDS",
             help="Permit a destructive step: replace, delete, or one object alone: delete:QUEUE (even with messages or "
-            "consumers), 'delete:exchange NAME', 'delete:SOURCE -> QUEUE (KEY)'. May be repeated.",
+            "consumers), 'delete:exchange NAME', 'delete:SOURCE -> QUEUE (KEY)'; drop:QUEUE lets a tighter limit drop "
+            "its messages. May be repeated.",
         ),
     ):
         function = option(function)

@@ -22,7 +22,6 @@ from .observation import Observation
 from .ownership import Ownership, is_own_policy
 from .plan import UsedAsItIs
 from .shield import broad_policies
-from .shrinking import shrinking
 
 
 def outside(desired: CompiledTopology) -> tuple[frozenset[str], frozenset[str]]:
@@ -266,7 +265,6 @@ class Additions:
         )
         after = [*foreign, *self.desired.policies.values()]
         self.findings += hidden(self.topology, after)
-        self.findings += shrinking(queues, self.there, after)
         tags = self.observed.tags
         if len(self.changes) > before and tags is not None and not tags & {"policymaker", "administrator"}:
             self.findings.append(

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 WORDS = ("replace", "migrate", "delete")
-NAMING = ("delete",)  #: words that may be followed by a colon and one object
+NAMING = ("delete", "drop")  #: words that may be followed by a colon and one object
 KINDS = ("queue", "exchange", "binding", "policy")
 
-_NEXT = re.compile(rf",(?=\s*(?:{'|'.join(WORDS)})\s*(?:[:,]|$))|,(?=\s*(?:,|$))")
+_NEXT = re.compile(rf",(?=\s*(?:{'|'.join(dict.fromkeys((*WORDS, *NAMING)))})\s*(?:[:,]|$))|,(?=\s*(?:,|$))")
 """A comma that ends a value; one inside of a queue's name or a binding's arguments does not."""
 
 
@@ -25,7 +25,11 @@ class Allowance:
     @property
     def forced(self) -> frozenset[str]:
         """The queues that may be deleted with messages or consumers."""
-        return frozenset(label.removeprefix("queue ") for word, label in self.named if label.startswith("queue "))
+        return frozenset(
+            label.removeprefix("queue ")
+            for word, label in self.named
+            if word == "delete" and label.startswith("queue ")
+        )
 
     def names(self, word: str, label: str) -> bool:
         """Whether this one object was named after the word: `names("delete", "queue orders.old")`."""
@@ -40,9 +44,10 @@ def allow_flag(word: str, label: str = "") -> str:
 
 def parse_allowance(texts: Iterable[str]) -> Allowance:
     """
-    Read `replace,delete`, `delete:QUEUE`, `delete:exchange NAME`, `delete:SOURCE -> QUEUE (KEY)`.
+    Read `replace,delete`, `delete:QUEUE`, `delete:exchange NAME`, `delete:SOURCE -> QUEUE (KEY)`, `drop:QUEUE`.
 
-    A name allows this one object to be deleted and no other.
+    A name allows this one object to be deleted and no other. After `drop` it names a queue: a change of policy may make
+    RabbitMQ drop messages of this queue and of no other.
 
     Raises:
         ValueError: with a sentence that says what may be written.
@@ -52,10 +57,11 @@ def parse_allowance(texts: Iterable[str]) -> Allowance:
     for part in (part.strip() for text in texts for part in _NEXT.split(text)):
         word, colon, one = part.partition(":")
         word, one = word.strip(), one.strip()
-        if word not in WORDS or (colon and (word not in NAMING or not one)):
+        if (word not in NAMING or not one) if colon else word not in WORDS:
             raise ValueError(
                 f"unknown value {part!r}; use {', '.join(WORDS)}, or one object alone: delete:QUEUE (even with "
-                "messages or consumers), 'delete:exchange NAME', 'delete:policy NAME', 'delete:SOURCE -> QUEUE (KEY)'"
+                "messages or consumers), 'delete:exchange NAME', 'delete:policy NAME', 'delete:SOURCE -> QUEUE (KEY)', "
+                "drop:QUEUE (a tighter limit may drop its messages)"
             )
         if colon:
             named.add((word, _label(one)))

@@ -15,6 +15,7 @@ from amqpflow.model.routes import NativeRetry
 
 from .equality import Difference, policy_differences
 from .manifest import Manifest
+from .stake import Stake
 
 STANDS_IN = "x-amqpflow-stands-in-for"
 """The argument of a queue that carries a retry queue's key while that one is replaced: the name of the latter."""
@@ -80,6 +81,7 @@ class PutPolicy:
     kind: ClassVar[str] = "policy"
     policy: Policy
     replaces: Policy | None = None
+    at_stake: tuple[Stake, ...] = ()  #: whose messages it may take away, see `dropping`; looked at just before
 
     @property
     def action(self) -> str:
@@ -97,11 +99,12 @@ class PutPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovePolicy:
-    """DELETE /api/policies of one of our own that the file has no use for any more. No message is touched by it."""
+    """DELETE /api/policies of one of our own that the file has no use for any more."""
 
     kind: ClassVar[str] = "policy"
     action: ClassVar[str] = "delete"
     policy: Policy
+    at_stake: tuple[Stake, ...] = ()  #: as of `PutPolicy`
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from .allowance import Allowance
 from .changes import Change, DeleteExchange, DeleteQueue, RemovePolicy, Unbind, label
+from .dropping import at_stake
 from .ownership import is_own_policy
 from .plan import Plan
 from .swap import stand_in_name
@@ -66,6 +67,6 @@ def removals(plan: Plan) -> Iterator[Change]:
 
 def idle_names(plan: Plan, allowance: Allowance) -> tuple[str, ...]:
     """Return the names that were allowed and that the plan does not remove: misspelled, or gone already."""
-    there = {label(change) for change in plan.changes}
+    there = {label(change) for change in plan.changes} | {f"queue {each.queue}" for each in at_stake(plan.changes)}
     refused = {each.object for each in plan.refusals}
     return tuple(sorted(one for _, one in allowance.named if one not in there | refused))

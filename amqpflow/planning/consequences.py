@@ -7,7 +7,7 @@ that shrinks takes messages out at once (11.6f).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -15,12 +15,16 @@ from typing import Any
 from amqpflow.model.resources import BrokerState, Policy
 
 from .changes import Change, DeleteQueue, PutPolicy, RemovePolicy
+from .dropping import leaving, sentence
 from .effects import effect_of_change, effect_of_key
 from .equality import Difference, same_value
 from .exact import covered
 from .findings import Finding
 from .ownership import is_own_policy
 from .plan import Plan
+from .stake import Stake
+
+_QUEUES_TOLD = 3
 
 
 class Danger(IntEnum):
@@ -122,12 +126,12 @@ class _Judge:
         if isinstance(change, PutPolicy):
             queues = self._covered(change.policy)
             how = "PUT of the policy, in place"
-            attributes, effects, danger = self._policy(change.differences, queues, change.policy.definition)
+            attributes, effects, danger = self._policy(change, change.differences, queues, change.policy.definition)
         elif isinstance(change, RemovePolicy):
             queues = self._covered(change.policy)
-            how = "DELETE of the policy; no queue is touched by it"
+            how = "DELETE of the policy, in place"
             left = [name for name in queues if name not in self.after]  # else another of ours takes over, said there
-            attributes, effects, danger = self._policy((), left, {})
+            attributes, effects, danger = self._policy(change, (), left, {})
         else:
             effect = effect_of_change(change, self.plan)
             if isinstance(change, DeleteQueue):
@@ -153,12 +157,19 @@ class _Judge:
         )
 
     def _policy(
-        self, differences: Iterable[Difference], queues: Iterable[str], definition: Mapping[str, Any]
+        self,
+        change: PutPolicy | RemovePolicy,
+        differences: Iterable[Difference],
+        queues: Iterable[str],
+        definition: Mapping[str, Any],
     ) -> tuple[tuple[Difference, ...], Effects, Danger]:
         """What queues that exist notice of it: their own policy of before, whatever its name was, against this one."""
         found = {repr(each): each for each in differences}
         told: dict[str, dict[str, None]] = {"messages": {}, "consumers": {}, "when": {}}
-        dangerous = False
+        dangerous = bool(change.at_stake)
+        for text in self._lost(change.at_stake):
+            told["messages"][text] = None
+        counted = {(stake.queue, str(stake.risk)) for stake in change.at_stake}
         for name in queues:
             if name not in self.there:
                 continue
@@ -172,10 +183,19 @@ class _Judge:
                 effect = effect_of_key(key, old, new, self.queues[name])
                 dangerous = dangerous or effect.dangerous
                 for where, text in effect.texts:
-                    told[where][text] = None
+                    if where != "messages" or (name, key) not in counted:
+                        told[where][text] = None
         effects = Effects(**{where: "; ".join(texts) for where, texts in told.items()})
         danger = Danger.DANGER if dangerous else Danger.CARE if effects else Danger.NONE
         return tuple(found.values()), effects, danger
+
+    def _lost(self, stakes: Sequence[Stake]) -> Iterator[str]:
+        """What the first queues of a policy lose, by what was counted, and how many more there are."""
+        depths = self.plan.observed.depths if self.plan.observed is not None else {}
+        for stake in stakes[:_QUEUES_TOLD]:
+            yield f"queue {stake.queue}: {sentence(stake, leaving(stake, depths.get(stake.queue)))}"
+        if (more := len(stakes) - _QUEUES_TOLD) > 0:
+            yield f"and {more} more queues, see the warnings"
 
     def replacements(self) -> Iterator[Consequence]:
         """Objects that differ in what cannot be changed in place, each once, with all its attributes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from amqpflow.model.resources import BrokerState
@@ -11,8 +11,9 @@ from amqpflow.model.routes import CompiledTopology
 from .additions import Additions, outside
 from .allowance import Allowance
 from .capabilities import fit
-from .changes import Change, Unbind, label
+from .changes import Change, RemovePolicy, Unbind, label
 from .dead_letters import around_existing
+from .dropping import at_stake, objections, with_stakes
 from .findings import Finding, refuse
 from .guarantees import Guarantee, guarantees, sentences
 from .manifest import parameter_name
@@ -113,7 +114,20 @@ class _Comparison:
         names = {name for swap in self.swaps.values() for name in (swap.desired.name, stand_in_name(swap.desired.name))}
         if self.prune:
             names |= {each.name for each in self._leftovers(BrokerState() if destroy else self.desired).queues}
+        names |= {each.queue for each in at_stake(self._with_stakes(self._policy_changes(destroy)))}
         return frozenset(names & self.there.queues.keys())
+
+    def _policy_changes(self, destroy: bool) -> list[Change]:
+        """The changes of a plan that write or remove policies, those of other kinds left out."""
+        left = self._leftovers(BrokerState() if destroy else self.desired) if self.prune else Leftovers()
+        removed: list[Change] = [RemovePolicy(policy=each) for each in left.policies]
+        if destroy or not self.there.queues:
+            return removed
+        self.added.compare()
+        return [*(each for each in self.added.changes if each.kind == "policy"), *removed]
+
+    def _with_stakes(self, changes: Sequence[Change]) -> tuple[Change, ...]:
+        return with_stakes(changes, self.observed, self.allowance, self.topology.name)
 
     def _leftovers(self, kept: BrokerState) -> Leftovers:
         if not self.observed.complete:
@@ -150,6 +164,8 @@ class _Comparison:
         return tuple(removal.steps())
 
     def _plan(self, changes: tuple[Change, ...], left: Leftovers, required: list[str], purpose: str) -> Plan:
+        changes = self._with_stakes(changes)
+        self.findings += objections(changes, self.observed)
         if self.observed.manifest_damaged:
             self.findings.append(
                 refuse(

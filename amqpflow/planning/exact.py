@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from amqpflow.model.resources import Policy, Queue
 
@@ -13,6 +14,7 @@ _EXACT = re.compile(r"\^\((?:\?:)?((?:\\[^a-zA-Z0-9]|[^\\^$.|?*+()\[\]{}]|\|)+)\
 _PART = re.compile(r"\\(.)|(\|)|([^\\|]+)", re.DOTALL)
 
 
+@lru_cache(maxsize=4096)
 def named_exactly(pattern: str) -> tuple[str, ...] | None:
     """The names in `^(?:a|b)$`; None for a pattern that is anything else."""
     whole = _EXACT.fullmatch(pattern)

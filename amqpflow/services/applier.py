@@ -9,8 +9,19 @@ from typing import Protocol
 
 from amqpflow.errors import AmqpflowError, BrokerError, LockLost, PartlyDone, PermissionDenied, Refused
 from amqpflow.planning.allowance import Allowance, allow_flag
-from amqpflow.planning.changes import Change, DeleteExchange, DeleteQueue, Drain, PutManifest, RemoveManifest, label
+from amqpflow.planning.changes import (
+    Change,
+    DeleteExchange,
+    DeleteQueue,
+    Drain,
+    PutManifest,
+    PutPolicy,
+    RemoveManifest,
+    RemovePolicy,
+    label,
+)
 from amqpflow.planning.consent import idle_names, lacking, unnamed
+from amqpflow.planning.dropping import at_stake
 from amqpflow.planning.order import holds, together, waits_for
 from amqpflow.planning.plan import Plan
 from amqpflow.planning.recording import so_far
@@ -147,7 +158,7 @@ class Application:
             self._held.setdefault(name, None)
 
     async def _guarded(self, number: int, change: Change) -> bool:
-        """Look before queues are deleted, at a whole run of them at once. False: not now."""
+        """Look before messages could be lost, at a whole run of changes at once. False: not now."""
         if self._emptiness is None:
             return True
         if number in self._looked:
@@ -165,13 +176,17 @@ class Application:
                 problems = [f"queue {name} has {left}" for name, left in sorted(remaining.items())]
                 flags = (allow_flag("delete", f"queue {name}") for name in sorted(remaining))
                 raise Refused("; ".join(problems), hint=f"to lose them add {' '.join(flags)}")
+        if isinstance(change, PutPolicy | RemovePolicy):
+            stakes = list(at_stake(self._run_of(number, PutPolicy, RemovePolicy)))
+            if stakes and (found := await self._emptiness.objections(stakes)):
+                raise Refused("; ".join(map(str, dict.fromkeys(found))))
         return True
 
-    def _run_of(self, number: int, kind: type[Change]) -> Sequence[Change]:
-        """From here on, as long as they are of one kind, those that are carried out now: looked at together."""
+    def _run_of(self, number: int, *kinds: type[Change]) -> Sequence[Change]:
+        """From here on, as long as they are of these kinds, those that are carried out now: looked at together."""
         run = []
         for later, change in enumerate(self._plan.changes[number:], number):
-            if not isinstance(change, kind):
+            if not isinstance(change, kinds):
                 break
             if not self._is_held(change):
                 run.append(change)

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amqpflow.errors import BrokerError, ManagementUnavailable
+from amqpflow.model.diagnostic import Severity
 from amqpflow.planning.changes import Drain
+from amqpflow.planning.dropping import objection
+from amqpflow.planning.findings import Finding
 from amqpflow.planning.observation import Depth
+from amqpflow.planning.stake import Risk, Stake
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.rabbitmq.translate import translate
 
@@ -138,6 +142,25 @@ class Emptiness:
             await self._pause(POLL)
         moved = {name for name, each in depths.items() if name in before and before[name].leader != each.leader}
         return {name: Depth(messages=None) if name in moved else each for name, each in depths.items()}
+
+    async def objections(self, stakes: Sequence[Stake]) -> list[Finding]:
+        """
+        Count what changes of policies put at stake, and return why they must not be made now.
+
+        What is retained or delayed, and bytes, are in statistics alone, which are waited for.
+        """
+        behind = {each.queue for each in stakes if each.delays or each.risk in (Risk.RETAINED, Risk.BYTES)}
+        depths = dict(await self.counted(sorted(behind))) if behind else {}
+        found: list[Finding] = []
+        for stake in stakes:
+            looked = await self.look(stake.queue)
+            if looked is None:
+                continue
+            depth = replace(depths.get(stake.queue, Depth(messages=None)), ready=looked[0])
+            finding = objection(stake, depth, counted=True)
+            if finding is not None and finding.severity is Severity.ERROR:
+                found.append(finding)
+        return found
 
     async def look(self, name: str) -> tuple[int, int] | None:
         """Ready messages and consumers, now; None when there is no such queue. BrokerError: its node is down."""

@@ -87,10 +87,12 @@ def test_what_is_dangerous_comes_first_and_says_why_and_what_becomes_of_messages
 def test_a_limit_that_takes_messages_out_is_dangerous_and_one_that_refuses_publishes_is_not() -> None:
     for overflow, title in (("drop-head", "To think about first"), ("reject-publish", "Policies")):
         state = applied(many(1, 1000, overflow))
-        text = plan_text(diff(compiled(many(1, 10, overflow)), observation(state)), color=False)
+        seen = replace(observation(state), depths={"q0000": Depth(messages=30, ready=30)})
+        text = plan_text(diff(compiled(many(1, 10, overflow)), seen), color=False)
         assert f"  {title}\n" in text
         assert "max-length: 1000 -> 10\n" in text
-        assert ("the oldest beyond max-length are dead-lettered at once" in text) is (overflow == "drop-head")
+        told = "20 messages, the oldest, are dead-lettered to queue q0000.parking at once (at most once)"
+        assert (told in " ".join(text.split())) is (overflow == "drop-head")
 
 
 def test_a_policy_that_another_queue_joins_names_it_and_says_nothing_of_the_others() -> None:

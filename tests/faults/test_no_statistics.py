@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from amqpflow import api
-from amqpflow.errors import Refused
+from amqpflow.errors import AmqpflowError, Refused
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.node import create_virtual_host
 from amqpflow.node.locate import Installation, locate
@@ -137,6 +137,33 @@ def test_a_retired_retry_queue_keeps_what_its_full_work_queue_does_not_take(vhos
 
     asyncio.run(scene())
     assert "orders.retry.1s" in queues(vhost)
+
+
+def test_a_policy_that_keeps_retained_messages_stays(vhost: BrokerAddress) -> None:
+    """Totals show that something is neither ready nor unacked."""
+
+    def file(queues: str) -> CompiledTopology:
+        return compiled(text(vhost, queues).replace("settings: arguments\n", ""))
+
+    legacy = "{orders: {retry: std}, legacy: {existing: true, retry: none}}"
+
+    async def scene() -> None:
+        async with broker_of(vhost) as (_, channel):
+            await channel.queue_declare("legacy", durable=True, arguments={"x-queue-type": "quorum"})
+            await api.apply(file(legacy), vhost)
+            await put(channel, "legacy", 2)
+            await channel.queue_delete("legacy.parking")
+            for _ in range(2):
+                got = await channel.basic_get("legacy")
+                await channel.basic_reject(got.delivery.delivery_tag, requeue=False)
+            with pytest.raises(AmqpflowError) as refused:
+                await api.apply(file("{orders: {retry: std}}"), vhost)
+            assert "2 messages that it retains" in str(refused.value) + str(getattr(refused.value, "problems", ""))
+            found = await counted(vhost, "legacy")
+            assert found is not None
+            assert found.hidden == 2
+
+    asyncio.run(scene())
 
 
 def test_what_is_certainly_empty_is_removed(vhost: BrokerAddress) -> None:

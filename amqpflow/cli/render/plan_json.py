@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, assert_never
 
@@ -26,10 +26,13 @@ from amqpflow.planning.changes import (
     binding_name,
 )
 from amqpflow.planning.consequences import Consequence, consequences, replaced_queues
+from amqpflow.planning.dropping import leaving
 from amqpflow.planning.findings import Finding
 from amqpflow.planning.manifest import to_json
+from amqpflow.planning.observation import Depth
 from amqpflow.planning.plan import Plan
 from amqpflow.planning.report import ApplyReport
+from amqpflow.planning.stake import Stake
 
 from .values import plain
 
@@ -39,6 +42,7 @@ VERSION = 1
 def plan_object(plan: Plan) -> dict[str, Any]:
     """The plan as JSON takes it, by `plan_schema`; `changes` are in the order in which they are carried out."""
     told = consequences(plan)
+    depths = plan.observed.depths if plan.observed is not None else {}
     return {
         "version": VERSION,
         "topology": plan.topology.name,
@@ -48,7 +52,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "complete": plan.complete,
         "source": plan.source,
         "summary": _summary(plan, told),
-        "changes": [_change(each, each.change) for each in told if each.change is not None],
+        "changes": [_change(each, each.change, depths) for each in told if each.change is not None],
         "replacements": [_told(each) for each in told if each.change is None],
         "unchanged": [{"kind": kind, "name": name} for kind, name in plan.unchanged],
         "purpose": plan.purpose,
@@ -117,7 +121,22 @@ def _told(each: Consequence) -> dict[str, Any]:
     }
 
 
-def _change(each: Consequence, change: Change) -> dict[str, Any]:
+def _at_stake(stakes: Iterable[Stake], depths: Mapping[str, Depth]) -> list[dict[str, Any]]:
+    return [
+        {
+            "queue": stake.queue,
+            "key": str(stake.risk),
+            "before": stake.before,
+            "after": stake.after,
+            "messages": leaving(stake, depths.get(stake.queue)),
+            "to": stake.target,
+            "allowed": stake.allowed,
+        }
+        for stake in stakes
+    ]
+
+
+def _change(each: Consequence, change: Change, depths: Mapping[str, Depth]) -> dict[str, Any]:
     described = _told(each)
     match change:
         case CreateExchange(exchange=exchange):
@@ -127,10 +146,13 @@ def _change(each: Consequence, change: Change) -> dict[str, Any]:
         case Bind(binding=binding) | EnsureBinding(binding=binding):
             described["after"] = _fields(binding)
         case PutPolicy(policy=policy, replaces=replaces):
-            described["before"] = replaces and _fields(replaces)
-            described["after"] = _fields(policy)
+            described |= {
+                "before": replaces and _fields(replaces),
+                "after": _fields(policy),
+                "at_stake": _at_stake(change.at_stake, depths),
+            }
         case RemovePolicy(policy=policy):
-            described["before"] = _fields(policy)
+            described |= {"before": _fields(policy), "at_stake": _at_stake(change.at_stake, depths)}
         case Unbind(binding=binding, why=why):
             described |= {"before": _fields(binding), "why": why}
         case Rebind(binding=binding, replaces=bound):

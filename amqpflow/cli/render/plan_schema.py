@@ -74,7 +74,22 @@ def plan_schema() -> dict[str, Any]:
             "told": _record(_TOLD),
             "change": _record(
                 {**_TOLD, "step": {"type": "integer", "minimum": 1}},
-                {"before": {"type": ["object", "null"]}, "after": {"type": ["object", "null"]}},
+                {
+                    "before": {"type": ["object", "null"]},
+                    "after": {"type": ["object", "null"]},
+                    "at_stake": _list("stake", "Of a policy: queues whose messages it makes RabbitMQ drop or move."),
+                },
+            ),
+            "stake": _record(
+                {
+                    "queue": _TEXT,
+                    "key": {"enum": ["dead-letter-strategy", "max-length", "max-length-bytes", "expires"]},
+                    "before": {"type": ["integer", "null"]},
+                    "after": {"type": ["integer", "null"]},
+                    "messages": {"type": ["integer", "null"], "description": "How many leave; null is not known."},
+                    "to": {"type": "string", "description": "Where they are dead-lettered to; empty: deleted."},
+                    "allowed": {"type": "boolean"},
+                }
             ),
             "finding": _record({"code": _TEXT, "object": _TEXT, "message": _TEXT, "hint": _TEXT}),
             "named": _record(_NAMED),
