@@ -426,3 +426,30 @@ def test_hundreds_of_foreign_objects_stay_as_they_are(vhost: BrokerAddress, shor
 
 
 OURS = ("orders.parking", "mail.parking", "orders.retry.1s", "orders.retry.2s", "orders.retry.5s", "mail.retry.1s")
+
+
+def test_a_queue_that_has_no_counts_yet_is_not_taken_for_empty(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ has no statistics of a queue in its first seconds; its only message is unacked."""
+    monkeypatch.setattr(emptiness, "STATISTICS_LAG", 0.0)
+    monkeypatch.setattr(emptiness, "STATISTICS_APPEAR", 0.0)
+
+    async def check() -> None:
+        return
+
+    async def scene() -> None:
+        async with open_broker(vhost) as broker:
+            channel = await broker.connection.admin_channel()
+            await channel.queue_declare("new", durable=True)
+            await channel.basic_publish(b"1", routing_key="new")
+
+            async def taken() -> bool:
+                return (await channel.basic_get("new")).body == b"1"
+
+            await until(taken)
+            found = await emptiness.Emptiness(broker, check).remaining(["new"])
+            assert found["new"].messages is None
+            assert "unknown number of messages" in str(found["new"])
+
+    asyncio.run(scene())
