@@ -160,11 +160,15 @@ class ContentHeader:
         """
         payload = self.payload
         flags, begin, end = self._table()
-        headers = RawHeaders(payload, begin) if begin < end else None
-        table = sized(b"".join(sorted(headers.entries(without=without)))) if headers is not None else sized(b"")
+        entries: list[bytes] = []
+        if begin < end:
+            scanned = self._headers
+            headers = scanned if isinstance(scanned, RawHeaders) else RawHeaders(payload, begin)
+            entries = headers.entries(without=without)
+            entries.sort()
         # a queue that counts deliveries adds a table to a message that had none
-        known = flags | _HEADERS if len(table) > len(sized(b"")) else flags & ~_HEADERS
-        return b"".join((_FLAGS.pack(known), payload[_BEGIN:begin], table, payload[end:]))
+        known = flags | _HEADERS if entries else flags & ~_HEADERS
+        return b"".join((_FLAGS.pack(known), payload[_BEGIN:begin], sized(b"".join(entries)), payload[end:]))
 
     def _rest(self, at: int, dropped: int) -> bytes:
         """The properties behind the delivery mode, which begin there, but those. Raises ValueError."""

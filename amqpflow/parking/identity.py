@@ -8,6 +8,7 @@ by where it goes. Messages that are equal in all of that are counted, and never 
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from hashlib import blake2b
 
 from amqpflow.model.content_header import ContentHeader
@@ -45,6 +46,7 @@ def parked_digest(delivery: Delivery) -> bytes:
     return blake2b(where + content_digest(delivery.header, delivery.body), digest_size=DIGEST_SIZE).digest()
 
 
+@lru_cache(maxsize=256)
 def digest_of_text(*parts: str, size: int) -> bytes:
     """Hash names, each behind its length, to so many bytes."""
     encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
