@@ -105,6 +105,7 @@ async def carry_out(
     from amqpflow.services.applier import Application
     from amqpflow.services.apply_lock import applying_alone
     from amqpflow.services.emptiness import Emptiness
+    from amqpflow.services.saved_plans import require_unmoved
 
     def on_wait(holder: str) -> None:
         click.echo(f"Waiting: {safe(holder)}.", err=True)
@@ -115,7 +116,9 @@ async def carry_out(
     ):
         plan = await make(broker)
         _show(plan, wishes)
-        _agree(plan, wishes)
+        if _agree(plan, wishes):
+            # while a person thought about it, others may have made what the plan is about to make and record as ours
+            require_unmoved(plan, await make(broker))
         with _progress(plan, wishes.as_json) as (on_step, on_drain):
             emptiness = Emptiness(broker, lock.check, on_drain)
             application = Application(plan, on_step, lock=lock, emptiness=emptiness, wait=wishes.wait)
@@ -139,14 +142,15 @@ def _show(plan: Plan, wishes: Wishes) -> None:
         click.echo(json.dumps(plan_object(plan), indent=2))
 
 
-def _agree(plan: Plan, wishes: Wishes) -> None:
-    """Raise Refused unless all that is required was allowed, or is agreed to on a terminal now."""
+def _agree(plan: Plan, wishes: Wishes) -> bool:
+    """Raise Refused unless all that is required was allowed, or is agreed to on a terminal now. Return if it asked."""
     from amqpflow.planning.consent import lacking
     from amqpflow.services.applier import check
 
     allowance = wishes.allowance
     missing = lacking(plan, allowance)
-    if missing and not plan.refusals and not wishes.as_json and sys.stdin.isatty() and sys.stderr.isatty():
+    asks = bool(missing) and not plan.refusals and not wishes.as_json and sys.stdin.isatty() and sys.stderr.isatty()
+    if asks:
         for need in missing:
             if not click.confirm(safe(_question(need, plan, allowance)), err=True):
                 break
@@ -156,6 +160,7 @@ def _agree(plan: Plan, wishes: Wishes) -> None:
             else:
                 allowance = replace(allowance, words=allowance.words | {word})
     check(plan, allowance)
+    return asks
 
 
 def _question(need: str, plan: Plan, allowance: Allowance) -> str:

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,16 +64,22 @@ def amqpflow(address: BrokerAddress, *arguments: str | Path) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def answered(address: BrokerAddress, answer: str, *arguments: str | Path) -> Result:
-    """The command with standard input and standard error on a terminal, where somebody answers."""
+def answered(
+    address: BrokerAddress, answer: str, *arguments: str | Path, meanwhile: Callable[[], None] | None = None
+) -> Result:
+    """The command with standard input and standard error on a terminal, where a person answers its question."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         command(address, *arguments), env=environment(address), stdin=theirs, stdout=subprocess.PIPE, stderr=theirs
     ) as process:
         os.close(theirs)
+        said = b""
+        while meanwhile is not None and b"?" not in said:
+            said += os.read(ours, 65536)
+        if meanwhile is not None:
+            meanwhile()
         os.write(ours, answer.encode() + b"\n")
         out, _ = process.communicate(timeout=60)
-    said = b""
     try:
         while part := os.read(ours, 65536):
             said += part
@@ -172,6 +179,28 @@ def test_what_cannot_be_allowed_is_wrong_usage(vhost: BrokerAddress, file: Path,
     result = amqpflow(vhost, "apply", file, "--allow", words)
     assert result.code == 64
     assert result.says("--allow: ", "unknown value", "use replace, migrate, delete, or one object alone: delete:QUEUE")
+
+
+def test_what_others_do_while_it_asks_makes_the_plan_stale(vhost: BrokerAddress, file: Path) -> None:
+    """The application makes the binding that the plan was about to make: it would be recorded as the topology's own."""
+    management = Management(vhost)
+    management.put("queues", vhost.vhost, "orders", body={"durable": True})
+    existing = FILE.replace("orders: {retry: standard}", "orders: {existing: true, type: classic, retry: standard}")
+    file.write_text(existing.replace("DELAY", "1m"))
+    assert amqpflow(vhost, "apply", file).code == 0
+    bound = existing.replace("type: classic", "type: classic, bindings: [{exchange: amq.topic, routing_key: a.#}]")
+    file.write_text(bound.replace("DELAY", "1s"))
+
+    def bind() -> None:
+        management.call("POST", "bindings", vhost.vhost, "e", "amq.topic", "q", "orders", body={"routing_key": "a.#"})
+
+    stale = answered(vhost, "y", "apply", file, "--prune", meanwhile=bind)
+    assert stale.code == 4
+    assert stale.says("is stale", "nothing was done", "binding amq.topic -> orders (a.#) was not there, it is now")
+    assert names(vhost, "queues") == {"orders", "orders.parking", "orders.retry.1m"}
+    assert answered(vhost, "y", "apply", file, "--prune").code == 0
+    listed = json.loads(amqpflow(vhost, "plan", file, "-o", "json").out)["bindings"]
+    assert [each["origin"] for each in listed] == ["foreign"]
 
 
 def test_adopt(vhost: BrokerAddress, file: Path) -> None:

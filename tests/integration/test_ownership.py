@@ -123,6 +123,9 @@ def test_a_binding_that_apply_made_is_unbound(vhost: BrokerAddress, how: str) ->
     run(api.apply(topology(BORROWED, vhost), vhost))
     unbind_by_hand(vhost, *ENTRY)
     run(api.apply(topology(BORROWED, vhost), vhost))
+    (left,) = asyncio.run(api.drift(topology(UNLISTED, vhost), vhost)).drifts
+    assert (left.what, left.object) == ("added", f"binding {NAMED}")
+    assert "amqpflow disown" in left.hint
     (listed,) = asyncio.run(api.plan(topology(BORROWED, vhost), vhost)).listed
     assert listed.origin == "ours"
     assert remove(how, vhost).complete
