@@ -14,6 +14,7 @@ from .capabilities import fit
 from .changes import Change, RemovePolicy, Unbind, label
 from .dead_letters import around_existing
 from .dropping import at_stake, objections, with_stakes
+from .equality import policy_differences
 from .findings import Finding, refuse
 from .guarantees import Guarantee, guarantees, sentences
 from .manifest import parameter_name
@@ -121,10 +122,17 @@ class _Comparison:
         """The changes of a plan that write or remove policies, those of other kinds left out."""
         left = self._leftovers(BrokerState() if destroy else self.desired) if self.prune else Leftovers()
         removed: list[Change] = [RemovePolicy(policy=each) for each in left.policies]
-        if destroy or not self.there.queues:
+        if destroy or not self.there.queues or not self._policies_differ():
             return removed
         self.added.compare()
         return [*(each for each in self.added.changes if each.kind == "policy"), *removed]
+
+    def _policies_differ(self) -> bool:
+        """Whether a plan writes or removes a policy at all: most do not, and need no second comparison."""
+        wanted, there = self.desired.policies, self.there.policies
+        return any(
+            name not in there or policy_differences(policy, there[name]) for name, policy in wanted.items()
+        ) or any(name not in wanted and is_own_policy(name, self.topology.name) for name in there)
 
     def _with_stakes(self, changes: Sequence[Change]) -> tuple[Change, ...]:
         return with_stakes(changes, self.observed, self.allowance, self.topology.name)
