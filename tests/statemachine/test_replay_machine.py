@@ -7,7 +7,7 @@ two runs, journals that are deleted. After each run every queue is looked at.
 
 A part runs here, the same each time. Many more, others each time:
 
-    AMQPFLOW_TEST_MACHINE=500 pytest tests/statemachine --timeout 0
+    AMQPFLOW_TEST_MACHINE=500 pytest tests/statemachine
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from tests.statemachine.machine import EXAMPLES, Replays
 from tests.statemachine.shop import open_shop
 
-pytestmark = [pytest.mark.timeout(1200)]  # finding the shortest example of a failure takes minutes
+# finding the shortest example of a failure takes minutes, a long run takes hours
+pytestmark = [pytest.mark.timeout(0 if EXAMPLES else 1200)]
 if not EXAMPLES:
     pytestmark.append(pytest.mark.one_broker)
 
