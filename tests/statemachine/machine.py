@@ -96,7 +96,7 @@ class Replays(RuleBasedStateMachine):
         self.ledger = Ledger()
         self.parked: Counter[Copy] | None = None  #: None: to be looked at
         self.journal = Path(tempfile.mkdtemp(dir=self.shop.directory))
-        self.asked: dict[str, Request] = {}  #: what a replay was asked for, by its id
+        self.asked: dict[str, Request | None] = {}  #: what a replay was asked for, by its id; None: not known
         self.exports: list[Path] = []
         self.has_failed = False
 
@@ -195,10 +195,14 @@ class Replays(RuleBasedStateMachine):
     def resume(self, back: int, stop: Stop | None, batch: int, prove_every: float) -> None:
         """Resume one of the latest interrupted replays by its id, and say no more."""
         history = {each.head.id: each for each in replay_history(self.journal)}
-        interrupted = [id_ for id_ in self.asked if id_ in history and not history[id_].is_complete]
+        interrupted = [
+            (id_, request)
+            for id_, request in self.asked.items()
+            if request is not None and id_ in history and not history[id_].is_complete
+        ]
         if interrupted:
-            id_ = interrupted[-1 - back % len(interrupted)]
-            with self._checked([self.asked[id_]], resumed=True) as outcomes:
+            id_, request = interrupted[-1 - back % len(interrupted)]
+            with self._checked([request], resumed=True) as outcomes:
                 outcomes.append(self._begin(None, stop, batch=batch, prove_every=prove_every, resume=id_).end())
 
     @precondition(lambda self: self.ledger.made)
@@ -304,8 +308,9 @@ class Replays(RuleBasedStateMachine):
             resumed=resumed,
         ).all()
         for path in sorted(self.journal.glob("*.replay")):
-            if path.stem not in self.asked and len(requests) == 1:
-                self.asked[path.stem] = requests[0]
+            if path.stem not in self.asked:
+                # of two operators, which has which journal is not known
+                self.asked[path.stem] = requests[0] if len(requests) == 1 else None
         self.has_failed = False
 
     async def _look(self) -> Counter[Copy]:
