@@ -6,7 +6,8 @@ what it got back earlier, and ahead of what was never delivered. What keeps its 
 * All that was ever given back is taken before anything is given back again: to the end, or to the first message that
   was never delivered before.
 * It is taken by as few consumers as the broker's memory allows: a prefetch is filled in one step, so that a connection
-  lost in the middle of it gives back all or nothing. The first of a long queue shows how large its messages are.
+  lost in the middle of it gives back all or nothing. A few messages of a long queue are taken first, to measure them,
+  and no message is looked at before the others are held as well.
 * RabbitMQ 4: one nack for each consumer's deliveries, oldest first; a nack over all mixes consumers up. What is still
   on its way to a consumer that is cancelled goes back at once, so nothing may be.
 * RabbitMQ 3: closing the channel. A nack of more than 32 messages there gives them back in the order of a hash table.
@@ -50,7 +51,10 @@ AT_ONCE_BYTES = 256 * 1024 * 1024
 """What the broker may have to read into memory for us at once: it fills a prefetch headers, bodies and all."""
 AT_ONCE_UNKNOWN = 2_000  #: messages, when nothing is known of their size
 LARGEST_HEADERS = 128 * 1024
-"""Bytes of headers that are expected of the first messages: statistics count bodies alone; a frame holds no more."""
+"""Bytes of headers to expect of a message before any was seen: statistics count bodies alone; a frame holds no more."""
+MEASURED = 100
+"""Messages that are taken first from a queue that might be too large to be taken at once. Only if the process dies
+before the next consumer is filled, some round trips later, are these put behind the rest of a quorum queue."""
 
 
 class ParkingReader:
@@ -166,6 +170,8 @@ class ParkingReader:
         """The same in batches: whatever has arrived, at least one."""
         given = 0
         while given < at_most and self._may_go_on():
+            if self._holdings.latest is None and window is None:
+                await self._measure(at_most)
             await self._open_lane_if_needed(window, at_most - given)
             if not self._arrived and not await self._wait(busy):
                 return
@@ -265,6 +271,10 @@ class ParkingReader:
         self._news.clear()
         if self._arrived or self._stop.is_set() or self._finished:
             return True
+        return await self._news_within(seconds)
+
+    async def _news_within(self, seconds: float) -> bool:
+        self._news.clear()
         try:
             async with asyncio.timeout(seconds):
                 await self._news.wait()
@@ -273,6 +283,22 @@ class ParkingReader:
         return True
 
     # -- consumers
+
+    async def _measure(self, wanted: int) -> None:
+        """
+        Take a few messages of a queue that might be too large to be taken at once, and the others by their size.
+
+        No caller has seen a message by then, so that this takes some round trips and nothing else.
+        """
+        if min(wanted, self.ready) <= self._at_once():
+            return
+        await self._open_lane(min(MEASURED, self._at_once()))
+        lane = self._holdings.all[-1].tags.lanes[-1]
+        while lane.held < lane.prefetch and self._may_go_on() and await self._news_within(QUIET):
+            pass
+        await self._close_lane()
+        if self._may_go_on() and wanted > lane.received:
+            await self._open_lane(min(wanted - lane.received, self._at_once()))
 
     async def _open_lane_if_needed(self, window: int | None, wanted: int) -> None:
         latest = self._holdings.latest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -158,6 +159,57 @@ def test_a_part_that_is_read_after_everything_was_given_back_once_stays_in_front
     asyncio.run(go())
 
 
+@pytest.mark.parametrize(("count", "size"), [(10_000, 1_000), (10_000, 10_000)])
+def test_ordinary_messages_of_unknown_size_are_all_held_before_the_first_is_looked_at(
+    vhost: BrokerAddress, count: int, size: int
+) -> None:
+    # a process that is killed then gives all of them back together, in their order (fact 6.9)
+    compiled = shop(vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled, management=False) as (broker, connection):
+            for start in range(0, count, 1000):
+                each = [delivered(WORK, message_id=f"m{start + n}", body=bytes(size)) for n in range(1000)]
+                await park(connection, compiled, each)
+            await list_parked(broker, compiled)
+            reader = ParkingReader(broker.connection, PARKING, quorum=True)
+            async with reader, aclosing(reader.deliveries(at_most=count)) as deliveries:
+                first = await anext(deliveries)
+                assert await depth(connection, PARKING) == 0
+                assert first.properties.message_id == "m0"
+            assert reader.order_kept
+            assert reader.ready_after == count
+
+    asyncio.run(go())
+
+
+def test_a_queue_that_shrinks_while_its_first_messages_are_measured_is_read_to_its_end(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_UNKNOWN", 50)
+    monkeypatch.setattr("amqpflow.services.parking_reader.MEASURED", 20)
+    compiled = shop(vhost)
+    look = ParkingReader._look
+
+    async def go() -> None:
+        async with workplace(vhost, compiled, management=False) as (broker, connection):
+            await publish(connection, PARKING, *(Properties(message_id=f"m{n}") for n in range(60)))
+
+            async def taken_by_others(reader: ParkingReader) -> tuple[int, int]:
+                answer = await look(reader)
+                monkeypatch.setattr(ParkingReader, "_look", look)
+                await drained(connection, PARKING, 50)
+                return answer
+
+            monkeypatch.setattr(ParkingReader, "_look", taken_by_others)
+            listing = await list_parked(broker, compiled)
+            assert [row.message_id for row in listing.messages] == [f"m{n}" for n in range(50, 60)]
+            assert listing.complete
+            assert await depth(connection, PARKING) == 10
+
+    asyncio.run(go())
+
+
 async def has_statistics(broker: Broker, vhost: BrokerAddress, count: int) -> bool:
     assert broker.management is not None
     return (await broker.management.queue_statistics(vhost.vhost, PARKING) or {}).get("messages") == count
@@ -171,6 +223,7 @@ def test_what_the_broker_reads_at_once_is_reckoned_with_headers(
     size, at_once, count = 100_000, 4_000_000, 300
     monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_BYTES", at_once)
     monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_UNKNOWN", 40)
+    monkeypatch.setattr("amqpflow.services.parking_reader.MEASURED", 10)
     asked: list[int] = []
     consume = Channel.consume
 
