@@ -333,7 +333,9 @@ class Journals:
     def _paths(self) -> list[Path]:
         try:
             _require_ours(self.directory.stat(), self.directory)
-            found = [(path.lstat().st_mtime, path) for path in self.directory.glob(f"*{_SUFFIX}")]
+            found = [
+                (each, path) for path in self.directory.glob(f"*{_SUFFIX}") if (each := _written_at(path)) is not None
+            ]
         except (FileNotFoundError, NotADirectoryError):
             return []  # `create` says so
         except OSError as error:
@@ -349,6 +351,14 @@ def journals_in(directory: str | Path | None) -> Journals:
 def closing_line(state: JournalState, by: str) -> bytes:
     """The last line of an interrupted replay's journal that another replay finished."""
     return end_line({"complete": True, "finished_by": by, **state.totals()})
+
+
+def _written_at(path: Path) -> float | None:
+    """When it was written last; None: another process removed it just now. The others are there all the same."""
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:
+        return None
 
 
 def _read(path: Path) -> JournalState:

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -335,3 +335,18 @@ def test_pruning_removes_finished_journals_alone(tmp_path: Path) -> None:
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["left", "new", "other", "running"]
     assert journals.prune() == ["new"]
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["left", "other", "running"]
+
+
+def test_a_journal_that_is_removed_while_journals_are_listed_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process prunes, or has nothing to write: the interrupted replay is known all the same."""
+    journals, listed = Journals(tmp_path), Path.glob
+    journals.create(HEAD, messages=0).close()
+
+    def removed_meanwhile(directory: Path, pattern: str) -> Iterator[Path]:
+        yield directory / "pruned.replay"
+        yield from listed(directory, pattern)
+
+    monkeypatch.setattr(Path, "glob", removed_meanwhile)
+    assert journals.load(HEAD.id).head == HEAD
