@@ -160,13 +160,14 @@ class ReplayJournal:
         if note not in work.report.notes:
             work.report.notes.append(note)
 
-    async def end(self, work: Work, *, read_whole: bool) -> None:
+    async def end(self, work: Work, *, read_whole: bool, held_by_others: bool = False) -> None:
         """
         Write the last line. Nothing is raised: what it would say is in the report.
 
         Args:
             work: the replay.
             read_whole: the parking queues were read to their end, so that interrupted replays of them are done with.
+            held_by_others: not all that is in them was seen.
         """
         if self._file is None:
             return
@@ -178,7 +179,7 @@ class ReplayJournal:
             return
         summary = {**work.report.summary(), **work.totals}
         own = [each for each in work.interrupted if each.file is self._file]
-        if any(not self._is_done_with(each) for each in own):
+        if any(not self._is_done_with(each) for each in own) or (own and held_by_others):
             summary["complete"] = False  # for one, what is too old by now to be selected
         try:
             await self._file.written(end_line(summary))

@@ -133,6 +133,7 @@ class _Replay:
         self.loop = asyncio.get_running_loop()
         self.pace = Pace(self.choice, self._fullest, self.loop.time())
         self.remaining: dict[str, int | None] = {}
+        self.unseen: set[str] = set()  #: parking queues of which others held a part
         self.begun = False
 
     async def go(self, journal: ReplayJournal) -> ReplayReport:
@@ -159,7 +160,7 @@ class _Replay:
             if self.on_watch is not None and not (self.work.stopped or self.stop.is_set()):
                 await self._watch(self.on_watch)
             self._finish(time.monotonic() - started)
-            await journal.end(self.work, read_whole=self._read_whole())
+            await journal.end(self.work, read_whole=self._read_whole(), held_by_others=bool(self.unseen))
             return self.work.report
         finally:
             journal.close(
@@ -240,6 +241,10 @@ class _Replay:
             return None, None
         work.report.notes += [note for note in reading.notes if note not in work.report.notes]
         self.remaining[parking_queue] = reader.ready_after
+        if reader.other_consumers:
+            self.unseen.add(parking_queue)  # what they hold, an interrupted replay may have sent
+        else:
+            self.unseen.discard(parking_queue)
         await self._end_of_reading(reader, one)
         return reader, one
 
@@ -400,7 +405,12 @@ class _Replay:
     def _read_whole(self) -> bool:
         """Nothing that an interrupted replay sent can still be parked without having been seen."""
         report = self.work.report
-        return report.settled and self.choice.limit is None and len(self.remaining) == len(self.parking_queues)
+        return (
+            report.settled
+            and self.choice.limit is None
+            and len(self.remaining) == len(self.parking_queues)
+            and not self.unseen
+        )
 
     async def _wake_when_stopped(self) -> None:
         await self.stop.wait()

@@ -26,7 +26,17 @@ from amqpflow.services.journal import JournalFile, Journals
 from amqpflow.services.replay_choice import ReplayChoice, destination_of
 from amqpflow.services.replay_report import ReplayReport
 from amqpflow.services.replayer import replay_parked
-from tests.parked import delivered, depth, drained, list_parked, park, parking_publish, publish_without_id, workplace
+from tests.parked import (
+    delivered,
+    depth,
+    depth_becomes,
+    drained,
+    list_parked,
+    park,
+    parking_publish,
+    publish_without_id,
+    workplace,
+)
 from tests.topologies import topology
 
 CONFIRMED = "confirmed, and not acked"
@@ -457,5 +467,31 @@ def test_a_plan_of_one_of_two_equal_messages_lets_one_be_taken(vhost: BrokerAddr
             assert plan.selected == 1
             report = await replay_parked(broker, compiled, choice=ReplayChoice(only=plan.only))
             assert (report.replayed, report.others, report.remaining) == (1, 1, 1)
+
+    asyncio.run(go())
+
+
+def test_what_another_consumer_holds_is_known_to_the_replay_that_sees_it(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled = topology({"a": [1000]}, vhost=vhost.vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            journals = Journals(tmp_path)
+            await park(connection, compiled, [delivered("a", message_id="same")])
+            assert await interrupted(broker, compiled, journals, CONFIRMED)
+            channel, held = await connection.open_channel(), asyncio.Event()
+            await channel.consume("a.parking", lambda _: held.set(), prefetch=1, on_cancel=lambda: None)
+            async with asyncio.timeout(10):
+                await held.wait()
+            resumed = journals.load(states(journals)[0].head.id)
+            for options in ({}, {"resume": resumed}):
+                report = await replay_parked(broker, compiled, journals=journals, **options)
+                assert (report.replayed, report.already) == (0, 0)
+            await channel.close()
+            await depth_becomes(connection, "a.parking", 1)
+            report = await replay_parked(broker, compiled, journals=journals)
+            assert (report.replayed, report.already) == (0, 1)
+            assert await depth(connection, "a") == 1
+            assert all(state.is_complete for state in states(journals))
 
     asyncio.run(go())
