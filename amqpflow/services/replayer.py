@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from amqpflow import __version__
-from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable, Refused, WrongUsage
+from amqpflow.errors import AmqpflowError, Interrupted, WrongUsage
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.parking.journal import JournalState
 from amqpflow.parking.parked import read_parked
@@ -158,7 +158,10 @@ class _Replay:
                 if self._wants_more():
                     await self._replay(parking_queue, outbox)
             if self.on_watch is not None and not (self.work.stopped or self.stop.is_set()):
-                await self._watch(self.on_watch)
+                try:
+                    await self._watch(self.on_watch)
+                except AmqpflowError as error:
+                    self.work.report.notes.append(f"what came of it was not watched to the end: {error}")
             self._finish(time.monotonic() - started)
             await journal.end(self.work, read_whole=self._read_whole(), held_by_others=bool(self.unseen))
             return self.work.report
@@ -196,7 +199,10 @@ class _Replay:
             gone += one.gone
             work.report.came_back = max(work.report.came_back, one.came_back)
             if self.pace.wants_look and not (self.stop.is_set() or work.stopped):
-                await self._look_at_what_came_back()
+                try:
+                    await self._look_at_what_came_back()
+                except AmqpflowError as error:
+                    self._cannot_go_on(error)
             elif one.again and not one.gone and not work.stopped and not self.stop.is_set():
                 work.halt(
                     reader.ended_early or "nothing that is to be replayed came within the time that messages are held",
@@ -234,10 +240,10 @@ class _Replay:
                     await asyncio.gather(guard, return_exceptions=True)
                 work.step("give-back.before")
             work.step("give-back.after")
-        except (Refused, BrokerError, BrokerUnavailable) as error:
+        except AmqpflowError as error:
             if not self.begun:
                 raise
-            work.halt(str(error), getattr(error, "hint", "") or "replay again to go on")
+            self._cannot_go_on(error)
             return None, None
         work.report.notes += [note for note in reading.notes if note not in work.report.notes]
         self.remaining[parking_queue] = reader.ready_after
@@ -247,6 +253,13 @@ class _Replay:
             self.unseen.discard(parking_queue)
         await self._end_of_reading(reader, one)
         return reader, one
+
+    def _cannot_go_on(self, error: AmqpflowError) -> None:
+        """Something was done already, so there has to be a report of it."""
+        if isinstance(error, Interrupted):
+            self.work.report.interrupted = True
+        else:
+            self.work.halt(str(error), getattr(error, "hint", "") or "replay again to go on")
 
     async def _end_of_reading(self, reader: ParkingReader, one: ReplayPass) -> None:
         work = self.work

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -675,3 +676,57 @@ def test_a_destination_is_a_queue_or_an_exchange_and_a_key(text: str, exchange: 
     work = {"a:b": Destination(exchange="shop.retry", routing_key="a:b", queue="a:b", label="a:b")}
     found = destination_of(text, work)
     assert (found.exchange, found.routing_key) == (exchange, key)
+
+
+def test_a_replay_that_cannot_read_its_next_parking_queue_reports_what_it_did(
+    vhost: BrokerAddress, tmp_path: Path
+) -> None:
+    """It is stopped while another command reads that queue."""
+    compiled, journals = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost), Journals(tmp_path)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(queue) for queue in "ab"])
+            stop = asyncio.Event()
+            async with reading_alone(connection, "b.parking"):
+                report = await replay_parked(
+                    broker, compiled, journals=journals, stop=stop, on_wait=lambda _: stop.set()
+                )
+            assert (report.replayed, report.complete, report.interrupted) == (1, False, True)
+            resumed = journals.load(report.replay_id)
+            report = await replay_parked(broker, compiled, journals=journals, resume=resumed)
+            assert (report.replayed, report.complete) == (1, True)
+
+    asyncio.run(go())
+
+
+def test_a_step_of_a_ramp_whose_result_cannot_be_counted_ends_the_replay_with_a_report(
+    vhost: BrokerAddress, tmp_path: Path
+) -> None:
+    compiled, journals = shop(vhost), Journals(tmp_path)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(5))
+            stop, locks = asyncio.Event(), AsyncExitStack()
+
+            def locked(step: str) -> None:
+                if step == "give-back.after":
+                    locking.append(asyncio.ensure_future(locks.enter_async_context(reading_alone(connection, PARKING))))
+
+            locking: list[asyncio.Future[bool]] = []
+            choice = ReplayChoice(ramp=(2,), ramp_wait=0.5)
+            report = await replay_parked(
+                broker,
+                compiled,
+                journals=journals,
+                choice=choice,
+                stop=stop,
+                on_step=locked,
+                on_wait=lambda _: stop.set(),
+            )
+            assert (report.replayed, report.interrupted, report.complete) == (2, True, False)
+            await asyncio.gather(*locking)
+            await locks.aclose()
+
+    asyncio.run(go())
