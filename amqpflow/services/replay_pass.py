@@ -411,10 +411,13 @@ class ReplayPass:
             self._no_route(returned, "returned: NO_ROUTE")
         if outbox.refused:
             work.step("publish.refused")
-            self._resend = sorted([*self._resend, *outbox.refused], key=lambda each: each.number)
-            outbox.refused = []
-            self._resend_at = self._loop.time() + self._resend_wait
-            self._resend_wait = min(self._resend_wait * 2, 0.5)
+            refused, outbox.refused = outbox.refused, []
+            if self._may_be_in_several_queues():
+                self._refused(refused, "the broker refused it (basic.nack)")
+            else:
+                self._resend = sorted([*self._resend, *refused], key=lambda each: each.number)
+                self._resend_at = self._loop.time() + self._resend_wait
+                self._resend_wait = min(self._resend_wait * 2, 0.5)
         if outbox.uncertain:
             uncertain, outbox.uncertain = outbox.uncertain, []
             await self._send_alone(uncertain)
@@ -438,10 +441,17 @@ class ReplayPass:
     def _may_wait_for_room(self) -> bool:
         return self._loop.time() - self._last_success < PATIENCE and not self._stop.is_set() and not self._work.stopped
 
+    def _may_be_in_several_queues(self) -> bool:
+        """An exchange may bring a copy to several queues: one that refuses it says nothing of the others."""
+        to = self._work.choice.to
+        return to is not None and to.queue is None
+
     def _refused(self, flights: list[Flight], why: str) -> None:
-        queue = flights[0].copy.routing_key
-        self._leave(flights, why)
-        self._work.halt(f"{queue} takes no more messages: {why}", "replay again when it does")
+        copy = flights[0].copy
+        several = self._may_be_in_several_queues()
+        self._leave(flights, why, in_doubt=several)
+        where = f"a queue behind {copy.exchange}" if several else copy.routing_key
+        self._work.halt(f"{where} takes no more messages: {why}", "replay again when it does")
 
     def _no_route(self, flights: list[Flight], why: str) -> None:
         copy = flights[0].copy

@@ -730,3 +730,29 @@ def test_a_step_of_a_ramp_whose_result_cannot_be_counted_ends_the_replay_with_a_
             await locks.aclose()
 
     asyncio.run(go())
+
+
+def test_a_copy_that_one_of_several_queues_refuses_is_in_doubt_and_sent_once(
+    vhost: BrokerAddress, tmp_path: Path
+) -> None:
+    compiled, journals = shop(vhost), Journals(tmp_path)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            channel = await connection.admin_channel()
+            await channel.exchange_declare("both", exchange_type="fanout")
+            for queue, arguments in (
+                ("takes", {}),
+                ("refuses", {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-publish"}),
+            ):
+                await channel.queue_declare(queue, durable=True, arguments=arguments)
+                await channel.queue_bind(queue, "both")
+            await park(connection, compiled, numbered(3))
+            choice = ReplayChoice(to=destination_of("both:key", {}))
+            report = await replay_parked(broker, compiled, journals=journals, choice=choice)
+            assert (report.replayed, report.failed, report.in_doubt) == (1, 0, 2)
+            assert report.stopped
+            assert await depth(connection, "takes") == 3
+            assert len(journals.load(report.replay_id).in_doubt) == 2
+
+    asyncio.run(go())
