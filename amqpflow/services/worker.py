@@ -151,7 +151,7 @@ class Worker:
                 if session.cancelled_by_server:
                     log.warning("%s: the broker cancelled the consumer", self.handler.queue)
                 await session.channel.close()
-                settler.problems.setdefault(self.handler.queue, "the channel was closed")
+                settler.problems.setdefault(self.handler.queue, self._why_ended(session, connection))
                 session = None
             if clock() - opened > _LONG_ENOUGH:
                 wait = _FIRST_WAIT
