@@ -71,9 +71,15 @@ def require_unmoved(then: Plan, now: Plan) -> None:
         now: made again, just before it is carried out.
 
     Raises:
-        Refused: it was made for another cluster; or `problems` says what moved: which object, which attribute, from
-            what to what. Nothing was done.
+        Refused: it was made for another cluster or virtual host; or `problems` says what moved: which object, which
+            attribute, from what to what. Nothing was done.
     """
+    if then.vhost != now.vhost:
+        raise Refused(
+            f"the plan for {then.topology.name} was made for the virtual host {then.vhost}, this is {now.vhost}; "
+            "nothing was done",
+            hint="give the URL of that virtual host, or plan against this one",
+        )
     if then.cluster_id and now.cluster_id:
         elsewhere, hint = then.cluster_id != now.cluster_id, ""
     else:
