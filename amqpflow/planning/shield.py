@@ -42,7 +42,7 @@ def shielded(topology: CompiledTopology, observed: Observation) -> CompiledTopol
     if not broad:
         return topology
     wanted: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for queue in _queues(topology, observed):
+    for queue in _queues(topology, owns):
         above = may_work(foreign, queue, observed.version)
         if not above or any(each.priority >= topology.policy_priority or each.name not in broad for each in above):
             continue
@@ -84,10 +84,10 @@ def with_policies_as_they_are(topology: CompiledTopology, observed: Observation)
     return replace(topology, desired=replace(topology.desired, policies=own))
 
 
-def _queues(topology: CompiledTopology, observed: Observation) -> Iterator[Queue]:
+def _queues(topology: CompiledTopology, owns: Ownership) -> Iterator[Queue]:
     yield from topology.desired.queues.values()
-    for queue in observed.state.queues.values():
-        if queue.owner == topology.name and queue.name not in topology.desired.queues:
+    for queue in owns.there.queues.values():
+        if owns.of_queue(queue) and queue.name not in topology.desired.queues:
             yield queue
 
 

@@ -11,6 +11,7 @@ from amqpflow.model.resources import STAMP, BrokerState, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.changes import PutPolicy, RemovePolicy, label
 from amqpflow.planning.diff import destruction, diff
+from amqpflow.planning.manifest import Manifest
 from amqpflow.planning.ownership import is_shield
 from amqpflow.planning.policies import applies
 from tests.plans import after, limits, observation, with_objects
@@ -108,6 +109,18 @@ def test_a_queue_that_left_the_file_stays_shielded() -> None:
         PARKING: {"delivery-limit": 1_000_000},
         "old.parking": {"delivery-limit": 1_000_000},
     }
+
+
+def test_an_adopted_queue_that_left_the_file_stays_shielded() -> None:
+    """It may hold parked messages, and consumers that run the old file go on parking there."""
+    dlq = Queue(name="orders.dlq", arguments={"x-queue-type": "quorum"})
+    there = after(BrokerState(), diff(SHOP, observation()).changes)
+    there = replace(there, queues={**there.queues, dlq.name: dlq}, policies={"everything": catch_all()})
+    manifest = Manifest(topology="shop", vhost="/", adopted=frozenset({("queue", dlq.name)}))
+    for adopted, wanted in ((manifest, True), (None, False)):
+        plan = diff(SHOP, replace(observation(there), manifest=adopted, manifest_known=True))
+        made = [each.policy for each in plan.changes if isinstance(each, PutPolicy) and is_shield(each.name, "shop")]
+        assert any(applies(policy, dlq) for policy in made) is wanted
 
 
 def test_a_policy_that_is_meant_for_the_topologys_queues_is_refused_as_ever() -> None:
