@@ -193,7 +193,8 @@ class _Judge:
         """What the first queues of a policy lose, by what was counted, and how many more there are."""
         depths = self.plan.observed.depths if self.plan.observed is not None else {}
         for stake in stakes[:_QUEUES_TOLD]:
-            yield f"queue {stake.queue}: {sentence(stake, leaving(stake, depths.get(stake.queue)))}"
+            depth = depths.get(stake.queue)
+            yield f"queue {stake.queue}: {sentence(stake, leaving(stake, depth), depth)}"
         if (more := len(stakes) - _QUEUES_TOLD) > 0:
             yield f"and {more} more queues, see the warnings"
 

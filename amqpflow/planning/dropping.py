@@ -3,8 +3,9 @@
 What works before and after decides, and counts say how many (facts 4.11, 5.3, 5.6, 8.9, 11.6f and 11.27):
 
 - `max-length` or `max-length-bytes` appears or shrinks, or the overflow of a limited queue becomes `drop-head`: of what
-  is ready the oldest beyond the limit leave at once, dead-lettered at most once or deleted. On a quorum queue with
-  `reject-publish-dlx` as well; with `reject-publish`, and on a classic queue with `reject-publish-dlx`, all stay.
+  is ready the oldest beyond the limit leave at once, dead-lettered at most once or deleted; of what is unacked, when it
+  comes back. On a quorum queue with `reject-publish-dlx` as well; with `reject-publish`, and on a classic queue with
+  `reject-publish-dlx`, all stay.
 - At-least-once ends, since the strategy, the dead-letter exchange or overflow `reject-publish` goes, or another policy
   works: what RabbitMQ retains is deleted, at once and without a trace. With another target it goes there.
 - `expires` appears or shrinks: an unused queue is deleted with its messages.
@@ -171,7 +172,11 @@ def _target(works: Effective, there: BrokerState, queues: Container[str]) -> str
 
 
 def leaving(stake: Stake, depth: Depth | None) -> int | None:
-    """How many messages leave the queue with the change: at most 9 s ago, by statistics. None: not known."""
+    """
+    How many messages leave the queue with the change: at most 9 s ago, by statistics. None: not known.
+
+    What is unacked does not count for a length until it comes back, and goes then (fact 6.20).
+    """
     if depth is None:
         return None
     match stake.risk:
@@ -184,16 +189,21 @@ def leaving(stake: Stake, depth: Depth | None) -> int | None:
             delayed = _delayed(stake, depth)
             if depth.ready is None or stake.after is None:
                 return None
-            if depth.ready and delayed is None:
+            held = depth.ready + (depth.unacked or 0)
+            if held and delayed is None:
                 return None
-            return min(depth.ready, max(0, depth.ready + (delayed or 0) - stake.after))
+            beyond = min(held, max(0, held + (delayed or 0) - stake.after))
+            return None if depth.unacked is None and not beyond else beyond
         case Risk.BYTES:
-            if depth.ready == 0:
+            if depth.ready == 0 == depth.unacked:
                 return 0
             if depth.ready is None or depth.ready_bytes is None or stake.after is None:
                 return None
-            surplus = depth.ready_bytes - stake.after
-            return min(depth.ready, -(-surplus * depth.ready // depth.ready_bytes)) if surplus > 0 else 0
+            held, size = depth.ready + (depth.unacked or 0), depth.ready_bytes + (depth.unacked_bytes or 0)
+            surplus = size - stake.after
+            if surplus > 0:
+                return min(held, -(-surplus * held // size))
+            return None if depth.unacked is None or depth.unacked_bytes is None else 0
 
 
 def _delayed(stake: Stake, depth: Depth) -> int | None:
@@ -224,7 +234,7 @@ def objection(stake: Stake, depth: Depth | None, *, counted: bool) -> Finding | 
             "queue of RabbitMQ 4.3 stops working for good when its limit is below that number",
             "wait until they have returned, or raise the limit",
         )
-    text = sentence(stake, count)
+    text = sentence(stake, count, depth)
     flag = allow_flag("drop", object_)
     code = "expires-shrinks" if stake.risk is Risk.EXPIRES else "limit-shrinks"
     if stake.allowed or (count == 0 and stake.risk is not Risk.EXPIRES) or (count is None and not counted):
@@ -254,7 +264,7 @@ def _of_retained(object_: str, stake: Stake, count: int | None, counted: bool) -
     return None
 
 
-def sentence(stake: Stake, count: int | None) -> str:
+def sentence(stake: Stake, count: int | None, depth: Depth | None = None) -> str:
     """Say what becomes of messages: max-length becomes 5 (20 before): 95 messages, the oldest, are deleted at once."""
     if stake.risk is Risk.RETAINED:
         return "those that RabbitMQ retains for a target would be deleted (fact 4.11): refused while there are any"
@@ -269,7 +279,9 @@ def sentence(stake: Stake, count: int | None) -> str:
     if count is None:
         return f"{head}: the oldest beyond that are {gone}; how many these are is not known yet"
     many = f"{count} messages, the oldest, are" if count != 1 else "1 message, the oldest, is"
-    return f"{head}: {many} {gone}"
+    unacked = (depth.unacked or 0) if depth is not None else 0
+    later = f"; unacked ones, {unacked} now, are counted, and go when they come back" if unacked else ""
+    return f"{head}: {many} {gone}{later}"
 
 
 def objections(changes: Iterable[Change], observed: Observation) -> tuple[Finding, ...]:

@@ -21,10 +21,12 @@ class Depth:
 
     messages: int | None  #: all of them: ready, unacked, retained and delayed
     ready: int | None = None
+    unacked: int | None = None  #: a consumer has them; they may come back
     hidden: int | None = None  #: neither ready nor unacked: retained or delayed
     retained: int | None = None  #: `messages_dlx`: expired or rejected, and not yet confirmed by the queue they go to
     delayed: int | None = None  #: `messages_delayed`: they wait in RabbitMQ 4.3's delayed retry
     ready_bytes: int | None = None  #: `message_bytes_ready`, as RabbitMQ counts them against `max-length-bytes`
+    unacked_bytes: int | None = None  #: `message_bytes_unacknowledged`
     consumers: int | None = None
     leader: str = ""  #: the node that counts; "" when not said
 

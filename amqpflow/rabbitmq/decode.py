@@ -121,6 +121,7 @@ DEPTH = (
     "messages_dlx",
     "messages_delayed",
     "message_bytes_ready",
+    "message_bytes_unacknowledged",
     "consumers",
     "leader",
 )
@@ -145,10 +146,12 @@ def depth(entry: Mapping[str, Any]) -> Depth:
     return Depth(
         messages=messages,
         ready=ready,
+        unacked=unacked,
         hidden=hidden,
         retained=retained,
         delayed=delayed,
         ready_bytes=_count(entry.get("message_bytes_ready")),
+        unacked_bytes=_count(entry.get("message_bytes_unacknowledged")),
         consumers=_count(entry.get("consumers")),
         leader=str(entry.get("leader") or ""),
     )

@@ -147,9 +147,9 @@ class Emptiness:
         """
         Count what changes of policies put at stake, and return why they must not be made now.
 
-        What is retained or delayed, and bytes, are in statistics alone, which are waited for.
+        What is unacked, retained or delayed, and bytes, are in statistics alone, which are waited for.
         """
-        behind = {each.queue for each in stakes if each.delays or each.risk in (Risk.RETAINED, Risk.BYTES)}
+        behind = {each.queue for each in stakes if each.delays or each.risk is not Risk.EXPIRES}
         depths = dict(await self.counted(sorted(behind))) if behind else {}
         found: list[Finding] = []
         for stake in stakes:

@@ -111,6 +111,34 @@ def in_a_thread(what: Callable[[], Any]) -> None:
     assert not failed, failed
 
 
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_unacked_messages_count_for_a_limit_that_drops(vhost: BrokerAddress, kind: str) -> None:
+    """They come back when their consumer goes, and RabbitMQ drops what is beyond the limit then."""
+    keep = "retry: none, dead_letters: keep"
+    tight = shop(
+        vhost, f"old: {{existing: true, type: {kind}, {keep}, limits: {{max_length: 3, overflow: drop-head}}}}"
+    )
+
+    async def scene() -> None:
+        await declare(vhost, "old", **{"x-queue-type": kind})
+        await put(vhost, "old", 10)
+        async with channel_to(vhost) as holder:
+            for _ in range(10):
+                await holder.basic_get("old")
+            for _ in range(2):  # before statistics know of them, and after
+                with pytest.raises((Refused, PartlyDone)) as refused:
+                    await api.apply(tight, vhost)
+                assert "--allow drop:old" in told(refused.value)
+                await counts(vhost, "old", messages_unacknowledged=10)
+
+        async def back() -> bool:
+            return await depth_of(vhost, "old") == 10
+
+        await until(back)
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("parks", [True, False])
 def test_a_limit_that_drops_messages_needs_the_queues_name(vhost: BrokerAddress, parks: bool, tmp_path: Path) -> None:
     async def scene() -> None:

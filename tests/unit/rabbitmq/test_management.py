@@ -303,15 +303,15 @@ def test_https_verifies_the_certificate(trusted: bool) -> None:
         ({"messages": "undefined", "messages_ready": 0}, Depth(messages=None, ready=0)),
         (
             {"messages": 10, "messages_ready": 7, "messages_unacknowledged": 0},
-            Depth(messages=10, ready=7, hidden=3),
+            Depth(messages=10, ready=7, unacked=0, hidden=3),
         ),
         (
             {"messages": 7, "messages_ready": 5, "messages_unacknowledged": 2},
-            Depth(messages=7, ready=5, hidden=0, retained=0, delayed=0),
+            Depth(messages=7, ready=5, unacked=2, hidden=0, retained=0, delayed=0),
         ),
         (
             {"messages": 10, "messages_ready": 5, "messages_unacknowledged": 0, "messages_dlx": 5},
-            Depth(messages=10, ready=5, hidden=5, retained=5, delayed=0),
+            Depth(messages=10, ready=5, unacked=0, hidden=5, retained=5, delayed=0),
         ),
         (
             {
@@ -323,7 +323,7 @@ def test_https_verifies_the_certificate(trusted: bool) -> None:
                 "message_bytes_ready": 500,
                 "consumers": 1,
             },
-            Depth(messages=10, ready=5, hidden=5, retained=2, delayed=3, ready_bytes=500, consumers=1),
+            Depth(messages=10, ready=5, unacked=0, hidden=5, retained=2, delayed=3, ready_bytes=500, consumers=1),
         ),
     ],
 )
