@@ -17,9 +17,11 @@ from amqpflow.model.headers import ParkReason
 from amqpflow.model.routes import QueueRoutes
 
 from .expression import Expression
-from .parked import FOREIGN, UNKNOWN, ParkedMessage
+from .parked import FOREIGN, ID_LENGTH, UNKNOWN, ParkedMessage
 
 SHORTEST_ID = 4  #: digits of the beginning of an id, or of a fingerprint, that are enough
+_BEGINNING = re.compile(rf"[0-9a-fA-F]{{{SHORTEST_ID},{ID_LENGTH - 1}}}")
+_IDS_AT_MOST = 10  #: that are named when the beginning of an id is that of several
 REASONS = (*(reason.value for reason in ParkReason), FOREIGN, UNKNOWN)
 
 _COMPARISON = re.compile(r"\s*(>=|<=|==|=|!=|>|<|)\s*(\d{1,9})\s*", re.ASCII)
@@ -194,9 +196,35 @@ def is_named(parked: ParkedMessage, name: str) -> bool:
     return name in (parked.message_id, parked.hop) or _begins(parked.id, name)
 
 
-def is_whole_name(parked: ParkedMessage, name: str) -> bool:
-    """Is it its id, message id or hop, and not the beginning of one?"""
-    return name in (parked.id, parked.message_id, parked.hop)
+class Beginnings:
+    """
+    The beginnings of ids in a selection, and the ids of the selected messages that begin so.
+
+    A command that changes something refuses the beginning of several ids. It knows of that when it has seen all
+    messages; so it looks at all of them first, if a selection has any (`bool`).
+    """
+
+    def __init__(self, selection: Selection | None) -> None:
+        names = selection.ids if selection is not None else ()
+        self._found: dict[str, set[str]] = {name: set() for name in names if _BEGINNING.fullmatch(name)}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, parked: ParkedMessage) -> None:
+        """Add a message that is selected."""
+        for name, ids in self._found.items():
+            is_whole = name in (parked.id, parked.message_id, parked.hop)
+            if len(ids) < _IDS_AT_MOST and not is_whole and is_named(parked, name):
+                ids.add(parked.id)
+
+    @property
+    def problem(self) -> str | None:
+        """Which name is the beginning of several ids, if one is."""
+        for name, ids in self._found.items():
+            if len(ids) > 1:
+                return f"{name!r} is the beginning of several ids: {', '.join(sorted(ids))}; nothing was done"
+        return None
 
 
 def parse_attempts(text: str) -> tuple[Callable[[int, int], bool], int]:

@@ -12,14 +12,13 @@ from amqpflow.errors import WrongUsage
 from amqpflow.parking.export import ExportHead
 from amqpflow.parking.identity import parked_digest
 from amqpflow.parking.known import Known
-from amqpflow.parking.parked import ID_LENGTH, ParkedMessage
-from amqpflow.parking.selection import Selection, is_named, is_whole_name
+from amqpflow.parking.parked import ParkedMessage
+from amqpflow.parking.selection import Beginnings, Selection
 
 from .export_file import ExportWriter, export_writer
 from .parked_scan import Place, QueueReading, Watch, scan
 from .parking_reader import ParkingReader
 
-_IDS_AT_MOST = 10  #: that are named when the beginning of an id is that of several
 _WINDOW = 2000  #: messages that are with us at once, written and not yet acked
 
 Step = Callable[[str], None]  #: told what is about to be done, for tests that die there
@@ -58,29 +57,24 @@ async def choose(place: Place, selection: Selection, watch: Watch, *, certain: b
     Raises:
         WrongUsage: the beginning of an id is that of several messages. Else as `scan`.
     """
-    only = Known()
-    ids: dict[str, set[str]] = {name: set() for name in selection.ids}
+    only, limit = Known(), selection.limit
+    beginnings = Beginnings(selection if certain else None)
+    if beginnings:
+        selection = replace(selection, limit=None)
 
-    def keep(item: tuple[bytes, str, frozenset[str]]) -> None:
-        digest, id_, names = item
-        only.add(digest)
-        for name in names:
-            if len(ids[name]) < _IDS_AT_MOST:
-                ids[name].add(id_)
+    def keep(digest: bytes) -> None:
+        if limit is None or len(only) < limit:
+            only.add(digest)
 
-    def make(parked: ParkedMessage) -> tuple[bytes, str, frozenset[str]]:
-        abbreviated = (each for each in selection.ids if not is_whole_name(parked, each) and is_named(parked, each))
-        return parked_digest(parked.delivery), parked.id, frozenset(abbreviated)
+    def make(parked: ParkedMessage) -> bytes:
+        beginnings.add(parked)
+        return parked_digest(parked.delivery)
 
     done = await scan(place, selection, watch, make=make, emit=keep, certain=certain)
-    for name, found in ids.items():
-        if certain and len(found) > 1:
-            raise WrongUsage(
-                f"{name!r} is the beginning of several ids: {', '.join(sorted(found))}; nothing was done",
-                hint="write one of them whole",
-            )
+    if beginnings.problem:
+        raise WrongUsage(beginnings.problem, hint="write one of them whole")
     only.recall()
-    return Chosen(count=done.selected, only=only, queues=done.queues, notes=done.notes)
+    return Chosen(count=len(only), only=only, queues=done.queues, notes=done.notes)
 
 
 async def export_parked(place: Place, selection: Selection, watch: Watch, target: str | IO[bytes]) -> ExportReport:
@@ -135,7 +129,7 @@ async def discard_parked(
         Refused: the file exists. AmqpflowError: it cannot be written; what is not in it is in the queue.
             Else as `scan`.
     """
-    if chosen is None and (selection.sample is not None or any(len(each) < ID_LENGTH for each in selection.ids)):
+    if chosen is None and (selection.sample is not None or Beginnings(selection)):
         # what is drawn, or named by the beginning of an id, is known when all messages were looked at
         chosen = await choose(place, selection, watch)
     if chosen is not None:

@@ -12,7 +12,7 @@ from amqpflow.model.headers import NEVER_TRAVELS, PREFIX
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import Destination
-from amqpflow.parking.selection import Matcher, Selection
+from amqpflow.parking.selection import Beginnings, Matcher, Selection
 
 Select = Callable[[ParkedMessage], bool]
 InDoubt = Literal["send", "hold"]
@@ -46,6 +46,11 @@ class ReplayChoice:
         if isinstance(self.select, Selection):
             raise TypeError("a selection is not asked before `asking` made it a function")
         return self.select is None or self.select(parked)
+
+    @property
+    def beginnings(self) -> Beginnings:
+        """The beginnings of ids among what is asked for. The choice has been through `asking`."""
+        return Beginnings(self.select.selection if isinstance(self.select, Matcher) else None)
 
     def lacks_origin(self, parked: ParkedMessage, *, everything: bool) -> bool:
         """

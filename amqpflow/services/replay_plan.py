@@ -86,7 +86,7 @@ async def plan_replay(
     Look at what `replay` would take. Everything is given back.
 
     Raises:
-        WrongUsage, NotApplied, Refused, Interrupted: as `replay` does.
+        WrongUsage: also the beginning of several ids. NotApplied, Refused, Interrupted: as `replay` does.
     """
     stop, choice = stop or asyncio.Event(), asking(choice or ReplayChoice(), compiled)
     routes = await routes_of(broker, compiled, queue)
@@ -122,6 +122,8 @@ async def plan_replay(
         notes += [note for note in reading.notes if note not in notes]
         if reader.ended_early:
             ended.append(reader.ended_early)
+    if counted.beginnings.problem:
+        raise WrongUsage(counted.beginnings.problem, hint="write one of them whole")
     counted.finish()
     return ReplayPlan(
         queues=tuple(each.queue for each in routes),
@@ -158,6 +160,7 @@ class _Counted:
         self._here = {(each.queue, each.parking_queue) for each in self.routes}
         self._queues = {each.queue for each in self.routes}
         choice = self.choice
+        self.beginnings = choice.beginnings
         self._sampler: Sampler[tuple[Group, str, bytes, tuple[str, ...]]] | None = (
             Sampler(choice.sample, choice.seed) if choice.sample is not None and choice.only is None else None
         )
@@ -165,7 +168,10 @@ class _Counted:
         self._named = 0
 
     def enough(self) -> bool:
-        """As many are counted as were asked for."""
+        """As many are counted as were asked for, and no further message can make a name mean several."""
+        return not self.beginnings and self._is_full()
+
+    def _is_full(self) -> bool:
         return self.choice.limit is not None and self.groups.total() >= self.choice.limit
 
     def count(self, parked: ParkedMessage, *, is_readable: bool) -> None:
@@ -180,7 +186,9 @@ class _Counted:
             self.others += 1
             self.misplaced += is_misplaced(parked, self.compiled)
         else:
-            self._take(parked)
+            self.beginnings.add(parked)
+            if not self._is_full():
+                self._take(parked)
 
     def _take(self, parked: ParkedMessage) -> None:
         label = self.choice.to.label if self.choice.to else parked.queue or ""

@@ -81,8 +81,9 @@ async def replay_parked(
         A report, also when it could not go on to the end.
 
     Raises:
-        WrongUsage: no such work queue. NotApplied, Refused: nothing was done; there is no place for the journal, for
-            one. Interrupted: stop was set while another command was reading; nothing was done.
+        WrongUsage: no such work queue, or the beginning of several ids. NotApplied, Refused: nothing was done; there is
+            no place for the journal, for one. Interrupted: stop was set while another command was reading; nothing was
+            done.
         BrokerUnavailable, BrokerError, PermissionDenied: it could not begin; nothing was done.
     """
     stop = stop or asyncio.Event()
@@ -90,7 +91,7 @@ async def replay_parked(
         require_resumable(resume)
         queue, choice = resumed_request(resume, queue, choice, compiled)
     choice = asking(choice or ReplayChoice(), compiled)
-    if choice.sample is not None and choice.only is None:
+    if choice.only is None and (choice.sample is not None or choice.beginnings):
         plan = await plan_replay(
             broker, compiled, queue, choice=choice, unverified=unverified, stop=stop, on_wait=on_wait
         )

@@ -30,6 +30,9 @@ from amqpflow.services.parked_restore import RestoreOptions, restore_parked
 from amqpflow.services.parked_scan import Watch, place_of
 from amqpflow.services.parked_stats import count_parked
 from amqpflow.services.parking_reader import ParkingReader
+from amqpflow.services.replay_choice import ReplayChoice
+from amqpflow.services.replay_plan import plan_replay
+from amqpflow.services.replayer import replay_parked
 from tests.cli.parked_shop import amqpflow, fill, write_shop
 from tests.messages import nested
 from tests.parked import delivered, depth, drained, park, parking_publish, publish, workplace
@@ -192,6 +195,32 @@ def test_a_message_that_was_chosen_is_not_mistaken_for_its_equal_in_another_queu
 
 
 @pytest.mark.one_broker
+def test_the_beginning_of_several_ids_replays_none_of_them(vhost: BrokerAddress) -> None:
+    compiled = topology({WORK: [1000]}, vhost=vhost.vhost)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            names = beginning_alike(compiled)
+            await park(connection, compiled, [delivered(WORK, message_id=each) for each in (*names, "other")])
+            rows = (await list_parked(place_of(broker, compiled, ()), Selection(), Watch())).messages
+            one, two = (row.id for row in rows if row.message_id in names)
+            for limit in (None, 1):
+                choice = ReplayChoice(select=Selection(ids=(one[:4].upper(),)), limit=limit)
+                for act in (plan_replay, replay_parked):
+                    with pytest.raises(WrongUsage, match="is the beginning of several ids") as wrong:
+                        await act(broker, compiled, choice=choice)
+                    assert one in str(wrong.value)
+                    assert two in str(wrong.value)
+            assert (await depth(connection, PARKING), await depth(connection, WORK)) == (3, 0)
+            report = await replay_parked(broker, compiled, choice=ReplayChoice(select=Selection(ids=(one[:9],))))
+            assert (report.replayed, report.others, report.complete) == (1, 2, True)
+            (taken,) = await drained(connection, WORK, 1)
+            assert taken.properties.message_id == names[0]
+
+    asyncio.run(go())
+
+
+@pytest.mark.one_broker
 def test_the_beginning_of_several_ids_discards_none_of_them(vhost: BrokerAddress, tmp_path: Path) -> None:
     compiled = topology({WORK: [1000]}, vhost=vhost.vhost)
 
@@ -204,7 +233,7 @@ def test_the_beginning_of_several_ids_discards_none_of_them(vhost: BrokerAddress
             one, two = (rows[each] for each in names)
             for where in (str(tmp_path / "x.jsonl"), None):
                 with pytest.raises(WrongUsage, match="is the beginning of several ids") as wrong:
-                    await discard_parked(place, Selection(ids=(one[:4],)), Watch(), where)
+                    await discard_parked(place, Selection(ids=(one[:4],), limit=1), Watch(), where)
                 assert one in str(wrong.value)
                 assert two in str(wrong.value)
             assert (await depth(connection, PARKING), list(tmp_path.iterdir())) == (3, [])
