@@ -37,8 +37,9 @@ def restore(
     """
     Put the messages of EXPORT back into the parking queues they were in, byte by byte; - is the standard input.
 
-    Messages that are still parked there are left alone. EXPORT.restored records which are back in which broker, virtual
-    host and queue, so that after a crash the same command continues where it stopped.
+    A message that is still parked there is left alone. After a discard an equal one that is parked is another message,
+    unless the discard was killed before the ack was certain. EXPORT.restored records which are back in which broker,
+    virtual host and queue, so that after a crash the same command continues where it stopped.
     """
     import sys
 

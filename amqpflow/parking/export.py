@@ -22,7 +22,8 @@ from amqpflow.model.plain import plain, rfc3339
 from .parked import ParkedMessage
 
 FORMAT = "amqpflow.export"
-VERSION = 1
+VERSION = 2
+_READABLE = (1, 2)
 _LONGEST_TEXT = 64 * 1024 * 1024  #: bytes of a body that is written as text, which escaping makes six times as long
 _HEAD = struct.Struct(">HHQ")  # class, weight and body size, before the property flags
 _BASIC = 60
@@ -37,6 +38,7 @@ class ExportHead:
     vhost: str
     topology: str
     version: str  #: of amqpflow
+    discard: bool | None  #: its messages are taken out of their queues; None: version 1 does not say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,28 @@ class ExportedMessage:
     header: ContentHeader  #: readable; shown as if it had no properties when they are cut short, which does not hinder
     body: bytes
     check: str  #: of all its bytes, in hex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discarded:
+    """RabbitMQ has taken the ack of every message above this line."""
+
+    count: int
+    check: str  #: as `Checks` returns it, over these messages
+
+
+class Checks:
+    """The digest over the checks of all messages so far, by which a reader sees whether they are still the same."""
+
+    def __init__(self) -> None:
+        self._hashed = blake2b(digest_size=16)
+
+    def add(self, check: str) -> None:
+        """Add one more message."""
+        self._hashed.update(bytes.fromhex(check))
+
+    def __str__(self) -> str:
+        return self._hashed.hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +94,7 @@ def head_line(head: ExportHead, *, at: int) -> str:
             "vhost": head.vhost,
             "topology": head.topology,
             "amqpflow": head.version,
+            "discard": bool(head.discard),
         }
     )
 
@@ -105,10 +130,15 @@ def message_line(parked: ParkedMessage, number: int) -> str:
             "properties": {name: plain(value) for name, value in named.items() if value is not None},
             "headers": plain(properties.headers or {}),
             "header_base64": base64.b64encode(flags).decode("ascii"),
-            "check": _check(flags, delivery.body),
+            "check": check_of(parked),
             **content,
         }
     )
+
+
+def discarded_line(count: int, checks: Checks) -> str:
+    """RabbitMQ has taken the acks of the `count` messages above."""
+    return _line({"type": "discarded", "count": count, "check": str(checks)})
 
 
 def end_line(count: int) -> str:
@@ -116,7 +146,7 @@ def end_line(count: int) -> str:
     return _line({"type": "end", "count": count})
 
 
-def read_line(text: str) -> ExportHead | ExportedMessage | ExportEnd:
+def read_line(text: str) -> ExportHead | ExportedMessage | Discarded | ExportEnd:
     """
     Read a line back.
 
@@ -134,20 +164,29 @@ def read_line(text: str) -> ExportHead | ExportedMessage | ExportEnd:
             return _head(line)
         case "message":
             return _message(line)
+        case "discarded" if isinstance(line.get("count"), int) and isinstance(line.get("check"), str):
+            return Discarded(count=line["count"], check=line["check"])
         case "end" if isinstance(line.get("count"), int):
             return ExportEnd(count=line["count"])
-    raise ValueError("neither head, message nor end of an export")
+    raise ValueError("neither head, message, discarded nor end of an export")
 
 
 def _head(line: Mapping[str, Any]) -> ExportHead:
     if line.get("format") != FORMAT:
         raise ValueError(f"this is no export of amqpflow: its format is {line.get('format')!r}")
-    if line.get("version") != VERSION:
-        raise ValueError(f"it has version {line.get('version')!r} of the format, and this amqpflow reads {VERSION}")
+    version = line.get("version")
+    if version not in _READABLE:
+        raise ValueError(f"it has version {version!r} of the format, and this amqpflow reads 1 to {VERSION}")
     texts = [line.get(name) for name in ("id", "vhost", "topology", "amqpflow")]
     if not all(isinstance(each, str) for each in texts) or not line["id"]:
         raise ValueError("its head lacks something")
-    return ExportHead(id=line["id"], vhost=line["vhost"], topology=line["topology"], version=line["amqpflow"])
+    return ExportHead(
+        id=line["id"],
+        vhost=line["vhost"],
+        topology=line["topology"],
+        version=line["amqpflow"],
+        discard=None if version == 1 else line.get("discard") is True,
+    )
 
 
 def _message(line: Mapping[str, Any]) -> ExportedMessage:
@@ -175,6 +214,11 @@ def _decoded(line: Mapping[str, Any], name: str) -> bytes:
         return base64.b64decode(line[name], validate=True)
     except (KeyError, TypeError, ValueError, binascii.Error):
         raise ValueError(f"{name} is missing or no base64") from None
+
+
+def check_of(parked: ParkedMessage) -> str:
+    """Return the `check` of a message that is exported."""
+    return _check(parked.delivery.header.payload[_HEAD.size :], parked.delivery.body)
 
 
 def _check(flags: bytes, body: bytes) -> str:

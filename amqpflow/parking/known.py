@@ -36,6 +36,12 @@ class Known:
             self._sorted = array("Q", merge(self._sorted, *runs))
         self._taken = array("L", bytes(len(self._sorted) * array("L").itemsize))
 
+    def __contains__(self, digest: bytes) -> bool:
+        """Was this message added before the last recall, be it taken since or not?"""
+        number = int.from_bytes(digest[:_BYTES], "big")
+        first = bisect_left(self._sorted, number)
+        return first < len(self._sorted) and self._sorted[first] == number
+
     def take(self, digest: bytes) -> bool:
         """Was this message added before the last recall? Of equal messages, each answers once."""
         number = int.from_bytes(digest[:_BYTES], "big")

@@ -1,5 +1,8 @@
 """The record of a restore, `FILE.restored`: which messages were put back where, one JSON value a line.
 
+Before messages are published, the record says so; when RabbitMQ confirmed or refused them, it says that. What was
+published and has neither is in doubt: one that is equal to it may be parked because of it.
+
 A line names broker, virtual host and queue, since what was put back into one place is missing in every other. Messages
 are named by their `check` and counted, never by their number: an export that was edited since has other numbers.
 Format: docs/reference/export.md.
@@ -8,6 +11,7 @@ Format: docs/reference/export.md.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +19,8 @@ from typing import Any
 from .known import Known
 
 FORMAT = "amqpflow.restore"
-VERSION = 2
+VERSION = 3
+_READABLE = (2, 3)
 _DIGITS = 16  #: of a check; `Known` looks at no more
 
 
@@ -45,16 +50,18 @@ class Restored:
     """What a record says of one place."""
 
     queues: dict[str, Known] = field(default_factory=dict)  #: queue -> checks of what was confirmed there
+    doubtful: dict[str, Known] = field(default_factory=dict)  #: queue -> checks of what may have been put back there
+    forgotten: bool = False  #: something was: what is parked may be what was put back before that
     elsewhere: dict[str, int] = field(default_factory=dict)
-    """Addresses of a cluster of the same name -> messages put back there: the same broker, or not."""
+    """Addresses of a cluster of the same name -> messages put back there, or in doubt: the same broker, or not."""
 
     def take(self, queue: str, check: str) -> bool:
         """Was this message put back into the queue? Of equal messages each answers once."""
         return queue in self.queues and self.queues[queue].take(bytes.fromhex(check))
 
-    @property
-    def count(self) -> int:
-        return sum(len(each) for each in self.queues.values())
+    def may_be_there(self, queue: str, check: str) -> bool:
+        """May this message be in the queue because of a restore that did not record it? Each answers once."""
+        return self.forgotten or (queue in self.doubtful and self.doubtful[queue].take(bytes.fromhex(check)))
 
 
 def head_line(export_id: str) -> bytes:
@@ -65,6 +72,16 @@ def head_line(export_id: str) -> bytes:
 def restored_line(place: RestorePlace, queue: str, checks: Sequence[str]) -> bytes:
     """RabbitMQ confirmed these in this queue."""
     return _line({**_place(place), "queue": queue, "restored": [each[:_DIGITS] for each in checks]})
+
+
+def publishing_line(place: RestorePlace, queue: str, checks: Sequence[str]) -> bytes:
+    """These are about to be published to this queue."""
+    return _line({**_place(place), "queue": queue, "publishing": [each[:_DIGITS] for each in checks]})
+
+
+def unpublished_line(place: RestorePlace, queue: str, checks: Sequence[str]) -> bytes:
+    """These were not published after all, or refused."""
+    return _line({**_place(place), "queue": queue, "unpublished": [each[:_DIGITS] for each in checks]})
 
 
 def forgotten_line(place: RestorePlace) -> bytes:
@@ -79,7 +96,7 @@ def read_restored(lines: Iterable[bytes], export_id: str, place: RestorePlace) -
     Raises:
         RecordUnreadable: it belongs to another export, or was written by an earlier version, or is damaged.
     """
-    found = Restored()
+    found, settled, unsettled = Restored(), list[tuple[str, bytes]](), Counter[str]()
     for number, line in enumerate(lines, 1):
         try:
             value = json.loads(line)
@@ -93,20 +110,32 @@ def read_restored(lines: Iterable[bytes], export_id: str, place: RestorePlace) -
             if not there.may_be_same(place):
                 continue
             if "forgotten" in value:
-                found = Restored()
+                found, settled, unsettled = Restored(forgotten=True), [], Counter()
                 continue
-            checks = [bytes.fromhex(each) for each in value["restored"]]
+            kind = next(each for each in ("restored", "publishing", "unpublished") if each in value)
+            checks, queue = [bytes.fromhex(each) for each in value[kind]], str(value["queue"])
             if not there.is_same(place):
                 label = ", ".join(there.addresses)
-                found.elsewhere[label] = found.elsewhere.get(label, 0) + len(checks)
+                unsettled[label] += len(checks) if kind == "publishing" else -len(checks)
+                if kind == "restored":
+                    found.elsewhere[label] = found.elsewhere.get(label, 0) + len(checks)
                 continue
-            known = found.queues.setdefault(str(value["queue"]), Known())
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, StopIteration):
             raise RecordUnreadable(f"line {number} is damaged") from None
-        for check in checks:
-            known.add(check)
-    for known in found.queues.values():
+        if kind != "unpublished":
+            known = (found.queues if kind == "restored" else found.doubtful).setdefault(queue, Known())
+            for check in checks:
+                known.add(check)
+        if kind != "publishing":
+            settled += ((queue, check) for check in checks)
+    for known in (*found.queues.values(), *found.doubtful.values()):
         known.recall()
+    for label, count in unsettled.items():
+        if count > 0:
+            found.elsewhere[label] = found.elsewhere.get(label, 0) + count
+    for queue, check in settled:
+        if queue in found.doubtful:
+            found.doubtful[queue].take(check)
     return found
 
 
@@ -115,8 +144,8 @@ def _require(head: Any, export_id: str) -> None:
         raise RecordUnreadable("it is not a record of a restore")
     if head.get("version") == 1:
         raise RecordUnreadable("an earlier amqpflow wrote it, which did not say into which broker it restored")
-    if head.get("version") != VERSION:
-        raise RecordUnreadable(f"it has version {head.get('version')!r}, and this amqpflow reads {VERSION}")
+    if head.get("version") not in _READABLE:
+        raise RecordUnreadable(f"it has version {head.get('version')!r}, and this amqpflow reads 2 to {VERSION}")
     if head.get("export") != export_id:
         raise RecordUnreadable("it belongs to another export")
 

@@ -15,9 +15,13 @@ from uuid import uuid4
 
 from amqpflow.errors import AmqpflowError, Refused
 from amqpflow.parking.export import (
+    Checks,
+    Discarded,
     ExportedMessage,
     ExportEnd,
     ExportHead,
+    check_of,
+    discarded_line,
     end_line,
     head_line,
     message_line,
@@ -45,6 +49,7 @@ class ExportWriter:
     def __init__(self, path: str, head: ExportHead, *, at_once: bool) -> None:
         self.path = Path(path)
         self.count = 0
+        self._checks = Checks()
         self._at_once = at_once
         self._written = self.path if at_once else self.path.with_name(f".{self.path.name}.{uuid4().hex[:8]}.partial")
         if self.path.exists():
@@ -61,7 +66,14 @@ class ExportWriter:
         """One more message; on the disk after the next `checkpoint` or `finish`."""
         with _disk(self.path):
             self.count += 1
+            self._checks.add(check_of(parked))
             self._file.write(message_line(parked, self.count))
+
+    def discarded(self) -> None:
+        """RabbitMQ has taken the acks of all messages that were written; on the disk when this returns."""
+        with _disk(self.path):
+            self._file.write(discarded_line(self.count, self._checks))
+        self.checkpoint()
 
     def checkpoint(self) -> None:
         """What was written so far survives the loss of power."""
@@ -186,7 +198,9 @@ class LineCutOff:
     """The last line of an export has no end: its writer was killed over it, or it was not copied whole."""
 
 
-Line = ExportHead | ExportedMessage | ExportEnd | LineCutOff | str  #: a text says what is wrong with the line
+Line = (
+    ExportHead | ExportedMessage | Discarded | ExportEnd | LineCutOff | str
+)  #: a text says what is wrong with the line
 
 
 def _files(path: Path) -> Iterator[Path]:

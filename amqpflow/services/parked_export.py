@@ -85,7 +85,7 @@ async def export_parked(place: Place, selection: Selection, watch: Watch, target
     Raises:
         Refused: it exists. AmqpflowError: it cannot be written. Else as `scan`. There is no file then.
     """
-    writer = export_writer(target, _head(place))
+    writer = export_writer(target, _head(place, discard=False))
     try:
         only = None
         if selection.sample is not None:
@@ -117,6 +117,10 @@ async def discard_parked(
     """
     Take the selected messages out of their queues. Each is in the file, and the file on the disk, before it is acked.
 
+    What if the process dies here? Before the ack the message is in the file and in its queue, after it in the file
+    alone. Once RabbitMQ has answered behind the acks of a reading, the file says that they are certain. Only where it
+    does not say so, a restore takes an equal parked message for one of the file.
+
     Args:
         place: where.
         selection: which messages.
@@ -134,9 +138,10 @@ async def discard_parked(
         chosen = await choose(place, selection, watch)
     if chosen is not None:
         selection = replace(selection, sample=None, limit=None)
-    writer = ExportWriter(path, _head(place), at_once=True) if path is not None else None
+    writer = ExportWriter(path, _head(place, discard=True), at_once=True) if path is not None else None
     pending: list[int] = []
     discarded = 0
+    proven, all_proven = 0, True
 
     def settle(_: ParkingReader, parked: ParkedMessage) -> None:
         on_step("write")
@@ -157,6 +162,14 @@ async def discard_parked(
         pending.clear()
         on_step("acked")
 
+    def after_reading(reader: ParkingReader) -> None:
+        nonlocal proven, all_proven
+        all_proven = all_proven and reader.unproven is None and not pending
+        if all_proven and writer is not None and writer.count > proven:
+            on_step("prove")
+            writer.discarded()
+            proven = writer.count
+
     try:
         done = await scan(
             place,
@@ -166,6 +179,7 @@ async def discard_parked(
             emit=lambda _: None,
             settle=settle,
             after_batch=after_batch,
+            after_reading=after_reading,
             window=_WINDOW,
             only=chosen.only if chosen else None,
             certain=True,
@@ -186,9 +200,13 @@ async def discard_parked(
     )
 
 
-def _head(place: Place) -> ExportHead:
+def _head(place: Place, *, discard: bool) -> ExportHead:
     return ExportHead(
-        id=uuid4().hex, vhost=place.broker.address.vhost, topology=place.compiled.name, version=__version__
+        id=uuid4().hex,
+        vhost=place.broker.address.vhost,
+        topology=place.compiled.name,
+        version=__version__,
+        discard=discard,
     )
 
 

@@ -4,8 +4,12 @@ A message is put back when it is missing: what is still parked in its queue is l
 before is recorded (`restore_record`). Both are multisets of all that a message holds, of one broker, virtual host and
 queue. The reading lock is held from the look to the last confirm, so that of two restores one sees what the other did.
 
-What if the process dies here? A confirm that was not recorded yet is seen by the next run's look, unless the message
-left the queue meanwhile: then it is published again, at most WINDOW of them, with the ids of the first.
+A parked message is equal to one of the file: is it that one? After a plain export it is. After a discard it is another
+one, where the file says that RabbitMQ has taken the ack (`Discarded`); for the others it may be that one.
+
+What if the process dies here? The record names a message before it is published. A confirm that was not recorded yet is
+seen by the next run's look, unless the message left the queue meanwhile: then it is published again, at most WINDOW of
+them, with the ids of the first.
 """
 
 from __future__ import annotations
@@ -13,17 +17,18 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import IO
 
-from amqpflow.errors import AmqpflowError, BrokerUnavailable, Refused
+from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishFailed, Refused
 from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.headers import ROUTING, SCHEDULING
 from amqpflow.model.message import Publish, identity_of
-from amqpflow.parking.export import ExportedMessage, ExportEnd, ExportHead
+from amqpflow.parking.export import Checks, Discarded, ExportedMessage, ExportEnd, ExportHead
 from amqpflow.parking.identity import content_digest
 from amqpflow.parking.known import Known
 from amqpflow.parking.restore_record import RestorePlace
@@ -50,6 +55,8 @@ class RestoreReport:
     restored: int = 0  #: confirmed now
     before: int = 0  #: confirmed by earlier runs, in this place
     still_parked: int = 0  #: of the others, those that are in their queue anyway
+    taken_out: int = 0  #: the first so many of the file were taken out of their queues for certain, by a discard
+    equal: int = 0  #: of those, restored now although an equal message is parked, which is another one
     changed: int = 0  #: of those restored now, without what `strip` leaves out
     finished: bool = True  #: the export has its end: whoever wrote it was not killed over it, and it was copied whole
     cut_off: int | None = None  #: number of the last line when it has no end; it was not restored
@@ -153,7 +160,38 @@ async def _restore(
             finally:
                 await channel.close()
                 record.write()
+    report.notes += _doubts(head, report, options)
     return report
+
+
+def _doubts(head: ExportHead, report: RestoreReport, options: RestoreOptions) -> Iterator[str]:
+    """Say for which messages a parked one was, or was not, taken."""
+    if report.equal:
+        yield (
+            f"{report.equal} were restored although an equal message is parked: the discard took them out, so that one "
+            "is another. Was it restored from a copy of the file, or without its record? --again takes it for the same"
+        )
+    if not report.still_parked or options.again or head.discard is False:
+        return
+    why = (
+        "the file does not say whether its messages were taken out of their queues (version 1)"
+        if head.discard is None
+        else "the discard, or an earlier restore, was killed, or the file was edited"
+    )
+    yield (
+        f"{report.still_parked} are in doubt: {why}. An equal message is parked and was taken for each; if those are "
+        "other messages, --duplicates restores these too"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Missing:
+    """A message that is to be published."""
+
+    message: ExportedMessage
+    queue: str
+    publish: Publish
+    is_changed: bool  #: `strip` leaves something out
 
 
 class _Run:
@@ -182,63 +220,91 @@ class _Run:
     async def publish_all(self, messages: Iterator[ExportedMessage]) -> None:
         """Publish what is missing, and return when RabbitMQ has said of each what became of it."""
         channel, report = self._channel, self._report
-        for message in messages:
+        missing = self._missing(messages)
+        while some := list(islice(missing, WINDOW // 2)):
+            for each in some:
+                self._record.publishing(each.queue, each.message.check)
+            self._on_step("record")
+            self._record.write()
+            self._on_step("recorded")
+            for at, each in enumerate(some):
+                if self._failed or self._watch.stop.is_set():
+                    self._give_up(some[at:])
+                    break
+                self._on_step("publish")
+                try:
+                    channel.post(each.publish, partial(self._settled, each))
+                except (ValueError, TypeError) as error:
+                    self._failed.append(AmqpflowError(f"message {each.message.number} cannot be published: {error}"))
+                    self._give_up(some[at:])
+                    break
+                report.changed += each.is_changed
             if self._failed or self._watch.stop.is_set():
                 break
+            await channel.room()
+            await self._settle_down_to(WINDOW // 2)
+            self._watch.progress(some[-1].queue, self._done, report.messages)
+        await self._settle_down_to(0)
+        self._on_step("record")
+        report.interrupted = self._watch.stop.is_set() and self._done < report.messages
+        if self._failed:
+            report.stopped = str(self._failed[0])
+
+    @property
+    def _done(self) -> int:
+        return self._report.before + self._report.still_parked + self._report.restored
+
+    def _missing(self, messages: Iterator[ExportedMessage]) -> Iterator[_Missing]:
+        for message in messages:
+            if self._failed or self._watch.stop.is_set():
+                return
             queue = self._options.queue_of(message)
             try:
                 publish, stripped = _publish(message, queue, self._options.strip)
-                if self._is_there(message, queue, stripped):
-                    continue
-                self._on_step("publish")
-                channel.post(
-                    publish,
-                    lambda error, message=message, queue=queue: self._settled(message, queue, error),  # type: ignore[misc]
-                )
             except (ValueError, TypeError) as error:
                 self._failed.append(AmqpflowError(f"message {message.number} cannot be published: {error}"))
-                break
-            report.changed += stripped is not None
-            if channel.outstanding >= WINDOW:
-                await channel.room()
-                await self._settle_down_to(WINDOW // 2)
-                self._on_step("record")
-                self._record.write()
-                self._on_step("recorded")
-                done = report.before + report.still_parked + report.restored
-                self._watch.progress(queue, done, report.messages)
-        await self._settle_down_to(0)
-        self._on_step("record")
-        done = report.before + report.still_parked + report.restored
-        report.interrupted = self._watch.stop.is_set() and done < report.messages
-        if self._failed:
-            report.stopped = str(self._failed[0])
+                return
+            if not self._is_there(message, queue, stripped):
+                yield _Missing(message=message, queue=queue, publish=publish, is_changed=stripped is not None)
+
+    def _give_up(self, unpublished: Iterable[_Missing]) -> None:
+        for each in unpublished:
+            self._record.unpublished(each.queue, each.message.check)
 
     def _is_there(self, message: ExportedMessage, queue: str, stripped: ContentHeader | None) -> bool:
         """
         Is it in its queue, or was it there after an earlier restore?
 
         What is parked is taken for what was restored before, as far as that goes: of equal messages so many are put
-        back that none is missing, whichever of them are the parked ones.
+        back that none is missing, whichever of them are the parked ones. Otherwise it is taken for a message that may
+        never have left its queue, or that a restore may have put back. It is another one, if this one was certainly
+        taken out.
         """
-        recorded = self._record.before.take(queue, message.check)
-        still = self._still.get(queue)
-        parked = still is not None and (
-            still.take(content_digest(message.header, message.body))
-            or (stripped is not None and still.take(content_digest(stripped, message.body)))
-        )
+        recorded, still = self._record.before.take(queue, message.check), self._still.get(queue)
+        digests = [content_digest(each, message.body) for each in (message.header, stripped) if each is not None]
+        if not recorded and not self._may_be_parked(message, queue):
+            self._report.equal += still is not None and any(each in still for each in digests)
+            return False
+        parked = still is not None and any(still.take(each) for each in digests)
         self._report.before += recorded
         self._report.still_parked += parked and not recorded
         return recorded or parked
 
-    def _settled(self, message: ExportedMessage, queue: str, error: AmqpflowError | None) -> None:
+    def _may_be_parked(self, message: ExportedMessage, queue: str) -> bool:
+        if self._options.again or message.number > self._report.taken_out:
+            return True
+        return self._record.before.may_be_there(queue, message.check)
+
+    def _settled(self, sent: _Missing, error: AmqpflowError | None) -> None:
         self._some_settled.set()
         if error is not None:
             self._failed.append(error)
+            if isinstance(error, PublishFailed):
+                self._record.unpublished(sent.queue, sent.message.check)
             return
-        self._record.confirmed(queue, message.check)
+        self._record.confirmed(sent.queue, sent.message.check)
         self._report.restored += 1
-        self._report.queues[queue] = self._report.queues.get(queue, 0) + 1
+        self._report.queues[sent.queue] = self._report.queues.get(sent.queue, 0) + 1
 
     async def _settle_down_to(self, most: int) -> None:
         while self._channel.outstanding > most and not self._channel.is_closed:
@@ -269,6 +335,7 @@ def _checked(source: str | IO[bytes], user: str, options: RestoreOptions) -> tup
     queues: set[str] = set()
     report = RestoreReport(file="", finished=False)
     problems: list[str] = []
+    checks = Checks()
     for number, line in read_export(source):
         problem = line if isinstance(line, str) else None
         if isinstance(line, LineCutOff):
@@ -280,12 +347,16 @@ def _checked(source: str | IO[bytes], user: str, options: RestoreOptions) -> tup
         if isinstance(line, ExportHead):
             problem = problem or ("a second head" if head else None)
             head = head or line
+        elif isinstance(line, Discarded):
+            if (line.count, line.check) == (report.messages, str(checks)):  # else the file was edited
+                report.taken_out = line.count
         elif isinstance(line, ExportEnd):
             report.finished = line.count == report.messages
             if not report.finished:
                 problem = problem or f"{line.count} messages were written, and {report.messages} are here"
         elif isinstance(line, ExportedMessage):
             report.messages += 1
+            checks.add(line.check)
             queues.add(options.queue_of(line))
             if line.number != report.messages:
                 problem = problem or f"message {line.number} stands where message {report.messages} belongs"

@@ -96,6 +96,7 @@ async def scan(
     emit: Callable[[T], None],
     settle: Callable[[ParkingReader, ParkedMessage], None] | None = None,
     after_batch: Callable[[ParkingReader], None] | None = None,
+    after_reading: Callable[[ParkingReader], None] | None = None,
     window: int | None = None,
     only: Known | None = None,
     certain: bool = False,
@@ -115,6 +116,7 @@ async def scan(
         emit: told what was kept.
         settle: does away with a selected message; without it all messages are given back.
         after_batch: called when all that has arrived was looked at.
+        after_reading: called when the reader has requeued what is left; its `unproven` says whether acks are certain.
         window: how many messages may be with us at once, when they are settled.
         only: of those that are selected, these alone, by `parked_digest`.
         certain: as for `Matcher`.
@@ -168,6 +170,8 @@ async def scan(
                             after_batch(reader)
                         if enough:
                             break
+            if after_reading is not None:
+                after_reading(reader)
             reader.raise_if_cancelled()
             if enough or not reader.held_too_long or watch.stop.is_set() or seen == before:
                 break

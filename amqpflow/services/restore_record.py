@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -17,12 +17,15 @@ from amqpflow.parking.restore_record import (
     RestorePlace,
     forgotten_line,
     head_line,
+    publishing_line,
     read_restored,
     restored_line,
+    unpublished_line,
 )
 
 from .export_file import sync_directory
 
+_LineOf = Callable[[RestorePlace, str, Sequence[str]], bytes]
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
@@ -54,15 +57,26 @@ class RestoreRecord:
         self._file = file
         self._keep: int | None = keep
         self._first = first
-        self._new: dict[str, list[str]] = {}
+        self._new: dict[tuple[_LineOf, str], list[str]] = {}
+
+    def publishing(self, queue: str, check: str) -> None:
+        """This message is about to be published to this queue. `write` before it is."""
+        self._note(publishing_line, queue, check)
+
+    def unpublished(self, queue: str, check: str) -> None:
+        """It was not published after all, or RabbitMQ refused it."""
+        self._note(unpublished_line, queue, check)
 
     def confirmed(self, queue: str, check: str) -> None:
         """RabbitMQ has this message in this queue."""
-        self._new.setdefault(queue, []).append(check)
+        self._note(restored_line, queue, check)
+
+    def _note(self, line: _LineOf, queue: str, check: str) -> None:
+        self._new.setdefault((line, queue), []).append(check)
 
     def write(self) -> None:
         """Return when what was confirmed is on the disk. Raises AmqpflowError: it cannot be written."""
-        lines = [self._first, *(restored_line(self._place, queue, checks) for queue, checks in self._new.items())]
+        lines = [self._first, *(line(self._place, queue, checks) for (line, queue), checks in self._new.items())]
         self._first, self._new = b"", {}
         if self._file is None:
             return

@@ -23,7 +23,7 @@ from tests.faults.replay_and_die import shared_shop
 STEPS = {
     "list": ("seen",),
     "export": ("seen",),
-    "discard": ("seen", "sync", "ack", "finish"),
+    "discard": ("seen", "sync", "ack", "acked", "prove", "finish"),
     "restore": ("publish", "recorded"),
 }
 

@@ -73,6 +73,7 @@ def restore_object(report: RestoreReport) -> dict[str, Any]:
         "restored": report.restored,
         "restored_before": report.before,
         "still_parked": report.still_parked,
+        "taken_out": report.taken_out,
         "changed": report.changed,
         "finished": report.finished,
         "cut_off": report.cut_off,

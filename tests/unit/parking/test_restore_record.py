@@ -9,8 +9,10 @@ from amqpflow.parking.restore_record import (
     RestorePlace,
     forgotten_line,
     head_line,
+    publishing_line,
     read_restored,
     restored_line,
+    unpublished_line,
 )
 
 HERE = RestorePlace(cluster="rabbit@a", addresses=("a:5672", "b:5672"), vhost="/")
@@ -34,7 +36,6 @@ def test_equal_messages_are_counted() -> None:
     found = read_restored(
         [head_line("x"), restored_line(HERE, "q", [ONE, ONE]), restored_line(HERE, "q", [OTHER])], "x", HERE
     )
-    assert found.count == 3
     assert [found.take("q", ONE) for _ in range(3)] == [True, True, False]
 
 
@@ -59,12 +60,28 @@ def test_what_was_forgotten_counts_from_there_on_only() -> None:
     assert (found.take("q", ONE), found.take("q", OTHER)) == (False, True)
 
 
+def test_what_was_published_and_neither_confirmed_nor_refused_is_in_doubt() -> None:
+    lines = [
+        head_line("x"),
+        publishing_line(HERE, "q", [ONE, ONE, ONE, OTHER]),
+        restored_line(HERE, "q", [ONE]),
+        unpublished_line(HERE, "q", [ONE, OTHER]),
+    ]
+    found = read_restored(lines, "x", HERE)
+    assert [found.may_be_there("q", ONE) for _ in range(2)] == [True, False]
+    assert not found.may_be_there("q", OTHER)
+    assert not found.may_be_there("other", ONE)
+    tunnel = RestorePlace(cluster="rabbit@a", addresses=("localhost:5672",), vhost="/")
+    assert read_restored(lines, "x", tunnel).elsewhere == {"a:5672, b:5672": 2}
+    assert read_restored([*lines, forgotten_line(HERE)], "x", HERE).may_be_there("q", OTHER)
+
+
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
         ([b"1\n"], "not a record"),
         ([b'{"format": "amqpflow.restore", "version": 1, "export": "x", "to": ""}\n', b"1\n"], "into which broker"),
-        ([b'{"format": "amqpflow.restore", "version": 3, "export": "x"}\n'], "version 3"),
+        ([b'{"format": "amqpflow.restore", "version": 4, "export": "x"}\n'], "version 4"),
         ([head_line("y")], "another export"),
         ([head_line("x"), b"{\n"], "line 2 is damaged"),
         ([head_line("x"), b"{}\n"], "line 2 is damaged"),
