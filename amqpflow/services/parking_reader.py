@@ -119,8 +119,14 @@ class ParkingReader:
 
     async def __aenter__(self) -> ParkingReader:
         self._control = await self._connection.admin_channel()
-        self.ready, self.other_consumers = await self._look()
-        await self._open_channel()
+        try:
+            self.ready, self.other_consumers = await self._look()
+            if self._quorum and not self.ready:
+                await self._prove_empty()
+            await self._open_channel()
+        except BaseException:
+            await self._close_channels()
+            raise
         self._stopping = asyncio.create_task(self._wake_when_stopped(), name="amqpflow parking reader stop")
         return self
 
@@ -329,7 +335,8 @@ class ParkingReader:
         channel = await self._connection.open_channel()
 
         def closed() -> None:
-            self._lost = self._lost or channel
+            if any(each.channel is channel for each in self._holdings):
+                self._lost = self._lost or channel
             self._news.set()
 
         channel.on_close(closed)
@@ -446,25 +453,32 @@ class ParkingReader:
             self._only_taking = True
             self._arrived.clear()
             await self._close_lane()
-            ready, counted = await self._take_the_rest(), True
-            for holding in self._holdings:
-                ready += holding.tags.held
-                if not self._by_close:
-                    holding.nack_all()
-                # one question on the same channel: once it is answered, all that was sent before has been taken
-                await holding.channel.queue_depth(self.queue)
-                await holding.channel.close()
-                # what the next channel holds has to come behind it
-                counted = counted and await self._wait_until_returned(ready)
-            if not counted:
-                self.ready_after, _ = await self._look()
+            await self._requeue(await self._take_the_rest())
         except AmqpflowError as error:
             self.unproven = str(error)
         finally:
             self._arrived.clear()
-            for holding in self._holdings:
-                await holding.channel.close()
-            await _close(self._control)
+            await self._close_channels()
+
+    async def _close_channels(self) -> None:
+        for holding in self._holdings:
+            await holding.channel.close()
+        await _close(self._control)
+
+    async def _requeue(self, ready: int) -> None:
+        """Requeue all that is held behind what is ready, and was requeued just now, and ahead of what is fresh."""
+        counted = True
+        for holding in self._holdings:
+            ready += holding.tags.held
+            if not self._by_close:
+                holding.nack_all()
+            # one question on the same channel: once it is answered, all that was sent before has been taken
+            await holding.channel.queue_depth(self.queue)
+            await holding.channel.close()
+            # what the next channel holds has to come behind it
+            counted = counted and await self._wait_until_returned(ready)
+        if not counted:
+            self.ready_after, _ = await self._look()
 
     async def _take_the_rest(self) -> int:
         """
@@ -494,6 +508,38 @@ class ParkingReader:
             await asyncio.sleep(0.01)
 
     # -- asking
+
+    async def _prove_empty(self) -> None:
+        """
+        Count again if the queue is not empty after all.
+
+        A passive declare counts 0 while a quorum queue has no leader (fact 6.15). A basic.get is answered by a leader
+        alone, which has read its log by then, or it fails. A message that it brings is requeued ahead of those that
+        were delivered before, which are all held meanwhile.
+        """
+        try:
+            with translate():
+                got = await self._control.basic_get(self.queue)
+        except BrokerError as error:
+            if error.code != 405:
+                raise
+            # refused for a queue with a single active consumer, of which no more can be known than the count
+            self._control = await self._connection.admin_channel()
+            return
+        if got.delivery_tag is None:
+            return
+        await self._open_channel()
+        self._only_taking, self._returned_before = True, bool(got.redelivered)
+        ready = await self._take_the_rest()
+        with translate():
+            await self._control.basic_nack(got.delivery_tag)
+        await self._wait_until_returned(ready + 1)
+        await self._requeue(ready + 1)
+        self._holdings, self._lost = Holdings(), None
+        self._only_taking = self._returned_before = False
+        self._body_bytes = self._header_bytes = 0
+        self.unreadable.clear()  # the next channel counts its tags from 1 again
+        self.ready, self.other_consumers = await self._look()
 
     async def _look(self) -> tuple[int, int]:
         """Ready messages and consumers of the queue."""

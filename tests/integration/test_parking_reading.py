@@ -249,6 +249,56 @@ def test_what_the_broker_reads_at_once_is_reckoned_with_headers(
     assert len(asked) < 20
 
 
+@pytest.mark.parametrize("count", [1, 3000])
+@pytest.mark.parametrize("read_before", [0, 1000, 3000])
+def test_a_count_of_zero_from_a_queue_without_a_leader_is_not_believed(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch, count: int, read_before: int
+) -> None:
+    # so does RabbitMQ count for a second after a restart, and for as long as most nodes of a queue are away (fact 6.15)
+    compiled = shop(vhost)
+    expected = [f"m{n}" for n in range(count)]
+    look = ParkingReader._look
+
+    async def without_leader(reader: ParkingReader) -> tuple[int, int]:
+        monkeypatch.setattr(ParkingReader, "_look", look)
+        return 0, 0
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await publish(connection, PARKING, *(Properties(message_id=each) for each in expected[:read_before]))
+            await list_parked(broker, compiled)
+            await publish(connection, PARKING, *(Properties(message_id=each) for each in expected[read_before:]))
+            for _ in range(2):
+                monkeypatch.setattr(ParkingReader, "_look", without_leader)
+                listing = await list_parked(broker, compiled)
+                assert [row.message_id for row in listing.messages] == expected
+                assert listing.complete
+                assert listing.queues[0].ready == count
+                assert await depth(connection, PARKING) == count
+            taken = await drained(connection, PARKING, count)
+            assert [each.properties.message_id for each in taken] == expected
+
+    asyncio.run(go())
+
+
+def test_an_empty_queue_with_a_single_active_consumer_is_read(vhost: BrokerAddress) -> None:
+    compiled = shop(vhost)
+    queue = compiled.desired.queues[PARKING]
+    single = replace(queue, arguments={**queue.arguments, "x-single-active-consumer": True})
+    elsewhere = replace(
+        compiled, desired=replace(compiled.desired, queues={**compiled.desired.queues, PARKING: single})
+    )
+
+    async def go() -> None:
+        async with workplace(vhost, elsewhere) as (broker, _):
+            # RabbitMQ refuses basic.get there
+            async with ParkingReader(broker.connection, PARKING, quorum=True) as reader:
+                assert [each async for each in reader.deliveries(at_most=reader.ready)] == []
+            assert (reader.ready_after, reader.unproven) == (0, None)
+
+    asyncio.run(go())
+
+
 def test_a_limit_reads_the_oldest_and_no_more(vhost: BrokerAddress) -> None:
     compiled = shop(vhost)
 
