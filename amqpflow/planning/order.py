@@ -11,9 +11,10 @@ alternate exchange (`needs`), and a deletion after those it waits for (`waits_fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import assert_never
 
+from amqpflow.model.resources import Policy
 from amqpflow.model.routes import CompiledTopology
 
 from .changes import (
@@ -30,16 +31,20 @@ from .changes import (
     RemovePolicy,
     Unbind,
 )
+from .exact import named_exactly
 from .native import is_native
 from .ownership import is_shield
 from .swap import Swap
 
 Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
+_REMOVAL = 7  #: the rank of a policy that goes
 
 
 def ordered(changes: Iterable[Addition], topology: CompiledTopology) -> tuple[Addition, ...]:
     """Sort by rank, then pull forward what a change needs: the result is right even where the ranks were not."""
-    ranked = sorted(changes, key=lambda change: _rank(change, topology))
+    changes = [*changes]
+    ranks = _without_gaps(changes, {id(change): _rank(change, topology) for change in changes})
+    ranked = sorted(changes, key=lambda change: (ranks[id(change)], bool(_let_go(change))))
     makers = {made: change for change in ranked if (made := makes(change)) is not None}
     result: list[Addition] = []
     seen: set[int] = set()
@@ -158,6 +163,40 @@ def needs(change: Addition) -> Iterator[Thing]:
             assert_never(change)
 
 
+def _without_gaps(changes: Iterable[Addition], ranks: Mapping[int, int]) -> Mapping[int, int]:
+    """
+    Let a policy take queues over before another of ours lets them go: in between somebody else's would work on them.
+
+    The one that lets go comes after all that take over, and where it takes over others itself, after those of its rank.
+    """
+    puts = [change for change in changes if isinstance(change, PutPolicy)]
+    found = dict(ranks)
+    for change in puts:
+        if not (lost := _let_go(change)):
+            continue
+        if not _taken_over(change):
+            found[id(change)] = _REMOVAL
+            continue
+        for other in puts:
+            waits = "dead-letter-exchange" in other.policy.definition  # for its target
+            if other is not change and lost & _taken_over(other) and not waits:
+                found[id(other)] = min(found[id(other)], found[id(change)])
+    return found
+
+
+def _let_go(change: Addition) -> frozenset[str]:
+    """The queues that a policy covers until it is written anew."""
+    return _names(change.replaces) - _names(change.policy) if isinstance(change, PutPolicy) else frozenset()
+
+
+def _taken_over(change: PutPolicy) -> frozenset[str]:
+    return _names(change.policy) - _names(change.replaces)
+
+
+def _names(policy: Policy | None) -> frozenset[str]:
+    return frozenset(named_exactly(policy.pattern) or ()) if policy is not None else frozenset()
+
+
 def _rank(change: Addition, topology: CompiledTopology) -> int:
     match change:
         case CreateExchange(exchange=exchange):
@@ -173,6 +212,6 @@ def _rank(change: Addition, topology: CompiledTopology) -> int:
             # and what a foreign policy would delete or lose must not be there a moment without its shield
             return 0 if is_native(policy) or is_shield(policy.name, topology.name) else 6
         case RemovePolicy():
-            return 7
+            return _REMOVAL
         case _:
             assert_never(change)

@@ -13,7 +13,7 @@ from amqpflow.planning.changes import PutPolicy, RemovePolicy, label
 from amqpflow.planning.diff import destruction, diff
 from amqpflow.planning.manifest import Manifest
 from amqpflow.planning.ownership import is_shield
-from amqpflow.planning.policies import applies
+from amqpflow.planning.policies import applies, working
 from tests.plans import after, limits, observation, with_objects
 from tests.topologies import topology
 
@@ -121,6 +121,23 @@ def test_an_adopted_queue_that_left_the_file_stays_shielded() -> None:
         plan = diff(SHOP, replace(observation(there), manifest=adopted, manifest_known=True))
         made = [each.policy for each in plan.changes if isinstance(each, PutPolicy) and is_shield(each.name, "shop")]
         assert any(applies(policy, dlq) for policy in made) is wanted
+
+
+@pytest.mark.parametrize("number", range(24))
+def test_no_queue_is_without_its_shield_when_another_policy_takes_it_over(number: int) -> None:
+    """A new queue cuts the lists of names elsewhere, and limits take a queue over from its shield."""
+    names = {f"orders{each}": [5000] for each in range(4)}
+    foreign = catch_all(definition={"expires": 1000})
+    state = after(on(foreign), diff(topology(names, vhost="/"), observation(on(foreign))).changes)
+    new = {**names, f"new{number}": [5000], f"orders{number}x": [5000]}
+    plain, limit = topology(new, vhost="/"), limits("orders1", 10, max_length=9)
+    for wanted in (plain, replace(plain, desired=replace(plain.desired, policies={limit.name: limit}))):
+        there, plan = state, diff(wanted, observation(state))
+        assert not [each for change in plan.changes if isinstance(change, PutPolicy) for each in change.at_stake]
+        for change in plan.changes:
+            there = after(there, [change])
+            for queue in there.queues.values():
+                assert [each.name for each in working(there.policies.values(), queue)] != ["everything"], queue.name
 
 
 def test_a_policy_that_is_meant_for_the_topologys_queues_is_refused_as_ever() -> None:
