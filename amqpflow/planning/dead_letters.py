@@ -18,7 +18,7 @@ from .findings import Finding, refuse, warn
 from .guarantees import as_planned, duration_or_ms
 from .observation import Observation
 from .ownership import is_own_policy
-from .policies import applies
+from .policies import applies, working
 
 LENGTHS = ("max-length", "max-length-bytes")
 _EXCHANGE = "x-dead-letter-exchange"
@@ -127,11 +127,13 @@ def dead_letter_findings(topology: CompiledTopology, observed: Observation, queu
         return
     how = "; ".join(_forgetting(as_planned(topology, observed, queue)))
     if how and routes.dead_letters is None:
-        yield warn(
+        parked = _parked_today(topology, observed, queue)
+        # what was parked so far would be forgotten from now on: only the file can want that
+        yield (refuse if parked else warn)(
             "dead-letters-kept",
             object_,
-            f"it is meant to forget ({how}), so its dead letters stay as they are and are not parked"
-            f"{' any more' if _parked_today(topology, observed, queue) else ''}",
+            f"it is meant to forget ({how}), so its dead letters stay as they are and "
+            f"{'would not be parked any more' if parked else 'are not parked'}",
             f"write dead_letters: keep under {queue.name} in the file if that is meant, dead_letters: park otherwise",
         )
     elif how and routes.dead_letters == "park":
@@ -146,8 +148,6 @@ def dead_letter_findings(topology: CompiledTopology, observed: Observation, queu
 
 def _parked_today(topology: CompiledTopology, observed: Observation, queue: Queue) -> bool:
     return any(
-        is_own_policy(each.name, topology.name)
-        and "dead-letter-exchange" in each.definition
-        and applies(each, queue, observed.version)
-        for each in observed.state.policies.values()
+        is_own_policy(each.name, topology.name) and "dead-letter-exchange" in each.definition
+        for each in working(observed.state.policies.values(), queue, observed.version)
     )

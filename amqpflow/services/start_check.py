@@ -24,7 +24,7 @@ from amqpflow.rabbitmq.connection import Connection
 
 log = logging.getLogger("amqpflow.consumer")
 
-_NOT_A_CONSUMERS = ("missing-tag", "policy-tie", "manifest-unreadable")
+_NOT_A_CONSUMERS = ("missing-tag", "policy-tie", "manifest-unreadable", "dead-letters-kept")
 """Refusals about what an apply writes; what a tie can do to the queues is among the findings of preflight."""
 
 

@@ -112,11 +112,20 @@ def test_what_a_queue_forgets_is_said_until_the_file_says_what_is_meant(argument
     assert "every message that it forgets goes to q.parking, which has no limit" in warning.message
 
 
-def test_that_dead_letters_were_parked_until_now_is_said() -> None:
-    parked = topology("dead_letters: park", kind="classic").desired.policies
-    queue = Queue(name="q", arguments={"x-queue-type": "classic", "x-message-ttl": 5})
-    plan = diff(topology(kind="classic"), observation(BrokerState(queues={"q": queue}, policies=parked)))
-    assert "are not parked any more" in plan.warnings[0].message
+def test_what_was_parked_until_now_is_not_forgotten_unasked() -> None:
+    """A TTL that a platform adds below our policy works as soon as that is gone."""
+    parked = topology(kind="classic").desired.policies
+    there = {"q": Queue(name="q", arguments={"x-queue-type": "classic"})}
+    below = Policy(name="platform", pattern=".*", definition={"message-ttl": 2000})
+    state = BrokerState(queues=there, policies={**parked, below.name: below})
+    (refused,) = diff(topology(kind="classic"), observation(state)).refusals
+    assert (refused.code, refused.object) == ("dead-letters-kept", "queue q")
+    assert "would not be parked any more" in refused.message
+    assert not diff(topology("dead_letters: keep", kind="classic"), observation(state)).refusals
+
+    above = {**state.policies, below.name: replace(below, priority=99)}
+    (kept, *_) = diff(topology(kind="classic"), observation(replace(state, policies=above))).warnings
+    assert "are not parked" in kept.message, "they were not"
 
 
 def test_parking_is_refused_where_an_argument_goes_before_any_policy() -> None:
