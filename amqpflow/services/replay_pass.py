@@ -67,6 +67,8 @@ class ReplayPass:
         self.gone = 0  #: messages that it took out of the queue
         self.came_back = 0  #: replayed before by this replay, and parked again
         self.cut_short = False  #: stopped while messages were waiting
+        self.looked_at = 0  #: messages
+        self.new = 0  #: of these, parked since the replay began, with a priority
         self._work = work
         self._reader = reader
         self._outbox = outbox
@@ -143,6 +145,8 @@ class ReplayPass:
         unreadable = reader.unreadable.get(delivery.delivery_tag)
         parked = read_parked(delivery, work.compiled.routes, unreadable=unreadable, origin=work.choice.origin)
         known = work.interrupted
+        self.looked_at += 1
+        self.new += bool(parked.priority) and parked.failed_at is not None and parked.failed_at > work.run.at
         if unreadable is not None:
             work.leave_unread(parked, unreadable)
         if unreadable is not None or not self._is_selected(parked):

@@ -135,6 +135,7 @@ class _Replay:
         self.pace = Pace(self.choice, self._fullest, self.loop.time())
         self.remaining: dict[str, int | None] = {}
         self.unseen: set[str] = set()  #: parking queues of which others held a part
+        self.passed: list[str] = []  #: why messages that were there when it began were not looked at
         self.begun = False
 
     async def go(self, journal: ReplayJournal) -> ReplayReport:
@@ -158,6 +159,8 @@ class _Replay:
             for parking_queue in self.parking_queues:
                 if self._wants_more():
                     await self._replay(parking_queue, outbox)
+            for why in self.passed:
+                self.work.halt(why, "replay again to go on")
             if self.on_watch is not None and not (self.work.stopped or self.stop.is_set()):
                 try:
                     await self._watch(self.on_watch)
@@ -185,6 +188,13 @@ class _Replay:
             report.interrupted = report.interrupted or limit is None or report.taken < limit
             return False
         return True
+
+    def _passed_over(self, reader: ParkingReader, one: ReplayPass) -> bool:
+        """Have messages that were parked meanwhile taken the place of some that were there?"""
+        limit, report = self.choice.limit, self.work.report
+        if one.again or self.stop.is_set() or self.work.stopped or (limit is not None and report.taken >= limit):
+            return False
+        return one.new > 0 and (reader.ready_after or 0) > one.looked_at - one.gone
 
     async def _replay(self, parking_queue: str, outbox: ReplayOutbox) -> None:
         work, total, gone = self.work, None, 0
@@ -253,6 +263,12 @@ class _Replay:
         else:
             self.unseen.discard(parking_queue)
         await self._end_of_reading(reader, one)
+        if reading.by_priority and self._passed_over(reader, one):
+            self.unseen.add(parking_queue)
+            self.passed.append(
+                f"{parking_queue} delivers higher priorities first, and {one.new} messages that were parked meanwhile "
+                "came before as many that were there"
+            )
         return reader, one
 
     def _cannot_go_on(self, error: AmqpflowError) -> None:
