@@ -25,6 +25,7 @@ class Ledger:
     arrived: dict[str, list[Copy]] = field(default_factory=lambda: {queue: [] for queue in (*WORK, ELSEWHERE)})
     """Copies that came to a queue and were not parked again."""
     out: dict[Path, Counter[Copy]] = field(default_factory=dict)  #: discarded into a file, and nowhere else
+    certain: set[Path] = field(default_factory=set)  #: of those files, the ones whose discard came to its end
     hops: dict[tuple[str, Content, str], set[str]] = field(default_factory=dict)
     """Hop ids of the copies of a message in a queue, by how often it was replayed."""
 
@@ -96,11 +97,19 @@ class Check:
             assert not put_back
             out.update(self.taken)
             assert not out - inside, f"discarded, and not in the file: {out - inside}"
+            if self.outcomes[0].is_undisturbed:
+                self.ledger.certain.add(self.export)
         else:
             assert not put_back - inside, f"put back, and not in the file: {put_back - inside}"
-            # a parked message that is equal to one of the file in everything is taken for it, also when it is another
-            equal = out & self.before
-            self.ledger.out[self.export] = equal if self.outcomes[0].is_undisturbed else out - put_back
+            left = out - put_back
+            if not self.outcomes[0].is_undisturbed:
+                self.ledger.certain.discard(self.export)
+            elif self.export in self.ledger.certain:
+                assert not left, f"a finished restore left out what a finished discard took out: {left}"
+            else:
+                # in doubt: a parked message that is equal to one of the file in everything is taken for it
+                left = out & self.before
+            self.ledger.out[self.export] = left
 
     def nothing_is_lost(self) -> None:
         """Each message is parked, or came to its work queue, or (once for each) elsewhere, or is in a file."""

@@ -71,7 +71,7 @@ stops = st.one_of(
     *turns,
 )
 pauses = st.one_of(st.builds(Stop, how=st.just("pause"), at=points, times=times), *paused_turns)
-discard_points = st.sampled_from(["write", "sync", "ack", "acked", "finish", "ack.sent", "nack.sent"])
+discard_points = st.sampled_from(["write", "sync", "ack", "acked", "prove", "finish", "ack.sent", "nack.sent"])
 discard_stops = st.none() | st.builds(Stop, how=hows, at=discard_points, times=times)
 restore_points = st.sampled_from(["looked", "publish", "record", "recorded"])
 restore_stops = st.none() | st.builds(Stop, how=hows, at=restore_points, times=times)
