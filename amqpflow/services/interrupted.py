@@ -3,7 +3,8 @@
 A message is not sent, and only taken out, when a journal says that its copy was confirmed and that it was not acked:
 then it is parked still, or one that is equal to it in every byte. That is believed
 
-* of that parking queue, on that broker, and of a copy to the same destination;
+* of that parking queue, on that broker, and of a copy to the same exchange with the same routing key: whether another
+  way leads to the same queue is not known;
 * once: a line in that journal says, on the disk and before the ack, that it was used, so that a further crash at any
   point cannot use it twice;
 * of a journal that nobody else is writing: it is locked as long as it is believed;
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.journal import OLD_VERSION, PARKED_DIGITS, JournalState, acked_line, acking_line, confirmed_line
@@ -57,7 +58,8 @@ class InterruptedSends:
     def __init__(self, compiled: CompiledTopology) -> None:
         self._parking_exchanges = {each.parking_exchange for each in compiled.routes.values()}
         self._all: dict[str, Interrupted] = {}
-        self._left: dict[str, deque[Sent]] = {}  # by name; what is still to be met in this reading
+        # by what is parked where, and then by where the copy goes; what is still to be met in this reading
+        self._left: dict[str, dict[str, deque[Sent]]] = {}
         self._parked: dict[str, list[Sent]] = {}  # by the part of the name that says what is parked where
         self._old_hops: Counter[str] = Counter()
 
@@ -77,7 +79,7 @@ class InterruptedSends:
 
     def begin_reading(self) -> None:
         """What is parked comes by from its beginning."""
-        left: defaultdict[str, deque[Sent]] = defaultdict(deque)
+        left: dict[str, dict[str, deque[Sent]]] = {}
         parked: defaultdict[str, list[Sent]] = defaultdict(list)
         self._old_hops = Counter()
         for each in self._all.values():
@@ -98,9 +100,11 @@ class InterruptedSends:
                         is_unacked=is_unacked,
                         is_parked=numbers is not state.leaving,
                     )
-                    (left[name].appendleft if is_unacked else left[name].append)(sent)
-                    parked[name[:PARKED_DIGITS]].append(sent)
-        self._left, self._parked = dict(left), dict(parked)
+                    what, where_to = name[:PARKED_DIGITS], name[PARKED_DIGITS:]
+                    alike = left.setdefault(what, {}).setdefault(where_to, deque())
+                    (alike.appendleft if is_unacked else alike.append)(sent)
+                    parked[what].append(sent)
+        self._left, self._parked = left, dict(parked)
 
     def pass_over(self, parked_where: str) -> None:
         """A message is not selected, so what is known of it has to be known to a later replay."""
@@ -108,14 +112,22 @@ class InterruptedSends:
             sent.by.passed_over = True
 
     def take(self, name: str) -> Sent | None:
-        """What is known of a message; each thing that is known is told once a reading."""
-        found = self._left.get(name)
-        if not found:
+        """
+        What is known of a message; each thing that is known is told once a reading.
+
+        A copy that went another way is in doubt, however it ended: it may be in the queue that this one is sent to.
+        """
+        what, where_to = name[:PARKED_DIGITS], name[PARKED_DIGITS:]
+        ways = self._left.get(what)
+        if not ways:
             return None
-        sent = found.popleft()
-        if not found:
-            del self._left[name]
-        return sent
+        way = where_to if where_to in ways else next(iter(ways))
+        sent = ways[way].popleft()
+        if not ways[way]:
+            del ways[way]
+        if not ways:
+            del self._left[what]
+        return sent if way == where_to else replace(sent, is_unacked=False)
 
     def was_sent_of_old(self, hop: Callable[[], str]) -> bool:
         """Has a journal of the old version this hop id? It may be that of another message."""

@@ -291,8 +291,38 @@ def test_what_was_sent_elsewhere_was_not_sent_here(vhost: BrokerAddress, tmp_pat
             choice = ReplayChoice(to=destination_of("elsewhere", {}))
             assert await interrupted(broker, compiled, Journals(tmp_path), CONFIRMED, choice=choice)
             report = await replay_parked(broker, compiled, journals=Journals(tmp_path))
-            assert (report.replayed, report.already, report.sent_again) == (1, 0, 0)
+            assert (report.replayed, report.already, report.sent_again) == (1, 0, 1)
             assert (await depth(connection, "a"), await depth(connection, "elsewhere")) == (1, 1)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("at", ["publish.after", CONFIRMED, "ack.before"])
+def test_what_may_have_come_to_the_same_queue_another_way_is_in_doubt(
+    vhost: BrokerAddress, tmp_path: Path, at: str
+) -> None:
+    compiled = topology({"a": [1000]}, vhost=vhost.vhost)
+    default_exchange = ReplayChoice(to=destination_of(":a", {}))
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            journals = Journals(tmp_path)
+            await park(connection, compiled, [delivered("a", message_id=f"m{n}") for n in range(5)])
+            assert await interrupted(broker, compiled, journals, at)
+            await depth_becomes(connection, "a", 5)
+            await park(connection, compiled, [delivered("a", message_id="never sent")])
+
+            held = await replay_parked(
+                broker, compiled, journals=journals, choice=replace(default_exchange, in_doubt="hold")
+            )
+            assert (held.replayed, held.already, held.in_doubt, held.complete) == (1, 0, 5, False)
+            assert await depth(connection, "a") == 6
+            assert not any(each.is_complete for each in states(journals))
+
+            report = await replay_parked(broker, compiled, journals=journals, choice=default_exchange)
+            assert (report.replayed, report.already, report.sent_again, report.complete) == (5, 0, 5, True)
+            assert await depth(connection, "a") == 11
+            assert all(each.is_complete for each in states(journals))
 
     asyncio.run(go())
 

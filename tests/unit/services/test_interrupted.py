@@ -12,7 +12,7 @@ from amqpflow.model import headers as h
 from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
-from amqpflow.parking.journal import OLD_VERSION, JournalState
+from amqpflow.parking.journal import OLD_VERSION, PARKED_DIGITS, JournalState
 from amqpflow.parking.parked import ParkedMessage, read_parked
 from amqpflow.services.interrupted import Interrupted, InterruptedSends, Sent
 from amqpflow.services.journal import JournalFile
@@ -116,6 +116,14 @@ def test_each_is_met_once_in_a_reading_and_proofs_come_first() -> None:
     assert known.take(NAME) is None
     known.begin_reading()
     assert len(taken(known)) == 4
+
+
+def test_what_went_another_way_is_met_last_and_proves_nothing() -> None:
+    hop, name = KEYS[0]
+    other_way = (hop, name[:PARKED_DIGITS] + "f" * 16)
+    another_message = (hop, "f" * PARKED_DIGITS + name[PARKED_DIGITS:])
+    known = sends(interrupted(unacked={1: other_way, 2: (hop, name), 3: another_message}, in_doubt={4: other_way}))
+    assert [(sent.number, sent.is_unacked) for sent in taken(known)] == [(2, True), (1, False), (4, False)]
 
 
 def test_what_was_used_is_in_no_later_reading_a_proof_and_the_journal_says_so() -> None:
