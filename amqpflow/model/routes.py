@@ -74,7 +74,7 @@ class QueueRoutes:
     rules: tuple[RetryRule, ...] = ()  #: first match wins
     give_up_after_ms: int | None = None
     native: NativeRetry | None = None  #: set when the engine is native
-    at_least_once: bool = True  #: the queue's own dead-lettering cannot lose (quorum, with our arguments)
+    at_least_once: bool = True  #: the queue's own dead-lettering cannot lose (quorum, with arguments like ours)
     consumer_timeout_ms: int | None = None  #: None: the broker's default, 30 minutes
     existing: bool = False  #: declared by an application
     dead_letters: str | None = None  #: of an existing queue: keep or park; None: the file does not say

@@ -66,8 +66,11 @@ def as_planned(desired: CompiledTopology, observed: Observation, queue: Queue) -
 
 def as_found(desired: CompiledTopology, observed: Observation) -> CompiledTopology:
     """
-    The topology with what a consumer may rely on as the broker has it now: at-least-once dead-lettering to the parking
-    queue, and the consumer timeout. Over AMQP alone neither can be seen, and nothing changes.
+    Return the topology with what a consumer may rely on: at-least-once dead-lettering to the parking queue, and the
+    consumer timeout as the broker has it now. Over AMQP alone neither can be seen, and nothing changes.
+
+    A consumer relies on it for as long as it runs. So dead-lettering counts only where arguments, which cannot change,
+    name the parking queue itself: a policy, or a binding of the application's exchange, can be gone a moment later.
     """
     if not observed.complete:
         return desired
@@ -87,7 +90,7 @@ def as_found(desired: CompiledTopology, observed: Observation) -> CompiledTopolo
         shortest = min((each for each in timeouts if isinstance(each, int) and each > 0), default=None)
         routes[name] = replace(
             route,
-            at_least_once=works.at_least_once and _parks(works, route.parking_queue, observed.state),
+            at_least_once=not route.existing and works.at_least_once and _parks_for_good(queue, route.parking_queue),
             consumer_timeout_ms=shortest,
         )
     return replace(desired, routes=routes)
@@ -115,6 +118,13 @@ def _parks(works: Effective, parking_queue: str, state: BrokerState) -> bool:
         for exchange in exchanges
         for key in keys
     )
+
+
+def _parks_for_good(queue: Queue, parking_queue: str) -> bool:
+    """Whether the queue's own arguments, which beat every policy, dead-letter straight into its parking queue."""
+    arguments = queue.arguments
+    target = (arguments.get("x-dead-letter-exchange"), arguments.get("x-dead-letter-routing-key"))
+    return target == ("", parking_queue)
 
 
 class _Judge:

@@ -290,7 +290,7 @@ class Settler:
             done = session.give_back(incoming.delivery, requeue=False)
             self.step("nack.after")
             return LeaveToBroker(why=why) if done else LOST
-        reason = f"a message cannot be copied, and this queue's own dead-lettering is at most once: {why}"
+        reason = f"a message cannot be copied, and this queue's own dead-lettering may lose it: {why}"
         while session.holds(incoming.delivery):
             await self._hold(session, incoming, reason, _LONGEST_PAUSE)
         await self.release(session, incoming)

@@ -145,7 +145,7 @@ class _Compiler:
             rules=schedule.rules(policy) if policy else (),
             give_up_after_ms=policy.give_up_after_ms if policy else None,
             native=_native(policy),
-            at_least_once=queue.quorum and not queue.existing,
+            at_least_once=queue.quorum and not (queue.existing or queue.external),  # of theirs a policy may decide
             consumer_timeout_ms=queue.consumer_timeout_ms if queue.quorum else None,
             existing=queue.existing,
             dead_letters=queue.dead_letters if queue.existing else None,

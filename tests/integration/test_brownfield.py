@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Consumer, Message, Topology, adopt, apply, explain, parked, plan
+from amqpflow import Consumer, Message, Park, Topology, adopt, apply, explain, parked, plan
 from amqpflow import replay as replay_parked
 from amqpflow.errors import NotApplied, Refused
 from amqpflow.model.message import Publish
@@ -326,27 +326,76 @@ def test_what_a_foreign_policy_allows_is_not_tightened(vhost: BrokerAddress) -> 
     asyncio.run(scenario())
 
 
-def test_a_consumer_knows_at_its_start_whether_dead_lettering_can_lose(vhost: BrokerAddress) -> None:
-    """Decided from what works: the policy that makes it at least once, and without it not."""
-    file, management = topology(FILE, vhost), Management(vhost)
+@pytest.mark.parametrize("change", ["dead letters kept", "queue left the file"])
+def test_a_message_that_cannot_be_copied_outlives_a_change_of_dead_lettering(vhost: BrokerAddress, change: str) -> None:
+    """What parked it at the consumer's start is a policy, and an apply may take that away while the consumer runs."""
+    text = "name: legacy\nversion: 1\nqueues:\n"
+    plain, other = "  plain: {existing: true, retry: none}\n", "  old: {existing: true, type: classic, retry: none}\n"
+    file = topology(text + plain + other, vhost)
+    kept = plain.replace("retry: none", "retry: none, dead_letters: keep")
+    changed = topology(text + (kept if change == "dead letters kept" else "") + other, vhost)
+    seen = asyncio.Event()
 
-    async def known() -> dict[str, bool]:
-        consumer = Consumer(file, vhost.url, management_url=vhost.management_url)
-
-        async def handle(message: Message) -> None: ...
-
-        for queue in QUEUES:
-            consumer.add_handler(queue, handle)
-        async with consumer:
-            return {queue: consumer.compiled.routes[queue].at_least_once for queue in QUEUES}
+    async def handle(message: Message) -> None:
+        seen.set()
+        raise Park
 
     async def scenario() -> None:
         await declare(vhost, APPLICATION)
-        await apply(file, vhost)
-        assert await known() == {queue: queue in ("plain", "full") for queue in QUEUES}
-        for policy in management.get("policies", vhost.vhost):
-            management.delete("policies", vhost.vhost, policy["name"])
-        assert not any((await known()).values())
+        assert (await apply(file, vhost)).complete
+        consumer = Consumer(file, vhost.url, management_url=vhost.management_url)
+        consumer.add_handler("plain", handle)
+        async with consumer:
+            assert (await apply(changed, vhost, prune=True, allow=["delete"])).complete
+            await until(lambda: not Management(vhost).get("queues", vhost.vhost, "plain").get("policy"))
+            connection = await connect(vhost, name="application")
+            channel = await connection.open_channel()
+            large = Properties(message_id="large", delivery_mode=2, headers={"h": "x" * (connection.frame_max - 100)})
+            await channel.publish(Publish.of(exchange="", routing_key="plain", properties=large, body=b"{}"))
+            await seen.wait()
+            problem = await until(lambda: consumer.problems.get("plain"))
+            assert "cannot be copied" in problem
+        admin = await connection.admin_channel()
+
+        async def back() -> Any:
+            got = await admin.basic_get("plain")
+            return got if got.delivery.name == "Basic.GetOk" else None
+
+        got = await until(back)
+        assert got.header.properties.message_id == "large"
+        await connection.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_consumer_relies_on_no_dead_lettering_that_comes_by_policy(vhost: BrokerAddress) -> None:
+    """An existing queue's is a policy's; another topology's queue may be one of those, and its arguments tell."""
+    owner = topology(
+        "name: billing\nversion: 1\nqueues: {paid: {retry: none}, plain: {existing: true, retry: none}}\n", vhost
+    )
+    reader = topology(
+        "name: reader\nversion: 1\nqueues:\n"
+        "  paid: {external: true, owner: billing, retry: none}\n"
+        "  plain: {external: true, owner: billing, retry: none}\n",
+        vhost,
+    )
+
+    async def known(file: Topology, *, api: bool) -> set[str]:
+        consumer = Consumer(file, vhost.url, management_url=vhost.management_url if api else None)
+
+        async def handle(message: Message) -> None: ...
+
+        for queue in ("paid", "plain"):
+            consumer.add_handler(queue, handle)
+        async with consumer:
+            return {name for name, routes in consumer.compiled.routes.items() if routes.at_least_once}
+
+    async def scenario() -> None:
+        await declare(vhost, APPLICATION)
+        assert (await apply(owner, vhost)).complete
+        assert await known(owner, api=True) == await known(owner, api=False) == {"paid"}
+        assert await known(reader, api=True) == {"paid"}
+        assert await known(reader, api=False) == set()
 
     asyncio.run(scenario())
 
