@@ -35,7 +35,7 @@ def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence
     new: list[tuple[str, str]] = []
     unchanged: list[tuple[str, str]] = []
     for kind, name in dict.fromkeys(wanted):
-        found = list(_objections(kind, name, owns, bindings)) if observed.complete else []
+        found = list(_objections(kind, name, owns, bindings, observed.version)) if observed.complete else []
         findings += found
         if not found:
             (unchanged if observed.complete and _is_ours(kind, name, owns, bindings) else new).append((kind, name))
@@ -100,10 +100,12 @@ def _mark(owns: Ownership) -> CreateExchange | Finding | None:
     )
 
 
-def _objections(kind: str, name: str, owns: Ownership, bindings: dict[str, Binding]) -> Iterator[Finding]:
+def _objections(
+    kind: str, name: str, owns: Ownership, bindings: dict[str, Binding], version: tuple[int, ...]
+) -> Iterator[Finding]:
     object_, there, topology = f"{kind} {name}", owns.there, owns.topology
     if kind == "policy":
-        yield from _objections_to_policy(name, owns)
+        yield from _objections_to_policy(name, owns, version)
         return
     if kind == "binding":
         yield from _objections_to_binding(name, owns, bindings)
@@ -161,16 +163,16 @@ def as_named(name: str, bindings: dict[str, Binding]) -> str:
     return f"there is {', '.join(sorted(near)[:5])}" if near else "name it as the plan does: 'SOURCE -> QUEUE (KEY)'"
 
 
-def _objections_to_policy(name: str, owns: Ownership) -> Iterator[Finding]:
+def _objections_to_policy(name: str, owns: Ownership, version: tuple[int, ...]) -> Iterator[Finding]:
     policy = owns.there.policies.get(name)
     if policy is None:
         yield refuse("missing", f"policy {name}", "it does not exist")
         return
-    if strangers := strangers_to(policy, owns):
+    if strangers := strangers_to(policy, owns, version):
         yield refuse("not-adoptable", f"policy {name}", strangers, "narrow its pattern first")
 
 
-def strangers_to(policy: Policy, owns: Ownership) -> str:
+def strangers_to(policy: Policy, owns: Ownership, version: tuple[int, ...]) -> str:
     """Say what a policy works on that is not the topology's; empty when there is nothing."""
     mine = owns.topology.desired
     every: tuple[Queue | Exchange, ...] = (*owns.there.queues.values(), *owns.there.exchanges.values())
@@ -178,17 +180,17 @@ def strangers_to(policy: Policy, owns: Ownership) -> str:
         *(
             f"queue {each.name}"
             for each in owns.there.queues.values()
-            if each.name not in mine.queues and applies(policy, each) and not owns.of_queue(each)
+            if each.name not in mine.queues and applies(policy, each, version) and not owns.of_queue(each)
         ),
         *(
             f"exchange {each.name}"
             for each in owns.there.exchanges.values()
-            if each.name not in mine.exchanges and applies(policy, each) and not owns.of_exchange(each)
+            if each.name not in mine.exchanges and applies(policy, each, version) and not owns.of_exchange(each)
         ),
     ]
     if not strangers:
         return ""
-    certain = all(surely_matches(policy, each) for each in every if applies(policy, each))
+    certain = all(surely_matches(policy, each) for each in every if applies(policy, each, version))
     more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
     works = "works" if certain else "may work"
     return f"it {works} on what is not the topology's, too: {', '.join(strangers[:3])}{more}"

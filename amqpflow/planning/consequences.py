@@ -103,6 +103,7 @@ class _Judge:
         self.plan = plan
         topology = plan.topology
         there = plan.observed.state if plan.observed is not None else BrokerState()
+        self.version = plan.observed.version if plan.observed is not None else ()
         left = {q.name: q for q in there.queues.values() if q.owner == topology.name}
         self.there = there.queues.keys()
         self.queues = {**left, **topology.desired.queues}
@@ -114,7 +115,7 @@ class _Judge:
         return is_own_policy(name, self.plan.topology.name)
 
     def _covered(self, policy: Policy) -> tuple[str, ...]:
-        return tuple(queue.name for queue in covered(policy, self.queues.values(), self.queues))
+        return tuple(queue.name for queue in covered(policy, self.queues.values(), self.queues, self.version))
 
     def _by_queue(self, policies: Iterable[Policy]) -> dict[str, Mapping[str, Any]]:
         return {name: policy.definition for policy in policies for name in self._covered(policy)}

@@ -56,7 +56,7 @@ def with_stakes(
     now = {name: policy for name, policy in state.policies.items() if name in names}
     operators = ByName(state.operator_policies.values())
     losing = {each.name for each in changes if isinstance(each, DeleteQueue) and each.forced}
-    by_name, targets = dict(state.queues), {*state.queues}
+    by_name, targets, version = dict(state.queues), {*state.queues}, observed.version
     result: list[Change] = []
     for change in changes:
         if not isinstance(change, PutPolicy | RemovePolicy):
@@ -72,7 +72,7 @@ def with_stakes(
             touched = [now.pop(change.name, change.policy)]
         later = ByName(now.values())
         found: list[Stake] = []
-        queues = {each.name: each for policy in touched for each in covered(policy, by_name.values(), by_name)}
+        queues = {each.name: each for policy in touched for each in covered(policy, by_name.values(), by_name, version)}
         for queue in queues.values():
             if queue.name in losing:
                 continue
@@ -81,7 +81,7 @@ def with_stakes(
                     queue,
                     [*untouched.near(queue.name), *each.near(queue.name)],
                     operators.near(queue.name),
-                    version=observed.version,
+                    version=version,
                     topology=topology,
                 )
                 for each in (earlier, later)

@@ -48,14 +48,17 @@ class ByName:
         return [*self._exact.get(name, ()), *self._others]
 
 
-def covered(policy: Policy, queues: Iterable[Queue], by_name: dict[str, Queue]) -> tuple[Queue, ...]:
+def covered(
+    policy: Policy, queues: Iterable[Queue], by_name: dict[str, Queue], version: tuple[int, ...]
+) -> tuple[Queue, ...]:
     """
-    The queues that a policy applies to.
+    Return the queues that a policy applies to.
 
     Args:
         queues: all there are.
         by_name: the same, by name.
+        version: of the broker, which decides what keys a queue type knows (fact 11.20).
     """
     names = named_exactly(policy.pattern)
     candidates = queues if names is None else (by_name[name] for name in names if name in by_name)
-    return tuple(queue for queue in candidates if applies(policy, queue))
+    return tuple(queue for queue in candidates if applies(policy, queue, version))

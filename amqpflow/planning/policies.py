@@ -64,7 +64,7 @@ def alternatives(policies: tuple[Policy, ...], target: Queue | Exchange) -> tupl
     return policies if any(surely_matches(each, target) for each in policies) else (*policies, None)
 
 
-def applies(policy: Policy, target: Queue | Exchange, version: tuple[int, ...] = ()) -> bool:
+def applies(policy: Policy, target: Queue | Exchange, version: tuple[int, ...]) -> bool:
     """Whether RabbitMQ would consider the policy for this object at all; a version of () is a new one."""
     return (
         _covers(policy.apply_to, target)

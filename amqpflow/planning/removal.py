@@ -141,7 +141,7 @@ class Removal:
                     )
         for policy in self.left.policies:
             foreign = not is_own_policy(policy.name, self.topology.name)
-            if foreign and (strangers := strangers_to(policy, self.owns)):
+            if foreign and (strangers := strangers_to(policy, self.owns, self.observed.version)):
                 hint = f"narrow its pattern first, or amqpflow disown {self.topology.file} policy {policy.name}"
                 yield refuse("still-used", f"policy {policy.name}", strangers, hint)
 

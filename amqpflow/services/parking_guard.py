@@ -151,12 +151,12 @@ async def _look(
     """The queue, the policies that work on it (one combination or, where that cannot be told, several), and notes."""
     desired = compiled.desired.queues.get(queue, Queue(name=queue, arguments={"x-queue-type": "quorum"}))
     if broker.management is not None:
-        vhost = broker.address.vhost
+        vhost, version = broker.address.vhost, broker.connection.version
         found = next((each for each in await broker.management.queues(vhost) if each.name == queue), None)
         if found is None:
             raise _missing(compiled, queue)
-        users = may_work(await broker.management.policies(vhost), found)
-        operators = may_work(await broker.management.operator_policies(vhost), found)
+        users = may_work(await broker.management.policies(vhost), found, version)
+        operators = may_work(await broker.management.operator_policies(vhost), found, version)
         works = product(alternatives(users, found), alternatives(operators, found))
         return found, [tuple(policy for policy in each if policy is not None) for each in works], ()
     probe = Probe(broker.connection)

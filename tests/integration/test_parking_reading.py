@@ -540,6 +540,24 @@ def test_a_policy_that_lowers_the_delivery_limit_is_refused(
     asyncio.run(go())
 
 
+@pytest.mark.releases("<4")  # RabbitMQ 4 passes this policy over on a classic queue
+def test_a_length_limit_beside_a_key_that_only_rabbitmq_3_knows_is_refused(
+    vhost: BrokerAddress, broker: BrokerUnderTest
+) -> None:
+    compiled = classic_parking(shop(vhost))
+    definition = {"max-length": 3, "max-in-memory-length": 1}
+    body = {"pattern": "parking$", "definition": definition, "apply-to": "queues", "priority": 5}
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (opened, connection):
+            broker.management.put("policies", vhost.vhost, "theirs", body=body)
+            await publish(connection, PARKING, *(Properties(message_id=f"m{number}") for number in range(3)))
+            with pytest.raises(Refused, match="policy theirs limit it to 3 messages"):
+                await list_parked(opened, compiled)
+
+    asyncio.run(go())
+
+
 def test_over_amqp_alone_a_listing_says_that_policies_are_not_seen(vhost: BrokerAddress) -> None:
     compiled = shop(vhost)
 

@@ -46,6 +46,14 @@ def put(**definition: object) -> PutPolicy:
     return PutPolicy(policy=limits("orders", **definition))
 
 
+@pytest.mark.parametrize(("version", "works"), [((3, 10, 25), True), ((4, 0, 5), False)])
+def test_a_policy_is_judged_by_the_keys_that_the_broker_knows(version: tuple[int, ...], works: bool) -> None:
+    """RabbitMQ 4 passes a policy with max-in-memory-length over on a classic queue, RabbitMQ 3 does not."""
+    observed = replace(seen(queue()), version=version)
+    found = staked(observed, put(max_length=10, max_in_memory_length=5))
+    assert [(each.risk, each.after) for each in found] == [(Risk.LENGTH, 10)] * works
+
+
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 @pytest.mark.parametrize(
     ("old", "new", "dropped"),

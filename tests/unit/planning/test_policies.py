@@ -22,7 +22,7 @@ def policy(pattern: str = ".*", apply_to: str = "all", priority: int = 0, name: 
     [("confirm", True), ("^orders", True), ("^confirm", False), ("orders.confirm", True), ("", True)],
 )
 def test_a_pattern_is_searched_unanchored(pattern: str, matches: bool) -> None:
-    assert applies(policy(pattern), QUORUM) is matches
+    assert applies(policy(pattern), QUORUM, ()) is matches
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,16 @@ def test_a_pattern_is_searched_unanchored(pattern: str, matches: bool) -> None:
     ],
 )
 def test_apply_to_limits_what_a_policy_covers(apply_to: str, quorum: bool, classic: bool, exchange: bool) -> None:
-    found = tuple(applies(policy(apply_to=apply_to), target) for target in (QUORUM, CLASSIC, EXCHANGE))
+    found = tuple(applies(policy(apply_to=apply_to), target, ()) for target in (QUORUM, CLASSIC, EXCHANGE))
     assert found == (quorum, classic, exchange)
 
 
 def test_a_key_of_another_queue_type_makes_rabbitmq_pass_the_whole_policy_over() -> None:
     """Fact 11.6d."""
     mixed = policy(delivery_limit=5, message_ttl=1000)
-    assert applies(mixed, QUORUM)
-    assert not applies(mixed, CLASSIC)
-    assert not applies(policy(ha_mode="all"), QUORUM)
+    assert applies(mixed, QUORUM, ())
+    assert not applies(mixed, CLASSIC, ())
+    assert not applies(policy(ha_mode="all"), QUORUM, ())
 
 
 def test_only_the_highest_priority_works() -> None:
@@ -62,7 +62,7 @@ def test_a_tie_is_all_of_them() -> None:
 def test_a_pattern_that_cannot_be_read_here_counts_as_matching() -> None:
     strange = policy(r"\Qorders\E(*UCP)")
     assert not surely_matches(strange, QUORUM)
-    assert applies(strange, QUORUM)
+    assert applies(strange, QUORUM, ())
 
 
 def test_below_a_policy_whose_pattern_cannot_be_read_the_next_one_may_work() -> None:
@@ -114,7 +114,7 @@ def test_below_a_policy_whose_pattern_cannot_be_read_the_next_one_may_work() -> 
 def test_a_pattern_that_python_may_read_otherwise_than_pcre_counts_as_matching(pattern: str) -> None:
     """RabbitMQ's patterns are PCRE; Python takes some of these too, for something that does not match."""
     assert not surely_matches(policy(pattern), QUORUM)
-    assert applies(policy(pattern), QUORUM)
+    assert applies(policy(pattern), QUORUM, ())
 
 
 @pytest.mark.parametrize(
@@ -131,13 +131,13 @@ def test_a_pattern_that_python_may_read_otherwise_than_pcre_counts_as_matching(p
     ],
 )
 def test_what_both_languages_read_the_same_is_judged(pattern: str, matches: bool) -> None:
-    assert applies(policy(pattern), QUORUM) is matches
+    assert applies(policy(pattern), QUORUM, ()) is matches
     assert surely_matches(policy(pattern), QUORUM)
 
 
 def test_a_pattern_is_matched_with_the_bytes_of_a_name() -> None:
     umlaut = Queue(name="ä", arguments={"x-queue-type": "quorum"})
-    assert applies(policy("^ä$"), umlaut)
-    assert applies(policy("^..$"), umlaut)
-    assert not applies(policy("^.$"), umlaut)
-    assert applies(policy(r"^\d$"), umlaut), "which bytes are letters cannot be told here"
+    assert applies(policy("^ä$"), umlaut, ())
+    assert applies(policy("^..$"), umlaut, ())
+    assert not applies(policy("^.$"), umlaut, ())
+    assert applies(policy(r"^\d$"), umlaut, ()), "which bytes are letters cannot be told here"

@@ -258,6 +258,23 @@ def test_destroy_leaves_nothing_of_ours_and_all_of_others() -> None:
     assert destruction(compiled, seen(left, None)).changes == ()
 
 
+@pytest.mark.parametrize(("version", "stranger"), [((3, 10, 25), True), ((4, 0, 5), False)])
+def test_a_policy_works_on_others_queues_by_the_keys_that_the_broker_knows(
+    version: tuple[int, ...], stranger: bool
+) -> None:
+    """RabbitMQ 4 passes a policy with max-in-memory-length over on a classic queue, RabbitMQ 3 does not."""
+    there = applied(shop())
+    definition = {"max-length": 5, "max-in-memory-length": 5}
+    policy = Policy(name="by hand", pattern="^(orders|theirs)$", definition=definition, priority=200)
+    theirs = Queue(name="theirs", arguments={"x-queue-type": "classic"})
+    there = replace(there, queues={**there.queues, "theirs": theirs}, policies={policy.name: policy})
+    adopting = adoption(shop(), replace(seen(there), version=version), [("policy", "by hand")])
+    assert [each.code for each in adopting.refusals] == ["not-adoptable"] * stranger
+    adopted = replace(KNOWN, adopted=frozenset({("policy", "by hand")}))
+    removing = destruction(shop(), replace(seen(there, adopted), version=version))
+    assert [each.object for each in removing.refusals] == ["policy by hand"] * stranger
+
+
 def test_adopted_objects_count_as_ours() -> None:
     there = applied(shop())
     queues = dict(there.queues)

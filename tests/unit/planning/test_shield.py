@@ -36,7 +36,10 @@ def shields(compiled: CompiledTopology, there: BrokerState) -> dict[str, dict[st
     made = [each.policy for each in plan.changes if isinstance(each, PutPolicy) and is_shield(each.name, "shop")]
     queues = {**compiled.desired.queues, **there.queues}
     return {
-        queue.name: dict(policy.definition) for policy in made for queue in queues.values() if applies(policy, queue)
+        queue.name: dict(policy.definition)
+        for policy in made
+        for queue in queues.values()
+        if applies(policy, queue, ())
     }
 
 
@@ -120,7 +123,7 @@ def test_an_adopted_queue_that_left_the_file_stays_shielded() -> None:
     for adopted, wanted in ((manifest, True), (None, False)):
         plan = diff(SHOP, replace(observation(there), manifest=adopted, manifest_known=True))
         made = [each.policy for each in plan.changes if isinstance(each, PutPolicy) and is_shield(each.name, "shop")]
-        assert any(applies(policy, dlq) for policy in made) is wanted
+        assert any(applies(policy, dlq, ()) for policy in made) is wanted
 
 
 @pytest.mark.parametrize("number", range(24))
