@@ -309,19 +309,24 @@ def test_what_may_have_come_to_the_same_queue_another_way_is_in_doubt(
             journals = Journals(tmp_path)
             await park(connection, compiled, [delivered("a", message_id=f"m{n}") for n in range(5)])
             assert await interrupted(broker, compiled, journals, at)
-            await depth_becomes(connection, "a", 5)
+            known = {hop.partition("/")[0] for hop, _ in states(journals)[0].unsettled()}
+            assert known
             await park(connection, compiled, [delivered("a", message_id="never sent")])
 
             held = await replay_parked(
                 broker, compiled, journals=journals, choice=replace(default_exchange, in_doubt="hold")
             )
-            assert (held.replayed, held.already, held.in_doubt, held.complete) == (1, 0, 5, False)
-            assert await depth(connection, "a") == 6
+            still = len(known)  # of those of the first batch
+            assert (held.replayed, held.already, held.in_doubt, held.complete) == (6 - still, 0, still, False)
+            assert await depth(connection, "a.parking") == still
             assert not any(each.is_complete for each in states(journals))
 
             report = await replay_parked(broker, compiled, journals=journals, choice=default_exchange)
-            assert (report.replayed, report.already, report.sent_again, report.complete) == (5, 0, 5, True)
-            assert await depth(connection, "a") == 11
+            assert (report.replayed, report.already, report.sent_again, report.complete) == (still, 0, still, True)
+            copies = Counter(name for name, _, _ in (await contents(connection, "a")).elements())
+            # what was on its way when the connection closed may have been taken or not
+            assert all(copies[name] in ((1, 2) if at == "publish.after" else (2,)) for name in known)
+            assert copies["never sent"] == 1
             assert all(each.is_complete for each in states(journals))
 
     asyncio.run(go())
