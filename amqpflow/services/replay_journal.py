@@ -117,7 +117,7 @@ class ReplayJournal:
         if self._journals is not None and self._head is not None and self._file is not None:
             await asyncio.to_thread(self._look_again, work, self._journals, self._head)
             self._note(work)
-        work.interrupted.begin_reading()
+        work.begin_reading()
 
     def _look_again(self, work: Work, journals: Journals, head: JournalHead) -> None:
         with self._opening:

@@ -149,7 +149,7 @@ class ReplayPass:
         self.new += bool(parked.priority) and parked.failed_at is not None and parked.failed_at > work.run.at
         if unreadable is not None:
             work.leave_unread(parked, unreadable)
-        if unreadable is not None or not self._is_selected(parked):
+        if unreadable is not None or work.was_left(parked) or not self._is_selected(parked):
             reader.keep(delivery)
             if unreadable is None and known:
                 known.pass_over(parked_digest(delivery).hex())

@@ -18,6 +18,7 @@ from amqpflow.parking.journal import (
     intent_line,
     left_line,
 )
+from amqpflow.parking.known import Known
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import Destination, ReplayRun, is_anonymous
 
@@ -60,6 +61,7 @@ class Work:
         self._lines: list[bytes] = []
         self._mark = 0
         self._unread: set[str] = set()
+        self._left = Known()
 
     def resume(self, state: JournalState) -> None:
         """It is another run of this replay."""
@@ -70,6 +72,11 @@ class Work:
         """Tell a test where we are."""
         if self.on_step is not None:
             self.on_step(name)
+
+    def begin_reading(self) -> None:
+        """What is parked comes by from its beginning."""
+        self.interrupted.begin_reading()
+        self._left.recall()
 
     # -- which, and as what
 
@@ -194,7 +201,8 @@ class Work:
             count_group(groups, group_of(each.parked), OTHER_GROUPS)
 
     def leave(self, parked: ParkedMessage, why: str, *, in_doubt: bool = False) -> None:
-        """It was to be replayed, and stays parked."""
+        """It was to be replayed, and stays parked: later readings pass it over."""
+        self._left.add(parked_digest(parked.delivery))
         if in_doubt:
             self.report.in_doubt += 1
         else:
@@ -203,6 +211,10 @@ class Work:
             self.report.left_behind.append(
                 LeftBehind(id=parked.id, message_id=parked.message_id, why=why, in_doubt=in_doubt)
             )
+
+    def was_left(self, parked: ParkedMessage) -> bool:
+        """Did an earlier reading leave it, and name it? Of equal messages, as many as were left."""
+        return bool(self._left) and self._left.take(parked_digest(parked.delivery))
 
     def leave_unread(self, parked: ParkedMessage, why: str) -> None:
         """A copy of it would lack its headers, and which work queue it failed in is not known: it stays parked."""

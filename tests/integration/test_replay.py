@@ -472,7 +472,10 @@ def test_a_way_back_that_is_missing_leaves_everything_parked_and_names_the_comma
     asyncio.run(go())
 
 
-def test_a_message_that_cannot_be_published_stays_and_the_others_go(vhost: BrokerAddress) -> None:
+@pytest.mark.parametrize("ramp", [(), (2,)])
+def test_a_message_that_cannot_be_published_stays_and_the_others_go(
+    vhost: BrokerAddress, ramp: tuple[int, ...]
+) -> None:
     compiled = shop(vhost)
     big = Properties(message_id="big", delivery_mode=2, headers={h.QUEUE: WORK, "theirs": ""})
 
@@ -481,9 +484,10 @@ def test_a_message_that_cannot_be_published_stays_and_the_others_go(vhost: Broke
             await park(connection, compiled, [delivered(WORK, message_id="m0")])
             room = connection.frame_max - len(encode_content_header(big, 2)) - 8
             await publish(connection, PARKING, replace(big, headers={h.QUEUE: WORK, "theirs": "x" * room}))
-            await park(connection, compiled, [delivered(WORK, message_id="m1")])
-            report = await replay_parked(broker, compiled, WORK)
-            assert (report.replayed, report.failed, report.in_doubt) == (2, 1, 0)
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in (1, 2)])
+            choice = ReplayChoice(ramp=ramp, ramp_wait=0.1)
+            report = await replay_parked(broker, compiled, WORK, choice=choice)
+            assert (report.replayed, report.failed, report.in_doubt) == (3, 1, 0)
             assert [each.message_id for each in report.left_behind] == ["big"]
             assert "no room" in report.left_behind[0].why
             assert ids(await drained(connection, PARKING, 1)) == ["big"]

@@ -210,6 +210,24 @@ def test_what_is_in_doubt_is_sent_again_with_its_hop_or_held(
     asyncio.run(go())
 
 
+def test_what_is_held_is_counted_once_by_a_replay_in_steps(vhost: BrokerAddress, tmp_path: Path) -> None:
+    compiled, journals = shop(vhost), Journals(tmp_path)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, numbered(5))
+            await interrupted(broker, compiled, journals, "publish.after")
+            doubtful = len(next(iter(journals.all(lambda *_: None))).in_doubt)
+            assert doubtful
+            await park(connection, compiled, [delivered(WORK, message_id=f"new{n}") for n in range(10)])
+            choice = ReplayChoice(ramp=(2, 4), ramp_wait=0.1, in_doubt="hold")
+            report = await replay_parked(broker, compiled, WORK, journals=journals, choice=choice)
+            assert (report.replayed, report.in_doubt) == (15 - doubtful, doubtful)
+            assert len({each.id for each in report.left_behind}) == len(report.left_behind) == doubtful
+
+    asyncio.run(go())
+
+
 def test_a_replay_is_resumed_under_its_own_id_and_what_came_back_is_not_sent_again(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
