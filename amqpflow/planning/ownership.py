@@ -90,7 +90,7 @@ class Ownership:
 
     @property
     def disbelieved(self) -> Manifest | None:
-        """A manifest that claims something in an earlier virtual host of this name."""
+        """A manifest that claims something here, and is not believed."""
         stale = self.manifest if self.believed is None else None
         return stale if stale is not None and (stale.adopted or stale.claimed) else None
 
@@ -204,9 +204,10 @@ def outlived(stale: Manifest) -> Finding:
     return warn(
         "manifest-outdated",
         f"global parameter {stale.name}",
-        f"it is of an earlier virtual host of this name: nothing here carries the stamp of topology {stale.topology}, "
-        f"so what it records is not taken for the topology's own: {', '.join(told)}",
-        "adopt again what belongs to the topology",
+        f"nothing here carries the stamp of topology {stale.topology}, so what it records is not taken for the "
+        f"topology's own: {', '.join(told)}. It is of an earlier virtual host of this name, or an adopt or a destroy "
+        "was interrupted",
+        "adopt again what belongs to the topology, or run destroy again to finish it",
     )
 
 

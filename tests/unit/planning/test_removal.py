@@ -15,6 +15,7 @@ from amqpflow.planning.adoption import adoption
 from amqpflow.planning.allowance import parse_allowance
 from amqpflow.planning.changes import (
     Change,
+    CreateExchange,
     CreateQueue,
     DeleteExchange,
     DeleteQueue,
@@ -256,6 +257,25 @@ def test_destroy_leaves_nothing_of_ours_and_all_of_others() -> None:
     assert left.policies == foreign.policies
     assert left.exchanges.keys() == {*observation().state.exchanges, "theirs"}
     assert destruction(compiled, seen(left, None)).changes == ()
+
+
+def test_a_manifest_without_a_stamp_is_said_to_come_from_what_can_have_left_it() -> None:
+    """Of an interrupted adopt or destroy the virtual host is the same one as ever."""
+    dlq = Queue(name="orders.dlq", arguments={"x-queue-type": "quorum"})
+    compiled = topology({"orders": [5000]}, vhost="/")
+    compiled = with_objects(compiled, queues={**compiled.desired.queues, dlq.name: dlq})
+    there = replace(observation().state, queues={dlq.name: dlq})
+    record, stamp = adoption(compiled, seen(there, None), [("queue", dlq.name)]).changes
+    assert isinstance(record, PutManifest)
+    assert isinstance(stamp, CreateExchange)
+    (killed,) = [w for w in diff(compiled, seen(there, record.manifest)).warnings if w.code == "manifest-outdated"]
+    assert (
+        "queue orders.dlq. It is of an earlier virtual host of this name, or an adopt or a destroy was"
+        in killed.message
+    )
+    again = adoption(compiled, seen(there, record.manifest), [("queue", dlq.name)])
+    assert [type(each) for each in again.changes] == [PutManifest, CreateExchange]
+    assert destruction(compiled, seen(there, record.manifest)).changes == (RemoveManifest(manifest=record.manifest),)
 
 
 @pytest.mark.parametrize(("version", "stranger"), [((3, 10, 25), True), ((4, 0, 5), False)])
