@@ -105,6 +105,7 @@ class RemovePolicy:
     action: ClassVar[str] = "delete"
     policy: Policy
     at_stake: tuple[Stake, ...] = ()  #: as of `PutPolicy`
+    after: tuple[str, ...] = ()  #: queues that it covers, and that are gone before
 
     @property
     def name(self) -> str:

@@ -62,6 +62,8 @@ def with_stakes(
         if not isinstance(change, PutPolicy | RemovePolicy):
             if isinstance(change, CreateQueue):
                 targets.add(change.name)
+            elif isinstance(change, DeleteQueue):
+                by_name.pop(change.name, None)
             result.append(change)
             continue
         earlier = ByName(now.values())

@@ -90,6 +90,8 @@ def waits_for(change: Change) -> frozenset[str]:
             return frozenset({binding.destination, replaced.destination})
         case Unbind(binding=binding, after=after) if binding.destination_type == "queue":
             return frozenset({binding.destination, *after})
+        case RemovePolicy(after=after):
+            return frozenset(after)
         case _:
             return frozenset()
 

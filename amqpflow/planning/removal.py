@@ -2,12 +2,14 @@
 
 First nothing comes in any more: bindings of ours go. Then, from the queues that feed others to those that are fed
 (retry queues, work queues, parking queues), each is drained where it can be, looked at, and deleted; exchanges last.
-So at no time does anything dead-letter into what does not exist.
+So at no time does anything dead-letter into what does not exist. A policy goes after the queues that it covers, or a
+platform's policy for everything would work on those that are left for the next run; before them where it sends messages
+to one that goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from amqpflow.model.resources import Binding, BrokerState, Exchange, Policy, Queue
@@ -16,9 +18,10 @@ from amqpflow.model.routes import CompiledTopology
 from .adoption import strangers_to
 from .allowance import Allowance, allow_flag
 from .changes import Change, DeleteExchange, DeleteQueue, Drain, RemovePolicy, Unbind, binding_name
+from .exact import covered
 from .findings import Finding, refuse
 from .observation import Observation, consumers_of, messages_in
-from .ownership import Identity, Ownership, is_own_policy, is_shield
+from .ownership import Identity, Ownership, is_own_policy
 
 Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
 
@@ -232,9 +235,9 @@ class Removal:
             else:
                 unproven = binding.identity in self.left.unproven
                 yield Unbind(binding=binding, why=self._why_unbound(binding, queues), unproven=unproven)
-        shields = {each.name for each in self.left.policies if is_shield(each.name, self.topology.name)}
+        covering = {each.name: names for each in self.left.policies if (names := self._stays_for(each, queues))}
         for policy in self.left.policies:
-            if policy.name not in shields:
+            if policy.name not in covering:
                 yield RemovePolicy(policy=policy)
         fed: dict[str, list[str]] = {}
         for user, targets in self._referring():
@@ -253,8 +256,8 @@ class Removal:
             yield from (self._drain(queue) for queue in here if self._drains(queue) and not self._forced(queue))
             yield from (self._delete(queue, feeders[queue.name]) for queue in here)
         for policy in self.left.policies:
-            if policy.name in shields:  # what they keep off would work on the queues as long as these are there
-                yield RemovePolicy(policy=policy)
+            if policy.name in covering:  # what it keeps off would work on the queues as long as these are there
+                yield RemovePolicy(policy=policy, after=covering[policy.name])
         exchanges = {each.name: each for each in self.left.exchanges}
         # the stamped ones last: the manifest is believed as long as there is one
         ordered = sorted(
@@ -262,6 +265,17 @@ class Removal:
         )
         for *_, name in ordered:
             yield DeleteExchange(exchange=exchanges[name], why=self.why)
+
+    def _stays_for(self, policy: Policy, queues: Mapping[str, Queue]) -> tuple[str, ...]:
+        """The queues that a policy works on until they are gone: none where it sends messages to what goes itself."""
+        going = {("queue", each.name) for each in self.left.queues} | {
+            ("exchange", e.name) for e in self.left.exchanges
+        }
+        if not going.isdisjoint(_policy_targets(policy)):
+            return ()
+        return tuple(
+            sorted(each.name for each in covered(policy, queues.values(), dict(queues), self.observed.version))
+        )
 
     def _drains(self, queue: Queue) -> bool:
         """Whether it is a retry queue, which empties by itself; a work queue with a TTL must not be emptied so."""

@@ -26,6 +26,7 @@ from tests.brokers.management import Management
 from tests.plans import with_objects
 from tests.shop import shop as open_shop
 from tests.topologies import topology
+from tests.topology_files import compiled
 from tests.waiting import until
 
 ENTRY = Binding(source="amq.topic", destination="orders", routing_key="order.#")
@@ -216,6 +217,30 @@ def test_a_retry_queue_with_messages_is_left_for_the_next_time(vhost: BrokerAddr
             return await opened.depth("orders")
 
     assert asyncio.run(depth()) == 5
+
+
+def test_what_a_postponed_destroy_leaves_keeps_its_policies(vhost: BrokerAddress, short_lag: None) -> None:
+    """A platform gives every queue a TTL: ours keep it off the work queue and the tier until these are gone."""
+    text = "name: shop\nversion: 1\nretry_policies: {fast: {delays: [3s]}}\n"
+    text += f"queues: {{orders: {{retry: fast, limits: {{max_length: 100}}}}}}\nvhost: {vhost.vhost}\n"
+    file, management = compiled(text), Management(vhost)
+    body = {"pattern": ".*", "definition": {"message-ttl": 600_000}, "apply-to": "queues", "priority": 0}
+    management.put("policies", vhost.vhost, "platform", body=body)
+
+    def policies() -> set[str]:
+        return {each["name"] for each in management.get("policies", vhost.vhost)}
+
+    run(api.apply(file, vhost))
+    ours = policies() - {"platform"}
+    assert len(ours) == 2, "the limit of the work queue, and a shield of the tier and the parking queue"
+    asyncio.run(put(vhost, "orders.retry.3s", 7))
+    postponed = run(api.destroy(file, vhost, allow=["delete"]))
+    assert postponed.only_postponed
+    assert queues(vhost) >= {"orders", "orders.retry.3s"}
+    assert policies() == ours | {"platform"}
+    assert run(api.destroy(file, vhost, allow=["delete", "delete:orders"], wait=True)).complete
+    assert policies() == {"platform"}
+    assert queues(vhost) == set()
 
 
 def test_a_tier_of_another_type_is_swapped_and_keeps_its_name(vhost: BrokerAddress, short_lag: None) -> None:

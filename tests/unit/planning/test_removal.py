@@ -29,6 +29,7 @@ from amqpflow.planning.changes import (
 from amqpflow.planning.diff import destruction, diff
 from amqpflow.planning.manifest import Manifest, to_json
 from amqpflow.planning.observation import Depth, Observation
+from amqpflow.planning.order import waits_for
 from amqpflow.planning.plan import Plan
 from tests.plans import after, assert_nothing_dangles, limits, manifest_after, observation, with_objects
 from tests.topologies import topology
@@ -257,6 +258,27 @@ def test_destroy_leaves_nothing_of_ours_and_all_of_others() -> None:
     assert left.policies == foreign.policies
     assert left.exchanges.keys() == {*observation().state.exchanges, "theirs"}
     assert destruction(compiled, seen(left, None)).changes == ()
+
+
+def test_a_policy_stays_as_long_as_the_queues_that_it_covers() -> None:
+    """Without it a platform's policy for everything works on a queue that is still there."""
+    policy = limits("orders")
+    compiled = with_objects(shop(5000), policies={policy.name: policy})
+    changes = destruction(compiled, seen(applied(compiled))).changes
+    (removed,) = [n for n, each in enumerate(changes) if isinstance(each, RemovePolicy)]
+    assert removed > max(n for n, each in enumerate(changes) if isinstance(each, DeleteQueue))
+    assert waits_for(changes[removed]) == {"orders"}, "where the queue is left for the next run, so is its policy"
+
+
+def test_a_policy_that_dead_letters_into_what_is_removed_goes_first() -> None:
+    there = applied(shop(5000))
+    definition = {"dead-letter-exchange": "", "dead-letter-routing-key": "orders.parking"}
+    name = "amqpflow.shop.quorum-0123abcd"
+    policy = Policy(name=name, pattern="^(?:orders|theirs)$", definition=definition)
+    there = replace(there, queues={**there.queues, "theirs": Queue(name="theirs")}, policies={name: policy})
+    changes = destruction(shop(5000), seen(there)).changes
+    kinds = [type(each) for each in changes]
+    assert kinds.index(RemovePolicy) < kinds.index(DeleteQueue)
 
 
 def test_a_manifest_without_a_stamp_is_said_to_come_from_what_can_have_left_it() -> None:
