@@ -66,6 +66,7 @@ class ReplayPass:
         self.again = False
         self.gone = 0  #: messages that it took out of the queue
         self.came_back = 0  #: replayed before by this replay, and parked again
+        self.brought_back = 0  #: replayed by another that began after the first reading, and parked again
         self.cut_short = False  #: stopped while messages were waiting
         self.looked_at = 0  #: messages
         self.new = 0  #: of these, parked since the replay began, with a priority
@@ -93,9 +94,18 @@ class ReplayPass:
         self._provable = 0
         self._selected = 0
         self._prepared: list[Flight] = []
+        self._since: int | None = None
 
-    async def go(self, *, at_most: int) -> None:
-        """Read and replay; returns when nothing is on its way any more."""
+    async def go(self, *, at_most: int, since: int | None) -> None:
+        """
+        Read and replay; returns when nothing is on its way any more.
+
+        Args:
+            at_most: messages to look at, besides those that are certainly not of those that were there at first.
+            since: when the first reading of the queue began, in ms since the epoch; None: this is the first. What a
+                replay that began later has replayed is passed over.
+        """
+        self._since = since
         taking = asyncio.create_task(self._take(at_most), name="amqpflow replay reading")
         try:
             await self._pump(taking)
@@ -115,23 +125,30 @@ class ReplayPass:
 
     async def _take(self, at_most: int) -> None:
         known, window = self._work.interrupted, self._pace.window(WINDOW)
+        # what came back may lie before what was there, so that all of the queue may have to be looked at
+        wanted = self._reader.ready if at_most else 0
         try:
             async with aclosing(
-                self._reader.arrivals(at_most=at_most, window=2 * window, busy=self._is_busy)
+                self._reader.arrivals(at_most=wanted, window=2 * window, busy=self._is_busy)
             ) as arrivals:
                 async for batch in arrivals:
                     for delivery in batch:
-                        if self._has_enough() and not known:
+                        if self._were_there >= at_most or (self._has_enough() and not known):
                             self._reader.keep(delivery)
                         else:
                             self._sort(delivery)
                     self._news.set()
-                    if self._work.stopped or (self._has_enough() and not known):
+                    if self._work.stopped or self._were_there >= at_most or (self._has_enough() and not known):
                         break
         except (BrokerUnavailable, BrokerError) as error:
             self._work.halt(str(error), "replay again to go on")
         finally:
             self._news.set()
+
+    @property
+    def _were_there(self) -> int:
+        """Of those that were looked at, as many as may have been there at first."""
+        return self.looked_at - self.came_back - self.brought_back
 
     def _has_enough(self) -> bool:
         """As many were selected as were asked for; what interrupted replays sent is still to be taken out."""
@@ -191,6 +208,9 @@ class ReplayPass:
         mark = parked.record.replay if parked.record else None
         if mark is not None and mark.id == work.run.id:
             self.came_back += 1
+            return False
+        if self._since is not None and mark is not None and mark.at is not None and mark.at > self._since:
+            self.brought_back += 1
             return False
         choice = work.choice
         if choice.lacks_origin(parked, everything=work.queues is None):

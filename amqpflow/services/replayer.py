@@ -61,7 +61,8 @@ async def replay_parked(
     """
     Replay parked messages in the order in which RabbitMQ delivers them.
 
-    It ends with the message that was last when it began: what is parked meanwhile, be it again, is not touched.
+    It takes no more messages than there were when it began, and none that a replay brought back since: this one, or
+    another that began later.
 
     Args:
         broker: where to work. Publishing has a connection of its own.
@@ -137,6 +138,8 @@ class _Replay:
         self.unseen: set[str] = set()  #: parking queues of which others held a part
         self.passed: list[str] = []  #: why messages that were there when it began were not looked at
         self.begun = False
+        self.since: dict[str, int] = {}  #: when the first reading of a parking queue began, ms since the epoch
+        self.brought_back: dict[str, int] = {}  #: by others, meanwhile, by parking queue
 
     async def go(self, journal: ReplayJournal) -> ReplayReport:
         started = time.monotonic()
@@ -208,7 +211,8 @@ class _Replay:
                 return
             total = reader.ready if total is None else total
             gone += one.gone
-            work.report.came_back = max(work.report.came_back, one.came_back)
+            report.came_back = max(report.came_back, one.came_back)
+            self.brought_back[parking_queue] = one.brought_back
             if self.pace.wants_look and not (self.stop.is_set() or work.stopped):
                 try:
                     await self._look_at_what_came_back()
@@ -245,7 +249,9 @@ class _Replay:
                 )
                 guard = asyncio.create_task(self._guard(reader), name="amqpflow replay guard")
                 try:
-                    await one.go(at_most=max(0, (reader.ready if total is None else total) - gone))
+                    since = self.since.get(parking_queue)
+                    self.since.setdefault(parking_queue, time.time_ns() // 1_000_000)
+                    await one.go(at_most=max(0, (reader.ready if total is None else total) - gone), since=since)
                 finally:
                     guard.cancel()
                     await asyncio.gather(guard, return_exceptions=True)
@@ -429,6 +435,10 @@ class _Replay:
     def _finish(self, seconds: float) -> None:
         report = self.work.report
         report.seconds = seconds
+        if brought_back := sum(self.brought_back.values()):
+            report.notes.append(
+                f"{brought_back} messages that another replay took meanwhile are parked again; they were not replayed"
+            )
         known = [each for each in self.remaining.values() if each is not None]
         report.remaining = sum(known) if len(known) == len(self.parking_queues) else None
 
