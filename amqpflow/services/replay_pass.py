@@ -369,7 +369,12 @@ class ReplayPass:
         if self._resend or not self._waiting:
             return []
         reserved = len(behind)
-        allowed = await self._pace.allowance(self._loop.time())
+        try:
+            allowed = await self._pace.allowance(self._loop.time())
+        except AmqpflowError as error:
+            # what is on its way has to be settled all the same, and what is being written has to be awaited
+            self._work.halt(str(error), getattr(error, "hint", "") or "replay again to go on")
+            return []
         room = min(BATCH, WINDOW - self._outbox.in_flight - reserved, allowed - reserved)
         if room < min(_GROUP, self._waiting.ready) and (self._outbox.in_flight or reserved):
             return []  # more room comes with the confirms that are on their way

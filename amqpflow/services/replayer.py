@@ -212,7 +212,7 @@ class _Replay:
             total = reader.ready if total is None else total
             gone += one.gone
             report.came_back = max(report.came_back, one.came_back)
-            self.brought_back[parking_queue] = one.brought_back
+            self.brought_back[parking_queue] = max(self.brought_back.get(parking_queue, 0), one.brought_back)
             if self.pace.wants_look and not (self.stop.is_set() or work.stopped):
                 try:
                     await self._look_at_what_came_back()

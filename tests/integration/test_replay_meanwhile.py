@@ -1,19 +1,20 @@
-"""What another operator does while a replay goes in steps."""
+"""What others do to the queues of a replay while it runs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from amqpflow.model.message import Delivery, Publish
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.rabbitmq.connection import Connection
-from amqpflow.services import replayer
+from amqpflow.rabbitmq.connection import Connection, connect
+from amqpflow.services import replay_pace, replayer
 from amqpflow.services.journal import Journals
-from amqpflow.services.replay_choice import ReplayChoice
+from amqpflow.services.replay_choice import ReplayChoice, destination_of
 from amqpflow.services.replayer import replay_parked
 from tests.parked import delivered, depth, drained, park, workplace
 from tests.topologies import topology
@@ -90,5 +91,40 @@ def test_what_was_there_is_replayed_though_it_lies_behind_what_came_back(
             assert (report.replayed, report.came_back, report.complete) == (10, 2, True)
             assert ids(await all_of(connection, "a")) == [f"m{n}" for n in range(2, 10)]
             assert await depth(connection, "a.parking") == 2
+
+    asyncio.run(go())
+
+
+def test_a_destination_that_is_deleted_while_its_depth_is_watched_leaves_nothing_unsettled(
+    vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_pace, "_DEPTH_EVERY", 0.0)  # so that it is looked at before the confirm comes
+    compiled, journals = topology({"a": [1000]}, vhost=vhost.vhost), Journals(tmp_path)
+
+    async def delete() -> None:
+        async with await connect(vhost, name="amqpflow test") as connection:
+            await (await connection.admin_channel()).queue_delete("one")
+
+    def deleted(step: str) -> None:
+        if step == "publish.after":
+            # the replay waits for it: nothing of what RabbitMQ says meanwhile is read
+            thread = Thread(target=lambda: asyncio.run(delete()))
+            thread.start()
+            thread.join()
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await (await connection.admin_channel()).queue_declare("one", durable=True)
+            await park(connection, compiled, [delivered("a", message_id=f"m{n}") for n in range(3)])
+            choice = ReplayChoice(to=destination_of("one", {}), max_depth=1)
+            report = await replay_parked(broker, compiled, journals=journals, choice=choice, on_step=deleted)
+            assert report.stopped is not None
+            assert "no queue 'one'" in report.stopped
+            assert not report.complete
+            assert report.replayed + report.failed == 1  # confirmed, or returned
+            (state,) = journals.all(lambda *_: None)
+            assert (state.sent, list(state.unsettled())) == (1, [])
+            assert state.end is not None
+            assert await depth(connection, "a.parking") == 3 - report.replayed
 
     asyncio.run(go())
