@@ -14,18 +14,16 @@ from amqpflow.rabbitmq.translate import translate
 from .opening import no_topology
 from .parked_scan import Place, Watch, scan
 
-_NOT_FOUND = 404
-
 
 async def require_queues(broker: Broker, queues: Collection[str]) -> None:
-    """Raise NotApplied, naming all queues that are not there."""
+    """Raise NotApplied, naming all queues that are not there; BrokerError for one whose node is down."""
     missing = []
     for queue in sorted(queues):
         channel = await broker.connection.open_channel()
         try:
             await channel.queue_depth(queue)
         except BrokerError as error:
-            if error.code != _NOT_FOUND:
+            if not error.missing:
                 raise
             missing.append(f"there is no queue {queue}")
         finally:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from amqpflow.errors import BrokerError, NotApplied, PermissionDenied, Refused
+from amqpflow.errors import BrokerError, BrokerUnavailable, NotApplied, PermissionDenied, Refused
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.changes import label
@@ -36,9 +36,11 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
 
     Raises:
         NotApplied: what is missing, all of it, with the command that mends it.
-        PermissionDenied, BrokerUnavailable.
+        BrokerUnavailable: nothing is missing, but a queue cannot be reached now: its node is down.
+        PermissionDenied: the user may not look.
     """
     problems: list[str] = []
+    unreachable: list[str] = []
     native: list[str] = []
     exchanges: set[str] = set()
     names: list[str] = []
@@ -53,8 +55,13 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
         if routes.external:  # its owner declared them, perhaps by another file than we were told
             names += (routes.parking_queue, *(tier.queue for tier in routes.tiers))
     for queue in dict.fromkeys(names):
-        if await _is_missing(connection, partial(Channel.queue_depth, queue=queue)):
-            problems.append(f"queue {queue} is missing")
+        try:
+            if await _is_missing(connection, partial(Channel.queue_depth, queue=queue)):
+                problems.append(f"queue {queue} is missing")
+        except BrokerError as error:
+            if error.code != 404:
+                raise
+            unreachable.append(f"queue {queue} exists and cannot be reached: {error}")
     if native:
         raise Refused(
             f"engine: native needs RabbitMQ 4.3, and this is {'.'.join(map(str, connection.version))}: "
@@ -66,10 +73,12 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
             problems.append(f"exchange {exchange} is missing")
     if problems:
         raise NotApplied(
-            f"the topology {compiled.name} is not on the broker: {', '.join(problems)} "
+            f"the topology {compiled.name} is not on the broker: {', '.join((*problems, *unreachable))} "
             f"in virtual host {connection.address.vhost}",
             hint=_remedy(compiled, problems),
         )
+    if unreachable:
+        raise BrokerUnavailable(", ".join(unreachable), hint="start the node that holds it; nothing has to be applied")
 
 
 async def require_as_compiled(
@@ -214,7 +223,7 @@ async def _is_missing(connection: Connection, look: Callable[[Channel], Awaitabl
     try:
         await look(channel)
     except BrokerError as error:
-        if error.code != 404:
+        if not error.missing:
             raise
         return True
     except PermissionDenied:

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Message, Park, Publisher, Retry
-from amqpflow.errors import AmqpflowError
+from amqpflow import Consumer, Message, Park, Publisher, Retry, Topology, apply
+from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable
 from amqpflow.node import create_virtual_host
 from amqpflow.node.locate import Installation, locate
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services import consuming
+from amqpflow.services.restore_targets import require_queues
 from tests.brokers.own_cluster import OwnCluster
 from tests.shop import hop_of, shop
+from tests.topology_files import compiled
 from tests.waiting import until
 
 MESSAGES = int(os.environ.get("AMQPFLOW_SOAK", "600"))
@@ -50,6 +52,42 @@ def test_any_node_answers_for_the_cluster_and_so_does_its_management_api(cluster
         for number in range(len(cluster.nodes)):
             async with open_broker(cluster.address.starting_with(number)) as broker:
                 assert broker.management is not None
+
+    asyncio.run(scenario())
+
+
+def test_a_queue_whose_node_is_down_is_not_reported_as_missing(cluster: OwnCluster) -> None:
+    """RabbitMQ answers 404 for both; an apply would not bring the queue back."""
+    file = Topology(compiled=compiled("queues: {orders: {type: classic, retry: none}}\nvhost: homes\n"))
+    first, *_, last = cluster.nodes
+
+    async def act(message: Message) -> None: ...
+
+    async def start() -> AmqpflowError | None:
+        consumer = Consumer(file, first.address.with_vhost("homes").url)
+        consumer.add_handler("orders", act)
+        try:
+            await consumer.start()
+        except AmqpflowError as error:
+            return error
+        await consumer.stop()
+        return None
+
+    async def scenario() -> None:
+        await asyncio.to_thread(create_virtual_host, first.address, "homes")
+        assert (await apply(file, last.address.with_vhost("homes"))).complete
+        await asyncio.to_thread(last.kill)
+        try:
+            error = await until(start, timeout=30)
+            async with open_broker(first.address.with_vhost("homes"), use_management=False) as broker:
+                with pytest.raises(BrokerError, match="orders"):  # a restore says it, too
+                    await require_queues(broker, ["orders"])
+        finally:
+            last.start()
+            await asyncio.to_thread(last.wait)
+        assert isinstance(error, BrokerUnavailable)
+        assert "queue orders exists and cannot be reached: " in str(error)
+        assert error.hint.startswith("start the node")
 
     asyncio.run(scenario())
 
