@@ -290,7 +290,7 @@ async def _carried_out(
     check(plan, allowance)
     emptiness = Emptiness(broker, lock.check, on_drain)
     application = Application(plan, on_step, lock=lock, emptiness=emptiness, wait=wait)
-    report = await application.run(Admin(broker))
+    report = await application.run(Admin(broker, lock.name))
     application.raise_failure()
     return report
 

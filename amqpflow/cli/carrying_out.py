@@ -123,7 +123,7 @@ async def carry_out(
             emptiness = Emptiness(broker, lock.check, on_drain)
             application = Application(plan, on_step, lock=lock, emptiness=emptiness, wait=wishes.wait)
             try:
-                report = await application.run(Admin(broker))
+                report = await application.run(Admin(broker, lock.name))
             finally:
                 _account(application, wishes)
         application.raise_failure()

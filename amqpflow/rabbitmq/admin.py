@@ -33,12 +33,13 @@ from amqpflow.planning.changes import (
 from amqpflow.planning.manifest import to_json
 from amqpflow.planning.native import holds
 
-from .connection import connect
+from .connection import Connection, connect
 from .management import Management
 from .observe import Broker
 from .translate import from_amqp, translate
 
 _POLICY_LOOKS, _POLICY_PAUSE = 50, 0.1  #: times and seconds; a policy works within 38 ms of its PUT (fact 11.6e)
+_HELD = 405  #: a queue is exclusive to another connection
 STEP_TIMEOUT = 60.0  #: seconds for one change; a quorum queue waits for the election of its leader
 
 
@@ -47,10 +48,15 @@ class Admin:
     Does changes, each on a channel that no other uses meanwhile; every change may be done twice without harm.
 
     Channels are kept for the next change, as many as were in use at once.
+
+    Args:
+        broker: where the changes are made.
+        lock: the exclusive queue that the apply holds there. A deletion opens a connection of its own, by an address
+            that may lead to another broker by now (DNS, a load balancer): the lock tells.
     """
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, broker: Broker, lock: str) -> None:
+        self._broker, self._lock = broker, lock
         self._free: list[Any] = []
 
     async def execute(self, change: Change) -> None:
@@ -161,6 +167,7 @@ class Admin:
         them (fact 5.8), so it is looked at just before, on a connection of its own.
         """
         async with await connect(self._broker.address, name=f"amqpflow deleting {queue.name}") as connection:
+            await self._require_lock(connection)
             channel = await connection.admin_channel()
             with translate():
                 try:
@@ -177,6 +184,23 @@ class Admin:
                     )
                 guard = {"if_unused": True, "if_empty": True} if queue.type == "classic" and not forced else {}
                 await channel.queue_delete(queue.name, **guard)
+
+    async def _require_lock(self, connection: Connection) -> None:
+        """Make sure that a connection leads to the broker where the lock is held: there it is another one's, 405."""
+        channel = await connection.admin_channel()
+        try:
+            with translate():
+                await channel.queue_declare(self._lock, passive=True)
+        except BrokerError as error:
+            if error.code == _HELD:
+                return
+            if not error.missing:
+                raise
+        raise Refused(
+            f"{connection.address.redacted} leads to another broker than before, or the lock {self._lock} was lost: "
+            "nothing is deleted there",
+            hint="name one broker, or the nodes of one cluster, and apply again",
+        )
 
     @property
     def _management(self) -> Management:

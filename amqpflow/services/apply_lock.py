@@ -34,6 +34,11 @@ class ApplyLock:
         self._connection, self._channel, self._topology = connection, channel, topology
 
     @property
+    def name(self) -> str:
+        """The queue that is held."""
+        return applying_lock(self._topology)
+
+    @property
     def lost(self) -> bool:
         return self._connection.is_closed or bool(self._channel.is_closed)
 
@@ -51,7 +56,7 @@ class ApplyLock:
             try:
                 with translate():
                     async with asyncio.timeout(10):
-                        await self._channel.queue_declare(applying_lock(self._topology), passive=True)
+                        await self._channel.queue_declare(self.name, passive=True)
             except (AmqpflowError, TimeoutError) as error:
                 raise self._gone() from error
         if self.lost:

@@ -12,6 +12,7 @@ import pytest
 
 from amqpflow import api
 from amqpflow.errors import ManagementUnavailable, PartlyDone, PermissionDenied, Refused
+from amqpflow.model.names import applying_lock
 from amqpflow.model.resources import STAMP, Binding, Exchange
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.changes import label
@@ -58,7 +59,7 @@ def run(compiled: CompiledTopology, address: BrokerAddress, *, management: bool 
 
     async def once() -> ApplyReport:
         async with open_broker(address, use_management=management) as broker:
-            return await Application(await make_plan(compiled, broker)).run(Admin(broker))
+            return await Application(await make_plan(compiled, broker)).run(Admin(broker, applying_lock(compiled.name)))
 
     return asyncio.run(once())
 

@@ -10,6 +10,7 @@ import pytest
 
 from amqpflow import Topology, api
 from amqpflow.errors import Refused
+from amqpflow.model.names import applying_lock
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.admin import Admin
@@ -67,7 +68,7 @@ def test_over_amqp_alone_it_is_the_same(vhost: BrokerAddress, broker: BrokerUnde
 
     async def apply() -> None:
         async with open_broker(vhost, use_management=False) as broker:
-            await Application(await make_plan(topology, broker)).run(Admin(broker))
+            await Application(await make_plan(topology, broker)).run(Admin(broker, applying_lock(topology.name)))
             assert (await make_plan(topology, broker)).nothing_to_do
 
     if unfit(topology, broker) or topology.desired.policies:

@@ -21,6 +21,7 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.admin import Admin
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services import emptiness
+from amqpflow.services.apply_lock import applying_alone
 from amqpflow.services.start_check import require_as_compiled
 from tests.brokers.management import Management
 from tests.plans import with_objects
@@ -149,14 +150,36 @@ def test_a_message_that_comes_after_the_count_stops_the_deletion(vhost: BrokerAd
     run(api.apply(compiled, vhost))
 
     async def scene() -> None:
-        async with open_broker(vhost) as broker:
+        async with open_broker(vhost) as broker, applying_alone(broker, "shop") as lock:
             await put(vhost, "orders", 1)
             await until(lambda: asyncio.create_task(holds_one(vhost)))
             with pytest.raises(Refused, match="queue orders has 1 messages"):
-                await Admin(broker).execute(DeleteQueue(queue=compiled.desired.queues["orders"]))
+                await Admin(broker, lock.name).execute(DeleteQueue(queue=compiled.desired.queues["orders"]))
 
     asyncio.run(scene())
     assert "orders" in queues(vhost)
+
+
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+def test_nothing_is_deleted_where_the_lock_is_not_held(vhost: BrokerAddress, queue_type: str) -> None:
+    """The address of a deletion's own connection may lead elsewhere by now; another virtual host stands in for it."""
+    management, other = Management(vhost), vhost.with_vhost(f"{vhost.vhost}-other")
+    wanted = DeleteQueue(queue=made(vhost, 1000, queue_type=queue_type).desired.queues["orders"])
+    management.put("vhosts", other.vhost, body={})
+    try:
+        for each in (vhost, other):
+            run(api.apply(made(each, 1000, queue_type=queue_type), each))
+
+        async def scene() -> None:
+            async with open_broker(vhost) as broker, applying_alone(broker, "shop") as lock:
+                with pytest.raises(Refused, match="leads to another broker than before"):
+                    await Admin(replace(broker, address=other), lock.name).execute(wanted)
+                await Admin(broker, lock.name).execute(wanted)
+
+        asyncio.run(scene())
+        assert ("orders" in queues(other), "orders" in queues(vhost)) == (True, False)
+    finally:
+        management.delete("vhosts", other.vhost)
 
 
 async def holds_one(vhost: BrokerAddress) -> bool:
