@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,22 +70,30 @@ def answered(
 ) -> Result:
     """The command with standard input and standard error on a terminal, where a person answers its question."""
     ours, theirs = pty.openpty()
+    said, asked = bytearray(), threading.Event()
+
+    def read() -> None:
+        # all the time: a terminal holds some KiB, and a progress bar that nothing reads would block the command
+        try:
+            while part := os.read(ours, 65536):
+                said.extend(part)
+                if b"?" in said:
+                    asked.set()
+        except OSError:  # how Linux says that the other side is closed
+            asked.set()
+
     with subprocess.Popen(
         command(address, *arguments), env=environment(address), stdin=theirs, stdout=subprocess.PIPE, stderr=theirs
     ) as process:
         os.close(theirs)
-        said = b""
-        while meanwhile is not None and b"?" not in said:
-            said += os.read(ours, 65536)
+        reader = threading.Thread(target=read)
+        reader.start()
         if meanwhile is not None:
+            assert asked.wait(60)
             meanwhile()
         os.write(ours, answer.encode() + b"\n")
         out, _ = process.communicate(timeout=60)
-    try:
-        while part := os.read(ours, 65536):
-            said += part
-    except OSError:  # how Linux says that the other side is closed
-        pass
+    reader.join()
     os.close(ours)
     return Result(process.returncode, out.decode(), said.decode())
 
