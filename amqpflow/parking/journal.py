@@ -61,6 +61,7 @@ class JournalState:
     sent: int = 0  #: intents
     confirmed: int = 0
     left: int = 0  #: certainly not sent
+    again: int = 0  #: of those sent, how many had been dealt with before, by an earlier run of this replay
     in_doubt: dict[int, Key] = field(default_factory=dict)  #: by number: about to be sent, and nothing came of it
     unacked: dict[int, Key] = field(default_factory=dict)
     """Confirmed, and not acked: as many messages of that name are parked that need not be sent."""
@@ -80,8 +81,8 @@ class JournalState:
 
     @property
     def done(self) -> int:
-        """Messages that it has dealt with: confirmed, be they acked or not."""
-        return self.sent - self.left - len(self.in_doubt)
+        """Messages that it has dealt with: confirmed, whether they are acked or not. Each counts once."""
+        return self.sent - self.again - self.left - len(self.in_doubt)
 
     def unsettled(self) -> Iterable[Key]:
         """All that may still be parked and in the destination too."""
@@ -121,9 +122,13 @@ def only_line(names: Iterable[str]) -> bytes:
     return _line({"only": "".join(names)})
 
 
-def intent_line(first: int, keys: Sequence[Key]) -> bytes:
-    """These are about to be sent; they are numbered from `first`."""
-    return _line({"send": first, "keys": keys})
+def intent_line(first: int, keys: Sequence[Key], again: Iterable[int] = ()) -> bytes:
+    """
+    These are about to be sent; they are numbered from `first`. Those that an earlier run of this replay had confirmed,
+    and whose acks RabbitMQ had not taken, had the numbers `again`.
+    """
+    before = _ranges(again)
+    return _line({"send": first, "keys": keys} | ({"again": before} if before else {}))
 
 
 def confirmed_line(numbers: Iterable[int]) -> bytes:
@@ -303,6 +308,10 @@ def _apply_old(state: JournalState, value: Mapping[str, Any]) -> None:
 
 
 def _intend(state: JournalState, value: Mapping[str, Any]) -> None:
+    for number in _numbers(value.get("again", ())):
+        state.unacked.pop(number, None)
+        state.leaving.pop(number, None)
+        state.again += 1
     for number, (hop, name) in enumerate(value["keys"], int(value["send"])):
         state.in_doubt[number] = (str(hop), str(name))
         state.next_number = max(state.next_number, number + 1)

@@ -81,6 +81,7 @@ class ReplayPass:
         self._settled: list[tuple[ParkedMessage, Sent]] = []  # sent by an interrupted replay: to be acked
         self._to_ack: list[Flight] = []  # the journal says that they are confirmed
         self._sent_before: set[int] = set()  # delivery tags of what an interrupted replay may have sent
+        self._again: dict[int, int] = {}  # of those, what an earlier run of this replay confirmed: its number there
         self._allowed = work.allowed()
         limit = work.choice.limit
         self._left = None if limit is None else limit - work.report.taken
@@ -173,14 +174,15 @@ class ReplayPass:
             return
         if known and self._is_settled(parked):
             return
-        if self._has_enough():
+        counts = delivery.delivery_tag not in self._again  # the others are in what the limit leaves of it
+        if counts and self._has_enough():
             reader.keep(delivery)
             return
         if self._waiting.size > WAITING_BYTES:
             reader.keep(delivery)
             self.again = True
             return
-        self._selected += 1
+        self._selected += counts
         self._waiting.add(parked, self._loop.time())
 
     def _is_settled(self, parked: ParkedMessage) -> bool:
@@ -199,6 +201,8 @@ class ReplayPass:
             work.leave(parked, "an interrupted replay may have sent it; --in-doubt send sends it", in_doubt=True)
             return True
         if sent is not None:
+            if sent.by.file is work.journal and sent.number not in sent.by.state.in_doubt:
+                self._again[parked.delivery.delivery_tag] = sent.number
             known.use((sent,))
         self._sent_before.add(parked.delivery.delivery_tag)
         return False
@@ -260,7 +264,7 @@ class ReplayPass:
     async def _do(self, batch: list[Flight], confirmed: list[Flight]) -> None:
         work, reader = self._work, self._reader
         if batch:
-            work.intend(batch)
+            work.intend(batch, [self._again[each.tag] for each in batch if each.tag in self._again])
             work.report.sent_again += sum(each.tag in self._sent_before for each in batch)
         acking, self._to_ack = self._to_ack, []
         settled, self._settled = self._settled, []
@@ -394,7 +398,7 @@ class ReplayPass:
                 self._waiting.set_aside(same, parked, since)
                 continue
             self._work.count(parked)
-            self._work.report.taken += 1
+            self._work.report.taken += flight.tag not in self._again
             sending.add(same)
             batch.append(flight)
         return batch
@@ -404,7 +408,7 @@ class ReplayPass:
         for flight in reversed(self._prepared):
             self._work.uncount(flight.parked)
             self._waiting.add(flight.parked, self._loop.time())
-        self._work.report.taken -= len(self._prepared)
+        self._work.report.taken -= sum(each.tag not in self._again for each in self._prepared)
         self._prepared = []
 
     def _flight(self, parked: ParkedMessage) -> Flight | None:

@@ -136,11 +136,11 @@ class Work:
         number, self.next_number = self.next_number, self.next_number + 1
         return number
 
-    def intend(self, flights: list[Flight]) -> None:
-        """They are about to be sent."""
+    def intend(self, flights: list[Flight], again: Iterable[int] = ()) -> None:
+        """They are about to be sent, those of an earlier run of this replay `again`."""
         self._unresolved.update((each.number, None) for each in flights)
         self.totals["sent"] += len(flights)
-        self._lines.append(intent_line(flights[0].number, [each.key for each in flights]))
+        self._lines.append(intent_line(flights[0].number, [each.key for each in flights], again))
 
     def confirm(self, flights: Iterable[Flight]) -> None:
         """RabbitMQ has them."""

@@ -177,3 +177,14 @@ def test_what_is_no_journal_says_so(lines: list[bytes], says: str) -> None:
 def test_lines_that_a_later_version_adds_are_passed_over() -> None:
     assert read_journal([head_line(HEAD), b'{"note": "x"}\n', intent_line(1, KEYS)]).sent == 6
     assert json.loads(head_line(HEAD))["version"] == 2
+
+
+def test_what_a_later_run_sends_again_counts_once() -> None:
+    first = [head_line(HEAD), intent_line(1, KEYS[:2]), confirmed_line([1, 2]), acking_line([1, 2])]
+    assert read_journal(first).done == 2
+    again = [*first, intent_line(3, KEYS[:1], again=[2])]
+    in_doubt = read_journal(again)
+    assert (in_doubt.done, set(in_doubt.leaving), set(in_doubt.in_doubt)) == (1, {1}, {3})
+    confirmed = read_journal([*again, confirmed_line([3]), acking_line([3])])
+    assert (confirmed.done, set(confirmed.leaving)) == (2, {1, 3})
+    assert read_journal([*again, left_line([3])]).done == 1
