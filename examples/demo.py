@@ -4,7 +4,7 @@
 
 Starts a private RabbitMQ, or uses the one at the given URL and cleans up there; AMQPFLOW_URL is ignored. Twelve orders
 are published. Six are charged at once, three when the payment gateway answers again, and three are parked: for one the
-gateway stays down, and for two the service has a bug. Then both are mended, and what is parked is replayed.
+gateway stays down, and for two the service has a bug. Then both are fixed, and the parked messages are replayed.
 
 Exits with 1 when a single message is not where it must be.
 """

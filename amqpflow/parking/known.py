@@ -37,7 +37,7 @@ class Known:
         self._taken = array("L", bytes(len(self._sorted) * array("L").itemsize))
 
     def __contains__(self, digest: bytes) -> bool:
-        """Was this message added before the last recall, be it taken since or not?"""
+        """Was this message added before the last recall, whether it was taken since or not?"""
         number = int.from_bytes(digest[:_BYTES], "big")
         first = bisect_left(self._sorted, number)
         return first < len(self._sorted) and self._sorted[first] == number

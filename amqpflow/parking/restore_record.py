@@ -41,7 +41,7 @@ class RestorePlace:
         return self.may_be_same(other) and bool(set(self.addresses) & set(other.addresses))
 
     def may_be_same(self, other: RestorePlace) -> bool:
-        """The other one has this virtual host in a cluster of this name, be it under another address."""
+        """The other one has this virtual host in a cluster of this name, perhaps under another address."""
         return (self.cluster, self.vhost) == (other.cluster, other.vhost)
 
 

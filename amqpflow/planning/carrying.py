@@ -52,7 +52,7 @@ def carrying(
     Compare what works on a queue by a foreign policy with what works by ours.
 
     A key is not lost when ours has the same value, when it has no effect on this queue anyway, or when the file has a
-    tighter length or TTL. RabbitMQ's default is nobody's word: a value that only the default replaces is lost.
+    tighter length or TTL. RabbitMQ's default is no decision: a value that only the default replaces is lost.
 
     Args:
         queue: with its arguments.

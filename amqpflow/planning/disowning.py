@@ -1,4 +1,4 @@
-"""To give up what was adopted, or a binding that apply made: it stays on the broker, and is nobody's from then on."""
+"""Give up what was adopted, or a binding that apply made: it stays on the broker, and no topology owns it then."""
 
 from __future__ import annotations
 

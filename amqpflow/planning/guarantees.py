@@ -111,7 +111,7 @@ def sentences(found: tuple[Guarantee, ...]) -> Iterator[str]:
 
 
 def _parks(works: Effective, parking_queue: str, state: BrokerState) -> bool:
-    """Whether the queue's own dead-lettering leads to its parking queue, be it by an exchange of the application's."""
+    """Whether the queue's own dead-lettering leads to its parking queue, also by an exchange of the application's."""
     exchanges, keys = (works.settings[key].possible for key in ("dead-letter-exchange", "dead-letter-routing-key"))
     return all(
         exchange.value is not None and leads_only_to(state, parking_queue, exchange.value, key.value)

@@ -167,7 +167,7 @@ def needs(change: Addition) -> Iterator[Thing]:
 
 def _without_gaps(changes: Iterable[Addition], ranks: Mapping[int, int]) -> Mapping[int, int]:
     """
-    Let a policy take queues over before another of ours lets them go: in between somebody else's would work on them.
+    Let a policy take queues over before another of ours lets them go: in between a foreign policy would work on them.
 
     The one that lets go comes after all that take over, and where it takes over others itself, after those of its rank.
     """
@@ -187,7 +187,7 @@ def _without_gaps(changes: Iterable[Addition], ranks: Mapping[int, int]) -> Mapp
 
 
 def _let_go(change: Addition) -> frozenset[str]:
-    """The queues that a policy covers until it is written anew."""
+    """The queues that a policy covers until it is written again."""
     return _names(change.replaces) - _names(change.policy) if isinstance(change, PutPolicy) else frozenset()
 
 

@@ -145,7 +145,7 @@ async def _manifest(desired: CompiledTopology, vhost: str, management: Managemen
 
 
 def _others(desired: CompiledTopology, vhost: str, found: Mapping[str, Any]) -> tuple[Manifest, ...]:
-    """The manifests of other topologies in the virtual host. What cannot be read is nobody's here."""
+    """The manifests of other topologies in the virtual host. What cannot be read has no owner here."""
     manifests = []
     for name, value in found.items():
         topology = name.removeprefix(parameter_name(vhost, ""))

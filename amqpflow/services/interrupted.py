@@ -7,7 +7,7 @@ then it is parked still, or one that is equal to it in every byte. That is belie
   way leads to the same queue is not known;
 * once: a line in that journal says, on the disk and before the ack, that it was used, so that a further crash at any
   point cannot use it twice;
-* of a journal that nobody else is writing: it is locked as long as it is believed;
+* of a journal that no other process is writing: it is locked as long as it is believed;
 * of messages that a consumer parked. Their failure records hold the time in milliseconds, and they came through the
   parking exchange: nothing that is put there later, by a restore or in a queue of the same name, can equal them.
 
@@ -35,7 +35,7 @@ class Interrupted:
 
     state: JournalState
     file: JournalFile | None  #: None: a process is writing it
-    is_believed: bool  #: it is of this very broker, and nobody else is writing it
+    is_believed: bool  #: it is of this very broker, and no other process is writing it
     lines: list[bytes] = field(default_factory=list)  #: to be written to it
     used: list[int] = field(default_factory=list)  #: numbers whose messages were taken out on its word
     passed_over: bool = False  #: what it knows of is parked, and was not selected

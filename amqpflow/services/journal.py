@@ -156,7 +156,7 @@ class Journals:
     A directory of journals.
 
     Every method raises Refused when another user owns or may write the directory or a journal in it: a journal decides
-    what is not sent, so it must be nobody else's word.
+    what is not sent, so no other user may write it.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -6,7 +6,7 @@ what it got back earlier, and ahead of what was never delivered. What keeps its 
 * All that was ever given back is taken before anything is given back again: to the end, or to the first message that
   was never delivered before.
 * It is taken by as few consumers as the broker's memory allows: a prefetch is filled in one step, so that a connection
-  lost in the middle of it gives back all or nothing. A few messages of a long queue are taken first, to measure them,
+  lost in the middle of it requeues all or nothing. A few messages of a long queue are taken first, to measure them,
   and no message is looked at before the others are held as well.
 * RabbitMQ 4: one nack for each consumer's deliveries, oldest first; a nack over all mixes consumers up. What is still
   on its way to a consumer that is cancelled goes back at once, so nothing may be.

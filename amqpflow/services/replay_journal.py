@@ -213,7 +213,7 @@ def require_resumable(state: JournalState) -> None:
     """Raise Refused when there is nothing to resume, or when it cannot be told what was asked for."""
     if state.is_complete:
         raise Refused(
-            f"replay {state.head.id} came to its end: there is nothing to resume",
+            f"replay {state.head.id} is already complete: there is nothing to resume",
             hint="leave --resume out to replay what is parked now",
         )
     if state.head.version == OLD_VERSION:

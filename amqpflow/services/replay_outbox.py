@@ -112,7 +112,7 @@ class ReplayOutbox:
         try:
             await channel.room()
         except BrokerUnavailable:
-            pass  # each of them is told of
+            pass  # `settled` is called for each of them
 
     def _settled(self, flight: Flight, error: AmqpflowError | None) -> None:
         if self._flying.get(flight.number) is not flight:

@@ -314,8 +314,8 @@ class ReplayPass:
         """
         The journal took no more lines: return what may be acked all the same.
 
-        What it does not say to be confirmed may be: nobody believes that it is parked. The rest stays parked, for the
-        next replay to take out: of what the journal takes for parked one must be.
+        What it does not call confirmed may be acked: no replay believes that it is parked. The rest stays parked, for
+        the next replay to take out: of what the journal takes for parked one must be.
         """
         journal = self._work.journal
         is_torn = journal is None or journal.is_torn or journal.failed is None

@@ -167,7 +167,7 @@ def test_a_policy_that_keeps_retained_messages_stays(vhost: BrokerAddress) -> No
 
 
 def test_what_is_certainly_empty_is_removed(vhost: BrokerAddress) -> None:
-    """Totals are there without statistics, so that nobody has to switch them on for a deploy."""
+    """Totals are there without statistics, so that a deploy does not need them switched on."""
 
     async def scene() -> None:
         await api.apply(shop(vhost, "{orders: {retry: std}, gone: {retry: std}}"), vhost)

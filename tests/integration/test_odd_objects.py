@@ -1,4 +1,4 @@
-"""What others imported by hand, with keys left out or of the wrong type, stops nobody else."""
+"""What others imported by hand, with keys left out or of the wrong type, stops no other command."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ async def _destruction(vhost: BrokerAddress) -> Plan:
 
 @pytest.mark.one_broker
 def test_killed_before_a_bind_an_apply_does_not_claim_what_the_application_binds_then(vhost: BrokerAddress) -> None:
-    """It was written down as to be made. Whether it was made nobody can tell, so it is not unbound unasked."""
+    """It was written down as to be made. Whether it was made is not known, so it is not unbound unasked."""
     application(vhost, bind=False)
     changes = asyncio.run(api.plan(topology(BORROWED, vhost), vhost)).changes
     step = next(number for number, change in enumerate(changes) if label(change) == f"binding {NAMED}")
@@ -215,7 +215,7 @@ def with_dlq(vhost: BrokerAddress) -> None:
         Management(vhost).put("queues", vhost.vhost, name, body={"durable": True})
 
 
-def anew(vhost: BrokerAddress) -> None:
+def recreated(vhost: BrokerAddress) -> None:
     """The virtual host is deleted, and another one of its name made, with the application's queues."""
     management = Management(vhost)
     management.delete("vhosts", vhost.vhost)
@@ -228,7 +228,7 @@ def test_what_a_manifest_says_of_an_earlier_virtual_host_is_not_believed(vhost: 
     with_dlq(vhost)
     run(api.adopt(topology(DLQ, vhost), "queue", ["orders.dlq"], vhost))
     assert run(api.apply(topology(DLQ, vhost), vhost)).complete
-    anew(vhost)
+    recreated(vhost)
     assert manifest(vhost)["adopted"] == [["queue", "orders.dlq"]]
     plan = asyncio.run(api.plan(topology(DLQ, vhost), vhost))
     assert [each.code for each in plan.refusals] == ["not-ours"]
@@ -247,7 +247,7 @@ def test_destroying_in_the_successor_of_a_virtual_host_removes_the_record_alone(
     with_dlq(vhost)
     run(api.adopt(topology(DLQ, vhost), "queue", ["orders.dlq"], vhost))
     run(api.apply(topology(DLQ, vhost), vhost))
-    anew(vhost)
+    recreated(vhost)
     done = run(api.destroy(topology(DLQ, vhost), vhost, allow=["delete"])).done
     assert [type(each) for each in done] == [RemoveManifest]
     assert queues(vhost) == {"orders", "orders.dlq"}

@@ -187,7 +187,7 @@ def test_a_message_that_was_chosen_is_not_mistaken_for_its_equal_in_another_queu
                 await publish(broker.connection, queue, Properties(message_id="same"), body=b"")
             place = place_of(broker, no_topology(), (), from_queues=("one", "two"))
             chosen = await choose(place, Selection(limit=1), Watch())
-            await drained(broker.connection, "one", 1)  # somebody else was faster
+            await drained(broker.connection, "one", 1)  # another consumer was faster
             report = await discard_parked(place, Selection(limit=1), Watch(), str(tmp_path / "x.jsonl"), chosen=chosen)
             assert (report.discarded, await depth(broker.connection, "two")) == (0, 1)
 

@@ -360,7 +360,7 @@ def test_a_message_that_could_come_again_is_not_dropped_on_a_journals_word(
             (state,) = states(journals)
             assert len(state.unacked) == 1
             taken = await drained(connection, "a.parking", await depth(connection, "a.parking"))
-            assert len(taken) == 1  # somebody takes it out
+            assert len(taken) == 1  # another consumer takes it out
             await again(connection)
             await list_parked(broker, compiled)
             report = await replay_parked(broker, compiled, journals=journals, choice=FROM_A)

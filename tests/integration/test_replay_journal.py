@@ -353,7 +353,7 @@ def test_only_what_was_interrupted_here_is_resumed(vhost: BrokerAddress, tmp_pat
                 journals.reopen(state)
             (after,) = journals.all(lambda *_: None)
             assert after.confirmed == 5
-            with pytest.raises(Refused, match="came to its end"):
+            with pytest.raises(Refused, match="is already complete"):
                 await replay_parked(broker, compiled, WORK, journals=journals, resume=after)
 
     asyncio.run(go())

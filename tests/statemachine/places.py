@@ -110,7 +110,7 @@ class Places:
         await channel.drain()
         if copies and keep and self._connection.version >= (4,):
             channel.nack(copies[-1].delivery_tag, multiple=True)
-        await channel.close()  # RabbitMQ 3 gives back in order when the channel closes (fact 6.8)
+        await channel.close()  # RabbitMQ 3 requeues in order when the channel closes (fact 6.8)
         async with asyncio.timeout(PATIENCE):
             while await self.counts(queue) != (len(copies) if keep else 0, 0):
                 await asyncio.sleep(0.005)
@@ -134,7 +134,7 @@ class Places:
         """
         Return when quorum queues have done what they were told so far.
 
-        They learn later than others that the connection of a consumer has ended, and give back then: what is confirmed
+        They learn later than others that the connection of a consumer has ended, and requeue then: what is confirmed
         now comes behind that in their log. Each holds a marker then, which `look` and `take` remove.
         """
         channel = await self._connection.open_channel()

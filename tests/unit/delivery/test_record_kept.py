@@ -199,7 +199,7 @@ def test_no_copy_carries_what_never_travels(value: Properties, verdict: Any) -> 
 @pytest.mark.parametrize("name", ["x-opt-delivery-time", "x-opt-delivery-delay"])
 @pytest.mark.parametrize("verdict", [failed(), Decided(outcome=Park("x"))], ids=["retried", "parked"])
 def test_a_delivery_time_holds_back_no_copy_and_is_shown_to_the_handler(name: str, verdict: Any) -> None:
-    """RabbitMQ 4.4 would keep the copy until then, where nobody sees it."""
+    """RabbitMQ 4.4 would keep the copy until then, where no reader sees it."""
     message = Incoming(first_delivery(Properties(message_id="m", headers={name: 1 << 42, "their": 1})))
     publish = publish_of(decided(message, verdict, routes(1000)))
     headers = publish.properties.headers or {}
