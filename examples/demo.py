@@ -59,7 +59,7 @@ PARKED = {"order-10": "exhausted", "order-11": "permanent", "order-12": "permane
 
 @dataclass
 class Service:
-    """What a team would write: a handler. Here it is an object, so that it can be mended while it runs."""
+    """What a team would write: a handler. Here it is an object, so that it can be fixed while it runs."""
 
     rates: dict[str, float] = field(default_factory=lambda: {"EUR": 1.0, "USD": 0.9})
     gateway_is_repaired: bool = False
@@ -199,7 +199,7 @@ class Demo:
         self.command("parked", "list", FILE)
         parked = self.parked()
 
-        self.say("4. The gateway is repaired, the bug is mended: what is parked is replayed")
+        self.say("4. The gateway is repaired, the bug is fixed: the parked messages are replayed")
         service.rates["CHF"] = 1.05
         service.gateway_is_repaired = True
         self.command("replay", FILE, "--queue", QUEUE, "--yes")
