@@ -97,6 +97,7 @@ def test_a_classic_queue_with_priorities_is_listed_by_age(vhost: BrokerAddress) 
 
 
 @pytest.mark.one_broker
+@pytest.mark.releases(">=4")  # before, a quorum queue knows no priorities (fact 12.4)
 def test_the_command_lists_by_age_and_says_where_it_stopped(vhost: BrokerAddress, tmp_path: Path) -> None:
     shop = write_shop(tmp_path)
 
