@@ -220,7 +220,7 @@ def recreated(vhost: BrokerAddress) -> None:
     management = Management(vhost)
     management.delete("vhosts", vhost.vhost)
     management.put("vhosts", vhost.vhost, body={})
-    management.put("permissions", vhost.vhost, "guest", body={"configure": ".*", "write": ".*", "read": ".*"})
+    management.put("permissions", vhost.vhost, vhost.user, body={"configure": ".*", "write": ".*", "read": ".*"})
     with_dlq(vhost)
 
 
