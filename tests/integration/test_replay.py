@@ -29,6 +29,7 @@ from amqpflow.services.replay_choice import ReplayChoice
 from amqpflow.services.replay_plan import plan_replay
 from amqpflow.services.replayer import replay_parked
 from tests.brokers.selection import BrokerUnderTest
+from tests.faults.proxy import Proxy
 from tests.integration.test_channel import publish_raw
 from tests.parked import (
     delivered,
@@ -560,9 +561,16 @@ def test_without_a_confirm_in_time_messages_stay_parked_and_are_in_doubt(
     compiled = shop(vhost)
 
     async def go() -> None:
-        async with workplace(vhost, compiled) as (broker, connection):
+        async with Proxy(vhost) as network, workplace(network.address, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(50)])
-            report = await replay_parked(broker, compiled, WORK)
+
+            def hold_confirms_back(step: str) -> None:
+                if step == "publish.before":
+                    network.to_client.clear()
+                elif step == "give-back.before":
+                    network.to_client.set()
+
+            report = await replay_parked(broker, compiled, WORK, on_step=hold_confirms_back)
             assert (report.replayed, report.complete, report.remaining) == (0, False, 50)
             assert report.in_doubt > 0
             assert report.stopped is not None
