@@ -20,6 +20,7 @@ AmqpflowError                     exit code 1 unless it says otherwise
 ├── PublishFailed                 the message is certainly not in a queue
 │   ├── Unroutable                returned: no queue is bound for its key
 │   ├── PublishRefused            nacked: the queue is full, or the broker has a problem
+│   │   └── PublishForbidden      the user has no write permission on the exchange
 │   └── Unpublishable             the broker closes the channel over it, or it cannot be encoded
 ├── PublishUncertain              the channel closed before the confirm: it may or may not be in a queue
 ├── HandlerInvalid                a handler cannot be registered as written
@@ -152,7 +153,11 @@ class Unpublishable(PublishFailed):
 
 
 class PublishRefused(PublishFailed):
-    """The broker answered the publish with basic.nack."""
+    """The broker does not take the message: it answered with basic.nack, or see `PublishForbidden`."""
+
+
+class PublishForbidden(PublishRefused):
+    """The user has no write permission on the exchange. Nothing is wrong with the message: publish it again later."""
 
 
 class PublishUncertain(AmqpflowError):

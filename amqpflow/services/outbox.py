@@ -17,6 +17,7 @@ from amqpflow.errors import (
     BrokerError,
     BrokerUnavailable,
     PermissionDenied,
+    PublishForbidden,
     PublishRefused,
     PublishUncertain,
     Unpublishable,
@@ -40,6 +41,9 @@ class Outbox:
         self._one_at_a_time = asyncio.Lock()
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        #: exchanges whose last publish closed its channel: missing, or without permission. What is for them is
+        #: published alone until one is taken, so that they make no other publish uncertain
+        self.alone: set[str] = set()
 
     @property
     def blocked(self) -> str | None:
@@ -65,6 +69,7 @@ class Outbox:
 
         Raises:
             Unroutable, PublishRefused: no queue has it, or one has an earlier copy of it with the same hop id.
+            PublishForbidden: the user has no write permission on the exchange.
             Unpublishable: this message is what closes the channel, or it cannot be encoded.
             PublishUncertain: the connection was lost before the confirm; a queue may have it.
             BrokerUnavailable and its kin: there is no connection; nothing was sent.
@@ -96,6 +101,10 @@ class Outbox:
         channel = self._channel
         if channel is None or not self.is_open:
             self._in_background(self._post_later(message, settled), settled, BrokerUnavailable("it is closed"))
+            return
+        if self.alone and message.exchange in self.alone:
+            uncertain = PublishUncertain("closed before the confirm")
+            self._in_background(self._post_alone(message, settled, uncertain), settled, uncertain)
             return
 
         def told(error: AmqpflowError | None) -> None:
@@ -151,7 +160,13 @@ class Outbox:
 
     async def _publish_alone(self, message: Publish) -> None:
         async with self._one_at_a_time:
-            await publish_alone(await self._connected(), message)
+            try:
+                await publish_alone(await self._connected(), message)
+            except (PublishForbidden, Unroutable) as error:
+                if error.__cause__ is not None:  # it closed its channel
+                    self.alone.add(message.exchange)
+                raise
+            self.alone.discard(message.exchange)
 
     @property
     def _worn_out(self) -> bool:
@@ -199,7 +214,7 @@ async def publish_alone(connection: Connection, message: Publish) -> None:
     Publish on a throw-away channel, so that it is known whether this message is what closes it.
 
     Raises:
-        As `Outbox.publish`; PublishRefused has a cause when it is a permission that is missing.
+        As `Outbox.publish`; Unroutable has a cause when it is the exchange that is missing.
     """
     channel = await connection.open_channel()
     try:
@@ -211,7 +226,10 @@ async def publish_alone(connection: Connection, message: Publish) -> None:
         if blame.startswith("NOT_FOUND"):
             raise Unroutable(f"exchange {message.exchange!r} does not exist") from error
         if blame.startswith("ACCESS_REFUSED"):
-            raise PublishRefused(f"no permission to publish to exchange {message.exchange!r}") from error
+            raise PublishForbidden(
+                f"no permission to publish to exchange {message.exchange!r}",
+                hint="`amqpflow permissions FILE` prints what each kind of user needs, and the lines that grant it",
+            ) from error
         raise Unpublishable(blame) from error
     finally:
         await channel.close()

@@ -31,10 +31,8 @@ from amqpflow.delivery.settle import (
 from amqpflow.delivery.verdict import Decided, Verdict
 from amqpflow.errors import (
     AmqpflowError,
-    BrokerError,
-    BrokerUnavailable,
     PublishFailed,
-    PublishUncertain,
+    PublishForbidden,
     Unpublishable,
 )
 from amqpflow.model.duration import format_duration
@@ -213,7 +211,8 @@ class Settler:
         """
         Publish and await the confirm, for as long as the delivery is ours.
 
-        A publish that is uncertain is made again, with the same hop id, while its source stays unacked.
+        A publish that is uncertain is made again, with the same hop id, while its source stays unacked. So is one for
+        which a permission is missing: that is an outage, and the message keeps the retries that it has left.
 
         Args:
             failure: how a first publish has ended already.
@@ -236,11 +235,14 @@ class Settler:
                     return True
                 except Unpublishable as error:
                     return await self.leave_to_broker(session, incoming, str(error))
+                except PublishForbidden as error:
+                    # nothing is wrong with the message or its queue: another exchange would only hide what is missing
+                    why = f"cannot publish: {error}"
                 except PublishFailed as error:
                     if not until_taken:
                         return False
                     why = f"cannot park: {error}"
-                except (PublishUncertain, BrokerUnavailable, BrokerError) as error:
+                except AmqpflowError as error:  # uncertain, or there is no connection to publish on
                     why = f"cannot publish: {error}"
                 held = True
                 await self._hold(session, incoming, why, wait)
