@@ -12,9 +12,8 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from aiormq.exceptions import ChannelClosed
-
 from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishUncertain
+from amqpflow.model.closing import CLOSED_HERE, CloseReason, closed_by_broker
 from amqpflow.model.message import Delivery, Publish
 
 from .confirms import Confirms, Settled
@@ -49,7 +48,7 @@ class Channel:
         self._out: list[bytes] = []
         self._flushing = False
         self._on_close: list[Callable[[], None]] = []
-        self.close_reason: BaseException | None = None
+        self.close_reason: CloseReason | None = None  #: once it is closed: of the connection, when that was lost
         self.closed_by_publish: str | None = None  #: the broker's text, when an error of a publish made it close this
         self._ending = False
         self._closer: asyncio.Task[None] | None = None
@@ -108,7 +107,7 @@ class Channel:
             sent.
         """
         if self.is_closed:
-            raise BrokerUnavailable("the channel is closed")
+            raise self._closed()
         self._confirms.post(message, settled)
 
     async def room(self) -> None:
@@ -271,7 +270,10 @@ class Channel:
 
     def _require_open(self) -> None:
         if self.is_closed:
-            raise BrokerUnavailable("the channel is closed")
+            raise self._closed()
+
+    def _closed(self) -> BrokerUnavailable:
+        return BrokerUnavailable(f"the channel is closed{f': {self.close_reason}' if self.close_reason else ''}")
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call back once when the channel is closed, for whatever reason."""
@@ -280,30 +282,33 @@ class Channel:
         else:
             self._on_close.append(callback)
 
-    def _closing(self) -> None:
+    def _closing(self, code: int, text: str) -> None:
         # what is written after aiormq's answer to the broker's close would end the whole connection
         self._ending = True
+        self.close_reason = closed_by_broker("channel", code, text)
         self._out.clear()
         self._settlements.clear()
 
     def _channel_closed(self, closing: asyncio.Future[Any]) -> None:
-        self._end(None if closing.cancelled() else closing.exception())
+        error = None if closing.cancelled() else closing.exception()
+        unknown = CloseReason(text=f"the client library closed it: {error!r}")
+        self._end(self._transport.close_reason or (unknown if error and self._closer is None else CLOSED_HERE))
         if self._transport.takers.get(self._amqp.number) is self._take:
             del self._transport.takers[self._amqp.number]
 
-    def _end(self, reason: BaseException | None) -> None:
+    def _end(self, reason: CloseReason) -> None:
         if self.closed.is_set():
             return
-        self.close_reason = reason
+        # a publish is to blame only for a close of the channel by the broker, not for a lost connection
+        self.closed_by_publish = self.close_reason.reply_text if self.close_reason is not None else None
+        self.close_reason = self.close_reason or reason
         self.closed.set()
         self._ending = True
         self._subscriptions.end()
         self._out.clear()
         self._settlements.clear()
-        # a publish is to blame only for a close of the channel by the broker, not for a lost connection
-        blame = str(reason) if isinstance(reason, ChannelClosed) and reason.args and reason.args[0] else None
-        self.closed_by_publish = blame
-        self._confirms.end(lambda: PublishUncertain(f"closed before the confirm: {reason!r}", closed_by_publish=blame))
+        text, blame = f"closed before the confirm: {self.close_reason}", self.closed_by_publish
+        self._confirms.end(lambda: PublishUncertain(text, closed_by_publish=blame))
         for callback in self._on_close:
             callback()
         self._on_close.clear()
@@ -320,7 +325,7 @@ class Channel:
             # goes on when the caller is cancelled, or waits no longer: the broker has to be told in any case
             self._closer = self._closer or asyncio.create_task(self._close(), name="amqpflow channel close")
             await asyncio.wait((self._closer,), timeout=CLOSE_TIMEOUT)
-        self._end(None)
+        self._end(CLOSED_HERE)
 
     async def _close(self) -> None:
         try:
@@ -331,7 +336,7 @@ class Channel:
                 await self._amqp.close()
         except AmqpflowError:
             pass  # the connection is lost or stuck, and its end gives everything back
-        self._end(None)
+        self._end(CLOSED_HERE)
 
     async def _linger(self) -> None:
         if self._settlements.may_be_kept_back(self._loop.time()):

@@ -16,6 +16,7 @@ import aio_pika
 
 from amqpflow import __version__
 from amqpflow.errors import AmqpflowError, BrokerUnavailable, ClientLibraryError
+from amqpflow.model.closing import CLOSED_HERE, CloseReason
 
 from .address import BrokerAddress
 from .channel import Channel
@@ -47,7 +48,19 @@ class Connection:
         self.identity = identity  #: unique, and among the client properties that the management API shows
         self.closed = asyncio.Event()
         self._on_close: list[Callable[[], None]] = []
+        pika.content.heartbeat = float(self.heartbeat)
         self._amqp.closing.add_done_callback(self._connection_closed)
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        """Why it ended; None while it is open."""
+        reason: CloseReason | None = self._pika.content.close_reason
+        return reason
+
+    @property
+    def heartbeat(self) -> int:
+        """Seconds between heartbeats; 0 for none. RabbitMQ ends a connection that is silent for twice as long."""
+        return int(self._amqp.connection_tune.heartbeat or 0)
 
     @property
     def frame_max(self) -> int:
@@ -117,8 +130,8 @@ class Connection:
             self._on_close.append(callback)
 
     def _connection_closed(self, closing: asyncio.Future[Any]) -> None:
-        if not closing.cancelled():
-            closing.exception()
+        error = None if closing.cancelled() else closing.exception()
+        self._pika.content.ended(CloseReason(text=f"the client library closed it: {error!r}"))
         self.closed.set()
         for callback in self._on_close:
             callback()
@@ -133,6 +146,7 @@ class Connection:
         A broker that is out of memory reads nothing from connections that published, not even their close: after
         `CLOSE_TIMEOUT` the socket is closed without an answer.
         """
+        self._pika.content.ended(CLOSED_HERE)
         closing = asyncio.ensure_future(self._pika.close())
         closing.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:

@@ -23,15 +23,15 @@ _CONTENT, _CONFIRM = (_DELIVER, _RETURN), (_ACK, _NACK)
 _FRAME_OVERHEAD = 8
 _MOST_ADDRESSES = 256  #: that are kept decoded: a producer may make up routing keys
 _TAG_AND_BITS, _SIZE = struct.Struct(">QB"), struct.Struct(">Q")
-_FRAME = struct.Struct(">BHI")
+_FRAME, _CODE = struct.Struct(">BHI"), struct.Struct(">H")
 _SETTLE = struct.Struct(">BHIHHQBB")  # a whole frame of basic.ack or basic.nack
 
 
 class ContentFrames:
     """Takes the frames of one channel that carry messages and confirms, in the order of the wire.
 
-    The callbacks run in the connection's reader and must not raise. `closing` is called when the broker closes the
-    channel: from then on it ignores what is written on it.
+    The callbacks run in the connection's reader and must not raise. `closing` is called with code and text when the
+    broker closes the channel: from then on it ignores what is written on it.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ContentFrames:
         delivered: DeliveryCallback,
         returned: ReturnCallback,
         confirmed: ConfirmCallback,
-        closing: Callable[[], None],
+        closing: Callable[[int, str], None],
     ) -> None:
         self._delivered = delivered
         self._returned = returned
@@ -64,7 +64,7 @@ class ContentFrames:
                 self._confirmed(tag, bool(bits & 1), method == _ACK)
                 return True
             if method == _CLOSE:
-                self._closing()
+                self._closing(*decode_close(payload))
             return False
         if not self._method:
             return False  # the content of a basic.get
@@ -132,6 +132,12 @@ def _publish_method(channel: int, exchange: str, routing_key: str) -> bytes:
     return encode_frame(
         _METHOD, channel, b"\x00\x3c\x00\x28\x00\x00" + _short(exchange) + _short(routing_key) + b"\x01"
     )
+
+
+def decode_close(payload: bytes) -> tuple[int, str]:
+    """Reply code and reply text of the method channel.close or connection.close."""
+    (code,) = _CODE.unpack_from(payload, 4)
+    return code, decode_short(payload, 6)[0]
 
 
 def ack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:

@@ -40,7 +40,7 @@ class RpcChannel:
         return call
 
 
-async def answer_or_end(call: Awaitable[Any], within: float, abort: Callable[[], None]) -> None:
+async def answer_or_end(call: Awaitable[Any], within: float, abort: Callable[[str], None]) -> None:
     """
     Wait for the broker's answer; after `within` seconds call `abort`, which is to end the whole connection. A consumer
     that may or may not be there cannot be cancelled or left alone, and the end of its connection settles it.
@@ -53,9 +53,9 @@ async def answer_or_end(call: Awaitable[Any], within: float, abort: Callable[[],
             async with asyncio.timeout(within):
                 await call
         except TimeoutError:
-            abort()
-            text = f"the broker gave no answer within {within:g} s: the connection is closed"
-            raise BrokerUnavailable(text) from None
+            silence = f"the broker gave no answer within {within:g} s"
+            abort(silence)
+            raise BrokerUnavailable(f"{silence}: the connection is closed") from None
 
 
 async def _to_its_end(call: Coroutine[Any, Any, Any]) -> Any:

@@ -21,13 +21,17 @@ from typing import Any
 
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 
+from amqpflow.model.closing import CloseReason, closed_by_broker, missed_heartbeats, socket_closed, socket_failed
+
+from .frames import decode_close
+
 Take = Callable[[int, bytes], bool]  #: frame type and payload; True when the frame is not for aiormq
 
 _CHUNK = 256 * 1024
 _HEAD = struct.Struct(">BHI")
 _FRAME_TYPES = (1, 2, 3, 8)
 _HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
-_BLOCKED, _UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
+_BLOCKED, _UNBLOCKED, _CLOSE = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d", b"\x00\x0a\x00\x32"
 _SIGN_OF_LIFE = 1.0  #: seconds
 
 
@@ -38,6 +42,8 @@ class ContentTransport(TransportFactory):
         self.takers: dict[int, Take] = {}
         self.blocked: str | None = None  #: why the broker reads nothing from this connection now (connection.blocked)
         self.on_blocked: list[Callable[[str | None], None]] = []  #: told the reason, and None when it is over
+        self.close_reason: CloseReason | None = None  #: what was first seen of the end of the connection
+        self.heartbeat = 0.0  #: seconds, once it is negotiated; 0 for none
         self._writer: asyncio.StreamWriter | None = None
         self._reader: FrameReader | None = None
 
@@ -46,15 +52,25 @@ class ContentTransport(TransportFactory):
         """aiormq has read frames through it, as it must have once it is connected."""
         return self._reader is not None and self._reader.passed_on
 
-    def abort(self) -> None:
-        """Close the socket at once, with what was not sent yet."""
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the last byte was received."""
+        return self._reader.silent_for if self._reader is not None else 0.0
+
+    def abort(self, why: str = "") -> None:
+        """Close the socket at once, with what was not sent yet. `why` is the `close_reason` if there is none yet."""
+        if why:
+            self.ended(CloseReason(text=why))
         if self._writer is not None:
             self._writer.transport.abort()
 
     async def create(self, url: Any, **kwargs: Any) -> tuple[Any, asyncio.StreamWriter]:
         factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
         reader, writer = await factory.create(url, **kwargs)
-        self._writer, self._reader = writer, FrameReader(reader, self.takers, self._control)
+        self._writer, self._reader = (
+            writer,
+            FrameReader(reader, self.takers, self._control, self.ended, self._reading_cancelled),
+        )
         return self._reader, writer
 
     def write(self, data: bytes) -> None:
@@ -67,7 +83,19 @@ class ContentTransport(TransportFactory):
         if self._writer is not None:
             await self._writer.drain()
 
+    def ended(self, reason: CloseReason) -> None:
+        """Keep the first reason: what follows is its consequence."""
+        self.close_reason = self.close_reason or reason
+
+    def _reading_cancelled(self) -> None:
+        # by aiormq's look at heartbeats; who closes the connection has said so before
+        if self.heartbeat and self.silent_for > self.heartbeat:
+            self.ended(missed_heartbeats(self.heartbeat, self.silent_for))
+
     def _control(self, payload: bytes) -> None:
+        if payload.startswith(_CLOSE):
+            self.ended(closed_by_broker("connection", *decode_close(payload)))
+            return
         if payload.startswith(_BLOCKED):
             self.blocked = payload[5 : 5 + payload[4]].decode("utf-8", "replace")
         elif payload.startswith(_UNBLOCKED):
@@ -82,16 +110,29 @@ class FrameReader:
     """Stands in for the connection's StreamReader: the same bytes, without the frames that a taker took."""
 
     def __init__(
-        self, stream: asyncio.StreamReader, takers: dict[int, Take], control: Callable[[bytes], None] | None = None
+        self,
+        stream: asyncio.StreamReader,
+        takers: dict[int, Take],
+        control: Callable[[bytes], None] | None = None,
+        ended: Callable[[CloseReason], None] | None = None,
+        cancelled: Callable[[], None] | None = None,
     ) -> None:
         self._stream = stream
         self._takers = takers
         self._control = control  # is told the methods of channel 0, which aiormq reads as well
+        self._ended = ended  # is told what the socket ended with
+        self._cancelled = cancelled  # is told that aiormq reads no more
         self._unread: list[bytes] = []  # from the socket, one frame that is not whole yet
         self._missing = 0  # bytes until it can be
         self._ready = bytearray()  # for aiormq
         self._frames = True
         self._last_passed = 0.0
+        self._last_read = asyncio.get_running_loop().time()
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the last byte was received."""
+        return asyncio.get_running_loop().time() - self._last_read
 
     @property
     def passed_on(self) -> bool:
@@ -104,7 +145,7 @@ class FrameReader:
     async def readexactly(self, n: int) -> bytes:
         """As asyncio.StreamReader's."""
         while len(self._ready) < n:
-            chunk = await self._stream.read(_CHUNK)
+            chunk = await self._read(_CHUNK)
             if not chunk:
                 raise asyncio.IncompleteReadError(bytes(self._ready), n)
             self._sort(chunk)
@@ -115,10 +156,29 @@ class FrameReader:
     async def read(self, n: int = -1) -> bytes:
         """As asyncio.StreamReader's."""
         if not self._ready:
-            self._sort(await self._stream.read(n))
+            self._sort(await self._read(n))
         data = bytes(self._ready)
         self._ready.clear()
         return data
+
+    async def _read(self, n: int) -> bytes:
+        try:
+            chunk = await self._stream.read(n)
+        except OSError as error:
+            self._tell(socket_failed(error))
+            raise
+        except asyncio.CancelledError:
+            if self._cancelled is not None:
+                self._cancelled()
+            raise
+        if not chunk:
+            self._tell(socket_closed())
+        self._last_read = asyncio.get_running_loop().time()
+        return chunk
+
+    def _tell(self, reason: CloseReason) -> None:
+        if self._ended is not None:
+            self._ended(reason)
 
     def _sort(self, chunk: bytes) -> None:
         if not self._frames:

@@ -106,7 +106,7 @@ class Taker:
             delivered=lambda *event: self.events.append(("delivered", *event)),
             returned=lambda *event: self.events.append(("returned", *event)),
             confirmed=lambda *event: self.events.append(("confirmed", *event)),
-            closing=lambda: self.events.append(("closing",)),
+            closing=lambda code, text: self.events.append(("closing", code, text)),
         )
 
 
@@ -179,7 +179,7 @@ def test_frames_are_told_in_order_however_the_stream_is_cut(cuts: list[int]) -> 
         ("returned", "NO_ROUTE", "e", "k", empty),
         ("confirmed", 9, True, False),
         ("delivered", "tag", 5, True, "e", "k", empty, b""),
-        ("closing",),
+        ("closing", 404, "NOT_FOUND"),
     ]
     assert [type(each).__name__ for each in frames_of(rest)] == [
         "GetOk",
