@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amqpflow.model.outcome import Outcome
 from amqpflow.model.quick import quick_init
@@ -15,8 +15,11 @@ class ErrorRecord:
 
     type: str  #: ValueError, httpx.ConnectError
     message: str = ""
+    location: str | None = None  #: service.py:10, the innermost line of the user's own code
     stack: str | None = None  #: only when the consumer is configured to keep it
     fingerprint: str | None = None  #: stable hash of queue, type and raising frame
+    #: the exception itself, for those who are notified of it; a group as it was raised
+    raised: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,7 @@ class Decided:
 @quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The handler raised. `matches` are the rule names that the exception's class or a base of it bears."""
+    """The handler raised. `matches` are the rule names that the exception's class or a base of it has."""
 
     error: ErrorRecord
     matches: frozenset[str] = frozenset()
@@ -48,6 +51,7 @@ class BadResult:
     """The handler returned what is no outcome."""
 
     detail: str
+    location: str | None = None  #: where the handler is defined
 
 
 Verdict = Decided | Failed | CannotDecode | BadResult

@@ -22,6 +22,16 @@ def clip(text: str, limit: int) -> str:
     return data[: max(0, limit - 3)].decode("utf-8", "ignore") + "…" if limit >= 3 else ""
 
 
+def clip_start(text: str, limit: int) -> str:
+    """As `clip`, cut at the start: of a stack and of a path the end says most."""
+    if 4 * len(text) <= limit and text.isascii():
+        return text
+    data = text[-limit - 1 :].encode("utf-8", "backslashreplace") if limit > 0 else b""
+    if len(data) <= limit and len(text) <= limit + 1:
+        return data.decode()
+    return "…" + data[len(data) - max(0, limit - 3) :].decode("utf-8", "ignore") if limit >= 3 else ""
+
+
 def bounded(text: str | None, limit: int) -> str | None:
     """A text that came from elsewhere: as it is up to `limit` characters, else cut to so many bytes."""
     return text if text is None or len(text) <= limit else clip(text, limit)

@@ -11,10 +11,12 @@ from amqpflow.errors import Undecodable
 from amqpflow.model.outcome import Ack, Outcome
 from amqpflow.model.routes import QueueRoutes
 
+from .exception_groups import cancellation_in, meaning
 from .failures import cause_of, error_record, failed
 from .handler import Handler, name_of
 from .incoming import Message
 from .middleware import Middleware, chain
+from .stack import defined_at
 from .threads import Threads
 
 DONE = Decided(outcome=Ack())  #: the verdict of nearly every call
@@ -51,6 +53,7 @@ class Caller:
             handler.function,
             threads=threads,
             timeout=handler.timeout,
+            name=name_of(handler.function).rpartition("<locals>.")[2],
             middlewares=handler.middlewares,
             outer=outer,
         )
@@ -74,23 +77,30 @@ class Caller:
                 return DONE
             if inspect.isawaitable(result):
                 result = await result
-        except Outcome as outcome:
-            result = outcome
-        except Undecodable as error:
-            return CannotDecode(error=error_record(error, self._handler))
-        except asyncio.CancelledError as error:
-            if self._stopping.is_set():
-                raise
-            while (task := asyncio.current_task()) is not None and task.cancelling():
-                task.uncancel()
-            return failed(error, self._handler, self.routes)
-        except (KeyboardInterrupt, SystemExit, NotStarted):
-            raise
-        except BaseException as error:
-            return failed(error, self._handler, self.routes)
+        except BaseException as raised:
+            # in a call of its own: a local of this frame, which is in its traceback, would make it a reference cycle
+            return self._verdict_on(raised)
         if result is None:
             return DONE
         if isinstance(result, Outcome):
-            return Decided(outcome=result, error=cause_of(result, self._handler))
+            return Decided(outcome=result, error=cause_of(result, result, self._handler))
         name = name_of(self._handler.function)
-        return BadResult(detail=f"{name} returned {type(result).__name__}, which is no outcome")
+        return BadResult(
+            detail=f"{name} returned {type(result).__name__}, which is no outcome",
+            location=defined_at(self._handler.function),
+        )
+
+    def _verdict_on(self, raised: BaseException) -> Verdict:
+        """What an exception means. Raises it, or what is in the group that it is, where nothing is decided."""
+        if self._stopping.is_set() and (cancelled := cancellation_in(raised)) is not None:
+            raise cancelled
+        error = meaning(raised)
+        if isinstance(error, KeyboardInterrupt | SystemExit | NotStarted):
+            raise error
+        while (task := asyncio.current_task()) is not None and task.cancelling():
+            task.uncancel()  # the handler's own doing: the task has other messages to handle
+        if isinstance(error, Outcome):
+            return Decided(outcome=error, error=cause_of(error, raised, self._handler))
+        if isinstance(error, Undecodable):
+            return CannotDecode(error=error_record(error, self._handler))
+        return failed(raised, self._handler, self.routes)

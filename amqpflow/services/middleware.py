@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 from amqpflow.errors import HandlerInvalid
+from amqpflow.model.duration import format_duration
 from amqpflow.model.outcome import Outcome
 
+from .exception_groups import has_error, meaning
 from .incoming import Message
 from .threads import Threads
+
+_TIMELY = 0.1  #: of a timeout: what ends later than this did not end when it was told to
 
 
 class CallNext(Protocol):
@@ -38,21 +43,32 @@ class Middleware(Protocol):
 
 
 class Timeout:
-    """Fails what is further in with TimeoutError after some seconds."""
+    """Fails what is further in with TimeoutError after some seconds. `name` is the handler's."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, name: str) -> None:
         self.seconds = seconds
+        self._name = name
 
     async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
         limit = asyncio.timeout(self.seconds)
+        began = time.monotonic()
         try:
             async with limit:
                 return await call_next(message)
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            late = TimeoutError(f"the handler ran longer than {self.seconds:g} s")
-            raise late.with_traceback(error.__traceback__) from None
+            # where the handler was when its time ended; no local of this frame, which is in the traceback
+            raise self._late(time.monotonic() - began).with_traceback(
+                (error.__cause__ or error).__traceback__
+            ) from None
+
+    def _late(self, ran: float) -> TimeoutError:
+        text = f"{self._name} ran longer than its timeout of {format_duration(max(1, round(self.seconds * 1000)))}"
+        if ran > self.seconds + max(1.0, self.seconds * _TIMELY):
+            # only then: it is the same text each time, by which failures are counted
+            text += f": {format_duration(round(ran) * 1000)}, since it blocks the event loop or resists being cancelled"
+        return TimeoutError(text)
 
 
 class ThreadPlace:
@@ -96,6 +112,7 @@ def chain(
     timeout: float | None,
     middlewares: Sequence[Middleware],
     outer: Sequence[Middleware] = (),
+    name: str = "the handler",
 ) -> Callable[[Message], Awaitable[Any]]:
     """
     What calls a handler: `outer`, a thread's place, the timeout, the middlewares in their order, the handler.
@@ -104,6 +121,7 @@ def chain(
         function: async, or run in one of `threads`.
         timeout: seconds for the handler and its middlewares.
         outer: what is outside the timeout, outermost first.
+        name: the handler's, for the text of a TimeoutError.
     """
     around = [*outer]
     if threads is not None:
@@ -111,7 +129,7 @@ def chain(
         function = place.run
         around.append(place.reserve)
     if timeout is not None:
-        around.append(Timeout(timeout))
+        around.append(Timeout(timeout, name))
     around += middlewares
     if not around:
         return function
@@ -122,13 +140,20 @@ def chain(
 
 
 def _outcomes_returned(function: Callable[[Message], Awaitable[Any]]) -> CallNext:
-    """An outcome that was raised is returned: for a middleware, what is raised is a failure and nothing else."""
+    """
+    An outcome that was raised is returned: for a middleware, what is raised is a failure and nothing else. So is one
+    that a group means, if no error is in the group, which the failure record is to name.
+    """
 
     async def call(message: Message) -> Any:
         try:
             return await function(message)
         except Outcome as outcome:
             return outcome
+        except BaseExceptionGroup as group:
+            if isinstance(meaning(group), Outcome) and not has_error(group):
+                return meaning(group)
+            raise
 
     return call
 

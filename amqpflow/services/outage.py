@@ -23,11 +23,13 @@ from amqpflow.model.routes import QueueRoutes
 
 from .calling import NotStarted
 from .events import Events
-from .failures import bears, rule_names, type_name
+from .exception_groups import cancellation_in, has_error, meaning
+from .failures import named_among, rule_names
 from .incoming import Message
 from .middleware import CallNext
 from .session import Session
 from .settler import DEFAULT_CONSUMER_TIMEOUT
+from .stack import message_of, type_name
 
 
 class Outage:
@@ -67,34 +69,37 @@ class Outage:
             raise NotStarted(f"breaker {before.phase}")  # it waited for its turn while the outage began
         try:
             result = await call_next(message)
-        except Outcome as outcome:
-            self._ended(before, outcome)
-            raise
-        except (NotStarted, KeyboardInterrupt, SystemExit):
-            raise
         except BaseException as error:
-            self._ended(before, error)
+            self._raised(before, error)
             raise
         self._ended(before, result if isinstance(result, Outcome) else None)
         return result
 
+    def _raised(self, before: Circuit, error: BaseException) -> None:
+        means = meaning(error)
+        if not isinstance(means, NotStarted | KeyboardInterrupt | SystemExit):
+            self._ended(before, means, error)
+
     def _is_tried(self, message: Message) -> bool:
         return self._session is not None and self._session.is_tried(message.delivery_tag)
 
-    def _ended(self, before: Circuit, result: BaseException | None) -> None:
+    def _ended(self, before: Circuit, result: BaseException | None, raised: BaseException | None = None) -> None:
+        """`result`: what the call came to, an outcome or an exception. `raised`: the group it may be out of."""
         # a call that began before the breaker opened, or half-opened, says nothing of what is now
         if self._breaker is None or isinstance(result, Pause) or before.openings != self.circuit.openings:
             return
-        if self._stopped and isinstance(result, asyncio.CancelledError):
+        if self._stopped and raised is not None and cancellation_in(raised) is not None:
             return
         error = result.__cause__ if isinstance(result, Outcome) else result
+        if error is None and raised is not None and has_error(raised):
+            error = raised  # a group: an error beside the outcome
         trip = _named(error, self._breaker.trip_on)
         failed = bool(trip) or self._failed(result, error)
         now = asyncio.get_running_loop().time()
         if before.phase is Phase.HALF_OPEN:
             self._become(tried(self.circuit, self._breaker, now, failed=failed))
         elif before.phase is Phase.CLOSED:
-            self._become(counted(self.circuit, self._breaker, now, failed=failed, trip=trip and f"{trip}: {error}"))
+            self._become(counted(self.circuit, self._breaker, now, failed=failed, trip=trip))
 
     def _failed(self, result: BaseException | None, error: BaseException | None) -> bool:
         if isinstance(result, Outcome) and not isinstance(result, Retry):
@@ -193,10 +198,6 @@ class Outage:
 
 
 def _named(error: BaseException | None, errors: tuple[type[BaseException] | str, ...]) -> str:
-    """The type of an error if it is one of these, else ""."""
-    if error is None:
-        return ""
-    for each in errors:
-        if any(bears(kind, each) for kind in type(error).__mro__) if isinstance(each, str) else isinstance(error, each):
-            return type_name(type(error))
-    return ""
+    """The type and text of an error, or the first of a group's, if it is one of these, else ""."""
+    named = None if error is None else named_among(error, errors)
+    return "" if named is None else f"{type_name(type(named))}: {message_of(named)}"

@@ -50,12 +50,16 @@ class Threads:
 
         call_ended = self._pool.submit(call)
         call_ended.add_done_callback(release)
-        result, error = await asyncio.wrap_future(call_ended)
-        if isinstance(error, StopIteration):
-            raise RuntimeError("the handler raised StopIteration") from error
-        if error is not None:
-            raise error
-        return result
+        try:
+            result, error = await asyncio.wrap_future(call_ended)
+            if isinstance(error, StopIteration):
+                raise RuntimeError("the handler raised StopIteration") from error
+            if error is not None:
+                raise error
+            return result
+        finally:
+            # this frame is in the traceback: what it kept of the error would be a reference cycle
+            result = error = call_ended = None  # type: ignore[assignment]
 
     def shutdown(self) -> None:
         """Let the threads end; one that is in a handler runs on to its end."""
