@@ -87,11 +87,12 @@ if TYPE_CHECKING:
         MessageSettled,
     )
     from .model.outcome import Ack, Discard, Outcome, Park, Pause, Retry
+    from .model.outgoing import OutgoingMessage
     from .parking.selection import Selection, SelectionInvalid
     from .services.consumer import Consumer
     from .services.incoming import Message, RetryState
     from .services.middleware import CallNext, Middleware
-    from .services.publisher import OutgoingMessage, Publisher
+    from .services.publisher import Publisher
     from .services.replay_choice import ReplayChoice
     from .services.topology import Topology
 
@@ -175,11 +176,12 @@ _HOME = {
         "MessageSettled",
     ),
     "model.outcome": ("Ack", "Discard", "Outcome", "Park", "Pause", "Retry"),
+    "model.outgoing": ("OutgoingMessage",),
     "parking.selection": ("Selection", "SelectionInvalid"),
     "services.consumer": ("Consumer",),
     "services.incoming": ("Message", "RetryState"),
     "services.middleware": ("CallNext", "Middleware"),
-    "services.publisher": ("OutgoingMessage", "Publisher"),
+    "services.publisher": ("Publisher",),
     "services.replay_choice": ("ReplayChoice",),
     "services.topology": ("Topology",),
 }

@@ -109,9 +109,13 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
 
 
 def _header(text: str) -> tuple[str, str]:
+    from amqpflow.model.outgoing import header_problems, listed
+
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise click.UsageError(f"--set-header {text!r}: write NAME=VALUE")
+    if problems := listed(header_problems({name: value}, "--set-header")):
+        raise click.UsageError(problems)
     return name, value
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from amqpflow.errors import AmqpflowError, PublishRefused, Unpublishable, Unroutable, WrongUsage
-from amqpflow.model.headers import BROKER_OWNED, COUNTERS, PREFIX
+from amqpflow.errors import AmqpflowError, PartlyDone, PublishRefused, Unpublishable, Unroutable, WrongUsage
 from amqpflow.model.message import Publish
-from amqpflow.model.properties import Properties
-from amqpflow.model.wire import encode_content_header
+from amqpflow.model.outgoing import OutgoingMessage, encode_outgoing
 from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
 
@@ -31,32 +29,6 @@ log = logging.getLogger("amqpflow.publisher")
 
 MAX_OUTSTANDING = 1000  #: publishes without a confirm at one time
 _CHUNK = 100  #: messages that are sent together
-_NOT_SENT = BROKER_OWNED | COUNTERS  #: what a handler that passes its headers on would forge (facts 1.6, 1.7, 1.8)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutgoingMessage:
-    """
-    A message to publish. None means that the property is not set; a message id is always set.
-
-    `expiration` is in milliseconds. An integer priority is written as it is: on quorum queues of RabbitMQ 4.3 an
-    absent one counts as 4 (fact 12.4).
-    """
-
-    body: bytes
-    exchange: str = ""  #: "" is the default exchange, where the routing key is a queue's name
-    routing_key: str = ""
-    headers: Mapping[str, Any] | None = None
-    priority: int | None = None
-    message_id: str | None = None
-    correlation_id: str | None = None
-    content_type: str | None = None
-    content_encoding: str | None = None
-    reply_to: str | None = None
-    expiration: int | None = None
-    timestamp: datetime | None = None
-    type: str | None = None
-    app_id: str | None = None
 
 
 class Publisher:
@@ -120,7 +92,7 @@ class Publisher:
         content_encoding: str | None = None,
         reply_to: str | None = None,
         expiration: int | None = None,
-        timestamp: datetime | None = None,
+        timestamp: datetime | int | None = None,
         type: str | None = None,  # noqa: A002 - AMQP's name
         app_id: str | None = None,
     ) -> str:
@@ -134,7 +106,8 @@ class Publisher:
         Raises:
             Unroutable: no queue is bound for the routing key, or the exchange does not exist; it is in no queue.
             PublishRefused: a queue that is full refused it; one that it was also routed to may have it (fact 9.4).
-            Unpublishable: the broker closes the channel over this message, or it cannot be encoded.
+            Unpublishable: an argument is wrong (`str` names every one), and nothing was sent; or the broker closes the
+                channel over this message.
             PublishUncertain: the connection was lost before the confirm; it may be in a queue. Publish it again with
                 the same message id, which is the error's `message_id`.
             BrokerUnavailable and its kin: nothing was sent.
@@ -162,46 +135,60 @@ class Publisher:
         """
         Publish many messages, pipelined and in their order, and return one result for each: its message id when it is
         confirmed, else the error that `publish` would raise, with the id as its `message_id`. Nothing is raised for a
-        single message. What is `PublishUncertain` may be in a queue: publish it again with that id.
+        single message: one that cannot be sent is `Unpublishable`, and the others are published. What is
+        `PublishUncertain` may be in a queue: publish it again with that id.
 
         Messages are taken from the iterable as there is room: at most 1,000 are without a confirm at one time, and
         nothing more is sent while the broker does not read. When there is no connection, and none can be opened, the
         messages that are left have that error as their result.
 
         Raises:
-            WrongUsage: a body is not bytes. What was published before it is awaited, but its results are lost.
+            WrongUsage: `messages` is not an iterable of messages; nothing was sent.
+            PartlyDone: the iterable raised an exception, which is its cause. `report` has the results of the messages
+                before it, which were published and awaited.
         """
+        iterator = _iterated(messages)
         results: list[str | AmqpflowError] = []
         unsettled = _Unsettled()
+        failure: Exception | None = None
         cannot_connect: AmqpflowError | None = None
-        try:
-            for at, message in enumerate(messages):
-                message_id = message.message_id or str(uuid4())
-                results.append(message_id)
+        for at in count():
+            try:
+                message = next(iterator)
+            except StopIteration:
+                break
+            except Exception as error:
+                failure = error
+                break
+            message_id = _id_of(message)
+            results.append(message_id)
+            try:
+                publish = _outgoing(message, message_id)
+            except Unpublishable as error:
+                results[at] = _with_id(error, message_id)
+                continue
+            if cannot_connect is None and not self._outbox.is_open:
                 try:
-                    publish = _outgoing(message, message_id)
-                except Unpublishable as error:
-                    results[at] = _with_id(error, message_id)
-                    continue
-                if cannot_connect is None and not self._outbox.is_open:
-                    try:
-                        await self._outbox.open()
-                    except AmqpflowError as error:
-                        cannot_connect = error
-                if cannot_connect is not None:
-                    results[at] = _with_id(copy(cannot_connect), message_id)
-                    continue
-                while self._outstanding >= MAX_OUTSTANDING:
-                    await self._below(MAX_OUTSTANDING - _CHUNK)
-                if at % _CHUNK == 0:
-                    await self._outbox.room()
-                self._outstanding += 1
-                unsettled.count += 1
-                self._outbox.post(publish, partial(self._settled, results, at, unsettled))
-        except WrongUsage:
-            await unsettled.none()
-            raise
+                    await self._outbox.open()
+                except AmqpflowError as error:
+                    cannot_connect = error
+            if cannot_connect is not None:
+                results[at] = _with_id(copy(cannot_connect), message_id)
+                continue
+            while self._outstanding >= MAX_OUTSTANDING:
+                await self._below(MAX_OUTSTANDING - _CHUNK)
+            if at % _CHUNK == 0:
+                await self._outbox.room()
+            self._outstanding += 1
+            unsettled.count += 1
+            self._outbox.post(publish, partial(self._settled, results, at, unsettled))
         await unsettled.none()
+        if failure is not None:
+            raise PartlyDone(
+                f"the messages raised {type(failure).__name__} after {len(results)} of them: {failure}",
+                hint="the results of those before it are the error's `report`",
+                report=results,
+            ) from failure
         return results
 
     def _settled(
@@ -213,7 +200,7 @@ class Publisher:
         unsettled.one_less()
 
     async def _publish(self, message: OutgoingMessage) -> str:
-        message_id = message.message_id or str(uuid4())
+        message_id = _id_of(message)
         try:
             publish = _outgoing(message, message_id)
             while self._outstanding >= MAX_OUTSTANDING:
@@ -287,40 +274,32 @@ class _Unsettled:
             await self._waiter
 
 
-def _outgoing(message: OutgoingMessage, message_id: str) -> Publish:
-    """Raises WrongUsage: its body is not bytes. Unpublishable: it cannot be encoded."""
-    body = message.body
-    if type(body) is not bytes:
-        if not isinstance(body, bytes | bytearray):
-            raise WrongUsage(f"a message body is bytes, not {type(body).__name__}", hint="encode it first")
-        body = bytes(body)
-    headers = None
-    if message.headers:
-        theirs = message.headers.items()
-        headers = {
-            name: value for name, value in theirs if name not in _NOT_SENT and not name.startswith(PREFIX)
-        } or None
-    properties = Properties(
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        headers=headers,
-        delivery_mode=2,
-        priority=message.priority,
-        correlation_id=message.correlation_id,
-        reply_to=message.reply_to,
-        expiration=None if message.expiration is None else str(message.expiration),
-        message_id=message_id,
-        timestamp=message.timestamp,
-        type=message.type,
-        app_id=message.app_id,
-    )
+def _iterated(messages: Any) -> Iterator[OutgoingMessage]:
+    """Raises WrongUsage."""
+    if isinstance(messages, OutgoingMessage | str | bytes | bytearray | Mapping):
+        raise WrongUsage(f"messages is of type {type(messages).__name__}, not a list of OutgoingMessage")
     try:
-        header = encode_content_header(properties, len(body))
-    except (ValueError, TypeError) as error:
-        raise Unpublishable(f"it cannot be encoded: {error}") from None
-    return Publish(
-        exchange=message.exchange, routing_key=message.routing_key, header=header, body=body, identity=message_id
-    )
+        return iter(messages)
+    except TypeError:
+        what = type(messages).__name__
+    hint = "collect it first: [each async for each in messages]" if hasattr(messages, "__aiter__") else ""
+    raise WrongUsage(f"messages is of type {what}, not an iterable of OutgoingMessage", hint=hint)
+
+
+def _outgoing(message: OutgoingMessage, message_id: str) -> Publish:
+    """Raises Unpublishable, whatever is wrong with it: the program's own mappings may raise anything."""
+    try:
+        return encode_outgoing(message, message_id)
+    except ValueError as error:
+        raise Unpublishable(f"the message cannot be sent: {error}") from None
+    except Exception as error:
+        raise Unpublishable(f"the message cannot be encoded: {error!r}") from error
+
+
+def _id_of(message: object) -> str:
+    """The message id that it was given, if that is text, else a new one."""
+    given = getattr(message, "message_id", None)
+    return given if isinstance(given, str) and given else str(uuid4())
 
 
 def _with_id(error: AmqpflowError, message_id: str) -> AmqpflowError:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Literal
 
 from amqpflow.errors import WrongUsage
 from amqpflow.model.headers import NEVER_TRAVELS, PREFIX
+from amqpflow.model.outgoing import header_problems, listed, name_problems
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import Destination
@@ -63,13 +65,16 @@ class ReplayChoice:
         return parked.queue is None and not (self.to is not None and everything) and self.selects(parked)
 
     def __post_init__(self) -> None:
+        dropped = (text for name in self.drop_headers for text in name_problems(name, "drop_headers"))
+        if problems := listed(chain(header_problems(self.set_headers, "set_headers"), dropped)):
+            raise WrongUsage(problems)
         for name in (*self.set_headers, *self.drop_headers):
             if name in NEVER_TRAVELS or name.startswith(PREFIX):
                 raise WrongUsage(
                     f"the header {name} belongs to RabbitMQ or amqpflow, and a copy never has it as it was"
                 )
-            if not name or len(name.encode()) > 255:
-                raise WrongUsage(f"{name[:40]!r} is no header name: AMQP allows 1 to 255 bytes")
+            if not name:
+                raise WrongUsage("a header's name is empty: AMQP allows 1 to 255 bytes")
         for name in (self.to.exchange, self.to.routing_key) if self.to is not None else ():
             if len(name.encode("utf-8", "surrogateescape")) > 255:
                 raise WrongUsage(f"--to {name[:40]!r}... is longer than the 255 bytes that AMQP allows for a name")

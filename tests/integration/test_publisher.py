@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from amqpflow import (
     BrokerUnavailable,
     Consumer,
     OutgoingMessage,
+    PartlyDone,
     Publisher,
     PublishRefused,
     PublishUncertain,
@@ -146,7 +148,7 @@ def test_each_way_to_fail_has_a_name_and_the_publisher_lives_on(vhost: BrokerAdd
                     await publisher.publish(b"", message_id=name, **arguments)
                 assert type(raised.value) is kind, name
                 assert raised.value.message_id == name  # type: ignore[attr-defined]
-            with pytest.raises(WrongUsage, match="bytes, not str"):
+            with pytest.raises(Unpublishable, match="body is of type str, not bytes"):
                 await publisher.publish("text", routing_key="orders")  # type: ignore[arg-type]
             assert len(await scene.take("orders")) == 1
             await publisher.publish(b"", routing_key="orders")
@@ -168,6 +170,87 @@ def test_many_are_published_in_order_with_one_result_each(vhost: BrokerAddress) 
             found = await scene.take("orders")
             assert [each.header.properties.message_id for each in found] == ids
             assert [each.body for each in found] == [each.body for each in wanted if each.body not in (b"7", b"8")]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_messages_that_cannot_be_sent_are_refused_alone_and_take_no_room(vhost: BrokerAddress) -> None:
+    """More of them than may be without a confirm at one time, each beside good ones."""
+    wrong: list[Any] = [
+        OutgoingMessage(body=b"", routing_key=None),  # type: ignore[arg-type]
+        OutgoingMessage(body=b"", routing_key=["orders"]),  # type: ignore[arg-type]
+        OutgoingMessage(body=b"", routing_key="orders", headers={1: 2}),  # type: ignore[dict-item]
+        OutgoingMessage(body=b"", routing_key="orders", headers=[("a", 1)]),  # type: ignore[arg-type]
+        OutgoingMessage(body=b"", routing_key="orders", headers={"load": float("nan")}),
+        OutgoingMessage(body=b"", routing_key="orders", headers={"trace": 1 << 63}),
+        OutgoingMessage(body=b"", routing_key="orders", headers={"h": "x" * 200_000}),
+        OutgoingMessage(body="text", routing_key="orders"),  # type: ignore[arg-type]
+        {"body": b"", "routing_key": "orders"},
+        None,
+    ]
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene, Publisher(vhost.url) as publisher:
+            good = OutgoingMessage(body=b"good", routing_key="orders")
+            for _ in range(3):
+                results = await publisher.publish_many([good, *wrong * 50, good])
+                assert [type(each) for each in results] == [str, *[Unpublishable] * 500, str]
+            many = await publisher.publish_many([good, *wrong * 110, good])
+            assert isinstance(many[-1], str)
+            async with asyncio.timeout(10):
+                await publisher.publish(b"good", routing_key="orders")
+            assert [each.body for each in await scene.take("orders")] == [b"good"] * 9
+
+    asyncio.run(scenario())
+
+
+def test_a_number_that_is_none_leaves_the_connection_to_the_others(vhost: BrokerAddress) -> None:
+    """RabbitMQ would close the connection over it (fact 9.12), with all that is not confirmed."""
+
+    async def scenario() -> None:
+        async with shop(vhost), Publisher(vhost.url) as publisher:
+            results = await asyncio.gather(
+                *(publisher.publish(b"", routing_key="orders") for _ in range(100)),
+                publisher.publish(b"", routing_key="orders", headers={"load": float("nan")}),
+                *(publisher.publish(b"", routing_key="orders") for _ in range(100)),
+                return_exceptions=True,
+            )
+            assert [each for each in results if not isinstance(each, str)] == [results[100]]
+            assert isinstance(results[100], Unpublishable)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_messages_that_raise_leave_the_results_of_those_before(vhost: BrokerAddress) -> None:
+    def messages() -> Iterator[OutgoingMessage]:
+        yield OutgoingMessage(body=b"0", routing_key="orders", message_id="m0")
+        yield OutgoingMessage(body=b"1", routing_key="nowhere")
+        raise KeyError("row 2")
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene, Publisher(vhost.url) as publisher:
+            with pytest.raises(PartlyDone, match="raised KeyError after 2 of them: 'row 2'") as raised:
+                await publisher.publish_many(messages())
+            assert isinstance(raised.value.__cause__, KeyError)
+            first, second = raised.value.report  # type: ignore[misc]
+            assert first == "m0"
+            assert isinstance(second, Unroutable)
+            assert [each.body for each in await scene.take("orders")] == [b"0"]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_no_list_of_messages_is_refused_before_anything_is_sent() -> None:
+    async def later() -> AsyncIterator[OutgoingMessage]:
+        yield OutgoingMessage(body=b"")
+
+    async def scenario() -> None:
+        publisher = Publisher("amqp://broker/")
+        for wrong in (OutgoingMessage(body=b""), "text", b"text", {"body": b""}, 7, None, later()):
+            with pytest.raises(WrongUsage, match=r"messages is of type .*, not a"):
+                await publisher.publish_many(wrong)  # type: ignore[arg-type]
 
     asyncio.run(scenario())
 
