@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from .delivery.breaker import Breaker
     from .errors import (
+        AddressChanged,
         AmqpflowError,
         AuthenticationFailed,
         BrokerError,
@@ -123,6 +124,7 @@ _HOME = {
     ),
     "delivery.breaker": ("Breaker",),
     "errors": (
+        "AddressChanged",
         "AmqpflowError",
         "AuthenticationFailed",
         "BrokerError",
@@ -189,6 +191,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Ack",
+    "AddressChanged",
     "AmqpflowError",
     "AuthenticationFailed",
     "Breaker",

@@ -12,6 +12,7 @@ AmqpflowError                     exit code 1 unless it says otherwise
 ├── BrokerUnavailable             cannot be reached, or the connection was lost
 │   ├── AuthenticationFailed      wrong user or password
 │   ├── VirtualHostMissing        no such virtual host, or no access to it
+│   ├── AddressChanged            the URL names another broker or virtual host than it did
 │   └── TlsFailed                 certificate or handshake
 ├── ClientLibraryError            the installed aiormq or aio-pika is not one that amqpflow works with
 ├── PermissionDenied              a permission or a tag is missing, and which
@@ -109,6 +110,10 @@ class AuthenticationFailed(BrokerUnavailable):
 
 class VirtualHostMissing(BrokerUnavailable):
     """There is no such virtual host, or the user has no access to it."""
+
+
+class AddressChanged(BrokerUnavailable):
+    """The URL, read again for a further connection, names another broker or virtual host than the first one's."""
 
 
 class TlsFailed(BrokerUnavailable):

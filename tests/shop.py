@@ -152,8 +152,8 @@ def connections_of(consumer: Consumer) -> list[Connection]:
     opened: list[Connection] = []
     connect = consumer._connect
 
-    async def remember(purpose: str = "consumer") -> Connection:
-        opened.append(await connect(purpose))
+    async def remember(purpose: str = "consumer", beside: Connection | None = None) -> Connection:
+        opened.append(await connect(purpose, beside))
         return opened[-1]
 
     consumer._connect = remember  # type: ignore[method-assign]

@@ -103,7 +103,7 @@ class _View:
                 await reader.close()
 
     async def _watch(self, stop: asyncio.Event, pause: float) -> None:
-        from amqpflow.errors import BrokerUnavailable, ManagementUnavailable
+        from amqpflow.errors import AmqpflowError
         from amqpflow.rabbitmq.observe import open_broker
         from amqpflow.services.status import StatusReader
 
@@ -119,7 +119,7 @@ class _View:
                             show.status(found)
                             await _pause(stop, pause)
                         await reader.close()
-                except (BrokerUnavailable, ManagementUnavailable) as error:
+                except AmqpflowError as error:
                     if first is None:
                         raise
                     show.trouble(f"{error}; trying again")

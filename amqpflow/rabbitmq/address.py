@@ -1,33 +1,35 @@
 """Where the broker is and how to get in: URLs, secrets and TLS files, from flags and the environment.
 
 No password ever leaves this module in clear but towards the broker: `str()` and `repr()` are redacted.
+
+A URL from a file or a function may change while it is used: a rotated password, a token that expired. `connect` and
+`open_management` therefore ask `BrokerAddress.current` for each new connection. TLS files are read for each as well.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-from amqpflow.errors import TlsFailed, WrongUsage
+from amqpflow.errors import BrokerUnavailable, TlsFailed, WrongUsage
+
+from .url import PORTS, checked_management_url, checked_urls, redact
+from .url_source import UrlFile, UrlFunction, UrlOf
 
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
 URL_VARIABLES = ("AMQPFLOW_URL", "RABBITMQ_URL", "CLOUDAMQP_URL")
 MANAGEMENT_VARIABLE = "AMQPFLOW_MANAGEMENT_URL"
-_PORTS = {"amqp": 5672, "amqps": 5671}
-_SEPARATOR = re.compile(r"\s*,\s*(?=amqps?://)")  # a comma may be in a password
-_USER = re.compile(r"(?:(?!%3a)[^:/?#@,;\s])+", re.IGNORECASE)  # as far as it is surely no password
 
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerAddress:
     """One broker, or the nodes of one cluster: AMQP URLs, management URLs to try, TLS files."""
 
-    url: str = field(repr=False)  #: amqp:// or amqps://, with user, password and virtual host
+    #: amqp:// or amqps://, with user, password and virtual host; "" until the function that returns it was called
+    url: str = field(repr=False)
     others: tuple[str, ...] = field(default=(), repr=False)  #: of further nodes of its cluster, in order
     source: str  #: which flag or variable it came from
     management_url: str | None = field(default=None, repr=False)  #: given; None means derived
@@ -36,6 +38,37 @@ class BrokerAddress:
     cert_file: str | None = None
     key_file: str | None = None
     insecure: bool = False  #: TLS without verification, said on every run
+    url_from: UrlFile | UrlOf | None = field(default=None, repr=False)  #: asked for `url` at each new connection
+    management_url_from: UrlFile | None = field(default=None, repr=False)  #: the same for `management_url`
+    chosen_vhost: str | None = field(default=None, repr=False)  #: of `with_vhost`, for a URL that is read again
+    chosen_start: int = field(default=0, repr=False)  #: of `starting_with`, likewise
+
+    async def current(self) -> BrokerAddress:
+        """
+        Return this address with the URLs that its files or its function have now.
+
+        The virtual host of `with_vhost` and the order of `starting_with` remain.
+
+        Raises:
+            BrokerUnavailable: a file cannot be read or holds no URL, or the function failed. A file that is replaced
+                is read again for a moment before.
+        """
+        if self.url_from is None and self.management_url_from is None:
+            return self
+        url, others, management_url = self.url, self.others, self.management_url
+        if self.url_from is not None:
+            url, *rest = await self.url_from.current(checked_urls)
+            others = tuple(rest)
+        if self.management_url_from is not None:
+            (management_url,) = await self.management_url_from.current(checked_management_url)
+        try:
+            _require_secret_way(url, management_url)
+        except WrongUsage as error:
+            raise BrokerUnavailable(str(error), hint=error.hint) from None
+        address = replace(self, url=url, others=others, management_url=management_url, chosen_start=0)
+        if self.chosen_vhost is not None:
+            address = address.with_vhost(self.chosen_vhost)
+        return address.starting_with(self.chosen_start)
 
     @property
     def parts(self) -> SplitResult:
@@ -55,7 +88,7 @@ class BrokerAddress:
 
     @property
     def port(self) -> int:
-        return self.parts.port or _PORTS[self.parts.scheme]
+        return self.parts.port or PORTS[self.parts.scheme]
 
     @property
     def tls(self) -> bool:
@@ -68,9 +101,11 @@ class BrokerAddress:
 
     def with_vhost(self, vhost: str) -> BrokerAddress:
         """The same broker, another virtual host."""
+        if not self.url:
+            return replace(self, chosen_vhost=vhost)
         path = "/" + quote(vhost, safe="")
         url, *others = (urlunsplit(urlsplit(each)._replace(path=path)) for each in (self.url, *self.others))
-        return replace(self, url=url, others=tuple(others))
+        return replace(self, url=url, others=tuple(others), chosen_vhost=vhost)
 
     @property
     def nodes(self) -> tuple[BrokerAddress, ...]:
@@ -81,14 +116,20 @@ class BrokerAddress:
 
     def starting_with(self, number: int) -> BrokerAddress:
         """The same nodes, tried from another one on: so that many clients do not all go to the first."""
-        urls = (self.url, *self.others)
+        urls, chosen = (self.url, *self.others), number
         number %= len(urls)
         url, *others = urls[number:] + urls[:number]
-        return replace(self, url=url, others=tuple(others))
+        return replace(self, url=url, others=tuple(others), chosen_start=self.chosen_start + chosen)
+
+    def leads_to(self, node: BrokerAddress) -> bool:
+        """Whether a connection to `node` could be one to this address, whatever the user and the password are."""
+        return self.vhost == node.vhost and any((each.host, each.port) == (node.host, node.port) for each in self.nodes)
 
     @property
     def redacted(self) -> str:
         """The URLs without passwords and without their queries, for people to read."""
+        if not self.url:
+            return f"the broker that {self.source} names"
         return ", ".join(map(redact, (self.url, *self.others)))
 
     def __str__(self) -> str:
@@ -142,24 +183,8 @@ class BrokerAddress:
         return context
 
 
-def redact(url: str) -> str:
-    """
-    A URL without its password and query, whether it is well-formed or not.
-
-    All in front of the last @ is taken for user and password, since a password that was not percent-encoded moves the
-    place where a parser sees the host; of that the user is shown.
-    """
-    scheme, separator, rest = url.strip().partition("://")
-    if not separator:
-        scheme, rest = "", url.strip()
-    secret, _, where = rest.rpartition("@")
-    user = _USER.match(secret)
-    shown = f"{user[0]}:***@" if user else ""
-    return f"{scheme}{separator}{shown}{re.split('[?#]', where)[0]}"
-
-
 def resolve_address(
-    url: str | None = None,
+    url: str | UrlFunction | None = None,
     management_url: str | None = None,
     *,
     ca_file: str | None = None,
@@ -176,40 +201,44 @@ def resolve_address(
     AMQPFLOW_MANAGEMENT_URL belongs to the URL of the environment: when `url` is given, it is ignored, and `unused` of
     the address names it. The management URL is then `management_url`, or derived from `url`.
 
-    Each variable also exists as NAME_FILE, naming a file that holds the value (a mounted secret).
+    Each variable also exists as NAME_FILE, naming a file that holds the value (a mounted secret). It is read now, and
+    again for each connection.
+
+    `url` may be a function that returns the URL, async or not: it is called for each connection, and not now.
 
     Raises:
-        WrongUsage: a URL that is none, or both a variable and its _FILE are set.
+        WrongUsage: a URL is malformed, or both a variable and its _FILE are set.
     """
     env = os.environ if environ is None else environ
     source, unused = "--url", None
     given = url is not None
-    if url is None:
-        for name in URL_VARIABLES:
-            if (url := _variable(env, name)) is not None:
-                source = name
-                break
-        else:
-            url, source = DEFAULT_URL, "default"
-    url, *others = _SEPARATOR.split(url)
-    for each in (url, *others):
-        _check(each, source, tuple(_PORTS))
-    if len({each.partition(":")[0] for each in (url, *others)}) > 1:
-        raise WrongUsage(f"{source} mixes amqp:// and amqps://", hint="the nodes of a cluster are reached alike")
+    urls: tuple[str, ...] = ("",)
+    url_from: UrlFile | UrlOf | None = None
+    management_url_from: UrlFile | None = None
+    if callable(url):
+        url_from = UrlOf(url)
+        source = url_from.name
+    else:
+        if url is None:
+            for name in URL_VARIABLES:
+                url, url_from = _variable(env, name)
+                if url is not None:
+                    source = name
+                    break
+            else:
+                url, source = DEFAULT_URL, "default"
+        urls = checked_urls(url, url_from.name if url_from else source)
     if management_url is None and given:
         unused = next((name for name in (MANAGEMENT_VARIABLE, f"{MANAGEMENT_VARIABLE}_FILE") if env.get(name)), None)
     elif management_url is None:
-        management_url = _variable(env, MANAGEMENT_VARIABLE)
+        management_url, management_url_from = _variable(env, MANAGEMENT_VARIABLE)
     if management_url is not None:
-        _check(management_url, "the management URL", ("http", "https"))
-        if url.startswith("amqps:") and management_url.startswith("http:"):
-            raise WrongUsage(
-                "the management URL is http while AMQP is TLS: the password would travel in clear",
-                hint="give an https:// URL",
-            )
+        where = management_url_from.name if management_url_from else "the management URL"
+        (management_url,) = checked_management_url(management_url, where)
+    _require_secret_way(urls[0], management_url)
     return BrokerAddress(
-        url=url,
-        others=tuple(others),
+        url=urls[0],
+        others=urls[1:],
         source=source,
         management_url=management_url,
         unused=unused,
@@ -217,37 +246,24 @@ def resolve_address(
         cert_file=cert_file or env.get("AMQPFLOW_CERT_FILE"),
         key_file=key_file or env.get("AMQPFLOW_KEY_FILE"),
         insecure=insecure,
+        url_from=url_from,
+        management_url_from=management_url_from,
     )
 
 
-def _variable(env: Mapping[str, str], name: str) -> str | None:
-    value, file = env.get(name), env.get(f"{name}_FILE")
-    if value and file:
+def _variable(env: Mapping[str, str], name: str) -> tuple[str | None, UrlFile | None]:
+    value, path = env.get(name), env.get(f"{name}_FILE")
+    if value and path:
         raise WrongUsage(f"both {name} and {name}_FILE are set", hint="unset one of them")
-    if file:
-        try:
-            return Path(file).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            why = (error.strerror if isinstance(error, OSError) else None) or "it is not text"
-            raise WrongUsage(
-                f"{name}_FILE: cannot read {redact(file)}: {why}",
-                hint=f"a URL itself belongs into {name}" if "://" in file else "",
-            ) from None
-    return value or None
+    if path:
+        file = UrlFile(variable=name, path=path)
+        return file.read(), file
+    return value or None, None
 
 
-def _check(url: str, source: str, schemes: tuple[str, ...]) -> None:
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ","
-        valid = parts.scheme in schemes and "," not in host and (parts.port is None or parts.port > 0)
-        # what a parser takes for path, query or fragment is the rest of a password that has a / ? or # in it
-        valid = valid and "@" not in parts.path + parts.query + parts.fragment
-    except ValueError:
-        valid = False
-    if not valid:
+def _require_secret_way(url: str, management_url: str | None) -> None:
+    if management_url is not None and url.startswith("amqps:") and management_url.startswith("http:"):
         raise WrongUsage(
-            f"{source} is not a URL of the form {schemes[0]}://USER:PASSWORD@HOST:PORT"
-            + ("/VHOST" if "amqp" in schemes else ""),
-            hint="characters such as / @ # in a password or a virtual host must be percent-encoded",
+            "the management URL is http while AMQP is TLS: the password would travel in clear",
+            hint="give an https:// URL",
         )

@@ -166,7 +166,8 @@ class Admin:
         A classic queue is deleted if-empty and if-unused. A quorum queue knows neither: it closes the connection over
         them (fact 5.8), so it is looked at just before, on a connection of its own.
         """
-        async with await connect(self._broker.address, name=f"amqpflow deleting {queue.name}") as connection:
+        name, beside = f"amqpflow deleting {queue.name}", self._broker.connection
+        async with await connect(self._broker.address, name=name, beside=beside) as connection:
             await self._require_lock(connection)
             channel = await connection.admin_channel()
             with translate():

@@ -15,7 +15,7 @@ from uuid import uuid4
 import aio_pika
 
 from amqpflow import __version__
-from amqpflow.errors import AmqpflowError, BrokerUnavailable, ClientLibraryError
+from amqpflow.errors import AddressChanged, AmqpflowError, AuthenticationFailed, BrokerUnavailable, ClientLibraryError
 from amqpflow.model.closing import CLOSED_HERE, CloseReason
 
 from .address import BrokerAddress
@@ -44,7 +44,8 @@ class Connection:
     def __init__(self, pika: Any, address: BrokerAddress, identity: str) -> None:
         self._pika = pika
         self._amqp = pika.transport.connection  # the aiormq connection below
-        self.address = address
+        self.address = address  #: of the node that it leads to
+        self.cluster = address  #: of all nodes that could have been taken, as it was when this was opened
         self.identity = identity  #: unique, and among the client properties that the management API shows
         self.closed = asyncio.Event()
         self._on_close: list[Callable[[], None]] = []
@@ -179,21 +180,43 @@ class _PikaConnection(aio_pika.Connection):
             raise _unsupported("it does not read through a transport_factory")
 
 
-async def connect(address: BrokerAddress, *, name: str, timeout: float = CONNECT_TIMEOUT) -> Connection:
+async def connect(
+    address: BrokerAddress, *, name: str, timeout: float = CONNECT_TIMEOUT, beside: Connection | None = None
+) -> Connection:
     """
     Open a connection, to the first node of the address that takes it.
+
+    A URL from a file or a function is read for each connection (`BrokerAddress.current`), and once more when the broker
+    refuses the login: the secret may have been replaced in between.
 
     Args:
         address: where to, with credentials and TLS settings.
         name: what the management page shows for the connection.
         timeout: seconds until a silent peer is given up; 5 while another node is left to try.
+        beside: a connection that this one works together with, on the same broker and virtual host.
 
     Raises:
         AuthenticationFailed, VirtualHostMissing, TlsFailed, BrokerUnavailable: each with one clear sentence.
+        AddressChanged: the URL names another broker or virtual host than that of `beside`, and it can be reached.
         ClientLibraryError: the installed aiormq or aio-pika is not one that amqpflow works with.
     """
     if _missing:
         raise _unsupported(_missing)
+    now = await address.current()
+    try:
+        connection = await _connect_to_any(now, name, timeout)
+    except AuthenticationFailed:
+        if (latest := await address.current()) == now:
+            raise
+        now, connection = latest, await _connect_to_any(latest, name, timeout)
+    connection.cluster = now
+    if beside is not None and not now.leads_to(beside.address):
+        await connection.close()
+        raise AddressChanged(f"the URL names {now} now, and no longer {beside.address}")
+    return connection
+
+
+async def _connect_to_any(address: BrokerAddress, name: str, timeout: float) -> Connection:
     errors: list[AmqpflowError] = []
     *first, last = address.nodes
     for node in first:

@@ -5,6 +5,7 @@ https://www.rabbitmq.com/docs/http-api-reference. What it refuses it mostly refu
 
 from __future__ import annotations
 
+import asyncio
 import html
 import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -45,10 +46,18 @@ class Overview:
 
 
 class Management:
-    """A client of the management API of one broker. Made by `open_management`; use as an async context manager."""
+    """
+    A client of the management API of one broker. Made by `open_management`; use as an async context manager.
 
-    def __init__(self, client: httpx2.AsyncClient, url: str) -> None:
-        self._client = client
+    A password from a file or a function may expire while it is open: when RabbitMQ refuses the login, the password is
+    read again, and the request is sent once more. So are TLS files, when no connection can be opened.
+    """
+
+    def __init__(self, address: BrokerAddress, url: str) -> None:
+        self._address = address
+        self._client, self._login = _client(address, url), address.management_credentials()
+        self._left: list[httpx2.AsyncClient] = []  # with an earlier login; others may still await their answers
+        self._renewing = asyncio.Lock()
         self.url = url
         self._statistics = True  # until the overview says otherwise
 
@@ -59,7 +68,8 @@ class Management:
         await self.close()
 
     async def close(self) -> None:
-        await self._client.aclose()
+        for client in (self._client, *self._left):
+            await client.aclose()
 
     async def overview(self) -> Overview:
         """Needs the tag `management`; without it PermissionDenied says so. Whether there are statistics is kept."""
@@ -274,7 +284,7 @@ class Management:
     ) -> Any:
         url = f"{self.url}/api/" + "/".join(quote(part, safe="") for part in path)
         try:
-            response = await self._client.request(method, url, params=query, json=body)
+            response = await self._answer(method, url, query, body)
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from error
         if response.status_code >= 300:
@@ -285,6 +295,35 @@ class Management:
             return response.json()
         except ValueError as error:
             raise self._strange() from error
+
+    async def _answer(
+        self, method: str, url: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
+    ) -> httpx2.Response:
+        client = self._client
+        try:
+            response = await client.request(method, url, params=query, json=body)
+        except httpx2.ConnectError:
+            if not (self.url.startswith("https:") and await self._renewed(client, another_login=False)):
+                raise
+        else:
+            if response.status_code != 401 or not await self._renewed(client, another_login=True):
+                return response
+        return await self._client.request(method, url, params=query, json=body)
+
+    async def _renewed(self, client: httpx2.AsyncClient, *, another_login: bool) -> bool:
+        """Whether there is another client than the one that failed: made with what the files and functions hold now."""
+        async with self._renewing:
+            if self._client is not client:
+                return True
+            now = await self._address.current()
+            # a login for another broker is not for this one
+            if self.url not in now.management_candidates():
+                return False
+            if another_login and now.management_credentials() == self._login:
+                return False
+            self._left.append(client)
+            self._client, self._login = _client(now, self.url), now.management_credentials()
+            return True
 
     def _unreachable(self, error: httpx2.HTTPError) -> ManagementUnavailable:
         if isinstance(error, httpx2.TimeoutException):
@@ -341,15 +380,16 @@ async def open_management(address: BrokerAddress) -> Management:
         PermissionDenied: it answers, but the user lacks the tag `management`, or the password is wrong there.
         ManagementUnavailable: none of the URLs answers as RabbitMQ's management API.
         TlsFailed: a certificate or key file cannot be read.
+        BrokerUnavailable: a file or a function has no URL now.
     """
     failures: list[AmqpflowError] = []
+    address = await address.current()
     for url in address.management_candidates():
-        client = _client(address, url)
-        management = Management(client, url)
+        management = Management(address, url)
         try:
             await management._get("whoami")
         except BaseException as error:
-            await client.aclose()
+            await management.close()
             if not isinstance(error, ManagementUnavailable | BrokerError):
                 raise
             failures.append(error)

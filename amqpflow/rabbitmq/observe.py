@@ -56,6 +56,7 @@ async def open_broker(
     """
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(await connect(address, name=name))
+        address = connection.cluster
         management, overview, source = None, None, "AMQP alone was asked for"
         if use_management:
             try:

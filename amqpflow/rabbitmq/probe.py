@@ -127,7 +127,8 @@ class Probe:
 
     async def _exchange_of_plugin(self, desired: Exchange) -> Exchange | Unreadable | None:
         # an unknown type closes the whole connection before 4.0 (fact 7.7)
-        connection = await connect(self._connection.address, name="amqpflow looking at exchange types")
+        known = self._connection
+        connection = await connect(known.address, name="amqpflow looking at exchange types", beside=known)
         try:
             return await Probe(connection)._exchange(desired)
         finally:

@@ -88,7 +88,8 @@ async def applying_alone(
         Refused: the management API does not know the lock: it is another broker's.
         BrokerUnavailable, BrokerError: as for `connect`.
     """
-    async with await connect(broker.address, name=f"amqpflow lock {topology} {_here()['host']}") as connection:
+    name = f"amqpflow lock {topology} {_here()['host']}"
+    async with await connect(broker.address, name=name, beside=broker.connection) as connection:
         channel = await _acquired(broker, connection, topology, timeout, on_wait)
         try:
             yield ApplyLock(connection, channel, topology)

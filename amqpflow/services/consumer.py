@@ -22,6 +22,7 @@ from amqpflow.errors import (
 from amqpflow.model.event import ConnectionBlocked, ConnectionUnblocked, Event
 from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
+from amqpflow.rabbitmq.url_source import UrlFunction
 
 from . import process
 from .consuming import Consuming, set_within
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amqpflow.consumer")
 
+_MANY = 5040  # every number of nodes up to 10 divides it, so each of them is as likely to be the first
+
 F = TypeVar("F", bound=HandlerFunction)
 L = TypeVar("L", bound=Listener)
 
@@ -56,7 +59,8 @@ class Consumer:
     Args:
         topology: a path, or a loaded `Topology`.
         url: where RabbitMQ is; AMQPFLOW_URL when absent. Several with commas between them are the nodes of a cluster:
-            it starts with any, and goes on with the next when one is lost.
+            it starts with any, and takes the next when one is lost. A function that returns it, async or not, is
+            called for each connection: for tokens that expire. AMQPFLOW_URL_FILE is read for each as well.
         management_url: when given (or AMQPFLOW_MANAGEMENT_URL, if `url` is absent), the start also compares queue
             arguments and preflights effective settings. It must be of the same broker.
         shutdown_timeout: seconds that started handlers may take to finish when the consumer stops.
@@ -76,7 +80,7 @@ class Consumer:
     def __init__(
         self,
         topology: Topology | str | Path,
-        url: str | None = None,
+        url: str | UrlFunction | None = None,
         *,
         management_url: str | None = None,
         ca_file: str | None = None,
@@ -104,7 +108,7 @@ class Consumer:
                 "management_url",
                 address.unused,
             )
-        address = address.starting_with(random.randrange(len(address.nodes)))
+        address = address.starting_with(random.randrange(_MANY))
         self.address = address.with_vhost(self.compiled.vhost) if self.compiled.vhost else address
         self.shutdown_timeout = shutdown_timeout
         self.wait_for_topology = wait_for_topology
@@ -294,7 +298,7 @@ class Consumer:
         consuming = Consuming(
             workers=self._workers,
             routes=lambda queue: self._handlers.routes(queue, self.compiled),
-            connect=lambda purpose: self._connect(purpose),
+            connect=lambda purpose, beside: self._connect(purpose, beside),
             stopping=self._stopping,
             shutdown_timeout=lambda: self.shutdown_timeout,
             events=self._events,
@@ -357,8 +361,9 @@ class Consumer:
             raise
         return connection
 
-    async def _connect(self, purpose: str = "consumer") -> Connection:
-        connection = await connect(self.address, name=f"amqpflow {purpose} {self.compiled.name}")
+    async def _connect(self, purpose: str = "consumer", beside: Connection | None = None) -> Connection:
+        name = f"amqpflow {purpose} {self.compiled.name}"
+        connection = await connect(self.address, name=name, beside=beside)
         connection.on_blocked(partial(self._blocked, connection.address.redacted, purpose))
         return connection
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from amqpflow import __version__
 from amqpflow.delivery.hot_loop import Rejections
-from amqpflow.errors import AmqpflowError
+from amqpflow.errors import AddressChanged, AmqpflowError
 from amqpflow.model.event import ConnectionLost, ConnectionRecovered
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.rabbitmq.connection import Connection
@@ -34,7 +34,8 @@ class Consuming:
 
     workers: Sequence[Worker]
     routes: Callable[[str], QueueRoutes]  #: where the failed messages of a queue go
-    connect: Callable[[str], Awaitable[Connection]]  #: for a purpose: consumer, retries
+    #: for a purpose, consumer or retries; the second is to lead to where the first one does, or AddressChanged
+    connect: Callable[[str, Connection | None], Awaitable[Connection]]
     stopping: asyncio.Event
     shutdown_timeout: Callable[[], float]  #: seconds
     events: Events
@@ -49,7 +50,7 @@ class Consuming:
         while not self.stopping.is_set():
             began = clock()
             try:
-                connection = connection or await self.connect("consumer")
+                connection = connection or await self.connect("consumer", None)
             except AmqpflowError as error:
                 log.error("cannot reconnect, next try in %.1f s: %s", wait, error)
             else:
@@ -75,7 +76,7 @@ class Consuming:
             await connection.close()
 
     async def _consume_on(self, connection: Connection) -> None:
-        outbox = Outbox(partial(self.connect, "retries"))
+        outbox = Outbox(partial(self._connect_beside, connection))
         loops = [
             asyncio.create_task(
                 worker.run(connection, self._settler(worker, outbox, connection.frame_max), worker.session)
@@ -101,6 +102,15 @@ class Consuming:
                 worker.session = None
             await outbox.close()
             await connection.close()
+
+    async def _connect_beside(self, consuming: Connection) -> Connection:
+        try:
+            return await self.connect("retries", consuming)
+        except AddressChanged as error:
+            # a retry published there would leave its broker: what was not settled comes again, here or there
+            log.warning("%s: the consumer moves there", error)
+            await consuming.close()
+            raise
 
     async def _stop_workers(self) -> None:
         until = asyncio.get_running_loop().time() + self.shutdown_timeout()

@@ -19,6 +19,7 @@ from amqpflow.model.message import Publish
 from amqpflow.model.outgoing import OutgoingMessage, encode_outgoing
 from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
+from amqpflow.rabbitmq.url_source import UrlFunction
 
 from .outbox import Outbox
 
@@ -38,7 +39,8 @@ class Publisher:
     Use it as an async context manager, or call `close`. Safe for many tasks of one event loop at once.
 
     Args:
-        url: where RabbitMQ is; AMQPFLOW_URL when absent.
+        url: where RabbitMQ is; AMQPFLOW_URL when absent. A function that returns it, async or not, is called for each
+            connection: for tokens that expire. AMQPFLOW_URL_FILE is read for each as well.
         topology: a path, or a loaded `Topology`: its virtual host is used, as by `Consumer`. Without a topology, or if
             its file names no virtual host, the one in the URL is used.
 
@@ -48,7 +50,7 @@ class Publisher:
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | UrlFunction | None = None,
         *,
         topology: Topology | str | Path | None = None,
         ca_file: str | None = None,
@@ -68,6 +70,7 @@ class Publisher:
 
     async def _connect(self) -> Connection:
         connection = await connect(self.address, name="amqpflow publisher")
+        self.address = connection.cluster
         connection.on_blocked(self._told_blocked)
         return connection
 

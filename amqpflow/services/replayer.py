@@ -457,4 +457,5 @@ class _Replay:
         self.news.set()
 
     async def _publishing(self) -> Connection:
-        return await connect(self.broker.address, name=f"amqpflow replay {self.compiled.name}: publishing")
+        name = f"amqpflow replay {self.compiled.name}: publishing"
+        return await connect(self.broker.address, name=name, beside=self.broker.connection)

@@ -1,0 +1,107 @@
+"""AMQP and management URLs as people write them: what is a URL, what is wrong with one that is not, and no password."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from amqpflow.errors import WrongUsage
+
+PORTS = {"amqp": 5672, "amqps": 5671}
+_SEPARATOR = re.compile(r"\s*,\s*(?=amqps?://)", re.IGNORECASE)  # a comma may be in a password
+_USER = re.compile(r"(?:(?!%3a)[^:/?#@,;\s])+", re.IGNORECASE)  # as far as it is surely no password
+_AROUND = " \t\r\n\v\f\x00\ufeff"  # what editors, `echo` and `base64` leave around a value
+_INSIDE = re.compile(r"[\s\x00-\x1f\x7f\ufeff\u200b\u2060]")
+_KINDS = {" ": "a space", "\t": "a tab", "\n": "a line break", "\r": "a line break"}
+
+
+def checked_urls(text: str, source: str) -> tuple[str, ...]:
+    """
+    Return the AMQP URLs in a text, one for each node; white space around them is no part of them.
+
+    Args:
+        text: one URL, or several with commas between them.
+        source: what the user knows it by, for the error.
+
+    Raises:
+        WrongUsage: one of them is malformed; the text says where, and shows no password.
+    """
+    stripped = _stripped(text, source, "amqp://USER:PASSWORD@HOST:PORT/VHOST")
+    _require_no_white_space(_SEPARATOR.sub(lambda found: "," * len(found[0]), text), source)
+    urls = tuple(_checked(each, source, tuple(PORTS)) for each in _SEPARATOR.split(stripped))
+    if len({each.partition(":")[0] for each in urls}) > 1:
+        raise WrongUsage(f"{source} mixes amqp:// and amqps://", hint="the nodes of a cluster are reached alike")
+    return urls
+
+
+def checked_management_url(text: str, source: str) -> tuple[str]:
+    """Return the management URL in a text. Arguments and errors as `checked_urls`."""
+    stripped = _stripped(text, source, "http://USER:PASSWORD@HOST:PORT")
+    _require_no_white_space(text, source)
+    return (_checked(stripped, source, ("http", "https")),)
+
+
+def redact(url: str) -> str:
+    """
+    A URL without its password and query, whether it is well-formed or not.
+
+    All in front of the last @ is taken for user and password, since a password that was not percent-encoded moves the
+    place where a parser sees the host; of that the user is shown.
+    """
+    scheme, separator, rest = url.strip().partition("://")
+    if not separator:
+        scheme, rest = "", url.strip()
+    secret, _, where = rest.rpartition("@")
+    user = _USER.match(secret)
+    shown = f"{user[0]}:***@" if user else ""
+    return f"{scheme}{separator}{shown}{re.split('[?#]', where)[0]}"
+
+
+def _stripped(text: str, source: str, form: str) -> str:
+    stripped = text.strip(_AROUND)
+    if not stripped:
+        raise WrongUsage(f"{source} is empty: it is not a URL of the form {form}")
+    return stripped
+
+
+def _require_no_white_space(text: str, source: str) -> None:
+    start, end = len(text) - len(text.lstrip(_AROUND)), len(text.rstrip(_AROUND))
+    if found := _INSIDE.search(text, start, end):
+        kind = _KINDS.get(found[0], f"the character U+{ord(found[0]):04X}")
+        raise WrongUsage(
+            f"{source} has {kind} at character {found.start() + 1}",
+            hint="remove it; one that belongs to a password or a virtual host must be percent-encoded (%20)",
+        )
+
+
+def _checked(url: str, source: str, schemes: tuple[str, ...]) -> str:
+    scheme, colon, rest = url.partition(":")
+    url = f"{scheme.lower()}{colon}{rest}"
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ","
+        valid = parts.scheme in schemes and "," not in host and (parts.port is None or parts.port > 0)
+        # what a parser takes for path, query or fragment is the rest of a password that has a / ? or # in it
+        valid = valid and "@" not in parts.path + parts.query + parts.fragment
+    except ValueError:
+        valid = False
+    if not valid:
+        raise WrongUsage(
+            f"{source} is not a URL of the form {schemes[0]}://USER:PASSWORD@HOST:PORT"
+            + ("/VHOST" if "amqp" in schemes else ""),
+            hint=_hint(url, schemes),
+        )
+    return url
+
+
+def _hint(url: str, schemes: tuple[str, ...]) -> str:
+    scheme = url.partition("://")[0]
+    if url[0] in "\"'" and url[0] == url[-1]:
+        return "remove the quotation marks around it"
+    if scheme in ("http", "https") and "amqp" in schemes:
+        return "http:// and https:// are the management API: give it as the management URL"
+    if scheme in PORTS and "http" in schemes:
+        return (
+            "amqp:// and amqps:// are AMQP: the management API is http:// or https://, usually on port 15672 or 15671"
+        )
+    return "characters such as / @ # in a password or a virtual host must be percent-encoded"

@@ -1,0 +1,115 @@
+"""Where a URL that may change comes from: a file, such as a mounted secret, or a function."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from amqpflow.errors import BrokerUnavailable, WrongUsage
+
+from .url import redact
+
+UrlFunction: TypeAlias = Callable[[], str | Awaitable[str]]
+"""Returns the AMQP URL. One that is not async is called in a thread, so it may block."""
+
+Check: TypeAlias = Callable[[str, str], tuple[str, ...]]  #: text and source to URLs; raises WrongUsage
+
+_LOOKS, _PAUSE = 5, 0.1  #: times and seconds: so long a file may be empty, missing or half written while it is replaced
+_FRESH = 1.0  #: seconds
+_ANSWER_TIMEOUT = 30.0  #: seconds for a function, which may ask an identity provider
+_SECRET = re.compile(r"//[^\s/]*@")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UrlFile:
+    """A file with a URL in it, which a secret store may replace at any time."""
+
+    variable: str  #: without its _FILE
+    path: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.variable}_FILE ({redact(self.path)})"
+
+    def read(self) -> str:
+        """Raises WrongUsage: it cannot be read, or is empty."""
+        try:
+            text = Path(self.path).read_text(encoding="utf-8-sig").strip()
+        except (OSError, ValueError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or "it is not text"
+            raise WrongUsage(
+                f"{self.variable}_FILE: cannot read {redact(self.path)}: {why}",
+                hint=f"a URL itself belongs into {self.variable}" if "://" in self.path else "",
+            ) from None
+        if not text:
+            raise WrongUsage(f"{self.variable}_FILE: {redact(self.path)} is empty")
+        return text
+
+    async def current(self, check: Check) -> tuple[str, ...]:
+        """
+        Read the URLs that are in it now. What was written within the last second counts when it is read twice alike:
+        the beginning of a URL may be a URL as well.
+
+        Raises:
+            BrokerUnavailable: there are none, also not a moment later.
+        """
+        before: tuple[str, ...] = ()
+        failed: WrongUsage | None = None
+        for _ in range(_LOOKS):
+            try:
+                found, failed = check(self.read(), self.name), None
+            except WrongUsage as error:
+                failed = error
+            else:
+                if found == before or not self._was_just_written():
+                    return found
+                before = found
+            await asyncio.sleep(_PAUSE)
+        if failed is not None:
+            raise BrokerUnavailable(str(failed), hint=failed.hint)
+        return before
+
+    def _was_just_written(self) -> bool:
+        try:
+            return abs(time.time() - Path(self.path).stat().st_mtime) < _FRESH
+        except OSError:
+            return True
+
+
+@dataclass(frozen=True, slots=True)
+class UrlOf:
+    """A function that returns the URL."""
+
+    function: UrlFunction
+
+    @property
+    def name(self) -> str:
+        return f"{getattr(self.function, '__name__', type(self.function).__name__)}()"
+
+    async def current(self, check: Check) -> tuple[str, ...]:
+        """Call the function. Raises BrokerUnavailable: it failed, took longer than 30 s, or returned no URL."""
+        url: object = None
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT) as limit:
+                url = self.function() if inspect.iscoroutinefunction(self.function) else await self._in_a_thread()
+                if inspect.isawaitable(url):
+                    url = await url
+        except Exception as error:
+            text = f"{type(error).__name__}: {_SECRET.sub('//***@', str(error))}".rstrip(": ")
+            why = f"nothing within {_ANSWER_TIMEOUT:.0f} s" if limit.expired() else text
+            raise BrokerUnavailable(f"{self.name} returned no URL: {why}") from error
+        if not isinstance(url, str):
+            raise BrokerUnavailable(f"{self.name} returned no URL: {type(url).__name__}")
+        try:
+            return check(url, f"what {self.name} returned")
+        except WrongUsage as error:
+            raise BrokerUnavailable(str(error), hint=error.hint) from None
+
+    async def _in_a_thread(self) -> str | Awaitable[str]:
+        return await asyncio.to_thread(self.function)
