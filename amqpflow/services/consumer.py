@@ -128,6 +128,7 @@ class Consumer:
         self._stopping, self._was_stopped = asyncio.Event(), False
         self._task: asyncio.Task[None] | None = None
         self._logged = False
+        self.started = False  #: it has begun to consume, at least once
         self._on_step: Callable[[str], None] | None = None  # for tests that kill the process at a step
 
     def handler(
@@ -306,6 +307,7 @@ class Consumer:
             on_step=self._on_step,
         )
         self._task = asyncio.create_task(consuming.run(connection), name="amqpflow consumer")
+        self.started = True
 
     def _is_single_active(self, queue: str) -> bool:
         declared = self.compiled.desired.queues.get(queue)

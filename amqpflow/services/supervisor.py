@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ log = logging.getLogger("amqpflow.consumer")
 
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  #: seconds before a worker that died is started again
 _LONG_ENOUGH = 60.0  #: seconds after which a death is a new one
-_HEAD_START = 5.0  #: seconds at most that the others wait for the first worker to be ready
+_HEAD_START = 5.0  #: seconds at most that the others wait for the first worker to consume
 _SILENCE = 30.0  #: seconds without a word after which a worker's event loop counts as stuck
 
 
@@ -52,7 +52,7 @@ class Supervisor:
         self._workers = [_Worker(number) for number in range(1, workers + 1)]
         self._stopping = asyncio.Event()
         self._restarts = 0
-        self._ever_ready = asyncio.Event()
+        self._ever_started = asyncio.Event()
         self._failed: int | None = None
 
     async def run(self, *, health_port: int | None = None, health_host: str | None = None) -> int:
@@ -109,13 +109,13 @@ class Supervisor:
     async def _keep(self, worker: _Worker) -> None:
         wait, clock = 0.0, asyncio.get_running_loop().time
         if worker.number > 1:
-            await _either(self._ever_ready, self._stopping, within=_HEAD_START)
+            await _either(self._ever_started, self._stopping, within=_HEAD_START)
         while not self._stopping.is_set():
             began = clock()
             worker.code = await self._live(worker)
             if self._stopping.is_set():
                 return
-            if not self._ever_ready.is_set() and worker.code > 0:
+            if not self._ever_started.is_set() and worker.code > 0:
                 log.error("worker %d cannot start, exit code %d", worker.number, worker.code)
                 self._failed = self._failed or worker.code
                 self._stop()
@@ -167,13 +167,25 @@ class Supervisor:
         with os.fdopen(reading, "rb", 0) as pipe:
             transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
             try:
-                async for line in stream:
+                async for line in _lines(stream):
                     if (status := decode(line)) is not None:
                         worker.status, worker.heard_at = status, loop.time()
-                        if status.ready:
-                            self._ever_ready.set()
+                        if status.started:
+                            self._ever_started.set()
             finally:
                 transport.close()
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Yield the lines of a stream; what is too long for one is passed over, and the next line is read."""
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:
+            continue
+        if not line:
+            return
+        yield line
 
 
 def _tell_to_stop(process: asyncio.subprocess.Process) -> None:

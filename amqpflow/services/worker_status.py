@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
+
+from amqpflow.model.clip import NAME_MAX, clip
 
 if TYPE_CHECKING:
     from .consumer import Consumer
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 VARIABLE = "AMQPFLOW_STATUS_FD"  #: names the pipe's file descriptor
 WORKER = "AMQPFLOW_WORKER"  #: the number of a worker, from 1
 EVERY = 1.0  #: seconds
+LONGEST_LINE = 4096  #: bytes; POSIX writes so much to a pipe whole or not at all (PIPE_BUF on Linux)
+_SHORTEST_TEXT = 64  #: bytes of a problem's text, before problems are left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,50 +28,90 @@ class Status:
     """One line."""
 
     ready: bool
+    started: bool = False  #: it has consumed: an end from now on does not mean that it cannot start
     problems: Mapping[str, str] = field(default_factory=dict)
     totals: Mapping[str, int] = field(default_factory=dict)
 
 
 def encode(status: Status) -> bytes:
-    return json.dumps({"ready": status.ready, "problems": status.problems, "totals": status.totals}).encode() + b"\n"
+    """
+    Return a status as a line of at most `LONGEST_LINE` bytes.
+
+    An error's text may be of any length, and a consumer may have any number of queues. Texts are cut first; then
+    problems are left out, and the last one says how many.
+    """
+    texts = list(status.problems.items())
+    limit, shown = 1024, len(texts)
+    while len(line := _line(status, _fitted(texts, shown, limit))) > LONGEST_LINE and (shown or limit > _SHORTEST_TEXT):
+        if limit > _SHORTEST_TEXT:
+            limit //= 2
+        else:
+            shown -= 1
+    return line
+
+
+def _fitted(texts: list[tuple[str, str]], shown: int, limit: int) -> dict[str, str]:
+    fitted = {clip(subject, NAME_MAX): clip(text, limit) for subject, text in texts[:shown]}
+    if left := len(texts) - shown:
+        fitted["more"] = f"{left} further problems"
+    return fitted
+
+
+def _line(status: Status, problems: Mapping[str, str]) -> bytes:
+    fields = {"ready": status.ready, "started": status.started, "problems": problems, "totals": status.totals}
+    return json.dumps(fields).encode() + b"\n"
 
 
 def decode(line: bytes) -> Status | None:
     """None for what is no line of ours, such as one that was cut short by a crash."""
     try:
         found = json.loads(line)
-        return Status(ready=bool(found["ready"]), problems=dict(found["problems"]), totals=dict(found["totals"]))
+        return Status(
+            ready=bool(found["ready"]),
+            started=bool(found["started"]),
+            problems=dict(found["problems"]),
+            totals=dict(found["totals"]),
+        )
     except (ValueError, LookupError, TypeError):
         return None
 
 
 @asynccontextmanager
-async def told(consumer: Consumer) -> AsyncIterator[None]:
-    """Tell the parent, if there is one, how the consumer does. A parent that is gone stops the consumer."""
+async def told(consumer: Consumer) -> AsyncIterator[Callable[[], object]]:
+    """
+    Tell the parent, if there is one, how the consumer does. A parent that is gone stops the consumer.
+
+    Yields a function that tells it now.
+    """
     descriptor = os.environ.pop(VARIABLE, None)
     if descriptor is None:
-        yield
+        yield lambda: None
         return
     pipe = int(descriptor)
     os.set_blocking(pipe, False)
     telling = asyncio.create_task(_tell(consumer, pipe))
     try:
-        yield
+        yield partial(_write, consumer, pipe)
     finally:
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
-        _write(consumer, pipe, ready=False)
+        _write(consumer, pipe, ends=True)
         os.close(pipe)
 
 
 async def _tell(consumer: Consumer, pipe: int) -> None:
-    while _write(consumer, pipe, ready=consumer.healthy):  # noqa: ASYNC110 - a beat, not a wait for something
+    while _write(consumer, pipe):  # noqa: ASYNC110 - a beat, not a wait for something
         await asyncio.sleep(EVERY)
     consumer.stop_soon()
 
 
-def _write(consumer: Consumer, pipe: int, *, ready: bool) -> bool:
-    status = Status(ready=ready, problems=dict(consumer.problems), totals=dict(consumer.totals))
+def _write(consumer: Consumer, pipe: int, *, ends: bool = False) -> bool:
+    status = Status(
+        ready=consumer.healthy and not ends,
+        started=consumer.started,
+        problems=dict(consumer.problems),
+        totals=dict(consumer.totals),
+    )
     try:
         os.write(pipe, encode(status))
     except BlockingIOError:

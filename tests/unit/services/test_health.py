@@ -11,7 +11,7 @@ import pytest
 from amqpflow.errors import WrongUsage
 from amqpflow.services.health import Health, response, serve_health
 from amqpflow.services.supervisor import Supervisor, next_wait
-from amqpflow.services.worker_status import Status, decode, encode
+from amqpflow.services.worker_status import LONGEST_LINE, Status, decode, encode
 
 READY = Health(ready=True)
 PAUSED = Health(ready=False, problems={"orders": "cannot park: \x1b[2J"})
@@ -95,3 +95,24 @@ def test_workers_are_ready_when_all_are() -> None:
         assert health.problems == {"worker 1": "it is not running", "worker 2": "it is not running"}
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "problems",
+    [
+        {"orders": "x" * 1_000_000},
+        {"orders": "\u20ac" * 100_000},
+        {f"queue {number} " + "n" * 230: "the connection was lost" for number in range(500)},
+        {"q" * 100_000: "x"},
+    ],
+    ids=["long", "long and not ASCII", "many", "a long name"],
+)
+def test_a_worker_s_line_is_as_short_as_a_pipe_takes_at_once(problems: dict[str, str]) -> None:
+    line = encode(Status(ready=False, started=True, problems=problems, totals={"acked": 3}))
+    assert len(line) <= LONGEST_LINE
+    said = decode(line)
+    assert said is not None
+    assert (said.started, said.totals) == (True, {"acked": 3})
+    assert said.problems
+    if len(problems) > 1:
+        assert said.problems["more"] == f"{len(problems) - len(said.problems) + 1} further problems"

@@ -17,7 +17,7 @@ from tests.waiting import until
 LEAVES_A_CHILD = """
 import os, subprocess, sys, time
 pipe = int(os.environ["AMQPFLOW_STATUS_FD"])
-os.write(pipe, b'{"ready": true, "problems": {}, "totals": {}}\\n')
+os.write(pipe, b'{"ready": true, "started": true, "problems": {}, "totals": {}}\\n')
 if os.environ["AMQPFLOW_WORKER"] == "1":
     subprocess.Popen(["sleep", "3"], pass_fds=[pipe])
 else:
@@ -48,7 +48,7 @@ def test_a_worker_for_which_there_is_no_room_is_started_later(monkeypatch: pytes
 
     async def scenario() -> None:
         both = Supervisor([sys.executable, "-c", "import time; time.sleep(60)"], 1)
-        both._ever_ready.set()  # the service has run before
+        both._ever_started.set()  # the service has run before
 
         async def no_room(*command: str, **options: object) -> object:
             nonlocal failures
@@ -72,3 +72,25 @@ def test_waits_double_while_a_worker_goes_on_dying() -> None:
         waits.append(next_wait(waits[-1], lived=1))
     assert waits == [0, 1, 2, 4, 8, 16, 30, 30]
     assert next_wait(30, lived=100) == 1
+
+
+SAYS_TOO_MUCH = """
+import os, time
+pipe = int(os.environ["AMQPFLOW_STATUS_FD"])
+os.write(pipe, b"x" * 40_000); os.write(pipe, b"x" * 100_000 + b"\\n")
+os.write(pipe, b'{"ready": true, "started": true, "problems": {}, "totals": {}}\\n')
+time.sleep(60)
+"""
+
+
+def test_a_line_of_any_length_does_not_end_the_listening(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        (tmp_path / "worker.py").write_text(SAYS_TOO_MUCH)
+        one = Supervisor([sys.executable, str(tmp_path / "worker.py")], 1)
+        running = asyncio.create_task(one.run())
+        await until(lambda: one._workers[0].status.ready)
+        assert one.health().live
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(running, 10)
+
+    asyncio.run(scenario())
