@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Sequence
 
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, Verdict
 from amqpflow.errors import Undecodable
 from amqpflow.model.outcome import Ack, Outcome
 from amqpflow.model.routes import QueueRoutes
+from amqpflow.model.safe import safe
 
 from .exception_groups import cancellation_in, meaning
+from .exits import Exit, described, ends_the_process
 from .failures import cause_of, error_record, failed
 from .handler import Handler, name_of
 from .incoming import Message
 from .middleware import Middleware, chain
 from .stack import defined_at
 from .threads import Threads
+
+log = logging.getLogger("amqpflow.consumer")
 
 DONE = Decided(outcome=Ack())  #: the verdict of nearly every call
 
@@ -64,12 +69,13 @@ class Caller:
 
         A handler that runs into its timeout has failed with TimeoutError. A thread cannot be stopped: its timed-out
         call runs on, and may overlap the retry. Whatever else a handler raises is its failure, a BaseException too:
-        gevent's timeouts are some, and a delivery that nobody settles would be held for ever.
+        gevent's timeouts are some, and a delivery that nobody settles would be held for ever. So are `sys.exit` and
+        KeyboardInterrupt, unless a signal raised them: a message must not end the service.
 
         Raises:
             NotStarted: the handler was not called, and nothing is decided.
             asyncio.CancelledError: the consumer is being stopped; nothing is decided.
-            KeyboardInterrupt, SystemExit: the process is to end.
+            KeyboardInterrupt, SystemExit: a signal asked the process to end.
         """
         try:
             result = await self._chain(message)
@@ -79,7 +85,7 @@ class Caller:
                 result = await result
         except BaseException as raised:
             # in a call of its own: a local of this frame, which is in its traceback, would make it a reference cycle
-            return self._verdict_on(raised)
+            return self._verdict_on(raised, message)
         if result is None:
             return DONE
         if isinstance(result, Outcome):
@@ -90,17 +96,33 @@ class Caller:
             location=defined_at(self._handler.function),
         )
 
-    def _verdict_on(self, raised: BaseException) -> Verdict:
+    def _verdict_on(self, raised: BaseException, message: Message) -> Verdict:
         """What an exception means. Raises it, or what is in the group that it is, where nothing is decided."""
-        if self._stopping.is_set() and (cancelled := cancellation_in(raised)) is not None:
+        task = asyncio.current_task()
+        being_cancelled = self._stopping.is_set() and task is not None and task.cancelling()
+        if being_cancelled and (cancelled := cancellation_in(raised)) is not None:
             raise cancelled
         error = meaning(raised)
-        if isinstance(error, KeyboardInterrupt | SystemExit | NotStarted):
+        if isinstance(error, NotStarted):
             raise error
-        while (task := asyncio.current_task()) is not None and task.cancelling():
+        if isinstance(error, Exit):
+            self._exited(error, message)
+        while task is not None and task.cancelling():
             task.uncancel()  # the handler's own doing: the task has other messages to handle
         if isinstance(error, Outcome):
             return Decided(outcome=error, error=cause_of(error, raised, self._handler))
         if isinstance(error, Undecodable):
             return CannotDecode(error=error_record(error, self._handler))
         return failed(raised, self._handler, self.routes)
+
+    def _exited(self, error: Exit, message: Message) -> None:
+        """Log an exit out of a handler, which looks like the end of the service. Raises it if a signal asked for it."""
+        if ends_the_process(error):
+            raise error
+        log.warning(
+            "%s: handler %s raised %s on message %s: the message has failed, and the process continues",
+            message.queue,
+            name_of(self._handler.function),
+            safe(described(error)),
+            safe(message.message_id or "without id"),
+        )

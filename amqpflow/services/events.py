@@ -11,6 +11,8 @@ from typing import Any
 from amqpflow.errors import HandlerInvalid
 from amqpflow.model.event import EVENTS, Event
 
+from .exits import ends_the_process
+
 log = logging.getLogger("amqpflow.consumer")
 
 Listener = Callable[[Any], None]
@@ -57,9 +59,9 @@ class Events:
         for listener in self.listeners.get(type(event), ()):
             try:
                 listener(event)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # a delivery would be nobody's, or an outage without end
+            except BaseException as error:  # a delivery would be nobody's, or an outage without end
+                if isinstance(error, KeyboardInterrupt | SystemExit) and ends_the_process(error):
+                    raise
                 log.exception("a listener failed on %s", event.name)
 
 

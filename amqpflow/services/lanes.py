@@ -10,6 +10,7 @@ from amqpflow.delivery.incoming import Incoming
 from amqpflow.model.message import Delivery
 from amqpflow.model.outcome import Outcome
 
+from .exits import ends_the_process
 from .incoming import Message
 from .middleware import CallNext
 
@@ -63,7 +64,9 @@ class Lanes:
                 incoming = Incoming(delivery, native=self._native)
                 key = self._key_of(Message(incoming, max_body_bytes=self._max_body_bytes))
                 hash(key)
-            except Exception:
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt | SystemExit) and ends_the_process(error):
+                    raise
                 key = None  # KeyCheck raises the same, where it is settled
             self._keys[tag] = key
         return self._keys[tag]

@@ -77,7 +77,7 @@ class Outage:
 
     def _raised(self, before: Circuit, error: BaseException) -> None:
         means = meaning(error)
-        if not isinstance(means, NotStarted | KeyboardInterrupt | SystemExit):
+        if not isinstance(means, NotStarted):
             self._ended(before, means, error)
 
     def _is_tried(self, message: Message) -> bool:

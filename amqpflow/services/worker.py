@@ -19,6 +19,7 @@ from amqpflow.rabbitmq.connection import Connection
 
 from .calling import DONE, Caller, NotStarted
 from .events import Events
+from .exits import handling_context
 from .flow import Budget, Rate, Share
 from .handler import Handler
 from .in_flight import Flight, InFlight
@@ -168,7 +169,7 @@ class Worker:
         return "the broker cancelled the consumer" if session.cancelled_by_server else "the channel was closed"
 
     def _in_background(self, session: Session, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._or_end(session, work))
+        task = asyncio.create_task(self._or_end(session, work), context=handling_context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -40,7 +40,7 @@ def test_a_class_stands_for_all_below_it_and_nothing_for_everything() -> None:
     assert all(events.wanted(kind) for kind in e.EVENTS.values())
 
 
-@pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError, GeneratorExit])
+@pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError, GeneratorExit, SystemExit])
 def test_a_listener_that_raises_is_logged_and_the_next_one_hears(
     caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:

@@ -83,27 +83,44 @@ def test_an_undecodable_body_alone_in_a_group_is_undecodable() -> None:
     assert verdict.error.message == "not JSON"
 
 
-def test_a_cancellation_alone_in_a_group_is_a_failure_unless_the_consumer_stops() -> None:
+def test_a_cancellation_alone_in_a_group_is_a_failure_unless_the_consumer_made_it() -> None:
     verdict = called(group(asyncio.CancelledError("mine")))
     assert isinstance(verdict, Failed)
     assert verdict.error.type == "asyncio.exceptions.CancelledError"
 
     async def run() -> None:
-        stopping = asyncio.Event()
+        stopping, started = asyncio.Event(), asyncio.Event()
+
+        async def handler(message: Message) -> None:
+            started.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError as error:
+                raise group(error, OSError()) from None
+
+        made = make_handler("orders", handler, concurrency=1, prefetch=None, timeout=None, keep_stack=False)
+        call = asyncio.create_task(Caller(made, routes(5000), stopping, threads=None).call(MESSAGE))
+        await started.wait()
         stopping.set()
-        error = group(asyncio.CancelledError(), OSError())
-        handler = make_handler("orders", raising(error), concurrency=1, prefetch=None, timeout=None, keep_stack=False)
+        call.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await Caller(handler, routes(5000), stopping, threads=None).call(MESSAGE)
+            await call
 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), NotStarted("the consumer was stopped")])
-def test_what_is_nobody_s_failure_is_raised_out_of_a_group(error: BaseException) -> None:
-    with pytest.raises(type(error)) as raised:
+def test_what_says_that_nothing_was_started_is_raised_out_of_a_group() -> None:
+    error = NotStarted("the consumer was stopped")
+    with pytest.raises(NotStarted) as raised:
         called(group(error))
     assert raised.value is error
+
+
+@pytest.mark.parametrize("error", [SystemExit("why"), KeyboardInterrupt()])
+def test_an_exit_in_a_group_is_a_failure(error: BaseException) -> None:
+    verdict = called(group(error))
+    assert isinstance(verdict, Failed)
+    assert verdict.error.type == type(error).__name__
 
 
 # -- of several

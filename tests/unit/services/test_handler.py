@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import signal
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -308,10 +310,68 @@ def test_an_error_whose_text_raises_is_recorded_without_it() -> None:
     assert "RuntimeError" in verdict.error.message
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_ends_the_process_ends_it(error: type[BaseException]) -> None:
-    with pytest.raises(error):
-        called(raising(error()))
+@both
+@pytest.mark.parametrize("error", [SystemExit("why"), SystemExit(3), KeyboardInterrupt("why")], ids=repr)
+def test_an_exit_is_a_failure_of_the_message_and_is_said(
+    kind: Any, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    verdict = called(kind(raising(error)), routes(5000, rules=[rule(type(error).__name__, park="exits")]))
+    assert isinstance(verdict, Failed)
+    assert (verdict.error.type, verdict.error.message) == (type(error).__name__, str(error))
+    assert verdict.matches == {type(error).__name__}
+    (record,) = caplog.records
+    for words in (
+        "orders: handler ",
+        "handler raised",
+        f"{type(error).__name__}: {error} (test_handler.py:",
+        "message m",
+    ):
+        assert words in record.getMessage()
+
+
+def test_an_exit_that_a_middleware_makes_is_a_failure_too() -> None:
+    async def middleware(message: Message, call_next: Any) -> None:
+        sys.exit("no configuration")
+
+    assert isinstance(called(raising(ValueError()), middlewares=[middleware]), Failed)
+
+
+@pytest.mark.parametrize("error", [SystemExit(7), KeyboardInterrupt()], ids=repr)
+def test_an_exit_by_a_signal_is_not_the_handler_s(error: BaseException) -> None:
+    """The application's own signal handler runs in the middle of whatever is being done."""
+
+    def asked(*_: object) -> None:
+        raise error
+
+    async def handler(message: Message) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, asked)
+    try:
+        with pytest.raises(type(error)):
+            called(handler)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_ctrl_c_is_not_the_handler_s_where_python_s_own_handler_is_installed() -> None:
+    async def handler(message: Message) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as before asyncio.run, which has its own
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        called(handler)
+
+
+def test_a_cancellation_that_the_handler_itself_raises_while_the_consumer_stops_is_settled() -> None:
+    handler = made(raising(asyncio.CancelledError()))
+
+    async def scenario() -> Verdict:
+        stopping = asyncio.Event()
+        stopping.set()
+        return await call(handler, MESSAGE, routes(5000), None, stopping)
+
+    assert isinstance(asyncio.run(scenario()), Failed)
 
 
 @both
