@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from .duration import format_duration
+from .duration import roughly
 
 _ACK_TIMED_OUT = re.compile(r"delivery acknowledgement on channel \d+ timed out\. Timeout value used: (\d+) ms")
 
@@ -75,8 +75,8 @@ def socket_closed() -> CloseReason:
 
 def missed_heartbeats(heartbeat: float, silent_for: float) -> CloseReason:
     """Nothing was received for `silent_for` seconds, with a heartbeat every `heartbeat` seconds at most."""
-    every, silence = (format_duration(round(each * 1000)) for each in (heartbeat, round(silent_for)))
-    return CloseReason(text=f"missed heartbeats: nothing was received for {silence} (heartbeat {every})")
+    text = f"missed heartbeats: nothing was received for {roughly(silent_for)} (heartbeat {roughly(heartbeat)})"
+    return CloseReason(text=text)
 
 
 def _shortened(reply_text: str) -> str:

@@ -48,6 +48,13 @@ def format_duration(milliseconds: int) -> str:
     return "".join(parts)
 
 
+def roughly(seconds: float) -> str:
+    """Write a measured time for a person: `850ms`, `3.4s`, `41s`, `2m5s`."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    return f"{seconds:.1f}".removesuffix(".0") + "s" if seconds < 10 else format_duration(round(seconds) * 1000)
+
+
 def parse_size(text: str) -> int:
     """
     Read a size such as `64KiB`, `1GiB` or `500MB`.

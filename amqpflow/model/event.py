@@ -155,7 +155,7 @@ class ConsumerStopped(ConsumerEvent):
     """The queue is no longer consumed on this channel."""
 
     name: ClassVar[str] = "consumer.stopped"
-    reason: str  #: stopped, cancelled by the broker, the channel was closed, the connection was lost
+    reason: str  #: why: stopped, or what the broker said; for a consumer timeout with handler, message and times
 
 
 # -- breakers
@@ -201,6 +201,7 @@ class ConnectionLost(ConnectionEvent):
     """It ended without being asked to. What was unacked comes again."""
 
     name: ClassVar[str] = "connection.lost"
+    reason: str  #: what the broker or the socket said: closed by an operator, missed heartbeats, reset by peer, ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from amqpflow.errors import (
     NotApplied,
     TlsFailed,
 )
-from amqpflow.model.event import ConnectionBlocked, ConnectionUnblocked, Event
+from amqpflow.model.event import ConnectionBlocked, ConnectionLost, ConnectionRecovered, ConnectionUnblocked, Event
 from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.url_source import UrlFunction
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("amqpflow.consumer")
 
 _MANY = 5040  # every number of nodes up to 10 divides it, so each of them is as likely to be the first
+_RETRIES = "retries"  #: the purpose of the connection that is published on
 
 F = TypeVar("F", bound=HandlerFunction)
 L = TypeVar("L", bound=Listener)
@@ -127,6 +128,7 @@ class Consumer:
         self._workers: list[Worker] = []
         self._stopping, self._was_stopped = asyncio.Event(), False
         self._task: asyncio.Task[None] | None = None
+        self._publishing_lost_at = 0.0  # the loop's time in seconds; 0.0: it was not, or there is another
         self._logged = False
         self.started = False  #: it has begun to consume, at least once
         self._on_step: Callable[[str], None] | None = None  # for tests that kill the process at a step
@@ -366,8 +368,24 @@ class Consumer:
     async def _connect(self, purpose: str = "consumer", beside: Connection | None = None) -> Connection:
         name = f"amqpflow {purpose} {self.compiled.name}"
         connection = await connect(self.address, name=name, beside=beside)
-        connection.on_blocked(partial(self._blocked, connection.address.redacted, purpose))
+        address = connection.address.redacted
+        connection.on_blocked(partial(self._blocked, address, purpose))
+        if purpose == _RETRIES:
+            if self._publishing_lost_at:
+                down_for, self._publishing_lost_at = self._clock() - self._publishing_lost_at, 0.0
+                self._events.emit(ConnectionRecovered(address=address, purpose=purpose, down_for=down_for))
+            connection.on_close(partial(self._publishing_lost, connection, address))
         return connection
+
+    def _publishing_lost(self, connection: Connection, address: str) -> None:
+        reason = connection.close_reason
+        if reason is not None and not reason.by_us:
+            self._publishing_lost_at = self._clock()
+            self._events.emit(ConnectionLost(address=address, purpose=_RETRIES, reason=str(reason)))
+
+    @staticmethod
+    def _clock() -> float:
+        return asyncio.get_running_loop().time()
 
     def _blocked(self, address: str, purpose: str, reason: str | None) -> None:
         if reason is None:

@@ -15,6 +15,7 @@ from amqpflow.delivery.hot_loop import Rejections
 from amqpflow.errors import AddressChanged, AmqpflowError
 from amqpflow.model.event import ConnectionLost, ConnectionRecovered
 from amqpflow.model.routes import QueueRoutes
+from amqpflow.model.safe import safe
 from amqpflow.rabbitmq.connection import Connection
 
 from .events import Events
@@ -52,19 +53,21 @@ class Consuming:
             try:
                 connection = connection or await self.connect("consumer", None)
             except AmqpflowError as error:
-                log.error("cannot reconnect, next try in %.1f s: %s", wait, error)
+                log.error("cannot reconnect, next try in %.1f s: %s", wait, safe(str(error)))
+                self._problem(f"cannot reconnect: {error}")
             else:
                 address = connection.address.redacted
                 if lost_at:
                     down_for = clock() - lost_at
                     self.events.emit(ConnectionRecovered(address=address, purpose="consumer", down_for=down_for))
                 await self._consume_on(connection)
-                connection = None
+                lost, connection = connection, None
                 if self.stopping.is_set():
                     break
                 lost_at = clock()
-                self.events.emit(ConnectionLost(address=address, purpose="consumer"))
-                self.problems.update({worker.handler.queue: "the connection was lost" for worker in self.workers})
+                reason = str(lost.close_reason)
+                self.events.emit(ConnectionLost(address=address, purpose="consumer", reason=reason))
+                self._problem(f"the connection was lost: {reason}")
                 if clock() - began > _LONG_ENOUGH:
                     wait = _FIRST_WAIT
                     continue
@@ -74,6 +77,9 @@ class Consuming:
         await self._stop_workers()  # what they were handed is given back before the connection counts it
         if connection is not None:
             await connection.close()
+
+    def _problem(self, why: str) -> None:
+        self.problems.update({worker.handler.queue: why for worker in self.workers})
 
     async def _consume_on(self, connection: Connection) -> None:
         outbox = Outbox(partial(self._connect_beside, connection))

@@ -66,7 +66,13 @@ def log_events(events: Events) -> None:
 def write(event: e.Event) -> None:
     """One log record for an event, its fields beside the text."""
     extra = {name: value for name in FIELDS if (value := getattr(event, name, None)) is not None}
-    log.log(_LEVELS[type(event)], "%s", safe(_text(event)), extra={"event_name": event.name, **extra})
+    log.log(_level(event), "%s", safe(_text(event)), extra={"event_name": event.name, **extra})
+
+
+def _level(event: e.Event) -> int:
+    if isinstance(event, e.ConnectionLost) and event.purpose != "consumer":
+        return logging.WARNING  # messages are handled meanwhile, and the next retry opens another
+    return _LEVELS[type(event)]
 
 
 def _text(event: e.Event) -> str:
@@ -89,7 +95,7 @@ def _text(event: e.Event) -> str:
         case e.BreakerClosed():
             return f"{event.queue}: breaker closed after {_seconds(event.open_for)}"
         case e.ConnectionLost():
-            return f"the {event.purpose} connection to {event.address} was lost"
+            return f"the {event.purpose} connection to {event.address} was lost: {event.reason}"
         case e.ConnectionRecovered():
             return f"connected to {event.address} again ({event.purpose}) after {_seconds(event.down_for)}"
         case e.ConnectionBlocked():

@@ -6,6 +6,7 @@ import inspect
 import types
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from amqpflow.delivery.breaker import Breaker
@@ -105,6 +106,14 @@ def _is_async(function: Any) -> bool:
 
 def name_of(function: Any) -> str:
     return getattr(function, "__qualname__", None) or repr(function)
+
+
+def full_name(function: Any) -> str:
+    """Return the name of a handler with its module, as a log names it; of an object, that of its class."""
+    while isinstance(function, partial):
+        function = function.func
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _check_return(name: str, function: Any) -> None:

@@ -14,6 +14,8 @@ import logging
 from collections import deque
 from uuid import uuid4
 
+from amqpflow.delivery.ending import CANCELLED, Held
+from amqpflow.delivery.incoming import Incoming
 from amqpflow.errors import AmqpflowError
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.channel import Channel
@@ -45,6 +47,7 @@ class Session:
         self.ended = asyncio.Event()  #: the channel is closed, or the server cancelled the consumer
         self.over = asyncio.Event()  #: ended, or about to: nothing is waited for any more
         self.cancelled_by_server = False
+        self.why_ended = ""  #: in words, once it is known; see `why`
         # a cancel hands a single active consumer's queue to another one, at once and whatever is unacked (fact 12.12):
         # there the prefetch does not grow, and a pause holds what arrives
         self._single_active = single_active
@@ -60,6 +63,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._held: dict[int, float] = {}  # what is not settled, by tag: when it arrived
         self._waiting: deque[Delivery] = deque()  # no handler has started them
+        self._started: dict[int, Delivery] = {}  # those of `_held` that were handed out
         self._idle: deque[asyncio.Future[None]] = deque()  # who waits in `next`
         self._waking = False  # one of them was woken and has not run yet: it wakes the next if there is more to do
         self._dismissed = False
@@ -140,9 +144,12 @@ class Session:
                             admission.started(delivery.delivery_tag)
                         elif self._waiting and self._idle and not self._waking:
                             self._wake()
+                        self._started[delivery.delivery_tag] = delivery
                         return delivery
                 if admission.aside and len(self._held) - len(self._waiting) == len(admission.aside):
-                    return admission.next_alone()
+                    delivery = admission.next_alone()
+                    self._started[delivery.delivery_tag] = delivery
+                    return delivery
             if self._dismissed:
                 return None
             waiter = self._loop.create_future()
@@ -214,6 +221,7 @@ class Session:
 
     def _forget(self, tag: int) -> bool:
         mine = self._held.pop(tag, None) is not None and not self.ended.is_set()
+        self._started.pop(tag, None)
         self._settled.set()
         if self._lanes is not None and self._lanes.settled(tag) and self._waiting:
             self._wake()
@@ -224,6 +232,23 @@ class Session:
     def held_since(self, delivery: Delivery) -> float:
         """When the delivery arrived, on the event loop's clock in seconds; now if it is settled."""
         return self._held.get(delivery.delivery_tag) or self._loop.time()
+
+    def held(self) -> list[Held]:
+        """What is not settled: while the session lasts, or when it ended."""
+        now, held = self._loop.time(), self._held
+        groups = ((True, self._started.values()), (False, (*self._waiting, *self._admission.aside)))
+        return [
+            Held(message_id=Incoming(each).message_id, seconds=now - held[each.delivery_tag], started=started)
+            for started, deliveries in groups
+            for each in deliveries
+            if each.delivery_tag in held
+        ]
+
+    @property
+    def why(self) -> str:
+        """Why it ended, as far as it is known by now."""
+        reason = self.channel.close_reason
+        return self.why_ended or (CANCELLED if self.cancelled_by_server else str(reason or "it was closed"))
 
     # -- pausing
 
@@ -304,6 +329,7 @@ class Session:
             return self.holds(delivery)
         if self._set_aside and not self.over.is_set():
             admission.aside.append(delivery)
+            self._started.pop(tag, None)
             admission.not_started(tag)
             await self._go_on()
             return False

@@ -63,7 +63,11 @@ class GivenBack:
 
 
 _DONE = Acknowledge()
-LOST = GivenBack(why="its channel ended before it was settled")
+
+
+def lost(session: Session) -> GivenBack:
+    """Say why a delivery can no longer be settled: its session ended, with everything that was unacked."""
+    return GivenBack(why=f"its channel ended before it was settled: {session.why}")
 
 
 @dataclass(kw_only=True)
@@ -85,7 +89,7 @@ class Settler:
         """Settle a delivery that needs no publish; None when it is not that easy, and nothing was done."""
         if isinstance(verdict, Decided) and isinstance(verdict.outcome, Ack):
             # nearly every message, and no circumstance matters to it
-            return _DONE if self.ack(session, incoming) else LOST
+            return _DONE if self.ack(session, incoming) else lost(session)
         return None
 
     async def settle(
@@ -115,7 +119,7 @@ class Settler:
         while True:
             match settlement:
                 case Acknowledge():
-                    return settlement if self.ack(session, incoming) else LOST
+                    return settlement if self.ack(session, incoming) else lost(session)
                 case ToTier():
                     done = await self._to_tier(session, incoming, settlement, error)
                     if done is not None:
@@ -175,7 +179,7 @@ class Settler:
         if done and self.rejections is not None:
             self.rejections.rejected(incoming, asyncio.get_running_loop().time())
         self.step("reject.after")
-        return settlement if done else LOST
+        return settlement if done else lost(session)
 
     async def _to_tier(
         self, session: Session, incoming: Incoming, settlement: ToTier, error: AmqpflowError | None = None
@@ -192,12 +196,12 @@ class Settler:
     ) -> Settlement | GivenBack:
         done = await self._publish(session, incoming, settlement.publish, error, until_taken=True)
         if isinstance(done, bool):
-            return self._acked(session, incoming, settlement) if done else LOST
+            return self._acked(session, incoming, settlement) if done else lost(session)
         return done
 
     def _acked(self, session: Session, incoming: Incoming, settlement: Settlement) -> Settlement | GivenBack:
-        """Ack what was settled so; `LOST` when it is no longer ours."""
-        return settlement if self.ack(session, incoming) else LOST
+        """Ack what was settled so; given back when it is no longer ours."""
+        return settlement if self.ack(session, incoming) else lost(session)
 
     async def _publish(
         self,
@@ -282,7 +286,7 @@ class Settler:
     def lost(self, session: Session) -> GivenBack:
         """Why a delivery is not the session's any more."""
         why = self.problems.get(session.queue, "it was held too long")
-        return LOST if session.ended.is_set() else GivenBack(why=why)
+        return lost(session) if session.ended.is_set() else GivenBack(why=why)
 
     async def leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> Settlement | GivenBack:
         """No copy can be published: the broker's own dead-lettering parks it where that cannot lose it."""
@@ -291,12 +295,12 @@ class Settler:
             self.step("nack.before")
             done = session.give_back(incoming.delivery, requeue=False)
             self.step("nack.after")
-            return LeaveToBroker(why=why) if done else LOST
+            return LeaveToBroker(why=why) if done else lost(session)
         reason = f"a message cannot be copied, and this queue's own dead-lettering may lose it: {why}"
         while session.holds(incoming.delivery):
             await self._hold(session, incoming, reason, _LONGEST_PAUSE)
         await self.release(session, incoming)
-        return LOST if session.ended.is_set() else GivenBack(why=reason)
+        return lost(session) if session.ended.is_set() else GivenBack(why=reason)
 
     async def _hold(
         self,

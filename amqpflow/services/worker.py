@@ -8,20 +8,22 @@ from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
+from amqpflow.delivery.ending import CANCELLED, cancelled, channel_closed
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Circumstances, Settlement, ToParking, ToTier, decide
 from amqpflow.delivery.verdict import Verdict
-from amqpflow.errors import AmqpflowError
+from amqpflow.errors import AmqpflowError, BrokerError
 from amqpflow.model.event import ConsumerStarted, ConsumerStopped
 from amqpflow.model.message import Delivery
 from amqpflow.model.routes import QueueRoutes
+from amqpflow.model.safe import safe
 from amqpflow.rabbitmq.connection import Connection
 
 from .calling import DONE, Caller, NotStarted
 from .events import Events
 from .exits import handling_context
 from .flow import Budget, Rate, Share
-from .handler import Handler
+from .handler import Handler, full_name
 from .in_flight import Flight, InFlight
 from .incoming import Message
 from .lanes import KeyCheck, Lanes
@@ -34,6 +36,7 @@ from .settler import GivenBack, Settler, now
 log = logging.getLogger("amqpflow.consumer")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  #: seconds between attempts to consume
+_ASKING = 5.0  #: seconds for the broker to say whether a queue is there
 _HALT_PATIENCE = 25.0  #: seconds for handlers that run when a consumer stops itself
 _LONG_ENOUGH = 5.0  #: seconds after which a session that ended is not one that cannot begin
 _NACK_IS_NOT_COUNTED = (4, 3)  #: from this release on a nack does not count against a delivery limit (fact 3.3)
@@ -134,8 +137,11 @@ class Worker:
             except AmqpflowError as error:
                 if connection.is_closed or self._stopping.is_set():
                     return
-                log.error("%s: cannot consume: %s", self.handler.queue, error)
-                settler.problems[self.handler.queue] = f"cannot consume: {error}"
+                missing = isinstance(error, BrokerError) and error.missing
+                hint = "`amqpflow apply FILE` creates the queue" if missing else error.hint
+                why = f"cannot consume: {error}{f'; {hint}' if hint else ''}"
+                log.error("%s: %s", self.handler.queue, safe(why))
+                settler.problems[self.handler.queue] = why
             else:
                 if self._stopping.is_set():
                     await session.stop(until=clock())
@@ -144,15 +150,16 @@ class Worker:
                     settler.problems.pop(self.handler.queue, None)
                 try:
                     await self._handle(session, InFlight(settler, self.handler.concurrency, self._in_background))
+                    session.why_ended = await self._why_ended(session, connection)
                 finally:
-                    why = self._why_ended(session, connection)
-                    self._events.emit(ConsumerStopped(queue=self.handler.queue, reason=why))
+                    session.why_ended = session.why_ended or self._why_cut(session, connection)
+                    self._events.emit(ConsumerStopped(queue=self.handler.queue, reason=session.why_ended))
                 if self._stopping.is_set():
                     return
-                if session.cancelled_by_server:
-                    log.warning("%s: the broker cancelled the consumer", self.handler.queue)
+                if not connection.is_closed:
+                    log.warning("%s: the consumer ended and starts again: %s", self.handler.queue, safe(session.why))
                 await session.channel.close()
-                settler.problems.setdefault(self.handler.queue, self._why_ended(session, connection))
+                settler.problems.setdefault(self.handler.queue, session.why)
                 session = None
             if clock() - opened > _LONG_ENOUGH:
                 wait = _FIRST_WAIT
@@ -161,12 +168,36 @@ class Worker:
             await _first_of(connection.closed.wait(), self._stopping.wait(), asyncio.sleep(wait))
             wait = min(wait * 2, _LONGEST_WAIT)
 
-    def _why_ended(self, session: Session, connection: Connection) -> str:
+    def _why_cut(self, session: Session, connection: Connection) -> str:
+        """Why a session ended, without asking the broker."""
         if self._stopping.is_set():
             return "the consumer was stopped"
         if connection.is_closed:
-            return "the connection was lost"
-        return "the broker cancelled the consumer" if session.cancelled_by_server else "the channel was closed"
+            return f"the connection was lost: {connection.close_reason}"
+        if session.cancelled_by_server:
+            return CANCELLED
+        return channel_closed(session.channel.close_reason, session.held(), full_name(self.handler.function))
+
+    async def _why_ended(self, session: Session, connection: Connection) -> str:
+        """Why a session ended. A cancel has no reason (fact 18.2): whether the queue is still there tells more."""
+        if self._stopping.is_set() or connection.is_closed or not session.cancelled_by_server:
+            return self._why_cut(session, connection)
+        held = session.held()  # before time goes by
+        exists: bool | None = None
+        try:
+            async with asyncio.timeout(_ASKING):
+                asking = await connection.open_channel()
+                await asking.queue_depth(self.handler.queue)
+                await asking.close()
+            exists = True
+        except BrokerError as error:
+            exists = False if error.missing else None
+        except (AmqpflowError, TimeoutError):
+            pass
+        if connection.closed.is_set():
+            return self._why_cut(session, connection)
+        timeout_ms = self._caller.routes.consumer_timeout_ms
+        return cancelled(exists, held, full_name(self.handler.function), timeout_ms)
 
     def _in_background(self, session: Session, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._or_end(session, work), context=handling_context())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -279,3 +280,42 @@ def test_a_publisher_that_the_broker_blocks_says_so_and_loses_nothing(node: OwnN
             assert await scene.account() == Counter([first, *IDS])
 
     asyncio.run(scenario())
+
+
+@both_types
+def test_a_consumer_timeout_that_closes_the_channel_names_handler_message_and_both_times(
+    node: OwnNode, queue_type: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with own_shop(node, f"timeout-{queue_type}", queue_type=queue_type) as scene:
+            release = asyncio.Event()
+
+            async def handle(message: Message) -> None:
+                if message.message_id == "slow" and not message.redelivered:
+                    await release.wait()
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer(orders=handle)
+            told: list[Any] = []
+            consumer.subscribe(told.append, "consumer.stopped", "message.given_back")
+            async with consumer:
+                await scene.publish("slow", "quick")
+                await until(lambda: sorted(scene.done) == ["quick", "slow"])
+                release.set()
+                await until(lambda: consumer.totals["given-back"])
+                assert consumer.healthy
+            stopped, given_back = told[0].reason, told[1].reason
+            assert re.match(
+                r"handler tests\.\S+\.handle held message slow for (1\.\d|[2-9])\S*s, longer than the ", stopped
+            )
+            assert "longer than the consumer timeout of 1s; the broker closed the channel: 406 PRECOND" in stopped
+            assert stopped in given_back
+            assert f"orders: the consumer ended and starts again: {stopped}" in caplog.messages
+
+    node.set("channel_tick_interval", "300")  # milliseconds between two looks; a minute is the default
+    node.set("consumer_timeout", "1000")
+    try:
+        asyncio.run(scenario())
+    finally:
+        node.set("consumer_timeout", "1800000")
+        node.set("channel_tick_interval", "60000")

@@ -32,7 +32,7 @@ def test_a_class_stands_for_all_below_it_and_nothing_for_everything() -> None:
     events, consumers, everything = Events(), list[e.Event](), list[e.Event]()
     events.subscribe(consumers.append, e.ConsumerEvent)
     events.subscribe(everything.append)
-    lost = e.ConnectionLost(address="amqp://here", purpose="consumer")
+    lost = e.ConnectionLost(address="amqp://here", purpose="consumer", reason="reset")
     for each in (PAUSED, lost):
         events.emit(each)
     assert consumers == [PAUSED]

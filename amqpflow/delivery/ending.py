@@ -1,0 +1,77 @@
+"""Why the consumer of a queue ended, in words for the log, the events and the probes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from amqpflow.model.closing import CloseReason
+from amqpflow.model.duration import roughly
+
+DEFAULT_TIMEOUT_MS = 30 * 60 * 1000  #: RabbitMQ's consumer timeout where nothing else is configured
+CANCELLED = "the broker cancelled the consumer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A delivery that was not settled when its consumer ended."""
+
+    message_id: str | None
+    seconds: float  #: since it arrived
+    started: bool  #: a handler has it; else it waited for one
+
+
+def channel_closed(reason: CloseReason | None, held: Sequence[Held], handler: str) -> str:
+    """Why a consumer ended whose channel was closed, while its connection goes on."""
+    limit = reason.consumer_timeout_ms if reason is not None else None
+    if limit is not None:
+        return f"{_held_too_long(held, handler, limit)}; the broker closed the channel: {_said(reason)}"
+    return f"the channel was closed: {reason or 'no reason is known'}"
+
+
+def cancelled(exists: bool | None, held: Sequence[Held], handler: str, timeout_ms: int | None) -> str:
+    """
+    Why the server cancelled a consumer. It gives no reason (fact 18.2).
+
+    Args:
+        exists: whether the queue is there; None when the broker could not be asked.
+        held: what the consumer held.
+        handler: its name.
+        timeout_ms: the consumer timeout, as far as it is known.
+    """
+    if exists is False:
+        return f"{CANCELLED}: the queue was deleted"
+    limit = timeout_ms or DEFAULT_TIMEOUT_MS
+    if any(each.seconds * 1000 >= limit for each in held):
+        return f"{CANCELLED}: {_held_too_long(held, handler, limit)}"
+    unknown = "the queue is still there" if exists else "it gave no reason"
+    longest = _longest(held)
+    if longest is None:
+        return f"{CANCELLED}: {unknown}; perhaps its leader moved to another node"
+    return (
+        f"{CANCELLED}: {unknown}; perhaps its leader moved to another node, or the consumer timeout of the broker is "
+        f"shorter than {roughly(longest.seconds)}, for which {_whose(longest, handler)}"
+    )
+
+
+def _held_too_long(held: Sequence[Held], handler: str, limit_ms: int) -> str:
+    longest = _longest(held)
+    limit = f"longer than the consumer timeout of {roughly(limit_ms / 1000)}"
+    if longest is None:
+        return f"a message was held {limit}"
+    more = sum(each.seconds * 1000 >= limit_ms for each in held) - 1
+    others = f", and {more} more" if more > 0 else ""
+    return f"{_whose(longest, handler)} for {roughly(longest.seconds)}{others}, {limit}"
+
+
+def _whose(held: Held, handler: str) -> str:
+    message = f"message {held.message_id}" if held.message_id else "a message without id"
+    return f"handler {handler} held {message}" if held.started else f"{message} waited for handler {handler}"
+
+
+def _longest(held: Sequence[Held]) -> Held | None:
+    return max(held, key=lambda each: each.seconds, default=None)
+
+
+def _said(reason: CloseReason | None) -> str:
+    return f"{reason.code} {reason.reply_text.partition('. This')[0]}" if reason is not None else ""
