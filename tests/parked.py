@@ -58,7 +58,10 @@ def parking_publish(
     """What a consumer publishes when its handler parks the delivery because of an error."""
     settlement = decide(
         Incoming(delivery),
-        Decided(outcome=Park("told so"), error=ErrorRecord(type=error, message=text, fingerprint="f" * 16)),
+        Decided(
+            outcome=Park("told so"),
+            error=ErrorRecord(type=error, message=text, location="service.py:10", fingerprint="f" * 16),
+        ),
         Circumstances(
             routes=compiled.routes[delivery.queue],
             now=now,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from amqpflow.model.budget import fit
-from amqpflow.model.clip import MESSAGE_MAX, STACK_MAX, clip
+from amqpflow.model.clip import MESSAGE_MAX, NAME_MAX, STACK_MAX, clip, clip_start
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack, Discard, Park, Retry
@@ -122,8 +122,9 @@ def decide(
             return _park(incoming, at, ParkReason.BAD_RESULT, repr(verdict.outcome), verdict.error)
         case CannotDecode(error=error):
             return _park(incoming, at, ParkReason.UNDECODABLE, error.message, error)
-        case BadResult(detail=detail):
-            return _park(incoming, at, ParkReason.BAD_RESULT, detail, None)
+        case BadResult(detail=detail, location=location):
+            no_error = ErrorRecord(type="", location=location)
+            return _park(incoming, at, ParkReason.BAD_RESULT, detail, no_error)
         case _:
             assert_never(verdict)
 
@@ -232,9 +233,10 @@ def _record(
         due_at=due_at,
         reason=reason,
         reason_detail=clip(detail, MESSAGE_MAX) if detail else None,
-        error_type=clip(error.type, 255) if error else None,
+        error_type=clip(error.type, NAME_MAX) if error else None,
         error_message=clip(error.message, MESSAGE_MAX) if error else None,
-        error_stack=clip(error.stack, STACK_MAX) if error and error.stack else None,
+        error_location=clip_start(error.location, NAME_MAX) if error and error.location else None,
+        error_stack=clip_start(error.stack, STACK_MAX) if error and error.stack else None,
         fingerprint=error.fingerprint if error else None,
         history=(*before.history, failure) if before else (failure,),
         replay=replay,

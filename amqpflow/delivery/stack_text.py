@@ -17,6 +17,7 @@ class StackPart:
 
     frames: tuple[str, ...]  #: outermost first
     end: str  #: the exception itself: `KeyError: 'total'`
+    left_out: int = 0  #: frames further out that are not in `frames`
     link: str = ""  #: said between this one, a cause, and the exception that follows
 
 
@@ -69,9 +70,10 @@ def _lines(parts: Sequence[StackPart], kept: Sequence[int]) -> Iterator[str]:
         part = parts[index]
         if part.frames:
             yield _HEAD
-        if left_out := len(part.frames) - kept[index]:
+        first = len(part.frames) - kept[index]
+        if left_out := first + part.left_out:
             yield _LEFT_OUT.format(left_out)
-        yield from part.frames[left_out:]
+        yield from part.frames[first:]
         yield part.end
         if index:
             yield f"\n{part.link}\n\n"

@@ -1,29 +1,44 @@
 """Keep the headers of a copy within a frame.
 
-Headers must fit one frame: the broker closes the whole connection on a larger one. Ours take at most 16 KiB; history,
-stack, message and detail shrink in that order, a producer's headers never do.
+Headers must fit one frame: the broker closes the whole connection on a larger one. Ours take at most 16 KiB, and of
+them as much as fits is kept, the most useful first. A producer's headers are never cut.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from . import headers as h
-from .clip import clip
+from .clip import clip, clip_start
 from .record import Record
 from .record_table import encode_record, record_table
-from .wire import encode_table, sized
+from .wire import encode_table, encode_value, sized
 
 OURS_MAX = 16 * 1024  #: bytes for our headers, what does not travel excepted
-HEADROOM = 4 * 1024  #: bytes left free below frame_max
+HEADROOM_MAX = 4 * 1024  #: bytes left free below frame_max
 _FRAME_OVERHEAD = 8
 _LENGTH = 4  #: bytes before a table
+_TYPE_AND_LENGTH = 5  #: bytes before a text or an array
 _UNLIMITED = 1 << 31
+
+_KEPT_WHOLE = (h.ERROR_TYPE, h.ERROR_LOCATION, h.FINGERPRINT, h.VERSION, h.HOST)
+_CUT: tuple[tuple[str, Callable[[str, int], str]], ...] = (
+    (h.REASON_DETAIL, clip),
+    (h.ERROR_MESSAGE, clip),
+    (h.ERROR_STACK, clip_start),
+)
+_OPTIONAL = {*_KEPT_WHOLE, *(name for name, _ in _CUT), h.HISTORY}
+
+
+def headroom(frame_max: int) -> int:
+    """Bytes of a frame that are left free for what the broker adds: 4 KiB, of a small frame a quarter."""
+    return min(HEADROOM_MAX, frame_max // 4)
 
 
 def fit(theirs: bytes, record: Record, *, others: int, frame_max: int) -> bytes | None:
     """
-    One table of the producer's headers and ours, ours shrunk until they fit.
+    One table of the producer's headers and ours, of ours as much as fits.
 
     Args:
         theirs: the producer's headers, encoded and without a length, kept as they are.
@@ -39,33 +54,58 @@ def fit(theirs: bytes, record: Record, *, others: int, frame_max: int) -> bytes 
     """
     limit = frame_max or _UNLIMITED
     fixed = others + _LENGTH + len(theirs) + _FRAME_OVERHEAD
+    room = limit - headroom(limit) - fixed
     ours = encode_record(record)
-    if len(ours) > min(OURS_MAX, limit - HEADROOM - fixed):
+    if len(ours) > min(OURS_MAX, room):
         original = len(encode_table({h.ORIGINAL: dict(record.original)})) if record.original else 0
-        shrunk = record_table(record)
-        _shrink(shrunk, min(OURS_MAX + original, limit - HEADROOM - fixed))
-        ours = encode_table(shrunk)[_LENGTH:]
+        ours = shortened(record, min(OURS_MAX + original, room))
         if fixed + len(ours) > limit:
             return None
     return sized(theirs + ours)
 
 
-def _shrink(record: dict[str, Any], room: int) -> None:
-    history = list(record.get(h.HISTORY, ()))
-    while len(encode_table(record)) > room:
-        if history:
-            history.pop(0)
-            record[h.HISTORY] = list(history)
-            if not history:
-                del record[h.HISTORY]
-        elif (name := next((each for each in _SHRINKING if record.get(each)), None)) is not None:
-            excess = len(encode_table(record)) - room
-            shorter = clip(record[name], len(record[name].encode("utf-8", "surrogatepass")) - excess)
-            record[name] = shorter
-            if not shorter:
-                del record[name]
-        else:
-            return
+def shortened(record: Record, room: int) -> bytes:
+    """
+    Encode of a record what fits into so many bytes, without a length.
+
+    What identifies and routes the message is always there. Then come, while there is room: type, location,
+    fingerprint, version and host, each whole or not at all; detail, message and stack, each as long as it can be; the
+    history, its latest entries. Something shorter may have room where something more useful has none.
+    """
+    table = record_table(record)
+    parts = [encode_table({name: value for name, value in table.items() if name not in _OPTIONAL})[_LENGTH:]]
+    left = room - len(parts[0])
+    for name in _KEPT_WHOLE:
+        if (value := table.get(name)) and len(entry := _entry(name, value)) <= left:
+            parts.append(entry)
+            left -= len(entry)
+    for name, cut in _CUT:
+        if value := table.get(name):
+            entry = _entry(name, value)
+            if len(entry) > left:
+                shorter = cut(value, left - _overhead(name))
+                entry = _entry(name, shorter) if len(shorter) > 1 else b""  # more than an ellipsis
+            parts.append(entry)
+            left -= len(entry)
+    parts.append(_history(table.get(h.HISTORY, []), left))
+    return b"".join(parts)
 
 
-_SHRINKING = (h.ERROR_STACK, h.ERROR_MESSAGE, h.REASON_DETAIL, h.FINGERPRINT, h.HOST, h.VERSION, h.ERROR_TYPE)
+def _history(past: list[dict[str, Any]], room: int) -> bytes:
+    room -= _overhead(h.HISTORY)
+    count = 0
+    for each in reversed(past):
+        room -= len(encode_value(each))
+        if room < 0:
+            break
+        count += 1
+    return _entry(h.HISTORY, past[len(past) - count :]) if count else b""
+
+
+def _entry(name: str, value: Any) -> bytes:
+    return encode_table({name: value})[_LENGTH:]
+
+
+def _overhead(name: str) -> int:
+    """Bytes of an entry beside its text."""
+    return 1 + len(name) + _TYPE_AND_LENGTH

@@ -19,6 +19,7 @@ REASON = PREFIX + "reason"  #: a ParkReason
 REASON_DETAIL = PREFIX + "reason-detail"
 ERROR_TYPE = PREFIX + "error-type"
 ERROR_MESSAGE = PREFIX + "error-message"
+ERROR_LOCATION = PREFIX + "error-location"  #: service.py:10, the innermost line of the user's code
 ERROR_STACK = PREFIX + "error-stack"
 FINGERPRINT = PREFIX + "fingerprint"
 HISTORY = PREFIX + "history"

@@ -60,6 +60,7 @@ class Record:
     reason_detail: str | None = None
     error_type: str | None = None
     error_message: str | None = None
+    error_location: str | None = None  #: service.py:10, the innermost line of the service's own code
     error_stack: str | None = None
     fingerprint: str | None = None
     history: tuple[PastAttempt, ...] = ()  #: oldest first
@@ -106,6 +107,7 @@ def _read(get: Callable[[str], Any], queue: str | None) -> Record | None:
         reason_detail=_text(get(h.REASON_DETAIL), MESSAGE_MAX),
         error_type=_text(get(h.ERROR_TYPE), NAME_MAX),
         error_message=_text(get(h.ERROR_MESSAGE), MESSAGE_MAX),
+        error_location=_text(get(h.ERROR_LOCATION), NAME_MAX),
         error_stack=_text(get(h.ERROR_STACK), STACK_MAX),
         fingerprint=_text(get(h.FINGERPRINT), NAME_MAX),
         history=_history(get(h.HISTORY)),

@@ -124,6 +124,7 @@ def message_line(parked: ParkedMessage, number: int) -> str:
             "attempts": parked.attempts,
             "error_type": parked.error_type,
             "error_message": parked.error_message,
+            "error_location": parked.error_location,
             "failed_at": rfc3339(parked.failed_at),
             "exchange": parked.exchange,
             "routing_key": parked.routing_key,

@@ -77,6 +77,7 @@ def document(parked: ParkedMessage, *, body: bool = True) -> dict[str, Any]:
             "replays": parked.replays,
             "error_type": parked.error_type,
             "error_message": parked.error_message,
+            "error_location": parked.error_location,
             "fingerprint": parked.fingerprint,
             "exchange": parked.exchange,
             "routing_key": parked.routing_key,

@@ -78,6 +78,11 @@ class ParkedMessage:
         return told.error_message if told else None
 
     @property
+    def error_location(self) -> str | None:
+        """Such as service.py:10: the innermost line of the service's own code."""
+        return self.record.error_location if self.record else None
+
+    @property
     def error_stack(self) -> str | None:
         told = self.record or self.dialect
         return told.error_stack if told else None

@@ -129,6 +129,7 @@ def _record(parked: ParkedMessage, where: Destination, run: ReplayRun, hop: str)
         failed_at=before.failed_at if before else None,
         error_type=before.error_type if before else None,
         error_message=before.error_message if before else None,
+        error_location=before.error_location if before else None,
         error_stack=before.error_stack if before else None,
         fingerprint=before.fingerprint if before else None,
         history=_history(parked),

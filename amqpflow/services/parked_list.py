@@ -41,6 +41,7 @@ class ParkedRow:
     content_type: str | None
     body_bytes: int
     priority: int | None = None
+    error_location: str | None = None  #: such as service.py:10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +143,7 @@ def row_of(parked: ParkedMessage) -> ParkedRow:
         attempts=parked.attempts,
         error_type=parked.error_type,
         error_message=message[:_ERROR_LENGTH] if message else None,
+        error_location=parked.error_location,
         fingerprint=parked.fingerprint,
         first_failed_at=parked.first_failed_at,
         failed_at=parked_at(parked),

@@ -134,17 +134,20 @@ def _part(error: BaseException, link: str = "") -> StackPart:
     lines: deque[tuple[CodeType, int, dict[str, Any], int]] = deque(maxlen=_FRAMES_MAX)
     whole = list(_entries(error.__traceback__))
     shown = [each for each in whole if _whose(each[0].f_code.co_filename) is not _Whose.OURS] or whole
+    count = 0
     for frame, line in shown:
         if lines and (lines[-1][0], lines[-1][1]) == (frame.f_code, line):
             code, _, scope, times = lines.pop()
             lines.append((code, line, scope, times + 1))
         else:
             lines.append((frame.f_code, line, frame.f_globals, 1))
+            count += 1
     notes = getattr(error, "__notes__", None)
     end = f"{type_name(type(error))}: {message_of(error)}".removesuffix(": ") + "\n"
     if isinstance(notes, list):
         end += "".join(f"{clip(str(note), MESSAGE_MAX)}\n" for note in notes[:3] if isinstance(note, str))
-    return StackPart(frames=tuple(_shown(*each) for each in lines), end=_encodable(end), link=link)
+    frames = tuple(_shown(*each) for each in lines)
+    return StackPart(frames=frames, left_out=count - len(frames), end=_encodable(end), link=link)
 
 
 def _shown(code: CodeType, line: int, scope: dict[str, Any], times: int) -> str:

@@ -56,9 +56,16 @@ export function settler({ name, queue, tiers, parking = `${queue}.parking`, cons
     return { body: content, options: { ...properties, headers: { ...travels, ...ours, ...more } } };
   }
 
+  /** `consumer.js:12`: the innermost line of the stack that is neither Node's nor a package's (section 3). */
+  const place = (error) => {
+    const lines = String(error.stack).split("\n").filter((line) => /^\s+at .*\d/.test(line));
+    return /([^/(]+:\d+):\d+\)?$/.exec(lines.find((line) => !/node:|node_modules|<anonymous>/.test(line)) ?? "")?.[1];
+  };
+
   const failure = (error) => ({
     "x-amqpflow-error-type": String(error.name).slice(0, 255),
     "x-amqpflow-error-message": String(error.message).slice(0, 256),
+    ...(place(error) && { "x-amqpflow-error-location": place(error).slice(-255) }),
   });
 
   async function park(message, reason, error, detail) {

@@ -114,6 +114,7 @@ def test_a_message_is_shown_with_its_record_headers_and_body(shop: Path, vhost: 
         "reason           parked: told so",
         "first published  exchange events, routing key order.placed",
         "error            ValueError",
+        "raised at        service.py:10",
         '  their: {"nested": [1, true]}',
         "x-amqpflow-hop: one/0/1",
         "Body: 28 bytes, application/json",
@@ -124,6 +125,7 @@ def test_a_message_is_shown_with_its_record_headers_and_body(shop: Path, vhost: 
     assert shown["body"] == '{"total": 1e400, "total": 2}'
     assert shown["headers"]["their"] == {"nested": [1, True]}
     assert shown["history"][0]["error_type"] == "ValueError"
+    assert shown["error_location"] == row["error_location"] == "service.py:10"
     assert RFC_3339.fullmatch(shown["history"][0]["at"])
     assert shown["properties"]["content_type"] == "application/json"
 

@@ -35,7 +35,7 @@ def cells(text: str) -> list[list[str]]:
 
 
 def test_there_are_headers_to_look_for() -> None:
-    assert len(HEADERS) == 19
+    assert len(HEADERS) == 20
 
 
 @pytest.mark.parametrize("name", HEADERS)
@@ -83,7 +83,11 @@ def settled(attempt: int) -> ToTier | ToParking:
         version="0.1.0",
     )
     error = ErrorRecord(
-        type="TimeoutError", message="gateway did not answer", stack="...", fingerprint="82d0fb163e695ab1"
+        type="TimeoutError",
+        message="gateway did not answer",
+        location="service.py:10",
+        stack="...",
+        fingerprint="82d0fb163e695ab1",
     )
     settlement = decide(Incoming(delivered(attempt)), Failed(error=error), at)
     assert isinstance(settlement, ToTier | ToParking)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import time
 import zlib
 from collections import Counter
@@ -229,8 +230,10 @@ def test_a_stack_is_kept_only_when_it_is_asked_for(vhost: BrokerAddress) -> None
                     message = await scene.take_one("orders.parking")
                 headers = message.header.properties.headers
                 assert (h.ERROR_STACK in headers) is keep
+                assert re.fullmatch(r"tests/integration/test_consumer\.py:\d+", headers[h.ERROR_LOCATION])
                 if keep:
                     assert "in fail" in headers[h.ERROR_STACK]
+                    assert headers[h.ERROR_STACK].endswith("ValueError: x\n")
                 assert len(headers[h.FINGERPRINT]) == 16
 
     asyncio.run(scenario())

@@ -133,6 +133,7 @@ def test_what_node_failed_python_retries_and_sees_as_first_published(node: Servi
         assert message.retry is not None
         assert message.retry.error_type == "Error"
         assert message.retry.error_message == "the payment gateway did not answer"
+        assert str(message.retry.error_location).startswith("consumer.js:")
 
     asyncio.run(scenario())
 
@@ -168,6 +169,7 @@ def test_what_node_parked_is_listed_and_replayed(node: Service, vhost: BrokerAdd
             (row,) = (await amqpflow.parked(topology, vhost)).messages
             assert (row.message_id, row.reason, row.queue) == ("negative", "permanent", "orders.payment")
             assert (row.error_type, row.detail) == ("RangeError", "invalid order")
+            assert str(row.error_location).startswith("consumer.js:")
             assert (await amqpflow.replay(topology, vhost, queue="orders.payment")).replayed == 1
             await until(lambda: node.says("parked negative attempt 1", times=2))
             again = await shop.take_one("orders.payment.parking")

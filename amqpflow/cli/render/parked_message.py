@@ -59,6 +59,7 @@ def _facts(parked: ParkedMessage) -> Iterator[str]:
         ("parked at", time_text(parked.failed_at)),
         ("error", f"{parked.error_type}{last}" if parked.error_type else None),
         ("message", parked.error_message),
+        ("raised at", parked.error_location),
         ("fingerprint", record.fingerprint if record else None),
         ("replayed", f"{replay.count} times, last by {replay.id} at {time_text(replay.at)}" if replay else None),
         ("hop", parked.hop),

@@ -46,7 +46,11 @@ PARKED = Decided(outcome=Park("r" * 5000))
 
 def test_a_first_failure_writes_the_record() -> None:
     headers = headers_of(
-        decided(incoming({"theirs": 1}), failed(fingerprint="f" * 16, stack="at line 1"), routes(5000))
+        decided(
+            incoming({"theirs": 1}),
+            failed(fingerprint="f" * 16, stack="at line 1", location="service.py:10"),
+            routes(5000),
+        )
     )
     history = headers.pop(h.HISTORY)
     assert headers == {
@@ -61,6 +65,7 @@ def test_a_first_failure_writes_the_record() -> None:
         h.DUE_AT: NOW + 5000,
         h.ERROR_TYPE: "ValueError",
         h.ERROR_MESSAGE: "no",
+        h.ERROR_LOCATION: "service.py:10",
         h.ERROR_STACK: "at line 1",
         h.FINGERPRINT: "f" * 16,
         h.HOST: "host-1",
@@ -82,9 +87,9 @@ def test_a_second_failure_keeps_where_and_when_it_began() -> None:
 
 
 def test_what_a_failure_does_not_have_is_not_left_over_from_the_one_before() -> None:
-    first = decided(incoming(), failed(stack="at line 1", fingerprint="f"), routes(5000))
+    first = decided(incoming(), failed(stack="at line 1", fingerprint="f", location="service.py:10"), routes(5000))
     parked = headers_of(decided(comes_back(publish_of(first)), Decided(outcome=Park()), routes(5000)))
-    left_over = {h.ERROR_TYPE, h.ERROR_MESSAGE, h.ERROR_STACK, h.FINGERPRINT, h.DUE_AT}
+    left_over = {h.ERROR_TYPE, h.ERROR_MESSAGE, h.ERROR_LOCATION, h.ERROR_STACK, h.FINGERPRINT, h.DUE_AT}
     assert not left_over & parked.keys()
 
 
@@ -263,6 +268,7 @@ def test_our_headers_take_16_kib_at_most() -> None:
     assert len(headers[h.ERROR_STACK].encode()) <= 8 * 1024
     assert len(headers[h.ERROR_TYPE].encode()) <= 255
     assert headers[h.ERROR_MESSAGE].endswith("…")
+    assert headers[h.ERROR_STACK].startswith("…"), "the innermost frame is at its end"
 
 
 @pytest.mark.parametrize(

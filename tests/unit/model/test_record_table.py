@@ -33,6 +33,7 @@ records = st.builds(
     reason_detail=some_texts,
     error_type=some_texts,
     error_message=some_texts,
+    error_location=some_texts.map(lambda text: text and text[:60]),
     error_stack=some_texts,
     fingerprint=some_texts,
     history=st.lists(

@@ -146,6 +146,7 @@ def test_attempts_begin_anew_and_the_history_stays() -> None:
     assert not found.keys() & {h.REASON, h.REASON_DETAIL, h.DUE_AT}
     assert [each["tier"] for each in found[h.HISTORY]] == ["parking", "parking"]  # type: ignore[attr-defined]
     assert (found[h.ERROR_TYPE], found[h.ERROR_MESSAGE]) == ("ValueError", "no")
+    assert found[h.ERROR_LOCATION] == "service.py:10"
     assert found[h.REPLAY] == {"id": "run", "count": 1, "at": NOW + 5000}
     assert found[h.HOP] == "m/1/0"
 
