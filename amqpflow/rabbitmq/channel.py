@@ -99,8 +99,9 @@ class Channel:
         in one write, in its order, together with the acks of that turn.
 
         `settled` is told once what became of the message: None when it was confirmed, else the error that `publish`
-        raises. It runs in the connection's reader: it must be quick and must not raise; it may post and ack. Await
-        `room` between some hundred messages, or the unsent ones pile up in memory.
+        raises; `BrokerUnavailable` when the channel has ended and nothing of it was sent. It runs in the connection's
+        reader: it must be quick and must not raise; it may post and ack. Await `room` between some hundred messages, or
+        the unsent ones pile up in memory.
 
         Raises:
             BrokerUnavailable: the channel is closed. ValueError: a name is too long, or the headers are. Nothing was
@@ -260,8 +261,8 @@ class Channel:
         self._write_acks()
         self._flushing = False
         out, self._out = self._out, []
-        if out and not self.is_closed:
-            self._transport.write(b"".join(out))
+        if out and not self.is_closed and self._transport.write(b"".join(out)):
+            self._confirms.written()
 
     @property
     def is_closed(self) -> bool:

@@ -36,13 +36,14 @@ class _Outstanding:
 
 
 class Confirms:
-    """Counts publishes and confirms. `write` sends frames, in the order in which it is called."""
+    """Counts publishes and confirms. `write` keeps frames to be sent, in the order in which it is called."""
 
     def __init__(self, channel: int, frame_max: int, write: Callable[[bytes], None]) -> None:
         self._channel = channel
         self._frame_max = frame_max
         self._write = write
         self._last = 0
+        self._written = 0  # the last one that a socket has taken
         self._nameless = 0
         self._outstanding: dict[int, _Outstanding] = {}  # by sequence number, in that order
         self._in_flight: dict[Key, _Outstanding] = {}
@@ -76,6 +77,10 @@ class Confirms:
         self._last += 1
         self._outstanding[self._last] = self._in_flight[key] = _Outstanding(key, settled)
         self._write(data)
+
+    def written(self) -> None:
+        """All that was kept by `write` so far is the socket's: the broker may have it from now on."""
+        self._written = self._last
 
     def returned(self, text: str, exchange: str, routing_key: str, header: bytes) -> None:  # noqa: ARG002
         """basic.return: the confirm that follows it (fact 9.1) is none."""
@@ -121,15 +126,22 @@ class Confirms:
         _tell(outstanding.settled, error)
 
     def end(self, error: Callable[[], AmqpflowError]) -> None:
-        """The channel is closed: what was sent is uncertain, each with its own `error()`; what waited was not sent."""
+        """
+        The channel is closed: what a socket has taken is uncertain, each with its own `error()`. Nothing of the others
+        was sent: they get `BrokerUnavailable`.
+        """
         sent, self._outstanding = self._outstanding, {}
         waited, self._behind, self._waiting = self._behind, {}, 0
         self._in_flight.clear()
-        for outstanding in sent.values():
-            _tell(outstanding.settled, error())
+        for number, outstanding in sent.items():
+            _tell(outstanding.settled, error() if number <= self._written else _not_sent())
         for queue in waited.values():
             for _, settled in queue:
-                _tell(settled, BrokerUnavailable("the channel is closed"))
+                _tell(settled, _not_sent())
+
+
+def _not_sent() -> BrokerUnavailable:
+    return BrokerUnavailable("the channel was closed before the message was sent")
 
 
 def _tell(settled: Settled, error: AmqpflowError | None) -> None:

@@ -73,10 +73,17 @@ class ContentTransport(TransportFactory):
         )
         return self._reader, writer
 
-    def write(self, data: bytes) -> None:
-        """Send whole frames. What the socket does not take is kept; bulk writers await `drain` now and then."""
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(data)
+    def write(self, data: bytes) -> bool:
+        """
+        Send whole frames. What the socket does not take is kept; bulk writers await `drain` now and then.
+
+        Returns:
+            False when the connection has ended, and certainly none of it was sent.
+        """
+        if self._writer is None or self._writer.is_closing():
+            return False
+        self._writer.write(data)
+        return True
 
     async def drain(self) -> None:
         """Wait while more is kept than the socket's high-water mark. Raises OSError when the connection is lost."""

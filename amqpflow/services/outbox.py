@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from amqpflow.errors import (
@@ -100,18 +101,21 @@ class Outbox:
         """
         channel = self._channel
         if channel is None or not self.is_open:
-            self._in_background(self._post_later(message, settled), settled, BrokerUnavailable("it is closed"))
+            self._in_background(partial(self._post_later, message), settled, BrokerUnavailable("it is closed"))
             return
         if self.alone and message.exchange in self.alone:
-            uncertain = PublishUncertain("closed before the confirm")
-            self._in_background(self._post_alone(message, settled, uncertain), settled, uncertain)
+            alone = partial(self._post_alone, message, None)
+            self._in_background(alone, settled, BrokerUnavailable("it is closed"))
             return
 
         def told(error: AmqpflowError | None) -> None:
             if error is None:
                 settled(None)
             elif isinstance(error, PublishUncertain) and error.closed_by_publish is not None:
-                self._in_background(self._post_alone(message, settled, error), settled, error)
+                self._in_background(partial(self._post_alone, message, error), settled, error)
+            elif isinstance(error, BrokerUnavailable) and not self._closed.is_set():
+                # the channel ended before anything of it was sent, for no fault of its own
+                self._in_background(partial(self._post_later, message), settled, error)
             else:
                 self._refused = self._refused or isinstance(error, PublishRefused)
                 settled(error)
@@ -127,16 +131,27 @@ class Outbox:
             with suppress(BrokerUnavailable):
                 await self._channel.room()
 
-    def _in_background(self, work: Coroutine[Any, Any, None], settled: Settled, when_cancelled: AmqpflowError) -> None:
-        task = asyncio.create_task(work)
+    def _in_background(
+        self, work: Callable[[Settled], Coroutine[Any, Any, None]], settled: Settled, not_begun: AmqpflowError
+    ) -> None:
+        """Run a task that tells `settled` once. `not_begun` is told when it is cancelled before it has begun."""
+        is_told = False
+
+        def tell(error: AmqpflowError | None) -> None:
+            nonlocal is_told
+            if not is_told:
+                is_told = True
+                settled(error)
+
+        task = asyncio.create_task(work(tell))
         self._tasks.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             if task.cancelled():
-                settled(when_cancelled)
+                tell(not_begun)
             elif (bug := task.exception()) is not None:
-                settled(PublishUncertain(f"publishing it failed: {bug!r}"))
+                tell(PublishUncertain(f"publishing it failed: {bug!r}"))
 
         task.add_done_callback(ended)
 
@@ -145,28 +160,38 @@ class Outbox:
             await self._open()
         except AmqpflowError as error:
             settled(error)
+        except Exception as bug:
+            settled(BrokerUnavailable(f"it cannot be sent: {bug!r}"))
         else:
             self.post(message, settled)
 
-    async def _post_alone(self, message: Publish, settled: Settled, error: PublishUncertain) -> None:
+    async def _post_alone(self, message: Publish, before: PublishUncertain | None, settled: Settled) -> None:
+        """`before`: what became of it when it was published with others; None when nothing of it was sent yet."""
+        uncertain = before
         try:
-            await self._publish_alone(message)
+            async with self._one_at_a_time:
+                connection = await self._connected()
+                uncertain = before or PublishUncertain("it was closed before the confirm")
+                await self._publish_alone(connection, message)
+        except asyncio.CancelledError:
+            settled(uncertain or BrokerUnavailable("it is closed"))
+            raise
         except (BrokerUnavailable, BrokerError, PermissionDenied) as lost:
-            settled(PublishUncertain(f"{error}; and it could not be published again: {lost}"))
+            again = f"{before}; and it could not be published again: {lost}"
+            settled(lost if before is None else PublishUncertain(again))
         except AmqpflowError as other:
             settled(other)
         else:
             settled(None)
 
-    async def _publish_alone(self, message: Publish) -> None:
-        async with self._one_at_a_time:
-            try:
-                await publish_alone(await self._connected(), message)
-            except (PublishForbidden, Unroutable) as error:
-                if error.__cause__ is not None:  # it closed its channel
-                    self.alone.add(message.exchange)
-                raise
-            self.alone.discard(message.exchange)
+    async def _publish_alone(self, connection: Connection, message: Publish) -> None:
+        try:
+            await publish_alone(connection, message)
+        except (PublishForbidden, Unroutable) as error:
+            if error.__cause__ is not None:  # it closed its channel
+                self.alone.add(message.exchange)
+            raise
+        self.alone.discard(message.exchange)
 
     @property
     def _worn_out(self) -> bool:
@@ -219,6 +244,8 @@ async def publish_alone(connection: Connection, message: Publish) -> None:
     channel = await connection.open_channel()
     try:
         await channel.publish(message)
+    except ValueError as error:  # on this connection a frame may hold less
+        raise Unpublishable(f"it cannot be encoded: {error}") from None
     except PublishUncertain as error:
         blame = error.closed_by_publish
         if blame is None:

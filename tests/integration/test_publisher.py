@@ -308,6 +308,42 @@ def test_a_lost_connection_is_opened_again(vhost: BrokerAddress) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.one_broker
+def test_what_was_not_sent_when_the_connection_is_lost_is_sent_on_the_next_one(vhost: BrokerAddress) -> None:
+    """It is certainly in no queue, so that nobody has to look for it there."""
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene, Publisher(vhost.url) as publisher:
+            await publisher.publish(b"", routing_key="orders", message_id="first")
+            await until(lambda: publisher._outbox.is_open)
+            connection = publisher._outbox._connection
+            assert connection is not None
+            window = [asyncio.create_task(publisher.publish(b"", routing_key="orders")) for _ in range(3)]
+            # alike to a return: the second waits for the confirm of the first
+            window += [asyncio.create_task(publisher.publish(b"", routing_key="orders", message_id="m")) for _ in "ab"]
+            await asyncio.sleep(0)  # they are posted, and written at the end of this turn
+            cut([connection])
+            results = await asyncio.gather(*window, return_exceptions=True)
+            assert [type(each) for each in results] == [str] * 5
+            found = [each.header.properties.message_id for each in await scene.take("orders")]
+            assert sorted(found) == sorted(["first", *map(str, results)])
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_what_waits_behind_its_like_survives_a_neighbour_that_closes_the_channel(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene, Publisher(vhost.url) as publisher:
+            alike = [OutgoingMessage(body=b"", routing_key="orders", message_id="m") for _ in range(5)]
+            culprit = OutgoingMessage(body=b"", routing_key="orders", reply_to="amq.rabbitmq.reply-to")
+            results = await publisher.publish_many([*alike, culprit, *alike])
+            assert [type(each) for each in results] == [*[str] * 5, Unpublishable, *[str] * 5]
+            assert len(await scene.take("orders")) >= 10
+
+    asyncio.run(scenario())
+
+
 def test_one_id_in_flight_twice_is_not_confused(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
         async with shop(vhost), Publisher(vhost.url) as publisher:

@@ -73,6 +73,7 @@ def test_two_that_are_alike_are_never_in_flight_together() -> None:
     assert (len(at.written), len(at.confirms)) == (3, 3)
     at.confirms.confirmed(3, True, True)  # "other" and "second", which went out third
     assert at.told == {"first": Unroutable, "other": OK, "second": OK}
+    at.confirms.written()
     at.confirms.end(lambda: PublishUncertain("lost"))
     assert at.told["third"] is PublishUncertain
     assert len(at.confirms) == 0
@@ -94,12 +95,14 @@ def test_a_return_that_cannot_be_read_may_be_any_for_that_address() -> None:
     assert at.told == {"here": OK, "nowhere": Unroutable}
 
 
-def test_what_was_sent_is_uncertain_at_the_end_and_what_waited_was_not_sent() -> None:
+def test_what_a_socket_has_taken_is_uncertain_at_the_end_and_all_else_was_not_sent() -> None:
     at = Publishing()
     at.post("sent", same="same")
     at.post("waited", same="same")
+    at.confirms.written()
+    at.post("kept")
     at.confirms.end(lambda: PublishUncertain("lost"))
-    assert at.told == {"sent": PublishUncertain, "waited": BrokerUnavailable}
+    assert at.told == {"sent": PublishUncertain, "kept": BrokerUnavailable, "waited": BrokerUnavailable}
     assert len(at.confirms) == 0
 
 
