@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
+import os
+from asyncio import AbstractEventLoop
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from datetime import datetime
-from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-from amqpflow.errors import AmqpflowError, PartlyDone, PublishRefused, Unpublishable, Unroutable, WrongUsage
-from amqpflow.model.message import Publish
-from amqpflow.model.outgoing import OutgoingMessage, encode_outgoing
+from amqpflow.errors import AmqpflowError, WrongUsage
+from amqpflow.model.outgoing import OutgoingMessage
 from amqpflow.rabbitmq.address import resolve_address
-from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.url_source import UrlFunction
 
-from .outbox import Outbox
+from .loop_publisher import LoopPublisher
 
 if TYPE_CHECKING:
     from .topology import Topology
 
-log = logging.getLogger("amqpflow.publisher")
-
-MAX_OUTSTANDING = 1000  #: publishes without a confirm at one time
-_CHUNK = 100  #: messages that are sent together
+CLOSE_TIMEOUT = 5.0  #: seconds for confirms that are on their way
 
 
 class Publisher:
     """
-    Publishes over one connection, which is opened on first use and again after it was lost.
+    Publishes over a connection, which is opened on first use and again after it was lost.
 
-    Use it as an async context manager, or call `close`. Safe for many tasks of one event loop at once.
+    Use it as an async context manager, or call `close`. Safe for many tasks at once, and for several event loops, in
+    threads or one after the other: each event loop has a connection of its own, which `asyncio.run` closes at its end.
+    So `asyncio.run(publisher.publish(...))` connects each time; a program that publishes often keeps one event loop.
+    After a fork the child process connects anew in an event loop of its own. A handler that is not async publishes with
+    `Message.publish`.
 
     Args:
         url: where RabbitMQ is; AMQPFLOW_URL when absent. A function that returns it, async or not, is called for each
@@ -63,23 +58,34 @@ class Publisher:
 
             topology = Topology.load(topology)
         self.address = address.with_vhost(topology.vhost) if topology is not None and topology.vhost else address
-        self._outbox = Outbox(self._connect)
-        self._was_blocked = False
-        self._outstanding = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._loops: dict[AbstractEventLoop, LoopPublisher] = {}
 
-    async def _connect(self) -> Connection:
-        connection = await connect(self.address, name="amqpflow publisher")
-        self.address = connection.cluster
-        connection.on_blocked(self._told_blocked)
-        return connection
+    def _here(self) -> LoopPublisher:
+        """
+        The publisher of the running event loop.
 
-    def _told_blocked(self, reason: str | None) -> None:
-        if reason is not None:
-            log.error("%s takes no messages, publishes wait: %s", self.address, reason)
-        elif self._was_blocked:
-            log.warning("%s takes messages again", self.address)
-        self._was_blocked = reason is not None
+        Raises:
+            WrongUsage: no event loop runs here, or it was forked together with its connection.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise WrongUsage(
+                "a Publisher publishes in a running event loop, and there is none in this thread and process",
+                hint="asyncio.run(...); in a handler that is not async, message.publish(...)",
+            ) from None
+        here = self._loops.get(loop)
+        if here is None:
+            for each in [each for each in list(self._loops) if each.is_closed()]:
+                self._loops.pop(each, None)
+            here = self._loops[loop] = LoopPublisher(self.address, "amqpflow publisher")
+        elif here.process != os.getpid():
+            # two processes would write to one socket, each in the middle of what the other writes
+            raise WrongUsage(
+                "the process was forked with this event loop and its connection: the child cannot publish in it",
+                hint="use a new event loop in the child, such as that of asyncio.run(...)",
+            )
+        return here
 
     async def publish(
         self,
@@ -115,7 +121,7 @@ class Publisher:
                 the same message id, which is the error's `message_id`.
             BrokerUnavailable and its kin: nothing was sent.
         """
-        return await self._publish(
+        return await self._here().publish(
             OutgoingMessage(
                 body=body,
                 exchange=exchange,
@@ -150,92 +156,7 @@ class Publisher:
             PartlyDone: the iterable raised an exception, which is its cause. `report` has the results of the messages
                 before it, which were published and awaited.
         """
-        iterator = _iterated(messages)
-        results: list[str | AmqpflowError] = []
-        unsettled = _Unsettled()
-        failure: Exception | None = None
-        cannot_connect: AmqpflowError | None = None
-        for at in count():
-            try:
-                message = next(iterator)
-            except StopIteration:
-                break
-            except Exception as error:
-                failure = error
-                break
-            message_id = _id_of(message)
-            results.append(message_id)
-            try:
-                publish = _outgoing(message, message_id)
-            except Unpublishable as error:
-                results[at] = _with_id(error, message_id)
-                continue
-            if cannot_connect is None and not self._outbox.is_open:
-                try:
-                    await self._outbox.open()
-                except AmqpflowError as error:
-                    cannot_connect = error
-            if cannot_connect is not None:
-                results[at] = _with_id(copy(cannot_connect), message_id)
-                continue
-            while self._outstanding >= MAX_OUTSTANDING:
-                await self._below(MAX_OUTSTANDING - _CHUNK)
-            if at % _CHUNK == 0:
-                await self._outbox.room()
-            self._outstanding += 1
-            unsettled.count += 1
-            self._outbox.post(publish, partial(self._settled, results, at, unsettled))
-        await unsettled.none()
-        if failure is not None:
-            raise PartlyDone(
-                f"the messages raised {type(failure).__name__} after {len(results)} of them: {failure}",
-                hint="the results of those before it are the error's `report`",
-                report=results,
-            ) from failure
-        return results
-
-    def _settled(
-        self, results: list[str | AmqpflowError], at: int, unsettled: _Unsettled, error: AmqpflowError | None
-    ) -> None:
-        if error is not None:
-            results[at] = _with_id(self._located(error), str(results[at]))
-        self._leave()
-        unsettled.one_less()
-
-    async def _publish(self, message: OutgoingMessage) -> str:
-        message_id = _id_of(message)
-        try:
-            publish = _outgoing(message, message_id)
-            while self._outstanding >= MAX_OUTSTANDING:
-                await self._below(MAX_OUTSTANDING)
-            self._outstanding += 1
-            try:
-                await self._outbox.publish(publish)
-            finally:
-                self._leave()
-        except AmqpflowError as error:
-            _with_id(self._located(error), message_id)
-            raise
-        return message_id
-
-    def _located(self, error: AmqpflowError) -> AmqpflowError:
-        """Name the virtual host: a missing queue or exchange often exists in another one."""
-        if isinstance(error, Unroutable | PublishRefused):
-            error.args = (f"{error}, in virtual host {self.address.vhost}",)
-        return error
-
-    def _leave(self) -> None:
-        self._outstanding -= 1
-        while self._waiting and self._waiting[0][0] > self._outstanding:
-            _, waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def _below(self, limit: int) -> None:
-        """Wait until fewer than `limit` publishes are without a confirm, after everyone who waits already."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((limit, waiter))
-        await waiter
+        return await self._here().publish_many(_iterated(messages))
 
     @property
     def blocked(self) -> str | None:
@@ -243,38 +164,28 @@ class Publisher:
         Why RabbitMQ takes no messages now: an alarm, of its memory or disk, stops connections that publish
         (https://www.rabbitmq.com/docs/connection-blocked). None when it takes them. Publishes wait meanwhile.
         """
-        return self._outbox.blocked
+        reasons = [each.outbox.blocked for each in list(self._loops.values())]
+        return next((each for each in reasons if each is not None), None)
 
-    async def close(self) -> None:
-        """Disconnect for good. What is not confirmed by now is uncertain."""
-        await self._outbox.close()
+    async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
+        """
+        Disconnect in this event loop, as soon as what was published is confirmed.
+
+        Publishes that begin later, or wait because 1,000 are without a confirm, raise BrokerUnavailable: nothing of
+        them was sent. The connections of other event loops stay; entering the context manager again opens this one.
+
+        Args:
+            timeout: seconds to wait for confirms; what has none by then is uncertain.
+        """
+        await self._here().close(timeout)
 
     async def __aenter__(self) -> Publisher:
+        if self._here().is_closed:
+            del self._loops[asyncio.get_running_loop()]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-class _Unsettled:
-    """How many messages of one call have no result yet."""
-
-    __slots__ = ("_waiter", "count")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._waiter: asyncio.Future[None] | None = None
-
-    def one_less(self) -> None:
-        self.count -= 1
-        if self.count == 0 and self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def none(self) -> None:
-        """Wait until there is none."""
-        if self.count:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
 
 
 def _iterated(messages: Any) -> Iterator[OutgoingMessage]:
@@ -287,24 +198,3 @@ def _iterated(messages: Any) -> Iterator[OutgoingMessage]:
         what = type(messages).__name__
     hint = "collect it first: [each async for each in messages]" if hasattr(messages, "__aiter__") else ""
     raise WrongUsage(f"messages is of type {what}, not an iterable of OutgoingMessage", hint=hint)
-
-
-def _outgoing(message: OutgoingMessage, message_id: str) -> Publish:
-    """Raises Unpublishable, whatever is wrong with it: the program's own mappings may raise anything."""
-    try:
-        return encode_outgoing(message, message_id)
-    except ValueError as error:
-        raise Unpublishable(f"the message cannot be sent: {error}") from None
-    except Exception as error:
-        raise Unpublishable(f"the message cannot be encoded: {error!r}") from error
-
-
-def _id_of(message: object) -> str:
-    """The message id that it was given, if that is text, else a new one."""
-    given = getattr(message, "message_id", None)
-    return given if isinstance(given, str) and given else str(uuid4())
-
-
-def _with_id(error: AmqpflowError, message_id: str) -> AmqpflowError:
-    error.message_id = message_id
-    return error

@@ -285,7 +285,7 @@ def test_a_lost_connection_is_opened_again(vhost: BrokerAddress) -> None:
                     OutgoingMessage(body=b"x" * 10_000, routing_key="orders", message_id=each) for each in ids
                 )
             )
-            channel, connection = publisher._outbox._channel, publisher._outbox._connection
+            channel, connection = publisher._here().outbox._channel, publisher._here().outbox._connection
             assert channel is not None
             assert connection is not None
             await until(lambda: not channel.is_idle, every=0)
@@ -300,7 +300,7 @@ def test_a_lost_connection_is_opened_again(vhost: BrokerAddress) -> None:
             )
             assert again == [each.message_id for each in uncertain]
             await scene.close_connections("amqpflow publisher")
-            await until(lambda: publisher._outbox._connection.is_closed)  # type: ignore[union-attr]
+            await until(lambda: publisher._here().outbox._connection.is_closed)  # type: ignore[union-attr]
             await publisher.publish(b"", routing_key="orders", message_id="last")
             found = {each.header.properties.message_id for each in await scene.take("orders")}
             assert found == {*ids, "first", "last"}
@@ -315,8 +315,8 @@ def test_what_was_not_sent_when_the_connection_is_lost_is_sent_on_the_next_one(v
     async def scenario() -> None:
         async with shop(vhost) as scene, Publisher(vhost.url) as publisher:
             await publisher.publish(b"", routing_key="orders", message_id="first")
-            await until(lambda: publisher._outbox.is_open)
-            connection = publisher._outbox._connection
+            await until(lambda: publisher._here().outbox.is_open)
+            connection = publisher._here().outbox._connection
             assert connection is not None
             window = [asyncio.create_task(publisher.publish(b"", routing_key="orders")) for _ in range(3)]
             # alike to a return: the second waits for the confirm of the first

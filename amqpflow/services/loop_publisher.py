@@ -1,0 +1,234 @@
+"""The publisher of one event loop: its connection, and how many messages are without a confirm."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
+from copy import copy
+from functools import partial
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+from amqpflow.errors import (
+    AmqpflowError,
+    BrokerUnavailable,
+    PartlyDone,
+    PublishRefused,
+    Unpublishable,
+    Unroutable,
+)
+from amqpflow.model.message import Publish
+from amqpflow.model.outgoing import OutgoingMessage, encode_outgoing
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.connection import Connection, connect
+
+from .outbox import Outbox
+
+log = logging.getLogger("amqpflow.publisher")
+
+MAX_OUTSTANDING = 1000  #: publishes without a confirm at one time
+_CHUNK = 100  #: messages that are sent together
+_CLOSED = "the publisher is closed"
+
+
+class LoopPublisher:
+    """
+    Publishes in one event loop. Made by `Publisher`, whose docstrings hold here.
+
+    Args:
+        address: where to connect, when the first message is published.
+        name: of the connection, for the management page.
+    """
+
+    def __init__(self, address: BrokerAddress, name: str) -> None:
+        self.address = address
+        self.name = name
+        self.process = os.getpid()
+        self.outbox = Outbox(self._connect)
+        self.is_closed = False
+        self._was_blocked = False
+        self._outstanding = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._with_the_loop: AsyncGenerator[None, None] | None = None
+
+    async def _connect(self) -> Connection:
+        if self._with_the_loop is None:
+            # asyncio.run ends the generators of its loop, so that no socket is left behind
+            self._with_the_loop = self._until_the_loop_ends()
+            await anext(self._with_the_loop)
+        connection = await connect(self.address, name=self.name)
+        self.address = connection.cluster
+        connection.on_blocked(self._told_blocked)
+        return connection
+
+    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.outbox.close()
+
+    def _told_blocked(self, reason: str | None) -> None:
+        if reason is not None:
+            log.error("%s takes no messages, publishes wait: %s", self.address, reason)
+        elif self._was_blocked:
+            log.warning("%s takes messages again", self.address)
+        self._was_blocked = reason is not None
+
+    async def publish(self, message: OutgoingMessage) -> str:
+        """`Publisher.publish`."""
+        message_id = _id_of(message)
+        try:
+            publish = _encoded(message, message_id)
+            while self._outstanding >= MAX_OUTSTANDING:
+                await self._below(MAX_OUTSTANDING)
+            self._require_open()
+            self._outstanding += 1
+            try:
+                await self.outbox.publish(publish)
+            finally:
+                self._leave()
+        except AmqpflowError as error:
+            _with_id(self._located(error), message_id)
+            raise
+        return message_id
+
+    async def publish_many(self, messages: Iterator[OutgoingMessage]) -> list[str | AmqpflowError]:
+        """`Publisher.publish_many`."""
+        results: list[str | AmqpflowError] = []
+        unsettled = _Unsettled()
+        failure: Exception | None = None
+        cannot_connect: AmqpflowError | None = None
+        for at in count():
+            try:
+                message = next(messages)
+            except StopIteration:
+                break
+            except Exception as error:
+                failure = error
+                break
+            message_id = _id_of(message)
+            results.append(message_id)
+            try:
+                publish = _encoded(message, message_id)
+                while self._outstanding >= MAX_OUTSTANDING:
+                    await self._below(MAX_OUTSTANDING - _CHUNK)
+                self._require_open()
+            except AmqpflowError as error:
+                results[at] = _with_id(error, message_id)
+                continue
+            if cannot_connect is None and not self.outbox.is_open:
+                try:
+                    await self.outbox.open()
+                except AmqpflowError as error:
+                    cannot_connect = error
+            if cannot_connect is not None:
+                results[at] = _with_id(copy(cannot_connect), message_id)
+                continue
+            if at % _CHUNK == 0:
+                await self.outbox.room()
+            self._outstanding += 1
+            unsettled.count += 1
+            self.outbox.post(publish, partial(self._settled, results, at, unsettled))
+        await unsettled.none()
+        if failure is not None:
+            raise PartlyDone(
+                f"the messages raised {type(failure).__name__} after {len(results)} of them: {failure}",
+                hint="the results of those before it are the error's `report`",
+                report=results,
+            ) from failure
+        return results
+
+    def _settled(
+        self, results: list[str | AmqpflowError], at: int, unsettled: _Unsettled, error: AmqpflowError | None
+    ) -> None:
+        if error is not None:
+            results[at] = _with_id(self._located(error), str(results[at]))
+        self._leave()
+        unsettled.one_less()
+
+    def _located(self, error: AmqpflowError) -> AmqpflowError:
+        """Name the virtual host: a missing queue or exchange often exists in another one."""
+        if isinstance(error, Unroutable | PublishRefused):
+            error.args = (f"{error}, in virtual host {self.address.vhost}",)
+        return error
+
+    def _require_open(self) -> None:
+        if self.is_closed:
+            raise BrokerUnavailable(_CLOSED)
+
+    def _leave(self) -> None:
+        self._outstanding -= 1
+        while self._waiting and self._waiting[0][0] > self._outstanding:
+            _, waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _below(self, limit: int) -> None:
+        """Wait until fewer than `limit` publishes are without a confirm, after all that wait already."""
+        self._require_open()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((limit, waiter))
+        await waiter
+
+    async def close(self, timeout: float) -> None:
+        """`Publisher.close`, in this event loop."""
+        self.is_closed = True
+        waiting, confirmed = list(self._waiting), asyncio.get_running_loop().create_future()
+        self._waiting.clear()
+        for _, waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)  # to find it closed
+        if self._outstanding:
+            self._waiting.append((1, confirmed))
+            await asyncio.wait([confirmed], timeout=timeout)
+        await self.outbox.close()
+        if self._with_the_loop is not None:
+            with suppress(RuntimeError):  # another task ends it
+                await self._with_the_loop.aclose()
+
+
+class _Unsettled:
+    """How many messages of one call have no result yet."""
+
+    __slots__ = ("_waiter", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def one_less(self) -> None:
+        self.count -= 1
+        if self.count == 0 and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def none(self) -> None:
+        """Wait until there is none."""
+        if self.count:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+
+def _encoded(message: OutgoingMessage, message_id: str) -> Publish:
+    """Raises Unpublishable, whatever is wrong with it: the program's own mappings may raise anything."""
+    try:
+        return encode_outgoing(message, message_id)
+    except ValueError as error:
+        raise Unpublishable(f"the message cannot be sent: {error}") from None
+    except Exception as error:
+        raise Unpublishable(f"the message cannot be encoded: {error!r}") from error
+
+
+def _id_of(message: object) -> str:
+    """The message id that it was given, if that is text, else a new one."""
+    given: Any = getattr(message, "message_id", None)
+    return given if isinstance(given, str) and given else str(uuid4())
+
+
+def _with_id(error: AmqpflowError, message_id: str) -> AmqpflowError:
+    error.message_id = message_id
+    return error
