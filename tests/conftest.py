@@ -76,8 +76,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     deselected: list[pytest.Item] = []
     for item in items:
         candidate = _candidate(item)
-        if candidate is _NONE and not config.option.collectonly:
-            pytest.exit(f"{item.nodeid} needs a RabbitMQ, and there is none.\n{brokers.problem}", returncode=1)
+        if candidate is _NONE and not config.option.collectonly and not hasattr(config, "workerinput"):
+            _stop_without_broker(item.nodeid, brokers)
         if candidate is None or candidate is _NONE or _wanted(item, candidate, brokers):
             kept.append(item)
         else:
@@ -85,6 +85,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
     if deselected:
         config.hook.pytest_deselected(items=deselected)
+
+
+def _stop_without_broker(test: str, brokers: BrokersUnderTest) -> None:
+    pytest.exit(f"{test} needs a RabbitMQ, and there is none.\n{brokers.problem}", returncode=1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """A worker that exits is an internal error to xdist, so it is the controller that stops without a broker."""
+    for test in ids:
+        if f"[{_NONE.release}" in test:
+            _stop_without_broker(test, node.config.stash[BROKERS])
 
 
 def _candidate(item: pytest.Item) -> Candidate | None:
@@ -105,9 +117,26 @@ def _wanted(item: pytest.Item, candidate: Candidate, brokers: BrokersUnderTest) 
     return True
 
 
-def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    left_out = config.stash[BROKERS].left_out
-    return [f"{count} tests {reason}" for reason, count in sorted(left_out.items())]
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """As many workers as are worth while for `-n auto`: most tests wait for a broker, most of the time."""
+    return min(6, 2 * (os.cpu_count() or 1))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Each worker collects all of the tests, so what one of them left out is what all did."""
+    node.config.stash[BROKERS].left_out = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["left_out"] = dict(session.config.stash[BROKERS].left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for reason, count in sorted(config.stash[BROKERS].left_out.items()):
+        terminalreporter.line(f"{count} tests {reason}")
 
 
 @pytest.fixture(scope="session")

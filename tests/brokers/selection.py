@@ -53,7 +53,7 @@ class Candidate:
 
     @property
     def release(self) -> str:
-        return ".".join(map(str, self.version[:2])) or "node"
+        return ".".join(map(str, self.version[:2])) or "no broker"
 
 
 def parse_version(text: str) -> tuple[int, ...]:
