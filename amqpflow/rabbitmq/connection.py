@@ -58,6 +58,10 @@ class Connection:
         reason: CloseReason | None = self._pika.content.close_reason
         return reason
 
+    def explain(self, explain: Callable[[CloseReason], CloseReason]) -> None:
+        """Ask `explain` for the `close_reason` once there is one: the caller may know why a socket fell silent."""
+        self._pika.content.explain = explain
+
     @property
     def heartbeat(self) -> int:
         """Seconds between heartbeats; 0 for none. RabbitMQ ends a connection that is silent for twice as long."""
@@ -140,14 +144,14 @@ class Connection:
         for blocked in self._pika.content.on_blocked:
             blocked(None)
 
-    async def close(self) -> None:
+    async def close(self, why: str = "") -> None:
         """
-        Close, telling the broker. Never raises: a connection that is lost is closed.
+        Close, telling the broker. Never raises: a connection that is lost is closed. `why` is for the `close_reason`.
 
         A broker that is out of memory reads nothing from connections that published, not even their close: after
         `CLOSE_TIMEOUT` the socket is closed without an answer.
         """
-        self._pika.content.ended(CLOSED_HERE)
+        self._pika.content.ended(CloseReason(text=why, by_us=True) if why else CLOSED_HERE)
         closing = asyncio.ensure_future(self._pika.close())
         closing.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:

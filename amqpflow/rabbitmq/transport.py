@@ -43,6 +43,7 @@ class ContentTransport(TransportFactory):
         self.blocked: str | None = None  #: why the broker reads nothing from this connection now (connection.blocked)
         self.on_blocked: list[Callable[[str | None], None]] = []  #: told the reason, and None when it is over
         self.close_reason: CloseReason | None = None  #: what was first seen of the end of the connection
+        self.explain: Callable[[CloseReason], CloseReason] | None = None  #: says more of a reason than the socket does
         self.heartbeat = 0.0  #: seconds, once it is negotiated; 0 for none
         self._writer: asyncio.StreamWriter | None = None
         self._reader: FrameReader | None = None
@@ -92,7 +93,8 @@ class ContentTransport(TransportFactory):
 
     def ended(self, reason: CloseReason) -> None:
         """Keep the first reason: what follows is its consequence."""
-        self.close_reason = self.close_reason or reason
+        if self.close_reason is None:
+            self.close_reason = self.explain(reason) if self.explain is not None else reason
 
     def _reading_cancelled(self) -> None:
         # by aiormq's look at heartbeats; who closes the connection has said so before

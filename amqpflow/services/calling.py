@@ -51,7 +51,7 @@ class Caller:
         threads: Threads | None,
         outer: Sequence[Middleware] = (),
     ) -> None:
-        self._handler = handler
+        self.handler = handler
         self.routes = routes
         self._stopping = stopping
         self._chain = chain(
@@ -89,11 +89,11 @@ class Caller:
         if result is None:
             return DONE
         if isinstance(result, Outcome):
-            return Decided(outcome=result, error=cause_of(result, result, self._handler))
-        name = name_of(self._handler.function)
+            return Decided(outcome=result, error=cause_of(result, result, self.handler))
+        name = name_of(self.handler.function)
         return BadResult(
             detail=f"{name} returned {type(result).__name__}, which is no outcome",
-            location=defined_at(self._handler.function),
+            location=defined_at(self.handler.function),
         )
 
     def _verdict_on(self, raised: BaseException, message: Message) -> Verdict:
@@ -110,10 +110,10 @@ class Caller:
         while task is not None and task.cancelling():
             task.uncancel()  # the handler's own doing: the task has other messages to handle
         if isinstance(error, Outcome):
-            return Decided(outcome=error, error=cause_of(error, raised, self._handler))
+            return Decided(outcome=error, error=cause_of(error, raised, self.handler))
         if isinstance(error, Undecodable):
-            return CannotDecode(error=error_record(error, self._handler))
-        return failed(raised, self._handler, self.routes)
+            return CannotDecode(error=error_record(error, self.handler))
+        return failed(raised, self.handler, self.routes)
 
     def _exited(self, error: Exit, message: Message) -> None:
         """Log an exit out of a handler, which looks like the end of the service. Raises it if a signal asked for it."""
@@ -122,7 +122,7 @@ class Caller:
         log.warning(
             "%s: handler %s raised %s on message %s: the message has failed, and the process continues",
             message.queue,
-            name_of(self._handler.function),
+            name_of(self.handler.function),
             safe(described(error)),
             safe(message.message_id or "without id"),
         )

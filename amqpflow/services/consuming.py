@@ -6,19 +6,22 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from amqpflow import __version__
 from amqpflow.delivery.hot_loop import Rejections
 from amqpflow.errors import AddressChanged, AmqpflowError
+from amqpflow.model.closing import CloseReason
+from amqpflow.model.duration import roughly
 from amqpflow.model.event import ConnectionLost, ConnectionRecovered
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.safe import safe
 from amqpflow.rabbitmq.connection import Connection
 
 from .events import Events
+from .loop_monitor import LoopMonitor
 from .outbox import Outbox
 from .settler import Settler
 from .worker import Worker
@@ -43,9 +46,14 @@ class Consuming:
     problems: dict[str, str]
     on_step: Callable[[str], None] | None = None
     rejections: dict[str, Rejections] = field(default_factory=dict)  #: of native queues; they outlive connections
+    _monitor: LoopMonitor = field(default_factory=LoopMonitor)
 
     async def run(self, connection: Connection | None) -> None:
         """Until `stopping` is set; then let started handlers finish. `connection`: the first one, if it is open."""
+        with self._monitor:
+            await self._run(connection)
+
+    async def _run(self, connection: Connection | None) -> None:
         wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
         lost_at = 0.0
         while not self.stopping.is_set():
@@ -56,6 +64,7 @@ class Consuming:
                 log.error("cannot reconnect, next try in %.1f s: %s", wait, safe(str(error)))
                 self._problem(f"cannot reconnect: {error}")
             else:
+                connection.explain(partial(self._explained, connection.heartbeat))
                 address = connection.address.redacted
                 if lost_at:
                     down_for = clock() - lost_at
@@ -81,6 +90,13 @@ class Consuming:
     def _problem(self, why: str) -> None:
         self.problems.update({worker.handler.queue: why for worker in self.workers})
 
+    def _explained(self, heartbeat: int, reason: CloseReason) -> CloseReason:
+        """The reason of a silent end, when the broker cannot have had heartbeats from this process."""
+        why = self._monitor.why_heartbeats_were_missed(heartbeat) if reason.silent else ""
+        if not why:
+            return reason
+        return replace(reason, text=f"missed heartbeats: {why} (heartbeat {roughly(heartbeat)}); {reason}")
+
     async def _consume_on(self, connection: Connection) -> None:
         outbox = Outbox(partial(self._connect_beside, connection))
         loops = [
@@ -91,13 +107,15 @@ class Consuming:
         ]
         stopping = asyncio.create_task(self.stopping.wait())
         lost = asyncio.create_task(connection.closed.wait())
+        failed = ""
         try:
             await asyncio.wait([stopping, lost, *loops], return_when=asyncio.FIRST_COMPLETED)
             if self.stopping.is_set():
                 await self._stop_workers()
             for task in loops:
                 if task.done() and not task.cancelled() and (bug := task.exception()) is not None:
-                    log.error("a worker failed, connecting anew", exc_info=bug)
+                    failed = f"a worker failed: {bug!r}"
+                    log.error("%s; the consumer connects again", safe(failed), exc_info=bug)
                     await asyncio.sleep(_FIRST_WAIT)
         finally:
             ending: list[asyncio.Task[Any]] = [*loops, stopping, lost]
@@ -107,15 +125,17 @@ class Consuming:
             for worker in self.workers:
                 worker.session = None
             await outbox.close()
-            await connection.close()
+            await connection.close(failed)
 
     async def _connect_beside(self, consuming: Connection) -> Connection:
         try:
-            return await self.connect("retries", consuming)
+            connection = await self.connect("retries", consuming)
+            connection.explain(partial(self._explained, connection.heartbeat))
+            return connection
         except AddressChanged as error:
             # a retry published there would leave its broker: what was not settled comes again, here or there
             log.warning("%s: the consumer moves there", error)
-            await consuming.close()
+            await consuming.close(f"{error}: the consumer moves there")
             raise
 
     async def _stop_workers(self) -> None:

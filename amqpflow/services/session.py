@@ -314,7 +314,7 @@ class Session:
                 elif wanted and self._tag is None:
                     await self._consume()
             except AmqpflowError as error:
-                log.warning("%s: the channel ended while the consumer was changed: %s", self.queue, error)
+                log.debug("%s: the channel ended while the consumer was changed: %s", self.queue, error)
                 self._end()
 
     async def isolate(self, delivery: Delivery) -> bool:

@@ -87,6 +87,26 @@ def location(error: BaseException, function: Any) -> str | None:
     return _place(found[0].f_code.co_filename, found[1])
 
 
+def standing_at(frame: FrameType | None) -> str:
+    """
+    Return file and line of the innermost frame of the user's own code, and of the library that it is in.
+
+    Args:
+        frame: the innermost one of a thread; None gives "".
+    """
+    innermost = library = ""
+    while frame is not None:
+        place = _place(frame.f_code.co_filename, frame.f_lineno)
+        whose = _whose(frame.f_code.co_filename)
+        if whose is _Whose.USER:
+            return f"{place}{f' (in {library})' if library else ''}"
+        if whose is _Whose.LIBRARY:
+            library = library or place
+        innermost = innermost or place
+        frame = frame.f_back
+    return library or innermost
+
+
 def raised_in(error: BaseException) -> str:
     """Return `module:function` of the frame that raised it, "" for an exception that was never raised."""
     at = error.__traceback__
