@@ -109,7 +109,7 @@ class AuthenticationFailed(BrokerUnavailable):
 
 
 class VirtualHostMissing(BrokerUnavailable):
-    """There is no such virtual host, or the user has no access to it."""
+    """There is no such virtual host, or the user has no access to it; the text says which."""
 
 
 class AddressChanged(BrokerUnavailable):

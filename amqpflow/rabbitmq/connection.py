@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -20,8 +21,10 @@ from amqpflow.model.closing import CLOSED_HERE, CloseReason
 
 from .address import BrokerAddress
 from .channel import Channel
+from .opening import Seen, not_opened
+from .peer import ask
 from .rpc import RpcChannel
-from .translate import from_connecting, translate
+from .translate import translate
 
 try:
     from .transport import ContentTransport
@@ -242,12 +245,18 @@ async def _connect_to_any(address: BrokerAddress, name: str, timeout: float) -> 
 async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connection:
     identity = uuid4().hex
     context = address.ssl_context() if address.tls else None
+    opening: list[_PikaConnection] = []
+
+    def make(*args: Any, **kwargs: Any) -> _PikaConnection:
+        opening.append(_PikaConnection(*args, **kwargs))
+        return opening[0]
+
     try:
         pika = await aio_pika.connect(
             address.url,
             ssl_context=context,
             timeout=timeout,
-            connection_class=_PikaConnection,
+            connection_class=make,
             client_properties={
                 "connection_name": name,
                 IDENTITY: identity,
@@ -261,7 +270,11 @@ async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connect
     except (AttributeError, TypeError, NotImplementedError) as error:
         raise _unsupported(str(error)) from error
     except Exception as error:
-        raise from_connecting(error, address.redacted) from error
+        content = opening[0].content if opening else None
+        seen = Seen(reached=content.reached, first=content.first, closed=content.close_reason) if content else Seen()
+        if seen.reached and not seen.first and not isinstance(error, TimeoutError):
+            seen = replace(seen, speaks=await ask(address.host, address.port, tls=address.tls))
+        raise not_opened(error, address, seen) from error
     return Connection(pika, address, identity)
 
 

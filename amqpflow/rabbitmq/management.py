@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx2
 
@@ -23,6 +23,8 @@ from amqpflow.planning.observation import Depth
 
 from . import decode
 from .address import BrokerAddress
+from .no_management import PATH_PREFIX, no_answer, not_rabbitmq
+from .peer import Protocol, ask
 
 CONNECT_TIMEOUT = 5.0  #: seconds; a derived URL may point to a port that a firewall swallows
 ANSWER_TIMEOUT = 60.0  #: seconds; a list of 100,000 queues takes a while
@@ -286,7 +288,12 @@ class Management:
         try:
             response = await self._answer(method, url, query, body)
         except httpx2.HTTPError as error:
-            raise self._unreachable(error) from error
+            slow, speaks = isinstance(error, httpx2.TimeoutException), Protocol.UNKNOWN
+            if isinstance(error, httpx2.ReadError | httpx2.ProtocolError):
+                parts = urlsplit(self.url)
+                port = parts.port or (443 if parts.scheme == "https" else 80)
+                speaks = await ask(parts.hostname or "", port, tls=parts.scheme == "https")
+            raise no_answer(self.url, error, slow=slow, speaks=speaks) from error
         if response.status_code >= 300:
             raise self._refused(response, path)
         if not response.content:
@@ -325,13 +332,6 @@ class Management:
             self._client, self._login = _client(now, self.url), now.management_credentials()
             return True
 
-    def _unreachable(self, error: httpx2.HTTPError) -> ManagementUnavailable:
-        if isinstance(error, httpx2.TimeoutException):
-            return ManagementUnavailable(f"the management API at {self.url} does not answer in time")
-        text = str(error) or type(error).__name__
-        hint = "--ca-file names the CA to trust" if "certificate" in text.lower() else ""
-        return ManagementUnavailable(f"the management API at {self.url} cannot be reached: {text}", hint=hint)
-
     def _strange(self) -> ManagementUnavailable:
         return ManagementUnavailable(f"what answers at {self.url} is not RabbitMQ's management API")
 
@@ -345,7 +345,7 @@ class Management:
                 "anyone create; its log names the request",
             )
         if reason is None:
-            return self._strange()
+            return not_rabbitmq(self.url, response.status_code, response.headers.get("location", ""))
         if response.status_code in (401, 403):
             return self._denied(reason, path)
         where = " ".join(path)
@@ -353,7 +353,7 @@ class Management:
         if response.status_code == 404:
             hint = "a proxy in between that decodes %2F gives the same answer"
             if path == ("whoami",):
-                hint = "is there a path in front of /api (management.path_prefix)? It is part of the management URL"
+                hint = PATH_PREFIX
         return BrokerError(f"the management API refused {where}: {reason}", code=response.status_code, hint=hint)
 
     def _denied(self, reason: str, path: tuple[str, ...]) -> AmqpflowError:

@@ -33,6 +33,7 @@ _FRAME_TYPES = (1, 2, 3, 8)
 _HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 _BLOCKED, _UNBLOCKED, _CLOSE = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d", b"\x00\x0a\x00\x32"
 _SIGN_OF_LIFE = 1.0  #: seconds
+_FIRST = 16  #: bytes that tell what speaks
 
 
 class ContentTransport(TransportFactory):
@@ -52,6 +53,16 @@ class ContentTransport(TransportFactory):
     def in_use(self) -> bool:
         """aiormq has read frames through it, as it must have once it is connected."""
         return self._reader is not None and self._reader.passed_on
+
+    @property
+    def reached(self) -> bool:
+        """The socket was opened."""
+        return self._reader is not None
+
+    @property
+    def first(self) -> bytes:
+        """The first bytes that the peer sent; none when it sent nothing."""
+        return self._reader.first if self._reader is not None else b""
 
     @property
     def silent_for(self) -> float:
@@ -135,6 +146,7 @@ class FrameReader:
         self._missing = 0  # bytes until it can be
         self._ready = bytearray()  # for aiormq
         self._frames = True
+        self.first = b""  #: the first bytes that the peer sent
         self._last_passed = 0.0
         self._last_read = asyncio.get_running_loop().time()
 
@@ -183,6 +195,9 @@ class FrameReader:
         if not chunk:
             self._tell(socket_closed())
         self._last_read = asyncio.get_running_loop().time()
+        self.first = self.first or chunk[:_FIRST]
+        if not self.passed_on and chunk and chunk[0] not in _FRAME_TYPES and not self._unread:
+            raise OSError("no AMQP 0-9-1 is spoken here")  # aiormq would wait for the rest of a frame
         return chunk
 
     def _tell(self, reason: CloseReason) -> None:

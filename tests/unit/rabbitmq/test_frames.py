@@ -211,9 +211,23 @@ def test_the_payload_of_a_header_arrives_untouched(value: Properties) -> None:
     assert content_frames[7 : 7 + len(header)] == header
 
 
-def test_what_is_no_amqp_is_passed_on_as_it_is() -> None:
-    for greeting in (b"AMQP\x00\x00\x09\x01", b"HTTP/1.1 400 Bad Request\r\n\r\n"):
-        assert sorted_out(greeting) == ([], greeting)
+@pytest.mark.parametrize("greeting", [b"AMQP\x00\x00\x09\x01", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n"])
+def test_what_speaks_no_amqp_is_not_waited_for(greeting: bytes) -> None:
+    """It may never send as much as a frame of the length that it seems to have."""
+
+    async def read() -> bytes:
+        reader = FrameReader(Socket((greeting,)), {})  # type: ignore[arg-type]
+        with pytest.raises(OSError, match="no AMQP"):
+            await reader.readexactly(7)
+        return reader.first
+
+    assert asyncio.run(read()) == greeting[:16]
+
+
+def test_what_stops_to_speak_amqp_is_passed_on_as_it_is() -> None:
+    events, rest = sorted_out(DELIVER + content(b""), b"HTTP/1.1 400")
+    assert [event[0] for event in events] == ["delivered"]
+    assert rest == b"HTTP/1.1 400"
 
 
 def test_a_stream_that_ends_within_a_frame_told_nothing_of_it() -> None:

@@ -185,10 +185,9 @@ def test_a_list_that_rabbitmq_fails_to_make_is_no_other_server() -> None:
         (200, '{"queues": 1}'),
         (200, "[1, 2]"),
         (200, '[{"name": 3}]'),
-        (401, "<html>Who are you?</html>"),
         (404, "<html>nginx</html>"),
-        (301, ""),
-        (502, "Bad gateway"),
+        (500, "<html>oops</html>"),
+        (418, ""),
     ],
 )
 def test_what_is_not_rabbitmqs_answer_is_said_to_be_so(status: int, body: str) -> None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 
 import aiormq.exceptions as amqp
 import pytest
 
 from amqpflow.errors import (
     AmqpflowError,
-    AuthenticationFailed,
     BrokerError,
     BrokerUnavailable,
     PermissionDenied,
-    TlsFailed,
     Unroutable,
-    VirtualHostMissing,
 )
-from amqpflow.rabbitmq.translate import from_connecting, translate
+from amqpflow.rabbitmq.translate import translate
 
 WHERE = "amqp://guest:***@h:5672/v"
 
@@ -74,53 +70,34 @@ def test_ours_and_what_is_not_the_broker_s_pass_through() -> None:
         assert raised.value is error
 
 
-def caused(outer: BaseException, inner: BaseException) -> BaseException:
-    outer.__cause__ = inner
-    return outer
-
-
 @pytest.mark.parametrize(
-    ("error", "ours", "words"),
+    ("said", "words", "hint"),
     [
-        (amqp.ProbableAuthenticationError("ACCESS_REFUSED"), AuthenticationFailed, "user or the password"),
-        (amqp.AuthenticationError("EXTERNAL", ["PLAIN"]), AuthenticationFailed, "user or the password"),
-        (amqp.ConnectionClosed(530, "NOT_ALLOWED - vhost v not found"), VirtualHostMissing, "no such virtual host"),
         (
-            amqp.ConnectionClosed(530, "NOT_ALLOWED - access to vhost 'v' refused"),
-            VirtualHostMissing,
-            "no access to it",
+            "NOT_ALLOWED - number of channels opened for user 'app' has reached the maximum allowed user limit of (3)",
+            "the user has no channels left, its limit is 3",
+            "set_user_limits",
         ),
-        (amqp.InvalidFrameError("Expected Connection.OpenOk, got x"), VirtualHostMissing, "no such virtual host"),
-        (amqp.ConnectionClosed(320, "CONNECTION_FORCED"), BrokerUnavailable, "closed the connection"),
-        (amqp.IncompatibleProtocolError(), BrokerUnavailable, "does not speak AMQP"),
-        (TimeoutError(), BrokerUnavailable, "no answer in time"),
-        (ConnectionRefusedError(111, "Connect call failed"), BrokerUnavailable, "Connect call failed"),
-        (caused(amqp.AMQPConnectionError(), ssl.SSLError(1, "WRONG_VERSION_NUMBER")), TlsFailed, "TLS failed"),
         (
-            caused(amqp.AMQPConnectionError(), ssl.SSLCertVerificationError(1, "certificate verify failed")),
-            TlsFailed,
-            "certificate verify failed",
+            "NOT_ALLOWED - number of channels opened for user 'n@host' has reached the maximum allowed user limit of 3",
+            "the user has no channels left, its limit is 3",
+            "set_user_limits",
+        ),
+        (
+            "NOT_ALLOWED - number of channels opened on node 'rabbit@h' has reached the maximum allowed limit of 9",
+            "the node has no channels left, its limit is 9",
+            "channel_max_per_node",
+        ),
+        (
+            "NOT_ALLOWED - number of channels opened (10) has reached the negotiated channel_max (10)",
+            "the connection has no channels left, its limit is 10",
+            "channel_max in",
         ),
     ],
 )
-def test_why_a_connection_could_not_be_opened(error: BaseException, ours: type[AmqpflowError], words: str) -> None:
-    found = from_connecting(error, WHERE)
-    assert type(found) is ours
-    assert words in str(found)
-    assert str(found).startswith(WHERE)
-    assert "\n" not in str(found)
-
-
-def test_the_hint_fits_the_reason() -> None:
-    assert "localhost" in from_connecting(amqp.ProbableAuthenticationError("x"), WHERE).hint
-    assert from_connecting(amqp.ProbableAuthenticationError("x"), "amqp://app:***@h").hint == ""
-    verify = caused(amqp.AMQPConnectionError(), ssl.SSLCertVerificationError(1, "certificate verify failed"))
-    assert "--ca-file" in from_connecting(verify, WHERE).hint
-    wrong = caused(amqp.AMQPConnectionError(), ssl.SSLError(1, "WRONG_VERSION_NUMBER"))
-    assert "5671" in from_connecting(wrong, WHERE).hint
-
-
-def test_a_chain_of_causes_that_bites_its_tail_comes_to_an_end() -> None:
-    first, second = amqp.AMQPConnectionError(), amqp.AMQPConnectionError()
-    first.__cause__, second.__cause__ = second, first
-    assert type(from_connecting(first, WHERE)) is BrokerUnavailable
+@pytest.mark.parametrize("kind", [amqp.ConnectionNotAllowed, amqp.ConnectionClosed])
+def test_a_limit_of_channels_is_called_one(kind: type[Exception], said: str, words: str, hint: str) -> None:
+    ours = translated(kind(said) if kind is amqp.ConnectionNotAllowed else kind(530, said))
+    assert type(ours) is BrokerUnavailable
+    assert str(ours) == f"RabbitMQ closed the connection: {words}"
+    assert hint in ours.hint
