@@ -115,7 +115,7 @@ class Consuming:
             for task in loops:
                 if task.done() and not task.cancelled() and (bug := task.exception()) is not None:
                     failed = f"a worker failed: {bug!r}"
-                    log.error("%s; the consumer connects again", safe(failed), exc_info=bug)
+                    log.error("a bug of amqpflow, the consumer connects again: %s", safe(repr(bug)), exc_info=bug)
                     await asyncio.sleep(_FIRST_WAIT)
         finally:
             ending: list[asyncio.Task[Any]] = [*loops, stopping, lost]

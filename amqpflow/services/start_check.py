@@ -103,7 +103,7 @@ async def require_as_compiled(
     wanted = _without_what_is_replaced(wanted, observed)
     plan = diff(_with_policies_as_they_are(wanted, observed), observed)
     for warning in plan.warnings:
-        log.warning("%s", warning)
+        log.warning("start check of topology %s: %s", compiled.name, warning)
     missing = [
         f"{label(change)} is missing"
         for change in plan.changes

@@ -139,9 +139,9 @@ class Worker:
                     return
                 missing = isinstance(error, BrokerError) and error.missing
                 hint = "`amqpflow apply FILE` creates the queue" if missing else error.hint
-                why = f"cannot consume: {error}{f'; {hint}' if hint else ''}"
-                log.error("%s: %s", self.handler.queue, safe(why))
-                settler.problems[self.handler.queue] = why
+                why = f"{error}{f'; {hint}' if hint else ''}"
+                log.error("%s: cannot consume: %s", self.handler.queue, safe(why))
+                settler.problems[self.handler.queue] = f"cannot consume: {why}"
             else:
                 if self._stopping.is_set():
                     await session.stop(until=clock())
@@ -305,7 +305,7 @@ class Worker:
         if self._halted:
             return
         self._halted = settler.problems[session.queue] = why
-        log.error("%s: stopped: %s", session.queue, why)
+        log.error("%s: not consumed until a restart: %s", session.queue, why)
         await session.stop(until=asyncio.get_running_loop().time() + _HALT_PATIENCE)
 
     async def stop(self, until: float) -> None:
