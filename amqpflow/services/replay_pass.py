@@ -20,10 +20,9 @@ from amqpflow.errors import (
     AmqpflowError,
     BrokerError,
     BrokerUnavailable,
-    PermissionDenied,
     PublishFailed,
+    PublishForbidden,
     PublishRefused,
-    PublishUncertain,
     Unroutable,
 )
 from amqpflow.model.message import Delivery
@@ -34,7 +33,7 @@ from amqpflow.parking.replay import replay_publish, replayed_hop
 from .interrupted import Sent
 from .parking import Progress
 from .parking_reader import ParkingReader
-from .replay_outbox import Flight, ReplayOutbox
+from .replay_outbox import Address, Flight, ReplayOutbox
 from .replay_pace import Pace
 from .replay_plan import is_misplaced
 from .replay_run import Work
@@ -44,8 +43,10 @@ WINDOW = 4000  #: publishes without a confirm at a time; a crash leaves at most 
 BATCH = 1000  #: messages that go through the journal together, at most
 CONFIRM_TIMEOUT = 30.0  #: seconds; a broker short of memory or disk does not confirm
 PATIENCE = 5.0  #: seconds to wait for room in a work queue that is full, since it last took a message
+RECONNECT_WITHIN = 30.0  #: seconds to try to publish after the connection was lost, since the last confirm
 WAITING_BYTES = 32 * 1024 * 1024  #: bodies that wait to be sent; what is over that is read again later
 PROVE_EVERY = 2.0  #: seconds
+_REFUSED = "the broker refused it (basic.nack)"
 _GROUP = 30  #: confirms that are worth a write to the disk while more are on their way
 
 
@@ -85,11 +86,13 @@ class ReplayPass:
         self._allowed = work.allowed()
         limit = work.choice.limit
         self._left = None if limit is None else limit - work.report.taken
-        self._resend: list[Flight] = []  # refused, to be sent again
+        self._resend: list[tuple[Flight, AmqpflowError | None]] = []  # to be sent again, and why
         self._resend_at = 0.0
         self._resend_wait = 0.05
         self._loop = asyncio.get_running_loop()
-        self._last_success = self._loop.time()
+        self._begun = self._last_success = self._loop.time()
+        self._successes: dict[Address, float] = {}  # when the last confirm came, by destination
+        self._nowhere = False  # no destination takes messages any more
         self._proving: asyncio.Task[None] | None = None
         self._prove_at = self._loop.time() + PROVE_EVERY
         self._provable = 0
@@ -118,7 +121,7 @@ class ReplayPass:
                 self._proving.cancel()
                 await asyncio.gather(self._proving, return_exceptions=True)
         self.cut_short = self._stop.is_set() and bool(self._waiting)
-        if self._waiting and not self._stop.is_set() and not self._work.stopped:
+        if self._waiting and not self._stop.is_set() and not self._work.stopped and not self._nowhere:
             self.again = True
         self.again = self.again or self._reader.held_too_long
 
@@ -139,7 +142,12 @@ class ReplayPass:
                         else:
                             self._sort(delivery)
                     self._news.set()
-                    if self._work.stopped or self._were_there >= at_most or (self._has_enough() and not known):
+                    if (
+                        self._work.stopped
+                        or self._nowhere
+                        or self._were_there >= at_most
+                        or (self._has_enough() and not known)
+                    ):
                         break
         except (BrokerUnavailable, BrokerError) as error:
             self._work.halt(str(error), "replay again to go on")
@@ -241,13 +249,15 @@ class ReplayPass:
             self._news.clear()
             self._give_up_waiting()
             confirmed, self._outbox.confirmed = self._outbox.confirmed, []
-            await self._mind_failures()
+            self._mind_failures()
+            await self._send_again()
             batch = [] if self._is_over() else self._prepared or await self._next_batch()
             self._prepared = [] if batch else self._prepared
             if confirmed or batch or self._settled or self._to_ack:
                 await self._do(batch, confirmed)
                 continue
-            on_its_way = self._outbox.in_flight or self._resend or self._outbox.confirmed or self._to_ack
+            settled = self._outbox.confirmed or self._outbox.failed
+            on_its_way = self._outbox.in_flight or self._resend or settled or self._to_ack
             if not on_its_way and (self._is_over() or (taking.done() and not self._waiting)):
                 return
             await self._sleep()
@@ -259,7 +269,10 @@ class ReplayPass:
         if self._pace.wants_look:
             self.again = True
             self._reader.finish()
-        return self._stop.is_set() or self._work.stopped or self._reader.held_too_long or self._pace.wants_look
+        if self._nowhere:
+            self._reader.finish()
+        is_stopped = self._stop.is_set() or self._work.stopped or self._nowhere
+        return is_stopped or self._reader.held_too_long or self._pace.wants_look
 
     async def _do(self, batch: list[Flight], confirmed: list[Flight]) -> None:
         work, reader = self._work, self._reader
@@ -274,6 +287,7 @@ class ReplayPass:
             work.interrupted.use(sent for _, sent in settled)
         if confirmed:
             self._last_success = self._loop.time()
+            self._successes |= dict.fromkeys((each.address for each in confirmed), self._last_success)
             self._resend_wait = 0.05
             work.step("publish.confirmed")
             work.confirm(confirmed)
@@ -373,6 +387,9 @@ class ReplayPass:
         if self._resend or not self._waiting:
             return []
         reserved = len(behind)
+        on_its_way = self._outbox.in_flight or reserved
+        if on_its_way and not (self._outbox.has_confirmed and self._outbox.is_open):
+            return []  # the first goes alone: what closes the channel makes no other uncertain
         try:
             allowed = await self._pace.allowance(self._loop.time())
         except AmqpflowError as error:
@@ -380,7 +397,8 @@ class ReplayPass:
             self._work.halt(str(error), getattr(error, "hint", "") or "replay again to go on")
             return []
         room = min(BATCH, WINDOW - self._outbox.in_flight - reserved, allowed - reserved)
-        if room < min(_GROUP, self._waiting.ready) and (self._outbox.in_flight or reserved):
+        room = min(room, 1) if not self._outbox.has_confirmed else room
+        if room < min(_GROUP, self._waiting.ready) and on_its_way:
             return []  # more room comes with the confirms that are on their way
         batch: list[Flight] = []
         sending = {each.copy.returned_as for each in behind}
@@ -415,6 +433,10 @@ class ReplayPass:
         work = self._work
         destination = work.destination(parked)
         assert destination is not None  # noqa: S101 - it was selected
+        if (closed := work.closed.get((destination.exchange, destination.routing_key))) is not None:
+            self._reader.keep(parked.delivery)
+            work.leave(parked, closed)
+            return None
         ordinal = work.ordinal(parked)
         why = "its headers leave no room for a failure record in a frame"
         try:
@@ -430,104 +452,102 @@ class ReplayPass:
     # -- what goes wrong
 
     def _give_up_waiting(self) -> None:
+        """Leave what has had no confirm for too long; what has one meanwhile goes on."""
         oldest = self._outbox.oldest_sent_at
-        if oldest is not None and self._loop.time() - oldest >= CONFIRM_TIMEOUT:
-            why = f"no confirm within {CONFIRM_TIMEOUT:.0f} s; is the broker short of memory or disk?"
-            self._leave(self._outbox.give_up(), why, in_doubt=True)
-            self._work.halt(why)
+        until = self._loop.time() - CONFIRM_TIMEOUT
+        if oldest is None or oldest > until:
+            return
+        unconfirmed, why = self._outbox.give_up(until), f"no confirm within {CONFIRM_TIMEOUT:.0f} s"
+        if blocked := self._outbox.blocked:
+            why = f"{why}: the broker takes no publishes: {blocked}"
+        self._leave(unconfirmed, why, in_doubt=True)
+        if blocked:
+            self._work.halt(why, "replay again to go on")
+        for address in dict.fromkeys(each.address for each in unconfirmed):
+            self._close(address, f"{address[1]}: {why}", "replay again to go on")
 
-    async def _mind_failures(self) -> None:
-        outbox, work = self._outbox, self._work
-        if outbox.returned:
-            returned, outbox.returned = outbox.returned, []
-            work.step("publish.returned")
-            self._no_route(returned, "returned: NO_ROUTE")
-        if outbox.refused:
-            work.step("publish.refused")
-            refused, outbox.refused = outbox.refused, []
-            if self._may_be_in_several_queues():
-                self._refused(refused, "the broker refused it (basic.nack)")
-            else:
-                self._resend = sorted([*self._resend, *refused], key=lambda each: each.number)
-                self._resend_at = self._loop.time() + self._resend_wait
-                self._resend_wait = min(self._resend_wait * 2, 0.5)
-        if outbox.uncertain:
-            uncertain, outbox.uncertain = outbox.uncertain, []
-            await self._send_alone(uncertain)
-        if self._resend and not outbox.in_flight:
-            await self._send_again()
+    def _mind_failures(self) -> None:
+        failed, self._outbox.failed = self._outbox.failed, []
+        for flight, error in failed:
+            if isinstance(error, PublishRefused) and not isinstance(error, PublishForbidden):
+                self._mind_refusal(flight)
+            elif isinstance(error, PublishFailed):
+                self._mind_failure(flight, error)
+            else:  # whether it was sent or not: a second copy has the same hop id
+                self._send_later(flight, error)
+
+    def _mind_failure(self, flight: Flight, error: PublishFailed) -> None:
+        self._work.step("publish.returned")
+        exchange, key = flight.address
+        if isinstance(error, Unroutable):
+            ours = exchange == self._work.compiled.retry_exchange
+            self._leave([flight], f"no queue for routing key {key!r} on exchange {exchange!r}")
+            self._close(
+                flight.address,
+                f"{exchange or 'the default exchange'} has no way to {key}: {error}",
+                f"amqpflow apply {shlex.quote(self._work.compiled.file)}" if ours else "create the destination first",
+            )
+            return
+        self._leave([flight], str(error))
+        if isinstance(error, PublishForbidden):
+            self._close(flight.address, str(error), error.hint)
+
+    def _mind_refusal(self, flight: Flight) -> None:
+        self._work.step("publish.refused")
+        if self._may_be_in_several_queues():
+            self._leave([flight], _REFUSED, in_doubt=True)
+            where = f"a queue behind {flight.copy.exchange}"
+            self._close(flight.address, f"{where} takes no more messages: {_REFUSED}", "replay again when it does")
+        else:
+            self._send_later(flight, None)
+
+    def _send_later(self, flight: Flight, error: AmqpflowError | None) -> None:
+        """Send it again, as long as there is hope: None: it was refused."""
+        if not self._resend:
+            self._resend_at = self._loop.time() + self._resend_wait
+            self._resend_wait = min(self._resend_wait * 2, 0.5)
+        self._resend.append((flight, error))
 
     async def _send_again(self) -> None:
-        if not self._may_wait_for_room():
-            self._refused(self._resend, "the broker refused it (basic.nack)")
-            self._resend = []
-        elif self._loop.time() >= self._resend_at:
-            first, self._resend = self._resend[:BATCH], self._resend[BATCH:]
-            try:
-                await self._outbox.reopen()
-            except (BrokerUnavailable, BrokerError, PermissionDenied) as error:
-                self._leave(first, str(error))
-                self._work.halt(str(error))
-                return
-            await self._outbox.send(first)
+        if not self._resend or self._outbox.in_flight:
+            return
+        again: list[tuple[Flight, AmqpflowError | None]] = []
+        for flight, error in self._resend:
+            if self._may_send_again(flight, error):
+                again.append((flight, error))
+            else:
+                self._give_up(flight, error)
+        self._resend = again
+        if again and self._loop.time() >= self._resend_at:
+            again.sort(key=lambda each: each[0].number)
+            first, self._resend = again[:BATCH], again[BATCH:]
+            await self._outbox.send([each for each, _ in first])
 
-    def _may_wait_for_room(self) -> bool:
-        return self._loop.time() - self._last_success < PATIENCE and not self._stop.is_set() and not self._work.stopped
+    def _may_send_again(self, flight: Flight, error: AmqpflowError | None) -> bool:
+        if self._stop.is_set() or self._work.stopped or flight.address in self._work.closed:
+            return False
+        since = self._loop.time() - (self._last_success if error else self._successes.get(flight.address, self._begun))
+        return since < (RECONNECT_WITHIN if error else PATIENCE)
+
+    def _give_up(self, flight: Flight, error: AmqpflowError | None) -> None:
+        if error is not None:
+            self._leave([flight], str(error), in_doubt=flight.is_uncertain)
+            self._work.halt(str(error), "replay again to go on")
+            return
+        self._leave([flight], _REFUSED, in_doubt=flight.is_uncertain)
+        if not (self._stop.is_set() or self._work.stopped):
+            why = f"{flight.copy.routing_key} takes no more messages: {_REFUSED}"
+            self._close(flight.address, why, "replay again when it does")
 
     def _may_be_in_several_queues(self) -> bool:
         """An exchange may bring a copy to several queues: one that refuses it says nothing of the others."""
         to = self._work.choice.to
         return to is not None and to.queue is None
 
-    def _refused(self, flights: list[Flight], why: str) -> None:
-        copy = flights[0].copy
-        several = self._may_be_in_several_queues()
-        self._leave(flights, why, in_doubt=several)
-        where = f"a queue behind {copy.exchange}" if several else copy.routing_key
-        self._work.halt(f"{where} takes no more messages: {why}", "replay again when it does")
-
-    def _no_route(self, flights: list[Flight], why: str) -> None:
-        copy = flights[0].copy
-        ours = copy.exchange == self._work.compiled.retry_exchange
-        self._leave(flights, f"no queue for routing key {copy.routing_key!r} on exchange {copy.exchange!r}")
-        where = f"{copy.exchange or 'the default exchange'} has no way to {copy.routing_key}"
-        file = shlex.quote(self._work.compiled.file)
-        self._work.halt(f"{where}: {why}", f"amqpflow apply {file}" if ours else "create the destination first")
-
-    async def _send_alone(self, flights: list[Flight]) -> None:
-        """A publish closed the channel, or the connection was lost: which of them are in a queue is not known."""
-        blame = await self._outbox.closed_by_publish()
-        if blame is None:
-            why = "the publishing connection was lost before the confirm"
-            self._leave(flights, why, in_doubt=True)
-            self._work.halt(why, "replay again to go on")
-            return
-        for at, flight in enumerate(flights):
-            if self._work.stopped:
-                self._leave(flights[at:], f"not confirmed: {blame}", in_doubt=True)
-                return
-            await self._send_one(flight)
-        try:
-            await self._outbox.reopen()
-        except AmqpflowError as error:
-            self._work.halt(str(error))
-
-    async def _send_one(self, flight: Flight) -> None:
-        try:
-            async with asyncio.timeout(CONFIRM_TIMEOUT):
-                await self._outbox.send_alone(flight)
-        except Unroutable as error:
-            self._no_route([flight], str(error))
-        except PublishRefused as error:
-            self._refused([flight], str(error))
-        except PublishFailed as error:
-            self._leave([flight], str(error))
-        except (TimeoutError, PublishUncertain, BrokerUnavailable, BrokerError, PermissionDenied) as error:
-            why = str(error) or "no confirm in time"
-            self._leave([flight], why, in_doubt=True)
-            self._work.halt(why, "replay again to go on")
-        else:
-            self._outbox.confirmed.append(flight)
+    def _close(self, address: Address, why: str, hint: str) -> None:
+        """Send nothing there any more. The others go on."""
+        self._work.close(address, why, hint)
+        self._nowhere = self._nowhere or all(each in self._work.closed for each in self._work.addresses_here())
 
     def _leave(self, flights: list[Flight], why: str, *, in_doubt: bool = False) -> None:
         for flight in flights:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from amqpflow.parking.replay import Destination, ReplayRun, is_anonymous
 from .interrupted import InterruptedSends
 from .journal import JournalFile
 from .replay_choice import ReplayChoice
-from .replay_outbox import Flight
+from .replay_outbox import Address, Flight
 from .replay_plan import OTHER_GROUPS, group_of
 from .replay_report import LeftBehind, ReplayReport
 
@@ -49,6 +49,8 @@ class Work:
     next_number: int = 1
     on_step: Callable[[str], None] | None = None
     stopped: bool = False  #: no message after the present ones can be replayed
+    addresses: frozenset[Address] = frozenset()  #: of all destinations
+    closed: dict[Address, str] = field(default_factory=dict)  #: those that take no messages now, and why
 
     def __post_init__(self) -> None:
         self.interrupted = InterruptedSends(self.compiled)
@@ -226,6 +228,21 @@ class Work:
         self.report.notes.append(
             f"left behind in {parked.delivery.queue}: {parked.id}, whose headers cannot be read: {why}{more}"
         )
+
+    def addresses_here(self) -> Iterator[Address]:
+        """Where the messages of the present reading go."""
+        for each in self.destinations.values() if self.choice.to is None else (self.choice.to,):
+            yield each.exchange, each.routing_key
+
+    def close(self, address: Address, why: str, hint: str) -> None:
+        """Send nothing more there in this replay; halt it when no other destination is left."""
+        if address in self.closed:
+            return
+        self.closed[address] = why
+        if self.addresses <= self.closed.keys():
+            self.halt(why, hint)
+        else:
+            self.report.notes.append(f"{why}: {hint}" if hint else why)
 
     def halt(self, why: str, hint: str = "") -> None:
         """No message after the present ones can be replayed. The first reason counts."""

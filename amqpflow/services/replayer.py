@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +27,7 @@ from .parking import Progress, open_reading
 from .parking_reader import ParkingReader
 from .replay_choice import ReplayChoice, asking
 from .replay_journal import ReplayJournal, require_resumable
-from .replay_outbox import ReplayOutbox
+from .replay_outbox import Address, ReplayOutbox
 from .replay_pace import Pace
 from .replay_pass import WINDOW, ReplayPass
 from .replay_plan import plan_replay, routes_of
@@ -152,6 +152,7 @@ class _Replay:
             place=(self.broker.connection.cluster_name, self.broker.address.vhost),
             address=f"{self.broker.address.host}:{self.broker.address.port}",
             queues=None if self.everything else frozenset(each.queue for each in self.routes),
+            addresses=frozenset(self._addresses()),
             on_step=self.on_step,
         )
         outbox = ReplayOutbox(self._publishing, self.news)
@@ -420,6 +421,11 @@ class _Replay:
             set_headers=self.choice.set_headers,
             drop_headers=self.choice.drop_headers,
         )
+
+    def _addresses(self) -> Iterator[Address]:
+        destinations = [Destination.of(each) for each in self.routes] if self.choice.to is None else [self.choice.to]
+        for each in destinations:
+            yield each.exchange, each.routing_key
 
     def _report(self, journal: ReplayJournal) -> ReplayReport:
         if self.choice.max_depth is not None and self.choice.to is not None and self.choice.to.queue is None:

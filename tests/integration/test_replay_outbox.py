@@ -46,13 +46,17 @@ def numbers(flights: list[Flight]) -> list[int]:
     return sorted(each.number for each in flights)
 
 
+def failures(box: ReplayOutbox) -> dict[int, str]:
+    return {flight.number: type(error).__name__ for flight, error in box.failed}
+
+
 def test_copies_with_one_id_are_told_apart_by_their_address(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
         async with opened(vhost, here=CLASSIC, full=FULL) as (connection, _), outbox(vhost) as (box, _):
             await box.send([flight(1, "here"), flight(2, "nowhere"), flight(3, "full")])
             await until(lambda: not box.in_flight)
-            assert (numbers(box.confirmed), numbers(box.returned), numbers(box.refused)) == ([1], [2], [3])
-            assert box.uncertain == []
+            assert numbers(box.confirmed) == [1]
+            assert failures(box) == {2: "Unroutable", 3: "PublishRefused"}
             assert len(await read(connection, "here", 1)) == 1
 
     asyncio.run(scenario())
@@ -64,8 +68,8 @@ def test_a_confirm_that_comes_after_it_was_given_up_is_not_heard(vhost: BrokerAd
     async def scenario() -> None:
         async with opened(vhost, here=CLASSIC) as (_, look), outbox(vhost) as (box, _):
             sending = asyncio.ensure_future(box.send([flight(1, "here")]))
-            await asyncio.sleep(0)  # it is posted, and the confirm cannot be there yet
-            assert numbers(box.give_up()) == [1]
+            await until(lambda: box.in_flight, every=0)  # it is posted, and the confirm cannot be there yet
+            assert numbers(box.give_up(asyncio.get_running_loop().time())) == [1]
             await sending
             assert not box.is_flying(("", "here", "m"))
             await until(lambda: look.queue_depth("here"))
@@ -76,24 +80,44 @@ def test_a_confirm_that_comes_after_it_was_given_up_is_not_heard(vhost: BrokerAd
     asyncio.run(scenario())
 
 
-def test_what_a_closed_channel_leaves_is_uncertain_and_says_which_publish_closed_it(vhost: BrokerAddress) -> None:
+def test_only_what_has_waited_so_long_is_given_up(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with opened(vhost, here=CLASSIC), outbox(vhost) as (box, _):
+            sending = asyncio.ensure_future(box.send([flight(1, "here")]))
+            await until(lambda: box.in_flight, every=0)
+            assert box.give_up(asyncio.get_running_loop().time() - 1) == []
+            await sending
+            await until(lambda: numbers(box.confirmed) == [1])
+
+    asyncio.run(scenario())
+
+
+def test_a_publish_that_closes_the_channel_fails_alone(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
         async with opened(vhost, here=CLASSIC), outbox(vhost) as (box, connections):
             await box.send([flight(1, "x", exchange="missing"), flight(2, "here")])
             await until(lambda: not box.in_flight)
-            assert "NOT_FOUND" in str(await box.closed_by_publish())
-            assert 1 in numbers(box.uncertain)
-            assert numbers(box.uncertain + box.confirmed) == [1, 2]
+            assert (failures(box), numbers(box.confirmed)) == ({1: "Unroutable"}, [2])
+            assert not any(each.is_uncertain for each, _ in box.failed)
+            box.failed.clear()
             await box.send([flight(3, "here")])
-            assert 3 in numbers(box.uncertain), "nothing is sent on it any more"
-            box.confirmed.clear()
-            await box.reopen()
-            await box.send([flight(4, "here")])
-            await until(lambda: not box.in_flight)
-            assert numbers(box.confirmed) == [4]
-            await box.send([flight(5, "here")])
+            await until(lambda: numbers(box.confirmed) == [2, 3])
+            assert len(connections) == 1
+
+    asyncio.run(scenario())
+
+
+def test_what_was_on_its_way_when_the_connection_was_lost_is_uncertain(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with opened(vhost, here=CLASSIC), outbox(vhost) as (box, connections):
+            sending = asyncio.ensure_future(box.send([flight(1, "here")]))
+            await until(lambda: box.in_flight, every=0)
             connections[0]._pika.content.abort()
+            await sending
             await until(lambda: not box.in_flight)
-            assert await box.closed_by_publish() is None
+            assert failures(box) == {1: "PublishUncertain"}
+            assert box.failed[0][0].is_uncertain
+            await box.send([flight(2, "here")])
+            await until(lambda: numbers(box.confirmed) == [2])
 
     asyncio.run(scenario())
