@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
 from copy import copy
 from functools import partial
@@ -43,11 +43,15 @@ class LoopPublisher:
     Args:
         address: where to connect, when the first message is published.
         name: of the connection, for the management page.
+        connected: told the address of each connection, which may have been read from a file or a function.
     """
 
-    def __init__(self, address: BrokerAddress, name: str) -> None:
+    def __init__(
+        self, address: BrokerAddress, name: str, connected: Callable[[BrokerAddress], None] | None = None
+    ) -> None:
         self.address = address
-        self.name = name
+        self._name = name
+        self._connected = connected
         self.process = os.getpid()
         self.outbox = Outbox(self._connect)
         self.is_closed = False
@@ -61,8 +65,10 @@ class LoopPublisher:
             # asyncio.run ends the generators of its loop, so that no socket is left behind
             self._with_the_loop = self._until_the_loop_ends()
             await anext(self._with_the_loop)
-        connection = await connect(self.address, name=self.name)
+        connection = await connect(self.address, name=self._name)
         self.address = connection.cluster
+        if self._connected is not None:
+            self._connected(self.address)
         connection.on_blocked(self._told_blocked)
         return connection
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from amqpflow.errors import AmqpflowError, WrongUsage
 from amqpflow.model.outgoing import OutgoingMessage
-from amqpflow.rabbitmq.address import resolve_address
+from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
 from amqpflow.rabbitmq.url_source import UrlFunction
 
 from .loop_publisher import LoopPublisher
@@ -78,7 +78,7 @@ class Publisher:
         if here is None:
             for each in [each for each in list(self._loops) if each.is_closed()]:
                 self._loops.pop(each, None)
-            here = self._loops[loop] = LoopPublisher(self.address, "amqpflow publisher")
+            here = self._loops[loop] = LoopPublisher(self.address, "amqpflow publisher", self._connected)
         elif here.process != os.getpid():
             # two processes would write to one socket, each in the middle of what the other writes
             raise WrongUsage(
@@ -86,6 +86,9 @@ class Publisher:
                 hint="use a new event loop in the child, such as that of asyncio.run(...)",
             )
         return here
+
+    def _connected(self, address: BrokerAddress) -> None:
+        self.address = address
 
     async def publish(
         self,

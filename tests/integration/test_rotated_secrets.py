@@ -215,7 +215,7 @@ def test_a_publisher_and_a_consumer_ask_their_function_for_each_connection(
                 await until(lambda: scene.done == ["1"])
                 user.has(token := "new")
                 proxy.cut()
-                await until(lambda: not publisher._outbox.is_open)
+                await until(lambda: not publisher._here().outbox.is_open)
                 await publisher.publish(b"", routing_key="orders", message_id="2")
                 await until(lambda: "2" in scene.done)
                 assert publisher.address.vhost == vhost.vhost
