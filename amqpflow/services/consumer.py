@@ -7,6 +7,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Unpack
@@ -18,6 +19,7 @@ from amqpflow.errors import (
     HandlerInvalid,
     NotApplied,
     TlsFailed,
+    WrongUsage,
 )
 from amqpflow.model.event import ConnectionBlocked, ConnectionLost, ConnectionRecovered, ConnectionUnblocked, Event
 from amqpflow.rabbitmq.address import resolve_address
@@ -126,8 +128,11 @@ class Consumer:
             raise HandlerInvalid(f"concurrency={concurrency}, must be at least 1")
         self._concurrency = concurrency
         self._workers: list[Worker] = []
-        self._stopping, self._was_stopped = asyncio.Event(), False
+        self._loop: asyncio.AbstractEventLoop | None = None  # where it runs, from the beginning of its start
+        self._begun: asyncio.Future[None] | None = None  # done when its start has ended, however
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._asked_to_stop, self._was_stopped = False, False
         self._publishing_lost_at = 0.0  # the loop's time in seconds; 0.0: it was not, or there is another
         self._logged = False
         self.started = False  #: it has begun to consume, at least once
@@ -230,49 +235,96 @@ class Consumer:
         """
         Consume until SIGTERM or SIGINT; the first drains, a second one stops at once with exit code 130.
 
+        In a thread other than the main one, as beside a web server, there are no signals: `stop_soon` stops it.
+
         Raises:
+            WrongUsage: an event loop runs in this thread, where `serve` is to be awaited; or it runs already.
             NotApplied, BrokerUnavailable and the other errors of the start; later losses are reconnected.
         """
         process.run(self)
 
     async def serve(self) -> None:
-        """`run` inside an event loop of your own; installs the signal handlers while it runs."""
+        """
+        `run` inside an event loop of your own; in the main thread it handles the signals while it runs. Several
+        consumers that serve in one event loop are all stopped by a signal. Cancelling it stops at once.
+        """
         await process.serve(self)
 
     @property
     def stopping(self) -> bool:
         """It was asked to stop."""
-        return self._stopping.is_set()
+        return self._asked_to_stop
 
     def stop_soon(self) -> None:
-        """Ask it to stop: `wait` returns, and nothing new is taken. For signal handlers."""
-        self._stopping.set()
+        """
+        Ask it to stop, from any thread, a signal handler or a message's handler: `wait` returns, `run` and `serve` end,
+        and nothing new is taken. What is asked for before the start ends it as soon as it has started.
+        """
+        self._asked_to_stop, self._was_stopped = True, False
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed, and consumes nothing
+                self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def wait(self) -> None:
         """Return when it was asked to stop, or has come to an end."""
         if self._task is not None:
             stopping = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait([stopping, self._task], return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
+            try:
+                await asyncio.wait([stopping, self._task], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stopping.cancel()
+
+    @property
+    def _runs(self) -> bool:
+        """It has been started, or is about to be, in an event loop that is still there, and was not stopped."""
+        if self._loop is None or self._loop.is_closed():
+            return False
+        return self._task is None or not self._task.done()
+
+    def require_not_running(self) -> None:
+        """Raises WrongUsage: it runs already, here or in another event loop."""
+        if self._runs:
+            raise WrongUsage(
+                "this Consumer runs already, and runs once at a time",
+                hint="stop it first; to consume more at once raise `concurrency`, or make another Consumer",
+            )
 
     async def start(self) -> None:
         """
         Connect, check that the topology is there, and begin to consume; returns when every queue is consumed.
 
+        A consumer that was stopped can be started again, in another event loop too.
+
         Raises:
+            WrongUsage: it runs already, here or in another event loop.
             HandlerInvalid: no handler is registered.
             NotApplied: the broker does not hold the topology; the hint is the command that mends it.
             Refused: the topology uses what this version does not consume.
             BrokerUnavailable and its kin: the broker cannot be reached.
         """
+        self.require_not_running()
         if not self._handlers:
             raise HandlerInvalid("no handler is registered", hint="decorate one with @consumer.handler(QUEUE)")
         if self._concurrency is not None and self._concurrency < len(self._handlers):
             raise HandlerInvalid(
                 f"concurrency={self._concurrency} is less than one slot for each of {len(self._handlers)} handlers"
             )
-        if self._was_stopped:  # and not: asked to stop before it had started
-            self._stopping, self._was_stopped = asyncio.Event(), False
+        loop = asyncio.get_running_loop()
+        if self._was_stopped or self._loop is not None:  # and not: asked to stop before it had ever started
+            self._asked_to_stop = self._was_stopped = False
+        self._stopping, self._begun, self._task = asyncio.Event(), loop.create_future(), None
+        self._loop = loop
+        if self._asked_to_stop:
+            self._stopping.set()
+        try:
+            await self._start()
+        except BaseException:
+            self._loop = None
+            raise
+        finally:
+            self._begun.set_result(None)
+
+    async def _start(self) -> None:
         connection = await self._connect_to_topology()
         if not self._logged:
             self._logged = True
@@ -316,12 +368,42 @@ class Consumer:
         return declared is not None and declared.arguments.get("x-single-active-consumer") is True
 
     async def stop(self) -> None:
-        """Stop consuming, let started handlers finish within `shutdown_timeout`, give back the rest, disconnect."""
+        """
+        Stop consuming, let started handlers finish within `shutdown_timeout`, give back the rest, disconnect.
+
+        Does nothing when it was not started, or was stopped. Whoever calls it meanwhile, from any event loop, waits
+        for the same end. When the call is cancelled it stops all the same; `abandon` stops at once. A handler that
+        wants it to stop calls `stop_soon`: `stop` would wait for that handler.
+
+        Raises:
+            WrongUsage: it was started in an event loop that does not run now, where it would have to stop.
+        """
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            self._was_stopped = True
+        elif loop is asyncio.get_running_loop():
+            await self._stop()
+        elif loop.is_running():
+            elsewhere = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._stop(), loop))
+            await asyncio.wait([elsewhere])
+            if not elsewhere.cancelled():  # by the end of its loop
+                elsewhere.result()
+        else:
+            raise WrongUsage(
+                "this Consumer was started in an event loop that does not run now", hint="stop it in that event loop"
+            )
+
+    async def _stop(self) -> None:
+        self._asked_to_stop = self._was_stopped = True
         self._stopping.set()
-        self._was_stopped = True
-        if self._task is not None:
-            task, self._task = self._task, None
-            await task
+        if self._begun is not None:
+            await asyncio.wait([self._begun])
+        if (task := self._task) is not None:
+            await asyncio.wait([task])
+            if self._task is task:
+                self._task = self._loop = None
+                if not task.cancelled():
+                    task.result()
 
     async def __aenter__(self) -> Consumer:
         await self.start()
@@ -332,11 +414,13 @@ class Consumer:
 
     async def abandon(self) -> None:
         """Stop at once: cancel the handlers that run. What was not settled comes again."""
+        self._asked_to_stop = self._was_stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         for worker in self._workers:
             await worker.abandon()
+        self._task = self._loop = None
 
     async def _connect_to_topology(self) -> Connection:
         clock = asyncio.get_running_loop().time

@@ -8,9 +8,12 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from amqpflow.errors import WrongUsage
 from amqpflow.model.safe import safe
 
 from .exits import Exit, described, ends_the_process, left_a_handler_s_task
@@ -23,10 +26,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amqpflow.consumer")
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_stops: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}  # what a signal calls, by event loop
+
 
 def run(consumer: Consumer) -> None:
     """`Consumer.run`."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise WrongUsage("an event loop runs in this thread already", hint="await consumer.serve()")
     code = _served(consumer)
+    if not _in_main_thread():
+        return  # what else runs in this process goes on
     for thread in threading.enumerate():
         if thread.name.startswith(THREAD_NAME):
             thread.join(0 if code else 0.2)
@@ -53,6 +67,8 @@ def _served(consumer: Consumer) -> int:
             try:
                 runner.get_loop().run_until_complete(serving)
                 return 0 if asked is None else _exit_code(asked)
+            except asyncio.CancelledError:
+                return 130
             except (SystemExit, KeyboardInterrupt) as error:
                 if serving.done():
                     return _exit_code(error)
@@ -85,30 +101,57 @@ def health_of(consumer: Consumer) -> Health:
 
 async def serve(consumer: Consumer) -> None:
     """`Consumer.serve`."""
-    loop = asyncio.get_running_loop()
+    consumer.require_not_running()
     serving = asyncio.current_task()
-    signals = (signal.SIGTERM, signal.SIGINT)
+    at_once = False
 
     def stop() -> None:
+        nonlocal at_once
         if consumer.stopping and serving is not None:
             log.warning("stopped at once; what was not settled comes again")
+            at_once = True
             serving.cancel()
         else:
             log.info("stopping; a second signal stops at once")
             consumer.stop_soon()
 
-    for each in signals:
-        loop.add_signal_handler(each, stop)
+    probes = serve_health(consumer.health_port, consumer.health_host, partial(health_of, consumer))
+    with _on_signals(stop):
+        try:
+            async with probes, told(consumer) as tell:
+                await consumer.start()
+                tell()  # before its first message, which may be its last
+                await consumer.wait()
+                await consumer.stop()
+        except asyncio.CancelledError:
+            await consumer.abandon()
+            if at_once:
+                sys.exit(130)
+            raise
+
+
+@contextmanager
+def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Let SIGTERM and SIGINT call `stop`, beside those of others in this event loop; in the main thread alone."""
+    if not _in_main_thread():
+        log.info("no signal stops a consumer outside the main thread; stop_soon() does")
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    stops = _stops.setdefault(loop, [])
+    if not stops:
+        for each in _SIGNALS:
+            loop.add_signal_handler(each, lambda: [call() for call in tuple(stops)])
+    stops.append(stop)
     try:
-        probes = serve_health(consumer.health_port, consumer.health_host, partial(health_of, consumer))
-        async with probes, told(consumer) as tell:
-            await consumer.start()
-            tell()  # before its first message, which may be its last
-            await consumer.wait()
-            await consumer.stop()
-    except asyncio.CancelledError:
-        await consumer.abandon()
-        sys.exit(130)
+        yield
     finally:
-        for each in signals:
-            loop.remove_signal_handler(each)
+        stops.remove(stop)
+        if not stops:
+            del _stops[loop]
+            for each in _SIGNALS:
+                loop.remove_signal_handler(each)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

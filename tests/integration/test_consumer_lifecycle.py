@@ -1,0 +1,261 @@
+"""A consumer in threads and event loops: started and stopped twice, elsewhere, in any order; several in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from amqpflow import Consumer, Message, NotApplied, WrongUsage
+from amqpflow.rabbitmq.address import BrokerAddress
+from tests.shop import Shop, shop
+from tests.waiting import until
+
+pytestmark = pytest.mark.one_broker
+
+
+def counting(scene: Shop, **options: float) -> Consumer:
+    """A consumer that writes down what it has handled."""
+
+    async def handle(message: Message) -> None:
+        scene.done.append(str(message.message_id))
+
+    consumer = scene.consumer(orders=handle)
+    for name, value in options.items():
+        setattr(consumer, name, value)
+    return consumer
+
+
+def in_a_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    return thread, raised
+
+
+async def handles(scene: Shop, name: str) -> None:
+    await scene.publish(name)
+    await until(lambda: name in scene.done)
+
+
+def test_run_in_a_thread_consumes_until_it_is_told_to_stop(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            consumer = counting(scene)
+            for name in ("first", "again"):
+                thread, raised = in_a_thread(consumer.run)
+                await handles(scene, name)
+                assert consumer.healthy
+                consumer.stop_soon()  # of another thread than its event loop's
+                await asyncio.to_thread(thread.join, 10)
+                assert (thread.is_alive(), raised, consumer.healthy) == (False, [], False)
+
+    asyncio.run(scenario())
+
+
+def test_the_errors_of_run_in_a_thread_are_those_of_the_start(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            scene.delete("queues", "orders")
+            thread, raised = in_a_thread(counting(scene).run)
+            await asyncio.to_thread(thread.join, 10)
+            assert [type(each) for each in raised] == [NotApplied]
+
+    asyncio.run(scenario())
+
+
+def test_run_where_an_event_loop_runs_names_serve(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            with pytest.raises(WrongUsage, match="event loop runs in this thread") as raised:
+                counting(scene).run()
+            assert "serve()" in raised.value.hint
+
+    asyncio.run(scenario())
+
+
+def test_a_second_start_is_refused_and_the_first_goes_on(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            consumer = counting(scene)
+            starts = await asyncio.gather(consumer.start(), consumer.start(), return_exceptions=True)
+            assert [type(each) for each in starts] == [type(None), WrongUsage]
+            for again in (consumer.start, consumer.serve):
+                with pytest.raises(WrongUsage, match="runs already"):
+                    await again()
+            elsewhere, raised = in_a_thread(lambda: asyncio.run(consumer.start()))
+            await asyncio.to_thread(elsewhere.join, 10)
+            assert [type(each) for each in raised] == [WrongUsage]
+            elsewhere, raised = in_a_thread(consumer.run)
+            await asyncio.to_thread(elsewhere.join, 10)
+            assert [type(each) for each in raised] == [WrongUsage]
+            await handles(scene, "m")
+            assert consumer.totals["received"] == 1
+            await consumer.stop()
+
+    asyncio.run(scenario())
+
+
+def test_it_can_be_stopped_twice_and_at_once_and_started_again(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            started, release = asyncio.Event(), asyncio.Event()
+
+            async def handle(message: Message) -> None:
+                started.set()
+                await release.wait()
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer(orders=handle)
+            await consumer.stop()  # before it was ever started
+            for name in ("a", "b"):
+                started.clear()
+                release.clear()
+                await consumer.start()
+                await scene.publish(name)
+                await started.wait()
+                stops = [asyncio.create_task(consumer.stop()) for _ in range(2)]
+                await until(lambda: consumer.stopping)
+                await asyncio.sleep(0)
+                assert not any(each.done() for each in stops), "both wait for the handler"
+                release.set()
+                await asyncio.gather(*stops)
+                assert scene.done[-1] == name
+                await consumer.stop()
+            assert scene.done == ["a", "b"]
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_that_is_cancelled_goes_on_and_can_be_awaited_again(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            started, release = asyncio.Event(), asyncio.Event()
+
+            async def handle(message: Message) -> None:
+                started.set()
+                await release.wait()
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer(orders=handle)
+            await consumer.start()
+            await scene.publish("m")
+            await started.wait()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(consumer.stop(), 0.05)
+            with pytest.raises(WrongUsage, match="runs already"):
+                await consumer.start()
+            release.set()
+            await consumer.stop()
+            assert scene.done == ["m"]
+
+    asyncio.run(scenario())
+
+
+def test_it_is_stopped_from_another_event_loop(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            consumer = counting(scene)
+            await consumer.start()
+            await handles(scene, "m")
+            thread, raised = in_a_thread(lambda: asyncio.run(consumer.stop()))
+            await asyncio.to_thread(thread.join, 10)
+            assert (thread.is_alive(), raised, consumer.healthy) == (False, [], False)
+            async with consumer:
+                await handles(scene, "again")
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_while_it_starts_ends_the_start(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            scene.delete("queues", "orders")
+            consumer = counting(scene, wait_for_topology=60)
+            starting = asyncio.create_task(consumer.start())
+            await asyncio.sleep(0)
+            began = time.monotonic()
+            await consumer.stop()
+            with pytest.raises(NotApplied):
+                await starting
+            assert time.monotonic() - began < 10
+            await scene.declare()
+            async with consumer:
+                await handles(scene, "m")
+
+    asyncio.run(scenario())
+
+
+def test_what_is_asked_before_the_start_ends_it_once_started(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            consumer = counting(scene)
+            for _ in range(2):
+                consumer.stop_soon()
+                await asyncio.wait_for(consumer.serve(), 10)
+            async with consumer:
+                await handles(scene, "m")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.leaves_tasks("event loops that end while the consumer runs are what is tested")
+def test_an_event_loop_that_ended_without_a_stop_leaves_it_to_the_next(vhost: BrokerAddress) -> None:
+    scenes: list[Consumer] = []
+
+    async def scenario(number: int) -> None:
+        async with shop(vhost) as scene:
+            if not scenes:
+                scenes.append(counting(scene))
+            consumer = scenes[0]
+            await consumer.start()
+            assert consumer.healthy
+            before = consumer.totals["acked"]
+            await scene.publish(f"m{number}")
+            await until(lambda: consumer.totals["acked"] > before)
+
+    for number in range(3):
+        asyncio.run(scenario(number))
+    assert not scenes[0].healthy
+    asyncio.run(scenes[0].stop())
+
+
+def test_one_signal_stops_all_consumers_that_serve_in_an_event_loop(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost, {"orders": (50,), "audit": (50,)}) as scene:
+            consumers = [scene.consumer(**{queue: lambda message: None}) for queue in ("orders", "audit")]
+            serving = asyncio.gather(*(each.serve() for each in consumers))
+            await until(lambda: all(each.healthy for each in consumers))
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(serving, 10)
+
+    asyncio.run(scenario())
+
+
+def test_serving_is_cancelled_like_any_task(vhost: BrokerAddress) -> None:
+    """It ends no process: that is for a second signal."""
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            consumer = counting(scene)
+            serving = asyncio.create_task(consumer.serve())
+            await until(lambda: consumer.healthy)
+            serving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+            async with consumer:
+                await handles(scene, "m")
+
+    asyncio.run(scenario())
