@@ -129,6 +129,10 @@ def main(arguments: list[str] | None = None) -> None:
             _give_output_up()
             click.echo(f"Error: cannot write the output: {os.strerror(error.errno)}", err=True)
             code = 1
+        elif isinstance(error, FileNotFoundError) and error.filename is None and "temporary dir" in str(error):
+            click.echo(f"Error: cannot make a temporary file: {error.strerror}", err=True)
+            click.echo("  TMPDIR names a directory for them that can be written", err=True)
+            code = 1
         else:
             raise
     sys.exit(code)

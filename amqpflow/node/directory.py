@@ -93,7 +93,10 @@ def kept(path: Path) -> NodeDirectory:
     Raises:
         Refused: it holds something else, is in use, or cannot be used.
     """
-    path = path.expanduser().absolute()
+    try:
+        path = path.expanduser().absolute()
+    except RuntimeError:
+        raise Refused(f"cannot keep data in {path}: that home directory is not known", hint="write it out") from None
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         known = path / _FILE

@@ -27,6 +27,8 @@ from amqpflow.parking.journal import (
     read_journal,
 )
 
+from .whoami import user
+
 _SUFFIX = ".replay"
 BYTES_PER_MESSAGE = 150  #: in a journal, at most, for messages with ids of usual length
 _LONGEST_HEAD = 1 << 20  #: bytes
@@ -38,9 +40,21 @@ OnUnreadable = Callable[[Path, str], None]
 
 
 def default_directory() -> Path:
-    """`$XDG_STATE_HOME/amqpflow/replays`, by default below `~/.local/state`."""
+    """
+    `$XDG_STATE_HOME/amqpflow/replays`, by default below `~/.local/state`.
+
+    Raises:
+        WrongUsage: the user has no home directory, as in a container that runs under a number alone.
+    """
     state = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
+    try:
+        base = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
+    except RuntimeError:
+        raise WrongUsage(
+            f"there is no place for the journals of replays: the user {user()} has no home directory, and neither HOME "
+            "nor XDG_STATE_HOME is set",
+            hint="--journal DIR (journal= in Python) or XDG_STATE_HOME names one",
+        ) from None
     return base / "amqpflow" / "replays"
 
 
@@ -339,7 +353,10 @@ class Journals:
         except (FileNotFoundError, NotADirectoryError):
             return []  # `create` says so
         except OSError as error:
-            raise Refused(f"the journals in {self.directory} cannot be read: {error.strerror}") from error
+            raise Refused(
+                f"the journals in {self.directory} cannot be read: {error.strerror}",
+                hint="--journal DIR names another directory",
+            ) from error
         return [path for _, path in sorted(found)]
 
 

@@ -115,7 +115,13 @@ async def restore_parked(
     """
     if isinstance(source, str):
         return await _restore(broker, source, source, watch, options, on_step)
-    with tempfile.TemporaryFile() as spooled:  # it is read twice
+    try:
+        temporary = tempfile.TemporaryFile()  # noqa: SIM115 - it is read twice
+    except OSError as error:
+        raise AmqpflowError(
+            f"cannot make a temporary file: {error.strerror}", hint="TMPDIR names a directory for them"
+        ) from error
+    with temporary as spooled:
         shutil.copyfileobj(source, spooled)
         return await _restore(broker, spooled, None, watch, options, on_step)
 

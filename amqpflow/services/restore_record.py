@@ -118,7 +118,8 @@ def open_record(export: str | None, export_id: str, place: RestorePlace, *, agai
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise AmqpflowError(
-            f"cannot write {path}: {error.strerror}", hint="what was restored is recorded beside the export"
+            f"cannot write {path}: {error.strerror}",
+            hint="what was restored is recorded beside the export: copy it to a directory that can be written",
         ) from error
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         try:
