@@ -19,8 +19,9 @@ _MEANINGS = (
     ("connection", "reason 'shutdown'", "the RabbitMQ node was stopped"),
     ("connection", "maintenance mode", "the RabbitMQ node was put into maintenance mode"),
     ("connection", "Closed via management plugin", "an operator closed the connection in the management API"),
-    ("connection", "vhost '", "the virtual host was deleted or stopped"),
-    ("connection", "user '", "the user was deleted"),
+    ("connection", "number of channels opened", "a limit of channels is reached"),
+    ("connection", "CONNECTION_FORCED - vhost '", "the virtual host was deleted or stopped"),
+    ("connection", "CONNECTION_FORCED - user '", "the user was deleted"),
     ("connection", "CONNECTION_FORCED", "an operator closed the connection"),
     ("channel", "delivery acknowledgement on channel", "a message was held longer than the consumer timeout"),
 )

@@ -42,6 +42,12 @@ TIMED_OUT = (
         ("connection", 320, FORCED + "vhost 'shop' is deleted", "the virtual host was deleted or stopped"),
         ("connection", 320, FORCED + "vhost 'shop' is down", "the virtual host was deleted or stopped"),
         ("connection", 320, FORCED + "user 'shop' is deleted", "the user was deleted"),
+        (
+            "connection",
+            530,
+            "NOT_ALLOWED - number of channels opened for user 'app' has reached the maximum allowed user limit of 1",
+            "a limit of channels is reached",
+        ),
         ("connection", 541, "INTERNAL_ERROR", "RabbitMQ closed the connection: 541 INTERNAL_ERROR"),
         ("channel", 404, "NOT_FOUND - no exchange 'x'", "RabbitMQ closed the channel: 404 NOT_FOUND - no exchange 'x'"),
         ("channel", 406, TIMED_OUT, "a message was held longer than the consumer timeout"),
