@@ -9,6 +9,7 @@ from amqpflow.model.closing import CloseReason
 from amqpflow.model.duration import roughly
 
 DEFAULT_TIMEOUT_MS = 30 * 60 * 1000  #: RabbitMQ's consumer timeout where nothing else is configured
+_TRAVEL_MS = 100  #: the broker counts from when it sent a delivery, we from when it arrived
 CANCELLED = "the broker cancelled the consumer"
 
 
@@ -42,7 +43,7 @@ def cancelled(exists: bool | None, held: Sequence[Held], handler: str, timeout_m
     if exists is False:
         return f"{CANCELLED}: the queue was deleted"
     limit = timeout_ms or DEFAULT_TIMEOUT_MS
-    if any(each.seconds * 1000 >= limit for each in held):
+    if any(each.seconds * 1000 >= limit - _TRAVEL_MS for each in held):
         return f"{CANCELLED}: {_held_too_long(held, handler, limit)}"
     unknown = "the queue is still there" if exists else "it gave no reason"
     longest = _longest(held)
@@ -59,7 +60,7 @@ def _held_too_long(held: Sequence[Held], handler: str, limit_ms: int) -> str:
     limit = f"longer than the consumer timeout of {roughly(limit_ms / 1000)}"
     if longest is None:
         return f"a message was held {limit}"
-    more = sum(each.seconds * 1000 >= limit_ms for each in held) - 1
+    more = sum(each.seconds * 1000 >= limit_ms - _TRAVEL_MS for each in held) - 1
     others = f", and {more} more" if more > 0 else ""
     return f"{_whose(longest, handler)} for {roughly(longest.seconds)}{others}, {limit}"
 

@@ -36,6 +36,7 @@ from .settler import GivenBack, Settler, now
 log = logging.getLogger("amqpflow.consumer")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  #: seconds between attempts to consume
+_DELETING = 0.2  #: seconds for which a queue that is being deleted may still be found
 _ASKING = 5.0  #: seconds for the broker to say whether a queue is there
 _HALT_PATIENCE = 25.0  #: seconds for handlers that run when a consumer stops itself
 _LONG_ENOUGH = 5.0  #: seconds after which a session that ended is not one that cannot begin
@@ -187,6 +188,8 @@ class Worker:
         try:
             async with asyncio.timeout(_ASKING):
                 asking = await connection.open_channel()
+                await asking.queue_depth(self.handler.queue)
+                await asyncio.sleep(_DELETING)
                 await asking.queue_depth(self.handler.queue)
                 await asking.close()
             exists = True

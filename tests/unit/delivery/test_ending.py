@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from amqpflow.delivery.ending import Held, cancelled, channel_closed
 from amqpflow.model.closing import closed_by_broker
 
@@ -46,3 +48,10 @@ def test_a_cancel_without_a_reason_is_told_from_what_is_known() -> None:
     assert "handler h held message slow" in unknown
     assert cancelled(True, [], "h", None).endswith("the queue is still there; perhaps its leader moved to another node")
     assert "it gave no reason" in cancelled(None, [], "h", None)
+
+
+def test_the_time_that_a_delivery_travels_is_no_reason_to_doubt_the_timeout() -> None:
+    """The broker counts from when it sent it: ours is a little shorter."""
+    held = replace(SLOW, seconds=0.96)
+    assert cancelled(True, [held], "h", 1000).endswith(", longer than the consumer timeout of 1s")
+    assert "perhaps its leader moved" in cancelled(True, [replace(SLOW, seconds=0.5)], "h", 1000)
