@@ -171,9 +171,13 @@ def test_nothing_is_deleted_where_the_lock_is_not_held(vhost: BrokerAddress, que
             run(api.apply(made(each, 1000, queue_type=queue_type), each))
 
         async def scene() -> None:
-            async with open_broker(vhost) as broker, applying_alone(broker, "shop") as lock:
+            async with (
+                open_broker(vhost) as broker,
+                open_broker(other) as elsewhere,
+                applying_alone(broker, "shop") as lock,
+            ):
                 with pytest.raises(Refused, match="leads to another broker than before"):
-                    await Admin(replace(broker, address=other), lock.name).execute(wanted)
+                    await Admin(elsewhere, lock.name).execute(wanted)
                 await Admin(broker, lock.name).execute(wanted)
 
         asyncio.run(scene())
