@@ -81,6 +81,14 @@ class Shop:
         finally:
             await channel.close()
 
+    async def holds(self, queue: str, count: int) -> None:
+        """Wait for so many ready messages: a quorum queue counts those that it got back a little later."""
+
+        async def as_many() -> bool:
+            return await self.depth(queue) == count
+
+        await until(as_many)
+
     async def take(self, queue: str) -> list[Any]:
         """Remove and return all ready messages, as aiormq's basic.get gives them: our own channel is not its judge."""
         channel = await self.connection.admin_channel()

@@ -21,14 +21,11 @@ from .incoming import Message
 from .middleware import Middleware, chain
 from .stack import defined_at
 from .threads import Threads
+from .turns import NotStarted
 
 log = logging.getLogger("amqpflow.consumer")
 
 DONE = Decided(outcome=Ack())  #: the verdict of nearly every call
-
-
-class NotStarted(BaseException):
-    """Raised by what is outside a handler: it is not called, and its message is to be given back."""
 
 
 class Caller:

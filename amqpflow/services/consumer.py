@@ -156,7 +156,9 @@ class Consumer:
         Register the decorated function for a work queue.
 
         An async function runs in the event loop; any other runs in a thread, and a thread that runs into `timeout`
-        cannot be stopped: it runs on and may overlap its retry.
+        cannot be stopped: it runs on and may overlap its retry. A fresh thread takes its place, up to as many as
+        `concurrency` and at least 10; beyond that the places of `concurrency` become fewer, and with the last one the
+        queue stands still and `live` is False.
 
         Args:
             queue: a queue of the topology.
@@ -168,7 +170,8 @@ class Consumer:
             rate: how often it is called at most, evenly: "100/s", "5000/m", "10/h". Of this process.
             order_by: a header's name, or a function of the message that returns its key: messages of one key are
                 handled one after the other, as the queue has them. Those of other keys go on meanwhile. A message that
-                is retried is overtaken. Of this process: with several, make the queue a single active consumer's.
+                is retried is overtaken. It holds across a reconnect: a handler that still runs keeps its key. Of this
+                process: with several, make the queue a single active consumer's.
             weight: its share of the consumer's `concurrency`, beside that of other handlers.
             retry_policy: another policy of the topology's file than the queue's own; its delays must be among those
                 that the queue has retry queues for.
@@ -230,6 +233,14 @@ class Consumer:
     def healthy(self) -> bool:
         """Every handler's queue is being consumed."""
         return self._task is not None and not self._task.done() and not self.problems
+
+    @property
+    def live(self) -> bool:
+        """
+        False when a queue is not consumed until the process is restarted: the threads of its handler all run on after
+        their timeout, and there are as many as there may be. `problems` names them.
+        """
+        return not any(worker.stands_still for worker in self._workers)
 
     def run(self) -> None:
         """

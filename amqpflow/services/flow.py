@@ -7,14 +7,13 @@ What waits is held, not started: when the consumer stops it is given back. A rat
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 from amqpflow.delivery.rate import Pace
 from amqpflow.model.outcome import Outcome
 
-from .calling import NotStarted
 from .incoming import Message
 from .middleware import CallNext
+from .turns import GONE, Turns
 
 
 class Rate:
@@ -22,29 +21,42 @@ class Rate:
 
     def __init__(self, per_second: float) -> None:
         self._pace = Pace(interval=1 / per_second)
-        self._waiting: set[asyncio.Future[None]] = set()
-        self._closed = False
+        self._turns = Turns()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
+        self._turns.require_open()
         loop = asyncio.get_running_loop()
-        if self._closed:
-            raise NotStarted("the consumer was stopped")
-        self._pace, at = self._pace.begin(loop.time())
-        if at > loop.time():
-            turn = loop.create_future()
-            self._waiting.add(turn)
-            timer = loop.call_at(at, _release, turn)
-            try:
-                await turn
-            finally:
-                timer.cancel()
-                self._waiting.discard(turn)
+        pace, at = self._pace.begin(loop.time())
+        if self._turns or at > loop.time():
+            if self._timer is None:
+                self._timer = loop.call_at(at, self._give, loop)
+            await self._turns.wait(message)
+        else:
+            self._pace = pace
         return await call_next(message)
+
+    def _give(self, loop: asyncio.AbstractEventLoop) -> None:
+        # a turn is taken when it comes and not when the wait for it begins: a message that is refused meanwhile, as all
+        # of a lost connection are, holds up no other
+        self._timer = None
+        while self._turns:
+            pace, at = self._pace.begin(loop.time())
+            if at > loop.time():
+                self._timer = loop.call_at(at, self._give, loop)
+                return
+            self._pace = pace
+            self._turns.give()
+
+    def refuse_gone(self) -> None:
+        """End the waits of messages that the broker has back."""
+        self._turns.refuse(GONE, gone=True)
 
     def close(self) -> None:
         """Whoever waits is not started."""
-        self._closed = True
-        _refuse(self._waiting)
+        self._turns.close()
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Budget:
@@ -79,12 +91,10 @@ class Budget:
         """Give the slot to the one that waits and uses least for its weight."""
         self._running -= 1
         share.running -= 1
-        while ready := [each for each in self._shares if each.waiting and self.may_start(each)]:
+        while ready := [each for each in self._shares if each.turns and self.may_start(each)]:
             chosen = min(ready, key=lambda each: each.running / each.weight)
-            turn = chosen.waiting.popleft()
-            if not turn.done():
-                self.started(chosen)
-                turn.set_result(None)
+            self.started(chosen)
+            chosen.turns.give()
 
 
 class Share:
@@ -93,42 +103,24 @@ class Share:
     def __init__(self, budget: Budget, weight: float) -> None:
         self.weight = weight
         self.running = 0
-        self.waiting: deque[asyncio.Future[None]] = deque()
+        self.turns = Turns()
         self._budget = budget
-        self._closed = False
 
     async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
-        if self._closed:
-            raise NotStarted("the consumer was stopped")
-        if not self.waiting and self._budget.may_start(self):
+        self.turns.require_open()
+        if not self.turns and self._budget.may_start(self):
             self._budget.started(self)
         else:
-            turn = asyncio.get_running_loop().create_future()
-            self.waiting.append(turn)
-            try:
-                await turn
-            except BaseException:
-                if turn.done() and not turn.cancelled() and turn.exception() is None:
-                    self._budget.ended(self)
-                raise
+            await self.turns.wait(message, unused=lambda: self._budget.ended(self))
         try:
             return await call_next(message)
         finally:
             self._budget.ended(self)
 
+    def refuse_gone(self) -> None:
+        """End the waits of messages that the broker has back."""
+        self.turns.refuse(GONE, gone=True)
+
     def close(self) -> None:
         """Whoever waits is not started."""
-        self._closed = True
-        _refuse(self.waiting)
-
-
-def _release(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_result(None)
-
-
-def _refuse(waiting: set[asyncio.Future[None]] | deque[asyncio.Future[None]]) -> None:
-    for turn in list(waiting):
-        if not turn.done():
-            turn.set_exception(NotStarted("the consumer was stopped"))
-    waiting.clear()
+        self.turns.close()

@@ -40,7 +40,7 @@ class Handler:
 
     def threads(self) -> Threads | None:
         """The threads that a function which is not async runs in."""
-        return None if self.is_async else Threads(self.concurrency, self.queue)
+        return None if self.is_async else Threads(self.function, self.concurrency, self.queue)
 
 
 def make_handler(

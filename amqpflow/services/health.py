@@ -1,4 +1,5 @@
-"""Probes over HTTP: /livez says that the event loop turns, /readyz that every queue is being consumed.
+"""Probes over HTTP: /livez says that the event loop turns and handlers can be called, /readyz that every queue is
+being consumed.
 
 Liveness does not look at the broker: restarting a service does not mend a broker, and all instances at once would make
 it worse. https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/

@@ -19,6 +19,7 @@ from amqpflow.model.outcome import Outcome
 from .exception_groups import has_error, meaning
 from .incoming import Message
 from .threads import Threads
+from .turns import require_held
 
 _TIMELY = 0.1  #: of a timeout: what ends later than this did not end when it was told to
 
@@ -74,17 +75,16 @@ class Timeout:
 class ThreadPlace:
     """
     Calls a handler that is not async in a thread, which is reserved before the clock of its timeout starts: a message
-    that waits behind calls that hang has not begun, and cannot be late.
+    that waits for a thread has not begun, and cannot be late.
     """
 
-    def __init__(self, function: Callable[[Message], Any], threads: Threads) -> None:
-        self._function = function
+    def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self._reserved: ContextVar[list[bool] | None] = ContextVar("amqpflow thread", default=None)
 
     async def reserve(self, message: Message, call_next: CallNext) -> Outcome | None:
         """The middleware outside the timeout."""
-        await self._threads.acquire()
+        await self._threads.acquire(message)
         place = [True]
         token = self._reserved.set(place)
         try:
@@ -100,9 +100,15 @@ class ThreadPlace:
         if place:
             place.clear()
         else:  # a middleware calls it once more
-            await self._threads.acquire()
-        result = await self._threads.run(self._function, message)
+            await self._threads.acquire(message)
+        result = await self._threads.run(message)
         return await result if inspect.isawaitable(result) else result
+
+
+async def begin(message: Message, call_next: CallNext) -> Outcome | None:
+    """The middleware behind what a message waited for, as a rate: what the broker has back by now does not begin."""
+    require_held(message)
+    return await call_next(message)
 
 
 def chain(
@@ -123,11 +129,13 @@ def chain(
         outer: what is outside the timeout, outermost first.
         name: the handler's, for the text of a TimeoutError.
     """
-    around = [*outer]
+    around: list[Middleware] = [*outer]
     if threads is not None:
-        place = ThreadPlace(function, threads)
+        place = ThreadPlace(threads)
         function = place.run
         around.append(place.reserve)
+    if around:
+        around.append(begin)
     if timeout is not None:
         around.append(Timeout(timeout, name))
     around += middlewares
@@ -146,6 +154,7 @@ def _outcomes_returned(function: Callable[[Message], Awaitable[Any]]) -> CallNex
     """
 
     async def call(message: Message) -> Any:
+        require_held(message)  # a middleware may have waited
         try:
             return await function(message)
         except Outcome as outcome:

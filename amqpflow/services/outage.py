@@ -21,7 +21,6 @@ from amqpflow.model.message import Delivery
 from amqpflow.model.outcome import Outcome, Pause, Retry
 from amqpflow.model.routes import QueueRoutes
 
-from .calling import NotStarted
 from .events import Events
 from .exception_groups import cancellation_in, has_error, meaning
 from .failures import named_among, rule_names
@@ -30,6 +29,7 @@ from .middleware import CallNext
 from .session import Session
 from .settler import DEFAULT_CONSUMER_TIMEOUT
 from .stack import message_of, type_name
+from .turns import NotStarted
 
 
 class Outage:

@@ -96,7 +96,7 @@ def health_of(consumer: Consumer) -> Health:
         problems["consumer"] = "it is stopping"
     elif not consumer.healthy and not problems:
         problems["consumer"] = "it is starting"
-    return Health(ready=consumer.healthy and not consumer.stopping, problems=problems)
+    return Health(ready=consumer.healthy and not consumer.stopping, problems=problems, live=consumer.live)
 
 
 async def serve(consumer: Consumer) -> None:

@@ -53,7 +53,7 @@ class Session:
         self._single_active = single_active
         self._prefetch = prefetch if single_active else first_prefetch
         self._first = self._prefetch
-        self._lanes = lanes
+        self._lanes = lanes.of_session(self._wake) if lanes is not None else None
         # where a nack counts as a crash does, giving neighbours back would count them towards the limit all the same
         self._set_aside = set_aside and not single_active
         self._wider = prefetch
@@ -121,6 +121,8 @@ class Session:
         self.ended.set()
         self.over.set()
         self._settled.set()
+        if self._lanes is not None:
+            self._lanes.over()
 
     async def next(self) -> Delivery | None:
         """
@@ -135,7 +137,7 @@ class Session:
                 await asyncio.sleep(0)
                 continue  # asked again: else each of many tasks would handle one more in this turn
             if admission.running:
-                while self._waiting:
+                while self._unstarted:
                     delivery = self._waiting.popleft() if self._lanes is None else self._lanes.pick(self._waiting)
                     if delivery is None:
                         break
@@ -146,7 +148,7 @@ class Session:
                             self._wake()
                         self._started[delivery.delivery_tag] = delivery
                         return delivery
-                if admission.aside and len(self._held) - len(self._waiting) == len(admission.aside):
+                if admission.aside and len(self._held) - self._unstarted == len(admission.aside):
                     delivery = admission.next_alone()
                     self._started[delivery.delivery_tag] = delivery
                     return delivery
@@ -162,6 +164,11 @@ class Session:
                     self._wake()
                 raise
             self._waking = False
+
+    @property
+    def _unstarted(self) -> int:
+        """How many wait, for a handler or behind another one of their key."""
+        return len(self._waiting) if self._lanes is None else len(self._waiting) + len(self._lanes)
 
     def _turn_is_over(self) -> bool:
         """Whether deliveries were handed out for so long in this turn of the loop that others must have theirs."""
@@ -223,11 +230,21 @@ class Session:
         mine = self._held.pop(tag, None) is not None and not self.ended.is_set()
         self._started.pop(tag, None)
         self._settled.set()
-        if self._lanes is not None and self._lanes.settled(tag) and self._waiting:
-            self._wake()
+        if self._lanes is not None:
+            self._lanes.settled(tag)
         if self._admission.aside:
             self._wake()
         return mine
+
+    def handling(self, delivery: Delivery) -> None:
+        """The handler of the delivery is about to be called, and keeps its key of `order_by` until `handled`."""
+        if self._lanes is not None:
+            self._lanes.handling(delivery.delivery_tag)
+
+    def handled(self, delivery: Delivery) -> None:
+        """The handler has ended, or was not called."""
+        if self._lanes is not None:
+            self._lanes.handled(delivery.delivery_tag, held=self.holds(delivery))
 
     def held_since(self, delivery: Delivery) -> float:
         """When the delivery arrived, on the event loop's clock in seconds; now if it is settled."""
@@ -236,7 +253,8 @@ class Session:
     def held(self) -> list[Held]:
         """What is not settled: while the session lasts, or when it ended."""
         now, held = self._loop.time(), self._held
-        groups = ((True, self._started.values()), (False, (*self._waiting, *self._admission.aside)))
+        behind = self._lanes.waiting() if self._lanes is not None else ()
+        groups = ((True, self._started.values()), (False, (*self._waiting, *behind, *self._admission.aside)))
         return [
             Held(message_id=Incoming(each).message_id, seconds=now - held[each.delivery_tag], started=started)
             for started, deliveries in groups
@@ -306,7 +324,7 @@ class Session:
     async def _reconcile(self) -> None:
         async with self._changing:
             try:
-                wanted = self._single_active or self._admission.wants_more(len(self._waiting))
+                wanted = self._single_active or self._admission.wants_more(self._unstarted)
                 wanted = wanted and not (self._stopping or self._replacing or self.ended.is_set())
                 if not wanted and self._tag is not None:
                     tag, self._tag = self._tag, None
@@ -347,7 +365,7 @@ class Session:
         return self.holds(delivery)
 
     def _stay_waiting(self) -> int:
-        return len(self._waiting) if self._single_active else 0
+        return self._unstarted if self._single_active else 0
 
     def give_back_waiting(self, *, older_than: float = 0.0) -> int:
         """
@@ -356,6 +374,9 @@ class Session:
         `older_than` is in seconds: what is held for a shorter time stays.
         """
         since, tags = self._loop.time() - older_than, list[int]()
+        if self._lanes is not None:
+            found = [*self._lanes.drain(), *self._waiting]
+            self._waiting = deque(sorted(found, key=lambda each: each.delivery_tag))
         for group in (self._waiting, self._admission.aside):
             for _ in range(len(group)):
                 delivery = group.popleft()
@@ -363,6 +384,8 @@ class Session:
                     tags.append(delivery.delivery_tag)
                 else:
                     group.append(delivery)
+        if self._lanes is not None and self._waiting:
+            self._wake()  # those that waited behind another one are to be looked at once more
         return self._give_back(sorted(tags))
 
     def _give_back(self, tags: list[int]) -> int:

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from amqpflow.model.safe import safe
+
 from .health import Health, serve_health
 from .worker_status import VARIABLE, WORKER, Status, decode
 
@@ -33,6 +35,7 @@ class _Worker:
     process: asyncio.subprocess.Process | None = None
     status: Status = field(default_factory=lambda: Status(ready=False))
     heard_at: float = 0.0
+    replaced: bool = False  #: it stands still, and was told to stop
     code: int = 0  #: with which it ended last
     totals: Counter[str] = field(default_factory=Counter)  #: of its earlier lives
 
@@ -148,6 +151,7 @@ class Supervisor:
         finally:
             os.close(writing)
         worker.process, worker.heard_at = process, asyncio.get_running_loop().time()
+        worker.replaced = False
         if self._stopping.is_set():
             _tell_to_stop(process)
         listening = asyncio.create_task(self._listen(worker, reading))
@@ -172,6 +176,11 @@ class Supervisor:
                         worker.status, worker.heard_at = status, loop.time()
                         if status.started:
                             self._ever_started.set()
+                        if not status.live and not worker.replaced and worker.process is not None:
+                            worker.replaced = True
+                            why = "; ".join(f"{subject}: {why}" for subject, why in status.problems.items())
+                            log.error("worker %d is restarted, since it cannot go on: %s", worker.number, safe(why))
+                            _tell_to_stop(worker.process)
             finally:
                 transport.close()
 

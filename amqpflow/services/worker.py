@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,25 +15,28 @@ from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Circumstances, Settlement, ToParking, ToTier, decide
 from amqpflow.delivery.verdict import Verdict
 from amqpflow.errors import AmqpflowError, BrokerError
+from amqpflow.model.content import LARGE
 from amqpflow.model.event import ConsumerStarted, ConsumerStopped
 from amqpflow.model.message import Delivery
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.safe import safe
 from amqpflow.rabbitmq.connection import Connection
 
-from .calling import DONE, Caller, NotStarted
+from .calling import DONE, Caller
 from .events import Events
 from .exits import handling_context
 from .flow import Budget, Rate, Share
 from .handler import Handler, full_name
 from .in_flight import Flight, InFlight
-from .incoming import Message
+from .incoming import Message, takes_long_to_unpack, unpack
 from .lanes import KeyCheck, Lanes
 from .middleware import Middleware
 from .outage import Outage
 from .report import Report
 from .session import Session
 from .settler import GivenBack, Settler, now
+from .threads import Call, Threads, call_text, overdue_text
+from .turns import NotStarted, require_held
 
 log = logging.getLogger("amqpflow.consumer")
 
@@ -82,18 +87,31 @@ class Worker:
         self._stopping = asyncio.Event()
         self._halted = ""  #: why this process does not consume the queue any more
         self._threads = handler.threads()
+        self._unpacking: ThreadPoolExecutor | None = None
+        #: where a message waits before its handler begins
+        self._flow: list[Rate | Share | Threads] = []
         self._outage = Outage(handler.breaker, routes, events, problems)
-        self._flow: list[Rate | Share] = []
+        outer: list[Middleware] = []
         if handler.rate is not None:
-            self._flow.append(Rate(handler.rate))
+            outer.append(rate := Rate(handler.rate))
+            self._flow.append(rate)
         if budget is not None:
-            self._flow.append(budget.share(handler.weight))
-        outer: list[Middleware] = [*self._flow]
+            outer.append(share := budget.share(handler.weight))
+            self._flow.append(share)
         if handler.breaker is not None or self._flow:
             outer.append(self._outage)
         if handler.order_by is not None:
             outer.append(KeyCheck(handler.order_by))
         self._single_active = single_active
+        if self._threads is not None:
+            self._flow.append(self._threads)
+            self._threads.on_overdue, self._threads.on_ended = self._overdue, self._no_longer_overdue
+        self._lanes: Lanes | None = None
+        if handler.order_by is not None:
+            native = routes.native is not None
+            self._lanes = Lanes(handler.order_by, max_body_bytes, native=native, unpack=self._unpack)
+        self._unpacks = handler.is_async or handler.order_by is not None
+        self._problems = problems
         self._clock = asyncio.get_running_loop().time
         self._caller = Caller(handler, routes, self._stopping, threads=self._threads, outer=outer)
 
@@ -101,14 +119,12 @@ class Worker:
         """Start to consume. Raises BrokerError, PermissionDenied, BrokerUnavailable."""
         routes = self._caller.routes
         counted = routes.queue_type == "quorum" and connection.version < _NACK_IS_NOT_COUNTED
-        order_by, native = self.handler.order_by, routes.native is not None
-        lanes = Lanes(order_by, self._max_body_bytes, native=native) if order_by is not None else None
         session = Session(
             await connection.open_channel(),
             self.handler.queue,
             prefetch=self.handler.prefetch,
             first_prefetch=self.handler.concurrency,
-            lanes=lanes,
+            lanes=self._lanes,
             single_active=self._single_active,
             set_aside=counted,
         )
@@ -132,6 +148,10 @@ class Worker:
                 settler.problems[self.handler.queue] = self._halted
                 await _first_of(connection.closed.wait(), self._stopping.wait())
                 return
+            if self._threads is not None and self._threads.exhausted:
+                settler.problems[self.handler.queue] = self._overdue_text()
+                await _first_of(connection.closed.wait(), self._stopping.wait(), self._threads.available.wait())
+                continue
             opened = clock()
             try:
                 session = session or await self.open(connection)
@@ -173,6 +193,8 @@ class Worker:
         """Why a session ended, without asking the broker."""
         if self._stopping.is_set():
             return "the consumer was stopped"
+        if self.stands_still:
+            return self._overdue_text()
         if connection.is_closed:
             return f"the connection was lost: {connection.close_reason}"
         if session.cancelled_by_server:
@@ -225,6 +247,8 @@ class Worker:
         finally:
             # those in a handler run on to its end: cancelling them would leave its work half done for nothing
             session.dismiss_idle()
+            for each in self._flow:
+                each.refuse_gone()
 
     async def _work(self, session: Session, flights: InFlight) -> None:
         # a slot before a delivery: what is started is in a handler, or about to be
@@ -248,10 +272,16 @@ class Worker:
         self._report.received(incoming, began - session.held_since(delivery))
         verdict: Verdict | None = None
         settled: Settlement | GivenBack | None = _STOPPED
+        if self._lanes is not None:
+            session.handling(delivery)
         try:
             if incoming.is_due(now()) or (settled := await settler.send_round(session, incoming)) is None:
                 settled = _STOPPED
-                verdict = await self._caller.call(Message(incoming, max_body_bytes=self._max_body_bytes))
+                message = Message(incoming, max_body_bytes=self._max_body_bytes, holds=session.holds)
+                if len(delivery.body) > LARGE and self._unpacks and takes_long_to_unpack(message):
+                    await self._unpack(message)
+                    require_held(message)
+                verdict = await self._caller.call(message)
                 if verdict is not DONE or not self._outage.over:
                     self._outage.after(session, delivery, verdict)
                 self._report.handled(incoming, verdict, clock() - began)
@@ -274,12 +304,20 @@ class Worker:
         except Exception as error:
             settled = await self._could_not(session, settler, incoming, error)
         finally:
+            if self._lanes is not None:
+                session.handled(delivery)
             if settled is not None:
                 self._report.ended(incoming, settled, clock() - began, verdict)
             if not self._outage.over:
                 self._outage.after(session, delivery, None)
             if alone:
                 await session.resume(delivery)
+
+    async def _unpack(self, message: Message) -> None:
+        """Undo the encoding of a large body in a thread: of our own, since the default ones may all hang."""
+        if self._unpacking is None:
+            self._unpacking = ThreadPoolExecutor(1, f"amqpflow unpack {self.handler.queue}")
+        await asyncio.get_running_loop().run_in_executor(self._unpacking, unpack, message)
 
     def _told(self, handled: _Handled, what: Settlement | GivenBack) -> None:
         """What became of a delivery that no task waits for."""
@@ -311,6 +349,50 @@ class Worker:
         log.error("%s: not consumed until a restart: %s", session.queue, why)
         await session.stop(until=asyncio.get_running_loop().time() + _HALT_PATIENCE)
 
+    # -- threads that are overdue
+
+    @property
+    def stands_still(self) -> bool:
+        """Its threads are all overdue: only a restart of the process makes the consumer go on for sure."""
+        return self._threads is not None and self._threads.exhausted
+
+    @property
+    def _overdue_key(self) -> str:
+        """Of `problems`: the queue is consumed, so its own key stays free."""
+        return f"{self.handler.queue} threads"
+
+    def _overdue_text(self) -> str:
+        assert self._threads is not None  # noqa: S101 - narrows for the type checker
+        return overdue_text(full_name(self.handler.function), self._threads.overdue, self._threads.most)
+
+    def _overdue(self, call: Call) -> None:
+        """A call runs on although nothing waits for it."""
+        queue, text = self.handler.queue, self._overdue_text()
+        self._problems[self._overdue_key] = text
+        if not self.stands_still:
+            log.warning("%s: a handler runs on in its thread: %s; %s", queue, call_text(call), text)
+            return
+        self._problems[queue] = text
+        log.error("%s: no handler can be called: %s", queue, text)
+        if self.session is not None:
+            until = self._clock() + _HALT_PATIENCE
+            self._in_background(self.session, self._stop_session(self.session, until))
+
+    async def _stop_session(self, session: Session, until: float) -> None:
+        # another process may take what waits here
+        await session.stop(until=until)
+
+    def _no_longer_overdue(self, call: Call) -> None:
+        assert self._threads is not None  # noqa: S101 - narrows for the type checker
+        ran = time.time() - call.since
+        log.warning("%s: an overdue handler has ended after %.0f s: %s", self.handler.queue, ran, call_text(call))
+        if self._threads.overdue:
+            self._problems[self._overdue_key] = self._overdue_text()
+        else:
+            self._problems.pop(self._overdue_key, None)
+
+    # -- ending
+
     async def stop(self, until: float) -> None:
         """Stop taking deliveries, wait for the handlers that run, give back the rest. `until`: the loop's time."""
         self._stopping.set()
@@ -336,6 +418,9 @@ class Worker:
         self._outage.stop()
         if self._threads is not None:
             self._threads.shutdown()
+            self._problems.pop(self._overdue_key, None)
+        if self._unpacking is not None:
+            self._unpacking.shutdown(wait=False)
         await _cancelled(self._tasks)
 
 

@@ -29,6 +29,7 @@ class Status:
 
     ready: bool
     started: bool = False  #: it has consumed: an end from now on does not mean that it cannot start
+    live: bool = True  #: False when only a restart helps
     problems: Mapping[str, str] = field(default_factory=dict)
     totals: Mapping[str, int] = field(default_factory=dict)
 
@@ -58,8 +59,8 @@ def _fitted(texts: list[tuple[str, str]], shown: int, limit: int) -> dict[str, s
 
 
 def _line(status: Status, problems: Mapping[str, str]) -> bytes:
-    fields = {"ready": status.ready, "started": status.started, "problems": problems, "totals": status.totals}
-    return json.dumps(fields).encode() + b"\n"
+    flags = {"ready": status.ready, "started": status.started, "live": status.live}
+    return json.dumps({**flags, "problems": problems, "totals": status.totals}).encode() + b"\n"
 
 
 def decode(line: bytes) -> Status | None:
@@ -69,10 +70,11 @@ def decode(line: bytes) -> Status | None:
         return Status(
             ready=bool(found["ready"]),
             started=bool(found["started"]),
+            live=bool(found.get("live", True)),
             problems=dict(found["problems"]),
             totals=dict(found["totals"]),
         )
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
@@ -109,6 +111,7 @@ def _write(consumer: Consumer, pipe: int, *, ends: bool = False) -> bool:
     status = Status(
         ready=consumer.healthy and not ends,
         started=consumer.started,
+        live=consumer.live,
         problems=dict(consumer.problems),
         totals=dict(consumer.totals),
     )

@@ -456,34 +456,6 @@ def test_a_handler_that_swallows_its_cancellation_is_late_all_the_same() -> None
     assert isinstance(called(stubborn, timeout=0.01), Decided | Failed)
 
 
-def test_a_thread_that_takes_too_long_runs_on_and_its_place_is_taken_until_it_ends() -> None:
-    ends = threading.Event()
-    calls: list[str] = []
-
-    def slow(message: Message) -> None:
-        calls.append(threading.current_thread().name)
-        ends.wait(10)
-
-    handler = made(slow, timeout=0.05)
-
-    async def run() -> None:
-        threads = handler.threads()
-        assert threads is not None
-        stopping = asyncio.Event()
-        first = await call(handler, MESSAGE, routes(5000), threads, stopping)
-        assert isinstance(first, Failed)
-        second = asyncio.create_task(call(handler, MESSAGE, routes(5000), threads, stopping))
-        await asyncio.sleep(0.1)
-        assert not second.done(), "its clock starts when it has a thread"
-        assert len(calls) == 1
-        ends.set()
-        assert await second == Decided(outcome=Ack())
-        threads.shutdown()
-
-    asyncio.run(run())
-    assert calls[0].startswith("amqpflow handler orders")
-
-
 def test_handlers_in_threads_run_at_once_up_to_the_concurrency() -> None:
     together = threading.Barrier(4)
 

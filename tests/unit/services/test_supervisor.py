@@ -41,6 +41,39 @@ def test_a_worker_that_has_just_ended_does_not_keep_the_others_from_being_stoppe
     asyncio.run(scenario())
 
 
+STANDS_STILL_AT_FIRST = """
+import json, os, pathlib, sys, time
+lives = pathlib.Path(sys.argv[0]).with_name("lives")
+first = not lives.exists()
+lives.touch()
+problems = {"orders": "stands still"} if first else {}
+status = {"ready": not first, "started": True, "live": not first, "problems": problems, "totals": {}}
+pipe = int(os.environ["AMQPFLOW_STATUS_FD"])
+while True:
+    os.write(pipe, json.dumps(status).encode() + b"\\n")
+    time.sleep(0.02)
+"""
+
+
+def test_a_worker_that_stands_still_is_restarted_and_the_reason_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_WAIT", 0.01)
+
+    async def scenario() -> None:
+        (tmp_path / "worker.py").write_text(STANDS_STILL_AT_FIRST)
+        one = Supervisor([sys.executable, str(tmp_path / "worker.py")], 1)
+        running = asyncio.create_task(one.run())
+        await until(lambda: one.health().ready)
+        assert "restarts: 1" in one.summary
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(running, 10)
+
+    asyncio.run(scenario())
+    told = [each.getMessage() for each in caplog.records if "is restarted" in each.getMessage()]
+    assert told == ["worker 1 is restarted, since it cannot go on: orders: stands still"], "once"
+
+
 def test_a_worker_for_which_there_is_no_room_is_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_FIRST_WAIT", 0.01)
     start = asyncio.create_subprocess_exec
