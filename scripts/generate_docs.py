@@ -272,7 +272,7 @@ def events_page() -> str:
         parts.append(f"\n## {name}\n\n{_docstring(kind)}\n\n| field | type | |\n|---|---|---|")
         classes = [each for each in reversed(kind.__mro__) if each.__module__ == event.__name__]
         for field, shown, text in (found for each in classes for found in FIELD.findall(inspect.getsource(each))):
-            parts.append(f"| `{field}` | {shown.replace('|', '&#124;')} | {text} |")
+            parts.append(f"| `{field}` | {shown.partition(' = ')[0].replace('|', '&#124;')} | {text} |")
     return "\n".join([*parts, ""])
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option("--health-host", help="The interface for that; all of them when absent.")
 @click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--tracebacks", is_flag=True, help="Log failures of handlers with their traceback.")
 @click.option("--log-format", default="text", type=click.Choice(["text", "json"]))
 def run(
     target: str,
@@ -43,6 +44,7 @@ def run(
     health_port: int | None,
     health_host: str | None,
     log_level: str,
+    tracebacks: bool,
     log_format: str,
 ) -> int:
     """
@@ -55,6 +57,7 @@ def run(
     if workers > 1 and VARIABLE not in os.environ:
         return _supervise(workers, health_port, health_host)
     consumer = load_consumer(target, app_dir)
+    consumer.tracebacks = consumer.tracebacks or tracebacks
     if wait_for_topology is not None:
         consumer.wait_for_topology = _seconds("--wait-for-topology", wait_for_topology)
     if shutdown_timeout is not None:

@@ -2,11 +2,13 @@
 
 No event bears a body or a header. Times are of a monotonic clock, in seconds. `message.received` begins a delivery, and
 exactly one of the events that `MessageSettled` covers ends it, unless the process dies before.
+
+`error` is the exception itself, with its traceback. What its frames hold lives for as long as a listener keeps it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 
@@ -48,6 +50,9 @@ class MessageHandled(MessageEvent):
     name: ClassVar[str] = "message.handled"
     outcome: str  #: ack, retry, pause, park, discard, error, undecodable or bad-result
     error_type: str | None  #: ValueError, httpx.ConnectError; None when nothing was raised
+    error_message: str | None = None  #: its text, at most 1 KiB
+    error_location: str | None = None  #: file and line of the innermost frame of the service's own code: service.py:10
+    error: BaseException | None = field(default=None, repr=False, compare=False)  #: the exception; a group as raised
     duration: float  #: seconds in the handler and its middlewares, waits for a rate or a slot included
 
 
@@ -75,7 +80,11 @@ class MessageRetried(MessageSettled):
     outcome: ClassVar[str] = "retried"
     delay: float  #: seconds until it comes back
     retry_queue: str  #: where it waits; with native retry its work queue
-    error_type: str | None  #: of the last error
+    reason: str | None = None  #: free text of `Retry` or `Pause`
+    error_type: str | None  #: of the last error; of a group of exceptions, of its first error
+    error_message: str | None = None  #: its text, at most 1 KiB
+    error_location: str | None = None  #: file and line of the innermost frame of the service's own code: service.py:10
+    error: BaseException | None = field(default=None, repr=False, compare=False)  #: the exception; a group as raised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +95,10 @@ class MessageParked(MessageSettled):
     outcome: ClassVar[str] = "parked"
     reason: str  #: one of the failure record's reasons: exhausted, gave-up, permanent, parked, ...
     detail: str | None  #: free text of a rule or of `Park`
-    error_type: str | None  #: of the last error
+    error_type: str | None  #: of the last error; of a group of exceptions, of its first error
+    error_message: str | None = None  #: its text, at most 1 KiB
+    error_location: str | None = None  #: file and line of the innermost frame of the service's own code: service.py:10
+    error: BaseException | None = field(default=None, repr=False, compare=False)  #: the exception; a group as raised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

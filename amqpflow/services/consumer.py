@@ -28,7 +28,7 @@ from amqpflow.rabbitmq.url_source import UrlFunction
 
 from . import process
 from .consuming import Consuming, set_within
-from .event_log import log_events
+from .event_log import EventLog
 from .events import Events, Listener
 from .flow import Budget
 from .handler import HandlerFunction
@@ -69,6 +69,8 @@ class Consumer:
         shutdown_timeout: seconds that started handlers may take to finish when the consumer stops.
         wait_for_topology: seconds to wait at the start for a broker that is not up, or a topology not applied yet.
         keep_stack: put a stack, at most 8 KiB, into the failure record.
+        tracebacks: log failures with their exception (`exc_info`), so that the log shows tracebacks and Sentry has the
+            exception. At level DEBUG they always have it.
         max_body_bytes: what a compressed body may grow to.
         concurrency: how many messages all handlers together handle at once. Each has one slot whenever it needs it, the
             others are shared by `weight`. Without it, each handler has its own `concurrency` and no more.
@@ -92,6 +94,7 @@ class Consumer:
         shutdown_timeout: float = 25.0,
         wait_for_topology: float = 0.0,
         keep_stack: bool = False,
+        tracebacks: bool = False,
         max_body_bytes: int = MAX_BODY_BYTES,
         concurrency: int | None = None,
         middlewares: Sequence[Middleware] = (),
@@ -115,6 +118,7 @@ class Consumer:
         self.address = address.with_vhost(self.compiled.vhost) if self.compiled.vhost else address
         self.shutdown_timeout = shutdown_timeout
         self.wait_for_topology = wait_for_topology
+        self.tracebacks = tracebacks
         self.health_port, self.health_host = health_port, health_host
         self.totals: Counter[str] = Counter()  #: received, acked, retried, parked, discarded, postponed, given-back
         #: by queue: why it is not being consumed right now; under "publishing": why retries and parking wait
@@ -134,7 +138,7 @@ class Consumer:
         self._stopping = asyncio.Event()
         self._asked_to_stop, self._was_stopped = False, False
         self._publishing_lost_at = 0.0  # the loop's time in seconds; 0.0: it was not, or there is another
-        self._logged = False
+        self._event_log, self._logged = EventLog(), False
         self.started = False  #: it has begun to consume, at least once
         self._on_step: Callable[[str], None] | None = None  # for tests that kill the process at a step
 
@@ -339,7 +343,7 @@ class Consumer:
         connection = await self._connect_to_topology()
         if not self._logged:
             self._logged = True
-            log_events(self._events)
+            self._event_log.listen(self._events, tracebacks=self.tracebacks)
         report = Report(self._events, self.totals)
         budget = Budget(self._concurrency) if self._concurrency is not None else None
         self._workers = [
@@ -372,6 +376,7 @@ class Consumer:
             on_step=self._on_step,
         )
         self._task = asyncio.create_task(consuming.run(connection), name="amqpflow consumer")
+        self._task.add_done_callback(self._end_logs)
         self.started = True
 
     def _is_single_active(self, queue: str) -> bool:
@@ -432,6 +437,11 @@ class Consumer:
         for worker in self._workers:
             await worker.abandon()
         self._task = self._loop = None
+
+    def _end_logs(self, _: asyncio.Task[None]) -> None:
+        """Log what was left out so far."""
+        self._event_log.end()
+        self._events.end()
 
     async def _connect_to_topology(self) -> Connection:
         clock = asyncio.get_running_loop().time

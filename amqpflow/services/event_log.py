@@ -2,22 +2,34 @@
 
 What a message or a broker wrote is neutralised in the text of a record, whichever handler prints it. The fields beside
 the text are as they came, for handlers that write JSON.
+
+A queue whose messages all fail would write a line for each of them: of one kind of failure (an error at a line of code,
+in a queue) 20 lines in 10 seconds are written, and then how many more there were. At DEBUG all of them are.
 """
 
 from __future__ import annotations
 
 import logging
+from functools import partial
+from types import TracebackType
 from typing import Any
 
 from amqpflow.model import event as e
+from amqpflow.model.clip import clip
 from amqpflow.model.duration import format_duration
+from amqpflow.model.headers import ParkReason
 from amqpflow.model.safe import safe
 
 from .events import Events
+from .exception_groups import LEAVES_MAX, leaves
+from .log_limit import LogLimit
+from .stack import users_part
 
 log = logging.getLogger("amqpflow.consumer")
 
-#: which fields of an event a log record bears as `extra`
+_TEXT_MAX = 500  #: bytes of an error's text in a line
+
+#: which fields of an event a log record has as `extra`
 FIELDS = (
     "queue",
     "message_id",
@@ -26,9 +38,13 @@ FIELDS = (
     "outcome",
     "hop",
     "error_type",
+    "error_message",
+    "error_location",
     "duration",
     "delay",
     "reason",
+    "detail",
+    "count",
     "open_for",
     "down_for",
     "address",
@@ -37,8 +53,8 @@ FIELDS = (
 
 _LEVELS: dict[type[e.Event], int] = {
     e.MessageAcked: logging.DEBUG,
-    e.MessageRetried: logging.INFO,
-    e.MessageParked: logging.WARNING,
+    e.MessageRetried: logging.WARNING,
+    e.MessageParked: logging.ERROR,
     e.MessageDiscarded: logging.INFO,
     e.MessagePostponed: logging.DEBUG,
     e.MessageGivenBack: logging.INFO,
@@ -56,22 +72,89 @@ _LEVELS: dict[type[e.Event], int] = {
 }
 
 
-def log_events(events: Events) -> None:
-    """Write what happens to the logger `amqpflow.consumer`; what its level leaves out is not even listened to."""
-    kinds = [kind for kind, level in _LEVELS.items() if log.isEnabledFor(level)]
-    if kinds:
-        events.subscribe(write, *kinds)
+class EventLog:
+    """Writes events to the logger `amqpflow.consumer`."""
+
+    def __init__(self) -> None:
+        self._tracebacks = False
+        self._limit = LogLimit()
+
+    def listen(self, events: Events, *, tracebacks: bool = False) -> None:
+        """
+        Subscribe to what is logged; what the logger's level leaves out is not even listened to.
+
+        Args:
+            events: of the consumer.
+            tracebacks: give records of failures their exception (`exc_info`) at any level. At DEBUG they have it.
+        """
+        self._tracebacks = tracebacks
+        kinds = [kind for kind, level in _LEVELS.items() if log.isEnabledFor(level)]
+        if kinds:
+            events.subscribe(self.write, *kinds)
+
+    def write(self, event: e.Event) -> None:
+        """Write one log record for an event, its fields beside the text."""
+        level = _level(event)
+        if isinstance(event, e.MessageRetried | e.MessageParked):
+            kind = (type(event), event.queue, event.error_type, event.error_location, level)
+            if not self._limit.admits(kind, partial(_tell, *kind)):
+                level = logging.DEBUG
+                if not log.isEnabledFor(level):
+                    return
+        extra = {name: value for name in FIELDS if (value := getattr(event, name, None)) is not None}
+        extra["event_name"] = event.name
+        log.log(level, "%s", safe(_text(event)), extra=extra, exc_info=self._exc_info(event))
+
+    def end(self) -> None:
+        """Write how many lines were left out so far."""
+        self._limit.end()
+
+    def _exc_info(self, event: e.Event) -> tuple[type[BaseException], BaseException, TracebackType | None] | None:
+        error = getattr(event, "error", None)
+        if error is None or not (self._tracebacks or log.isEnabledFor(logging.DEBUG)):
+            return None
+        if isinstance(error, BaseExceptionGroup):
+            found = leaves(error)
+            if len(found) == LEAVES_MAX or isinstance(found[0], BaseExceptionGroup):
+                error = found[0]  # who formats a traceback looks at all of the group
+            if isinstance(error, BaseExceptionGroup) and error is found[0]:
+                return None
+        return type(error), error, users_part(error.__traceback__)
 
 
-def write(event: e.Event) -> None:
-    """One log record for an event, its fields beside the text."""
-    extra = {name: value for name in FIELDS if (value := getattr(event, name, None)) is not None}
-    log.log(_level(event), "%s", safe(_text(event)), extra={"event_name": event.name, **extra})
+def _tell(
+    kind: type[e.MessageSettled],
+    queue: str,
+    error_type: str | None,
+    location: str | None,
+    level: int,
+    count: int,
+    seconds: float,
+) -> None:
+    """Write how many lines of this kind were left out."""
+    text = _left_out_text(kind, queue, error_type, location, count, seconds)
+    fields = {"queue": queue, "error_type": error_type, "error_location": location, "count": count}
+    extra = {name: value for name, value in fields.items() if value is not None}
+    log.log(level, "%s", safe(text), extra={"event_name": kind.name, "outcome": kind.outcome, **extra})
+
+
+def _left_out_text(
+    kind: type[e.MessageSettled], queue: str, error_type: str | None, location: str | None, count: int, seconds: float
+) -> str:
+    what = f"{queue}: {count} more {kind.outcome} within {_seconds(round(seconds, 1))}"
+    return _one_line(what, error_type, location=location)
+
+
+_ENDED = (ParkReason.EXHAUSTED, ParkReason.GAVE_UP)  #: reasons that say how often it was tried
 
 
 def _level(event: e.Event) -> int:
     if isinstance(event, e.ConnectionLost) and event.purpose != "consumer":
         return logging.WARNING  # messages are handled meanwhile, and the next retry opens another
+    if isinstance(event, e.MessageRetried) and event.error is None:
+        return logging.INFO  # the handler asked for it
+    if isinstance(event, e.MessageParked) and event.reason == ParkReason.PARKED:
+        return logging.WARNING  # the same
     return _LEVELS[type(event)]
 
 
@@ -109,15 +192,29 @@ def _text(event: e.Event) -> str:
 def _detail(event: e.MessageSettled) -> str:
     match event:
         case e.MessageRetried():
-            return f"attempt {event.attempt} failed, again in {_seconds(event.delay)}"
+            why = _why(event, event.reason) or "the handler asked for a retry"
+            return f"attempt {event.attempt} failed: {why}, again in {_seconds(event.delay)}"
         case e.MessageParked():
-            return f"{event.reason}: {event.detail}" if event.detail else event.reason
+            detail = None if event.detail == event.error_message else event.detail
+            after = f" after attempt {event.attempt}" if event.reason in _ENDED else ""
+            return _why(event, event.reason + after, detail)
         case e.MessageDiscarded() | e.MessageGivenBack():
             return event.reason
         case e.MessagePostponed():
             return f"not due yet, again in {_seconds(event.delay)}"
         case _:
             return ""
+
+
+def _why(event: e.MessageRetried | e.MessageParked, *said: str | None) -> str:
+    message = " ".join((event.error_message or "").split())  # one line of the log
+    return _one_line(*said, event.error_type, clip(message, _TEXT_MAX), location=event.error_location)
+
+
+def _one_line(*parts: str | None, location: str | None) -> str:
+    """NameError: name 'gateway' is not defined (service.py:10)."""
+    text = ": ".join(filter(None, parts))
+    return f"{text} ({location})" if location else text
 
 
 def _seconds(value: Any) -> str:

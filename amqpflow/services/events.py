@@ -6,12 +6,16 @@ import inspect
 import logging
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from amqpflow.errors import HandlerInvalid
 from amqpflow.model.event import EVENTS, Event
+from amqpflow.model.safe import safe
 
 from .exits import ends_the_process
+from .log_limit import LogLimit
+from .stack import location, message_of, type_name
 
 log = logging.getLogger("amqpflow.consumer")
 
@@ -22,6 +26,7 @@ class Events:
     """The listeners of one consumer, by kind of event."""
 
     def __init__(self) -> None:
+        self._limit = LogLimit()
         self.listeners: dict[type[Event], tuple[Listener, ...]] = {}  #: only kinds that somebody listens to
 
     def subscribe(self, listener: Listener, *events: str | type[Event]) -> Callable[[], None]:
@@ -62,7 +67,22 @@ class Events:
             except BaseException as error:  # a delivery would be nobody's, or an outage without end
                 if isinstance(error, KeyboardInterrupt | SystemExit) and ends_the_process(error):
                     raise
-                log.exception("a listener failed on %s", event.name)
+                self._failed(listener, event, error)
+
+    def _failed(self, listener: Listener, event: Event, error: BaseException) -> None:
+        what, place = type_name(type(error)), location(error, listener)
+        at = f" ({safe(place)})" if place else ""
+        if self._limit.admits((id(listener), event.name, what, place), partial(_tell, event.name, f"{what}{at}")):
+            text = ": ".join(filter(None, (what, safe(" ".join(message_of(error).split())))))
+            log.error("a listener failed on %s: %s", event.name, text + at, exc_info=error)
+
+    def end(self) -> None:
+        """Log how many failures of listeners were left out so far."""
+        self._limit.end()
+
+
+def _tell(event: str, what: str, count: int, seconds: float) -> None:
+    log.error("a listener failed %d more times on %s within %.0fs: %s", count, event, seconds, what)
 
 
 def kinds_of(event: str | type[Event]) -> tuple[type[Event], ...]:

@@ -10,6 +10,7 @@ from amqpflow.delivery.settle import Acknowledge, LeaveToBroker, Reject, Settlem
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, Failed, Verdict
 from amqpflow.model import event as e
 from amqpflow.model.event import MessageAcked, MessageHandled, MessageReceived
+from amqpflow.model.outcome import Retry
 from amqpflow.model.record import hop_id
 
 from .events import Events
@@ -34,10 +35,8 @@ class Report:
     def handled(self, incoming: Incoming, verdict: Verdict, duration: float) -> None:
         """The handler has ended."""
         if MessageHandled in self._listeners:
-            outcome, error_type = _outcome(verdict)
-            self._events.emit(
-                e.MessageHandled(**_about(incoming), outcome=outcome, error_type=error_type, duration=duration)
-            )
+            about = {**_about(incoming), **_error(verdict)}
+            self._events.emit(e.MessageHandled(**about, outcome=_outcome(verdict), duration=duration))
 
     def ended(
         self, incoming: Incoming, settlement: Settlement | GivenBack, duration: float, verdict: Verdict | None
@@ -51,7 +50,6 @@ class Report:
         if not self._events.wanted(kind):
             return
         about: dict[str, Any] = {**_about(incoming), "duration": duration}
-        error_type = _outcome(verdict)[1] if verdict is not None else None
         match settlement:
             case Acknowledge(discarded=reason):
                 if reason is not None:
@@ -59,13 +57,14 @@ class Report:
             case ToTier(tier=tier):
                 about |= {"delay": tier.delay_ms / 1000, "retry_queue": tier.queue}
                 if verdict is not None:
-                    about["error_type"] = error_type
+                    about |= _error(verdict) | {"reason": _asked_for(verdict)}
             case Reject(delay_ms=delay_ms):
-                about |= {"delay": delay_ms / 1000, "retry_queue": incoming.delivery.queue, "error_type": error_type}
+                about |= {"delay": delay_ms / 1000, "retry_queue": incoming.delivery.queue}
+                about |= _error(verdict) | {"reason": _asked_for(verdict)}
             case ToParking(reason=why, detail=detail):
-                about |= {"reason": why.value, "detail": detail, "error_type": error_type}
+                about |= {"reason": why.value, "detail": detail, **_error(verdict)}
             case LeaveToBroker(why=why):
-                about |= {"reason": "by the broker", "detail": why, "error_type": error_type}
+                about |= {"reason": "by the broker", "detail": why, **_error(verdict)}
             case GivenBack(why=why):
                 about["reason"] = why
         self._events.emit(kind(**about))
@@ -99,13 +98,34 @@ def _about(incoming: Incoming) -> dict[str, Any]:
     }
 
 
-def _outcome(verdict: Verdict) -> tuple[str, str | None]:
+def _outcome(verdict: Verdict) -> str:
     match verdict:
-        case Decided(outcome=outcome, error=error):
-            return type(outcome).__name__.lower(), error.type if error else None
-        case Failed(error=error):
-            return "error", error.type
-        case CannotDecode(error=error):
-            return "undecodable", error.type
+        case Decided(outcome=outcome):
+            return type(outcome).__name__.lower()
+        case Failed():
+            return "error"
+        case CannotDecode():
+            return "undecodable"
         case BadResult():
-            return "bad-result", None
+            return "bad-result"
+
+
+def _error(verdict: Verdict | None) -> dict[str, Any]:
+    """What an event has of the exception that a verdict is about."""
+    if isinstance(verdict, BadResult):
+        return {"error_type": None, "error_location": verdict.location}
+    record = verdict.error if verdict is not None else None
+    if record is None:
+        return {"error_type": None}
+    return {
+        "error_type": record.type,
+        "error_message": record.message,
+        "error_location": record.location,
+        "error": record.raised,
+    }
+
+
+def _asked_for(verdict: Verdict | None) -> str | None:
+    """The reason that a handler gave for a retry."""
+    outcome = verdict.outcome if isinstance(verdict, Decided) else None
+    return outcome.reason if isinstance(outcome, Retry) else None

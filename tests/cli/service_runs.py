@@ -50,6 +50,18 @@ async def handle(message: Message) -> None:
     print("finished", message.message_id, flush=True)
 
 
+buggy = Consumer("shop.yaml")
+
+
+@buggy.handler("orders")
+async def charge(message: Message) -> None:
+    total(message.json())
+
+
+def total(order):
+    return order["total"] + gateway.fee(order)  # noqa: F821 - a bug
+
+
 @other.handler("orders")
 def in_a_thread(message: Message) -> None:
     print("started", message.message_id, flush=True)

@@ -100,6 +100,47 @@ def test_json_logs_parse_and_hold_neither_body_nor_header(vhost: BrokerAddress, 
 
 
 @pytest.mark.one_broker
+@pytest.mark.parametrize("tracebacks", [False, True])
+def test_a_bug_in_a_handler_is_found_from_the_log_alone(vhost: BrokerAddress, service: Path, tracebacks: bool) -> None:
+    line = next(n for n, text in enumerate((service / "service.py").read_text().splitlines(), 1) if "gateway" in text)
+    what = f"NameError: name 'gateway' is not defined (service.py:{line})"
+
+    async def steps(scene: Shop) -> None:
+        with running(service, vhost, "service:buggy", *(["--tracebacks"] if tracebacks else [])) as run:
+            await scene.publish("m1", body=b'{"total": 1}')
+            await until(lambda: any("parked m1" in line for line in run.err))
+            run.process.send_signal(signal.SIGTERM)
+            assert await run.ends() == 0
+        text = "".join(run.err)
+        assert f"WARNING retried m1: attempt 1 failed: {what}, again in 100ms [orders]" in text
+        assert f"ERROR   parked m1: exhausted after attempt 2: {what} [orders]" in text
+        assert text.count("Traceback") == (2 if tracebacks else 0)
+        if tracebacks:
+            assert text.count(f'service.py", line {line}, in total') == 2
+            assert "calling.py" not in text, "no frame of amqpflow"
+
+    scenario(service, vhost, steps)
+
+
+@pytest.mark.one_broker
+def test_a_bug_in_a_handler_is_found_from_a_json_log(vhost: BrokerAddress, service: Path) -> None:
+    async def steps(scene: Shop) -> None:
+        with running(service, vhost, "service:buggy", "--log-format", "json", "--tracebacks") as run:
+            await scene.publish("m1", body=b'{"total": 1}')
+            await until(lambda: any("exhausted" in line for line in run.err))
+            run.process.send_signal(signal.SIGTERM)
+            assert await run.ends() == 0
+        entries = [json.loads(line) for line in run.err]
+        (parked,) = [entry for entry in entries if entry.get("event_name") == "message.parked"]
+        assert (parked["level"], parked["error_type"]) == ("error", "NameError")
+        assert parked["error_message"] == "name 'gateway' is not defined"
+        assert parked["error_location"].startswith("service.py:")
+        assert parked["exception"].startswith("Traceback (most recent call last):\n")
+
+    scenario(service, vhost, steps)
+
+
+@pytest.mark.one_broker
 def test_a_message_cannot_write_to_the_terminal(vhost: BrokerAddress, service: Path) -> None:
     async def steps(scene: Shop) -> None:
         with running(service, vhost, "service:consumer", "--log-level", "debug") as run:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import get_type_hints
 
-from amqpflow.model.event import EVENTS, ConnectionLost, Event
+from amqpflow.model.event import EVENTS, ConnectionLost, Event, MessageParked, MessageRetried
 from amqpflow.services import event_log
 
 ROOT = Path(__file__).parents[2]
@@ -83,30 +83,40 @@ def template(text: str) -> str:
     return PLACEHOLDER.sub("…", text).replace("%%", "%")
 
 
+#: what the level depends on, where it is not that of the kind
+FIELDS: dict[type[Event], tuple[dict[str, object], ...]] = {
+    ConnectionLost: ({"purpose": "consumer"}, {"purpose": "retries"}),
+    MessageRetried: ({"error": ValueError(), "error_type": "…"}, {}),
+    MessageParked: ({}, {"reason": "parked", "detail": "…"}),
+}
+SEVERE = {30: "WARNING", 40: "ERROR"}
+
+
 def logged_events() -> Iterator[tuple[str, str]]:
     """Level and text of every kind of event that is logged, with `…` for what differs."""
     for kind in EVENTS.values():
         if kind not in event_log._LEVELS:
             continue
-        purposes = ("consumer", "retries") if kind is ConnectionLost else ("…",)
-        for purpose in purposes:
-            event = placeholder(kind, purpose)
-            level = {30: "WARNING", 40: "ERROR"}.get(event_log._level(event), "")
+        for more in FIELDS.get(kind, ({},)):
+            event = placeholder(kind, **more)
+            level = SEVERE.get(event_log._level(event), "")
             if level:
-                yield level, event_log._text(event).replace("7s", "…").replace(purpose, "…")
+                text = event_log._text(event).replace("7s", "…").replace("attempt 1", "attempt …")
+                yield level, text.replace(str(more.get("purpose", "…")), "…")
+    for kind in (MessageRetried, MessageParked):
+        text = event_log._left_out_text(kind, "…", "…", None, 1, 7.0)
+        yield SEVERE[event_log._LEVELS[kind]], text.replace("7s", "…").replace(" 1 ", " … ")
 
 
-def placeholder(kind: type[Event], purpose: str) -> Event:
+def placeholder(kind: type[Event], **more: object) -> Event:
     hints = get_type_hints(kind)
     values: dict[str, object] = {}
     for each in fields(kind):
-        if each.name == "message_id":
+        if each.name == "message_id" or hints[each.name] is str:
             values[each.name] = "…"
-        elif hints[each.name] is str:
-            values[each.name] = purpose if each.name == "purpose" else "…"
         else:
             values[each.name] = {int: 1, float: 7.0, bool: False}.get(hints[each.name])
-    return kind(**values)
+    return kind(**{**values, **more})
 
 
 def in_the_code() -> set[tuple[str, str]]:

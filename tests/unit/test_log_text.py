@@ -12,7 +12,7 @@ import pytest
 
 from amqpflow.cli.run import configure_logging
 from amqpflow.model.event import BreakerOpened, MessageParked
-from amqpflow.services import event_log
+from amqpflow.services.event_log import EventLog
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil\u2066\r\u2028\x85\x7f"
 ACTING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202a-\u202e\u2066-\u2069]")
@@ -92,10 +92,13 @@ def test_the_text_of_an_event_is_neutralised_for_any_handler(caplog: pytest.LogC
         reason="exhausted",
         detail=HOSTILE,
         error_type=HOSTILE,
+        error_message=HOSTILE,
+        error_location=HOSTILE,
     )
     with caplog.at_level(logging.DEBUG, logger="amqpflow.consumer"):
-        event_log.write(settled)
-        event_log.write(BreakerOpened(queue=HOSTILE, reason=HOSTILE, open_for=1.0))
+        log = EventLog()
+        log.write(settled)
+        log.write(BreakerOpened(queue=HOSTILE, reason=HOSTILE, open_for=1.0))
     for record in caplog.records:
         assert "owned" in record.getMessage()
         assert not ACTING.search(record.getMessage())
