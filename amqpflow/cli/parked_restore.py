@@ -14,6 +14,8 @@ from .safe import safe
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
 
+_NAMED = 10  #: messages that are listed
+
 
 @click.command()
 @click.argument("export", type=click.Path(allow_dash=True), metavar="EXPORT")
@@ -74,6 +76,14 @@ def restore(
         if report.still_parked:
             click.echo(f"{report.still_parked} are still parked and were left alone; --duplicates restores them too.")
     show_notes(report.notes)
+    if left := report.failed + report.in_doubt:
+        doubt = f", {report.in_doubt} of them in doubt: the next restore looks for them" if report.in_doubt else ""
+        click.echo(f"Not restored: {left}{doubt}", err=True)
+        for each in report.left_behind[:_NAMED]:
+            name = safe(each.message_id or "(no message id)")
+            click.echo(f"  message {each.number}  {name}: {safe(each.why)}", err=True)
+        if left > _NAMED:
+            click.echo(f"  ... and {left - _NAMED} more", err=True)
     if report.changed:
         click.echo(f"Note: {report.changed} were restored without user_id, CC, BCC or x-opt-delivery-time.", err=True)
     if report.cut_off:

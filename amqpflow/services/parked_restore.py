@@ -24,7 +24,7 @@ from functools import partial
 from itertools import islice
 from typing import IO
 
-from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishFailed, Refused
+from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishFailed, PublishUncertain, Refused
 from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.headers import ROUTING, SCHEDULING
 from amqpflow.model.message import Publish, identity_of
@@ -33,6 +33,7 @@ from amqpflow.parking.identity import content_digest
 from amqpflow.parking.known import Known
 from amqpflow.parking.restore_record import RestorePlace
 from amqpflow.rabbitmq.channel import Channel
+from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import Broker
 
 from .export_file import LineCutOff, read_export
@@ -44,6 +45,19 @@ from .restore_targets import require_queues, still_parked
 WINDOW = 500  #: messages in flight, and in doubt when the process is killed
 _PROBLEMS_AT_MOST = 20
 _ACTING = sorted(ROUTING | SCHEDULING)  #: headers by which RabbitMQ would do more than put a message into its queue
+
+
+_NAMED_AT_MOST = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotRestored:
+    """A message of the export that could not be put back."""
+
+    number: int  #: of the message in the export
+    message_id: str | None
+    why: str
+    in_doubt: bool  #: it may be in its queue
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +72,9 @@ class RestoreReport:
     taken_out: int = 0  #: the first so many of the file were taken out of their queues for certain, by a discard
     equal: int = 0  #: of those, restored now although an equal message is parked, which is another one
     changed: int = 0  #: of those restored now, without what `strip` leaves out
+    failed: int = 0  #: certainly not restored
+    in_doubt: int = 0  #: perhaps in their queue: the next restore looks
+    left_behind: list[NotRestored] = field(default_factory=list)  #: the first 100 of both
     finished: bool = True  #: the export has its end: whoever wrote it was not killed over it, and it was copied whole
     cut_off: int | None = None  #: number of the last line when it has no end; it was not restored
     interrupted: bool = False
@@ -157,14 +174,13 @@ async def _restore(
                     report.notes += [note for note in notes if note not in report.notes]
             on_step("looked")
             record.write()
-            channel = await broker.connection.open_channel()
+            run = _Run(broker.connection, record, still, report, watch, options, on_step)
             try:
-                run = _Run(channel, record, still, report, watch, options, on_step)
                 await run.publish_all(_messages(source))
             except BrokerUnavailable as error:
-                report.stopped = str(error)
+                report.stopped = report.stopped or str(error)
             finally:
-                await channel.close()
+                await run.close()
                 record.write()
     report.notes += _doubts(head, report, options)
     return report
@@ -201,11 +217,16 @@ class _Missing:
 
 
 class _Run:
-    """One restore, from its first publish to its last confirm."""
+    """
+    One restore, from its first publish to its last confirm.
+
+    A message that is larger than any that was confirmed goes alone: the broker may close the channel over it, after
+    which nothing would be known of those that are on their way. So does the first.
+    """
 
     def __init__(
         self,
-        channel: Channel,
+        connection: Connection,
         record: RestoreRecord,
         still: dict[str, Known],
         report: RestoreReport,
@@ -213,19 +234,20 @@ class _Run:
         options: RestoreOptions,
         on_step: Callable[[str], None],
     ) -> None:
-        self._channel = channel
+        self._connection = connection
+        self._channel: Channel | None = None
         self._record = record
         self._still = still
         self._report = report
         self._watch = watch
         self._options = options
         self._on_step = on_step
-        self._failed: list[AmqpflowError] = []
+        self._outstanding = 0
+        self._largest = -1  # bytes of a message that was confirmed
         self._some_settled = asyncio.Event()
 
     async def publish_all(self, messages: Iterator[ExportedMessage]) -> None:
         """Publish what is missing, and return when RabbitMQ has said of each what became of it."""
-        channel, report = self._channel, self._report
         missing = self._missing(messages)
         while some := list(islice(missing, WINDOW // 2)):
             for each in some:
@@ -234,27 +256,51 @@ class _Run:
             self._record.write()
             self._on_step("recorded")
             for at, each in enumerate(some):
-                if self._failed or self._watch.stop.is_set():
+                if self._is_over:
                     self._give_up(some[at:])
                     break
-                self._on_step("publish")
-                try:
-                    channel.post(each.publish, partial(self._settled, each))
-                except (ValueError, TypeError) as error:
-                    self._failed.append(AmqpflowError(f"message {each.message.number} cannot be published: {error}"))
-                    self._give_up(some[at:])
-                    break
-                report.changed += each.is_changed
-            if self._failed or self._watch.stop.is_set():
+                await self._publish(each)
+            if self._is_over:
                 break
-            await channel.room()
             await self._settle_down_to(WINDOW // 2)
-            self._watch.progress(some[-1].queue, self._done, report.messages)
+            self._watch.progress(some[-1].queue, self._done, self._report.messages)
         await self._settle_down_to(0)
         self._on_step("record")
-        report.interrupted = self._watch.stop.is_set() and self._done < report.messages
-        if self._failed:
-            report.stopped = str(self._failed[0])
+        self._report.interrupted = self._watch.stop.is_set() and self._done < self._report.messages
+
+    async def close(self) -> None:
+        """Close the channel."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._report.stopped is not None or self._watch.stop.is_set()
+
+    async def _publish(self, each: _Missing) -> None:
+        size = len(each.publish.header) + len(each.publish.body)
+        goes_alone = size > self._largest
+        if goes_alone:
+            await self._settle_down_to(0)
+            if self._is_over:
+                self._give_up([each])
+                return
+        self._on_step("publish")
+        try:
+            if self._channel is None or self._channel.is_closed:
+                self._channel = await self._connection.open_channel()
+            self._channel.post(each.publish, partial(self._settled, each, goes_alone))
+        except (ValueError, TypeError) as error:
+            self._leave(each, f"it cannot be published: {error}")
+            return
+        except BrokerUnavailable:
+            self._give_up([each])
+            raise
+        self._outstanding += 1
+        if goes_alone:
+            await self._settle_down_to(0)
+        else:
+            await self._channel.room()
 
     @property
     def _done(self) -> int:
@@ -262,14 +308,14 @@ class _Run:
 
     def _missing(self, messages: Iterator[ExportedMessage]) -> Iterator[_Missing]:
         for message in messages:
-            if self._failed or self._watch.stop.is_set():
+            if self._is_over:
                 return
             queue = self._options.queue_of(message)
             try:
                 publish, stripped = _publish(message, queue, self._options.strip)
             except (ValueError, TypeError) as error:
-                self._failed.append(AmqpflowError(f"message {message.number} cannot be published: {error}"))
-                return
+                self._name(message, f"it cannot be published: {error}")
+                continue
             if not self._is_there(message, queue, stripped):
                 yield _Missing(message=message, queue=queue, publish=publish, is_changed=stripped is not None)
 
@@ -301,19 +347,42 @@ class _Run:
             return True
         return self._record.before.may_be_there(queue, message.check)
 
-    def _settled(self, sent: _Missing, error: AmqpflowError | None) -> None:
+    def _settled(self, sent: _Missing, went_alone: bool, error: AmqpflowError | None) -> None:
+        self._outstanding -= 1
         self._some_settled.set()
-        if error is not None:
-            self._failed.append(error)
-            if isinstance(error, PublishFailed):
-                self._record.unpublished(sent.queue, sent.message.check)
+        if error is None:
+            self._largest = max(self._largest, len(sent.publish.header) + len(sent.publish.body))
+            self._record.confirmed(sent.queue, sent.message.check)
+            self._report.restored += 1
+            self._report.changed += sent.is_changed
+            self._report.queues[sent.queue] = self._report.queues.get(sent.queue, 0) + 1
             return
-        self._record.confirmed(sent.queue, sent.message.check)
-        self._report.restored += 1
-        self._report.queues[sent.queue] = self._report.queues.get(sent.queue, 0) + 1
+        blame = error.closed_by_publish if isinstance(error, PublishUncertain) else None
+        if isinstance(error, PublishFailed | BrokerUnavailable) or (blame is not None and went_alone):
+            self._leave(sent, blame or str(error))
+        else:
+            self._name(sent.message, str(error), in_doubt=True)
+        if isinstance(error, PublishUncertain) and (blame is None or blame.startswith("ACCESS_REFUSED")):
+            # the connection is lost, or there is no permission on the default exchange, through which all go
+            self._report.stopped = self._report.stopped or blame or str(error)
+
+    def _leave(self, sent: _Missing, why: str) -> None:
+        """It is certainly not in its queue."""
+        self._record.unpublished(sent.queue, sent.message.check)
+        self._name(sent.message, why)
+
+    def _name(self, message: ExportedMessage, why: str, *, in_doubt: bool = False) -> None:
+        report = self._report
+        report.failed += not in_doubt
+        report.in_doubt += in_doubt
+        if len(report.left_behind) < _NAMED_AT_MOST:
+            message_id = message.header.properties.message_id
+            report.left_behind.append(
+                NotRestored(number=message.number, message_id=message_id, why=why, in_doubt=in_doubt)
+            )
 
     async def _settle_down_to(self, most: int) -> None:
-        while self._channel.outstanding > most and not self._channel.is_closed:
+        while self._outstanding > most:
             self._some_settled.clear()
             await self._some_settled.wait()
 

@@ -11,9 +11,13 @@ import pytest
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.node import create_virtual_host
 from amqpflow.node.locate import Installation, locate
+from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.services import replay_pass
+from amqpflow.services.parked_export import discard_parked
+from amqpflow.services.parked_restore import restore_parked
+from amqpflow.services.parked_scan import Watch, place_of
 from amqpflow.services.replayer import replay_parked
 from tests.brokers.own_node import OwnNode
 from tests.parked import delivered, depth, drained, park, workplace
@@ -111,5 +115,26 @@ def test_a_queue_that_confirms_nothing_leaves_only_its_own_messages_in_doubt(
             assert report.in_doubt > 0
             assert all("no confirm within" in each.why for each in report.left_behind)
             assert sorted(await ids_in(connection, "a.parking")) == sorted(f"a{n}" for n in range(50))
+
+    asyncio.run(scenario())
+
+
+def test_a_message_that_is_too_large_for_the_broker_keeps_no_other_from_being_restored(
+    node: OwnNode, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "orders.jsonl")
+
+    async def scenario() -> None:
+        async with own_place(node, "restore-too-large", "orders") as (compiled, broker, connection):
+            await park_some_large(connection, compiled)
+            await discard_parked(place_of(broker, compiled, ()), Selection(), Watch(), file)
+            async with smaller_messages(node):
+                report = await restore_parked(broker, file, Watch())
+            assert (report.restored, report.failed, report.in_doubt, report.stopped) == (COUNT - 2, 2, 0, None)
+            assert {each.message_id for each in report.left_behind} == TOO_LARGE
+            assert not report.complete
+            again = await restore_parked(broker, file, Watch())
+            assert (again.restored, again.failed, again.complete) == (2, 0, True)
+            assert sorted(await ids_in(connection, "orders.parking")) == sorted(IDS)
 
     asyncio.run(scenario())

@@ -340,7 +340,8 @@ def test_what_the_queue_refused_is_not_recorded_as_restored(vhost: BrokerAddress
             await discard_parked(place, Selection(), Watch(), str(file))
             report = await restore_parked(broker, str(file), Watch(), RestoreOptions(to="small"))
             assert report.restored < 5
-            assert (report.complete, "refused" in str(report.stopped)) == (False, True)
+            assert (report.complete, report.failed, report.in_doubt) == (False, 5 - report.restored, 0)
+            assert all("refused" in each.why for each in report.left_behind)
             there = await numbers_in(broker.connection, "small")
             assert len(there) == report.restored
             report = await restore_parked(broker, str(file), Watch(), RestoreOptions(to="small"))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
 import time
@@ -63,6 +64,7 @@ def main() -> int:
     parser.add_argument("--dead", type=float, default=15.0, help="seconds allowed after a connection has died")
     parser.add_argument("--local", type=float, default=2.0, help="seconds allowed after what does not need the broker")
     options = parser.parse_args()
+    logging.disable()  # of the producer; the service has a log of its own
     directory = Path(tempfile.mkdtemp(prefix="amqpflow-soak-"))
     has_ctl = options.broker is None or options.ctl is not None
     faults = dict(possible(ctl=has_ctl, only=tuple(options.only)))

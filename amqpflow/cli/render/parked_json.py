@@ -75,6 +75,12 @@ def restore_object(report: RestoreReport) -> dict[str, Any]:
         "still_parked": report.still_parked,
         "taken_out": report.taken_out,
         "changed": report.changed,
+        "failed": report.failed,
+        "in_doubt": report.in_doubt,
+        "left_behind": [
+            {"number": each.number, "message_id": each.message_id, "why": each.why, "in_doubt": each.in_doubt}
+            for each in report.left_behind
+        ],
         "finished": report.finished,
         "cut_off": report.cut_off,
         "complete": report.complete,
