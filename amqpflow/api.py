@@ -329,6 +329,7 @@ async def plan_replay(
     choice: ReplayChoice | None = None,
     management_url: str | None = None,
     unverified: bool = False,
+    prefetch: int | None = None,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
@@ -346,6 +347,7 @@ async def plan_replay(
             queue,
             choice=choice,
             unverified=unverified,
+            prefetch=prefetch,
             stop=stop,
             on_progress=on_progress,
             on_wait=on_wait,
@@ -362,6 +364,7 @@ async def replay(
     resume: str | None = None,
     management_url: str | None = None,
     unverified: bool = False,
+    prefetch: int | None = None,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
@@ -386,8 +389,8 @@ async def replay(
         resume: id of an interrupted replay to resume, or the beginning of it. Its journal has what it was asked for,
             whoever began it: leave `queue` and `choice` out, but for `in_doubt`, which may differ, and `set_headers`,
             whose values a journal does not hold.
-        management_url, unverified, stop, on_progress, on_wait: as for `parked`. When `stop` is set, what is in flight
-            is settled and the rest given back.
+        management_url, unverified, prefetch, stop, on_progress, on_wait: as for `parked`. When `stop` is set, what is
+            in flight is settled and the rest given back.
         on_watch: watch afterwards, until nothing is on its way any more; told the ready messages in the destinations
             and their retry queues, and those in the parking queues.
 
@@ -413,6 +416,7 @@ async def replay(
             journals=journals,
             resume=state,
             unverified=unverified,
+            prefetch=prefetch,
             stop=stop,
             on_progress=on_progress,
             on_wait=on_wait,

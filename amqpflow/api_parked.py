@@ -35,6 +35,7 @@ async def parked(
     origin: str | None = None,
     management_url: str | None = None,
     unverified: bool = False,
+    prefetch: int | None = None,
     on_row: Callable[[ParkedRow], None] | None = None,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
@@ -53,6 +54,9 @@ async def parked(
         origin: the work queue of messages that do not tell where they failed.
         management_url: as for `plan`. Without the management API policies that would make reading unsafe stay unseen.
         unverified: read also where it cannot be found out whether that is safe.
+        prefetch: hold at most so many messages at once, for a broker that allows no more; None: all that are read.
+            RabbitMQ delivers first again what it was given back, so of messages that stay it shows so many, and the
+            result says that not all was read.
         on_row: is given each row, in the order of delivery, and `messages` stays empty: a million rows fill the memory.
             Where a queue is `by_priority`, that is not the order of age.
         stop: set it to end the reading; what was seen so far is returned.
@@ -68,7 +72,10 @@ async def parked(
     from .services.parked_scan import Watch
 
     watch = Watch.of(stop, on_progress, on_wait)
-    async with _place(topology, url, management_url, selection, from_queues, origin, unverified) as (place, chosen):
+    async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
+        place,
+        chosen,
+    ):
         return await list_parked(place, chosen, watch, on_row=on_row)
 
 
@@ -82,6 +89,7 @@ async def parked_message(
     origin: str | None = None,
     management_url: str | None = None,
     unverified: bool = False,
+    prefetch: int | None = None,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
@@ -101,7 +109,10 @@ async def parked_message(
     from .services.parked_scan import Watch
 
     watch = Watch.of(stop, on_progress, on_wait)
-    async with _place(topology, url, management_url, selection, from_queues, origin, unverified) as (place, _):
+    async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
+        place,
+        _,
+    ):
         return await find_parked(place, wanted, watch)
 
 
@@ -115,6 +126,7 @@ async def parked_stats(
     origin: str | None = None,
     management_url: str | None = None,
     unverified: bool = False,
+    prefetch: int | None = None,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
@@ -131,7 +143,10 @@ async def parked_stats(
     from .services.parked_stats import count_parked
 
     watch = Watch.of(stop, on_progress, on_wait)
-    async with _place(topology, url, management_url, selection, from_queues, origin, unverified) as (place, chosen):
+    async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
+        place,
+        chosen,
+    ):
         return await count_parked(place, chosen, watch, by=by)
 
 
@@ -145,6 +160,7 @@ async def export_parked(
     origin: str | None = None,
     management_url: str | None = None,
     unverified: bool = False,
+    prefetch: int | None = None,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
@@ -162,7 +178,10 @@ async def export_parked(
     from .services.parked_scan import Watch
 
     watch = Watch.of(stop, on_progress, on_wait)
-    async with _place(topology, url, management_url, selection, from_queues, origin, unverified) as (place, chosen):
+    async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
+        place,
+        chosen,
+    ):
         return await export(place, chosen, watch, file)
 
 
@@ -175,6 +194,7 @@ async def choose_parked(
     origin: str | None = None,
     management_url: str | None = None,
     unverified: bool = False,
+    prefetch: int | None = None,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
@@ -184,7 +204,10 @@ async def choose_parked(
     from .services.parked_scan import Watch
 
     watch = Watch.of(stop, on_progress, on_wait)
-    async with _place(topology, url, management_url, selection, from_queues, origin, unverified) as (place, chosen):
+    async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
+        place,
+        chosen,
+    ):
         return await choose(place, chosen, watch)
 
 
@@ -199,6 +222,7 @@ async def discard_parked(
     origin: str | None = None,
     management_url: str | None = None,
     unverified: bool = False,
+    prefetch: int | None = None,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
@@ -223,7 +247,10 @@ async def discard_parked(
     from .services.parked_scan import Watch
 
     watch = Watch.of(stop, on_progress, on_wait)
-    async with _place(topology, url, management_url, selection, from_queues, origin, unverified) as (place, selected):
+    async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
+        place,
+        selected,
+    ):
         return await discard(place, selected, watch, file, chosen=chosen)
 
 
@@ -235,6 +262,7 @@ async def restore_parked(
     strip: bool = False,
     again: bool = False,
     duplicates: bool = False,
+    prefetch: int | None = None,
     management_url: str | None = None,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
@@ -256,7 +284,7 @@ async def restore_parked(
         strip: leave out user_id, CC, BCC and x-opt-delivery-time, on which RabbitMQ would act.
         again: forget what was restored before. What is still parked is left alone all the same.
         duplicates: restore also what is still parked; the queues are not looked at.
-        management_url, stop, on_progress, on_wait: as for `parked`.
+        management_url, prefetch, stop, on_progress, on_wait: as for `parked`.
 
     Raises:
         Refused: the file is damaged, or holds what cannot be put back as it is; it cannot be found out what is still
@@ -268,7 +296,7 @@ async def restore_parked(
     from .services.parked_scan import Watch
 
     async with opened(None, url, management_url, "restore") as (broker, _):
-        options = RestoreOptions(to=to, strip=strip, again=again, duplicates=duplicates)
+        options = RestoreOptions(to=to, strip=strip, again=again, duplicates=duplicates, prefetch=prefetch)
         return await restore(broker, file, Watch.of(stop, on_progress, on_wait), options)
 
 
@@ -281,12 +309,21 @@ async def _place(
     from_queues: Sequence[str],
     origin: str | None,
     unverified: bool,
+    prefetch: int | None,
 ) -> AsyncIterator[tuple[Place, Selection]]:
     from .services.parked_scan import place_of
 
     selection = selection or Selection()
     async with opened(topology, url, management_url, "parked") as (broker, compiled):
         yield (
-            place_of(broker, compiled, selection.queues, from_queues=from_queues, origin=origin, unverified=unverified),
+            place_of(
+                broker,
+                compiled,
+                selection.queues,
+                from_queues=from_queues,
+                origin=origin,
+                unverified=unverified,
+                prefetch=prefetch,
+            ),
             selection,
         )

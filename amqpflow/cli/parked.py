@@ -40,6 +40,13 @@ unverified_option = click.option(
     "queues that drop their oldest messages.",
 )
 
+prefetch_option = click.option(
+    "--prefetch",
+    type=click.IntRange(min=1, max=65_535),
+    metavar="N",
+    help="Hold at most N messages unacked at once, for a broker that closes connections with more.",
+)
+
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)
 def parked() -> None:
@@ -52,8 +59,9 @@ def parked() -> None:
 
 
 def place_options(function: F) -> F:
-    """Add --from, --origin and --unverified; the command receives `from_queues`, `origin` and `unverified`."""
+    """Add --from, --origin, --unverified and --prefetch; the command receives `from_queues` and those names."""
     for option in (
+        prefetch_option,
         unverified_option,
         click.option("--origin", metavar="QUEUE", help=ORIGIN_HELP),
         click.option(

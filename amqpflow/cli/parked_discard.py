@@ -39,6 +39,7 @@ def discard(
     from_queues: tuple[str, ...],
     origin: str | None,
     unverified: bool,
+    prefetch: int | None,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -69,7 +70,12 @@ def discard(
     topology, address = load_place(file, from_queues, address)
     if not (target or no_export):
         target = f"discarded-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl"
-    where: dict[str, Any] = {"from_queues": from_queues, "origin": origin, "unverified": unverified}
+    where: dict[str, Any] = {
+        "from_queues": from_queues,
+        "origin": origin,
+        "unverified": unverified,
+        "prefetch": prefetch,
+    }
     chosen = None
     if not yes:
         with progress("Reading") as on_progress:

@@ -37,6 +37,7 @@ def export(
     from_queues: tuple[str, ...],
     origin: str | None,
     unverified: bool,
+    prefetch: int | None,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -72,6 +73,7 @@ def export(
                     from_queues=from_queues,
                     origin=origin,
                     unverified=unverified,
+                    prefetch=prefetch,
                     stop=stop,
                     on_progress=on_progress,
                     on_wait=wait_message,

@@ -29,6 +29,7 @@ def list_(
     from_queues: tuple[str, ...],
     origin: str | None,
     unverified: bool,
+    prefetch: int | None,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -56,6 +57,7 @@ def list_(
                     from_queues=from_queues,
                     origin=origin,
                     unverified=unverified,
+                    prefetch=prefetch,
                     on_row=spool.add,
                     stop=stop,
                     on_progress=on_progress,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import connection_options, output_option
-from .parked import PARTLY, show_notes
+from .parked import PARTLY, prefetch_option, show_notes
 from .progress import progress
 from .safe import safe
 
@@ -25,6 +25,7 @@ _NAMED = 10  #: messages that are listed
 )
 @click.option("--again", is_flag=True, help="Restore also what was restored before, unless it is still parked.")
 @click.option("--duplicates", is_flag=True, help="Restore also what is still parked, without looking at the queues.")
+@prefetch_option
 @connection_options
 @output_option("text", "json")
 def restore(
@@ -33,6 +34,7 @@ def restore(
     strip: bool,
     again: bool,
     duplicates: bool,
+    prefetch: int | None,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -60,6 +62,7 @@ def restore(
                 strip=strip,
                 again=again,
                 duplicates=duplicates,
+                prefetch=prefetch,
                 stop=stop,
                 on_progress=on_progress,
                 on_wait=wait_message,

@@ -27,6 +27,7 @@ def show(
     from_queues: tuple[str, ...],
     origin: str | None,
     unverified: bool,
+    prefetch: int | None,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -57,6 +58,7 @@ def show(
                 from_queues=from_queues,
                 origin=origin,
                 unverified=unverified,
+                prefetch=prefetch,
                 stop=stop,
                 on_progress=on_progress,
                 on_wait=wait_message,

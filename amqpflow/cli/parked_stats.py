@@ -38,6 +38,7 @@ def stats(
     from_queues: tuple[str, ...],
     origin: str | None,
     unverified: bool,
+    prefetch: int | None,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -64,6 +65,7 @@ def stats(
                 from_queues=from_queues,
                 origin=origin,
                 unverified=unverified,
+                prefetch=prefetch,
                 stop=stop,
                 on_progress=on_progress,
                 on_wait=wait_message,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import FILE, at_virtual_host, connection_options, output_option
-from .parked import GIVING_BACK, PARTLY, load, show_notes, unverified_option
+from .parked import GIVING_BACK, PARTLY, load, prefetch_option, show_notes, unverified_option
 from .progress import progress
 from .replay_options import how_options
 from .safe import safe
@@ -37,6 +37,7 @@ REFUSED = 4
 @click.option("--history", is_flag=True, help="List the replays whose journals are kept on this machine.")
 @click.option("--prune", is_flag=True, help="With --history: remove the journals of finished replays.")
 @unverified_option
+@prefetch_option
 @connection_options
 @output_option("text", "json")
 def replay(
@@ -51,6 +52,7 @@ def replay(
     history: bool,
     prune: bool,
     unverified: bool,
+    prefetch: int | None,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -92,7 +94,7 @@ def replay(
             hint="--yes replays without asking, --dry-run says what would be replayed",
         )
     if not yes or dry_run:
-        plan, stopped = _plan(topology, address, queues, choice, unverified)
+        plan, stopped = _plan(topology, address, queues, choice, unverified, prefetch)
         _show_plan(plan, choice, output, dry_run=dry_run)
         show_notes((*plan.notes, *_notes_of(choice)))
         if stopped:
@@ -107,7 +109,7 @@ def replay(
         from dataclasses import replace
 
         choice = replace(choice, only=plan.only)
-    report, stopped = _replay(topology, address, queues, choice, unverified, journal, resume, watch=watch)
+    report, stopped = _replay(topology, address, queues, choice, unverified, prefetch, journal, resume, watch=watch)
     return _show(report, _notes_of(choice) if yes else (), output, stopped=stopped)
 
 
@@ -119,7 +121,12 @@ def _notes_of(choice: ReplayChoice) -> tuple[str, ...]:
 
 
 def _plan(
-    topology: Topology, address: BrokerAddress, queues: tuple[str, ...] | None, choice: ReplayChoice, unverified: bool
+    topology: Topology,
+    address: BrokerAddress,
+    queues: tuple[str, ...] | None,
+    choice: ReplayChoice,
+    unverified: bool,
+    prefetch: int | None,
 ) -> tuple[ReplayPlan, bool]:
     from amqpflow import api
 
@@ -133,6 +140,7 @@ def _plan(
                 queue=queues,
                 choice=choice,
                 unverified=unverified,
+                prefetch=prefetch,
                 stop=stop,
                 on_progress=on_progress,
                 on_wait=wait_message,
@@ -159,6 +167,7 @@ def _replay(
     queues: tuple[str, ...] | None,
     choice: ReplayChoice,
     unverified: bool,
+    prefetch: int | None,
     journal: str | None,
     resume: str | None,
     *,
@@ -179,6 +188,7 @@ def _replay(
                 journal=journal,
                 resume=resume,
                 unverified=unverified,
+                prefetch=prefetch,
                 stop=stop,
                 on_progress=on_progress,
                 on_wait=wait_message,

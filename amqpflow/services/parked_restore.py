@@ -97,6 +97,7 @@ class RestoreOptions:
     strip: bool = False  #: leave out what would act on RabbitMQ: user_id, CC, BCC, x-opt-delivery-time and -delay
     again: bool = False  #: forget what was restored before
     duplicates: bool = False  #: put back also what is still parked; the queues are not looked at
+    prefetch: int | None = None  #: hold at most so many messages while looking
 
     def queue_of(self, message: ExportedMessage) -> str:
         """Where the message goes."""
@@ -170,7 +171,7 @@ async def _restore(
                         f"no permission to keep others off {queue}: two restores at once may put messages back twice"
                     )
                 if not options.duplicates:
-                    still[queue], notes = await still_parked(broker, queue, watch)
+                    still[queue], notes = await still_parked(broker, queue, watch, prefetch=options.prefetch)
                     report.notes += [note for note in notes if note not in report.notes]
             on_step("looked")
             record.write()

@@ -38,6 +38,7 @@ class Place:
     queues: tuple[str, ...]  #: parking queues, in the order in which they are read
     origin: str | None = None  #: the work queue of messages that do not tell
     unverified: bool = False  #: read also where it cannot be found out whether that is safe
+    prefetch: int | None = None  #: hold at most so many messages at once; None: all that are read
     locked: bool = False  #: the caller has the reading lock of the queues
 
 
@@ -134,13 +135,14 @@ async def scan(
         if watch.stop.is_set() or selected == selection.limit:
             break
         known, expected, seen, others = Known(), 0, 0, 0
-        enough = prioritised = False
+        enough = prioritised = in_parts = False
         while True:
             before = seen
             async with _opened(place, queue, watch) as reading:
                 reader = reading.reader
                 expected, others = max(expected, reader.ready), max(others, reader.other_consumers)
-                async with aclosing(reader.arrivals(at_most=reader.ready, window=window)) as arrivals:
+                at_most = min(reader.ready, expected - seen) if in_parts else reader.ready
+                async with aclosing(reader.arrivals(at_most=at_most, window=window)) as arrivals:
                     async for batch in arrivals:
                         for delivery in batch:
                             if not reader.may_go_on():
@@ -170,11 +172,15 @@ async def scan(
                             after_batch(reader)
                         if enough:
                             break
+                reads_on = reader.may_read_on and seen > before and not (enough or watch.stop.is_set())
+                # once all had its turn, the queue has its order again
+                reader.is_part = reads_on or (in_parts and seen == expected)
             if after_reading is not None:
                 after_reading(reader)
             reader.raise_if_cancelled()
-            if enough or not reader.held_too_long or watch.stop.is_set() or seen == before:
+            if enough or not (reader.held_too_long or reads_on) or watch.stop.is_set() or seen == before:
                 break
+            in_parts = in_parts or reads_on
             known.recall()
         readings.append(
             QueueReading(
@@ -205,6 +211,7 @@ async def _opened(place: Place, queue: str, watch: Watch) -> AsyncIterator[Readi
         place.compiled,
         queue,
         unverified=place.unverified,
+        prefetch=place.prefetch,
         stop=watch.stop,
         on_wait=watch.on_wait,
         locked=place.locked,
@@ -220,6 +227,7 @@ def place_of(
     from_queues: Sequence[str] = (),
     origin: str | None = None,
     unverified: bool = False,
+    prefetch: int | None = None,
 ) -> Place:
     """
     Where to look for messages of these work queues or parking queues.
@@ -229,7 +237,7 @@ def place_of(
         compiled: the topology, which may be that of no file.
         queues: work queues or parking queues; all parking queues of the topology when empty.
         from_queues: read these queues instead, which need not be in any file.
-        origin, unverified: see `Place`.
+        origin, unverified, prefetch: see `Place`.
 
     Raises:
         WrongUsage: the file has no such queue; or there is neither a file nor a queue.
@@ -243,7 +251,7 @@ def place_of(
         for queue in queues or (None,):
             wanted += parking_queues_of(compiled, queue)
         read = tuple(dict.fromkeys(wanted))
-    return Place(broker=broker, compiled=compiled, queues=read, origin=origin, unverified=unverified)
+    return Place(broker=broker, compiled=compiled, queues=read, origin=origin, unverified=unverified, prefetch=prefetch)
 
 
 def _read(place: Place, reader: ParkingReader, delivery: Delivery) -> ParkedMessage:

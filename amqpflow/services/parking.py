@@ -36,6 +36,7 @@ async def open_reading(
     parking_queue: str,
     *,
     unverified: bool,
+    prefetch: int | None,
     stop: asyncio.Event,
     on_wait: Callable[[str], None] | None,
     locked: bool = False,
@@ -43,7 +44,7 @@ async def open_reading(
     """
     Make sure that the queue may be read, that nobody else reads it, and hold what is taken until the end.
 
-    `locked`: the caller has the queue's reading lock.
+    `prefetch`: hold at most so many messages. `locked`: the caller has the queue's reading lock.
 
     Raises:
         NotApplied, Refused, Interrupted: as `require_readable` and `reading_alone` do.
@@ -62,6 +63,7 @@ async def open_reading(
             parking_queue,
             quorum=readable.queue.type == "quorum",
             consumer_timeout_ms=readable.consumer_timeout_ms,
+            prefetch=prefetch,
             average_bytes=await _average_bytes(broker, parking_queue),
             stop=stop,
         )
@@ -77,7 +79,10 @@ async def open_reading(
                 f"{parking_queue} was left before it had everything back, which RabbitMQ sees to: {reader.unproven}"
             )
         if not reader.order_kept:
-            notes.append(f"{parking_queue} is too long to be given back in order: its oldest messages are last now")
+            notes.append(
+                f"{parking_queue} is too long to be given back in order"
+                f"{' with this prefetch' if prefetch is not None else ''}: its oldest messages are last now"
+            )
 
 
 def _by_priority(queue: Queue, broker: Broker) -> bool:

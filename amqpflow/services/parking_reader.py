@@ -67,6 +67,8 @@ class ParkingReader:
         quorum: it is a quorum queue.
         average_bytes: of a body, when known.
         consumer_timeout_ms: of the queue, when known. Nothing is held for longer than half of it.
+        prefetch: unacked messages at most; None: as many as are read. RabbitMQ delivers again first what it was given
+            back, so that with a limit no more than that are seen of messages that stay.
         stop: set it to end the reading.
     """
 
@@ -78,6 +80,7 @@ class ParkingReader:
         quorum: bool,
         average_bytes: float | None = None,
         consumer_timeout_ms: int | None = None,
+        prefetch: int | None = None,
         stop: asyncio.Event | None = None,
     ) -> None:
         self.queue = queue
@@ -88,6 +91,9 @@ class ParkingReader:
         self.ready_after: int | None = None  #: messages once everything was given back
         self.unproven: str | None = None  #: why it is not known that the broker has taken every ack and nack
         self.order_kept = True
+        self.is_part = False  #: set by a caller who reads on in parts until all had its turn: the order is his
+        self.is_full = False  #: as many are held as may be
+        self.limit = prefetch or MAX_PREFETCH * MAX_CHANNELS
         self.unreadable: dict[int, str] = {}  #: delivery tag -> why its properties cannot be read; they are empty
         self._connection = connection
         self._quorum = quorum
@@ -111,6 +117,14 @@ class ParkingReader:
         self._acks_pass = asyncio.Event()  # they are not held back
         self._acks_pass.set()
         self._oldest_kept: float | None = None
+
+    @property
+    def may_read_on(self) -> bool:
+        """
+        Whether a quorum queue delivers other messages next time: of those that were once given back, what is given
+        back now comes last.
+        """
+        return self.is_full and self._quorum and self._returned_before
 
     @property
     def received(self) -> int:
@@ -178,7 +192,7 @@ class ParkingReader:
         while given < at_most and self._may_go_on():
             if self._holdings.latest is None and window is None:
                 await self._measure(at_most)
-            await self._open_lane_if_needed(window, at_most - given)
+            await self._open_lane_if_needed(window, at_most - given, busy)
             if not self._arrived and not await self._wait(busy):
                 return
             if self._arrived:
@@ -296,17 +310,22 @@ class ParkingReader:
 
         No caller has seen a message by then, so that this takes some round trips and nothing else.
         """
-        if min(wanted, self.ready) <= self._at_once():
+        if min(wanted, self.ready, self.limit) <= self._at_once():
             return
         await self._open_lane(min(MEASURED, self._at_once()))
         lane = self._holdings.all[-1].tags.lanes[-1]
         while lane.held < lane.prefetch and self._may_go_on() and await self._news_within(QUIET):
             pass
         await self._close_lane()
-        if self._may_go_on() and wanted > lane.received:
-            await self._open_lane(min(wanted - lane.received, self._at_once()))
+        if self._may_go_on() and wanted > lane.received and self._room:
+            await self._open_lane(min(wanted - lane.received, self._at_once(), self._room))
 
-    async def _open_lane_if_needed(self, window: int | None, wanted: int) -> None:
+    @property
+    def _room(self) -> int:
+        """How many more may be held, when no consumer gets any more."""
+        return max(0, self.limit - sum(each.tags.held for each in self._holdings))
+
+    async def _open_lane_if_needed(self, window: int | None, wanted: int, busy: Callable[[], bool]) -> None:
         latest = self._holdings.latest
         if latest is not None and not (latest.is_full and not self._arrived):
             return
@@ -322,10 +341,18 @@ class ParkingReader:
             size = min(size, max(window, min(most, latest.prefetch * 2) if latest is not None else 0))
             if self._require_holding().kept >= most * 3 // 4 and len(self._holdings.all) < MAX_CHANNELS:
                 await self._open_channel()
+        if not self._room:
+            if busy():
+                return  # what is acked makes room
+            self.is_full = True
+            self.ended_early = (
+                f"{self.limit} messages are held, which is the prefetch, and RabbitMQ delivers them first again"
+            )
+            return
         if not self._require_holding().has_room:
             self.ended_early = f"{self.received} messages are held, which is as many as can be given back in order"
             return
-        await self._open_lane(min(size, wanted))
+        await self._open_lane(min(size, wanted, self._room))
 
     def _held_by_a_channel(self) -> int:
         least = HELD_BY_A_CHANNEL_QUORUM if self._quorum else HELD_BY_A_CHANNEL
@@ -486,11 +513,15 @@ class ParkingReader:
         """
         ready, _ = await self._look()
         since = asyncio.get_running_loop().time()
-        while self._quorum and ready and self._returned_before:
-            if not self._require_holding().has_room or asyncio.get_running_loop().time() > since + self.hold_max:
+        while self._quorum and ready and self._returned_before and not self.is_part:
+            if (
+                not self._room
+                or not self._require_holding().has_room
+                or asyncio.get_running_loop().time() > since + self.hold_max
+            ):
                 self.order_kept = False
                 break
-            await self._open_lane(min(ready, self._at_once()))
+            await self._open_lane(min(ready, self._at_once(), self._room))
             await self._close_lane()
             ready, _ = await self._look()
         return ready

@@ -78,6 +78,7 @@ async def plan_replay(
     *,
     choice: ReplayChoice | None = None,
     unverified: bool = False,
+    prefetch: int | None = None,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
@@ -98,7 +99,7 @@ async def plan_replay(
         if stop.is_set() or counted.enough():
             break
         async with open_reading(
-            broker, compiled, parking_queue, unverified=unverified, stop=stop, on_wait=on_wait
+            broker, compiled, parking_queue, unverified=unverified, prefetch=prefetch, stop=stop, on_wait=on_wait
         ) as reading:
             reader, seen = reading.reader, 0
             async with aclosing(reader.deliveries(at_most=reader.ready)) as deliveries:

@@ -52,6 +52,7 @@ async def replay_parked(
     journals: Journals | None = None,
     resume: JournalState | None = None,
     unverified: bool = False,
+    prefetch: int | None = None,
     stop: asyncio.Event | None = None,
     on_progress: Progress | None = None,
     on_wait: Callable[[str], None] | None = None,
@@ -72,6 +73,7 @@ async def replay_parked(
         journals: where to keep the journal, and to find those of interrupted replays; None: none is kept.
         resume: resume this replay, with its id, as it was asked for; see `resumed_request`.
         unverified: read a parking queue also where it cannot be found out whether that is safe.
+        prefetch: hold at most so many messages of a parking queue at once; None: as many as are read.
         stop: set it to stop: what is in flight is settled, the rest given back.
         on_progress: told after each step.
         on_wait: told once when another command is reading the queue, with its name.
@@ -94,7 +96,7 @@ async def replay_parked(
     choice = asking(choice or ReplayChoice(), compiled)
     if choice.only is None and (choice.sample is not None or choice.beginnings):
         plan = await plan_replay(
-            broker, compiled, queue, choice=choice, unverified=unverified, stop=stop, on_wait=on_wait
+            broker, compiled, queue, choice=choice, unverified=unverified, prefetch=prefetch, stop=stop, on_wait=on_wait
         )
         choice = replace(choice, only=plan.only)
     routes = await routes_of(broker, compiled, queue)
@@ -105,6 +107,7 @@ async def replay_parked(
         everything=queue is None,
         choice=choice,
         unverified=unverified,
+        prefetch=prefetch,
         stop=stop,
         on_progress=on_progress,
         on_wait=on_wait,
@@ -123,6 +126,7 @@ class _Replay:
     everything: bool
     choice: ReplayChoice
     unverified: bool
+    prefetch: int | None
     stop: asyncio.Event
     on_progress: Progress | None
     on_wait: Callable[[str], None] | None
@@ -239,6 +243,7 @@ class _Replay:
                 self.compiled,
                 parking_queue,
                 unverified=self.unverified,
+                prefetch=self.prefetch,
                 stop=self.stop,
                 on_wait=self.on_wait,
             ) as reading:
@@ -290,7 +295,8 @@ class _Replay:
         if self.stop.is_set() and (one.cut_short or reader.ended_early is not None):
             work.report.interrupted = True
         elif reader.ended_early and not reader.held_too_long:
-            work.halt(reader.ended_early, "replay again to go on")
+            hint = "a larger prefetch reaches those behind them" if reader.is_full else "replay again to go on"
+            work.halt(reader.ended_early, hint)
         if reader.unproven:
             work.halt(f"it is not known that RabbitMQ has taken every ack: {reader.unproven}")
             work.report.notes.append(
@@ -329,7 +335,7 @@ class _Replay:
             await self._pause(self.choice.ramp_wait)
         if self.stop.is_set():
             return
-        came_back = await self._count_reparked()
+        came_back, is_known = await self._count_reparked()
         work.report.came_back = max(work.report.came_back, came_back)
         if share is not None and came_back and came_back >= share * work.report.replayed:
             work.report.guarded = True
@@ -337,16 +343,23 @@ class _Replay:
                 f"{came_back} of {work.report.replayed} replayed messages are parked again",
                 "amqpflow parked list shows why",
             )
+        elif share is not None and not is_known:
+            work.halt(
+                f"of the parked messages only {self.prefetch} can be looked at, so it is not known how many came back",
+                "a larger prefetch shows more",
+            )
         self.pace.looked()
 
-    async def _count_reparked(self) -> int:
-        count = 0
+    async def _count_reparked(self) -> tuple[int, bool]:
+        """Return how many came back, and whether all of the parked messages could be looked at."""
+        count, is_known = 0, True
         for parking_queue in self.parking_queues:
             async with open_reading(
                 self.broker,
                 self.compiled,
                 parking_queue,
                 unverified=self.unverified,
+                prefetch=self.prefetch,
                 stop=self.stop,
                 on_wait=self.on_wait,
             ) as reading:
@@ -357,7 +370,8 @@ class _Replay:
                         mark = read_parked(delivery, self.compiled.routes).record
                         count += mark is not None and mark.replay is not None and mark.replay.id == self.work.run.id
             self.remaining[parking_queue] = reader.ready_after
-        return count
+            is_known = is_known and not reader.is_full
+        return count, is_known
 
     async def _watch(self, on_watch: OnWatch) -> None:
         """Until nothing is in the destinations and their retry queues for a while."""
@@ -368,7 +382,12 @@ class _Replay:
             quiet = quiet + 1 if not on_its_way else 0
             await self._pause(WATCH_EVERY)
         if not self.stop.is_set():
-            self.work.report.came_back = max(self.work.report.came_back, await self._count_reparked())
+            came_back, is_known = await self._count_reparked()
+            self.work.report.came_back = max(self.work.report.came_back, came_back)
+            if not is_known:
+                self.work.report.notes.append(
+                    f"of the parked messages only {self.prefetch} were looked at: more may have come back"
+                )
 
     def _ways(self) -> list[str]:
         to = self.choice.to

@@ -36,7 +36,9 @@ async def require_queues(broker: Broker, queues: Collection[str]) -> None:
         )
 
 
-async def still_parked(broker: Broker, queue: str, watch: Watch) -> tuple[Known, tuple[str, ...]]:
+async def still_parked(
+    broker: Broker, queue: str, watch: Watch, *, prefetch: int | None = None
+) -> tuple[Known, tuple[str, ...]]:
     """
     Return what the queue holds now, and what a person should know of the look.
 
@@ -56,7 +58,7 @@ async def still_parked(broker: Broker, queue: str, watch: Watch) -> tuple[Known,
         raise _unseen(queue, f"it has {counts.consumer_count} consumers, and what they hold is not seen")
     if not counts.message_count:
         return known, ()
-    place = Place(broker=broker, compiled=no_topology(), queues=(queue,), locked=True)
+    place = Place(broker=broker, compiled=no_topology(), queues=(queue,), locked=True, prefetch=prefetch)
     try:
         done = await scan(place, Selection(), watch, make=_digest, emit=known.add)
     except (Refused, PermissionDenied) as error:
