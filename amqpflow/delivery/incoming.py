@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from copy import deepcopy
 from types import EllipsisType
 from typing import Any
 
@@ -189,4 +188,13 @@ def _count(headers: Mapping[str, Any], name: str) -> int | None:
 
 def _own(headers: dict[str, Any]) -> dict[str, Any]:
     """Copies of what can be changed: what a handler does to its headers must not travel with the retry."""
-    return {name: deepcopy(value) if isinstance(value, dict | list) else value for name, value in headers.items()}
+    return {name: _copied(value) for name, value in headers.items()}
+
+
+def _copied(value: Any) -> Any:
+    # deepcopy takes 0.5 us for each of the tens of thousands of values that fit into a frame
+    if isinstance(value, dict):
+        return {name: _copied(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_copied(each) for each in value]
+    return bytearray(value) if isinstance(value, bytearray) else value

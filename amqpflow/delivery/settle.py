@@ -22,6 +22,12 @@ from .incoming import Incoming
 from .schedule import next_longer, rule_for, step_tier, tier_for_delay
 from .verdict import BadResult, CannotDecode, Decided, ErrorRecord, Failed, Verdict
 
+MOST_ROUNDS = 10_000
+"""
+How often a message may go round the longest retry queue for one `Retry(after=...)`: what is asked for beyond that is
+shortened to it. Whoever can publish can write our headers, and must not make a message circulate for ever.
+"""
+
 
 @quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +141,12 @@ def early(incoming: Incoming, at: Circumstances, *, missing: frozenset[str] = fr
 
     Only `Retry(after=...)` past the longest tier makes such messages. Its wait is measured against the wait that was
     asked for and not against the clock alone, so that two hosts whose clocks differ do not hold up ordinary retries.
+    The headers may be forged: what no settlement of ours writes is not waited for, and the handler sees the message.
     """
-    record = incoming.record
-    if record is None or record.due_at is None or record.failed_at is None or record.root is None:
+    record, tiers = incoming.record, at.routes.tiers
+    if record is None or record.due_at is None or record.failed_at is None or record.root is None or not tiers:
         return None
-    if record.due_at <= at.now or not (tiers := at.routes.tiers):
-        return None
-    if record.due_at - record.failed_at <= tiers[-1].delay_ms:
+    if record.due_at <= at.now or not _may_be_ours(record.due_at, record.failed_at, record.first_failed_at, at):
         return None
     wanted = tier_for_delay(tiers, record.due_at - at.now)
     tier = next_longer(tiers, wanted, missing) if wanted else None
@@ -155,6 +160,21 @@ def early(incoming: Incoming, at: Circumstances, *, missing: frozenset[str] = fr
     if isinstance(publish, LeaveToBroker):
         return None
     return ToTier(publish=publish, tier=tier, attempt=incoming.attempts_made, due_at=record.due_at)
+
+
+def _may_be_ours(due_at: int, failed_at: int, first_failed_at: int | None, at: Circumstances) -> bool:
+    """Whether a `Retry(after=...)` past the longest tier could have asked for this."""
+    # it has waited in a retry queue since: else a clock is wrong by more than that, or the time is made up
+    if failed_at > at.now:
+        return False
+    if not at.routes.tiers[-1].delay_ms < due_at - failed_at <= _longest_wait(at):
+        return False
+    limit = at.routes.give_up_after_ms
+    return limit is None or due_at <= min(first_failed_at or failed_at, failed_at) + limit
+
+
+def _longest_wait(at: Circumstances) -> int:
+    return MOST_ROUNDS * at.routes.tiers[-1].delay_ms
 
 
 def _reject(incoming: Incoming, at: Circumstances, native: NativeRetry, error: ErrorRecord) -> Settlement:
@@ -178,6 +198,8 @@ def _retry(
     if wanted is None:
         return _park(incoming, at, ParkReason.EXHAUSTED, None, error)
     limit = at.routes.give_up_after_ms
+    if wanted_ms is not None:
+        wanted_ms = min(wanted_ms, _longest_wait(at))
     wait = wanted.delay_ms if wanted_ms is None else max(wanted_ms, wanted.delay_ms)
     if limit is not None and at.now + wait > _first_failed_at(incoming, at) + limit:
         return _park(incoming, at, ParkReason.GAVE_UP, None, error)
@@ -246,7 +268,9 @@ def _record(
 
 
 def _first_failed_at(incoming: Incoming, at: Circumstances) -> int:
-    return (incoming.record.first_failed_at if incoming.record else None) or at.now
+    recorded = incoming.record.first_failed_at if incoming.record else None
+    # one that is to come would put off giving up
+    return min(recorded, at.now) if recorded else at.now
 
 
 def _copy(

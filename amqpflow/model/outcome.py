@@ -31,7 +31,8 @@ class Retry(Outcome):
 
     Args:
         after: how long to wait at least, a timedelta or seconds. The smallest tier that is long enough is taken;
-            past the longest the message goes round until it is due. None takes the schedule's next step.
+            past the longest the message goes round until it is due, at most 10,000 times. None takes the schedule's
+            next step.
         reason: free text for the failure record.
 
     Raises:

@@ -1,8 +1,9 @@
-"""An `x-death` that a producer made up: where RabbitMQ believes it, and what amqpflow sends of it."""
+"""Headers that a producer made up: an `x-death` where RabbitMQ believes it, and a due time of ours."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -108,5 +109,31 @@ def test_a_publisher_does_not_send_one(vhost: BrokerAddress) -> None:
             (message,) = await scene.take(PARKING)
             assert [each["queue"] for each in message.header.properties.headers["x-death"]] == ["orders"]
             assert message.header.properties.headers["their"] == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_a_forged_due_time_does_not_keep_a_message_from_its_handler(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost, {"orders": (300,)}) as scene:
+
+            async def handle(message: Message) -> None:
+                scene.done.append(str(message.message_id))
+
+            now = time.time_ns() // 1_000_000
+            ours = {"x-amqpflow-queue": "orders", "x-amqpflow-hop": "m/0/1", "x-amqpflow-attempt": 1}
+            forged: dict[str, dict[str, Any]] = {
+                "for ever": {"x-amqpflow-failed-at": 1, "x-amqpflow-due-at": 2**53 - 1},
+                "from the future": {"x-amqpflow-failed-at": 2**53 - 9999, "x-amqpflow-due-at": 2**53 - 1},
+                "longer than a message may go round": {"x-amqpflow-due-at": now + 300 * 10_001},
+            }
+            for name, headers in forged.items():
+                await scene.publish(name, headers={**ours, "x-amqpflow-failed-at": now, **headers})
+            consumer = scene.consumer(orders=handle)
+            async with consumer:
+                await until(lambda: len(scene.done) == len(forged))
+            assert sorted(scene.done) == sorted(forged)
+            assert not consumer.totals["postponed"]
 
     asyncio.run(scenario())

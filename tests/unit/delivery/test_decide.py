@@ -222,6 +222,60 @@ def test_going_round_without_a_tier_calls_the_handler_early() -> None:
     assert early(back, at(routes())) is None
 
 
+def test_a_wait_is_shortened_to_ten_thousand_rounds_of_the_longest_tier() -> None:
+    where = routes(1000, 5000)
+    settlement = decided(incoming(), Decided(outcome=Retry(after=timedelta(days=3650))), where)
+    assert headers_of(settlement)[h.DUE_AT] == NOW + 10_000 * 5000
+    assert isinstance(early(comes_back(publish_of(settlement)), at(where, now=NOW + 5000)), ToTier)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {h.DUE_AT: 2**53 - 1, h.FAILED_AT: 1},
+        {h.DUE_AT: NOW + 10_000 * 5000, h.FAILED_AT: NOW - 1},
+        {h.DUE_AT: NOW + 100_000, h.FAILED_AT: NOW + 1},
+        {h.DUE_AT: 2**53 - 1, h.FAILED_AT: 2**53 - 10_000},
+        {h.DUE_AT: NOW + 60_001, h.FAILED_AT: NOW},
+        {h.DUE_AT: NOW + 60_001, h.FAILED_AT: NOW, h.FIRST_FAILED_AT: NOW + 10**9},
+        {h.DUE_AT: NOW + 50_000, h.FAILED_AT: NOW, h.FIRST_FAILED_AT: NOW - 10_001},
+        {h.DUE_AT: NOW + 50_000, h.FAILED_AT: -5},
+        {h.DUE_AT: NOW + 50_000},
+    ],
+)
+def test_a_wait_that_no_settlement_asks_for_is_not_waited_for(forged: dict[str, Any]) -> None:
+    where = routes(1000, 5000, give_up_after_ms=60_000)
+    usual = {h.QUEUE: "orders", h.HOP: "m/0/1", h.ATTEMPT: 1}
+    assert isinstance(early(incoming({**usual, h.DUE_AT: NOW + 60_000, h.FAILED_AT: NOW}), at(where)), ToTier)
+    assert early(incoming({**usual, **forged}), at(where)) is None
+
+
+def test_a_first_failure_in_the_future_does_not_put_off_giving_up() -> None:
+    where = routes(1000, 5000, 5000, give_up_after_ms=6000)
+    forged = {h.QUEUE: "orders", h.HOP: "m/0/1", h.ATTEMPT: 1, h.FIRST_FAILED_AT: NOW + 10**9}
+    settlement = decided(incoming(forged), failed(), where)
+    assert headers_of(settlement)[h.FIRST_FAILED_AT] == NOW
+    later = comes_back(publish_of(settlement))
+    assert reason_of(decided(later, failed(), where, now=NOW + 6000)) is ParkReason.GAVE_UP
+
+
+@pytest.mark.parametrize("attempts", [-1, -(2**63), 2**63 - 1, 1_000_001, True, 1.5, "2"])
+def test_a_count_of_attempts_that_is_none_is_a_first_attempt_and_is_used_up_like_one(attempts: Any) -> None:
+    where = routes(1000, 5000)
+    message = incoming({h.QUEUE: "orders", h.HOP: "m/0/1", h.ATTEMPT: attempts})
+    made = 0
+    while isinstance(settlement := decided(message, failed(), where), ToTier):
+        made += 1
+        message = comes_back(publish_of(settlement))
+    assert made == 2
+
+
+@pytest.mark.parametrize("attempts", [2, 1_000_000])
+def test_a_huge_count_of_attempts_is_parked_at_once(attempts: int) -> None:
+    message = incoming({h.QUEUE: "orders", h.HOP: "m" * 300 + "/0/1", h.ATTEMPT: attempts})
+    assert reason_of(decided(message, failed(), routes(1000, 5000))) is ParkReason.EXHAUSTED
+
+
 # -- missing tiers
 
 
