@@ -205,7 +205,7 @@ class ConnectionEvent(Event):
     """Something that happened to a connection to the broker."""
 
     address: str  #: without the password
-    purpose: str  #: consumer, or retries: what is published for retries and parking has a connection of its own
+    purpose: str  #: consumer, retries (what is published for retries and parking), or publisher (what handlers publish)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ from .handler import HandlerFunction
 from .handlers import HandlerOptions, Handlers
 from .incoming import MAX_BODY_BYTES
 from .lanes import KeyOf
+from .loop_publisher import CLOSE_TIMEOUT, LoopPublisher
 from .middleware import Middleware, check_middleware
 from .report import Report
 from .start_check import require_as_compiled, require_topology, warn_of_short_timeouts
@@ -346,6 +347,7 @@ class Consumer:
             self._event_log.listen(self._events, tracebacks=self.tracebacks)
         report = Report(self._events, self.totals)
         budget = Budget(self._concurrency) if self._concurrency is not None else None
+        publisher = LoopPublisher(lambda: self._connect("publisher"))
         self._workers = [
             Worker(
                 handler,
@@ -354,6 +356,7 @@ class Consumer:
                 self._events,
                 report,
                 self.problems,
+                publisher=publisher,
                 budget=budget,
                 single_active=self._is_single_active(handler.queue),
             )
@@ -375,7 +378,7 @@ class Consumer:
             problems=self.problems,
             on_step=self._on_step,
         )
-        self._task = asyncio.create_task(consuming.run(connection), name="amqpflow consumer")
+        self._task = asyncio.create_task(_consume(consuming, connection, publisher), name="amqpflow consumer")
         self._task.add_done_callback(self._end_logs)
         self.started = True
 
@@ -499,3 +502,12 @@ class Consumer:
         elif self.problems.get("publishing") != (why := f"the broker takes no publishes: {reason}"):
             self.problems["publishing"] = why
             self._events.emit(ConnectionBlocked(address=address, purpose=purpose, reason=reason))
+
+
+async def _consume(consuming: Consuming, connection: Connection, publisher: LoopPublisher) -> None:
+    confirms_within = 0.0
+    try:
+        await consuming.run(connection)
+        confirms_within = CLOSE_TIMEOUT  # of threads that run on
+    finally:
+        await publisher.close(confirms_within)

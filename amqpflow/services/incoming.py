@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from amqpflow.delivery.incoming import Incoming
-from amqpflow.errors import Undecodable
+from amqpflow.errors import Undecodable, WrongUsage
 from amqpflow.model.content import LARGE, decompressed, may_take_long
 from amqpflow.model.message import Delivery
+from amqpflow.model.outgoing import OutgoingMessage
 from amqpflow.model.properties import Properties
 from amqpflow.model.record import Record as RetryState
 from amqpflow.model.record import hop_id
+
+if TYPE_CHECKING:
+    from .loop_publisher import LoopPublisher
 
 __all__ = ["MAX_BODY_BYTES", "Message", "RetryState"]
 
@@ -26,7 +32,7 @@ class Message:
     published with (guarantee G4). amqpflow's own headers are not among `headers`; what they say is in `retry`.
     """
 
-    __slots__ = ("_body", "_holds", "_incoming", "_properties", "max_body_bytes")
+    __slots__ = ("_body", "_holds", "_incoming", "_is_late", "_properties", "_publisher", "max_body_bytes")
 
     def __init__(
         self,
@@ -34,8 +40,11 @@ class Message:
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
         holds: Callable[[Delivery], bool] | None = None,
+        publisher: LoopPublisher | None = None,
     ) -> None:
         self._incoming = incoming
+        self._publisher = publisher
+        self._is_late = False
         self._properties: Properties | None = None
         self._body: bytes | Undecodable | None = None
         self._holds = holds
@@ -155,6 +164,73 @@ class Message:
         """RabbitMQ's flag for this delivery. Says nothing about attempts (fact 1.5)."""
         return self._incoming.delivery.redelivered
 
+    def publish(
+        self,
+        body: bytes,
+        *,
+        exchange: str = "",
+        routing_key: str = "",
+        headers: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        message_id: str | None = None,
+        correlation_id: str | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        reply_to: str | None = None,
+        expiration: int | None = None,
+        timestamp: datetime | int | None = None,
+        type: str | None = None,  # noqa: A002 - AMQP's name
+        app_id: str | None = None,
+    ) -> Any:
+        """
+        Publish another message as `Publisher.publish` does, and return its message id once it is confirmed.
+
+        A handler that is not async calls it and waits: `message.publish(...)`. An async one awaits it:
+        `await message.publish(...)`; without `await` nothing is published. All handlers of a consumer publish over one
+        connection, which is not the one that consumes.
+
+        Without `correlation_id` the new message has that of this one, else this one's message id. It has a new message
+        id unless one is given: a handler that fails after it published publishes again on its retry, so give an id that
+        follows from this message.
+
+        Raises:
+            Unroutable, PublishRefused, Unpublishable, PublishUncertain, BrokerUnavailable and its kin: as
+                `Publisher.publish`; uncaught, they fail this message like any exception.
+            TimeoutError: the handler ran into its timeout, and this message is retried: nothing was sent.
+            WrongUsage: the message was not handed to a handler by a `Consumer`.
+        """
+        publisher = self._publisher
+        if publisher is None:
+            raise WrongUsage(
+                "this message was not handed to a handler by a Consumer, and has no connection to publish on",
+                hint="publish with a Publisher",
+            )
+        if self._is_late:
+            raise TimeoutError("the handler ran into its timeout, and its message is retried: nothing was published")
+        outgoing = OutgoingMessage(
+            body=body,
+            exchange=exchange,
+            routing_key=routing_key,
+            headers=headers,
+            priority=priority,
+            message_id=message_id,
+            correlation_id=self.correlation_id or self.message_id if correlation_id is None else correlation_id,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            reply_to=reply_to,
+            expiration=expiration,
+            timestamp=timestamp,
+            type=type,
+            app_id=app_id,
+        )
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            return publisher.publish_and_wait(outgoing)
+        if running is publisher.loop:
+            return publisher.publish(outgoing)
+        return asyncio.to_thread(publisher.publish_and_wait, outgoing)
+
     def __repr__(self) -> str:
         return f"<Message {self.message_id!r} from {self.queue!r}, attempt {self.attempt}>"
 
@@ -179,3 +255,8 @@ def unpack(message: Message) -> None:
     """Undo the encoding of the body, so that `body` answers at once. Never raises."""
     with suppress(Undecodable):
         _ = message.body
+
+
+def call_late(message: Message) -> None:
+    """Its handler ran into the timeout: a thread that runs on publishes nothing more for it."""
+    message._is_late = True

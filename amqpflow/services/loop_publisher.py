@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from concurrent.futures import CancelledError, wait
 from contextlib import suppress
 from copy import copy
 from functools import partial
@@ -19,21 +19,22 @@ from amqpflow.errors import (
     BrokerUnavailable,
     PartlyDone,
     PublishRefused,
+    PublishUncertain,
     Unpublishable,
     Unroutable,
 )
 from amqpflow.model.message import Publish
 from amqpflow.model.outgoing import OutgoingMessage, encode_outgoing
-from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.rabbitmq.connection import Connection, connect
+from amqpflow.rabbitmq.connection import Connection
 
 from .outbox import Outbox
 
-log = logging.getLogger("amqpflow.publisher")
-
+CLOSE_TIMEOUT = 5.0  #: seconds for confirms that are on their way
 MAX_OUTSTANDING = 1000  #: publishes without a confirm at one time
 _CHUNK = 100  #: messages that are sent together
 _CLOSED = "the publisher is closed"
+_LOOP_ENDED = "the event loop of the publisher has ended"
+_LOOK_AGAIN = 1.0  #: seconds after which a thread looks whether the event loop still runs
 
 
 class LoopPublisher:
@@ -41,35 +42,27 @@ class LoopPublisher:
     Publishes in one event loop. Made by `Publisher`, whose docstrings hold here.
 
     Args:
-        address: where to connect, when the first message is published.
-        name: of the connection, for the management page.
-        connected: told the address of each connection, which may have been read from a file or a function.
+        connect: opens a connection, when the first message is published and after it was lost.
     """
 
-    def __init__(
-        self, address: BrokerAddress, name: str, connected: Callable[[BrokerAddress], None] | None = None
-    ) -> None:
-        self.address = address
-        self._name = name
-        self._connected = connected
+    def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
+        self._connect = connect
+        self.loop = asyncio.get_running_loop()
         self.process = os.getpid()
-        self.outbox = Outbox(self._connect)
+        self.outbox = Outbox(self._connected)
         self.is_closed = False
-        self._was_blocked = False
+        self._vhost = ""
         self._outstanding = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._with_the_loop: AsyncGenerator[None, None] | None = None
 
-    async def _connect(self) -> Connection:
+    async def _connected(self) -> Connection:
         if self._with_the_loop is None:
             # asyncio.run ends the generators of its loop, so that no socket is left behind
             self._with_the_loop = self._until_the_loop_ends()
             await anext(self._with_the_loop)
-        connection = await connect(self.address, name=self._name)
-        self.address = connection.cluster
-        if self._connected is not None:
-            self._connected(self.address)
-        connection.on_blocked(self._told_blocked)
+        connection = await self._connect()
+        self._vhost = connection.address.vhost
         return connection
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
@@ -78,16 +71,9 @@ class LoopPublisher:
         finally:
             await self.outbox.close()
 
-    def _told_blocked(self, reason: str | None) -> None:
-        if reason is not None:
-            log.error("%s takes no messages, publishes wait: %s", self.address, reason)
-        elif self._was_blocked:
-            log.warning("%s takes messages again", self.address)
-        self._was_blocked = reason is not None
-
-    async def publish(self, message: OutgoingMessage) -> str:
-        """`Publisher.publish`."""
-        message_id = _id_of(message)
+    async def publish(self, message: OutgoingMessage, message_id: str = "") -> str:
+        """`Publisher.publish`. The id is chosen here unless it is given."""
+        message_id = message_id or _id_of(message)
         try:
             publish = _encoded(message, message_id)
             while self._outstanding >= MAX_OUTSTANDING:
@@ -102,6 +88,39 @@ class LoopPublisher:
             _with_id(self._located(error), message_id)
             raise
         return message_id
+
+    def publish_and_wait(self, message: OutgoingMessage) -> str:
+        """
+        `publish`, for a thread in which no event loop runs: return when it is confirmed.
+
+        Raises:
+            BrokerUnavailable: the event loop has ended, and nothing was sent. PublishUncertain: it ended before the
+                confirm. Else as `publish`.
+        """
+        message_id = _id_of(message)
+        begun = False
+
+        async def publish() -> str:
+            nonlocal begun
+            begun = True
+            return await self.publish(message, message_id)
+
+        work = publish()
+        try:
+            waiting = asyncio.run_coroutine_threadsafe(work, self.loop)
+        except RuntimeError:
+            work.close()
+            raise _with_id(BrokerUnavailable(_LOOP_ENDED), message_id) from None
+        # a loop that does not run any more answers no call, not even by cancelling it
+        while not waiting.done() and (self.loop.is_running() or not waiting.cancel()):
+            wait([waiting], timeout=_LOOK_AGAIN)
+        try:
+            return waiting.result()
+        except CancelledError:
+            if not begun:
+                work.close()
+                raise _with_id(BrokerUnavailable(_LOOP_ENDED), message_id) from None
+            raise _with_id(PublishUncertain(f"{_LOOP_ENDED} before the confirm"), message_id) from None
 
     async def publish_many(self, messages: Iterator[OutgoingMessage]) -> list[str | AmqpflowError]:
         """`Publisher.publish_many`."""
@@ -160,7 +179,7 @@ class LoopPublisher:
     def _located(self, error: AmqpflowError) -> AmqpflowError:
         """Name the virtual host: a missing queue or exchange often exists in another one."""
         if isinstance(error, Unroutable | PublishRefused):
-            error.args = (f"{error}, in virtual host {self.address.vhost}",)
+            error.args = (f"{error}, in virtual host {self._vhost}",)
         return error
 
     def _require_open(self) -> None:

@@ -17,7 +17,7 @@ from amqpflow.model.duration import format_duration
 from amqpflow.model.outcome import Outcome
 
 from .exception_groups import has_error, meaning
-from .incoming import Message
+from .incoming import Message, call_late
 from .threads import Threads
 from .turns import require_held
 
@@ -59,6 +59,7 @@ class Timeout:
         except TimeoutError as error:
             if not limit.expired():
                 raise
+            call_late(message)
             # where the handler was when its time ended; no local of this frame, which is in the traceback
             raise self._late(time.monotonic() - began).with_traceback(
                 (error.__cause__ or error).__traceback__

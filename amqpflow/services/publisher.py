@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from asyncio import AbstractEventLoop
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from amqpflow.errors import AmqpflowError, WrongUsage
 from amqpflow.model.outgoing import OutgoingMessage
-from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
+from amqpflow.rabbitmq.address import resolve_address
+from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.url_source import UrlFunction
 
-from .loop_publisher import LoopPublisher
+from .loop_publisher import CLOSE_TIMEOUT, LoopPublisher
 
 if TYPE_CHECKING:
     from .topology import Topology
 
-CLOSE_TIMEOUT = 5.0  #: seconds for confirms that are on their way
+log = logging.getLogger("amqpflow.publisher")
 
 
 class Publisher:
@@ -78,7 +80,7 @@ class Publisher:
         if here is None:
             for each in [each for each in list(self._loops) if each.is_closed()]:
                 self._loops.pop(each, None)
-            here = self._loops[loop] = LoopPublisher(self.address, "amqpflow publisher", self._connected)
+            here = self._loops[loop] = LoopPublisher(self._connect)
         elif here.process != os.getpid():
             # two processes would write to one socket, each in the middle of what the other writes
             raise WrongUsage(
@@ -87,8 +89,21 @@ class Publisher:
             )
         return here
 
-    def _connected(self, address: BrokerAddress) -> None:
-        self.address = address
+    async def _connect(self) -> Connection:
+        connection = await connect(self.address, name="amqpflow publisher")
+        self.address = connection.cluster
+        was_blocked = False
+
+        def blocked(reason: str | None) -> None:
+            nonlocal was_blocked
+            if reason is not None:
+                log.error("%s takes no messages, publishes wait: %s", self.address, reason)
+            elif was_blocked:
+                log.warning("%s takes messages again", self.address)
+            was_blocked = reason is not None
+
+        connection.on_blocked(blocked)
+        return connection
 
     async def publish(
         self,

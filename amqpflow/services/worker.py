@@ -30,6 +30,7 @@ from .handler import Handler, full_name
 from .in_flight import Flight, InFlight
 from .incoming import Message, takes_long_to_unpack, unpack
 from .lanes import KeyCheck, Lanes
+from .loop_publisher import LoopPublisher
 from .middleware import Middleware
 from .outage import Outage
 from .report import Report
@@ -74,12 +75,14 @@ class Worker:
         report: Report,
         problems: dict[str, str],
         *,
+        publisher: LoopPublisher | None = None,
         budget: Budget | None = None,
         single_active: bool = False,
     ) -> None:
         self.handler = handler
         self.session: Session | None = None
         self._max_body_bytes = max_body_bytes
+        self._publisher = publisher
         self._events = events
         self._report = report
         self._slots = asyncio.Semaphore(handler.concurrency)
@@ -277,7 +280,9 @@ class Worker:
         try:
             if incoming.is_due(now()) or (settled := await settler.send_round(session, incoming)) is None:
                 settled = _STOPPED
-                message = Message(incoming, max_body_bytes=self._max_body_bytes, holds=session.holds)
+                message = Message(
+                    incoming, max_body_bytes=self._max_body_bytes, holds=session.holds, publisher=self._publisher
+                )
                 if len(delivery.body) > LARGE and self._unpacks and takes_long_to_unpack(message):
                     await self._unpack(message)
                     require_held(message)
