@@ -116,14 +116,15 @@ def decide(
         case Decided(outcome=Park() as outcome, error=error):
             return _park(incoming, at, ParkReason.PARKED, outcome.reason, error)
         case Decided(outcome=Retry() as outcome, error=error):
+            detail = outcome.reason if error is not None else None  # else it is the text of the error
             error = error or ErrorRecord(type=type(outcome).__name__, message=outcome.reason or "")
             if at.routes.native is not None:
-                return _reject(incoming, at, at.routes.native, error)
+                return _reject(incoming, at, at.routes.native, error, detail)
             if outcome.after_ms is None or incoming.attempts_made >= len(at.routes.steps):
                 tier = step_tier(at.routes.steps, incoming.attempts_made, at.choice)
             else:
                 tier = tier_for_delay(at.routes.tiers, outcome.after_ms)
-            return _retry(incoming, at, tier, error, missing, wanted_ms=outcome.after_ms)
+            return _retry(incoming, at, tier, error, missing, wanted_ms=outcome.after_ms, detail=detail)
         case Decided():
             return _park(incoming, at, ParkReason.BAD_RESULT, repr(verdict.outcome), verdict.error)
         case CannotDecode(error=error):
@@ -177,10 +178,12 @@ def _longest_wait(at: Circumstances) -> int:
     return MOST_ROUNDS * at.routes.tiers[-1].delay_ms
 
 
-def _reject(incoming: Incoming, at: Circumstances, native: NativeRetry, error: ErrorRecord) -> Settlement:
+def _reject(
+    incoming: Incoming, at: Circumstances, native: NativeRetry, error: ErrorRecord, detail: str | None = None
+) -> Settlement:
     """The broker's own retry, as long as there is one left; the last attempt is parked here, with its record."""
     if incoming.attempts_made >= native.retries:
-        return _park(incoming, at, ParkReason.EXHAUSTED, None, error)
+        return _park(incoming, at, ParkReason.EXHAUSTED, detail, error)
     # what crashed counted too, and the delay goes by the broker's count alone
     attempt = incoming.deliveries_lost + 1
     return Reject(attempt=incoming.attempts_made + 1, delay_ms=native.delay_ms(attempt))
@@ -194,15 +197,16 @@ def _retry(
     missing: frozenset[str],
     *,
     wanted_ms: int | None = None,
+    detail: str | None = None,
 ) -> Settlement:
     if wanted is None:
-        return _park(incoming, at, ParkReason.EXHAUSTED, None, error)
+        return _park(incoming, at, ParkReason.EXHAUSTED, detail, error)
     limit = at.routes.give_up_after_ms
     if wanted_ms is not None:
         wanted_ms = min(wanted_ms, _longest_wait(at))
     wait = wanted.delay_ms if wanted_ms is None else max(wanted_ms, wanted.delay_ms)
     if limit is not None and at.now + wait > _first_failed_at(incoming, at) + limit:
-        return _park(incoming, at, ParkReason.GAVE_UP, None, error)
+        return _park(incoming, at, ParkReason.GAVE_UP, detail, error)
     tier = next_longer(at.routes.tiers, wanted, missing) if missing else wanted
     if tier is None:
         return _park(incoming, at, ParkReason.NO_ROUTE, f"no retry queue takes it: {', '.join(sorted(missing))}", error)

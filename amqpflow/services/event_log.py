@@ -3,8 +3,8 @@
 What a message or a broker wrote is neutralised in the text of a record, whichever handler prints it. The fields beside
 the text are as they came, for handlers that write JSON.
 
-A queue whose messages all fail would write a line for each of them: of one kind of failure (an error at a line of code,
-in a queue) 20 lines in 10 seconds are written, and then how many more there were. At DEBUG all of them are.
+A queue whose messages all fail would write a line for each of them: of one kind of end (an error at a line of code, in
+a queue) 20 lines in 10 seconds are written, and then how many more there were. At DEBUG all of them are.
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ class EventLog:
     def write(self, event: e.Event) -> None:
         """Write one log record for an event, its fields beside the text."""
         level = _level(event)
-        if isinstance(event, e.MessageRetried | e.MessageParked):
-            kind = (type(event), event.queue, event.error_type, event.error_location, level)
+        if isinstance(event, e.MessageSettled) and level > logging.DEBUG:
+            error_type: str | None = getattr(event, "error_type", None)
+            kind = type(event), event.queue, error_type, getattr(event, "error_location", None), level
             if not self._limit.admits(kind, partial(_tell, *kind)):
                 level = logging.DEBUG
                 if not log.isEnabledFor(level):

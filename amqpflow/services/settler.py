@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -43,6 +44,7 @@ from amqpflow.model.outcome import Ack
 from amqpflow.model.routes import QueueRoutes
 
 from .events import Events
+from .log_limit import LogLimit
 from .outbox import Outbox
 from .session import Session
 
@@ -70,6 +72,10 @@ def lost(session: Session) -> GivenBack:
     return GivenBack(why=f"its channel ended before it was settled: {session.why}")
 
 
+def _log_more_not_taken(queue: str, retry_queue: str, count: int, seconds: float) -> None:
+    log.warning("%s: retry queue %s did not take %d more messages within %.0fs", queue, retry_queue, count, seconds)
+
+
 @dataclass(kw_only=True)
 class Settler:
     """Settles the deliveries of one work queue on one connection."""
@@ -84,6 +90,7 @@ class Settler:
     on_step: Callable[[str], None] | None = None  #: told before and after each broker operation
     rejections: Rejections | None = None  #: of a native queue
     random: random.Random = field(default_factory=random.Random)
+    limit: LogLimit = field(default_factory=LogLimit)  #: of lines about messages
 
     def settle_at_once(self, session: Session, incoming: Incoming, verdict: Verdict) -> Settlement | GivenBack | None:
         """Settle a delivery that needs no publish; None when it is not that easy, and nothing was done."""
@@ -187,7 +194,9 @@ class Settler:
         """None when the tier does not take the message, which is then to be settled in another way."""
         done = await self._publish(session, incoming, settlement.publish, error, until_taken=False)
         if done is False:
-            log.warning("%s: retry queue %s does not take messages", session.queue, settlement.tier.queue)
+            names = session.queue, settlement.tier.queue
+            if self.limit.admits(names, partial(_log_more_not_taken, *names)):  # one for each message that fails
+                log.warning("%s: retry queue %s does not take messages", *names)
             return None
         return self._acked(session, incoming, settlement) if done is True else done
 

@@ -103,3 +103,25 @@ def test_a_failure_is_told_with_its_exception_and_its_line(
             assert record.exc_info[1] is event.error, "what Sentry and its like look for"
             assert f"({event.error_location})" in record.getMessage()
     assert "(and 1 more in the group: KeyError)" in caplog.text
+
+
+@pytest.mark.one_broker
+def test_a_missing_retry_queue_does_not_flood_the_log(vhost: BrokerAddress, caplog: pytest.LogCaptureFixture) -> None:
+    ids = [f"m{number}" for number in range(60)]
+
+    async def scenario() -> None:
+        async with shop(vhost, {"orders": (50,)}) as scene:
+            scene.delete("queues", "orders.retry.50ms")
+            async with scene.consumer(orders=in_loop) as consumer:
+                await scene.publish(*ids, *("error" for _ in ids))
+                await until(lambda: consumer.totals["acked"] + consumer.totals["parked"] == 2 * len(ids), timeout=30)
+            assert consumer.totals["parked"] == len(ids)
+
+    caplog.set_level(logging.INFO, "amqpflow.consumer")
+    asyncio.run(scenario())
+    lines = [record.getMessage() for record in caplog.records]
+    missing = "orders: retry queue orders.retry.50ms does not take messages"
+    assert lines.count(missing) == 20
+    assert sum(line.startswith("parked error: no-route: ") for line in lines) == 20
+    (counted,) = [line for line in lines if " more parked within " in line]
+    assert counted.startswith("orders: 40 more parked within ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, ErrorRec
 from amqpflow.model import headers as h
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.outcome import Ack, Discard, Outcome, Park, Retry
+from amqpflow.model.routes import NativeRetry
 from tests.deliveries import (
     NOW,
     at,
@@ -153,6 +155,19 @@ def test_retry_takes_the_schedule_s_next_step() -> None:
     assert tier_of(settlement) == "orders.retry.5s"
     headers = headers_of(settlement)
     assert (headers[h.ERROR_TYPE], headers[h.ERROR_MESSAGE]) == ("Retry", "busy")
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_the_reason_of_a_retry_that_was_raised_from_an_error_is_kept_in_parking(native: bool) -> None:
+    where = replace(routes(), native=NativeRetry(min_ms=1, max_ms=1, retries=0)) if native else routes()
+    verdict = Decided(outcome=Retry(reason="busy"), error=ErrorRecord(type="OSError", message="down"))
+    parked = decided(incoming(), verdict, where)
+    assert isinstance(parked, ToParking)
+    assert (parked.reason, parked.detail) == (ParkReason.EXHAUSTED, "busy")
+    assert headers_of(parked)[h.ERROR_MESSAGE] == "down"
+    alone = decided(incoming(), Decided(outcome=Retry(reason="busy")), where)
+    assert isinstance(alone, ToParking)
+    assert (alone.detail, headers_of(alone)[h.ERROR_MESSAGE]) == (None, "busy")
 
 
 def test_retry_raised_from_an_error_records_the_error() -> None:

@@ -192,6 +192,16 @@ def test_a_flood_of_equal_failures_is_counted(caplog: pytest.LogCaptureFixture) 
     assert len(caplog.records) == 42, "it is told once"
 
 
+def test_a_flood_of_discards_is_counted_too(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "amqpflow.consumer")
+    log = EventLog()
+    for _ in range(50):
+        log.write(e.MessageDiscarded(**ABOUT, reason="of no use"))
+    log.end()
+    assert len(caplog.records) == 21
+    assert caplog.records[-1].getMessage().startswith("orders: 30 more discarded within ")
+
+
 def test_at_debug_nothing_of_a_flood_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "amqpflow.consumer")
     log = EventLog()

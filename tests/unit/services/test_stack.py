@@ -210,7 +210,9 @@ def test_of_a_deep_stack_the_innermost_frames_are_kept() -> None:
 
     stack = called(handler).error.stack
     assert stack.endswith("in layer_400\nKeyError: 'inmost'\n")
-    assert re.search(r"\[\d+ frames left out\]", stack)
+    left_out = re.search(r"\[(\d+) frames left out\]", stack)
+    assert left_out
+    assert int(left_out[1]) == 402 - stack.count("File "), "the handler and 401 layers"
     assert 7500 < len(stack.encode()) <= 8192
 
 
