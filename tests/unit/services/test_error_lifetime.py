@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from amqpflow.services.event_log import EventLog
 from amqpflow.services.events import Events
 from amqpflow.services.handler import make_handler
 from amqpflow.services.report import Report
+from amqpflow.services.threads import THREAD_NAME
 from tests.deliveries import at, incoming, routes
 
 
@@ -38,7 +40,7 @@ def no_collection() -> Iterator[None]:
     gc.enable()
 
 
-KINDS = ["async", "timeout", "outcome", "outcome in a group", "group", "cause", "middleware"]
+KINDS = ["async", "thread", "timeout", "outcome", "outcome in a group", "group", "cause", "middleware"]
 
 
 @pytest.mark.usefixtures("no_collection")
@@ -70,6 +72,10 @@ def test_what_a_failed_call_held_is_free_when_its_listeners_are_done(kind: str) 
                     raise Park("no") from error
         raise OSError
 
+    def in_thread(message: Message) -> None:
+        mine = hold()  # noqa: F841 - a local of the frame
+        raise OSError
+
     async def middleware(message: Message, call_next: Any) -> Outcome | None:
         return await call_next(message)  # type: ignore[no-any-return]
 
@@ -80,7 +86,7 @@ def test_what_a_failed_call_held_is_free_when_its_listeners_are_done(kind: str) 
     async def run() -> None:
         handler = make_handler(
             "orders",
-            handle,
+            in_thread if kind == "thread" else handle,
             concurrency=1,
             prefetch=None,
             timeout=0.01 if kind == "timeout" else 5,
@@ -92,12 +98,18 @@ def test_what_a_failed_call_held_is_free_when_its_listeners_are_done(kind: str) 
         EventLog().listen(events, tracebacks=False)
         report, where = Report(events, Counter()), routes(5000)
         message = incoming()
-        verdict = await Caller(handler, where, asyncio.Event(), threads=None).call(Message(message))
+        threads = handler.threads()
+        verdict = await Caller(handler, where, asyncio.Event(), threads=threads).call(Message(message))
         report.handled(message, verdict, 0.1)
         report.ended(message, decide(message, verdict, at(where)), 0.1, verdict)
         assert held[0]() is not None or kind.startswith("outcome"), "the verdict has the exception and its frames"
         del verdict
         await asyncio.sleep(0)
+        if threads is not None:
+            threads.shutdown()
+            for each in threading.enumerate():
+                if each.name.startswith(THREAD_NAME):
+                    each.join(5)  # what the thread itself had of the call
         assert [name for name, _ in heard] == [
             "message.handled",
             "message.parked" if kind in ("outcome", "outcome in a group", "cause") else "message.retried",
