@@ -36,7 +36,7 @@ def not_rabbitmq(url: str, status: int, location: str = "") -> ManagementUnavail
     elif status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT):
         what = "a proxy does not reach RabbitMQ"
         hint = "is RabbitMQ up, and its management plugin enabled? rabbitmq-plugins enable rabbitmq_management"
-    elif status == HTTPStatus.NOT_FOUND:
+    elif status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_ACCEPTABLE):
         what, hint = "it is not RabbitMQ's management API", PATH_PREFIX
     else:
         what, hint = "it is not RabbitMQ's management API, or a proxy in front of it failed", ""

@@ -153,6 +153,8 @@ def _tls_failed(error: ssl.SSLError, address: BrokerAddress) -> TlsFailed:
         hint = "the broker wants a client certificate that it trusts: cert_file and key_file (--cert-file, --key-file)"
     else:
         hint = "is this port really TLS? amqps is usually 5671; amqp:// is without TLS"
+    if "wrong version number" in words or "record layer failure" in words:
+        text = "what listens there does not speak TLS"
     return TlsFailed(f"{address}: TLS failed: {text}", hint=hint)
 
 

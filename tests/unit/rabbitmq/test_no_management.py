@@ -20,6 +20,7 @@ URL = "http://m:1"
         (401, "", "says HTTP 401 Unauthorized: a proxy refuses the request", "another login"),
         (403, "", "says HTTP 403 Forbidden: a proxy refuses the request", "does not let this host in"),
         (404, "", "says HTTP 404 Not Found: it is not RabbitMQ's management API", "management.path_prefix"),
+        (406, "", "says HTTP 406 Not Acceptable: it is not RabbitMQ's management API", "management.path_prefix"),
         (502, "", "says HTTP 502 Bad Gateway: a proxy does not reach RabbitMQ", "rabbitmq-plugins enable"),
         (503, "", "says HTTP 503 Service Unavailable: a proxy does not reach RabbitMQ", "is RabbitMQ up"),
         (504, "", "says HTTP 504 Gateway Timeout: a proxy does not reach RabbitMQ", "is RabbitMQ up"),
