@@ -22,6 +22,7 @@ _MEANINGS = (
     ("connection", "number of channels opened", "a limit of channels is reached"),
     ("connection", "CONNECTION_FORCED - vhost '", "the virtual host was deleted or stopped"),
     ("connection", "CONNECTION_FORCED - user '", "the user was deleted"),
+    ("connection", "credential expired", "the token that it logged in with has expired"),
     ("connection", "CONNECTION_FORCED", "an operator closed the connection"),
     ("channel", "delivery acknowledgement on channel", "a message was held longer than the consumer timeout"),
 )

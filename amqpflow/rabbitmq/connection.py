@@ -37,6 +37,7 @@ CLIENT_LIBRARIES = {"aio-pika": ">=10.1,<11", "aiormq": ">=7.2,<8"}
 """What pyproject.toml requires, for the message when something else is installed."""
 IDENTITY = "connection_id"  #: the client property that tells a connection from every other one
 CLOSE_TIMEOUT = 5.0  #: seconds for the broker to answer a close
+LOGIN_LASTS = 20.0  #: seconds for which a connection is not left for another login
 CONNECT_TIMEOUT = 15.0  #: seconds for TCP, TLS, login and opening the virtual host
 _NODE_TIMEOUT = 5.0  #: the same where another node can be tried
 
@@ -51,6 +52,7 @@ class Connection:
         self.cluster = address  #: of all nodes that could have been taken, as it was when this was opened
         self.identity = identity  #: unique, and among the client properties that the management API shows
         self.closed = asyncio.Event()
+        self._opened_at = asyncio.get_running_loop().time()
         self._on_close: list[Callable[[], None]] = []
         pika.content.heartbeat = float(self.heartbeat)
         self._amqp.closing.add_done_callback(self._connection_closed)
@@ -146,6 +148,25 @@ class Connection:
         self._on_close.clear()
         for blocked in self._pika.content.on_blocked:
             blocked(None)
+
+    async def left_for_another_login(self) -> bool:
+        """
+        Close the connection if a new one would log in with another user or password; True when it was closed.
+
+        RabbitMQ before 4.3 refuses what a token permitted once it has expired, and keeps the connection open (fact
+        18.10). So this is asked when a permission is missing. A function may return another token each time: a
+        connection is left `LOGIN_LASTS` seconds after it was opened, and not before.
+        """
+        if self.cluster.url_from is None or asyncio.get_running_loop().time() < self._opened_at + LOGIN_LASTS:
+            return False
+        try:
+            now = await self.cluster.current()
+        except BrokerUnavailable:
+            return False
+        if (now.user, now.password) == (self.address.user, self.address.password):
+            return False
+        await self.close("a permission was missing, and the URL has another login by now")
+        return True
 
     async def close(self, why: str = "") -> None:
         """

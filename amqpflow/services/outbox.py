@@ -186,7 +186,12 @@ class Outbox:
 
     async def _publish_alone(self, connection: Connection, message: Publish) -> None:
         try:
-            await publish_alone(connection, message)
+            try:
+                await publish_alone(connection, message)
+            except PublishForbidden:
+                if not await connection.left_for_another_login():
+                    raise
+                await publish_alone(await self._connected(), message)
         except (PublishForbidden, Unroutable) as error:
             if error.__cause__ is not None:  # it closed its channel
                 self.alone.add(message.exchange)

@@ -14,7 +14,7 @@ from amqpflow.delivery.ending import CANCELLED, cancelled, channel_closed
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Circumstances, Settlement, ToParking, ToTier, decide
 from amqpflow.delivery.verdict import Verdict
-from amqpflow.errors import AmqpflowError, BrokerError
+from amqpflow.errors import AmqpflowError, BrokerError, PermissionDenied
 from amqpflow.model.content import LARGE
 from amqpflow.model.event import ConsumerStarted, ConsumerStopped
 from amqpflow.model.message import Delivery
@@ -166,6 +166,8 @@ class Worker:
                 why = f"{error}{f'; {hint}' if hint else ''}"
                 log.error("%s: cannot consume: %s", self.handler.queue, safe(why))
                 settler.problems[self.handler.queue] = f"cannot consume: {why}"
+                if isinstance(error, PermissionDenied) and await connection.left_for_another_login():
+                    return
             else:
                 if self._stopping.is_set():
                     await session.stop(until=clock())

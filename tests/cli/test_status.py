@@ -13,8 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -22,7 +24,7 @@ from amqpflow import Topology
 from amqpflow.cli.render.status import age, fitting, shortened
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
-from tests.brokers.management import Management
+from tests.brokers.management import Management, as_user
 from tests.parked import delivered, park, publish
 from tests.topologies import declare
 from tests.waiting import until
@@ -159,6 +161,50 @@ def test_off_a_terminal_watching_prints_one_status_a_line_until_it_is_stopped(vh
     assert process.returncode == 0, err
     assert {line["queues"][0]["ready"] for line in lines} == {3}
     assert "Traceback" not in err
+
+
+@pytest.mark.one_broker
+def test_watching_survives_a_password_that_is_rotated(vhost: BrokerAddress, shop: Path, tmp_path: Path) -> None:
+    """While the file lags behind the broker it says so, and goes on with the new password."""
+    fill(shop, vhost)
+    management, name = Management(vhost), f"amqpflow-test-{uuid4().hex[:8]}"
+    base, files = (
+        management.base,
+        {"AMQPFLOW_URL_FILE": tmp_path / "url", "AMQPFLOW_MANAGEMENT_URL_FILE": tmp_path / "m"},
+    )
+
+    def rotate(password: str) -> None:
+        management.put("users", name, body={"password": password, "tags": "management"})
+        management.put("permissions", vhost.vhost, name, body={"configure": ".*", "write": ".*", "read": ".*"})
+
+    def mount(password: str) -> None:
+        values = (as_user(vhost, name, password).url, base.replace("://", f"://{name}:{password}@"))
+        for file, value in zip(files.values(), values, strict=True):
+            file.with_suffix(".new").write_text(value)
+            file.with_suffix(".new").replace(file)
+
+    rotate("old")
+    mount("old")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("AMQPFLOW_")}
+    environment |= {key: str(file) for key, file in files.items()}
+    watching = [sys.executable, "-m", "amqpflow", "status", str(shop), "--watch", "--interval", "100ms", "-o", "json"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    try:
+        with subprocess.Popen(watching, env=environment, **pipes) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert json.loads(process.stdout.readline())["queues"][0]["ready"] == 3
+            rotate("new")
+            assert "refuses the user or the password; trying again" in process.stderr.readline()
+            mount("new")
+            mounted = datetime.now(UTC)
+            while datetime.fromisoformat(json.loads(process.stdout.readline())["taken_at"]) < mounted:
+                pass
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+        assert process.returncode == 0
+    finally:
+        management.delete("users", name)
 
 
 def read_until(terminal: int, wanted: Iterator[str] | list[str]) -> str:

@@ -10,9 +10,10 @@ from uuid import uuid4
 
 import pytest
 
-from amqpflow import Message, Publisher, Topology
-from amqpflow.errors import AddressChanged, AmqpflowError, AuthenticationFailed, PermissionDenied
+from amqpflow import Message, Park, Publisher, Topology
+from amqpflow.errors import AddressChanged, AmqpflowError, AuthenticationFailed, PermissionDenied, PublishForbidden
 from amqpflow.model.event import ConnectionLost, ConnectionRecovered
+from amqpflow.rabbitmq import connection as connection_module
 from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.rabbitmq.management import open_management
@@ -68,7 +69,7 @@ def user_in(vhost: BrokerAddress, directory: Path) -> Iterator[User]:
 
 
 def consumer_of(scene: Shop, user: User, monkeypatch: pytest.MonkeyPatch) -> tuple[Consumer, list[str]]:
-    """A consumer that knows the broker by the file alone; it parks what begins with `bad`."""
+    """A consumer that knows the broker by the file alone; it retries and parks `bad ...`, and parks `park ...`."""
     for name in ("AMQPFLOW_URL", "AMQPFLOW_MANAGEMENT_URL", "AMQPFLOW_MANAGEMENT_URL_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AMQPFLOW_URL_FILE", str(user.file))
@@ -80,6 +81,8 @@ def consumer_of(scene: Shop, user: User, monkeypatch: pytest.MonkeyPatch) -> tup
         handled.append(str(message.message_id))
         if str(message.message_id).startswith("bad"):
             raise ValueError("bad")
+        if str(message.message_id).startswith("park"):
+            raise Park("as it says")
 
     return consumer, handled
 
@@ -222,6 +225,63 @@ def test_a_publisher_and_a_consumer_ask_their_function_for_each_connection(
 
     with user_in(vhost, tmp_path) as user:
         asyncio.run(scenario(user))
+
+
+# -- a login that permits nothing any more, on a connection that stays open
+
+
+@pytest.mark.parametrize("what", ["write", "read"])
+def test_a_consumer_logs_in_again_when_its_permissions_have_expired(
+    vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """As with a token on RabbitMQ before 4.3, which keeps the connection. The next login is another user here."""
+    monkeypatch.setattr(connection_module, "LOGIN_LASTS", 0.0)
+
+    async def scenario(user: User, following: User) -> None:
+        async with shop(vhost) as scene:
+            consumer, _ = consumer_of(scene, user, monkeypatch)
+            async with consumer:
+                await scene.publish("park before")  # a permission that a channel has used is not looked at again
+                await scene.take_one("orders.parking")
+                following.has("next")
+                user.writes(following.url("next"))
+                if what == "read":  # it is looked at when it consumes again
+                    scene.delete("queues", "orders")
+                    await until(lambda: "NOT_FOUND" in consumer.problems.get("orders", ""))
+                user.management.put("permissions", vhost.vhost, user.name, body={**EVERYTHING, what: "^$"})
+                await scene.declare()
+                await scene.publish("bad after")
+                parked = await scene.take_one("orders.parking")
+                assert parked.header.properties.message_id == "bad after"
+                await until(lambda: consumer.healthy)
+
+    with user_in(vhost, tmp_path) as user, user_in(vhost, tmp_path) as following:
+        user.holds("old")
+        asyncio.run(scenario(user, following))
+
+
+@pytest.mark.one_broker
+def test_a_publisher_logs_in_again_when_its_permissions_have_expired(
+    vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(user: User, following: User) -> None:
+        async with shop(vhost) as scene, Publisher(lambda: logins[-1]) as publisher:
+            await publisher.publish(b"", routing_key="orders", message_id="before")
+            user.management.put("permissions", vhost.vhost, user.name, body={**EVERYTHING, "write": "^$"})
+            exchange = scene.compiled.parking_exchange  # a permission that a channel has used is not looked at again
+            with pytest.raises(PublishForbidden):
+                await publisher.publish(b"", exchange=exchange, routing_key="orders.parking", message_id="refused")
+            logins.append(following.url("old"))
+            with pytest.raises(PublishForbidden):  # a connection is not left for another login at once
+                await publisher.publish(b"", exchange=exchange, routing_key="orders.parking", message_id="refused")
+            monkeypatch.setattr(connection_module, "LOGIN_LASTS", 0.0)
+            await publisher.publish(b"", exchange=exchange, routing_key="orders.parking", message_id="after")
+            parked = await scene.take_one("orders.parking")
+            assert parked.header.properties.message_id == "after"
+
+    with user_in(vhost, tmp_path) as user, user_in(vhost, tmp_path) as following:
+        logins = [user.url("old")]
+        asyncio.run(scenario(user, following))
 
 
 # -- the management API

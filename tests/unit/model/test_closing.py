@@ -42,6 +42,7 @@ TIMED_OUT = (
         ("connection", 320, FORCED + "vhost 'shop' is deleted", "the virtual host was deleted or stopped"),
         ("connection", 320, FORCED + "vhost 'shop' is down", "the virtual host was deleted or stopped"),
         ("connection", 320, FORCED + "user 'shop' is deleted", "the user was deleted"),
+        ("connection", 320, FORCED + "credential expired", "the token that it logged in with has expired"),
         (
             "connection",
             530,
