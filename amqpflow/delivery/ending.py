@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from amqpflow.model.closing import CloseReason
 from amqpflow.model.duration import roughly
@@ -11,6 +12,7 @@ from amqpflow.model.duration import roughly
 DEFAULT_TIMEOUT_MS = 30 * 60 * 1000  #: RabbitMQ's consumer timeout where nothing else is configured
 _TRAVEL_MS = 100  #: the broker counts from when it sent a delivery, we from when it arrived
 CANCELLED = "the broker cancelled the consumer"
+HeldState = Literal["waiting", "handled", "unsettled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +21,7 @@ class Held:
 
     message_id: str | None
     seconds: float  #: since it arrived
-    started: bool  #: a handler has it; else it waited for one
+    state: HeldState  #: for a handler, in it, or its handler has ended
 
 
 def channel_closed(reason: CloseReason | None, held: Sequence[Held], handler: str) -> str:
@@ -43,7 +45,7 @@ def cancelled(exists: bool | None, held: Sequence[Held], handler: str, timeout_m
     if exists is False:
         return f"{CANCELLED}: the queue was deleted"
     limit = timeout_ms or DEFAULT_TIMEOUT_MS
-    if any(each.seconds * 1000 >= limit - _TRAVEL_MS for each in held):
+    if any(_reaches(each, limit) for each in held):
         return f"{CANCELLED}: {_held_too_long(held, handler, limit)}"
     unknown = "the queue is still there" if exists else "it gave no reason"
     longest = _longest(held)
@@ -57,17 +59,27 @@ def cancelled(exists: bool | None, held: Sequence[Held], handler: str, timeout_m
 
 def _held_too_long(held: Sequence[Held], handler: str, limit_ms: int) -> str:
     longest = _longest(held)
-    limit = f"longer than the consumer timeout of {roughly(limit_ms / 1000)}"
+    limit = f"longer than the consumer timeout{f' of {roughly(limit_ms / 1000)}' if limit_ms else ''}"
     if longest is None:
         return f"a message was held {limit}"
-    more = sum(each.seconds * 1000 >= limit_ms - _TRAVEL_MS for each in held) - 1
+    more = sum(_reaches(each, limit_ms) for each in held) - 1 if limit_ms else 0
     others = f", and {more} more" if more > 0 else ""
     return f"{_whose(longest, handler)} for {roughly(longest.seconds)}{others}, {limit}"
 
 
+def _reaches(held: Held, limit_ms: int) -> bool:
+    return held.seconds * 1000 >= limit_ms - _TRAVEL_MS
+
+
 def _whose(held: Held, handler: str) -> str:
     message = f"message {held.message_id}" if held.message_id else "a message without id"
-    return f"handler {handler} held {message}" if held.started else f"{message} waited for handler {handler}"
+    match held.state:
+        case "handled":
+            return f"handler {handler} held {message}"
+        case "waiting":
+            return f"{message} waited for handler {handler}"
+        case "unsettled":
+            return f"{message} could not be settled after handler {handler}"
 
 
 def _longest(held: Sequence[Held]) -> Held | None:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from .duration import roughly
 
-_ACK_TIMED_OUT = re.compile(r"delivery acknowledgement on channel \d+ timed out\. Timeout value used: (\d+) ms")
+_ACK_TIMED_OUT = re.compile(r"delivery acknowledgement on channel \d+ timed out\. Timeout value used: (-?\d+) ms")
 
 _MEANINGS = (
     ("connection", "reason 'shutdown'", "the RabbitMQ node was stopped"),
@@ -42,9 +42,12 @@ class CloseReason:
 
     @property
     def consumer_timeout_ms(self) -> int | None:
-        """The limit that RabbitMQ names when it closes a channel for a delivery without an acknowledgement."""
+        """
+        The limit that RabbitMQ names when it closes a channel for a delivery without an acknowledgement; None when it
+        closed it for something else. 0 is a limit that it does not name: 4.3 says -1 for a consumer that was cancelled.
+        """
         found = _ACK_TIMED_OUT.search(self.reply_text)
-        return int(found[1]) if found else None
+        return max(0, int(found[1])) if found else None
 
     @property
     def silent(self) -> bool:

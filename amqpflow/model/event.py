@@ -145,6 +145,7 @@ class ConsumerStarted(ConsumerEvent):
 
     name: ClassVar[str] = "consumer.started"
     prefetch: int  #: with which it starts
+    single_active: bool = False  #: RabbitMQ gives the queue to one of its consumers at a time, perhaps to another one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

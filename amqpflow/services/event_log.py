@@ -16,7 +16,7 @@ from typing import Any
 
 from amqpflow.model import event as e
 from amqpflow.model.clip import clip
-from amqpflow.model.duration import format_duration
+from amqpflow.model.duration import format_duration, roughly
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.safe import safe
 
@@ -165,7 +165,8 @@ def _text(event: e.Event) -> str:
         return f"{event.outcome} {event.message_id or 'a message without id'}{detail and ': '}{detail}"
     match event:
         case e.ConsumerStarted():
-            return f"{event.queue}: consuming"
+            waits = "; a single active consumer: it may wait until another one ends" if event.single_active else ""
+            return f"{event.queue}: consuming{waits}"
         case e.ConsumerPaused():
             return f"{event.queue}: consumer paused: {event.reason}"
         case e.ConsumerResumed():
@@ -177,11 +178,11 @@ def _text(event: e.Event) -> str:
         case e.BreakerHalfOpen():
             return f"{event.queue}: breaker half-open: a single message is tried"
         case e.BreakerClosed():
-            return f"{event.queue}: breaker closed after {_seconds(event.open_for)}"
+            return f"{event.queue}: breaker closed after {roughly(event.open_for)}"
         case e.ConnectionLost():
             return f"the {event.purpose} connection to {event.address} was lost: {event.reason}"
         case e.ConnectionRecovered():
-            return f"connected to {event.address} again ({event.purpose}) after {_seconds(event.down_for)}"
+            return f"connected to {event.address} again ({event.purpose}) after {roughly(event.down_for)}"
         case e.ConnectionBlocked():
             return f"{event.address} takes no publishes ({event.purpose}): {event.reason}"
         case e.ConnectionUnblocked():

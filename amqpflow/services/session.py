@@ -14,7 +14,7 @@ import logging
 from collections import deque
 from uuid import uuid4
 
-from amqpflow.delivery.ending import CANCELLED, Held
+from amqpflow.delivery.ending import CANCELLED, Held, HeldState
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.errors import AmqpflowError
 from amqpflow.model.message import Delivery
@@ -64,6 +64,7 @@ class Session:
         self._held: dict[int, float] = {}  # what is not settled, by tag: when it arrived
         self._waiting: deque[Delivery] = deque()  # no handler has started them
         self._started: dict[int, Delivery] = {}  # those of `_held` that were handed out
+        self._unsettled: set[int] = set()  # and those whose handler has ended, while their publish is awaited
         self._idle: deque[asyncio.Future[None]] = deque()  # who waits in `next`
         self._waking = False  # one of them was woken and has not run yet: it wakes the next if there is more to do
         self._dismissed = False
@@ -229,6 +230,7 @@ class Session:
     def _forget(self, tag: int) -> bool:
         mine = self._held.pop(tag, None) is not None and not self.ended.is_set()
         self._started.pop(tag, None)
+        self._unsettled.discard(tag)
         self._settled.set()
         if self._lanes is not None:
             self._lanes.settled(tag)
@@ -250,17 +252,24 @@ class Session:
         """When the delivery arrived, on the event loop's clock in seconds; now if it is settled."""
         return self._held.get(delivery.delivery_tag) or self._loop.time()
 
+    def unsettled(self, delivery: Delivery) -> None:
+        """Note that the handler has ended, and that the delivery is still to be settled."""
+        self._unsettled.add(delivery.delivery_tag)
+
     def held(self) -> list[Held]:
         """What is not settled: while the session lasts, or when it ended."""
-        now, held = self._loop.time(), self._held
+        now, found = self._loop.time(), list[Held]()
         behind = self._lanes.waiting() if self._lanes is not None else ()
-        groups = ((True, self._started.values()), (False, (*self._waiting, *behind, *self._admission.aside)))
-        return [
-            Held(message_id=Incoming(each).message_id, seconds=now - held[each.delivery_tag], started=started)
-            for started, deliveries in groups
-            for each in deliveries
-            if each.delivery_tag in held
-        ]
+        for deliveries in (self._started.values(), self._waiting, behind, self._admission.aside):
+            for each in deliveries:
+                tag = each.delivery_tag
+                if tag not in self._held:
+                    continue
+                in_handler: HeldState = "unsettled" if tag in self._unsettled else "handled"
+                state = in_handler if tag in self._started else "waiting"
+                message_id = Incoming(each).message_id
+                found.append(Held(message_id=message_id, seconds=now - self._held[tag], state=state))
+        return found
 
     @property
     def why(self) -> str:

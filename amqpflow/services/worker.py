@@ -42,7 +42,6 @@ from .turns import NotStarted, require_held
 log = logging.getLogger("amqpflow.consumer")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  #: seconds between attempts to consume
-_DELETING = 0.2  #: seconds for which a queue that is being deleted may still be found
 _ASKING = 5.0  #: seconds for the broker to say whether a queue is there
 _HALT_PATIENCE = 25.0  #: seconds for handlers that run when a consumer stops itself
 _LONG_ENOUGH = 5.0  #: seconds after which a session that ended is not one that cannot begin
@@ -135,7 +134,11 @@ class Worker:
         self._outage.watch(session, hold=counted or self._single_active)
         await session.start()
         self.session = session
-        self._events.emit(ConsumerStarted(queue=self.handler.queue, prefetch=self.handler.concurrency))
+        self._events.emit(
+            ConsumerStarted(
+                queue=self.handler.queue, prefetch=self.handler.concurrency, single_active=self._single_active
+            )
+        )
         return session
 
     async def run(self, connection: Connection, settler: Settler, session: Session | None) -> None:
@@ -211,23 +214,28 @@ class Worker:
         if self._stopping.is_set() or connection.is_closed or not session.cancelled_by_server:
             return self._why_cut(session, connection)
         held = session.held()  # before time goes by
-        exists: bool | None = None
-        try:
-            async with asyncio.timeout(_ASKING):
-                asking = await connection.open_channel()
-                await asking.queue_depth(self.handler.queue)
-                await asyncio.sleep(_DELETING)
-                await asking.queue_depth(self.handler.queue)
-                await asking.close()
-            exists = True
-        except BrokerError as error:
-            exists = False if error.missing else None
-        except (AmqpflowError, TimeoutError):
-            pass
+        exists = await self._queue_exists(connection)
         if connection.closed.is_set():
             return self._why_cut(session, connection)
         timeout_ms = self._caller.routes.consumer_timeout_ms
         return cancelled(exists, held, full_name(self.handler.function), timeout_ms)
+
+    async def _queue_exists(self, connection: Connection) -> bool | None:
+        """None when the broker cannot be asked. It is asked again: a queue is found for a moment after its deletion."""
+        try:
+            async with asyncio.timeout(_ASKING):
+                for pause in (0.0, 0.1, 0.4):
+                    await asyncio.sleep(pause)
+                    channel = await connection.open_channel()
+                    await channel.queue_depth(self.handler.queue)
+                    await channel.close()
+            return True
+        except BrokerError as error:
+            return False if error.missing else None
+        except (AmqpflowError, TimeoutError):
+            # a virtual host cancels the consumers before it closes the connections
+            await _first_of(connection.closed.wait(), asyncio.sleep(1))
+            return None
 
     def _in_background(self, session: Session, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._or_end(session, work), context=handling_context())
@@ -294,6 +302,7 @@ class Worker:
                 self._report.handled(incoming, verdict, clock() - began)
                 settled = settler.settle_at_once(session, incoming, verdict)
                 if settled is None:
+                    session.unsettled(delivery)
                     settled = _STOPPED
                     at = settler.circumstances(incoming)
                     settlement = decide(incoming, verdict, at)

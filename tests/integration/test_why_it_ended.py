@@ -11,6 +11,7 @@ import pytest
 from amqpflow import ConnectionLost, Consumer, ConsumerStopped, Message, MessageGivenBack, Retry
 from amqpflow.model.event import ConnectionRecovered
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.connection import Connection
 from amqpflow.services.topology import Topology
 from tests.brokers.management import Management
 from tests.shop import Shop, shop
@@ -193,5 +194,36 @@ def test_a_read_permission_that_is_gone_is_said_with_the_command(vhost: BrokerAd
                     await until(lambda: consumer.healthy)
         finally:
             management.delete("users", user)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.releases(">=4.3")
+def test_a_message_that_waits_for_its_publish_is_not_said_to_be_in_its_handler(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        arguments = {"x-consumer-timeout": 1000}
+        async with shop(vhost, arguments=arguments) as scene:
+
+            async def handle(message: Message) -> None:
+                if not message.redelivered:
+                    raise Retry
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer(orders=handle)
+            connect = consumer._connect
+
+            async def connected(purpose: str = "consumer", beside: Connection | None = None) -> Connection:
+                if purpose == "retries":
+                    await asyncio.Event().wait()  # as long as an address that does not answer
+                return await connect(purpose, beside)
+
+            consumer._connect = connected  # type: ignore[method-assign]
+            told = events_of(consumer)
+            async with consumer:
+                await scene.publish("m1")
+                await until(lambda: scene.done == ["m1"])
+            reason = next(each.reason for each in told if isinstance(each, ConsumerStopped))
+            assert "the consumer timeout of the broker is shorter than " in reason
+            assert ", for which message m1 could not be settled after handler " in reason
 
     asyncio.run(scenario())

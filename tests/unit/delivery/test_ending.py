@@ -11,8 +11,8 @@ TIMED_OUT = (
     "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 4000 ms. "
     "This timeout value can be configured, see consumers doc guide to learn more"
 )
-SLOW = Held(message_id="slow", seconds=11.24, started=True)
-QUICK = Held(message_id="quick", seconds=0.5, started=True)
+SLOW = Held(message_id="slow", seconds=11.24, state="handled")
+QUICK = Held(message_id="quick", seconds=0.5, state="handled")
 
 
 def test_a_consumer_timeout_names_handler_message_and_both_times() -> None:
@@ -26,7 +26,7 @@ def test_a_consumer_timeout_names_handler_message_and_both_times() -> None:
 
 
 def test_a_consumer_timeout_of_a_message_that_no_handler_has_blames_no_handler() -> None:
-    waiting = Held(message_id=None, seconds=5.0, started=False)
+    waiting = Held(message_id=None, seconds=5.0, state="waiting")
     said = channel_closed(closed_by_broker("channel", 406, TIMED_OUT), [waiting, waiting], "service.confirm")
     assert said.startswith("a message without id waited for handler service.confirm for 5s, and 1 more, longer than")
 
@@ -55,3 +55,17 @@ def test_the_time_that_a_delivery_travels_is_no_reason_to_doubt_the_timeout() ->
     held = replace(SLOW, seconds=0.96)
     assert cancelled(True, [held], "h", 1000).endswith(", longer than the consumer timeout of 1s")
     assert "perhaps its leader moved" in cancelled(True, [replace(SLOW, seconds=0.5)], "h", 1000)
+
+
+def test_a_message_whose_handler_has_ended_is_not_said_to_be_held_by_it() -> None:
+    unsettled = Held(message_id="m", seconds=31.0, state="unsettled")
+    said = channel_closed(closed_by_broker("channel", 406, TIMED_OUT), [unsettled], "service.confirm")
+    assert said.startswith("message m could not be settled after handler service.confirm for 31s, longer than the")
+
+
+def test_a_limit_that_the_broker_does_not_name_is_left_out() -> None:
+    """RabbitMQ 4.3 writes -1 for what a cancelled consumer left unacked."""
+    reason = closed_by_broker("channel", 406, TIMED_OUT.replace("4000", "-1"))
+    assert reason.consumer_timeout_ms == 0
+    said = channel_closed(reason, [SLOW], "h")
+    assert said.startswith("handler h held message slow for 11s, longer than the consumer timeout; the broker closed")
