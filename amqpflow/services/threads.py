@@ -11,20 +11,15 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import Any
-
-from amqpflow.model.clip import clip
-from amqpflow.model.safe import safe
 
 from .incoming import Message
 from .turns import GONE, NotStarted, Turns, require_held
 
 THREAD_NAME = "amqpflow handler"
-_NAMED, _NAME_LENGTH = 3, 80  # overdue calls that a text names, bytes of a message id in it
 SPARE = 10  #: fresh threads for overdue calls that a handler has at least
 
 _EXHAUSTED = "all threads of its handler are overdue"
@@ -214,22 +209,3 @@ class Threads:
         for _ in range(self._alive):
             self._jobs.put(None)
         self._alive = 0
-
-
-def overdue_text(function: str, calls: Sequence[Call], most: int) -> str:
-    """Name the overdue calls of a handler, the oldest first; `function` is its name, `most` how many there may be."""
-    named = ", ".join(f"{call_text(each)}" for each in calls[:_NAMED])
-    more = f" and {len(calls) - _NAMED} more" if len(calls) > _NAMED else ""
-    if len(calls) >= most:
-        return (
-            f"stands still: all {most} threads of {function} are overdue and cannot be stopped: {named}{more}; "
-            "restart the process, and give what the handler waits for a timeout of its own"
-        )
-    return f"{len(calls)} of at most {most} threads of {function} are overdue and cannot be stopped: {named}{more}"
-
-
-def call_text(call: Call) -> str:
-    """message m1 since 2026-11-30 11:03:02 UTC"""
-    message_id = call.message.message_id
-    name = f"message {clip(safe(message_id), _NAME_LENGTH)}" if message_id else "a message without an id"
-    return f"{name} since {datetime.fromtimestamp(call.since, UTC):%Y-%m-%d %H:%M:%S UTC}"

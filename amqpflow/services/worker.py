@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -30,13 +29,15 @@ from .handler import Handler, full_name
 from .in_flight import Flight, InFlight
 from .incoming import Message, takes_long_to_unpack, unpack
 from .lanes import KeyCheck, Lanes
+from .left_behind import LeftBehind, Place
 from .loop_publisher import LoopPublisher
 from .middleware import Middleware
 from .outage import Outage
+from .overdue import Overdue
 from .report import Report
 from .session import Session
 from .settler import GivenBack, Settler, now
-from .threads import Call, Threads, call_text, overdue_text
+from .threads import Threads
 from .turns import NotStarted, require_held
 
 log = logging.getLogger("amqpflow.consumer")
@@ -105,15 +106,16 @@ class Worker:
         if handler.order_by is not None:
             outer.append(KeyCheck(handler.order_by))
         self._single_active = single_active
+        self._overdue: Overdue | None = None
         if self._threads is not None:
             self._flow.append(self._threads)
-            self._threads.on_overdue, self._threads.on_ended = self._overdue, self._no_longer_overdue
+            self._overdue = Overdue(self._threads, handler, problems, on_exhausted=self._stand_still)
+        self._left_behind = LeftBehind(handler, problems)
         self._lanes: Lanes | None = None
         if handler.order_by is not None:
             native = routes.native is not None
             self._lanes = Lanes(handler.order_by, max_body_bytes, native=native, unpack=self._unpack)
         self._unpacks = handler.is_async or handler.order_by is not None
-        self._problems = problems
         self._clock = asyncio.get_running_loop().time
         self._caller = Caller(handler, routes, self._stopping, threads=self._threads, outer=outer)
 
@@ -154,9 +156,9 @@ class Worker:
                 settler.problems[self.handler.queue] = self._halted
                 await _first_of(connection.closed.wait(), self._stopping.wait())
                 return
-            if self._threads is not None and self._threads.exhausted:
-                settler.problems[self.handler.queue] = self._overdue_text()
-                await _first_of(connection.closed.wait(), self._stopping.wait(), self._threads.available.wait())
+            if self._overdue is not None and self._overdue.exhausted:
+                settler.problems[self.handler.queue] = self._overdue.text
+                await _first_of(connection.closed.wait(), self._stopping.wait(), self._overdue.available.wait())
                 continue
             opened = clock()
             try:
@@ -201,8 +203,8 @@ class Worker:
         """Why a session ended, without asking the broker."""
         if self._stopping.is_set():
             return "the consumer was stopped"
-        if self.stands_still:
-            return self._overdue_text()
+        if self._overdue is not None and self._overdue.exhausted:
+            return self._overdue.text
         if connection.is_closed:
             return f"the connection was lost: {connection.close_reason}"
         if session.cancelled_by_server:
@@ -253,21 +255,25 @@ class Worker:
             raise
 
     async def _handle(self, session: Session, flights: InFlight) -> None:
-        for _ in range(self.handler.concurrency):
-            self._in_background(session, self._work(session, flights))
+        places = [Place() for _ in range(self.handler.concurrency)]
+        for place in places:
+            place.task = self._in_background(session, self._work(session, flights, place))
         try:
-            await session.ended.wait()
+            await self._left_behind.watch(session.ended)
         finally:
             # those in a handler run on to its end: cancelling them would leave its work half done for nothing
             session.dismiss_idle()
             for each in self._flow:
                 each.refuse_gone()
+            self._left_behind.add(places)
 
-    async def _work(self, session: Session, flights: InFlight) -> None:
+    async def _work(self, session: Session, flights: InFlight, place: Place) -> None:
         # a slot before a delivery: what is started is in a handler, or about to be
         async with self._slots:
             while (delivery := await session.next()) is not None:
+                place.delivery, place.since = delivery, self._clock()
                 await self._process(session, flights, delivery)
+                place.delivery = None
 
     async def _process(self, session: Session, flights: InFlight, delivery: Delivery) -> None:
         if self._stopping.is_set():
@@ -365,47 +371,19 @@ class Worker:
         log.error("%s: not consumed until a restart: %s", session.queue, why)
         await session.stop(until=asyncio.get_running_loop().time() + _HALT_PATIENCE)
 
-    # -- threads that are overdue
-
     @property
     def stands_still(self) -> bool:
         """Its threads are all overdue: only a restart of the process makes the consumer go on for sure."""
-        return self._threads is not None and self._threads.exhausted
+        return self._overdue is not None and self._overdue.exhausted
 
-    @property
-    def _overdue_key(self) -> str:
-        """Of `problems`: the queue is consumed, so its own key stays free."""
-        return f"{self.handler.queue} threads"
-
-    def _overdue_text(self) -> str:
-        assert self._threads is not None  # noqa: S101 - narrows for the type checker
-        return overdue_text(full_name(self.handler.function), self._threads.overdue, self._threads.most)
-
-    def _overdue(self, call: Call) -> None:
-        """A call runs on although nothing waits for it."""
-        queue, text = self.handler.queue, self._overdue_text()
-        self._problems[self._overdue_key] = text
-        if not self.stands_still:
-            log.warning("%s: a handler runs on in its thread: %s; %s", queue, call_text(call), text)
-            return
-        self._problems[queue] = text
-        log.error("%s: no handler can be called: %s", queue, text)
+    def _stand_still(self) -> None:
+        """Another process may take what is held here."""
         if self.session is not None:
             until = self._clock() + _HALT_PATIENCE
             self._in_background(self.session, self._stop_session(self.session, until))
 
     async def _stop_session(self, session: Session, until: float) -> None:
-        # another process may take what waits here
         await session.stop(until=until)
-
-    def _no_longer_overdue(self, call: Call) -> None:
-        assert self._threads is not None  # noqa: S101 - narrows for the type checker
-        ran = time.time() - call.since
-        log.warning("%s: an overdue handler has ended after %.0f s: %s", self.handler.queue, ran, call_text(call))
-        if self._threads.overdue:
-            self._problems[self._overdue_key] = self._overdue_text()
-        else:
-            self._problems.pop(self._overdue_key, None)
 
     # -- ending
 
@@ -434,7 +412,9 @@ class Worker:
         self._outage.stop()
         if self._threads is not None:
             self._threads.shutdown()
-            self._problems.pop(self._overdue_key, None)
+        if self._overdue is not None:
+            self._overdue.forget()
+        self._left_behind.forget()
         if self._unpacking is not None:
             self._unpacking.shutdown(wait=False)
         await _cancelled(self._tasks)

@@ -12,6 +12,7 @@ import pytest
 
 from amqpflow import CallNext, Consumer, Message, Outcome
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.services import left_behind
 from amqpflow.services.topology import Topology
 from tests.shop import Shop, connections_of, cut, shop
 from tests.waiting import until
@@ -170,3 +171,32 @@ def test_messages_of_one_key_are_never_handled_at_once_across_a_reconnect(vhost:
             assert order == ["a0", "b0", "a0", "a1", "a2"]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", ["asynchronous", "in_a_thread"])
+def test_handlers_of_a_lost_channel_that_take_all_places_are_named(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    monkeypatch.setattr(left_behind, "_PATIENCE", 0.2)
+    monkeypatch.setattr(left_behind, "_EVERY", 0.05)
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            calls = Calls()
+            consumer = scene.consumer(orders=getattr(calls, kind), concurrency=1, prefetch=5)
+            connections = connections_of(consumer)
+            await scene.publish("m0", "m1")
+            async with consumer:
+                await until(lambda: calls.calls["m0"])
+                cut(connections)
+                problem = await until(lambda: consumer.problems.get("orders handlers"))
+                assert f"handler {__name__}.Calls.{kind} still runs in all its places" in problem
+                assert "message m0 for " in problem
+                assert not consumer.healthy
+                assert calls.calls == Counter(m0=1)
+                calls.first_ends.set()
+                await until(lambda: consumer.totals["acked"] == 2)
+                await until(lambda: consumer.healthy)
+
+    asyncio.run(scenario())
+    assert [each.levelname for each in caplog.records if "nothing is started" in each.getMessage()] == ["ERROR"]

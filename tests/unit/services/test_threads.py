@@ -11,7 +11,8 @@ import pytest
 
 from amqpflow import Message
 from amqpflow.services.middleware import ThreadPlace, Timeout
-from amqpflow.services.threads import Call, Threads, overdue_text, spare_threads
+from amqpflow.services.overdue import overdue_text
+from amqpflow.services.threads import Call, Threads, spare_threads
 from amqpflow.services.turns import NotStarted
 from tests.deliveries import incoming
 
