@@ -74,7 +74,7 @@ class Message:
         """
         The body as JSON, in UTF-8, UTF-16 or UTF-32. Raises Undecodable, which parks the message.
 
-        It takes about 10 ms for each MiB: `await asyncio.to_thread(message.json)` keeps a large body out of the event
+        It takes 20 to 60 ms for each MiB: `await asyncio.to_thread(message.json)` keeps a large body out of the event
         loop.
         """
         try:

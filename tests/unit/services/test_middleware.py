@@ -15,6 +15,7 @@ from amqpflow.services.calling import Caller
 from amqpflow.services.handler import make_handler
 from amqpflow.services.middleware import CallNext, Middleware
 from amqpflow.services.topology import Topology
+from amqpflow.services.turns import NotStarted
 from tests.deliveries import incoming, routes
 from tests.topologies import topology
 
@@ -161,6 +162,44 @@ def test_context_variables_of_a_middleware_reach_the_handler(kind: str) -> None:
 
     called(handle if kind == "thread" else handle_async, setting)
     assert seen == ["set"]
+
+
+@pytest.mark.parametrize("in_a_thread", [False, True])
+def test_no_middleware_begins_for_a_message_that_the_broker_has_back(in_a_thread: bool) -> None:
+    said: list[str] = []
+    held = True
+
+    async def waiting(message: Message, call_next: CallNext) -> Outcome | None:
+        nonlocal held
+        held = False  # while it waited for its turn
+        return await call_next(message)
+
+    async def handle(message: Message) -> None:
+        said.append("handler")
+
+    function: Any = (lambda message: said.append("handler")) if in_a_thread else handle
+    handler = make_handler(
+        "orders",
+        function,
+        concurrency=1,
+        prefetch=None,
+        timeout=None,
+        keep_stack=False,
+        middlewares=(Noting("middleware", said),),
+    )
+
+    async def run() -> None:
+        threads = handler.threads()
+        caller = Caller(handler, routes(5000), asyncio.Event(), threads=threads, outer=[waiting])
+        try:
+            with pytest.raises(NotStarted, match="its channel ended before its handler began"):
+                await caller.call(Message(incoming(), holds=lambda _: held))
+        finally:
+            if threads is not None:
+                threads.shutdown()
+
+    asyncio.run(run())
+    assert said == []
 
 
 def test_the_timeout_is_for_the_middlewares_too() -> None:
