@@ -207,6 +207,9 @@ class _PikaConnection(aio_pika.Connection):
             await self.close()
             raise _unsupported("it does not read through a transport_factory")
 
+    def __del__(self) -> None:
+        """Do nothing: aio-pika closes it as a task of any event loop that runs in the thread of the collector."""
+
 
 async def connect(
     address: BrokerAddress, *, name: str, timeout: float = CONNECT_TIMEOUT, beside: Connection | None = None

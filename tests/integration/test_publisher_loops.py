@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
@@ -16,13 +18,14 @@ import pytest
 from amqpflow import BrokerUnavailable, OutgoingMessage, Publisher, WrongUsage
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.faults.proxy import Proxy
-from tests.shop import Shop, shop
+from tests.shop import Shop, cut, shop
 from tests.waiting import until
 
 pytestmark = pytest.mark.one_broker
 
 IN_SHORT_LOOPS = """
 import asyncio
+import gc
 from amqpflow import Publisher
 
 publisher = Publisher()  # of the module, as in a service with a request handler that is not async
@@ -192,5 +195,31 @@ def test_it_can_be_entered_again_after_it_was_closed(vhost: BrokerAddress) -> No
                     await publisher.publish(b"", routing_key="orders")
                 await publisher.close()
             assert await ids_in(scene) == ["a", "b"]
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_connection_is_dropped_in_any_thread_without_a_trace(vhost: BrokerAddress) -> None:
+    """aio-pika would close it then, as a task of the event loop that happens to run in that thread."""
+
+    async def scenario() -> None:
+        async with shop(vhost), Publisher(vhost.url) as publisher:
+            await publisher.publish(b"", routing_key="orders")
+            connection = publisher._here().outbox._connection
+            assert connection is not None
+            last = [connection._pika]
+            dropped = weakref.ref(last[0])
+            cut([connection])
+            await connection.closed.wait()
+            del connection
+            await publisher.publish(b"", routing_key="orders")
+
+            async def drop() -> int:
+                last.clear()
+                gc.collect()
+                return len(asyncio.all_tasks())
+
+            assert await asyncio.to_thread(asyncio.run, drop()) == 1
+            assert dropped() is None
 
     asyncio.run(scenario())
