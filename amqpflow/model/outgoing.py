@@ -125,6 +125,8 @@ def header_problems(headers: Any, argument: str = "headers") -> Iterator[str]:
         yield f"{argument} cannot be read: {error!r}"
         return
     for name, value in entries:
+        if _is_plain(name) and name not in ROUTING and (_is_plain(value) or _is_small(value)):
+            continue  # most are
         if not (isinstance(name, str) and is_never_sent(name)):
             yield from _entry_problems(name, value, argument, 1)
             if name in ROUTING and not _is_list_of_texts(value):
@@ -142,7 +144,7 @@ def _problems(message: OutgoingMessage) -> Iterator[str]:
         yield f"body is {_kind(body)}, not bytes; encode it first"
     for name in _TEXTS:
         value = getattr(message, name)
-        if value is not None or name in _ADDRESS:
+        if not _is_plain(value) and (value is not None or name in _ADDRESS):
             yield from _text_problems(value, name)
     if message.priority is not None:
         yield from _integer_problems(message.priority, "priority", 255)
@@ -244,6 +246,14 @@ def _value_problems(value: Any, outer: str, key: Any, depth: int) -> Iterator[st
                 yield from _value_problems(each, where, name, depth + 1)
     else:
         yield f"{where} is {_kind(value)}, for which AMQP has no type"
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) is str and value.isascii() and len(value) <= _SHORT
+
+
+def _is_small(value: Any) -> bool:
+    return type(value) is int and -(1 << 63) <= value < 1 << 63
 
 
 def _is_list_of_texts(value: Any) -> bool:

@@ -9,10 +9,12 @@ from enum import IntEnum, StrEnum
 from typing import Any
 from uuid import UUID
 
+import click
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amqpflow.cli import replay_options
 from amqpflow.errors import WrongUsage
 from amqpflow.model import headers as h
 from amqpflow.model.outgoing import MAX_EXPIRATION, OutgoingMessage, encode_outgoing, header_problems
@@ -210,3 +212,10 @@ def test_a_header_that_a_replay_drops_may_be_no_utf8_and_must_be_text() -> None:
         ReplayChoice(drop_headers=frozenset({"n" * 256}))
     with pytest.raises(WrongUsage, match="drop_headers has a name that is of type int"):
         ReplayChoice(drop_headers=frozenset({7}))  # type: ignore[arg-type]
+
+
+def test_a_header_of_the_command_line_is_named_by_its_option() -> None:
+    assert replay_options._header("name=a=b") == ("name", "a=b")
+    assert replay_options._header("caf\udce9=\udce9") == ("caf\udce9", "\udce9")
+    with pytest.raises(click.UsageError, match=r"^the name 'n+\.\.\.' in --set-header is 256 bytes long"):
+        replay_options._header("n" * 256 + "=1")
