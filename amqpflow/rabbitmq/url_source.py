@@ -22,7 +22,7 @@ Check: TypeAlias = Callable[[str, str], tuple[str, ...]]  #: text and source to 
 
 _LOOKS, _PAUSE = 5, 0.1  #: times and seconds: so long a file may be empty, missing or half written while it is replaced
 _FRESH = 1.0  #: seconds
-_ANSWER_TIMEOUT = 30.0  #: seconds for a function, which may ask an identity provider
+_ANSWER_TIMEOUT = 10.0  #: seconds for a function, which may ask an identity provider
 _SECRET = re.compile(r"//[^\s/]*@")
 
 
@@ -93,7 +93,7 @@ class UrlOf:
         return f"{getattr(self.function, '__name__', type(self.function).__name__)}()"
 
     async def current(self, check: Check) -> tuple[str, ...]:
-        """Call the function. Raises BrokerUnavailable: it failed, took longer than 30 s, or returned no URL."""
+        """Call the function. Raises BrokerUnavailable: it failed, took longer than 10 s, or returned no URL."""
         url: object = None
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT) as limit:

@@ -252,6 +252,20 @@ def test_tls_verifies_unless_told_otherwise() -> None:
     assert (insecure.verify_mode, insecure.check_hostname) == (ssl.CERT_NONE, False)
 
 
+def test_tls_files_are_read_for_each_connection(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.pem" for name in ("certificate", "key")}
+    for name, file in files.items():
+        file.write_bytes((CERTIFICATES / f"{name}.pem").read_bytes())
+    certificate, key = map(str, files.values())
+    address = resolve_address("amqps://h", environ={}, ca_file=certificate, cert_file=certificate, key_file=key)
+    before = address.ssl_context().get_ca_certs()
+    files["certificate"].write_bytes((CERTIFICATES / "next-certificate.pem").read_bytes())
+    with pytest.raises(TlsFailed, match="KEY_VALUES_MISMATCH"):  # half of it is replaced: the next try finds both
+        address.ssl_context()
+    files["key"].write_bytes((CERTIFICATES / "next-key.pem").read_bytes())
+    assert address.ssl_context().get_ca_certs() != before
+
+
 @pytest.mark.parametrize("files", [{"ca_file": "missing.pem"}, {"cert_file": "missing.pem"}])
 def test_a_tls_file_that_cannot_be_read_is_named(files: dict[str, Any]) -> None:
     with pytest.raises(TlsFailed, match=r"missing\.pem"):

@@ -275,6 +275,27 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
     assert ask({"GET /api/policies/%2F": (200, "[]")}, lambda m: m.policies("/"))[0] == ()
 
 
+def test_a_certificate_that_is_rotated_is_trusted_by_the_file_as_it_is_by_then(tmp_path: Path) -> None:
+    """On a client that is open: its second connection meets the next certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "certificate.pem", TLS / "key.pem")
+    trusted = tmp_path / "ca.pem"
+    trusted.write_bytes((TLS / "certificate.pem").read_bytes())
+
+    async def go() -> None:
+        async with serving({"GET /api/policies/%2F": (200, "[]")}, context) as server:
+            address = replace(ADDRESS, management_url=server.url, ca_file=str(trusted))
+            async with await open_management(address) as management:
+                context.load_cert_chain(TLS / "next-certificate.pem", TLS / "next-key.pem")
+                twice = [management.policies("/"), management.policies("/")]
+                with pytest.raises(ManagementUnavailable, match="certificate"):
+                    await asyncio.gather(*twice)
+                trusted.write_bytes((TLS / "next-certificate.pem").read_bytes())
+                assert await asyncio.gather(management.policies("/"), management.policies("/")) == [(), ()]
+
+    asyncio.run(go())
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 def test_https_verifies_the_certificate(trusted: bool) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
