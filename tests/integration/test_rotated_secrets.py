@@ -340,6 +340,8 @@ def test_a_consumer_moves_as_a_whole_when_its_url_names_another_virtual_host(
         async with shop(vhost) as here, shop(elsewhere) as there:
             consumer, handled = consumer_of(here, user, monkeypatch)
             consumer.address = user.address  # the file of the topology names no virtual host
+            lost: list[ConnectionLost] = []
+            consumer.subscribe(lost.append, ConnectionLost)
             async with consumer:
                 await here.publish("before")
                 await until(lambda: handled == ["before"])
@@ -348,6 +350,7 @@ def test_a_consumer_moves_as_a_whole_when_its_url_names_another_virtual_host(
                 await there.publish("there")
                 await until(lambda: "there" in handled)
                 assert consumer.healthy
+            assert [f"{elsewhere.vhost} now, and no longer" in each.reason for each in lost] == [True]
             assert await here.depth("orders") == 1
             assert sum([await there.depth(queue) for queue in there.compiled.desired.queues]) == 0
             (left,) = await here.take("orders")
