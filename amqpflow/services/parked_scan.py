@@ -172,7 +172,10 @@ async def scan(
                             after_batch(reader)
                         if enough:
                             break
-                reads_on = reader.may_read_on and seen > before and not (enough or watch.stop.is_set())
+                may_go_on = not (enough or watch.stop.is_set())
+                if in_parts and seen < expected and may_go_on:
+                    reader.end_of_room()  # the rest lies behind what comes again and again
+                reads_on = reader.may_read_on and seen > before and may_go_on
                 # once all had its turn, the queue has its order again
                 reader.is_part = reads_on or (in_parts and seen == expected)
             if after_reading is not None:

@@ -261,6 +261,13 @@ class ParkingReader:
         self.ended_early = f"messages had been held for {self._hold_text()}"
         self._news.set()
 
+    def end_of_room(self) -> None:
+        """End `deliveries`: as many are held as may be, and once given back they come first again."""
+        self.is_full = True
+        self.ended_early = (
+            f"{self.limit} messages are held, which is the prefetch, and RabbitMQ delivers them first again"
+        )
+
     def _hold_text(self) -> str:
         if self.hold_max < HOLD_MAX:
             return f"{self.hold_max:g} seconds, half of the consumer timeout of the queue"
@@ -344,10 +351,7 @@ class ParkingReader:
         if not self._room:
             if busy():
                 return  # what is acked makes room
-            self.is_full = True
-            self.ended_early = (
-                f"{self.limit} messages are held, which is the prefetch, and RabbitMQ delivers them first again"
-            )
+            self.end_of_room()
             return
         if not self._require_holding().has_room:
             self.ended_early = f"{self.received} messages are held, which is as many as can be given back in order"

@@ -121,6 +121,25 @@ def test_what_was_read_before_is_read_in_parts_and_keeps_its_order(vhost: Broker
     asyncio.run(go())
 
 
+def test_what_was_read_only_in_part_before_may_change_its_order_and_that_is_said(vhost: BrokerAddress) -> None:
+    compiled = topology({WORK: [1000]}, vhost=vhost.vhost)
+    new = [f"n{number}" for number in range(30)]
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=each) for each in IDS])
+            assert (await list_parked(broker, compiled)).complete
+            await park(connection, compiled, [delivered(WORK, message_id=each) for each in new])
+            place = place_of(broker, compiled, (), prefetch=PREFETCH)
+            found = await parked_list.list_parked(place, Selection(), Watch())
+            assert {each.message_id for each in found.messages} >= set(IDS)
+            assert not found.complete
+            assert "its oldest messages are last now" in " ".join(found.notes)
+            assert sorted(await ids_in(connection, PARKING)) == sorted([*IDS, *new])
+
+    asyncio.run(go())
+
+
 def test_an_export_says_that_not_all_was_read(vhost: BrokerAddress, tmp_path: Path) -> None:
     compiled = topology({WORK: [1000]}, vhost=vhost.vhost)
 
