@@ -83,7 +83,7 @@ class Death:
                 watching.add(asyncio.get_running_loop().create_task(sent(self_, point)))
 
         async def send_watched(self_: ReplayOutbox, flights: Any) -> None:
-            soon(self_._channel, "publish.sent")  # when they have been posted
+            soon(self_._outbox._channel, "publish.sent")  # when they have been posted
             await send(self_, flights)
 
         def ack_watched(self_: Channel, *arguments: Any, **options: Any) -> bool:
