@@ -110,7 +110,7 @@ async def closed_by_operator(scene: Scene, chance: random.Random) -> AsyncIterat
 
 @fault(LOCAL, holds_publishes=True, needs="ctl")
 async def memory_alarm(scene: Scene, chance: random.Random) -> AsyncIterator[None]:
-    """With a backlog, which is what has to be handled meanwhile."""
+    """With a backlog, which is what has to be handled meanwhile: what fails is held, and keeps its place."""
     await scene.burst(800)
     await in_thread(scene.node.alarm, True)
     try:

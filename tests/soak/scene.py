@@ -133,8 +133,13 @@ class Scene:
         self._fresh[message.queue] += 1
 
     async def burst(self, count: int) -> None:
-        """Publish so many more, as fast as it goes."""
-        await asyncio.gather(*(self.publish(usual(self.chance, self.next_number(), self.queues)) for _ in range(count)))
+        """Publish so many more that succeed, as fast as it goes."""
+        await asyncio.gather(
+            *(
+                self.publish(Sent(id=f"ok-{self.next_number()}", queue=self.queues[number % len(self.queues)]))
+                for number in range(count)
+            )
+        )
 
     async def load(self, until: float) -> None:
         """Publish steadily until then; return once everything is confirmed."""
