@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from amqpflow.errors import BrokerUnavailable, TlsFailed, WrongUsage
 
-from .url import PORTS, checked_management_url, checked_urls, redact
+from .url import PORTS, checked_management_url, checked_urls, heartbeat_of, redact
 from .url_source import UrlFile, UrlFunction, UrlOf
 
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
@@ -89,6 +89,11 @@ class BrokerAddress:
     @property
     def port(self) -> int:
         return self.parts.port or PORTS[self.parts.scheme]
+
+    @property
+    def heartbeat(self) -> int:
+        """Seconds between heartbeats at most, `?heartbeat=` of the URL; 0 switches them off."""
+        return heartbeat_of(self.parts.query)
 
     @property
     def tls(self) -> bool:

@@ -52,6 +52,7 @@ class Channel:
         self.closed_by_publish: str | None = None  #: the broker's text, when an error of a publish made it close this
         self._ending = False
         self._closer: asyncio.Task[None] | None = None
+        self._question: asyncio.Future[Any] | None = None
         self._take = ContentFrames(
             delivered=self._subscriptions.delivered,
             returned=self._confirms.returned,
@@ -125,6 +126,24 @@ class Channel:
     def is_idle(self) -> bool:
         """No publish waits for its confirm."""
         return not self._confirms
+
+    # -- a sign of life
+
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest publish without a confirm; 0 when there is none."""
+        return self._confirms.oldest
+
+    @property
+    def is_asking(self) -> bool:
+        """The broker has not answered `ask`."""
+        return self._question is not None and not self._question.done()
+
+    def ask(self) -> None:
+        """Ask the broker for an answer, by a `confirm.select`: the second one on a channel changes nothing."""
+        if not (self.is_closed or self.is_asking):
+            self._question = asyncio.ensure_future(self._amqp.confirm_delivery())
+            self._question.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     # -- consuming
 

@@ -54,6 +54,11 @@ class Confirms:
         """Publishes without a confirm, those included that wait here to be sent."""
         return len(self._outstanding) + self._waiting
 
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest publish that was sent and is without a confirm; 0 when there is none."""
+        return next(iter(self._outstanding), 0)
+
     def post(self, message: Publish, settled: Settled) -> None:
         """
         Publish mandatory.

@@ -25,6 +25,7 @@ from .opening import Seen, not_opened
 from .peer import ask
 from .rpc import RpcChannel
 from .translate import translate
+from .watch import Watch
 
 try:
     from .transport import ContentTransport
@@ -38,7 +39,7 @@ CLIENT_LIBRARIES = {"aio-pika": ">=10.1,<11", "aiormq": ">=7.2,<8"}
 IDENTITY = "connection_id"  #: the client property that tells a connection from every other one
 CLOSE_TIMEOUT = 5.0  #: seconds for the broker to answer a close
 LOGIN_LASTS = 20.0  #: seconds for which a connection is not left for another login
-CONNECT_TIMEOUT = 15.0  #: seconds for TCP, TLS, login and opening the virtual host
+CONNECT_TIMEOUT = 10.0  #: seconds for TCP, TLS, login and opening the virtual host
 _NODE_TIMEOUT = 5.0  #: the same where another node can be tried
 
 
@@ -55,6 +56,7 @@ class Connection:
         self._opened_at = asyncio.get_running_loop().time()
         self._on_close: list[Callable[[], None]] = []
         pika.content.heartbeat = float(self.heartbeat)
+        self._watch = Watch(pika.content, self.heartbeat, self._give_up)
         self._amqp.closing.add_done_callback(self._connection_closed)
 
     @property
@@ -69,7 +71,10 @@ class Connection:
 
     @property
     def heartbeat(self) -> int:
-        """Seconds between heartbeats; 0 for none. RabbitMQ ends a connection that is silent for twice as long."""
+        """
+        Seconds between heartbeats, as negotiated: RabbitMQ takes what the client names. 0 for none. A connection that
+        is silent for twice as long is ended, by RabbitMQ and by `Watch`.
+        """
         return int(self._amqp.connection_tune.heartbeat or 0)
 
     @property
@@ -117,7 +122,9 @@ class Connection:
 
     async def open_channel(self) -> Channel:
         """A channel in confirm mode. Raises BrokerUnavailable, BrokerError (channel limit)."""
-        return Channel(await self._open(publisher_confirms=True), self.frame_max, self._pika.content)
+        channel = Channel(await self._open(publisher_confirms=True), self.frame_max, self._pika.content)
+        self._watch.add(channel)
+        return channel
 
     async def admin_channel(self) -> Any:
         """
@@ -143,6 +150,7 @@ class Connection:
         error = None if closing.cancelled() else closing.exception()
         self._pika.content.ended(CloseReason(text=f"the client library closed it: {error!r}"))
         self.closed.set()
+        self._watch.stop()
         for callback in self._on_close:
             callback()
         self._on_close.clear()
@@ -168,18 +176,22 @@ class Connection:
         await self.close("a permission was missing, and the URL has another login by now")
         return True
 
-    async def close(self, why: str = "") -> None:
+    def _give_up(self, why: str) -> None:
+        self._pika.content.abort(why)  # whoever opened it says so, with the reason
+
+    async def close(self, why: str = "", *, within: float = CLOSE_TIMEOUT) -> None:
         """
         Close, telling the broker. Never raises: a connection that is lost is closed. `why` is for the `close_reason`.
 
-        A broker that is out of memory reads nothing from connections that published, not even their close: after
-        `CLOSE_TIMEOUT` the socket is closed without an answer.
+        A broker that is out of memory reads nothing from connections that published, not even their close, and a dead
+        network answers nothing: after `within` seconds the socket is closed without an answer.
         """
+        self._watch.stop()
         self._pika.content.ended(CloseReason(text=why, by_us=True) if why else CLOSED_HERE)
         closing = asyncio.ensure_future(self._pika.close())
         closing.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            await asyncio.wait([closing], timeout=CLOSE_TIMEOUT)
+            await asyncio.wait([closing], timeout=within)
         finally:
             if not closing.done():
                 self._pika.content.abort()
@@ -280,6 +292,7 @@ async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connect
             address.url,
             ssl_context=context,
             timeout=timeout,
+            heartbeat=str(address.heartbeat),
             connection_class=make,
             client_properties={
                 "connection_name": name,

@@ -65,6 +65,11 @@ class ContentTransport(TransportFactory):
         return self._reader.first if self._reader is not None else b""
 
     @property
+    def received(self) -> int:
+        """How often something has come from the socket: it grows while the peer is alive."""
+        return self._reader.received if self._reader is not None else 0
+
+    @property
     def silent_for(self) -> float:
         """Seconds since the last byte was received."""
         return self._reader.silent_for if self._reader is not None else 0.0
@@ -148,6 +153,7 @@ class FrameReader:
         self._frames = True
         self.first = b""  #: the first bytes that the peer sent
         self._last_passed = 0.0
+        self.received = 0  #: how often bytes have come
         self._last_read = asyncio.get_running_loop().time()
 
     @property
@@ -205,6 +211,7 @@ class FrameReader:
             self._ended(reason)
 
     def _sort(self, chunk: bytes) -> None:
+        self.received += 1
         if not self._frames:
             self._ready += chunk
             return

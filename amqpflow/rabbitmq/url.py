@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from amqpflow.errors import WrongUsage
 
 PORTS = {"amqp": 5672, "amqps": 5671}
+DEFAULT_HEARTBEAT = 5  #: seconds: a dead connection is given up after 10, by RabbitMQ after 10 to 15
 _SEPARATOR = re.compile(r"\s*,\s*(?=amqps?://)", re.IGNORECASE)  # a comma may be in a password
 _USER = re.compile(r"(?:(?!%3a)[^:/?#@,;\s])+", re.IGNORECASE)  # as far as it is surely no password
 _AROUND = " \t\r\n\v\f\x00\ufeff"  # what editors, `echo` and `base64` leave around a value
@@ -39,6 +40,22 @@ def checked_management_url(text: str, source: str) -> tuple[str]:
     stripped = _stripped(text, source, "http://USER:PASSWORD@HOST:PORT")
     _require_no_white_space(text, source)
     return (_checked(stripped, source, ("http", "https")),)
+
+
+def heartbeat_of(query: str) -> int:
+    """
+    Return the heartbeat in the query of an AMQP URL, in seconds; the default where it names none.
+
+    Raises:
+        ValueError: the heartbeat is not a number of seconds, or one that AMQP cannot say.
+    """
+    given = parse_qs(query, keep_blank_values=True).get("heartbeat")
+    if given is None:
+        return DEFAULT_HEARTBEAT
+    text = given[-1]
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) >= 65_535:
+        raise ValueError(f"heartbeat={text[:32]!r} is not a number of seconds from 0 to 65534")
+    return int(text)
 
 
 def redact(url: str) -> str:
@@ -91,6 +108,11 @@ def _checked(url: str, source: str, schemes: tuple[str, ...]) -> str:
             + ("/VHOST" if "amqp" in schemes else ""),
             hint=_hint(url, schemes),
         )
+    try:
+        heartbeat_of(parts.query if "amqp" in schemes else "")
+    except ValueError as error:
+        hint = f"write ?heartbeat={DEFAULT_HEARTBEAT}, or ?heartbeat=0 for no heartbeats"
+        raise WrongUsage(f"{source}: {error}", hint=hint) from None
     return url
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,13 +13,14 @@ from typing import Any
 
 from amqpflow import __version__
 from amqpflow.delivery.hot_loop import Rejections
+from amqpflow.delivery.pauses import LONGEST_PAUSE, spread, still_to_wait
 from amqpflow.errors import AddressChanged, AmqpflowError
 from amqpflow.model.closing import CloseReason
 from amqpflow.model.duration import roughly
 from amqpflow.model.event import ConnectionLost, ConnectionRecovered
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.safe import safe
-from amqpflow.rabbitmq.connection import Connection
+from amqpflow.rabbitmq.connection import CLOSE_TIMEOUT, Connection
 
 from .events import Events
 from .loop_monitor import LoopMonitor
@@ -28,8 +30,9 @@ from .worker import Worker
 
 log = logging.getLogger("amqpflow.consumer")
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0  #: seconds between attempts to connect
-_LONG_ENOUGH = 10.0  #: seconds after which a connection that was lost is opened again at once
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, LONGEST_PAUSE  #: seconds between attempts to connect
+_LONG_ENOUGH = 10.0  #: seconds after which a connection that was lost is opened again almost at once
+_CLOSE_TIMEOUT = 1.0  #: seconds for the other connection to close, when this one was lost
 
 
 @dataclass(kw_only=True)
@@ -61,7 +64,8 @@ class Consuming:
             try:
                 connection = connection or await self.connect("consumer", None)
             except AmqpflowError as error:
-                log.error("cannot reconnect, next try in %.1f s: %s", wait, safe(str(error)))
+                pause = still_to_wait(wait, random.random(), clock() - began)
+                log.error("cannot reconnect, next try in %.1f s: %s", pause, safe(str(error)))
                 self._problem(f"cannot reconnect: {error}")
             else:
                 connection.explain(partial(self._explained, connection.heartbeat))
@@ -79,8 +83,8 @@ class Consuming:
                 self._problem(f"the connection was lost: {reason}")
                 if clock() - began > _LONG_ENOUGH:
                     wait = _FIRST_WAIT
-                    continue
-            if await set_within(self.stopping, wait):
+                pause = spread(wait, random.random())
+            if await set_within(self.stopping, pause):
                 break
             wait = min(wait * 2, _LONGEST_WAIT)
         await self._stop_workers()  # what they were handed is given back before the connection counts it
@@ -116,7 +120,7 @@ class Consuming:
                 if task.done() and not task.cancelled() and (bug := task.exception()) is not None:
                     failed = f"a worker failed: {bug!r}"
                     log.error("a bug of amqpflow, the consumer connects again: %s", safe(repr(bug)), exc_info=bug)
-                    await asyncio.sleep(_FIRST_WAIT)
+                    await asyncio.sleep(spread(_FIRST_WAIT, random.random()))
         finally:
             ending: list[asyncio.Task[Any]] = [*loops, stopping, lost]
             for each in ending:
@@ -124,8 +128,8 @@ class Consuming:
             await asyncio.gather(*ending, return_exceptions=True)
             for worker in self.workers:
                 worker.session = None
-            await outbox.close()
-            await connection.close(failed)
+            within = _CLOSE_TIMEOUT if connection.is_closed else CLOSE_TIMEOUT
+            await asyncio.gather(outbox.close(within=within), connection.close(failed))
 
     async def _connect_beside(self, consuming: Connection) -> Connection:
         try:

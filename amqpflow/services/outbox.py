@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,7 @@ from amqpflow.errors import (
 from amqpflow.model.message import Publish
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.confirms import Settled
-from amqpflow.rabbitmq.connection import Connection
+from amqpflow.rabbitmq.connection import CLOSE_TIMEOUT, Connection
 
 
 class Outbox:
@@ -37,6 +38,7 @@ class Outbox:
         self._connect = connect
         self._connection: Connection | None = None
         self._channel: Channel | None = None
+        self._connecting: asyncio.Task[Connection] | None = None
         self._refused = False
         self._opening = asyncio.Lock()
         self._one_at_a_time = asyncio.Lock()
@@ -217,23 +219,50 @@ class Outbox:
         return self._channel
 
     async def _connected(self) -> Connection:
-        async with self._opening:
-            if self._closed.is_set():
-                raise BrokerUnavailable("it is closed")
-            if self._connection is None or self._connection.is_closed:
-                connection = await self._connect()
-                if self._closed.is_set():
-                    await connection.close()
-                    raise BrokerUnavailable("it was closed while it connected")
-                self._connection = connection
+        """One try for all that wait: else each of many would wait for a time limit of its own, one after the other."""
+        if self._closed.is_set():
+            raise BrokerUnavailable("it is closed")
+        if self._connection is not None and not self._connection.is_closed:
             return self._connection
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._reconnect(), name="amqpflow outbox connects")
+            self._connecting.add_done_callback(self._connected_or_not)
+        connecting = self._connecting
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            if connecting.cancelled() and self._closed.is_set():
+                raise BrokerUnavailable("it was closed while it connected") from None
+            raise
+        except AmqpflowError as error:
+            raise copy(error) from error  # each publish has an error of its own
 
-    async def close(self) -> None:
-        """Disconnect for good; publishes without a confirm become uncertain."""
+    def _connected_or_not(self, connecting: asyncio.Task[Connection]) -> None:
+        self._connecting = None
+        if not connecting.cancelled():
+            connecting.exception()
+
+    async def _reconnect(self) -> Connection:
+        connection = await self._connect()
+        if self._closed.is_set():
+            await connection.close()
+            raise BrokerUnavailable("it was closed while it connected")
+        self._connection = connection
+        return connection
+
+    async def close(self, *, within: float = CLOSE_TIMEOUT) -> None:
+        """
+        Disconnect for good; publishes without a confirm become uncertain.
+
+        Args:
+            within: seconds for the broker to answer; see `Connection.close`.
+        """
         self._closed.set()
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            await connection.close()
+            await connection.close(within=within)
+        if self._connecting is not None:
+            self._tasks.add(self._connecting)  # type: ignore[arg-type]
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

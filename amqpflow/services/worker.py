@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 from amqpflow.delivery.ending import CANCELLED, cancelled, channel_closed
 from amqpflow.delivery.incoming import Incoming
+from amqpflow.delivery.pauses import LONGEST_PAUSE, spread
 from amqpflow.delivery.settle import Circumstances, Settlement, ToParking, ToTier, decide
 from amqpflow.delivery.verdict import Verdict
 from amqpflow.errors import AmqpflowError, BrokerError, PermissionDenied
@@ -42,7 +44,7 @@ from .turns import NotStarted, require_held
 
 log = logging.getLogger("amqpflow.consumer")
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  #: seconds between attempts to consume
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, LONGEST_PAUSE  #: seconds between attempts to consume
 _ASKING = 5.0  #: seconds for the broker to say whether a queue is there
 _HALT_PATIENCE = 25.0  #: seconds for handlers that run when a consumer stops itself
 _LONG_ENOUGH = 5.0  #: seconds after which a session that ended is not one that cannot begin
@@ -196,7 +198,9 @@ class Worker:
                 wait = _FIRST_WAIT
                 continue
             # what ends at once would end at once again, and every round counts against delivery limits
-            await _first_of(connection.closed.wait(), self._stopping.wait(), asyncio.sleep(wait))
+            await _first_of(
+                connection.closed.wait(), self._stopping.wait(), asyncio.sleep(spread(wait, random.random()))
+            )
             wait = min(wait * 2, _LONGEST_WAIT)
 
     def _why_cut(self, session: Session, connection: Connection) -> str:

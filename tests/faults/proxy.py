@@ -1,4 +1,4 @@
-"""A network that fails: a TCP proxy before a broker that drops connections, stalls, goes deaf, cuts after N bytes."""
+"""A network that fails: a TCP proxy before a broker that drops connections, freezes, stalls, cuts after N bytes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class _Link:
     client: asyncio.StreamWriter
     broker: asyncio.StreamWriter
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    swallows: set[asyncio.StreamWriter] = field(default_factory=set)  #: nothing reaches these any more
 
     def abort(self) -> None:
         for writer in (self.client, self.broker):
@@ -29,27 +30,35 @@ class Proxy:
     Forwards to a broker, until told otherwise.
 
     `to_broker` and `to_client` are cleared to hold back what flows that way while the connections stay open, which is
-    what a firewall that forgot them looks like: both for a stall, one for a peer that is deaf or mute.
+    what a firewall that forgot them looks like: both for a stall, one for a peer that is deaf or mute. `freeze` does so
+    for good to the connections that are open, and new ones work.
+
+    Args:
+        broker: where it leads to.
+        heartbeat: in seconds, of the connections to `address`; None for the default of amqpflow.
     """
 
-    def __init__(self, broker: BrokerAddress) -> None:
+    def __init__(self, broker: BrokerAddress, *, heartbeat: int | None = 1) -> None:
         self._broker = broker
-        self._links: set[_Link] = set()
+        self._heartbeat = heartbeat
+        self._links: dict[_Link, None] = {}  # in the order in which they were opened
         self._server: asyncio.Server | None = None
         self._fuse: int | None = None
         self._budget: int | None = None
         self.held = asyncio.Event()  #: set when what `hold_after` allowed has gone through
         self.to_broker, self.to_client = asyncio.Event(), asyncio.Event()
         self.cuts = 0  #: how many connections were cut
+        self.silent = False  #: new connections are accepted, and nothing is said on them
         self.restore()
 
     @property
     def address(self) -> BrokerAddress:
-        """The broker's, by way of the proxy. Heartbeats make a silent peer known within 3 s."""
+        """The broker's, by way of the proxy. Heartbeats of 1 s make a silent peer known within 3 s."""
         assert self._server is not None
         port = self._server.sockets[0].getsockname()[1]
         user, password, vhost = self._broker.user, self._broker.password, self._broker.parts.path
-        return BrokerAddress(url=f"amqp://{user}:{password}@127.0.0.1:{port}{vhost}?heartbeat=1", source="proxy")
+        query = "" if self._heartbeat is None else f"?heartbeat={self._heartbeat}"
+        return BrokerAddress(url=f"amqp://{user}:{password}@127.0.0.1:{port}{vhost}{query}", source="proxy")
 
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -71,6 +80,23 @@ class Proxy:
             link.abort()
         self._links.clear()
 
+    def freeze(self, *numbers: int, to_broker: bool = True, to_client: bool = True) -> None:
+        """
+        Swallow all that flows over connections that are open now, their ends included, as a firewall that forgot them.
+
+        Args:
+            numbers: which of them, in the order in which they were opened; none for all.
+            to_broker: what flows that way. `to_client`: the same.
+        """
+        links = list(self._links)
+        for link in [links[number] for number in numbers] or links:
+            link.swallows |= ({link.broker} if to_broker else set()) | ({link.client} if to_client else set())
+
+    @property
+    def open(self) -> int:
+        """How many connections are open, frozen ones included."""
+        return len(self._links)
+
     def cut_after(self, size: int) -> None:
         """Reset every connection once so many bytes more have gone through, wherever in a frame that is."""
         self._fuse = size
@@ -87,19 +113,25 @@ class Proxy:
         self.to_client.set()
 
     async def _serve(self, from_client: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        if self.silent:
+            await from_client.read()
+            client.transport.abort()
+            return
         try:
             from_broker, broker = await asyncio.open_connection(self._broker.host, self._broker.port)
         except OSError:
             client.transport.abort()
             return
         link = _Link(client, broker)
-        self._links.add(link)
+        self._links[link] = None
         link.tasks = [
             asyncio.create_task(self._forward(link, from_client, broker, self.to_broker)),
             asyncio.create_task(self._forward(link, from_broker, client, self.to_client)),
         ]
         await asyncio.wait(link.tasks, return_when=asyncio.FIRST_COMPLETED)
-        self._links.discard(link)
+        if link.swallows:
+            await asyncio.wait(link.tasks)
+        self._links.pop(link, None)
         link.abort()
 
     async def _forward(
@@ -108,6 +140,8 @@ class Proxy:
         try:
             while data := await reader.read(65536):
                 await gate.wait()
+                if writer in link.swallows:
+                    continue
                 if self._budget is not None and gate is self.to_broker:
                     self._budget -= len(data)
                     if self._budget < 0:

@@ -285,8 +285,8 @@ def test_every_delivery_that_was_received_is_told_of_when_the_consumer_stops(
     on_their_way: list[Settled] = []
     close = Outbox.close
 
-    async def end(outbox: Outbox) -> None:
-        await close(outbox)
+    async def end(outbox: Outbox, *, within: float) -> None:
+        await close(outbox, within=within)
         for settled in on_their_way:
             settled(PublishUncertain("closed before the confirm"))
 

@@ -306,3 +306,19 @@ def test_nodes_are_tried_from_any_of_them_on() -> None:
 def test_urls_that_are_not_nodes_of_one_cluster_are_refused(url: str) -> None:
     with pytest.raises(WrongUsage):
         resolved(url)
+
+
+def test_heartbeats_are_those_of_the_url_and_short_by_default() -> None:
+    assert resolved(URL).heartbeat == 5
+    assert resolved(f"{URL}?heartbeat=60").heartbeat == 60
+    assert resolved(f"{URL}?heartbeat=0").with_vhost("other").heartbeat == 0
+    assert [each.heartbeat for each in resolved(f"{URL}?heartbeat=7,{URL}").nodes] == [7, 5]
+
+
+@pytest.mark.parametrize("given", ["5s", "", "-1", "1.5", "65535", "abc"])
+def test_a_heartbeat_that_is_not_a_number_of_seconds_is_refused(given: str) -> None:
+    """aiormq would switch heartbeats off without a word."""
+    with pytest.raises(WrongUsage, match="is not a number of seconds") as refused:
+        resolved(f"{URL},{URL}?heartbeat={given}")
+    assert "secret" not in str(refused.value)
+    assert "heartbeat=5" in refused.value.hint

@@ -1,0 +1,174 @@
+"""Look at a connection at equal intervals, and give it up when the broker does not answer on it any more.
+
+A firewall that forgot a connection swallows what is sent and says nothing: no FIN, no RST, no error. Two signs of life
+are looked for:
+
+- something is received: RabbitMQ sends a heartbeat when it has nothing else to send
+  (https://www.rabbitmq.com/docs/heartbeats), after the time of one at most.
+- a publish is confirmed. Where it is not, the broker is asked on the same channel: one that answers is alive, and its
+  queue is what does not confirm (a quorum queue without a majority). To publish again there would only make copies.
+
+Nothing is asked of a broker that said `connection.blocked`: it reads nothing, and says when it does again.
+
+Looks are counted, not seconds. A handler that blocked the event loop for a minute made one look late, and what the
+broker sent meanwhile is read before the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from amqpflow.model.closing import missed_heartbeats
+from amqpflow.model.duration import format_duration
+
+CONFIRM_PATIENCE = 10.0  #: seconds without a confirm, and half of that without an answer, after which it is given up
+_LONGEST_INTERVAL, _SHORTEST_INTERVAL = 1.0, 0.25  #: seconds between looks
+_SILENT = 2.0  #: heartbeats without a byte after which it is given up, as RabbitMQ does
+_FEWEST_LOOKS = 12  #: a loop that is late now and then must not end a connection with short heartbeats
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """At how many looks in a row a value was the same as before."""
+
+    value: int = -1
+    looks: int = 0
+
+    def look(self, value: int) -> Unchanged:
+        """What the next look finds."""
+        return Unchanged(value, self.looks + 1 if value == self.value else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long to wait for a sign of life. `interval` is in seconds, all else in looks; 0 is for ever."""
+
+    interval: float
+    silent: int  #: without a byte, until the connection is given up
+    unconfirmed: int  #: with the same oldest publish, until the connection is given up
+    unanswered: int  #: with the same question, until it is
+
+    @classmethod
+    def of(cls, heartbeat: float, confirm: float = CONFIRM_PATIENCE) -> Patience:
+        """For a heartbeat, 0 for none, and the time that a confirm may take; in seconds."""
+        interval = min(heartbeat / 10 or _LONGEST_INTERVAL, confirm / 10, _LONGEST_INTERVAL)
+        interval = max(interval, min(_SHORTEST_INTERVAL, confirm / 10))
+
+        def looks(seconds: float) -> int:
+            return math.ceil(seconds / interval)
+
+        return cls(
+            interval=interval,
+            silent=max(looks(heartbeat * _SILENT), _FEWEST_LOOKS) if heartbeat else 0,
+            unconfirmed=looks(confirm),
+            unanswered=looks(confirm / 2),
+        )
+
+
+@dataclass(slots=True)
+class Asked:
+    """A channel's oldest publish without a confirm, and how long its question was unanswered."""
+
+    oldest: Unchanged = field(default_factory=Unchanged)
+    unanswered: int = 0
+
+    def look(self, patience: Patience, oldest: int, *, asking: bool, blocked: bool) -> tuple[bool, bool]:
+        """Whether to ask now, and whether to give the connection up. `oldest`: its number, 0 when all are confirmed."""
+        if blocked or not oldest:
+            self.oldest, self.unanswered = Unchanged(), 0
+            return False, False
+        self.oldest = self.oldest.look(oldest)
+        self.unanswered = self.unanswered + 1 if asking else 0
+        late = self.oldest.looks
+        dead = late >= patience.unconfirmed and self.unanswered >= patience.unanswered
+        return late >= patience.unconfirmed - patience.unanswered and not asking, dead
+
+
+class Watched(Protocol):
+    """A channel."""
+
+    @property
+    def is_closed(self) -> bool: ...
+
+    @property
+    def oldest(self) -> int: ...
+
+    @property
+    def is_asking(self) -> bool: ...
+
+    def ask(self) -> None: ...
+
+
+class Received(Protocol):
+    """The transport of a connection."""
+
+    blocked: str | None
+
+    @property
+    def received(self) -> int: ...
+
+
+class Watch:
+    """Looks at one connection until it is stopped, or has given it up."""
+
+    def __init__(self, transport: Received, heartbeat: float, give_up: Callable[[str], None]) -> None:
+        """
+        Args:
+            transport: of the connection.
+            heartbeat: in seconds, as negotiated; 0 for none.
+            give_up: told once, and why.
+        """
+        self._transport = transport
+        self._give_up = give_up
+        self._heartbeat = heartbeat
+        self._patience = Patience.of(heartbeat, CONFIRM_PATIENCE)
+        self._silence = Unchanged()
+        self._channels: dict[Watched, Asked] = {}
+        self._loop = asyncio.get_running_loop()
+        self._next: asyncio.TimerHandle | None = None
+        self._later()
+
+    def add(self, channel: Watched) -> None:
+        """Look at this channel, too, until it is closed."""
+        self._channels[channel] = Asked()
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._next is not None:
+            self._next.cancel()
+        self._next = None
+        self._channels.clear()
+
+    def _later(self) -> None:
+        self._next = self._loop.call_later(self._patience.interval, self._look)
+
+    def _look(self) -> None:
+        if why := self._dead():
+            self.stop()
+            self._give_up(why)
+        else:
+            self._later()
+
+    def _dead(self) -> str:
+        patience, blocked = self._patience, self._transport.blocked is not None
+        self._silence = self._silence.look(self._transport.received)
+        silent = self._silence.looks
+        if patience.silent and silent >= patience.silent:
+            return str(missed_heartbeats(self._heartbeat, silent * patience.interval))
+        open_ones = {channel: asked for channel, asked in self._channels.items() if not channel.is_closed}
+        self._channels = open_ones
+        for channel, asked in open_ones.items():
+            ask, dead = asked.look(patience, channel.oldest, asking=channel.is_asking, blocked=blocked)
+            if dead:
+                without, silent_for = self._time(asked.oldest.looks), self._time(asked.unanswered)
+                return f"no confirm for {without}, and no answer for {silent_for}"
+            if ask:
+                channel.ask()
+        return ""
+
+    def _time(self, looks: int) -> str:
+        return format_duration(round(looks * self._patience.interval * 1000))
