@@ -129,6 +129,14 @@ class MessageGivenBack(MessageSettled):
     reason: str  #: why
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageHeld(MessageEvent):
+    """The delivery cannot be settled now: it stays unacked, its publish is tried again, and others are handled."""
+
+    name: ClassVar[str] = "message.held"
+    reason: str  #: why
+
+
 # -- consumers
 
 
@@ -150,7 +158,7 @@ class ConsumerStarted(ConsumerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerPaused(ConsumerEvent):
-    """Nothing new is taken from the queue: a message cannot be parked, or a breaker is open."""
+    """Nothing new is taken from the queue: all that may be held is, and cannot be settled, or a breaker is open."""
 
     name: ClassVar[str] = "consumer.paused"
     reason: str  #: why

@@ -12,12 +12,13 @@ class Admission:
     """
     What may start in one session, by delivery tags.
 
-    Four things keep deliveries waiting, each for a reason of its own, and several at once: one that cannot be parked,
-    one that is handled alone, those that will be, and an outage, during which a single one may be tried.
+    Three things keep deliveries waiting, each for a reason of its own, and several at once: one that is handled alone,
+    those that will be, and an outage, during which a single one may be tried. One that cannot be settled keeps no other
+    waiting; it only takes a place of the prefetch.
     """
 
     def __init__(self) -> None:
-        self.held_up: set[int] = set()  #: cannot be settled now; nothing starts until they can
+        self.held_up: set[int] = set()  #: cannot be settled now
         self.alone: int | None = None  #: in so many crashes that nothing runs beside it
         self.aside: deque[Delivery] = deque()  #: to be handled alone when the others are done
         self.outage = False
@@ -27,16 +28,16 @@ class Admission:
     @property
     def paused(self) -> bool:
         """Something keeps deliveries waiting."""
-        return bool(self.held_up or self.outage or self.alone is not None)
+        return self.outage or self.alone is not None
 
     @property
     def running(self) -> bool:
         """One that waits may start."""
-        return not (self.held_up or self.alone is not None or (self.outage and not self.single))
+        return not (self.alone is not None or (self.outage and not self.single))
 
     def wants_more(self, waiting: int) -> bool:
         """More are to be consumed; `waiting` ones are held already and have not started."""
-        if self.held_up or self.alone is not None or self.aside:
+        if self.alone is not None or self.aside:
             return False
         return not self.outage or (self.single and not waiting)
 
@@ -59,9 +60,17 @@ class Admission:
         if self.tried == tag:
             self.single, self.tried = self.outage, None
 
+    def hold(self, tag: int) -> bool:
+        """It cannot be settled now; False when that was known. If it was tried in an outage, another one may be."""
+        if tag in self.held_up:
+            return False
+        self.held_up.add(tag)
+        if self.tried == tag:
+            self.tried = None
+        return True
+
     def settled(self, tag: int) -> None:
         """It keeps no other waiting any more."""
-        self.held_up.discard(tag)
         if self.alone == tag:
             self.alone = None
 

@@ -58,6 +58,7 @@ _LEVELS: dict[type[e.Event], int] = {
     e.MessageDiscarded: logging.INFO,
     e.MessagePostponed: logging.DEBUG,
     e.MessageGivenBack: logging.INFO,
+    e.MessageHeld: logging.ERROR,
     e.ConsumerStarted: logging.INFO,
     e.ConsumerPaused: logging.ERROR,
     e.ConsumerResumed: logging.WARNING,
@@ -164,6 +165,8 @@ def _text(event: e.Event) -> str:
         detail = _detail(event)
         return f"{event.outcome} {event.message_id or 'a message without id'}{detail and ': '}{detail}"
     match event:
+        case e.MessageHeld():
+            return f"{event.queue}: held {event.message_id or 'a message without id'}: {event.reason}"
         case e.ConsumerStarted():
             waits = "; a single active consumer: it may wait until another one ends" if event.single_active else ""
             return f"{event.queue}: consuming{waits}"

@@ -9,8 +9,10 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
+from amqpflow.delivery.incoming import Incoming
 from amqpflow.errors import HandlerInvalid
 from amqpflow.model.event import EVENTS, Event
+from amqpflow.model.record import hop_id
 from amqpflow.model.safe import safe
 
 from .exits import ends_the_process
@@ -83,6 +85,19 @@ class Events:
 
 def _tell(event: str, what: str, count: int, seconds: float) -> None:
     log.error("a listener failed %d more times on %s within %.0fs: %s", count, event, seconds, what)
+
+
+def about(incoming: Incoming) -> dict[str, Any]:
+    """What every event of a delivery says of it."""
+    delivery, record, root = incoming.delivery, incoming.record, incoming.message_id
+    return {
+        "queue": delivery.queue,
+        "message_id": root,
+        "correlation_id": incoming.correlation_id,
+        "attempt": incoming.attempts_made + 1,
+        "hop": (record.hop if record else None) or (hop_id(root, 0, 0) if root else ""),
+        "delivery": id(incoming),
+    }
 
 
 def kinds_of(event: str | type[Event]) -> tuple[type[Event], ...]:

@@ -26,8 +26,8 @@ from .settler import CONFIRM_PATIENCE, GivenBack, Settler, wake
 Told = Callable[[Settlement | GivenBack], None]
 """Told once what became of a delivery."""
 
-Otherwise = Callable[[AmqpflowError], Coroutine[Any, Any, None]]
-"""Settles, and tells of, a delivery that is still ours though its publish has ended so."""
+Otherwise = Callable[[AmqpflowError | None], Coroutine[Any, Any, None]]
+"""Settles, and tells of, a delivery that is still ours though its publish has ended so, or was not made yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -74,16 +74,18 @@ class InFlight:
         self._with_task = 0  # those that a task waits for by now, or settles in another way
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def has_room(self) -> bool:
-        """One more may be sent."""
-        return len(self._flights) + self._with_task < self._most
+    def is_crowded(self, session: Session) -> bool:
+        """More are on their way than may be, without those that are held. Whoever sent the last one waits for it."""
+        return len(self._flights) + max(0, self._with_task - session.held_up) > self._most
 
     def send(self, flight: Flight) -> None:
         """Publish; ack once it is confirmed. What its `otherwise` does counts as on its way until it has ended."""
         if not flight.session.holds(flight.incoming.delivery):
             # its channel ended while the handler ran: the broker has it, and whoever gets it next decides anew
             flight.tell(self.settler.lost(flight.session))
+            return
+        if self.settler.outbox.blocked is not None:
+            self.settle(flight.session, flight.otherwise(None))
             return
         self._flights[flight] = self._loop.time()
         if self._timer is None:
@@ -101,17 +103,20 @@ class InFlight:
                 return
             del self._flights[flight]
             flight.late = self._loop.create_future()
-            self._run(flight.session, self._wait_for(flight, flight.late))
+            self.settle(flight.session, self._wait_for(flight, flight.late))
 
-    def _run(self, session: Session, work: Coroutine[Any, Any, None]) -> None:
+    def settle(self, session: Session, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let a task settle a delivery; it counts as on its way until it is settled or held."""
         self._with_task += 1
-        self._in_background(session, work).add_done_callback(self._ended)
+        task = self._in_background(session, work)
+        task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, _: asyncio.Task[None]) -> None:
         self._with_task -= 1
 
     async def _wait_for(self, flight: Flight, answered: asyncio.Future[None]) -> None:
-        """Its consumer pauses until the broker answers, or has the delivery back."""
+        """It is held until the broker answers, or has the delivery back."""
         try:
             await self.settler.wait_for_confirm(flight.session, flight.incoming, answered)
         finally:
@@ -138,4 +143,4 @@ class InFlight:
         if not flight.session.holds(flight.incoming.delivery):
             flight.tell(self.settler.lost(flight.session))
             return
-        flight.context.run(self._run, flight.session, flight.otherwise(error))
+        flight.context.run(self.settle, flight.session, flight.otherwise(error))

@@ -39,6 +39,7 @@ class Outbox:
         self._connection: Connection | None = None
         self._channel: Channel | None = None
         self._connecting: asyncio.Task[Connection] | None = None
+        self._unblocked: asyncio.Future[None] | None = None
         self._refused = False
         self._opening = asyncio.Lock()
         self._one_at_a_time = asyncio.Lock()
@@ -52,6 +53,18 @@ class Outbox:
     def blocked(self) -> str | None:
         """Why the broker takes no publishes now (memory or disk alarm); None when it does, as far as is known."""
         return self._connection.blocked if self._connection is not None and not self._connection.is_closed else None
+
+    def unblocked(self) -> asyncio.Future[None]:
+        """Done once the broker takes publishes again, or has lost the connection that it took none from."""
+        waiting = self._unblocked = self._unblocked or asyncio.get_running_loop().create_future()
+        if self.blocked is None:
+            self._told_blocked(None)
+        return waiting
+
+    def _told_blocked(self, reason: str | None) -> None:
+        if reason is None and self._unblocked is not None:
+            waiting, self._unblocked = self._unblocked, None
+            waiting.set_result(None)
 
     @property
     def is_open(self) -> bool:
@@ -247,6 +260,7 @@ class Outbox:
         if self._closed.is_set():
             await connection.close()
             raise BrokerUnavailable("it was closed while it connected")
+        connection.on_blocked(self._told_blocked)
         self._connection = connection
         return connection
 

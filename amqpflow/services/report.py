@@ -11,9 +11,8 @@ from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, Failed, 
 from amqpflow.model import event as e
 from amqpflow.model.event import MessageAcked, MessageHandled, MessageReceived
 from amqpflow.model.outcome import Retry
-from amqpflow.model.record import hop_id
 
-from .events import Events
+from .events import Events, about
 from .settler import GivenBack
 
 
@@ -30,13 +29,13 @@ class Report:
         self._totals["received"] += 1
         if MessageReceived in self._listeners:
             redelivered = incoming.delivery.redelivered
-            self._events.emit(e.MessageReceived(**_about(incoming), redelivered=redelivered, waited=waited))
+            self._events.emit(e.MessageReceived(**about(incoming), redelivered=redelivered, waited=waited))
 
     def handled(self, incoming: Incoming, verdict: Verdict, duration: float) -> None:
         """The handler has ended."""
         if MessageHandled in self._listeners:
-            about = {**_about(incoming), **_error(verdict)}
-            self._events.emit(e.MessageHandled(**about, outcome=_outcome(verdict), duration=duration))
+            fields = {**about(incoming), **_error(verdict)}
+            self._events.emit(e.MessageHandled(**fields, outcome=_outcome(verdict), duration=duration))
 
     def ended(
         self, incoming: Incoming, settlement: Settlement | GivenBack, duration: float, verdict: Verdict | None
@@ -49,25 +48,25 @@ class Report:
         self._totals[kind.outcome] += 1
         if not self._events.wanted(kind):
             return
-        about: dict[str, Any] = {**_about(incoming), "duration": duration}
+        fields: dict[str, Any] = {**about(incoming), "duration": duration}
         match settlement:
             case Acknowledge(discarded=reason):
                 if reason is not None:
-                    about["reason"] = reason
+                    fields["reason"] = reason
             case ToTier(tier=tier):
-                about |= {"delay": tier.delay_ms / 1000, "retry_queue": tier.queue}
+                fields |= {"delay": tier.delay_ms / 1000, "retry_queue": tier.queue}
                 if verdict is not None:
-                    about |= _error(verdict) | {"reason": _asked_for(verdict)}
+                    fields |= _error(verdict) | {"reason": _asked_for(verdict)}
             case Reject(delay_ms=delay_ms):
-                about |= {"delay": delay_ms / 1000, "retry_queue": incoming.delivery.queue}
-                about |= _error(verdict) | {"reason": _asked_for(verdict)}
+                fields |= {"delay": delay_ms / 1000, "retry_queue": incoming.delivery.queue}
+                fields |= _error(verdict) | {"reason": _asked_for(verdict)}
             case ToParking(reason=why, detail=detail):
-                about |= {"reason": why.value, "detail": detail, **_error(verdict)}
+                fields |= {"reason": why.value, "detail": detail, **_error(verdict)}
             case LeaveToBroker(why=why):
-                about |= {"reason": "by the broker", "detail": why, **_error(verdict)}
+                fields |= {"reason": "by the broker", "detail": why, **_error(verdict)}
             case GivenBack(why=why):
-                about["reason"] = why
-        self._events.emit(kind(**about))
+                fields["reason"] = why
+        self._events.emit(kind(**fields))
 
 
 def _kind(settlement: Settlement | GivenBack, verdict: Verdict | None) -> type[e.MessageSettled]:
@@ -84,18 +83,6 @@ def _kind(settlement: Settlement | GivenBack, verdict: Verdict | None) -> type[e
             return e.MessageGivenBack
         case _:
             return e.MessageParked
-
-
-def _about(incoming: Incoming) -> dict[str, Any]:
-    delivery, record, root = incoming.delivery, incoming.record, incoming.message_id
-    return {
-        "queue": delivery.queue,
-        "message_id": root,
-        "correlation_id": incoming.correlation_id,
-        "attempt": incoming.attempts_made + 1,
-        "hop": (record.hop if record else None) or (hop_id(root, 0, 0) if root else ""),
-        "delivery": id(incoming),
-    }
 
 
 def _outcome(verdict: Verdict) -> str:

@@ -66,6 +66,9 @@ class Session:
         self._started: dict[int, Delivery] = {}  # those of `_held` that were handed out
         self._unsettled: set[int] = set()  # and those whose handler has ended, while their publish is awaited
         self._idle: deque[asyncio.Future[None]] = deque()  # who waits in `next`
+        self._off_hands: dict[int, asyncio.Future[None]] = {}  # who waits until a delivery is settled or held, by tag
+        self._delivered_before = 0  # the last tag that an earlier consumer of this channel was handed
+        self._last_tag = 0
         self._waking = False  # one of them was woken and has not run yet: it wakes the next if there is more to do
         self._dismissed = False
         self._turn_began = 0.0  # the loop's time in seconds; 0.0 when nothing was handed out in this turn
@@ -89,6 +92,7 @@ class Session:
             await self._consume()
 
     async def _consume(self) -> None:
+        self._delivered_before = self._last_tag
         # known before the broker answers: whoever is cancelled meanwhile leaves a consumer that `stop` can cancel
         self._tag = f"amqpflow-{uuid4().hex[:12]}"
         await self.channel.consume(
@@ -100,6 +104,7 @@ class Session:
         )
 
     def _take(self, delivery: Delivery) -> None:
+        self._last_tag = delivery.delivery_tag
         self._held[delivery.delivery_tag] = self._loop.time()
         self._waiting.append(delivery)
         if self._idle and not self._waking:
@@ -122,6 +127,8 @@ class Session:
         self.ended.set()
         self.over.set()
         self._settled.set()
+        for waiter in list(self._off_hands.values()):
+            _end_wait(waiter)
         if self._lanes is not None:
             self._lanes.over()
 
@@ -149,7 +156,7 @@ class Session:
                             self._wake()
                         self._started[delivery.delivery_tag] = delivery
                         return delivery
-                if admission.aside and len(self._held) - self._unstarted == len(admission.aside):
+                if admission.aside and self._running == len(admission.aside):
                     delivery = admission.next_alone()
                     self._started[delivery.delivery_tag] = delivery
                     return delivery
@@ -201,11 +208,15 @@ class Session:
     def ack(self, delivery: Delivery) -> bool:
         """Ack; False when the delivery is no longer ours, in which case it comes again."""
         done = self._forget(delivery.delivery_tag) and self.channel.ack(delivery.delivery_tag)
-        if done and self._prefetch < self._wider and not self._admission.paused:
+        if done and self._prefetch < self._wider:
+            self._survived()
+        return done
+
+    def _survived(self) -> None:
+        if not self._admission.paused:
             self._acks_to_widen -= 1
             if self._acks_to_widen <= 0 and self._widening is None:
                 self._widening = asyncio.create_task(self._widen())
-        return done
 
     async def _widen(self) -> None:
         # a prefetch is that of new consumers (basic.qos), so the consumer is changed for another one
@@ -231,7 +242,10 @@ class Session:
         mine = self._held.pop(tag, None) is not None and not self.ended.is_set()
         self._started.pop(tag, None)
         self._unsettled.discard(tag)
+        self._admission.held_up.discard(tag)
         self._settled.set()
+        if tag in self._off_hands:
+            _end_wait(self._off_hands[tag])
         if self._lanes is not None:
             self._lanes.settled(tag)
         if self._admission.aside:
@@ -281,13 +295,8 @@ class Session:
 
     @property
     def paused(self) -> bool:
-        """No new delivery is started: one cannot be parked, or is handled alone, or there is an outage."""
+        """No new delivery is started: one is handled alone, or there is an outage."""
         return self._admission.paused
-
-    async def pause(self, delivery: Delivery) -> None:
-        """Stop consuming because this delivery cannot be settled now. What is held stays held."""
-        self._admission.held_up.add(delivery.delivery_tag)
-        await self._reconcile()
 
     async def resume(self, delivery: Delivery) -> None:
         """Consume again, unless something else still keeps the session from it."""
@@ -298,6 +307,57 @@ class Session:
         if self._admission.running:
             self._wake()
         await self._reconcile()
+
+    # -- what cannot be settled now
+
+    def hold(self, delivery: Delivery) -> bool:
+        """This delivery cannot be settled now, and others are handled meanwhile. False when that was known."""
+        tag = delivery.delivery_tag
+        if tag not in self._held:
+            return False
+        known = not self._admission.hold(tag)
+        if not known and self._prefetch < self._wider:
+            self._survived()  # its handler has ended, and a first prefetch must not be used up by what is held
+        self._settled.set()
+        if self._admission.aside:
+            self._wake()
+        if tag in self._off_hands:
+            _end_wait(self._off_hands[tag])
+        return not known
+
+    def let_go(self, delivery: Delivery) -> None:
+        """It can be settled now, or is."""
+        self._admission.held_up.discard(delivery.delivery_tag)
+
+    @property
+    def held_up(self) -> int:
+        """How many deliveries cannot be settled now."""
+        return len(self._admission.held_up)
+
+    @property
+    def stands_still(self) -> bool:
+        """Nothing more is delivered: all that the prefetch allows cannot be settled."""
+        if self._widening is not None and not self._widening.done():
+            return False
+        taken = sum(1 for tag in self._admission.held_up if tag > self._delivered_before)
+        if taken and not self._running:
+            taken += self._unstarted - len(self._waiting)  # they wait behind those of their key
+        return taken >= self._prefetch
+
+    async def off_hands(self, delivery: Delivery) -> None:
+        """Wait until a delivery is settled, or held because it cannot be now, or the session has ended."""
+        tag = delivery.delivery_tag
+        if tag in self._held and tag not in self._admission.held_up and not self.ended.is_set():
+            self._off_hands[tag] = self._loop.create_future()
+            try:
+                await self._off_hands[tag]
+            finally:
+                del self._off_hands[tag]
+
+    @property
+    def _running(self) -> int:
+        """How many deliveries a handler has, or is about to have: what is held up is through."""
+        return len(self._held) - self._unstarted - len(self._admission.held_up)
 
     # -- an outage
 
@@ -368,13 +428,14 @@ class Session:
         await self._reconcile()
         if not self._single_active:  # what it gave back would be its own again
             self.give_back_waiting()
-        while self.holds(delivery) and len(self._held) - self._stay_waiting() > 1 and not self.over.is_set():
+        while self.holds(delivery) and self._others_run() and not self.over.is_set():
             self._settled.clear()
             await self._settled.wait()
         return self.holds(delivery)
 
-    def _stay_waiting(self) -> int:
-        return self._unstarted if self._single_active else 0
+    def _others_run(self) -> bool:
+        waiting = 0 if self._single_active else self._unstarted
+        return self._running + waiting > 1
 
     def give_back_waiting(self, *, older_than: float = 0.0) -> int:
         """
@@ -431,3 +492,8 @@ class Session:
             await asyncio.gather(self._widening, return_exceptions=True)
         await self.channel.close()
         return unfinished
+
+
+def _end_wait(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from amqpflow.delivery.hot_loop import Rejections
 from amqpflow.delivery.incoming import Incoming
+from amqpflow.delivery.pauses import LONGEST_PAUSE, spread
 from amqpflow.delivery.settle import (
     Acknowledge,
     Circumstances,
@@ -37,13 +38,13 @@ from amqpflow.errors import (
     Unpublishable,
 )
 from amqpflow.model.duration import format_duration
-from amqpflow.model.event import ConsumerPaused, ConsumerResumed
+from amqpflow.model.event import ConsumerPaused, ConsumerResumed, MessageHeld
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack
 from amqpflow.model.routes import QueueRoutes
 
-from .events import Events
+from .events import Events, about
 from .log_limit import LogLimit
 from .outbox import Outbox
 from .session import Session
@@ -52,9 +53,9 @@ log = logging.getLogger("amqpflow.consumer")
 
 DEFAULT_CONSUMER_TIMEOUT = 30 * 60.0  #: seconds; RabbitMQ's default
 POISON = 3  #: deliveries without an answer after which a message is handled alone
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  #: seconds between attempts to park
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, LONGEST_PAUSE  #: seconds between attempts to publish what is held
 _REBINDING = 0.1  #: seconds; a key is without a queue for about a millisecond
-CONFIRM_PATIENCE = 10.0  #: seconds without a confirm after which the consumer pauses
+CONFIRM_PATIENCE = 10.0  #: seconds without a confirm after which a message counts as held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +87,13 @@ class Settler:
     host: str
     version: str
     events: Events
-    problems: dict[str, str]  #: by queue: why its consumer is paused; empty means healthy
+    problems: dict[str, str]  #: by queue: why messages are held, or it is not consumed; empty means healthy
     on_step: Callable[[str], None] | None = None  #: told before and after each broker operation
     rejections: Rejections | None = None  #: of a native queue
     random: random.Random = field(default_factory=random.Random)
     limit: LogLimit = field(default_factory=LogLimit)  #: of lines about messages
+    _paused: bool = field(default=False, init=False)  #: said that it stands still
+    _why: str = field(default="", init=False)  #: what the last message was held for
 
     def settle_at_once(self, session: Session, incoming: Incoming, verdict: Verdict) -> Settlement | GivenBack | None:
         """Settle a delivery that needs no publish; None when it is not that easy, and nothing was done."""
@@ -241,6 +244,11 @@ class Settler:
                     if failure is not None:
                         error, failure = failure, None
                         raise error
+                    if (blocked := self.outbox.blocked) is not None:
+                        # what is not sent cannot be there twice, should the connection be lost
+                        held = True
+                        await self._hold(session, incoming, _blocked(blocked), done=self.outbox.unblocked())
+                        continue
                     self.step("publish.before")
                     if not await self._confirmed(session, incoming, publish):
                         return self.lost(session)
@@ -258,12 +266,12 @@ class Settler:
                 except AmqpflowError as error:  # uncertain, or there is no connection to publish on
                     why = f"cannot publish: {error}"
                 held = True
-                await self._hold(session, incoming, why, wait)
+                await self._hold(session, incoming, why, spread(wait, self.random.random()))
                 wait = min(wait * 2, _LONGEST_PAUSE)
             return self.lost(session)
         finally:
             if held:
-                await self.release(session, incoming)
+                self.release(session, incoming)
 
     async def _confirmed(self, session: Session, incoming: Incoming, publish: Publish) -> bool:
         """Await one publish, however long it takes; False when the delivery was given back meanwhile."""
@@ -284,13 +292,15 @@ class Settler:
 
     async def wait_for_confirm(self, session: Session, incoming: Incoming, told: asyncio.Future[None]) -> None:
         """
-        Hold a delivery, and its consumer paused, until its publish is answered or the delivery was given back.
+        Hold a delivery until its publish is answered, or the delivery was given back.
 
         There is no second publish: the first may still be confirmed, as when a broker's alarm is over.
         """
         while session.holds(incoming.delivery) and not told.done():
-            await self._hold(session, incoming, "the broker does not confirm", _FIRST_PAUSE, told)
-        await self.release(session, incoming)
+            blocked = self.outbox.blocked
+            why = "the broker does not confirm" if blocked is None else _blocked(blocked)
+            await self._hold(session, incoming, why, _FIRST_PAUSE, told)
+        self.release(session, incoming)
 
     def lost(self, session: Session) -> GivenBack:
         """Why a delivery is not the session's any more."""
@@ -308,7 +318,7 @@ class Settler:
         reason = f"a message cannot be copied, and this queue's own dead-lettering may lose it: {why}"
         while session.holds(incoming.delivery):
             await self._hold(session, incoming, reason, _LONGEST_PAUSE)
-        await self.release(session, incoming)
+        self.release(session, incoming)
         return lost(session) if session.ended.is_set() else GivenBack(why=reason)
 
     async def _hold(
@@ -316,39 +326,62 @@ class Settler:
         session: Session,
         incoming: Incoming,
         why: str,
-        wait: float,
+        wait: float | None = None,
         done: asyncio.Future[None] | None = None,
     ) -> None:
         """
-        Keep a delivery unacked and its consumer paused for `wait` seconds, half the consumer timeout at most.
+        Keep a delivery unacked for `wait` seconds, half the consumer timeout at most; others are handled meanwhile.
 
         Returns early when `done` is, or when the session is over: what cannot be settled then is given back.
         """
-        if session.queue not in self.problems:
-            self.events.emit(ConsumerPaused(queue=session.queue, reason=why))
-        self.problems[session.queue] = why
-        await session.pause(incoming.delivery)
+        if session.hold(incoming.delivery):
+            self.events.emit(MessageHeld(**about(incoming), reason=why))
+        self._say(session, why)
+        clock = asyncio.get_running_loop().time
         half = (self.routes.consumer_timeout_ms or DEFAULT_CONSUMER_TIMEOUT * 1000) / 2000
-        left = session.held_since(incoming.delivery) + half - asyncio.get_running_loop().time()
+        until = session.held_since(incoming.delivery) + half
+        left = until - clock()
         over = asyncio.create_task(session.over.wait())
         waiting: list[asyncio.Future[Any]] = [over] if done is None else [over, done]
         try:
-            await asyncio.wait(waiting, timeout=max(0.0, min(wait, left)), return_when=asyncio.FIRST_COMPLETED)
+            timeout = max(0.0, left if wait is None else min(wait, left))
+            await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             over.cancel()
         session.give_back_waiting(older_than=half)
-        if session.over.is_set() and not (done is not None and done.done()):
+        if done is not None and done.done():
+            return
+        if session.over.is_set():
             session.give_back(incoming.delivery)
-        elif left <= wait and session.give_back(incoming.delivery):
+        elif clock() >= until and session.give_back(incoming.delivery):
             log.error("%s: given back after half the consumer timeout: %s", session.queue, why)
 
-    async def release(self, session: Session, incoming: Incoming) -> None:
-        """The delivery does not hold up its consumer any more."""
-        await session.resume(incoming.delivery)
-        # once the session has ended, the problem is another one, and not solved by this
-        alive = not (session.ended.is_set() or session.paused)
-        if alive and self.problems.pop(session.queue, ""):
+    def release(self, session: Session, incoming: Incoming) -> None:
+        """A delivery is not held any more."""
+        session.let_go(incoming.delivery)
+        if session.ended.is_set():
+            self._paused = False  # the problem is another one now
+        elif session.held_up:
+            self._say(session, self._why)
+        else:
+            self._say_paused(session, "")
+            if not session.paused:
+                self.problems.pop(session.queue, None)
+
+    def _say(self, session: Session, why: str) -> None:
+        """Say what is held, and whether anything else is handled."""
+        self._why, count, still = why, session.held_up, session.stands_still
+        held = f"{count} message{'s' if count != 1 else ''} held"
+        text = f"{why}: {held}, {'which is all that may be: nothing else is' if still else 'others are'} handled"
+        self.problems[session.queue] = text
+        self._say_paused(session, text if still else "")
+
+    def _say_paused(self, session: Session, why: str) -> None:
+        if why and not self._paused:
+            self.events.emit(ConsumerPaused(queue=session.queue, reason=why))
+        elif self._paused and not why:
             self.events.emit(ConsumerResumed(queue=session.queue))
+        self._paused = bool(why)
 
     def ack(self, session: Session, incoming: Incoming) -> bool:
         """False when the delivery is no longer ours."""
@@ -373,6 +406,10 @@ class Settler:
             host=self.host,
             version=self.version,
         )
+
+
+def _blocked(reason: str) -> str:
+    return f"the broker takes no publishes: {reason}"
 
 
 def wake(waiting: asyncio.Future[None]) -> None:

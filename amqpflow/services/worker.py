@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from amqpflow.delivery.ending import CANCELLED, cancelled, channel_closed
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.pauses import LONGEST_PAUSE, spread
-from amqpflow.delivery.settle import Circumstances, Settlement, ToParking, ToTier, decide
+from amqpflow.delivery.settle import Acknowledge, Circumstances, Reject, Settlement, ToParking, ToTier, decide
 from amqpflow.delivery.verdict import Verdict
 from amqpflow.errors import AmqpflowError, BrokerError, PermissionDenied
 from amqpflow.model.content import LARGE
@@ -298,8 +298,9 @@ class Worker:
         if self._lanes is not None:
             session.handling(delivery)
         try:
-            if incoming.is_due(now()) or (settled := await settler.send_round(session, incoming)) is None:
-                settled = _STOPPED
+            if not incoming.is_due(now()) and not await self._is_to_be_handled(session, flights, incoming, began):
+                settled = None  # it is told of when it is in a retry queue again
+            else:
                 message = Message(
                     incoming, max_body_bytes=self._max_body_bytes, holds=session.holds, publisher=self._publisher
                 )
@@ -316,14 +317,14 @@ class Worker:
                     settled = _STOPPED
                     at = settler.circumstances(incoming)
                     settlement = decide(incoming, verdict, at)
-                    usual = flights.has_room and not alone and self._outage.over
-                    if usual and isinstance(settlement, ToTier | ToParking):
-                        handled = _Handled(session, settler, incoming, began, verdict, at, settlement)
-                        told, otherwise = partial(self._told, handled), partial(self._settle_after, handled)
-                        flights.send(Flight(session, incoming, settlement, told, otherwise))
-                        settled = None  # it is told of when its copy has been confirmed
-                    else:
+                    handled = _Handled(session, settler, incoming, began, verdict, at, settlement)
+                    if isinstance(settlement, Acknowledge | Reject):
                         settled = await settler.settle(session, incoming, verdict, at, first=settlement)
+                    else:
+                        settled = None  # it is told of when its copy has been confirmed
+                        self._send(flights, handled)
+                        if alone or not self._outage.over or flights.is_crowded(session):
+                            await session.off_hands(delivery)  # one that cannot be settled takes up no slot
         except NotStarted as why:
             settled = GivenBack(why=str(why))
             session.give_back(delivery)
@@ -345,12 +346,47 @@ class Worker:
             self._unpacking = ThreadPoolExecutor(1, f"amqpflow unpack {self.handler.queue}")
         await asyncio.get_running_loop().run_in_executor(self._unpacking, unpack, message)
 
+    async def _is_to_be_handled(self, session: Session, flights: InFlight, incoming: Incoming, began: float) -> bool:
+        """Send round what is back before it is due; True when that cannot be, and its handler is to see it."""
+        answers: list[Settlement | GivenBack | None] = []
+        elsewhere = False
+
+        async def send() -> None:
+            settled: Settlement | GivenBack | None = _STOPPED
+            try:
+                settled = await flights.settler.send_round(session, incoming)
+            except Exception as error:
+                settled = await self._could_not(session, flights.settler, incoming, error)
+            finally:
+                answers.append(settled)
+                if settled is None and elsewhere:  # it became due while it was held, and its slot is another's
+                    session.give_back(incoming.delivery)
+                    settled = GivenBack(why="it was held until it was due")
+                if settled is not None:
+                    self._report.ended(incoming, settled, self._clock() - began, None)
+
+        sending = flights.settle(session, send())
+        off_hands = asyncio.ensure_future(session.off_hands(incoming.delivery))
+        try:
+            await asyncio.wait((sending, off_hands), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            off_hands.cancel()
+            elsewhere = True
+        return answers == [None]
+
+    def _send(self, flights: InFlight, handled: _Handled) -> None:
+        told, otherwise = partial(self._told, handled), partial(self._settle_after, handled)
+        if isinstance(handled.settlement, ToTier | ToParking):
+            flights.send(Flight(handled.session, handled.incoming, handled.settlement, told, otherwise))
+        else:
+            flights.settle(handled.session, otherwise(None))
+
     def _told(self, handled: _Handled, what: Settlement | GivenBack) -> None:
         """What became of a delivery that no task waits for."""
         self._report.ended(handled.incoming, what, self._clock() - handled.began, handled.verdict)
 
-    async def _settle_after(self, handled: _Handled, failure: AmqpflowError) -> None:
-        """Its publish has ended so: it is settled in another way."""
+    async def _settle_after(self, handled: _Handled, failure: AmqpflowError | None) -> None:
+        """Its publish has ended so, or cannot be made now: it is settled in another way, or later."""
         session, settler, incoming, began, verdict, at, settlement = handled
         settled: Settlement | GivenBack = _STOPPED
         try:

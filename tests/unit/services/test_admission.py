@@ -18,13 +18,21 @@ def test_one_is_tried_during_an_outage_and_no_more() -> None:
     assert (admission.running, admission.tried) == (False, 7)
 
 
-def test_one_that_is_to_be_tried_waits_for_one_that_cannot_be_settled() -> None:
+def test_one_that_cannot_be_settled_keeps_no_other_waiting() -> None:
     admission = Admission()
-    admission.held_up.add(3)
+    assert admission.hold(3)
+    assert not admission.hold(3), "that was known"
+    assert (admission.paused, admission.running, admission.wants_more(5)) == (False, True, True)
+
+
+def test_one_that_was_tried_and_cannot_be_settled_leaves_its_turn_to_another() -> None:
+    admission = Admission()
     admission.shut()
     admission.try_one()
-    assert not admission.running
-    admission.settled(3)
+    admission.started(7)
+    assert admission.hold(7)
+    assert admission.tried is None
+    admission.try_one()
     assert admission.running
 
 

@@ -1,0 +1,176 @@
+"""A broker in a memory alarm takes no publishes and every ack: what failed is held, and all else is handled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from amqpflow import Message, Park, Retry
+from amqpflow.model.event import MessageHeld
+from amqpflow.node import create_virtual_host
+from amqpflow.node.locate import Installation, locate
+from amqpflow.services import in_flight
+from tests.brokers.own_node import OwnNode
+from tests.shop import Shop, shop
+from tests.waiting import until
+
+BAD = [f"bad{number}" for number in range(5)]
+GOOD = [f"good{number}" for number in range(40)]
+WHY = "the broker takes no publishes: low on memory"
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNode]:
+    found = locate()
+    if not isinstance(found, Installation):
+        pytest.skip(f"a node of our own needs a RabbitMQ installed here: {found.reason}")
+    own = OwnNode(found, tmp_path_factory.mktemp("own") / "node")
+    own.start()
+    try:
+        yield own
+    finally:
+        own.stop()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_flight, "CONFIRM_PATIENCE", 0.3)
+
+
+class Alarm:
+    """Of the whole node. `rabbitmqctl` takes seconds, so several consumers share one."""
+
+    def __init__(self, node: OwnNode) -> None:
+        self._node = node
+        self._began = False
+
+    async def begin(self) -> None:
+        self._began = True
+        await asyncio.to_thread(self._node.ctl, "set_vm_memory_high_watermark", "0.00001")
+
+    async def end(self) -> None:
+        if self._began:
+            self._began = False
+            await asyncio.to_thread(self._node.ctl, "set_vm_memory_high_watermark", "0.4")
+
+
+@asynccontextmanager
+async def alarm_on(node: OwnNode) -> AsyncIterator[Alarm]:
+    alarm = Alarm(node)
+    try:
+        yield alarm
+    finally:
+        await alarm.end()
+
+
+@asynccontextmanager
+async def own_shop(node: OwnNode, vhost: str, **options: Any) -> AsyncIterator[Shop]:
+    await asyncio.to_thread(create_virtual_host, node.address, vhost)
+    async with shop(node.address.with_vhost(vhost), {"orders": (50,)}, **options) as scene:
+        yield scene
+
+
+def fails_bad_ones(scene: Shop) -> Any:
+    """Bad ones fail once: every second one is parked, the others are retried."""
+
+    async def handle(message: Message) -> None:
+        name = str(message.message_id)
+        if name.startswith("bad") and message.attempt == 1:
+            raise Park if int(name[3:]) % 2 else Retry
+        scene.done.append(name)
+
+    return handle
+
+
+async def waits_long(message: Message) -> None:
+    raise Retry(after=120)
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "quorum": {},
+    "classic": {"queue_type": "classic"},
+    "single active": {"arguments": {"x-single-active-consumer": True}},
+}
+
+
+@pytest.mark.one_broker
+def test_messages_that_fail_in_an_alarm_are_held_and_the_backlog_is_handled(node: OwnNode) -> None:
+    """The backlog may be what the broker is short of memory for."""
+
+    async def backlog(kind: str, began: asyncio.Barrier, handled: asyncio.Barrier) -> None:
+        async with own_shop(node, f"backlog {kind}", **KINDS[kind]) as scene:
+            consumer = scene.consumer(orders=fails_bad_ones(scene), concurrency=2, prefetch=10)
+            said: list[Any] = []
+            consumer.subscribe(said.append, MessageHeld, "consumer.paused")
+            await scene.publish(*BAD, *GOOD)
+            await began.wait()
+            async with consumer:
+                await until(lambda: len(scene.done) == len(GOOD))
+                held = f"{WHY}: {len(BAD)} messages held, others are handled"
+                await until(lambda: consumer.problems.get("orders") == held)
+                assert not consumer.healthy
+                assert consumer.totals["retried"] == consumer.totals["parked"] == 0
+                await handled.wait()
+                await until(lambda: consumer.healthy)
+                await until(lambda: len(scene.done) == len(GOOD) + 3)
+                await until(lambda: consumer.totals["parked"] == 2)
+                assert consumer.totals["given-back"] == 0
+            assert sorted(each.message_id for each in said) == BAD, "and it never paused"
+            # nothing was sent twice, and what was held is retried in the order in which it failed
+            assert [each for each in scene.done if each in BAD] == ["bad0", "bad2", "bad4"]
+            parked = [str(each.header.properties.message_id) for each in await scene.take("orders.parking")]
+            assert Counter(scene.done + parked) == Counter([*BAD, *GOOD])
+            assert await scene.depth("orders") == await scene.depth("orders.retry.50ms") == 0
+
+    async def scenario() -> None:
+        began, handled = asyncio.Barrier(len(KINDS) + 1), asyncio.Barrier(len(KINDS) + 1)
+        async with alarm_on(node) as alarm, asyncio.TaskGroup() as group:
+            for kind in KINDS:
+                group.create_task(backlog(kind, began, handled))
+            await until(lambda: began.n_waiting == len(KINDS))
+            await alarm.begin()
+            await began.wait()
+            await until(lambda: handled.n_waiting == len(KINDS), timeout=30)
+            await alarm.end()
+            await handled.wait()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_a_consumer_stands_still_and_says_why_once_all_that_it_may_hold_has_failed(node: OwnNode) -> None:
+    """It gives them back when it stops in the alarm, and the next one begins there. One message is not due."""
+
+    async def scenario() -> None:
+        async with alarm_on(node) as alarm, own_shop(node, "still") as scene:
+            consumer = scene.consumer(orders=fails_bad_ones(scene), concurrency=1, prefetch=3)
+            paused: list[str] = []
+            consumer.subscribe(lambda event: paused.append(event.reason), "consumer.paused")
+            async with scene.consumer(orders=waits_long) as before:
+                await scene.publish("early")
+                await until(lambda: before.totals["postponed"])
+            await until(lambda: scene.depth("orders"))
+            await scene.publish("good0", *BAD, "good1")
+            await alarm.begin()
+            async with consumer:
+                await until(lambda: paused)
+                assert paused == [consumer.problems["orders"]]
+                assert paused[0].startswith(f"{WHY}: ")
+                assert paused[0].endswith("messages held, which is all that may be: nothing else is handled")
+                assert scene.done == ["good0"]
+                began = asyncio.get_running_loop().time()
+            assert asyncio.get_running_loop().time() - began < 10
+            async with scene.consumer(orders=fails_bad_ones(scene), concurrency=1, prefetch=10) as another:
+                await until(lambda: "good1" in scene.done)
+                await alarm.end()
+                await until(lambda: len(scene.done) == 5)
+                await until(lambda: another.totals["parked"] == 2)
+                await until(lambda: another.totals["postponed"])
+            assert set(await scene.account()) == {*BAD, "good0", "good1", "early"}
+
+    asyncio.run(scenario())
