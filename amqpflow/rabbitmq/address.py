@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from amqpflow.errors import BrokerUnavailable, TlsFailed, WrongUsage
 
-from .url import PORTS, checked_management_url, checked_urls, heartbeat_of, redact
+from .url import DEFAULT_HEARTBEAT, PORTS, checked_management_url, checked_urls, heartbeat_of, redact
 from .url_source import UrlFile, UrlFunction, UrlOf
 
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
@@ -38,6 +38,7 @@ class BrokerAddress:
     cert_file: str | None = None
     key_file: str | None = None
     insecure: bool = False  #: TLS without verification, said on every run
+    default_heartbeat: int = DEFAULT_HEARTBEAT  #: seconds, where the URL names none
     url_from: UrlFile | UrlOf | None = field(default=None, repr=False)  #: asked for `url` at each new connection
     management_url_from: UrlFile | None = field(default=None, repr=False)  #: the same for `management_url`
     chosen_vhost: str | None = field(default=None, repr=False)  #: of `with_vhost`, for a URL that is read again
@@ -93,7 +94,8 @@ class BrokerAddress:
     @property
     def heartbeat(self) -> int:
         """Seconds between heartbeats at most, `?heartbeat=` of the URL; 0 switches them off."""
-        return heartbeat_of(self.parts.query)
+        named = heartbeat_of(self.parts.query)
+        return self.default_heartbeat if named is None else named
 
     @property
     def tls(self) -> bool:

@@ -21,6 +21,7 @@ from .connection import Connection, connect
 from .management import Management, Overview, open_management
 from .probe import Probe, UnknownExchangeType, Unreadable
 from .same_broker import require_same_broker
+from .url import COMMAND_HEARTBEAT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ async def open_broker(
         Refused: the given management URL is that of another broker.
     """
     async with AsyncExitStack() as stack:
+        address = replace(address, default_heartbeat=COMMAND_HEARTBEAT)
         connection = await stack.enter_async_context(await connect(address, name=name))
         address = connection.cluster
         management, overview, source = None, None, "AMQP alone was asked for"

@@ -9,6 +9,7 @@ from amqpflow.errors import WrongUsage
 
 PORTS = {"amqp": 5672, "amqps": 5671}
 DEFAULT_HEARTBEAT = 5  #: seconds: a dead connection is given up after 10, by RabbitMQ after 10 to 15
+COMMAND_HEARTBEAT = 20  #: seconds, of commands: they compute for long now and then, and hold no other work up
 _SEPARATOR = re.compile(r"\s*,\s*(?=amqps?://)", re.IGNORECASE)  # a comma may be in a password
 _USER = re.compile(r"(?:(?!%3a)[^:/?#@,;\s])+", re.IGNORECASE)  # as far as it is surely no password
 _AROUND = " \t\r\n\v\f\x00\ufeff"  # what editors, `echo` and `base64` leave around a value
@@ -42,16 +43,16 @@ def checked_management_url(text: str, source: str) -> tuple[str]:
     return (_checked(stripped, source, ("http", "https")),)
 
 
-def heartbeat_of(query: str) -> int:
+def heartbeat_of(query: str) -> int | None:
     """
-    Return the heartbeat in the query of an AMQP URL, in seconds; the default where it names none.
+    Return the heartbeat in the query of an AMQP URL, in seconds; None where it names none.
 
     Raises:
         ValueError: the heartbeat is not a number of seconds, or one that AMQP cannot say.
     """
     given = parse_qs(query, keep_blank_values=True).get("heartbeat")
     if given is None:
-        return DEFAULT_HEARTBEAT
+        return None
     text = given[-1]
     if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) >= 65_535:
         raise ValueError(f"heartbeat={text[:32]!r} is not a number of seconds from 0 to 65534")
