@@ -46,6 +46,7 @@ class ContentTransport(TransportFactory):
         self.close_reason: CloseReason | None = None  #: what was first seen of the end of the connection
         self.explain: Callable[[CloseReason], CloseReason] | None = None  #: says more of a reason than the socket does
         self.heartbeat = 0.0  #: seconds, once it is negotiated; 0 for none
+        self._written = 0  # bytes
         self._writer: asyncio.StreamWriter | None = None
         self._reader: FrameReader | None = None
 
@@ -68,6 +69,16 @@ class ContentTransport(TransportFactory):
     def received(self) -> int:
         """How often something has come from the socket: it grows while the peer is alive."""
         return self._reader.received if self._reader is not None else 0
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and that the socket has not taken."""
+        return self._writer.transport.get_write_buffer_size() if self._writer is not None else 0
+
+    @property
+    def taken(self) -> int:
+        """Bytes that the socket has taken."""
+        return self._written - self.unsent
 
     @property
     def silent_for(self) -> float:
@@ -99,6 +110,7 @@ class ContentTransport(TransportFactory):
         """
         if self._writer is None or self._writer.is_closing():
             return False
+        self._written += len(data)
         self._writer.write(data)
         return True
 

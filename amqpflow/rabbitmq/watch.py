@@ -8,7 +8,9 @@ are looked for:
 - a publish is confirmed. Where it is not, the broker is asked on the same channel: one that answers is alive, and its
   queue is what does not confirm (a quorum queue without a majority). To publish again there would only make copies.
 
-Nothing is asked of a broker that said `connection.blocked`: it reads nothing, and says when it does again.
+Nothing is asked of a broker that said `connection.blocked`: it reads nothing, and says when it does again. Nor is it
+while the socket takes what waits for it: a large message on a slow link has no confirm for long, and the question would
+wait behind it.
 
 Looks are counted, not seconds. A handler that blocked the event loop for a minute made one look late, and what the
 broker sent meanwhile is read before the next.
@@ -76,9 +78,13 @@ class Asked:
     oldest: Unchanged = field(default_factory=Unchanged)
     unanswered: int = 0
 
-    def look(self, patience: Patience, oldest: int, *, asking: bool, blocked: bool) -> tuple[bool, bool]:
-        """Whether to ask now, and whether to give the connection up. `oldest`: its number, 0 when all are confirmed."""
-        if blocked or not oldest:
+    def look(self, patience: Patience, oldest: int, *, asking: bool, busy: bool) -> tuple[bool, bool]:
+        """
+        Whether to ask now, and whether to give the connection up.
+
+        `oldest` is its number, 0 when all are confirmed; `busy`: no answer is to be expected now.
+        """
+        if busy or not oldest:
             self.oldest, self.unanswered = Unchanged(), 0
             return False, False
         self.oldest = self.oldest.look(oldest)
@@ -111,6 +117,12 @@ class Received(Protocol):
     @property
     def received(self) -> int: ...
 
+    @property
+    def unsent(self) -> int: ...
+
+    @property
+    def taken(self) -> int: ...
+
 
 class Watch:
     """Looks at one connection until it is stopped, or has given it up."""
@@ -127,6 +139,7 @@ class Watch:
         self._heartbeat = heartbeat
         self._patience = Patience.of(heartbeat, CONFIRM_PATIENCE)
         self._silence = Unchanged()
+        self._unsent = self._taken = 0  # at the last look
         self._channels: dict[Watched, Asked] = {}
         self._loop = asyncio.get_running_loop()
         self._next: asyncio.TimerHandle | None = None
@@ -154,7 +167,8 @@ class Watch:
             self._later()
 
     def _dead(self) -> str:
-        patience, blocked = self._patience, self._transport.blocked is not None
+        patience = self._patience
+        busy = self._sends() or self._transport.blocked is not None
         self._silence = self._silence.look(self._transport.received)
         silent = self._silence.looks
         if patience.silent and silent >= patience.silent:
@@ -162,13 +176,23 @@ class Watch:
         open_ones = {channel: asked for channel, asked in self._channels.items() if not channel.is_closed}
         self._channels = open_ones
         for channel, asked in open_ones.items():
-            ask, dead = asked.look(patience, channel.oldest, asking=channel.is_asking, blocked=blocked)
+            ask, dead = asked.look(patience, channel.oldest, asking=channel.is_asking, busy=busy)
             if dead:
                 without, silent_for = self._time(asked.oldest.looks), self._time(asked.unanswered)
                 return f"no confirm for {without}, and no answer for {silent_for}"
             if ask:
                 channel.ask()
         return ""
+
+    def _sends(self) -> bool:
+        """
+        Whether the socket took some of what waited for it at the last look.
+
+        What it took at once says nothing: the buffer of a dead connection takes some megabytes.
+        """
+        waited, taken = self._unsent, self._taken
+        self._unsent, self._taken = self._transport.unsent, self._transport.taken
+        return waited > 0 and self._taken > taken
 
     def _time(self, looks: int) -> str:
         return format_duration(round(looks * self._patience.interval * 1000))

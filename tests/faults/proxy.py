@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -48,6 +49,7 @@ class Proxy:
         self.held = asyncio.Event()  #: set when what `hold_after` allowed has gone through
         self.to_broker, self.to_client = asyncio.Event(), asyncio.Event()
         self.cuts = 0  #: how many connections were cut
+        self.rate = 0.0  #: bytes a second to the broker; 0 for no limit
         self.silent = False  #: new connections are accepted, and nothing is said on them
         self.restore()
 
@@ -61,7 +63,10 @@ class Proxy:
         return BrokerAddress(url=f"amqp://{user}:{password}@127.0.0.1:{port}{vhost}{query}", source="proxy")
 
     async def __aenter__(self) -> Proxy:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # what is held back here is soon felt there
+        listening.bind(("127.0.0.1", 0))
+        self._server = await asyncio.start_server(self._serve, sock=listening)
         return self
 
     async def __aexit__(
@@ -142,6 +147,8 @@ class Proxy:
                 await gate.wait()
                 if writer in link.swallows:
                     continue
+                if self.rate and gate is self.to_broker:
+                    await asyncio.sleep(len(data) / self.rate)
                 if self._budget is not None and gate is self.to_broker:
                     self._budget -= len(data)
                     if self._budget < 0:

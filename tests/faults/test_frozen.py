@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from amqpflow.errors import BrokerUnavailable, PublishUncertain
 from amqpflow.model.headers import HOP
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
+from amqpflow.model.wire import encode_content_header
 from amqpflow.rabbitmq import connection as connection_module
 from amqpflow.rabbitmq import watch
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -151,6 +153,29 @@ def test_a_broker_that_answers_but_does_not_confirm_is_waited_for(
             assert await scene.depth("orders.parking") == 1
 
     asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_a_large_message_on_a_slow_link_takes_its_time(vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is on its way for longer than a confirm may take, and the question waits behind it."""
+    monkeypatch.setattr(watch, "CONFIRM_PATIENCE", 2.0)
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene, Proxy(vhost) as proxy:
+            outbox = Outbox(lambda: connect(proxy.address, name="amqpflow test"))
+            await outbox.publish(parking("small"))
+            proxy.rate = 3_000_000
+            began = asyncio.get_running_loop().time()
+            await outbox.publish(replace(parking("large"), header=header(15_000_000), body=b"x" * 15_000_000))
+            assert asyncio.get_running_loop().time() - began > 2 * watch.CONFIRM_PATIENCE
+            await outbox.close()
+            assert await scene.depth("orders.parking") == 2
+
+    asyncio.run(scenario())
+
+
+def header(size: int) -> bytes:
+    return encode_content_header(Properties(message_id="large", delivery_mode=2), size)
 
 
 @pytest.mark.one_broker

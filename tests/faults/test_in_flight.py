@@ -285,7 +285,7 @@ def test_every_delivery_that_was_received_is_told_of_when_the_consumer_stops(
     on_their_way: list[Settled] = []
     close = Outbox.close
 
-    async def end(outbox: Outbox, *, within: float) -> None:
+    async def end(outbox: Outbox, *, within: float = 1.0) -> None:
         await close(outbox, within=within)
         for settled in on_their_way:
             settled(PublishUncertain("closed before the confirm"))

@@ -26,11 +26,11 @@ def test_without_heartbeats_silence_is_no_sign_and_confirms_are() -> None:
     assert patience.unconfirmed * patience.interval == 10
 
 
-def dead_after(asked: Asked, looks: int, *, answers: bool, blocked: bool = False, oldest: int = 7) -> int:
+def dead_after(asked: Asked, looks: int, *, answers: bool, busy: bool = False, oldest: int = 7) -> int:
     """At which look the connection is given up, 0 when it never is. A question is answered at once, or never."""
     patience, asking = Patience.of(0), False
     for look in range(1, looks + 1):
-        ask, dead = asked.look(patience, oldest, asking=asking, blocked=blocked)
+        ask, dead = asked.look(patience, oldest, asking=asking, busy=busy)
         if dead:
             return look
         asking = (asking or ask) and not answers
@@ -43,12 +43,12 @@ def test_no_confirm_for_10_s_and_no_answer_for_half_of_that_is_a_dead_connection
 
 def test_a_broker_that_answers_is_alive_and_one_that_is_blocked_answers_nothing() -> None:
     assert dead_after(Asked(), 60, answers=True) == 0
-    assert dead_after(Asked(), 60, answers=False, blocked=True) == 0
+    assert dead_after(Asked(), 60, answers=False, busy=True) == 0
 
 
 def test_the_time_begins_again_when_an_alarm_is_over() -> None:
     asked = Asked()
-    assert dead_after(asked, 60, answers=False, blocked=True) == 0
+    assert dead_after(asked, 60, answers=False, busy=True) == 0
     assert dead_after(asked, 60, answers=False) == 11
 
 
@@ -59,4 +59,4 @@ def test_each_publish_has_its_own_time() -> None:
 
 def test_nothing_is_asked_while_all_is_confirmed() -> None:
     asked, patience = Asked(), Patience.of(5)
-    assert {asked.look(patience, 0, asking=False, blocked=False) for _ in range(99)} == {(False, False)}
+    assert {asked.look(patience, 0, asking=False, busy=False) for _ in range(99)} == {(False, False)}
