@@ -23,6 +23,8 @@ from amqpflow.errors import AmqpflowError
 from .session import Session
 from .settler import CONFIRM_PATIENCE, GivenBack, Settler, wake
 
+_LOOK = 1.0  #: seconds between looks at what is not confirmed, and whether the broker takes publishes
+
 Told = Callable[[Settlement | GivenBack], None]
 """Told once what became of a delivery."""
 
@@ -89,17 +91,18 @@ class InFlight:
             return
         self._flights[flight] = self._loop.time()
         if self._timer is None:
-            self._timer = self._loop.call_later(CONFIRM_PATIENCE, self._look)
+            self._timer = self._loop.call_later(min(CONFIRM_PATIENCE, _LOOK), self._look)
         self.settler.step("publish.before")
         self.settler.outbox.post(flight.settlement.publish, partial(self._landed, flight))
 
     def _look(self) -> None:
         """Is there one that the broker does not confirm? One timer looks after all of them."""
         self._timer = None
-        late = self._loop.time() - CONFIRM_PATIENCE
+        patience = CONFIRM_PATIENCE if self.settler.outbox.blocked is None else 0.0  # it will not confirm for now
         for flight, sent_at in list(self._flights.items()):
-            if sent_at > late:
-                self._timer = self._loop.call_at(sent_at + CONFIRM_PATIENCE, self._look)
+            left = sent_at + patience - self._loop.time()
+            if left > 0:
+                self._timer = self._loop.call_later(min(left, _LOOK), self._look)
                 return
             del self._flights[flight]
             flight.late = self._loop.create_future()

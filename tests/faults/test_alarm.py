@@ -15,7 +15,6 @@ from amqpflow import Message, Park, Retry
 from amqpflow.model.event import MessageHeld
 from amqpflow.node import create_virtual_host
 from amqpflow.node.locate import Installation, locate
-from amqpflow.services import in_flight
 from tests.brokers.own_node import OwnNode
 from tests.shop import Shop, shop
 from tests.waiting import until
@@ -36,11 +35,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNode]:
         yield own
     finally:
         own.stop()
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_flight, "CONFIRM_PATIENCE", 0.3)
 
 
 class Alarm:
@@ -112,7 +106,7 @@ def test_messages_that_fail_in_an_alarm_are_held_and_the_backlog_is_handled(node
             await scene.publish(*BAD, *GOOD)
             await began.wait()
             async with consumer:
-                await until(lambda: len(scene.done) == len(GOOD))
+                await until(lambda: len(scene.done) == len(GOOD), timeout=8)  # an alarm is known before 10 s are over
                 held = f"{WHY}: {len(BAD)} messages held, others are handled"
                 await until(lambda: consumer.problems.get("orders") == held)
                 assert not consumer.healthy
