@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from amqpflow.services.replay_report import ReplayReport
 from amqpflow.services.replayer import _Replay, replay_parked
 from tests.conftest import BrokerUnderTest
 from tests.parked import delivered, depth, drained, park, workplace
+from tests.soak.network import Network
 from tests.topologies import topology
 
 COUNT = 200  #: messages of each of two queues
@@ -151,3 +153,39 @@ def test_a_publishing_connection_that_is_lost_is_opened_again(
         assert report.stopped is not None
         assert report.hint == "replay again to go on"
         assert 0 < report.in_doubt <= 1000 - report.replayed
+
+
+@pytest.mark.one_broker
+def test_a_publishing_connection_that_dies_silently_is_given_up(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing passes on it any more, not even its end; what was on its way is published again on another."""
+    monkeypatch.setattr(replay_pass, "BATCH", 100)
+    compiled = topology({"orders": [1000]}, vhost=vhost.vhost)
+    frozen_at = 0.0
+
+    async def go() -> None:
+        nonlocal frozen_at
+        async with Network(vhost) as network:
+            parts = vhost.parts
+            user = parts.netloc.rpartition("@")[0]
+            url = f"amqp://{user}@127.0.0.1:{network.port}{parts.path}"
+            address = replace(vhost, url=url)
+            sent = 0
+
+            def step(name: str) -> None:
+                nonlocal sent
+                sent += name == "publish.before"
+                if name == "publish.before" and sent == 3:
+                    assert network.freeze("publishing") == 1
+
+            async with workplace(address, compiled) as (broker, connection):
+                await park(connection, compiled, [delivered("orders", message_id=f"m{n}") for n in range(1000)])
+                report = await replay_parked(broker, compiled, on_step=step)
+                assert (report.replayed, report.complete, report.in_doubt) == (1000, True, 0)
+                assert report.seconds < 20
+                taken = await drained(connection, "orders", await depth(connection, "orders"))
+                hops = {(str(each.properties.message_id), str(each.headers[h.HOP])) for each in taken}
+                assert len(hops) == len({message_id for message_id, _ in hops}) == 1000
+
+    asyncio.run(go())
