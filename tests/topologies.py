@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 
 from amqpflow.model.duration import format_duration
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Queue
-from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes, RetryRule, RetryStep, RetryTier
+from amqpflow.model.routes import (
+    DEFAULT_CRASH_LIMIT,
+    CompiledTopology,
+    NativeRetry,
+    QueueRoutes,
+    RetryRule,
+    RetryStep,
+    RetryTier,
+)
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection, connect
 
@@ -37,6 +45,7 @@ def topology(
     parking: str | None = None,
     arguments: Mapping[str, object] | None = None,
     delivery_limit: int = 50,
+    crash_limit: int = DEFAULT_CRASH_LIMIT,
     consumer_timeout_ms: int | None = None,
     native: NativeRetry | None = None,
 ) -> CompiledTopology:
@@ -90,6 +99,7 @@ def topology(
             give_up_after_ms=give_up_after_ms,
             at_least_once=queue_type == "quorum",
             consumer_timeout_ms=consumer_timeout_ms,
+            crash_limit=crash_limit,
         )
         for tier in routes[queue].tiers:
             declared[tier.queue] = Queue(

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from types import EllipsisType
 from typing import Any
 
-from amqpflow.model.headers import COUNTERS, DUE_AT, KEPT, NEVER_TRAVELS, PREFIX, QUEUE
+from amqpflow.model.headers import COUNTERS, DUE_AT, KEPT, LOST, NEVER_TRAVELS, PREFIX, QUEUE
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties, replace_properties
 from amqpflow.model.raw_headers import RawHeaders
 from amqpflow.model.record import Record, read_record, text_of, whole_of
 
 _PROPERTIES_OF_OURS = ("expiration", "user_id")  #: kept in the record, since the broker would act on them again
-_QUEUE, _DUE_AT = (bytes((len(name),)) + name.encode() for name in (QUEUE, DUE_AT))  #: as they stand in a header table
+_QUEUE, _DUE_AT, _LOST = (
+    bytes((len(name),)) + name.encode() for name in (QUEUE, DUE_AT, LOST)
+)  #: as they stand in a header table
 _TIME = struct.Struct(">cq")
 
 
@@ -75,6 +77,11 @@ class Incoming:
         )
 
     @property
+    def may_have_been_lost(self) -> bool:
+        """Whether a delivery of it may have ended without an answer: nearly always it is certain that none did."""
+        return self.delivery.redelivered or _LOST in self.delivery.header.payload
+
+    @property
     def message_id(self) -> str | None:
         """None when it cannot be read, too."""
         message_id = self._message_id
@@ -114,10 +121,23 @@ class Incoming:
             count = _count(self.delivery.headers, "x-delivery-count") or 0
             # RabbitMQ 4.3 does not count a give-back, and leaves a producer's count alone until it counts; but it says
             # how often it has handed the message out, so that a forged count is one for each give-back (fact 1.8)
-            handed_out = _count(self.delivery.headers, "x-acquired-count") if self.native else None
+            handed_out = _count(self.delivery.headers, "x-acquired-count")
             return count if handed_out is None else min(count, handed_out)
         except ValueError:
             return 0  # whoever needs its headers finds out that they cannot be read
+
+    @property
+    def count_may_be_another_queue_s(self) -> bool:
+        """
+        Whether RabbitMQ dead-lettered it here and no copy of ours was made since.
+
+        The first delivery after such a hop may have the flag `redelivered` and the counts of the queue before, and
+        RabbitMQ 4.3 goes on counting from them (facts 3.4, 3.6).
+        """
+        try:
+            return self.record is None and "x-death" in self.delivery.headers
+        except ValueError:
+            return True
 
     @property
     def exchange(self) -> str:

@@ -20,7 +20,7 @@ from amqpflow.model.routes import NativeRetry, QueueRoutes, RetryTier
 
 from .incoming import Incoming
 from .schedule import next_longer, rule_for, step_tier, tier_for_delay
-from .verdict import BadResult, CannotDecode, Decided, ErrorRecord, Failed, Verdict
+from .verdict import BadResult, CannotDecode, Crashed, Decided, ErrorRecord, Failed, Verdict
 
 MOST_ROUNDS = 10_000
 """
@@ -132,6 +132,8 @@ def decide(
         case BadResult(detail=detail, location=location):
             no_error = ErrorRecord(type="", location=location)
             return _park(incoming, at, ParkReason.BAD_RESULT, detail, no_error)
+        case Crashed(deliveries=lost):
+            return _park(incoming, at, ParkReason.CRASHED, f"{lost} deliveries ended without an answer", None)
         case _:
             assert_never(verdict)
 
@@ -176,6 +178,38 @@ def _may_be_ours(due_at: int, failed_at: int, first_failed_at: int | None, at: C
 
 def _longest_wait(at: Circumstances) -> int:
     return MOST_ROUNDS * at.routes.tiers[-1].delay_ms
+
+
+def set_back(incoming: Incoming, at: Circumstances, *, lost: int) -> Publish | None:
+    """
+    Return a copy of a message for the end of its work queue, or None when it cannot be copied.
+
+    It is as it was, without another attempt; but RabbitMQ counts its deliveries from 0.
+
+    Args:
+        incoming: the delivery.
+        at: the circumstances.
+        lost: what the copy says of deliveries that were lost before.
+    """
+    before, delivery = incoming.record, incoming.delivery
+    if before is not None:
+        record = replace(before, exchange=incoming.exchange, routing_key=incoming.routing_key, lost=lost)
+        record = replace(record, reason=None, reason_detail=None)
+    else:
+        record = Record(
+            queue=delivery.queue,
+            exchange=delivery.exchange,
+            routing_key=delivery.routing_key,
+            lost=lost,
+            host=at.host,
+            version=at.version,
+        )
+    if record.root is None:
+        root = incoming.message_id or at.new_root
+        replays = record.replay.count if record.replay else 0
+        record = replace(record, root=root, hop=hop_id(root, replays, record.attempts))
+    publish = _copy(incoming, at, at.routes.retry_exchange, delivery.queue, record)
+    return None if isinstance(publish, LeaveToBroker) else publish
 
 
 def _reject(

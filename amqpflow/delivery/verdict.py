@@ -54,4 +54,11 @@ class BadResult:
     location: str | None = None  #: where the handler is defined
 
 
-Verdict = Decided | Failed | CannotDecode | BadResult
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crashed:
+    """The handler was not called: the message has been delivered so often without an answer that it kills."""
+
+    deliveries: int
+
+
+Verdict = Decided | Failed | CannotDecode | BadResult | Crashed

@@ -15,6 +15,7 @@ ORIGINAL = PREFIX + "original"  #: table of what does not travel
 FIRST_FAILED_AT = PREFIX + "first-failed-at"  #: ms since the epoch
 FAILED_AT = PREFIX + "failed-at"  #: ms since the epoch
 DUE_AT = PREFIX + "due-at"  #: ms since the epoch
+LOST = PREFIX + "lost"  #: deliveries that ended without an answer before this copy, int
 REASON = PREFIX + "reason"  #: a ParkReason
 REASON_DETAIL = PREFIX + "reason-detail"
 ERROR_TYPE = PREFIX + "error-type"
@@ -38,6 +39,7 @@ class ParkReason(StrEnum):
     UNDECODABLE = "undecodable"  #: the body could not be decoded
     BAD_RESULT = "bad-result"  #: the handler returned what is no outcome
     NO_ROUTE = "no-route"  #: every retry queue was missing
+    CRASHED = "crashed"  #: so many deliveries ended without an answer: its consumers died of it
     BROKER = "broker"  #: RabbitMQ itself gave up on it
 
 

@@ -56,6 +56,7 @@ class Record:
     first_failed_at: int | None = None  #: ms since the epoch, as are the next two
     failed_at: int | None = None
     due_at: int | None = None
+    lost: int = 0  #: deliveries that ended without an answer before this copy
     reason: str | None = None
     reason_detail: str | None = None
     error_type: str | None = None
@@ -103,6 +104,7 @@ def _read(get: Callable[[str], Any], queue: str | None) -> Record | None:
         first_failed_at=_time(get(h.FIRST_FAILED_AT)),
         failed_at=_time(get(h.FAILED_AT)),
         due_at=_time(get(h.DUE_AT)),
+        lost=_count(get(h.LOST)),
         reason=_text(get(h.REASON), NAME_MAX),
         reason_detail=_text(get(h.REASON_DETAIL), MESSAGE_MAX),
         error_type=_text(get(h.ERROR_TYPE), NAME_MAX),

@@ -28,6 +28,7 @@ def record_table(record: Record) -> dict[str, Any]:
         h.FIRST_FAILED_AT: record.first_failed_at,
         h.FAILED_AT: record.failed_at,
         h.DUE_AT: record.due_at,
+        h.LOST: record.lost,
         h.REASON: record.reason,
         h.REASON_DETAIL: record.reason_detail,
         h.ERROR_MESSAGE: record.error_message,
@@ -68,6 +69,8 @@ def encode_record(record: Record) -> bytes:
     ]
     if record.attempts:
         parts.append(_attempts(record.attempts))
+    if record.lost:
+        parts.append(encode_table({h.LOST: record.lost})[_LENGTH:])
     for name, text in (
         (_HOP, record.hop),
         (_ERROR_MESSAGE, record.error_message),

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from .own_policies import DEFAULT_POLICY_PRIORITY
 from .resources import BrokerState
 
+DEFAULT_CRASH_LIMIT = 5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class RetryTier:
@@ -76,6 +78,7 @@ class QueueRoutes:
     native: NativeRetry | None = None  #: set when the engine is native
     at_least_once: bool = True  #: the queue's own dead-lettering cannot lose (quorum, with arguments like ours)
     consumer_timeout_ms: int | None = None  #: None: the broker's default, 30 minutes
+    crash_limit: int = DEFAULT_CRASH_LIMIT  #: deliveries without an answer after which a consumer parks the message
     existing: bool = False  #: declared by an application
     dead_letters: str | None = None  #: of an existing queue: keep or park; None: the file does not say
     limit_said: bool = False  #: of an existing queue: the file asks for a delivery limit

@@ -277,6 +277,12 @@ class _Explainer:
             yield "rabbitmq.conf may set another consumer_timeout for the whole node, which nobody can see from outside"
         if count := self.seen.retained.get(self.name):
             yield f"RabbitMQ retains {count} messages whose dead-lettering did not succeed (statistics, up to 10 s old)"
+        if works.queue.type == "quorum" and (own := self.topology.routes.get(self.name)) is not None:
+            beyond = " beyond its retries" if own.native is not None else ""
+            yield (
+                f"crash_limit {own.crash_limit}: after so many deliveries without an answer{beyond} the consumer parks "
+                "a message (crashed)"
+            )
         for each in works.passed_over:
             keys = ", ".join(each.keys)
             yield (

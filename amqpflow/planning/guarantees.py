@@ -226,7 +226,10 @@ class _Judge:
             )
         limit = self.works.settings["delivery-limit"]
         if limit.value is None or (isinstance(limit.value, int) and limit.value < 0):
-            return self._guarantee(CRASHES_END, False, "no delivery limit works on it")
+            text = (
+                f"amqpflow's consumers park after {self.routes.crash_limit} deliveries without an answer; no delivery "
+            )
+            return self._guarantee(CRASHES_END, True, f"{text}limit works on it, which would bind other consumers too")
         return self._guarantee(CRASHES_END, True, f"the delivery limit is {limit.value} ({limit.source})")
 
     def _survives(self) -> Guarantee:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import random
-from collections import deque
-
-from amqpflow.model.message import Delivery
-
 
 class Admission:
     """
     What may start in one session, by delivery tags.
 
-    Three things keep deliveries waiting, each for a reason of its own, and several at once: one that is handled alone,
-    those that will be, and an outage, during which a single one may be tried. One that cannot be settled keeps no other
-    waiting; it only takes a place of the prefetch.
+    Two things keep deliveries waiting, each for a reason of its own, and both at once: one that is handled alone, here
+    or in another session, and an outage, during which a single one may be tried. One that cannot be settled keeps no
+    other waiting; it only takes a place of the prefetch.
     """
 
     def __init__(self) -> None:
         self.held_up: set[int] = set()  #: cannot be settled now
         self.alone: int | None = None  #: in so many crashes that nothing runs beside it
-        self.aside: deque[Delivery] = deque()  #: to be handled alone when the others are done
+        self.elsewhere = 0  #: suspects that wait until a session of another queue has handled its own
         self.outage = False
         self.tried: int | None = None  #: the one that was let start although there is an outage
         self.single = False  #: one may be, and none has started yet
@@ -28,16 +23,16 @@ class Admission:
     @property
     def paused(self) -> bool:
         """Something keeps deliveries waiting."""
-        return self.outage or self.alone is not None
+        return bool(self.outage or self.elsewhere or self.alone is not None)
 
     @property
     def running(self) -> bool:
         """One that waits may start."""
-        return not (self.alone is not None or (self.outage and not self.single))
+        return not (self.elsewhere or self.alone is not None or (self.outage and not self.single))
 
     def wants_more(self, waiting: int) -> bool:
         """More are to be consumed; `waiting` ones are held already and have not started."""
-        if self.alone is not None or self.aside:
+        if self.elsewhere or self.alone is not None:
             return False
         return not self.outage or (self.single and not waiting)
 
@@ -45,15 +40,6 @@ class Admission:
         """A delivery was let start."""
         if self.single:
             self.single, self.tried = False, tag
-
-    def next_alone(self) -> Delivery:
-        """One of those that were set aside; any of them may be the one that kills: those before it are rid of it."""
-        at = random.randrange(len(self.aside))
-        delivery = self.aside[at]
-        del self.aside[at]
-        self.alone = delivery.delivery_tag
-        self.started(delivery.delivery_tag)
-        return delivery
 
     def not_started(self, tag: int) -> None:
         """It was let start, and is put off after all: if it was to be tried, another one is."""

@@ -39,6 +39,7 @@ from .loop_publisher import CLOSE_TIMEOUT, LoopPublisher
 from .middleware import Middleware, check_middleware
 from .report import Report
 from .start_check import require_as_compiled, require_topology, warn_of_short_timeouts
+from .suspects import Suspects
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Consumer:
             raise HandlerInvalid(f"concurrency={concurrency}, must be at least 1")
         self._concurrency = concurrency
         self._workers: list[Worker] = []
+        self.suspects = Suspects()  #: what is handled now and was lost before
         self._loop: asyncio.AbstractEventLoop | None = None  # where it runs, from the beginning of its start
         self._begun: asyncio.Future[None] | None = None  # done when its start has ended, however
         self._task: asyncio.Task[None] | None = None
@@ -345,6 +347,7 @@ class Consumer:
         if not self._logged:
             self._logged = True
             self._event_log.listen(self._events, tracebacks=self.tracebacks)
+        self.suspects.reset()
         report = Report(self._events, self.totals)
         budget = Budget(self._concurrency) if self._concurrency is not None else None
         publisher = LoopPublisher(lambda: self._connect("publisher"))
@@ -356,6 +359,7 @@ class Consumer:
                 self._events,
                 report,
                 self.problems,
+                self.suspects,
                 publisher=publisher,
                 budget=budget,
                 single_active=self._is_single_active(handler.queue),

@@ -135,7 +135,9 @@ class Message:
     @property
     def retry(self) -> RetryState | None:
         """What is known of earlier attempts; None on a first one."""
-        return self._incoming.record
+        record = self._incoming.record
+        # one without a failure only says that the consumer moved the message (protocol, section 8)
+        return record if record is not None and (record.failed_at or record.attempts or record.replay) else None
 
     @property
     def hop(self) -> str:

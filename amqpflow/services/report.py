@@ -7,7 +7,7 @@ from typing import Any
 
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Acknowledge, LeaveToBroker, Reject, Settlement, ToParking, ToTier
-from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, Failed, Verdict
+from amqpflow.delivery.verdict import BadResult, CannotDecode, Crashed, Decided, Failed, Verdict
 from amqpflow.model import event as e
 from amqpflow.model.event import MessageAcked, MessageHandled, MessageReceived
 from amqpflow.model.outcome import Retry
@@ -95,10 +95,14 @@ def _outcome(verdict: Verdict) -> str:
             return "undecodable"
         case BadResult():
             return "bad-result"
+        case Crashed():
+            return "crashed"
 
 
 def _error(verdict: Verdict | None) -> dict[str, Any]:
     """What an event has of the exception that a verdict is about."""
+    if isinstance(verdict, Crashed):
+        return {"error_type": None}
     if isinstance(verdict, BadResult):
         return {"error_type": None, "error_location": verdict.location}
     record = verdict.error if verdict is not None else None

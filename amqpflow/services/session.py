@@ -1,7 +1,8 @@
 """One consumer on one channel: deliveries come in, each is settled at most once, and on this channel only.
 
 A crash counts against the delivery limit of everything that is unacked then (fact 3.8). So a session starts with a
-small prefetch and widens it once acks have gone out, and a message that was in several crashes is handled alone.
+small prefetch and widens it once acks have gone out, and a message that was in several crashes is handled alone
+(`delivery/crashes.py`).
 
 A session ends with its channel. Deliveries that were not settled then are the broker's again, whatever their handlers
 come to: a tag means nothing on another channel (facts 9.2, 12.2).
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from uuid import uuid4
 
 from amqpflow.delivery.ending import CANCELLED, Held, HeldState
@@ -40,7 +42,10 @@ class Session:
         first_prefetch: int,
         lanes: Lanes | None = None,
         single_active: bool = False,
-        set_aside: bool = False,
+        nack_counts: bool = False,
+        is_suspect: Callable[[Delivery], bool] = lambda _: False,
+        on_suspect: Callable[[], object] = lambda: None,
+        on_end: Callable[[], object] = lambda: None,
     ) -> None:
         self.channel = channel
         self.queue = queue
@@ -50,12 +55,13 @@ class Session:
         self.why_ended = ""  #: in words, once it is known; see `why`
         # a cancel hands a single active consumer's queue to another one, at once and whatever is unacked (fact 12.12):
         # there the prefetch does not grow, and a pause holds what arrives
-        self._single_active = single_active
+        self.single_active = single_active
         self._prefetch = prefetch if single_active else first_prefetch
         self._first = self._prefetch
         self._lanes = lanes.of_session(self._wake) if lanes is not None else None
-        # where a nack counts as a crash does, giving neighbours back would count them towards the limit all the same
-        self._set_aside = set_aside and not single_active
+        self.nack_counts = nack_counts  #: giving back counts as a crash does, before RabbitMQ 4.3
+        self._is_suspect, self._on_suspect, self._on_end = is_suspect, on_suspect, on_end
+        self._excused: set[int] = set()
         self._wider = prefetch
         self._acks_to_widen = first_prefetch
         self._widening: asyncio.Task[None] | None = None
@@ -106,7 +112,14 @@ class Session:
     def _take(self, delivery: Delivery) -> None:
         self._last_tag = delivery.delivery_tag
         self._held[delivery.delivery_tag] = self._loop.time()
-        self._waiting.append(delivery)
+        suspected = delivery.redelivered and self._is_suspect(delivery)
+        if suspected and not self._keeps_order:
+            # before others start that may kill it: what came back together arrives together
+            self._waiting.appendleft(delivery)
+        else:
+            self._waiting.append(delivery)
+        if suspected:
+            self._on_suspect()
         if self._idle and not self._waking:
             self._wake()
 
@@ -131,6 +144,7 @@ class Session:
             _end_wait(waiter)
         if self._lanes is not None:
             self._lanes.over()
+        self._on_end()
 
     async def next(self) -> Delivery | None:
         """
@@ -156,10 +170,6 @@ class Session:
                             self._wake()
                         self._started[delivery.delivery_tag] = delivery
                         return delivery
-                if admission.aside and self._running == len(admission.aside):
-                    delivery = admission.next_alone()
-                    self._started[delivery.delivery_tag] = delivery
-                    return delivery
             if self._dismissed:
                 return None
             waiter = self._loop.create_future()
@@ -224,7 +234,7 @@ class Session:
         await self._replace()
 
     async def _replace(self) -> None:
-        if self._tag is not None and not self._single_active:
+        if self._tag is not None and not self.single_active:
             self._replacing = True
             await self._reconcile()
             self._replacing = False
@@ -248,8 +258,6 @@ class Session:
             _end_wait(self._off_hands[tag])
         if self._lanes is not None:
             self._lanes.settled(tag)
-        if self._admission.aside:
-            self._wake()
         return mine
 
     def handling(self, delivery: Delivery) -> None:
@@ -274,7 +282,7 @@ class Session:
         """What is not settled: while the session lasts, or when it ended."""
         now, found = self._loop.time(), list[Held]()
         behind = self._lanes.waiting() if self._lanes is not None else ()
-        for deliveries in (self._started.values(), self._waiting, behind, self._admission.aside):
+        for deliveries in (self._started.values(), self._waiting, behind):
             for each in deliveries:
                 tag = each.delivery_tag
                 if tag not in self._held:
@@ -319,8 +327,6 @@ class Session:
         if not known and self._prefetch < self._wider:
             self._survived()  # its handler has ended, and a first prefetch must not be used up by what is held
         self._settled.set()
-        if self._admission.aside:
-            self._wake()
         if tag in self._off_hands:
             _end_wait(self._off_hands[tag])
         return not known
@@ -374,7 +380,7 @@ class Session:
         if self._admission.single or self._admission.tried in self._held:
             return
         self._admission.try_one()
-        if not self._single_active:
+        if not self.single_active:
             self._prefetch = 1
         await self._go_on()
 
@@ -393,7 +399,7 @@ class Session:
     async def _reconcile(self) -> None:
         async with self._changing:
             try:
-                wanted = self._single_active or self._admission.wants_more(self._unstarted)
+                wanted = self.single_active or self._admission.wants_more(self._unstarted)
                 wanted = wanted and not (self._stopping or self._replacing or self.ended.is_set())
                 if not wanted and self._tag is not None:
                     tag, self._tag = self._tag, None
@@ -404,38 +410,87 @@ class Session:
                 log.debug("%s: the channel ended while the consumer was changed: %s", self.queue, error)
                 self._end()
 
-    async def isolate(self, delivery: Delivery) -> bool:
+    async def isolate(self, delivery: Delivery) -> None:
         """
-        Wait until this delivery is the only one held, and take no other until it is settled and `resume` is called.
+        Let nothing else start until this delivery is settled and `resume` is called.
 
-        Returns:
-            False when it was given back instead, or set aside: `next` returns it again when the others are done.
+        What waits is given back where that is not counted; else it is held, and counted should this one kill.
         """
-        admission, tag = self._admission, delivery.delivery_tag
-        if admission.alone == tag:
-            return self.holds(delivery)
-        if self._set_aside and not self.over.is_set():
-            admission.aside.append(delivery)
-            self._started.pop(tag, None)
-            admission.not_started(tag)
-            await self._go_on()
-            return False
-        if admission.alone is not None:
-            self.give_back(delivery)
-            admission.not_started(tag)
-            return False
-        admission.alone = tag
+        self._admission.alone = delivery.delivery_tag
         await self._reconcile()
-        if not self._single_active:  # what it gave back would be its own again
+        if not (self.nack_counts or self.single_active):  # what that one gave back would be its own again
             self.give_back_waiting()
-        while self.holds(delivery) and self._others_run() and not self.over.is_set():
+
+    @property
+    def has_waiting_suspects(self) -> bool:
+        """Whether a suspect is held that has not started."""
+        behind = self._lanes.waiting() if self._lanes is not None else ()
+        return any(map(self._is_suspect, (*self._waiting, *behind)))
+
+    def waiting_suspects(self) -> list[Delivery]:
+        """Take out the suspects that have not started, for them to be put away. A single active consumer keeps them."""
+        if self.single_active:
+            return []
+        self._gather()
+        suspects = [each for each in self._waiting if self._is_suspect(each)]
+        for each in suspects:
+            self._waiting.remove(each)
+        return suspects
+
+    def _gather(self) -> None:
+        """Let those that wait behind another one of their key be looked at once more, in the order of the queue."""
+        if self._lanes is not None:
+            found = [*self._lanes.drain(), *self._waiting]
+            self._waiting = deque(sorted(found, key=lambda each: each.delivery_tag))
+
+    async def is_alone(self, delivery: Delivery) -> bool:
+        """Wait for what has started before `isolate`; False when the delivery is not the session's any more."""
+        while self.holds(delivery) and self._running > 1 and not self.over.is_set():
             self._settled.clear()
             await self._settled.wait()
         return self.holds(delivery)
 
-    def _others_run(self) -> bool:
-        waiting = 0 if self._single_active else self._unstarted
-        return self._running + waiting > 1
+    @property
+    def _keeps_order(self) -> bool:
+        return self.single_active or self._lanes is not None
+
+    def put_off(self, delivery: Delivery) -> None:
+        """Let it wait again, before all others: it was let start, and has not begun."""
+        tag = delivery.delivery_tag
+        self._started.pop(tag, None)
+        if self._lanes is not None:
+            self._lanes.settled(tag)
+        self._admission.not_started(tag)
+        self._waiting.appendleft(delivery)
+        self._gather()
+        self._settled.set()
+
+    async def stand_back(self) -> None:
+        """Consume nothing until `come_forward`: a suspect of another queue is handled alone in this process."""
+        self._admission.elsewhere += 1
+        await self._reconcile()
+
+    async def come_forward(self) -> None:
+        """It is settled."""
+        self._admission.elsewhere -= 1
+        await self._go_on()
+
+    async def until_set(self, event: asyncio.Event) -> None:
+        """Wait for an event, or until the session is over."""
+        waiting = [asyncio.ensure_future(each.wait()) for each in (event, self.over)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+
+    def excuse_others(self, delivery: Delivery) -> None:
+        """Remember what is held beside a message that kills: it may have been counted for that one's doing."""
+        self._excused |= self._held.keys() - {delivery.delivery_tag}
+
+    def is_excused(self, delivery: Delivery) -> bool:
+        """Whether it was held here when another one was parked as a killer."""
+        return delivery.delivery_tag in self._excused
 
     def give_back_waiting(self, *, older_than: float = 0.0) -> int:
         """
@@ -444,16 +499,13 @@ class Session:
         `older_than` is in seconds: what is held for a shorter time stays.
         """
         since, tags = self._loop.time() - older_than, list[int]()
-        if self._lanes is not None:
-            found = [*self._lanes.drain(), *self._waiting]
-            self._waiting = deque(sorted(found, key=lambda each: each.delivery_tag))
-        for group in (self._waiting, self._admission.aside):
-            for _ in range(len(group)):
-                delivery = group.popleft()
-                if self._held.get(delivery.delivery_tag, since) <= since:
-                    tags.append(delivery.delivery_tag)
-                else:
-                    group.append(delivery)
+        self._gather()
+        for _ in range(len(self._waiting)):
+            delivery = self._waiting.popleft()
+            if self._held.get(delivery.delivery_tag, since) <= since:
+                tags.append(delivery.delivery_tag)
+            else:
+                self._waiting.append(delivery)
         if self._lanes is not None and self._waiting:
             self._wake()  # those that waited behind another one are to be looked at once more
         return self._give_back(sorted(tags))

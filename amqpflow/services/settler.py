@@ -29,6 +29,7 @@ from amqpflow.delivery.settle import (
     ToTier,
     decide,
     early,
+    set_back,
 )
 from amqpflow.delivery.verdict import Decided, Verdict
 from amqpflow.errors import (
@@ -52,7 +53,6 @@ from .session import Session
 log = logging.getLogger("amqpflow.consumer")
 
 DEFAULT_CONSUMER_TIMEOUT = 30 * 60.0  #: seconds; RabbitMQ's default
-POISON = 3  #: deliveries without an answer after which a message is handled alone
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, LONGEST_PAUSE  #: seconds between attempts to publish what is held
 _REBINDING = 0.1  #: seconds; a key is without a queue for about a millisecond
 CONFIRM_PATIENCE = 10.0  #: seconds without a confirm after which a message counts as held
@@ -160,13 +160,25 @@ class Settler:
             f"RabbitMQ does not delay retries of {self.routes.queue}, and consuming it further would be a loop"
         )
 
-    def is_poison(self, incoming: Incoming) -> bool:
-        """Whether a message was in so many crashes that it is handled alone, and takes no neighbour along."""
-        if self.routes.queue_type != "quorum":
+    async def set_back(self, session: Session, incoming: Incoming, lost: int) -> bool:
+        """
+        Put a message behind all others of its queue, so that RabbitMQ counts its deliveries from 0.
+
+        False when that cannot be done now: it stays held, and nothing was done.
+        """
+        copy = set_back(incoming, self.circumstances(incoming), lost=lost)
+        if copy is None:
             return False
-        # on a native queue retries count as crashes do: only what is beyond them is certain
-        allowed = self.routes.native.retries if self.routes.native is not None else POISON - 1
-        return incoming.deliveries_lost > allowed
+        self.step("publish.before")
+        try:
+            confirmed = await self._confirmed(session, incoming, copy)
+        except AmqpflowError as error:
+            log.warning("%s: a message that may kill cannot be put back into its queue: %s", session.queue, error)
+            return False
+        self.step("publish.confirmed")
+        if confirmed:
+            self.ack(session, incoming)
+        return True
 
     async def send_round(self, session: Session, incoming: Incoming) -> Settlement | GivenBack | None:
         """Send a message that is back before it is due to a tier again, uncounted; None when it is due."""

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
+from amqpflow.delivery.crashes import Suspicion, losses, suspicion
 from amqpflow.delivery.ending import CANCELLED, cancelled, channel_closed
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.pauses import LONGEST_PAUSE, spread
 from amqpflow.delivery.settle import Acknowledge, Circumstances, Reject, Settlement, ToParking, ToTier, decide
-from amqpflow.delivery.verdict import Verdict
+from amqpflow.delivery.verdict import Crashed, Verdict
 from amqpflow.errors import AmqpflowError, BrokerError, PermissionDenied
 from amqpflow.model.content import LARGE
 from amqpflow.model.event import ConsumerStarted, ConsumerStopped
@@ -30,6 +31,7 @@ from .flow import Budget, Rate, Share
 from .handler import Handler, full_name
 from .in_flight import Flight, InFlight
 from .incoming import Message, takes_long_to_unpack, unpack
+from .isolation import Isolation
 from .lanes import KeyCheck, Lanes
 from .left_behind import LeftBehind, Place
 from .loop_publisher import LoopPublisher
@@ -39,6 +41,7 @@ from .overdue import Overdue
 from .report import Report
 from .session import Session
 from .settler import GivenBack, Settler, now
+from .suspects import Suspects
 from .threads import Threads
 from .turns import NotStarted, require_held
 
@@ -76,6 +79,7 @@ class Worker:
         events: Events,
         report: Report,
         problems: dict[str, str],
+        suspects: Suspects,
         *,
         publisher: LoopPublisher | None = None,
         budget: Budget | None = None,
@@ -87,6 +91,7 @@ class Worker:
         self._publisher = publisher
         self._events = events
         self._report = report
+        self._suspects = suspects
         self._slots = asyncio.Semaphore(handler.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
@@ -119,6 +124,7 @@ class Worker:
             self._lanes = Lanes(handler.order_by, max_body_bytes, native=native, unpack=self._unpack)
         self._unpacks = handler.is_async or handler.order_by is not None
         self._clock = asyncio.get_running_loop().time
+        self._isolation = Isolation(suspects, routes, self._in_background)
         self._caller = Caller(handler, routes, self._stopping, threads=self._threads, outer=outer)
 
     async def open(self, connection: Connection) -> Session:
@@ -132,7 +138,10 @@ class Worker:
             first_prefetch=self.handler.concurrency,
             lanes=self._lanes,
             single_active=self._single_active,
-            set_aside=counted,
+            nack_counts=counted,
+            is_suspect=self._isolation.is_suspect,
+            on_suspect=self._isolation.arrived,
+            on_end=self._isolation.ended,
         )
         # what a single active consumer gives back is its own again at once
         self._outage.watch(session, hold=counted or self._single_active)
@@ -259,6 +268,7 @@ class Worker:
             raise
 
     async def _handle(self, session: Session, flights: InFlight) -> None:
+        self._isolation.begin(session, flights.settler)
         places = [Place() for _ in range(self.handler.concurrency)]
         for place in places:
             place.task = self._in_background(session, self._work(session, flights, place))
@@ -289,16 +299,30 @@ class Worker:
         if looping := settler.hot_loop(incoming, session.held_since(delivery)):
             await self._halt(session, settler, delivery, looping)
             return
-        alone = settler.is_poison(incoming)
-        if alone and not await session.isolate(delivery):
-            return
+        alone, crashed = False, None
+        if incoming.may_have_been_lost and (lost := losses(incoming, settler.routes)):
+            survived, excused = self._suspects.survived(incoming), session.is_excused(delivery)
+            suspected = suspicion(incoming, settler.routes, survived=survived, excused=excused)
+            if suspected is Suspicion.UNCERTAIN and await settler.set_back(session, incoming, 0):
+                return
+            alone = suspected in (Suspicion.ALONE, Suspicion.UNCERTAIN)
+            if alone and not await self._isolation.may_start(session, settler, delivery):
+                return
+            if suspected is Suspicion.CRASHED:
+                crashed = Crashed(deliveries=lost)
+                session.excuse_others(delivery)
+            else:
+                self._suspects.starts(incoming, lost, alone=alone)
         self._report.received(incoming, began - session.held_since(delivery))
-        verdict: Verdict | None = None
+        verdict: Verdict | None = crashed
         settled: Settlement | GivenBack | None = _STOPPED
         if self._lanes is not None:
             session.handling(delivery)
         try:
-            if not incoming.is_due(now()) and not await self._is_to_be_handled(session, flights, incoming, began):
+            if crashed is not None:
+                at = settler.circumstances(incoming)
+                settled = await settler.settle(session, incoming, crashed, at, first=decide(incoming, crashed, at))
+            elif not incoming.is_due(now()) and not await self._is_to_be_handled(session, flights, incoming, began):
                 settled = None  # it is told of when it is in a retry queue again
             else:
                 message = Message(
@@ -337,7 +361,9 @@ class Worker:
                 self._report.ended(incoming, settled, clock() - began, verdict)
             if not self._outage.over:
                 self._outage.after(session, delivery, None)
+            self._suspects.ended(incoming, answered=not isinstance(settled, GivenBack))
             if alone:
+                self._isolation.ended(delivery)
                 await session.resume(delivery)
 
     async def _unpack(self, message: Message) -> None:

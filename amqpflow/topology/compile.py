@@ -147,6 +147,7 @@ class _Compiler:
             native=_native(policy),
             at_least_once=queue.quorum and not (queue.existing or queue.external),  # of theirs a policy may decide
             consumer_timeout_ms=queue.consumer_timeout_ms if queue.quorum else None,
+            crash_limit=queue.crash_limit,
             existing=queue.existing,
             dead_letters=queue.dead_letters if queue.existing else None,
             limit_said=queue.existing and limit_said(queue, policy),

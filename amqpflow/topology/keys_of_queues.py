@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from amqpflow.model.routes import DEFAULT_CRASH_LIMIT
+
 from .shapes import Boolean, Choice, Duration, Free, Integer, Key, ListOf, Record, Size, Table, Text
 
 DEFAULT_DELIVERY_LIMIT = 50
@@ -96,6 +98,15 @@ _DELIVERY_LIMIT = Key(
     "message. Quorum queues only. Retries do not count.",
     default=str(DEFAULT_DELIVERY_LIMIT),
     example=50,
+)
+_CRASH_LIMIT = Key(
+    name="crash_limit",
+    shape=Integer(minimum=2, maximum=1_000_000),
+    help="Deliveries that may end without an answer before the consumer parks the message, instead of handling it once "
+    "more: it kills its consumer. From the third on the message is handled alone, so that its neighbours are not "
+    "counted with it. Quorum queues only. Retries do not count. At delivery_limit RabbitMQ parks it, if that is lower.",
+    default=str(DEFAULT_CRASH_LIMIT),
+    example=5,
 )
 _CONSUMER_TIMEOUT = Key(
     name="consumer_timeout",
@@ -220,6 +231,7 @@ QUEUE = Record(
         _PRIORITY,
         _LIMITS,
         _DELIVERY_LIMIT,
+        _CRASH_LIMIT,
         _CONSUMER_TIMEOUT,
         _SINGLE_ACTIVE_CONSUMER,
         _PARKING,
@@ -275,10 +287,19 @@ DEFAULTS = Record(
             name="queue",
             shape=Record(
                 name="defaults.queue",
-                keys=(_TYPE, _PRIORITY, _LIMITS, _DELIVERY_LIMIT, _CONSUMER_TIMEOUT, _SINGLE_ACTIVE_CONSUMER, _POLICY),
+                keys=(
+                    _TYPE,
+                    _PRIORITY,
+                    _LIMITS,
+                    _DELIVERY_LIMIT,
+                    _CRASH_LIMIT,
+                    _CONSUMER_TIMEOUT,
+                    _SINGLE_ACTIVE_CONSUMER,
+                    _POLICY,
+                ),
             ),
             help="Keys of queues that do not say otherwise; limits are taken one by one. A classic queue does not "
-            "take delivery_limit and consumer_timeout.",
+            "take delivery_limit, crash_limit and consumer_timeout.",
             example={"type": "quorum"},
         ),
         _RETRY,

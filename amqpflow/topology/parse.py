@@ -25,7 +25,7 @@ from .spec import (
     TopologySpec,
 )
 
-_SIMPLE = ("type", "retry", "max_priority", "delivery_limit", "single_active_consumer")
+_SIMPLE = ("type", "retry", "max_priority", "delivery_limit", "crash_limit", "single_active_consumer")
 _TABLES = ("retry_policies", "exchanges", "queues")
 
 

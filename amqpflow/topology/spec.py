@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from amqpflow.model.diagnostic import Place
 from amqpflow.model.own_policies import DEFAULT_POLICY_PRIORITY
+from amqpflow.model.routes import DEFAULT_CRASH_LIMIT
 
 from .keys_of_queues import DEFAULT_DELIVERY_LIMIT
 from .read import At
@@ -122,6 +123,7 @@ class QueueSpec(Located):
     max_length_bytes: int | None = None
     overflow: str = "reject-publish"
     delivery_limit: int = DEFAULT_DELIVERY_LIMIT
+    crash_limit: int = DEFAULT_CRASH_LIMIT
     consumer_timeout_ms: int | None = None
     single_active_consumer: bool = False
     parking_queue: str | None = None  #: None: from the template
@@ -138,6 +140,10 @@ class QueueSpec(Located):
     def at(self, key: str) -> Place:
         """Where a key stands: on the queue, else in the defaults, else the queue itself."""
         return self.places.get(key) or self.inherited.get(key) or self.place
+
+    def says(self, key: str) -> bool:
+        """Whether the file has a key for it, on the queue or in the defaults."""
+        return key in self.places or key in self.inherited
 
     def subject(self, key: str) -> str:
         """Who is spoken of in a message about this key."""

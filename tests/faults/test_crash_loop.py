@@ -1,4 +1,4 @@
-"""A message that kills every worker is parked by the broker, and those beside it are not."""
+"""A message that kills every worker is parked by RabbitMQ at its delivery limit, and those beside it are not."""
 
 from __future__ import annotations
 

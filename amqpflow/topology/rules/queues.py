@@ -53,12 +53,32 @@ def priority_range(spec: TopologySpec, problems: Problems) -> None:
 
 
 def quorum_only_keys(spec: TopologySpec, problems: Problems) -> None:
-    """RabbitMQ refuses both on classic queues (facts 3.9, 12.1). From the defaults they are simply not taken."""
+    """
+    RabbitMQ refuses the first two on classic queues (facts 3.9, 12.1), and does not count for the third (fact 3.7).
+
+    From the defaults they are simply not taken.
+    """
     for queue in spec.queues.values():
-        for key in ("delivery_limit", "consumer_timeout"):
+        for key in ("delivery_limit", "consumer_timeout", "crash_limit"):
             if queue.classic and key in queue.places:
-                message = f"queue {queue.name}: a classic queue has no {key}"
+                counts = ": it does not count deliveries" if key == "crash_limit" else ""
+                message = f"queue {queue.name}: a classic queue has no {key}{counts}"
                 problems.error(Code.NOT_ON_CLASSIC, queue.at(key), message, f"remove {key}, or type: quorum")
+
+
+def crash_limits(spec: TopologySpec, problems: Problems) -> None:
+    """Above the delivery limit RabbitMQ parks a message first, after the delivery that passes its limit."""
+    for queue in spec.queues.values():
+        policy = spec.policy_of(queue)
+        if not queue.quorum or queue.external or (policy is not None and policy.native):
+            continue  # the owner's limit, or one that is always higher
+        if queue.crash_limit > queue.delivery_limit and queue.says("crash_limit"):
+            message = (
+                f"{queue.subject('crash_limit')}: crash_limit {queue.crash_limit} is above delivery_limit "
+                f"{queue.delivery_limit}: RabbitMQ parks the message first, without a failure record"
+            )
+            hint = f"crash_limit: {max(2, queue.delivery_limit)}, or a higher delivery_limit"
+            problems.warning(Code.CRASH_LIMIT, queue.at("crash_limit"), message, hint)
 
 
 def at_most_once(spec: TopologySpec, problems: Problems) -> None:
@@ -181,6 +201,7 @@ RULES = (
     overflow_on_classic,
     priority_range,
     quorum_only_keys,
+    crash_limits,
     at_most_once,
     classic_tiers_with_limits,
     parking_types,

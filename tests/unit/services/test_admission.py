@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from amqpflow.services.admission import Admission
-from tests.deliveries import delivery
 
 
 def test_one_is_tried_during_an_outage_and_no_more() -> None:
@@ -48,14 +45,12 @@ def test_what_is_put_off_leaves_its_turn_to_another() -> None:
     assert not admission.single, "nothing is tried when there is no outage"
 
 
-def test_what_was_set_aside_is_handled_alone_and_may_be_the_one_that_is_tried() -> None:
+def test_one_that_is_handled_alone_keeps_all_others_waiting_here_and_elsewhere() -> None:
     admission = Admission()
-    admission.shut()
-    admission.try_one()
-    admission.aside.append(replace(delivery(), delivery_tag=5))
-    assert not admission.wants_more(0)
-    assert admission.next_alone().delivery_tag == admission.alone == admission.tried == 5
-    assert not admission.running
+    admission.alone = 5
+    assert (admission.running, admission.wants_more(0), admission.paused) == (False, False, True)
     admission.settled(5)
-    admission.open()
     assert admission.running
+    admission.elsewhere += 1
+    admission.settled(5)
+    assert (admission.running, admission.wants_more(0), admission.paused) == (False, False, True)

@@ -476,10 +476,26 @@ SAMPLES: dict[Code, tuple[str, ...]] = {
     ),
     Code.NOT_ON_CLASSIC: (
         """
-        defaults: {retry: none, queue: {delivery_limit: 10, consumer_timeout: 10m}}
+        defaults: {retry: none, queue: {delivery_limit: 10, consumer_timeout: 10m, crash_limit: 3}}
         queues:
           a: {type: classic, delivery_limit: 5}       # T511 T503
           b: {type: classic, consumer_timeout: 5m}    # T511 T503
+          c: {type: classic, crash_limit: 5}          # T511 T503
+        """,
+    ),
+    Code.CRASH_LIMIT: (
+        """
+        defaults: {retry: none}
+        queues:
+          a: {crash_limit: 51}                        # T513
+          b: {crash_limit: 4, delivery_limit: 3}      # T513
+          c: {crash_limit: 3, delivery_limit: 3}
+          d: {delivery_limit: 3}
+        """,
+        """
+        defaults: {retry: none, queue: {crash_limit: 9}}  # T513
+        queues:
+          a: {delivery_limit: 8}
         """,
     ),
     Code.NOT_DECLARED_HERE: (

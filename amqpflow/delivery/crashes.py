@@ -1,0 +1,62 @@
+"""Tell messages that kill their consumer from those that were beside them, by what RabbitMQ counts.
+
+A quorum queue counts every delivery that ended without an answer: of the message that killed its process, of whatever
+was unacked beside it, of all that a lost connection had, and before RabbitMQ 4.3 of what was given back (facts 3.3,
+3.8). So a count proves nothing by itself. A message that was lost a few times is a *suspect*: from then on it is
+handled alone, and while another is handled alone it is not held. What its count rises by then is its own doing.
+
+A classic queue counts nothing, so nothing can be told of its messages.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from amqpflow.model.routes import QueueRoutes
+
+from .incoming import Incoming
+
+SUSPECT = 3  #: deliveries without an answer after which a message is handled alone
+
+
+class Suspicion(Enum):
+    """What a delivery's count says of its message."""
+
+    NONE = "none"
+    ALONE = "alone"  #: a suspect: it is handled alone
+    CRASHED = "crashed"  #: it was lost `crash_limit` times: it is parked
+    UNCERTAIN = "uncertain"  #: as CRASHED, but other queues may have counted: its count has to start afresh
+
+
+def losses(incoming: Incoming, routes: QueueRoutes) -> int:
+    """
+    Return how many deliveries of a message ended without an answer, for certain, since its last attempt that had one.
+
+    On a native queue RabbitMQ counts retries as well: only what is beyond them is certain.
+    """
+    if routes.queue_type != "quorum":
+        return 0
+    record = incoming.record
+    # a forged header alone does not reach the limit: there has to be a delivery that was really lost
+    before = min(record.lost, routes.crash_limit - 1) if record else 0
+    return max(0, before + incoming.deliveries_lost - (routes.native.retries if routes.native is not None else 0))
+
+
+def suspicion(incoming: Incoming, routes: QueueRoutes, *, survived: int = 0, excused: bool = False) -> Suspicion:
+    """
+    Decide what is to be done about a delivery before its handler is called.
+
+    Args:
+        incoming: the delivery.
+        routes: of its queue.
+        survived: losses that this process lived through: a connection or a channel that ended.
+        excused: a message that killed was parked while this one was held beside it, so that its count may be due to
+            that one.
+    """
+    lost = losses(incoming, routes)
+    if not lost:
+        return Suspicion.NONE
+    if lost - survived >= routes.crash_limit and not excused:
+        return Suspicion.UNCERTAIN if incoming.count_may_be_another_queue_s else Suspicion.CRASHED
+    first = 1 if routes.native is not None else min(SUSPECT, routes.crash_limit - 1)
+    return Suspicion.ALONE if lost >= first else Suspicion.NONE

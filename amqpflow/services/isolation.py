@@ -1,0 +1,136 @@
+"""Handle a suspect alone, and let no other suspect be counted for what it does.
+
+A process dies with what it holds of all its queues. So while a suspect of one queue is handled, the consumers of the
+others hold none: they take nothing new, and put theirs where the death of this process does not count them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from amqpflow.delivery.crashes import Suspicion, losses, suspicion
+from amqpflow.delivery.incoming import Incoming
+from amqpflow.model.message import Delivery
+from amqpflow.model.routes import QueueRoutes
+
+from .session import Session
+from .settler import Settler
+from .suspects import Suspects
+
+InBackground = Callable[[Session, Coroutine[Any, Any, None]], object]
+
+
+class Isolation:
+    """What one handler's consumer does about suspects, its own and those of other queues."""
+
+    def __init__(self, suspects: Suspects, routes: QueueRoutes, in_background: InBackground) -> None:
+        self._suspects = suspects
+        self._routes = routes
+        self._in_background = in_background
+        self._now: tuple[Session, Settler] | None = None
+        self._standing_back = 0  # times that it does
+        self._clearing = 0  # and still holds suspects that waited
+        self._cleared = asyncio.Event()
+        self._cleared.set()
+        self._turn: Delivery | None = None  # the suspect of this queue that is handled alone
+        suspects.consumers.append(self)
+
+    def begin(self, session: Session, settler: Settler) -> None:
+        """Deliveries come from this session from now on."""
+        self._now = session, settler
+
+    def is_suspect(self, delivery: Delivery) -> bool:
+        """Whether it is handled alone, or not at all. Never raises."""
+        return suspicion(self._incoming(delivery), self._routes) is not Suspicion.NONE
+
+    def arrived(self) -> None:
+        """A suspect has arrived, and may have to wait for a slot."""
+        if not self._suspects.free.is_set():
+            self._begin_to_stand_back()
+
+    def ended(self, delivery: Delivery | None = None) -> None:
+        """
+        Let the next suspect be handled: this one is settled, or its session is over.
+
+        Its handler may run on then, for as long as it likes. RabbitMQ has counted the loss already.
+        """
+        if self._turn is not None and (delivery is None or delivery is self._turn):
+            self._turn = None
+            self._suspects.end_turn()
+
+    def _incoming(self, delivery: Delivery) -> Incoming:
+        return Incoming(delivery, native=self._routes.native is not None)
+
+    async def may_start(self, session: Session, settler: Settler, delivery: Delivery) -> bool:
+        """
+        Wait until nothing else of the queue is handled, and no other suspect is held in this process.
+
+        Returns:
+            False when it is not to be handled now, and waits again or is the broker's.
+        """
+        if not self._suspects.take_turn():
+            session.put_off(delivery)
+            await self._stand_back(session, settler)
+            return False
+        self._turn = delivery
+        try:
+            await session.isolate(delivery)
+            await self._put_suspects_away(session, settler)
+            for other in self._suspects.consumers:
+                if other is not self:
+                    await other.stands_back()
+            if await session.is_alone(delivery):
+                return True
+        except BaseException:
+            self.ended(delivery)
+            raise
+        self.ended(delivery)
+        await session.resume(delivery)
+        return False
+
+    def _begin_to_stand_back(self) -> None:
+        if self._now is not None and not (self._now[0].over.is_set() or self._standing_back):
+            self._in_background(self._now[0], self._stand_back(*self._now))
+
+    async def stands_back(self) -> None:
+        """Hold no suspect that waits, until the one that is handled alone in another queue is settled."""
+        if self._now is None:
+            return
+        if self._now[0].has_waiting_suspects:
+            self._begin_to_stand_back()
+        await self._now[0].until_set(self._cleared)
+
+    def _stand_back(self, session: Session, settler: Settler) -> Coroutine[Any, Any, None]:
+        # from this moment on, and not when the task is run: the other consumer asks at once
+        self._standing_back += 1
+        self._clearing += 1
+        self._cleared.clear()
+        return self._keep_back(session, settler)
+
+    async def _keep_back(self, session: Session, settler: Settler) -> None:
+        try:
+            try:
+                await session.stand_back()  # else what is put away would be here again before the other one starts
+                await self._put_suspects_away(session, settler)
+            finally:
+                self._clearing -= 1
+                if not self._clearing:
+                    self._cleared.set()
+            await session.until_set(self._suspects.free)
+        finally:
+            self._standing_back -= 1
+            await session.come_forward()
+
+    async def _put_suspects_away(self, session: Session, settler: Settler) -> None:
+        """Give back suspects where that is not counted; else move them to the end of their queue."""
+        await asyncio.gather(*(self._put_away(session, settler, each) for each in session.waiting_suspects()))
+
+    async def _put_away(self, session: Session, settler: Settler, delivery: Delivery) -> None:
+        if not session.nack_counts:
+            session.give_back(delivery)
+            return
+        incoming = self._incoming(delivery)
+        if not await settler.set_back(session, incoming, losses(incoming, self._routes)):
+            session.put_off(delivery)
