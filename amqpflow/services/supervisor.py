@@ -11,22 +11,35 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from amqpflow.model.duration import format_duration
 from amqpflow.model.safe import safe
 
 from .health import Health, serve_health
+from .suspects import Suspect
 from .worker_status import VARIABLE, WORKER, Status, decode
 
 log = logging.getLogger("amqpflow.consumer")
 
-_FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  #: seconds before a worker that died is started again
+_FIRST_WAIT, _SECOND_WAIT, _LONGEST_WAIT = 0.2, 1.0, 30.0  #: seconds before a worker that died is started again
 _LONG_ENOUGH = 60.0  #: seconds after which a death is a new one
 _HEAD_START = 5.0  #: seconds at most that the others wait for the first worker to consume
+_REMEMBERED = 100  #: messages that were in hand when workers died
 _SILENCE = 30.0  #: seconds without a word after which a worker's event loop counts as stuck
 
 
-def next_wait(wait: float, lived: float) -> float:
-    """Seconds until the next start of a worker that lived so long, after a wait of `wait` before its last start."""
-    return _FIRST_WAIT if lived >= _LONG_ENOUGH or wait == 0 else min(wait * 2, _LONGEST_WAIT)
+def next_wait(wait: float, lived: float, *, known: bool = False) -> float:
+    """
+    Return the seconds until the next start of a worker that died.
+
+    Args:
+        wait: seconds that were waited before its last start.
+        lived: seconds since then.
+        known: a message that was in hand at a death before was so at this one: it is parked before long, and until
+            then the wait does not grow.
+    """
+    if lived >= _LONG_ENOUGH or wait == 0:
+        return _FIRST_WAIT
+    return wait if known else min(max(wait * 2, _SECOND_WAIT), _LONGEST_WAIT)
 
 
 @dataclass(slots=True)
@@ -37,6 +50,7 @@ class _Worker:
     heard_at: float = 0.0
     replaced: bool = False  #: it stands still, and was told to stop
     code: int = 0  #: with which it ended last
+    handled: tuple[Suspect, ...] = ()  #: what was lost before and it handled when it ended last
     totals: Counter[str] = field(default_factory=Counter)  #: of its earlier lives
 
 
@@ -44,9 +58,9 @@ class Supervisor:
     """
     Runs a command as a number of worker processes.
 
-    A worker that dies is started again: after 1 s, then 2, 4, up to 30 s while it goes on dying. One that cannot even
-    start for the first time ends all of them, with its exit code: the others would not fare better. That is why the
-    first one starts alone: what is wrong is said once.
+    A worker that dies is started again: after 200ms, then 1s, 2s, 4s, up to 30s while it goes on dying, and not of one
+    message that is known by then. One that cannot even start for the first time ends all of them, with its exit code:
+    the others would not fare better. That is why the first one starts alone: what is wrong is said once.
     """
 
     def __init__(self, command: Sequence[str], workers: int, *, environ: Mapping[str, str] | None = None) -> None:
@@ -57,6 +71,7 @@ class Supervisor:
         self._restarts = 0
         self._ever_started = asyncio.Event()
         self._failed: int | None = None
+        self._in_hand: dict[tuple[str, str], None] = {}  #: messages at the last deaths, the latest last
 
     async def run(self, *, health_port: int | None = None, health_host: str | None = None) -> int:
         """Run until SIGTERM or SIGINT, or until a worker cannot start; returns the exit code."""
@@ -72,8 +87,9 @@ class Supervisor:
         log.info("%s", self.summary)
         if self._failed is not None:
             return self._failed
-        codes = {worker.code for worker in self._workers}
-        return 130 if 130 in codes else int(codes != {0})
+        # one that was told to stop before it had begun dies of the signal
+        codes = {worker.code for worker in self._workers} - {-signal.SIGTERM}
+        return 130 if 130 in codes else int(not codes <= {0})
 
     def health(self) -> Health:
         """Ready when every worker is; live when every worker that runs has been heard of lately."""
@@ -123,10 +139,27 @@ class Supervisor:
                 self._failed = self._failed or worker.code
                 self._stop()
                 return
-            wait = next_wait(wait, clock() - began)
+            wait = next_wait(wait, clock() - began, known=self._is_known(worker.handled))
             self._restarts += 1
-            log.error("worker %d ended (%s), starting it again in %.0f s", worker.number, _how(worker.code), wait)
+            how = f"{_how(worker.code)}{safe(_while_handling(worker.handled))}"
+            log.error(
+                "worker %d ended (%s), starting it again in %s", worker.number, how, format_duration(round(wait * 1000))
+            )
             await _either(self._stopping, within=wait)
+            if self._stopping.is_set():
+                worker.code = 0  # nothing of it had to be stopped
+
+    def _is_known(self, handled: Sequence[Suspect]) -> bool:
+        """Whether a message that was in hand at this death was so at one before, of any worker."""
+        known = False
+        for each in handled:
+            name = each.queue, each.message
+            known |= name in self._in_hand
+            self._in_hand.pop(name, None)
+            self._in_hand[name] = None
+        while len(self._in_hand) > _REMEMBERED:
+            del self._in_hand[next(iter(self._in_hand))]
+        return known
 
     async def _live(self, worker: _Worker) -> int:
         """One life of a worker; returns its exit code, negative for a signal, 1 when there is no room for it."""
@@ -163,6 +196,7 @@ class Supervisor:
             await asyncio.gather(listening, return_exceptions=True)
             worker.process = None
             worker.totals += Counter(worker.status.totals)
+            worker.handled = worker.status.handled
             worker.status = Status(ready=False)
 
     async def _listen(self, worker: _Worker, reading: int) -> None:
@@ -210,6 +244,15 @@ async def _either(*events: asyncio.Event, within: float) -> None:
     finally:
         for each in waiting:
             each.cancel()
+
+
+def _while_handling(handled: Sequence[Suspect]) -> str:
+    """Return what a worker was doing, as far as it may be the cause: only what was lost before was told."""
+    if not handled:
+        return ""
+    first = handled[0]
+    named = f" while it handled message {first.message} of {first.queue}, lost {first.lost} times before"
+    return f"{named}, alone" if first.alone else f"{named}, and others"
 
 
 def _how(code: int) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from amqpflow.model.clip import NAME_MAX, clip
 
+from .suspects import Suspect
+
 if TYPE_CHECKING:
     from .consumer import Consumer
 
@@ -21,6 +23,7 @@ WORKER = "AMQPFLOW_WORKER"  #: the number of a worker, from 1
 EVERY = 1.0  #: seconds
 LONGEST_LINE = 4096  #: bytes; POSIX writes so much to a pipe whole or not at all (PIPE_BUF on Linux)
 _SHORTEST_TEXT = 64  #: bytes of a problem's text, before problems are left out
+_HANDLED = 4  #: suspects that are named, those that were lost most often first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,7 @@ class Status:
     live: bool = True  #: False when only a restart helps
     problems: Mapping[str, str] = field(default_factory=dict)
     totals: Mapping[str, int] = field(default_factory=dict)
+    handled: tuple[Suspect, ...] = ()  #: messages that were lost before and are handled now
 
 
 def encode(status: Status) -> bytes:
@@ -59,8 +63,18 @@ def _fitted(texts: list[tuple[str, str]], shown: int, limit: int) -> dict[str, s
 
 
 def _line(status: Status, problems: Mapping[str, str]) -> bytes:
-    flags = {"ready": status.ready, "started": status.started, "live": status.live}
-    return json.dumps({**flags, "problems": problems, "totals": status.totals}).encode() + b"\n"
+    fields = {
+        "ready": status.ready,
+        "started": status.started,
+        "live": status.live,
+        "problems": problems,
+        "totals": status.totals,
+        "handled": [
+            [clip(each.queue, NAME_MAX), clip(each.message, NAME_MAX), each.lost, each.alone]
+            for each in sorted(status.handled, key=lambda each: -each.lost)[:_HANDLED]
+        ],
+    }
+    return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
 
 
 def decode(line: bytes) -> Status | None:
@@ -73,6 +87,10 @@ def decode(line: bytes) -> Status | None:
             live=bool(found.get("live", True)),
             problems=dict(found["problems"]),
             totals=dict(found["totals"]),
+            handled=tuple(
+                Suspect(queue=str(queue), message=str(message), lost=int(lost), alone=bool(alone))
+                for queue, message, lost, alone in found.get("handled", ())
+            ),
         )
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
@@ -92,11 +110,13 @@ async def told(consumer: Consumer) -> AsyncIterator[Callable[[], object]]:
     pipe = int(descriptor)
     os.set_blocking(pipe, False)
     telling = asyncio.create_task(_tell(consumer, pipe))
+    consumer.suspects.on_change = partial(_write, consumer, pipe)  # before one starts, which may be the end
     try:
         yield partial(_write, consumer, pipe)
     finally:
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
+        consumer.suspects.on_change = lambda: None
         _write(consumer, pipe, ends=True)
         os.close(pipe)
 
@@ -114,6 +134,7 @@ def _write(consumer: Consumer, pipe: int, *, ends: bool = False) -> bool:
         live=consumer.live,
         problems=dict(consumer.problems),
         totals=dict(consumer.totals),
+        handled=tuple(consumer.suspects.handled.values()),
     )
     try:
         os.write(pipe, encode(status))

@@ -10,7 +10,7 @@ import pytest
 
 from amqpflow.errors import WrongUsage
 from amqpflow.services.health import Health, response, serve_health
-from amqpflow.services.supervisor import Supervisor, next_wait
+from amqpflow.services.supervisor import Supervisor
 from amqpflow.services.worker_status import LONGEST_LINE, Status, decode, encode
 
 READY = Health(ready=True)
@@ -69,14 +69,6 @@ def test_a_port_that_is_taken_is_one_clear_sentence() -> None:
                     raise AssertionError
 
     asyncio.run(scenario())
-
-
-def test_a_worker_that_goes_on_dying_is_started_less_and_less_often() -> None:
-    waits = [0.0]
-    for _ in range(7):
-        waits.append(next_wait(waits[-1], lived=1.0))
-    assert waits[1:] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
-    assert next_wait(30.0, lived=61.0) == 1.0
 
 
 def test_a_status_line_survives_the_pipe_and_half_a_line_is_ignored() -> None:

@@ -17,7 +17,7 @@ from tests.waiting import until
 LEAVES_A_CHILD = """
 import os, subprocess, sys, time
 pipe = int(os.environ["AMQPFLOW_STATUS_FD"])
-os.write(pipe, b'{"ready": true, "started": true, "problems": {}, "totals": {}}\\n')
+os.write(pipe, b'{"ready": true, "started": true, "problems": {}, "totals": {}, "handled": []}\\n')
 if os.environ["AMQPFLOW_WORKER"] == "1":
     subprocess.Popen(["sleep", "3"], pass_fds=[pipe])
 else:
@@ -99,19 +99,21 @@ def test_a_worker_for_which_there_is_no_room_is_started_later(monkeypatch: pytes
     asyncio.run(scenario())
 
 
-def test_waits_double_while_a_worker_goes_on_dying() -> None:
+def test_waits_double_while_a_worker_goes_on_dying_unless_it_dies_of_one_message() -> None:
     waits = [0.0]
-    for _ in range(7):
+    for _ in range(8):
         waits.append(next_wait(waits[-1], lived=1))
-    assert waits == [0, 1, 2, 4, 8, 16, 30, 30]
-    assert next_wait(30, lived=100) == 1
+    assert waits == [0, 0.2, 1, 2, 4, 8, 16, 30, 30]
+    assert next_wait(30, lived=100) == 0.2
+    assert next_wait(0, lived=1, known=True) == 0.2
+    assert [next_wait(wait, lived=1, known=True) for wait in (0.2, 2, 30)] == [0.2, 2, 30]
 
 
 SAYS_TOO_MUCH = """
 import os, time
 pipe = int(os.environ["AMQPFLOW_STATUS_FD"])
 os.write(pipe, b"x" * 40_000); os.write(pipe, b"x" * 100_000 + b"\\n")
-os.write(pipe, b'{"ready": true, "started": true, "problems": {}, "totals": {}}\\n')
+os.write(pipe, b'{"ready": true, "started": true, "problems": {}, "totals": {}, "handled": []}\\n')
 time.sleep(60)
 """
 
