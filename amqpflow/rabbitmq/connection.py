@@ -196,6 +196,7 @@ class Connection:
             if not closing.done():
                 self._pika.content.abort()
                 closing.cancel()
+                await asyncio.wait([closing], timeout=within)  # a task that is left would outlive the event loop
             self.closed.set()
 
     async def __aenter__(self) -> Connection:
