@@ -132,5 +132,8 @@ class Isolation:
             session.give_back(delivery)
             return
         incoming = self._incoming(delivery)
+        if suspicion(incoming, self._routes) is Suspicion.CRASHED:
+            session.put_off(delivery)  # it is parked next, and a copy would be handled once more before that
+            return
         if not await settler.set_back(session, incoming, losses(incoming, self._routes)):
             session.put_off(delivery)
