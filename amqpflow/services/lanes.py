@@ -130,6 +130,8 @@ class SessionLanes:
 
     def pick(self, waiting: deque[Delivery]) -> Delivery | None:
         """Take the first that may start, if there is one: of those here, or of `waiting`, which goes on arriving."""
+        if self._over:  # nothing would free the key
+            return None
         taken = self._lanes.taken
         while self._next:
             delivery, key = self._next.popleft()

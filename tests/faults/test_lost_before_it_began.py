@@ -200,3 +200,31 @@ def test_handlers_of_a_lost_channel_that_take_all_places_are_named(
 
     asyncio.run(scenario())
     assert [each.levelname for each in caplog.records if "nothing is started" in each.getMessage()] == ["ERROR"]
+
+
+def test_a_key_is_free_after_a_connection_was_lost_with_messages_of_it_waiting(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            lost = asyncio.Event()
+
+            async def handle(message: Message) -> None:
+                if message.message_id == "m3":
+                    await lost.wait()
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer()
+            consumer.add_handler("orders", handle, concurrency=1, prefetch=20, order_by="customer")
+            connections = connections_of(consumer)
+            ids = [f"m{number}" for number in range(10)]
+            async with consumer:
+                session = consumer._workers[0].session
+                assert session is not None
+                await scene.publish(*ids, headers={"customer": "c"})
+                await until(lambda: len(scene.done) == 3 and len(session.held()) > 1)
+                cut(connections)
+                await until(session.ended.is_set)
+                lost.set()  # with its key free, the lost session must not take it for a message that it cannot handle
+                await until(lambda: set(scene.done) == set(ids))
+                await until(lambda: consumer.totals["acked"] == 10)
+
+    asyncio.run(scenario())

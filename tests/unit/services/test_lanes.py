@@ -125,6 +125,21 @@ def test_a_handler_that_runs_keeps_its_key_on_the_next_session_until_it_ends() -
     assert ids(picked(new, waiting)) == ["a2"]
 
 
+def test_a_session_that_is_over_takes_no_key() -> None:
+    lanes, _ = made()
+    old = lanes.of_session(lambda: None)
+    waiting = deliveries("a1", "a2", "b1")
+    first = old.pick(waiting)
+    assert first is not None
+    assert first.header.message_id == "a1"
+    old.handling(1)
+    old.over()
+    old.handled(1, held=False)
+    assert picked(old, waiting) == []
+    assert not lanes.taken
+    assert ids(picked(lanes.of_session(lambda: None), deliveries("a1", "a2", "b1"))) == ["a1", "b1"]
+
+
 def test_what_is_taken_out_may_come_in_again() -> None:
     lanes, _ = made()
     session = lanes.of_session(lambda: None)
