@@ -339,11 +339,6 @@ def on_terminals(file: Path, address: BrokerAddress, **variables: str) -> tuple[
     return texts[out_read].decode(), texts[err_read].decode()
 
 
-def _heed_ctrl_c() -> None:
-    # a test run in the background of a shell ignores it, and its children would
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.one_broker
 def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAddress, tmp_path: Path) -> None:
     queues = "".join(f"  q{number}: {{retry: none, type: classic}}\n" for number in range(100))
@@ -360,7 +355,6 @@ def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAd
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                preexec_fn=_heed_ctrl_c,
             )
             try:
                 async with asyncio.timeout(30):

@@ -226,7 +226,6 @@ class Terminal:
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whatever the tests were started with
             os.execve(command[0], command, env)
         self.seen = ""
 

@@ -125,3 +125,27 @@ def test_a_loop_that_turns_is_not_warned_of(caplog: pytest.LogCaptureFixture) ->
 
     asyncio.run(scenario())
     assert not [each for each in caplog.messages if "event loop" in each]
+
+
+def test_a_message_whose_handler_always_outlasts_the_heartbeat_is_parked(vhost: BrokerAddress) -> None:
+    """Each of its deliveries is lost with the connection, and it would come back for ever."""
+
+    async def scenario() -> None:
+        async with shop(vhost, crash_limit=2) as scene:
+            scene.address = replace(vhost, url=f"{vhost.url}?heartbeat=1")
+            calls: list[str] = []
+
+            async def handle(message: Message) -> None:
+                calls.append(str(message.message_id))
+                nap(5)
+
+            consumer = scene.consumer(orders=handle)
+            parked: list[str] = []
+            consumer.subscribe(lambda event: parked.append(event.reason), "message.parked")
+            async with consumer:
+                await scene.publish("slow")
+                await until(lambda: bool(parked), timeout=40)
+            assert (calls, parked) == (["slow", "slow"], ["crashed"])
+            assert (await scene.depth("orders"), await scene.depth("orders.parking")) == (0, 1)
+
+    asyncio.run(scenario())
