@@ -19,7 +19,7 @@ from .session import Session
 from .settler import Settler
 from .suspects import Suspects
 
-InBackground = Callable[[Session, Coroutine[Any, Any, None]], object]
+InBackground = Callable[[Session, Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
 class Isolation:
@@ -131,9 +131,32 @@ class Isolation:
         if not session.nack_counts:
             session.give_back(delivery)
             return
-        incoming = self._incoming(delivery)
-        if suspicion(incoming, self._routes) is Suspicion.CRASHED:
+        if suspicion(self._incoming(delivery), self._routes) is Suspicion.CRASHED:
             session.put_off(delivery)  # it is parked next, and a copy would be handled once more before that
-            return
-        if not await settler.set_back(session, incoming, losses(incoming, self._routes)):
+        elif not await self.move(session, settler, delivery, losses(self._incoming(delivery), self._routes)):
             session.put_off(delivery)
+
+    async def move(self, session: Session, settler: Settler, delivery: Delivery, lost: int) -> bool:
+        """
+        Put a message behind all others of its queue, so that RabbitMQ counts its deliveries from 0.
+
+        Returns:
+            False when that cannot be done now, and nothing was done. A message whose copy the broker does not confirm
+            is held meanwhile, and waits again if there is no copy in the end.
+        """
+        answers: list[bool] = []
+        elsewhere = False
+
+        async def moving() -> None:
+            answers.append(await settler.set_back(session, self._incoming(delivery), lost))
+            if answers == [False] and elsewhere and session.holds(delivery):
+                session.put_off(delivery)
+
+        task = self._in_background(session, moving())
+        off_hands = asyncio.ensure_future(session.off_hands(delivery))
+        try:
+            await asyncio.wait((task, off_hands), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            off_hands.cancel()
+            elsewhere = True
+        return answers != [False]

@@ -354,11 +354,12 @@ class Session:
         """Wait until a delivery is settled, or held because it cannot be now, or the session has ended."""
         tag = delivery.delivery_tag
         if tag in self._held and tag not in self._admission.held_up and not self.ended.is_set():
-            self._off_hands[tag] = self._loop.create_future()
+            waiting = self._off_hands[tag] = self._loop.create_future()
             try:
-                await self._off_hands[tag]
+                await waiting
             finally:
-                del self._off_hands[tag]
+                if self._off_hands.get(tag) is waiting:
+                    del self._off_hands[tag]
 
     @property
     def _running(self) -> int:
@@ -464,6 +465,8 @@ class Session:
         self._waiting.appendleft(delivery)
         self._gather()
         self._settled.set()
+        if self._admission.running:
+            self._wake()
 
     async def stand_back(self) -> None:
         """Consume nothing until `come_forward`: a suspect of another queue is handled alone in this process."""

@@ -164,8 +164,10 @@ class Settler:
         """
         Put a message behind all others of its queue, so that RabbitMQ counts its deliveries from 0.
 
-        False when that cannot be done now: it stays held, and nothing was done.
+        False when that cannot be done now, as in an alarm: it stays held, and nothing was done.
         """
+        if self.outbox.blocked is not None:
+            return False
         copy = set_back(incoming, self.circumstances(incoming), lost=lost)
         if copy is None:
             return False

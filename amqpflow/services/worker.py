@@ -303,7 +303,7 @@ class Worker:
         if incoming.may_have_been_lost and (lost := losses(incoming, settler.routes)):
             survived, excused = self._suspects.survived(incoming), session.is_excused(delivery)
             suspected = suspicion(incoming, settler.routes, survived=survived, excused=excused)
-            if suspected is Suspicion.UNCERTAIN and await settler.set_back(session, incoming, 0):
+            if suspected is Suspicion.UNCERTAIN and await self._isolation.move(session, settler, delivery, 0):
                 return
             alone = suspected in (Suspicion.ALONE, Suspicion.UNCERTAIN)
             if alone and not await self._isolation.may_start(session, settler, delivery):
@@ -320,8 +320,11 @@ class Worker:
             session.handling(delivery)
         try:
             if crashed is not None:
+                settled = None  # it is told of when its copy has been confirmed
                 at = settler.circumstances(incoming)
-                settled = await settler.settle(session, incoming, crashed, at, first=decide(incoming, crashed, at))
+                settlement = decide(incoming, crashed, at)
+                self._send(flights, _Handled(session, settler, incoming, began, crashed, at, settlement))
+                await session.off_hands(delivery)
             elif not incoming.is_due(now()) and not await self._is_to_be_handled(session, flights, incoming, began):
                 settled = None  # it is told of when it is in a retry queue again
             else:

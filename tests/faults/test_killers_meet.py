@@ -1,0 +1,97 @@
+"""Messages that kill their process, and other faults at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from amqpflow import Message, Retry
+from amqpflow.model import headers as h
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.services import in_flight, settler
+from tests.faults.proxy import Proxy
+from tests.faults.test_killers import given_back
+from tests.faults.test_permission_away import Rights
+from tests.shop import RETRY, Shop, shop
+from tests.waiting import until
+
+PUBLISHING = 1  # the second connection that a consumer opens
+
+
+def lost_before(times: int, queue: str = "orders") -> dict[str, Any]:
+    """Headers of a copy that the consumer made of a message that was lost."""
+    return {h.QUEUE: queue, h.LOST: times, h.HOP: "m/0/0"}
+
+
+@pytest.fixture(autouse=True)
+def try_again_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settler, "_LONGEST_PAUSE", 0.5)
+
+
+def finishes(scene: Shop) -> Any:
+    async def handle(message: Message) -> None:
+        scene.done.append(str(message.message_id))
+
+    return handle
+
+
+def test_a_killer_that_cannot_be_parked_takes_up_no_slot(vhost: BrokerAddress) -> None:
+    """There is a single slot, and no permission to write to parking."""
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            await scene.publish("kills", headers=lost_before(4))
+            await given_back(scene, "orders", times=1, how="close")
+            with Rights(scene) as rights:
+                rights.may_write(f"^{RETRY}$")
+                consumer = scene.consumer(orders=finishes(scene), concurrency=1, prefetch=5)
+                consumer.address = rights.address
+                async with consumer:
+                    await until(lambda: "no permission to publish" in consumer.problems.get("orders", ""))
+                    await scene.publish("good")
+                    await until(lambda: scene.done == ["good"], timeout=5)
+                    rights.may_write(".*")
+                    await until(lambda: consumer.totals["parked"] == 1)
+                    await until(lambda: consumer.healthy)
+            (parked,) = await scene.take("orders.parking")
+            assert parked.header.properties.headers[h.REASON] == "crashed"
+
+    asyncio.run(scenario())
+
+
+def test_a_suspect_that_cannot_be_moved_keeps_nothing_else_waiting(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker does not confirm its copy. It is held, and the one that is handled alone is handled."""
+    monkeypatch.setattr(settler, "CONFIRM_PATIENCE", 0.5)
+    monkeypatch.setattr(in_flight, "CONFIRM_PATIENCE", 0.5)
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene, Proxy(vhost, heartbeat=0) as proxy:
+            begun, go_on = asyncio.Event(), asyncio.Event()
+
+            async def handle(message: Message) -> None:
+                if message.message_id == "first":
+                    if message.attempt == 1:
+                        raise Retry  # opens the connection for publishing
+                    begun.set()
+                    await go_on.wait()
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer(orders=handle, concurrency=3)
+            consumer.address = proxy.address
+            async with consumer:
+                await scene.publish("first")
+                await begun.wait()
+                proxy.freeze(PUBLISHING)
+                # the first of them waits until it is alone, and the others are moved for it before RabbitMQ 4.3
+                await scene.publish("suspect 1", "suspect 2", headers=lost_before(3))
+                await asyncio.sleep(1)
+                go_on.set()
+                await scene.publish("good")
+                await until(lambda: "good" in scene.done, timeout=5)
+                assert set(scene.done) & {"suspect 1", "suspect 2"}
+
+    asyncio.run(scenario())
