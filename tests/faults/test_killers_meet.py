@@ -95,3 +95,40 @@ def test_a_suspect_that_cannot_be_moved_keeps_nothing_else_waiting(
                 assert set(scene.done) & {"suspect 1", "suspect 2"}
 
     asyncio.run(scenario())
+
+
+def test_a_suspect_of_another_queue_is_not_held_beside_one_that_is_handled_alone(vhost: BrokerAddress) -> None:
+    """It waits for a slot when the other one begins, and would be counted for what that one does to the process."""
+
+    async def scenario() -> None:
+        async with shop(vhost, {"orders": (50,), "audit": (50,)}) as scene:
+            began, go_on, beside = asyncio.Event(), asyncio.Event(), list[int]()
+
+            async def audit(message: Message) -> None:
+                if message.message_id == "slow":
+                    began.set()
+                    await go_on.wait()
+                scene.done.append(str(message.message_id))
+
+            async def orders(message: Message) -> None:
+                await asyncio.sleep(0.2)
+                beside.append(await scene.depth("audit"))
+                go_on.set()
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer(orders=orders)
+            consumer.add_handler("audit", audit, concurrency=1, prefetch=5)
+            async with consumer:
+                await scene.publish("widens the prefetch", queue="audit")
+                await until(lambda: scene.done)
+                await scene.publish("slow", queue="audit")
+                await began.wait()
+                await scene.publish("of audit", queue="audit", headers=lost_before(3, "audit"))
+                await scene.holds("audit", 0)
+                await asyncio.sleep(0.2)
+                await scene.publish("of orders", headers=lost_before(3))
+                await until(lambda: len(scene.done) == 4)
+            assert beside == [1]
+            assert sorted(scene.done) == ["of audit", "of orders", "slow", "widens the prefetch"]
+
+    asyncio.run(scenario())
