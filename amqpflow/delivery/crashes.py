@@ -25,7 +25,7 @@ class Suspicion(Enum):
     NONE = "none"
     ALONE = "alone"  #: a suspect: it is handled alone
     CRASHED = "crashed"  #: it was lost `crash_limit` times: it is parked
-    UNCERTAIN = "uncertain"  #: as CRASHED, but other queues may have counted: its count has to start afresh
+    UNCERTAIN = "uncertain"  #: other queues, or requeues, may have counted as well: its count has to start afresh
 
 
 def losses(incoming: Incoming, routes: QueueRoutes) -> int:
@@ -42,7 +42,19 @@ def losses(incoming: Incoming, routes: QueueRoutes) -> int:
     return max(0, before + incoming.deliveries_lost - (routes.native.retries if routes.native is not None else 0))
 
 
-def suspicion(incoming: Incoming, routes: QueueRoutes, *, survived: int = 0, excused: bool = False) -> Suspicion:
+def carried(incoming: Incoming, routes: QueueRoutes) -> int:
+    """Return what a copy of a message, for the end of its queue, says of losses before it: one more is the last."""
+    return 0 if incoming.count_may_be_another_queue_s else min(losses(incoming, routes), routes.crash_limit - 1)
+
+
+def suspicion(
+    incoming: Incoming,
+    routes: QueueRoutes,
+    *,
+    survived: int = 0,
+    excused: bool = False,
+    requeues_count: bool = False,
+) -> Suspicion:
     """
     Decide what is to be done about a delivery before its handler is called.
 
@@ -52,11 +64,19 @@ def suspicion(incoming: Incoming, routes: QueueRoutes, *, survived: int = 0, exc
         survived: losses that this process lived through: a connection or a channel that ended.
         excused: a message that killed was parked while this one was held beside it, so that its count may be due to
             that one.
+        requeues_count: RabbitMQ counts what is requeued like a loss (before 4.3), and consumers that stop requeue. A
+            copy of ours is moved then, so that its count is of losses.
     """
     lost = losses(incoming, routes)
     if not lost:
         return Suspicion.NONE
     if lost - survived >= routes.crash_limit and not excused:
-        return Suspicion.UNCERTAIN if incoming.count_may_be_another_queue_s else Suspicion.CRASHED
+        uncertain = incoming.count_may_be_another_queue_s or (requeues_count and not is_moved(incoming))
+        return Suspicion.UNCERTAIN if uncertain else Suspicion.CRASHED
     first = 1 if routes.native is not None else min(SUSPECT, routes.crash_limit - 1)
     return Suspicion.ALONE if lost >= first else Suspicion.NONE
+
+
+def is_moved(incoming: Incoming) -> bool:
+    """Whether it is a copy of ours that says how often the message was lost before."""
+    return incoming.record is not None and incoming.record.lost > 0

@@ -79,7 +79,7 @@ class Incoming:
     @property
     def may_have_been_lost(self) -> bool:
         """Whether a delivery of it may have ended without an answer: nearly always it is certain that none did."""
-        return self.delivery.redelivered or _LOST in self.delivery.header.payload
+        return may_have_been_lost(self.delivery)
 
     @property
     def message_id(self) -> str | None:
@@ -199,6 +199,11 @@ class Incoming:
             expiration=text_of(original.get("expiration")),
             user_id=text_of(original.get("user_id")),
         )
+
+
+def may_have_been_lost(delivery: Delivery) -> bool:
+    """Whether a delivery of its message may have ended without an answer."""
+    return delivery.redelivered or _LOST in delivery.header.payload
 
 
 def _count(headers: Mapping[str, Any], name: str) -> int | None:

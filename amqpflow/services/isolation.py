@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from amqpflow.delivery.crashes import Suspicion, losses, suspicion
+from amqpflow.delivery.crashes import Suspicion, carried, is_moved, suspicion
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.model.message import Delivery
 from amqpflow.model.routes import QueueRoutes
@@ -40,6 +40,16 @@ class Isolation:
     def begin(self, session: Session, settler: Settler) -> None:
         """Deliveries come from this session from now on."""
         self._now = session, settler
+
+    def suspicion(self, session: Session, incoming: Incoming, *, survived: int = 0) -> Suspicion:
+        """What is to be done about a delivery before its handler is called."""
+        return suspicion(
+            incoming,
+            self._routes,
+            survived=survived,
+            excused=session.is_excused(incoming.delivery),
+            requeues_count=session.nack_counts,
+        )
 
     def is_suspect(self, delivery: Delivery) -> bool:
         """Whether it is handled alone, or not at all. Never raises."""
@@ -131,12 +141,31 @@ class Isolation:
         if not session.nack_counts:
             session.give_back(delivery)
             return
-        if suspicion(self._incoming(delivery), self._routes) is Suspicion.CRASHED:
+        if self.suspicion(session, self._incoming(delivery)) is Suspicion.CRASHED:
             session.put_off(delivery)  # it is parked next, and a copy would be handled once more before that
-        elif not await self.move(session, settler, delivery, losses(self._incoming(delivery), self._routes)):
+        elif not await self.move(session, settler, delivery):
             session.put_off(delivery)
 
-    async def move(self, session: Session, settler: Settler, delivery: Delivery, lost: int) -> bool:
+    async def give_back(self, session: Session, settler: Settler, delivery: Delivery) -> None:
+        """
+        Requeue a delivery whose handler was not called, or not to its end.
+
+        One that a copy of ours calls a suspect is moved where RabbitMQ would count that: what it is counted from then
+        on, it is parked for.
+        """
+        if not (self._is_counted(session, delivery) and await self.move(session, settler, delivery)):
+            session.give_back(delivery)
+
+    def leaves(self, delivery: Delivery) -> asyncio.Task[None] | None:
+        """Requeue in a task what is not to be requeued with a nack; None when it may be. The consumer stops."""
+        if self._now is None or not self._is_counted(self._now[0], delivery):
+            return None
+        return self._in_background(self._now[0], self.give_back(*self._now, delivery))
+
+    def _is_counted(self, session: Session, delivery: Delivery) -> bool:
+        return session.nack_counts and is_moved(self._incoming(delivery))
+
+    async def move(self, session: Session, settler: Settler, delivery: Delivery) -> bool:
         """
         Put a message behind all others of its queue, so that RabbitMQ counts its deliveries from 0.
 
@@ -148,7 +177,8 @@ class Isolation:
         elsewhere = False
 
         async def moving() -> None:
-            answers.append(await settler.set_back(session, self._incoming(delivery), lost))
+            incoming = self._incoming(delivery)
+            answers.append(await settler.set_back(session, incoming, carried(incoming, self._routes)))
             if answers == [False] and elsewhere and session.holds(delivery):
                 session.put_off(delivery)
 

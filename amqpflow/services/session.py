@@ -17,7 +17,7 @@ from collections.abc import Callable
 from uuid import uuid4
 
 from amqpflow.delivery.ending import CANCELLED, Held, HeldState
-from amqpflow.delivery.incoming import Incoming
+from amqpflow.delivery.incoming import Incoming, may_have_been_lost
 from amqpflow.errors import AmqpflowError
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.channel import Channel
@@ -27,6 +27,7 @@ from .lanes import Lanes
 
 log = logging.getLogger("amqpflow.consumer")
 
+_LEAVING = 1.0  #: seconds for the broker to confirm what is moved at the end of a stop
 _LONGEST_TURN = 0.005  #: seconds that handlers may run without the event loop, and acks wait to be written
 
 
@@ -46,6 +47,7 @@ class Session:
         is_suspect: Callable[[Delivery], bool] = lambda _: False,
         on_suspect: Callable[[], object] = lambda: None,
         on_end: Callable[[], object] = lambda: None,
+        on_leave: Callable[[Delivery], asyncio.Task[None] | None] = lambda _: None,
     ) -> None:
         self.channel = channel
         self.queue = queue
@@ -60,7 +62,7 @@ class Session:
         self._first = self._prefetch
         self._lanes = lanes.of_session(self._wake) if lanes is not None else None
         self.nack_counts = nack_counts  #: giving back counts as a crash does, before RabbitMQ 4.3
-        self._is_suspect, self._on_suspect, self._on_end = is_suspect, on_suspect, on_end
+        self._is_suspect, self._on_suspect, self._on_end, self._on_leave = is_suspect, on_suspect, on_end, on_leave
         self._excused: set[int] = set()
         self._wider = prefetch
         self._acks_to_widen = first_prefetch
@@ -112,8 +114,8 @@ class Session:
     def _take(self, delivery: Delivery) -> None:
         self._last_tag = delivery.delivery_tag
         self._held[delivery.delivery_tag] = self._loop.time()
-        suspected = delivery.redelivered and self._is_suspect(delivery)
-        if suspected and not self._keeps_order:
+        suspected = may_have_been_lost(delivery) and self._is_suspect(delivery)
+        if suspected and delivery.redelivered and not self._keeps_order:
             # before others start that may kill it: what came back together arrives together
             self._waiting.appendleft(delivery)
         else:
@@ -453,6 +455,7 @@ class Session:
 
     @property
     def _keeps_order(self) -> bool:
+        """What waits is handled in the order in which it arrived, all of it or that of a key."""
         return self.single_active or self._lanes is not None
 
     def put_off(self, delivery: Delivery) -> None:
@@ -532,6 +535,8 @@ class Session:
         try:
             async with asyncio.timeout_at(until):
                 await self._reconcile()
+                self._gather()
+                self._waiting = deque([each for each in self._waiting if self._on_leave(each) is None])
                 self.give_back_waiting()
                 # what cannot be parked now cannot be parked within the time there is
                 self._give_back(sorted(self._admission.held_up))
@@ -542,7 +547,11 @@ class Session:
         except TimeoutError:
             pass
         self.over.set()
-        unfinished = self._give_back(list(self._held))
+        unfinished = len(self._held)
+        left = [each for tag, each in self._started.items() if tag in self._held and tag not in self._unsettled]
+        if leaving := [task for task in map(self._on_leave, left) if task is not None]:
+            await asyncio.wait(leaving, timeout=_LEAVING)
+        self._give_back(list(self._held))
         if self._widening is not None:
             await asyncio.gather(self._widening, return_exceptions=True)
         await self.channel.close()

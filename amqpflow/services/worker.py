@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-from amqpflow.delivery.crashes import Suspicion, losses, suspicion
+from amqpflow.delivery.crashes import Suspicion, losses
 from amqpflow.delivery.ending import CANCELLED, cancelled, channel_closed
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.pauses import LONGEST_PAUSE, spread
@@ -142,6 +142,7 @@ class Worker:
             is_suspect=self._isolation.is_suspect,
             on_suspect=self._isolation.arrived,
             on_end=self._isolation.ended,
+            on_leave=self._isolation.leaves,
         )
         # what a single active consumer gives back is its own again at once
         self._outage.watch(session, hold=counted or self._single_active)
@@ -290,10 +291,10 @@ class Worker:
                 place.delivery = None
 
     async def _process(self, session: Session, flights: InFlight, delivery: Delivery) -> None:
-        if self._stopping.is_set():
-            session.give_back(delivery)
-            return
         settler, clock = flights.settler, self._clock
+        if self._stopping.is_set():
+            await self._isolation.give_back(session, settler, delivery)
+            return
         began = clock()
         incoming = Incoming(delivery, native=settler.routes.native is not None)
         if looping := settler.hot_loop(incoming, session.held_since(delivery)):
@@ -301,9 +302,8 @@ class Worker:
             return
         alone, crashed = False, None
         if incoming.may_have_been_lost and (lost := losses(incoming, settler.routes)):
-            survived, excused = self._suspects.survived(incoming), session.is_excused(delivery)
-            suspected = suspicion(incoming, settler.routes, survived=survived, excused=excused)
-            if suspected is Suspicion.UNCERTAIN and await self._isolation.move(session, settler, delivery, 0):
+            suspected = self._isolation.suspicion(session, incoming, survived=self._suspects.survived(incoming))
+            if suspected is Suspicion.UNCERTAIN and await self._isolation.move(session, settler, delivery):
                 return
             alone = suspected in (Suspicion.ALONE, Suspicion.UNCERTAIN)
             if alone and not await self._isolation.may_start(session, settler, delivery):
@@ -354,7 +354,7 @@ class Worker:
                             await session.off_hands(delivery)  # one that cannot be settled takes up no slot
         except NotStarted as why:
             settled = GivenBack(why=str(why))
-            session.give_back(delivery)
+            await self._isolation.give_back(session, settler, delivery)
         except Exception as error:
             settled = await self._could_not(session, settler, incoming, error)
         finally:

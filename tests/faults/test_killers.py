@@ -120,8 +120,8 @@ def test_killers_are_parked_and_what_was_beside_them_is_not(vhost: BrokerAddress
         assert not any(h.LOST in headers for headers in parked.values())
         assert set(place.done) == {f"orders {each}" for each in good}
         deaths = await place.deaths()
-        # each is the cause of 5 deaths at most, and of those at which both are in hand one is enough
-        assert 5 < len(deaths) <= 10
+        # each is the cause of 5 deaths at most, before RabbitMQ 4.3 of 6; when both are in hand one is enough
+        assert 5 < len(deaths) <= 12
         assert {number for line in deaths for number in re.findall("kills orders (\\d)", line)} == {"1", "2"}
         assert any("lost 4 times before, alone" in line for line in deaths)
         assert not any(re.search("again in (8|16|30)s", line) for line in deaths), "the pause does not grow"
@@ -179,8 +179,9 @@ async def given_back(scene: Shop, queue: str, *, times: int, how: str) -> None:
     for _ in range(times):
         channel = await scene.connection.open_channel()
         got: list[Delivery] = []
-        await channel.consume(queue, got.append, prefetch=1, on_cancel=lambda: None)
+        await channel.consume(queue, got.append, prefetch=1, on_cancel=lambda: None, tag="gives back")
         (delivery,) = await until(lambda got=got: got)  # type: ignore[misc]
+        await channel.cancel("gives back")  # else it gets it once more at once
         if how == "reject":
             channel.reject(delivery.delivery_tag)
         elif how == "nack":

@@ -132,3 +132,86 @@ def test_a_suspect_of_another_queue_is_not_held_beside_one_that_is_handled_alone
             assert sorted(scene.done) == ["of audit", "of orders", "slow", "widens the prefetch"]
 
     asyncio.run(scenario())
+
+
+ORDERS: dict[str, dict[str, Any]] = {"any": {}, "single active": {"arguments": {"x-single-active-consumer": True}}}
+
+
+@pytest.mark.parametrize("kind", ORDERS)
+def test_a_message_that_was_only_given_back_is_handled(vhost: BrokerAddress, kind: str) -> None:
+    """As by many consumers that stop one after the other: before 4.3 RabbitMQ counts that like a death."""
+
+    async def scenario() -> None:
+        async with shop(vhost, **ORDERS[kind]) as scene:
+            await scene.publish("innocent")
+            await given_back(scene, "orders", times=7, how="nack")
+            async with scene.consumer(orders=finishes(scene)) as consumer:
+                await until(lambda: consumer.totals["acked"] or consumer.totals["parked"])
+            assert scene.done == ["innocent"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", ORDERS)
+def test_consumers_that_stop_park_no_suspect(vhost: BrokerAddress, kind: str) -> None:
+    """Each takes both messages, and is stopped while it handles one of them, which takes longer than the stop may."""
+
+    async def scenario() -> None:
+        async with shop(vhost, **ORDERS[kind]) as scene:
+            began, stops = asyncio.Event(), 0
+
+            async def handle(message: Message) -> None:
+                if stops < 4:
+                    began.set()
+                    await asyncio.sleep(60)
+                scene.done.append(str(message.message_id))
+
+            await scene.publish("first", "second", headers=lost_before(3))
+            for stops in range(5):
+                began.clear()
+                consumer = scene.consumer(orders=handle)
+                consumer.shutdown_timeout = 0.3
+                async with consumer:
+                    if stops < 4:
+                        await began.wait()
+                    else:
+                        await until(lambda consumer=consumer: consumer.totals["acked"] + consumer.totals["parked"] == 2)
+            assert sorted(scene.done) == ["first", "second"]
+
+    asyncio.run(scenario())
+
+
+def test_a_suspect_that_arrives_while_another_queue_handles_one_alone_is_not_held(vhost: BrokerAddress) -> None:
+    """It is a copy, which RabbitMQ does not call redelivered, and would wait for a slot."""
+
+    async def scenario() -> None:
+        async with shop(vhost, {"orders": (50,), "audit": (50,)}) as scene:
+            slow, alone, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+            async def audit(message: Message) -> None:
+                if message.message_id == "slow":
+                    slow.set()
+                    await go_on.wait()
+                scene.done.append(str(message.message_id))
+
+            async def orders(message: Message) -> None:
+                alone.set()
+                await go_on.wait()
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer(orders=orders)
+            consumer.add_handler("audit", audit, concurrency=1, prefetch=5)
+            async with consumer:
+                await scene.publish("widens the prefetch", queue="audit")
+                await until(lambda: scene.done)
+                await scene.publish("slow", queue="audit")
+                await slow.wait()
+                await scene.publish("of orders", headers=lost_before(3))
+                await alone.wait()
+                await scene.publish("of audit", queue="audit", headers=lost_before(3, "audit"))
+                await asyncio.sleep(0.5)
+                await scene.holds("audit", 1)
+                go_on.set()
+                await until(lambda: len(scene.done) == 4)
+
+    asyncio.run(scenario())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow.delivery.crashes import Suspicion, losses, suspicion
+from amqpflow.delivery.crashes import Suspicion, carried, losses, suspicion
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Circumstances, ToParking, decide, set_back
 from amqpflow.delivery.verdict import Crashed
@@ -88,6 +88,20 @@ def test_what_was_beside_a_killer_gets_one_more_try_alone() -> None:
 def test_a_count_of_another_queue_parks_nothing(headers: dict[str, Any], found: Suspicion) -> None:
     """Once our own copy was made, which has no count, it is this queue's."""
     assert suspicion(lost(9, **DIED_ELSEWHERE, **headers), WHERE) is found
+
+
+def test_a_count_of_requeues_parks_nothing_before_a_copy_of_ours_was_lost() -> None:
+    """Before RabbitMQ 4.3 a requeue counts like a loss."""
+    assert suspicion(lost(9), WHERE, requeues_count=True) is Suspicion.UNCERTAIN
+    assert suspicion(lost(9), WHERE, requeues_count=True, excused=True) is Suspicion.ALONE
+    assert carried(lost(9), WHERE) == 4
+    copy = {**OURS, h.LOST: 4}
+    assert suspicion(Incoming(delivery(copy)), WHERE, requeues_count=True) is Suspicion.ALONE
+    assert suspicion(lost(1, **copy), WHERE, requeues_count=True) is Suspicion.CRASHED
+
+
+def test_a_count_of_another_queue_is_not_carried_on() -> None:
+    assert carried(lost(9, **DIED_ELSEWHERE), WHERE) == 0
 
 
 def test_what_a_copy_says_of_losses_before_counts_with_those_since() -> None:
