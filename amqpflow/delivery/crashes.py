@@ -42,9 +42,11 @@ def losses(incoming: Incoming, routes: QueueRoutes) -> int:
     return max(0, before + incoming.deliveries_lost - (routes.native.retries if routes.native is not None else 0))
 
 
-def carried(incoming: Incoming, routes: QueueRoutes) -> int:
+def carried(incoming: Incoming, routes: QueueRoutes, *, survived: int = 0) -> int:
     """Return what a copy of a message, for the end of its queue, says of losses before it: one more is the last."""
-    return 0 if incoming.count_may_be_another_queue_s else min(losses(incoming, routes), routes.crash_limit - 1)
+    if incoming.count_may_be_another_queue_s:
+        return 0
+    return max(0, min(losses(incoming, routes) - survived, routes.crash_limit - 1))
 
 
 def suspicion(
@@ -61,7 +63,8 @@ def suspicion(
     Args:
         incoming: the delivery.
         routes: of its queue.
-        survived: losses that this process lived through: a connection or a channel that ended.
+        survived: losses that this process lived through, so that the message is not their cause: a connection or a
+            channel that ended.
         excused: a message that killed was parked while this one was held beside it, so that its count may be due to
             that one.
         requeues_count: RabbitMQ counts what is requeued like a loss (before 4.3), and consumers that stop requeue. A
@@ -74,7 +77,7 @@ def suspicion(
         uncertain = incoming.count_may_be_another_queue_s or (requeues_count and not is_moved(incoming))
         return Suspicion.UNCERTAIN if uncertain else Suspicion.CRASHED
     first = 1 if routes.native is not None else min(SUSPECT, routes.crash_limit - 1)
-    return Suspicion.ALONE if lost >= first else Suspicion.NONE
+    return Suspicion.ALONE if lost - survived >= first else Suspicion.NONE
 
 
 def is_moved(incoming: Incoming) -> bool:

@@ -41,19 +41,21 @@ class Isolation:
         """Deliveries come from this session from now on."""
         self._now = session, settler
 
-    def suspicion(self, session: Session, incoming: Incoming, *, survived: int = 0) -> Suspicion:
+    def suspicion(self, session: Session, incoming: Incoming) -> Suspicion:
         """What is to be done about a delivery before its handler is called."""
         return suspicion(
             incoming,
             self._routes,
-            survived=survived,
+            survived=self._suspects.survived(incoming),
             excused=session.is_excused(incoming.delivery),
             requeues_count=session.nack_counts,
         )
 
     def is_suspect(self, delivery: Delivery) -> bool:
         """Whether it is handled alone, or not at all. Never raises."""
-        return suspicion(self._incoming(delivery), self._routes) is not Suspicion.NONE
+        incoming = self._incoming(delivery)
+        survived = self._suspects.survived(incoming)
+        return suspicion(incoming, self._routes, survived=survived) is not Suspicion.NONE
 
     def arrived(self) -> None:
         """A suspect has arrived, and may have to wait for a slot."""
@@ -69,6 +71,13 @@ class Isolation:
         if self._turn is not None and (delivery is None or delivery is self._turn):
             self._turn = None
             self._suspects.end_turn()
+
+    def lost(self, deliveries: list[Delivery]) -> None:
+        """The session is over, and RabbitMQ counts what it held: this process lives, so that none of them killed it."""
+        self.ended()
+        if self._routes.queue_type == "quorum":
+            for each in deliveries:
+                self._suspects.live_through(self._incoming(each))
 
     def _incoming(self, delivery: Delivery) -> Incoming:
         return Incoming(delivery, native=self._routes.native is not None)
@@ -178,8 +187,11 @@ class Isolation:
 
         async def moving() -> None:
             incoming = self._incoming(delivery)
-            answers.append(await settler.set_back(session, incoming, carried(incoming, self._routes)))
-            if answers == [False] and elsewhere and session.holds(delivery):
+            lost = carried(incoming, self._routes, survived=self._suspects.survived(incoming))
+            answers.append(await settler.set_back(session, incoming, lost))
+            if answers == [True]:
+                self._suspects.forget(incoming)
+            elif elsewhere and session.holds(delivery):
                 session.put_off(delivery)
 
         task = self._in_background(session, moving())

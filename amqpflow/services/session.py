@@ -46,7 +46,7 @@ class Session:
         nack_counts: bool = False,
         is_suspect: Callable[[Delivery], bool] = lambda _: False,
         on_suspect: Callable[[], object] = lambda: None,
-        on_end: Callable[[], object] = lambda: None,
+        on_end: Callable[[list[Delivery]], object] = lambda _: None,
         on_leave: Callable[[Delivery], asyncio.Task[None] | None] = lambda _: None,
     ) -> None:
         self.channel = channel
@@ -139,6 +139,7 @@ class Session:
         self._end()
 
     def _end(self) -> None:
+        lost = [] if self.ended.is_set() else self._unacked()
         self.ended.set()
         self.over.set()
         self._settled.set()
@@ -146,7 +147,7 @@ class Session:
             _end_wait(waiter)
         if self._lanes is not None:
             self._lanes.over()
-        self._on_end()
+        self._on_end(lost)
 
     async def next(self) -> Delivery | None:
         """
@@ -283,17 +284,18 @@ class Session:
     def held(self) -> list[Held]:
         """What is not settled: while the session lasts, or when it ended."""
         now, found = self._loop.time(), list[Held]()
-        behind = self._lanes.waiting() if self._lanes is not None else ()
-        for deliveries in (self._started.values(), self._waiting, behind):
-            for each in deliveries:
-                tag = each.delivery_tag
-                if tag not in self._held:
-                    continue
-                in_handler: HeldState = "unsettled" if tag in self._unsettled else "handled"
-                state = in_handler if tag in self._started else "waiting"
-                message_id = Incoming(each).message_id
-                found.append(Held(message_id=message_id, seconds=now - self._held[tag], state=state))
+        for each in self._unacked():
+            tag = each.delivery_tag
+            in_handler: HeldState = "unsettled" if tag in self._unsettled else "handled"
+            state = in_handler if tag in self._started else "waiting"
+            message_id = Incoming(each).message_id
+            found.append(Held(message_id=message_id, seconds=now - self._held[tag], state=state))
         return found
+
+    def _unacked(self) -> list[Delivery]:
+        behind = self._lanes.waiting() if self._lanes is not None else ()
+        every = (*self._started.values(), *self._waiting, *behind)
+        return [each for each in every if each.delivery_tag in self._held]
 
     @property
     def why(self) -> str:
@@ -304,9 +306,9 @@ class Session:
     # -- pausing
 
     @property
-    def paused(self) -> bool:
-        """No new delivery is started: one is handled alone, or there is an outage."""
-        return self._admission.paused
+    def is_in_outage(self) -> bool:
+        """There is an outage, with a problem of its own."""
+        return self._admission.outage
 
     async def resume(self, delivery: Delivery) -> None:
         """Consume again, unless something else still keeps the session from it."""

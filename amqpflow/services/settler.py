@@ -379,7 +379,7 @@ class Settler:
             self._say(session, self._why)
         else:
             self._say_paused(session, "")
-            if not session.paused:
+            if not session.is_in_outage:
                 self.problems.pop(session.queue, None)
 
     def _say(self, session: Session, why: str) -> None:

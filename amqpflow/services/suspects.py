@@ -17,7 +17,7 @@ from amqpflow.delivery.incoming import Incoming
 if TYPE_CHECKING:
     from .isolation import Isolation
 
-_REMEMBERED = 1000  #: suspects whose lost deliveries are remembered
+_REMEMBERED = 10_000  #: messages whose lost deliveries are remembered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Suspects:
 
     def __init__(self) -> None:
         self.on_change: Callable[[], object] = lambda: None  #: called when `handled` has changed
-        self._starts: OrderedDict[Hashable, int] = OrderedDict()
+        self._survived: OrderedDict[Hashable, int] = OrderedDict()
         self.reset()
 
     def reset(self) -> None:
@@ -66,11 +66,6 @@ class Suspects:
     def starts(self, incoming: Incoming, lost: int, *, alone: bool) -> None:
         """A handler is about to get it: say so, as long as this process lives."""
         self.handled[id(incoming)] = suspect(incoming, lost, alone=alone)
-        if alone:
-            key = _key(incoming)
-            self._starts[key] = self._starts.pop(key, 0) + 1
-            if len(self._starts) > _REMEMBERED:
-                self._starts.popitem(last=False)
         self.on_change()
 
     def ended(self, incoming: Incoming, *, answered: bool) -> None:
@@ -78,12 +73,23 @@ class Suspects:
         if self.handled.pop(id(incoming), None) is None:
             return
         if answered:
-            self._starts.pop(_key(incoming), None)
+            self.forget(incoming)
         self.on_change()
 
     def survived(self, incoming: Incoming) -> int:
-        """How often this process started it, alone, and lived on when the delivery was lost."""
-        return self._starts.get(_key(incoming), 0)
+        """How often this process held a message, and lived on when the delivery was lost."""
+        return self._survived.get(_key(incoming), 0) if self._survived else 0
+
+    def live_through(self, incoming: Incoming) -> None:
+        """RabbitMQ counts a delivery as lost while this process lives: its message is not the cause."""
+        key = _key(incoming)
+        self._survived[key] = self._survived.pop(key, 0) + 1
+        if len(self._survived) > _REMEMBERED:
+            self._survived.popitem(last=False)
+
+    def forget(self, incoming: Incoming) -> None:
+        """RabbitMQ counts the deliveries of this message from 0 again, or it is settled."""
+        self._survived.pop(_key(incoming), None)
 
 
 def _key(incoming: Incoming) -> Hashable:

@@ -141,7 +141,7 @@ class Worker:
             nack_counts=counted,
             is_suspect=self._isolation.is_suspect,
             on_suspect=self._isolation.arrived,
-            on_end=self._isolation.ended,
+            on_end=self._isolation.lost,
             on_leave=self._isolation.leaves,
         )
         # what a single active consumer gives back is its own again at once
@@ -302,7 +302,7 @@ class Worker:
             return
         alone, crashed = False, None
         if incoming.may_have_been_lost and (lost := losses(incoming, settler.routes)):
-            suspected = self._isolation.suspicion(session, incoming, survived=self._suspects.survived(incoming))
+            suspected = self._isolation.suspicion(session, incoming)
             if suspected is Suspicion.UNCERTAIN and await self._isolation.move(session, settler, delivery):
                 return
             alone = suspected in (Suspicion.ALONE, Suspicion.UNCERTAIN)

@@ -78,6 +78,7 @@ def test_retries_of_a_native_queue_are_not_losses() -> None:
 def test_losses_that_the_process_survived_park_nothing() -> None:
     assert suspicion(lost(6), WHERE, survived=2) is Suspicion.ALONE
     assert suspicion(lost(7), WHERE, survived=2) is Suspicion.CRASHED
+    assert suspicion(lost(4), WHERE, survived=2) is Suspicion.NONE, "and it is no suspect for them"
 
 
 def test_what_was_beside_a_killer_gets_one_more_try_alone() -> None:

@@ -1,0 +1,87 @@
+"""What is handled while a message is suspected of killing its consumers, and what the consumer says of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from amqpflow import Message, Park
+from amqpflow.model import headers as h
+from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.services import consuming, settler
+from tests.shop import connections_of, cut, shop
+from tests.waiting import until
+
+SUSPECT: dict[str, Any] = {h.QUEUE: "orders", h.LOST: 3, h.HOP: "m/0/0"}  #: headers of a copy that was lost before
+
+
+def test_messages_of_lost_connections_are_still_handled_side_by_side(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process lives through each loss, so that no message is its cause."""
+    monkeypatch.setattr(consuming, "_LONGEST_WAIT", 0.1)
+    monkeypatch.setattr(consuming, "_FIRST_WAIT", 0.1)
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            ids = [f"m{number}" for number in range(5)]
+            running, gates = set[str](), [asyncio.Event()]
+
+            async def handle(message: Message) -> None:
+                running.add(str(message.message_id))
+                await gates[-1].wait()
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer(orders=handle, concurrency=5)
+            connections = connections_of(consumer)
+            async with consumer:
+                await scene.publish(*ids)
+                for _ in range(4):
+                    await until(lambda: len(running) == 5)
+                    closed = connections[0].closed
+                    cut(connections)
+                    await closed.wait()
+                    running.clear()
+                    gates.append(asyncio.Event())
+                    gates[-2].set()
+                await until(lambda: len(running) == 5)
+                scene.done.clear()
+                gates[-1].set()
+                await until(lambda: sorted(scene.done) == ids)
+
+    asyncio.run(scenario())
+
+
+def test_a_problem_ends_although_a_suspect_is_handled_alone(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settler, "_LONGEST_PAUSE", 0.2)
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            alone, go_on = asyncio.Event(), asyncio.Event()
+
+            async def handle(message: Message) -> None:
+                if message.message_id == "bad":
+                    raise Park("it is bad")
+                if message.message_id == "suspect":
+                    alone.set()
+                    await go_on.wait()
+                scene.done.append(str(message.message_id))
+
+            scene.delete("queues", "orders.parking")
+            consumer = scene.consumer(orders=handle)
+            async with consumer:
+                await scene.publish("bad")
+                await until(lambda: consumer.problems)
+                await scene.publish("suspect", headers=SUSPECT)
+                await alone.wait()
+                await scene.declare()
+                await until(lambda: scene.depth("orders.parking"))
+                await until(lambda: not consumer.problems)
+                go_on.set()
+                await until(lambda: scene.done == ["suspect"])
+
+    asyncio.run(scenario())
