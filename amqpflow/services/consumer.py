@@ -27,7 +27,7 @@ from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.url_source import UrlFunction
 
 from . import process
-from .consuming import Consuming, set_within
+from .consuming import Consuming, set_within, unless_set
 from .event_log import EventLog
 from .events import Events, Listener
 from .flow import Budget
@@ -35,7 +35,7 @@ from .handler import HandlerFunction
 from .handlers import HandlerOptions, Handlers
 from .incoming import MAX_BODY_BYTES
 from .lanes import KeyOf
-from .loop_publisher import CLOSE_TIMEOUT, LoopPublisher
+from .loop_publisher import LoopPublisher
 from .middleware import Middleware, check_middleware
 from .report import Report
 from .start_check import require_as_compiled, require_topology, warn_of_short_timeouts
@@ -276,9 +276,12 @@ class Consumer:
     def stop_soon(self) -> None:
         """
         Ask it to stop, from any thread, a signal handler or a message's handler: `wait` returns, `run` and `serve` end,
-        and nothing new is taken. What is asked for before the start ends it as soon as it has started.
+        and nothing new is taken. Asked for again while it stops, it changes nothing. What is asked for before a start
+        ends that start.
         """
-        self._asked_to_stop, self._was_stopped = True, False
+        self._asked_to_stop = True
+        if self._loop is None:
+            self._was_stopped = False  # it is for the next start
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed, and consumes nothing
                 self._loop.call_soon_threadsafe(self._stopping.set)
@@ -309,7 +312,8 @@ class Consumer:
 
     async def start(self) -> None:
         """
-        Connect, check that the topology is there, and begin to consume; returns when every queue is consumed.
+        Connect, check that the topology is there, and begin to consume; returns when every queue is consumed, or when
+        it was asked to stop.
 
         A consumer that was stopped can be started again, in another event loop too.
 
@@ -336,21 +340,23 @@ class Consumer:
             self._stopping.set()
         try:
             await self._start()
-        except BaseException:
-            self._loop = None
-            raise
         finally:
+            if self._task is None:
+                self._loop, self._was_stopped = None, True
             self._begun.set_result(None)
 
     async def _start(self) -> None:
+        """Leave no task when it was asked to stop meanwhile."""
         connection = await self._connect_to_topology()
+        if connection is None:
+            return
         if not self._logged:
             self._logged = True
             self._event_log.listen(self._events, tracebacks=self.tracebacks)
         self.suspects.reset()
         report = Report(self._events, self.totals)
         budget = Budget(self._concurrency) if self._concurrency is not None else None
-        publisher = LoopPublisher(lambda: self._connect("publisher"))
+        publisher = LoopPublisher(lambda: consuming.connect_publisher())
         self._workers = [
             Worker(
                 handler,
@@ -380,9 +386,10 @@ class Consumer:
             shutdown_timeout=lambda: self.shutdown_timeout,
             events=self._events,
             problems=self.problems,
+            publisher=publisher,
             on_step=self._on_step,
         )
-        self._task = asyncio.create_task(_consume(consuming, connection, publisher), name="amqpflow consumer")
+        self._task = asyncio.create_task(consuming.run(connection), name="amqpflow consumer")
         self._task.add_done_callback(self._end_logs)
         self.started = True
 
@@ -436,8 +443,11 @@ class Consumer:
         await self.stop()
 
     async def abandon(self) -> None:
-        """Stop at once: cancel the handlers that run. What was not settled comes again."""
+        """Stop at once: cancel the start and the handlers that run. What was not settled comes again."""
         self._asked_to_stop = self._was_stopped = True
+        self._stopping.set()
+        if self._begun is not None and not self._begun.done():
+            await asyncio.wait([self._begun])
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -450,12 +460,13 @@ class Consumer:
         self._event_log.end()
         self._events.end()
 
-    async def _connect_to_topology(self) -> Connection:
+    async def _connect_to_topology(self) -> Connection | None:
+        """Return None when it was asked to stop meanwhile."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.wait_for_topology
         while True:
             try:
-                return await self._connect_once_to_topology()
+                return await unless_set(self._stopping, self._connect_once_to_topology())
             except (AuthenticationFailed, TlsFailed):
                 raise
             except (NotApplied, BrokerUnavailable) as error:
@@ -506,12 +517,3 @@ class Consumer:
         elif self.problems.get("publishing") != (why := f"the broker takes no publishes: {reason}"):
             self.problems["publishing"] = why
             self._events.emit(ConnectionBlocked(address=address, purpose=purpose, reason=reason))
-
-
-async def _consume(consuming: Consuming, connection: Connection, publisher: LoopPublisher) -> None:
-    confirms_within = 0.0
-    try:
-        await consuming.run(connection)
-        confirms_within = CLOSE_TIMEOUT  # of threads that run on
-    finally:
-        await publisher.close(confirms_within)

@@ -7,13 +7,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
 from amqpflow import Consumer, Message, NotApplied, WrongUsage
-from amqpflow.rabbitmq.address import BrokerAddress
-from tests.shop import Shop, shop
+from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
+from tests.shop import Shop, connections_of, cut, shop
 from tests.waiting import until
 
 pytestmark = pytest.mark.one_broker
@@ -43,6 +44,21 @@ def in_a_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[Base
     thread = threading.Thread(target=call)
     thread.start()
     return thread, raised
+
+
+@asynccontextmanager
+async def silent() -> AsyncIterator[tuple[BrokerAddress, asyncio.Event]]:
+    """An address that takes connections and answers nothing, and whether one was taken."""
+    reached = asyncio.Event()
+
+    async def never_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+        await reader.read(-1)
+        writer.close()
+
+    async with await asyncio.start_server(never_answers, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield resolve_address(f"amqp://guest:guest@127.0.0.1:{port}/"), reached
 
 
 async def handles(scene: Shop, name: str) -> None:
@@ -179,13 +195,17 @@ def test_it_is_stopped_from_another_event_loop(vhost: BrokerAddress) -> None:
     asyncio.run(scenario())
 
 
-def test_a_stop_while_it_starts_ends_the_start(vhost: BrokerAddress) -> None:
+def test_a_stop_while_it_waits_for_its_topology_ends_the_start(
+    vhost: BrokerAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "amqpflow.consumer")
+
     async def scenario() -> None:
         async with shop(vhost) as scene:
             scene.delete("queues", "orders")
             consumer = counting(scene, wait_for_topology=60)
             starting = asyncio.create_task(consumer.start())
-            await asyncio.sleep(0)
+            await until(lambda: "waiting for the topology" in caplog.text)
             began = time.monotonic()
             await consumer.stop()
             with pytest.raises(NotApplied):
@@ -207,6 +227,92 @@ def test_what_is_asked_before_the_start_ends_it_once_started(vhost: BrokerAddres
                 await asyncio.wait_for(consumer.serve(), 10)
             async with consumer:
                 await handles(scene, "m")
+
+    asyncio.run(scenario())
+
+
+def test_a_consumer_that_was_asked_twice_to_stop_runs_again(vhost: BrokerAddress) -> None:
+    """As a consumer in a thread that two callers stop, and the application starts again."""
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            gate = asyncio.Event()
+
+            async def handle(message: Message) -> None:
+                scene.done.append(str(message.message_id))
+                await gate.wait()
+
+            consumer = scene.consumer(orders=handle)
+            for name in ("first", "again"):
+                gate.clear()
+                serving = asyncio.create_task(consumer.serve())
+                await handles(scene, name)
+                consumer.stop_soon()
+                await until(lambda: consumer._was_stopped)  # it waits for the handler
+                consumer.stop_soon()
+                gate.set()
+                await asyncio.wait_for(serving, 10)
+
+    asyncio.run(scenario())
+
+
+def test_a_start_that_was_asked_to_stop_leaves_no_such_request_for_the_next(
+    vhost: BrokerAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "amqpflow.consumer")
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            scene.delete("queues", "orders")
+            consumer = counting(scene, wait_for_topology=60)
+            starting = asyncio.create_task(consumer.start())
+            await until(lambda: "waiting for the topology" in caplog.text)
+            consumer.stop_soon()
+            with pytest.raises(NotApplied):
+                await starting
+            await scene.declare()
+            async with consumer:
+                await handles(scene, "m")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("stop", [Consumer.stop, Consumer.abandon])
+def test_a_stop_ends_a_start_that_connects(vhost: BrokerAddress, stop: Callable[[Consumer], Awaitable[None]]) -> None:
+    """To an address that answers nothing: nothing waits for its time limits, and nothing consumes afterwards."""
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene, silent() as (nowhere, reached):
+            consumer = counting(scene)
+            there, consumer.address = consumer.address, nowhere
+            starting = asyncio.create_task(consumer.start())
+            await reached.wait()
+            async with asyncio.timeout(3):
+                await stop(consumer)
+                await starting
+            assert (consumer.started, consumer.healthy) == (False, False)
+            consumer.address = there
+            async with consumer:
+                await handles(scene, "m")
+            await scene.publish("left")
+            assert await scene.depth("orders") == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("stop", [Consumer.stop, Consumer.abandon])
+def test_a_stop_ends_a_reconnect(vhost: BrokerAddress, stop: Callable[[Consumer], Awaitable[None]]) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene, silent() as (nowhere, reached):
+            consumer = counting(scene)
+            opened = connections_of(consumer)
+            async with consumer:
+                await handles(scene, "m")
+                consumer.address = nowhere
+                cut(opened)
+                await reached.wait()
+                async with asyncio.timeout(3):
+                    await stop(consumer)
 
     asyncio.run(scenario())
 

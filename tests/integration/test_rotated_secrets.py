@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ from amqpflow.rabbitmq.management import open_management
 from amqpflow.services.consumer import Consumer
 from tests.brokers.management import Management, as_user
 from tests.faults.proxy import Proxy
-from tests.shop import Shop, shop
+from tests.shop import Shop, connections_of, cut, shop
 from tests.waiting import until
 
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
@@ -358,6 +359,47 @@ def test_a_consumer_moves_as_a_whole_when_its_url_names_another_virtual_host(
 
     with user_in(vhost, tmp_path) as user:
         asyncio.run(scenario(user))
+
+
+@pytest.mark.one_broker
+@pytest.mark.parametrize("lost_first", [False, True])
+def test_what_handlers_publish_moves_with_the_consumer(
+    vhost: BrokerAddress, elsewhere: BrokerAddress, lost_first: bool
+) -> None:
+    """`lost_first`: the consumer moves by itself, while the connection for what handlers publish is open."""
+
+    async def scenario() -> None:
+        urls = [vhost.url]
+
+        async def passes_on(message: Message) -> None:
+            await message.publish(b"", routing_key="orders.parking", message_id=message.message_id)
+
+        async with shop(vhost) as here, shop(elsewhere) as there:
+            consumer = Consumer(Topology(compiled=here.compiled), lambda: urls[0])
+            consumer.address = replace(consumer.address, chosen_vhost=None)  # the file names no virtual host
+            consumer.add_handler("orders", passes_on)
+            opened = connections_of(consumer)
+            lost: list[ConnectionLost] = []
+            consumer.subscribe(lost.append, ConnectionLost)
+            async with consumer:
+                if lost_first:
+                    await here.publish("here")
+                    await until(lambda: here.depth("orders.parking"))
+                    urls[0] = elsewhere.url
+                    cut(opened[:1])
+                else:
+                    urls[0] = elsewhere.url
+                    await here.publish("here")
+                await there.publish("there")
+                moved = await there.take_one("orders.parking")
+                assert moved.header.properties.message_id == "there"
+                assert consumer.healthy
+            assert [each.purpose for each in lost] == ["consumer"]
+            published = [each.header.properties.message_id for each in await here.take("orders.parking")]
+            assert published == ["here"] * lost_first
+            assert [await here.depth("orders"), await there.depth("orders")] == [not lost_first, 0]
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.one_broker
