@@ -21,6 +21,8 @@ from .suspects import Suspects
 
 InBackground = Callable[[Session, Coroutine[Any, Any, None]], asyncio.Task[None]]
 
+_PATIENCE = 5.0  #: seconds without a new handler call in which those that run may end, so that a suspect is alone
+
 
 class Isolation:
     """What one handler's consumer does about suspects, its own and those of other queues."""
@@ -89,6 +91,9 @@ class Isolation:
         Returns:
             False when it is not to be handled now, and waits again or is the broker's.
         """
+        if session.has_longer_ones:
+            self._set_aside(session, settler, delivery)
+            return False
         if not self._suspects.take_turn():
             session.put_off(delivery)
             await self._stand_back(session, settler)
@@ -100,14 +105,34 @@ class Isolation:
             for other in self._suspects.consumers:
                 if other is not self:
                     await other.stands_back()
-            if await session.is_alone(delivery):
+            if await session.is_alone(delivery, within=_PATIENCE):
                 return True
         except BaseException:
             self.ended(delivery)
             raise
         self.ended(delivery)
+        if session.holds(delivery):
+            self._set_aside(session, settler, delivery)
         await session.resume(delivery)
         return False
+
+    def _set_aside(self, session: Session, settler: Settler, delivery: Delivery) -> None:
+        back = session.set_aside(delivery)
+        self._in_background(session, self._wait_aside(session, settler, delivery, back))
+
+    async def _wait_aside(self, session: Session, settler: Settler, delivery: Delivery, back: asyncio.Event) -> None:
+        """Say so while a suspect waits for others, and keep it no longer than half the consumer timeout."""
+        left = session.held_since(delivery) + settler.half_timeout - asyncio.get_running_loop().time()
+        settler.say_aside(session)
+        try:
+            async with asyncio.timeout(max(left, _PATIENCE)):
+                await session.until_set(back)
+        except TimeoutError:
+            if session.is_aside(delivery):
+                session.back(delivery)
+                await self._put_suspects_away(session, settler)
+        finally:
+            settler.say_aside(session)
 
     def _begin_to_stand_back(self) -> None:
         if self._now is not None and not (self._now[0].over.is_set() or self._standing_back):

@@ -64,6 +64,8 @@ class Session:
         self.nack_counts = nack_counts  #: giving back counts as a crash does, before RabbitMQ 4.3
         self._is_suspect, self._on_suspect, self._on_end, self._on_leave = is_suspect, on_suspect, on_end, on_leave
         self._excused: set[int] = set()
+        self._aside: dict[int, asyncio.Event] = {}  # suspects that wait for `_longer`, by tag, and what ends the wait
+        self._longer: set[int] = set()  # tags of what ran on when one of them was to be alone
         self._wider = prefetch
         self._acks_to_widen = first_prefetch
         self._widening: asyncio.Task[None] | None = None
@@ -256,7 +258,10 @@ class Session:
         self._started.pop(tag, None)
         self._unsettled.discard(tag)
         self._admission.held_up.discard(tag)
+        if tag in self._aside:
+            self._aside.pop(tag).set()
         self._settled.set()
+        self._runs_no_longer(tag)
         if tag in self._off_hands:
             _end_wait(self._off_hands[tag])
         if self._lanes is not None:
@@ -287,7 +292,7 @@ class Session:
         for each in self._unacked():
             tag = each.delivery_tag
             in_handler: HeldState = "unsettled" if tag in self._unsettled else "handled"
-            state = in_handler if tag in self._started else "waiting"
+            state = in_handler if tag in self._started and tag not in self._aside else "waiting"
             message_id = Incoming(each).message_id
             found.append(Held(message_id=message_id, seconds=now - self._held[tag], state=state))
         return found
@@ -331,6 +336,7 @@ class Session:
         if not known and self._prefetch < self._wider:
             self._survived()  # its handler has ended, and a first prefetch must not be used up by what is held
         self._settled.set()
+        self._runs_no_longer(tag)
         if tag in self._off_hands:
             _end_wait(self._off_hands[tag])
         return not known
@@ -368,7 +374,7 @@ class Session:
     @property
     def _running(self) -> int:
         """How many deliveries a handler has, or is about to have: what is held up is through."""
-        return len(self._held) - self._unstarted - len(self._admission.held_up)
+        return len(self._held) - self._unstarted - len(self._admission.held_up) - len(self._aside)
 
     # -- an outage
 
@@ -430,13 +436,13 @@ class Session:
     def has_waiting_suspects(self) -> bool:
         """Whether a suspect is held that has not started."""
         behind = self._lanes.waiting() if self._lanes is not None else ()
-        return any(map(self._is_suspect, (*self._waiting, *behind)))
+        return bool(self._aside) or any(map(self._is_suspect, (*self._waiting, *behind)))
 
     def waiting_suspects(self) -> list[Delivery]:
         """Take out the suspects that have not started, for them to be put away. A single active consumer keeps them."""
         if self.single_active:
             return []
-        self._gather()
+        self._end_aside()
         suspects = [each for each in self._waiting if self._is_suspect(each)]
         for each in suspects:
             self._waiting.remove(each)
@@ -448,12 +454,69 @@ class Session:
             found = [*self._lanes.drain(), *self._waiting]
             self._waiting = deque(sorted(found, key=lambda each: each.delivery_tag))
 
-    async def is_alone(self, delivery: Delivery) -> bool:
-        """Wait for what has started before `isolate`; False when the delivery is not the session's any more."""
+    async def is_alone(self, delivery: Delivery, *, within: float) -> bool:
+        """
+        Wait for what has started before `isolate`.
+
+        False when it runs on after so many seconds, or the delivery is not the session's any more.
+        """
+        until = self._loop.time() + within
         while self.holds(delivery) and self._running > 1 and not self.over.is_set():
             self._settled.clear()
-            await self._settled.wait()
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._settled.wait()
+            except TimeoutError:
+                return False
         return self.holds(delivery)
+
+    @property
+    def has_longer_ones(self) -> bool:
+        """Whether something still runs that a suspect has waited for in vain."""
+        return bool(self._longer)
+
+    def set_aside(self, delivery: Delivery) -> asyncio.Event:
+        """
+        Let a suspect wait until what runs now has ended, and others be handled meanwhile. It keeps its key.
+
+        Returns:
+            What is set when it waits for a slot again.
+        """
+        tag = delivery.delivery_tag
+        self._admission.not_started(tag)
+        self._aside[tag] = back = asyncio.Event()
+        if not self._longer:
+            self._longer = self._held.keys() & (self._started.keys() - self._aside.keys() - self._admission.held_up)
+        if self._prefetch < self._wider and not self._admission.outage and self._widening is None:
+            self._widening = asyncio.create_task(self._widen())  # else it and they could be all that is delivered
+        if not self._longer:
+            self._end_aside()
+        return back
+
+    def is_aside(self, delivery: Delivery) -> bool:
+        """Whether it waits for others to end."""
+        return self.holds(delivery) and delivery.delivery_tag in self._aside
+
+    @property
+    def aside(self) -> int:
+        """How many suspects wait for others to end."""
+        return len(self._aside)
+
+    def back(self, delivery: Delivery) -> None:
+        """Let one that was set aside wait for a slot again."""
+        self._aside.pop(delivery.delivery_tag).set()
+        self.put_off(delivery)
+
+    def _end_aside(self) -> None:
+        for tag in sorted(self._aside, reverse=True):
+            self.back(self._started[tag])
+        self._gather()
+
+    def _runs_no_longer(self, tag: int) -> None:
+        if tag in self._longer:
+            self._longer.discard(tag)
+            if not self._longer:
+                self._end_aside()
 
     @property
     def _keeps_order(self) -> bool:
@@ -537,7 +600,7 @@ class Session:
         try:
             async with asyncio.timeout_at(until):
                 await self._reconcile()
-                self._gather()
+                self._end_aside()
                 self._waiting = deque([each for each in self._waiting if self._on_leave(each) is None])
                 self.give_back_waiting()
                 # what cannot be parked now cannot be parked within the time there is

@@ -10,7 +10,7 @@ import pytest
 from amqpflow import Message, Park
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import consuming, settler
+from amqpflow.services import consuming, isolation, settler
 from tests.shop import connections_of, cut, shop
 from tests.waiting import until
 
@@ -83,5 +83,75 @@ def test_a_problem_ends_although_a_suspect_is_handled_alone(
                 await until(lambda: not consumer.problems)
                 go_on.set()
                 await until(lambda: scene.done == ["suspect"])
+
+    asyncio.run(scenario())
+
+
+def test_a_handler_that_does_not_end_keeps_a_suspect_waiting_and_nothing_else(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With every number of places that are left, the key of the suspect stays its own, and it is alone in the end."""
+    monkeypatch.setattr(isolation, "_PATIENCE", 0.3)
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            slow, go_on, running, beside = asyncio.Event(), asyncio.Event(), 0, list[int]()
+
+            async def handle(message: Message) -> None:
+                nonlocal running
+                running += 1
+                if message.message_id == "slow":
+                    slow.set()
+                    await go_on.wait()
+                if message.message_id == "suspect":
+                    beside.append(running)
+                running -= 1
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer()
+            consumer.add_handler("orders", handle, concurrency=2, prefetch=20, order_by="key")
+            good = [f"good {number}" for number in range(8)]
+            async with consumer:
+                await scene.publish("slow", headers={"key": "a"})
+                await slow.wait()
+                await scene.publish("suspect", headers={**SUSPECT, "key": "b"})
+                await scene.publish("behind it", headers={"key": "b"})
+                await scene.publish(*good, headers={"key": "c"})
+                await until(lambda: scene.done == good, timeout=5)
+                await until(lambda: "lost before" in consumer.problems.get("orders", ""))
+                go_on.set()
+                await until(lambda: len(scene.done) == 11)
+                await until(lambda: not consumer.problems)
+            assert beside == [1]
+            assert scene.done.index("suspect") < scene.done.index("behind it")
+
+    asyncio.run(scenario())
+
+
+def test_a_suspect_that_waits_for_a_handler_is_requeued_when_the_consumer_stops(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "_PATIENCE", 0.1)
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            slow, go_on = asyncio.Event(), asyncio.Event()
+
+            async def handle(message: Message) -> None:
+                slow.set()
+                await go_on.wait()
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer(orders=handle)
+            await consumer.start()
+            await scene.publish("slow")
+            await slow.wait()
+            await scene.publish("suspect", headers=SUSPECT)
+            await until(lambda: consumer.problems)
+            stopping = asyncio.create_task(consumer.stop())
+            await scene.holds("orders", 1)
+            go_on.set()
+            await asyncio.wait_for(stopping, 5)
+            assert scene.done == ["slow"]
 
     asyncio.run(scenario())
