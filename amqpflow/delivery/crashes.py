@@ -44,7 +44,7 @@ def losses(incoming: Incoming, routes: QueueRoutes) -> int:
 
 def carried(incoming: Incoming, routes: QueueRoutes, *, survived: int = 0) -> int:
     """Return what a copy of a message, for the end of its queue, says of losses before it: one more is the last."""
-    if incoming.count_may_be_another_queue_s:
+    if incoming.count_may_be_another_queue_s and incoming.record is None:
         return 0
     return max(0, min(losses(incoming, routes) - survived, routes.crash_limit - 1))
 

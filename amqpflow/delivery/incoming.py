@@ -129,13 +129,13 @@ class Incoming:
     @property
     def count_may_be_another_queue_s(self) -> bool:
         """
-        Whether RabbitMQ dead-lettered it here and no copy of ours was made since.
+        Whether RabbitMQ dead-lettered it here, as from a retry queue, and no copy of ours was made since.
 
         The first delivery after such a hop may have the flag `redelivered` and the counts of the queue before, and
         RabbitMQ 4.3 goes on counting from them (facts 3.4, 3.6).
         """
         try:
-            return self.record is None and "x-death" in self.delivery.headers
+            return "x-death" in self.delivery.headers
         except ValueError:
             return True
 

@@ -21,6 +21,8 @@ from .suspects import Suspects
 
 InBackground = Callable[[Session, Coroutine[Any, Any, None]], asyncio.Task[None]]
 
+_ALONE = "a message that was lost before is handled alone: nothing else is handled"
+_ELSEWHERE = "a message of another queue is handled alone, and one of this queue was lost before: none is handled"
 _PATIENCE = 5.0  #: seconds without a new handler call in which those that run may end, so that a suspect is alone
 
 
@@ -106,6 +108,7 @@ class Isolation:
                 if other is not self:
                     await other.stands_back()
             if await session.is_alone(delivery, within=_PATIENCE):
+                self._in_background(session, self._say(session, settler, _ALONE))
                 return True
         except BaseException:
             self.ended(delivery)
@@ -162,10 +165,24 @@ class Isolation:
                 self._clearing -= 1
                 if not self._clearing:
                     self._cleared.set()
-            await session.until_set(self._suspects.free)
+            await self._say(session, settler, _ELSEWHERE)
         finally:
             self._standing_back -= 1
             await session.come_forward()
+
+    async def _say(self, session: Session, settler: Settler, why: str) -> None:
+        """Wait until no suspect is handled alone, and say so if that takes long."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await session.until_set(self._suspects.free)
+            return
+        except TimeoutError:
+            settler.problems.setdefault(session.queue, why)
+        try:
+            await session.until_set(self._suspects.free)
+        finally:
+            if settler.problems.get(session.queue) == why:
+                del settler.problems[session.queue]
 
     async def _put_suspects_away(self, session: Session, settler: Settler) -> None:
         """Give back suspects where that is not counted; else move them to the end of their queue."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Message, Park
+from amqpflow import Message, Park, Retry
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services import consuming, isolation, settler
@@ -153,5 +153,61 @@ def test_a_suspect_that_waits_for_a_handler_is_requeued_when_the_consumer_stops(
             go_on.set()
             await asyncio.wait_for(stopping, 5)
             assert scene.done == ["slow"]
+
+    asyncio.run(scenario())
+
+
+def test_a_suspect_that_is_handled_for_long_is_a_problem_of_each_queue_that_waits_for_it(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "_PATIENCE", 0.3)
+
+    async def scenario() -> None:
+        async with shop(vhost, {"orders": (50,), "audit": (50,)}) as scene:
+            alone, go_on = asyncio.Event(), asyncio.Event()
+
+            async def orders(message: Message) -> None:
+                alone.set()
+                await go_on.wait()
+                scene.done.append(message.queue)
+
+            async def audit(message: Message) -> None:
+                scene.done.append(message.queue)
+
+            consumer = scene.consumer(orders=orders, audit=audit)
+            async with consumer:
+                await scene.publish("suspect", headers=SUSPECT)
+                await alone.wait()
+                await until(lambda: "is handled alone" in consumer.problems.get("orders", ""))
+                assert "audit" not in consumer.problems, "it has no suspect"
+                await scene.publish("another", queue="audit", headers={**SUSPECT, h.QUEUE: "audit"})
+                await until(lambda: "is handled alone" in consumer.problems.get("audit", ""))
+                go_on.set()
+                await until(lambda: sorted(scene.done) == ["audit", "orders"])
+                await until(lambda: consumer.healthy)
+
+    asyncio.run(scenario())
+
+
+def test_a_message_that_others_looked_at_in_its_retry_queue_is_not_parked(vhost: BrokerAddress) -> None:
+    """RabbitMQ counts it there, and the count may come with it."""
+
+    async def scenario() -> None:
+        async with shop(vhost, {"orders": (2000,)}) as scene:
+
+            async def handle(message: Message) -> None:
+                if message.attempt == 1:
+                    raise Retry
+                scene.done.append(str(message.message_id))
+
+            async with scene.consumer(orders=handle):
+                await scene.publish("m")
+                for _ in range(5):
+                    await scene.holds("orders.retry.2s", 1)
+                    channel = await scene.connection.admin_channel()
+                    await channel.basic_get("orders.retry.2s")
+                    await channel.close()
+                await scene.all_settled(["m"])
+            assert scene.done == ["m"]
 
     asyncio.run(scenario())

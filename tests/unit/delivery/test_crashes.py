@@ -85,10 +85,15 @@ def test_what_was_beside_a_killer_gets_one_more_try_alone() -> None:
     assert suspicion(lost(9), WHERE, excused=True) is Suspicion.ALONE
 
 
-@pytest.mark.parametrize(("headers", "found"), [({}, Suspicion.UNCERTAIN), (OURS, Suspicion.CRASHED)])
-def test_a_count_of_another_queue_parks_nothing(headers: dict[str, Any], found: Suspicion) -> None:
-    """Once our own copy was made, which has no count, it is this queue's."""
-    assert suspicion(lost(9, **DIED_ELSEWHERE, **headers), WHERE) is found
+@pytest.mark.parametrize("headers", [{}, OURS])
+def test_a_count_of_another_queue_parks_nothing(headers: dict[str, Any]) -> None:
+    """Once a copy of ours was made for this queue, and not for a retry queue, the count is this queue's."""
+    elsewhere = lost(9, **DIED_ELSEWHERE, **headers)
+    assert suspicion(elsewhere, WHERE) is Suspicion.UNCERTAIN
+    assert carried(elsewhere, WHERE) == (4 if headers else 0), "after a retry queue one more loss is the last"
+    publish, _ = moved(elsewhere, carried(elsewhere, WHERE))
+    assert "x-death" not in header_of(publish)
+    assert suspicion(lost(9, **headers), WHERE) is Suspicion.CRASHED
 
 
 def test_a_count_of_requeues_parks_nothing_before_a_copy_of_ours_was_lost() -> None:
