@@ -46,30 +46,40 @@ class BrokerAddress:
 
     async def current(self) -> BrokerAddress:
         """
-        Return this address with the URLs that its files or its function have now.
+        Return this address with the AMQP URLs that its file or its function has now.
 
-        The virtual host of `with_vhost` and the order of `starting_with` remain.
+        The management URL remains: AMQP connects without it, whatever became of its file. So do the virtual host of
+        `with_vhost` and the order of `starting_with`.
 
         Raises:
             BrokerUnavailable: a file cannot be read or holds no URL, or the function failed. A file that is replaced
                 is read again for a moment before.
         """
-        if self.url_from is None and self.management_url_from is None:
+        if self.url_from is None:
             return self
-        url, others, management_url = self.url, self.others, self.management_url
-        if self.url_from is not None:
-            url, *rest = await self.url_from.current(checked_urls)
-            others = tuple(rest)
-        if self.management_url_from is not None:
-            (management_url,) = await self.management_url_from.current(checked_management_url)
-        try:
-            _require_secret_way(url, management_url)
-        except WrongUsage as error:
-            raise BrokerUnavailable(str(error), hint=error.hint) from None
-        address = replace(self, url=url, others=others, management_url=management_url, chosen_start=0)
+        url, *others = await self.url_from.current(checked_urls)
+        address = replace(self, url=url, others=tuple(others), chosen_start=0)
         if self.chosen_vhost is not None:
             address = address.with_vhost(self.chosen_vhost)
         return address.starting_with(self.chosen_start)
+
+    async def current_with_management(self) -> BrokerAddress:
+        """
+        `current`, and with the management URL that its file has now.
+
+        Raises:
+            BrokerUnavailable: as there, of both; or the password would travel in clear.
+        """
+        address = await self.current()
+        if self.management_url_from is not None:
+            (management_url,) = await self.management_url_from.current(checked_management_url)
+            address = replace(address, management_url=management_url)
+        if address is not self:
+            try:
+                _require_secret_way(address.url, address.management_url)
+            except WrongUsage as error:
+                raise BrokerUnavailable(str(error), hint=error.hint) from None
+        return address
 
     @property
     def parts(self) -> SplitResult:
@@ -209,7 +219,7 @@ def resolve_address(
     the address names it. The management URL is then `management_url`, or derived from `url`.
 
     Each variable also exists as NAME_FILE, naming a file that holds the value (a mounted secret). It is read now, and
-    again for each connection.
+    again for each connection that it is for.
 
     `url` may be a function that returns the URL, async or not: it is called for each connection, and not now.
 

@@ -322,7 +322,7 @@ class Management:
         async with self._renewing:
             if self._client is not client:
                 return True
-            now = await self._address.current()
+            now = await self._address.current_with_management()
             # a login for another broker is not for this one
             if self.url not in now.management_candidates():
                 return False
@@ -383,7 +383,7 @@ async def open_management(address: BrokerAddress) -> Management:
         BrokerUnavailable: a file or a function has no URL now.
     """
     failures: list[AmqpflowError] = []
-    address = await address.current()
+    address = await address.current_with_management()
     for url in address.management_candidates():
         management = Management(address, url)
         try:

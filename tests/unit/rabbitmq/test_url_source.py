@@ -72,10 +72,23 @@ def test_a_management_url_from_a_file_is_read_again(tmp_path: Path) -> None:
     management.write_text("http://admin:old@m")
     address = of_file(url, AMQPFLOW_MANAGEMENT_URL_FILE=str(management))
     management.write_text("http://admin:new@m")
-    assert current(address).management_credentials() == ("admin", "new")
+    assert asyncio.run(address.current_with_management()).management_credentials() == ("admin", "new")
     url.write_text("amqps://user:new@broker/shop")
+    assert current(address).tls
     with pytest.raises(BrokerUnavailable, match="would travel in clear"):
-        current(address)
+        asyncio.run(address.current_with_management())
+
+
+def test_amqp_connects_whatever_became_of_the_file_of_the_management_url(tmp_path: Path) -> None:
+    url, management = tmp_path / "url", tmp_path / "management"
+    url.write_text(OLD)
+    management.write_text("http://admin:old@m")
+    address = of_file(url, AMQPFLOW_MANAGEMENT_URL_FILE=str(management))
+    management.unlink()
+    url.write_text("amqp://user:new@broker/shop")
+    assert current(address).password == "new"
+    with pytest.raises(BrokerUnavailable, match="AMQPFLOW_MANAGEMENT_URL_FILE: cannot read"):
+        asyncio.run(address.current_with_management())
 
 
 @pytest.mark.parametrize("meanwhile", ["", "amqp://us", "amqp://user:1", "amqp://user:new@broker/sh op", None])
