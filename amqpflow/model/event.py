@@ -243,7 +243,10 @@ class ConnectionBlocked(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionUnblocked(ConnectionEvent):
-    """The alarm is over."""
+    """
+    The alarm is over, the broker says. The end of a blocked connection does not say so: there is `connection.lost`, and
+    the next connection is blocked should the alarm last.
+    """
 
     name: ClassVar[str] = "connection.unblocked"
 

@@ -38,6 +38,7 @@ CLIENT_LIBRARIES = {"aio-pika": ">=10.1,<11", "aiormq": ">=7.2,<8"}
 """What pyproject.toml requires, for the message when something else is installed."""
 IDENTITY = "connection_id"  #: the client property that tells a connection from every other one
 CLOSE_TIMEOUT = 5.0  #: seconds for the broker to answer a close
+_BLOCKED_TIMEOUT = 1.0  #: the same of a broker that said it reads nothing
 LOGIN_LASTS = 20.0  #: seconds for which a connection is not left for another login
 CONNECT_TIMEOUT = 10.0  #: seconds for TCP, TLS, login and opening the virtual host
 _NODE_TIMEOUT = 5.0  #: the same where another node can be tried
@@ -117,7 +118,7 @@ class Connection:
         return blocked
 
     def on_blocked(self, callback: Callable[[str | None], None]) -> None:
-        """Call back with the reason whenever the broker blocks the connection, with None when that, or it, is over."""
+        """Call back with the reason whenever the broker blocks the connection, with None when that or it then ends."""
         self._pika.content.on_blocked.append(callback)
 
     async def open_channel(self) -> Channel:
@@ -154,8 +155,9 @@ class Connection:
         for callback in self._on_close:
             callback()
         self._on_close.clear()
-        for blocked in self._pika.content.on_blocked:
-            blocked(None)
+        if self.blocked is not None:
+            for blocked in self._pika.content.on_blocked:
+                blocked(None)
 
     async def left_for_another_login(self) -> bool:
         """
@@ -184,8 +186,10 @@ class Connection:
         Close, telling the broker. Never raises: a connection that is lost is closed. `why` is for the `close_reason`.
 
         A broker that is out of memory reads nothing from connections that published, not even their close, and a dead
-        network answers nothing: after `within` seconds the socket is closed without an answer.
+        network answers nothing: after `within` seconds the socket is closed without an answer, or after 1 s if the
+        broker said that it reads nothing.
         """
+        within = min(within, _BLOCKED_TIMEOUT) if self.blocked is not None else within
         self._watch.stop()
         self._pika.content.ended(CloseReason(text=why, by_us=True) if why else CLOSED_HERE)
         closing = asyncio.ensure_future(self._pika.close())

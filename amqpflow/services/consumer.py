@@ -21,12 +21,13 @@ from amqpflow.errors import (
     TlsFailed,
     WrongUsage,
 )
-from amqpflow.model.event import ConnectionBlocked, ConnectionLost, ConnectionRecovered, ConnectionUnblocked, Event
+from amqpflow.model.event import ConnectionLost, ConnectionRecovered, Event
 from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.url_source import UrlFunction
 
 from . import process
+from .alarms import Alarms
 from .consuming import Consuming, set_within, unless_set
 from .event_log import EventLog
 from .events import Events, Listener
@@ -126,6 +127,7 @@ class Consumer:
         #: by queue: why it is not being consumed right now; under "publishing": why retries and parking wait
         self.problems: dict[str, str] = {}
         self._events = Events()
+        self._alarms = Alarms(self.problems, self._events)
         self._max_body_bytes = max_body_bytes
         self._handlers = Handlers(
             self.compiled, keep_stack=keep_stack, middlewares=tuple(map(check_middleware, middlewares))
@@ -492,7 +494,7 @@ class Consumer:
         name = f"amqpflow {purpose} {self.compiled.name}"
         connection = await connect(self.address, name=name, beside=beside)
         address = connection.address.redacted
-        connection.on_blocked(partial(self._blocked, address, purpose))
+        connection.on_blocked(partial(self._alarms.told, connection, purpose))
         if purpose == _RETRIES:
             if self._publishing_lost_at:
                 down_for, self._publishing_lost_at = self._clock() - self._publishing_lost_at, 0.0
@@ -509,11 +511,3 @@ class Consumer:
     @staticmethod
     def _clock() -> float:
         return asyncio.get_running_loop().time()
-
-    def _blocked(self, address: str, purpose: str, reason: str | None) -> None:
-        if reason is None:
-            if self.problems.pop("publishing", None) is not None:
-                self._events.emit(ConnectionUnblocked(address=address, purpose=purpose))
-        elif self.problems.get("publishing") != (why := f"the broker takes no publishes: {reason}"):
-            self.problems["publishing"] = why
-            self._events.emit(ConnectionBlocked(address=address, purpose=purpose, reason=reason))

@@ -98,7 +98,7 @@ class Publisher:
             nonlocal was_blocked
             if reason is not None:
                 log.error("%s takes no messages, publishes wait: %s", self.address, reason)
-            elif was_blocked:
+            elif was_blocked and not connection.is_closed:
                 log.warning("%s takes messages again", self.address)
             was_blocked = reason is not None
 
