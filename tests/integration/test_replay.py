@@ -39,6 +39,7 @@ from tests.parked import (
     list_parked,
     park,
     parked_by_broker,
+    parking_publish,
     publish,
     workplace,
 )
@@ -303,11 +304,11 @@ def test_messages_that_fail_again_during_the_replay_are_not_replayed_again(vhost
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(1000)])
-            channel = await connection.open_channel()
+            channel, parking = await connection.open_channel(), await connection.open_channel()
             again: set[asyncio.Task[None]] = set()
 
             async def park_again(delivery: Delivery) -> None:
-                await park(connection, compiled, [delivery])
+                await parking.publish(parking_publish(compiled, delivery))
                 channel.ack(delivery.delivery_tag)
 
             def take(delivery: Delivery) -> None:
@@ -338,13 +339,13 @@ def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(4000)])
-            channel = await connection.open_channel()
+            channel, parking = await connection.open_channel(), await connection.open_channel()
             tasks: list[asyncio.Task[object]] = []
             parked_again: list[str | None] = []
             others: list[asyncio.Task[object]] = []
 
             async def park_again(delivery: Delivery) -> None:
-                await park(connection, compiled, [delivery])
+                await parking.publish(parking_publish(compiled, delivery))
                 channel.ack(delivery.delivery_tag)
                 parked_again.append(delivery.properties.message_id)
 

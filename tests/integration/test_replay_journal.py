@@ -553,11 +553,11 @@ def test_a_work_queue_is_never_filled_over_the_depth(vhost: BrokerAddress) -> No
 
 async def failing(connection: Connection, compiled: CompiledTopology) -> Any:
     """A consumer of the work queue that parks whatever comes."""
-    channel = await connection.open_channel()
+    channel, parking = await connection.open_channel(), await connection.open_channel()
     tasks: set[asyncio.Task[None]] = set()
 
     async def park_again(delivery: Delivery) -> None:
-        await park(connection, compiled, [delivery])
+        await parking.publish(parking_publish(compiled, delivery))
         channel.ack(delivery.delivery_tag)
 
     def take(delivery: Delivery) -> None:
