@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from amqpflow import Message, Retry
+from amqpflow import Message, Retry, replay
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services import in_flight, settler
@@ -213,5 +214,44 @@ def test_a_suspect_that_arrives_while_another_queue_handles_one_alone_is_not_hel
                 await scene.holds("audit", 1)
                 go_on.set()
                 await until(lambda: len(scene.done) == 4)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.releases("<4.3")
+@pytest.mark.parametrize("why", ["full", "not bound"])
+def test_a_suspect_that_its_queue_does_not_take_is_handled_alone_and_once(vhost: BrokerAddress, why: str) -> None:
+    """It would be moved to the end of its queue first."""
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            await scene.publish("suspect")
+            await given_back(scene, "orders", times=7, how="nack")
+            await scene.publish("other")
+            if why == "full":
+                scene.policy("full", "^orders$", {"max-length": 1})
+                await asyncio.sleep(0.5)
+            else:
+                scene.unbind(RETRY, "orders")
+            async with scene.consumer(orders=finishes(scene), concurrency=1, prefetch=1):
+                await until(lambda: len(scene.done) == 2)
+            assert await scene.account() == {"suspect": 1, "other": 1}
+
+    asyncio.run(scenario())
+
+
+def test_a_killer_that_is_replayed_is_counted_from_0(vhost: BrokerAddress, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            await scene.publish("kills", headers=lost_before(4))
+            await given_back(scene, "orders", times=1, how="close")
+            async with scene.consumer(orders=finishes(scene)) as consumer:
+                await until(lambda: consumer.totals["parked"] == 1)
+            await scene.holds("orders.parking", 1)
+            await replay(scene.compiled, scene.address, journal=tmp_path / "journal")
+            await scene.holds("orders", 1)
+            await given_back(scene, "orders", times=2, how="close")
+            async with scene.consumer(orders=finishes(scene)):
+                await until(lambda: scene.done == ["kills"])
 
     asyncio.run(scenario())
