@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import re
+import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from amqpflow.errors import BrokerUnavailable, WrongUsage
 
@@ -23,7 +26,8 @@ Check: TypeAlias = Callable[[str, str], tuple[str, ...]]  #: text and source to 
 _LOOKS, _PAUSE = 5, 0.1  #: times and seconds: so long a file may be empty, missing or half written while it is replaced
 _FRESH = 1.0  #: seconds
 _ANSWER_TIMEOUT = 10.0  #: seconds for a function, which may ask an identity provider
-_SECRET = re.compile(r"//[^\s/]*@")
+_HANGING_MOST = 10  #: calls of a function that were given up and have not ended
+_SECRET = re.compile(r"(?is)(\bamqps?:/*).*@|\S*@")  # in a URL that is none, a password may hold anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,7 @@ class UrlOf:
     """A function that returns the URL."""
 
     function: UrlFunction
+    _calls: set[object] = field(default_factory=set, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -101,7 +106,8 @@ class UrlOf:
                 if inspect.isawaitable(url):
                     url = await url
         except Exception as error:
-            text = f"{type(error).__name__}: {_SECRET.sub('//***@', str(error))}".rstrip(": ")
+            said = _SECRET.sub(lambda found: f"{found[1] or ''}***@", str(error))
+            text = f"{type(error).__name__}: {said}".rstrip(": ")
             why = f"nothing within {_ANSWER_TIMEOUT:.0f} s" if limit.expired() else text
             raise BrokerUnavailable(f"{self.name} returned no URL: {why}") from error
         if not isinstance(url, str):
@@ -112,4 +118,40 @@ class UrlOf:
             raise BrokerUnavailable(str(error), hint=error.hint) from None
 
     async def _in_a_thread(self) -> str | Awaitable[str]:
-        return await asyncio.to_thread(self.function)
+        """
+        Call it in a daemon thread: those of the event loop's executor would keep a process that ends until it returns.
+
+        Raises BrokerUnavailable: 10 earlier calls have not returned yet.
+        """
+        if len(self._calls) >= _HANGING_MOST:
+            raise BrokerUnavailable(f"{len(self._calls)} earlier calls of it have not returned yet")
+        loop, call = asyncio.get_running_loop(), object()
+        answer: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+
+        def answered(result: Any, error: BaseException | None) -> None:
+            if not answer.done():
+                answer.set_result((result, error))  # as a value: a future cannot carry StopIteration
+
+        def work() -> None:
+            result, error = None, None
+            try:
+                result = self.function()
+            except BaseException as raised:
+                error = raised
+            self._calls.discard(call)
+            with suppress(RuntimeError):  # the loop has ended, and with it whoever waits
+                loop.call_soon_threadsafe(answered, result, error)
+
+        self._calls.add(call)
+        try:
+            context = contextvars.copy_context()
+            threading.Thread(target=context.run, args=(work,), name=f"amqpflow {self.name}", daemon=True).start()
+        except BaseException:
+            self._calls.discard(call)
+            raise
+        result, error = await answer
+        if isinstance(error, StopIteration):
+            raise RuntimeError("it raised StopIteration") from error
+        if error is not None:
+            raise error
+        return result  # type: ignore[no-any-return]

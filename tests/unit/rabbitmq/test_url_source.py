@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -198,6 +200,9 @@ def returning(value: Any) -> Callable[[], Any]:
     [
         (raising(OSError("no route to the identity provider")), "OSError: no route to the identity provider"),
         (raising(ValueError("cannot use amqp://u:secret@h/")), r"ValueError: cannot use amqp://\*\*\*@h/"),
+        (raising(ValueError("no amqp://u:my/secret@h/v or u:se/cret@h")), r"ValueError: no amqp://\*\*\*@h$"),
+        (raising(ValueError("cannot use user:my/secret@h for this")), r"cannot use \*\*\*@h for this"),
+        (raising(ValueError("cannot use AMQPS:/u:my secret?@h")), r"cannot use AMQPS:/\*\*\*@h"),
         (raising(TimeoutError()), "token.. returned no URL: TimeoutError"),
         (returning(None), "returned no URL: NoneType"),
         (returning(b"amqp://u:secret@h"), "returned no URL: bytes"),
@@ -220,6 +225,44 @@ def test_a_function_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(BrokerUnavailable, match="returned no URL: nothing within"):
         current(resolve_address(hangs, environ={}))
+
+
+HANGS = """
+import asyncio, threading
+from amqpflow.rabbitmq import url_source
+from amqpflow.rabbitmq.address import resolve_address
+url_source._ANSWER_TIMEOUT = 0.05
+try:
+    asyncio.run(resolve_address(threading.Event().wait, environ={}).current())
+except Exception as error:
+    print(error)
+"""
+
+
+def test_a_function_that_blocks_for_ever_does_not_keep_the_process_from_its_end() -> None:
+    ended = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=30, check=True)
+    assert "wait() returned no URL: nothing within" in ended.stdout
+
+
+def test_calls_that_hang_are_not_added_to_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(url_source, "_ANSWER_TIMEOUT", 0.01)
+    over, begun = threading.Event(), list[int]()
+
+    def hangs() -> str:
+        begun.append(1)
+        over.wait()
+        return NEW
+
+    address = resolve_address(hangs, environ={})
+    try:
+        for _ in range(10):
+            with pytest.raises(BrokerUnavailable, match="nothing within"):
+                current(address)
+        with pytest.raises(BrokerUnavailable, match="10 earlier calls of it have not returned yet"):
+            current(address)
+        assert len(begun) == 10
+    finally:
+        over.set()
 
 
 # -- another place
