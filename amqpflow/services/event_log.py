@@ -3,17 +3,20 @@
 What a message or a broker wrote is neutralised in the text of a record, whichever handler prints it. The fields beside
 the text are as they came, for handlers that write JSON.
 
-A queue whose messages all fail would write a line for each of them: of one kind of end (an error at a line of code, in
-a queue) 20 lines in 10 seconds are written, and then how many more there were. At DEBUG all of them are.
+A queue whose messages all fail would write a line for each of them: of one kind of end (an error at a line of code, or
+a reason that the handler gives, in a queue) and of held messages with one reason 20 lines in 10 seconds are written,
+and then how many more there were. Of a queue 10 reasons are told apart at a time. At DEBUG all lines are written.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from functools import partial
 from types import TracebackType
 from typing import Any
 
+from amqpflow.delivery.log_lines import WINDOW
 from amqpflow.model import event as e
 from amqpflow.model.clip import clip
 from amqpflow.model.duration import format_duration, roughly
@@ -27,6 +30,8 @@ from .stack import users_part
 
 log = logging.getLogger("amqpflow.consumer")
 
+_KIND_MAX = 100  #: bytes of a reason by which lines are of one kind
+_REASONS_MAX = 10  #: reasons by which lines of a queue are told apart at a time
 _TEXT_MAX = 500  #: bytes of an error's text in a line
 
 #: which fields of an event a log record has as `extra`
@@ -79,6 +84,8 @@ class EventLog:
     def __init__(self) -> None:
         self._tracebacks = False
         self._limit = LogLimit()
+        #: since when, and which, reasons were given, of a kind of event and a queue
+        self._reasons: dict[tuple[type[e.Event], str], tuple[float, set[str]]] = {}
 
     def listen(self, events: Events, *, tracebacks: bool = False) -> None:
         """
@@ -98,14 +105,37 @@ class EventLog:
         level = _level(event)
         if isinstance(event, e.MessageSettled) and level > logging.DEBUG:
             error_type: str | None = getattr(event, "error_type", None)
-            kind = type(event), event.queue, error_type, getattr(event, "error_location", None), level
+            location: str | None = getattr(event, "error_location", None)
+            kind = type(event), event.queue, error_type, location, level, self._limited(event, _said(event))
             if not self._limit.admits(kind, partial(_tell, *kind)):
+                level = logging.DEBUG
+                if not log.isEnabledFor(level):
+                    return
+        elif isinstance(event, e.MessageHeld):
+            held = event.queue, self._limited(event, clip(event.reason, _KIND_MAX)) or ""
+            if not self._limit.admits((e.MessageHeld, *held), partial(_tell_held, *held)):
                 level = logging.DEBUG
                 if not log.isEnabledFor(level):
                     return
         extra = {name: value for name in FIELDS if (value := getattr(event, name, None)) is not None}
         extra["event_name"] = event.name
         log.log(level, "%s", safe(_text(event)), extra=extra, exc_info=self._exc_info(event))
+
+    def _limited(self, event: e.MessageEvent, reason: str | None) -> str | None:
+        """
+        Return the reason by which lines are of one kind; None once too many were given at a time, as when each names
+        its message.
+        """
+        if reason is None:
+            return None
+        now, of = time.monotonic(), (type(event), event.queue)
+        since, reasons = self._reasons.get(of, (now, set()))
+        if now - since >= WINDOW:
+            since, reasons = now, set()
+        if len(reasons) < _REASONS_MAX:
+            reasons.add(reason)
+        self._reasons[of] = since, reasons
+        return reason if reason in reasons else None
 
     def end(self) -> None:
         """Write how many lines were left out so far."""
@@ -130,14 +160,37 @@ def _tell(
     error_type: str | None,
     location: str | None,
     level: int,
+    said: str | None,
     count: int,
     seconds: float,
 ) -> None:
     """Write how many lines of this kind were left out."""
-    text = _left_out_text(kind, queue, error_type, location, count, seconds)
+    text = _left_out_text(kind, queue, error_type or said, location, count, seconds)
     fields = {"queue": queue, "error_type": error_type, "error_location": location, "count": count}
     extra = {name: value for name, value in fields.items() if value is not None}
     log.log(level, "%s", safe(text), extra={"event_name": kind.name, "outcome": kind.outcome, **extra})
+
+
+def _tell_held(queue: str, reason: str, count: int, seconds: float) -> None:
+    """Write how many lines about held messages were left out."""
+    text = _held_text(queue, reason, count, seconds)
+    log.error("%s", safe(text), extra={"event_name": e.MessageHeld.name, "queue": queue, "count": count})
+
+
+def _held_text(queue: str, reason: str, count: int, seconds: float) -> str:
+    return f"{queue}: {count} more held within {_seconds(round(seconds, 1))}{f': {reason}' if reason else ''}"
+
+
+def _said(event: e.MessageSettled) -> str | None:
+    """
+    Return what the handler itself gave as the reason, with which no exception and no line of code goes: its beginning
+    tells apart what it decides for different reasons.
+    """
+    if getattr(event, "error_type", None) is not None:
+        return None
+    reason, detail = getattr(event, "reason", None), getattr(event, "detail", None)
+    said = ": ".join(filter(None, (reason, detail)))
+    return clip(" ".join(said.split()), _KIND_MAX) or None
 
 
 def _left_out_text(

@@ -106,6 +106,7 @@ def logged_events() -> Iterator[tuple[str, str]]:
     for kind in (MessageRetried, MessageParked):
         text = event_log._left_out_text(kind, "…", "…", None, 1, 7.0)
         yield SEVERE[event_log._LEVELS[kind]], text.replace("7s", "…").replace(" 1 ", " … ")
+    yield "ERROR", event_log._held_text("…", "…", 1, 7.0).replace("7s", "…").replace(" 1 ", " … ")
 
 
 def placeholder(kind: type[Event], **more: object) -> Event:

@@ -202,6 +202,54 @@ def test_a_flood_of_discards_is_counted_too(caplog: pytest.LogCaptureFixture) ->
     assert caplog.records[-1].getMessage().startswith("orders: 30 more discarded within ")
 
 
+def test_what_handlers_decide_for_different_reasons_does_not_stand_for_one_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "amqpflow.consumer")
+    log, theirs = EventLog(), {"error_type": None, "error_message": None, "error_location": None, "error": None}
+    for _ in range(25):
+        log.write(parked("parked", detail="negative total", **theirs))
+        log.write(retried(reason="busy", **theirs))
+        log.write(e.MessageDiscarded(**ABOUT, reason="of no use"))
+    for event in (
+        parked("parked", detail="card stolen", **theirs),
+        retried(reason="locked", **theirs),
+        e.MessageDiscarded(**ABOUT, reason="too old"),
+    ):
+        log.write(event)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 63
+    assert ["card stolen" in said[-3], "locked" in said[-2], "too old" in said[-1]] == [True] * 3
+    log.end()
+    ends = sorted(record.getMessage().rpartition(": ")[2] for record in caplog.records[63:])
+    assert ends == ["busy", "negative total", "of no use"]
+
+
+@pytest.mark.parametrize("kind", ["discarded", "held"])
+def test_reasons_that_name_their_message_are_limited_too(caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    caplog.set_level(logging.INFO, "amqpflow.consumer")
+    log, about = EventLog(), {name: value for name, value in ABOUT.items() if name != "duration"}
+    for number in range(1000):
+        if kind == "held":
+            log.write(e.MessageHeld(**about, reason=f"m{number} is full"))
+        else:
+            log.write(e.MessageDiscarded(**ABOUT, reason=f"m{number} is of no use"))
+    assert len(caplog.records) == 10 + 20
+
+
+def test_a_flood_of_held_messages_is_counted_by_reason(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "amqpflow.consumer")
+    log, about = EventLog(), {name: value for name, value in ABOUT.items() if name != "duration"}
+    for _ in range(1000):
+        log.write(e.MessageHeld(**about, reason="cannot park: no queue"))
+    log.write(e.MessageHeld(**about, reason="cannot park: no permission"))
+    assert len(caplog.records) == 21
+    log.end()
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 22
+    assert caplog.records[-1].getMessage().startswith("orders: 980 more held within ")
+    assert caplog.records[-1].getMessage().endswith(": cannot park: no queue")
+
+
 def test_at_debug_nothing_of_a_flood_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "amqpflow.consumer")
     log = EventLog()
