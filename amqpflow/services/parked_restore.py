@@ -17,12 +17,12 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import IO
+from typing import IO, Any
 
 from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishFailed, PublishUncertain, Refused
 from amqpflow.model.content_header import ContentHeader
@@ -42,6 +42,9 @@ from .parking_lock import reading_alone
 from .restore_record import RestoreRecord, open_record
 from .restore_targets import require_queues, still_parked
 
+CONFIRM_TIMEOUT = 30.0  #: seconds without a confirm after which what is on its way is in doubt
+_LAST_WORDS = 1.0  #: seconds for a broker that does not confirm to answer a close
+_LOOK = 1.0  #: seconds between looks whether the broker takes publishes
 WINDOW = 500  #: messages in flight, and in doubt when the process is killed
 _PROBLEMS_AT_MOST = 20
 _ACTING = sorted(ROUTING | SCHEDULING)  #: headers by which RabbitMQ would do more than put a message into its queue
@@ -246,6 +249,7 @@ class _Run:
         self._outstanding = 0
         self._largest = -1  # bytes of a message that was confirmed
         self._some_settled = asyncio.Event()
+        self._given_up = False  # what is on its way by now is in doubt
 
     async def publish_all(self, messages: Iterator[ExportedMessage]) -> None:
         """Publish what is missing, and return when RabbitMQ has said of each what became of it."""
@@ -270,7 +274,9 @@ class _Run:
         self._report.interrupted = self._watch.stop.is_set() and self._done < self._report.messages
 
     async def close(self) -> None:
-        """Close the channel."""
+        """Close the channel; when what is on its way was given up, the connection, whose broker may not read."""
+        if self._given_up:
+            await self._connection.close("no confirm came", within=_LAST_WORDS)
         if self._channel is not None:
             await self._channel.close()
 
@@ -301,7 +307,7 @@ class _Run:
         if goes_alone:
             await self._settle_down_to(0)
         else:
-            await self._channel.room()
+            await self._or_over(self._channel.room())
 
     @property
     def _done(self) -> int:
@@ -363,7 +369,11 @@ class _Run:
             self._leave(sent, blame or str(error))
         else:
             self._name(sent.message, str(error), in_doubt=True)
-        if isinstance(error, PublishUncertain) and (blame is None or blame.startswith("ACCESS_REFUSED")):
+        if (
+            isinstance(error, PublishUncertain)
+            and not self._given_up
+            and (blame is None or blame.startswith("ACCESS_REFUSED"))
+        ):
             # the connection is lost, or there is no permission on the default exchange, through which all go
             self._report.stopped = self._report.stopped or blame or str(error)
 
@@ -383,9 +393,37 @@ class _Run:
             )
 
     async def _settle_down_to(self, most: int) -> None:
-        while self._outstanding > most:
+        while self._outstanding > most and not self._given_up:
             self._some_settled.clear()
-            await self._some_settled.wait()
+            await self._or_over(self._some_settled.wait())
+
+    async def _or_over(self, waiting: Coroutine[Any, Any, Any]) -> None:
+        """
+        Await what the broker's next confirm, or read, ends. Give up when neither comes for `CONFIRM_TIMEOUT`, and at
+        once when it takes no publishes and stop is set: what is on its way is in doubt then.
+        """
+        task = asyncio.ensure_future(waiting)
+        stop = asyncio.create_task(self._watch.stop.wait())
+        clock = asyncio.get_running_loop().time
+        until = clock() + CONFIRM_TIMEOUT
+        try:
+            while not task.done():
+                blocked = self._connection.blocked
+                left = until - clock()
+                if left <= 0 or (blocked is not None and stop.done()):
+                    self._given_up = True
+                    if not stop.done():
+                        why = f": the broker takes no publishes: {blocked}" if blocked else ""
+                        text = f"no confirm within {CONFIRM_TIMEOUT:.0f} s{why}"
+                        self._report.stopped = self._report.stopped or text
+                    return
+                either = [task] if stop.done() else [task, stop]
+                await asyncio.wait(either, timeout=min(left, _LOOK), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in (task, stop):
+                each.cancel()
+            await asyncio.gather(task, stop, return_exceptions=True)
+        task.result()
 
 
 def _publish(message: ExportedMessage, queue: str, strip: bool) -> tuple[Publish, ContentHeader | None]:
