@@ -175,6 +175,8 @@ class PublishUncertain(AmqpflowError):
     def __init__(self, message: str, *, closed_by_publish: str | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.closed_by_publish = closed_by_publish
+        #: not so where the broker closed the channel over its exchange, and nothing before it can have been taken there
+        self.may_be_there = True
 
 
 class HandlerInvalid(AmqpflowError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishUncertain
 from amqpflow.model.closing import CLOSED_HERE, CloseReason, closed_by_broker
 from amqpflow.model.message import Delivery, Publish
 
-from .confirms import Confirms, Settled
+from .confirms import Confirms, Settled, Ticket
 from .frames import ContentFrames, ack_frame, nack_frame, reject_frame
 from .rpc import RpcChannel, answer_or_end
 from .settlements import Settlements
@@ -67,7 +68,7 @@ class Channel:
 
     # -- publishing
 
-    async def publish(self, message: Publish) -> None:
+    async def publish(self, message: Publish, ticket: Ticket | None = None) -> None:
         """
         Publish mandatory, and return once the broker has confirmed it.
 
@@ -91,10 +92,10 @@ class Channel:
             else:
                 confirm.set_exception(error)
 
-        self.post(message, settled)
+        self.post(message, settled, ticket)
         await confirm
 
-    def post(self, message: Publish, settled: Settled) -> None:
+    def post(self, message: Publish, settled: Settled, ticket: Ticket | None = None) -> None:
         """
         `publish` for many messages: without a future or a task for each. What is posted in one turn of the loop leaves
         in one write, in its order, together with the acks of that turn.
@@ -110,7 +111,7 @@ class Channel:
         """
         if self.is_closed:
             raise self._closed()
-        self._confirms.post(message, settled)
+        self._confirms.post(message, settled, ticket)
 
     async def room(self) -> None:
         """Wait while the socket is behind with what was sent. Raises BrokerUnavailable: the channel closed."""
@@ -126,6 +127,16 @@ class Channel:
     def is_idle(self) -> bool:
         """No publish waits for its confirm."""
         return not self._confirms
+
+    async def idle(self, within: float) -> None:
+        """Wait until no publish is without its confirm, the channel is closed, or `within` seconds are over."""
+        done = asyncio.Event()
+        self._confirms.on_idle = done.set
+        self.on_close(done.set)
+        if not self.is_idle:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await done.wait()
 
     # -- a sign of life
 
@@ -328,7 +339,13 @@ class Channel:
         self._out.clear()
         self._settlements.clear()
         text, blame = f"closed before the confirm: {self.close_reason}", self.closed_by_publish
-        self._confirms.end(lambda: PublishUncertain(text, closed_by_publish=blame))
+
+        def uncertain(exchange: str, may_be_there: bool) -> PublishUncertain:
+            error = PublishUncertain(text, closed_by_publish=blame)
+            error.may_be_there = may_be_there or not _is_about(blame, exchange)
+            return error
+
+        self._confirms.end(uncertain)
         for callback in self._on_close:
             callback()
         self._on_close.clear()
@@ -381,6 +398,11 @@ class Channel:
             await asyncio.gather(*either, return_exceptions=True)
         if written.cancelled() or written.exception() is not None:
             raise BrokerUnavailable("the connection was lost")
+
+
+def _is_about(blame: str | None, exchange: str) -> bool:
+    """Whether the text with which RabbitMQ closed a channel names the exchange as missing or forbidden."""
+    return blame is not None and f" exchange '{exchange or 'amq.default'}' in vhost " in blame
 
 
 async def _never(message: Any) -> None:  # pragma: no cover - deliveries are taken by ContentFrames

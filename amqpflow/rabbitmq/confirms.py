@@ -7,8 +7,8 @@ exchange, routing key and id are never in flight together; the later waits here 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 
 from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishRefused, Unroutable
 from amqpflow.model.content_header import ContentHeader
@@ -22,6 +22,16 @@ Settled = Callable[[AmqpflowError | None], None]
 """Told once what became of a publish: None when it was confirmed. Runs in the connection's reader."""
 
 Key = tuple[str, str, str]
+
+
+class Ticket:
+    """Lets whoever posted messages withdraw those that have not been written yet. Of one event loop."""
+
+    __slots__ = ("withdrawn", "written")
+
+    def __init__(self) -> None:
+        self.withdrawn = False  #: what is not written by now is not to be sent
+        self.written = False  #: one of them was written, and the broker may have it
 
 
 class _Outstanding:
@@ -44,10 +54,12 @@ class Confirms:
         self._write = write
         self._last = 0
         self._written = 0  # the last one that a socket has taken
+        self.on_idle: Callable[[], None] | None = None  #: told when the last one has its confirm
         self._nameless = 0
+        self._taken_by: set[str] = set()  # exchanges that exist and may be published to, as far as this channel knows
         self._outstanding: dict[int, _Outstanding] = {}  # by sequence number, in that order
         self._in_flight: dict[Key, _Outstanding] = {}
-        self._behind: dict[Key, deque[tuple[bytes, Settled]]] = {}
+        self._behind: dict[Key, deque[tuple[bytes, Settled, Ticket | None]]] = {}
         self._waiting = 0  # how many those are
 
     def __len__(self) -> int:
@@ -59,9 +71,9 @@ class Confirms:
         """The number of the oldest publish that was sent and is without a confirm; 0 when there is none."""
         return next(iter(self._outstanding), 0)
 
-    def post(self, message: Publish, settled: Settled) -> None:
+    def post(self, message: Publish, settled: Settled, ticket: Ticket | None = None) -> None:
         """
-        Publish mandatory.
+        Publish mandatory. One that waits for its like is not sent when its ticket is withdrawn meanwhile.
 
         Raises:
             ValueError: a name is too long, or the headers are; nothing is sent, and `settled` is not told.
@@ -73,12 +85,14 @@ class Confirms:
             self._nameless += 1
             key = message.exchange, message.routing_key, f"\0{self._nameless}"
         if key in self._in_flight:
-            self._behind.setdefault(key, deque()).append((data, settled))
+            self._behind.setdefault(key, deque()).append((data, settled, ticket))
             self._waiting += 1
         else:
-            self._send(key, data, settled)
+            self._send(key, data, settled, ticket)
 
-    def _send(self, key: Key, data: bytes, settled: Settled) -> None:
+    def _send(self, key: Key, data: bytes, settled: Settled, ticket: Ticket | None) -> None:
+        if ticket is not None:
+            ticket.written = True
         self._last += 1
         self._outstanding[self._last] = self._in_flight[key] = _Outstanding(key, settled)
         self._write(data)
@@ -118,31 +132,60 @@ class Confirms:
             return
         key = outstanding.key
         del self._in_flight[key]
-        if self._behind and (behind := self._behind.get(key)):
-            self._send(key, *behind.popleft())
-            self._waiting -= 1
-            if not behind:
-                del self._behind[key]
+        withdrawn = self._send_next(key) if self._behind else ()
         error: AmqpflowError | None = None
+        self._taken_by.add(key[0])
         if outstanding.returned:
             error = Unroutable(f"no queue for routing key {key[1]!r} on exchange {key[0]!r}")
         elif not acknowledged:
             error = PublishRefused(f"the broker refused a message for {key[1]!r} on exchange {key[0]!r}")
         _tell(outstanding.settled, error)
+        for settled in withdrawn:
+            _tell(settled, withdrawn_error())
+        if not self._outstanding and self.on_idle is not None:
+            self.on_idle()
 
-    def end(self, error: Callable[[], AmqpflowError]) -> None:
+    def _send_next(self, key: Key) -> Sequence[Settled]:
+        """Send what waited behind one with this key. Returns those before it that were withdrawn meanwhile."""
+        withdrawn: list[Settled] = []
+        behind = self._behind.get(key)
+        while behind:
+            data, settled, ticket = behind.popleft()
+            self._waiting -= 1
+            if not behind:
+                del self._behind[key]
+            if ticket is None or not ticket.withdrawn:
+                self._send(key, data, settled, ticket)
+                break
+            withdrawn.append(settled)
+        return withdrawn
+
+    def end(self, error: Callable[[str, bool], AmqpflowError]) -> None:
         """
-        The channel is closed: what a socket has taken is uncertain, each with its own `error()`. Nothing of the others
-        was sent: they get `BrokerUnavailable`.
+        The channel is closed: what a socket has taken is uncertain, each with its own `error(exchange, may_be_there)`.
+        Nothing of the others was sent: they get `BrokerUnavailable`.
+
+        RabbitMQ reads a channel in order. If a publish to an exchange closed it, and the exchange has taken nothing on
+        this channel before, or nothing else is on its way there, then nothing that is on its way there has arrived.
         """
+        on_their_way = Counter(each.key[0] for each in self._outstanding.values())
         sent, self._outstanding = self._outstanding, {}
         waited, self._behind, self._waiting = self._behind, {}, 0
         self._in_flight.clear()
         for number, outstanding in sent.items():
-            _tell(outstanding.settled, error() if number <= self._written else _not_sent())
+            exchange = outstanding.key[0]
+            if number > self._written:
+                _tell(outstanding.settled, _not_sent())
+                continue
+            _tell(outstanding.settled, error(exchange, exchange in self._taken_by and on_their_way[exchange] > 1))
         for queue in waited.values():
-            for _, settled in queue:
+            for _, settled, _ in queue:
                 _tell(settled, _not_sent())
+
+
+def withdrawn_error() -> BrokerUnavailable:
+    """What became of a message whose ticket was withdrawn in time."""
+    return BrokerUnavailable("it was withdrawn before it was sent")
 
 
 def _not_sent() -> BrokerUnavailable:

@@ -39,6 +39,7 @@ CLIENT_LIBRARIES = {"aio-pika": ">=10.1,<11", "aiormq": ">=7.2,<8"}
 IDENTITY = "connection_id"  #: the client property that tells a connection from every other one
 CLOSE_TIMEOUT = 5.0  #: seconds for the broker to answer a close
 _BLOCKED_TIMEOUT = 1.0  #: the same of a broker that said it reads nothing
+ANOTHER_LOGIN = "a permission was missing, and the URL has another login by now"  #: why a connection is left
 LOGIN_LASTS = 20.0  #: seconds for which a connection is not left for another login
 CONNECT_TIMEOUT = 10.0  #: seconds for TCP, TLS, login and opening the virtual host
 _NODE_TIMEOUT = 5.0  #: the same where another node can be tried
@@ -159,9 +160,9 @@ class Connection:
             for blocked in self._pika.content.on_blocked:
                 blocked(None)
 
-    async def left_for_another_login(self) -> bool:
+    async def has_another_login(self) -> bool:
         """
-        Close the connection if a new one would log in with another user or password; True when it was closed.
+        Say whether a new connection would log in with another user or password, so that this one is better left.
 
         RabbitMQ before 4.3 refuses what a token permitted once it has expired, and keeps the connection open (fact
         18.10). So this is asked when a permission is missing. A function may return another token each time: a
@@ -173,10 +174,7 @@ class Connection:
             now = await self.cluster.current()
         except BrokerUnavailable:
             return False
-        if (now.user, now.password) == (self.address.user, self.address.password):
-            return False
-        await self.close("a permission was missing, and the URL has another login by now")
-        return True
+        return (now.user, now.password) != (self.address.user, self.address.password)
 
     def _give_up(self, why: str) -> None:
         self._pika.content.abort(why)  # whoever opened it says so, with the reason

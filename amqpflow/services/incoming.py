@@ -18,6 +18,8 @@ from amqpflow.model.properties import Properties
 from amqpflow.model.record import Record as RetryState
 from amqpflow.model.record import hop_id
 
+from .loop_publisher import Lateness
+
 if TYPE_CHECKING:
     from .loop_publisher import LoopPublisher
 
@@ -32,7 +34,7 @@ class Message:
     published with (guarantee G4). amqpflow's own headers are not among `headers`; what they say is in `retry`.
     """
 
-    __slots__ = ("_body", "_holds", "_incoming", "_is_late", "_properties", "_publisher", "max_body_bytes")
+    __slots__ = ("_body", "_holds", "_incoming", "_late", "_properties", "_publisher", "max_body_bytes")
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class Message:
     ) -> None:
         self._incoming = incoming
         self._publisher = publisher
-        self._is_late = False
+        self._late = Lateness()
         self._properties: Properties | None = None
         self._body: bytes | Undecodable | None = None
         self._holds = holds
@@ -198,7 +200,8 @@ class Message:
         Raises:
             Unroutable, PublishRefused, Unpublishable, PublishUncertain, BrokerUnavailable and its kin: as
                 `Publisher.publish`; uncaught, they fail this message like any exception.
-            TimeoutError: the handler ran into its timeout, and this message is retried: nothing was sent.
+            TimeoutError: the handler ran into its timeout, and this message is retried. Nothing was published, unless
+                the text says that it may be in a queue.
             WrongUsage: the message was not handed to a handler by a `Consumer`.
         """
         publisher = self._publisher
@@ -207,8 +210,8 @@ class Message:
                 "this message was not handed to a handler by a Consumer, and has no connection to publish on",
                 hint="publish with a Publisher",
             )
-        if self._is_late:
-            raise TimeoutError("the handler ran into its timeout, and its message is retried: nothing was published")
+        late = self._late
+        late.require_in_time()
         outgoing = OutgoingMessage(
             body=body,
             exchange=exchange,
@@ -228,10 +231,10 @@ class Message:
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
-            return publisher.publish_and_wait(outgoing)
+            return publisher.publish_and_wait(outgoing, late)
         if running is publisher.loop:
             return publisher.publish(outgoing)
-        return asyncio.to_thread(publisher.publish_and_wait, outgoing)
+        return asyncio.to_thread(publisher.publish_and_wait, outgoing, late)
 
     def __repr__(self) -> str:
         return f"<Message {self.message_id!r} from {self.queue!r}, attempt {self.attempt}>"
@@ -260,5 +263,5 @@ def unpack(message: Message) -> None:
 
 
 def call_late(message: Message) -> None:
-    """Its handler ran into the timeout: a thread that runs on publishes nothing more for it."""
-    message._is_late = True
+    """Its handler ran into the timeout: a thread that runs on waits for no confirm, and publishes nothing more."""
+    message._late.end()

@@ -25,6 +25,7 @@ from amqpflow.errors import (
 )
 from amqpflow.model.message import Publish
 from amqpflow.model.outgoing import OutgoingMessage, encode_outgoing
+from amqpflow.rabbitmq.confirms import Ticket
 from amqpflow.rabbitmq.connection import Connection
 
 from .outbox import Outbox
@@ -34,6 +35,7 @@ MAX_OUTSTANDING = 1000  #: publishes without a confirm at one time
 _CHUNK = 100  #: messages that are sent together
 _CLOSED = "the publisher is closed"
 _LOOP_ENDED = "the event loop of the publisher has ended"
+_LATE = "the handler ran into its timeout, and its message is retried"
 _LOOK_AGAIN = 1.0  #: seconds after which a thread looks whether the event loop still runs
 
 
@@ -53,6 +55,8 @@ class LoopPublisher:
         self.is_closed = False
         self._vhost = ""
         self._outstanding = 0
+        self._all_settled: asyncio.Future[None] | None = None  # of the closes that wait for it
+        self._closes_at = 0.0  # of the loop's clock: until then they wait
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._with_the_loop: AsyncGenerator[None, None] | None = None
 
@@ -71,29 +75,68 @@ class LoopPublisher:
         finally:
             await self.outbox.close()
 
-    async def publish(self, message: OutgoingMessage, message_id: str = "") -> str:
-        """`Publisher.publish`. The id is chosen here unless it is given."""
+    async def publish(self, message: OutgoingMessage, message_id: str = "", ticket: Ticket | None = None) -> str:
+        """
+        `Publisher.publish`. The id is chosen here unless it is given.
+
+        Cancelled, it withdraws what was not written yet, and counts what was until that is settled: `ticket` says
+        which it is.
+        """
         message_id = message_id or _id_of(message)
+        ticket = ticket or Ticket()
         try:
             publish = _encoded(message, message_id)
-            while self._outstanding >= MAX_OUTSTANDING:
-                await self._below(MAX_OUTSTANDING)
-            self._require_open()
-            self._outstanding += 1
-            try:
-                await self.outbox.publish(publish)
-            finally:
-                self._leave()
+            await self._admitted(MAX_OUTSTANDING)
+            await self._confirmed(publish, ticket)
         except AmqpflowError as error:
             _with_id(self._located(error), message_id)
             raise
         return message_id
 
-    def publish_and_wait(self, message: OutgoingMessage) -> str:
+    async def _admitted(self, most: int, then: int | None = None) -> None:
+        """
+        Wait while `most` publishes are without a confirm (until there are fewer than `then`), or the broker takes none:
+        it would not read them, and what is not sent can be withdrawn. Raises BrokerUnavailable: it is closed.
+        """
+        while True:
+            self._require_open()
+            if self._outstanding >= most:
+                await self._below(most if then is None else then)
+            elif self.outbox.blocked is not None:
+                await asyncio.wait([self.outbox.unblocked()])  # others wait for it, too: it is not to be cancelled
+            else:
+                return
+
+    async def _confirmed(self, publish: Publish, ticket: Ticket) -> None:
+        confirm: asyncio.Future[None] = self.loop.create_future()
+
+        def settled(error: AmqpflowError | None) -> None:
+            self._leave()
+            if confirm.done():
+                return  # it was cancelled
+            if error is None:
+                confirm.set_result(None)
+            else:
+                confirm.set_exception(error)
+
+        self._outstanding += 1
+        self.outbox.post(publish, settled, ticket)
+        try:
+            await confirm
+        except asyncio.CancelledError:
+            ticket.withdrawn = True
+            raise
+
+    def publish_and_wait(self, message: OutgoingMessage, late: Lateness | None = None) -> str:
         """
         `publish`, for a thread in which no event loop runs: return when it is confirmed.
 
+        Args:
+            message: what to publish.
+            late: ends the wait when the handler runs into its timeout.
+
         Raises:
+            TimeoutError: `late` says so.
             BrokerUnavailable: the event loop has ended, and nothing was sent. PublishUncertain: it ended before the
                 confirm. Else as `publish`.
         """
@@ -103,7 +146,9 @@ class LoopPublisher:
         async def publish() -> str:
             nonlocal begun
             begun = True
-            return await self.publish(message, message_id)
+            if late is None:
+                return await self.publish(message, message_id)
+            return await late.ending(lambda ticket: self.publish(message, message_id, ticket))
 
         work = publish()
         try:
@@ -124,6 +169,14 @@ class LoopPublisher:
 
     async def publish_many(self, messages: Iterator[OutgoingMessage]) -> list[str | AmqpflowError]:
         """`Publisher.publish_many`."""
+        ticket = Ticket()
+        try:
+            return await self._publish_many(messages, ticket)
+        except asyncio.CancelledError:
+            ticket.withdrawn = True
+            raise
+
+    async def _publish_many(self, messages: Iterator[OutgoingMessage], ticket: Ticket) -> list[str | AmqpflowError]:
         results: list[str | AmqpflowError] = []
         unsettled = _Unsettled()
         failure: Exception | None = None
@@ -140,9 +193,7 @@ class LoopPublisher:
             results.append(message_id)
             try:
                 publish = _encoded(message, message_id)
-                while self._outstanding >= MAX_OUTSTANDING:
-                    await self._below(MAX_OUTSTANDING - _CHUNK)
-                self._require_open()
+                await self._admitted(MAX_OUTSTANDING, MAX_OUTSTANDING - _CHUNK)
             except AmqpflowError as error:
                 results[at] = _with_id(error, message_id)
                 continue
@@ -158,7 +209,7 @@ class LoopPublisher:
                 await self.outbox.room()
             self._outstanding += 1
             unsettled.count += 1
-            self.outbox.post(publish, partial(self._settled, results, at, unsettled))
+            self.outbox.post(publish, partial(self._settled, results, at, unsettled), ticket)
         await unsettled.none()
         if failure is not None:
             raise PartlyDone(
@@ -188,6 +239,8 @@ class LoopPublisher:
 
     def _leave(self) -> None:
         self._outstanding -= 1
+        if not self._outstanding and self._all_settled is not None and not self._all_settled.done():
+            self._all_settled.set_result(None)
         while self._waiting and self._waiting[0][0] > self._outstanding:
             _, waiter = self._waiting.popleft()
             if not waiter.done():
@@ -203,18 +256,63 @@ class LoopPublisher:
     async def close(self, timeout: float) -> None:
         """`Publisher.close`, in this event loop."""
         self.is_closed = True
-        waiting, confirmed = list(self._waiting), asyncio.get_running_loop().create_future()
+        self._closes_at = max(self._closes_at, self.loop.time() + timeout)
+        waiting = list(self._waiting)
         self._waiting.clear()
         for _, waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)  # to find it closed
-        if self._outstanding:
-            self._waiting.append((1, confirmed))
-            await asyncio.wait([confirmed], timeout=timeout)
+        while self._outstanding and (left := self._closes_at - self.loop.time()) > 0:  # another close may allow more
+            if self._all_settled is None or self._all_settled.done():
+                self._all_settled = self.loop.create_future()
+            await asyncio.wait([self._all_settled], timeout=left)
         await self.outbox.close()
         if self._with_the_loop is not None:
             with suppress(RuntimeError):  # another task ends it
                 await self._with_the_loop.aclose()
+
+
+class Lateness:
+    """Whether a handler ran into its timeout, and what its threads are publishing. Used in the publisher's loop."""
+
+    __slots__ = ("_tasks", "is_late")
+
+    def __init__(self) -> None:
+        self.is_late = False
+        self._tasks: frozenset[asyncio.Task[Any]] = frozenset()  # nearly every message has none
+
+    def require_in_time(self) -> None:
+        """Raises TimeoutError."""
+        if self.is_late:
+            raise TimeoutError(f"{_LATE}: nothing was published")
+
+    async def ending(self, publish: Callable[[Ticket], Awaitable[str]]) -> str:
+        """
+        Publish, in a task of which nothing else is waited for.
+
+        Raises:
+            TimeoutError: the handler runs into its timeout before the confirm.
+        """
+        self.require_in_time()
+        ticket, task = Ticket(), asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine that runs is in one
+        self._tasks |= {task}
+        try:
+            return await publish(ticket)
+        except asyncio.CancelledError:
+            if not self.is_late:
+                raise
+            task.uncancel()
+            what = "what it was publishing may be in a queue" if ticket.written else "nothing was published"
+            raise TimeoutError(f"{_LATE}: {what}") from None
+        finally:
+            self._tasks -= {task}
+
+    def end(self) -> None:
+        """The handler ran into its timeout: end what waits for a confirm, and let nothing begin."""
+        self.is_late = True
+        for task in self._tasks:
+            task.cancel()
 
 
 class _Unsettled:

@@ -27,8 +27,10 @@ from amqpflow.errors import (
 )
 from amqpflow.model.message import Publish
 from amqpflow.rabbitmq.channel import Channel
-from amqpflow.rabbitmq.confirms import Settled
-from amqpflow.rabbitmq.connection import CLOSE_TIMEOUT, Connection
+from amqpflow.rabbitmq.confirms import Settled, Ticket, withdrawn_error
+from amqpflow.rabbitmq.connection import ANOTHER_LOGIN, CLOSE_TIMEOUT, Connection
+
+LAST_CONFIRMS = 10.0  #: seconds for what is on its way on a connection that is left for another login
 
 
 class Outbox:
@@ -87,7 +89,8 @@ class Outbox:
             Unroutable, PublishRefused: no queue has it, or one has an earlier copy of it with the same hop id.
             PublishForbidden: the user has no write permission on the exchange.
             Unpublishable: this message is what closes the channel, or it cannot be encoded.
-            PublishUncertain: the connection was lost before the confirm; a queue may have it.
+            PublishUncertain: the connection was lost before the confirm; a queue may have it. So it may when it cannot
+                be published again because its exchange, or the permission, is missing by then.
             BrokerUnavailable and its kin: there is no connection; nothing was sent.
         """
         await self.submit(message)
@@ -107,19 +110,20 @@ class Outbox:
         self.post(message, settled)
         return confirm
 
-    def post(self, message: Publish, settled: Settled) -> None:
+    def post(self, message: Publish, settled: Settled, ticket: Ticket | None = None) -> None:
         """
         `publish` for many messages, without a future or a task for each while the channel is open: see `Channel.post`.
 
         `settled` is told once what became of the message, perhaps at once: None when it is confirmed, else the error
-        that `publish` raises. Await `room` between some hundred messages.
+        that `publish` raises. Await `room` between some hundred messages. Once its `ticket` is withdrawn, the message
+        is not sent, or not once more; `settled` is told then as well.
         """
         channel = self._channel
         if channel is None or not self.is_open:
-            self._in_background(partial(self._post_later, message), settled, BrokerUnavailable("it is closed"))
+            self._in_background(partial(self._post_later, message, ticket), settled, BrokerUnavailable("it is closed"))
             return
         if self.alone and message.exchange in self.alone:
-            alone = partial(self._post_alone, message, None)
+            alone = partial(self._post_alone, message, None, ticket)
             self._in_background(alone, settled, BrokerUnavailable("it is closed"))
             return
 
@@ -127,16 +131,16 @@ class Outbox:
             if error is None:
                 settled(None)
             elif isinstance(error, PublishUncertain) and error.closed_by_publish is not None:
-                self._in_background(partial(self._post_alone, message, error), settled, error)
+                self._in_background(partial(self._post_alone, message, error, ticket), settled, error)
             elif isinstance(error, BrokerUnavailable) and not self._closed.is_set():
                 # the channel ended before anything of it was sent, for no fault of its own
-                self._in_background(partial(self._post_later, message), settled, error)
+                self._in_background(partial(self._post_later, message, ticket), settled, error)
             else:
                 self._refused = self._refused or isinstance(error, PublishRefused)
                 settled(error)
 
         try:
-            channel.post(message, told)
+            channel.post(message, told, ticket)
         except ValueError as error:
             settled(Unpublishable(f"it cannot be encoded: {error}"))
 
@@ -170,7 +174,7 @@ class Outbox:
 
         task.add_done_callback(ended)
 
-    async def _post_later(self, message: Publish, settled: Settled) -> None:
+    async def _post_later(self, message: Publish, ticket: Ticket | None, settled: Settled) -> None:
         try:
             await self._open()
         except AmqpflowError as error:
@@ -178,40 +182,70 @@ class Outbox:
         except Exception as bug:
             settled(BrokerUnavailable(f"it cannot be sent: {bug!r}"))
         else:
-            self.post(message, settled)
+            if _is_withdrawn(ticket):
+                settled(withdrawn_error())
+            else:
+                self.post(message, settled, ticket)
 
-    async def _post_alone(self, message: Publish, before: PublishUncertain | None, settled: Settled) -> None:
+    async def _post_alone(
+        self, message: Publish, before: PublishUncertain | None, ticket: Ticket | None, settled: Settled
+    ) -> None:
         """`before`: what became of it when it was published with others; None when nothing of it was sent yet."""
         uncertain = before
         try:
             async with self._one_at_a_time:
                 connection = await self._connected()
+                if _is_withdrawn(ticket):
+                    settled(before or withdrawn_error())
+                    return
                 uncertain = before or PublishUncertain("it was closed before the confirm")
-                await self._publish_alone(connection, message)
+                await self._publish_alone(connection, message, ticket)
         except asyncio.CancelledError:
             settled(uncertain or BrokerUnavailable("it is closed"))
             raise
         except (BrokerUnavailable, BrokerError, PermissionDenied) as lost:
-            again = f"{before}; and it could not be published again: {lost}"
-            settled(lost if before is None else PublishUncertain(again))
+            settled(lost if before is None else _still_uncertain(before, lost))
+        except (PublishForbidden, Unroutable) as refused:
+            # closed: by a missing exchange or permission. The first publish may have arrived before that was missing
+            is_closed = refused.__cause__ is not None
+            settled(_still_uncertain(before, refused) if before and before.may_be_there and is_closed else refused)
         except AmqpflowError as other:
             settled(other)
         else:
             settled(None)
 
-    async def _publish_alone(self, connection: Connection, message: Publish) -> None:
+    async def _publish_alone(self, connection: Connection, message: Publish, ticket: Ticket | None) -> None:
         try:
             try:
-                await publish_alone(connection, message)
+                await publish_alone(connection, message, ticket)
             except PublishForbidden:
-                if not await connection.left_for_another_login():
+                if not await connection.has_another_login():
                     raise
-                await publish_alone(await self._connected(), message)
+                self._leave(connection)
+                await publish_alone(await self._connected(), message, ticket)
         except (PublishForbidden, Unroutable) as error:
             if error.__cause__ is not None:  # it closed its channel
                 self.alone.add(message.exchange)
             raise
         self.alone.discard(message.exchange)
+
+    def _leave(self, connection: Connection) -> None:
+        """Publish on another connection from now on; what is on its way on this one is still confirmed there."""
+        if self._connection is not connection:
+            return
+        channel, self._connection, self._channel, self._refused = self._channel, None, None, False
+        self._told_blocked(None)
+
+        async def finish() -> None:
+            try:
+                if channel is not None:
+                    await channel.idle(LAST_CONFIRMS)
+            finally:
+                await connection.close(ANOTHER_LOGIN)
+
+        task = asyncio.create_task(finish(), name="amqpflow outbox leaves a connection")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     @property
     def _worn_out(self) -> bool:
@@ -274,6 +308,7 @@ class Outbox:
         self._closed.set()
         if self._connection is not None:
             connection, self._connection = self._connection, None
+            self._told_blocked(None)
             await connection.close(within=within)
         if self._connecting is not None:
             self._tasks.add(self._connecting)  # type: ignore[arg-type]
@@ -282,7 +317,15 @@ class Outbox:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def publish_alone(connection: Connection, message: Publish) -> None:
+def _is_withdrawn(ticket: Ticket | None) -> bool:
+    return ticket is not None and ticket.withdrawn
+
+
+def _still_uncertain(before: PublishUncertain, error: AmqpflowError) -> PublishUncertain:
+    return PublishUncertain(f"{before}; and it could not be published again: {error}", hint=error.hint)
+
+
+async def publish_alone(connection: Connection, message: Publish, ticket: Ticket | None = None) -> None:
     """
     Publish on a throw-away channel, so that it is known whether this message is what closes it.
 
@@ -291,7 +334,7 @@ async def publish_alone(connection: Connection, message: Publish) -> None:
     """
     channel = await connection.open_channel()
     try:
-        await channel.publish(message)
+        await channel.publish(message, ticket)
     except ValueError as error:  # on this connection a frame may hold less
         raise Unpublishable(f"it cannot be encoded: {error}") from None
     except PublishUncertain as error:

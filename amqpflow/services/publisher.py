@@ -130,6 +130,9 @@ class Publisher:
         writes, `x-death` and the delivery counts: RabbitMQ 3.x believes them, and drops messages over them. `CC`, `BCC`
         and `x-opt-delivery-time` are sent.
 
+        When it is cancelled, as by `asyncio.timeout`, a message that was not written yet is not sent. One that was may
+        be in a queue, and counts among the 1,000 without a confirm until that is known.
+
         Raises:
             Unroutable: no queue is bound for the routing key, or the exchange does not exist; it is in no queue.
             PublishRefused: a queue that is full refused it; one that it was also routed to may have it (fact 9.4).
@@ -180,7 +183,7 @@ class Publisher:
     def blocked(self) -> str | None:
         """
         Why RabbitMQ takes no messages now: an alarm, of its memory or disk, stops connections that publish
-        (https://www.rabbitmq.com/docs/connection-blocked). None when it takes them. Publishes wait meanwhile.
+        (https://www.rabbitmq.com/docs/connection-blocked). None when it takes them. Publishes wait meanwhile, unsent.
         """
         reasons = [each.outbox.blocked for each in list(self._loops.values())]
         return next((each for each in reasons if each is not None), None)
@@ -189,11 +192,13 @@ class Publisher:
         """
         Disconnect in this event loop, as soon as what was published is confirmed.
 
-        Publishes that begin later, or wait because 1,000 are without a confirm, raise BrokerUnavailable: nothing of
-        them was sent. The connections of other event loops stay; entering the context manager again opens this one.
+        Publishes that begin later, or wait because 1,000 are without a confirm or the broker takes none, raise
+        BrokerUnavailable: nothing of them was sent. The connections of other event loops stay; entering the context
+        manager again opens this one.
 
         Args:
-            timeout: seconds to wait for confirms; what has none by then is uncertain.
+            timeout: seconds to wait for confirms; what has none by then is uncertain. Of several closes at once the
+                longest counts.
         """
         await self._here().close(timeout)
 

@@ -22,7 +22,7 @@ from amqpflow.model.event import ConsumerStarted, ConsumerStopped
 from amqpflow.model.message import Delivery
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.safe import safe
-from amqpflow.rabbitmq.connection import Connection
+from amqpflow.rabbitmq.connection import ANOTHER_LOGIN, Connection
 
 from .calling import DONE, Caller
 from .events import Events
@@ -183,7 +183,8 @@ class Worker:
                 why = f"{error}{f'; {hint}' if hint else ''}"
                 log.error("%s: cannot consume: %s", self.handler.queue, safe(why))
                 settler.problems[self.handler.queue] = f"cannot consume: {why}"
-                if isinstance(error, PermissionDenied) and await connection.left_for_another_login():
+                if isinstance(error, PermissionDenied) and await connection.has_another_login():
+                    await connection.close(ANOTHER_LOGIN)
                     return
             else:
                 if self._stopping.is_set():

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from amqpflow import Message, Park, Retry
+from amqpflow import BrokerUnavailable, Message, Park, Publisher, PublishUncertain, Retry
 from amqpflow.model.event import MessageHeld
 from amqpflow.node import create_virtual_host
 from amqpflow.node.locate import Installation, locate
+from amqpflow.parking.selection import Selection
+from amqpflow.services import parked_export, parked_restore
+from amqpflow.services.parked_scan import Watch, place_of
 from tests.brokers.own_node import OwnNode
+from tests.parked import delivered, park, workplace
 from tests.shop import Shop, shop
+from tests.topologies import topology
 from tests.waiting import until
 
 BAD = [f"bad{number}" for number in range(5)]
@@ -173,5 +179,117 @@ def test_a_consumer_stands_still_and_says_why_once_all_that_it_may_hold_has_fail
                 await until(lambda: another.totals["parked"] == 2)
                 await until(lambda: another.totals["postponed"])
             assert set(await scene.account()) == {*BAD, "good0", "good1", "early"}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_threads_that_publish_in_an_alarm_end_with_their_timeout(node: OwnNode) -> None:
+    async def scenario() -> None:
+        async with own_shop(node, "threads") as scene, alarm_on(node) as alarm:
+            said: list[str] = []
+
+            def handle(message: Message) -> None:
+                try:
+                    message.publish(b"", routing_key="orders.parking", message_id=f"{message.message_id}/out")
+                except TimeoutError as error:
+                    said.append(str(error))
+                    raise
+                scene.done.append(message.message_id or "")
+
+            ids = [f"m{number}" for number in range(30)]
+            consumer = scene.consumer(orders=handle, concurrency=2, prefetch=100, timeout=0.3)
+            await scene.publish(*ids)
+            await alarm.begin()
+            async with consumer:
+                await until(lambda: len(said) + len(scene.done) == len(ids), timeout=20)
+                assert len(said) > len(ids) - 4, "all but what was published before the alarm was known"
+                assert consumer.live, "no thread is kept"
+                nothing = [each for each in said if each.endswith("nothing was published")]
+                assert len(nothing) >= len(said) - 4
+                await alarm.end()
+                await until(lambda: sorted(scene.done) == sorted(ids), timeout=20)
+                await until(lambda: consumer.healthy, timeout=5)
+            copies = await scene.take("orders.parking")
+            assert len(copies) == len(ids) + len(said) - len(nothing)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_publishes_that_are_cancelled_in_an_alarm_are_not_sent_after_it(node: OwnNode) -> None:
+    async def scenario() -> None:
+        async with own_shop(node, "cancelled") as scene, alarm_on(node) as alarm:
+            async with Publisher(scene.address.url) as publisher:
+                await publisher.publish(b"", routing_key="orders", message_id="before")
+                await alarm.begin()
+                sent = asyncio.create_task(publisher.publish(b"", routing_key="orders", message_id="sent"))
+                await until(lambda: publisher.blocked, timeout=10)
+                late = [publisher.publish(b"x" * 1000, routing_key="orders") for _ in range(2000)]
+                ended = await asyncio.gather(*(asyncio.wait_for(each, 0.05) for each in late), return_exceptions=True)
+                assert {type(each) for each in ended} == {TimeoutError}
+                assert publisher._here()._outstanding <= 1, "the first one may be on its way"
+                waits = asyncio.create_task(publisher.publish(b"", routing_key="orders", message_id="waits"))
+                await alarm.end()
+                await asyncio.gather(sent, waits)
+            found = [each.header.properties.message_id for each in await scene.take("orders")]
+            assert sorted(found) == ["before", "sent", "waits"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_a_publisher_that_closes_in_an_alarm_has_sent_nothing_of_what_waits(node: OwnNode) -> None:
+    async def scenario() -> None:
+        async with own_shop(node, "closes") as scene, alarm_on(node) as alarm:
+            publisher = Publisher(scene.address.url)
+            await publisher.publish(b"", routing_key="orders")
+            await alarm.begin()
+            sent = asyncio.create_task(publisher.publish(b"", routing_key="orders"))
+            await until(lambda: publisher.blocked, timeout=10)
+            waits = asyncio.create_task(publisher.publish(b"", routing_key="orders"))
+            await asyncio.sleep(0)
+            await publisher.close(timeout=0)
+            with pytest.raises(BrokerUnavailable, match="closed"):
+                await waits
+            with suppress(PublishUncertain):  # it may have been confirmed just before the alarm was told
+                await sent
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+@pytest.mark.parametrize("ends", ["stop", "time"])
+def test_a_restore_in_an_alarm_ends_when_it_is_told_to_or_says_why(
+    node: OwnNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    monkeypatch.setattr(parked_restore, "_LOOK", 0.05)
+    if ends == "time":
+        monkeypatch.setattr(parked_restore, "CONFIRM_TIMEOUT", 2.0)
+    vhost = node.address.with_vhost(f"restore {ends}")
+    export, compiled = str(tmp_path / "export"), topology({"orders": [1000]}, vhost=vhost.vhost)
+
+    async def scenario() -> None:
+        await asyncio.to_thread(create_virtual_host, node.address, vhost.vhost)
+        async with workplace(vhost, compiled) as (broker, connection), alarm_on(node) as alarm:
+            await park(connection, compiled, [delivered("orders", message_id=f"m{number}") for number in range(9)])
+            await parked_export.discard_parked(
+                place_of(broker, compiled, (), prefetch=100), Selection(), Watch(), export
+            )
+            await alarm.begin()
+            watch = Watch()
+            restore = asyncio.create_task(parked_restore.restore_parked(broker, export, watch))
+            await until(lambda: broker.connection.blocked, timeout=10)
+            if ends == "stop":
+                watch.stop.set()
+            report = await asyncio.wait_for(restore, 20)
+            assert (report.restored, report.in_doubt, report.interrupted) == (0, 1, ends == "stop")
+            why = None if ends == "stop" else f"no confirm within 2 s: {WHY}"
+            assert report.stopped == why
+            await alarm.end()
+        async with workplace(vhost, compiled) as (broker, _):
+            report = await parked_restore.restore_parked(broker, export, Watch())
+            assert report.complete
+            assert report.restored + report.before + report.still_parked == 9
 
     asyncio.run(scenario())

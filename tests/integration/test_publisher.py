@@ -25,7 +25,11 @@ from amqpflow import (
 )
 from amqpflow.errors import PermissionDenied, Unpublishable, WrongUsage
 from amqpflow.model import headers as h
+from amqpflow.model.message import Publish
+from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.connection import connect
+from amqpflow.services.outbox import Outbox
 from tests.brokers.management import Management
 from tests.brokers.selection import BrokerUnderTest
 from tests.shop import cut, shop
@@ -412,5 +416,69 @@ def test_a_publisher_in_a_handler(vhost: BrokerAddress) -> None:
                 await scene.publish("m", headers={"trace": "t"})
                 await until(lambda: seen)
             assert seen == [(1, {"trace": "t"})]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_a_publish_that_is_cancelled_before_it_is_written_is_not_sent(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene, Publisher(vhost.url) as publisher:
+            cancelled = asyncio.create_task(publisher.publish(b"", routing_key="orders", message_id="cancelled"))
+            await asyncio.sleep(0)  # it connects
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            await publisher.publish(b"", routing_key="orders", message_id="kept")
+            assert [each.header.properties.message_id for each in await scene.take("orders")] == ["kept"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_a_cancelled_publish_counts_until_it_is_confirmed(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost), Publisher(vhost.url) as publisher:
+            await publisher.publish(b"", routing_key="orders")
+            here = publisher._here()
+            task = asyncio.create_task(publisher.publish(b"", routing_key="orders"))
+            await asyncio.sleep(0)
+            assert here._outstanding == 1
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert here._outstanding == 1
+            await until(lambda: here._outstanding == 0)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_what_may_have_arrived_before_its_exchange_was_deleted_stays_uncertain(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            exchange = scene.compiled.parking_exchange
+            outbox = Outbox(lambda: connect(vhost, name="test"))
+            try:
+
+                def message(name: str, exchange: str) -> Publish:
+                    properties = Properties(message_id=name)
+                    return Publish.of(exchange=exchange, routing_key="orders.parking", properties=properties, body=b"")
+
+                await outbox.publish(message("before", exchange))
+                async with outbox._one_at_a_time:
+                    there = outbox.submit(message("there", exchange))
+                    culprit = outbox.submit(message("culprit", "nowhere"))
+                    assert outbox._channel is not None
+                    await outbox._channel.closed.wait()
+                    assert not there.done(), "its confirm takes longer than the end of the channel"
+                    scene.delete("exchanges", exchange)
+                with pytest.raises(PublishUncertain, match=r"published again: exchange .* does not exist"):
+                    await there
+                with pytest.raises(Unroutable):
+                    await culprit
+                assert await scene.depth("orders.parking") == 2
+            finally:
+                await outbox.close()
 
     asyncio.run(scenario())

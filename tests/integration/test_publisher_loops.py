@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import BrokerUnavailable, OutgoingMessage, Publisher, WrongUsage
+from amqpflow import BrokerUnavailable, OutgoingMessage, Publisher, PublishUncertain, WrongUsage
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.faults.proxy import Proxy
 from tests.shop import Shop, cut, shop
@@ -221,5 +221,21 @@ def test_a_lost_connection_is_dropped_in_any_thread_without_a_trace(vhost: Broke
 
             assert await asyncio.to_thread(asyncio.run, drop()) == 1
             assert dropped() is None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_two_closes_at_once_wait_for_the_same_confirms(vhost: BrokerAddress) -> None:
+    async def scenario() -> None:
+        async with shop(vhost), Publisher(vhost.url) as publisher:
+            await publisher.publish(b"", routing_key="orders")
+            some = [OutgoingMessage(body=b"x" * 200_000, routing_key="orders") for _ in range(50)]
+            many = asyncio.create_task(publisher.publish_many(some))
+            await until(lambda: publisher._here()._outstanding > 10)
+            await asyncio.gather(
+                publisher.close(timeout=20), publisher.close(timeout=0.01), publisher.close(timeout=20)
+            )
+            assert not [each for each in await many if isinstance(each, PublishUncertain)]
 
     asyncio.run(scenario())

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from amqpflow import Message, Park, Publisher, Topology
+from amqpflow import Message, OutgoingMessage, Park, Publisher, Topology
 from amqpflow.errors import AddressChanged, AmqpflowError, AuthenticationFailed, PermissionDenied, PublishForbidden
 from amqpflow.model.event import ConnectionLost, ConnectionRecovered
 from amqpflow.rabbitmq import connection as connection_module
@@ -283,6 +283,35 @@ def test_a_publisher_logs_in_again_when_its_permissions_have_expired(
     with user_in(vhost, tmp_path) as user, user_in(vhost, tmp_path) as following:
         logins = [user.url("old")]
         asyncio.run(scenario(user, following))
+
+
+@pytest.mark.one_broker
+def test_what_is_on_its_way_when_another_login_is_used_is_confirmed(
+    vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "LOGIN_LASTS", 0.0)
+
+    async def scenario() -> None:
+        async with shop(vhost), Publisher(lambda: logins[-1]) as publisher:
+            for each in (user, following):
+                may = {**EVERYTHING, "write": "^(orders|amq.default)$"}
+                user.management.put("permissions", vhost.vhost, each.name, body=may)
+            with pytest.raises(PublishForbidden):
+                await publisher.publish(b"", exchange="amq.topic", routing_key="orders")
+            some = [OutgoingMessage(body=b"x" * 20_000, routing_key="orders") for _ in range(3000)]
+            await publisher.publish(b"", routing_key="orders")
+            logins.append(following.url("old"))
+            many = asyncio.create_task(publisher.publish_many(some))
+            here = publisher._here()
+            await until(lambda: here._outstanding > 100)
+            with pytest.raises(PublishForbidden):
+                await publisher.publish(b"", exchange="amq.topic", routing_key="orders")
+            assert not many.done(), "it was refused while others were on their way"
+            assert [each for each in await many if not isinstance(each, str)] == []
+
+    with user_in(vhost, tmp_path) as user, user_in(vhost, tmp_path) as following:
+        logins = [user.url("old")]
+        asyncio.run(scenario())
 
 
 # -- the management API

@@ -11,7 +11,7 @@ from amqpflow.model.headers import HOP
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.model.wire import encode_content_header
-from amqpflow.rabbitmq.confirms import Confirms
+from amqpflow.rabbitmq.confirms import Confirms, Ticket
 
 
 class Publishing:
@@ -20,14 +20,24 @@ class Publishing:
         self.told: dict[str, Any] = {}
         self.confirms = Confirms(3, 0, self.written.append)
 
-    def post(self, name: str, *, same: str | None = None, key: str = "k", hop: str | None = None) -> None:
+    def post(
+        self,
+        name: str,
+        *,
+        same: str | None = None,
+        key: str = "k",
+        hop: str | None = None,
+        exchange: str = "e",
+        ticket: Ticket | None = None,
+    ) -> None:
         properties = Properties(message_id=same or name, headers={HOP: hop} if hop else None)
 
         def settled(error: AmqpflowError | None) -> None:
             assert name not in self.told, "told twice"
             self.told[name] = type(error)
 
-        self.confirms.post(Publish.of(exchange="e", routing_key=key, properties=properties, body=b""), settled)
+        message = Publish.of(exchange=exchange, routing_key=key, properties=properties, body=b"")
+        self.confirms.post(message, settled, ticket)
 
     def returned(self, same: str, key: str = "k") -> None:
         header = encode_content_header(Properties(message_id=same), 0)
@@ -74,7 +84,7 @@ def test_two_that_are_alike_are_never_in_flight_together() -> None:
     at.confirms.confirmed(3, True, True)  # "other" and "second", which went out third
     assert at.told == {"first": Unroutable, "other": OK, "second": OK}
     at.confirms.written()
-    at.confirms.end(lambda: PublishUncertain("lost"))
+    at.confirms.end(lambda *_: PublishUncertain("lost"))
     assert at.told["third"] is PublishUncertain
     assert len(at.confirms) == 0
 
@@ -101,9 +111,37 @@ def test_what_a_socket_has_taken_is_uncertain_at_the_end_and_all_else_was_not_se
     at.post("waited", same="same")
     at.confirms.written()
     at.post("kept")
-    at.confirms.end(lambda: PublishUncertain("lost"))
+    at.confirms.end(lambda *_: PublishUncertain("lost"))
     assert at.told == {"sent": PublishUncertain, "kept": BrokerUnavailable, "waited": BrokerUnavailable}
     assert len(at.confirms) == 0
+
+
+def test_what_waits_for_its_like_and_is_withdrawn_is_not_sent() -> None:
+    at, tickets = Publishing(), [Ticket(), Ticket(), Ticket()]
+    for name, ticket in zip(("first", "second", "third"), tickets, strict=True):
+        at.post(name, same="same", ticket=ticket)
+    tickets[1].withdrawn = True
+    at.confirms.confirmed(1, False, True)
+    assert at.told == {"first": OK, "second": BrokerUnavailable}
+    assert ([each.written for each in tickets], len(at.written)) == ([True, False, True], 2)
+    at.confirms.confirmed(2, False, True)
+    assert (at.told["third"], len(at.confirms)) == (OK, 0)
+
+
+def test_at_the_end_it_is_said_which_may_have_been_taken_before_their_exchange_closed_the_channel() -> None:
+    at, said = Publishing(), dict[str, bool]()
+    at.post("taken", exchange="used")
+    at.confirms.confirmed(1, False, True)
+    for name, exchange in {"a": "used", "b": "used", "c": "fresh", "d": "fresh"}.items():
+        at.post(name, exchange=exchange)
+    at.confirms.written()
+
+    def error(exchange: str, may_be_there: bool) -> PublishUncertain:
+        said[exchange] = may_be_there
+        return PublishUncertain("closed")
+
+    at.confirms.end(error)
+    assert said == {"used": True, "fresh": False}
 
 
 def test_a_message_without_identity_is_not_sent() -> None:
