@@ -4,7 +4,7 @@ queues into parking.
 
 A message that failed takes its retry queue as always; what is prefetched waits. It goes back to the queue where that
 is not counted: a quorum queue before RabbitMQ 4.3 counts a nack against its delivery limit (fact 3.3), so there it is
-held, for half the consumer timeout at most.
+held, for half the consumer timeout at most. So it is where an order is to be kept.
 """
 
 from __future__ import annotations
@@ -173,8 +173,7 @@ class Outage:
                 self._changed.clear()
                 self._become(half_opened(self.circuit, clock()))
                 if self.circuit.phase is Phase.OPEN:
-                    await session.cancel()
-                    session.give_back_waiting(older_than=half if self._hold else 0.0)
+                    await session.rest(older_than=half if self._hold else 0.0)
                 else:
                     await session.try_one()
                 wait = self.circuit.until - clock() if self.circuit.phase is Phase.OPEN else half / 2

@@ -4,6 +4,10 @@ A crash counts against the delivery limit of everything that is unacked then (fa
 small prefetch and widens it once acks have gone out, and a message that was in several crashes is handled alone
 (`delivery/crashes.py`).
 
+What the broker has just assigned to a consumer when that is cancelled goes back to the queue before or behind what is
+given back then: another order. So where an order is to be kept the consumer begins with its whole prefetch, and a pause
+does not cancel it but holds what arrives.
+
 A session ends with its channel. Deliveries that were not settled then are the broker's again, whatever their handlers
 come to: a tag means nothing on another channel (facts 9.2, 12.2).
 """
@@ -30,6 +34,9 @@ log = logging.getLogger("amqpflow.consumer")
 _LEAVING = 1.0  #: seconds for the broker to confirm what is moved at the end of a stop
 _LONGEST_TURN = 0.005  #: seconds that handlers may run without the event loop, and acks wait to be written
 
+_ON_ITS_WAY = 0.2  #: seconds in which a message arrives that a new consumer or an ack has made room for
+_LONGEST_ARRIVAL = 1.0  #: seconds to wait for such messages before a consumer is cancelled, all in all
+
 
 class Session:
     """The consuming side of one handler on one channel."""
@@ -55,10 +62,10 @@ class Session:
         self.over = asyncio.Event()  #: ended, or about to: nothing is waited for any more
         self.cancelled_by_server = False
         self.why_ended = ""  #: in words, once it is known; see `why`
-        # a cancel hands a single active consumer's queue to another one, at once and whatever is unacked (fact 12.12):
-        # there the prefetch does not grow, and a pause holds what arrives
+        # a cancel hands a single active consumer's queue to another one, at once and whatever is unacked (fact 12.12)
         self.single_active = single_active
-        self._prefetch = prefetch if single_active else first_prefetch
+        self.keeps_order = single_active or lanes is not None  #: the prefetch does not grow, a pause holds what arrives
+        self._prefetch = prefetch if self.keeps_order else first_prefetch
         self._first = self._prefetch
         self._lanes = lanes.of_session(self._wake) if lanes is not None else None
         self.nack_counts = nack_counts  #: giving back counts as a crash does, before RabbitMQ 4.3
@@ -86,6 +93,7 @@ class Session:
         self._changing = asyncio.Lock()
         self._settled = asyncio.Event()
         self._stopping = False
+        self._room_since = 0.0  # the loop's time when the broker was last let assign more; only where order is kept
         self._replacing = False
         channel.on_close(self._end)
 
@@ -112,12 +120,13 @@ class Session:
             on_cancel=self._cancelled,
             tag=self._tag,
         )
+        self._room_since = self._loop.time()
 
     def _take(self, delivery: Delivery) -> None:
         self._last_tag = delivery.delivery_tag
         self._held[delivery.delivery_tag] = self._loop.time()
         suspected = may_have_been_lost(delivery) and self._is_suspect(delivery)
-        if suspected and delivery.redelivered and not self._keeps_order:
+        if suspected and delivery.redelivered and not self.keeps_order:
             # before others start that may kill it: what came back together arrives together
             self._waiting.appendleft(delivery)
         else:
@@ -163,7 +172,7 @@ class Session:
             if self._turn_is_over():
                 await asyncio.sleep(0)
                 continue  # asked again: else each of many tasks would handle one more in this turn
-            if admission.running:
+            if admission.running and not self._stopping:
                 while self._unstarted:
                     delivery = self._waiting.popleft() if self._lanes is None else self._lanes.pick(self._waiting)
                     if delivery is None:
@@ -239,11 +248,15 @@ class Session:
         await self._replace()
 
     async def _replace(self) -> None:
+        if not self.keeps_order:
+            await self._leave()
+        await self._reconcile()
+
+    async def _leave(self) -> None:
         if self._tag is not None and not self.single_active:
             self._replacing = True
             await self._reconcile()
             self._replacing = False
-        await self._reconcile()
 
     def give_back(self, delivery: Delivery, *, requeue: bool = True) -> bool:
         """nack: to its place in the queue, or with `requeue=False` to the broker's own dead-lettering."""
@@ -266,6 +279,8 @@ class Session:
             _end_wait(self._off_hands[tag])
         if self._lanes is not None:
             self._lanes.settled(tag)
+        if self.keeps_order:
+            self._room_since = self._loop.time()
         return mine
 
     def handling(self, delivery: Delivery) -> None:
@@ -382,16 +397,22 @@ class Session:
         """Start nothing more, from this moment on. `cancel` tells the broker."""
         self._admission.shut()
 
-    async def cancel(self) -> None:
-        """Stop consuming after `shut`. What is held stays held."""
-        await self._reconcile()
+    async def rest(self, *, older_than: float = 0.0) -> None:
+        """
+        Stop consuming after `shut`, and give back what has waited for `older_than` seconds.
+
+        Where an order is to be kept nothing is done before something has waited so long.
+        """
+        if not self.keeps_order or self._has_waited(older_than):
+            await self._leave()
+            self.give_back_waiting(older_than=older_than)
 
     async def try_one(self) -> None:
         """Let one delivery start although it is shut: one that is held, else the next that the broker has."""
         if self._admission.single or self._admission.tried in self._held:
             return
         self._admission.try_one()
-        if not self.single_active:
+        if not self.keeps_order:
             self._prefetch = 1
         await self._go_on()
 
@@ -410,7 +431,8 @@ class Session:
     async def _reconcile(self) -> None:
         async with self._changing:
             try:
-                wanted = self.single_active or self._admission.wants_more(self._unstarted)
+                stays = self.single_active or (self.keeps_order and self._tag is not None)
+                wanted = stays or self._admission.wants_more(self._unstarted)
                 wanted = wanted and not (self._stopping or self._replacing or self.ended.is_set())
                 if not wanted and self._tag is not None:
                     tag, self._tag = self._tag, None
@@ -425,11 +447,12 @@ class Session:
         """
         Let nothing else start until this delivery is settled and `resume` is called.
 
-        What waits is given back where that is not counted; else it is held, and counted should this one kill.
+        What waits is given back where that is not counted and no order is to be kept; else it is held, and counted
+        should this one kill.
         """
         self._admission.alone = delivery.delivery_tag
         await self._reconcile()
-        if not (self.nack_counts or self.single_active):  # what that one gave back would be its own again
+        if not (self.nack_counts or self.keeps_order):  # what those gave back would be their own again
             self.give_back_waiting()
 
     @property
@@ -439,8 +462,8 @@ class Session:
         return bool(self._aside) or any(map(self._is_suspect, (*self._waiting, *behind)))
 
     def waiting_suspects(self) -> list[Delivery]:
-        """Take out the suspects that have not started, for them to be put away. A single active consumer keeps them."""
-        if self.single_active:
+        """Take out the suspects that have not started, for them to be put away; none where an order is to be kept."""
+        if self.keeps_order:
             return []
         self._end_aside()
         suspects = [each for each in self._waiting if self._is_suspect(each)]
@@ -518,23 +541,25 @@ class Session:
             if not self._longer:
                 self._end_aside()
 
-    @property
-    def _keeps_order(self) -> bool:
-        """What waits is handled in the order in which it arrived, all of it or that of a key."""
-        return self.single_active or self._lanes is not None
-
     def put_off(self, delivery: Delivery) -> None:
         """Let it wait again, before all others: it was let start, and has not begun."""
         tag = delivery.delivery_tag
         self._started.pop(tag, None)
         if self._lanes is not None:
-            self._lanes.settled(tag)
+            self._lanes.handled(tag, held=False)
         self._admission.not_started(tag)
         self._waiting.appendleft(delivery)
         self._gather()
         self._settled.set()
         if self._admission.running:
             self._wake()
+
+    def waits_again(self, delivery: Delivery) -> bool:
+        """Put off what cannot begin now, where an order is to be kept; False when it is to be given back."""
+        waits = self.keeps_order and self.holds(delivery) and not self._stopping
+        if waits:
+            self.put_off(delivery)
+        return waits
 
     async def stand_back(self) -> None:
         """Consume nothing until `come_forward`: a suspect of another queue is handled alone in this process."""
@@ -567,8 +592,12 @@ class Session:
         """
         Give back, in delivery order, what no handler has started; returns how many.
 
-        `older_than` is in seconds: what is held for a shorter time stays.
+        `older_than` is in seconds: what is held for a shorter time stays, unless an order is to be kept.
         """
+        if self.keeps_order:  # what stayed would be before what is given back: all stays, or nothing
+            if not self._has_waited(older_than):
+                return 0
+            older_than = 0.0
         since, tags = self._loop.time() - older_than, list[int]()
         self._gather()
         for _ in range(len(self._waiting)):
@@ -580,6 +609,12 @@ class Session:
         if self._lanes is not None and self._waiting:
             self._wake()  # those that waited behind another one are to be looked at once more
         return self._give_back(sorted(tags))
+
+    def _has_waited(self, seconds: float) -> bool:
+        """Whether something that no handler has started is held for so long."""
+        behind = self._lanes.waiting() if self._lanes is not None else ()
+        since = self._loop.time() - seconds
+        return any(self._held.get(each.delivery_tag, since) <= since for each in (*self._waiting, *behind))
 
     def _give_back(self, tags: list[int]) -> int:
         return sum(self._forget(tag) and self.channel.nack(tag) for tag in tags)
@@ -599,6 +634,8 @@ class Session:
         self._stopping = True
         try:
             async with asyncio.timeout_at(until):
+                if self.keeps_order:
+                    await self._all_arrived()
                 await self._reconcile()
                 self._end_aside()
                 self._waiting = deque([each for each in self._waiting if self._on_leave(each) is None])
@@ -621,6 +658,15 @@ class Session:
             await asyncio.gather(self._widening, return_exceptions=True)
         await self.channel.close()
         return unfinished
+
+    async def _all_arrived(self) -> None:
+        """Wait for what the broker has just assigned: a cancel would put it before what is given back after that."""
+        last = self._loop.time() + _LONGEST_ARRIVAL
+        while len(self._held) < self._prefetch and not self.ended.is_set():
+            left = min(self._room_since + _ON_ITS_WAY, last) - self._loop.time()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(left, _ON_ITS_WAY / 20))
 
 
 def _end_wait(waiter: asyncio.Future[None]) -> None:

@@ -145,7 +145,7 @@ class Worker:
             on_leave=self._isolation.leaves,
         )
         # what a single active consumer gives back is its own again at once
-        self._outage.watch(session, hold=counted or self._single_active)
+        self._outage.watch(session, hold=counted or session.keeps_order)
         await session.start()
         self.session = session
         self._events.emit(
@@ -355,7 +355,8 @@ class Worker:
                             await session.off_hands(delivery)  # one that cannot be settled takes up no slot
         except NotStarted as why:
             settled = GivenBack(why=str(why))
-            await self._isolation.give_back(session, settler, delivery)
+            if not session.waits_again(delivery):
+                await self._isolation.give_back(session, settler, delivery)
         except Exception as error:
             settled = await self._could_not(session, settler, incoming, error)
         finally:
