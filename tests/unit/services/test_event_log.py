@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import Any
 
 import pytest
@@ -159,11 +158,10 @@ def deep() -> BaseException:
 def test_a_huge_group_is_not_formatted(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
     log = EventLog()
     log.listen(Events(), tracebacks=True)
-    began = time.perf_counter()
     wide, nested = ExceptionGroup("", [ValueError(number) for number in range(100_000)]), deep()
     log.write(retried(error=wide))
     log.write(retried(error=nested))
-    assert time.perf_counter() - began < 2
+    assert len(caplog.text) < 100_000
     assert [bool(record.exc_info) for record in caplog.records] == [True, False]
     assert "Logging error" not in capsys.readouterr().err
     while isinstance(nested, BaseExceptionGroup):  # freed level by level: Python frees it by recursion
