@@ -37,16 +37,16 @@ def losses(incoming: Incoming, routes: QueueRoutes) -> int:
     if routes.queue_type != "quorum":
         return 0
     record = incoming.record
-    # a forged header alone does not reach the limit: there has to be a delivery that was really lost
-    before = min(record.lost, routes.crash_limit - 1) if record else 0
+    before = min(record.lost, routes.crash_limit) if record else 0
     return max(0, before + incoming.deliveries_lost - (routes.native.retries if routes.native is not None else 0))
 
 
 def carried(incoming: Incoming, routes: QueueRoutes, *, survived: int = 0) -> int:
-    """Return what a copy of a message, for the end of its queue, says of losses before it: one more is the last."""
+    """Return what a copy of a message, for the end of its queue, says of losses before it: less than parks it."""
     if incoming.count_may_be_another_queue_s and incoming.record is None:
         return 0
-    return max(0, min(losses(incoming, routes) - survived, routes.crash_limit - 1))
+    most = routes.crash_limit if is_moved(incoming) else routes.crash_limit - 1
+    return max(0, min(losses(incoming, routes) - survived, most))
 
 
 def suspicion(
@@ -73,7 +73,10 @@ def suspicion(
     lost = losses(incoming, routes)
     if not lost:
         return Suspicion.NONE
-    if lost - survived >= routes.crash_limit and not excused:
+    # a copy that was beside a killer, before that one was a suspect, has one loss more than is its own doing
+    limit = routes.crash_limit + (requeues_count and is_moved(incoming))
+    # a forged header alone does not reach the limit: there has to be a delivery that was really lost
+    if lost - survived >= limit and incoming.deliveries_lost and not excused:
         uncertain = incoming.count_may_be_another_queue_s or (requeues_count and not is_moved(incoming))
         return Suspicion.UNCERTAIN if uncertain else Suspicion.CRASHED
     first = 1 if routes.native is not None else min(SUSPECT, routes.crash_limit - 1)

@@ -159,6 +159,7 @@ class Connection:
         if self.blocked is not None:
             for blocked in self._pika.content.on_blocked:
                 blocked(None)
+        self._pika.content.on_blocked.clear()
 
     async def has_another_login(self) -> bool:
         """

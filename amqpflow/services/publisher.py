@@ -92,13 +92,13 @@ class Publisher:
     async def _connect(self) -> Connection:
         connection = await connect(self.address, name="amqpflow publisher")
         self.address = connection.cluster
-        was_blocked = False
+        was_blocked, closed = False, connection.closed  # not the connection itself, which would be kept by its callback
 
         def blocked(reason: str | None) -> None:
             nonlocal was_blocked
             if reason is not None:
                 log.error("%s takes no messages, publishes wait: %s", self.address, reason)
-            elif was_blocked and not connection.is_closed:
+            elif was_blocked and not closed.is_set():
                 log.warning("%s takes messages again", self.address)
             was_blocked = reason is not None
 

@@ -140,7 +140,7 @@ def test_what_is_given_back_without_a_confirm_is_told_then_and_not_again(
     held_back: list[Any] = []
     post = Outbox.post
 
-    def late(outbox: Outbox, message: Publish, settled: Settled) -> None:
+    def late(outbox: Outbox, message: Publish, settled: Settled, *ticket: Any) -> None:
         post(outbox, message, lambda error: held_back.append(lambda: settled(error)))
 
     async def scenario() -> None:
@@ -207,7 +207,7 @@ def test_as_many_copies_are_on_their_way_as_the_concurrency_and_others_wait(
     posted: list[Any] = []
     post = Outbox.post
 
-    def late(outbox: Outbox, message: Publish, settled: Settled) -> None:
+    def late(outbox: Outbox, message: Publish, settled: Settled, *ticket: Any) -> None:
         posted.append((outbox, message, settled))
 
     async def scenario() -> None:
@@ -243,7 +243,7 @@ def test_copies_that_were_returned_and_are_sent_again_count_as_on_their_way(
     on_their_way: list[Any] = []
     post = Outbox.post
 
-    def late(outbox: Outbox, message: Publish, settled: Settled) -> None:
+    def late(outbox: Outbox, message: Publish, settled: Settled, *ticket: Any) -> None:
         if message.routing_key == "orders.retry.50ms":
             post(outbox, message, settled)  # returned
         else:

@@ -43,7 +43,7 @@ def test_a_killer_that_cannot_be_parked_takes_up_no_slot(vhost: BrokerAddress) -
 
     async def scenario() -> None:
         async with shop(vhost) as scene:
-            await scene.publish("kills", headers=lost_before(4))
+            await scene.publish("kills", headers=lost_before(5))
             await given_back(scene, "orders", times=1, how="close")
             with Rights(scene) as rights:
                 rights.may_write(f"^{RETRY}$")
@@ -243,7 +243,7 @@ def test_a_suspect_that_its_queue_does_not_take_is_handled_alone_and_once(vhost:
 def test_a_killer_that_is_replayed_is_counted_from_0(vhost: BrokerAddress, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with shop(vhost) as scene:
-            await scene.publish("kills", headers=lost_before(4))
+            await scene.publish("kills", headers=lost_before(5))
             await given_back(scene, "orders", times=1, how="close")
             async with scene.consumer(orders=finishes(scene)) as consumer:
                 await until(lambda: consumer.totals["parked"] == 1)

@@ -145,7 +145,8 @@ def test_a_message_whose_handler_always_outlasts_the_heartbeat_is_parked(vhost: 
             async with consumer:
                 await scene.publish("slow")
                 await until(lambda: bool(parked), timeout=40)
-            assert (calls, parked) == (["slow", "slow"], ["crashed"])
+            assert (set(calls), parked) == ({"slow"}, ["crashed"])
+            assert 2 <= len(calls) <= 4, "before RabbitMQ 4.3 up to two more than crash_limit"
             assert (await scene.depth("orders"), await scene.depth("orders.parking")) == (0, 1)
 
     asyncio.run(scenario())

@@ -103,7 +103,15 @@ def test_a_count_of_requeues_parks_nothing_before_a_copy_of_ours_was_lost() -> N
     assert carried(lost(9), WHERE) == 4
     copy = {**OURS, h.LOST: 4}
     assert suspicion(Incoming(delivery(copy)), WHERE, requeues_count=True) is Suspicion.ALONE
-    assert suspicion(lost(1, **copy), WHERE, requeues_count=True) is Suspicion.CRASHED
+    assert suspicion(lost(1, **copy), WHERE, requeues_count=True) is Suspicion.ALONE, "it may have been beside a killer"
+    assert carried(lost(1, **copy), WHERE) == 5, "it is moved once more, and forgets nothing"
+    assert suspicion(lost(2, **copy), WHERE, requeues_count=True) is Suspicion.CRASHED
+    assert suspicion(lost(1, **{**copy, h.LOST: 5}), WHERE, requeues_count=True) is Suspicion.CRASHED
+
+
+def test_a_forged_count_alone_parks_nothing() -> None:
+    for count in (4, 5, 1000):
+        assert suspicion(Incoming(delivery({**OURS, h.LOST: count})), WHERE) is Suspicion.ALONE
 
 
 def test_a_count_of_another_queue_is_not_carried_on() -> None:
