@@ -80,6 +80,7 @@ class Isolation:
         """The session is over, and RabbitMQ counts what it held: this process lives, so that none of them killed it."""
         self.ended()
         if self._routes.queue_type == "quorum":
+            self._suspects.sessions_lost[self._routes.queue] += 1
             for each in deliveries:
                 self._suspects.live_through(self._incoming(each))
 

@@ -6,7 +6,7 @@ What a process was doing when it died is lost with it, but for what it told its 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -49,6 +49,8 @@ class Suspects:
         """The consumer starts, perhaps once more and in another event loop."""
         self.handled: dict[int, Suspect] = {}  #: by the identity of a delivery
         self.consumers: list[Isolation] = []  #: of the queues
+        self.sessions_lost: Counter[str] = Counter()  #: by queue
+        self._answered: OrderedDict[Hashable, None] = OrderedDict()
         self.free = asyncio.Event()  #: none is handled alone
         self.free.set()
 
@@ -74,11 +76,22 @@ class Suspects:
             return
         if answered:
             self.forget(incoming)
+            self._answered[_key(incoming)] = None
+            if len(self._answered) > _REMEMBERED:
+                self._answered.popitem(last=False)
         self.on_change()
 
     def survived(self, incoming: Incoming) -> int:
-        """How often this process held a message, and lived on when the delivery was lost."""
-        return self._survived.get(_key(incoming), 0) if self._survived else 0
+        """
+        How often this process may have been sent a message, and lived on when the delivery was lost.
+
+        RabbitMQ counts what was on its way to a session that ended, too. A message whose handler has ended is counted
+        for itself: one that outlasts the heartbeat loses its connection each time.
+        """
+        key = _key(incoming)
+        if key in self._answered:
+            return self._survived.get(key, 0)
+        return max(self._survived.get(key, 0), self.sessions_lost.get(incoming.delivery.queue, 0))
 
     def live_through(self, incoming: Incoming) -> None:
         """RabbitMQ counts a delivery as lost while this process lives: its message is not the cause."""
