@@ -17,7 +17,9 @@ import pytest
 from hypothesis import settings
 
 from amqpflow.node import BrokerContext
+from amqpflow.node.locate import Installation, locate
 from amqpflow.rabbitmq.address import BrokerAddress
+from tests.brokers.own_node import OwnNode
 from tests.brokers.selection import BrokerUnderTest, Candidate, NoBroker, find_candidates, matches, parse_version
 
 settings.register_profile("amqpflow", deadline=None)  # a busy machine is no failure
@@ -153,6 +155,20 @@ def broker(request: pytest.FixtureRequest) -> Iterator[BrokerUnderTest]:
     assert candidate.found is not None
     with BrokerContext(candidate.found) as node:
         yield BrokerUnderTest(address=node.address, version=parse_version(node.version), description=node.description)
+
+
+@pytest.fixture(scope="module")
+def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNode]:
+    """A node of the module's own, to be stopped and killed. A module's CONFIGURATION is lines of its rabbitmq.conf."""
+    found = locate()
+    if not isinstance(found, Installation):
+        pytest.skip(f"a node of our own needs a RabbitMQ installed here: {found.reason}")
+    own = OwnNode(found, tmp_path_factory.mktemp("own") / "node", getattr(request.module, "CONFIGURATION", ""))
+    own.start()
+    try:
+        yield own
+    finally:
+        own.stop()
 
 
 @pytest.fixture

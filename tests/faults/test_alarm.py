@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,6 @@ import pytest
 from amqpflow import BrokerUnavailable, Message, Park, Publisher, PublishUncertain, Retry
 from amqpflow.model.event import MessageHeld
 from amqpflow.node import create_virtual_host
-from amqpflow.node.locate import Installation, locate
 from amqpflow.parking.selection import Selection
 from amqpflow.services import parked_export, parked_restore
 from amqpflow.services.parked_scan import Watch, place_of
@@ -28,19 +27,6 @@ from tests.waiting import until
 BAD = [f"bad{number}" for number in range(5)]
 GOOD = [f"good{number}" for number in range(40)]
 WHY = "the broker takes no publishes: low on memory"
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNode]:
-    found = locate()
-    if not isinstance(found, Installation):
-        pytest.skip(f"a node of our own needs a RabbitMQ installed here: {found.reason}")
-    own = OwnNode(found, tmp_path_factory.mktemp("own") / "node")
-    own.start()
-    try:
-        yield own
-    finally:
-        own.stop()
 
 
 class Alarm:

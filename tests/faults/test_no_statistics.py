@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from amqpflow import api
 from amqpflow.errors import AmqpflowError, Refused
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.node import create_virtual_host
-from amqpflow.node.locate import Installation, locate
 from amqpflow.planning.changes import Drain
 from amqpflow.planning.observation import Depth
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -36,20 +35,7 @@ settings: arguments
 retry_policies: {{std: {{delays: [{delay}]}}}}
 queues: {queues}
 """
-OFF = "management_agent.disable_metrics_collector = true"
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNode]:
-    found = locate()
-    if not isinstance(found, Installation):
-        pytest.skip(f"a node of our own needs a RabbitMQ installed here: {found.reason}")
-    own = OwnNode(found, tmp_path_factory.mktemp("own") / "node", OFF)
-    own.start()
-    try:
-        yield own
-    finally:
-        own.stop()
+CONFIGURATION = "management_agent.disable_metrics_collector = true"  # of `node`
 
 
 @pytest.fixture

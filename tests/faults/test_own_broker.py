@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,6 @@ from amqpflow import ConnectionEvent, Message, OutgoingMessage, Park, Publisher,
 from amqpflow.errors import PublishRefused
 from amqpflow.model import headers as h
 from amqpflow.node import create_virtual_host
-from amqpflow.node.locate import Installation, locate
 from amqpflow.services import in_flight
 from tests.brokers.own_node import OwnNode
 from tests.shop import Shop, shop
@@ -24,19 +23,6 @@ from tests.waiting import until
 
 both_types = pytest.mark.parametrize("queue_type", ["quorum", "classic"])
 IDS = [f"m{number}" for number in range(40)]
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNode]:
-    found = locate()
-    if not isinstance(found, Installation):
-        pytest.skip(f"a node of our own needs a RabbitMQ installed here: {found.reason}")
-    own = OwnNode(found, tmp_path_factory.mktemp("own") / "node")
-    own.start()
-    try:
-        yield own
-    finally:
-        own.stop()
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import pytest
 
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.node import create_virtual_host
-from amqpflow.node.locate import Installation, locate
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import Broker
@@ -28,19 +27,6 @@ LARGE = b"x" * 200_000
 COUNT = 1000
 IDS = [f"m{number}" for number in range(COUNT)]
 TOO_LARGE = {"m3", "m700"}
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNode]:
-    found = locate()
-    if not isinstance(found, Installation):
-        pytest.skip(f"a node of our own needs a RabbitMQ installed here: {found.reason}")
-    own = OwnNode(found, tmp_path_factory.mktemp("own") / "node")
-    own.start()
-    try:
-        yield own
-    finally:
-        own.stop()
 
 
 @asynccontextmanager

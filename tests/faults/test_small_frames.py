@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-
-import pytest
 
 from amqpflow import Consumer, Message, Topology
 from amqpflow.model import headers as h
 from amqpflow.model.wire import encode_table
-from amqpflow.node.locate import Installation, locate
 from tests.brokers.own_node import OwnNode
 from tests.shop import shop
 
 FRAME = 4096
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNode]:
-    found = locate()
-    if not isinstance(found, Installation):
-        pytest.skip(f"a node of our own needs a RabbitMQ installed here: {found.reason}")
-    own = OwnNode(found, tmp_path_factory.mktemp("own") / "node", f"frame_max = {FRAME}")
-    own.start()
-    try:
-        yield own
-    finally:
-        own.stop()
+CONFIGURATION = f"frame_max = {FRAME}"  # of `node`
 
 
 def descend(levels: int) -> None:

@@ -18,7 +18,6 @@ import pytest
 from amqpflow import Consumer, Message, Refused, Topology, adopt, apply, destroy, drift, explain, parked, plan, replay
 from amqpflow.api import plan_replay
 from amqpflow.node import create_virtual_host
-from amqpflow.node.locate import Installation, locate
 from amqpflow.planning.permissions import grants
 from amqpflow.rabbitmq import same_broker
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -40,20 +39,6 @@ queues:
   orders: {retry: standard, limits: {max_length: 1000}}
 """
 pytestmark = pytest.mark.one_broker
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNode]:
-    """Another broker."""
-    found = locate()
-    if not isinstance(found, Installation):
-        pytest.skip(f"a node of our own needs a RabbitMQ installed here: {found.reason}")
-    own = OwnNode(found, tmp_path_factory.mktemp("own") / "node")
-    own.start()
-    try:
-        yield own
-    finally:
-        own.stop()
 
 
 @pytest.fixture(params=["elsewhere@there"])
