@@ -388,6 +388,7 @@ class Consumer:
             shutdown_timeout=lambda: self.shutdown_timeout,
             events=self._events,
             problems=self.problems,
+            suspects=self.suspects,
             publisher=publisher,
             on_step=self._on_step,
         )

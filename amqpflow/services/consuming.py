@@ -28,6 +28,7 @@ from .loop_publisher import CLOSE_TIMEOUT as CONFIRM_TIMEOUT
 from .loop_publisher import LoopPublisher
 from .outbox import Outbox
 from .settler import Settler
+from .suspects import Suspects
 from .worker import Worker
 
 log = logging.getLogger("amqpflow.consumer")
@@ -51,6 +52,7 @@ class Consuming:
     shutdown_timeout: Callable[[], float]  #: seconds
     events: Events
     problems: dict[str, str]
+    suspects: Suspects
     publisher: LoopPublisher  #: of what handlers publish; it connects with `connect_publisher`
     on_step: Callable[[str], None] | None = None
     rejections: dict[str, Rejections] = field(default_factory=dict)  #: of native queues; they outlive connections
@@ -92,6 +94,9 @@ class Consuming:
                     break
                 lost_at = clock()
                 reason = str(lost.close_reason)
+                silent = lost.close_reason is not None and lost.close_reason.silent
+                if silent and (message := self._monitor.message_that_outlasted(lost.heartbeat)):
+                    self.suspects.blame(message)
                 self.events.emit(ConnectionLost(address=address, purpose="consumer", reason=reason))
                 self._problem(f"the connection was lost: {reason}")
                 if clock() - began > _LONG_ENOUGH:

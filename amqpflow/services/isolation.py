@@ -76,13 +76,11 @@ class Isolation:
             self._turn = None
             self._suspects.end_turn()
 
-    def lost(self, deliveries: list[Delivery]) -> None:
+    def lost(self) -> None:
         """The session is over, and RabbitMQ counts what it held: this process lives, so that none of them killed it."""
         self.ended()
         if self._routes.queue_type == "quorum":
-            self._suspects.sessions_lost[self._routes.queue] += 1
-            for each in deliveries:
-                self._suspects.live_through(self._incoming(each))
+            self._suspects.live_through(self._routes.queue)
 
     def _incoming(self, delivery: Delivery) -> Incoming:
         return Incoming(delivery, native=self._routes.native is not None)
@@ -232,9 +230,7 @@ class Isolation:
             incoming = self._incoming(delivery)
             lost = carried(incoming, self._routes, survived=self._suspects.survived(incoming))
             answers.append(await settler.set_back(session, incoming, lost))
-            if answers == [True]:
-                self._suspects.forget(incoming)
-            elif elsewhere and session.holds(delivery):
+            if answers == [False] and elsewhere and session.holds(delivery):
                 session.put_off(delivery)
 
         task = self._in_background(session, moving())

@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 
@@ -20,6 +21,7 @@ from amqpflow.model.safe import safe
 from .calling import Caller
 from .handler import full_name
 from .stack import standing_at
+from .suspects import identity
 
 log = logging.getLogger("amqpflow.consumer")
 
@@ -35,6 +37,7 @@ class Blocked:
     what: str  #: `handler service.confirm with message o-1`, or `code outside handlers`
     at: str  #: file and line where it stood, "" when unknown
     queue: str  #: of the handler, "" without one
+    message: Hashable = None  #: the `identity` of its message
 
     def __str__(self) -> str:
         return f"{self.what}{f', at {self.at}' if self.at else ''}"
@@ -110,16 +113,26 @@ class LoopMonitor:
             heartbeat: seconds between two of them. RabbitMQ ends a connection that is silent for three (fact 18.3);
                 after two it may be late in noticing.
         """
+        kept = self._kept_for(heartbeat)
+        return "" if kept is None else f"{kept[0]} kept the event loop for {roughly(kept[1])}"
+
+    def message_that_outlasted(self, heartbeat: float) -> Hashable:
+        """The `identity` of the message whose handler did so; None when nothing, or nothing that is known, did."""
+        kept = self._kept_for(heartbeat)
+        return None if kept is None else kept[0].message
+
+    def _kept_for(self, heartbeat: float) -> tuple[Blocked, float] | None:
+        """What kept the loop for too long, and for how many seconds."""
         if not heartbeat:
-            return ""
+            return None
         now = time.monotonic()
         if now - self._beat >= 2 * heartbeat:  # it goes on
-            return f"{self._seen or _UNSEEN} kept the event loop for {roughly(now - self._beat)}"
+            return self._seen or _UNSEEN, now - self._beat
         if self._last is not None:
             blocked, away, ended = self._last
             if away >= 2 * heartbeat and now - ended <= _REMEMBERED:
-                return f"{blocked} kept the event loop for {roughly(away)}"
-        return ""
+                return blocked, away
+        return None
 
 
 def blocked_by(frame: FrameType | None) -> Blocked:
@@ -130,7 +143,10 @@ def blocked_by(frame: FrameType | None) -> Blocked:
             caller, message = frame.f_locals["self"], frame.f_locals["message"]
             known = f"message {message.message_id}" if message.message_id else "a message without id"
             return Blocked(
-                what=f"handler {full_name(caller.handler.function)} with {known}", at=at, queue=caller.routes.queue
+                what=f"handler {full_name(caller.handler.function)} with {known}",
+                at=at,
+                queue=caller.routes.queue,
+                message=identity(message._incoming),
             )
         frame = frame.f_back
     return Blocked(what="code outside handlers", at=at, queue="")

@@ -53,7 +53,7 @@ class Session:
         nack_counts: bool = False,
         is_suspect: Callable[[Delivery], bool] = lambda _: False,
         on_suspect: Callable[[], object] = lambda: None,
-        on_end: Callable[[list[Delivery]], object] = lambda _: None,
+        on_end: Callable[[], object] = lambda: None,
         on_leave: Callable[[Delivery], asyncio.Task[None] | None] = lambda _: None,
     ) -> None:
         self.channel = channel
@@ -150,7 +150,7 @@ class Session:
         self._end()
 
     def _end(self) -> None:
-        lost = [] if self.ended.is_set() else self._unacked()
+        first = not self.ended.is_set()
         self.ended.set()
         self.over.set()
         self._settled.set()
@@ -158,7 +158,8 @@ class Session:
             _end_wait(waiter)
         if self._lanes is not None:
             self._lanes.over()
-        self._on_end(lost)
+        if first:
+            self._on_end()
 
     async def next(self) -> Delivery | None:
         """
@@ -304,18 +305,15 @@ class Session:
     def held(self) -> list[Held]:
         """What is not settled: while the session lasts, or when it ended."""
         now, found = self._loop.time(), list[Held]()
-        for each in self._unacked():
-            tag = each.delivery_tag
+        behind = self._lanes.waiting() if self._lanes is not None else ()
+        for each in (*self._started.values(), *self._waiting, *behind):
+            if (tag := each.delivery_tag) not in self._held:
+                continue
             in_handler: HeldState = "unsettled" if tag in self._unsettled else "handled"
             state = in_handler if tag in self._started and tag not in self._aside else "waiting"
             message_id = Incoming(each).message_id
             found.append(Held(message_id=message_id, seconds=now - self._held[tag], state=state))
         return found
-
-    def _unacked(self) -> list[Delivery]:
-        behind = self._lanes.waiting() if self._lanes is not None else ()
-        every = (*self._started.values(), *self._waiting, *behind)
-        return [each for each in every if each.delivery_tag in self._held]
 
     @property
     def why(self) -> str:

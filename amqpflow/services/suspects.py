@@ -17,7 +17,7 @@ from amqpflow.delivery.incoming import Incoming
 if TYPE_CHECKING:
     from .isolation import Isolation
 
-_REMEMBERED = 10_000  #: messages whose lost deliveries are remembered
+_REMEMBERED = 1000  #: messages that ended their session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +42,14 @@ class Suspects:
 
     def __init__(self) -> None:
         self.on_change: Callable[[], object] = lambda: None  #: called when `handled` has changed
-        self._survived: OrderedDict[Hashable, int] = OrderedDict()
         self.reset()
 
     def reset(self) -> None:
         """The consumer starts, perhaps once more and in another event loop."""
         self.handled: dict[int, Suspect] = {}  #: by the identity of a delivery
         self.consumers: list[Isolation] = []  #: of the queues
-        self.sessions_lost: Counter[str] = Counter()  #: by queue
-        self._answered: OrderedDict[Hashable, None] = OrderedDict()
+        self._sessions_lost: Counter[str] = Counter()  # by queue
+        self._own_doing: OrderedDict[Hashable, int] = OrderedDict()  # of these, by message: those that it caused
         self.free = asyncio.Event()  #: none is handled alone
         self.free.set()
 
@@ -70,40 +69,27 @@ class Suspects:
         self.handled[id(incoming)] = suspect(incoming, lost, alone=alone)
         self.on_change()
 
-    def ended(self, incoming: Incoming, *, answered: bool) -> None:
-        """Its handler has ended. `answered`: RabbitMQ was told so; else it counts one more."""
-        if self.handled.pop(id(incoming), None) is None:
-            return
-        if answered:
-            self.forget(incoming)
-            self._answered[_key(incoming)] = None
-            if len(self._answered) > _REMEMBERED:
-                self._answered.popitem(last=False)
-        self.on_change()
+    def ended(self, incoming: Incoming) -> None:
+        """Its handler has ended."""
+        if self.handled.pop(id(incoming), None) is not None:
+            self.on_change()
+
+    def live_through(self, queue: str) -> None:
+        """A session is over, and RabbitMQ counts what it held or was sent as lost, while this process lives."""
+        self._sessions_lost[queue] += 1
+
+    def blame(self, message: Hashable) -> None:
+        """The message with this `identity` is why the session is over: its handler outlasted the heartbeat."""
+        self._own_doing[message] = self._own_doing.pop(message, 0) + 1
+        if len(self._own_doing) > _REMEMBERED:
+            self._own_doing.popitem(last=False)
 
     def survived(self, incoming: Incoming) -> int:
-        """
-        How often this process may have been sent a message, and lived on when the delivery was lost.
-
-        RabbitMQ counts what was on its way to a session that ended, too. A message whose handler has ended is counted
-        for itself: one that outlasts the heartbeat loses its connection each time.
-        """
-        key = _key(incoming)
-        if key in self._answered:
-            return self._survived.get(key, 0)
-        return max(self._survived.get(key, 0), self.sessions_lost.get(incoming.delivery.queue, 0))
-
-    def live_through(self, incoming: Incoming) -> None:
-        """RabbitMQ counts a delivery as lost while this process lives: its message is not the cause."""
-        key = _key(incoming)
-        self._survived[key] = self._survived.pop(key, 0) + 1
-        if len(self._survived) > _REMEMBERED:
-            self._survived.popitem(last=False)
-
-    def forget(self, incoming: Incoming) -> None:
-        """RabbitMQ counts the deliveries of this message from 0 again, or it is settled."""
-        self._survived.pop(_key(incoming), None)
+        """How often RabbitMQ may have counted this message as lost though it is not the cause: this process lives."""
+        lost = self._sessions_lost.get(incoming.delivery.queue, 0)
+        return max(0, lost - self._own_doing.get(identity(incoming), 0)) if lost else 0
 
 
-def _key(incoming: Incoming) -> Hashable:
+def identity(incoming: Incoming) -> Hashable:
+    """Return what tells a message of a queue from others when it is delivered again."""
     return incoming.delivery.queue, incoming.message_id, hash(incoming.delivery.body)

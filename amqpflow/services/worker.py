@@ -366,7 +366,7 @@ class Worker:
                 self._report.ended(incoming, settled, clock() - began, verdict)
             if not self._outage.over:
                 self._outage.after(session, delivery, None)
-            self._suspects.ended(incoming, answered=not isinstance(settled, GivenBack))
+            self._suspects.ended(incoming)
             if alone:
                 self._isolation.ended(delivery)
                 await session.resume(delivery)
