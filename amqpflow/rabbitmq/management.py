@@ -156,7 +156,8 @@ class Management:
         """
         found = await self._get("vhosts")
         return self._decoded(
-            lambda entries: next((each for each in entries if each["name"] == vhost), {}),
+            # one that is being deleted may be listed without its name
+            lambda entries: next((each for each in entries if each.get("name") == vhost), {}),
             found,
         )
 

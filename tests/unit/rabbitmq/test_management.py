@@ -161,6 +161,12 @@ def test_what_is_gone_already_is_deleted() -> None:
     ask({}, lambda m: m.delete_vhost("v"))
 
 
+def test_a_virtual_host_is_found_beside_one_that_is_being_deleted() -> None:
+    listed = json.dumps([{"recv_oct": 1, "tags": []}, {"name": "v", "messages": 0}])
+    found = ask({"GET /api/vhosts": (200, listed)}, lambda m: m.vhost("v"))[0]
+    assert found == {"name": "v", "messages": 0}
+
+
 def test_a_missing_queue_has_no_statistics() -> None:
     assert ask({}, lambda m: m.queue_statistics("/", "q"))[0] is None
 
