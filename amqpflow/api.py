@@ -390,7 +390,7 @@ async def replay(
             whoever began it: leave `queue` and `choice` out, but for `in_doubt`, which may differ, and `set_headers`,
             whose values a journal does not hold.
         management_url, unverified, prefetch, stop, on_progress, on_wait: as for `parked`. When `stop` is set, what is
-            in flight is settled and the rest given back.
+            in flight is settled and the rest requeued.
         on_watch: watch afterwards, until nothing is on its way any more; told the ready messages in the destinations
             and their retry queues, and those in the parking queues.
 

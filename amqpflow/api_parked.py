@@ -55,7 +55,7 @@ async def parked(
         management_url: as for `plan`. Without the management API policies that would make reading unsafe stay unseen.
         unverified: read also where it cannot be found out whether that is safe.
         prefetch: hold at most so many messages at once, for a broker that allows no more; None: all that are read.
-            RabbitMQ delivers first again what it was given back, so of messages that stay it shows so many, and the
+            RabbitMQ delivers first what was requeued, so of messages that stay it shows so many, and the
             result says that not all was read.
         on_row: is given each row, in the order of delivery, and `messages` stays empty: a million rows fill the memory.
             Where a queue is `by_priority`, that is not the order of age.

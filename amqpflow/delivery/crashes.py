@@ -1,11 +1,11 @@
 """Tell messages that kill their consumer from those that were beside them, by what RabbitMQ counts.
 
 A quorum queue counts every delivery that ended without an answer: of the message that killed its process, of whatever
-was unacked beside it, of all that a lost connection had, and before RabbitMQ 4.3 of what was given back (facts 3.3,
+was unacked beside it, of all that a lost connection had, and before RabbitMQ 4.3 of what was requeued (facts 3.3,
 3.8). So a count proves nothing by itself. A message that was lost a few times is a *suspect*: from then on it is
 handled alone, and while another is handled alone it is not held. What its count rises by then is its own doing.
 
-A classic queue counts nothing, so nothing can be told of its messages.
+A classic queue counts nothing: its messages cannot be told apart.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Caller:
 
         A handler that runs into its timeout has failed with TimeoutError. A thread cannot be stopped: its timed-out
         call runs on, and may overlap the retry. Whatever else a handler raises is its failure, a BaseException too:
-        gevent's timeouts are some, and a delivery that nobody settles would be held for ever. So are `sys.exit` and
+        gevent's timeouts are some, and a delivery that is not settled would be held for ever. So are `sys.exit` and
         KeyboardInterrupt, unless a signal raised them: a message must not end the service.
 
         Raises:

@@ -402,7 +402,7 @@ class Consumer:
 
     async def stop(self) -> None:
         """
-        Stop consuming, let started handlers finish within `shutdown_timeout`, give back the rest, disconnect.
+        Stop consuming, let started handlers finish within `shutdown_timeout`, requeue the rest, disconnect.
 
         Does nothing when it was not started, or was stopped. Whoever calls it meanwhile, from any event loop, waits
         for the same end. When the call is cancelled it stops all the same; `abandon` stops at once. A handler that

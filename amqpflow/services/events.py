@@ -66,7 +66,7 @@ class Events:
         for listener in self.listeners.get(type(event), ()):
             try:
                 listener(event)
-            except BaseException as error:  # a delivery would be nobody's, or an outage without end
+            except BaseException as error:  # a delivery would not be settled, or an outage not end
                 if isinstance(error, KeyboardInterrupt | SystemExit) and ends_the_process(error):
                     raise
                 self._failed(listener, event, error)

@@ -74,7 +74,7 @@ async def replay_parked(
         resume: resume this replay, with its id, as it was asked for; see `resumed_request`.
         unverified: read a parking queue also where it cannot be found out whether that is safe.
         prefetch: hold at most so many messages of a parking queue at once; None: as many as are read.
-        stop: set it to stop: what is in flight is settled, the rest given back.
+        stop: set it to stop: what is in flight is settled, the rest requeued.
         on_progress: told after each step.
         on_wait: told once when another command is reading the queue, with its name.
         on_watch: watch, once all is sent, until nothing is on its way any more; told what there is.

@@ -289,7 +289,7 @@ class Settler:
                 self.release(session, incoming)
 
     async def _confirmed(self, session: Session, incoming: Incoming, publish: Publish) -> bool:
-        """Await one publish, however long it takes; False when the delivery was given back meanwhile."""
+        """Await one publish, however long it takes; False when the delivery was requeued meanwhile."""
         told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         answers: list[AmqpflowError | None] = []
 
@@ -307,7 +307,7 @@ class Settler:
 
     async def wait_for_confirm(self, session: Session, incoming: Incoming, told: asyncio.Future[None]) -> None:
         """
-        Hold a delivery until its publish is answered, or the delivery was given back.
+        Hold a delivery until its publish is answered, or the delivery was requeued.
 
         There is no second publish: the first may still be confirmed, as when a broker's alarm is over.
         """

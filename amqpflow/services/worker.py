@@ -459,7 +459,7 @@ class Worker:
     # -- ending
 
     async def stop(self, until: float) -> None:
-        """Stop taking deliveries, wait for the handlers that run, give back the rest. `until`: the loop's time."""
+        """Stop taking deliveries, wait for the handlers that run, requeue the rest. `until`: the loop's time."""
         self._stopping.set()
         self._refuse_waiting()
         if self.session is not None:
