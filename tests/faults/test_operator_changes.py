@@ -136,7 +136,11 @@ def test_a_read_permission_that_is_taken_away_for_a_while(vhost: BrokerAddress, 
 def test_a_limit_that_leaves_no_room_for_retries(
     vhost: BrokerAddress, user: BrokerAddress, of: str, words: str
 ) -> None:
-    """The failed message is held, and parked once the limit is lifted; the test's own connection counts as well."""
+    """
+    The failed message is held, and parked once the limit is lifted; the test's own connection counts as well.
+
+    The limit comes after the start: a channel that was closed there counts for a moment longer.
+    """
     management = Management(vhost)
 
     def limit(value: int) -> None:
@@ -146,7 +150,6 @@ def test_a_limit_that_leaves_no_room_for_retries(
             management.put("vhost-limits", vhost.vhost, "max-connections", body={"value": value})
 
     async def scenario() -> None:
-        limit(2 if of.startswith("vhost") else 1)
         async with shop(vhost) as scene:
             scene.address = user
 
@@ -154,6 +157,7 @@ def test_a_limit_that_leaves_no_room_for_retries(
                 raise ValueError("bad")
 
             async with scene.consumer(orders=handle) as consumer:
+                limit(2 if of.startswith("vhost") else 1)
                 await scene.publish("bad")
                 await says(consumer, words)
                 limit(-1)
