@@ -204,7 +204,10 @@ async def threads_stuck(scene: Scene, chance: random.Random) -> AsyncIterator[No
 @fault(LOCAL)
 async def gzip_bombs(scene: Scene, chance: random.Random) -> AsyncIterator[None]:
     for _ in range(3):
-        await scene.publish(bomb(scene.next_number(), chance.choice([QUORUM, CLASSIC, THREADS])))
+        # the first one takes a second to make, while the load continues
+        await scene.publish(
+            await asyncio.to_thread(bomb, scene.next_number(), chance.choice([QUORUM, CLASSIC, THREADS]))
+        )
     yield
 
 
