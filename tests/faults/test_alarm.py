@@ -164,6 +164,7 @@ def test_a_consumer_stands_still_and_says_why_once_all_that_it_may_hold_has_fail
                 await until(lambda: len(scene.done) == 5)
                 await until(lambda: another.totals["parked"] == 2)
                 await until(lambda: another.totals["postponed"])
+            await until(lambda: scene.depth("orders"))  # the early one has come round
             assert set(await scene.account()) == {*BAD, "good0", "good1", "early"}
 
     asyncio.run(scenario())
