@@ -11,10 +11,8 @@ from amqpflow.node.locate import Installation
 _THE_NODES = ("RABBITMQ_PID_FILE", "RABBITMQ_DIST_PORT", "RUNNING_UNDER_SYSTEMD", "BINDIR", "ROOTDIR", "EMU")
 
 
-def rabbitmqctl(
-    installation: Installation, environment: Mapping[str, str], *arguments: str, within: float = 60
-) -> None:
-    """Run it in the `environment` of the node it is about, for at most `within` seconds."""
+def rabbitmqctl(installation: Installation, environment: Mapping[str, str], *arguments: str, within: float = 60) -> str:
+    """Run it in the `environment` of the node it is about, for at most `within` seconds; return what it printed."""
     done = subprocess.run(
         [installation.server.with_name("rabbitmqctl"), *arguments],
         env={name: value for name, value in environment.items() if name not in _THE_NODES},
@@ -24,3 +22,4 @@ def rabbitmqctl(
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

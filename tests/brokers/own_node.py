@@ -56,10 +56,10 @@ class OwnNode:
         os.kill(self._erlang(), signal.SIGKILL)
         self.stop()
 
-    def ctl(self, *arguments: str) -> None:
-        """Run rabbitmqctl, in the node's own environment."""
+    def ctl(self, *arguments: str) -> str:
+        """Run rabbitmqctl, in the node's own environment; return what it printed."""
         entries = Path(f"/proc/{self._erlang()}/environ").read_bytes().split(b"\0")
-        rabbitmqctl(
+        return rabbitmqctl(
             self._installation, dict(os.fsdecode(entry).split("=", 1) for entry in entries if b"=" in entry), *arguments
         )
 

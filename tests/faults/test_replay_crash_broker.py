@@ -12,15 +12,16 @@ import pytest
 
 from amqpflow.model import headers as h
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.node import start_broker
 from amqpflow.node.locate import Installation, locate
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.journal import Journals
 from amqpflow.services.replay_report import ReplayReport
 from amqpflow.services.replayer import WINDOW, replay_parked
+from tests.brokers.own_node import OwnNode
 from tests.brokers.processes import belonging_to
 from tests.parked import delivered, depth, drained, list_parked, park, workplace
 from tests.topologies import topology
+from tests.waiting import until
 
 COUNT = 5000
 
@@ -29,16 +30,16 @@ def shop(address: BrokerAddress) -> CompiledTopology:
     return topology({"orders": [1000]}, vhost=address.vhost)
 
 
-async def replay_until_the_broker_dies(address: BrokerAddress, directory: Path) -> ReplayReport:
-    compiled = shop(address)
+async def replay_until_the_broker_dies(node: OwnNode, directory: Path) -> ReplayReport:
+    compiled = shop(node.address)
 
     def kill(_: str, done: int, __: int) -> None:
         if done >= 700:
-            for process, command in belonging_to(directory).items():
+            for process, command in belonging_to(node.directory).items():
                 if "beam" in command:
                     os.kill(process, signal.SIGKILL)
 
-    async with workplace(address, compiled) as (broker, connection):
+    async with workplace(node.address, compiled) as (broker, connection):
         await park(connection, compiled, [delivered("orders", message_id=f"m{n}") for n in range(COUNT)])
         async with asyncio.timeout(60):
             return await replay_parked(
@@ -46,17 +47,26 @@ async def replay_until_the_broker_dies(address: BrokerAddress, directory: Path) 
             )
 
 
-async def replay_the_rest(address: BrokerAddress, directory: Path) -> None:
-    compiled = shop(address)
-    async with workplace(address, compiled) as (broker, connection):
-        # a quorum queue answers before it has read its log again
-        before: list[int] = []
-        async with asyncio.timeout(30):
-            while sum(now := [await depth(connection, each) for each in ("orders.parking", "orders")]) < COUNT or (
-                now != before
-            ):
-                before = now
-                await asyncio.sleep(0.3)
+async def recovered(node: OwnNode) -> None:
+    """
+    Wait until the queues are as the kill left them, all of it ready.
+
+    A quorum queue answers before it has read its log again, and before it takes back what the dead process held.
+    """
+
+    async def all_ready() -> bool:
+        arguments = ("-s", "list_queues", "-p", node.address.vhost, "messages_ready", "messages_unacknowledged")
+        rows = [row.split() for row in (await asyncio.to_thread(node.ctl, *arguments)).splitlines()]
+        ready, unacked = (sum(int(row[column]) for row in rows) for column in (0, 1))
+        return ready >= COUNT and unacked == 0
+
+    await until(all_ready, timeout=60)
+
+
+async def replay_the_rest(node: OwnNode, directory: Path) -> None:
+    compiled = shop(node.address)
+    async with workplace(node.address, compiled) as (broker, connection):
+        await recovered(node)
         parked = [str(row.message_id) for row in (await list_parked(broker, compiled)).messages]
         sent = await depth(connection, "orders")
         assert len(set(parked)) == len(parked)
@@ -79,12 +89,15 @@ async def replay_the_rest(address: BrokerAddress, directory: Path) -> None:
 def test_a_broker_that_is_killed_in_the_middle_of_a_replay_loses_nothing(tmp_path: Path) -> None:
     if not isinstance(found := locate(), Installation):
         pytest.skip(f"a private node needs a RabbitMQ installed here: {found.reason}")
-    directory = tmp_path / "node"
-    environment = {"PATH": os.environ["PATH"]}
-    with start_broker(keep=directory, environ=environment) as broker:
-        report = asyncio.run(replay_until_the_broker_dies(broker.address, directory))
-    assert not report.complete
-    assert report.stopped is not None
-    assert 0 < report.replayed < COUNT
-    with start_broker(keep=directory, environ=environment) as broker:
-        asyncio.run(replay_the_rest(broker.address, directory))
+    node = OwnNode(found, tmp_path / "node")
+    node.start()
+    try:
+        report = asyncio.run(replay_until_the_broker_dies(node, tmp_path))
+        assert not report.complete
+        assert report.stopped is not None
+        assert 0 < report.replayed < COUNT
+        node.stop()
+        node.start()
+        asyncio.run(replay_the_rest(node, tmp_path))
+    finally:
+        node.stop()

@@ -234,7 +234,7 @@ def test_a_thread_that_waits_for_a_confirm_is_told_when_the_consumer_ends(vhost:
 def test_a_thread_that_ran_into_its_timeout_publishes_nothing_more(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
         async with shop(vhost, QUEUES) as scene, Proxy(vhost) as proxy:
-            waiting = Waiting(scene, proxy, timeout=0.2)
+            waiting = Waiting(scene, proxy, timeout=2)  # in which the second attempt connects and publishes
             await waiting.consumer.start()
             await scene.publish("m")
             await until(lambda: waiting.consumer.totals["retried"])
