@@ -135,7 +135,7 @@ def test_every_outcome_returned_or_raised(vhost: BrokerAddress, kind: str, nativ
             def in_thread(message: Message) -> Any:
                 attempts[str(message.message_id)] += 1
                 if message.message_id == "timeout":
-                    time.sleep(0.4)  # a thread runs on, and what it does then is not counted
+                    time.sleep(0.8)  # a thread runs on, and what it does then is not counted
                     return None
                 if message.message_id == "raise ack":
                     scene.done.append("raise ack")
@@ -146,7 +146,7 @@ def test_every_outcome_returned_or_raised(vhost: BrokerAddress, kind: str, nativ
                     await asyncio.sleep(30)
                 return in_thread(message)
 
-            consumer = scene.consumer(orders=in_loop if kind == "async" else in_thread, timeout=0.2)
+            consumer = scene.consumer(orders=in_loop if kind == "async" else in_thread, timeout=0.5)
             async with consumer:
                 await scene.publish(*ENDS, body=b"{no json")
                 gone = [name for name, end in ENDS.items() if end == "gone"]
