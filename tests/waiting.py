@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 
-async def until(condition: Callable[[], Any | Awaitable[Any]], *, timeout: float = 15.0, every: float = 0.01) -> Any:
+async def until(condition: Callable[[], Any | Awaitable[Any]], *, timeout: float = 30.0, every: float = 0.01) -> Any:
     """
     Ask until the answer is true, and return it.
 
