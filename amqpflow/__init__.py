@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from .api import (
         adopt,
@@ -97,8 +99,6 @@ if TYPE_CHECKING:
     from .services.publisher import Publisher
     from .services.replay_choice import ReplayChoice
     from .services.topology import Topology
-
-__version__ = "0.1.0"
 
 _HOME = {
     "api": (

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from amqpflow import __version__
+from amqpflow.version import __version__
 
 #: name -> (module below amqpflow.cli, attribute, one line for --help). A command that is not here does not exist.
 COMMANDS: Mapping[str, tuple[str, str, str]] = {

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import aio_pika
 
-from amqpflow import __version__
+from amqpflow.version import __version__
 from amqpflow.errors import AddressChanged, AmqpflowError, AuthenticationFailed, BrokerUnavailable, ClientLibraryError
 from amqpflow.model.closing import CLOSED_HERE, CloseReason
 

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from amqpflow import __version__
+from amqpflow.version import __version__
 from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailable, PermissionDenied
 from amqpflow.model.numbers import QueueNumbers
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue

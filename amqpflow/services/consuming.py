@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from amqpflow import __version__
+from amqpflow.version import __version__
 from amqpflow.delivery.hot_loop import Rejections
 from amqpflow.delivery.pauses import LONGEST_PAUSE, spread, still_to_wait
 from amqpflow.errors import AddressChanged, AmqpflowError, BrokerUnavailable

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import IO
 from uuid import uuid4
 
-from amqpflow import __version__
+from amqpflow.version import __version__
 from amqpflow.errors import WrongUsage
 from amqpflow.parking.export import ExportHead
 from amqpflow.parking.identity import parked_digest

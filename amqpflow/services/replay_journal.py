@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from uuid import uuid4
 
-from amqpflow import __version__
+from amqpflow.version import __version__
 from amqpflow.errors import Refused
 from amqpflow.parking.journal import (
     OLD_VERSION,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
-from amqpflow import __version__
+from amqpflow.version import __version__
 from amqpflow.errors import AmqpflowError, Interrupted, WrongUsage
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.parking.journal import JournalState

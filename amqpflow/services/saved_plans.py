@@ -11,6 +11,7 @@ from amqpflow.planning.codec import NotReadable
 from amqpflow.planning.moved import moved
 from amqpflow.planning.plan import Plan
 from amqpflow.planning.saved import is_saved_plan, plan_from_text, plan_to_text
+from amqpflow.version import __version__
 
 _AGAIN = "make the plan again: amqpflow plan FILE --out PATH"
 
@@ -28,7 +29,7 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(plan_to_text(plan, version=_version()))
+                file.write(plan_to_text(plan, version=__version__))
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).replace(target)
@@ -52,7 +53,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan | None:
             if not is_saved_plan(start.decode("utf-8", "replace")):
                 return None
             text = (start + file.read()).decode("utf-8")
-        return plan_from_text(text, version=_version())
+        return plan_from_text(text, version=__version__)
     except OSError:
         return None  # whoever reads it as a topology says so
     except UnicodeDecodeError:
@@ -101,9 +102,3 @@ def require_unmoved(then: Plan, now: Plan) -> None:
             problems=moved(then, now),
             hint="plan again",
         )
-
-
-def _version() -> str:
-    from amqpflow import __version__
-
-    return __version__
