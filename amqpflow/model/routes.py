@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from .own_policies import DEFAULT_POLICY_PRIORITY
 from .resources import BrokerState
 
+DEFAULT_CONSUMER_TIMEOUT = 30 * 60.0  #: seconds; RabbitMQ's default
 DEFAULT_CRASH_LIMIT = 5
 
 
@@ -85,6 +86,12 @@ class QueueRoutes:
     overflow_said: bool = False  #: of an existing queue: the file says what a full queue does
     external: bool = False  #: owned by another topology
     owner: str | None = None  #: of an external queue, when the file says
+
+    @property
+    def half_consumer_timeout(self) -> float:
+        """Seconds that a delivery is held at most: after twice that, RabbitMQ takes it back."""
+        seconds = DEFAULT_CONSUMER_TIMEOUT if self.consumer_timeout_ms is None else self.consumer_timeout_ms / 1000
+        return seconds / 2
 
     @property
     def tiers(self) -> tuple[RetryTier, ...]:

@@ -15,9 +15,9 @@ from uuid import uuid4
 
 import aio_pika
 
-from amqpflow.version import __version__
 from amqpflow.errors import AddressChanged, AmqpflowError, AuthenticationFailed, BrokerUnavailable, ClientLibraryError
 from amqpflow.model.closing import CLOSED_HERE, CloseReason
+from amqpflow.version import __version__
 
 from .address import BrokerAddress
 from .channel import Channel

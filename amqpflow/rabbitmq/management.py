@@ -15,11 +15,11 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from amqpflow.version import __version__
 from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailable, PermissionDenied
 from amqpflow.model.numbers import QueueNumbers
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.planning.observation import Depth
+from amqpflow.version import __version__
 
 from . import decode
 from .address import BrokerAddress

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from amqpflow.version import __version__
 from amqpflow.delivery.hot_loop import Rejections
 from amqpflow.delivery.pauses import LONGEST_PAUSE, spread, still_to_wait
 from amqpflow.errors import AddressChanged, AmqpflowError, BrokerUnavailable
@@ -21,6 +20,7 @@ from amqpflow.model.event import ConnectionLost, ConnectionRecovered
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.safe import safe
 from amqpflow.rabbitmq.connection import CLOSE_TIMEOUT, Connection
+from amqpflow.version import __version__
 
 from .events import Events
 from .loop_monitor import LoopMonitor

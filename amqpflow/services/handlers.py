@@ -16,7 +16,6 @@ from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from .handler import Handler, HandlerFunction, make_handler
 from .lanes import KeyOf, key_function
 from .middleware import Middleware
-from .settler import DEFAULT_CONSUMER_TIMEOUT
 
 
 class HandlerOptions(TypedDict, total=False):
@@ -126,23 +125,18 @@ class Handlers:
             rate = parse_rate(text)
         except ValueError as error:
             raise HandlerInvalid(f"{queue}: rate: {error}") from None
-        if rate * _patience(routes) < 1:
+        if rate * routes.half_consumer_timeout < 1:
             raise HandlerInvalid(
                 f"{queue}: rate={text!r} makes a message wait longer than half the consumer timeout, after which the"
                 " broker takes it back",
-                hint=f"at least one in {format_duration(round(_patience(routes) * 1000))}",
+                hint=f"at least one in {format_duration(round(routes.half_consumer_timeout * 1000))}",
             )
         return rate
 
 
-def _patience(routes: QueueRoutes) -> float:
-    """Seconds that a delivery may be held."""
-    return (routes.consumer_timeout_ms or DEFAULT_CONSUMER_TIMEOUT * 1000) / 2000
-
-
 def _prefetch_at(rate: float, queue: str, concurrency: int, prefetch: int | None, routes: QueueRoutes) -> int:
     """As many as are handled at this rate within half the consumer timeout, after which the broker takes them back."""
-    most = int(rate * _patience(routes))
+    most = int(rate * routes.half_consumer_timeout)
     if prefetch is not None and prefetch > most:
         raise HandlerInvalid(
             f"{queue}: prefetch={prefetch} at this rate makes messages wait longer than half the consumer timeout",

@@ -124,7 +124,7 @@ class Isolation:
 
     async def _wait_aside(self, session: Session, settler: Settler, delivery: Delivery, back: asyncio.Event) -> None:
         """Say so while a suspect waits for others, and keep it no longer than half the consumer timeout."""
-        left = session.held_since(delivery) + settler.half_timeout - asyncio.get_running_loop().time()
+        left = session.held_since(delivery) + self._routes.half_consumer_timeout - asyncio.get_running_loop().time()
         settler.say_aside(session)
         try:
             async with asyncio.timeout(max(left, _PATIENCE)):

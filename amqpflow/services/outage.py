@@ -27,7 +27,6 @@ from .failures import named_among, rule_names
 from .incoming import Message
 from .middleware import CallNext
 from .session import Session
-from .settler import DEFAULT_CONSUMER_TIMEOUT
 from .stack import message_of, type_name
 from .turns import NotStarted
 
@@ -166,7 +165,7 @@ class Outage:
     async def _last(self, session: Session) -> None:
         """As long as the outage and the session last."""
         over = asyncio.create_task(session.over.wait())
-        half = (self._routes.consumer_timeout_ms or DEFAULT_CONSUMER_TIMEOUT * 1000) / 2000
+        half = self._routes.half_consumer_timeout
         clock = asyncio.get_running_loop().time
         try:
             while await self._goes_on(session):

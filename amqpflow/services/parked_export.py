@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import IO
 from uuid import uuid4
 
-from amqpflow.version import __version__
 from amqpflow.errors import WrongUsage
 from amqpflow.parking.export import ExportHead
 from amqpflow.parking.identity import parked_digest
 from amqpflow.parking.known import Known
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Beginnings, Selection
+from amqpflow.version import __version__
 
 from .export_file import ExportWriter, export_writer
 from .parked_scan import Place, QueueReading, Watch, scan

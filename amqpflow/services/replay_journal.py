@@ -10,7 +10,6 @@ from pathlib import Path
 from threading import Lock
 from uuid import uuid4
 
-from amqpflow.version import __version__
 from amqpflow.errors import Refused
 from amqpflow.parking.journal import (
     OLD_VERSION,
@@ -20,6 +19,7 @@ from amqpflow.parking.journal import (
     only_line,
     resumed_line,
 )
+from amqpflow.version import __version__
 
 from .interrupted import Interrupted
 from .journal import JournalFile, Journals, closing_line

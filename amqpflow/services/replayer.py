@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
-from amqpflow.version import __version__
 from amqpflow.errors import AmqpflowError, Interrupted, WrongUsage
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.parking.journal import JournalState
@@ -21,6 +20,7 @@ from amqpflow.parking.replay import Destination, ReplayRun
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.rabbitmq.translate import translate
+from amqpflow.version import __version__
 
 from .journal import Journals
 from .parking import Progress, open_reading

@@ -52,7 +52,6 @@ from .session import Session
 
 log = logging.getLogger("amqpflow.consumer")
 
-DEFAULT_CONSUMER_TIMEOUT = 30 * 60.0  #: seconds; RabbitMQ's default
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, LONGEST_PAUSE  #: seconds between attempts to publish what is held
 _REBINDING = 0.1  #: seconds; a key is without a queue for about a millisecond
 _ASIDE = "lost before will be handled alone once the handlers that run have ended: others are handled"
@@ -353,7 +352,7 @@ class Settler:
             self.events.emit(MessageHeld(**about(incoming), reason=why))
         self._say(session, why)
         clock = asyncio.get_running_loop().time
-        half = self.half_timeout
+        half = self.routes.half_consumer_timeout
         until = session.held_since(incoming.delivery) + half
         left = until - clock()
         over = asyncio.create_task(session.over.wait())
@@ -370,11 +369,6 @@ class Settler:
             session.give_back(incoming.delivery)
         elif clock() >= until and session.give_back(incoming.delivery):
             log.error("%s: given back after half the consumer timeout: %s", session.queue, why)
-
-    @property
-    def half_timeout(self) -> float:
-        """Seconds for which a delivery is held at most: half the consumer timeout."""
-        return (self.routes.consumer_timeout_ms or DEFAULT_CONSUMER_TIMEOUT * 1000) / 2000
 
     def say_aside(self, session: Session) -> None:
         """Say how many suspects wait for others to end, unless there is another problem."""

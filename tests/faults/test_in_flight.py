@@ -11,13 +11,14 @@ import pytest
 
 from amqpflow import Message, Retry
 from amqpflow.errors import PublishUncertain
+from amqpflow.model import routes
 from amqpflow.model.event import MessageSettled
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.model.wire import encode_content_header
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.confirms import Settled
-from amqpflow.services import in_flight, settler
+from amqpflow.services import in_flight
 from amqpflow.services.outbox import Outbox
 from amqpflow.services.settler import Settler
 from tests.shop import publish_plainly, shop
@@ -136,7 +137,7 @@ def test_what_is_given_back_without_a_confirm_is_told_then_and_not_again(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(in_flight, "CONFIRM_PATIENCE", 0.05)
-    monkeypatch.setattr(settler, "DEFAULT_CONSUMER_TIMEOUT", 1.0)
+    monkeypatch.setattr(routes, "DEFAULT_CONSUMER_TIMEOUT", 1.0)
     held_back: list[Any] = []
     post = Outbox.post
 
