@@ -10,7 +10,10 @@ A classic queue counts nothing: its messages cannot be told apart.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from dataclasses import dataclass
 from enum import Enum
+from zlib import crc32
 
 from amqpflow.model.routes import QueueRoutes
 
@@ -86,3 +89,25 @@ def suspicion(
 def is_moved(incoming: Incoming) -> bool:
     """Whether it is a copy of ours that says how often the message was lost before."""
     return incoming.record is not None and incoming.record.lost > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """A message that was lost before and is being handled, for those who look for what killed a process."""
+
+    queue: str
+    message: str  #: the message id; without one a hash of the body
+    lost: int  #: deliveries that ended without an answer before this one
+    alone: bool  #: nothing of its queue, and no other suspect, is handled beside it
+
+
+def suspect(incoming: Incoming, lost: int, *, alone: bool) -> Suspect:
+    """Return what a delivery is called."""
+    delivery = incoming.delivery
+    name = incoming.message_id or f"without id, of {len(delivery.body)} bytes, {crc32(delivery.body):08x}"
+    return Suspect(queue=delivery.queue, message=name, lost=lost, alone=alone)
+
+
+def identity(incoming: Incoming) -> Hashable:
+    """Return what tells a message of a queue from others when it is delivered again."""
+    return incoming.delivery.queue, incoming.message_id, hash(incoming.delivery.body)

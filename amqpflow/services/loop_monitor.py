@@ -15,13 +15,13 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 
+from amqpflow.delivery.crashes import identity
 from amqpflow.model.duration import roughly
 from amqpflow.model.safe import safe
 
 from .calling import Caller
 from .handler import full_name
 from .stack import standing_at
-from .suspects import identity
 
 log = logging.getLogger("amqpflow.consumer")
 

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from amqpflow.delivery.crashes import Suspect
 from amqpflow.model.duration import format_duration
 from amqpflow.model.safe import safe
 
 from .health import Health, serve_health
-from .suspects import Suspect
 from .worker_status import VARIABLE, WORKER, Status, decode
 
 log = logging.getLogger("amqpflow.consumer")

@@ -8,33 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from zlib import crc32
 
+from amqpflow.delivery.crashes import Suspect, identity, suspect
 from amqpflow.delivery.incoming import Incoming
 
 if TYPE_CHECKING:
     from .isolation import Isolation
 
 _REMEMBERED = 1000  #: messages that ended their session
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suspect:
-    """A message that was lost before and is being handled, for those who look for what killed a process."""
-
-    queue: str
-    message: str  #: the message id; without one a hash of the body
-    lost: int  #: deliveries that ended without an answer before this one
-    alone: bool  #: nothing of its queue, and no other suspect, is handled beside it
-
-
-def suspect(incoming: Incoming, lost: int, *, alone: bool) -> Suspect:
-    """Return what a delivery is called."""
-    delivery = incoming.delivery
-    name = incoming.message_id or f"without id, of {len(delivery.body)} bytes, {crc32(delivery.body):08x}"
-    return Suspect(queue=delivery.queue, message=name, lost=lost, alone=alone)
 
 
 class Suspects:
@@ -88,8 +70,3 @@ class Suspects:
         """How often RabbitMQ may have counted this message as lost though it is not the cause: this process lives."""
         lost = self._sessions_lost.get(incoming.delivery.queue, 0)
         return max(0, lost - self._own_doing.get(identity(incoming), 0)) if lost else 0
-
-
-def identity(incoming: Incoming) -> Hashable:
-    """Return what tells a message of a queue from others when it is delivered again."""
-    return incoming.delivery.queue, incoming.message_id, hash(incoming.delivery.body)

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from amqpflow.delivery.crashes import Suspect
 from amqpflow.model.clip import NAME_MAX, clip
-
-from .suspects import Suspect
 
 if TYPE_CHECKING:
     from .consumer import Consumer
