@@ -11,18 +11,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 from amqpflow.errors import WrongUsage
 from amqpflow.model.safe import safe
 
 from .exits import Exit, described, ends_the_process, left_a_handler_s_task
 from .health import Health, serve_health
+from .runnable import Runnable
 from .threads import THREAD_NAME
 from .worker_status import told
-
-if TYPE_CHECKING:
-    from .consumer import Consumer
 
 log = logging.getLogger("amqpflow.consumer")
 
@@ -30,7 +27,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _stops: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}  # what a signal calls, by event loop
 
 
-def run(consumer: Consumer) -> None:
+def run(consumer: Runnable) -> None:
     """`Consumer.run`."""
     try:
         asyncio.get_running_loop()
@@ -53,7 +50,7 @@ def run(consumer: Consumer) -> None:
         sys.exit(code)
 
 
-def _served(consumer: Consumer) -> int:
+def _served(consumer: Runnable) -> int:
     """
     Serve until it ends; returns the exit code.
 
@@ -89,7 +86,7 @@ def _exit_code(error: Exit) -> int:
     return error.code & 0xFF if isinstance(error.code, int) else int(error.code is not None)
 
 
-def health_of(consumer: Consumer) -> Health:
+def health_of(consumer: Runnable) -> Health:
     """What probes are told: ready when every queue is consumed and it is not about to stop."""
     problems = dict(consumer.problems)
     if consumer.stopping:
@@ -99,7 +96,7 @@ def health_of(consumer: Consumer) -> Health:
     return Health(ready=consumer.healthy and not consumer.stopping, problems=problems, live=consumer.live)
 
 
-async def serve(consumer: Consumer) -> None:
+async def serve(consumer: Runnable) -> None:
     """`Consumer.serve`."""
     consumer.require_not_running()
     serving = asyncio.current_task()

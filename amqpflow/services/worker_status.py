@@ -9,13 +9,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 from amqpflow.delivery.crashes import Suspect
 from amqpflow.model.clip import NAME_MAX, clip
 
-if TYPE_CHECKING:
-    from .consumer import Consumer
+from .runnable import Runnable
 
 VARIABLE = "AMQPFLOW_STATUS_FD"  #: names the pipe's file descriptor
 WORKER = "AMQPFLOW_WORKER"  #: the number of a worker, from 1
@@ -96,7 +94,7 @@ def decode(line: bytes) -> Status | None:
 
 
 @asynccontextmanager
-async def told(consumer: Consumer) -> AsyncIterator[Callable[[], object]]:
+async def told(consumer: Runnable) -> AsyncIterator[Callable[[], object]]:
     """
     Tell the parent, if there is one, how the consumer does. A parent that is gone stops the consumer.
 
@@ -120,13 +118,13 @@ async def told(consumer: Consumer) -> AsyncIterator[Callable[[], object]]:
         os.close(pipe)
 
 
-async def _tell(consumer: Consumer, pipe: int) -> None:
+async def _tell(consumer: Runnable, pipe: int) -> None:
     while _write(consumer, pipe):  # noqa: ASYNC110 - a beat, not a wait for something
         await asyncio.sleep(EVERY)
     consumer.stop_soon()
 
 
-def _write(consumer: Consumer, pipe: int, *, ends: bool = False) -> bool:
+def _write(consumer: Runnable, pipe: int, *, ends: bool = False) -> bool:
     status = Status(
         ready=consumer.healthy and not ends,
         started=consumer.started,
