@@ -93,12 +93,12 @@ if TYPE_CHECKING:
     from .model.outcome import Ack, Discard, Outcome, Park, Pause, Retry
     from .model.outgoing import OutgoingMessage
     from .parking.selection import Selection, SelectionInvalid
-    from .services.consumer import Consumer
-    from .services.incoming import Message, RetryState
-    from .services.middleware import CallNext, Middleware
-    from .services.publisher import Publisher
-    from .services.replay_choice import ReplayChoice
-    from .services.topology import Topology
+    from .services.consuming.consumer import Consumer
+    from .services.handling.message import Message, RetryState
+    from .services.handling.middleware import CallNext, Middleware
+    from .services.loading.topology import Topology
+    from .services.publishing.publisher import Publisher
+    from .services.replaying.choice import ReplayChoice
 
 _HOME = {
     "api": (
@@ -182,12 +182,12 @@ _HOME = {
     "model.outcome": ("Ack", "Discard", "Outcome", "Park", "Pause", "Retry"),
     "model.outgoing": ("OutgoingMessage",),
     "parking.selection": ("Selection", "SelectionInvalid"),
-    "services.consumer": ("Consumer",),
-    "services.incoming": ("Message", "RetryState"),
-    "services.middleware": ("CallNext", "Middleware"),
-    "services.publisher": ("Publisher",),
-    "services.replay_choice": ("ReplayChoice",),
-    "services.topology": ("Topology",),
+    "services.consuming.consumer": ("Consumer",),
+    "services.handling.message": ("Message", "RetryState"),
+    "services.handling.middleware": ("CallNext", "Middleware"),
+    "services.publishing.publisher": ("Publisher",),
+    "services.replaying.choice": ("ReplayChoice",),
+    "services.loading.topology": ("Topology",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

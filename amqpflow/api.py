@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from .services.opening import opened as _opened
-from .services.topology import Topology
+from .services.loading.opening import opened as _opened
+from .services.loading.topology import Topology
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from .planning.report import ApplyReport
     from .rabbitmq.address import BrokerAddress
     from .rabbitmq.observe import Broker
-    from .services.applier import OnStep
-    from .services.apply_lock import ApplyLock
-    from .services.emptiness import OnDrain
-    from .services.parking import Progress
-    from .services.replay_choice import ReplayChoice
-    from .services.replay_plan import ReplayPlan
-    from .services.replay_report import ReplayReport
+    from .services.provisioning.applier import OnStep
+    from .services.provisioning.drain import OnDrain
+    from .services.provisioning.lock import ApplyLock
+    from .services.reading.reading import Progress
+    from .services.replaying.choice import ReplayChoice
+    from .services.replaying.plan import ReplayPlan
+    from .services.replaying.report import ReplayReport
 
 
 async def plan(
@@ -60,7 +60,7 @@ async def plan(
         Refused: the management URL is that of another broker.
         WrongUsage: a URL that is none.
     """
-    from .services.planner import make_plan
+    from .services.provisioning.planner import make_plan
 
     async with _opened(topology, url, management_url, "plan") as (broker, compiled):
         return await make_plan(compiled, broker, prune=prune, allowance=_allowance(allow))
@@ -83,7 +83,7 @@ async def drift(
         AmqpflowError: as for `plan`.
     """
     from .planning.drift import drift as compare
-    from .services.planner import make_plan
+    from .services.provisioning.planner import make_plan
 
     async with _opened(topology, url, management_url, "drift") as (broker, compiled):
         return compare(await make_plan(compiled, broker))
@@ -118,7 +118,7 @@ async def apply(
             has messages stays for the next time, see `postponed` of the report.
         lock_timeout: seconds to wait for another apply of the same topology.
         management_url: as for `plan`.
-        on_step: called before and after each step, see `amqpflow.services.applier.OnStep`.
+        on_step: called before and after each step, see `amqpflow.services.provisioning.applier.OnStep`.
         on_drain: told while waiting: what is waited for, messages gone, messages there were.
 
     Raises:
@@ -130,8 +130,8 @@ async def apply(
         AmqpflowError: as for `plan`, or the first step failed; nothing was done.
     """
     from .planning.plan import Plan
-    from .services.planner import make_plan
-    from .services.saved_plans import require_unmoved
+    from .services.provisioning.plan_files import require_unmoved
+    from .services.provisioning.planner import make_plan
 
     topology = plan.topology if isinstance(plan, Plan) else plan
     remembered = plan.address if isinstance(plan, Plan) else None
@@ -164,7 +164,7 @@ async def destroy(
     A queue with messages or consumers is refused unless `allow` names it, but for retry queues, whose messages go back
     to their work queues first. Arguments and errors as for `apply`; `allow` must hold `delete`.
     """
-    from .services.planner import make_destruction
+    from .services.provisioning.planner import make_destruction
 
     allowance = _allowance(allow)
     async with (
@@ -203,7 +203,7 @@ async def adopt(
         WrongUsage: another kind.
         Locked, AmqpflowError: as for `apply`.
     """
-    from .services.planner import make_adoption
+    from .services.provisioning.planner import make_adoption
 
     return await _record("adopt", make_adoption, topology, kind, names, url, lock_timeout, management_url)
 
@@ -226,7 +226,7 @@ async def disown(
     Raises:
         Refused: one of them is missing, or carries a stamp; nothing was done.
     """
-    from .services.planner import make_disowning
+    from .services.provisioning.planner import make_disowning
 
     return await _record("disown", make_disowning, topology, kind, names, url, lock_timeout, management_url)
 
@@ -268,7 +268,7 @@ def _allowance(allow: Iterable[str]) -> Allowance:
 
 @asynccontextmanager
 async def _locked(broker: Broker, compiled: CompiledTopology, timeout: float) -> AsyncIterator[ApplyLock]:
-    from .services.apply_lock import applying_alone
+    from .services.provisioning.lock import applying_alone
 
     async with applying_alone(broker, compiled.name, timeout=timeout) as lock:
         yield lock
@@ -284,8 +284,8 @@ async def _carried_out(
     on_drain: OnDrain | None,
 ) -> ApplyReport:
     from .rabbitmq.admin import Admin
-    from .services.applier import Application, check
-    from .services.emptiness import Emptiness
+    from .services.provisioning.applier import Application, check
+    from .services.provisioning.drain import Emptiness
 
     check(plan, allowance)
     emptiness = Emptiness(broker, lock.check, on_drain)
@@ -314,7 +314,7 @@ async def explain(
     Raises:
         WrongUsage: the file has no such queue. AmqpflowError: as for `plan`.
     """
-    from .services.explainer import explain_on
+    from .services.provisioning.explainer import explain_on
 
     async with _opened(topology, url, management_url, "explain") as (broker, compiled):
         explanation, _ = await explain_on(compiled, queue, broker)
@@ -338,7 +338,7 @@ async def plan_replay(
     Count what `replay` would take, by reason, error and destination. Nothing is changed. Arguments and errors as for
     `replay`.
     """
-    from .services.replay_plan import plan_replay as plan_it
+    from .services.replaying.plan import plan_replay as plan_it
 
     async with _opened(topology, url, management_url, "replay") as (broker, compiled):
         return await plan_it(
@@ -402,8 +402,8 @@ async def replay(
         or the journal cannot be written; nothing was done.
         AmqpflowError: as for `plan`; nothing was done.
     """
-    from .services.journal import journals_in
-    from .services.replayer import replay_parked
+    from .services.replaying.journal_files import journals_in
+    from .services.replaying.replayer import replay_parked
 
     journals = journals_in(journal)
     state = journals.load(resume) if resume is not None else None
@@ -435,7 +435,7 @@ def replay_history(journal: str | Path | None = None) -> tuple[JournalState, ...
         Refused: the directory cannot be read, or another user may write in it. A file in it that is not a journal is
             left out.
     """
-    from .services.journal import journals_in
+    from .services.replaying.journal_files import journals_in
 
     return tuple(journals_in(journal).all(lambda *_: None))
 
@@ -456,7 +456,7 @@ def prune_replay_history(journal: str | Path | None = None, *, older_than: timed
     """
     import time
 
-    from .services.journal import journals_in
+    from .services.replaying.journal_files import journals_in
 
     before = None if older_than is None else int((time.time() - older_than.total_seconds()) * 1000)
     return tuple(journals_in(journal).prune(before))

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from .parking.selection import Selection
-from .services.opening import opened
-from .services.topology import Topology
+from .services.loading.opening import opened
+from .services.loading.topology import Topology
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from .model.routes import CompiledTopology
     from .parking.parked import ParkedMessage
     from .rabbitmq.address import BrokerAddress
-    from .services.parked_export import Chosen, ExportReport
-    from .services.parked_list import ParkedListing, ParkedRow
-    from .services.parked_restore import RestoreReport
-    from .services.parked_scan import Place
-    from .services.parked_stats import ParkedStats
-    from .services.parking import Progress
+    from .services.parked.export import Chosen, ExportReport
+    from .services.parked.listing import ParkedListing, ParkedRow
+    from .services.parked.restore import RestoreReport
+    from .services.parked.scan import Place
+    from .services.parked.stats import ParkedStats
+    from .services.reading.reading import Progress
 
 
 async def parked(
@@ -68,8 +68,8 @@ async def parked(
         Refused: reading could use messages up, because of the queue's delivery limit; or another command reads it.
         AmqpflowError: as for `plan`.
     """
-    from .services.parked_list import list_parked
-    from .services.parked_scan import Watch
+    from .services.parked.listing import list_parked
+    from .services.parked.scan import Watch
 
     watch = Watch.of(stop, on_progress, on_wait)
     async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
@@ -105,8 +105,8 @@ async def parked_message(
     Raises:
         WrongUsage: the beginning of several ids. Else as `parked`.
     """
-    from .services.parked_list import find_parked
-    from .services.parked_scan import Watch
+    from .services.parked.listing import find_parked
+    from .services.parked.scan import Watch
 
     watch = Watch.of(stop, on_progress, on_wait)
     async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
@@ -139,8 +139,8 @@ async def parked_stats(
 
     The others are as for `parked`, and so are errors; WrongUsage also when `by` has another word.
     """
-    from .services.parked_scan import Watch
-    from .services.parked_stats import count_parked
+    from .services.parked.scan import Watch
+    from .services.parked.stats import count_parked
 
     watch = Watch.of(stop, on_progress, on_wait)
     async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
@@ -174,8 +174,8 @@ async def export_parked(
     Raises:
         Refused: the file exists. AmqpflowError: it cannot be written. Else as `parked`.
     """
-    from .services.parked_export import export_parked as export
-    from .services.parked_scan import Watch
+    from .services.parked.export import export_parked as export
+    from .services.parked.scan import Watch
 
     watch = Watch.of(stop, on_progress, on_wait)
     async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
@@ -200,8 +200,8 @@ async def choose_parked(
     on_wait: Callable[[str], None] | None = None,
 ) -> Chosen:
     """Count what `discard_parked` would take, and remember it. Nothing is changed. Arguments as for `parked`."""
-    from .services.parked_export import choose
-    from .services.parked_scan import Watch
+    from .services.parked.export import choose
+    from .services.parked.scan import Watch
 
     watch = Watch.of(stop, on_progress, on_wait)
     async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
@@ -243,8 +243,8 @@ async def discard_parked(
         Refused: the file exists. AmqpflowError: it cannot be written; what is not in it is in its queue.
         Else as `parked`.
     """
-    from .services.parked_export import discard_parked as discard
-    from .services.parked_scan import Watch
+    from .services.parked.export import discard_parked as discard
+    from .services.parked.scan import Watch
 
     watch = Watch.of(stop, on_progress, on_wait)
     async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
@@ -291,9 +291,9 @@ async def restore_parked(
             parked; or another restore is running. NotApplied: a queue is missing. Nothing was done.
         AmqpflowError: as for `plan`, or a file cannot be read or written.
     """
-    from .services.parked_restore import RestoreOptions
-    from .services.parked_restore import restore_parked as restore
-    from .services.parked_scan import Watch
+    from .services.parked.restore import RestoreOptions
+    from .services.parked.restore import restore_parked as restore
+    from .services.parked.scan import Watch
 
     async with opened(None, url, management_url, "restore") as (broker, _):
         options = RestoreOptions(to=to, strip=strip, again=again, duplicates=duplicates, prefetch=prefetch)
@@ -311,7 +311,7 @@ async def _place(
     unverified: bool,
     prefetch: int | None,
 ) -> AsyncIterator[tuple[Place, Selection]]:
-    from .services.parked_scan import place_of
+    from .services.parked.scan import place_of
 
     selection = selection or Selection()
     async with opened(topology, url, management_url, "parked") as (broker, compiled):

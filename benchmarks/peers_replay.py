@@ -49,7 +49,7 @@ async def provision(c: Any) -> Topology:
 async def _replay(c: Any, journal: str, choice: Any = None) -> None:
     from amqpflow import api
     from amqpflow.rabbitmq.address import resolve_address
-    from amqpflow.services import replayer  # noqa: F401 - imports are not measured
+    from amqpflow.services.replaying import replayer  # noqa: F401 - imports are not measured
 
     topology = await provision(c)
     gc.set_threshold(20_000, 20, 20)  # as the command does

@@ -57,7 +57,7 @@ async def parked(at: Measurement) -> str:
 
 async def _amqpflow(at: Measurement, *, tenth: bool) -> None:
     from amqpflow import ReplayChoice, replay
-    from amqpflow.services import replayer  # noqa: F401 - imports are not measured
+    from amqpflow.services.replaying import replayer  # noqa: F401 - imports are not measured
 
     await parked(at)
     choice = ReplayChoice(select=lambda each: (each.message_id or "").endswith("7")) if tenth else None

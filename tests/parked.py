@@ -22,9 +22,9 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import Broker, open_broker
-from amqpflow.services import parked_list
-from amqpflow.services.parked_list import ParkedListing
-from amqpflow.services.parked_scan import Watch, place_of
+from amqpflow.services.parked import listing as parked_list
+from amqpflow.services.parked.listing import ParkedListing
+from amqpflow.services.parked.scan import Watch, place_of
 from tests.topologies import declare
 
 NOW = 1_790_000_000_000

@@ -16,8 +16,8 @@ from amqpflow.model.properties import Properties
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
-from amqpflow.services.consumer import Consumer
-from amqpflow.services.topology import Topology
+from amqpflow.services.consuming.consumer import Consumer
+from amqpflow.services.loading.topology import Topology
 from tests.brokers.management import Management
 from tests.topologies import NAME, connected, declare, topology
 from tests.waiting import until

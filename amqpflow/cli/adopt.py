@@ -50,7 +50,7 @@ def adopt(
     """
 
     async def make(topology: CompiledTopology, broker: Broker) -> Plan:
-        from amqpflow.services.planner import make_adoption
+        from amqpflow.services.provisioning.planner import make_adoption
 
         return await make_adoption(topology, broker, [(kind, name) for name in names])
 
@@ -83,7 +83,7 @@ def disown(
     """
 
     async def make(topology: CompiledTopology, broker: Broker) -> Plan:
-        from amqpflow.services.planner import make_disowning
+        from amqpflow.services.provisioning.planner import make_disowning
 
         return await make_disowning(topology, broker, [(kind, name) for name in names])
 

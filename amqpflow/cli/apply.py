@@ -51,7 +51,7 @@ def apply(
     since.
     """
     from amqpflow import Topology
-    from amqpflow.services.saved_plans import load_plan
+    from amqpflow.services.provisioning.plan_files import load_plan
 
     from .asynchronous import run_async
 
@@ -63,8 +63,8 @@ def apply(
     pruning = prune or (saved is not None and saved.purpose == "prune")
 
     async def make(broker: Broker) -> Plan:
-        from amqpflow.services.planner import make_plan
-        from amqpflow.services.saved_plans import require_unmoved
+        from amqpflow.services.provisioning.plan_files import require_unmoved
+        from amqpflow.services.provisioning.planner import make_plan
 
         plan = await make_plan(topology.compiled, broker, prune=pruning, allowance=allowance)
         if saved is not None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from amqpflow.planning.report import ApplyReport
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.rabbitmq.observe import Broker
-    from amqpflow.services.applier import Application, OnStep
-    from amqpflow.services.emptiness import OnDrain
+    from amqpflow.services.provisioning.applier import Application, OnStep
+    from amqpflow.services.provisioning.drain import OnDrain
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -102,10 +102,10 @@ async def carry_out(
     """
     from amqpflow.rabbitmq.admin import Admin
     from amqpflow.rabbitmq.observe import open_broker
-    from amqpflow.services.applier import Application
-    from amqpflow.services.apply_lock import applying_alone
-    from amqpflow.services.emptiness import Emptiness
-    from amqpflow.services.saved_plans import require_unmoved
+    from amqpflow.services.provisioning.applier import Application
+    from amqpflow.services.provisioning.drain import Emptiness
+    from amqpflow.services.provisioning.lock import applying_alone
+    from amqpflow.services.provisioning.plan_files import require_unmoved
 
     def on_wait(holder: str) -> None:
         click.echo(f"Waiting: {safe(holder)}.", err=True)
@@ -145,7 +145,7 @@ def _show(plan: Plan, wishes: Wishes) -> None:
 def _agree(plan: Plan, wishes: Wishes) -> bool:
     """Raise Refused unless all that is required was allowed, or is agreed to on a terminal now. Return if it asked."""
     from amqpflow.planning.consent import lacking
-    from amqpflow.services.applier import check
+    from amqpflow.services.provisioning.applier import check
 
     allowance = wishes.allowance
     missing = lacking(plan, allowance)

@@ -48,7 +48,7 @@ def destroy(
     topology = Topology.load(file)
 
     async def make(broker: Broker) -> Plan:
-        from amqpflow.services.planner import make_destruction
+        from amqpflow.services.provisioning.planner import make_destruction
 
         return await make_destruction(topology.compiled, broker, allowance=allowance)
 

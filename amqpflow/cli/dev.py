@@ -18,7 +18,7 @@ from .safe import safe
 if TYPE_CHECKING:
     from amqpflow.node import Broker
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.topology import Topology
+    from amqpflow.services.loading.topology import Topology
 
 WARNING = (
     "Not for production: one node, no TLS, limits of a laptop.",

@@ -14,7 +14,7 @@ from .safe import safe
 if TYPE_CHECKING:
     from amqpflow.planning.drift import DriftReport
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.topology import Topology
+    from amqpflow.services.loading.topology import Topology
 
 DIFFERENCES = 2
 UNSEEN = 4

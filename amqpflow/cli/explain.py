@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from amqpflow.planning.explain import Explanation
     from amqpflow.planning.observation import Observation
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.topology import Topology
+    from amqpflow.services.loading.topology import Topology
 
 
 def _release(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -67,7 +67,7 @@ def explain(
 def _offline(topology: Topology, queue: str, release: tuple[int, ...], as_json: bool, color: bool) -> int:
     from amqpflow.planning.explain import explain as explain_queue
     from amqpflow.planning.observation import Observation
-    from amqpflow.services.explainer import require_known
+    from amqpflow.services.provisioning.explainer import require_known
 
     require_known(topology.compiled, queue)
     nobody = Observation(version=release, vhost=topology.vhost, complete=False)
@@ -77,7 +77,7 @@ def _offline(topology: Topology, queue: str, release: tuple[int, ...], as_json: 
 
 async def _online(topology: Topology, queue: str, address: BrokerAddress, as_json: bool, color: bool) -> int:
     from amqpflow.rabbitmq.observe import open_broker
-    from amqpflow.services.explainer import explain_on, require_known
+    from amqpflow.services.provisioning.explainer import explain_on, require_known
 
     require_known(topology.compiled, queue)
     async with open_broker(address, name=f"amqpflow explain {topology.name}") as broker:

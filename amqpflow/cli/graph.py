@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from amqpflow.model.numbers import QueueNumbers
     from amqpflow.picture.graph import Graph
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.topology import Topology
+    from amqpflow.services.loading.topology import Topology
 
 FORMATS = ("text", "mermaid", "dot", "svg")
 

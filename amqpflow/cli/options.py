@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.topology import Topology
+    from amqpflow.services.loading.topology import Topology
 
 F = TypeVar("F", bound=Callable[..., Any])
 

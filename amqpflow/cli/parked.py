@@ -12,8 +12,8 @@ from .safe import safe
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.parked_scan import QueueReading
-    from amqpflow.services.topology import Topology
+    from amqpflow.services.loading.topology import Topology
+    from amqpflow.services.parked.scan import QueueReading
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from amqpflow.planning.allowance import Allowance
     from amqpflow.planning.plan import Plan
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.topology import Topology
+    from amqpflow.services.loading.topology import Topology
 
 DIFFERENCES = 2
 REFUSED = 4
@@ -71,14 +71,14 @@ def plan(
 
 async def _plan(topology: Topology, address: BrokerAddress, prune: bool, allowance: Allowance) -> Plan:
     from amqpflow.rabbitmq.observe import open_broker
-    from amqpflow.services.planner import make_plan
+    from amqpflow.services.provisioning.planner import make_plan
 
     async with open_broker(address, name=f"amqpflow plan {topology.name}") as broker:
         return await make_plan(topology.compiled, broker, prune=prune, allowance=allowance)
 
 
 def _save(made: Plan, out: str) -> None:
-    from amqpflow.services.saved_plans import save_plan
+    from amqpflow.services.provisioning.plan_files import save_plan
 
     if made.refusals:
         click.echo(safe(f"Not saved as {out}: apply would refuse it."), err=True)

@@ -17,10 +17,10 @@ from .selection import selection_options
 if TYPE_CHECKING:
     from amqpflow.parking.selection import Selection
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.replay_choice import ReplayChoice
-    from amqpflow.services.replay_plan import ReplayPlan
-    from amqpflow.services.replay_report import ReplayReport
-    from amqpflow.services.topology import Topology
+    from amqpflow.services.loading.topology import Topology
+    from amqpflow.services.replaying.choice import ReplayChoice
+    from amqpflow.services.replaying.plan import ReplayPlan
+    from amqpflow.services.replaying.report import ReplayReport
 
 REFUSED = 4
 
@@ -81,9 +81,9 @@ def replay(
     choice = choice_of(topology, selection, how)
     queues: tuple[str, ...] | None = selection.queues or None
     if resume is not None:
-        from amqpflow.services.journal import journals_in
-        from amqpflow.services.replay_journal import require_resumable
-        from amqpflow.services.replay_request import resumed_request
+        from amqpflow.services.replaying.journal_files import journals_in
+        from amqpflow.services.replaying.request import resumed_request
+        from amqpflow.services.replaying.run_journal import require_resumable
 
         state = journals_in(journal).load(resume)
         require_resumable(state)

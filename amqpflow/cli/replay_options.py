@@ -13,8 +13,8 @@ from .parked import ORIGIN_HELP
 
 if TYPE_CHECKING:
     from amqpflow.parking.selection import Selection
-    from amqpflow.services.replay_choice import ReplayChoice
-    from amqpflow.services.topology import Topology
+    from amqpflow.services.loading.topology import Topology
+    from amqpflow.services.replaying.choice import ReplayChoice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,7 +79,7 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
     from amqpflow.model.duration import parse_duration
     from amqpflow.parking.replay import Destination
     from amqpflow.parking.selection import Matcher, Selection
-    from amqpflow.services.replay_choice import ReplayChoice, destination_of
+    from amqpflow.services.replaying.choice import ReplayChoice, destination_of
 
     routes = topology.compiled.routes
     work_queues = {name: Destination.of(each) for name, each in routes.items()}

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from amqpflow.services.event_log import FIELDS
-from amqpflow.services.worker_status import VARIABLE, WORKER
+from amqpflow.services.consuming.event_log import FIELDS
+from amqpflow.services.process.heartbeat import VARIABLE, WORKER
 
 if TYPE_CHECKING:
-    from amqpflow.services.consumer import Consumer
+    from amqpflow.services.consuming.consumer import Consumer
 
 
 @click.command()
@@ -71,7 +71,7 @@ def run(
 def _supervise(workers: int, health_port: int | None, health_host: str | None) -> int:
     import asyncio
 
-    from amqpflow.services.supervisor import Supervisor
+    from amqpflow.services.process.supervisor import Supervisor
 
     async def supervise() -> int:
         command = (sys.executable, "-m", "amqpflow", *sys.argv[1:])
@@ -89,7 +89,7 @@ def load_consumer(target: str, app_dir: str) -> Consumer:
             and is shown with its traceback.
     """
     from amqpflow.errors import WrongUsage
-    from amqpflow.services.consumer import Consumer
+    from amqpflow.services.consuming.consumer import Consumer
 
     module_name, colon, attribute = target.partition(":")
     if not (module_name and colon and attribute):

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 from amqpflow.parking.age_order import AgeOrder
 
 if TYPE_CHECKING:
-    from amqpflow.services.parked_list import ParkedRow
+    from amqpflow.services.parked.listing import ParkedRow
 
 _IN_MEMORY = 1024 * 1024  #: bytes, compressed
 
@@ -84,7 +84,7 @@ class Spool:
 
     @staticmethod
     def _read(lines: Iterable[bytes]) -> Iterator[ParkedRow]:
-        from amqpflow.services.parked_list import ParkedRow
+        from amqpflow.services.parked.listing import ParkedRow
 
         for line in lines:
             yield ParkedRow(**json.loads(line))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from amqpflow.planning.status import Status
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.topology import Topology
+    from amqpflow.services.loading.topology import Topology
 
 ALERTS = 2
 

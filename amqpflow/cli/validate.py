@@ -31,7 +31,7 @@ def validate(files: tuple[str, ...], strict: bool, output: str) -> int:
     (hint); docs/reference/diagnostics.md explains the codes. Exit code 0: no errors; 1: errors, or with --strict
     warnings.
     """
-    from amqpflow.services.topology_files import check_paths
+    from amqpflow.services.loading.topology_files import check_paths
 
     checked = check_paths(files)
     failed = bool(checked.errors or (strict and checked.warnings))

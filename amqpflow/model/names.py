@@ -42,7 +42,7 @@ def escape(name: str) -> str:
 
 
 def reading_lock(queue: str) -> str:
-    """The exclusive queue that stands for reading a parking queue, see `amqpflow.services.parking_lock`."""
+    """The exclusive queue that stands for reading a parking queue, see `amqpflow.services.reading.lock`."""
     name = queue + _READING
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name
@@ -50,7 +50,7 @@ def reading_lock(queue: str) -> str:
 
 
 def applying_lock(topology: str) -> str:
-    """The exclusive queue that stands for changing a topology, see `amqpflow.services.apply_lock`."""
+    """The exclusive queue that stands for changing a topology, see `amqpflow.services.provisioning.lock`."""
     name = _APPLYING + topology
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name

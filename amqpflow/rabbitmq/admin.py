@@ -110,7 +110,7 @@ class Admin:
                 await self._unbind(replaced)
                 await self._bind(binding)
             case Drain():
-                return  # to wait is what it does, see `amqpflow.services.emptiness`
+                return  # to wait is what it does, see `amqpflow.services.provisioning.drain`
             case DeleteQueue(queue=queue, forced=forced):
                 await self._delete(queue, forced)
             case DeleteExchange(exchange=exchange):

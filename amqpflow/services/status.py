@@ -20,8 +20,8 @@ from amqpflow.planning.status import Status, assess
 from amqpflow.rabbitmq.observe import Broker, observe
 from amqpflow.rabbitmq.translate import translate
 
-from .parked_list import list_parked
-from .parked_scan import Watch, place_of
+from .parked.listing import list_parked
+from .parked.scan import Watch, place_of
 
 EXACT_AT_MOST = 1000
 """So many queues are asked for their exact depth, 0.2 to 0.5 ms each (fact 11.10); of more, statistics are shown."""

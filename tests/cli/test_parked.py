@@ -18,7 +18,7 @@ from amqpflow import Interrupted, Topology, parked_message
 from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
-from amqpflow.services.parking_lock import reading_alone
+from amqpflow.services.reading.lock import reading_alone
 from tests.cli.parked_shop import amqpflow, arguments, environment, fill, write_shop
 from tests.integration.test_channel import HOSTILE as WRITTEN_BY_OTHERS
 from tests.integration.test_channel import NESTED, publish_raw, short, table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.cli.render import parked
-from amqpflow.services.parked_list import ParkedListing, ParkedRow
+from amqpflow.services.parked.listing import ParkedListing, ParkedRow
 
 ROW = ParkedRow(
     id="c00efd87a9",

@@ -337,7 +337,7 @@ def test_ctrl_c_settles_what_is_in_flight_and_gives_back_the_rest(shop: Path, vh
 def test_as_a_function(shop: Path, vhost: BrokerAddress) -> None:
     from amqpflow import parked, parked_message, plan_replay
     from amqpflow import replay as replay_function
-    from amqpflow.services.replay_choice import ReplayChoice
+    from amqpflow.services.replaying.choice import ReplayChoice
 
     async def go() -> None:
         topology = Topology.load(shop)

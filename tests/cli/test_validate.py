@@ -13,7 +13,7 @@ import pytest
 
 from amqpflow.cli.main import main
 from amqpflow.errors import TopologyInvalid
-from amqpflow.services.topology import Topology
+from amqpflow.services.loading.topology import Topology
 from amqpflow.topology.document import MAX_BYTES
 from amqpflow.topology.schema import schema_text
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import get_type_hints
 
 from amqpflow.model.event import EVENTS, ConnectionLost, Event, MessageParked, MessageRetried
-from amqpflow.services import event_log
+from amqpflow.services.consuming import event_log
 
 ROOT = Path(__file__).parents[2]
-ENTRANCES = ("amqpflow.services.consumer", "amqpflow.services.supervisor", "amqpflow.cli.run")
+ENTRANCES = ("amqpflow.services.consuming.consumer", "amqpflow.services.process.supervisor", "amqpflow.cli.run")
 LEVELS = {"warning": "WARNING", "error": "ERROR", "exception": "ERROR", "critical": "ERROR"}
-EVENT_LOG = "amqpflow.services.event_log"
+EVENT_LOG = "amqpflow.services.consuming.event_log"
 PLACEHOLDER = re.compile(r"%[-+ #0]*\d*(?:\.\d+)?[a-z]")
 
 

@@ -13,7 +13,7 @@ import sys
 
 from amqpflow import Consumer, Message
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.services.topology import Topology
+from amqpflow.services.loading.topology import Topology
 from tests.topologies import topology
 
 DELIVERY_LIMIT = 12  #: the default is 50; what one neighbour is counted by chance has to stay below

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from amqpflow import Ack, Consumer, Discard, Message, Outcome, Park, Pause, Retry
 from amqpflow.model.routes import CompiledTopology, NativeRetry
-from amqpflow.services.topology import Topology
+from amqpflow.services.loading.topology import Topology
 from tests.topologies import topology
 
 TIMEOUT = 30  #: seconds for a consumer to reach its point

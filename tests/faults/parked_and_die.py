@@ -14,10 +14,10 @@ import sys
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.parked_export import discard_parked, export_parked
-from amqpflow.services.parked_list import list_parked
-from amqpflow.services.parked_restore import restore_parked
-from amqpflow.services.parked_scan import Watch, place_of
+from amqpflow.services.parked.export import discard_parked, export_parked
+from amqpflow.services.parked.listing import list_parked
+from amqpflow.services.parked.restore import restore_parked
+from amqpflow.services.parked.scan import Watch, place_of
 from tests.faults.replay_and_die import shared_shop
 
 STEPS = {

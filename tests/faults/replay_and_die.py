@@ -20,9 +20,10 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services import journal, replay_pass
-from amqpflow.services.replay_outbox import ReplayOutbox
-from amqpflow.services.replayer import replay_parked
+from amqpflow.services.replaying import journal_files as journal
+from amqpflow.services.replaying import queue_pass as replay_pass
+from amqpflow.services.replaying.outbox import ReplayOutbox
+from amqpflow.services.replaying.replayer import replay_parked
 from tests.parked import list_parked
 from tests.topologies import topology
 

@@ -16,8 +16,9 @@ from amqpflow import BrokerUnavailable, Message, Park, Publisher, PublishUncerta
 from amqpflow.model.event import MessageHeld
 from amqpflow.node import create_virtual_host
 from amqpflow.parking.selection import Selection
-from amqpflow.services import parked_export, parked_restore
-from amqpflow.services.parked_scan import Watch, place_of
+from amqpflow.services.parked import export as parked_export
+from amqpflow.services.parked import restore as parked_restore
+from amqpflow.services.parked.scan import Watch, place_of
 from tests.brokers.own_node import OwnNode
 from tests.parked import delivered, park, workplace
 from tests.shop import Shop, shop

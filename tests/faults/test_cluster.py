@@ -16,8 +16,8 @@ from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable
 from amqpflow.node import create_virtual_host
 from amqpflow.node.locate import Installation, locate
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services import consuming
-from amqpflow.services.restore_targets import require_queues
+from amqpflow.services.consuming import connections as consuming
+from amqpflow.services.parked.restore_targets import require_queues
 from tests.brokers.own_cluster import OwnCluster
 from tests.shop import hop_of, shop
 from tests.topology_files import compiled

@@ -12,7 +12,7 @@ import pytest
 
 from amqpflow import Consumer, Message, Outcome
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.topology import Topology
+from amqpflow.services.loading.topology import Topology
 from tests.faults.die_at_step import Point, crash_topology, points, settle
 from tests.shop import Shop, hop_of
 from tests.topologies import connected

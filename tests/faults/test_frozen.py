@@ -21,8 +21,8 @@ from amqpflow.rabbitmq import connection as connection_module
 from amqpflow.rabbitmq import watch
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
-from amqpflow.services import in_flight
-from amqpflow.services.outbox import Outbox
+from amqpflow.services.consuming import pending as in_flight
+from amqpflow.services.publishing.outbox import Outbox
 from tests.faults.proxy import Proxy
 from tests.shop import PARKING, Shop, shop
 from tests.waiting import until

@@ -11,9 +11,9 @@ import pytest
 
 from amqpflow import Consumer, Message
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import threads
-from amqpflow.services.process import health_of
-from amqpflow.services.topology import Topology
+from amqpflow.services.handling import thread_pool as threads
+from amqpflow.services.loading.topology import Topology
+from amqpflow.services.process.serving import health_of
 from tests.shop import shop
 from tests.waiting import until
 

@@ -18,9 +18,9 @@ from amqpflow.model.properties import Properties
 from amqpflow.model.wire import encode_content_header
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.confirms import Settled
-from amqpflow.services import in_flight
-from amqpflow.services.outbox import Outbox
-from amqpflow.services.settler import Settler
+from amqpflow.services.consuming import pending as in_flight
+from amqpflow.services.consuming.settler import Settler
+from amqpflow.services.publishing.outbox import Outbox
 from tests.shop import publish_plainly, shop
 from tests.waiting import until
 

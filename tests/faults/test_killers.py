@@ -16,7 +16,7 @@ from amqpflow import Message, Topology
 from amqpflow.model import headers as h
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import consuming
+from amqpflow.services.consuming import connections as consuming
 from tests.cli.service_runs import Run, environment, running
 from tests.shop import Shop, connections_of, cut, shop
 from tests.topologies import connected

@@ -11,7 +11,8 @@ import pytest
 from amqpflow import Message, Retry, replay
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import in_flight, settler
+from amqpflow.services.consuming import pending as in_flight
+from amqpflow.services.consuming import settler
 from tests.faults.proxy import Proxy
 from tests.faults.test_killers import given_back
 from tests.faults.test_permission_away import Rights

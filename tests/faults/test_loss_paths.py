@@ -13,8 +13,8 @@ from amqpflow.errors import PublishRefused
 from amqpflow.model import headers as h
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.consumer import Consumer
-from amqpflow.services.topology import Topology
+from amqpflow.services.consuming.consumer import Consumer
+from amqpflow.services.loading.topology import Topology
 from tests.shop import PARKING, RETRY, Shop, shop
 from tests.waiting import until
 

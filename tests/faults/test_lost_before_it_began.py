@@ -12,8 +12,8 @@ import pytest
 
 from amqpflow import CallNext, Consumer, Message, Outcome
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import left_behind
-from amqpflow.services.topology import Topology
+from amqpflow.services.consuming import left_behind
+from amqpflow.services.loading.topology import Topology
 from tests.shop import Shop, connections_of, cut, shop
 from tests.waiting import until
 

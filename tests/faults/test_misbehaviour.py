@@ -13,7 +13,7 @@ import pytest
 from amqpflow import HandlerInvalid, Message, Park, Retry
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import threads
+from amqpflow.services.handling import thread_pool as threads
 from tests.shop import Shop, shop
 from tests.waiting import until
 
@@ -179,7 +179,7 @@ def test_forged_headers_of_a_message_that_is_not_due_do_no_harm(
 def test_a_generator_is_no_handler(kind: str) -> None:
     names: dict[str, Any] = {}
     exec(f"{kind} handle(message):\n    yield message", names)
-    from amqpflow.services.handler import make_handler
+    from amqpflow.services.handling.handler import make_handler
 
     with pytest.raises(HandlerInvalid, match="generator"):
         make_handler("orders", names["handle"], concurrency=1, prefetch=None, timeout=None, keep_stack=False)

@@ -18,8 +18,9 @@ import pytest
 from amqpflow import Message, Park, Retry
 from amqpflow.model.routes import NativeRetry
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import consuming, in_flight
-from amqpflow.services import outbox as outbox_module
+from amqpflow.services.consuming import connections as consuming
+from amqpflow.services.consuming import pending as in_flight
+from amqpflow.services.publishing import outbox as outbox_module
 from tests.faults.proxy import Proxy
 from tests.shop import Shop, hop_of, shop
 from tests.waiting import until

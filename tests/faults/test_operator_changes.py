@@ -11,7 +11,7 @@ import pytest
 
 from amqpflow import Message
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.consumer import Consumer
+from amqpflow.services.consuming.consumer import Consumer
 from tests.brokers.management import Management, as_user
 from tests.shop import Shop, shop
 from tests.waiting import until

@@ -15,7 +15,7 @@ from amqpflow import ConnectionEvent, Message, OutgoingMessage, Park, Publisher,
 from amqpflow.errors import PublishRefused
 from amqpflow.model import headers as h
 from amqpflow.node import create_virtual_host
-from amqpflow.services import in_flight
+from amqpflow.services.consuming import pending as in_flight
 from tests.brokers.own_node import OwnNode
 from tests.shop import Shop, shop
 from tests.topologies import connected

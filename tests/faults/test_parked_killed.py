@@ -15,10 +15,10 @@ from amqpflow.parking.export import Discarded, ExportedMessage
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
-from amqpflow.services.export_file import read_export
-from amqpflow.services.parked_export import discard_parked
-from amqpflow.services.parked_restore import restore_parked
-from amqpflow.services.parked_scan import Watch, place_of
+from amqpflow.services.parked.export import discard_parked
+from amqpflow.services.parked.export_file import read_export
+from amqpflow.services.parked.restore import restore_parked
+from amqpflow.services.parked.scan import Watch, place_of
 from tests.faults.parked_and_die import STEPS
 from tests.faults.replay_and_die import shared_shop
 from tests.parked import delivered, depth, drained, park, workplace

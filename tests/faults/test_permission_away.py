@@ -14,8 +14,8 @@ from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
-from amqpflow.services import settler
-from amqpflow.services.outbox import Outbox
+from amqpflow.services.consuming import settler
+from amqpflow.services.publishing.outbox import Outbox
 from tests.brokers.management import as_user
 from tests.shop import PARKING, RETRY, Shop, shop
 from tests.waiting import until

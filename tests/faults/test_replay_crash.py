@@ -15,8 +15,8 @@ from amqpflow.model import headers as h
 from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection, connect
-from amqpflow.services.journal import Journals
-from amqpflow.services.replayer import replay_parked
+from amqpflow.services.replaying.journal_files import Journals
+from amqpflow.services.replaying.replayer import replay_parked
 from tests.brokers.selection import BrokerUnderTest
 from tests.faults.replay_and_die import ONCE, POINTS, shared_shop
 from tests.faults.replay_and_die import WINDOW as DYING_WINDOW

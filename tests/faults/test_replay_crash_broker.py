@@ -14,9 +14,9 @@ from amqpflow.model import headers as h
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.node.locate import Installation, locate
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.journal import Journals
-from amqpflow.services.replay_report import ReplayReport
-from amqpflow.services.replayer import WINDOW, replay_parked
+from amqpflow.services.replaying.journal_files import Journals
+from amqpflow.services.replaying.replayer import WINDOW, replay_parked
+from amqpflow.services.replaying.report import ReplayReport
 from tests.brokers.own_node import OwnNode
 from tests.brokers.processes import belonging_to
 from tests.parked import delivered, depth, drained, list_parked, park, workplace

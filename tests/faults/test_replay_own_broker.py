@@ -14,11 +14,11 @@ from amqpflow.node import create_virtual_host
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import Broker
-from amqpflow.services import replay_pass
-from amqpflow.services.parked_export import discard_parked
-from amqpflow.services.parked_restore import restore_parked
-from amqpflow.services.parked_scan import Watch, place_of
-from amqpflow.services.replayer import replay_parked
+from amqpflow.services.parked.export import discard_parked
+from amqpflow.services.parked.restore import restore_parked
+from amqpflow.services.parked.scan import Watch, place_of
+from amqpflow.services.replaying import queue_pass as replay_pass
+from amqpflow.services.replaying.replayer import replay_parked
 from tests.brokers.own_node import OwnNode
 from tests.parked import delivered, depth, drained, park, workplace
 from tests.topologies import topology

@@ -10,7 +10,8 @@ import pytest
 from amqpflow import Message, Park, Retry
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import consuming, isolation, settler
+from amqpflow.services.consuming import connections as consuming
+from amqpflow.services.consuming import isolation, settler
 from tests.shop import connections_of, cut, shop
 from tests.waiting import until
 

@@ -19,8 +19,8 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.changes import Change
 from amqpflow.planning.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import emptiness
-from amqpflow.services.applier import OnStep
+from amqpflow.services.provisioning import drain as emptiness
+from amqpflow.services.provisioning.applier import OnStep
 from tests.plans import limits, with_objects
 from tests.topologies import topology
 

@@ -22,8 +22,8 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.admin import Admin
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.rabbitmq.probe import Probe
-from amqpflow.services.applier import Application
-from amqpflow.services.planner import make_plan
+from amqpflow.services.provisioning.applier import Application
+from amqpflow.services.provisioning.planner import make_plan
 from tests.brokers.management import Management, as_user
 from tests.brokers.selection import BrokerUnderTest
 from tests.plans import limits, with_objects

@@ -15,8 +15,8 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.admin import Admin
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.applier import Application
-from amqpflow.services.planner import make_plan
+from amqpflow.services.provisioning.applier import Application
+from amqpflow.services.provisioning.planner import make_plan
 from tests.brokers.management import Management
 from tests.brokers.selection import BrokerUnderTest
 

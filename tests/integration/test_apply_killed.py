@@ -15,8 +15,8 @@ from amqpflow.model.resources import BrokerState
 from amqpflow.planning.changes import Change
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import observe, open_broker
-from amqpflow.services import emptiness
-from amqpflow.services.planner import make_destruction, make_plan
+from amqpflow.services.provisioning import drain as emptiness
+from amqpflow.services.provisioning.planner import make_destruction, make_plan
 from tests.integration.apply_and_die import carry_out, changed_shop, small_shop, swapped_shop
 from tests.plans import assert_nothing_dangles
 

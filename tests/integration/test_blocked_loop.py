@@ -12,8 +12,8 @@ import pytest
 
 from amqpflow import Message
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import loop_monitor
-from amqpflow.services.loop_monitor import LoopMonitor
+from amqpflow.services.consuming import loop_monitor
+from amqpflow.services.consuming.loop_monitor import LoopMonitor
 from tests.shop import shop
 from tests.waiting import until
 

@@ -16,9 +16,10 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.translate import translate
-from amqpflow.services import replay_pass, replayer
-from amqpflow.services.parking_reader import ParkingReader
-from amqpflow.services.replay_choice import ReplayChoice
+from amqpflow.services.reading.reader import ParkingReader
+from amqpflow.services.replaying import queue_pass as replay_pass
+from amqpflow.services.replaying import replayer
+from amqpflow.services.replaying.choice import ReplayChoice
 from tests.faults.proxy import Proxy
 from tests.integration.test_channel import QUORUM, message, opened
 from tests.parked import delivered, depth, depth_becomes, drained, park, workplace

@@ -16,7 +16,7 @@ from amqpflow import Ack, Consumer, Discard, Message, NotApplied, Park, Retry
 from amqpflow.model import headers as h
 from amqpflow.model.routes import NativeRetry, RetryRule
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.topology import Topology
+from amqpflow.services.loading.topology import Topology
 from tests.shop import RETRY, shop
 from tests.topologies import topology
 from tests.waiting import until

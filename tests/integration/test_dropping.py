@@ -17,8 +17,8 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.changes import Change, PutPolicy, RemovePolicy
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services import emptiness
-from amqpflow.services.saved_plans import load_plan, save_plan
+from amqpflow.services.provisioning import drain as emptiness
+from amqpflow.services.provisioning.plan_files import load_plan, save_plan
 from tests.brokers.management import Management
 from tests.topology_files import compiled
 from tests.waiting import until

@@ -12,7 +12,7 @@ from amqpflow import Consumer, Message, Park, Retry
 from amqpflow.model.event import Event, MessageHandled, MessageParked, MessageRetried
 from amqpflow.model.routes import NativeRetry
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.topology import Topology
+from amqpflow.services.loading.topology import Topology
 from tests.shop import shop
 from tests.waiting import until
 

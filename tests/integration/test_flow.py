@@ -10,7 +10,7 @@ import pytest
 
 from amqpflow import Consumer, HandlerInvalid, Message, Retry
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.topology import Topology
+from amqpflow.services.loading.topology import Topology
 from tests.shop import Shop, shop
 from tests.waiting import until
 

@@ -13,7 +13,7 @@ import pytest
 from amqpflow import Message
 from amqpflow.model.content import LARGE
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import incoming
+from amqpflow.services.handling import message as incoming
 from tests.shop import shop
 from tests.waiting import until
 

@@ -20,7 +20,7 @@ from amqpflow import (
     WrongUsage,
 )
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.incoming import Message as Received
+from amqpflow.services.handling.message import Message as Received
 from tests.deliveries import incoming
 from tests.faults.proxy import Proxy
 from tests.shop import Shop, cut, shop

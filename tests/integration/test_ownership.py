@@ -21,8 +21,8 @@ from amqpflow.planning.plan import Plan
 from amqpflow.planning.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services import emptiness
-from amqpflow.services.planner import make_destruction
+from amqpflow.services.provisioning import drain as emptiness
+from amqpflow.services.provisioning.planner import make_destruction
 from tests.brokers.management import Management
 from tests.topology_files import compiled
 

@@ -22,17 +22,17 @@ from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.export_file import ExportWriter
-from amqpflow.services.opening import no_topology
-from amqpflow.services.parked_export import choose, discard_parked, export_parked
-from amqpflow.services.parked_list import list_parked
-from amqpflow.services.parked_restore import RestoreOptions, restore_parked
-from amqpflow.services.parked_scan import Watch, place_of
-from amqpflow.services.parked_stats import count_parked
-from amqpflow.services.parking_reader import ParkingReader
-from amqpflow.services.replay_choice import ReplayChoice
-from amqpflow.services.replay_plan import plan_replay
-from amqpflow.services.replayer import replay_parked
+from amqpflow.services.loading.opening import no_topology
+from amqpflow.services.parked.export import choose, discard_parked, export_parked
+from amqpflow.services.parked.export_file import ExportWriter
+from amqpflow.services.parked.listing import list_parked
+from amqpflow.services.parked.restore import RestoreOptions, restore_parked
+from amqpflow.services.parked.scan import Watch, place_of
+from amqpflow.services.parked.stats import count_parked
+from amqpflow.services.reading.reader import ParkingReader
+from amqpflow.services.replaying.choice import ReplayChoice
+from amqpflow.services.replaying.plan import plan_replay
+from amqpflow.services.replaying.replayer import replay_parked
 from tests.cli.parked_shop import amqpflow, fill, write_shop
 from tests.messages import nested
 from tests.parked import delivered, depth, drained, park, parking_publish, publish, workplace

@@ -12,11 +12,11 @@ from amqpflow.model.properties import Properties
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services import export_file
-from amqpflow.services.opening import no_topology
-from amqpflow.services.parked_export import discard_parked, export_parked
-from amqpflow.services.parked_restore import restore_parked
-from amqpflow.services.parked_scan import Watch, place_of
+from amqpflow.services.loading.opening import no_topology
+from amqpflow.services.parked import export_file
+from amqpflow.services.parked.export import discard_parked, export_parked
+from amqpflow.services.parked.restore import restore_parked
+from amqpflow.services.parked.scan import Watch, place_of
 from tests.parked import publish
 
 pytestmark = pytest.mark.one_broker

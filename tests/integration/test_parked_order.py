@@ -16,10 +16,10 @@ from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.opening import no_topology
-from amqpflow.services.parked_list import ParkedRow, list_parked
-from amqpflow.services.parked_scan import Watch, place_of
-from amqpflow.services.parked_stats import count_parked
+from amqpflow.services.loading.opening import no_topology
+from amqpflow.services.parked.listing import ParkedRow, list_parked
+from amqpflow.services.parked.scan import Watch, place_of
+from amqpflow.services.parked.stats import count_parked
 from amqpflow.services.status import StatusReader
 from tests.brokers.selection import BrokerUnderTest
 from tests.cli.parked_shop import amqpflow, write_shop

@@ -13,11 +13,14 @@ from amqpflow.model.message import Delivery
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
-from amqpflow.services import parked_export, parked_list, parked_restore, parked_stats
-from amqpflow.services.parked_scan import Place, Watch, place_of
-from amqpflow.services.parking_reader import ParkingReader
-from amqpflow.services.replay_choice import ReplayChoice
-from amqpflow.services.replayer import replay_parked
+from amqpflow.services.parked import export as parked_export
+from amqpflow.services.parked import listing as parked_list
+from amqpflow.services.parked import restore as parked_restore
+from amqpflow.services.parked import stats as parked_stats
+from amqpflow.services.parked.scan import Place, Watch, place_of
+from amqpflow.services.reading.reader import ParkingReader
+from amqpflow.services.replaying.choice import ReplayChoice
+from amqpflow.services.replaying.replayer import replay_parked
 from tests.cli.parked_shop import amqpflow, fill, write_shop
 from tests.parked import delivered, depth, drained, list_parked, park, workplace
 from tests.topologies import topology

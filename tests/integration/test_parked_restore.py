@@ -20,11 +20,11 @@ from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services import export_file, restore_record
-from amqpflow.services.parked_export import discard_parked, export_parked
-from amqpflow.services.parked_list import list_parked
-from amqpflow.services.parked_restore import RestoreOptions, RestoreReport, restore_parked
-from amqpflow.services.parked_scan import Watch, place_of
+from amqpflow.services.parked import export_file, restore_record
+from amqpflow.services.parked.export import discard_parked, export_parked
+from amqpflow.services.parked.listing import list_parked
+from amqpflow.services.parked.restore import RestoreOptions, RestoreReport, restore_parked
+from amqpflow.services.parked.scan import Watch, place_of
 from tests.brokers.management import Management
 from tests.cli.parked_shop import amqpflow, arguments, environment, fill, write_shop
 from tests.conftest import BrokerUnderTest
@@ -521,7 +521,7 @@ def test_messages_with_one_id_are_recorded_window_by_window(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are published one after the other; a restore that dies puts no more than a window back once more."""
-    monkeypatch.setattr("amqpflow.services.parked_restore.WINDOW", 10)
+    monkeypatch.setattr("amqpflow.services.parked.restore.WINDOW", 10)
     compiled, file, steps = topology({WORK: [1000]}, vhost=vhost.vhost), tmp_path / "x.jsonl", list[str]()
 
     async def go() -> None:

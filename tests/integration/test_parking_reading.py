@@ -19,7 +19,7 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import Broker
-from amqpflow.services.parking_reader import ParkingReader
+from amqpflow.services.reading.reader import ParkingReader
 from tests.brokers.selection import BrokerUnderTest
 from tests.parked import (
     delivered,
@@ -133,8 +133,8 @@ def test_a_part_that_is_read_after_everything_was_given_back_once_stays_in_front
     vhost: BrokerAddress, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # so that several consumers are needed
-    monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_UNKNOWN", 1000)
-    monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_BYTES", 60_000)
+    monkeypatch.setattr("amqpflow.services.reading.reader.AT_ONCE_UNKNOWN", 1000)
+    monkeypatch.setattr("amqpflow.services.reading.reader.AT_ONCE_BYTES", 60_000)
     compiled = shop(vhost)
     old, new = [f"m{n}" for n in range(5000)], [f"n{n}" for n in range(100)]
 
@@ -186,8 +186,8 @@ def test_ordinary_messages_of_unknown_size_are_all_held_before_the_first_is_look
 def test_a_queue_that_shrinks_while_its_first_messages_are_measured_is_read_to_its_end(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_UNKNOWN", 50)
-    monkeypatch.setattr("amqpflow.services.parking_reader.MEASURED", 20)
+    monkeypatch.setattr("amqpflow.services.reading.reader.AT_ONCE_UNKNOWN", 50)
+    monkeypatch.setattr("amqpflow.services.reading.reader.MEASURED", 20)
     compiled = shop(vhost)
     look = ParkingReader._look
 
@@ -221,9 +221,9 @@ def test_what_the_broker_reads_at_once_is_reckoned_with_headers(
 ) -> None:
     compiled = topology({WORK: [1000]}, vhost=vhost.vhost)
     size, at_once, count = 100_000, 4_000_000, 300
-    monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_BYTES", at_once)
-    monkeypatch.setattr("amqpflow.services.parking_reader.AT_ONCE_UNKNOWN", 40)
-    monkeypatch.setattr("amqpflow.services.parking_reader.MEASURED", 10)
+    monkeypatch.setattr("amqpflow.services.reading.reader.AT_ONCE_BYTES", at_once)
+    monkeypatch.setattr("amqpflow.services.reading.reader.AT_ONCE_UNKNOWN", 40)
+    monkeypatch.setattr("amqpflow.services.reading.reader.MEASURED", 10)
     asked: list[int] = []
     consume = Channel.consume
 
@@ -448,7 +448,7 @@ def test_an_interrupted_reading_gives_everything_back(vhost: BrokerAddress) -> N
 def test_nothing_is_held_for_ever_and_a_listing_says_how_far_it_got(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpflow.services.parking_reader.HOLD_MAX", 0)
+    monkeypatch.setattr("amqpflow.services.reading.reader.HOLD_MAX", 0)
     compiled = shop(vhost)
 
     async def go() -> None:

@@ -30,7 +30,7 @@ from amqpflow.planning.permissions import Grant, grants
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.management import open_management
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services import emptiness
+from amqpflow.services.provisioning import drain as emptiness
 from amqpflow.services.status import StatusReader
 from tests.brokers.management import Management, as_user
 from tests.waiting import until

@@ -17,7 +17,7 @@ from amqpflow.planning.diff import diff
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.rabbitmq.observe import observe, open_broker
-from amqpflow.services.planner import make_plan
+from amqpflow.services.provisioning.planner import make_plan
 from tests.brokers.management import Management
 from tests.brokers.selection import BrokerUnderTest
 from tests.topology_files import compiled

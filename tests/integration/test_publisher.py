@@ -29,7 +29,7 @@ from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
-from amqpflow.services.outbox import Outbox
+from amqpflow.services.publishing.outbox import Outbox
 from tests.brokers.management import Management
 from tests.brokers.selection import BrokerUnderTest
 from tests.shop import cut, shop

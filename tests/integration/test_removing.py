@@ -20,9 +20,9 @@ from amqpflow.planning.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.admin import Admin
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services import emptiness
-from amqpflow.services.apply_lock import applying_alone
-from amqpflow.services.start_check import require_as_compiled
+from amqpflow.services.provisioning import drain as emptiness
+from amqpflow.services.provisioning.lock import applying_alone
+from amqpflow.services.provisioning.verification import require_as_compiled
 from tests.brokers.management import Management
 from tests.plans import with_objects
 from tests.shop import shop as open_shop

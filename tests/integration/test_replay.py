@@ -23,11 +23,11 @@ from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import Destination
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services import replay_pass
-from amqpflow.services.parking_reader import ParkingReader
-from amqpflow.services.replay_choice import ReplayChoice
-from amqpflow.services.replay_plan import plan_replay
-from amqpflow.services.replayer import replay_parked
+from amqpflow.services.reading.reader import ParkingReader
+from amqpflow.services.replaying import queue_pass as replay_pass
+from amqpflow.services.replaying.choice import ReplayChoice
+from amqpflow.services.replaying.plan import plan_replay
+from amqpflow.services.replaying.replayer import replay_parked
 from tests.brokers.selection import BrokerUnderTest
 from tests.faults.proxy import Proxy
 from tests.integration.test_channel import publish_raw
@@ -244,9 +244,9 @@ def test_classic_parking_is_replayed_and_keeps_the_order_of_the_rest(vhost: Brok
 def test_a_part_of_a_queue_that_several_channels_hold_is_replayed_and_the_rest_keeps_its_order(
     vhost: BrokerAddress, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpflow.services.parking_reader.HELD_BY_A_CHANNEL", 300)
-    monkeypatch.setattr("amqpflow.services.parking_reader.HELD_BY_A_CHANNEL_QUORUM", 300)
-    monkeypatch.setattr("amqpflow.services.replay_pass.WINDOW", 100)
+    monkeypatch.setattr("amqpflow.services.reading.reader.HELD_BY_A_CHANNEL", 300)
+    monkeypatch.setattr("amqpflow.services.reading.reader.HELD_BY_A_CHANNEL_QUORUM", 300)
+    monkeypatch.setattr("amqpflow.services.replaying.queue_pass.WINDOW", 100)
     held: list[int] = []
     give_back = ParkingReader._give_back
 
@@ -333,8 +333,8 @@ def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(
 ) -> None:
     compiled = shop(vhost)
     # something is left for the others
-    monkeypatch.setattr("amqpflow.services.parking_reader.MAX_PREFETCH", 200)
-    monkeypatch.setattr("amqpflow.services.replay_pass.WINDOW", 100)
+    monkeypatch.setattr("amqpflow.services.reading.reader.MAX_PREFETCH", 200)
+    monkeypatch.setattr("amqpflow.services.replaying.queue_pass.WINDOW", 100)
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
@@ -388,7 +388,7 @@ def test_two_replays_at_once_send_each_message_once(vhost: BrokerAddress) -> Non
 
 
 def test_a_full_work_queue_leaves_the_rest_parked_in_order(vhost: BrokerAddress, monkeypatch: Any) -> None:
-    monkeypatch.setattr("amqpflow.services.replay_pass.PATIENCE", 0.3)
+    monkeypatch.setattr("amqpflow.services.replaying.queue_pass.PATIENCE", 0.3)
     compiled = shop(vhost, queue_type="classic", arguments={"x-max-length": 5, "x-overflow": "reject-publish"})
 
     async def go() -> None:
@@ -558,7 +558,7 @@ def test_a_user_without_write_permission_is_told_at_once(vhost: BrokerAddress, b
 def test_without_a_confirm_in_time_messages_stay_parked_and_are_in_doubt(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpflow.services.replay_pass.CONFIRM_TIMEOUT", 0)
+    monkeypatch.setattr("amqpflow.services.replaying.queue_pass.CONFIRM_TIMEOUT", 0)
     compiled = shop(vhost)
 
     async def go() -> None:
@@ -582,7 +582,7 @@ def test_without_a_confirm_in_time_messages_stay_parked_and_are_in_doubt(
 
 
 def test_nothing_is_held_for_long_and_the_replay_goes_on(vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amqpflow.services.parking_reader.HOLD_MAX", 0.8)
+    monkeypatch.setattr("amqpflow.services.reading.reader.HOLD_MAX", 0.8)
     compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking="shared.parking")
     steps: list[str] = []
 
@@ -605,7 +605,7 @@ def test_nothing_is_held_for_long_and_the_replay_goes_on(vhost: BrokerAddress, m
 def test_a_replay_that_comes_to_nothing_within_the_time_of_holding_says_so(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpflow.services.parking_reader.HOLD_MAX", 0)
+    monkeypatch.setattr("amqpflow.services.reading.reader.HOLD_MAX", 0)
     compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking="shared.parking")
 
     async def go() -> None:

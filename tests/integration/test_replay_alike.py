@@ -10,9 +10,9 @@ import pytest
 
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.replay_choice import ReplayChoice, destination_of
-from amqpflow.services.replay_outbox import Flight, ReplayOutbox
-from amqpflow.services.replayer import replay_parked
+from amqpflow.services.replaying.choice import ReplayChoice, destination_of
+from amqpflow.services.replaying.outbox import Flight, ReplayOutbox
+from amqpflow.services.replaying.replayer import replay_parked
 from tests.brokers.management import Management
 from tests.parked import delivered, depth, drained, park, workplace
 from tests.topologies import topology

@@ -21,11 +21,11 @@ from amqpflow.parking.journal import JournalState
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import Broker
-from amqpflow.services import replay_pass
-from amqpflow.services.journal import JournalFile, Journals
-from amqpflow.services.replay_choice import ReplayChoice, destination_of
-from amqpflow.services.replay_report import ReplayReport
-from amqpflow.services.replayer import replay_parked
+from amqpflow.services.replaying import queue_pass as replay_pass
+from amqpflow.services.replaying.choice import ReplayChoice, destination_of
+from amqpflow.services.replaying.journal_files import JournalFile, Journals
+from amqpflow.services.replaying.replayer import replay_parked
+from amqpflow.services.replaying.report import ReplayReport
 from tests.parked import (
     delivered,
     depth,
@@ -493,7 +493,7 @@ def test_a_journal_of_the_old_version_drops_nothing(vhost: BrokerAddress, tmp_pa
 
 
 def test_a_plan_of_one_of_two_equal_messages_lets_one_be_taken(vhost: BrokerAddress) -> None:
-    from amqpflow.services.replay_plan import plan_replay
+    from amqpflow.services.replaying.plan import plan_replay
 
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
 

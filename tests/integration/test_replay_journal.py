@@ -23,12 +23,13 @@ from amqpflow.parking.replay import Destination
 from amqpflow.parking.selection import Matcher, Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
-from amqpflow.services import journal, replay_pass
-from amqpflow.services.journal import Journals
-from amqpflow.services.parking_lock import reading_alone
-from amqpflow.services.replay_choice import ReplayChoice, destination_of
-from amqpflow.services.replay_plan import plan_replay
-from amqpflow.services.replayer import replay_parked
+from amqpflow.services.reading.lock import reading_alone
+from amqpflow.services.replaying import journal_files as journal
+from amqpflow.services.replaying import queue_pass as replay_pass
+from amqpflow.services.replaying.choice import ReplayChoice, destination_of
+from amqpflow.services.replaying.journal_files import Journals
+from amqpflow.services.replaying.plan import plan_replay
+from amqpflow.services.replaying.replayer import replay_parked
 from tests.brokers.selection import BrokerUnderTest
 from tests.parked import (
     delivered,
@@ -595,7 +596,7 @@ def test_a_ramp_looks_at_what_came_back_and_stops(vhost: BrokerAddress) -> None:
 def test_without_a_ramp_too_many_that_come_back_stop_it_too(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpflow.services.replayer.GUARD_EVERY", 0.1)
+    monkeypatch.setattr("amqpflow.services.replaying.replayer.GUARD_EVERY", 0.1)
     compiled = shop(vhost)
 
     async def go() -> None:
@@ -616,7 +617,7 @@ def test_without_a_ramp_too_many_that_come_back_stop_it_too(
 def test_a_watch_ends_when_nothing_is_on_its_way_and_counts_what_came_back(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpflow.services.replayer.WATCH_EVERY", 0.1)
+    monkeypatch.setattr("amqpflow.services.replaying.replayer.WATCH_EVERY", 0.1)
     compiled = shop(vhost)
     told: list[tuple[int, int]] = []
 

@@ -12,10 +12,11 @@ import pytest
 from amqpflow.model.message import Delivery, Publish
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection, connect
-from amqpflow.services import replay_pace, replayer
-from amqpflow.services.journal import Journals
-from amqpflow.services.replay_choice import ReplayChoice, destination_of
-from amqpflow.services.replayer import replay_parked
+from amqpflow.services.replaying import pace as replay_pace
+from amqpflow.services.replaying import replayer
+from amqpflow.services.replaying.choice import ReplayChoice, destination_of
+from amqpflow.services.replaying.journal_files import Journals
+from amqpflow.services.replaying.replayer import replay_parked
 from tests.parked import delivered, depth, drained, park, workplace
 from tests.topologies import topology
 

@@ -15,12 +15,13 @@ from amqpflow.errors import AmqpflowError
 from amqpflow.parking.journal import read_journal
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
-from amqpflow.services import journal, replay_pass
-from amqpflow.services.journal import Journals
-from amqpflow.services.parking_reader import ParkingReader
-from amqpflow.services.replay_choice import ReplayChoice
-from amqpflow.services.replay_outbox import Flight, ReplayOutbox
-from amqpflow.services.replayer import replay_parked
+from amqpflow.services.reading.reader import ParkingReader
+from amqpflow.services.replaying import journal_files as journal
+from amqpflow.services.replaying import queue_pass as replay_pass
+from amqpflow.services.replaying.choice import ReplayChoice
+from amqpflow.services.replaying.journal_files import Journals
+from amqpflow.services.replaying.outbox import Flight, ReplayOutbox
+from amqpflow.services.replaying.replayer import replay_parked
 from tests.integration.test_replay_identity import CONFIRMED, interrupted
 from tests.parked import delivered, depth, park, workplace
 from tests.topologies import topology

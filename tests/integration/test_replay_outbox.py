@@ -11,7 +11,7 @@ from amqpflow.model.properties import Properties
 from amqpflow.parking.parked import read_parked
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection, connect
-from amqpflow.services.replay_outbox import Flight, ReplayOutbox
+from amqpflow.services.replaying.outbox import Flight, ReplayOutbox
 from tests.integration.test_channel import CLASSIC, opened, read
 from tests.parked import delivered
 from tests.waiting import until

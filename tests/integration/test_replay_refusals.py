@@ -14,9 +14,9 @@ from amqpflow.model.resources import Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
-from amqpflow.services import replay_pass
-from amqpflow.services.replay_report import ReplayReport
-from amqpflow.services.replayer import _Replay, replay_parked
+from amqpflow.services.replaying import queue_pass as replay_pass
+from amqpflow.services.replaying.replayer import _Replay, replay_parked
+from amqpflow.services.replaying.report import ReplayReport
 from tests.conftest import BrokerUnderTest
 from tests.parked import delivered, depth, drained, park, workplace
 from tests.soak.network import Network

@@ -12,10 +12,10 @@ from amqpflow import Selection, prune_replay_history, replay, replay_history
 from amqpflow.errors import Refused
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import replay_pass
-from amqpflow.services.journal import Journals
-from amqpflow.services.replay_choice import ReplayChoice, destination_of
-from amqpflow.services.replayer import replay_parked
+from amqpflow.services.replaying import queue_pass as replay_pass
+from amqpflow.services.replaying.choice import ReplayChoice, destination_of
+from amqpflow.services.replaying.journal_files import Journals
+from amqpflow.services.replaying.replayer import replay_parked
 from tests.integration.test_replay_identity import CONFIRMED, interrupted
 from tests.parked import delivered, depth, drained, park, workplace
 from tests.topologies import topology

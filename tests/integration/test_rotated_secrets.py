@@ -18,7 +18,7 @@ from amqpflow.rabbitmq import connection as connection_module
 from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.rabbitmq.management import open_management
-from amqpflow.services.consumer import Consumer
+from amqpflow.services.consuming.consumer import Consumer
 from tests.brokers.management import Management, as_user
 from tests.faults.proxy import Proxy
 from tests.shop import Shop, connections_of, cut, shop

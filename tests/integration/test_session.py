@@ -8,7 +8,7 @@ import pytest
 
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.session import Session
+from amqpflow.services.consuming.session import Session
 from tests.integration.test_channel import QUORUM, message, opened
 
 

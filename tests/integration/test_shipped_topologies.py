@@ -10,7 +10,7 @@ import pytest
 from amqpflow.api import apply, plan
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.topology import Topology
+from amqpflow.services.loading.topology import Topology
 
 FILES = sorted((Path(__file__).parents[2] / "topologies").glob("*.yaml"))
 

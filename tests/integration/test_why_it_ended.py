@@ -12,7 +12,7 @@ from amqpflow import ConnectionLost, Consumer, ConsumerStopped, Message, Message
 from amqpflow.model.event import ConnectionRecovered
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
-from amqpflow.services.topology import Topology
+from amqpflow.services.loading.topology import Topology
 from tests.brokers.management import Management
 from tests.shop import Shop, shop
 from tests.waiting import until

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from amqpflow.parking.export import ExportedMessage
-from amqpflow.services.export_file import read_export
+from amqpflow.services.parked.export_file import read_export
 from tests.parked import delivered
 from tests.statemachine.operating import WINDOW
 from tests.statemachine.operators import Outcome, Request

@@ -25,7 +25,11 @@ from amqpflow.errors import AmqpflowError
 from amqpflow.rabbitmq import connection, observe
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
-from amqpflow.services import parked_export, parked_restore, replay_choice, replay_pass, replayer
+from amqpflow.services.parked import export as parked_export
+from amqpflow.services.parked import restore as parked_restore
+from amqpflow.services.replaying import choice as replay_choice
+from amqpflow.services.replaying import queue_pass as replay_pass
+from amqpflow.services.replaying import replayer
 from tests.faults.replay_and_die import Death
 
 WINDOW = 4  #: publishes of an operator that may be in doubt at once

@@ -12,7 +12,7 @@ import pytest
 
 from amqpflow.cli.run import configure_logging
 from amqpflow.model.event import BreakerOpened, MessageParked
-from amqpflow.services.event_log import EventLog
+from amqpflow.services.consuming.event_log import EventLog
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil\u2066\r\u2028\x85\x7f"
 ACTING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202a-\u202e\u2066-\u2069]")

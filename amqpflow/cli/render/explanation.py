@@ -10,7 +10,7 @@ from amqpflow.model.duration import format_duration
 from amqpflow.planning.effective import Contender, Setting
 from amqpflow.planning.explain import Explanation
 from amqpflow.planning.observation import Observation
-from amqpflow.services.topology import Topology
+from amqpflow.services.loading.topology import Topology
 
 from .colors import paint
 from .values import plain

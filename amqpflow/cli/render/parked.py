@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from amqpflow.cli.safe import safe
-from amqpflow.services.parked_list import ParkedListing, ParkedRow
+from amqpflow.services.parked.listing import ParkedListing, ParkedRow
 
 from .values import rfc3339
 

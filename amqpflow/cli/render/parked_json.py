@@ -9,12 +9,12 @@ from typing import Any
 
 from amqpflow.model.properties import Properties
 from amqpflow.parking.parked import ParkedMessage
-from amqpflow.services.parked_export import ExportReport
-from amqpflow.services.parked_list import ParkedListing, ParkedRow
-from amqpflow.services.parked_restore import RestoreReport
-from amqpflow.services.parked_scan import QueueReading
-from amqpflow.services.replay_plan import Group, ReplayPlan
-from amqpflow.services.replay_report import ReplayReport
+from amqpflow.services.parked.export import ExportReport
+from amqpflow.services.parked.listing import ParkedListing, ParkedRow
+from amqpflow.services.parked.restore import RestoreReport
+from amqpflow.services.parked.scan import QueueReading
+from amqpflow.services.replaying.plan import Group, ReplayPlan
+from amqpflow.services.replaying.report import ReplayReport
 
 from .values import as_document, as_line, plain, rfc3339
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from amqpflow.cli.safe import safe
-from amqpflow.services.parked_stats import ParkedStats
+from amqpflow.services.parked.stats import ParkedStats
 
 from .parked import size_text, table, time_text
 from .parked_json import reading_object

@@ -7,8 +7,8 @@ from typing import Any
 
 from amqpflow.cli.safe import safe
 from amqpflow.parking.journal import OLD_VERSION, JournalState
-from amqpflow.services.replay_plan import Group, ReplayPlan
-from amqpflow.services.replay_report import ReplayReport
+from amqpflow.services.replaying.plan import Group, ReplayPlan
+from amqpflow.services.replaying.report import ReplayReport
 
 from .values import rfc3339
 

@@ -20,7 +20,7 @@ from amqpflow.model.record import Record, read_record
 from amqpflow.model.record_table import encode_record, record_table
 from amqpflow.model.routes import NativeRetry, QueueRoutes
 from amqpflow.model.wire import encode_table
-from amqpflow.services.incoming import Message
+from amqpflow.services.handling.message import Message
 from tests.deliveries import NOW, QUEUE, at, delivery, incoming, retried, routes
 
 WHERE = routes(5000)

@@ -19,7 +19,7 @@ from amqpflow.errors import WrongUsage
 from amqpflow.model import headers as h
 from amqpflow.model.outgoing import MAX_EXPIRATION, OutgoingMessage, encode_outgoing, header_problems
 from amqpflow.model.wire import MAX_DEPTH
-from amqpflow.services.replay_choice import ReplayChoice
+from amqpflow.services.replaying.choice import ReplayChoice
 
 NESTED_TO_THE_LIMIT: Any = 1
 for _ in range(MAX_DEPTH - 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.model.resources import Policy, Queue
-from amqpflow.services.parking_guard import consumer_timeout, length_problem, reading_problem
+from amqpflow.services.reading.guard import consumer_timeout, length_problem, reading_problem
 
 V3, V40, V43 = (3, 10, 8), (4, 0, 5), (4, 3, 6)
 

@@ -25,8 +25,8 @@ from amqpflow.parking.export import message_line
 from amqpflow.parking.groups import GROUPS_AT_MOST, OTHERS, count_group
 from amqpflow.parking.parked import read_parked
 from amqpflow.parking.replay import ReplayRun, replay_publish
-from amqpflow.services.parked_list import row_of
-from amqpflow.services.replay_plan import group_of
+from amqpflow.services.parked.listing import row_of
+from amqpflow.services.replaying.plan import group_of
 from tests.messages import nested
 from tests.topologies import topology
 

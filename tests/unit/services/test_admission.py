@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amqpflow.services.admission import Admission
+from amqpflow.services.consuming.admission import Admission
 
 
 def test_one_is_tried_during_an_outage_and_no_more() -> None:

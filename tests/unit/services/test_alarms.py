@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from amqpflow.model.event import ConnectionEvent
-from amqpflow.services.alarms import Alarms
-from amqpflow.services.events import Events
+from amqpflow.services.consuming.alarms import Alarms
+from amqpflow.services.consuming.events import Events
 
 WHY = {"publishing": "the broker takes no publishes: low on memory"}
 

@@ -20,8 +20,8 @@ from amqpflow.planning.manifest import Manifest
 from amqpflow.planning.observation import Observation
 from amqpflow.planning.plan import Plan
 from amqpflow.planning.report import ApplyReport
-from amqpflow.services.applier import Application
-from amqpflow.services.emptiness import Emptiness, Remaining
+from amqpflow.services.provisioning.applier import Application
+from amqpflow.services.provisioning.drain import Emptiness, Remaining
 from tests.plans import after, assert_nothing_dangles, manifest_after, observation, with_objects
 from tests.topologies import topology
 

@@ -15,12 +15,12 @@ import pytest
 from amqpflow import Message, Outcome, Park
 from amqpflow.delivery.settle import decide
 from amqpflow.model.event import Event, MessageHandled, MessageParked, MessageRetried
-from amqpflow.services.calling import Caller
-from amqpflow.services.event_log import EventLog
-from amqpflow.services.events import Events
-from amqpflow.services.handler import make_handler
-from amqpflow.services.report import Report
-from amqpflow.services.threads import THREAD_NAME
+from amqpflow.services.consuming.event_log import EventLog
+from amqpflow.services.consuming.events import Events
+from amqpflow.services.consuming.telemetry import Report
+from amqpflow.services.handling.handler import make_handler
+from amqpflow.services.handling.invocation import Caller
+from amqpflow.services.handling.thread_pool import THREAD_NAME
 from tests.deliveries import at, incoming, routes
 
 

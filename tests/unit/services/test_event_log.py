@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from amqpflow.model import event as e
-from amqpflow.services import log_limit
-from amqpflow.services.event_log import EventLog
-from amqpflow.services.events import Events
-from amqpflow.services.log_limit import LogLimit
+from amqpflow.services.consuming import log_limit
+from amqpflow.services.consuming.event_log import EventLog
+from amqpflow.services.consuming.events import Events
+from amqpflow.services.consuming.log_limit import LogLimit
 
 ABOUT: dict[str, Any] = {
     "queue": "orders",

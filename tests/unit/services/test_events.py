@@ -11,8 +11,8 @@ import pytest
 
 from amqpflow import HandlerInvalid
 from amqpflow.model import event as e
-from amqpflow.services.event_log import EventLog
-from amqpflow.services.events import Events
+from amqpflow.services.consuming.event_log import EventLog
+from amqpflow.services.consuming.events import Events
 
 RESUMED = e.ConsumerResumed(queue="orders")
 PAUSED = e.ConsumerPaused(queue="orders", reason="no room")

@@ -14,11 +14,11 @@ from amqpflow.delivery.settle import ToParking, ToTier
 from amqpflow.delivery.verdict import CannotDecode, Decided, Failed, Verdict
 from amqpflow.model.event import BreakerOpened, Event
 from amqpflow.model.routes import QueueRoutes
-from amqpflow.services.calling import Caller, NotStarted
-from amqpflow.services.events import Events
-from amqpflow.services.exception_groups import LEAVES_MAX, leaves, meaning
-from amqpflow.services.handler import make_handler
-from amqpflow.services.outage import Outage
+from amqpflow.services.consuming.circuit import Outage
+from amqpflow.services.consuming.events import Events
+from amqpflow.services.handling.exception_groups import LEAVES_MAX, leaves, meaning
+from amqpflow.services.handling.handler import make_handler
+from amqpflow.services.handling.invocation import Caller, NotStarted
 from tests.deliveries import decided, incoming, routes, rule
 
 MESSAGE = Message(incoming())

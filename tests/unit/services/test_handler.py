@@ -17,10 +17,10 @@ import pytest
 from amqpflow import Ack, Consumer, Discard, HandlerInvalid, Message, Outcome, Park, Retry, Undecodable
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, Failed, Verdict
 from amqpflow.model.routes import QueueRoutes
-from amqpflow.services.calling import Caller
-from amqpflow.services.handler import Handler, make_handler
-from amqpflow.services.threads import Threads
-from amqpflow.services.topology import Topology
+from amqpflow.services.handling.handler import Handler, make_handler
+from amqpflow.services.handling.invocation import Caller
+from amqpflow.services.handling.thread_pool import Threads
+from amqpflow.services.loading.topology import Topology
 from tests.deliveries import incoming, routes, rule
 from tests.topologies import topology
 

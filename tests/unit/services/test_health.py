@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from amqpflow.errors import WrongUsage
-from amqpflow.services.health import Health, response, serve_health
-from amqpflow.services.supervisor import Supervisor
-from amqpflow.services.worker_status import LONGEST_LINE, Status, decode, encode
+from amqpflow.services.process.health import Health, response, serve_health
+from amqpflow.services.process.heartbeat import LONGEST_LINE, Status, decode, encode
+from amqpflow.services.process.supervisor import Supervisor
 
 READY = Health(ready=True)
 PAUSED = Health(ready=False, problems={"orders": "cannot park: \x1b[2J"})

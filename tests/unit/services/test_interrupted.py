@@ -14,8 +14,8 @@ from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
 from amqpflow.parking.journal import OLD_VERSION, PARKED_DIGITS, JournalState
 from amqpflow.parking.parked import ParkedMessage, read_parked
-from amqpflow.services.interrupted import Interrupted, InterruptedSends, Sent
-from amqpflow.services.journal import JournalFile
+from amqpflow.services.replaying.interrupted import Interrupted, InterruptedSends, Sent
+from amqpflow.services.replaying.journal_files import JournalFile
 from tests.parked import delivered, parking_publish
 from tests.topologies import topology
 from tests.unit.parking.test_journal import HEAD, KEYS

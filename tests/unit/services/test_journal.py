@@ -15,8 +15,8 @@ import pytest
 
 from amqpflow.errors import Refused, WrongUsage
 from amqpflow.parking.journal import JournalState, confirmed_line, end_line, intent_line, resumed_line
-from amqpflow.services import journal
-from amqpflow.services.journal import JournalFile, Journals, default_directory, journals_in
+from amqpflow.services.replaying import journal_files as journal
+from amqpflow.services.replaying.journal_files import JournalFile, Journals, default_directory, journals_in
 from tests.unit.parking.test_journal import HEAD, KEYS
 
 

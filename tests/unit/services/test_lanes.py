@@ -9,7 +9,7 @@ from typing import Any
 
 from amqpflow import Message
 from amqpflow.model.message import Delivery
-from amqpflow.services.lanes import Lanes, SessionLanes
+from amqpflow.services.handling.ordering import Lanes, SessionLanes
 from tests.deliveries import delivery
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from amqpflow import Ack, Consumer, Discard, HandlerInvalid, Message, Outcome, Park, Retry
 from amqpflow.delivery.verdict import BadResult, Decided, Failed, Verdict
-from amqpflow.services.calling import Caller
-from amqpflow.services.handler import make_handler
-from amqpflow.services.middleware import CallNext, Middleware
-from amqpflow.services.topology import Topology
-from amqpflow.services.turns import NotStarted
+from amqpflow.services.handling.handler import make_handler
+from amqpflow.services.handling.invocation import Caller
+from amqpflow.services.handling.middleware import CallNext, Middleware
+from amqpflow.services.handling.turns import NotStarted
+from amqpflow.services.loading.topology import Topology
 from tests.deliveries import incoming, routes
 from tests.topologies import topology
 

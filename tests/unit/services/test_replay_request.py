@@ -23,8 +23,8 @@ from amqpflow.parking.journal import (
 )
 from amqpflow.parking.replay import Destination
 from amqpflow.parking.selection import Matcher, Selection
-from amqpflow.services.replay_choice import ReplayChoice, asking
-from amqpflow.services.replay_request import kept_request, resumed_request
+from amqpflow.services.replaying.choice import ReplayChoice, asking
+from amqpflow.services.replaying.request import kept_request, resumed_request
 from tests.topologies import topology
 from tests.unit.parking.test_journal import HEAD, KEYS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.parking.parked import ParkedMessage, read_parked
-from amqpflow.services.replay_waiting import Waiting
+from amqpflow.services.replaying.waiting import Waiting
 from tests.parked import delivered
 
 SAME = ("exchange", "key", "hop")

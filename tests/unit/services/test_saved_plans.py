@@ -8,7 +8,7 @@ import pytest
 
 from amqpflow.errors import Refused
 from amqpflow.planning.diff import diff
-from amqpflow.services.saved_plans import require_unmoved
+from amqpflow.services.provisioning.plan_files import require_unmoved
 from tests.plans import observation
 from tests.topologies import topology
 

@@ -16,9 +16,9 @@ import pytest
 
 from amqpflow import Message, Outcome
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Failed, Verdict
-from amqpflow.services.calling import Caller
-from amqpflow.services.handler import make_handler
-from amqpflow.services.stack import defined_at, users_part
+from amqpflow.services.handling.handler import make_handler
+from amqpflow.services.handling.invocation import Caller
+from amqpflow.services.handling.stack import defined_at, users_part
 from tests.deliveries import delivery, incoming, routes
 
 HERE = "tests/unit/services/test_stack.py"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow.services import supervisor
-from amqpflow.services.supervisor import Supervisor, next_wait
+from amqpflow.services.process import supervisor
+from amqpflow.services.process.supervisor import Supervisor, next_wait
 from tests.waiting import until
 
 LEAVES_A_CHILD = """

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from amqpflow import Message
-from amqpflow.services.middleware import ThreadPlace, Timeout
-from amqpflow.services.overdue import overdue_text
-from amqpflow.services.threads import Call, Threads, spare_threads
-from amqpflow.services.turns import NotStarted
+from amqpflow.services.consuming.overdue import overdue_text
+from amqpflow.services.handling.middleware import ThreadPlace, Timeout
+from amqpflow.services.handling.thread_pool import Call, Threads, spare_threads
+from amqpflow.services.handling.turns import NotStarted
 from tests.deliveries import incoming
 
 

@@ -1,0 +1,201 @@
+"""
+Stop consuming a queue while what its handler depends on is down, instead of sending the whole queue through its retry
+queues into parking.
+
+A message that failed takes its retry queue as always; what is prefetched waits. It goes back to the queue where that
+is not counted: a quorum queue before RabbitMQ 4.3 counts a nack against its delivery limit (fact 3.3), so there it is
+held, for half the consumer timeout at most. So it is where an order is to be kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from amqpflow.delivery.breaker import Breaker, Circuit, Phase, counted, half_opened, opened, tried
+from amqpflow.delivery.schedule import rule_for
+from amqpflow.delivery.verdict import Decided, Verdict
+from amqpflow.errors import Undecodable
+from amqpflow.model.event import BreakerClosed, BreakerHalfOpen, BreakerOpened, ConsumerPaused, ConsumerResumed
+from amqpflow.model.message import Delivery
+from amqpflow.model.outcome import Outcome, Pause, Retry
+from amqpflow.model.routes import QueueRoutes
+from amqpflow.services.handling.errors import named_among, rule_names
+from amqpflow.services.handling.exception_groups import cancellation_in, has_error, meaning
+from amqpflow.services.handling.message import Message
+from amqpflow.services.handling.middleware import CallNext
+from amqpflow.services.handling.stack import message_of, type_name
+from amqpflow.services.handling.turns import NotStarted
+
+from .events import Events
+from .session import Session
+
+
+class Outage:
+    """
+    The breaker of one handler, over all its sessions.
+
+    Args:
+        breaker: when to stop; without one, only a handler's `Pause` does.
+        problems: by queue: why it is not consumed.
+    """
+
+    def __init__(self, breaker: Breaker | None, routes: QueueRoutes, events: Events, problems: dict[str, str]) -> None:
+        self.circuit = Circuit()
+        self._breaker = breaker
+        self._routes = routes
+        self._queue = routes.queue
+        self._events = events
+        self._problems = problems
+        self._session: Session | None = None
+        self._hold = True
+        self._changed = asyncio.Event()
+        self._attending: asyncio.Task[None] | None = None
+        self._attended: Session | None = None
+        self._stopped = False
+
+    @property
+    def over(self) -> bool:
+        """Nothing is wrong, or was not yet found to be."""
+        return self.circuit.phase is Phase.CLOSED
+
+    # -- what a call came to
+
+    async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
+        """The middleware of a handler with a breaker."""
+        before = self.circuit
+        if before.phase is not Phase.CLOSED and not self._is_tried(message):
+            raise NotStarted(f"breaker {before.phase}")  # it waited for its turn while the outage began
+        try:
+            result = await call_next(message)
+        except BaseException as error:
+            self._raised(before, error)
+            raise
+        self._ended(before, result if isinstance(result, Outcome) else None)
+        return result
+
+    def _raised(self, before: Circuit, error: BaseException) -> None:
+        means = meaning(error)
+        if not isinstance(means, NotStarted):
+            self._ended(before, means, error)
+
+    def _is_tried(self, message: Message) -> bool:
+        return self._session is not None and self._session.is_tried(message.delivery_tag)
+
+    def _ended(self, before: Circuit, result: BaseException | None, raised: BaseException | None = None) -> None:
+        """`result`: what the call came to, an outcome or an exception. `raised`: the group it may be out of."""
+        # a call that began before the breaker opened, or half-opened, says nothing of what is now
+        if self._breaker is None or isinstance(result, Pause) or before.openings != self.circuit.openings:
+            return
+        if self._stopped and raised is not None and cancellation_in(raised) is not None:
+            return
+        error = result.__cause__ if isinstance(result, Outcome) else result
+        if error is None and raised is not None and has_error(raised):
+            error = raised  # a group: an error beside the outcome
+        trip = _named(error, self._breaker.trip_on)
+        failed = bool(trip) or self._failed(result, error)
+        now = asyncio.get_running_loop().time()
+        if before.phase is Phase.HALF_OPEN:
+            self._become(tried(self.circuit, self._breaker, now, failed=failed))
+        elif before.phase is Phase.CLOSED:
+            self._become(counted(self.circuit, self._breaker, now, failed=failed, trip=trip))
+
+    def _failed(self, result: BaseException | None, error: BaseException | None) -> bool:
+        if isinstance(result, Outcome) and not isinstance(result, Retry):
+            return False
+        if self._breaker is not None and self._breaker.errors:
+            return bool(_named(error, self._breaker.errors))
+        if error is None:
+            return isinstance(result, Retry)
+        rule = rule_for(self._routes, rule_names(error, self._routes))
+        return not (isinstance(error, Undecodable) or (rule is not None and rule.park is not None))
+
+    def after(self, session: Session, delivery: Delivery, verdict: Verdict | None) -> None:
+        """When a delivery was processed during an outage, or its handler said `Pause`."""
+        now = asyncio.get_running_loop().time()
+        outcome = verdict.outcome if isinstance(verdict, Decided) else None
+        if isinstance(outcome, Pause):
+            reason = f"a handler said Pause{f': {outcome.reason}' if outcome.reason else ''}"
+            self._become(opened(self.circuit, now, (outcome.after_ms or 0) / 1000, reason))
+        elif session.is_tried(delivery.delivery_tag) and self.circuit.phase is Phase.HALF_OPEN:
+            if verdict is not None and self._breaker is None:
+                self._become(tried(self.circuit, None, now, failed=False))
+            else:
+                self._changed.set()  # its handler was not called: another one is tried
+
+    # -- what follows
+
+    def watch(self, session: Session, *, hold: bool) -> None:
+        """A new session: it is not to consume while the outage lasts. `hold`: keep what is prefetched then."""
+        self._session = session
+        self._hold = hold
+        if not self.over:
+            self._problems[self._queue] = f"breaker open: {self.circuit.reason}"
+            session.shut()
+            self._attend(session)
+
+    def _become(self, circuit: Circuit) -> None:
+        before, self.circuit = self.circuit, circuit
+        if circuit.phase is before.phase and circuit.until == before.until:
+            return
+        self._changed.set()
+        queue, now = self._queue, asyncio.get_running_loop().time()
+        if circuit.phase is Phase.OPEN and before.phase is not Phase.OPEN:
+            why = f"breaker open: {circuit.reason}"
+            self._problems[queue] = why
+            if self._session is not None:
+                self._session.shut()  # now, in this very step: nothing that waits may start
+                self._attend(self._session)
+            if before.phase is Phase.CLOSED:
+                self._events.emit(ConsumerPaused(queue=queue, reason=why))
+            self._events.emit(BreakerOpened(queue=queue, reason=circuit.reason, open_for=circuit.until - now))
+        elif circuit.phase is Phase.HALF_OPEN:
+            self._problems[queue] = "breaker half-open: a single message is tried"
+            self._events.emit(BreakerHalfOpen(queue=queue))
+        elif circuit.phase is Phase.CLOSED:
+            self._problems.pop(queue, None)
+            self._events.emit(BreakerClosed(queue=queue, open_for=now - before.opened_at))
+            self._events.emit(ConsumerResumed(queue=queue))
+
+    def _attend(self, session: Session) -> None:
+        if self._attending is None or self._attending.done() or self._attended is not session:
+            self._attended = session
+            self._attending = asyncio.create_task(self._last(session), name="amqpflow outage")
+
+    async def _last(self, session: Session) -> None:
+        """As long as the outage and the session last."""
+        over = asyncio.create_task(session.over.wait())
+        half = self._routes.half_consumer_timeout
+        clock = asyncio.get_running_loop().time
+        try:
+            while await self._goes_on(session):
+                self._changed.clear()
+                self._become(half_opened(self.circuit, clock()))
+                if self.circuit.phase is Phase.OPEN:
+                    await session.rest(older_than=half if self._hold else 0.0)
+                else:
+                    await session.try_one()
+                wait = self.circuit.until - clock() if self.circuit.phase is Phase.OPEN else half / 2
+                changed = asyncio.create_task(self._changed.wait())
+                waiting: list[asyncio.Task[Any]] = [over, changed]
+                await asyncio.wait(waiting, timeout=max(0.0, min(wait, half / 2)), return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+        finally:
+            over.cancel()
+
+    async def _goes_on(self, session: Session) -> bool:
+        if self.over and not session.over.is_set():
+            await session.open()  # what was held may begin the next outage before the broker has answered
+        return not (self.over or session.over.is_set())
+
+    def stop(self) -> None:
+        """The consumer stops."""
+        self._stopped = True
+        if self._attending is not None:
+            self._attending.cancel()
+
+
+def _named(error: BaseException | None, errors: tuple[type[BaseException] | str, ...]) -> str:
+    """The type and text of an error, or the first of a group's, if it is one of these, else ""."""
+    named = None if error is None else named_among(error, errors)
+    return "" if named is None else f"{type_name(type(named))}: {message_of(named)}"

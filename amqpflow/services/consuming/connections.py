@@ -1,0 +1,242 @@
+"""The work of a consumer that has started: its workers, on one connection after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from amqpflow.delivery.hot_loop import Rejections
+from amqpflow.delivery.pauses import LONGEST_PAUSE, spread, still_to_wait
+from amqpflow.errors import AddressChanged, AmqpflowError, BrokerUnavailable
+from amqpflow.model.closing import CloseReason
+from amqpflow.model.duration import roughly
+from amqpflow.model.event import ConnectionLost, ConnectionRecovered
+from amqpflow.model.routes import QueueRoutes
+from amqpflow.model.safe import safe
+from amqpflow.rabbitmq.connection import CLOSE_TIMEOUT, Connection
+from amqpflow.services.publishing.loop_publisher import CLOSE_TIMEOUT as CONFIRM_TIMEOUT
+from amqpflow.services.publishing.loop_publisher import LoopPublisher
+from amqpflow.services.publishing.outbox import Outbox
+from amqpflow.version import __version__
+
+from .events import Events
+from .loop_monitor import LoopMonitor
+from .runner import Worker
+from .settler import Settler
+from .suspects import Suspects
+
+log = logging.getLogger("amqpflow.consumer")
+
+T = TypeVar("T")
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, LONGEST_PAUSE  #: seconds between attempts to connect
+_LONG_ENOUGH = 10.0  #: seconds after which a connection that was lost is opened again almost at once
+_CLOSE_TIMEOUT = 1.0  #: seconds for the other connection to close, when this one was lost
+
+
+@dataclass(kw_only=True)
+class Consuming:
+    """Consumes until it is told to stop, and connects anew whenever the connection is lost."""
+
+    workers: Sequence[Worker]
+    routes: Callable[[str], QueueRoutes]  #: where the failed messages of a queue go
+    #: for a purpose: consumer, retries or publisher; beside a connection it leads to where that does, or AddressChanged
+    connect: Callable[[str, Connection | None], Coroutine[Any, Any, Connection]]
+    stopping: asyncio.Event
+    shutdown_timeout: Callable[[], float]  #: seconds
+    events: Events
+    problems: dict[str, str]
+    suspects: Suspects
+    publisher: LoopPublisher  #: of what handlers publish; it connects with `connect_publisher`
+    on_step: Callable[[str], None] | None = None
+    rejections: dict[str, Rejections] = field(default_factory=dict)  #: of native queues; they outlive connections
+    _monitor: LoopMonitor = field(default_factory=LoopMonitor)
+    _consuming: Connection | None = None  #: the latest, open or not
+    _publishing: Connection | None = None  #: that of `publisher`, open or not
+
+    async def run(self, connection: Connection | None) -> None:
+        """Until `stopping` is set; then let started handlers finish. `connection`: the first one, if it is open."""
+        try:
+            with self._monitor:
+                await self._run(connection)
+        finally:
+            await self.publisher.close(0)
+
+    async def _run(self, connection: Connection | None) -> None:
+        wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
+        lost_at = 0.0
+        while not self.stopping.is_set():
+            began = clock()
+            try:
+                connection = connection or await unless_set(self.stopping, self.connect("consumer", None))
+            except AmqpflowError as error:
+                pause = still_to_wait(wait, random.random(), clock() - began)
+                log.error("cannot reconnect, next try in %.1f s: %s", pause, safe(str(error)))
+                self._problem(f"cannot reconnect: {error}")
+            else:
+                if connection is None:
+                    break
+                connection.explain(partial(self._explained, connection.heartbeat))
+                await self._take_the_publisher_along(connection)
+                address = connection.address.redacted
+                if lost_at:
+                    down_for = clock() - lost_at
+                    self.events.emit(ConnectionRecovered(address=address, purpose="consumer", down_for=down_for))
+                await self._consume_on(connection)
+                lost, connection = connection, None
+                if self.stopping.is_set():
+                    break
+                lost_at = clock()
+                reason = str(lost.close_reason)
+                silent = lost.close_reason is not None and lost.close_reason.silent
+                if silent and (message := self._monitor.message_that_outlasted(lost.heartbeat)):
+                    self.suspects.blame(message)
+                self.events.emit(ConnectionLost(address=address, purpose="consumer", reason=reason))
+                self._problem(f"the connection was lost: {reason}")
+                if clock() - began > _LONG_ENOUGH:
+                    wait = _FIRST_WAIT
+                pause = spread(wait, random.random())
+            if await set_within(self.stopping, pause):
+                break
+            wait = min(wait * 2, _LONGEST_WAIT)
+        await self._stop_workers()  # what they were handed is given back before the connection counts it
+        closing = [self._close_publisher()] if connection is None else [self._close_publisher(), connection.close()]
+        await asyncio.gather(*closing)
+
+    def _problem(self, why: str) -> None:
+        self.problems.update({worker.handler.queue: why for worker in self.workers})
+
+    def _explained(self, heartbeat: int, reason: CloseReason) -> CloseReason:
+        """The reason of a silent end, when the broker cannot have had heartbeats from this process."""
+        why = self._monitor.why_heartbeats_were_missed(heartbeat) if reason.silent else ""
+        if not why:
+            return reason
+        return replace(reason, text=f"missed heartbeats: {why} (heartbeat {roughly(heartbeat)}); {reason}")
+
+    async def _consume_on(self, connection: Connection) -> None:
+        outbox = Outbox(partial(self._connect_beside, "retries", connection))
+        loops = [
+            asyncio.create_task(
+                worker.run(connection, self._settler(worker, outbox, connection.frame_max), worker.session)
+            )
+            for worker in self.workers
+        ]
+        stopping = asyncio.create_task(self.stopping.wait())
+        lost = asyncio.create_task(connection.closed.wait())
+        failed, drained = "", False
+        try:
+            await asyncio.wait([stopping, lost, *loops], return_when=asyncio.FIRST_COMPLETED)
+            if self.stopping.is_set():
+                await self._stop_workers()
+                drained = True
+            for task in loops:
+                if task.done() and not task.cancelled() and (bug := task.exception()) is not None:
+                    failed = f"a worker failed: {bug!r}"
+                    log.error("a bug of amqpflow, the consumer connects again: %s", safe(repr(bug)), exc_info=bug)
+                    await asyncio.sleep(spread(_FIRST_WAIT, random.random()))
+        finally:
+            ending: list[asyncio.Task[Any]] = [*loops, stopping, lost]
+            for each in ending:
+                each.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
+            for worker in self.workers:
+                worker.session = None
+            within = _CLOSE_TIMEOUT if connection.is_closed else CLOSE_TIMEOUT
+            closing = [outbox.close(within=within), connection.close(failed)]
+            if drained:
+                closing.append(self._close_publisher())
+            await asyncio.gather(*closing)
+
+    async def _connect_beside(self, purpose: str, consuming: Connection) -> Connection:
+        try:
+            connection = await self.connect(purpose, consuming)
+            connection.explain(partial(self._explained, connection.heartbeat))
+            return connection
+        except AddressChanged as error:
+            # what is published there would leave its broker: what was not settled comes again, here or there
+            if not consuming.is_closed:
+                log.warning("%s: the consumer moves there", error)
+                await consuming.close(f"{error}: the consumer moves there")
+            raise
+
+    async def connect_publisher(self) -> Connection:
+        """
+        Connect for what handlers publish, to the broker that is consumed from.
+
+        Raises:
+            AddressChanged: the URL names another broker by now, and the consumer moves there; nothing was sent.
+            BrokerUnavailable and its kin.
+        """
+        beside = self._consuming
+        if beside is None:
+            raise BrokerUnavailable("the consumer is not connected")
+        connection = await self._connect_beside("publisher", beside)
+        if (moved := self._consuming) is not beside and moved is not None and not _same_broker(moved, connection):
+            await connection.close()
+            raise AddressChanged(f"the consumer has moved to {moved.address} meanwhile")
+        self._publishing = connection
+        return connection
+
+    async def _take_the_publisher_along(self, connection: Connection) -> None:
+        """What handlers publish goes to the broker that their messages are consumed from."""
+        self._consuming = connection
+        publishing = self._publishing
+        if publishing is not None and not publishing.is_closed and not _same_broker(connection, publishing):
+            await publishing.close(f"the consumer has moved to {connection.address}", within=_CLOSE_TIMEOUT)
+
+    async def _close_publisher(self) -> None:
+        """After threads that run on had their confirms, unless the broker takes no publishes."""
+        await self.publisher.close(CONFIRM_TIMEOUT if self.publisher.outbox.blocked is None else 0)
+
+    async def _stop_workers(self) -> None:
+        until = asyncio.get_running_loop().time() + self.shutdown_timeout()
+        await asyncio.gather(*(worker.stop(until) for worker in self.workers))
+
+    def _settler(self, worker: Worker, outbox: Outbox, frame_max: int) -> Settler:
+        routes = self.routes(worker.handler.queue)
+        if routes.native is not None:
+            self.rejections.setdefault(routes.queue, Rejections(routes.native))
+        return Settler(
+            routes=routes,
+            outbox=outbox,
+            frame_max=frame_max,
+            host=socket.gethostname(),
+            version=__version__,
+            events=self.events,
+            problems=self.problems,
+            rejections=self.rejections.get(routes.queue),
+            on_step=self.on_step,
+        )
+
+
+def _same_broker(consuming: Connection, other: Connection) -> bool:
+    return consuming.cluster.leads_to(other.address)
+
+
+async def unless_set(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what `work` returns, or None if the event is set before: then `work` was cancelled, and has ended."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait([working])
+    return None if working.cancelled() else working.result()
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event; False when it was not set within so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,96 @@
+"""Name the handlers in threads that run on after nothing waits for them: in the log and in `Consumer.problems`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from amqpflow.model.clip import clip
+from amqpflow.model.safe import safe
+from amqpflow.services.handling.handler import Handler, full_name
+from amqpflow.services.handling.thread_pool import Call, Threads
+
+log = logging.getLogger("amqpflow.consumer")
+
+_NAMED, _NAME_LENGTH = 3, 80  # calls that a text names, bytes of a message id in it
+
+
+class Overdue:
+    """
+    The overdue calls of one handler.
+
+    Args:
+        threads: its threads.
+        problems: of the consumer. The queue's own entry is written when nothing can be called any more; else the
+            queue is consumed, and the calls are named under "QUEUE threads".
+        on_exhausted: called when nothing can be called any more.
+    """
+
+    def __init__(
+        self, threads: Threads, handler: Handler, problems: dict[str, str], *, on_exhausted: Callable[[], None]
+    ) -> None:
+        self._threads = threads
+        self._queue = handler.queue
+        self._key = f"{handler.queue} threads"
+        self._name = full_name(handler.function)
+        self._problems = problems
+        self._on_exhausted = on_exhausted
+        threads.on_overdue, threads.on_ended = self._overdue, self._ended
+
+    @property
+    def exhausted(self) -> bool:
+        """Nothing can be called until one has ended."""
+        return self._threads.exhausted
+
+    @property
+    def available(self) -> asyncio.Event:
+        """Set while something can be called."""
+        return self._threads.available
+
+    @property
+    def text(self) -> str:
+        """Which calls are overdue."""
+        return overdue_text(self._name, self._threads.overdue, self._threads.most)
+
+    def _overdue(self, call: Call) -> None:
+        text = self._problems[self._key] = self.text
+        if not self.exhausted:
+            log.warning("%s: a handler runs on in its thread: %s; %s", self._queue, call_text(call), text)
+            return
+        self._problems[self._queue] = text
+        log.error("%s: no handler can be called: %s", self._queue, text)
+        self._on_exhausted()
+
+    def _ended(self, call: Call) -> None:
+        ran = time.time() - call.since
+        log.warning("%s: an overdue handler has ended after %.0f s: %s", self._queue, ran, call_text(call))
+        if self._threads.overdue:
+            self._problems[self._key] = self.text
+        else:
+            self.forget()
+
+    def forget(self) -> None:
+        """The consumer has stopped, or no call is overdue."""
+        self._problems.pop(self._key, None)
+
+
+def overdue_text(function: str, calls: Sequence[Call], most: int) -> str:
+    """Name the overdue calls of a handler, the oldest first; `function` is its name, `most` how many there may be."""
+    named = ", ".join(f"{call_text(each)}" for each in calls[:_NAMED])
+    more = f" and {len(calls) - _NAMED} more" if len(calls) > _NAMED else ""
+    if len(calls) >= most:
+        return (
+            f"stands still: all {most} threads of {function} are overdue and cannot be stopped: {named}{more}; "
+            "restart the process, and give what the handler waits for a timeout of its own"
+        )
+    return f"{len(calls)} of at most {most} threads of {function} are overdue and cannot be stopped: {named}{more}"
+
+
+def call_text(call: Call) -> str:
+    """message m1 since 2026-11-30 11:03:02 UTC"""
+    message_id = call.message.message_id
+    name = f"message {clip(safe(message_id), _NAME_LENGTH)}" if message_id else "a message without an id"
+    return f"{name} since {datetime.fromtimestamp(call.since, UTC):%Y-%m-%d %H:%M:%S UTC}"

@@ -1,0 +1,126 @@
+"""
+What a message waits for before its handler is called: a rate, and a slot of a budget that several handlers share.
+
+What waits is held, not started: when the consumer stops it is given back. A rate and a budget are those of a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from amqpflow.delivery.rate import Pace
+from amqpflow.model.outcome import Outcome
+
+from .message import Message
+from .middleware import CallNext
+from .turns import GONE, Turns
+
+
+class Rate:
+    """The middleware that calls what is further in so many times a second at most."""
+
+    def __init__(self, per_second: float) -> None:
+        self._pace = Pace(interval=1 / per_second)
+        self._turns = Turns()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
+        self._turns.require_open()
+        loop = asyncio.get_running_loop()
+        pace, at = self._pace.begin(loop.time())
+        if self._turns or at > loop.time():
+            if self._timer is None:
+                self._timer = loop.call_at(at, self._give, loop)
+            await self._turns.wait(message)
+        else:
+            self._pace = pace
+        return await call_next(message)
+
+    def _give(self, loop: asyncio.AbstractEventLoop) -> None:
+        # a turn is taken when it comes and not when the wait for it begins: a message that is refused meanwhile, as all
+        # of a lost connection are, holds up no other
+        self._timer = None
+        while self._turns:
+            pace, at = self._pace.begin(loop.time())
+            if at > loop.time():
+                self._timer = loop.call_at(at, self._give, loop)
+                return
+            self._pace = pace
+            self._turns.give()
+
+    def refuse_gone(self) -> None:
+        """End the waits of messages that the broker has back."""
+        self._turns.refuse(GONE, gone=True)
+
+    def close(self) -> None:
+        """Whoever waits is not started."""
+        self._turns.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class Budget:
+    """
+    So many calls at once in all handlers of a consumer.
+
+    Each handler has one slot for itself whenever it needs it, so that none can starve another. The others go to
+    whoever uses least of them for its weight.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._shares: list[Share] = []
+        self._running = 0
+
+    def share(self, weight: float) -> Share:
+        """The middleware of one handler."""
+        share = Share(self, weight)
+        self._shares.append(share)
+        return share
+
+    def may_start(self, share: Share) -> bool:
+        """Whether a slot is left for it, when every other handler that has none running keeps one."""
+        kept = sum(1 for each in self._shares if not each.running and each is not share)
+        return self._running + (kept if share.running else 0) < self._size
+
+    def started(self, share: Share) -> None:
+        self._running += 1
+        share.running += 1
+
+    def ended(self, share: Share) -> None:
+        """Give the slot to the one that waits and uses least for its weight."""
+        self._running -= 1
+        share.running -= 1
+        while ready := [each for each in self._shares if each.turns and self.may_start(each)]:
+            chosen = min(ready, key=lambda each: each.running / each.weight)
+            self.started(chosen)
+            chosen.turns.give()
+
+
+class Share:
+    """The middleware that calls what is further in when its handler's share of a budget allows it."""
+
+    def __init__(self, budget: Budget, weight: float) -> None:
+        self.weight = weight
+        self.running = 0
+        self.turns = Turns()
+        self._budget = budget
+
+    async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
+        self.turns.require_open()
+        if not self.turns and self._budget.may_start(self):
+            self._budget.started(self)
+        else:
+            await self.turns.wait(message, unused=lambda: self._budget.ended(self))
+        try:
+            return await call_next(message)
+        finally:
+            self._budget.ended(self)
+
+    def refuse_gone(self) -> None:
+        """End the waits of messages that the broker has back."""
+        self.turns.refuse(GONE, gone=True)
+
+    def close(self) -> None:
+        """Whoever waits is not started."""
+        self.turns.close()

@@ -1,0 +1,1 @@
+"""List, count, export, restore and discard parked messages."""

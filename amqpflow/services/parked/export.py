@@ -1,0 +1,218 @@
+"""Write parked messages to a file; and take them out of their queue, once they are in one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import IO
+from uuid import uuid4
+
+from amqpflow.errors import WrongUsage
+from amqpflow.parking.export import ExportHead
+from amqpflow.parking.identity import parked_digest
+from amqpflow.parking.known import Known
+from amqpflow.parking.parked import ParkedMessage
+from amqpflow.parking.selection import Beginnings, Selection
+from amqpflow.services.reading.reader import ParkingReader
+from amqpflow.version import __version__
+
+from .export_file import ExportWriter, export_writer
+from .scan import Place, QueueReading, Watch, scan
+
+_WINDOW = 2000  #: messages that are with us at once, written and not yet acked
+
+Step = Callable[[str], None]  #: told what is about to be done, for tests that die there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """What an export or a discard has done."""
+
+    topology: str
+    file: str | None  #: None: a discard without a file
+    selected: int  #: messages in the file
+    discarded: int  #: taken out of their queue
+    queues: tuple[QueueReading, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        return all(each.complete for each in self.queues)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Which messages a selection means, remembered by their hashes."""
+
+    count: int
+    only: Known
+    queues: tuple[QueueReading, ...]
+    notes: tuple[str, ...]
+
+
+async def choose(place: Place, selection: Selection, watch: Watch, *, certain: bool = True) -> Chosen:
+    """
+    Find out which messages are meant, to discard them, and give everything back. Arguments as `scan`.
+
+    Raises:
+        WrongUsage: the beginning of an id is that of several messages. Else as `scan`.
+    """
+    only, limit = Known(), selection.limit
+    beginnings = Beginnings(selection if certain else None)
+    if beginnings:
+        selection = replace(selection, limit=None)
+
+    def keep(digest: bytes) -> None:
+        if limit is None or len(only) < limit:
+            only.add(digest)
+
+    def make(parked: ParkedMessage) -> bytes:
+        beginnings.add(parked)
+        return parked_digest(parked.delivery)
+
+    done = await scan(place, selection, watch, make=make, emit=keep, certain=certain)
+    if beginnings.problem:
+        raise WrongUsage(beginnings.problem, hint="write one of them whole")
+    only.recall()
+    return Chosen(count=len(only), only=only, queues=done.queues, notes=done.notes)
+
+
+async def export_parked(place: Place, selection: Selection, watch: Watch, target: str | IO[bytes]) -> ExportReport:
+    """
+    Write the selected messages to a file, or to a directory when `target` ends in a slash, or to a binary file that is
+    open; and give everything back.
+
+    Raises:
+        Refused: it exists. AmqpflowError: it cannot be written. Else as `scan`. There is no file then.
+    """
+    writer = export_writer(target, _head(place, discard=False))
+    try:
+        only = None
+        if selection.sample is not None:
+            only = (await choose(place, selection, watch, certain=False)).only
+            selection = replace(selection, sample=None)
+        done = await scan(place, selection, watch, make=_itself, emit=writer.write, only=only)
+        writer.finish()
+    finally:
+        writer.abandon()
+    return ExportReport(
+        topology=place.compiled.name,
+        file=target if isinstance(target, str) else "-",
+        selected=done.selected,
+        discarded=0,
+        queues=done.queues,
+        notes=done.notes,
+    )
+
+
+async def discard_parked(
+    place: Place,
+    selection: Selection,
+    watch: Watch,
+    path: str | None,
+    *,
+    chosen: Chosen | None = None,
+    on_step: Step = lambda _: None,
+) -> ExportReport:
+    """
+    Take the selected messages out of their queues. Each is in the file, and the file on the disk, before it is acked.
+
+    What if the process dies here? Before the ack the message is in the file and in its queue, after it in the file
+    alone. Once RabbitMQ has answered behind the acks of a reading, the file says that they are certain. Only where it
+    does not say so, a restore takes an equal parked message for one of the file.
+
+    Args:
+        place: where.
+        selection: which messages.
+        watch: who looks on; what was acked until it says stop is gone from the queue.
+        path: of the file; None: they are lost for good.
+        chosen: no other messages than these.
+        on_step: for tests.
+
+    Raises:
+        Refused: the file exists. AmqpflowError: it cannot be written; what is not in it is in the queue.
+            Else as `scan`.
+    """
+    if chosen is None and (selection.sample is not None or Beginnings(selection)):
+        # what is drawn, or named by the beginning of an id, is known when all messages were looked at
+        chosen = await choose(place, selection, watch)
+    if chosen is not None:
+        selection = replace(selection, sample=None, limit=None)
+    writer = ExportWriter(path, _head(place, discard=True), at_once=True) if path is not None else None
+    pending: list[int] = []
+    discarded = 0
+    proven, all_proven = 0, True
+
+    def settle(_: ParkingReader, parked: ParkedMessage) -> None:
+        on_step("write")
+        if writer is not None:
+            writer.write(parked)
+        pending.append(parked.delivery.delivery_tag)
+
+    def after_batch(reader: ParkingReader) -> None:
+        nonlocal discarded
+        if not pending:
+            return
+        on_step("sync")
+        if writer is not None:
+            writer.checkpoint()
+        on_step("ack")
+        if reader.ack_all(pending):
+            discarded += len(pending)
+        pending.clear()
+        on_step("acked")
+
+    def after_reading(reader: ParkingReader) -> None:
+        nonlocal proven, all_proven
+        all_proven = all_proven and reader.unproven is None and not pending
+        if all_proven and writer is not None and writer.count > proven:
+            on_step("prove")
+            writer.discarded()
+            proven = writer.count
+
+    try:
+        done = await scan(
+            place,
+            selection,
+            watch,
+            make=_digest,
+            emit=lambda _: None,
+            settle=settle,
+            after_batch=after_batch,
+            after_reading=after_reading,
+            window=_WINDOW,
+            only=chosen.only if chosen else None,
+            certain=True,
+        )
+        on_step("finish")
+        if writer is not None:
+            writer.finish()
+    finally:
+        if writer is not None:
+            writer.abandon()
+    return ExportReport(
+        topology=place.compiled.name,
+        file=path if writer is not None and writer.count else None,
+        selected=writer.count if writer is not None else done.selected,
+        discarded=discarded,
+        queues=done.queues,
+        notes=done.notes,
+    )
+
+
+def _head(place: Place, *, discard: bool) -> ExportHead:
+    return ExportHead(
+        id=uuid4().hex,
+        vhost=place.broker.address.vhost,
+        topology=place.compiled.name,
+        version=__version__,
+        discard=discard,
+    )
+
+
+def _digest(parked: ParkedMessage) -> bytes:
+    return parked_digest(parked.delivery)
+
+
+def _itself(parked: ParkedMessage) -> ParkedMessage:
+    return parked

@@ -1,0 +1,157 @@
+"""List parked messages, and find one: every one is shown, and every one is afterwards where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+
+from amqpflow.errors import Interrupted, Refused, WrongUsage
+from amqpflow.model.message import Delivery
+from amqpflow.parking.age_order import AgeOrder
+from amqpflow.parking.parked import ParkedMessage
+from amqpflow.parking.selection import Selection, is_named, parked_at
+
+from .scan import Place, QueueReading, Scan, Watch, scan
+
+SHOWN_AT_MOST = 20  #: messages with their bodies that are held for one id
+_ERROR_LENGTH = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedRow:
+    """A parked message in one line: what a list shows, without its body."""
+
+    id: str
+    queue: str | None  #: the work queue it failed in
+    parking_queue: str
+    parked_by: str | None  #: amqpflow, rabbitmq, or the framework whose headers it bears
+    reason: str
+    detail: str
+    attempts: int
+    error_type: str | None
+    error_message: str | None  #: the first 256 characters
+    fingerprint: str | None
+    first_failed_at: int | None  #: ms since the epoch, like the next
+    failed_at: int | None
+    exchange: str | None  #: as first published, like the next
+    routing_key: str | None
+    message_id: str | None
+    replays: int
+    content_type: str | None
+    body_bytes: int
+    priority: int | None = None
+    error_location: str | None = None  #: such as service.py:10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedListing:
+    """What lies in the parking queues of a topology."""
+
+    topology: str
+    messages: tuple[ParkedRow, ...]  #: by parking queue, the oldest first
+    queues: tuple[QueueReading, ...]
+    notes: tuple[str, ...]  #: what a person should know of it
+
+    @property
+    def complete(self) -> bool:
+        return all(each.complete for each in self.queues)
+
+
+async def list_parked(
+    place: Place, selection: Selection, watch: Watch, *, on_row: Callable[[ParkedRow], None] | None = None
+) -> ParkedListing:
+    """
+    Read the parking queues, and give everything back.
+
+    Args:
+        place: where to look.
+        selection: which messages are listed.
+        watch: who looks on; what was seen until it says stop is returned.
+        on_row: is given each row, in the order of delivery, and `messages` stays empty: a million rows fill the memory.
+
+    Raises:
+        NotApplied, Refused, Interrupted, BrokerError, BrokerUnavailable: as `scan`.
+    """
+    rows: list[ParkedRow] = []
+    done = await scan(place, selection, watch, make=row_of, emit=on_row or rows.append)
+    return ParkedListing(
+        topology=place.compiled.name, messages=_oldest_first(rows, done.queues), queues=done.queues, notes=done.notes
+    )
+
+
+def _oldest_first(rows: list[ParkedRow], queues: tuple[QueueReading, ...]) -> tuple[ParkedRow, ...]:
+    """Rows of a queue that delivers by priority are brought into the order of their age."""
+    mixed = {each.parking_queue for each in queues if each.by_priority}
+    ordered: list[ParkedRow] = []
+    for queue, group in groupby(rows, key=lambda row: row.parking_queue):
+        each, age = list(group), AgeOrder()
+        for row in each:
+            age.add(row.priority, row.failed_at)
+        order = age.order() if queue in mixed else None
+        ordered += each if order is None else [each[number] for number in order]
+    return tuple(ordered)
+
+
+async def find_parked(place: Place, wanted: str, watch: Watch) -> tuple[ParkedMessage, ...]:
+    """
+    Find parked messages by id, by its beginning (four digits or more), by message id or by hop; all is given back.
+
+    Returns:
+        Every match, at most 20: two copies of one settlement have one id, and a producer may use a message id twice.
+
+    Raises:
+        WrongUsage: the beginning of an id that several messages share. Interrupted: stop was set before there was a
+            match. Else as `list_parked`.
+    """
+    matches: list[ParkedMessage] = []
+
+    def keep(parked: ParkedMessage) -> None:
+        if len(matches) < SHOWN_AT_MOST:
+            matches.append(parked)
+
+    done: Scan = await scan(place, Selection(ids=(wanted,)), watch, make=_itself, emit=keep)
+    if watch.stop.is_set() and not matches:
+        raise Interrupted(f"interrupted before {wanted!r} was found")
+    for each in done.queues:
+        if each.ended_early and not matches:
+            raise Refused(f"{each.parking_queue} was not read to its end: {each.ended_early}")
+    exact = [each for each in matches if wanted in (each.id, each.message_id, each.hop)]
+    if exact:
+        return tuple(exact)
+    ids = sorted({each.id for each in matches if is_named(each, wanted)})
+    if len(ids) > 1:
+        raise WrongUsage(f"{wanted!r} is the beginning of {len(ids)} ids: {', '.join(ids)}")
+    return tuple(matches)
+
+
+def _itself(parked: ParkedMessage) -> ParkedMessage:
+    return parked
+
+
+def row_of(parked: ParkedMessage) -> ParkedRow:
+    """One line of a list."""
+    message = parked.error_message
+    delivery: Delivery = parked.delivery
+    return ParkedRow(
+        id=parked.id,
+        queue=parked.queue,
+        parking_queue=delivery.queue,
+        parked_by=parked.parked_by,
+        reason=parked.reason,
+        detail=parked.detail[:_ERROR_LENGTH],
+        attempts=parked.attempts,
+        error_type=parked.error_type,
+        error_message=message[:_ERROR_LENGTH] if message else None,
+        error_location=parked.error_location,
+        fingerprint=parked.fingerprint,
+        first_failed_at=parked.first_failed_at,
+        failed_at=parked_at(parked),
+        exchange=parked.exchange,
+        routing_key=parked.routing_key,
+        message_id=parked.message_id,
+        replays=parked.replays,
+        content_type=delivery.properties.content_type,
+        body_bytes=len(delivery.body),
+        priority=parked.priority,
+    )

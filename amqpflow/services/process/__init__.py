@@ -1,0 +1,1 @@
+"""Run a consumer as a process or several: signals, probes, supervision. It knows consumers by a protocol alone."""

@@ -1,0 +1,269 @@
+"""Apply: carry out a plan, one change after another, and say what became of it, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Protocol
+
+from amqpflow.errors import AmqpflowError, BrokerError, LockLost, PartlyDone, PermissionDenied, Refused
+from amqpflow.planning.allowance import Allowance, allow_flag
+from amqpflow.planning.changes import (
+    Change,
+    DeleteExchange,
+    DeleteQueue,
+    Drain,
+    PutManifest,
+    PutPolicy,
+    RemoveManifest,
+    RemovePolicy,
+    label,
+)
+from amqpflow.planning.consent import idle_names, lacking, unnamed
+from amqpflow.planning.dropping import at_stake
+from amqpflow.planning.order import holds, together, waits_for
+from amqpflow.planning.plan import Plan
+from amqpflow.planning.recording import so_far
+from amqpflow.planning.report import ApplyReport, Failure, Postponed
+
+from .drain import Emptiness, Remaining
+from .lock import ApplyLock
+
+_AT_ONCE = 16  #: changes; more gain nothing on two cores, and each has a channel
+_WORTH_A_CHANNEL = 4  #: changes
+
+
+class Executor(Protocol):
+    """Does changes on a broker, several at once. Raises an AmqpflowError when it cannot."""
+
+    async def execute(self, change: Change) -> None: ...
+
+
+OnStep = Callable[[int, Change, bool], None]
+"""Called with the number of a step from 0, its change, and False before it, True after it. Up to 16 are under way."""
+
+
+class Application:
+    """
+    One run of a plan. `report` is right at any time, also after an interruption in the middle of a change.
+
+    The order is what makes every prefix safe. Where many changes in a row do not depend on one another, 16 are under
+    way at once: RabbitMQ serves a channel serially, and channels side by side. A retry queue that has messages is not
+    waited for unless `wait`: its `Drain`, and what depends on it, is postponed.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        on_step: OnStep | None = None,
+        *,
+        lock: ApplyLock | None = None,
+        emptiness: Emptiness | None = None,
+        wait: bool = False,
+    ) -> None:
+        self._plan = plan
+        self._on_step = on_step or (lambda *_: None)
+        self._lock, self._emptiness, self._wait = lock, emptiness, wait
+        self._done: set[int] = set()
+        self._begun: set[int] = set()
+        self._under_way: set[int] = set()
+        self._failed: Change | None = None
+        self._error: AmqpflowError | None = None
+        self._postponed: list[Postponed] = []
+        self._held: dict[str, Remaining | None] = {}
+        self._looked: set[int] = set()
+
+    @property
+    def report(self) -> ApplyReport:
+        failed = None
+        if self._error is not None and self._failed is not None:
+            failed = Failure(change=self._failed, reason=str(self._error), hint=self._error.hint)
+        return ApplyReport(
+            plan=self._plan,
+            done=self._numbered(self._done),
+            failed=failed,
+            interrupted=self._numbered(self._under_way),
+            remaining=self._numbered(set(range(len(self._plan.changes))) - self._begun),
+            postponed=tuple(self._postponed),
+        )
+
+    def _numbered(self, numbers: Iterable[int]) -> tuple[Change, ...]:
+        return tuple(self._plan.changes[number] for number in sorted(numbers))
+
+    async def run(self, executor: Executor) -> ApplyReport:
+        """
+        Carry the plan out, up to the first failure.
+
+        Raises:
+            Refused: the plan has refusals; nothing was done.
+        """
+        check(self._plan)
+        for numbers in together(self._plan.changes, self._plan.topology):
+            pending = iter(numbers)
+            at_once = 1 if self._held else min(_AT_ONCE, -(-len(numbers) // _WORTH_A_CHANNEL))
+            if at_once == 1:
+                await self._take(pending, executor)
+            else:
+                await _all(self._take(pending, executor) for _ in range(at_once))
+            if self._error is not None:
+                break
+        await self._record_so_far(executor)
+        return self.report
+
+    async def _take(self, numbers: Iterator[int], executor: Executor) -> None:
+        """Do one change after another until there is none left, or one has failed."""
+        for number in numbers:
+            if not await self._do(number, self._plan.changes[number], executor) or self._error is not None:
+                return
+
+    async def _do(self, number: int, change: Change, executor: Executor) -> bool:
+        self._begun.add(number)
+        if self._is_held(change):
+            self._postpone(change)
+            return True
+        self._under_way.add(number)
+        self._on_step(number, change, False)
+        try:
+            if self._lock is not None:
+                await self._lock.check(ask=change.action in ("delete", "drain") or isinstance(change, PutManifest))
+            if not await self._guarded(number, change):
+                self._under_way.remove(number)
+                self._postpone(change)
+                return True
+            await executor.execute(change)
+        except AmqpflowError as error:
+            self._under_way.remove(number)
+            if self._error is None:
+                self._error, self._failed = error, change
+            else:
+                self._begun.discard(number)  # the next apply tells of it
+            return False
+        self._under_way.remove(number)
+        self._done.add(number)
+        self._on_step(number, change, True)
+        return True
+
+    def _is_held(self, change: Change) -> bool:
+        if not self._held:
+            return False
+        if isinstance(change, DeleteExchange | PutManifest | RemoveManifest):
+            return True  # an exchange may be in use by what is still there, and the manifest tells of it
+        return bool(waits_for(change) & self._held.keys())
+
+    def _postpone(self, change: Change) -> None:
+        remaining = self._held.get(change.name) if isinstance(change, Drain) else None
+        self._postponed.append(Postponed(change=change, messages=remaining.messages if remaining else 0))
+        for name in holds(change):
+            self._held.setdefault(name, None)
+
+    async def _guarded(self, number: int, change: Change) -> bool:
+        """Look before messages could be lost, at a whole run of changes at once. False: not now."""
+        if self._emptiness is None:
+            return True
+        if number in self._looked:
+            return change.name not in self._held
+        if isinstance(change, Drain):
+            run = self._run_of(number, Drain)
+            drains = [each for each in run if isinstance(each, Drain)]
+            self._held |= await self._emptiness.drained(drains, wait=self._wait)
+            return change.name not in self._held
+        if isinstance(change, DeleteQueue) and not change.forced:
+            drained = {each.name for each in self._plan.changes[:number] if isinstance(each, Drain)}
+            run = self._run_of(number, DeleteQueue)
+            names = [each.name for each in run if not (isinstance(each, DeleteQueue) and each.forced)]
+            if remaining := await self._emptiness.remaining([each for each in names if each not in drained]):
+                problems = [f"queue {name} has {left}" for name, left in sorted(remaining.items())]
+                flags = (allow_flag("delete", f"queue {name}") for name in sorted(remaining))
+                raise Refused("; ".join(problems), hint=f"to lose them add {' '.join(flags)}")
+        if isinstance(change, PutPolicy | RemovePolicy):
+            stakes = list(at_stake(self._run_of(number, PutPolicy, RemovePolicy)))
+            if stakes and (found := await self._emptiness.objections(stakes)):
+                raise Refused("; ".join(map(str, dict.fromkeys(found))))
+        return True
+
+    def _run_of(self, number: int, *kinds: type[Change]) -> Sequence[Change]:
+        """From here on, as long as they are of these kinds, those that are carried out now: looked at together."""
+        run = []
+        for later, change in enumerate(self._plan.changes[number:], number):
+            if not isinstance(change, kinds):
+                break
+            if not self._is_held(change):
+                run.append(change)
+                self._looked.add(later)
+        return run
+
+    async def _record_so_far(self, executor: Executor) -> None:
+        """The manifest that closes a plan is written also when it stops in the middle, about what was done."""
+        if not (self._error is None or isinstance(self._error, Refused | BrokerError | PermissionDenied)):
+            return
+        change = so_far(self._plan.changes, self._numbered(self._done))
+        if change is not None:
+            try:
+                if self._lock is not None:
+                    await self._lock.check(ask=True)
+                await executor.execute(change)
+            except AmqpflowError:
+                pass  # the next apply records it
+
+    def raise_failure(self) -> None:
+        """
+        Raise what stopped the run, if something did.
+
+        Raises:
+            PartlyDone: something was done before, or the lock was lost; `report` is among its attributes.
+            AmqpflowError: what the first change failed with; nothing was done.
+        """
+        if self._error is None:
+            return
+        if self._done or isinstance(self._error, LockLost):
+            raise PartlyDone(
+                str(self.report), hint="apply again when the cause is mended: it goes on from here", report=self.report
+            ) from self._error
+        raise self._error
+
+
+async def _all(coroutines: Iterable[Coroutine[None, None, None]]) -> None:
+    """Run them at once, to the end of all; cancelled together."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for each in coroutines:
+                group.create_task(each)
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+def check(plan: Plan, allowance: Allowance | None = None) -> None:
+    """
+    Raise Refused with all reasons when a plan must not be carried out.
+
+    Args:
+        plan: the plan.
+        allowance: what was agreed to; None: not looked at.
+    """
+    problems = [str(each) for each in plan.refusals]
+    missing = lacking(plan, allowance) if allowance is not None else ()
+    if "replace" in missing:
+        problems += [
+            f"queue {name}: {', '.join(map(str, differences)) or 'its replacement was begun'}; "
+            "it is replaced by way of another queue with --allow replace"
+            for name, differences in sorted(plan.replaced.items())
+        ]
+    if allowance is not None and "delete" in missing:
+        removed = [label(change) for change in unnamed(plan, allowance)]
+        more = f" and {len(removed) - 5} more" if len(removed) > 5 else ""
+        problems.append(f"{', '.join(removed[:5])}{more} would be removed, which --allow delete agrees to")
+    problems += [
+        f"{one} would be removed, and amqpflow cannot tell whether it made it or found it there: "
+        f"{allow_flag('delete', one)} removes it; to keep it: amqpflow disown FILE binding "
+        f"{shlex.quote(one.removeprefix('binding '))}"
+        for one in (need.partition(":")[2] for need in missing)
+        if one
+    ]
+    if problems and allowance is not None:
+        problems += [f"nothing is removed that --allow names: {one}" for one in idle_names(plan, allowance)]
+    if problems:
+        raise Refused(
+            f"topology {plan.topology.name}, virtual host {plan.vhost}: refused, and nothing was done",
+            problems=problems,
+        )

@@ -1,0 +1,1 @@
+"""Publish and learn what became of it: confirms, returns, reconnects."""

@@ -1,0 +1,1 @@
+"""Read parked messages in full without using them up: measure, hold, requeue."""

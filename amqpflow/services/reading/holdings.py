@@ -1,0 +1,99 @@
+"""The channels of a reading, and what each holds.
+
+RabbitMQ looks for a delivery that is acked among those that its channel holds, from the oldest on: an ack takes the
+longer the more is held before it on the same channel (fact 6.18). So a long queue is held by several channels, each of
+them a part of it without gaps, one after the other.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from amqpflow.rabbitmq.channel import Channel
+
+from .tags import HeldTags, Lane
+
+MAX_CONSUMERS = 30  #: of a channel; what more of them hold is given back in the order of a hash table (fact 6.11)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Holding:
+    """What one channel holds. The reading's tags are one sequence over all channels."""
+
+    channel: Channel
+    before: int  #: deliveries of the channels before it: the reading's tag less this is the channel's
+    tags: HeldTags = field(default_factory=HeldTags)
+
+    @property
+    def kept(self) -> int:
+        """How many of what it holds stay until the end."""
+        return sum(lane.kept for lane in self.tags.lanes)
+
+    @property
+    def has_room(self) -> bool:
+        """For a further consumer."""
+        return len(self.tags.lanes) < MAX_CONSUMERS
+
+    def keep(self, delivery_tag: int) -> None:
+        """A delivery stays until the end."""
+        self.tags.lane_of(delivery_tag - self.before).kept += 1
+        self.channel.keep(delivery_tag - self.before)
+
+    def ack(self, delivery_tags: Iterable[int]) -> None:
+        """Ack deliveries, given by the reading's tags."""
+        gone, singly = self.tags.ack(tag - self.before for tag in delivery_tags)
+        if gone:
+            self.channel.ack(gone, multiple=True)
+        for tag in singly:
+            self.channel.ack(tag)
+
+    def nack_all(self) -> None:
+        """Give back all that is held: one nack for each consumer's deliveries, oldest first."""
+        for lane in self.tags.lanes:
+            if last := self.tags.last_held(lane):
+                self.channel.nack(last, multiple=True)
+
+
+class Holdings:
+    """All that a reading holds, channel by channel."""
+
+    def __init__(self) -> None:
+        self.all: list[Holding] = []
+
+    def __iter__(self) -> Iterator[Holding]:
+        return iter(self.all)
+
+    @property
+    def received(self) -> int:
+        """Deliveries so far."""
+        return self.all[-1].before + self.all[-1].tags.received if self.all else 0
+
+    @property
+    def latest(self) -> Lane | None:
+        """The lane that was opened last."""
+        return next((each.tags.lanes[-1] for each in reversed(self.all) if each.tags.lanes), None)
+
+    def open(self, channel: Channel) -> Holding:
+        """A further channel, to which all that is delivered from now on comes."""
+        self.all.append(Holding(channel=channel, before=self.received))
+        return self.all[-1]
+
+    def take(self, delivery_tag: int) -> None:
+        """A delivery has come, to the latest lane."""
+        latest = self.all[-1]
+        latest.tags.take(delivery_tag - latest.before)
+
+    def of(self, delivery_tag: int) -> Holding:
+        """The channel that was given a delivery."""
+        latest = self.all[-1]
+        if latest.before < delivery_tag:
+            return latest
+        return self.all[bisect_right(self.all, delivery_tag - 1, key=lambda each: each.before) - 1]
+
+    def ack(self, delivery_tags: Iterable[int]) -> None:
+        """Ack deliveries, each on its channel."""
+        for holding, tags in groupby(sorted(delivery_tags), key=self.of):
+            holding.ack(tags)

@@ -1,0 +1,128 @@
+"""Publish the copies of a replay, and know of each what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from amqpflow.errors import AmqpflowError, PublishUncertain
+from amqpflow.model.message import Publish
+from amqpflow.parking.journal import Key
+from amqpflow.parking.parked import ParkedMessage
+from amqpflow.rabbitmq.connection import Connection
+from amqpflow.services.publishing.outbox import Outbox
+
+Address = tuple[str, str]
+"""Exchange and routing key."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Flight:
+    """A message on its way."""
+
+    number: int  #: in the journal
+    parked: ParkedMessage
+    copy: Publish
+    key: Key
+    sent_at: float = 0.0  #: seconds of the event loop
+    is_uncertain: bool = False  #: an attempt to publish it ended without an answer
+
+    @property
+    def tag(self) -> int:
+        return self.parked.delivery.delivery_tag
+
+    @property
+    def address(self) -> Address:
+        return self.copy.exchange, self.copy.routing_key
+
+
+class ReplayOutbox:
+    """
+    One publishing connection, separate from the reading one: what closes it takes no delivery along, and a broker
+    short of memory or disk, which stops reading from connections that publish, still reads acks.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], news: asyncio.Event) -> None:
+        self._outbox = Outbox(connect)
+        self._news = news  # set when there is something new
+        self._flying: dict[int, Flight] = {}  # by the number in the journal, in the order of sending
+        self._returnable: set[tuple[str, str, str]] = set()  # of those, what a return names
+        self.confirmed: list[Flight] = []
+        self.failed: list[tuple[Flight, AmqpflowError]] = []
+        self.has_confirmed = False  #: something, ever
+
+    async def open(self) -> None:
+        """Connect. Raises BrokerUnavailable and its kin."""
+        await self._outbox.open()
+
+    @property
+    def blocked(self) -> str | None:
+        """Why the broker takes no publishes now; None when it does, as far as is known."""
+        return self._outbox.blocked
+
+    @property
+    def is_open(self) -> bool:
+        """What is sent now cannot overtake what is published again after its channel was closed."""
+        return self._outbox.is_open
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flying)
+
+    @property
+    def oldest_sent_at(self) -> float | None:
+        """Seconds of the event loop; None when nothing is on its way."""
+        first = next(iter(self._flying.values()), None)
+        return first.sent_at if first else None
+
+    def is_flying(self, same: tuple[str, str, str]) -> bool:
+        """Whether a copy with this `returned_as` is on its way."""
+        return same in self._returnable
+
+    async def send(self, flights: Sequence[Flight]) -> None:
+        """
+        Publish. What becomes of each is found in the lists, with the error that `Outbox.publish` raises.
+
+        Returns when the socket has taken what was written; no two of `flights`, and none that is on its way, may be
+        the same to a return (`is_flying`), or the second would wait for the confirm of the first.
+        """
+        try:
+            await self._outbox.open()  # those that found it closed would not keep their order
+        except AmqpflowError as error:
+            self.failed += [(each, error) for each in flights]
+            self._news.set()
+            return
+        now = asyncio.get_running_loop().time()
+        for flight in flights:
+            flight.sent_at = now
+            self._flying[flight.number] = flight
+            self._returnable.add(flight.copy.returned_as)
+            self._outbox.post(flight.copy, partial(self._settled, flight))
+        await self._outbox.room()
+
+    def _settled(self, flight: Flight, error: AmqpflowError | None) -> None:
+        if self._flying.get(flight.number) is not flight:
+            return  # it is not waited for any more
+        del self._flying[flight.number]
+        self._returnable.discard(flight.copy.returned_as)
+        if error is None:
+            self.has_confirmed = True
+            self.confirmed.append(flight)
+        else:
+            flight.is_uncertain = flight.is_uncertain or isinstance(error, PublishUncertain)
+            self.failed.append((flight, error))
+        self._news.set()
+
+    def give_up(self, sent_before: float) -> list[Flight]:
+        """Stop waiting for what was sent before that time of the event loop, and return it."""
+        left = [each for each in self._flying.values() if each.sent_at <= sent_before]
+        for flight in left:
+            del self._flying[flight.number]
+            self._returnable.discard(flight.copy.returned_as)
+        return left
+
+    async def close(self) -> None:
+        """Disconnect for good."""
+        await self._outbox.close()

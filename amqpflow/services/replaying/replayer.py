@@ -1,0 +1,486 @@
+"""Replay: bring parked messages back to where they failed, reading after reading, until all are sent.
+
+How a message is moved without ever being lost is in `replay_pass`; what is known of interrupted replays in
+`replay_journal`; here is what goes around that: which queues, how long, and what came back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+from amqpflow.errors import AmqpflowError, Interrupted, WrongUsage
+from amqpflow.model.routes import CompiledTopology, QueueRoutes
+from amqpflow.parking.journal import JournalState
+from amqpflow.parking.parked import read_parked
+from amqpflow.parking.replay import Destination, ReplayRun
+from amqpflow.rabbitmq.connection import Connection, connect
+from amqpflow.rabbitmq.observe import Broker
+from amqpflow.rabbitmq.translate import translate
+from amqpflow.services.reading.reader import ParkingReader
+from amqpflow.services.reading.reading import Progress, open_reading
+from amqpflow.version import __version__
+
+from .choice import ReplayChoice, asking
+from .journal_files import Journals
+from .outbox import Address, ReplayOutbox
+from .pace import Pace
+from .plan import plan_replay, routes_of
+from .queue_pass import WINDOW, ReplayPass
+from .report import ReplayReport
+from .request import kept_request, resumed_request
+from .run_journal import ReplayJournal, require_resumable
+from .state import Work
+
+GUARD_EVERY = 2.0  #: seconds between two looks at how much was parked meanwhile
+WATCH_EVERY = 1.0  #: seconds
+_QUIET = 3  #: looks in a row that find nothing on its way, which end a watch
+
+OnWatch = Callable[[int, int], None]
+"""Ready messages in the destinations and their retry queues; ready in the parking queues."""
+
+
+async def replay_parked(
+    broker: Broker,
+    compiled: CompiledTopology,
+    queue: str | Sequence[str] | None = None,
+    *,
+    choice: ReplayChoice | None = None,
+    journals: Journals | None = None,
+    resume: JournalState | None = None,
+    unverified: bool = False,
+    prefetch: int | None = None,
+    stop: asyncio.Event | None = None,
+    on_progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+    on_watch: OnWatch | None = None,
+    on_step: Callable[[str], None] | None = None,
+) -> ReplayReport:
+    """
+    Replay parked messages in the order in which RabbitMQ delivers them.
+
+    It takes no more messages than there were when it began, and none that a replay brought back since: this one, or
+    another that began later.
+
+    Args:
+        broker: where to work. Publishing has a connection of its own.
+        compiled: the topology.
+        queue: a work queue, several, or (None) all.
+        choice: which messages, where to, how fast, when to stop.
+        journals: where to keep the journal, and to find those of interrupted replays; None: none is kept.
+        resume: resume this replay, with its id, as it was asked for; see `resumed_request`.
+        unverified: read a parking queue also where it cannot be found out whether that is safe.
+        prefetch: hold at most so many messages of a parking queue at once; None: as many as are read.
+        stop: set it to stop: what is in flight is settled, the rest requeued.
+        on_progress: told after each step.
+        on_wait: told once when another command is reading the queue, with its name.
+        on_watch: watch, once all is sent, until nothing is on its way any more; told what there is.
+        on_step: told before and after each operation.
+
+    Returns:
+        A report, also when it could not go on to the end.
+
+    Raises:
+        WrongUsage: no such work queue, or the beginning of several ids. NotApplied, Refused: nothing was done; there is
+            no place for the journal, for one. Interrupted: stop was set while another command was reading; nothing was
+            done.
+        BrokerUnavailable, BrokerError, PermissionDenied: it could not begin; nothing was done.
+    """
+    stop = stop or asyncio.Event()
+    if resume is not None:
+        require_resumable(resume)
+        queue, choice = resumed_request(resume, queue, choice, compiled)
+    choice = asking(choice or ReplayChoice(), compiled)
+    if choice.only is None and (choice.sample is not None or choice.beginnings):
+        plan = await plan_replay(
+            broker, compiled, queue, choice=choice, unverified=unverified, prefetch=prefetch, stop=stop, on_wait=on_wait
+        )
+        choice = replace(choice, only=plan.only)
+    routes = await routes_of(broker, compiled, queue)
+    replay = _Replay(
+        broker=broker,
+        compiled=compiled,
+        routes=routes,
+        everything=queue is None,
+        choice=choice,
+        unverified=unverified,
+        prefetch=prefetch,
+        stop=stop,
+        on_progress=on_progress,
+        on_wait=on_wait,
+        on_watch=on_watch,
+        on_step=on_step,
+    )
+    journal = ReplayJournal(journals, resume, kept_request(queue, choice))
+    return await replay.go(journal)
+
+
+@dataclass(kw_only=True)
+class _Replay:
+    broker: Broker
+    compiled: CompiledTopology
+    routes: Sequence[QueueRoutes]
+    everything: bool
+    choice: ReplayChoice
+    unverified: bool
+    prefetch: int | None
+    stop: asyncio.Event
+    on_progress: Progress | None
+    on_wait: Callable[[str], None] | None
+    on_watch: OnWatch | None
+    on_step: Callable[[str], None] | None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.parking_queues = tuple(dict.fromkeys(each.parking_queue for each in self.routes))
+        self.loop = asyncio.get_running_loop()
+        self.pace = Pace(self.choice, self._fullest, self.loop.time())
+        self.remaining: dict[str, int | None] = {}
+        self.unseen: set[str] = set()  #: parking queues of which others held a part
+        self.passed: list[str] = []  #: why messages that were there when it began were not looked at
+        self.begun = False
+        self.since: dict[str, int] = {}  #: when the first reading of a parking queue began, ms since the epoch
+        self.brought_back: dict[str, int] = {}  #: by others, meanwhile, by parking queue
+
+    async def go(self, journal: ReplayJournal) -> ReplayReport:
+        started = time.monotonic()
+        self.journal = journal
+        self.work = Work(
+            compiled=self.compiled,
+            run=self._run(journal),
+            choice=self.choice,
+            report=self._report(journal),
+            place=(self.broker.connection.cluster_name, self.broker.address.vhost),
+            address=f"{self.broker.address.host}:{self.broker.address.port}",
+            queues=None if self.everything else frozenset(each.queue for each in self.routes),
+            addresses=frozenset(self._addresses()),
+            on_step=self.on_step,
+        )
+        outbox = ReplayOutbox(self._publishing, self.news)
+        waking = asyncio.create_task(self._wake_when_stopped(), name="amqpflow replay stop")
+        try:
+            await outbox.open()
+            await journal.begin(self.work, self.parking_queues, await self._parked())
+            for parking_queue in self.parking_queues:
+                if self._wants_more():
+                    await self._replay(parking_queue, outbox)
+            for why in self.passed:
+                self.work.halt(why, "replay again to go on")
+            if self.on_watch is not None and not (self.work.stopped or self.stop.is_set()):
+                try:
+                    await self._watch(self.on_watch)
+                except AmqpflowError as error:
+                    self.work.report.notes.append(f"what came of it was not watched to the end: {error}")
+            self._finish(time.monotonic() - started)
+            await journal.end(self.work, read_whole=self._read_whole(), held_by_others=bool(self.unseen))
+            return self.work.report
+        finally:
+            journal.close(
+                self.work.interrupted
+            )  # without a last line where it was not reached: what is in doubt stays so
+            waking.cancel()
+            await asyncio.gather(waking, return_exceptions=True)
+            await outbox.close()
+
+    # -- one parking queue
+
+    def _wants_more(self) -> bool:
+        """Return whether another reading should begin. One that stop keeps from beginning makes it interrupted."""
+        report, limit = self.work.report, self.choice.limit
+        if self.work.stopped:
+            return False
+        if self.stop.is_set():
+            report.interrupted = report.interrupted or limit is None or report.taken < limit
+            return False
+        return True
+
+    def _passed_over(self, reader: ParkingReader, one: ReplayPass) -> bool:
+        """Have messages that were parked meanwhile taken the place of some that were there?"""
+        limit, report = self.choice.limit, self.work.report
+        if one.again or self.stop.is_set() or self.work.stopped or (limit is not None and report.taken >= limit):
+            return False
+        return one.new > 0 and (reader.ready_after or 0) > one.looked_at - one.gone
+
+    async def _replay(self, parking_queue: str, outbox: ReplayOutbox) -> None:
+        work, total, gone = self.work, None, 0
+        here = [each for each in self.routes if each.parking_queue == parking_queue]
+        work.destinations = {each.queue: Destination.of(each) for each in here}
+        report = work.report
+        untouched = report.others, report.misplaced, report.unknown_origin
+        while True:
+            reader, one = await self._read_once(parking_queue, outbox, total, gone)
+            if one is None or reader is None:
+                return
+            total = reader.ready if total is None else total
+            gone += one.gone
+            report.came_back = max(report.came_back, one.came_back)
+            self.brought_back[parking_queue] = max(self.brought_back.get(parking_queue, 0), one.brought_back)
+            if self.pace.wants_look and not (self.stop.is_set() or work.stopped):
+                try:
+                    await self._look_at_what_came_back()
+                except AmqpflowError as error:
+                    self._cannot_go_on(error)
+            elif one.again and not one.gone and not work.stopped and not self.stop.is_set():
+                work.halt(
+                    reader.ended_early or "nothing that is to be replayed came within the time that messages are held",
+                    "replay again to go on",
+                )
+            if not one.again or not self._wants_more():
+                return
+            # those of this queue are seen again
+            report.others, report.misplaced, report.unknown_origin = untouched
+
+    async def _read_once(
+        self, parking_queue: str, outbox: ReplayOutbox, total: int | None, gone: int
+    ) -> tuple[ParkingReader | None, ReplayPass | None]:
+        work = self.work
+        try:
+            async with open_reading(
+                self.broker,
+                self.compiled,
+                parking_queue,
+                unverified=self.unverified,
+                prefetch=self.prefetch,
+                stop=self.stop,
+                on_wait=self.on_wait,
+            ) as reading:
+                self.begun = True
+                await self.journal.look_again(self.work)  # who was reading before us may have died since
+                reader = reading.reader
+                one = ReplayPass(
+                    work, reader, outbox, self.pace, stop=self.stop, news=self.news, on_progress=self.on_progress
+                )
+                guard = asyncio.create_task(self._guard(reader), name="amqpflow replay guard")
+                try:
+                    since = self.since.get(parking_queue)
+                    self.since.setdefault(parking_queue, time.time_ns() // 1_000_000)
+                    await one.go(at_most=max(0, (reader.ready if total is None else total) - gone), since=since)
+                finally:
+                    guard.cancel()
+                    await asyncio.gather(guard, return_exceptions=True)
+                work.step("give-back.before")
+            work.step("give-back.after")
+        except AmqpflowError as error:
+            if not self.begun:
+                raise
+            self._cannot_go_on(error)
+            return None, None
+        work.report.notes += [note for note in reading.notes if note not in work.report.notes]
+        self.remaining[parking_queue] = reader.ready_after
+        if reader.other_consumers:
+            self.unseen.add(parking_queue)  # what they hold, an interrupted replay may have sent
+        else:
+            self.unseen.discard(parking_queue)
+        await self._end_of_reading(reader, one)
+        if reading.by_priority and self._passed_over(reader, one):
+            self.unseen.add(parking_queue)
+            self.passed.append(
+                f"{parking_queue} delivers higher priorities first, and {one.new} messages that were parked meanwhile "
+                "came before as many that were there"
+            )
+        return reader, one
+
+    def _cannot_go_on(self, error: AmqpflowError) -> None:
+        """Something was done already, so there has to be a report of it."""
+        if isinstance(error, Interrupted):
+            self.work.report.interrupted = True
+        else:
+            self.work.halt(str(error), getattr(error, "hint", "") or "replay again to go on")
+
+    async def _end_of_reading(self, reader: ParkingReader, one: ReplayPass) -> None:
+        work = self.work
+        if self.stop.is_set() and (one.cut_short or reader.ended_early is not None):
+            work.report.interrupted = True
+        elif reader.ended_early and not reader.held_too_long:
+            hint = "a larger prefetch reaches those behind them" if reader.is_full else "replay again to go on"
+            work.halt(reader.ended_early, hint)
+        if reader.unproven:
+            work.halt(f"it is not known that RabbitMQ has taken every ack: {reader.unproven}")
+            work.report.notes.append(
+                f"up to {min(work.report.replayed, WINDOW)} of the replayed messages may still be parked; "
+                + ("the next replay takes them out" if work.journal else "replaying them again makes copies")
+                + ("" if work.journal else " with the same hop id")
+            )
+        else:
+            work.prove(work.resolved_up_to)
+            work.interrupted.prove()
+        try:
+            await work.write()
+        except OSError as error:
+            work.halt(f"the journal cannot be written any more: {error.strerror or error}")
+
+    # -- what came back
+
+    async def _guard(self, reader: ParkingReader) -> None:
+        """Ask for a look when more was parked meanwhile than may come back."""
+        share, asked_at = self.choice.stop_if_reparked, 0
+        while share is not None:
+            await asyncio.sleep(GUARD_EVERY)
+            try:
+                parked = await reader.parked_meanwhile()
+            except AmqpflowError:
+                return  # the reading finds out itself
+            replayed = self.work.report.replayed
+            if replayed and parked >= share * replayed and parked > asked_at * 1.5:
+                asked_at = parked
+                self.pace.wants_look = True
+                self.news.set()
+
+    async def _look_at_what_came_back(self) -> None:
+        work, share = self.work, self.choice.stop_if_reparked
+        if self.choice.ramp:
+            await self._pause(self.choice.ramp_wait)
+        if self.stop.is_set():
+            return
+        came_back, is_known = await self._count_reparked()
+        work.report.came_back = max(work.report.came_back, came_back)
+        if share is not None and came_back and came_back >= share * work.report.replayed:
+            work.report.guarded = True
+            work.halt(
+                f"{came_back} of {work.report.replayed} replayed messages are parked again",
+                "amqpflow parked list shows why",
+            )
+        elif share is not None and not is_known:
+            work.halt(
+                f"of the parked messages only {self.prefetch} can be looked at, so it is not known how many came back",
+                "a larger prefetch shows more",
+            )
+        self.pace.looked()
+
+    async def _count_reparked(self) -> tuple[int, bool]:
+        """Return how many came back, and whether all of the parked messages could be looked at."""
+        count, is_known = 0, True
+        for parking_queue in self.parking_queues:
+            async with open_reading(
+                self.broker,
+                self.compiled,
+                parking_queue,
+                unverified=self.unverified,
+                prefetch=self.prefetch,
+                stop=self.stop,
+                on_wait=self.on_wait,
+            ) as reading:
+                reader = reading.reader
+                async with aclosing(reader.deliveries(at_most=reader.ready)) as deliveries:
+                    async for delivery in deliveries:
+                        reader.keep(delivery)
+                        mark = read_parked(delivery, self.compiled.routes).record
+                        count += mark is not None and mark.replay is not None and mark.replay.id == self.work.run.id
+            self.remaining[parking_queue] = reader.ready_after
+            is_known = is_known and not reader.is_full
+        return count, is_known
+
+    async def _watch(self, on_watch: OnWatch) -> None:
+        """Until nothing is in the destinations and their retry queues for a while."""
+        quiet = 0
+        while quiet < _QUIET and not self.stop.is_set():
+            on_its_way = await self._depth_of(self._ways())
+            on_watch(on_its_way, await self._parked())
+            quiet = quiet + 1 if not on_its_way else 0
+            await self._pause(WATCH_EVERY)
+        if not self.stop.is_set():
+            came_back, is_known = await self._count_reparked()
+            self.work.report.came_back = max(self.work.report.came_back, came_back)
+            if not is_known:
+                self.work.report.notes.append(
+                    f"of the parked messages only {self.prefetch} were looked at: more may have come back"
+                )
+
+    def _ways(self) -> list[str]:
+        to = self.choice.to
+        if to is not None:
+            return [to.queue] if to.queue else []
+        return [*(each.queue for each in self.routes), *(tier.queue for each in self.routes for tier in each.tiers)]
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stop.wait()
+        except TimeoutError:
+            pass
+
+    # -- asking
+
+    async def _fullest(self) -> int:
+        """Ready messages of the fullest destination."""
+        to = self.choice.to
+        names = [each.queue for each in self.routes] if to is None else [to.queue or ""]
+        return max([await self._depth_of([name]) for name in names], default=0)
+
+    async def _parked(self) -> int:
+        return await self._depth_of(self.parking_queues)
+
+    async def _depth_of(self, queues: Iterable[str]) -> int:
+        channel = await self.broker.connection.admin_channel()
+        try:
+            total = 0
+            for queue in queues:
+                with translate():
+                    total += int((await channel.queue_declare(queue, passive=True)).message_count)
+            return total
+        finally:
+            if not channel.is_closed:
+                with translate():
+                    await channel.close()
+
+    # -- the whole
+
+    def _run(self, journal: ReplayJournal) -> ReplayRun:
+        return ReplayRun(
+            id=journal.id,
+            at=time.time_ns() // 1_000_000,
+            host=journal.host,
+            version=__version__,
+            frame_max=self.broker.connection.frame_max,
+            our_queues=frozenset(self.compiled.desired.queues) | frozenset(self.compiled.routes),
+            keep_attempts=self.choice.keep_attempts,
+            set_headers=self.choice.set_headers,
+            drop_headers=self.choice.drop_headers,
+        )
+
+    def _addresses(self) -> Iterator[Address]:
+        destinations = [Destination.of(each) for each in self.routes] if self.choice.to is None else [self.choice.to]
+        for each in destinations:
+            yield each.exchange, each.routing_key
+
+    def _report(self, journal: ReplayJournal) -> ReplayReport:
+        if self.choice.max_depth is not None and self.choice.to is not None and self.choice.to.queue is None:
+            raise WrongUsage(f"--max-depth needs a queue to look at, and {self.choice.to.label} is an exchange and key")
+        return ReplayReport(
+            topology=self.compiled.name,
+            queues=tuple(each.queue for each in self.routes),
+            parking_queues=self.parking_queues,
+            replay_id=journal.id,
+            to=self.choice.to.label if self.choice.to else None,
+        )
+
+    def _finish(self, seconds: float) -> None:
+        report = self.work.report
+        report.seconds = seconds
+        if brought_back := sum(self.brought_back.values()):
+            report.notes.append(
+                f"{brought_back} messages that another replay took meanwhile are parked again; they were not replayed"
+            )
+        known = [each for each in self.remaining.values() if each is not None]
+        report.remaining = sum(known) if len(known) == len(self.parking_queues) else None
+
+    def _read_whole(self) -> bool:
+        """Nothing that an interrupted replay sent can still be parked without having been seen."""
+        report = self.work.report
+        return (
+            report.settled
+            and self.choice.limit is None
+            and len(self.remaining) == len(self.parking_queues)
+            and not self.unseen
+        )
+
+    async def _wake_when_stopped(self) -> None:
+        await self.stop.wait()
+        self.news.set()
+
+    async def _publishing(self) -> Connection:
+        name = f"amqpflow replay {self.compiled.name}: publishing"
+        return await connect(self.broker.address, name=name, beside=self.broker.connection)

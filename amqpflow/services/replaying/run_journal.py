@@ -1,0 +1,239 @@
+"""A replay's journal from its first line to its last, and what the journals of interrupted replays know."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from threading import Lock
+from uuid import uuid4
+
+from amqpflow.errors import Refused
+from amqpflow.parking.journal import (
+    OLD_VERSION,
+    JournalHead,
+    JournalState,
+    end_line,
+    only_line,
+    resumed_line,
+)
+from amqpflow.services.loading.whoami import whoami
+from amqpflow.version import __version__
+
+from .interrupted import Interrupted
+from .journal_files import JournalFile, Journals, closing_line
+from .request import KeptRequest
+from .state import Work
+
+
+class ReplayJournal:
+    """
+    The journal of one replay. `id` is its replay's.
+
+    Args:
+        journals: where it is kept; None: nowhere.
+        resume: the one to resume.
+        request: what is asked for, as a journal keeps it.
+    """
+
+    def __init__(self, journals: Journals | None, resume: JournalState | None, request: KeptRequest) -> None:
+        self.id = resume.head.id if resume else uuid4().hex[:12]
+        self.host = socket.gethostname()
+        self._journals = journals
+        self._resume = resume
+        self._request = request
+        self._file: JournalFile | None = None
+        self._head: JournalHead | None = None
+        self._opening = Lock()  # a task that is cancelled leaves its thread reading
+        self._closed = False
+
+    async def begin(self, work: Work, parking_queues: tuple[str, ...], messages: int) -> None:
+        """
+        Write the first line, and learn what was sent already.
+
+        Raises:
+            Refused: there is no place for it, another replay is writing it, or another user may write journals there.
+                Nothing was sent.
+        """
+        if self._journals is None:
+            return
+        cluster, vhost = work.place
+        self._head = JournalHead(
+            id=self.id,
+            at=time.time_ns() // 1_000_000,
+            by=whoami(),
+            topology=work.compiled.name,
+            vhost=vhost,
+            cluster=cluster,
+            parking_queues=parking_queues,
+            queues=self._request.queues,
+            selection=self._request.selection,
+            options=self._request.options,
+            written_by=__version__,
+            address=work.address,
+        )
+        if self._resume is not None:
+            require_resumable(self._resume)
+            _require_same_place(self._resume, self._head)
+        await asyncio.to_thread(self._begin, work, self._journals, self._head, messages)
+        self._note(work)
+
+    def _begin(self, work: Work, journals: Journals, head: JournalHead, messages: int) -> None:
+        with self._opening:
+            if self._closed:
+                return
+            if self._resume is not None:
+                self._file = journals.reopen(self._resume)
+                work.resume(self._resume)
+                work.interrupted.add(
+                    Interrupted(
+                        state=self._resume,
+                        file=self._file,
+                        is_believed=self._resume.head.address == head.address,
+                    )
+                )
+                work.totals["resumed"].append({"resumed": head.at, "by": head.by})
+                try:
+                    self._file.write(resumed_line(head.at, head.by))
+                except OSError as error:
+                    raise Refused(f"the journal {self._file.path} cannot be written: {error.strerror}") from error
+            self._learn(work, journals, head)
+            if self._file is None:
+                only = self._request.only
+                lines = only_line(only) if only is not None else b""
+                self._file = journals.create(head, messages=messages, lines=lines)
+            work.journal = self._file
+            work.report.journal = str(self._file.path)
+
+    async def look_again(self, work: Work) -> None:
+        """
+        Learn what was written since, for one by a replay that was running then and is not any more.
+
+        Raises:
+            Refused: as `begin`.
+        """
+        if self._journals is not None and self._head is not None and self._file is not None:
+            await asyncio.to_thread(self._look_again, work, self._journals, self._head)
+            self._note(work)
+        work.begin_reading()
+
+    def _look_again(self, work: Work, journals: Journals, head: JournalHead) -> None:
+        with self._opening:
+            if not self._closed:
+                self._learn(work, journals, head)
+
+    def _learn(self, work: Work, journals: Journals, head: JournalHead) -> None:
+        ours = {each.file.path for each in work.interrupted if each.file is not None}
+        if self._file is not None:
+            ours.add(self._file.path)
+        for each in [each for each in work.interrupted if each.file is None]:
+            work.interrupted.forget(each.state.head.id)  # it may have ended by now
+        for state, file in journals.unfinished(
+            lambda other: _same_place(other, head), lambda path, why: self._unreadable(work, path, why), but=ours
+        ):
+            if state.is_complete:  # it ended just now
+                if file is not None:
+                    file.close()
+                continue
+            # clusters can have one name: what another broker confirmed may never have been sent to this one
+            is_believed = file is not None and state.head.address == head.address
+            work.interrupted.add(Interrupted(state=state, file=file, is_believed=is_believed))
+
+    @staticmethod
+    def _note(work: Work) -> None:
+        for each in work.interrupted:
+            state = each.state
+            doubtful = len(state.in_doubt) + (0 if each.is_believed else len(state.unacked))
+            if each.file is None or not (doubtful or state.leaving):
+                continue
+            note = f"replay {state.head.id} was interrupted with {doubtful} in doubt"
+            if state.leaving:
+                note += f", and {len(state.leaving)} whose acks RabbitMQ may not have taken"
+            if not any(known.startswith(f"replay {state.head.id} was interrupted") for known in work.report.notes):
+                work.report.notes.append(note)
+
+    @staticmethod
+    def _unreadable(work: Work, path: Path, why: str) -> None:
+        note = f"the journal {path} is not used: {why}"
+        if note not in work.report.notes:
+            work.report.notes.append(note)
+
+    async def end(self, work: Work, *, read_whole: bool, held_by_others: bool = False) -> None:
+        """
+        Write the last line. Nothing is raised: what it would say is in the report.
+
+        Args:
+            work: the replay.
+            read_whole: the parking queues were read to their end, so that interrupted replays of them are done with.
+            held_by_others: not all that is in them was seen.
+        """
+        if self._file is None:
+            return
+        others = [each for each in work.interrupted if each.file not in (None, self._file)]
+        if work.next_number == 1 and self._resume is None and not others:
+            self._file.discard()  # nothing was to be sent
+            self._file = None
+            work.report.journal = None
+            return
+        summary = {**work.report.summary(), **work.totals}
+        own = [each for each in work.interrupted if each.file is self._file]
+        if any(not self._is_done_with(each) for each in own) or (own and held_by_others):
+            summary["complete"] = False  # for one, what is too old by now to be selected
+        try:
+            await self._file.written(end_line(summary))
+            for each in others if read_whole else ():
+                if self._is_done_with(each) and each.file is not None:
+                    await each.file.written(closing_line(each.state, self.id))
+        except OSError as error:
+            work.report.notes.append(f"the journal {self._file.path} has no last line: {error.strerror or error}")
+
+    def close(self, files: Iterable[Interrupted]) -> None:
+        """Let others write it, and those of the interrupted replays."""
+        with self._opening:
+            self._closed = True
+            for each in files:
+                if each.file is not None:
+                    each.file.close()
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    def _is_done_with(self, each: Interrupted) -> bool:
+        """Whatever it knows of was seen, and settled."""
+        return (
+            self._head is not None
+            and set(each.state.head.parking_queues) <= set(self._head.parking_queues)
+            and not each.passed_over
+        )
+
+
+def require_resumable(state: JournalState) -> None:
+    """Raise Refused when there is nothing to resume, or when it cannot be told what was asked for."""
+    if state.is_complete:
+        raise Refused(
+            f"replay {state.head.id} is already complete: there is nothing to resume",
+            hint="leave --resume out to replay what is parked now",
+        )
+    if state.head.version == OLD_VERSION:
+        raise Refused(
+            f"the journal of replay {state.head.id} is of an earlier version ({OLD_VERSION}) and cannot be resumed; "
+            "nothing was sent",
+            hint="replay again with the same options: what it had in doubt is sent again, with equal hop ids",
+        )
+
+
+def _require_same_place(state: JournalState, head: JournalHead) -> None:
+    if not _same_place(state.head, head):
+        raise Refused(
+            f"replay {state.head.id} is of {', '.join(state.head.parking_queues)} in virtual host {state.head.vhost} "
+            f"of {state.head.cluster or 'a broker without a name'}; nothing was sent",
+            hint="give the URL and the file that it was started with",
+        )
+
+
+def _same_place(one: JournalHead, other: JournalHead) -> bool:
+    return (one.cluster, one.vhost) == (other.cluster, other.vhost) and bool(
+        set(one.parking_queues) & set(other.parking_queues)
+    )

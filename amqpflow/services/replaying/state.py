@@ -1,0 +1,251 @@
+"""What all readings of one replay share: what it is asked for, its journal, its numbers, and its report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.parking.groups import count_group
+from amqpflow.parking.identity import digest_of_text, parked_digest
+from amqpflow.parking.journal import (
+    JournalState,
+    acked_line,
+    acking_line,
+    confirmed_line,
+    intent_line,
+    left_line,
+)
+from amqpflow.parking.known import Known
+from amqpflow.parking.parked import ParkedMessage
+from amqpflow.parking.replay import Destination, ReplayRun, is_anonymous
+
+from .choice import ReplayChoice
+from .interrupted import InterruptedSends
+from .journal_files import JournalFile
+from .outbox import Address, Flight
+from .plan import OTHER_GROUPS, group_of
+from .report import LeftBehind, ReplayReport
+
+REPORTED = 100  #: messages that are named in a report
+UNREAD_NAMED = 10  #: messages that are named since they cannot be read
+
+
+@dataclass(kw_only=True)
+class Work:
+    """One replay."""
+
+    compiled: CompiledTopology
+    run: ReplayRun
+    choice: ReplayChoice
+    report: ReplayReport
+    place: tuple[str, str]  #: cluster name (empty when the broker does not say) and virtual host
+    address: str  #: of the broker, as host:port
+    queues: frozenset[str] | None  #: work queues whose messages are taken; None: all, and those of unknown origin
+    destinations: Mapping[str, Destination] = field(default_factory=dict)  #: by work queue, for the present reading
+    journal: JournalFile | None = None
+    next_number: int = 1
+    on_step: Callable[[str], None] | None = None
+    stopped: bool = False  #: no message after the present ones can be replayed
+    addresses: frozenset[Address] = frozenset()  #: of all destinations
+    closed: dict[Address, str] = field(default_factory=dict)  #: those that take no messages now, and why
+
+    def __post_init__(self) -> None:
+        self.interrupted = InterruptedSends(self.compiled)
+        self.totals: dict[str, Any] = {"sent": 0, "confirmed": 0, "left": 0, "resumed": []}
+        """For the journal, of all runs of this replay."""
+        self._only = Counter(self.choice.only) if self.choice.only is not None else None
+        self._ordinals: Counter[bytes] = Counter()
+        self._destinations: dict[tuple[str, str], str] = {}  # their part of a name
+        self._unresolved: dict[int, None] = {}  # numbers, in their order
+        self._lines: list[bytes] = []
+        self._mark = 0
+        self._unread: set[str] = set()
+        self._left = Known()
+
+    def resume(self, state: JournalState) -> None:
+        """It is another run of this replay."""
+        self.next_number, self._mark = state.next_number, state.next_number - 1
+        self.totals = state.totals()
+
+    def step(self, name: str) -> None:
+        """Tell a test where we are."""
+        if self.on_step is not None:
+            self.on_step(name)
+
+    def begin_reading(self) -> None:
+        """What is parked comes by from its beginning."""
+        self.interrupted.begin_reading()
+        self._left.recall()
+
+    # -- which, and as what
+
+    def destination(self, parked: ParkedMessage) -> Destination | None:
+        """Where a message is replayed to; None when no replay of this kind takes it."""
+        if self.choice.to is not None:
+            return self.choice.to if self.queues is None or parked.queue in self.queues else None
+        return self.destinations.get(parked.queue) if parked.queue is not None else None
+
+    def name(self, parked: ParkedMessage) -> str:
+        """
+        By which a message is known in journals: all of it, where it is parked, and where its copy goes. Messages of
+        one name are equal in every byte.
+        """
+        destination = self.destination(parked)
+        assert destination is not None  # noqa: S101 - it was selected
+        address = (destination.exchange, destination.routing_key)
+        where_to = self._destinations.get(address)
+        if where_to is None:
+            where_to = self._destinations[address] = digest_of_text(*address, size=8).hex()
+        return parked_digest(parked.delivery).hex() + where_to
+
+    def ordinal(self, parked: ParkedMessage) -> int:
+        """
+        Return which of those equal to it in everything it is: for the hop id of a message that has no other identity.
+        The hop ids of copies that interrupted replays may have sent are used again first.
+        """
+        if not is_anonymous(parked):
+            return 0
+        digest = parked_digest(parked.delivery)
+        index, (known, unused) = self._ordinals[digest], self.interrupted.ordinals(digest.hex())
+        return known[index] if index < len(known) else index - len(known) + unused
+
+    def count(self, parked: ParkedMessage, by: int = 1) -> None:
+        """The message is about to be sent: the next one that is equal to it gets another ordinal."""
+        self.pass_ordinal(parked, by)
+        if self._only is not None:
+            self._only[parked_digest(parked.delivery)] -= by
+
+    def uncount(self, parked: ParkedMessage) -> None:
+        """It is not sent after all."""
+        self.count(parked, -1)
+
+    def pass_ordinal(self, parked: ParkedMessage, by: int = 1) -> None:
+        """The next message that is equal to it gets another ordinal."""
+        if is_anonymous(parked):
+            self._ordinals[parked_digest(parked.delivery)] += by
+
+    def allowed(self) -> Counter[bytes] | None:
+        """How many messages of which digest may still be sent; None: any."""
+        return None if self._only is None else self._only.copy()
+
+    # -- the journal
+
+    def number(self) -> int:
+        """Of the next message."""
+        number, self.next_number = self.next_number, self.next_number + 1
+        return number
+
+    def intend(self, flights: list[Flight], again: Iterable[int] = ()) -> None:
+        """They are about to be sent, those of an earlier run of this replay `again`."""
+        self._unresolved.update((each.number, None) for each in flights)
+        self.totals["sent"] += len(flights)
+        self._lines.append(intent_line(flights[0].number, [each.key for each in flights], again))
+
+    def confirm(self, flights: Iterable[Flight]) -> None:
+        """RabbitMQ has them."""
+        numbers = [each.number for each in flights]
+        self.totals["confirmed"] += len(numbers)
+        self._lines.append(confirmed_line(numbers))
+
+    def acking(self, flights: Iterable[Flight]) -> None:
+        """They are about to be acked."""
+        self._lines.append(acking_line(each.number for each in flights))
+
+    def not_acked(self, flights: Iterable[Flight]) -> None:
+        """No ack could be given: they are parked still."""
+        self._lines.append(confirmed_line(each.number for each in flights))
+
+    def resolve(self, flights: Iterable[Flight], *, left: bool = False) -> None:
+        """They are acked, or certainly not sent."""
+        numbers = [each.number for each in flights]
+        for number in numbers:
+            self._unresolved.pop(number, None)
+        if left:
+            self.totals["left"] += len(numbers)
+            self._lines.append(left_line(numbers))
+
+    @property
+    def resolved_up_to(self) -> int:
+        """Every number up to this one is resolved."""
+        return next(iter(self._unresolved), self.next_number) - 1
+
+    def prove(self, number: int) -> None:
+        """RabbitMQ has taken the acks up to this number."""
+        if number > self._mark:
+            self._lines.append(acked_line(self._mark + 1, number))
+            self._mark = number
+
+    async def write(self) -> None:
+        """
+        Put on disk what was noted.
+
+        Raises:
+            OSError: it is not known to be there.
+        """
+        data, self._lines = b"".join(self._lines), []
+        if self.journal is not None:
+            await self.interrupted.write()
+            if data:
+                self.step("journal.before")
+                await self.journal.written(data)
+                self.step("journal.after")
+
+    # -- the report
+
+    def replayed(self, flights: Iterable[Flight]) -> None:
+        """They are in their destination and out of the parking queue."""
+        groups, report = self.report.groups, self.report
+        for each in flights:
+            report.replayed += 1
+            count_group(groups, group_of(each.parked), OTHER_GROUPS)
+
+    def leave(self, parked: ParkedMessage, why: str, *, in_doubt: bool = False) -> None:
+        """It was to be replayed, and stays parked: later readings pass it over."""
+        self._left.add(parked_digest(parked.delivery))
+        if in_doubt:
+            self.report.in_doubt += 1
+        else:
+            self.report.failed += 1
+        if len(self.report.left_behind) < REPORTED:
+            self.report.left_behind.append(
+                LeftBehind(id=parked.id, message_id=parked.message_id, why=why, in_doubt=in_doubt)
+            )
+
+    def was_left(self, parked: ParkedMessage) -> bool:
+        """Did an earlier reading leave it, and name it? Of equal messages, as many as were left."""
+        return bool(self._left) and self._left.take(parked_digest(parked.delivery))
+
+    def leave_unread(self, parked: ParkedMessage, why: str) -> None:
+        """A copy of it would lack its headers, and which work queue it failed in is not known: it stays parked."""
+        self.report.others += 1
+        if parked.id in self._unread or len(self._unread) == UNREAD_NAMED:
+            return  # it may come by in each of several readings
+        self._unread.add(parked.id)
+        more = ", and perhaps more" if len(self._unread) == UNREAD_NAMED else ""
+        self.report.notes.append(
+            f"left behind in {parked.delivery.queue}: {parked.id}, whose headers cannot be read: {why}{more}"
+        )
+
+    def addresses_here(self) -> Iterator[Address]:
+        """Where the messages of the present reading go."""
+        for each in self.destinations.values() if self.choice.to is None else (self.choice.to,):
+            yield each.exchange, each.routing_key
+
+    def close(self, address: Address, why: str, hint: str) -> None:
+        """Send nothing more there in this replay; halt it when no other destination is left."""
+        if address in self.closed:
+            return
+        self.closed[address] = why
+        if self.addresses <= self.closed.keys():
+            self.halt(why, hint)
+        else:
+            self.report.notes.append(f"{why}: {hint}" if hint else why)
+
+    def halt(self, why: str, hint: str = "") -> None:
+        """No message after the present ones can be replayed. The first reason counts."""
+        if not self.stopped:
+            self.report.stopped, self.report.hint = why, hint
+            self.stopped = True
