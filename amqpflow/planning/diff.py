@@ -16,7 +16,8 @@ from .dead_letters import around_existing
 from .dropping import at_stake, objections, with_stakes
 from .equality import policy_differences
 from .findings import Finding, refuse
-from .guarantees import Guarantee, guarantees, sentences
+from .guarantee import Guarantee
+from .guarantees import guarantees, sentences
 from .manifest import parameter_name
 from .native import too_old
 from .observation import Observation

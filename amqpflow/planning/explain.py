@@ -13,7 +13,8 @@ from .capabilities import fit
 from .dead_letters import around_existing
 from .effective import Contender, Effective, Origin, Setting, Source, effective
 from .equality import same_value
-from .guarantees import Guarantee, guarantees
+from .guarantee import Guarantee
+from .guarantees import guarantees
 from .observation import Observation
 from .ownership import is_own_policy
 from .policies import working

@@ -6,35 +6,27 @@ Told from the settings that work on the queue, as it will be once the plan is ca
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from amqpflow.model.duration import format_duration
 from amqpflow.model.resources import BrokerState, Queue
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 
 from .effective import Effective, Setting, effective
+from .guarantee import (
+    AT_LEAST_ONCE,
+    BROKER_PARKS,
+    CRASHES_END,
+    LIMITS,
+    NOTHING_EXPIRES,
+    PARKING,
+    RETRIES,
+    SURVIVES,
+    Guarantee,
+)
 from .observation import Observation
 from .ownership import is_own_policy
 from .targets import leads_nowhere, leads_only_to
-
-RETRIES = "retries"
-PARKING = "parking"
-BROKER_PARKS = "parked by RabbitMQ"
-AT_LEAST_ONCE = "at least once"
-NOTHING_EXPIRES = "nothing expires"
-CRASHES_END = "crash loops end"
-SURVIVES = "survives a restart"
-LIMITS = "limits of the file"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guarantee:
-    """One promise about one existing queue."""
-
-    queue: str
-    name: str  #: one of the names above
-    holds: bool | None  #: None: it cannot be told
-    why: str
 
 
 def guarantees(desired: CompiledTopology, observed: Observation) -> tuple[Guarantee, ...]:

@@ -14,7 +14,7 @@ from amqpflow.model.routes import CompiledTopology
 from .changes import Change
 from .equality import Difference
 from .findings import Finding
-from .guarantees import Guarantee
+from .guarantee import Guarantee
 from .observation import Observation
 
 

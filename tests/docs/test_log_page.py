@@ -14,7 +14,13 @@ from amqpflow.model.event import EVENTS, ConnectionLost, Event, MessageParked, M
 from amqpflow.services.consuming import event_log
 
 ROOT = Path(__file__).parents[2]
-ENTRANCES = ("amqpflow.services.consuming.consumer", "amqpflow.services.process.supervisor", "amqpflow.cli.run")
+ENTRANCES = (
+    "amqpflow.services.consuming.consumer",
+    "amqpflow.services.publishing.publisher",
+    "amqpflow.services.loading.opening",
+    "amqpflow.services.process.supervisor",
+    "amqpflow.cli.run",
+)
 LEVELS = {"warning": "WARNING", "error": "ERROR", "exception": "ERROR", "critical": "ERROR"}
 EVENT_LOG = "amqpflow.services.consuming.event_log"
 PLACEHOLDER = re.compile(r"%[-+ #0]*\d*(?:\.\d+)?[a-z]")
