@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from .model.routes import CompiledTopology
     from .parking.journal import JournalState
-    from .planning.allowance import Allowance
-    from .planning.drift import DriftReport
-    from .planning.explain import Explanation
-    from .planning.plan import Plan
-    from .planning.report import ApplyReport
+    from .planning.reports.drift import DriftReport
+    from .planning.reports.explain import Explanation
+    from .planning.values.approvals import Allowance
+    from .planning.values.plan import Plan
+    from .planning.values.report import ApplyReport
     from .rabbitmq.address import BrokerAddress
     from .rabbitmq.observe import Broker
     from .services.provisioning.applier import OnStep
@@ -82,7 +82,7 @@ async def drift(
     Raises:
         AmqpflowError: as for `plan`.
     """
-    from .planning.drift import drift as compare
+    from .planning.reports.drift import drift as compare
     from .services.provisioning.planner import make_plan
 
     async with _opened(topology, url, management_url, "drift") as (broker, compiled):
@@ -129,7 +129,7 @@ async def apply(
         WrongUsage: `allow` has something else in it.
         AmqpflowError: as for `plan`, or the first step failed; nothing was done.
     """
-    from .planning.plan import Plan
+    from .planning.values.plan import Plan
     from .services.provisioning.plan_files import require_unmoved
     from .services.provisioning.planner import make_plan
 
@@ -243,7 +243,7 @@ async def _record(
 ) -> ApplyReport:
     """Carry out a plan that changes what is recorded as the topology's own."""
     from .errors import WrongUsage
-    from .planning.manifest import ADOPTABLE
+    from .planning.values.manifest import ADOPTABLE
 
     if kind not in ADOPTABLE:
         raise WrongUsage(f"unknown kind {kind!r}; use {', '.join(ADOPTABLE)}")
@@ -258,7 +258,7 @@ async def _record(
 
 def _allowance(allow: Iterable[str]) -> Allowance:
     from .errors import WrongUsage
-    from .planning.allowance import parse_allowance
+    from .planning.values.approvals import parse_allowance
 
     try:
         return parse_allowance([allow] if isinstance(allow, str) else allow)

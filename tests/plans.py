@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from amqpflow.model.resources import BrokerState, Exchange, Policy
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.changes import (
+from amqpflow.planning.values.changes import (
     Bind,
     Change,
     CreateExchange,
@@ -24,8 +24,8 @@ from amqpflow.planning.changes import (
     RemovePolicy,
     Unbind,
 )
-from amqpflow.planning.manifest import Manifest
-from amqpflow.planning.observation import Observation
+from amqpflow.planning.values.manifest import Manifest
+from amqpflow.planning.values.observation import Observation
 
 PREDECLARED = {
     name: Exchange(name=name, type=kind)

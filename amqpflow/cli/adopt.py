@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from amqpflow.model.routes import CompiledTopology
-    from amqpflow.planning.plan import Plan
+    from amqpflow.planning.values.plan import Plan
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.rabbitmq.observe import Broker
 

@@ -12,7 +12,7 @@ from .render import colors
 from .safe import safe
 
 if TYPE_CHECKING:
-    from amqpflow.planning.plan import Plan
+    from amqpflow.planning.values.plan import Plan
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.rabbitmq.observe import Broker
 

@@ -15,9 +15,9 @@ import click
 from .safe import safe
 
 if TYPE_CHECKING:
-    from amqpflow.planning.allowance import Allowance
-    from amqpflow.planning.plan import Plan
-    from amqpflow.planning.report import ApplyReport
+    from amqpflow.planning.values.approvals import Allowance
+    from amqpflow.planning.values.plan import Plan
+    from amqpflow.planning.values.report import ApplyReport
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.rabbitmq.observe import Broker
     from amqpflow.services.provisioning.applier import Application, OnStep
@@ -76,7 +76,7 @@ def lock_option(function: F) -> F:
 def allowance_of(texts: tuple[str, ...]) -> Allowance:
     """Raises WrongUsage."""
     from amqpflow.errors import WrongUsage
-    from amqpflow.planning.allowance import parse_allowance
+    from amqpflow.planning.values.approvals import parse_allowance
 
     try:
         return parse_allowance(texts)
@@ -131,7 +131,7 @@ async def carry_out(
 
 
 def _show(plan: Plan, wishes: Wishes) -> None:
-    from amqpflow.planning.consent import lacking
+    from amqpflow.planning.compare.consent import lacking
 
     from .render.plan import plan_text
     from .render.plan_json import plan_object
@@ -144,7 +144,7 @@ def _show(plan: Plan, wishes: Wishes) -> None:
 
 def _agree(plan: Plan, wishes: Wishes) -> bool:
     """Raise Refused unless all that is required was allowed, or is agreed to on a terminal now. Return if it asked."""
-    from amqpflow.planning.consent import lacking
+    from amqpflow.planning.compare.consent import lacking
     from amqpflow.services.provisioning.applier import check
 
     allowance = wishes.allowance
@@ -164,7 +164,7 @@ def _agree(plan: Plan, wishes: Wishes) -> bool:
 
 
 def _question(need: str, plan: Plan, allowance: Allowance) -> str:
-    from amqpflow.planning.findings import named
+    from amqpflow.planning.values.findings import named
 
     word, colon, one = need.partition(":")
     if colon:
@@ -173,7 +173,7 @@ def _question(need: str, plan: Plan, allowance: Allowance) -> str:
 
 
 def _removed(plan: Plan, allowance: Allowance) -> str:
-    from amqpflow.planning.consent import unnamed
+    from amqpflow.planning.compare.consent import unnamed
 
     from .render.plan_rows import counted
 
@@ -214,7 +214,7 @@ def _progress(plan: Plan, as_json: bool) -> Iterator[tuple[OnStep | None, OnDrai
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from amqpflow.planning.changes import Change, label
+    from amqpflow.planning.values.changes import Change, label
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

@@ -11,7 +11,7 @@ from .options import FILE, at_virtual_host, connection_options, output_option
 from .render import colors
 
 if TYPE_CHECKING:
-    from amqpflow.planning.plan import Plan
+    from amqpflow.planning.values.plan import Plan
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.rabbitmq.observe import Broker
 

@@ -12,7 +12,7 @@ from .render import colors
 from .safe import safe
 
 if TYPE_CHECKING:
-    from amqpflow.planning.drift import DriftReport
+    from amqpflow.planning.reports.drift import DriftReport
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.loading.topology import Topology
 

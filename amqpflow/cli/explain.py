@@ -13,8 +13,8 @@ from .render import colors
 from .safe import safe
 
 if TYPE_CHECKING:
-    from amqpflow.planning.explain import Explanation
-    from amqpflow.planning.observation import Observation
+    from amqpflow.planning.reports.explain import Explanation
+    from amqpflow.planning.values.observation import Observation
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.loading.topology import Topology
 
@@ -65,8 +65,8 @@ def explain(
 
 
 def _offline(topology: Topology, queue: str, release: tuple[int, ...], as_json: bool, color: bool) -> int:
-    from amqpflow.planning.explain import explain as explain_queue
-    from amqpflow.planning.observation import Observation
+    from amqpflow.planning.reports.explain import explain as explain_queue
+    from amqpflow.planning.values.observation import Observation
     from amqpflow.services.provisioning.explainer import require_known
 
     require_known(topology.compiled, queue)

@@ -26,7 +26,7 @@ def permissions(file: str, roles: tuple[str, ...], queues: tuple[str, ...], exac
     """
     from amqpflow import Topology
     from amqpflow.errors import WrongUsage
-    from amqpflow.planning.permissions import ROLES, grants
+    from amqpflow.planning.reports.permissions import ROLES, grants
 
     from .render.permissions import permissions_object, permissions_text
     from .render.values import as_document

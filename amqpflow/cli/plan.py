@@ -13,8 +13,8 @@ from .render import colors
 from .safe import safe
 
 if TYPE_CHECKING:
-    from amqpflow.planning.allowance import Allowance
-    from amqpflow.planning.plan import Plan
+    from amqpflow.planning.values.approvals import Allowance
+    from amqpflow.planning.values.plan import Plan
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.loading.topology import Topology
 

@@ -13,8 +13,9 @@ from aiormq.exceptions import AMQPError
 from amqpflow.errors import BrokerError, ManagementUnavailable, Refused
 from amqpflow.model.resources import Binding, Queue
 from amqpflow.model.routes import NativeRetry
-from amqpflow.planning.allowance import allow_flag
-from amqpflow.planning.changes import (
+from amqpflow.planning.compare.delayed_retry import holds
+from amqpflow.planning.values.approvals import allow_flag
+from amqpflow.planning.values.changes import (
     Bind,
     Change,
     CreateExchange,
@@ -30,8 +31,7 @@ from amqpflow.planning.changes import (
     RemovePolicy,
     Unbind,
 )
-from amqpflow.planning.manifest import to_json
-from amqpflow.planning.native import holds
+from amqpflow.planning.values.manifest import to_json
 
 from .connection import Connection, connect
 from .management import Management

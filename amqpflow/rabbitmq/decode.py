@@ -13,7 +13,7 @@ from typing import Any
 
 from amqpflow.model.numbers import QueueNumbers
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
-from amqpflow.planning.observation import Depth
+from amqpflow.planning.values.observation import Depth
 
 
 class Odd(ValueError):

@@ -18,7 +18,7 @@ import httpx2
 from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailable, PermissionDenied
 from amqpflow.model.numbers import QueueNumbers
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
-from amqpflow.planning.observation import Depth
+from amqpflow.planning.values.observation import Depth
 from amqpflow.version import __version__
 
 from . import decode

@@ -12,9 +12,9 @@ from typing import Any
 from amqpflow.errors import ManagementUnavailable, PermissionDenied, Refused
 from amqpflow.model.resources import BrokerState, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.additions import outside
-from amqpflow.planning.manifest import Manifest, ManifestUnreadable, from_json, parameter_name
-from amqpflow.planning.observation import Observation
+from amqpflow.planning.compare.additions import outside
+from amqpflow.planning.values.manifest import Manifest, ManifestUnreadable, from_json, parameter_name
+from amqpflow.planning.values.observation import Observation
 
 from .address import BrokerAddress
 from .connection import Connection, connect

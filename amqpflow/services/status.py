@@ -12,11 +12,11 @@ from amqpflow.model.numbers import QueueNumbers
 from amqpflow.model.resources import Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.selection import Selection
-from amqpflow.planning.findings import Finding, warn
-from amqpflow.planning.observation import Observation
-from amqpflow.planning.preflight import preflight
-from amqpflow.planning.shield import with_policies_as_they_are
-from amqpflow.planning.status import Status, assess
+from amqpflow.planning.checks.preflight import preflight
+from amqpflow.planning.checks.shield import with_policies_as_they_are
+from amqpflow.planning.reports.status import Status, assess
+from amqpflow.planning.values.findings import Finding, warn
+from amqpflow.planning.values.observation import Observation
 from amqpflow.rabbitmq.observe import Broker, observe
 from amqpflow.rabbitmq.translate import translate
 

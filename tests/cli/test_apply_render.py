@@ -14,8 +14,8 @@ from amqpflow.cli.render.plan_json import applied_object, plan_object
 from amqpflow.cli.render.report import stopped_text
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Policy
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.diff import diff
-from amqpflow.planning.report import ApplyReport, Failure
+from amqpflow.planning.compare.diff import diff
+from amqpflow.planning.values.report import ApplyReport, Failure
 from tests.plans import after, limits, observation, with_objects
 from tests.topologies import topology
 

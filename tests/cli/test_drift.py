@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator
 
 from amqpflow.cli.render.drift import drift_text
 from amqpflow.model.resources import BrokerState
-from amqpflow.planning.diff import diff
-from amqpflow.planning.drift import drift
+from amqpflow.planning.compare.diff import diff
+from amqpflow.planning.reports.drift import drift
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from tests.brokers.management import Management

@@ -14,10 +14,10 @@ from amqpflow.cli.render.plan_json import plan_object
 from amqpflow.cli.render.plan_markdown import LIMIT, plan_markdown
 from amqpflow.cli.render.plan_schema import plan_schema
 from amqpflow.model.resources import BrokerState, Policy
-from amqpflow.planning.changes import label
-from amqpflow.planning.diff import diff
-from amqpflow.planning.observation import Depth
-from amqpflow.planning.plan import Plan
+from amqpflow.planning.compare.diff import diff
+from amqpflow.planning.values.changes import label
+from amqpflow.planning.values.observation import Depth
+from amqpflow.planning.values.plan import Plan
 from tests.plans import after, observation
 from tests.topology_files import compiled
 

@@ -17,8 +17,8 @@ from amqpflow import api
 from amqpflow.errors import AmqpflowError, Refused
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.node import create_virtual_host
-from amqpflow.planning.changes import Drain
-from amqpflow.planning.observation import Depth
+from amqpflow.planning.values.changes import Drain
+from amqpflow.planning.values.observation import Depth
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.management import open_management
 from amqpflow.rabbitmq.observe import Broker, open_broker

@@ -12,7 +12,7 @@ import pytest
 
 from amqpflow import api
 from amqpflow.model.resources import BrokerState
-from amqpflow.planning.changes import Change
+from amqpflow.planning.values.changes import Change
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import observe, open_broker
 from amqpflow.services.provisioning import drain as emptiness

@@ -14,7 +14,7 @@ import pytest
 from amqpflow import api
 from amqpflow.errors import Locked, LockLost, PartlyDone, PermissionDenied
 from amqpflow.model.names import applying_lock
-from amqpflow.planning.changes import Change
+from amqpflow.planning.values.changes import Change
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.provisioning.lock import applying_alone

@@ -17,7 +17,7 @@ from amqpflow.errors import NotApplied, Refused
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.parking.selection import Selection
-from amqpflow.planning.changes import label
+from amqpflow.planning.values.changes import label
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from tests.brokers.management import Management, as_user

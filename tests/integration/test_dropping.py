@@ -14,7 +14,7 @@ import pytest
 from amqpflow import api
 from amqpflow.errors import AmqpflowError, PartlyDone, Refused
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.changes import Change, PutPolicy, RemovePolicy
+from amqpflow.planning.values.changes import Change, PutPolicy, RemovePolicy
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.provisioning import drain as emptiness

@@ -10,7 +10,7 @@ import pytest
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.model.resources import BrokerState, Policy
-from amqpflow.planning.effective import effective_in
+from amqpflow.planning.policies.effective import effective_in
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.rabbitmq.management import open_management

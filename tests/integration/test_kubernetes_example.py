@@ -21,7 +21,7 @@ import yaml
 from amqpflow import Publisher, Topology
 from amqpflow.cli.main import amqpflow
 from amqpflow.model.duration import parse_duration
-from amqpflow.planning.permissions import grants
+from amqpflow.planning.reports.permissions import grants
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.management import Management
 from tests.integration.test_permissions import granted

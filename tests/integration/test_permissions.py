@@ -26,7 +26,7 @@ from amqpflow import (
     plan,
     replay,
 )
-from amqpflow.planning.permissions import Grant, grants
+from amqpflow.planning.reports.permissions import Grant, grants
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.management import open_management
 from amqpflow.rabbitmq.observe import open_broker

@@ -31,7 +31,7 @@ from amqpflow.errors import PartlyDone, Refused
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.changes import label
+from amqpflow.planning.values.changes import label
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection, connect
 from tests.brokers.management import Management

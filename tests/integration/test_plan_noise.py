@@ -13,7 +13,7 @@ import pytest
 from amqpflow import api
 from amqpflow.model.resources import STAMP
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.diff import diff
+from amqpflow.planning.compare.diff import diff
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.rabbitmq.observe import observe, open_broker

@@ -14,9 +14,9 @@ from amqpflow.errors import NotApplied, PartlyDone, Refused, WrongUsage
 from amqpflow.model.outcome import Retry
 from amqpflow.model.resources import STAMP, Binding, Exchange
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.changes import Change, CreateExchange, DeleteQueue, Drain, PutManifest
-from amqpflow.planning.manifest import parameter_name
-from amqpflow.planning.report import ApplyReport
+from amqpflow.planning.values.changes import Change, CreateExchange, DeleteQueue, Drain, PutManifest
+from amqpflow.planning.values.manifest import parameter_name
+from amqpflow.planning.values.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.admin import Admin
 from amqpflow.rabbitmq.observe import open_broker

@@ -18,7 +18,7 @@ import pytest
 from amqpflow import Consumer, Message, Refused, Topology, adopt, apply, destroy, drift, explain, parked, plan, replay
 from amqpflow.api import plan_replay
 from amqpflow.node import create_virtual_host
-from amqpflow.planning.permissions import grants
+from amqpflow.planning.reports.permissions import grants
 from amqpflow.rabbitmq import same_broker
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection

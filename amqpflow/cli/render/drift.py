@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from amqpflow.cli.safe import safe
-from amqpflow.planning.drift import Drift, DriftReport
+from amqpflow.planning.reports.drift import Drift, DriftReport
 
 from .colors import paint
 from .definition import value_words

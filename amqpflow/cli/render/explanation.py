@@ -7,9 +7,9 @@ from typing import Any
 
 from amqpflow.cli.safe import safe
 from amqpflow.model.duration import format_duration
-from amqpflow.planning.effective import Contender, Setting
-from amqpflow.planning.explain import Explanation
-from amqpflow.planning.observation import Observation
+from amqpflow.planning.policies.effective import Contender, Setting
+from amqpflow.planning.reports.explain import Explanation
+from amqpflow.planning.values.observation import Observation
 from amqpflow.services.loading.topology import Topology
 
 from .colors import paint

@@ -8,7 +8,7 @@ from typing import Any
 
 from amqpflow.cli.safe import safe
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.permissions import PURPOSES, Grant
+from amqpflow.planning.reports.permissions import PURPOSES, Grant
 
 VERSION = 1
 

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from amqpflow.cli.safe import safe
-from amqpflow.planning.allowance import allow_flag
-from amqpflow.planning.changes import Change
-from amqpflow.planning.consequences import Danger, replaced_queues
-from amqpflow.planning.findings import Finding
-from amqpflow.planning.plan import Plan
+from amqpflow.planning.reports.consequences import Danger, replaced_queues
+from amqpflow.planning.values.approvals import allow_flag
+from amqpflow.planning.values.changes import Change
+from amqpflow.planning.values.findings import Finding
+from amqpflow.planning.values.plan import Plan
 
 from .colors import paint
 from .plan_rows import Group, Row, counted, listed, plan_groups, ranges

@@ -8,7 +8,9 @@ from dataclasses import asdict, fields
 from typing import Any, assert_never
 
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
-from amqpflow.planning.changes import (
+from amqpflow.planning.checks.dropping import leaving
+from amqpflow.planning.reports.consequences import Consequence, consequences, replaced_queues
+from amqpflow.planning.values.changes import (
     Bind,
     Change,
     CreateExchange,
@@ -25,14 +27,12 @@ from amqpflow.planning.changes import (
     Unbind,
     binding_name,
 )
-from amqpflow.planning.consequences import Consequence, consequences, replaced_queues
-from amqpflow.planning.dropping import leaving
-from amqpflow.planning.findings import Finding
-from amqpflow.planning.manifest import to_json
-from amqpflow.planning.observation import Depth
-from amqpflow.planning.plan import Plan
-from amqpflow.planning.report import ApplyReport
-from amqpflow.planning.stake import Stake
+from amqpflow.planning.values.findings import Finding
+from amqpflow.planning.values.manifest import to_json
+from amqpflow.planning.values.observation import Depth
+from amqpflow.planning.values.plan import Plan
+from amqpflow.planning.values.report import ApplyReport
+from amqpflow.planning.values.stake import Stake
 
 from .values import plain
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 
 from amqpflow.cli.safe import safe
-from amqpflow.planning.consequences import Danger
-from amqpflow.planning.plan import Plan
+from amqpflow.planning.reports.consequences import Danger
+from amqpflow.planning.values.plan import Plan
 
 from .plan import plan_summary
 from .plan_rows import Group, Row, listed, plan_groups, ranges

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 
 from amqpflow.model.duration import format_duration
 from amqpflow.model.routes import QueueRoutes
-from amqpflow.planning.changes import (
+from amqpflow.planning.policies.index import named_exactly
+from amqpflow.planning.reports.consequences import Consequence, Danger, consequences
+from amqpflow.planning.values.changes import (
     STANDS_IN,
     Bind,
     CreateExchange,
@@ -28,9 +30,7 @@ from amqpflow.planning.changes import (
     Unbind,
     binding_name,
 )
-from amqpflow.planning.consequences import Consequence, Danger, consequences
-from amqpflow.planning.exact import named_exactly
-from amqpflow.planning.plan import Plan
+from amqpflow.planning.values.plan import Plan
 
 from .definition import exchange_words, policy_words, queue_words, value_words
 

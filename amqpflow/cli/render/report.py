@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from amqpflow.cli.safe import safe
 from amqpflow.model.duration import format_duration
-from amqpflow.planning.changes import Change, Drain, label
-from amqpflow.planning.report import ApplyReport
+from amqpflow.planning.values.changes import Change, Drain, label
+from amqpflow.planning.values.report import ApplyReport
 
 from .colors import paint
 

@@ -13,8 +13,8 @@ from amqpflow.cli.safe import safe
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.duration import format_duration
 from amqpflow.model.numbers import QueueNumbers
-from amqpflow.planning.findings import Finding
-from amqpflow.planning.status import ParkingStatus, Status, TierStatus, WorkStatus, total
+from amqpflow.planning.reports.status import ParkingStatus, Status, TierStatus, WorkStatus, total
+from amqpflow.planning.values.findings import Finding
 
 from .values import rfc3339
 

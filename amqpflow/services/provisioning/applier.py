@@ -8,8 +8,12 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from amqpflow.errors import AmqpflowError, BrokerError, LockLost, PartlyDone, PermissionDenied, Refused
-from amqpflow.planning.allowance import Allowance, allow_flag
-from amqpflow.planning.changes import (
+from amqpflow.planning.checks.dropping import at_stake
+from amqpflow.planning.compare.consent import idle_names, lacking, unnamed
+from amqpflow.planning.compare.order import holds, together, waits_for
+from amqpflow.planning.ownership.manifest_steps import so_far
+from amqpflow.planning.values.approvals import Allowance, allow_flag
+from amqpflow.planning.values.changes import (
     Change,
     DeleteExchange,
     DeleteQueue,
@@ -20,12 +24,8 @@ from amqpflow.planning.changes import (
     RemovePolicy,
     label,
 )
-from amqpflow.planning.consent import idle_names, lacking, unnamed
-from amqpflow.planning.dropping import at_stake
-from amqpflow.planning.order import holds, together, waits_for
-from amqpflow.planning.plan import Plan
-from amqpflow.planning.recording import so_far
-from amqpflow.planning.report import ApplyReport, Failure, Postponed
+from amqpflow.planning.values.plan import Plan
+from amqpflow.planning.values.report import ApplyReport, Failure, Postponed
 
 from .drain import Emptiness, Remaining
 from .lock import ApplyLock

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 
 from amqpflow.errors import BrokerError, ManagementUnavailable
 from amqpflow.model.diagnostic import Severity
-from amqpflow.planning.changes import Drain
-from amqpflow.planning.dropping import objection
-from amqpflow.planning.findings import Finding
-from amqpflow.planning.observation import Depth
-from amqpflow.planning.stake import Risk, Stake
+from amqpflow.planning.checks.dropping import objection
+from amqpflow.planning.values.changes import Drain
+from amqpflow.planning.values.findings import Finding
+from amqpflow.planning.values.observation import Depth
+from amqpflow.planning.values.stake import Risk, Stake
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.rabbitmq.translate import translate
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from amqpflow.errors import WrongUsage
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.explain import Explanation, explain, queues_of
-from amqpflow.planning.observation import Observation
+from amqpflow.planning.reports.explain import Explanation, explain, queues_of
+from amqpflow.planning.values.observation import Observation
 from amqpflow.rabbitmq.observe import Broker, observe
 
 

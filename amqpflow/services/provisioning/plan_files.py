@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 
 from amqpflow.errors import AmqpflowError, Refused
-from amqpflow.planning.codec import NotReadable
-from amqpflow.planning.moved import moved
-from amqpflow.planning.plan import Plan
-from amqpflow.planning.saved import is_saved_plan, plan_from_text, plan_to_text
+from amqpflow.planning.saved.json_codec import NotReadable
+from amqpflow.planning.saved.saved_plan import is_saved_plan, plan_from_text, plan_to_text
+from amqpflow.planning.saved.staleness import moved
+from amqpflow.planning.values.plan import Plan
 from amqpflow.version import __version__
 
 _AGAIN = "make the plan again: amqpflow plan FILE --out PATH"

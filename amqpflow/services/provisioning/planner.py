@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from amqpflow.errors import BrokerError, PermissionDenied
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.adoption import adoption
-from amqpflow.planning.allowance import Allowance
-from amqpflow.planning.diff import NOTHING, candidates, destruction, diff
-from amqpflow.planning.disowning import disowning
-from amqpflow.planning.observation import Depth, Observation
-from amqpflow.planning.plan import Plan
+from amqpflow.planning.compare.adoption import adoption
+from amqpflow.planning.compare.diff import NOTHING, candidates, destruction, diff
+from amqpflow.planning.compare.disowning import disowning
+from amqpflow.planning.values.approvals import Allowance
+from amqpflow.planning.values.observation import Depth, Observation
+from amqpflow.planning.values.plan import Plan
 from amqpflow.rabbitmq.observe import Broker, observe
 
 CLUSTER_ID = "internal_cluster_id"

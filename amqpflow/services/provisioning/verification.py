@@ -11,13 +11,13 @@ from functools import partial
 from amqpflow.errors import BrokerError, BrokerUnavailable, NotApplied, PermissionDenied, Refused
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.changes import label
-from amqpflow.planning.diff import diff
-from amqpflow.planning.guarantees import as_found
-from amqpflow.planning.native import SINCE, is_native
-from amqpflow.planning.observation import Observation
-from amqpflow.planning.ownership import is_own_policy
-from amqpflow.planning.swap import Swap
+from amqpflow.planning.checks.guarantees import as_found
+from amqpflow.planning.compare.delayed_retry import SINCE, is_native
+from amqpflow.planning.compare.diff import diff
+from amqpflow.planning.compare.replacement import Swap
+from amqpflow.planning.ownership.ownership import is_own_policy
+from amqpflow.planning.values.changes import label
+from amqpflow.planning.values.observation import Observation
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection

@@ -18,7 +18,7 @@ from itertools import product
 from amqpflow.errors import NotApplied, PermissionDenied, Refused
 from amqpflow.model.resources import Policy, Queue
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.policies import alternatives, may_work, surely_matches
+from amqpflow.planning.policies.matching import alternatives, may_work, surely_matches
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.rabbitmq.probe import Probe, Unreadable
 

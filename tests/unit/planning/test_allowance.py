@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpflow.planning.allowance import KINDS, allow_flag, parse_allowance
+from amqpflow.planning.values.approvals import KINDS, allow_flag, parse_allowance
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=12).filter(
     lambda name: name.strip(",") == name and ",," not in name

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.diff import diff
+from amqpflow.planning.compare.diff import diff
 from tests.plans import observation
 from tests.topology_files import compiled
 

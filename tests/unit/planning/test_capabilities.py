@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.model.resources import BrokerState, Policy, Queue
-from amqpflow.planning.capabilities import fit, refused_arguments
+from amqpflow.planning.compare.release_support import fit, refused_arguments
 
 
 def state(**definition: object) -> BrokerState:

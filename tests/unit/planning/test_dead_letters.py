@@ -9,8 +9,8 @@ import pytest
 
 from amqpflow.model.resources import BrokerState, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.diff import diff
-from amqpflow.planning.plan import Plan
+from amqpflow.planning.compare.diff import diff
+from amqpflow.planning.values.plan import Plan
 from tests.plans import observation
 from tests.topology_files import compiled
 

@@ -9,10 +9,10 @@ import pytest
 
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.changes import Bind, EnsureBinding, PutPolicy, RemovePolicy, label
-from amqpflow.planning.diff import NO_MANAGEMENT, diff
-from amqpflow.planning.observation import Observation
-from amqpflow.planning.plan import Plan, UsedAsItIs
+from amqpflow.planning.compare.diff import NO_MANAGEMENT, diff
+from amqpflow.planning.values.changes import Bind, EnsureBinding, PutPolicy, RemovePolicy, label
+from amqpflow.planning.values.observation import Observation
+from amqpflow.planning.values.plan import Plan, UsedAsItIs
 from tests.plans import after, limits, observation, with_objects
 from tests.topologies import topology
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from amqpflow.model.resources import BrokerState, Policy
-from amqpflow.planning.diff import diff
+from amqpflow.planning.compare.diff import diff
 from tests.plans import after, limits, observation, with_objects
 from tests.topologies import topology
 

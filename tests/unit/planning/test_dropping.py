@@ -9,12 +9,12 @@ import pytest
 
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.resources import BrokerState, Policy, Queue
-from amqpflow.planning.allowance import Allowance, parse_allowance
-from amqpflow.planning.changes import Change, DeleteQueue, PutPolicy, RemovePolicy
-from amqpflow.planning.diff import diff
-from amqpflow.planning.dropping import leaving, objection, objections, with_stakes
-from amqpflow.planning.observation import Depth, Observation
-from amqpflow.planning.stake import Risk, Stake
+from amqpflow.planning.checks.dropping import leaving, objection, objections, with_stakes
+from amqpflow.planning.compare.diff import diff
+from amqpflow.planning.values.approvals import Allowance, parse_allowance
+from amqpflow.planning.values.changes import Change, DeleteQueue, PutPolicy, RemovePolicy
+from amqpflow.planning.values.observation import Depth, Observation
+from amqpflow.planning.values.stake import Risk, Stake
 from tests.plans import after, limits, observation, with_objects
 from tests.topologies import topology
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from amqpflow.model.resources import Policy, Queue
-from amqpflow.planning.effective import Effective, Origin, effective
+from amqpflow.planning.policies.effective import Effective, Origin, effective
 
 OLD, FOUR, NEW = (3, 10, 8), (4, 0, 5), (4, 3, 6)
 RELEASES = (OLD, FOUR, NEW)

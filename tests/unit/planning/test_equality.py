@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpflow.model.resources import STAMP, Exchange, Policy, Queue
-from amqpflow.planning.equality import exchange_differences, policy_differences, queue_differences, same_value
+from amqpflow.planning.values.differences import exchange_differences, policy_differences, queue_differences, same_value
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from([0.0, 1.0, 2.5]) | st.sampled_from(["", "1", "x"]),

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from amqpflow.model.own_policies import policies_for
 from amqpflow.model.resources import Policy, Queue
-from amqpflow.planning.exact import ByName, named_exactly
-from amqpflow.planning.policies import working
+from amqpflow.planning.policies.index import ByName, named_exactly
+from amqpflow.planning.policies.matching import working
 
 names = st.text("ab.-_:@#,/+ ", min_size=1, max_size=5)
 

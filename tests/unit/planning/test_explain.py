@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from amqpflow.model.resources import BrokerState, Policy, Queue
-from amqpflow.planning.explain import Explanation, explain, queues_of
-from amqpflow.planning.observation import Observation
+from amqpflow.planning.reports.explain import Explanation, explain, queues_of
+from amqpflow.planning.values.observation import Observation
 from tests.plans import observation
 from tests.topology_files import compiled
 

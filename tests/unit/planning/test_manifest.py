@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpflow.model.resources import Binding
-from amqpflow.planning.manifest import Manifest, ManifestUnreadable, from_json, parameter_name, to_json
+from amqpflow.planning.values.manifest import Manifest, ManifestUnreadable, from_json, parameter_name, to_json
 
 TEXT = st.text(max_size=20)
 BINDINGS = st.builds(

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.changes import Bind, Change, CreateExchange, CreateQueue, PutPolicy
-from amqpflow.planning.diff import diff
-from amqpflow.planning.order import ordered, together
+from amqpflow.planning.compare.diff import diff
+from amqpflow.planning.compare.order import ordered, together
+from amqpflow.planning.values.changes import Bind, Change, CreateExchange, CreateQueue, PutPolicy
 from tests.plans import PREDECLARED, after, limits, observation, with_objects
 from tests.topologies import topology
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amqpflow.planning.patterns import MAX_BYTES, NOTHING, pattern_of
+from amqpflow.planning.policies.name_patterns import MAX_BYTES, NOTHING, pattern_of
 
 NAMES = st.text("abA0.-_:@#,/+ ", min_size=1, max_size=12)
 

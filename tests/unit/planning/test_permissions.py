@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from amqpflow.planning.permissions import Grant, grants
-from amqpflow.planning.swap import stand_in_name
+from amqpflow.planning.compare.replacement import stand_in_name
+from amqpflow.planning.reports.permissions import Grant, grants
 from tests.topology_files import compiled
 
 SHOP = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.model.resources import Exchange, Policy, Queue
-from amqpflow.planning.policies import applies, may_work, surely_matches, working
+from amqpflow.planning.policies.matching import applies, may_work, surely_matches, working
 
 QUORUM = Queue(name="orders.confirm", arguments={"x-queue-type": "quorum"})
 CLASSIC = Queue(name="orders.confirm", arguments={"x-queue-type": "classic"})

@@ -9,9 +9,9 @@ import pytest
 
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Policy, Queue
-from amqpflow.planning.diff import diff
-from amqpflow.planning.findings import Finding
-from amqpflow.planning.preflight import preflight
+from amqpflow.planning.checks.preflight import preflight
+from amqpflow.planning.compare.diff import diff
+from amqpflow.planning.values.findings import Finding
 from tests.plans import after, limits, observation, with_objects
 from tests.topologies import topology
 

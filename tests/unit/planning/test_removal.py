@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology, NativeRetry
-from amqpflow.planning.adoption import adoption
-from amqpflow.planning.allowance import parse_allowance
-from amqpflow.planning.changes import (
+from amqpflow.planning.compare.adoption import adoption
+from amqpflow.planning.compare.diff import destruction, diff
+from amqpflow.planning.compare.order import waits_for
+from amqpflow.planning.values.approvals import parse_allowance
+from amqpflow.planning.values.changes import (
     Change,
     CreateExchange,
     CreateQueue,
@@ -26,11 +28,9 @@ from amqpflow.planning.changes import (
     Unbind,
     label,
 )
-from amqpflow.planning.diff import destruction, diff
-from amqpflow.planning.manifest import Manifest, to_json
-from amqpflow.planning.observation import Depth, Observation
-from amqpflow.planning.order import waits_for
-from amqpflow.planning.plan import Plan
+from amqpflow.planning.values.manifest import Manifest, to_json
+from amqpflow.planning.values.observation import Depth, Observation
+from amqpflow.planning.values.plan import Plan
 from tests.plans import after, assert_nothing_dangles, limits, manifest_after, observation, with_objects
 from tests.topologies import topology
 

@@ -9,12 +9,12 @@ from typing import Any, get_args
 import pytest
 
 from amqpflow.model.resources import STAMP, BrokerState, Policy, Queue
-from amqpflow.planning.changes import Change
-from amqpflow.planning.codec import NotReadable, decode, encode
-from amqpflow.planning.diff import diff
-from amqpflow.planning.moved import moved
-from amqpflow.planning.plan import Plan
-from amqpflow.planning.saved import is_saved_plan, plan_from_text, plan_to_text
+from amqpflow.planning.compare.diff import diff
+from amqpflow.planning.saved.json_codec import NotReadable, decode, encode
+from amqpflow.planning.saved.saved_plan import is_saved_plan, plan_from_text, plan_to_text
+from amqpflow.planning.saved.staleness import moved
+from amqpflow.planning.values.changes import Change
+from amqpflow.planning.values.plan import Plan
 from tests.plans import after, observation
 from tests.topology_files import compiled
 
@@ -63,7 +63,7 @@ def test_every_kind_of_change_can_be_saved() -> None:
                 return decode(hint, data)
             except NotReadable:
                 continue
-        from amqpflow.planning.codec import _hints
+        from amqpflow.planning.saved.json_codec import _hints
 
         return hint(**{name: sample(kind) for name, kind in _hints(hint).items()})
 

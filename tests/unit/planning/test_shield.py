@@ -9,11 +9,11 @@ import pytest
 
 from amqpflow.model.resources import STAMP, BrokerState, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.changes import PutPolicy, RemovePolicy, label
-from amqpflow.planning.diff import destruction, diff
-from amqpflow.planning.manifest import Manifest
-from amqpflow.planning.ownership import is_shield
-from amqpflow.planning.policies import applies, working
+from amqpflow.planning.compare.diff import destruction, diff
+from amqpflow.planning.ownership.ownership import is_shield
+from amqpflow.planning.policies.matching import applies, working
+from amqpflow.planning.values.changes import PutPolicy, RemovePolicy, label
+from amqpflow.planning.values.manifest import Manifest
 from tests.plans import after, limits, observation, with_objects
 from tests.topologies import topology
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from amqpflow.model.numbers import QueueNumbers
-from amqpflow.planning.findings import warn
-from amqpflow.planning.status import Status, assess
+from amqpflow.planning.reports.status import Status, assess
+from amqpflow.planning.values.findings import warn
 from tests.topologies import topology
 
 SHOP = topology({"orders": (5_000, (9_000, 10_000)), "audit": ()}, vhost="/", parking="parking")

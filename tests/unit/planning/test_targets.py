@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.model.resources import Binding, BrokerState, Exchange
-from amqpflow.planning.targets import leads_only_to
+from amqpflow.planning.checks.dead_letter_targets import leads_only_to
 
 
 def bound(kind: str, *bindings: tuple[str, str], to: str = "queue") -> BrokerState:

@@ -15,7 +15,7 @@ import pytest
 
 from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailable, PermissionDenied
 from amqpflow.model.resources import Policy
-from amqpflow.planning.observation import Depth
+from amqpflow.planning.values.observation import Depth
 from amqpflow.rabbitmq import decode
 from amqpflow.rabbitmq import management as module
 from amqpflow.rabbitmq.address import BrokerAddress

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from amqpflow.errors import Refused
-from amqpflow.planning.diff import diff
+from amqpflow.planning.compare.diff import diff
 from amqpflow.services.provisioning.plan_files import require_unmoved
 from tests.plans import observation
 from tests.topologies import topology

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from amqpflow.model.own_policies import MAX_PATTERN_BYTES, policies_for
 from amqpflow.model.resources import Policy
-from amqpflow.planning.ownership import is_own_policy
+from amqpflow.planning.ownership.ownership import is_own_policy
 from tests.topology_files import compiled
 
 LIMIT: tuple[str, Mapping[str, Any]] = ("quorum", {"max-length": 5})

@@ -1,0 +1,1 @@
+"""Look for what must not be done, or must be consented to."""

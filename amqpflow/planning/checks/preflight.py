@@ -1,0 +1,165 @@
+"""Does anything of somebody else's switch off what amqpflow promises? Checked before building and before consuming.
+
+Structure lives in arguments, and arguments do not always win: of numbers the smaller works, and for the overflow of a
+quorum queue the policy (fact 11.6). So the settings that work on every queue of ours are worked out, and those that
+somebody else decides are judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from amqpflow.model.resources import Policy, Queue
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.ownership.ownership import Ownership
+from amqpflow.planning.policies.effective import Contender, Effective, Origin, effective
+from amqpflow.planning.policies.matching import applies
+from amqpflow.planning.values.findings import Finding, named, refuse, warn
+from amqpflow.planning.values.observation import Observation
+
+from .foreign_bindings import intrusions
+from .retained import retained
+
+_PARKING, _TIER, _WORK = "parking", "tier", "work"
+HELD_MS = 600_000  #: how long a reader of a parking queue holds a message when no consumer timeout is shorter
+
+
+def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding, ...]:
+    """
+    Everything foreign that would break a guarantee of `desired`, as it is or will be on the broker.
+
+    Severity ERROR is what apply refuses to build on and a consumer should not trust; WARNING is for people to know.
+    Over AMQP alone nothing of this can be seen, and the answer is empty. What holds for `existing` queues, whose
+    settings are their application's, `guarantees` tells.
+    """
+    if not observed.complete:
+        return ()
+    state = observed.state
+    ours = desired.desired.policies
+    owns = Ownership(topology=desired, there=state, manifest=observed.manifest)
+    users = [p for p in state.policies.values() if p.name not in ours and not owns.of_policy(p)]
+    operators = [*state.operator_policies.values()]
+    foreign = [*users, *operators]
+    effects: dict[_Effect, list[str]] = {}
+    for queue in desired.desired.queues.values():
+        if not any(applies(policy, queue, observed.version) for policy in foreign):
+            continue
+        works = effective(queue, [*users, *ours.values()], operators, version=observed.version, topology=desired.name)
+        role = role_of(queue, desired)
+        for setting in works.settings.values():
+            for each in setting.possible:
+                for effect in _effects(setting.key, each, queue, role, desired):
+                    effects.setdefault(effect, []).append(queue.name)
+    return (
+        *(effect.on(queues) for effect, queues in effects.items()),
+        *intrusions(desired, owns, users),
+        *retained(desired, observed),
+    )
+
+
+def role_of(queue: Queue, desired: CompiledTopology) -> str:
+    """What a queue of the topology is for: parking, work or tier."""
+    if queue.name in desired.parking_queues:
+        return _PARKING
+    return _WORK if queue.name in desired.routes else _TIER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Effect:
+    """What one key of a foreign policy does to queues of ours; equal for all queues that it does the same to."""
+
+    policy: str
+    pattern: str
+    certain: bool
+    setting: str
+    lift: int | None  #: the policy priority above which a policy of ours would shield the queues
+    breaks: str | None  #: which guarantee
+    weakens: str | None
+
+    def on(self, queues: list[str]) -> Finding:
+        object_ = named("queue", queues)
+        doubt = "" if self.certain else f" (if its pattern {self.pattern} matches, which only RabbitMQ can tell)"
+        text = f"{self.policy} sets {self.setting}{doubt}: {self.breaks or self.weakens}"
+        if self.breaks is None:
+            return warn("foreign-policy-limits", object_, text)
+        narrow = f"take {object_} out of its pattern {self.pattern}"
+        if self.lift is not None:
+            narrow = (
+                f"write `policy_priority: {self.lift}` at the top of the file, so that a policy of amqpflow shields "
+                f"{object_} from it; or {narrow}"
+            )
+        return refuse("foreign-policy", object_, text, narrow)
+
+
+def breaking(queue: Queue, role: str, works: Effective, policy: Policy) -> dict[str, str]:
+    """The keys of a foreign policy that, as it works on a queue of ours, break a guarantee: key -> which."""
+    found: dict[str, str] = {}
+    for key, setting in works.settings.items():
+        for each in setting.possible:
+            if each.source.policy == policy and (why := _breaks(key, each.value, queue, role)):
+                found[key] = why
+    return found
+
+
+def _effects(key: str, works: Contender, queue: Queue, role: str, desired: CompiledTopology) -> Iterator[_Effect]:
+    policy: Policy | None = works.source.policy
+    if not works.source.foreign or policy is None or key not in policy.definition:
+        return
+    breaks, weakens = _breaks(key, works.value, queue, role), _weakens(key, works.value, role)
+    if breaks or weakens:
+        yield _Effect(
+            policy=works.source.label,
+            pattern=policy.pattern,
+            certain=works.source.certain,
+            setting=f"{key} {works.value!r}",
+            lift=_lift(works, policy, desired),
+            breaks=breaks,
+            weakens=weakens,
+        )
+
+
+def _lift(works: Contender, policy: Policy, desired: CompiledTopology) -> int | None:
+    """A priority above that of a foreign user policy, where the topology may write policies."""
+    if works.source.origin is not Origin.POLICY or desired.settings == "arguments":
+        return None
+    return max(int(policy.priority) + 1, 0) if policy.priority >= desired.policy_priority else None
+
+
+def _breaks(key: str, value: Any, queue: Queue, role: str) -> str | None:
+    """Which guarantee a foreign value that works takes away from a queue of ours; None when it does not."""
+    arguments = queue.arguments
+    match key:
+        case "expires":
+            return "an unused queue is deleted with its messages"
+        case "message-ttl":
+            return {
+                _PARKING: "parked messages are deleted when it is over",
+                _TIER: "messages come back before their delay is over",
+                _WORK: "messages are parked unhandled when it is over",
+            }[role]
+        case "overflow" if queue.type == "quorum" and arguments.get("x-overflow") == "reject-publish" != value:
+            return (
+                "on a quorum queue it beats the argument reject-publish and switches at-least-once dead-lettering off"
+            )
+        case "max-length" | "max-length-bytes" if role == _PARKING:
+            return "a full parking queue deletes its oldest messages, or takes no more"
+        case "delivery-limit" if role == _PARKING:
+            return "looking at a parked message could delete it"
+        case "dead-letter-exchange":
+            return "messages could leave for a place that amqpflow does not know"
+        case "dead-letter-routing-key" if "x-dead-letter-exchange" in arguments:
+            return "dead letters would take another way"
+    return None
+
+
+def _weakens(key: str, value: Any, role: str) -> str | None:
+    match key:
+        case "delivery-limit" if role == _WORK:
+            return f"messages are parked after {value} failed deliveries"
+        case "max-length" | "max-length-bytes" if role == _TIER:
+            return "while it is full, failed messages wait in their work queue"
+        case "consumer-timeout" if role == _PARKING and isinstance(value, int) and 0 < value < 2 * HELD_MS:
+            return "reading ends after half of that: of many parked messages not all can be listed or replayed at once"
+    return None

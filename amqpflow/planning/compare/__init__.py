@@ -1,0 +1,1 @@
+"""Compare a file with a broker: the steps of a plan, in their order."""

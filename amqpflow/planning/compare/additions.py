@@ -1,0 +1,295 @@
+"""What the file asks for, object by object: missing, as it should be, to be changed in place, or in the way."""
+
+from __future__ import annotations
+
+import shlex
+import struct
+from collections.abc import Collection, Iterator, Mapping
+
+from amqpflow.model.resources import Arguments, Binding, Exchange, Queue
+from amqpflow.model.routes import CompiledTopology, NativeRetry
+from amqpflow.model.wire import encode_table
+from amqpflow.planning.checks.dead_letters import existing_queues
+from amqpflow.planning.checks.displacement import clashes
+from amqpflow.planning.checks.shield import broad_policies
+from amqpflow.planning.ownership.ownership import Ownership, is_own_policy
+from amqpflow.planning.values.changes import (
+    Addition,
+    Bind,
+    CreateExchange,
+    CreateQueue,
+    EnsureBinding,
+    PutPolicy,
+    RemovePolicy,
+    binding_name,
+)
+from amqpflow.planning.values.differences import Difference, exchange_differences, policy_differences, queue_differences
+from amqpflow.planning.values.findings import Finding, refuse
+from amqpflow.planning.values.observation import Observation
+from amqpflow.planning.values.plan import UsedAsItIs
+
+from .delayed_retry import delays, hidden
+from .release_support import refused_arguments
+from .undeclared_queues import borrowed, needed_exchanges, needed_queues
+
+
+def outside(desired: CompiledTopology) -> tuple[frozenset[str], frozenset[str]]:
+    """The exchanges and queues that a topology refers to without declaring them: they must be there before it."""
+    state = desired.desired
+    exchanges = {*desired.required_exchanges, *needed_exchanges(desired)}
+    queues = {*desired.required_queues, *needed_queues(desired)}
+    for binding in state.bindings:
+        exchanges.add(binding.source)
+        (queues if binding.destination_type == "queue" else exchanges).add(binding.destination)
+    for exchange in state.exchanges.values():
+        exchanges.add(exchange.alternate_exchange or "")
+    for queue in state.queues.values():
+        target = queue.arguments.get("x-dead-letter-exchange")
+        if target == "":
+            queues.add(queue.arguments.get("x-dead-letter-routing-key", ""))
+        else:
+            exchanges.add(target or "")
+    return frozenset(exchanges - state.exchanges.keys() - {""}), frozenset(queues - state.queues.keys() - {""})
+
+
+class Additions:
+    """
+    Compares the objects of a topology, but for the queues that are swapped. `compare` fills what it holds.
+
+    Args:
+        topology: what is desired, as it fits the broker.
+        observed: what is there.
+        owns: whose that is.
+        swapped: retry queues that are replaced by steps of their own, with their bindings.
+    """
+
+    def __init__(
+        self, topology: CompiledTopology, observed: Observation, owns: Ownership, swapped: Collection[str]
+    ) -> None:
+        self.topology, self.observed, self.owns, self.swapped = topology, observed, owns, swapped
+        self.desired, self.there = topology.desired, observed.state
+        self.changes: list[Addition] = []
+        self.unchanged: list[tuple[str, str]] = []
+        self.used: list[UsedAsItIs] = []
+        self.findings: list[Finding] = []
+
+    def compare(self) -> None:
+        self._outside()
+        self.findings += borrowed(self.topology, self.observed)
+        for exchange in self.desired.exchanges.values():
+            self._exchange(exchange)
+        for queue in self.desired.queues.values():
+            self._queue(queue)
+        self._bindings()
+        self._policies()
+
+    def _outside(self) -> None:
+        exchanges, queues = outside(self.topology)
+        for kind, names, present in (
+            ("exchange", exchanges, self.there.exchanges),
+            ("queue", queues, self.there.queues),
+        ):
+            for name in sorted(names - present.keys()):
+                self.findings.append(
+                    refuse("missing", f"{kind} {name}", "it does not exist", "create it first, or apply what owns it")
+                )
+
+    def _exchange(self, desired: Exchange) -> None:
+        object_ = f"exchange {desired.name}"
+        there = self.there.exchanges.get(desired.name)
+        if text := self.observed.unreadable.get(("exchange", desired.name)):
+            self.findings.append(refuse("differs", object_, f"{text}; it cannot be changed in place"))
+            return
+        if there is None:
+            if not self.observed.has_exchange_type(desired.type):
+                self.findings.append(
+                    refuse(
+                        "exchange-type",
+                        object_,
+                        f"this broker has no exchange type {desired.type}",
+                        "a plugin provides it: rabbitmq-plugins enable NAME",
+                    )
+                )
+            self._sendable(object_, desired.arguments)
+            self.changes.append(CreateExchange(exchange=desired, delays=self._delays(desired.name)))
+            return
+        ours = self.owns.of_exchange(there) or not self.observed.complete
+        # the marker says that this broker delays what is rejected: one that another program made says nothing
+        own = (self.topology.retry_exchange, self.topology.parking_exchange, self.topology.native_marker)
+        if desired.name in own and not ours:
+            self.findings.append(self._foreign(there, exchange_differences(desired, there)))
+            return
+        differences = exchange_differences(desired, there)
+        external = "" if ours else f"if others declare it, write {{external: true}} for {desired.name} in the file"
+        for difference in differences:
+            self.findings.append(self._differs(object_, difference, there, external))
+        if differences:
+            return
+        if ours:
+            self.unchanged.append(("exchange", desired.name))
+        else:
+            self.used.append(UsedAsItIs(exchange=desired.name, owner=there.owner))
+
+    def _delays(self, exchange: str) -> Mapping[str, NativeRetry]:
+        """What is read back before the marker is declared; what is in arguments was compared already."""
+        marker = exchange == self.topology.native_marker and self.topology.settings == "policies"
+        return delays(self.topology) if marker else {}
+
+    def _differs(self, object_: str, difference: Difference, there: Exchange | Queue, hint: str = "") -> Finding:
+        of = f" (it is owned by the topology {there.owner})" if there.owner not in (None, self.topology.name) else ""
+        text = f"{difference}{of}; it cannot be changed in place"
+        return refuse("differs", object_, text, hint, difference=difference)
+
+    def _queue(self, desired: Queue) -> None:
+        object_ = f"queue {desired.name}"
+        if desired.name in self.swapped:
+            return
+        there = self.there.queues.get(desired.name)
+        if text := self.observed.unreadable.get(("queue", desired.name)):
+            self.findings.append(refuse("differs", object_, f"{text}; it cannot be changed in place"))
+            return
+        if there is None:
+            self._sendable(object_, desired.arguments)
+            for text in refused_arguments(desired, self.observed.version):
+                self.findings.append(refuse("not-on-this-release", object_, text, "leave the argument out"))
+            self.changes.append(CreateQueue(queue=desired))
+            return
+        if self.observed.complete and not self.owns.of_queue(there):
+            self.findings.append(self._foreign(there, queue_differences(desired, there)))
+            return
+        differences = queue_differences(desired, there)
+        for difference in differences:
+            self.findings.append(self._differs(object_, difference, there))
+        if not differences:
+            self.unchanged.append(("queue", desired.name))
+
+    def _foreign(self, there: Exchange | Queue, differences: tuple[Difference, ...]) -> Finding:
+        """It has the name of something that the file declares, and amqpflow did not create it."""
+        kind = "queue" if isinstance(there, Queue) else "exchange"
+        object_ = f"{kind} {there.name}"
+        if there.owner is not None:
+            return _other_owner(object_, there)
+        return refuse(
+            "not-ours",
+            object_,
+            "it exists, and amqpflow did not create it",
+            "; ".join(self._ways_out(kind, there.name, differences)),
+        )
+
+    def _ways_out(self, kind: str, name: str, differences: tuple[Difference, ...]) -> Iterator[str]:
+        """What to do about it, each with when it fits."""
+        if kind == "exchange" and name == self.topology.native_marker:
+            yield "delete it: apply declares it once it has seen that the broker delays what is rejected"
+            return
+        routes = self.topology.routes.get(name) if kind == "queue" else None
+        if routes is not None:
+            yield (
+                f"if an application declares it, write `existing: true` under {name} in the file: it stays as it is, "
+                "and retries and parking are built around it"
+            )
+        command = f"amqpflow adopt {shlex.quote(self.topology.file)} {kind} {shlex.quote(name)}"
+        if differences:
+            yield f"`{command}` is not possible, since it is not as the file says: {differences[0]}"
+        else:
+            yield f"if this topology is to own it from now on, also to remove it: `{command}`"
+        if routes is not None:
+            yield "if the two have nothing to do with each other, give the one in the file another name"
+            return
+        if name == self.topology.retry_exchange:
+            key = "naming: {retry_exchange: NAME}"
+        elif name == self.topology.parking_exchange:
+            key = "naming: {parking_exchange: NAME}"
+        elif name in self.topology.parking_queues:
+            key = "parking: {queue: NAME}` under its work queue, or `naming: {parking: TEMPLATE}"
+        else:
+            key = "naming: {retry: TEMPLATE}"
+        yield f"if the two have nothing to do with each other, `{key}` gives the one in the file another name"
+
+    def _sendable(self, object_: str, arguments: Arguments) -> None:
+        try:
+            encode_table(arguments)
+        except (TypeError, ValueError, struct.error) as error:
+            self.findings.append(refuse("not-sendable", object_, f"its arguments cannot be sent over AMQP: {error}"))
+
+    def _bindings(self) -> None:
+        present = {binding.identity for binding in self.there.bindings}
+        for identity, binding in {binding.identity: binding for binding in self.desired.bindings}.items():
+            if identity in present:
+                self.unchanged.append(("binding", binding_name(binding)))
+                continue
+            if self._is_swapped(binding):
+                continue
+            self._sendable(f"binding {binding_name(binding)}", binding.arguments)
+            if self.observed.complete or self._is_new(binding):
+                self.changes.append(Bind(binding=binding))
+            else:
+                self.changes.append(EnsureBinding(binding=binding))
+
+    def _is_swapped(self, binding: Binding) -> bool:
+        return binding.source == self.topology.retry_exchange and binding.destination in self.swapped
+
+    def _is_new(self, binding: Binding) -> bool:
+        ends = self.there.queues if binding.destination_type == "queue" else self.there.exchanges
+        return binding.source not in self.there.exchanges or binding.destination not in ends
+
+    def _policies(self) -> None:
+        if not self.observed.complete:
+            if self.desired.policies:
+                self.findings.append(
+                    refuse(
+                        "policies-need-management",
+                        f"policy {', '.join(self.desired.policies)}",
+                        f"policies cannot be written over AMQP, and the management API is not used: "
+                        f"{self.observed.source}",
+                        "give --management-url, or write `settings: arguments` in the file",
+                    )
+                )
+            return
+        before = len(self.changes)
+        for desired in self.desired.policies.values():
+            there = self.there.policies.get(desired.name)
+            if there is not None and not policy_differences(desired, there):
+                self.unchanged.append(("policy", desired.name))
+            else:
+                self.changes.append(PutPolicy(policy=desired, replaces=there))
+        foreign, present = [], []
+        for there in self.there.policies.values():
+            wanted = there.name in self.desired.policies
+            if wanted or self.owns.of_policy(there):
+                present.append(there)
+                if not wanted and is_own_policy(there.name, self.topology.name):
+                    self.changes.append(RemovePolicy(policy=there))
+            else:
+                foreign.append(there)
+        queues = (*self.desired.queues.values(), *existing_queues(self.topology, self.there))
+        self.findings += clashes(
+            queues,
+            self.desired.policies.values(),
+            foreign,
+            present,
+            version=self.observed.version,
+            topology=self.topology,
+            operators=self.there.operator_policies.values(),
+            broad=broad_policies(self.topology, self.observed),
+        )
+        after = [*foreign, *self.desired.policies.values()]
+        self.findings += hidden(self.topology, after)
+        tags = self.observed.tags
+        if len(self.changes) > before and tags is not None and not tags & {"policymaker", "administrator"}:
+            self.findings.append(
+                refuse(
+                    "missing-tag",
+                    f"user {self.observed.user}",
+                    "it has no policymaker tag, which writing a policy needs",
+                    f"rabbitmqctl set_user_tags {self.observed.user} {' '.join(sorted(tags | {'policymaker'}))}",
+                )
+            )
+
+
+def _other_owner(object_: str, there: Exchange | Queue) -> Finding:
+    return refuse(
+        "other-owner",
+        object_,
+        f"it is owned by the topology {there.owner}",
+        "one topology owns it: take it out of one of the two files",
+    )

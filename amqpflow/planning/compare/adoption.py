@@ -1,0 +1,207 @@
+"""To take over what amqpflow did not create: arguments are immutable, so it is recorded in the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from amqpflow.model.resources import Binding, Exchange, Policy, Queue
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.ownership.ownership import Ownership
+from amqpflow.planning.policies.matching import applies, surely_matches
+from amqpflow.planning.values.changes import Change, CreateExchange, PutManifest, binding_name
+from amqpflow.planning.values.differences import exchange_differences, queue_differences
+from amqpflow.planning.values.findings import Finding, refuse
+from amqpflow.planning.values.observation import Observation
+from amqpflow.planning.values.plan import Plan
+
+
+def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence[tuple[str, str]]) -> Plan:
+    """
+    Make a plan that records objects as the topology's own.
+
+    Where nothing carries the topology's stamp yet, one of its two exchanges is created besides, after the record: a
+    manifest is believed only where something does.
+
+    Args:
+        topology: who takes them over.
+        observed: what is on the broker.
+        wanted: (queue, exchange, binding or policy; name). A binding is named as in the plan: `events -> mail (new)`.
+    """
+    owns = Ownership(topology=topology, there=observed.state, manifest=observed.manifest)
+    findings = [*recordable(topology, observed, "nothing can be adopted")]
+    bindings = {binding_name(each): each for each in observed.state.bindings}
+    new: list[tuple[str, str]] = []
+    unchanged: list[tuple[str, str]] = []
+    for kind, name in dict.fromkeys(wanted):
+        found = list(_objections(kind, name, owns, bindings, observed.version)) if observed.complete else []
+        findings += found
+        if not found:
+            (unchanged if observed.complete and _is_ours(kind, name, owns, bindings) else new).append((kind, name))
+    changes: tuple[Change, ...] = ()
+    if new and observed.complete:
+        manifest = owns.recorded(observed.vhost)
+        adopted = {bindings[name].identity: bindings[name] for kind, name in new if kind == "binding"}
+        manifest = replace(
+            manifest,
+            bindings=(*manifest.bindings, *adopted.values()),
+            unproven=tuple(each for each in manifest.unproven if each.identity not in adopted),
+            found=tuple(each for each in manifest.found if each.identity not in adopted),
+            adopted=manifest.adopted | {each for each in new if each[0] != "binding"},
+        )
+        mark = _mark(owns)
+        findings += [mark] if isinstance(mark, Finding) else []
+        changes = (
+            PutManifest(manifest=manifest, replaces=observed.manifest),
+            *([mark] if isinstance(mark, CreateExchange) else []),
+        )
+    return Plan(
+        topology=topology,
+        broker=observed.broker,
+        vhost=observed.vhost,
+        complete=observed.complete,
+        source=observed.source,
+        changes=changes,
+        unchanged=tuple(unchanged),
+        findings=tuple(findings),
+        purpose="adopt",
+        observed=observed,
+    )
+
+
+def recordable(topology: CompiledTopology, observed: Observation, nothing: str) -> Iterator[Finding]:
+    """Why the manifest cannot be written, if it cannot."""
+    if not observed.complete or not observed.manifest_known or observed.manifest_damaged:
+        why = observed.manifest_problem or f"the management API is not used: {observed.source}"
+        yield refuse(
+            "adoption-needs-manifest", f"topology {topology.name}", f"{nothing}: {why}", observed.manifest_hint
+        )
+
+
+def _mark(owns: Ownership) -> CreateExchange | Finding | None:
+    """What carries the stamp from now on, where nothing does."""
+    if owns.marked:
+        return None
+    topology = owns.topology
+    for name in (topology.parking_exchange, topology.retry_exchange):
+        exchange = topology.desired.exchanges.get(name)
+        if exchange is not None and name not in owns.there.exchanges:
+            return CreateExchange(exchange=exchange)
+    own = [name for name in (topology.parking_exchange, topology.retry_exchange) if name in owns.there.exchanges]
+    return refuse(
+        "not-adoptable",
+        f"topology {topology.name}",
+        "nothing in this virtual host carries its stamp, so the record would not be believed"
+        + (f", and exchange {own[0]}, which should, was created by another program" if own else ""),
+        f"delete exchange {own[0]} while nothing publishes to it: exchanges hold no messages, and it is declared again"
+        if own
+        else "apply the file first: it needs a queue or exchange that amqpflow creates",
+    )
+
+
+def _objections(
+    kind: str, name: str, owns: Ownership, bindings: dict[str, Binding], version: tuple[int, ...]
+) -> Iterator[Finding]:
+    object_, there, topology = f"{kind} {name}", owns.there, owns.topology
+    if kind == "policy":
+        yield from _objections_to_policy(name, owns, version)
+        return
+    if kind == "binding":
+        yield from _objections_to_binding(name, owns, bindings)
+        return
+    present: Queue | Exchange | None
+    present = there.queues.get(name) if kind == "queue" else there.exchanges.get(name)
+    desired = topology.desired.queues.get(name) if kind == "queue" else topology.desired.exchanges.get(name)
+    if present is None:
+        yield refuse("missing", object_, "it does not exist", "apply creates it")
+        return
+    if kind == "exchange" and name == topology.native_marker:
+        hint = "delete it: apply declares it once it has seen that the broker delays what is rejected"
+        yield refuse(
+            "not-adoptable", object_, "it would say that retries are delayed, which only apply can find out", hint
+        )
+        return
+    if name.startswith("amq."):
+        yield refuse("not-adoptable", object_, "it is RabbitMQ's own")
+        return
+    if present.owner not in (None, topology.name):
+        yield refuse("other-owner", object_, f"it is owned by the topology {present.owner}", "destroy it there first")
+        return
+    if desired is None:
+        yield refuse("not-in-file", object_, "the file does not declare it", "write it in the file as it is")
+        return
+    if isinstance(present, Queue) and isinstance(desired, Queue):
+        differences = queue_differences(desired, present)
+    elif isinstance(present, Exchange) and isinstance(desired, Exchange):
+        differences = exchange_differences(desired, present)
+    else:
+        differences = ()
+    for difference in differences:
+        yield refuse(
+            "differs",
+            object_,
+            f"{difference}; what is adopted must be as the file says, since it cannot be changed in place",
+            difference=difference,
+        )
+
+
+def _objections_to_binding(name: str, owns: Ownership, bindings: dict[str, Binding]) -> Iterator[Finding]:
+    present = bindings.get(name)
+    if present is None:
+        yield refuse("missing", f"binding {name}", "it does not exist", as_named(name, bindings))
+    elif not owns.listed(present):
+        yield refuse(
+            "not-in-file", f"binding {name}", "the file does not list it", "write it under its queue's bindings"
+        )
+
+
+def as_named(name: str, bindings: dict[str, Binding]) -> str:
+    """Say how a binding is named, by those between the same two where there are any."""
+    ends = name.partition(" (")[0].partition(" [")[0]
+    near = [each for each in bindings if each == ends or each.startswith((f"{ends} (", f"{ends} ["))]
+    return f"there is {', '.join(sorted(near)[:5])}" if near else "name it as the plan does: 'SOURCE -> QUEUE (KEY)'"
+
+
+def _objections_to_policy(name: str, owns: Ownership, version: tuple[int, ...]) -> Iterator[Finding]:
+    policy = owns.there.policies.get(name)
+    if policy is None:
+        yield refuse("missing", f"policy {name}", "it does not exist")
+        return
+    if strangers := strangers_to(policy, owns, version):
+        yield refuse("not-adoptable", f"policy {name}", strangers, "narrow its pattern first")
+
+
+def strangers_to(policy: Policy, owns: Ownership, version: tuple[int, ...]) -> str:
+    """Say what a policy works on that is not the topology's; empty when there is nothing."""
+    mine = owns.topology.desired
+    every: tuple[Queue | Exchange, ...] = (*owns.there.queues.values(), *owns.there.exchanges.values())
+    strangers = [
+        *(
+            f"queue {each.name}"
+            for each in owns.there.queues.values()
+            if each.name not in mine.queues and applies(policy, each, version) and not owns.of_queue(each)
+        ),
+        *(
+            f"exchange {each.name}"
+            for each in owns.there.exchanges.values()
+            if each.name not in mine.exchanges and applies(policy, each, version) and not owns.of_exchange(each)
+        ),
+    ]
+    if not strangers:
+        return ""
+    certain = all(surely_matches(policy, each) for each in every if applies(policy, each, version))
+    more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
+    works = "works" if certain else "may work"
+    return f"it {works} on what is not the topology's, too: {', '.join(strangers[:3])}{more}"
+
+
+def _is_ours(kind: str, name: str, owns: Ownership, bindings: dict[str, Binding]) -> bool:
+    match kind:
+        case "queue":
+            return owns.of_queue(owns.there.queues[name])
+        case "exchange":
+            return owns.of_exchange(owns.there.exchanges[name])
+        case "binding":
+            return owns.of_binding(bindings[name]) == "ours" and not owns.is_unproven(bindings[name])
+        case _:
+            return owns.of_policy(owns.there.policies[name])

@@ -1,0 +1,71 @@
+"""RabbitMQ's own delayed retry: refused wherever what is rejected would come back at once.
+
+The arguments are accepted and ignored before 4.3, and a policy of ours works only while no other is over it: then a
+rejected message is delivered again within milliseconds (facts 8.1, 11.6b). An argument beats a policy (fact 8.10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from amqpflow.model.resources import Policy
+from amqpflow.model.routes import CompiledTopology, NativeRetry
+from amqpflow.planning.policies.matching import may_work, surely_matches
+from amqpflow.planning.values.findings import Finding, named, refuse
+
+SINCE = (4, 3)
+TYPE = "delayed-retry-type"
+
+
+def delays(topology: CompiledTopology) -> Mapping[str, NativeRetry]:
+    """The delays of a topology's native queues, by queue."""
+    return {routes.queue: routes.native for routes in topology.native_queues if routes.native is not None}
+
+
+def is_native(policy: Policy) -> bool:
+    """Whether a policy makes a queue delay what is rejected."""
+    return TYPE in policy.definition
+
+
+def holds(definition: Mapping[str, Any], native: NativeRetry) -> bool:
+    """Whether an effective policy definition, or a queue's arguments without their x-, delays as the file says."""
+    return (
+        definition.get(TYPE) == "failed"
+        and definition.get("delayed-retry-min") == native.min_ms
+        and definition.get("delayed-retry-max") == native.max_ms
+    )
+
+
+def too_old(topology: CompiledTopology, version: tuple[int, ...]) -> Iterator[Finding]:
+    """A refusal when the release has no delayed retry; () is a broker that does not say, which counts as too old."""
+    wanted = delays(topology)
+    if wanted and version < SINCE:
+        yield refuse(
+            "native-not-on-this-release",
+            named("queue", list(wanted)),
+            f"engine: native needs RabbitMQ 4.3, and this is {'.'.join(map(str, version)) or 'an unknown release'}: "
+            "a rejected message would come back at once",
+            "engine: tiers in the retry policy works on every release",
+        )
+
+
+def hidden(topology: CompiledTopology, policies: Iterable[Policy]) -> Iterator[Finding]:
+    """A refusal for each native queue on which another policy works. `policies`: all user policies as they will be."""
+    if topology.settings == "arguments":
+        return
+    every = tuple(policies)
+    for name, native in delays(topology).items():
+        queue = topology.desired.queues.get(name)
+        if queue is None:
+            continue
+        for policy in may_work(every, queue):
+            if not holds(policy.definition, native):
+                works = "works" if surely_matches(policy, queue) else "works (if its pattern matches)"
+                yield refuse(
+                    "native-hidden",
+                    f"queue {name}",
+                    f"policy {policy.name} (priority {policy.priority}) {works} there, and not the one that makes "
+                    "RabbitMQ delay retries: a rejected message would come back at once",
+                    f"take {name} out of its pattern {policy.pattern}, or use engine: tiers",
+                )

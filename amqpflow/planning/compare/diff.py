@@ -1,0 +1,251 @@
+"""Desired against observed: what is missing, what is as it should be, and what stands in the way. All of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from amqpflow.model.resources import BrokerState
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.checks.dead_letters import around_existing
+from amqpflow.planning.checks.dropping import at_stake, objections, with_stakes
+from amqpflow.planning.checks.guarantees import guarantees, sentences
+from amqpflow.planning.checks.preflight import preflight
+from amqpflow.planning.checks.shield import shielded
+from amqpflow.planning.ownership.manifest_steps import with_manifest
+from amqpflow.planning.ownership.ownership import Ownership, is_own_policy, outlived
+from amqpflow.planning.values.approvals import Allowance
+from amqpflow.planning.values.changes import Change, RemovePolicy, Unbind, label
+from amqpflow.planning.values.differences import policy_differences
+from amqpflow.planning.values.findings import Finding, refuse
+from amqpflow.planning.values.guarantee import Guarantee
+from amqpflow.planning.values.manifest import parameter_name
+from amqpflow.planning.values.observation import Observation
+from amqpflow.planning.values.plan import ListedBinding, Plan
+
+from .additions import Additions, outside
+from .delayed_retry import too_old
+from .order import ordered, swapped
+from .release_support import fit
+from .removal import FILE_LACKS_IT, Leftovers, Removal, left_alone, leftovers
+from .replacement import Swap, stand_in_name
+
+NO_MANAGEMENT = (
+    "owners, bindings and foreign policies cannot be read over AMQP, so bindings are made again (which changes nothing "
+    "where they exist) and foreign policies are not checked."
+)
+
+
+NOTHING = Allowance()
+
+
+def diff(
+    desired: CompiledTopology, observed: Observation, *, prune: bool = False, allowance: Allowance = NOTHING
+) -> Plan:
+    """
+    Compare a topology with what is there.
+
+    Args:
+        desired: the topology.
+        observed: what is on the broker; with the depths of what `candidates` names.
+        prune: remove what the topology owns and its file no longer has, too.
+        allowance: the queues it names may be removed with messages or consumers. Whether the plan as such is allowed
+            is for who carries it out, see `Plan.required`.
+
+    Returns:
+        A plan whose changes are additive or in place, in an order in which every prefix is safe. What would need more
+        than that is among its refusals, every reason at once; with a refusal there is nothing to be executed.
+    """
+    return _Comparison(desired, observed, prune, allowance).plan()
+
+
+def destruction(desired: CompiledTopology, observed: Observation, *, allowance: Allowance = NOTHING) -> Plan:
+    """The removal of everything the topology owns, by the same rules as `diff` with `prune`."""
+    return _Comparison(desired, observed, True, allowance).destruction()
+
+
+def candidates(
+    desired: CompiledTopology, observed: Observation, *, prune: bool, destroy: bool = False
+) -> frozenset[str]:
+    """The queues that a plan may remove or swap: their depths should be observed before it is made."""
+    return _Comparison(desired, observed, prune, NOTHING).candidates(destroy)
+
+
+class _Comparison:
+    def __init__(self, topology: CompiledTopology, observed: Observation, prune: bool, allowance: Allowance) -> None:
+        fitting, notes = fit(topology.desired, observed.version)
+        self.topology = shielded(around_existing(replace(topology, desired=fitting), observed), observed)
+        self.desired, self.observed, self.there = self.topology.desired, observed, observed.state
+        self.findings: list[Finding] = []
+        self.notes = [*topology.notes, *notes]
+        self.prune, self.allowance = prune, allowance
+        self.promised: tuple[Guarantee, ...] = ()
+        self.owns = Ownership(topology=self.topology, there=self.there, manifest=observed.manifest)
+        self.tiers = {tier.queue: name for name, each in topology.routes.items() for tier in each.tiers}
+        self.swaps = {swap.desired.name: swap for swap in self._swaps()}
+        self.added = Additions(self.topology, observed, self.owns, self.swaps)
+
+    def plan(self) -> Plan:
+        self.findings += too_old(self.topology, self.observed.version)
+        self.added.compare()
+        self.findings += self.added.findings
+        self.findings += preflight(self.topology, self.observed)
+        self.promised = guarantees(self.topology, self.observed)
+        self.notes += sentences(self.promised)
+        if not self.observed.complete:
+            self.notes.append(f"Without the management API ({self.observed.source}): {NO_MANAGEMENT}")
+        additions = ordered(self.added.changes, self.topology)
+        swaps = swapped(self.swaps.values())
+        left = self._leftovers(self.desired)
+        removals: tuple[Change, ...] = ()
+        if self.prune:
+            removals = self._removals(left)
+        else:
+            self.notes += left_alone(left, self.topology, self.there)
+        required = [word for word, steps in (("replace", swaps), ("delete", _sure(removals))) if steps]
+        required += _unproven(removals)
+        return self._plan((*additions, *swaps, *removals), left, required, "prune" if self.prune else "apply")
+
+    def destruction(self) -> Plan:
+        left = self._leftovers(BrokerState())
+        removals = self._removals(left, f"topology {self.topology.name} is destroyed")
+        required = [*(["delete"] if _sure(removals) else []), *_unproven(removals)]
+        return self._plan(removals, left, required, "destroy")
+
+    def candidates(self, destroy: bool) -> frozenset[str]:
+        names = {name for swap in self.swaps.values() for name in (swap.desired.name, stand_in_name(swap.desired.name))}
+        if self.prune:
+            names |= {each.name for each in self._leftovers(BrokerState() if destroy else self.desired).queues}
+        names |= {each.queue for each in at_stake(self._with_stakes(self._policy_changes(destroy)))}
+        return frozenset(names & self.there.queues.keys())
+
+    def _policy_changes(self, destroy: bool) -> list[Change]:
+        """The changes of a plan that write or remove policies, those of other kinds left out."""
+        left = self._leftovers(BrokerState() if destroy else self.desired) if self.prune else Leftovers()
+        removed: list[Change] = [RemovePolicy(policy=each) for each in left.policies]
+        if destroy or not self.there.queues or not self._policies_differ():
+            return removed
+        self.added.compare()
+        return [*(each for each in self.added.changes if each.kind == "policy"), *removed]
+
+    def _policies_differ(self) -> bool:
+        """Whether a plan writes or removes a policy at all: most do not, and need no second comparison."""
+        wanted, there = self.desired.policies, self.there.policies
+        return any(
+            name not in there or policy_differences(policy, there[name]) for name, policy in wanted.items()
+        ) or any(name not in wanted and is_own_policy(name, self.topology.name) for name in there)
+
+    def _with_stakes(self, changes: Sequence[Change]) -> tuple[Change, ...]:
+        return with_stakes(changes, self.observed, self.allowance, self.topology.name)
+
+    def _leftovers(self, kept: BrokerState) -> Leftovers:
+        if not self.observed.complete:
+            return Leftovers()
+        exchanges, queues = outside(self.topology)
+        needed = {("exchange", name) for name in exchanges} | {("queue", name) for name in queues}
+        needed |= {("queue", name) for name in self.topology.required_queues}
+        left = leftovers(self.owns, kept, frozenset(needed) if kept.queues or kept.exchanges else frozenset())
+        if not kept.queues and not kept.exchanges:
+            return left
+        carried = {stand_in_name(name) for name in self.swaps}
+        return replace(
+            left,
+            queues=tuple(each for each in left.queues if each.name not in carried),
+            bindings=tuple(each for each in left.bindings if each.destination not in carried),
+            # policies of our names are settings, changed and removed in place by any apply
+            policies=tuple(each for each in left.policies if not is_own_policy(each.name, self.topology.name)),
+        )
+
+    def _removals(self, left: Leftovers, why: str = FILE_LACKS_IT) -> tuple[Change, ...]:
+        if not self.observed.complete:
+            self.findings.append(
+                refuse(
+                    "removal-needs-management",
+                    f"topology {self.topology.name}",
+                    "who owns what cannot be read over AMQP, and the management API is not used: "
+                    f"{self.observed.source}",
+                    "give --management-url",
+                )
+            )
+        removal = Removal(owns=self.owns, left=left, observed=self.observed, allowance=self.allowance, why=why)
+        hindrances = list(removal.hindrances())
+        self.findings += hindrances
+        return tuple(removal.steps())
+
+    def _plan(self, changes: tuple[Change, ...], left: Leftovers, required: list[str], purpose: str) -> Plan:
+        changes = self._with_stakes(changes)
+        self.findings += objections(changes, self.observed)
+        if self.observed.manifest_damaged:
+            self.findings.append(
+                refuse(
+                    "manifest-unreadable",
+                    f"global parameter {parameter_name(self.observed.vhost, self.topology.name)}",
+                    f"it should be the manifest of topology {self.topology.name}, but {self.observed.manifest_problem}",
+                    self.observed.manifest_hint,
+                )
+            )
+        elif self.observed.complete and self.observed.manifest_problem:
+            self.notes.append(
+                f"No manifest: {self.observed.manifest_problem}. Owners are told by stamps alone: a binding that "
+                "leaves the file is not recognised, and nothing can be adopted."
+            )
+        if self.observed.manifest_known and not self.observed.manifest_damaged:
+            staying = [each.name for each in left.queues] if purpose == "apply" else []
+            changes = with_manifest(
+                changes, self.owns, self.observed, still_retiring=staying, destroy=purpose == "destroy"
+            )
+        if (stale := self.owns.disbelieved) is not None:
+            self.findings.append(outlived(stale))
+        return Plan(
+            topology=self.topology,
+            broker=self.observed.broker,
+            vhost=self.observed.vhost,
+            complete=self.observed.complete,
+            source=self.observed.source,
+            changes=changes,
+            purpose=purpose,
+            required=tuple(required),
+            replaced={name: swap.differences for name, swap in self.swaps.items() if purpose != "destroy"},
+            unchanged=tuple(self.added.unchanged),
+            used=tuple(self.added.used),
+            listed=tuple(self._listed()),
+            findings=tuple(dict.fromkeys(self.findings)),
+            notes=tuple(dict.fromkeys(self.notes)),
+            observed=self.observed,
+            guarantees=self.promised,
+        )
+
+    def _listed(self) -> Iterator[ListedBinding]:
+        wanted = {each.identity for each in self.desired.bindings}
+        own = (self.topology.retry_exchange, self.topology.parking_exchange)
+        for binding in self.there.bindings:
+            if binding.identity in wanted and binding.source not in own:
+                yield ListedBinding(binding=binding, origin=self.owns.of_binding(binding))
+
+    def _swaps(self) -> Iterator[Swap]:
+        """Retry queues of ours that differ under the same name, and those whose swap was begun."""
+        if not self.observed.complete:
+            return
+        for name, work_queue in self.tiers.items():
+            desired = self.desired.queues.get(name)
+            if desired is None:
+                continue
+            there = self.there.queues.get(name)
+            swap = Swap(
+                desired=desired,
+                work_queue=work_queue,
+                retry_exchange=self.topology.retry_exchange,
+                observed=self.observed,
+            )
+            ours = there is None or self.owns.of_queue(there)
+            if ours and (swap.under_way or (there is not None and swap.differences)):
+                yield swap
+
+
+def _sure(removals: Iterable[Change]) -> list[Change]:
+    return [change for change in removals if not (isinstance(change, Unbind) and change.unproven)]
+
+
+def _unproven(removals: Iterable[Change]) -> list[str]:
+    """Each needs a consent of its own: it may be an application's."""
+    return [f"delete:{label(change)}" for change in removals if isinstance(change, Unbind) and change.unproven]

@@ -1,0 +1,370 @@
+"""What a topology owns and its file no longer has: what hinders its removal, and the steps in their order.
+
+First nothing comes in any more: bindings of ours go. Then, from the queues that feed others to those that are fed
+(retry queues, work queues, parking queues), each is drained where it can be, looked at, and deleted; exchanges last.
+So at no time does anything dead-letter into what does not exist. A policy goes after the queues that it covers, or a
+platform's policy for everything would work on those that are left for the next run; before them where it sends messages
+to one that goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from amqpflow.model.resources import Binding, BrokerState, Exchange, Policy, Queue
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.ownership.ownership import Identity, Ownership, is_own_policy
+from amqpflow.planning.policies.index import covered
+from amqpflow.planning.values.approvals import Allowance, allow_flag
+from amqpflow.planning.values.changes import (
+    Change,
+    DeleteExchange,
+    DeleteQueue,
+    Drain,
+    RemovePolicy,
+    Unbind,
+    binding_name,
+)
+from amqpflow.planning.values.findings import Finding, refuse
+from amqpflow.planning.values.observation import Observation, consumers_of, messages_in
+
+from .adoption import strangers_to
+
+Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftovers:
+    """What is ours and not wanted any more."""
+
+    exchanges: tuple[Exchange, ...] = ()
+    queues: tuple[Queue, ...] = ()
+    bindings: tuple[Binding, ...] = ()  #: those of the queues and exchanges above included
+    policies: tuple[Policy, ...] = ()
+    unproven: frozenset[Identity] = frozenset()  #: of `bindings`: those that may be an application's
+
+    def __bool__(self) -> bool:
+        return bool(self.exchanges or self.queues or self.bindings or self.policies)
+
+
+def leftovers(owns: Ownership, kept: BrokerState, needed: frozenset[Thing] = frozenset()) -> Leftovers:
+    """
+    Everything owned that is not kept.
+
+    Args:
+        owns: whose, and what is on the broker.
+        kept: the objects that stay: the file's, or nothing.
+        needed: what the file refers to without declaring it.
+    """
+    there = owns.there
+    exchanges = tuple(
+        each
+        for each in there.exchanges.values()
+        if each.name not in kept.exchanges and ("exchange", each.name) not in needed and owns.of_exchange(each)
+    )
+    queues = tuple(
+        each
+        for each in there.queues.values()
+        if each.name not in kept.queues and ("queue", each.name) not in needed and owns.of_queue(each)
+    )
+    going = {("exchange", each.name) for each in exchanges} | {("queue", each.name) for each in queues}
+    wanted = {each.identity for each in kept.bindings}
+    bindings, unproven = [], set()
+    for binding in there.bindings:
+        if binding.identity in wanted:
+            continue
+        origin = owns.of_binding(binding)
+        # whoever made it, a binding goes with a queue or exchange of ours, if the file knew of it
+        goes = not going.isdisjoint(owns.own_ends(binding))
+        if origin != "foreign" or (goes and owns.knows(binding)):
+            bindings.append(binding)
+        if origin == "unproven" and not goes:
+            unproven.add(binding.identity)
+    return Leftovers(
+        exchanges=exchanges,
+        queues=queues,
+        bindings=tuple(bindings),
+        policies=tuple(
+            each for each in there.policies.values() if each.name not in kept.policies and owns.of_policy(each)
+        ),
+        unproven=frozenset(unproven),
+    )
+
+
+FILE_LACKS_IT = "the file no longer has it"
+UNPROVEN = "amqpflow cannot tell whether it made it or found it there"
+PARKED_UNSEEN = "`amqpflow parked list` does not list the messages parked in it any more"
+
+
+@dataclass(slots=True, kw_only=True)
+class Removal:
+    """Plans the removal of leftovers. `hindrances` and `steps` are what it comes to."""
+
+    owns: Ownership
+    left: Leftovers
+    observed: Observation
+    allowance: Allowance = field(default_factory=Allowance)
+    why: str = FILE_LACKS_IT
+
+    @property
+    def topology(self) -> CompiledTopology:
+        return self.owns.topology
+
+    def hindrances(self) -> Iterator[Finding]:
+        """Every reason why the removal must not be begun."""
+        queues = {each.name for each in self.left.queues}
+        mine = {each.identity for each in self.left.bindings}
+        for queue in self.left.queues:
+            yield from self._held(queue)
+        yield from self._shared()
+        for name in sorted(self._circle()):
+            yield refuse("still-used", f"queue {name}", "queues that are to be deleted dead-letter into each other")
+        leaving = {("queue", name) for name in queues} | {("exchange", each.name) for each in self.left.exchanges}
+        for thing in sorted(leaving):
+            users = [*self._users(thing, leaving), *self._foreign_bindings(thing, mine)]
+            if users and not (thing[0] == "queue" and thing[1] in self.allowance.forced):
+                more = f" and {len(users) - 3} more" if len(users) > 3 else ""
+                yield refuse(
+                    "still-used",
+                    " ".join(thing),
+                    f"it is not deleted while others use it: {'; '.join(users[:3])}{more}",
+                    "change those first, or keep it in the file",
+                )
+
+    def _shared(self) -> Iterator[Finding]:
+        """What was ours alone when it was recorded, and is not any more."""
+        going = {("exchange", each.name) for each in self.left.exchanges}
+        going |= {("queue", each.name) for each in self.left.queues}
+        state = self.observed.state
+        owners = {each.owner for each in state.exchanges.values()} | {each.owner for each in state.queues.values()}
+        for other in self.observed.others:
+            if other.topology not in owners:
+                continue  # it is of an earlier virtual host of this name
+            for binding in self.left.bindings:
+                name = binding_name(binding)
+                if binding.identity in other.listed and going.isdisjoint(self.owns.own_ends(binding)):
+                    yield refuse(
+                        "still-used",
+                        f"binding {name}",
+                        f"the topology {other.topology} lists it, too",
+                        f"amqpflow disown {self.topology.file} binding '{name}', and adopt it there",
+                    )
+        for policy in self.left.policies:
+            foreign = not is_own_policy(policy.name, self.topology.name)
+            if foreign and (strangers := strangers_to(policy, self.owns, self.observed.version)):
+                hint = f"narrow its pattern first, or amqpflow disown {self.topology.file} policy {policy.name}"
+                yield refuse("still-used", f"policy {policy.name}", strangers, hint)
+
+    def _held(self, queue: Queue) -> Iterator[Finding]:
+        depth = self.observed.depths.get(queue.name)
+        if depth is None or queue.name in self.allowance.forced:
+            return
+        flag = allow_flag("delete", f"queue {queue.name}")
+        if depth.consumers:
+            yield refuse(
+                "in-use",
+                f"queue {queue.name}",
+                f"{depth.consumers} consumer{'s' * (depth.consumers != 1)} would be cut off by its deletion",
+                f"stop them first, or add {flag}",
+            )
+        if depth.messages and not self._drains(queue):
+            yield refuse(
+                "not-empty",
+                f"queue {queue.name}",
+                f"{depth.messages} message{'s' * (depth.messages != 1)} would be lost with it",
+                f"consume or replay them first, or add {flag} to lose them",
+            )
+
+    def _users(self, thing: Thing, leaving: set[Thing]) -> Iterator[str]:
+        state = self.observed.state
+        for user, targets in self._referring():
+            if thing in targets and user not in leaving:
+                yield f"{' '.join(user)} sends messages to it"
+        kept = self.topology.desired.policies
+        gone = {each.name for each in self.left.policies}
+        # policies of our names that the file has no use for any more are removed by the same apply, before this
+        gone |= {name for name in state.policies if is_own_policy(name, self.topology.name) and name not in kept}
+        for policy in (*state.policies.values(), *state.operator_policies.values()):
+            if policy.name not in gone and thing in _policy_targets(policy):
+                yield f"policy {policy.name} sends messages to it"
+
+    def _foreign_bindings(self, thing: Thing, mine: set[Identity]) -> Iterator[str]:
+        kind, name = thing
+        for each in self.observed.state.bindings:
+            touches = (each.destination_type, each.destination) == thing or (kind == "exchange" and each.source == name)
+            if touches and each.identity not in mine:
+                yield f"a binding {each.source} -> {each.destination} that is not ours"
+
+    def _referring(self) -> Iterator[tuple[Thing, frozenset[Thing]]]:
+        state = self.observed.state
+        for queue in state.queues.values():
+            yield ("queue", queue.name), _queue_targets(queue)
+        for exchange in state.exchanges.values():
+            if exchange.alternate_exchange:
+                yield ("exchange", exchange.name), frozenset({("exchange", exchange.alternate_exchange)})
+
+    def _levels(self) -> dict[Thing, int]:
+        """How many deletions must come before each; what is in a circle is missing."""
+        leaving = {("queue", each.name) for each in self.left.queues}
+        leaving |= {("exchange", each.name) for each in self.left.exchanges}
+        feeds = {user: targets & leaving - {user} for user, targets in self._referring() if user in leaving}
+        waiting = dict.fromkeys(leaving, 0)
+        for targets in feeds.values():
+            for target in targets:
+                waiting[target] += 1
+        levels: dict[Thing, int] = {}
+        free, level = sorted(thing for thing, count in waiting.items() if not count), 0
+        while free:
+            following: set[Thing] = set()
+            for thing in free:
+                levels[thing] = level
+                for target in feeds.get(thing, ()):
+                    waiting[target] -= 1
+                    if not waiting[target]:
+                        following.add(target)
+            free, level = sorted(following), level + 1
+        return levels
+
+    def _circle(self) -> set[str]:
+        levels = self._levels()
+        return {each.name for each in self.left.queues if ("queue", each.name) not in levels}
+
+    def steps(self) -> Iterator[Change]:
+        """The removal, for leftovers without hindrances. Nothing feeds a thing any more when it is deleted."""
+        levels = self._levels()
+        queues = {each.name: each for each in self.left.queues}
+        internal = {each for each in queues if not self._drains(queues[each])}
+        late: dict[str, list[Binding]] = {}
+        for binding in sorted(self.left.bindings, key=lambda each: each.identity):
+            if binding.destination_type == "queue" and binding.destination in internal and self._own(binding):
+                # replay and consumers may use it as long as the queue is there
+                late.setdefault(binding.destination, []).append(binding)
+            else:
+                unproven = binding.identity in self.left.unproven
+                yield Unbind(binding=binding, why=self._why_unbound(binding, queues), unproven=unproven)
+        covering = {each.name: names for each in self.left.policies if (names := self._stays_for(each, queues))}
+        for policy in self.left.policies:
+            if policy.name not in covering:
+                yield RemovePolicy(policy=policy)
+        fed: dict[str, list[str]] = {}
+        for user, targets in self._referring():
+            for kind, name in targets:
+                if kind == "queue" and user[0] == "queue" and user[1] != name and user[1] in queues:
+                    fed.setdefault(name, []).append(user[1])
+        for level in range(max(levels.values(), default=-1) + 1):
+            here = [queues[name] for (kind, name), at in levels.items() if kind == "queue" and at == level]
+            here.sort(key=lambda queue: queue.name)
+            feeders = {queue.name: tuple(sorted(fed.get(queue.name, ()))) for queue in here}
+            for queue in here:
+                why = f"queue {queue.name} is removed"
+                yield from (
+                    Unbind(binding=each, why=why, after=feeders[queue.name]) for each in late.get(queue.name, ())
+                )
+            yield from (self._drain(queue) for queue in here if self._drains(queue) and not self._forced(queue))
+            yield from (self._delete(queue, feeders[queue.name]) for queue in here)
+        for policy in self.left.policies:
+            if policy.name in covering:  # what it keeps off would work on the queues as long as these are there
+                yield RemovePolicy(policy=policy, after=covering[policy.name])
+        exchanges = {each.name: each for each in self.left.exchanges}
+        # the stamped ones last: the manifest is believed as long as there is one
+        ordered = sorted(
+            (exchanges[name].owner is not None, at, name) for (kind, name), at in levels.items() if kind == "exchange"
+        )
+        for *_, name in ordered:
+            yield DeleteExchange(exchange=exchanges[name], why=self.why)
+
+    def _stays_for(self, policy: Policy, queues: Mapping[str, Queue]) -> tuple[str, ...]:
+        """The queues that a policy works on until they are gone: none where it sends messages to what goes itself."""
+        going = {("queue", each.name) for each in self.left.queues} | {
+            ("exchange", e.name) for e in self.left.exchanges
+        }
+        if not going.isdisjoint(_policy_targets(policy)):
+            return ()
+        return tuple(
+            sorted(each.name for each in covered(policy, queues.values(), dict(queues), self.observed.version))
+        )
+
+    def _drains(self, queue: Queue) -> bool:
+        """Whether it is a retry queue, which empties by itself; a work queue with a TTL must not be emptied so."""
+        arguments = queue.arguments
+        if "x-message-ttl" not in arguments or arguments.get("x-dead-letter-exchange") != "":
+            return False
+        target = arguments.get("x-dead-letter-routing-key")
+        parks = any(
+            each.source == self.topology.parking_exchange and each.destination == target
+            for each in self.observed.state.bindings
+        )
+        return not parks and queue.name not in self.topology.routes and target not in self.topology.parking_queues
+
+    def _own(self, binding: Binding) -> bool:
+        return binding.routing_key == binding.destination and not binding.arguments
+
+    def _why_unbound(self, binding: Binding, queues: dict[str, Queue]) -> str:
+        if binding.destination in queues and self._drains(queues[binding.destination]):
+            return f"queue {binding.destination} is retired: what comes back from now on takes the next longer tier"
+        return self.why
+
+    def _forced(self, queue: Queue) -> bool:
+        return queue.name in self.allowance.forced
+
+    def _drain(self, queue: Queue) -> Drain:
+        depth = self.observed.depths.get(queue.name)
+        manifest = self.observed.manifest
+        return Drain(
+            queue=queue,
+            messages=messages_in(depth),
+            since_ms=manifest.retiring.get(queue.name) if manifest is not None else None,
+            returns_to=str(queue.arguments.get("x-dead-letter-routing-key", "")),
+        )
+
+    def _delete(self, queue: Queue, fed_by: tuple[str, ...]) -> DeleteQueue:
+        depth = self.observed.depths.get(queue.name)
+        return DeleteQueue(
+            queue=queue,
+            messages=messages_in(depth),
+            consumers=consumers_of(depth),
+            forced=self._forced(queue),
+            fed_by=fed_by,
+            why=self.why,
+        )
+
+
+def _queue_targets(queue: Queue) -> frozenset[Thing]:
+    """Where its dead letters go. Without a key of its own a message keeps the one it came with."""
+    exchange = queue.arguments.get("x-dead-letter-exchange")
+    if exchange is None:
+        return frozenset()
+    key = queue.arguments.get("x-dead-letter-routing-key")
+    return frozenset({("exchange", exchange)}) if exchange else frozenset({("queue", str(key))} if key else ())
+
+
+def _policy_targets(policy: Policy) -> frozenset[Thing]:
+    found: set[Thing] = set()
+    definition = policy.definition
+    if alternate := definition.get("alternate-exchange"):
+        found.add(("exchange", str(alternate)))
+    if exchange := definition.get("dead-letter-exchange"):
+        found.add(("exchange", str(exchange)))
+    elif key := definition.get("dead-letter-routing-key"):
+        found.add(("queue", str(key)))
+    return frozenset(found)
+
+
+def left_alone(left: Leftovers, topology: CompiledTopology, there: BrokerState) -> Iterator[str]:
+    """What this topology created once and the file no longer has: it stays until it is pruned."""
+    bound = {(each.source, each.destination) for each in there.bindings if each.destination_type == "queue"}
+    gone = {*(each.name for each in left.queues), *(each.name for each in left.exchanges)}
+    for exchange in sorted(left.exchanges, key=lambda each: each.name):
+        yield f"exchange {exchange.name} is no longer in the file; it is left as it is."
+    for queue in sorted(left.queues, key=lambda each: each.name):
+        parked = f"; {PARKED_UNSEEN}" if (topology.parking_exchange, queue.name) in bound else ""
+        yield f"queue {queue.name} is no longer in the file; it is left as it is{parked}."
+    for binding in left.bindings:
+        if binding.destination not in gone and binding.source not in gone:
+            doubt = f", and {UNPROVEN}" if binding.identity in left.unproven else ""
+            yield f"binding {binding_name(binding)} is no longer in the file; it is left as it is{doubt}."
+    for policy in left.policies:
+        yield f"policy {policy.name}, which was adopted, is not in the file; it is left as it is."
+    if left:
+        yield "`amqpflow apply --prune` removes what the file no longer has."

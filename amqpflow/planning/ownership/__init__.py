@@ -1,0 +1,1 @@
+"""Tell what a topology owns on a broker, and write it down."""

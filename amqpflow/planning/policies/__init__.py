@@ -1,0 +1,1 @@
+"""Decide which policy works on a queue, and what it comes to."""

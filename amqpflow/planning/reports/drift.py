@@ -1,0 +1,180 @@
+"""The comparison told the other way round: what is otherwise on the broker than the file says, object by object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from amqpflow.model.diagnostic import Severity
+from amqpflow.model.resources import Binding, BrokerState
+from amqpflow.planning.compare.removal import UNPROVEN
+from amqpflow.planning.ownership.ownership import Ownership, is_own_policy
+from amqpflow.planning.values.changes import (
+    Bind,
+    CreateExchange,
+    CreateQueue,
+    EnsureBinding,
+    PutPolicy,
+    RemovePolicy,
+    binding_name,
+    label,
+)
+from amqpflow.planning.values.differences import Difference
+from amqpflow.planning.values.plan import Plan
+
+What = Literal["missing", "changed", "added", "foreign"]
+
+_FOREIGN = frozenset(
+    {
+        "missing",
+        "other-owner",
+        "not-ours",
+        "other-type",
+        "exclusive",
+        "foreign-policy",
+        "foreign-policy-limits",
+        "foreign-binding",
+        "foreign-alternate-exchange",
+        "policy-hidden",
+        "policy-tie",
+        "native-hidden",
+        "manifest-unreadable",
+        "manifest-outdated",
+    }
+)
+"""Findings that say what somebody else did to the broker. The others say why something could not be applied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """One object that is not as the file says."""
+
+    what: What  #: changed: see `attributes`; foreign: somebody else's object breaks what the file promises
+    object: str  #: queue orders.confirm
+    attributes: tuple[Difference, ...] = field(default=(), compare=False)
+    """`observed` on the broker, `desired` in the file; `message` says the same."""
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftReport:
+    """How a virtual host differs from a topology. Nothing was changed by looking."""
+
+    plan: Plan  #: what apply would do about it
+    drifts: tuple[Drift, ...] = ()
+    unseen: tuple[str, ...] = ()  #: what could not be compared, over AMQP alone for example
+
+    @property
+    def same(self) -> int:
+        """Objects that are as the file says."""
+        return len(self.plan.unchanged)
+
+
+def drift(plan: Plan) -> DriftReport:
+    """What a plan says of the broker; the plan is as `diff` returns it, with what was observed, and prunes nothing."""
+    found = [*_steps(plan), *_differing(plan), *_added(plan), *_foreign(plan)]
+    return DriftReport(plan=plan, drifts=tuple(dict.fromkeys(found)), unseen=tuple(_unseen(plan)))
+
+
+def _steps(plan: Plan) -> Iterator[Drift]:
+    for change in plan.changes:
+        match change:
+            case CreateExchange() | CreateQueue() | Bind():
+                yield _missing(label(change))
+            case PutPolicy(replaces=None):
+                yield _missing(label(change))
+            case PutPolicy(differences=differences):
+                yield _changed(label(change), differences)
+            case RemovePolicy():
+                yield _left(label(change))
+
+
+def _missing(object_: str) -> Drift:
+    return Drift(what="missing", object=object_, message="the file has it, the broker has not")
+
+
+_EITHER = "`amqpflow apply --prune` removes it, `amqpflow disown` gives it up"
+
+
+def _left(object_: str, *, adopted: bool = False) -> Drift:
+    """What is ours and not in the file; what carries no stamp can be given up, too."""
+    message = "it is this topology's, and the file does not have it"
+    return Drift(what="added", object=object_, message=message, hint=_EITHER if adopted else "")
+
+
+def _changed(object_: str, differences: tuple[Difference, ...]) -> Drift:
+    return Drift(what="changed", object=object_, attributes=differences, message="; ".join(map(str, differences)))
+
+
+def _differing(plan: Plan) -> Iterator[Drift]:
+    found: dict[str, list[Difference]] = {}
+    for finding in plan.refusals:
+        if finding.code == "differs":
+            if finding.difference is not None:
+                found.setdefault(finding.object, []).append(finding.difference)
+            else:
+                yield Drift(what="changed", object=finding.object, message=finding.message)
+    for name, differences in plan.replaced.items():
+        found.setdefault(f"queue {name}", []).extend(differences)
+    for object_, known in found.items():
+        yield _changed(object_, tuple(known))
+
+
+def _added(plan: Plan) -> Iterator[Drift]:
+    """What is ours and not in the file, and bindings into what is ours that the file does not have."""
+    topology, desired = plan.topology, plan.topology.desired
+    state = plan.observed.state if plan.observed is not None else BrokerState()
+    owns = Ownership(topology=topology, there=state, manifest=plan.observed.manifest if plan.observed else None)
+    left: set[tuple[str, str]] = set()
+    for exchange in state.exchanges.values():
+        if exchange.name not in desired.exchanges and owns.of_exchange(exchange):
+            left.add(("exchange", exchange.name))
+            yield _left(f"exchange {exchange.name}", adopted=exchange.owner is None)
+    for queue in state.queues.values():
+        if queue.name not in desired.queues and owns.of_queue(queue):
+            left.add(("queue", queue.name))
+            yield _left(f"queue {queue.name}", adopted=queue.owner is None)
+    for policy in state.policies.values():
+        adopted = owns.of_policy(policy) and not is_own_policy(policy.name, topology.name)
+        if adopted and policy.name not in desired.policies:
+            yield _left(f"policy {policy.name}", adopted=True)
+    wanted = {each.identity for each in desired.bindings}
+    own = ("", topology.retry_exchange, topology.parking_exchange)  # foreign ones on ours are among the findings
+    for binding in state.bindings:
+        ends = {("exchange", binding.source), (binding.destination_type, binding.destination)}
+        if binding.identity in wanted or not left.isdisjoint(ends):
+            continue  # a binding goes with what left
+        origin = owns.of_binding(binding)
+        if origin == "ours":
+            yield _left(f"binding {binding_name(binding)}", adopted=True)
+        elif origin == "unproven":
+            message = f"it may be this topology's ({UNPROVEN}), and the file does not have it"
+            yield Drift(what="added", object=f"binding {binding_name(binding)}", message=message, hint=_EITHER)
+        elif binding.source not in own and _into(binding, desired):
+            message = "messages come in by it, and the file does not have it"
+            yield Drift(what="added", object=f"binding {binding_name(binding)}", message=message)
+
+
+def _into(binding: Binding, desired: BrokerState) -> bool:
+    return binding.destination in (desired.queues if binding.destination_type == "queue" else desired.exchanges)
+
+
+def _foreign(plan: Plan) -> Iterator[Drift]:
+    for each in plan.findings:
+        displaced = each.code == "policy-displaces" and each.severity is Severity.ERROR
+        if each.code in _FOREIGN or displaced:
+            what: What = "missing" if each.code == "missing" else "foreign"
+            yield Drift(what=what, object=each.object, message=each.message, hint=each.hint)
+
+
+def _unseen(plan: Plan) -> Iterator[str]:
+    if plan.complete:
+        return
+    bindings = sum(isinstance(change, EnsureBinding) for change in plan.changes)
+    if bindings:
+        yield f"{bindings} binding{'s' * (bindings != 1)} of the file: they cannot be read over AMQP"
+    if policies := len(plan.topology.desired.policies):
+        yield f"{policies} {'policy' if policies == 1 else 'policies'} of the file: they cannot be read over AMQP"
+    yield "owners, further bindings and foreign policies: they cannot be read over AMQP"

@@ -1,0 +1,296 @@
+"""Everything that works on one queue, and what the file wants and does not get there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from amqpflow.model.resources import Queue
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.checks.dead_letter_targets import leads_nowhere
+from amqpflow.planning.checks.dead_letters import around_existing
+from amqpflow.planning.checks.guarantees import guarantees
+from amqpflow.planning.checks.shield import shielded
+from amqpflow.planning.compare.release_support import fit
+from amqpflow.planning.ownership.ownership import is_own_policy
+from amqpflow.planning.policies.effective import Contender, Effective, Origin, Setting, Source, effective
+from amqpflow.planning.policies.matching import working
+from amqpflow.planning.policies.precedence import ARGUMENT_ONLY, SMALLER, argument_wins
+from amqpflow.planning.values.differences import same_value
+from amqpflow.planning.values.guarantee import Guarantee
+from amqpflow.planning.values.observation import Observation
+
+UNSEEN_POLICIES = (
+    "policies and operator policies cannot be seen over AMQP alone: one may make any number smaller, and decide what "
+    "is not known here"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmet:
+    """What the file wants and does not get."""
+
+    key: str
+    wanted: Any
+    works: Any
+    why: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What works on a queue."""
+
+    queue: str
+    role: str  #: work queue, retry queue, parking queue
+    work_queues: tuple[str, ...]  #: those that it belongs to; itself for a work queue
+    exists: bool | None  #: None: nobody looked
+    effective: Effective
+    unmet: tuple[Unmet, ...]
+    guarantees: tuple[Guarantee, ...]  #: of an existing queue
+    notes: tuple[str, ...]
+
+
+def queues_of(topology: CompiledTopology) -> tuple[str, ...]:
+    """Every queue that a topology declares or uses."""
+    names = dict.fromkeys(topology.routes)
+    for routes in topology.routes.values():
+        names |= dict.fromkeys((*(tier.queue for tier in routes.tiers), routes.parking_queue))
+    return tuple(names)
+
+
+def explain(
+    topology: CompiledTopology, name: str, observed: Observation, *, default_queue_type: str | None = None
+) -> Explanation:
+    """
+    Explain a queue of a topology.
+
+    Args:
+        topology: it has the queue.
+        name: of the queue, one of `queues_of`.
+        observed: the virtual host; for the file alone one without objects and source that is not complete.
+        default_queue_type: of the virtual host, when it is known.
+    """
+    return _Explainer(topology, name, observed, default_queue_type).run()
+
+
+class _Explainer:
+    def __init__(
+        self,
+        topology: CompiledTopology,
+        name: str,
+        seen: Observation,
+        default_queue_type: str | None,
+    ) -> None:
+        fitting, _ = fit(topology.desired, seen.version)
+        self.topology = shielded(around_existing(replace(topology, desired=fitting), seen), seen)
+        self.name, self.seen, self.desired = name, seen, self.topology.desired
+        self.looked = seen.complete or bool(seen.source)  # a look over AMQP alone says why it is no better
+        self.declared = fitting.queues.get(name)
+        self.there = seen.state.queues.get(name)
+        self.default_queue_type = default_queue_type
+        self.blind = self.looked and not seen.complete and self.there is not None
+        self.routes = [
+            each
+            for each in topology.routes.values()
+            if name in (each.queue, each.parking_queue) or any(tier.queue == name for tier in each.tiers)
+        ]
+
+    def run(self) -> Explanation:
+        works = self._works()
+        own = self.routes[0] if self.routes else None
+        existing = own is not None and own.existing and own.queue == self.name
+        promised = guarantees(self.topology, self.seen) if existing else ()
+        return Explanation(
+            queue=self.name,
+            role=self._role(),
+            work_queues=tuple(each.queue for each in self.routes),
+            exists=self.there is not None if self.looked else None,
+            effective=works,
+            unmet=tuple(self._unmet(works)),
+            guarantees=tuple(each for each in promised if each.queue == self.name),
+            notes=tuple(self._notes(works)),
+        )
+
+    def _role(self) -> str:
+        if self.name in self.topology.routes:
+            return "work queue"
+        return "parking queue" if any(each.parking_queue == self.name for each in self.routes) else "retry queue"
+
+    def _queue(self) -> Queue:
+        """As it is; else as it will be declared; else of what the file says of its type."""
+        if self.there is not None and (self.seen.complete or self.declared is not None):
+            return self.there
+        if self.declared is not None:
+            return self.declared
+        kind = self.topology.routes[self.name].queue_type if self.name in self.topology.routes else "quorum"
+        return Queue(name=self.name, arguments={"x-queue-type": kind})
+
+    def _works(self) -> Effective:
+        if self.blind:
+            return self._unseen()
+        policies = list(self.seen.state.policies.values())
+        if self.there is None or not self.seen.complete:
+            theirs = [each for each in policies if not is_own_policy(each.name, self.topology.name)]
+            policies = [*theirs, *self.desired.policies.values()]
+        foreign = self.declared is None
+        return effective(
+            self._queue(),
+            policies,
+            self.seen.state.operator_policies.values(),
+            version=self.seen.version,
+            topology=self.topology.name,
+            default_queue_type=self.default_queue_type if foreign else None,
+        )
+
+    def _unseen(self) -> Effective:
+        """What arguments settle on a queue that is there; all else is not known without its policies."""
+        queue, version = self._queue(), self.seen.version
+        alone = effective(queue, (), version=version, topology=self.topology.name)
+        asked = effective(queue, self.desired.policies.values(), version=version, topology=self.topology.name)
+        settings: dict[str, Setting] = {}
+        for key in dict.fromkeys((*alone.settings, *asked.settings)):
+            setting = alone.settings.get(key)
+            if setting is not None and self._settled(key, queue):
+                settings[key] = setting
+                continue
+            told = [] if setting is None or setting.source.origin is not Origin.ARGUMENT else [*setting.possible]
+            told += [each for each in asked.settings[key].possible if each.source.origin is Origin.OUR_POLICY]
+            nobody = Contender(value=None, source=Source(origin=Origin.UNSEEN))
+            perhaps = tuple(replace(each, why=self._doubt(each)) for each in told)
+            settings[key] = Setting(key=key, possible=(nobody,), overruled=perhaps)
+        return replace(alone, settings=settings)
+
+    def _settled(self, key: str, queue: Queue) -> bool:
+        """Whether arguments, which are seen of our own queues alone, decide about a key, or bound it from above."""
+        if self.declared is None or key == "dead-letter-strategy":  # this one needs the overflow, too
+            return False
+        has = queue.arguments.get(f"x-{key}") is not None
+        return key in ARGUMENT_ONLY or (has and (key in SMALLER or argument_wins(key, queue.type)))
+
+    def _doubt(self, each: Contender) -> str:
+        if each.source.origin is Origin.OUR_POLICY:
+            return "the file asks for it; whether the policy is there cannot be seen"
+        return "if no policy decides" if self.declared is not None else "the file says so; it cannot be seen"
+
+    def _wanted(self) -> Mapping[str, tuple[Any, str]]:
+        """Key -> value, and the policy of ours that carries it, "" for an argument."""
+        wanted: dict[str, tuple[Any, str]] = {}
+        queue = self._queue()
+        for policy in working(self.desired.policies.values(), queue, self.seen.version):
+            wanted |= {key: (value, policy.name) for key, value in policy.definition.items()}
+        if self.declared is not None:
+            wanted |= {
+                key.removeprefix("x-"): (value, "")
+                for key, value in self.declared.arguments.items()
+                if key.startswith("x-") and not key.startswith("x-amqpflow-")
+            }
+        return wanted
+
+    def _unmet(self, works: Effective) -> Iterator[Unmet]:
+        if self.looked and self.there is None:
+            return
+        for key, (value, policy) in self._wanted().items():
+            setting = works.settings.get(key)
+            if self.blind and (policy or setting is None or not setting.known):
+                continue  # nothing is known to be missing
+            possible = setting.possible if setting is not None else ()
+            wrong = next((each for each in possible if not same_value(each.value, value)), None)
+            if setting is None or wrong is None:
+                if setting is None:
+                    yield Unmet(key=key, wanted=value, works=None, why="nothing sets it", hint=self._apply())
+                continue
+            overruled = next((each for each in setting.overruled if same_value(each.value, value)), None)
+            if not setting.certain:
+                doubtful = any(not each.source.certain for each in possible)
+                why = (
+                    "the pattern of a policy that decides it can be read by RabbitMQ alone"
+                    if doubtful
+                    else "policies of the same priority differ about it, and which works differs between releases"
+                )
+            elif overruled is not None:
+                why = overruled.why
+            else:
+                why = f"{wrong.source.phrase} says otherwise"
+            yield Unmet(key=key, wanted=value, works=wrong.value, why=why, hint=self._hint(wrong, overruled, policy))
+        if self.seen.complete and (lost := self._lost(works)):
+            yield lost
+
+    def _hint(self, wrong: Contender, overruled: Contender | None, policy: str) -> str:
+        if policy and self.looked and policy not in self.seen.state.policies:
+            return self._apply()
+        if wrong.source.origin is Origin.ARGUMENT and self.declared is None:
+            return "the argument is its declarer's, and stays"
+        other = wrong.source.policy
+        if other is None and overruled is not None:
+            # nothing of somebody else's has a value for the key: what hides ours is a policy, or the release
+            other = next(iter(self._working()), None)
+            if other is None or is_own_policy(other.name, self.topology.name):
+                return "leave it out of the file, or use a release or queue type that has it"
+        if wrong.source.origin is Origin.OPERATOR_POLICY and other is not None:
+            return f"operator policies are the administrator's: take {self.name} out of its pattern {other.pattern}"
+        if other is not None:
+            return (
+                f"take {self.name} out of the pattern {other.pattern} of policy {other.name}; amqpflow apply says how "
+                "to carry its keys instead"
+            )
+        if wrong.source.origin is Origin.ARGUMENT:
+            return "an argument cannot be changed in place: amqpflow apply says what that takes"
+        return self._apply()
+
+    def _working(self) -> tuple[Any, ...]:
+        return working(self.seen.state.policies.values(), self._queue(), self.seen.version)
+
+    def _lost(self, works: Effective) -> Unmet | None:
+        exchange, key = works.value("dead-letter-exchange"), works.value("dead-letter-routing-key")
+        if exchange is None or not leads_nowhere(self.seen.state, self.seen.state, self.name, exchange, key):
+            return None
+        where = f"exchange {exchange or '(default)'}, key {key if key is not None else 'of the message'}"
+        return Unmet(
+            key="dead-letter-exchange",
+            wanted="a queue",
+            works=where,
+            why="no queue is there or bound: what RabbitMQ dead-letters is deleted",
+            hint=self._apply() if self.declared is not None else "create the queue or the binding",
+        )
+
+    def _apply(self) -> str:
+        return f"amqpflow apply {self.topology.file}"
+
+    def _notes(self, works: Effective) -> Iterator[str]:
+        if self.looked and self.there is None:
+            yield "it does not exist yet; this is what will work once the file is applied"
+        if self.looked and not self.seen.complete:
+            yield UNSEEN_POLICIES
+            if self.there is not None and self.declared is None:
+                yield "its arguments are those of whoever declared it, and cannot be seen over AMQP alone either"
+        if not self.looked:
+            yield "of the file alone: nobody looked at a broker, whose policies may decide otherwise"
+            if self.declared is None:
+                yield "somebody else declares it: its arguments are not in the file"
+        if any(each.source.policy is not None and not each.source.certain for each in _all(works)):
+            yield "the pattern of a policy can be read by RabbitMQ alone: it is taken to match"
+        if works.value("consumer-timeout") is not None and works.settings["consumer-timeout"].source.origin is (
+            Origin.BROKER_DEFAULT
+        ):
+            yield "rabbitmq.conf may set another consumer_timeout for the whole node, which nobody can see from outside"
+        if count := self.seen.retained.get(self.name):
+            yield f"RabbitMQ retains {count} messages whose dead-lettering did not succeed (statistics, up to 10 s old)"
+        if works.queue.type == "quorum" and (own := self.topology.routes.get(self.name)) is not None:
+            beyond = " beyond its retries" if own.native is not None else ""
+            yield (
+                f"crash_limit {own.crash_limit}: after so many deliveries without an answer{beyond} the consumer parks "
+                "a message (crashed)"
+            )
+        for each in works.passed_over:
+            keys = ", ".join(each.keys)
+            yield (
+                f"policy {each.policy.name} matches and has no effect at all: a {works.queue.type} queue does not know "
+                f"{keys}"
+            )
+
+
+def _all(works: Effective) -> Iterator[Contender]:
+    for setting in works.settings.values():
+        yield from setting.possible

@@ -1,0 +1,94 @@
+"""A plan as a text to be kept: what somebody agreed to, to be carried out later exactly so, or not at all.
+
+It holds the compiled topology, the steps, and what was seen of the virtual host as far as the plan rests on it. No
+password and no address is in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+from amqpflow.model.resources import BrokerState
+from amqpflow.planning.values.observation import Observation
+from amqpflow.planning.values.plan import Plan
+
+from .json_codec import NotReadable, decode, encode
+
+FORMAT = 1
+_KEY = "amqpflow_plan"
+_HEAD = re.compile(rf'\s*\{{\s*"{_KEY}"')
+
+
+def is_saved_plan(text: str) -> bool:
+    """Whether a file that begins so is a saved plan, and no topology."""
+    return _HEAD.match(text) is not None
+
+
+def plan_to_text(plan: Plan, *, version: str) -> str:
+    """
+    The plan as JSON, with a checksum that an edited or cut file does not have.
+
+    Args:
+        version: of amqpflow; another one may take other steps for the same difference.
+    """
+    kept = encode(Plan, replace(plan, observed=plan.observed and relevant(plan, plan.observed)))
+    body = {"amqpflow": version, "plan": kept}
+    return json.dumps({_KEY: FORMAT, "checksum": _checksum(body), **body}, indent=1) + "\n"
+
+
+def plan_from_text(text: str, *, version: str) -> Plan:
+    """
+    The plan that `plan_to_text` wrote, with no address.
+
+    Raises:
+        NotReadable: cut, edited, or written by another version. `str()` says which.
+    """
+    try:
+        whole: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        raise NotReadable("it is not complete: it was cut, or something was written into it") from None
+    if not isinstance(whole, dict) or _KEY not in whole:
+        raise NotReadable("it is no saved plan")
+    if whole[_KEY] != FORMAT:
+        raise NotReadable(f"it has format {whole[_KEY]!r}, this version of amqpflow reads {FORMAT}")
+    if whole.get("amqpflow") != version:
+        raise NotReadable(f"amqpflow {whole.get('amqpflow')} made it, this is {version}")
+    body = {"amqpflow": whole["amqpflow"], "plan": whole.get("plan")}
+    if whole.get("checksum") != _checksum(body):
+        raise NotReadable("it was changed after it was saved: its checksum does not fit")
+    plan: Plan = decode(Plan, body["plan"], "plan")
+    return plan
+
+
+def relevant(plan: Plan, observed: Observation) -> Observation:
+    """What the plan rests on: what it names, what is ours, and the policies. Other people's queues are not kept."""
+    topology, state = plan.topology, observed.state
+    desired = topology.desired
+    queues = {*desired.queues, *topology.required_queues, *topology.routes}
+    exchanges = {*desired.exchanges, *topology.required_exchanges}
+    ends = {("queue", name) for name in queues} | {("exchange", name) for name in exchanges}
+    own = (topology.retry_exchange, topology.parking_exchange)
+    return replace(
+        observed,
+        others=(),
+        state=BrokerState(
+            exchanges={n: e for n, e in state.exchanges.items() if n in exchanges or e.owner == topology.name},
+            queues={n: q for n, q in state.queues.items() if n in queues or q.owner == topology.name},
+            bindings=tuple(
+                each
+                for each in state.bindings
+                if each.source in own or (each.source and (each.destination_type, each.destination) in ends)
+            ),
+            policies=dict(state.policies),
+            operator_policies=dict(state.operator_policies),
+        ),
+    )
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{sha256(canonical.encode()).hexdigest()}"

@@ -1,0 +1,1 @@
+"""What planning is about: observations, changes, plans, findings, approvals, the manifest."""

@@ -1,0 +1,280 @@
+"""What apply can do to a broker: a closed family, each member with a kind, an action and a name.
+
+What destroys nothing is made from a file alone. What removes (`Unbind`, `DeleteQueue`, `DeleteExchange`) or swaps a
+retry queue (`Rebind`, `Drain`) comes into a plan only when it was asked for, see `Plan.required`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from amqpflow.model.resources import Binding, Exchange, Policy, Queue
+from amqpflow.model.routes import NativeRetry
+
+from .differences import Difference, policy_differences
+from .manifest import Manifest
+from .stake import Stake
+
+STANDS_IN = "x-amqpflow-stands-in-for"
+"""The argument of a queue that carries a retry queue's key while that one is replaced: the name of the latter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateExchange:
+    """exchange.declare. The marker of native retry is declared once the broker was found to delay as it should."""
+
+    kind: ClassVar[str] = "exchange"
+    action: ClassVar[str] = "create"
+    exchange: Exchange
+    delays: Mapping[str, NativeRetry] = field(default_factory=dict)  #: of the marker: by queue, what is read back first
+
+    @property
+    def name(self) -> str:
+        return self.exchange.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateQueue:
+    """queue.declare"""
+
+    kind: ClassVar[str] = "queue"
+    action: ClassVar[str] = "create"
+    queue: Queue
+
+    @property
+    def name(self) -> str:
+        return self.queue.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """queue.bind or exchange.bind"""
+
+    kind: ClassVar[str] = "binding"
+    action: ClassVar[str] = "create"
+    binding: Binding
+
+    @property
+    def name(self) -> str:
+        return binding_name(self.binding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnsureBinding:
+    """queue.bind of what may be bound already: bindings cannot be read over AMQP, and binding twice changes nothing."""
+
+    kind: ClassVar[str] = "binding"
+    action: ClassVar[str] = "ensure"
+    binding: Binding
+
+    @property
+    def name(self) -> str:
+        return binding_name(self.binding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutPolicy:
+    """PUT /api/policies: a new policy of ours, or new values for one."""
+
+    kind: ClassVar[str] = "policy"
+    policy: Policy
+    replaces: Policy | None = None
+    at_stake: tuple[Stake, ...] = ()  #: whose messages it may take away, see `dropping`; looked at just before
+
+    @property
+    def action(self) -> str:
+        return "create" if self.replaces is None else "update"
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """What an update changes; empty for a new policy."""
+        return () if self.replaces is None else policy_differences(self.policy, self.replaces)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovePolicy:
+    """DELETE /api/policies of one of our own that the file has no use for any more."""
+
+    kind: ClassVar[str] = "policy"
+    action: ClassVar[str] = "delete"
+    policy: Policy
+    at_stake: tuple[Stake, ...] = ()  #: as of `PutPolicy`
+    after: tuple[str, ...] = ()  #: queues that it covers, and that are gone before
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unbind:
+    """queue.unbind or exchange.unbind of a binding of ours. What is in the queue stays there."""
+
+    kind: ClassVar[str] = "binding"
+    action: ClassVar[str] = "delete"
+    binding: Binding
+    why: str = ""  #: the file no longer has it; queue orders.retry.5s is retired
+    after: tuple[str, ...] = ()  #: queues that feed its destination, and are gone before
+    unproven: bool = False  #: between two foreign objects, and it is not known whether apply made it
+
+    @property
+    def name(self) -> str:
+        return binding_name(self.binding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebind:
+    """
+    A key is taken from one queue and given to another: an unbind and then a bind.
+
+    In the millisecond between the two a publish with this key is returned, and its publisher takes the next longer
+    tier, or after the longest tries again. The other way round it would be copied to both.
+    """
+
+    kind: ClassVar[str] = "binding"
+    action: ClassVar[str] = "update"
+    binding: Binding  #: as it will be
+    replaces: Binding  #: as it is
+
+    @property
+    def name(self) -> str:
+        return binding_name(self.binding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """
+    Wait until a retry queue that nothing is bound to has given all its messages back to its work queue.
+
+    Nothing is sent to the broker but questions. Over when ready, unacked and `messages_dlx` are 0, seen twice, with
+    the time in between by which statistics lag behind (fact 11.7). Without `--wait` an apply does not wait for
+    messages: this step and what depends on it are left for the next one.
+    """
+
+    kind: ClassVar[str] = "queue"
+    action: ClassVar[str] = "drain"
+    queue: Queue
+    messages: int | None = field(default=None, compare=False)  #: in it when the plan was made, None when not known
+    since_ms: int | None = field(default=None, compare=False)
+    """When it was unbound, in ms since the epoch; None: by this plan, or not known."""
+    returns_to: str = ""  #: the work queue
+
+    @property
+    def name(self) -> str:
+        return self.queue.name
+
+    @property
+    def delay_ms(self) -> int:
+        """How long a message stays in it, and so the longest that there is to wait after the unbinding."""
+        return int(self.queue.arguments.get("x-message-ttl", 0))
+
+    @property
+    def due_ms(self) -> int | None:
+        """When the last message is due, in ms since the epoch; None when it is not known since when it is unbound."""
+        return None if self.since_ms is None else self.since_ms + self.delay_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteQueue:
+    """
+    queue.delete of a queue of ours, on a connection of its own; its bindings go with it.
+
+    Just before, it is looked at exactly: with messages, unacked ones and `messages_dlx` included, or consumers it is
+    left, and apply stops, unless `forced`.
+    """
+
+    kind: ClassVar[str] = "queue"
+    action: ClassVar[str] = "delete"
+    queue: Queue
+    messages: int | None = field(default=None, compare=False)
+    """In it when the plan was made: ready, unacked and retained; None when not known."""
+    consumers: int | None = field(default=None, compare=False)
+    forced: bool = False  #: `--allow delete:NAME` names it: also with messages, which are then lost, and consumers
+    fed_by: tuple[str, ...] = ()  #: queues that dead-letter into it; they are gone before
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.queue.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteExchange:
+    """exchange.delete of an exchange of ours, if-unused: with a binding from it that is not ours it stays."""
+
+    kind: ClassVar[str] = "exchange"
+    action: ClassVar[str] = "delete"
+    exchange: Exchange
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.exchange.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutManifest:
+    """PUT /api/global-parameters: what this topology owns and cannot stamp. No message is touched by it."""
+
+    kind: ClassVar[str] = "manifest"
+    manifest: Manifest
+    replaces: Manifest | None = None
+
+    @property
+    def action(self) -> str:
+        return "create" if self.replaces is None else "update"
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """What it records, in words: adopts queue orders, 3 bindings recorded."""
+        return tuple(self.manifest.differences(self.replaces))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveManifest:
+    """DELETE /api/global-parameters, the last step of a destroy."""
+
+    kind: ClassVar[str] = "manifest"
+    action: ClassVar[str] = "delete"
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+
+Addition = CreateExchange | CreateQueue | Bind | EnsureBinding | PutPolicy | RemovePolicy
+"""What a plain apply does to exchanges, queues, bindings and policies."""
+
+Removal = Unbind | Rebind | Drain | DeleteQueue | DeleteExchange
+"""What --prune, destroy and the swap of a retry queue do."""
+
+Change = Addition | Removal | PutManifest | RemoveManifest
+
+
+def label(change: Change) -> str:
+    """queue orders.confirm"""
+    return f"{change.kind} {change.name}"
+
+
+def binding_name(binding: Binding) -> str:
+    """A binding has no name of its own: orders.events -> orders.confirm (order.placed)"""
+    return f"{binding.source} -> {binding.destination}" + "".join(_binding_terms(binding))
+
+
+def _binding_terms(binding: Binding) -> Iterator[str]:
+    if binding.routing_key:
+        yield f" ({binding.routing_key})"
+    if binding.arguments:
+        terms = ", ".join(f"{key}={value}" for key, value in sorted(binding.arguments.items()))
+        yield f" [{terms}]"

@@ -1,0 +1,84 @@
+"""A plan is a value: a dry run is a plan that nobody executed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from amqpflow.model.diagnostic import Severity
+from amqpflow.model.resources import Binding
+from amqpflow.model.routes import CompiledTopology
+
+from .changes import Change
+from .differences import Difference
+from .findings import Finding
+from .guarantee import Guarantee
+from .observation import Observation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedAsItIs:
+    """An exchange of the same definition that somebody else created: used, never changed, never deleted."""
+
+    exchange: str
+    owner: str | None  #: the topology that owns it, None when it was not amqpflow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedBinding:
+    """A binding of the file that exists, and whose it is."""
+
+    binding: Binding
+    origin: str  #: ours: removed with the topology; foreign: it was there before, and stays; unproven: may be either
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What apply does to one virtual host, in that order, unless something in `findings` refuses it."""
+
+    topology: CompiledTopology
+    broker: str  #: RabbitMQ 4.3.6
+    vhost: str
+    complete: bool  #: False: seen over AMQP alone, without bindings, policies and owners
+    source: str  #: where it was read: the management API's URL, or why there is none
+    changes: tuple[Change, ...] = ()
+    unchanged: tuple[tuple[str, str], ...] = ()  #: (kind, name) of what is as the file says
+    used: tuple[UsedAsItIs, ...] = ()
+    listed: tuple[ListedBinding, ...] = ()  #: bindings of the file that exist, but for those of our own two exchanges
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    guarantees: tuple[Guarantee, ...] = ()  #: what holds on each `existing` queue, and what does not
+    purpose: str = "apply"  #: apply, prune, destroy, adopt or disown: which command makes this of it
+    required: tuple[str, ...] = ()
+    """What needs consent: replace, migrate, delete; delete:binding NAME for one that may be an application's."""
+    replaced: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
+    """Retry queues that are swapped for one with other arguments, and what differs."""
+    observed: Observation | None = field(default=None, repr=False, compare=False)  #: what it was compared with
+    depths: Mapping[str, int] = field(default_factory=dict, compare=False)  #: ready messages of queues that differ
+    cluster: str = field(default="", compare=False)
+    """The broker's cluster name, which other clusters may have and each node may have another; empty when not known."""
+    cluster_id: str = field(default="", compare=False)  #: RabbitMQ's own id of the cluster; empty when not known
+    address: Any = field(
+        default=None, repr=False, compare=False, metadata={"saved": False}
+    )  #: the broker it was made for; not looked into here
+
+    @property
+    def refusals(self) -> tuple[Finding, ...]:
+        """Every reason why apply does nothing at all; empty when it may start."""
+        return tuple(each for each in self.findings if each.severity is Severity.ERROR)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        return tuple(each for each in self.findings if each.severity is Severity.WARNING)
+
+    @property
+    def count(self) -> Counter[tuple[str, str]]:
+        """How many changes of each (action, kind)."""
+        return Counter((change.action, change.kind) for change in self.changes)
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Nothing differs. Bindings that cannot be read are bound again all the same."""
+        return all(change.action == "ensure" for change in self.changes)
