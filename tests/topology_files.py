@@ -8,9 +8,9 @@ from typing import Any
 
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.topology.check import Checked, check_files
-from amqpflow.topology.document import parse_document
-from amqpflow.topology.nodes import ListNode, MappingNode, Node, Scalar
-from amqpflow.topology.problems import Problems
+from amqpflow.topology.reading.document import parse_document
+from amqpflow.topology.reading.nodes import ListNode, MappingNode, Node, Scalar
+from amqpflow.topology.reading.problems import Problems
 
 HEAD = "version: 1\nname: shop\n"
 

@@ -54,7 +54,7 @@ def init(file: str, name: str | None) -> None:
     """
     from amqpflow.errors import Refused, WrongUsage
     from amqpflow.topology.check import check_files
-    from amqpflow.topology.schema import schema_text
+    from amqpflow.topology.language.json_schema import schema_text
 
     path = Path(file)
     wanted = name if name is not None else _from_directory(path)

@@ -30,6 +30,6 @@ def schema(kind: str) -> None:
 
             click.echo(json.dumps(drift_schema(), indent=2))
         case _:
-            from amqpflow.topology.schema import schema_text
+            from amqpflow.topology.language.json_schema import schema_text
 
             click.echo(schema_text(), nl=False)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from amqpflow.model.diagnostic import Diagnostic, Severity
 from amqpflow.model.routes import CompiledTopology
 
-from .compile import compile_topology
-from .document import parse_document
-from .parse import parse_topology
-from .problems import Problems
+from .compile.topology import compile_topology
+from .reading.document import parse_document
+from .reading.parse import parse_topology
+from .reading.problems import Problems
+from .reading.spec import TopologySpec
+from .reading.text import decode
 from .rules import check_topology
-from .spec import TopologySpec
-from .text import decode
-from .together import check_together
+from .rules.across_files import check_together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ import pytest
 from amqpflow.cli.main import main
 from amqpflow.errors import TopologyInvalid
 from amqpflow.services.loading.topology import Topology
-from amqpflow.topology.document import MAX_BYTES
-from amqpflow.topology.schema import schema_text
+from amqpflow.topology.language.json_schema import schema_text
+from amqpflow.topology.reading.document import MAX_BYTES
 
 GOOD = "version: 1\nname: {name}\ndefaults: {{retry: none}}\nqueues:\n  {name}.q:\n"
 WARNED = "version: 1\nname: warned\nqueues:\n  q:\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 from amqpflow.model.diagnostic import Diagnostic, Place, Severity
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.topology.check import Checked, check_files
-from amqpflow.topology.codes import Code
-from amqpflow.topology.document import MAX_BYTES
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.reading.document import MAX_BYTES
 
 SUFFIXES = (".yaml", ".yml")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from amqpflow.topology.problems import Problems
-from amqpflow.topology.spec import TopologySpec
+from amqpflow.topology.reading.problems import Problems
+from amqpflow.topology.reading.spec import TopologySpec
 
 from . import arguments, bindings, dead_letters, names, policy_keys, queues, references, retries, size
 

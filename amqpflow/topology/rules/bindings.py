@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from amqpflow.topology.codes import Code
-from amqpflow.topology.problems import Problems
-from amqpflow.topology.spec import BindingSpec, ExchangeSpec, QueueSpec, TopologySpec
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.reading.problems import Problems
+from amqpflow.topology.reading.spec import BindingSpec, ExchangeSpec, QueueSpec, TopologySpec
 
 from .references import PREDECLARED
 

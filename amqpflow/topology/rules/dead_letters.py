@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from amqpflow.model.diagnostic import Place
-from amqpflow.topology.codes import Code
-from amqpflow.topology.naming import Names
-from amqpflow.topology.problems import Problems
-from amqpflow.topology.schedule import delays_by_policy
-from amqpflow.topology.spec import QueueSpec, TopologySpec
+from amqpflow.topology.compile.naming import Names
+from amqpflow.topology.compile.schedule import delays_by_policy
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.reading.problems import Problems
+from amqpflow.topology.reading.spec import QueueSpec, TopologySpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

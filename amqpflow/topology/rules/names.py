@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from amqpflow.model.diagnostic import Place
 from amqpflow.model.names import MAX_NAME_BYTES, name_problem
-from amqpflow.topology.codes import Code
-from amqpflow.topology.keys import NO_RETRY
-from amqpflow.topology.naming import NEEDED, PLACEHOLDER, POSSIBLE, Names
-from amqpflow.topology.problems import Problems
-from amqpflow.topology.schedule import delays_by_policy
-from amqpflow.topology.spec import QueueSpec, TopologySpec
+from amqpflow.topology.compile.naming import NEEDED, PLACEHOLDER, POSSIBLE, Names
+from amqpflow.topology.compile.schedule import delays_by_policy
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.language.keys import NO_RETRY
+from amqpflow.topology.reading.problems import Problems
+from amqpflow.topology.reading.spec import QueueSpec, TopologySpec
 
 _TOPOLOGY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 

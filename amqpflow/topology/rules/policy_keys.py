@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from amqpflow.topology.codes import Code
-from amqpflow.topology.problems import Problems
-from amqpflow.topology.read import At
-from amqpflow.topology.spec import QueueSpec, TopologySpec
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.reading.problems import Problems
+from amqpflow.topology.reading.spec import QueueSpec, TopologySpec
+from amqpflow.topology.reading.validate import At
 
 OWN: Mapping[str, str] = {
     "max-length": "limits: {max_length: ...}",

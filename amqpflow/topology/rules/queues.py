@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from amqpflow.model.diagnostic import Place
-from amqpflow.topology.codes import Code
-from amqpflow.topology.naming import Names
-from amqpflow.topology.problems import Problems
-from amqpflow.topology.spec import QueueSpec, TopologySpec
+from amqpflow.topology.compile.naming import Names
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.reading.problems import Problems
+from amqpflow.topology.reading.spec import QueueSpec, TopologySpec
 
 MOST_QUORUM_PRIORITY = 31
 SHORT_TIMEOUT_MS = 60_000

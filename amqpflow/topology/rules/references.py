@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from amqpflow.model.diagnostic import Place
-from amqpflow.topology.codes import Code
-from amqpflow.topology.keys import NO_RETRY
-from amqpflow.topology.naming import Names
-from amqpflow.topology.problems import Problems
-from amqpflow.topology.spec import TopologySpec
+from amqpflow.topology.compile.naming import Names
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.language.keys import NO_RETRY
+from amqpflow.topology.reading.problems import Problems
+from amqpflow.topology.reading.spec import TopologySpec
 
 PREDECLARED = {
     "amq.direct": "direct",

@@ -10,11 +10,11 @@ from itertools import pairwise
 
 from amqpflow.model.diagnostic import Place
 from amqpflow.model.duration import format_duration
-from amqpflow.topology.codes import Code
-from amqpflow.topology.problems import Problems
-from amqpflow.topology.schedule import delays_of
-from amqpflow.topology.shapes import MAX_DELAY_MS
-from amqpflow.topology.spec import BackoffSpec, DelaySpec, PolicySpec, RuleSpec, TopologySpec
+from amqpflow.topology.compile.schedule import delays_of
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.language.types import MAX_DELAY_MS
+from amqpflow.topology.reading.problems import Problems
+from amqpflow.topology.reading.spec import BackoffSpec, DelaySpec, PolicySpec, RuleSpec, TopologySpec
 
 _TIERS_ONLY = ("delays", "backoff", "give_up_after", "jitter")
 _NATIVE_ONLY = ("delay", "retries")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from amqpflow.topology.codes import Code
-from amqpflow.topology.keys_of_retries import MOST_RETRIES
-from amqpflow.topology.problems import Problems
-from amqpflow.topology.schedule import delays_by_policy, length_of, retries_in
-from amqpflow.topology.spec import TopologySpec
+from amqpflow.topology.compile.schedule import delays_by_policy, length_of, retries_in
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.language.keys_of_retries import MOST_RETRIES
+from amqpflow.topology.reading.problems import Problems
+from amqpflow.topology.reading.spec import TopologySpec
 
 MOST_STEPS = 100_000
 MOST_STEPS_OF_QUEUES = 500_000

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from amqpflow.model.duration import format_duration
-from amqpflow.topology.keys import TOPOLOGY
-from amqpflow.topology.shapes import (
+from amqpflow.topology.language.keys import TOPOLOGY
+from amqpflow.topology.language.types import (
     MAX_DELAY_MS,
     Boolean,
     Choice,

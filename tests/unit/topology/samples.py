@@ -5,7 +5,7 @@ Each sample is put below `version: 1` and `name: shop`, and `defaults: {retry: n
 
 from __future__ import annotations
 
-from amqpflow.topology.codes import Code
+from amqpflow.topology.language.codes import Code
 
 LONG = "q" * 250
 

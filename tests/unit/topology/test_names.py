@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpflow.model.diagnostic import Place
-from amqpflow.topology.naming import Names
-from amqpflow.topology.shapes import MAX_DELAY_MS
-from amqpflow.topology.spec import NamingSpec
+from amqpflow.topology.compile.naming import Names
+from amqpflow.topology.language.types import MAX_DELAY_MS
+from amqpflow.topology.reading.spec import NamingSpec
 from tests.topology_files import HEAD, check, compiled
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.model.diagnostic import Place, Severity
-from amqpflow.topology.codes import Code
-from amqpflow.topology.problems import COMPARED_CHARACTERS, MOST, Problems
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.reading.problems import COMPARED_CHARACTERS, MOST, Problems
 
 
 def at(line: int) -> Place:
@@ -58,7 +58,7 @@ def test_what_long_words_cost_is_counted(monkeypatch: pytest.MonkeyPatch) -> Non
         compared.append(len(word) * sum(map(len, words)))
         return []
 
-    monkeypatch.setattr("amqpflow.topology.problems.get_close_matches", counted)
+    monkeypatch.setattr("amqpflow.topology.reading.problems.get_close_matches", counted)
     problems = Problems("f")
     known = ["e" * 100 + str(number) for number in range(100)]
     for number in range(3000):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow.topology.codes import Code
+from amqpflow.topology.language.codes import Code
 from tests.golden import assert_golden
 from tests.topology_files import check
 from tests.unit.topology.reference import keys_reference

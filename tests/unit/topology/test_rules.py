@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from amqpflow.topology.codes import Code
+from amqpflow.topology.language.codes import Code
 from tests.topology_files import check
 from tests.unit.topology.samples import SAMPLES
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpflow.model.diagnostic import Place
-from amqpflow.topology.schedule import backoff_delays, spread
-from amqpflow.topology.shapes import MAX_DELAY_MS
-from amqpflow.topology.spec import BackoffSpec
+from amqpflow.topology.compile.schedule import backoff_delays, spread
+from amqpflow.topology.language.types import MAX_DELAY_MS
+from amqpflow.topology.reading.spec import BackoffSpec
 from tests.topology_files import compiled
 
 PLACE = Place(file="f")

@@ -9,10 +9,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from amqpflow.topology.codes import Code
-from amqpflow.topology.keys import TOPOLOGY
-from amqpflow.topology.schema import schema_text, topology_schema
-from amqpflow.topology.shapes import Key, ListOf, Record, ScalarOr, Shape, Table
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.language.json_schema import schema_text, topology_schema
+from amqpflow.topology.language.keys import TOPOLOGY
+from amqpflow.topology.language.types import Key, ListOf, Record, ScalarOr, Shape, Table
 from tests.golden import assert_golden
 from tests.topology_files import check, parse
 from tests.unit.topology.samples import SAMPLES
@@ -113,7 +113,7 @@ def examples(shape: Shape, path: str = "") -> list[tuple[str, Key]]:
 
 @pytest.mark.parametrize(("path", "key"), [pytest.param(*each, id=each[0][1:]) for each in examples(TOPOLOGY)])
 def test_every_key_says_what_it_is_for_with_an_example_that_fits(path: str, key: Key) -> None:
-    from amqpflow.topology.schema import _key
+    from amqpflow.topology.language.json_schema import _key
 
     assert key.help.endswith(".")
     assert key.example is not None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpflow.topology.variables import Expansion, VariableError
+from amqpflow.topology.reading.variables import Expansion, VariableError
 from tests.topology_files import HEAD, check, compiled, found
 
 ENVIRON = {"HOST": "h", "EMPTY": "", "NUMBER": "5", "_X1": "x", "YAML": "a, b: [c]\n- d"}

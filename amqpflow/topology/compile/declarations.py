@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amqpflow.model.dead_letters import dead_letters_kept
-
-from .spec import PolicySpec, QueueSpec
+from amqpflow.topology.reading.spec import PolicySpec, QueueSpec
 
 PARKING_DELIVERY_LIMIT = 1_000_000
 """The one value under which looking at a parked message never removes it, on every release (facts 3.2, 6.3, 6.4)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amqpflow.model.routes import DEFAULT_CRASH_LIMIT
 
-from .shapes import Boolean, Choice, Duration, Free, Integer, Key, ListOf, Record, Size, Table, Text
+from .types import Boolean, Choice, Duration, Free, Integer, Key, ListOf, Record, Size, Table, Text
 
 DEFAULT_DELIVERY_LIMIT = 50
 

@@ -9,9 +9,9 @@ from fractions import Fraction
 from amqpflow.model.diagnostic import Place
 from amqpflow.model.own_policies import DEFAULT_POLICY_PRIORITY
 from amqpflow.model.routes import DEFAULT_CRASH_LIMIT
+from amqpflow.topology.language.keys_of_queues import DEFAULT_DELIVERY_LIMIT
 
-from .keys_of_queues import DEFAULT_DELIVERY_LIMIT
-from .read import At
+from .validate import At
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

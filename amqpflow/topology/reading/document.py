@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from amqpflow.model.diagnostic import Place
+from amqpflow.topology.language.codes import Code
 
-from .codes import Code
 from .nodes import UNUSABLE, Entry, ListNode, MappingNode, Node, Scalar, plain_value
 from .problems import Problems
 from .variables import Expansion, VariableError

@@ -8,10 +8,10 @@ from fractions import Fraction
 from typing import assert_never
 
 from amqpflow.model.duration import format_duration, parse_duration, parse_size
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.language.types import Boolean, Choice, Duration, Integer, Number, Percent, Single, Size, Text
 
-from .codes import Code
 from .nodes import ListNode, MappingNode, Node, Scalar
-from .shapes import Boolean, Choice, Duration, Integer, Number, Percent, Single, Size, Text
 
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
 

@@ -7,9 +7,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 
 from amqpflow.model.routes import RetryRule, RetryStep, RetryTier
-
-from .shapes import MAX_DELAY_MS
-from .spec import BackoffSpec, DelaySpec, PolicySpec, TopologySpec
+from amqpflow.topology.language.types import MAX_DELAY_MS
+from amqpflow.topology.reading.spec import BackoffSpec, DelaySpec, PolicySpec, TopologySpec
 
 _SPREAD = (Fraction(3, 3), Fraction(2, 3), Fraction(1, 3), Fraction(0))
 

@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from amqpflow.model.names import ADDRESSABLE, MAX_NAME_BYTES
 
 from .keys import TOPOLOGY
-from .shapes import (
+from .types import (
     Boolean,
     Choice,
     Duration,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 
 from amqpflow.model.diagnostic import Place
+from amqpflow.topology.language.codes import Code
 
-from .codes import Code
 from .document import MAX_BYTES
 from .problems import Problems
 

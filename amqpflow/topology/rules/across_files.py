@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .codes import Code
-from .problems import Problems
-from .rules.names import Claim, claims
-from .spec import TopologySpec
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.reading.problems import Problems
+from amqpflow.topology.reading.spec import TopologySpec
+
+from .names import Claim, claims
 
 Pair = tuple[TopologySpec, Problems]
 

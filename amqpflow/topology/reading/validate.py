@@ -7,11 +7,11 @@ from typing import Any, assert_never
 
 from amqpflow.model.diagnostic import Place
 from amqpflow.model.names import MAX_NAME_BYTES
+from amqpflow.topology.language.codes import Code
+from amqpflow.topology.language.types import Free, ListOf, Record, ScalarOr, Shape, Table
 
-from .codes import Code
 from .nodes import UNUSABLE, Entry, ListNode, MappingNode, Node, Scalar
 from .problems import Problems
-from .shapes import Free, ListOf, Record, ScalarOr, Shape, Table
 from .single import Unfit, describe, read_single
 
 

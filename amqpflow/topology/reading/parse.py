@@ -7,11 +7,10 @@ from typing import Any
 
 from amqpflow.model.diagnostic import Place
 from amqpflow.model.own_policies import DEFAULT_POLICY_PRIORITY
+from amqpflow.topology.language.keys import TOPOLOGY
 
-from .keys import TOPOLOGY
 from .nodes import MappingNode
 from .problems import Problems
-from .read import At, Fields, read
 from .spec import (
     BackoffSpec,
     BindingSpec,
@@ -24,6 +23,7 @@ from .spec import (
     RuleSpec,
     TopologySpec,
 )
+from .validate import At, Fields, read
 
 _SIMPLE = ("type", "retry", "max_priority", "delivery_limit", "crash_limit", "single_active_consumer")
 _TABLES = ("retry_policies", "exchanges", "queues")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .keys_of_queues import DEFAULTS, EXCHANGE, QUEUE
 from .keys_of_retries import RETRY_POLICY
-from .shapes import Choice, Integer, Key, Record, Table, Text
+from .types import Choice, Integer, Key, Record, Table, Text
 
 VERSION = 1
 NO_RETRY = "none"

@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 
 from amqpflow.model.duration import format_duration
-
-from .spec import NamingSpec
+from amqpflow.topology.reading.spec import NamingSpec
 
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .shapes import MAX_DELAY_MS, Choice, Duration, Integer, Key, ListOf, Number, Percent, Record, ScalarOr, Text
+from .types import MAX_DELAY_MS, Choice, Duration, Integer, Key, ListOf, Number, Percent, Record, ScalarOr, Text
 
 MOST_RETRIES = 1000
 

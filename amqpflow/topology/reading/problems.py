@@ -6,8 +6,7 @@ from collections.abc import Collection
 from difflib import get_close_matches
 
 from amqpflow.model.diagnostic import Diagnostic, Place, Severity
-
-from .codes import Code
+from amqpflow.topology.language.codes import Code
 
 MOST = 200
 """Errors, and warnings: a hostile file has a problem on every line, and nobody reads more than this many."""

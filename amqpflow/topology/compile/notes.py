@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .spec import QueueSpec, TopologySpec
+from amqpflow.topology.reading.spec import QueueSpec, TopologySpec
 
 
 def notes_for(spec: TopologySpec) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from amqpflow.model.own_policies import policies_for
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes, RetryPolicy
+from amqpflow.topology.reading.spec import ExchangeSpec, PolicySpec, QueueSpec, TopologySpec
 
 from .declarations import (
     existing_queue_policy,
@@ -21,7 +22,6 @@ from .declarations import (
 from .naming import Names
 from .notes import notes_for
 from .schedule import QueueSchedule, delays_of
-from .spec import ExchangeSpec, PolicySpec, QueueSpec, TopologySpec
 
 
 def compile_topology(spec: TopologySpec) -> CompiledTopology:

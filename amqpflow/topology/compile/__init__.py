@@ -1,0 +1,1 @@
+"""Turn a specification into what a broker should hold."""

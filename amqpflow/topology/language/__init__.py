@@ -1,0 +1,1 @@
+"""The words of a topology file: keys, types, codes of diagnostics, the JSON schema."""
