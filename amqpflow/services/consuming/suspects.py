@@ -8,15 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from amqpflow.delivery.crashes import Suspect, identity, suspect
 from amqpflow.delivery.incoming import Incoming
 
-if TYPE_CHECKING:
-    from .isolation import Isolation
-
 _REMEMBERED = 1000  #: messages that ended their session
+
+
+class QueueConsumer(Protocol):
+    """The consumer of another queue of this process."""
+
+    async def stands_back(self) -> None:
+        """Hold no suspect that waits, until the one that is handled alone in another queue is settled."""
 
 
 class Suspects:
@@ -29,7 +33,7 @@ class Suspects:
     def reset(self) -> None:
         """The consumer starts, perhaps once more and in another event loop."""
         self.handled: dict[int, Suspect] = {}  #: by the identity of a delivery
-        self.consumers: list[Isolation] = []  #: of the queues
+        self.consumers: list[QueueConsumer] = []  #: of the queues
         self._sessions_lost: Counter[str] = Counter()  # by queue
         self._own_doing: OrderedDict[Hashable, int] = OrderedDict()  # of these, by message: those that it caused
         self.free = asyncio.Event()  #: none is handled alone
