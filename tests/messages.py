@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from amqpflow.model.headers import NEVER_TRAVELS, PREFIX
 from amqpflow.model.properties import Properties
-from amqpflow.model.wire import sized
+from amqpflow.model.wire import length_prefixed
 from amqpflow.model.wire_decode import LAST_SECOND
 
 
@@ -18,7 +18,7 @@ def nested(levels: int) -> bytes:
     """A header's value, encoded: tables in tables, so many."""
     value = b"V"
     for _ in range(levels):
-        value = b"F" + sized(b"\1k" + value)
+        value = b"F" + length_prefixed(b"\1k" + value)
     return value
 
 

@@ -11,7 +11,7 @@ from amqpflow.model.headers import COUNTERS, DUE_AT, KEPT, LOST, NEVER_TRAVELS, 
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties, replace_properties
 from amqpflow.model.raw_headers import RawHeaders
-from amqpflow.model.record import Record, read_record, text_of, whole_of
+from amqpflow.model.record import Record, as_int, as_text, read_record
 
 _PROPERTIES_OF_OURS = ("expiration", "user_id")  #: kept in the record, since the broker would act on them again
 _QUEUE, _DUE_AT, _LOST = (
@@ -196,8 +196,8 @@ class Incoming:
         return replace_properties(
             received,
             headers=_own(shown),
-            expiration=text_of(original.get("expiration")),
-            user_id=text_of(original.get("user_id")),
+            expiration=as_text(original.get("expiration")),
+            user_id=as_text(original.get("user_id")),
         )
 
 
@@ -207,7 +207,7 @@ def may_have_been_lost(delivery: Delivery) -> bool:
 
 
 def _count(headers: Mapping[str, Any], name: str) -> int | None:
-    whole = whole_of(headers.get(name))
+    whole = as_int(headers.get(name))
     return whole if whole is not None and whole >= 0 else None
 
 

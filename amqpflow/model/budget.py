@@ -13,7 +13,7 @@ from . import headers as h
 from .clip import clip, clip_start
 from .record import Record
 from .record_table import encode_record, record_table
-from .wire import encode_table, encode_value, sized
+from .wire import encode_table, encode_value, length_prefixed
 
 OURS_MAX = 16 * 1024  #: bytes for our headers, what does not travel excepted
 HEADROOM_MAX = 4 * 1024  #: bytes left free below frame_max
@@ -61,7 +61,7 @@ def fit(theirs: bytes, record: Record, *, others: int, frame_max: int) -> bytes 
         ours = shortened(record, min(OURS_MAX + original, room))
         if fixed + len(ours) > limit:
             return None
-    return sized(theirs + ours)
+    return length_prefixed(theirs + ours)
 
 
 def shortened(record: Record, room: int) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .properties import Properties
 from .raw_headers import RawHeaders
-from .wire import encode_content_header, sized
+from .wire import encode_content_header, length_prefixed
 from .wire_decode import decode_properties, decode_short, skip_table
 
 _FLAGS = struct.Struct(">H")
@@ -144,7 +144,9 @@ class ContentHeader:
         payload = self.payload
         flags, begin, at = self._table()
         headers = self.headers
-        table = sized(headers.encoded(without=names)) if isinstance(headers, RawHeaders) else payload[begin:at]
+        table = (
+            length_prefixed(headers.encoded(without=names)) if isinstance(headers, RawHeaders) else payload[begin:at]
+        )
         mode = payload[at : at + 1] if flags & _DELIVERY_MODE else b""
         rest = self._rest(at + len(mode), flags & _USER_ID)
         head = payload[: _BEGIN - _FLAGS.size] + _FLAGS.pack(flags & ~_USER_ID)
@@ -168,7 +170,7 @@ class ContentHeader:
             entries.sort()
         # a queue that counts deliveries adds a table to a message that had none
         known = flags | _HEADERS if entries else flags & ~_HEADERS
-        return b"".join((_FLAGS.pack(known), payload[_BEGIN:begin], sized(b"".join(entries)), payload[end:]))
+        return b"".join((_FLAGS.pack(known), payload[_BEGIN:begin], length_prefixed(b"".join(entries)), payload[end:]))
 
     def _rest(self, at: int, dropped: int) -> bytes:
         """The properties behind the delivery mode, which begin there, but those. Raises ValueError."""

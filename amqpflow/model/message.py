@@ -10,7 +10,7 @@ from .content_header import ContentHeader
 from .headers import HOP
 from .properties import Properties
 from .quick import quick_init
-from .record import text_of
+from .record import as_text
 from .wire import encode_content_header
 from .wire_decode import decode_content_header
 
@@ -87,5 +87,5 @@ class Publish:
 
 def identity_of(properties: Properties) -> str:
     """The hop in a message's headers, else its message id, else ""."""
-    hop = text_of(properties.headers.get(HOP)) if properties.headers else None
+    hop = as_text(properties.headers.get(HOP)) if properties.headers else None
     return hop or properties.message_id or ""

@@ -139,10 +139,10 @@ def _root(hop: str | None) -> str | None:
 
 
 def _text(value: Any, limit: int) -> str | None:
-    return bounded(text_of(value), limit) or None
+    return bounded(as_text(value), limit) or None
 
 
-def text_of(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """A header value as text, "" included; what a producer wrote that is no UTF-8 as short strings are read."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
@@ -150,22 +150,22 @@ def text_of(value: Any) -> str | None:
 
 
 def _short(value: Any, limit: int = _SHORT) -> str | None:
-    text = text_of(value)
+    text = as_text(value)
     return text if text is not None and len(text) <= limit else None
 
 
-def whole_of(value: Any) -> int | None:
+def as_int(value: Any) -> int | None:
     """A header value as a whole number; a truth value is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _count(value: Any) -> int:
-    whole = whole_of(value)
+    whole = as_int(value)
     return whole if whole is not None and 0 <= whole <= MAX_ATTEMPTS else 0
 
 
 def _time(value: Any) -> int | None:
-    whole = whole_of(value)
+    whole = as_int(value)
     return whole if whole is not None and 0 < whole < _MAX_MS else None
 
 

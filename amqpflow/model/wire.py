@@ -53,7 +53,7 @@ def encode_table(table: Mapping[str, Any], depth: int = 1) -> bytes:
             parts.append(_ENCODERS.get(type(value), _encode_kind_of)(value, depth))
         except TypeError as error:
             raise TypeError(f"{key}: {error}") from None
-    return sized(b"".join(parts))
+    return length_prefixed(b"".join(parts))
 
 
 def encode_value(value: Any, depth: int = 0) -> bytes:
@@ -98,7 +98,7 @@ def _int(value: int, _: int) -> bytes:
 def _array(value: Sequence[Any], depth: int) -> bytes:
     if depth >= MAX_DEPTH:
         raise ValueError(f"arrays are nested more than {MAX_DEPTH} deep")
-    return b"A" + sized(b"".join([encode_value(item, depth + 1) for item in value]))
+    return b"A" + length_prefixed(b"".join([encode_value(item, depth + 1) for item in value]))
 
 
 def encode_content_header(properties: Properties, body_size: int) -> bytes:
@@ -123,7 +123,7 @@ def encode_content_header(properties: Properties, body_size: int) -> bytes:
     return _HEADER.pack(_CLASS_BASIC, 0, body_size, flags) + b"".join(parts)
 
 
-def sized(data: bytes) -> bytes:
+def length_prefixed(data: bytes) -> bytes:
     """With its length before it: a long string, or a table of these entries."""
     return _LENGTH.pack(len(data)) + data
 
@@ -168,8 +168,8 @@ _KINDS: tuple[tuple[type, Callable[[Any, int], bytes]], ...] = (
     (str, _text),
     (int, _int),
     (float, lambda value, _: b"d" + struct.pack(">d", value)),
-    (bytearray, lambda value, _: b"x" + sized(bytes(value))),
-    (bytes, lambda value, _: b"S" + sized(value)),
+    (bytearray, lambda value, _: b"x" + length_prefixed(bytes(value))),
+    (bytes, lambda value, _: b"S" + length_prefixed(value)),
     (datetime, lambda value, _: b"T" + _timestamp(value)),
     (Decimal, lambda value, _: b"D" + _decimal(value)),
     (Mapping, lambda value, depth: b"F" + encode_table(value, depth + 1)),

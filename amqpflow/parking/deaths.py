@@ -14,7 +14,7 @@ from typing import Any
 
 from amqpflow.model.clip import NAME_MAX
 from amqpflow.model.headers import BROKER_OWNED
-from amqpflow.model.record import whole_of
+from amqpflow.model.record import as_int
 
 _FIRST = "x-first-death-"
 _LAST_QUEUE = "x-last-death-queue"
@@ -116,7 +116,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _count(value: Any) -> int:
-    return max(0, whole_of(value) or 0)
+    return max(0, as_int(value) or 0)
 
 
 def _milliseconds(value: Any) -> int | None:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from amqpflow.model.clip import MESSAGE_MAX, NAME_MAX, STACK_MAX, bounded
 from amqpflow.model.message import Delivery
-from amqpflow.model.record import text_of, whole_of
+from amqpflow.model.record import as_int, as_text
 
 _MOST_ATTEMPTS = 1_000_000
 _LATEST_MS = 1 << 53
@@ -58,7 +58,7 @@ def headers_of(delivery: Delivery) -> Mapping[str, Any]:
 def text(headers: Mapping[str, Any], *names: str) -> str | None:
     """The first of these headers that is text and not empty."""
     for name in names:
-        if found := text_of(headers.get(name)):
+        if found := as_text(headers.get(name)):
             return found
     return None
 
@@ -71,9 +71,9 @@ def table(value: Any) -> Mapping[str, Any]:
 def count(value: Any) -> int | None:
     """A number that counts something, also when it was written as text."""
     if isinstance(value, bytes | str):
-        digits = text_of(value) or ""
+        digits = as_text(value) or ""
         value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
-    whole = whole_of(value)
+    whole = as_int(value)
     return whole if whole is not None and 0 <= whole <= _MOST_ATTEMPTS else None
 
 
@@ -86,7 +86,7 @@ def moment(value: Any) -> int | None:
     try:
         if isinstance(value, datetime):
             return int(value.timestamp() * 1000)
-        written = text_of(value) or ""
+        written = as_text(value) or ""
         for form in ("%Y-%m-%d %H:%M:%S:%f Z", "%m/%d/%Y %H:%M:%S"):
             try:
                 return int(datetime.strptime(written, form).replace(tzinfo=UTC).timestamp() * 1000)

@@ -18,7 +18,7 @@ from amqpflow import Message, Park, Retry
 from amqpflow.model import headers as h
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
-from amqpflow.model.wire import encode_content_header, encode_table, sized
+from amqpflow.model.wire import encode_content_header, encode_table, length_prefixed
 from amqpflow.parking.parked import read_parked
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.messages import nested
@@ -256,7 +256,7 @@ def test_a_message_comes_back_when_it_is_due_and_no_tier_holds_up_another(vhost:
 @pytest.mark.one_broker
 def test_headers_that_nobody_can_decode_are_in_the_way_of_nobody_who_does_not_look(vhost: BrokerAddress) -> None:
     entry = b"\4deep" + nested(100)
-    properties = sized(entry) + b"\2"
+    properties = length_prefixed(entry) + b"\2"
     flags = 1 << 13 | 1 << 12  # headers, delivery_mode
 
     async def scenario() -> None:

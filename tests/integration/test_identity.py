@@ -12,7 +12,7 @@ import pytest
 from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.message import Delivery, Publish
 from amqpflow.model.properties import Properties
-from amqpflow.model.wire import sized
+from amqpflow.model.wire import length_prefixed
 from amqpflow.parking.identity import parked_digest
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
@@ -31,7 +31,7 @@ TYPES = b"\x01bb\xff\x01ss\x00\x01\x01BB\xff\x01uu\x00\x02\x01ii\x00\x00\x00\x03
 
 
 def raw(entries: bytes) -> bytes:
-    return struct.pack(">HHQH", 60, 0, 2, 1 << 13 | 1 << 12) + sized(entries) + b"\x02"
+    return struct.pack(">HHQH", 60, 0, 2, 1 << 13 | 1 << 12) + length_prefixed(entries) + b"\x02"
 
 
 @pytest.mark.parametrize("kind", ["quorum", "classic"])

@@ -16,7 +16,7 @@ from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.model.wire import encode_table, sized
+from amqpflow.model.wire import encode_table, length_prefixed
 from amqpflow.parking.parked import read_parked
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -332,7 +332,7 @@ def test_headers_that_are_nested_too_deeply_hide_nothing_from_a_restore(vhost: B
     compiled, file = topology({WORK: [1000]}, vhost=vhost.vhost), tmp_path / "x.jsonl"
     deep = b"\4deep" + nested(70)
     entries = encode_table({"CC": ["nowhere"], "their": 1})[4:] + deep
-    header = ContentHeader.of(Properties(message_id="m")).copy(sized(entries), 2)
+    header = ContentHeader.of(Properties(message_id="m")).copy(length_prefixed(entries), 2)
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):

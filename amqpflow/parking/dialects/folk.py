@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from amqpflow.model.message import Delivery
-from amqpflow.model.record import text_of
+from amqpflow.model.record import as_text
 from amqpflow.parking.foreign import Foreign, count, headers_of, moment, text
 
 from . import dead_letter
@@ -39,7 +39,7 @@ def read(delivery: Delivery) -> Foreign | None:
     if retries is None and attempts is None and error is None and kind is None:
         return None
     died = dead_letter.read(delivery)
-    exchange = next((text_of(headers[name]) for name in _EXCHANGES if name in headers), None)
+    exchange = next((as_text(headers[name]) for name in _EXCHANGES if name in headers), None)
     key = text(headers, *_KEYS)
     queue = text(headers, *_QUEUES) or (died.queue if died else None)
     found = Foreign(

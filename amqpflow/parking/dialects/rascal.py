@@ -8,7 +8,7 @@ virtual host: `/orders`), `originalExchange`, `originalRoutingKey`, `error.messa
 from __future__ import annotations
 
 from amqpflow.model.message import Delivery
-from amqpflow.model.record import text_of
+from amqpflow.model.record import as_text
 from amqpflow.parking.foreign import Foreign, count, headers_of, table, text
 
 
@@ -24,8 +24,8 @@ def read(delivery: Delivery) -> Foreign | None:
     return Foreign(
         dialect="rascal",
         queue=qualified.rsplit("/", 1)[-1] or None if qualified else None,
-        exchange=text_of(rascal.get("originalExchange")),
-        routing_key=text_of(rascal.get("originalRoutingKey")),
+        exchange=as_text(rascal.get("originalExchange")),
+        routing_key=as_text(rascal.get("originalRoutingKey")),
         error_type=text(error, "code"),
         error_message=text(error, "message"),
         attempts=(count(done.get("republished")) or 0) + 1,

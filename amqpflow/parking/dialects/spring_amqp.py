@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from amqpflow.model.message import Delivery
-from amqpflow.model.record import text_of
+from amqpflow.model.record import as_text
 from amqpflow.parking.foreign import Foreign, headers_of, text
 
 from . import dead_letter
@@ -28,7 +28,7 @@ def read(delivery: Delivery) -> Foreign | None:
     headers = headers_of(delivery)
     if not (_KEY in headers and (_STACK in headers or _MESSAGE in headers)):
         return None
-    exchange, key = text_of(headers.get(_EXCHANGE)), text_of(headers.get(_KEY))
+    exchange, key = as_text(headers.get(_EXCHANGE)), as_text(headers.get(_KEY))
     stack = text(headers, _STACK)
     died = dead_letter.read(delivery)
     return Foreign(

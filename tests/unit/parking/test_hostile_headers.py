@@ -20,7 +20,7 @@ from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.headers import BROKER_OWNED, COUNTERS, NEVER_TRAVELS, PREFIX
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
-from amqpflow.model.wire import encode_table, sized
+from amqpflow.model.wire import encode_table, length_prefixed
 from amqpflow.parking.export import message_line
 from amqpflow.parking.groups import GROUPS_AT_MOST, OTHERS, count_group
 from amqpflow.parking.parked import read_parked
@@ -113,7 +113,7 @@ def test_what_is_nested_too_deep_to_be_read_is_shown_as_bytes_and_copied_as_it_c
     entry = bytes((len(name),)) + name.encode() + value
     record = encode_table({h.QUEUE: "a", h.ERROR_TYPE: "ValueError", h.HOP: "m/0/1"})[4:]
     table = record + entry
-    payload = struct.pack(">HHQH", 60, 0, 0, 1 << 13) + sized(table)
+    payload = struct.pack(">HHQH", 60, 0, 0, 1 << 13) + length_prefixed(table)
     delivery = replace(from_parking(None, None, b""), header=ContentHeader(payload))
     delivery.header.make_readable()
     parked = read_parked(delivery, TOPOLOGY.routes)
