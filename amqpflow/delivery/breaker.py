@@ -96,7 +96,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Circuit:
+class BreakerState:
     """Where a breaker is. Times are those of one monotonic clock, in seconds."""
 
     phase: Phase = Phase.CLOSED
@@ -107,14 +107,14 @@ class Circuit:
     parts: tuple[tuple[int, int, int], ...] = ()  #: of the window: number, calls, failures
 
 
-def counted(circuit: Circuit, breaker: Breaker, now: float, *, failed: bool, trip: str = "") -> Circuit:
+def counted(state: BreakerState, breaker: Breaker, now: float, *, failed: bool, trip: str = "") -> BreakerState:
     """After a call that began while it was closed. `trip`: the error of `trip_on` that it failed with."""
-    if circuit.phase is not Phase.CLOSED:
-        return circuit
+    if state.phase is not Phase.CLOSED:
+        return state
     if trip:
-        return opened(circuit, now, breaker.opens_for(1), trip)
+        return opened(state, now, breaker.opens_for(1), trip)
     number = int(now / breaker.part)
-    parts = [each for each in circuit.parts if each[0] > number - _PARTS]
+    parts = [each for each in state.parts if each[0] > number - _PARTS]
     if parts and parts[-1][0] == number:
         parts[-1] = (number, parts[-1][1] + 1, parts[-1][2] + failed)
     else:
@@ -122,29 +122,29 @@ def counted(circuit: Circuit, breaker: Breaker, now: float, *, failed: bool, tri
     calls, failures = sum(each[1] for each in parts), sum(each[2] for each in parts)
     if failed and calls >= breaker.minimum and failures >= breaker.failure_ratio * calls:
         reason = f"{failures} of {calls} calls failed within {breaker.part * _PARTS:g} s"
-        return opened(circuit, now, breaker.opens_for(1), reason)
-    return replace(circuit, parts=tuple(parts))
+        return opened(state, now, breaker.opens_for(1), reason)
+    return replace(state, parts=tuple(parts))
 
 
-def opened(circuit: Circuit, now: float, open_for: float, reason: str) -> Circuit:
+def opened(state: BreakerState, now: float, open_for: float, reason: str) -> BreakerState:
     """Open for so many seconds from now; what is open already stays so as long as either asks for."""
     until = now + open_for
-    if circuit.phase is Phase.OPEN:
-        return replace(circuit, until=max(circuit.until, until))
-    began = circuit.opened_at if circuit.openings else now
-    return Circuit(phase=Phase.OPEN, reason=reason, until=until, openings=circuit.openings + 1, opened_at=began)
+    if state.phase is Phase.OPEN:
+        return replace(state, until=max(state.until, until))
+    began = state.opened_at if state.openings else now
+    return BreakerState(phase=Phase.OPEN, reason=reason, until=until, openings=state.openings + 1, opened_at=began)
 
 
-def half_opened(circuit: Circuit, now: float) -> Circuit:
+def half_opened(state: BreakerState, now: float) -> BreakerState:
     """Half-open when its time is over, else as it is."""
-    due = circuit.phase is Phase.OPEN and now >= circuit.until
-    return replace(circuit, phase=Phase.HALF_OPEN) if due else circuit
+    due = state.phase is Phase.OPEN and now >= state.until
+    return replace(state, phase=Phase.HALF_OPEN) if due else state
 
 
-def tried(circuit: Circuit, breaker: Breaker | None, now: float, *, failed: bool) -> Circuit:
+def tried(state: BreakerState, breaker: Breaker | None, now: float, *, failed: bool) -> BreakerState:
     """After the single message of a half-open one: closed, or open again."""
-    if circuit.phase is not Phase.HALF_OPEN:
-        return circuit
+    if state.phase is not Phase.HALF_OPEN:
+        return state
     if failed and breaker is not None:
-        return opened(circuit, now, breaker.opens_for(circuit.openings + 1), "the message that was tried failed too")
-    return Circuit()
+        return opened(state, now, breaker.opens_for(state.openings + 1), "the message that was tried failed too")
+    return BreakerState()

@@ -138,7 +138,7 @@ def decide(
             assert_never(verdict)
 
 
-def early(incoming: Incoming, at: Circumstances, *, missing: frozenset[str] = frozenset()) -> Settlement | None:
+def decide_early(incoming: Incoming, at: Circumstances, *, missing: frozenset[str] = frozenset()) -> Settlement | None:
     """
     Send a message round again that is back before it is due, or None when its handler should see it.
 

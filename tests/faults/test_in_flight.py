@@ -29,13 +29,13 @@ pytestmark = pytest.mark.one_broker
 
 async def channel_of(consumer: Any) -> Any:
     """The channel that a consumer consumes `orders` on."""
-    session = await until(lambda: consumer._workers[0].session)
+    session = await until(lambda: consumer._runners[0].session)
     return session.channel
 
 
 async def widened(consumer: Any, prefetch: int) -> None:
     """When it may hold so many deliveries, as it may after its first acks."""
-    session = await until(lambda: consumer._workers[0].session)
+    session = await until(lambda: consumer._runners[0].session)
     await until(lambda: session._prefetch == prefetch)
 
 

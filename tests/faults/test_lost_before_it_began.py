@@ -190,7 +190,7 @@ def test_handlers_of_a_lost_channel_that_take_all_places_are_named(
                 await until(lambda: calls.calls["m0"])
                 cut(connections)
                 problem = await until(lambda: consumer.problems.get("orders handlers"))
-                assert f"handler {__name__}.Calls.{kind} still runs in all its places" in problem
+                assert f"handler {__name__}.Calls.{kind} still runs in all its slots" in problem
                 assert "message m0 for " in problem
                 assert not consumer.healthy
                 assert calls.calls == Counter(m0=1)
@@ -217,7 +217,7 @@ def test_a_key_is_free_after_a_connection_was_lost_with_messages_of_it_waiting(v
             connections = connections_of(consumer)
             ids = [f"m{number}" for number in range(10)]
             async with consumer:
-                session = consumer._workers[0].session
+                session = consumer._runners[0].session
                 assert session is not None
                 await scene.publish(*ids, headers={"customer": "c"})
                 await until(lambda: len(scene.done) == 3 and len(session.held()) > 1)

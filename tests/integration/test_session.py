@@ -12,7 +12,7 @@ from amqpflow.services.consuming.session import Session
 from tests.integration.test_channel import QUORUM, message, opened
 
 
-@pytest.mark.parametrize("settle", ["ack", "give_back", "reject"])
+@pytest.mark.parametrize("settle", ["ack", "requeue", "reject"])
 def test_after_the_server_cancelled_the_consumer_a_session_settles_nothing(vhost: BrokerAddress, settle: str) -> None:
     """Its channel is open and takes the frame, which has no effect: the message comes again (fact 12.2)."""
 

@@ -15,7 +15,7 @@ class Alarms:
         self._problems, self._events = problems, events
         self._reasons: dict[Connection, str] = {}  # of those that are blocked now
 
-    def told(self, connection: Connection, purpose: str, reason: str | None) -> None:
+    def changed(self, connection: Connection, purpose: str, reason: str | None) -> None:
         """
         Note that the broker blocked the connection for a reason, or with None that this, or the connection, is over.
 

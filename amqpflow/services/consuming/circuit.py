@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from amqpflow.delivery.breaker import Breaker, Circuit, Phase, counted, half_opened, opened, tried
+from amqpflow.delivery.breaker import Breaker, BreakerState, Phase, counted, half_opened, opened, tried
 from amqpflow.delivery.schedule import rule_for
 from amqpflow.delivery.verdict import Decided, Verdict
 from amqpflow.errors import Undecodable
@@ -31,7 +31,7 @@ from .events import Events
 from .session import Session
 
 
-class Outage:
+class CircuitBreaker:
     """
     The breaker of one handler, over all its sessions.
 
@@ -41,7 +41,7 @@ class Outage:
     """
 
     def __init__(self, breaker: Breaker | None, routes: QueueRoutes, events: Events, problems: dict[str, str]) -> None:
-        self.circuit = Circuit()
+        self.state = BreakerState()
         self._breaker = breaker
         self._routes = routes
         self._queue = routes.queue
@@ -57,13 +57,13 @@ class Outage:
     @property
     def over(self) -> bool:
         """Nothing is wrong, or was not yet found to be."""
-        return self.circuit.phase is Phase.CLOSED
+        return self.state.phase is Phase.CLOSED
 
     # -- what a call came to
 
     async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
         """The middleware of a handler with a breaker."""
-        before = self.circuit
+        before = self.state
         if before.phase is not Phase.CLOSED and not self._is_tried(message):
             raise NotStarted(f"breaker {before.phase}")  # it waited for its turn while the outage began
         try:
@@ -74,7 +74,7 @@ class Outage:
         self._ended(before, result if isinstance(result, Outcome) else None)
         return result
 
-    def _raised(self, before: Circuit, error: BaseException) -> None:
+    def _raised(self, before: BreakerState, error: BaseException) -> None:
         means = meaning(error)
         if not isinstance(means, NotStarted):
             self._ended(before, means, error)
@@ -82,10 +82,10 @@ class Outage:
     def _is_tried(self, message: Message) -> bool:
         return self._session is not None and self._session.is_tried(message.delivery_tag)
 
-    def _ended(self, before: Circuit, result: BaseException | None, raised: BaseException | None = None) -> None:
+    def _ended(self, before: BreakerState, result: BaseException | None, raised: BaseException | None = None) -> None:
         """`result`: what the call came to, an outcome or an exception. `raised`: the group it may be out of."""
         # a call that began before the breaker opened, or half-opened, says nothing of what is now
-        if self._breaker is None or isinstance(result, Pause) or before.openings != self.circuit.openings:
+        if self._breaker is None or isinstance(result, Pause) or before.openings != self.state.openings:
             return
         if self._stopped and raised is not None and cancellation_in(raised) is not None:
             return
@@ -96,9 +96,9 @@ class Outage:
         failed = bool(trip) or self._failed(result, error)
         now = asyncio.get_running_loop().time()
         if before.phase is Phase.HALF_OPEN:
-            self._become(tried(self.circuit, self._breaker, now, failed=failed))
+            self._become(tried(self.state, self._breaker, now, failed=failed))
         elif before.phase is Phase.CLOSED:
-            self._become(counted(self.circuit, self._breaker, now, failed=failed, trip=trip))
+            self._become(counted(self.state, self._breaker, now, failed=failed, trip=trip))
 
     def _failed(self, result: BaseException | None, error: BaseException | None) -> bool:
         if isinstance(result, Outcome) and not isinstance(result, Retry):
@@ -116,10 +116,10 @@ class Outage:
         outcome = verdict.outcome if isinstance(verdict, Decided) else None
         if isinstance(outcome, Pause):
             reason = f"a handler said Pause{f': {outcome.reason}' if outcome.reason else ''}"
-            self._become(opened(self.circuit, now, (outcome.after_ms or 0) / 1000, reason))
-        elif session.is_tried(delivery.delivery_tag) and self.circuit.phase is Phase.HALF_OPEN:
+            self._become(opened(self.state, now, (outcome.after_ms or 0) / 1000, reason))
+        elif session.is_tried(delivery.delivery_tag) and self.state.phase is Phase.HALF_OPEN:
             if verdict is not None and self._breaker is None:
-                self._become(tried(self.circuit, None, now, failed=False))
+                self._become(tried(self.state, None, now, failed=False))
             else:
                 self._changed.set()  # its handler was not called: another one is tried
 
@@ -130,29 +130,29 @@ class Outage:
         self._session = session
         self._hold = hold
         if not self.over:
-            self._problems[self._queue] = f"breaker open: {self.circuit.reason}"
+            self._problems[self._queue] = f"breaker open: {self.state.reason}"
             session.shut()
             self._attend(session)
 
-    def _become(self, circuit: Circuit) -> None:
-        before, self.circuit = self.circuit, circuit
-        if circuit.phase is before.phase and circuit.until == before.until:
+    def _become(self, state: BreakerState) -> None:
+        before, self.state = self.state, state
+        if state.phase is before.phase and state.until == before.until:
             return
         self._changed.set()
         queue, now = self._queue, asyncio.get_running_loop().time()
-        if circuit.phase is Phase.OPEN and before.phase is not Phase.OPEN:
-            why = f"breaker open: {circuit.reason}"
+        if state.phase is Phase.OPEN and before.phase is not Phase.OPEN:
+            why = f"breaker open: {state.reason}"
             self._problems[queue] = why
             if self._session is not None:
                 self._session.shut()  # now, in this very step: nothing that waits may start
                 self._attend(self._session)
             if before.phase is Phase.CLOSED:
                 self._events.emit(ConsumerPaused(queue=queue, reason=why))
-            self._events.emit(BreakerOpened(queue=queue, reason=circuit.reason, open_for=circuit.until - now))
-        elif circuit.phase is Phase.HALF_OPEN:
+            self._events.emit(BreakerOpened(queue=queue, reason=state.reason, open_for=state.until - now))
+        elif state.phase is Phase.HALF_OPEN:
             self._problems[queue] = "breaker half-open: a single message is tried"
             self._events.emit(BreakerHalfOpen(queue=queue))
-        elif circuit.phase is Phase.CLOSED:
+        elif state.phase is Phase.CLOSED:
             self._problems.pop(queue, None)
             self._events.emit(BreakerClosed(queue=queue, open_for=now - before.opened_at))
             self._events.emit(ConsumerResumed(queue=queue))
@@ -170,12 +170,12 @@ class Outage:
         try:
             while await self._goes_on(session):
                 self._changed.clear()
-                self._become(half_opened(self.circuit, clock()))
-                if self.circuit.phase is Phase.OPEN:
+                self._become(half_opened(self.state, clock()))
+                if self.state.phase is Phase.OPEN:
                     await session.rest(older_than=half if self._hold else 0.0)
                 else:
                     await session.try_one()
-                wait = self.circuit.until - clock() if self.circuit.phase is Phase.OPEN else half / 2
+                wait = self.state.until - clock() if self.state.phase is Phase.OPEN else half / 2
                 changed = asyncio.create_task(self._changed.wait())
                 waiting: list[asyncio.Task[Any]] = [over, changed]
                 await asyncio.wait(waiting, timeout=max(0.0, min(wait, half / 2)), return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""The work of a consumer that has started: its workers, on one connection after the other."""
+"""The work of a consumer that has started: its runners, on one connection after the other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from amqpflow.version import __version__
 
 from .events import Events
 from .loop_monitor import LoopMonitor
-from .runner import Worker
+from .runner import HandlerRunner
 from .settler import Settler
 from .suspects import Suspects
 
@@ -44,7 +44,7 @@ _CLOSE_TIMEOUT = 1.0  #: seconds for the other connection to close, when this on
 class Consuming:
     """Consumes until it is told to stop, and connects anew whenever the connection is lost."""
 
-    workers: Sequence[Worker]
+    runners: Sequence[HandlerRunner]
     routes: Callable[[str], QueueRoutes]  #: where the failed messages of a queue go
     #: for a purpose: consumer, retries or publisher; beside a connection it leads to where that does, or AddressChanged
     connect: Callable[[str, Connection | None], Coroutine[Any, Any, Connection]]
@@ -105,12 +105,12 @@ class Consuming:
             if await set_within(self.stopping, pause):
                 break
             wait = min(wait * 2, _LONGEST_WAIT)
-        await self._stop_workers()  # what they were handed is given back before the connection counts it
+        await self._stop_runners()  # what they were handed is given back before the connection counts it
         closing = [self._close_publisher()] if connection is None else [self._close_publisher(), connection.close()]
         await asyncio.gather(*closing)
 
     def _problem(self, why: str) -> None:
-        self.problems.update({worker.handler.queue: why for worker in self.workers})
+        self.problems.update({runner.handler.queue: why for runner in self.runners})
 
     def _explained(self, heartbeat: int, reason: CloseReason) -> CloseReason:
         """The reason of a silent end, when the broker cannot have had heartbeats from this process."""
@@ -123,9 +123,9 @@ class Consuming:
         outbox = Outbox(partial(self._connect_beside, "retries", connection))
         loops = [
             asyncio.create_task(
-                worker.run(connection, self._settler(worker, outbox, connection.frame_max), worker.session)
+                runner.run(connection, self._settler(runner, outbox, connection.frame_max), runner.session)
             )
-            for worker in self.workers
+            for runner in self.runners
         ]
         stopping = asyncio.create_task(self.stopping.wait())
         lost = asyncio.create_task(connection.closed.wait())
@@ -133,11 +133,11 @@ class Consuming:
         try:
             await asyncio.wait([stopping, lost, *loops], return_when=asyncio.FIRST_COMPLETED)
             if self.stopping.is_set():
-                await self._stop_workers()
+                await self._stop_runners()
                 drained = True
             for task in loops:
                 if task.done() and not task.cancelled() and (bug := task.exception()) is not None:
-                    failed = f"a worker failed: {bug!r}"
+                    failed = f"a runner failed: {bug!r}"
                     log.error("a bug of amqpflow, the consumer connects again: %s", safe(repr(bug)), exc_info=bug)
                     await asyncio.sleep(spread(_FIRST_WAIT, random.random()))
         finally:
@@ -145,8 +145,8 @@ class Consuming:
             for each in ending:
                 each.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
-            for worker in self.workers:
-                worker.session = None
+            for runner in self.runners:
+                runner.session = None
             within = _CLOSE_TIMEOUT if connection.is_closed else CLOSE_TIMEOUT
             closing = [outbox.close(within=within), connection.close(failed)]
             if drained:
@@ -194,12 +194,12 @@ class Consuming:
         """After threads that run on had their confirms, unless the broker takes no publishes."""
         await self.publisher.close(CONFIRM_TIMEOUT if self.publisher.outbox.blocked is None else 0)
 
-    async def _stop_workers(self) -> None:
+    async def _stop_runners(self) -> None:
         until = asyncio.get_running_loop().time() + self.shutdown_timeout()
-        await asyncio.gather(*(worker.stop(until) for worker in self.workers))
+        await asyncio.gather(*(runner.stop(until) for runner in self.runners))
 
-    def _settler(self, worker: Worker, outbox: Outbox, frame_max: int) -> Settler:
-        routes = self.routes(worker.handler.queue)
+    def _settler(self, runner: HandlerRunner, outbox: Outbox, frame_max: int) -> Settler:
+        routes = self.routes(runner.handler.queue)
         if routes.native is not None:
             self.rejections.setdefault(routes.queue, Rejections(routes.native))
         return Settler(

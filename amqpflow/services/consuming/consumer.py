@@ -30,7 +30,7 @@ from amqpflow.services.handling.message import MAX_BODY_BYTES
 from amqpflow.services.handling.middleware import Middleware, check_middleware
 from amqpflow.services.handling.ordering import KeyOf
 from amqpflow.services.handling.registry import HandlerOptions, Handlers
-from amqpflow.services.handling.throttling import Budget
+from amqpflow.services.handling.throttling import ConcurrencyBudget
 from amqpflow.services.process import serving as process
 from amqpflow.services.provisioning.verification import require_as_compiled, require_topology, warn_of_short_timeouts
 from amqpflow.services.publishing.loop_publisher import LoopPublisher
@@ -39,9 +39,9 @@ from .alarms import Alarms
 from .connections import Consuming, set_within, unless_set
 from .event_log import EventLog
 from .events import Events, Listener
-from .runner import Worker
+from .runner import HandlerRunner
 from .suspects import Suspects
-from .telemetry import Report
+from .telemetry import ConsumerTelemetry
 
 if TYPE_CHECKING:
     from amqpflow.services.loading.topology import Topology
@@ -135,7 +135,7 @@ class Consumer:
         if concurrency is not None and concurrency < 1:
             raise HandlerInvalid(f"concurrency={concurrency}, must be at least 1")
         self._concurrency = concurrency
-        self._workers: list[Worker] = []
+        self._runners: list[HandlerRunner] = []
         self.suspects = Suspects()  #: what is handled now and was lost before
         self._loop: asyncio.AbstractEventLoop | None = None  # where it runs, from the beginning of its start
         self._begun: asyncio.Future[None] | None = None  # done when its start has ended, however
@@ -249,7 +249,7 @@ class Consumer:
         False when a queue is not consumed until the process is restarted: the threads of its handler all run on after
         their timeout, and there are as many as there may be. `problems` names them.
         """
-        return not any(worker.stands_still for worker in self._workers)
+        return not any(runner.stands_still for runner in self._runners)
 
     def run(self) -> None:
         """
@@ -356,16 +356,16 @@ class Consumer:
             self._logged = True
             self._event_log.listen(self._events, tracebacks=self.tracebacks)
         self.suspects.reset()
-        report = Report(self._events, self.totals)
-        budget = Budget(self._concurrency) if self._concurrency is not None else None
+        telemetry = ConsumerTelemetry(self._events, self.totals)
+        budget = ConcurrencyBudget(self._concurrency) if self._concurrency is not None else None
         publisher = LoopPublisher(lambda: consuming.connect_publisher())
-        self._workers = [
-            Worker(
+        self._runners = [
+            HandlerRunner(
                 handler,
                 self._handlers.routes(handler.queue, self.compiled),
                 self._max_body_bytes,
                 self._events,
-                report,
+                telemetry,
                 self.problems,
                 self.suspects,
                 publisher=publisher,
@@ -375,13 +375,13 @@ class Consumer:
             for handler in self._handlers.values()
         ]
         try:
-            for worker in self._workers:
-                await worker.open(connection)
+            for runner in self._runners:
+                await runner.open(connection)
         except BaseException:
             await connection.close()
             raise
         consuming = Consuming(
-            workers=self._workers,
+            runners=self._runners,
             routes=lambda queue: self._handlers.routes(queue, self.compiled),
             connect=lambda purpose, beside: self._connect(purpose, beside),
             stopping=self._stopping,
@@ -454,8 +454,8 @@ class Consumer:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        for worker in self._workers:
-            await worker.abandon()
+        for runner in self._runners:
+            await runner.abandon()
         self._task = self._loop = None
 
     def _end_logs(self, _: asyncio.Task[None]) -> None:
@@ -495,7 +495,7 @@ class Consumer:
         name = f"amqpflow {purpose} {self.compiled.name}"
         connection = await connect(self.address, name=name, beside=beside)
         address = connection.address.redacted
-        connection.on_blocked(partial(self._alarms.told, connection, purpose))
+        connection.on_blocked(partial(self._alarms.changed, connection, purpose))
         if purpose == _RETRIES:
             if self._publishing_lost_at:
                 down_for, self._publishing_lost_at = self._clock() - self._publishing_lost_at, 0.0

@@ -189,14 +189,14 @@ class Isolation:
 
     async def _put_away(self, session: Session, settler: Settler, delivery: Delivery) -> None:
         if not session.nack_counts:
-            session.give_back(delivery)
+            session.requeue(delivery)
             return
         if self.suspicion(session, self._incoming(delivery)) is Suspicion.CRASHED:
             session.put_off(delivery)  # it is parked next, and a copy would be handled once more before that
         elif not await self.move(session, settler, delivery):
             session.put_off(delivery)
 
-    async def give_back(self, session: Session, settler: Settler, delivery: Delivery) -> None:
+    async def requeue(self, session: Session, settler: Settler, delivery: Delivery) -> None:
         """
         Requeue a delivery whose handler was not called, or not to its end.
 
@@ -204,13 +204,13 @@ class Isolation:
         on, it is parked for.
         """
         if not (self._is_counted(session, delivery) and await self.move(session, settler, delivery)):
-            session.give_back(delivery)
+            session.requeue(delivery)
 
     def leaves(self, delivery: Delivery) -> asyncio.Task[None] | None:
         """Requeue in a task what is not to be requeued with a nack; None when it may be. The consumer stops."""
         if self._now is None or not self._is_counted(self._now[0], delivery):
             return None
-        return self._in_background(self._now[0], self.give_back(*self._now, delivery))
+        return self._in_background(self._now[0], self.requeue(*self._now, delivery))
 
     def _is_counted(self, session: Session, delivery: Delivery) -> bool:
         return session.nack_counts and is_moved(self._incoming(delivery))

@@ -2,8 +2,8 @@
 Handlers that still run although their channel has ended.
 
 The broker has their messages back, so what they come to is of no use; but they are not cancelled, which would leave
-their work half done, and they keep their places of `concurrency`. One without a timeout may hang for ever. When such
-handlers have all places, nothing is started, and that has to be said.
+their work half done, and they keep their slots of `concurrency`. One without a timeout may hang for ever. When such
+handlers have all slots, nothing is started, and that has to be said.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from amqpflow.services.handling.handler import Handler, full_name
 
 log = logging.getLogger("amqpflow.consumer")
 
-_PATIENCE = 10.0  #: seconds after which it is said that handlers of an ended channel have all places
+_PATIENCE = 10.0  #: seconds after which it is said that handlers of an ended channel have all slots
 _EVERY = 1.0  #: seconds between two looks
 _NAMED, _NAME_LENGTH = 3, 80  # messages that a text names, bytes of an id in it
 
 
 @dataclass(slots=True, eq=False)
-class Place:
-    """One place of a handler's concurrency in one session."""
+class Slot:
+    """One slot of a handler's concurrency in one session."""
 
     task: asyncio.Task[None] | None = None
     delivery: Delivery | None = None  #: what is handled in it
@@ -36,19 +36,19 @@ class Place:
 
 
 class LeftBehind:
-    """The handlers of ended sessions of one worker. `problems`: of the consumer."""
+    """The handlers of ended sessions of one runner. `problems`: of the consumer."""
 
     def __init__(self, handler: Handler, problems: dict[str, str]) -> None:
-        self._queue, self._places = handler.queue, handler.concurrency
+        self._queue, self._slots = handler.queue, handler.concurrency
         self._name = full_name(handler.function)
         self._key = f"{handler.queue} handlers"
         self._problems = problems
-        self._left: dict[Place, float] = {}  # when its session ended
+        self._left: dict[Slot, float] = {}  # when its session ended
 
-    def add(self, places: list[Place]) -> None:
-        """A session has ended, and handlers may run in these places of it."""
+    def add(self, slots: list[Slot]) -> None:
+        """A session has ended, and handlers may run in these slots of it."""
         now = asyncio.get_running_loop().time()
-        self._left |= {each: now for each in places if each.delivery is not None}
+        self._left |= {each: now for each in slots if each.delivery is not None}
 
     async def watch(self, ended: asyncio.Event) -> None:
         """Until a session has ended, say when nothing is started in it because of those that were left behind."""
@@ -60,7 +60,7 @@ class LeftBehind:
 
     def _look(self, now: float) -> None:
         self._left = {each: at for each, at in self._left.items() if each.task is not None and not each.task.done()}
-        if len(self._left) < self._places:
+        if len(self._left) < self._slots:
             self.forget()
         elif self._key not in self._problems and now - max(self._left.values()) >= _PATIENCE:
             oldest = sorted(self._left, key=lambda each: each.since)
@@ -73,19 +73,19 @@ class LeftBehind:
         self._problems.pop(self._key, None)
 
 
-def left_text(function: str, places: list[Place], now: float) -> str:
+def left_text(function: str, slots: list[Slot], now: float) -> str:
     """Name the messages of handlers that were left behind, the oldest first."""
-    named = ", ".join(f"{_message(each)} for {roughly(now - each.since)}" for each in places[:_NAMED])
-    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    named = ", ".join(f"{_message(each)} for {roughly(now - each.since)}" for each in slots[:_NAMED])
+    more = f" and {len(slots) - _NAMED} more" if len(slots) > _NAMED else ""
     return (
-        f"handler {function} still runs in all its places for messages that RabbitMQ has taken back: {named}{more}; "
+        f"handler {function} still runs in all its slots for messages that RabbitMQ has taken back: {named}{more}; "
         "give it a timeout, or restart the process"
     )
 
 
-def _message(place: Place) -> str:
+def _message(slot: Slot) -> str:
     try:
-        message_id = place.delivery.header.message_id if place.delivery is not None else None
+        message_id = slot.delivery.header.message_id if slot.delivery is not None else None
     except ValueError:
         message_id = None
     return f"message {clip(safe(message_id), _NAME_LENGTH)}" if message_id else "a message without id"

@@ -19,7 +19,7 @@ from amqpflow.delivery.crashes import identity
 from amqpflow.model.duration import roughly
 from amqpflow.model.safe import safe
 from amqpflow.services.handling.handler import full_name
-from amqpflow.services.handling.invocation import Caller
+from amqpflow.services.handling.invocation import HandlerInvoker
 from amqpflow.services.handling.stack import standing_at
 
 log = logging.getLogger("amqpflow.consumer")
@@ -138,7 +138,7 @@ def blocked_by(frame: FrameType | None) -> Blocked:
     """What the thread with this innermost frame is doing."""
     at = standing_at(frame)
     while frame is not None:
-        if frame.f_code is Caller.call.__code__:
+        if frame.f_code is HandlerInvoker.call.__code__:
             caller, message = frame.f_locals["self"], frame.f_locals["message"]
             known = f"message {message.message_id}" if message.message_id else "a message without id"
             return Blocked(

@@ -21,11 +21,11 @@ from amqpflow.delivery.settle import Settlement, ToParking, ToTier
 from amqpflow.errors import AmqpflowError
 
 from .session import Session
-from .settler import CONFIRM_PATIENCE, GivenBack, Settler, wake
+from .settler import CONFIRM_PATIENCE, Requeued, Settler, wake
 
 _LOOK = 1.0  #: seconds between looks at what is not confirmed, and whether the broker takes publishes
 
-Told = Callable[[Settlement | GivenBack], None]
+Told = Callable[[Settlement | Requeued], None]
 """Told once what became of a delivery."""
 
 Otherwise = Callable[[AmqpflowError | None], Coroutine[Any, Any, None]]
@@ -33,7 +33,7 @@ Otherwise = Callable[[AmqpflowError | None], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True, eq=False)
-class Flight:
+class PendingPublish:
     """A copy on its way, and its delivery. The callbacks run in the context in which it was made."""
 
     session: Session
@@ -46,14 +46,14 @@ class Flight:
     late: asyncio.Future[None] | None = field(default=None, init=False)  #: a task waits for the answer by now
     is_told: bool = field(default=False, init=False)
 
-    def tell(self, what: Settlement | GivenBack) -> None:
+    def tell(self, what: Settlement | Requeued) -> None:
         """Once: a delivery that the broker has back may be confirmed later."""
         if not self.is_told:
             self.is_told = True
             self.context.run(self.told, what)
 
 
-class InFlight:
+class PendingPublishes:
     """The publishes of one settler that no task waits for."""
 
     def __init__(
@@ -72,41 +72,41 @@ class InFlight:
         self._most = most
         self._in_background = in_background
         self._loop = asyncio.get_running_loop()
-        self._flights: dict[Flight, float] = {}  # when each was sent, in that order
+        self._pending: dict[PendingPublish, float] = {}  # when each was sent, in that order
         self._with_task = 0  # those that a task waits for by now, or settles in another way
         self._timer: asyncio.TimerHandle | None = None
 
     def is_crowded(self, session: Session) -> bool:
         """More are on their way than may be, without those that are held. Whoever sent the last one waits for it."""
-        return len(self._flights) + max(0, self._with_task - session.held_up) > self._most
+        return len(self._pending) + max(0, self._with_task - session.held_up) > self._most
 
-    def send(self, flight: Flight) -> None:
+    def send(self, pending: PendingPublish) -> None:
         """Publish; ack once it is confirmed. What its `otherwise` does counts as on its way until it has ended."""
-        if not flight.session.holds(flight.incoming.delivery):
+        if not pending.session.holds(pending.incoming.delivery):
             # its channel ended while the handler ran: the broker has it, and whoever gets it next decides anew
-            flight.tell(self.settler.lost(flight.session))
+            pending.tell(self.settler.lost(pending.session))
             return
         if self.settler.outbox.blocked is not None:
-            self.settle(flight.session, flight.otherwise(None))
+            self.settle(pending.session, pending.otherwise(None))
             return
-        self._flights[flight] = self._loop.time()
+        self._pending[pending] = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_later(min(CONFIRM_PATIENCE, _LOOK), self._look)
         self.settler.step("publish.before")
-        self.settler.outbox.post(flight.settlement.publish, partial(self._landed, flight))
+        self.settler.outbox.post(pending.settlement.publish, partial(self._landed, pending))
 
     def _look(self) -> None:
         """Is there one that the broker does not confirm? One timer looks after all of them."""
         self._timer = None
         patience = CONFIRM_PATIENCE if self.settler.outbox.blocked is None else 0.0  # it will not confirm for now
-        for flight, sent_at in list(self._flights.items()):
+        for pending, sent_at in list(self._pending.items()):
             left = sent_at + patience - self._loop.time()
             if left > 0:
                 self._timer = self._loop.call_later(min(left, _LOOK), self._look)
                 return
-            del self._flights[flight]
-            flight.late = self._loop.create_future()
-            self.settle(flight.session, self._wait_for(flight, flight.late))
+            del self._pending[pending]
+            pending.late = self._loop.create_future()
+            self.settle(pending.session, self._wait_for(pending, pending.late))
 
     def settle(self, session: Session, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Let a task settle a delivery; it counts as on its way until it is settled or held."""
@@ -118,32 +118,32 @@ class InFlight:
     def _ended(self, _: asyncio.Task[None]) -> None:
         self._with_task -= 1
 
-    async def _wait_for(self, flight: Flight, answered: asyncio.Future[None]) -> None:
+    async def _wait_for(self, pending: PendingPublish, answered: asyncio.Future[None]) -> None:
         """It is held until the broker answers, or has the delivery back."""
         try:
-            await self.settler.wait_for_confirm(flight.session, flight.incoming, answered)
+            await self.settler.wait_for_confirm(pending.session, pending.incoming, answered)
         finally:
-            flight.late = None
+            pending.late = None
             if not answered.done():
-                flight.tell(self.settler.lost(flight.session))
-            elif flight.error is not None:
-                self._failed(flight, flight.error)
+                pending.tell(self.settler.lost(pending.session))
+            elif pending.error is not None:
+                self._failed(pending, pending.error)
 
-    def _landed(self, flight: Flight, error: AmqpflowError | None) -> None:
+    def _landed(self, pending: PendingPublish, error: AmqpflowError | None) -> None:
         """The broker has answered, or the channel ended."""
-        self._flights.pop(flight, None)
-        late, flight.error = flight.late, error
+        self._pending.pop(pending, None)
+        late, pending.error = pending.late, error
         if error is None:
             self.settler.step("publish.confirmed")
-            acked = self.settler.ack(flight.session, flight.incoming)
-            flight.tell(flight.settlement if acked else self.settler.lost(flight.session))
+            acked = self.settler.ack(pending.session, pending.incoming)
+            pending.tell(pending.settlement if acked else self.settler.lost(pending.session))
         elif late is None:
-            self._failed(flight, error)
+            self._failed(pending, error)
         if late is not None:
             wake(late)
 
-    def _failed(self, flight: Flight, error: AmqpflowError) -> None:
-        if not flight.session.holds(flight.incoming.delivery):
-            flight.tell(self.settler.lost(flight.session))
+    def _failed(self, pending: PendingPublish, error: AmqpflowError) -> None:
+        if not pending.session.holds(pending.incoming.delivery):
+            pending.tell(self.settler.lost(pending.session))
             return
-        flight.context.run(self.settle, flight.session, flight.otherwise(error))
+        pending.context.run(self.settle, pending.session, pending.otherwise(error))

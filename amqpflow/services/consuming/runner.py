@@ -25,25 +25,25 @@ from amqpflow.model.safe import safe
 from amqpflow.rabbitmq.connection import ANOTHER_LOGIN, Connection
 from amqpflow.services.handling.exits import handling_context
 from amqpflow.services.handling.handler import Handler, full_name
-from amqpflow.services.handling.invocation import DONE, Caller
+from amqpflow.services.handling.invocation import DONE, HandlerInvoker
 from amqpflow.services.handling.message import Message, takes_long_to_unpack, unpack
 from amqpflow.services.handling.middleware import Middleware
-from amqpflow.services.handling.ordering import KeyCheck, Lanes
+from amqpflow.services.handling.ordering import KeyCheck, KeyOrdering
 from amqpflow.services.handling.thread_pool import Threads
-from amqpflow.services.handling.throttling import Budget, Rate, Share
+from amqpflow.services.handling.throttling import ConcurrencyBudget, ConcurrencyShare, Rate
 from amqpflow.services.handling.turns import NotStarted, require_held
 from amqpflow.services.publishing.loop_publisher import LoopPublisher
 
-from .circuit import Outage
+from .circuit import CircuitBreaker
 from .events import Events
 from .isolation import Isolation
-from .left_behind import LeftBehind, Place
+from .left_behind import LeftBehind, Slot
 from .overdue import Overdue
-from .pending import Flight, InFlight
+from .pending import PendingPublish, PendingPublishes
 from .session import Session
-from .settler import GivenBack, Settler, now
+from .settler import Requeued, Settler, now
 from .suspects import Suspects
-from .telemetry import Report
+from .telemetry import ConsumerTelemetry
 
 log = logging.getLogger("amqpflow.consumer")
 
@@ -53,7 +53,7 @@ _HALT_PATIENCE = 25.0  #: seconds for handlers that run when a consumer stops it
 _LONG_ENOUGH = 5.0  #: seconds after which a session that ended is not one that cannot begin
 _NACK_IS_NOT_COUNTED = (4, 3)  #: from this release on a nack does not count against a delivery limit (fact 3.3)
 
-_STOPPED = GivenBack(why="the consumer was stopped")
+_STOPPED = Requeued(why="the consumer was stopped")
 
 
 class _Handled(NamedTuple):
@@ -68,7 +68,7 @@ class _Handled(NamedTuple):
     settlement: Settlement
 
 
-class Worker:
+class HandlerRunner:
     """One handler of a consumer. It outlives connections: its slots are what keeps `concurrency` true across them."""
 
     def __init__(
@@ -77,12 +77,12 @@ class Worker:
         routes: QueueRoutes,
         max_body_bytes: int,
         events: Events,
-        report: Report,
+        telemetry: ConsumerTelemetry,
         problems: dict[str, str],
         suspects: Suspects,
         *,
         publisher: LoopPublisher | None = None,
-        budget: Budget | None = None,
+        budget: ConcurrencyBudget | None = None,
         single_active: bool = False,
     ) -> None:
         self.handler = handler
@@ -90,7 +90,7 @@ class Worker:
         self._max_body_bytes = max_body_bytes
         self._publisher = publisher
         self._events = events
-        self._report = report
+        self._telemetry = telemetry
         self._suspects = suspects
         self._slots = asyncio.Semaphore(handler.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,8 +99,8 @@ class Worker:
         self._threads = handler.threads()
         self._unpacking: ThreadPoolExecutor | None = None
         #: where a message waits before its handler begins
-        self._flow: list[Rate | Share | Threads] = []
-        self._outage = Outage(handler.breaker, routes, events, problems)
+        self._flow: list[Rate | ConcurrencyShare | Threads] = []
+        self._breaker = CircuitBreaker(handler.breaker, routes, events, problems)
         outer: list[Middleware] = []
         if handler.rate is not None:
             outer.append(rate := Rate(handler.rate))
@@ -109,7 +109,7 @@ class Worker:
             outer.append(share := budget.share(handler.weight))
             self._flow.append(share)
         if handler.breaker is not None or self._flow:
-            outer.append(self._outage)
+            outer.append(self._breaker)
         if handler.order_by is not None:
             outer.append(KeyCheck(handler.order_by))
         self._single_active = single_active
@@ -118,25 +118,25 @@ class Worker:
             self._flow.append(self._threads)
             self._overdue = Overdue(self._threads, handler, problems, on_exhausted=self._stand_still)
         self._left_behind = LeftBehind(handler, problems)
-        self._lanes: Lanes | None = None
+        self._ordering: KeyOrdering | None = None
         if handler.order_by is not None:
             native = routes.native is not None
-            self._lanes = Lanes(handler.order_by, max_body_bytes, native=native, unpack=self._unpack)
+            self._ordering = KeyOrdering(handler.order_by, max_body_bytes, native=native, unpack=self._unpack)
         self._unpacks = handler.is_async or handler.order_by is not None
         self._clock = asyncio.get_running_loop().time
         self._isolation = Isolation(suspects, routes, self._in_background)
-        self._caller = Caller(handler, routes, self._stopping, threads=self._threads, outer=outer)
+        self._invoker = HandlerInvoker(handler, routes, self._stopping, threads=self._threads, outer=outer)
 
     async def open(self, connection: Connection) -> Session:
         """Start to consume. Raises BrokerError, PermissionDenied, BrokerUnavailable."""
-        routes = self._caller.routes
+        routes = self._invoker.routes
         counted = routes.queue_type == "quorum" and connection.version < _NACK_IS_NOT_COUNTED
         session = Session(
             await connection.open_channel(),
             self.handler.queue,
             prefetch=self.handler.prefetch,
             first_prefetch=self.handler.concurrency,
-            lanes=self._lanes,
+            ordering=self._ordering,
             single_active=self._single_active,
             nack_counts=counted,
             is_suspect=self._isolation.is_suspect,
@@ -145,7 +145,7 @@ class Worker:
             on_leave=self._isolation.leaves,
         )
         # what a single active consumer gives back is its own again at once
-        self._outage.watch(session, hold=counted or session.keeps_order)
+        self._breaker.watch(session, hold=counted or session.keeps_order)
         await session.start()
         self.session = session
         self._events.emit(
@@ -190,10 +190,12 @@ class Worker:
                 if self._stopping.is_set():
                     await session.stop(until=clock())
                     return
-                if self._outage.over:
+                if self._breaker.over:
                     settler.problems.pop(self.handler.queue, None)
                 try:
-                    await self._handle(session, InFlight(settler, self.handler.concurrency, self._in_background))
+                    await self._handle(
+                        session, PendingPublishes(settler, self.handler.concurrency, self._in_background)
+                    )
                     session.why_ended = await self._why_ended(session, connection)
                 finally:
                     session.why_ended = session.why_ended or self._why_cut(session, connection)
@@ -234,7 +236,7 @@ class Worker:
         exists = await self._queue_exists(connection)
         if connection.closed.is_set():
             return self._why_cut(session, connection)
-        timeout_ms = self._caller.routes.consumer_timeout_ms
+        timeout_ms = self._invoker.routes.consumer_timeout_ms
         return cancelled(exists, held, full_name(self.handler.function), timeout_ms)
 
     async def _queue_exists(self, connection: Connection) -> bool | None:
@@ -269,11 +271,11 @@ class Worker:
                 await session.channel.close()
             raise
 
-    async def _handle(self, session: Session, flights: InFlight) -> None:
-        self._isolation.begin(session, flights.settler)
-        places = [Place() for _ in range(self.handler.concurrency)]
-        for place in places:
-            place.task = self._in_background(session, self._work(session, flights, place))
+    async def _handle(self, session: Session, publishes: PendingPublishes) -> None:
+        self._isolation.begin(session, publishes.settler)
+        slots = [Slot() for _ in range(self.handler.concurrency)]
+        for slot in slots:
+            slot.task = self._in_background(session, self._work(session, publishes, slot))
         try:
             await self._left_behind.watch(session.ended)
         finally:
@@ -281,20 +283,20 @@ class Worker:
             session.dismiss_idle()
             for each in self._flow:
                 each.refuse_gone()
-            self._left_behind.add(places)
+            self._left_behind.add(slots)
 
-    async def _work(self, session: Session, flights: InFlight, place: Place) -> None:
+    async def _work(self, session: Session, publishes: PendingPublishes, slot: Slot) -> None:
         # a slot before a delivery: what is started is in a handler, or about to be
         async with self._slots:
             while (delivery := await session.next()) is not None:
-                place.delivery, place.since = delivery, self._clock()
-                await self._process(session, flights, delivery)
-                place.delivery = None
+                slot.delivery, slot.since = delivery, self._clock()
+                await self._process(session, publishes, delivery)
+                slot.delivery = None
 
-    async def _process(self, session: Session, flights: InFlight, delivery: Delivery) -> None:
-        settler, clock = flights.settler, self._clock
+    async def _process(self, session: Session, publishes: PendingPublishes, delivery: Delivery) -> None:
+        settler, clock = publishes.settler, self._clock
         if self._stopping.is_set():
-            await self._isolation.give_back(session, settler, delivery)
+            await self._isolation.requeue(session, settler, delivery)
             return
         began = clock()
         incoming = Incoming(delivery, native=settler.routes.native is not None)
@@ -314,19 +316,19 @@ class Worker:
                 session.excuse_others(delivery)
             else:
                 self._suspects.starts(incoming, lost, alone=alone)
-        self._report.received(incoming, began - session.held_since(delivery))
+        self._telemetry.received(incoming, began - session.held_since(delivery))
         verdict: Verdict | None = crashed
-        settled: Settlement | GivenBack | None = _STOPPED
-        if self._lanes is not None:
+        settled: Settlement | Requeued | None = _STOPPED
+        if self._ordering is not None:
             session.handling(delivery)
         try:
             if crashed is not None:
                 settled = None  # it is told of when its copy has been confirmed
                 at = settler.circumstances(incoming)
                 settlement = decide(incoming, crashed, at)
-                self._send(flights, _Handled(session, settler, incoming, began, crashed, at, settlement))
+                self._send(publishes, _Handled(session, settler, incoming, began, crashed, at, settlement))
                 await session.off_hands(delivery)
-            elif not incoming.is_due(now()) and not await self._is_to_be_handled(session, flights, incoming, began):
+            elif not incoming.is_due(now()) and not await self._is_to_be_handled(session, publishes, incoming, began):
                 settled = None  # it is told of when it is in a retry queue again
             else:
                 message = Message(
@@ -335,10 +337,10 @@ class Worker:
                 if len(delivery.body) > LARGE and self._unpacks and takes_long_to_unpack(message):
                     await self._unpack(message)
                     require_held(message)
-                verdict = await self._caller.call(message)
-                if verdict is not DONE or not self._outage.over:
-                    self._outage.after(session, delivery, verdict)
-                self._report.handled(incoming, verdict, clock() - began)
+                verdict = await self._invoker.call(message)
+                if verdict is not DONE or not self._breaker.over:
+                    self._breaker.after(session, delivery, verdict)
+                self._telemetry.handled(incoming, verdict, clock() - began)
                 settled = settler.settle_at_once(session, incoming, verdict)
                 if settled is None:
                     session.unsettled(delivery)
@@ -350,22 +352,22 @@ class Worker:
                         settled = await settler.settle(session, incoming, verdict, at, first=settlement)
                     else:
                         settled = None  # it is told of when its copy has been confirmed
-                        self._send(flights, handled)
-                        if alone or not self._outage.over or flights.is_crowded(session):
+                        self._send(publishes, handled)
+                        if alone or not self._breaker.over or publishes.is_crowded(session):
                             await session.off_hands(delivery)  # one that cannot be settled takes up no slot
         except NotStarted as why:
-            settled = GivenBack(why=str(why))
+            settled = Requeued(why=str(why))
             if not session.waits_again(delivery):
-                await self._isolation.give_back(session, settler, delivery)
+                await self._isolation.requeue(session, settler, delivery)
         except Exception as error:
             settled = await self._could_not(session, settler, incoming, error)
         finally:
-            if self._lanes is not None:
+            if self._ordering is not None:
                 session.handled(delivery)
             if settled is not None:
-                self._report.ended(incoming, settled, clock() - began, verdict)
-            if not self._outage.over:
-                self._outage.after(session, delivery, None)
+                self._telemetry.ended(incoming, settled, clock() - began, verdict)
+            if not self._breaker.over:
+                self._breaker.after(session, delivery, None)
             self._suspects.ended(incoming)
             if alone:
                 self._isolation.ended(delivery)
@@ -377,26 +379,28 @@ class Worker:
             self._unpacking = ThreadPoolExecutor(1, f"amqpflow unpack {self.handler.queue}")
         await asyncio.get_running_loop().run_in_executor(self._unpacking, unpack, message)
 
-    async def _is_to_be_handled(self, session: Session, flights: InFlight, incoming: Incoming, began: float) -> bool:
+    async def _is_to_be_handled(
+        self, session: Session, publishes: PendingPublishes, incoming: Incoming, began: float
+    ) -> bool:
         """Send round what is back before it is due; True when that cannot be, and its handler is to see it."""
-        answers: list[Settlement | GivenBack | None] = []
+        answers: list[Settlement | Requeued | None] = []
         elsewhere = False
 
         async def send() -> None:
-            settled: Settlement | GivenBack | None = _STOPPED
+            settled: Settlement | Requeued | None = _STOPPED
             try:
-                settled = await flights.settler.send_round(session, incoming)
+                settled = await publishes.settler.postpone(session, incoming)
             except Exception as error:
-                settled = await self._could_not(session, flights.settler, incoming, error)
+                settled = await self._could_not(session, publishes.settler, incoming, error)
             finally:
                 answers.append(settled)
                 if settled is None and elsewhere:  # it became due while it was held, and its slot is another's
-                    session.give_back(incoming.delivery)
-                    settled = GivenBack(why="it was held until it was due")
+                    session.requeue(incoming.delivery)
+                    settled = Requeued(why="it was held until it was due")
                 if settled is not None:
-                    self._report.ended(incoming, settled, self._clock() - began, None)
+                    self._telemetry.ended(incoming, settled, self._clock() - began, None)
 
-        sending = flights.settle(session, send())
+        sending = publishes.settle(session, send())
         off_hands = asyncio.ensure_future(session.off_hands(incoming.delivery))
         try:
             await asyncio.wait((sending, off_hands), return_when=asyncio.FIRST_COMPLETED)
@@ -405,37 +409,37 @@ class Worker:
             elsewhere = True
         return answers == [None]
 
-    def _send(self, flights: InFlight, handled: _Handled) -> None:
+    def _send(self, publishes: PendingPublishes, handled: _Handled) -> None:
         told, otherwise = partial(self._told, handled), partial(self._settle_after, handled)
         if isinstance(handled.settlement, ToTier | ToParking):
-            flights.send(Flight(handled.session, handled.incoming, handled.settlement, told, otherwise))
+            publishes.send(PendingPublish(handled.session, handled.incoming, handled.settlement, told, otherwise))
         else:
-            flights.settle(handled.session, otherwise(None))
+            publishes.settle(handled.session, otherwise(None))
 
-    def _told(self, handled: _Handled, what: Settlement | GivenBack) -> None:
+    def _told(self, handled: _Handled, what: Settlement | Requeued) -> None:
         """What became of a delivery that no task waits for."""
-        self._report.ended(handled.incoming, what, self._clock() - handled.began, handled.verdict)
+        self._telemetry.ended(handled.incoming, what, self._clock() - handled.began, handled.verdict)
 
     async def _settle_after(self, handled: _Handled, failure: AmqpflowError | None) -> None:
         """Its publish has ended so, or cannot be made now: it is settled in another way, or later."""
         session, settler, incoming, began, verdict, at, settlement = handled
-        settled: Settlement | GivenBack = _STOPPED
+        settled: Settlement | Requeued = _STOPPED
         try:
             settled = await settler.settle(session, incoming, verdict, at, first=settlement, failure=failure)
         except Exception as error:
             settled = await self._could_not(session, settler, incoming, error)
         finally:
-            self._report.ended(incoming, settled, self._clock() - began, verdict)
+            self._telemetry.ended(incoming, settled, self._clock() - began, verdict)
 
     async def _could_not(
         self, session: Session, settler: Settler, incoming: Incoming, error: Exception
-    ) -> Settlement | GivenBack:
+    ) -> Settlement | Requeued:
         log.error("%s: settling a delivery failed", session.queue, exc_info=error)
         return await settler.leave_to_broker(session, incoming, f"settling it failed: {error!r}")
 
     async def _halt(self, session: Session, settler: Settler, delivery: Delivery, why: str) -> None:
         """Stop to consume for good: a person has to look, and a restart consumes again."""
-        session.give_back(delivery)
+        session.requeue(delivery)
         if self._halted:
             return
         self._halted = settler.problems[session.queue] = why
@@ -480,7 +484,7 @@ class Worker:
         """Cancel the handlers that run. A thread that is in a handler runs on to its end."""
         self._stopping.set()
         self._refuse_waiting()
-        self._outage.stop()
+        self._breaker.stop()
         if self._threads is not None:
             self._threads.shutdown()
         if self._overdue is not None:

@@ -25,7 +25,7 @@ from amqpflow.delivery.incoming import Incoming, may_have_been_lost
 from amqpflow.errors import AmqpflowError
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.channel import Channel
-from amqpflow.services.handling.ordering import Lanes
+from amqpflow.services.handling.ordering import KeyOrdering
 
 from .admission import Admission
 
@@ -48,7 +48,7 @@ class Session:
         *,
         prefetch: int,
         first_prefetch: int,
-        lanes: Lanes | None = None,
+        ordering: KeyOrdering | None = None,
         single_active: bool = False,
         nack_counts: bool = False,
         is_suspect: Callable[[Delivery], bool] = lambda _: False,
@@ -64,10 +64,12 @@ class Session:
         self.why_ended = ""  #: in words, once it is known; see `why`
         # a cancel hands a single active consumer's queue to another one, at once and whatever is unacked (fact 12.12)
         self.single_active = single_active
-        self.keeps_order = single_active or lanes is not None  #: the prefetch does not grow, a pause holds what arrives
+        self.keeps_order = (
+            single_active or ordering is not None
+        )  #: the prefetch does not grow, a pause holds what arrives
         self._prefetch = prefetch if self.keeps_order else first_prefetch
         self._first = self._prefetch
-        self._lanes = lanes.of_session(self._wake) if lanes is not None else None
+        self._ordering = ordering.of_session(self._wake) if ordering is not None else None
         self.nack_counts = nack_counts  #: giving back counts as a crash does, before RabbitMQ 4.3
         self._is_suspect, self._on_suspect, self._on_end, self._on_leave = is_suspect, on_suspect, on_end, on_leave
         self._excused: set[int] = set()
@@ -156,8 +158,8 @@ class Session:
         self._settled.set()
         for waiter in list(self._off_hands.values()):
             _end_wait(waiter)
-        if self._lanes is not None:
-            self._lanes.over()
+        if self._ordering is not None:
+            self._ordering.over()
         if first:
             self._on_end()
 
@@ -175,7 +177,7 @@ class Session:
                 continue  # asked again: else each of many tasks would handle one more in this turn
             if admission.running and not self._stopping:
                 while self._unstarted:
-                    delivery = self._waiting.popleft() if self._lanes is None else self._lanes.pick(self._waiting)
+                    delivery = self._waiting.popleft() if self._ordering is None else self._ordering.pick(self._waiting)
                     if delivery is None:
                         break
                     if delivery.delivery_tag in self._held and not self.ended.is_set():
@@ -201,7 +203,7 @@ class Session:
     @property
     def _unstarted(self) -> int:
         """How many wait, for a handler or behind another one of their key."""
-        return len(self._waiting) if self._lanes is None else len(self._waiting) + len(self._lanes)
+        return len(self._waiting) if self._ordering is None else len(self._waiting) + len(self._ordering)
 
     def _turn_is_over(self) -> bool:
         """Whether deliveries were handed out for so long in this turn of the loop that others must have theirs."""
@@ -259,9 +261,13 @@ class Session:
             await self._reconcile()
             self._replacing = False
 
-    def give_back(self, delivery: Delivery, *, requeue: bool = True) -> bool:
-        """nack: to its place in the queue, or with `requeue=False` to the broker's own dead-lettering."""
-        return self._forget(delivery.delivery_tag) and self.channel.nack(delivery.delivery_tag, requeue=requeue)
+    def requeue(self, delivery: Delivery) -> bool:
+        """Return the delivery to its place in the queue; False when it is no longer ours."""
+        return self._forget(delivery.delivery_tag) and self.channel.nack(delivery.delivery_tag)
+
+    def dead_letter(self, delivery: Delivery) -> bool:
+        """Leave the delivery to the queue's own dead-lettering; False when it is no longer ours."""
+        return self._forget(delivery.delivery_tag) and self.channel.nack(delivery.delivery_tag, requeue=False)
 
     def reject(self, delivery: Delivery) -> bool:
         """basic.reject with requeue, for a native queue; False when the delivery is no longer ours."""
@@ -278,21 +284,21 @@ class Session:
         self._runs_no_longer(tag)
         if tag in self._off_hands:
             _end_wait(self._off_hands[tag])
-        if self._lanes is not None:
-            self._lanes.settled(tag)
+        if self._ordering is not None:
+            self._ordering.settled(tag)
         if self.keeps_order:
             self._room_since = self._loop.time()
         return mine
 
     def handling(self, delivery: Delivery) -> None:
         """The handler of the delivery is about to be called, and keeps its key of `order_by` until `handled`."""
-        if self._lanes is not None:
-            self._lanes.handling(delivery.delivery_tag)
+        if self._ordering is not None:
+            self._ordering.handling(delivery.delivery_tag)
 
     def handled(self, delivery: Delivery) -> None:
         """The handler has ended, or was not called."""
-        if self._lanes is not None:
-            self._lanes.handled(delivery.delivery_tag, held=self.holds(delivery))
+        if self._ordering is not None:
+            self._ordering.handled(delivery.delivery_tag, held=self.holds(delivery))
 
     def held_since(self, delivery: Delivery) -> float:
         """When the delivery arrived, on the event loop's clock in seconds; now if it is settled."""
@@ -305,7 +311,7 @@ class Session:
     def held(self) -> list[Held]:
         """What is not settled: while the session lasts, or when it ended."""
         now, found = self._loop.time(), list[Held]()
-        behind = self._lanes.waiting() if self._lanes is not None else ()
+        behind = self._ordering.waiting() if self._ordering is not None else ()
         for each in (*self._started.values(), *self._waiting, *behind):
             if (tag := each.delivery_tag) not in self._held:
                 continue
@@ -403,7 +409,7 @@ class Session:
         """
         if not self.keeps_order or self._has_waited(older_than):
             await self._leave()
-            self.give_back_waiting(older_than=older_than)
+            self.requeue_waiting(older_than=older_than)
 
     async def try_one(self) -> None:
         """Let one delivery start although it is shut: one that is held, else the next that the broker has."""
@@ -451,12 +457,12 @@ class Session:
         self._admission.alone = delivery.delivery_tag
         await self._reconcile()
         if not (self.nack_counts or self.keeps_order):  # what those gave back would be their own again
-            self.give_back_waiting()
+            self.requeue_waiting()
 
     @property
     def has_waiting_suspects(self) -> bool:
         """Whether a suspect is held that has not started."""
-        behind = self._lanes.waiting() if self._lanes is not None else ()
+        behind = self._ordering.waiting() if self._ordering is not None else ()
         return bool(self._aside) or any(map(self._is_suspect, (*self._waiting, *behind)))
 
     def waiting_suspects(self) -> list[Delivery]:
@@ -471,8 +477,8 @@ class Session:
 
     def _gather(self) -> None:
         """Let those that wait behind another one of their key be looked at once more, in the order of the queue."""
-        if self._lanes is not None:
-            found = [*self._lanes.drain(), *self._waiting]
+        if self._ordering is not None:
+            found = [*self._ordering.drain(), *self._waiting]
             self._waiting = deque(sorted(found, key=lambda each: each.delivery_tag))
 
     async def is_alone(self, delivery: Delivery, *, within: float) -> bool:
@@ -543,8 +549,8 @@ class Session:
         """Let it wait again, before all others: it was let start, and has not begun."""
         tag = delivery.delivery_tag
         self._started.pop(tag, None)
-        if self._lanes is not None:
-            self._lanes.handled(tag, held=False)
+        if self._ordering is not None:
+            self._ordering.handled(tag, held=False)
         self._admission.not_started(tag)
         self._waiting.appendleft(delivery)
         self._gather()
@@ -586,7 +592,7 @@ class Session:
         """Whether it was held here when another one was parked as a killer."""
         return delivery.delivery_tag in self._excused
 
-    def give_back_waiting(self, *, older_than: float = 0.0) -> int:
+    def requeue_waiting(self, *, older_than: float = 0.0) -> int:
         """
         Give back, in delivery order, what no handler has started; returns how many.
 
@@ -604,17 +610,17 @@ class Session:
                 tags.append(delivery.delivery_tag)
             else:
                 self._waiting.append(delivery)
-        if self._lanes is not None and self._waiting:
+        if self._ordering is not None and self._waiting:
             self._wake()  # those that waited behind another one are to be looked at once more
-        return self._give_back(sorted(tags))
+        return self._requeue_all(sorted(tags))
 
     def _has_waited(self, seconds: float) -> bool:
         """Whether something that no handler has started is held for so long."""
-        behind = self._lanes.waiting() if self._lanes is not None else ()
+        behind = self._ordering.waiting() if self._ordering is not None else ()
         since = self._loop.time() - seconds
         return any(self._held.get(each.delivery_tag, since) <= since for each in (*self._waiting, *behind))
 
-    def _give_back(self, tags: list[int]) -> int:
+    def _requeue_all(self, tags: list[int]) -> int:
         return sum(self._forget(tag) and self.channel.nack(tag) for tag in tags)
 
     # -- ending
@@ -637,9 +643,9 @@ class Session:
                 await self._reconcile()
                 self._end_aside()
                 self._waiting = deque([each for each in self._waiting if self._on_leave(each) is None])
-                self.give_back_waiting()
+                self.requeue_waiting()
                 # what cannot be parked now cannot be parked within the time there is
-                self._give_back(sorted(self._admission.held_up))
+                self._requeue_all(sorted(self._admission.held_up))
                 self.over.set()
                 while self._held and not self.ended.is_set():
                     self._settled.clear()
@@ -651,7 +657,7 @@ class Session:
         left = [each for tag, each in self._started.items() if tag in self._held and tag not in self._unsettled]
         if leaving := [task for task in map(self._on_leave, left) if task is not None]:
             await asyncio.wait(leaving, timeout=_LEAVING)
-        self._give_back(list(self._held))
+        self._requeue_all(list(self._held))
         if self._widening is not None:
             await asyncio.gather(self._widening, return_exceptions=True)
         await self.channel.close()

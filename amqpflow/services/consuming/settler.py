@@ -28,7 +28,7 @@ from amqpflow.delivery.settle import (
     ToParking,
     ToTier,
     decide,
-    early,
+    decide_early,
     set_back,
 )
 from amqpflow.delivery.verdict import Decided, Verdict
@@ -59,7 +59,7 @@ CONFIRM_PATIENCE = 10.0  #: seconds without a confirm after which a message coun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GivenBack:
+class Requeued:
     """The delivery was not settled: the broker has it again, or will when its channel ends."""
 
     why: str
@@ -68,9 +68,9 @@ class GivenBack:
 _DONE = Acknowledge()
 
 
-def lost(session: Session) -> GivenBack:
+def lost(session: Session) -> Requeued:
     """Say why a delivery can no longer be settled: its session ended, with everything that was unacked."""
-    return GivenBack(why=f"its channel ended before it was settled: {session.why}")
+    return Requeued(why=f"its channel ended before it was settled: {session.why}")
 
 
 def _log_more_not_taken(queue: str, retry_queue: str, count: int, seconds: float) -> None:
@@ -95,7 +95,7 @@ class Settler:
     _paused: bool = field(default=False, init=False)  #: said that it stands still
     _why: str = field(default="", init=False)  #: what the last message was held for
 
-    def settle_at_once(self, session: Session, incoming: Incoming, verdict: Verdict) -> Settlement | GivenBack | None:
+    def settle_at_once(self, session: Session, incoming: Incoming, verdict: Verdict) -> Settlement | Requeued | None:
         """Settle a delivery that needs no publish; None when it is not that easy, and nothing was done."""
         if isinstance(verdict, Decided) and isinstance(verdict.outcome, Ack):
             # nearly every message, and no circumstance matters to it
@@ -111,7 +111,7 @@ class Settler:
         *,
         first: Settlement,
         failure: AmqpflowError | None = None,
-    ) -> Settlement | GivenBack:
+    ) -> Settlement | Requeued:
         """
         Do what the verdict asks for, and say what was done.
 
@@ -182,14 +182,14 @@ class Settler:
             self.ack(session, incoming)
         return True
 
-    async def send_round(self, session: Session, incoming: Incoming) -> Settlement | GivenBack | None:
+    async def postpone(self, session: Session, incoming: Incoming) -> Settlement | Requeued | None:
         """Send a message that is back before it is due to a tier again, uncounted; None when it is due."""
         record = incoming.record
         if record is None or record.due_at is None or record.due_at <= now():
             return None
         at = self.circumstances(incoming)
         missing: frozenset[str] = frozenset()
-        while (settlement := early(incoming, at, missing=missing)) is not None:
+        while (settlement := decide_early(incoming, at, missing=missing)) is not None:
             assert isinstance(settlement, ToTier)  # noqa: S101 - narrows the union for the type checker
             done = await self._to_tier(session, incoming, settlement)
             if done is not None:
@@ -197,7 +197,7 @@ class Settler:
             missing |= {settlement.tier.queue}
         return None
 
-    def _reject(self, session: Session, incoming: Incoming, settlement: Reject) -> Settlement | GivenBack:
+    def _reject(self, session: Session, incoming: Incoming, settlement: Reject) -> Settlement | Requeued:
         self.step("reject.before")
         done = session.reject(incoming.delivery)
         if done and self.rejections is not None:
@@ -207,7 +207,7 @@ class Settler:
 
     async def _to_tier(
         self, session: Session, incoming: Incoming, settlement: ToTier, error: AmqpflowError | None = None
-    ) -> Settlement | GivenBack | None:
+    ) -> Settlement | Requeued | None:
         """None when the tier does not take the message, which is then to be settled in another way."""
         done = await self._publish(session, incoming, settlement.publish, error, until_taken=False)
         if done is False:
@@ -219,13 +219,13 @@ class Settler:
 
     async def _park(
         self, session: Session, incoming: Incoming, settlement: ToParking, error: AmqpflowError | None
-    ) -> Settlement | GivenBack:
+    ) -> Settlement | Requeued:
         done = await self._publish(session, incoming, settlement.publish, error, until_taken=True)
         if isinstance(done, bool):
             return self._acked(session, incoming, settlement) if done else lost(session)
         return done
 
-    def _acked(self, session: Session, incoming: Incoming, settlement: Settlement) -> Settlement | GivenBack:
+    def _acked(self, session: Session, incoming: Incoming, settlement: Settlement) -> Settlement | Requeued:
         """Ack what was settled so; given back when it is no longer ours."""
         return settlement if self.ack(session, incoming) else lost(session)
 
@@ -237,7 +237,7 @@ class Settler:
         failure: AmqpflowError | None,
         *,
         until_taken: bool,
-    ) -> bool | Settlement | GivenBack:
+    ) -> bool | Settlement | Requeued:
         """
         Publish and await the confirm, for as long as the delivery is ours.
 
@@ -316,24 +316,24 @@ class Settler:
             await self._hold(session, incoming, why, _FIRST_PAUSE, told)
         self.release(session, incoming)
 
-    def lost(self, session: Session) -> GivenBack:
+    def lost(self, session: Session) -> Requeued:
         """Why a delivery is not the session's any more."""
         why = self.problems.get(session.queue, "it was held too long")
-        return lost(session) if session.ended.is_set() else GivenBack(why=why)
+        return lost(session) if session.ended.is_set() else Requeued(why=why)
 
-    async def leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> Settlement | GivenBack:
+    async def leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> Settlement | Requeued:
         """No copy can be published: the broker's own dead-lettering parks it where that cannot lose it."""
         if self.routes.at_least_once:
             log.error("%s: parked by the broker, without a record: %s", session.queue, why)
             self.step("nack.before")
-            done = session.give_back(incoming.delivery, requeue=False)
+            done = session.dead_letter(incoming.delivery)
             self.step("nack.after")
             return LeaveToBroker(why=why) if done else lost(session)
         reason = f"a message cannot be copied, and this queue's own dead-lettering may lose it: {why}"
         while session.holds(incoming.delivery):
             await self._hold(session, incoming, reason, _LONGEST_PAUSE)
         self.release(session, incoming)
-        return lost(session) if session.ended.is_set() else GivenBack(why=reason)
+        return lost(session) if session.ended.is_set() else Requeued(why=reason)
 
     async def _hold(
         self,
@@ -362,12 +362,12 @@ class Settler:
             await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             over.cancel()
-        session.give_back_waiting(older_than=half)
+        session.requeue_waiting(older_than=half)
         if done is not None and done.done():
             return
         if session.over.is_set():
-            session.give_back(incoming.delivery)
-        elif clock() >= until and session.give_back(incoming.delivery):
+            session.requeue(incoming.delivery)
+        elif clock() >= until and session.requeue(incoming.delivery):
             log.error("%s: given back after half the consumer timeout: %s", session.queue, why)
 
     def say_aside(self, session: Session) -> None:

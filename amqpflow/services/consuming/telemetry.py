@@ -13,10 +13,10 @@ from amqpflow.model.event import MessageAcked, MessageHandled, MessageReceived
 from amqpflow.model.outcome import Retry
 
 from .events import Events, about
-from .settler import GivenBack
+from .settler import Requeued
 
 
-class Report:
+class ConsumerTelemetry:
     """What a consumer's listeners learn of its deliveries. `totals` counts by outcome."""
 
     def __init__(self, events: Events, totals: Counter[str]) -> None:
@@ -38,7 +38,7 @@ class Report:
             self._events.emit(e.MessageHandled(**fields, outcome=_outcome(verdict), duration=duration))
 
     def ended(
-        self, incoming: Incoming, settlement: Settlement | GivenBack, duration: float, verdict: Verdict | None
+        self, incoming: Incoming, settlement: Settlement | Requeued, duration: float, verdict: Verdict | None
     ) -> None:
         """It is settled, or the broker's again. Without a verdict its handler was not called."""
         if type(settlement) is Acknowledge and settlement.discarded is None and MessageAcked not in self._listeners:
@@ -64,12 +64,12 @@ class Report:
                 fields |= {"reason": why.value, "detail": detail, **_error(verdict)}
             case LeaveToBroker(why=why):
                 fields |= {"reason": "by the broker", "detail": why, **_error(verdict)}
-            case GivenBack(why=why):
+            case Requeued(why=why):
                 fields["reason"] = why
         self._events.emit(kind(**fields))
 
 
-def _kind(settlement: Settlement | GivenBack, verdict: Verdict | None) -> type[e.MessageSettled]:
+def _kind(settlement: Settlement | Requeued, verdict: Verdict | None) -> type[e.MessageSettled]:
     match settlement:
         case Acknowledge(discarded=None):
             return e.MessageAcked
@@ -79,7 +79,7 @@ def _kind(settlement: Settlement | GivenBack, verdict: Verdict | None) -> type[e
             return e.MessagePostponed if verdict is None else e.MessageRetried
         case Reject():
             return e.MessageRetried
-        case GivenBack():
+        case Requeued():
             return e.MessageGivenBack
         case _:
             return e.MessageParked

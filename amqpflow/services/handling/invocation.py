@@ -28,7 +28,7 @@ log = logging.getLogger("amqpflow.consumer")
 DONE = Decided(outcome=Ack())  #: the verdict of nearly every call
 
 
-class Caller:
+class HandlerInvoker:
     """
     Calls one handler.
 

@@ -44,9 +44,9 @@ class KeyCheck:
         return await call_next(message)
 
 
-class Lanes:
+class KeyOrdering:
     """
-    The lanes of one handler, over all its sessions: a key is taken by one delivery at a time.
+    Keep messages of one key in order, over all sessions of a handler: one delivery holds a key at a time.
 
     A handler that runs keeps its key when its channel is lost. The message comes again on the next session, and waits
     there until the handler has ended: two messages of a key are never handled at once by one consumer.
@@ -65,14 +65,14 @@ class Lanes:
         self._key_of = key_of
         self._max_body_bytes = max_body_bytes
         self._native = native
-        self._sessions: list[SessionLanes] = []
+        self._sessions: list[SessionOrdering] = []
         self.unpack = unpack
         self.reads_bodies = not isinstance(key_of, HeaderKey)
         self.taken: set[Any] = set()  #: keys
 
-    def of_session(self, wake: Callable[[], None]) -> SessionLanes:
-        """The lanes as one session has them. `wake`: called when a delivery that waited may start."""
-        session = SessionLanes(self, wake)
+    def of_session(self, wake: Callable[[], None]) -> SessionOrdering:
+        """Return the part of one session. `wake` is called when a delivery that waited may start."""
+        session = SessionOrdering(self, wake)
         self._sessions.append(session)
         return session
 
@@ -98,13 +98,13 @@ class Lanes:
             if session.is_next(key):
                 return
 
-    def over(self, session: SessionLanes) -> None:
+    def over(self, session: SessionOrdering) -> None:
         """A session has ended."""
         if session in self._sessions:
             self._sessions.remove(session)
 
 
-class SessionLanes:
+class SessionOrdering:
     """
     Which of the deliveries of a session may start. A message without a key (None) waits for no other.
 
@@ -112,8 +112,8 @@ class SessionLanes:
     finding the next one takes the same time.
     """
 
-    def __init__(self, lanes: Lanes, wake: Callable[[], None]) -> None:
-        self._lanes = lanes
+    def __init__(self, ordering: KeyOrdering, wake: Callable[[], None]) -> None:
+        self._ordering = ordering
         self._wake = wake
         self._started: dict[int, Any] = {}  # delivery tag -> the key that it has taken
         self._handled: set[int] = set()  # of these, those whose handler runs
@@ -132,7 +132,7 @@ class SessionLanes:
         """Take the first that may start, if there is one: of those here, or of `waiting`, which goes on arriving."""
         if self._over:  # nothing would free the key
             return None
-        taken = self._lanes.taken
+        taken = self._ordering.taken
         while self._next:
             delivery, key = self._next.popleft()
             if key in taken:  # by a delivery that arrived in between
@@ -145,13 +145,13 @@ class SessionLanes:
             if self._known is not None and self._known[0] == delivery.delivery_tag:
                 key, self._known = self._known[1], None
             else:
-                message = self._lanes.message(delivery)
-                if self._lanes.reads_bodies and takes_long_to_unpack(message):
+                message = self._ordering.message(delivery)
+                if self._ordering.reads_bodies and takes_long_to_unpack(message):
                     # those behind it may be of the same key: they are not looked at before
                     waiting.appendleft(delivery)
                     self._unpacking = asyncio.create_task(self._unpack(message))
                     return None
-                key = self._lanes.key(message)
+                key = self._ordering.key(message)
             if key is None:
                 return delivery
             if key not in taken:
@@ -161,13 +161,13 @@ class SessionLanes:
         return None
 
     def _start(self, delivery: Delivery, key: Any) -> Delivery:
-        self._lanes.taken.add(key)
+        self._ordering.taken.add(key)
         self._started[delivery.delivery_tag] = key
         return delivery
 
     async def _unpack(self, message: Message) -> None:
-        await self._lanes.unpack(message)
-        self._known = message.delivery_tag, self._lanes.key(message)
+        await self._ordering.unpack(message)
+        self._known = message.delivery_tag, self._ordering.key(message)
         self._unpacking = None
         self._wake()
 
@@ -215,14 +215,14 @@ class SessionLanes:
 
     def _free(self, tag: int) -> None:
         if tag in self._started:
-            self._lanes.free(self._started.pop(tag))
+            self._ordering.free(self._started.pop(tag))
 
     def over(self) -> None:
         """The session has ended: nothing starts any more, and only handlers that run keep their keys."""
         if self._over:
             return
         self._over = True
-        self._lanes.over(self)
+        self._ordering.over(self)
         if self._unpacking is not None:
             self._unpacking.cancel()
         for tag in list(self._started.keys() - self._handled):

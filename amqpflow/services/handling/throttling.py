@@ -59,7 +59,7 @@ class Rate:
             self._timer.cancel()
 
 
-class Budget:
+class ConcurrencyBudget:
     """
     So many calls at once in all handlers of a consumer.
 
@@ -69,25 +69,25 @@ class Budget:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._shares: list[Share] = []
+        self._shares: list[ConcurrencyShare] = []
         self._running = 0
 
-    def share(self, weight: float) -> Share:
+    def share(self, weight: float) -> ConcurrencyShare:
         """The middleware of one handler."""
-        share = Share(self, weight)
+        share = ConcurrencyShare(self, weight)
         self._shares.append(share)
         return share
 
-    def may_start(self, share: Share) -> bool:
+    def may_start(self, share: ConcurrencyShare) -> bool:
         """Whether a slot is left for it, when every other handler that has none running keeps one."""
         kept = sum(1 for each in self._shares if not each.running and each is not share)
         return self._running + (kept if share.running else 0) < self._size
 
-    def started(self, share: Share) -> None:
+    def started(self, share: ConcurrencyShare) -> None:
         self._running += 1
         share.running += 1
 
-    def ended(self, share: Share) -> None:
+    def ended(self, share: ConcurrencyShare) -> None:
         """Give the slot to the one that waits and uses least for its weight."""
         self._running -= 1
         share.running -= 1
@@ -97,10 +97,10 @@ class Budget:
             chosen.turns.give()
 
 
-class Share:
+class ConcurrencyShare:
     """The middleware that calls what is further in when its handler's share of a budget allows it."""
 
-    def __init__(self, budget: Budget, weight: float) -> None:
+    def __init__(self, budget: ConcurrencyBudget, weight: float) -> None:
         self.weight = weight
         self.running = 0
         self.turns = Turns()

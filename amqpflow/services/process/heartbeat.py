@@ -94,7 +94,7 @@ def decode(line: bytes) -> Status | None:
 
 
 @asynccontextmanager
-async def told(consumer: Runnable) -> AsyncIterator[Callable[[], object]]:
+async def report_to_parent(consumer: Runnable) -> AsyncIterator[Callable[[], object]]:
     """
     Tell the parent, if there is one, how the consumer does. A parent that is gone stops the consumer.
 

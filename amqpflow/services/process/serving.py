@@ -18,7 +18,7 @@ from amqpflow.services.handling.exits import Exit, described, ends_the_process, 
 from amqpflow.services.handling.thread_pool import THREAD_NAME
 
 from .health import Health, serve_health
-from .heartbeat import told
+from .heartbeat import report_to_parent
 from .runnable import Runnable
 
 log = logging.getLogger("amqpflow.consumer")
@@ -115,9 +115,9 @@ async def serve(consumer: Runnable) -> None:
     probes = serve_health(consumer.health_port, consumer.health_host, partial(health_of, consumer))
     with _on_signals(stop):
         try:
-            async with probes, told(consumer) as tell:
+            async with probes, report_to_parent(consumer) as report:
                 await consumer.start()
-                tell()  # before its first message, which may be its last
+                report()  # before its first message, which may be its last
                 await consumer.wait()
                 await consumer.stop()
         except asyncio.CancelledError:

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from amqpflow.delivery.breaker import Breaker, Circuit, Phase, counted, half_opened, opened, tried
+from amqpflow.delivery.breaker import Breaker, BreakerState, Phase, counted, half_opened, opened, tried
 
 BREAKER = Breaker(failure_ratio=0.5, window=10, minimum=4, open_for=5, longest=15)
 
 
-def after(outcomes: str, *, breaker: Breaker = BREAKER, apart: float = 0.1) -> Circuit:
-    """The circuit after calls, `x` for one that failed."""
-    circuit, now = Circuit(), 100.0
+def after(outcomes: str, *, breaker: Breaker = BREAKER, apart: float = 0.1) -> BreakerState:
+    """The state after calls, `x` for one that failed."""
+    state, now = BreakerState(), 100.0
     for each in outcomes:
-        circuit = counted(circuit, breaker, now, failed=each == "x")
+        state = counted(state, breaker, now, failed=each == "x")
         now += apart
-    return circuit
+    return state
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_it_opens_at_the_ratio_of_enough_calls(outcomes: str, phase: Phase) -> N
 
 
 def test_it_says_why_and_until_when() -> None:
-    circuit = after("xxxx")
-    assert circuit.reason == "4 of 4 calls failed within 10 s"
-    assert circuit.until == pytest.approx(100.3 + 5)
+    state = after("xxxx")
+    assert state.reason == "4 of 4 calls failed within 10 s"
+    assert state.until == pytest.approx(100.3 + 5)
 
 
 def test_what_is_older_than_the_window_is_forgotten() -> None:
@@ -52,28 +52,28 @@ def test_the_account_of_a_window_does_not_grow() -> None:
 
 
 def test_an_error_that_trips_opens_at_once() -> None:
-    circuit = counted(Circuit(), BREAKER, 1.0, failed=True, trip="ConnectionError: refused")
-    assert circuit.phase is Phase.OPEN
-    assert circuit.reason == "ConnectionError: refused"
+    state = counted(BreakerState(), BREAKER, 1.0, failed=True, trip="ConnectionError: refused")
+    assert state.phase is Phase.OPEN
+    assert state.reason == "ConnectionError: refused"
 
 
 def test_a_single_message_is_tried_when_the_time_is_over_and_closes_it() -> None:
-    circuit = after("xxxx")
-    assert half_opened(circuit, circuit.until - 0.01) is circuit
-    half_open = half_opened(circuit, circuit.until)
+    state = after("xxxx")
+    assert half_opened(state, state.until - 0.01) is state
+    half_open = half_opened(state, state.until)
     assert half_open.phase is Phase.HALF_OPEN
     assert counted(half_open, BREAKER, 200.0, failed=True) is half_open, "others say nothing now"
-    assert tried(half_open, BREAKER, 200.0, failed=False) == Circuit()
+    assert tried(half_open, BREAKER, 200.0, failed=False) == BreakerState()
 
 
 def test_each_time_in_a_row_it_is_open_for_twice_as_long_up_to_the_longest() -> None:
-    circuit, now, times = after("xxxx"), 100.3, []
+    state, now, times = after("xxxx"), 100.3, []
     for _ in range(4):
-        times.append(circuit.until - now)
-        now = circuit.until
-        circuit = tried(half_opened(circuit, now), BREAKER, now, failed=True)
+        times.append(state.until - now)
+        now = state.until
+        state = tried(half_opened(state, now), BREAKER, now, failed=True)
     assert times == pytest.approx([5, 10, 15, 15])
-    assert circuit.opened_at == pytest.approx(100.3), "the first time of them"
+    assert state.opened_at == pytest.approx(100.3), "the first time of them"
 
 
 def test_without_a_longest_time_it_does_not_double() -> None:
@@ -81,10 +81,10 @@ def test_without_a_longest_time_it_does_not_double() -> None:
 
 
 def test_a_pause_while_it_is_open_only_prolongs_it() -> None:
-    circuit = opened(Circuit(), 0.0, 10, "first")
-    assert opened(circuit, 1.0, 5, "second") == circuit
-    assert opened(circuit, 1.0, 30, "second").until == 31
-    assert opened(circuit, 1.0, 30, "second").reason == "first"
+    state = opened(BreakerState(), 0.0, 10, "first")
+    assert opened(state, 1.0, 5, "second") == state
+    assert opened(state, 1.0, 30, "second").until == 31
+    assert opened(state, 1.0, 30, "second").reason == "first"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow.delivery.settle import Acknowledge, Settlement, ToParking, ToTier, early
+from amqpflow.delivery.settle import Acknowledge, Settlement, ToParking, ToTier, decide_early
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, ErrorRecord, Verdict
 from amqpflow.model import headers as h
 from amqpflow.model.headers import ParkReason
@@ -212,36 +212,36 @@ def test_past_the_longest_tier_a_message_goes_round_uncounted_until_it_is_due() 
     where = routes(1000, 5000)
     settlement = decided(incoming(), Decided(outcome=Retry(after=12, reason="later")), where)
     back = comes_back(publish_of(settlement))
-    first = early(back, at(where, now=NOW + 5000))
+    first = decide_early(back, at(where, now=NOW + 5000))
     assert isinstance(first, ToTier)
     assert first.tier.queue == "orders.retry.5s"  # 7 s to go: the longest again
     assert first.attempt == 1
     assert headers_of(first) == headers_of(settlement)
-    second = early(comes_back(publish_of(first)), at(where, now=NOW + 10_500))
+    second = decide_early(comes_back(publish_of(first)), at(where, now=NOW + 10_500))
     assert isinstance(second, ToTier)
     assert second.tier.queue == "orders.retry.5s"  # 1.5 s to go: the smallest that is long enough
-    assert early(comes_back(publish_of(second)), at(where, now=NOW + 12_000)) is None
+    assert decide_early(comes_back(publish_of(second)), at(where, now=NOW + 12_000)) is None
 
 
 def test_an_ordinary_retry_never_goes_round_whatever_the_clock_says() -> None:
     where = routes(1000, 5000)
     back = comes_back(publish_of(decided(incoming(), failed(), where)))
     for clock in (NOW - 3_600_000, NOW, NOW + 999, NOW + 3_600_000):
-        assert early(back, at(where, now=clock)) is None
+        assert decide_early(back, at(where, now=clock)) is None
 
 
 def test_going_round_without_a_tier_calls_the_handler_early() -> None:
     where = routes(1000)
     back = comes_back(publish_of(decided(incoming(), Decided(outcome=Retry(after=60)), where)))
-    assert early(back, at(where), missing=frozenset({"orders.retry.1s"})) is None
-    assert early(back, at(routes())) is None
+    assert decide_early(back, at(where), missing=frozenset({"orders.retry.1s"})) is None
+    assert decide_early(back, at(routes())) is None
 
 
 def test_a_wait_is_shortened_to_ten_thousand_rounds_of_the_longest_tier() -> None:
     where = routes(1000, 5000)
     settlement = decided(incoming(), Decided(outcome=Retry(after=timedelta(days=3650))), where)
     assert headers_of(settlement)[h.DUE_AT] == NOW + 10_000 * 5000
-    assert isinstance(early(comes_back(publish_of(settlement)), at(where, now=NOW + 5000)), ToTier)
+    assert isinstance(decide_early(comes_back(publish_of(settlement)), at(where, now=NOW + 5000)), ToTier)
 
 
 @pytest.mark.parametrize(
@@ -261,8 +261,8 @@ def test_a_wait_is_shortened_to_ten_thousand_rounds_of_the_longest_tier() -> Non
 def test_a_wait_that_no_settlement_asks_for_is_not_waited_for(forged: dict[str, Any]) -> None:
     where = routes(1000, 5000, give_up_after_ms=60_000)
     usual = {h.QUEUE: "orders", h.HOP: "m/0/1", h.ATTEMPT: 1}
-    assert isinstance(early(incoming({**usual, h.DUE_AT: NOW + 60_000, h.FAILED_AT: NOW}), at(where)), ToTier)
-    assert early(incoming({**usual, **forged}), at(where)) is None
+    assert isinstance(decide_early(incoming({**usual, h.DUE_AT: NOW + 60_000, h.FAILED_AT: NOW}), at(where)), ToTier)
+    assert decide_early(incoming({**usual, **forged}), at(where)) is None
 
 
 def test_a_first_failure_in_the_future_does_not_put_off_giving_up() -> None:
@@ -317,6 +317,6 @@ def test_a_missing_tier_is_never_replaced_by_a_shorter_one() -> None:
 def test_going_round_takes_the_next_longer_tier_too() -> None:
     where = routes(1000, 5000)
     back = comes_back(publish_of(decided(incoming(), Decided(outcome=Retry(after=6)), where)))
-    again = early(back, at(where, now=NOW + 5500), missing=frozenset({"orders.retry.1s"}))
+    again = decide_early(back, at(where, now=NOW + 5500), missing=frozenset({"orders.retry.1s"}))
     assert isinstance(again, ToTier)
     assert again.tier.queue == "orders.retry.5s"

@@ -30,7 +30,7 @@ class Scene:
         self._alarms = Alarms(self.problems, events)
 
     def told(self, link: Link, purpose: str, reason: str | None) -> None:
-        self._alarms.told(link, purpose, reason)  # type: ignore[arg-type]
+        self._alarms.changed(link, purpose, reason)  # type: ignore[arg-type]
 
 
 @pytest.fixture

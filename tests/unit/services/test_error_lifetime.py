@@ -17,9 +17,9 @@ from amqpflow.delivery.settle import decide
 from amqpflow.model.event import Event, MessageHandled, MessageParked, MessageRetried
 from amqpflow.services.consuming.event_log import EventLog
 from amqpflow.services.consuming.events import Events
-from amqpflow.services.consuming.telemetry import Report
+from amqpflow.services.consuming.telemetry import ConsumerTelemetry
 from amqpflow.services.handling.handler import make_handler
-from amqpflow.services.handling.invocation import Caller
+from amqpflow.services.handling.invocation import HandlerInvoker
 from amqpflow.services.handling.thread_pool import THREAD_NAME
 from tests.deliveries import at, incoming, routes
 
@@ -96,12 +96,12 @@ def test_what_a_failed_call_held_is_free_when_its_listeners_are_done(kind: str) 
         events = Events()
         events.subscribe(listen, MessageHandled, MessageRetried, MessageParked)
         EventLog().listen(events, tracebacks=False)
-        report, where = Report(events, Counter()), routes(5000)
+        telemetry, where = ConsumerTelemetry(events, Counter()), routes(5000)
         message = incoming()
         threads = handler.threads()
-        verdict = await Caller(handler, where, asyncio.Event(), threads=threads).call(Message(message))
-        report.handled(message, verdict, 0.1)
-        report.ended(message, decide(message, verdict, at(where)), 0.1, verdict)
+        verdict = await HandlerInvoker(handler, where, asyncio.Event(), threads=threads).call(Message(message))
+        telemetry.handled(message, verdict, 0.1)
+        telemetry.ended(message, decide(message, verdict, at(where)), 0.1, verdict)
         assert held[0]() is not None or kind.startswith("outcome"), "the verdict has the exception and its frames"
         del verdict
         await asyncio.sleep(0)

@@ -14,11 +14,11 @@ from amqpflow.delivery.settle import ToParking, ToTier
 from amqpflow.delivery.verdict import CannotDecode, Decided, Failed, Verdict
 from amqpflow.model.event import BreakerOpened, Event
 from amqpflow.model.routes import QueueRoutes
-from amqpflow.services.consuming.circuit import Outage
+from amqpflow.services.consuming.circuit import CircuitBreaker
 from amqpflow.services.consuming.events import Events
 from amqpflow.services.handling.exception_groups import LEAVES_MAX, leaves, meaning
 from amqpflow.services.handling.handler import make_handler
-from amqpflow.services.handling.invocation import Caller, NotStarted
+from amqpflow.services.handling.invocation import HandlerInvoker, NotStarted
 from tests.deliveries import decided, incoming, routes, rule
 
 MESSAGE = Message(incoming())
@@ -41,7 +41,7 @@ def called(error: BaseException, where: QueueRoutes | None = None, **options: An
     handler = make_handler("orders", raising(error), **{**usual, **options})
 
     async def run() -> Verdict:
-        return await Caller(handler, where or routes(5000), asyncio.Event(), threads=None).call(MESSAGE)
+        return await HandlerInvoker(handler, where or routes(5000), asyncio.Event(), threads=None).call(MESSAGE)
 
     return asyncio.run(run())
 
@@ -99,7 +99,7 @@ def test_a_cancellation_alone_in_a_group_is_a_failure_unless_the_consumer_made_i
                 raise group(error, OSError()) from None
 
         made = make_handler("orders", handler, concurrency=1, prefetch=None, timeout=None, keep_stack=False)
-        call = asyncio.create_task(Caller(made, routes(5000), stopping, threads=None).call(MESSAGE))
+        call = asyncio.create_task(HandlerInvoker(made, routes(5000), stopping, threads=None).call(MESSAGE))
         await started.wait()
         stopping.set()
         call.cancel()
@@ -213,7 +213,7 @@ def test_an_outcome_out_of_a_task_group_is_returned_to_middlewares() -> None:
     )
 
     async def run() -> Verdict:
-        return await Caller(handler, routes(5000), asyncio.Event(), threads=None).call(MESSAGE)
+        return await HandlerInvoker(handler, routes(5000), asyncio.Event(), threads=None).call(MESSAGE)
 
     assert asyncio.run(run()) == Decided(outcome=Park("in a task"))
     assert seen == [Park("in a task")]
@@ -233,7 +233,7 @@ def test_the_task_of_a_handler_that_was_cancelled_by_itself_handles_the_next_mes
 
     async def run() -> int:
         handler = make_handler("orders", cancels_itself, concurrency=1, prefetch=None, timeout=None, keep_stack=False)
-        await Caller(handler, routes(5000), asyncio.Event(), threads=None).call(MESSAGE)
+        await HandlerInvoker(handler, routes(5000), asyncio.Event(), threads=None).call(MESSAGE)
         task = asyncio.current_task()
         assert task is not None
         return task.cancelling()
@@ -277,10 +277,10 @@ def opened_by(breaker: Breaker, where: QueueRoutes, *errors: BaseException) -> l
     events.subscribe(heard.append, BreakerOpened)
 
     async def run() -> None:
-        outage = Outage(breaker, where, events, {})
+        breaking = CircuitBreaker(breaker, where, events, {})
         for each in errors:
             with pytest.raises(type(each)):
-                await outage(MESSAGE, raising(each))
+                await breaking(MESSAGE, raising(each))
 
     asyncio.run(run())
     return [each.reason for each in heard if isinstance(each, BreakerOpened)]

@@ -18,7 +18,7 @@ from amqpflow import Ack, Consumer, Discard, HandlerInvalid, Message, Outcome, P
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, Failed, Verdict
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.services.handling.handler import Handler, make_handler
-from amqpflow.services.handling.invocation import Caller
+from amqpflow.services.handling.invocation import HandlerInvoker
 from amqpflow.services.handling.thread_pool import Threads
 from amqpflow.services.loading.topology import Topology
 from tests.deliveries import incoming, routes, rule
@@ -35,7 +35,7 @@ def made(function: Any, **options: Any) -> Handler:
 async def call(
     handler: Handler, message: Message, where: QueueRoutes, threads: Threads | None, stopping: asyncio.Event
 ) -> Verdict:
-    return await Caller(handler, where, stopping, threads=threads).call(message)
+    return await HandlerInvoker(handler, where, stopping, threads=threads).call(message)
 
 
 def called(function: Any, where: QueueRoutes | None = None, **options: Any) -> Verdict:

@@ -1,4 +1,4 @@
-"""The lanes of `order_by`: who starts next, in how much work, and what outlives a session."""
+"""The order of `order_by`: who starts next, in how much work, and what outlives a session."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from amqpflow import Message
 from amqpflow.model.message import Delivery
-from amqpflow.services.handling.ordering import Lanes, SessionLanes
+from amqpflow.services.handling.ordering import KeyOrdering, SessionOrdering
 from tests.deliveries import delivery
 
 
@@ -28,9 +28,9 @@ async def _not_here(message: Message) -> None:
     raise AssertionError("nothing is large here")
 
 
-def made() -> tuple[Lanes, Keys]:
+def made() -> tuple[KeyOrdering, Keys]:
     keys = Keys()
-    return Lanes(keys, 1000, native=False, unpack=_not_here), keys
+    return KeyOrdering(keys, 1000, native=False, unpack=_not_here), keys
 
 
 def deliveries(*ids: str | None, first_tag: int = 1) -> deque[Delivery]:
@@ -41,7 +41,7 @@ def ids(found: list[Delivery]) -> list[str | None]:
     return [each.header.message_id for each in found]
 
 
-def picked(session: SessionLanes, waiting: deque[Delivery]) -> list[Delivery]:
+def picked(session: SessionOrdering, waiting: deque[Delivery]) -> list[Delivery]:
     found = []
     while (each := session.pick(waiting)) is not None:
         found.append(each)
@@ -49,9 +49,9 @@ def picked(session: SessionLanes, waiting: deque[Delivery]) -> list[Delivery]:
 
 
 def test_one_of_a_key_starts_and_the_next_when_it_is_settled_in_their_order() -> None:
-    lanes, _ = made()
+    ordering, _ = made()
     woken: list[None] = []
-    session = lanes.of_session(lambda: woken.append(None))
+    session = ordering.of_session(lambda: woken.append(None))
     waiting = deliveries("a1", "a2", "b1", None, "a3", None)
     assert ids(picked(session, waiting)) == ["a1", "b1", None, None]
     assert len(session) == 2
@@ -66,53 +66,53 @@ def test_one_of_a_key_starts_and_the_next_when_it_is_settled_in_their_order() ->
     assert ids(picked(session, waiting)) == ["a4"]
     session.settled(9)
     session.settled(3)
-    assert not lanes.taken
+    assert not ordering.taken
     assert len(session) == 0
 
 
 def test_finding_the_next_of_a_hot_key_does_not_look_at_all_that_wait() -> None:
-    lanes, keys = made()
-    session = lanes.of_session(lambda: None)
+    ordering, keys = made()
+    session = ordering.of_session(lambda: None)
     waiting = deliveries(*("hot" for _ in range(5000)))
     for tag in range(1, 5001):
         (started,) = picked(session, waiting)
         assert started.delivery_tag == tag
         session.settled(tag)
     assert keys.asked == 5000
-    assert not lanes.taken
+    assert not ordering.taken
 
 
 def test_nothing_is_kept_of_keys_that_were_settled() -> None:
-    lanes, _ = made()
-    session = lanes.of_session(lambda: None)
+    ordering, _ = made()
+    session = ordering.of_session(lambda: None)
     for tag in range(1, 2000):
         assert len(picked(session, deliveries(chr(0x100 + tag), first_tag=tag))) == 1
         session.handling(tag)
         session.settled(tag)
         session.handled(tag, held=False)
-    assert not lanes.taken
+    assert not ordering.taken
     assert not session._started
     assert not session._handled
     assert not session._behind
 
 
 def test_a_handler_that_runs_keeps_its_key_on_the_next_session_until_it_ends() -> None:
-    lanes, _ = made()
-    old = lanes.of_session(lambda: None)
+    ordering, _ = made()
+    old = ordering.of_session(lambda: None)
     picked(old, deliveries("a1", "a2", "b1", "c1"))
     old.handling(1)
     old.handling(4)
     old.handled(4, held=True)  # its copy is on the way
     old.over()
-    assert lanes.taken == {"a"}, "b had not begun, c has ended"
+    assert ordering.taken == {"a"}, "b had not begun, c has ended"
     woken: list[None] = []
-    new = lanes.of_session(lambda: woken.append(None))
+    new = ordering.of_session(lambda: woken.append(None))
     waiting = deliveries("a1", "a2", "b1", "c1")
     assert ids(picked(new, waiting)) == ["b1", "c1"]
     # tags are those of another channel
     new.settled(3)
     new.settled(4)
-    assert lanes.taken == {"a"}
+    assert ordering.taken == {"a"}
     old.settled(1)
     assert not woken, "its handler still runs"
     old.handled(1, held=False)
@@ -126,8 +126,8 @@ def test_a_handler_that_runs_keeps_its_key_on_the_next_session_until_it_ends() -
 
 
 def test_a_session_that_is_over_takes_no_key() -> None:
-    lanes, _ = made()
-    old = lanes.of_session(lambda: None)
+    ordering, _ = made()
+    old = ordering.of_session(lambda: None)
     waiting = deliveries("a1", "a2", "b1")
     first = old.pick(waiting)
     assert first is not None
@@ -136,13 +136,13 @@ def test_a_session_that_is_over_takes_no_key() -> None:
     old.over()
     old.handled(1, held=False)
     assert picked(old, waiting) == []
-    assert not lanes.taken
-    assert ids(picked(lanes.of_session(lambda: None), deliveries("a1", "a2", "b1"))) == ["a1", "b1"]
+    assert not ordering.taken
+    assert ids(picked(ordering.of_session(lambda: None), deliveries("a1", "a2", "b1"))) == ["a1", "b1"]
 
 
 def test_what_is_taken_out_may_come_in_again() -> None:
-    lanes, _ = made()
-    session = lanes.of_session(lambda: None)
+    ordering, _ = made()
+    session = ordering.of_session(lambda: None)
     waiting = deliveries("a1", "a2", "a3")
     picked(session, waiting)
     assert ids(session.waiting()) == ["a2", "a3"]
@@ -160,9 +160,9 @@ def test_a_large_body_holds_up_those_behind_it_until_its_key_is_known() -> None:
         async def unpack(message: Message) -> None:
             await unpacked.wait()
 
-        lanes = Lanes(Keys(), 1000, native=False, unpack=unpack)
+        ordering = KeyOrdering(Keys(), 1000, native=False, unpack=unpack)
         woken = asyncio.Event()
-        session = lanes.of_session(woken.set)
+        session = ordering.of_session(woken.set)
         large = delivery(message_id="a1", content_encoding="gzip", body=b"x" * 10_000)
         waiting = deque([large, *deliveries("a2", "b1", first_tag=2)])
         assert picked(session, waiting) == []
@@ -172,7 +172,7 @@ def test_a_large_body_holds_up_those_behind_it_until_its_key_is_known() -> None:
 
         # one whose session ends meanwhile
         unpacked.clear()
-        other = lanes.of_session(woken.set)
+        other = ordering.of_session(woken.set)
         assert picked(other, deque([large])) == []
         other.over()
         await asyncio.sleep(0)

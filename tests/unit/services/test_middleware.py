@@ -12,7 +12,7 @@ import pytest
 from amqpflow import Ack, Consumer, Discard, HandlerInvalid, Message, Outcome, Park, Retry
 from amqpflow.delivery.verdict import BadResult, Decided, Failed, Verdict
 from amqpflow.services.handling.handler import make_handler
-from amqpflow.services.handling.invocation import Caller
+from amqpflow.services.handling.invocation import HandlerInvoker
 from amqpflow.services.handling.middleware import CallNext, Middleware
 from amqpflow.services.handling.turns import NotStarted
 from amqpflow.services.loading.topology import Topology
@@ -36,11 +36,11 @@ def called(function: Any, *middlewares: Any, calls: int = 1, timeout: float | No
 
     async def run() -> Verdict:
         threads = handler.threads()
-        caller = Caller(handler, routes(5000), asyncio.Event(), threads=threads)
+        invoker = HandlerInvoker(handler, routes(5000), asyncio.Event(), threads=threads)
         try:
             async with asyncio.timeout(10):
                 for _ in range(calls):
-                    verdict = await caller.call(MESSAGE)
+                    verdict = await invoker.call(MESSAGE)
             return verdict
         finally:
             if threads is not None:
@@ -190,10 +190,10 @@ def test_no_middleware_begins_for_a_message_that_the_broker_has_back(in_a_thread
 
     async def run() -> None:
         threads = handler.threads()
-        caller = Caller(handler, routes(5000), asyncio.Event(), threads=threads, outer=[waiting])
+        invoker = HandlerInvoker(handler, routes(5000), asyncio.Event(), threads=threads, outer=[waiting])
         try:
             with pytest.raises(NotStarted, match="its channel ended before its handler began"):
-                await caller.call(Message(incoming(), holds=lambda _: held))
+                await invoker.call(Message(incoming(), holds=lambda _: held))
         finally:
             if threads is not None:
                 threads.shutdown()

@@ -17,7 +17,7 @@ import pytest
 from amqpflow import Message, Outcome
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Failed, Verdict
 from amqpflow.services.handling.handler import make_handler
-from amqpflow.services.handling.invocation import Caller
+from amqpflow.services.handling.invocation import HandlerInvoker
 from amqpflow.services.handling.stack import defined_at, users_part
 from tests.deliveries import delivery, incoming, routes
 
@@ -32,7 +32,7 @@ def called(function: Any, message: Message = MESSAGE, **options: Any) -> Any:
     async def run() -> Verdict:
         threads = handler.threads()
         try:
-            return await Caller(handler, routes(5000), asyncio.Event(), threads=threads).call(message)
+            return await HandlerInvoker(handler, routes(5000), asyncio.Event(), threads=threads).call(message)
         finally:
             if threads is not None:
                 threads.shutdown()
