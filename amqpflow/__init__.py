@@ -6,6 +6,7 @@ stay cheap: aio-pika and the HTTP client are imported only by what talks to a br
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -36,32 +37,32 @@ if TYPE_CHECKING:
     )
     from .delivery.breaker import Breaker
     from .errors import (
-        AddressChanged,
+        AddressChangedError,
         AmqpflowError,
-        AuthenticationFailed,
+        AuthenticationError,
         BrokerError,
-        BrokerUnavailable,
+        BrokerUnavailableError,
         ClientLibraryError,
-        HandlerInvalid,
-        Interrupted,
-        Locked,
-        LockLost,
-        ManagementUnavailable,
-        NotApplied,
-        PartlyDone,
-        PermissionDenied,
-        PublishFailed,
-        PublishForbidden,
-        PublishRefused,
-        PublishUncertain,
-        Refused,
-        TlsFailed,
-        TopologyInvalid,
-        Undecodable,
-        Unpublishable,
-        Unroutable,
-        VirtualHostMissing,
-        WrongUsage,
+        InvalidHandlerError,
+        InvalidTopologyError,
+        LockedError,
+        LockLostError,
+        ManagementUnavailableError,
+        NotAppliedError,
+        PartlyDoneError,
+        PermissionDeniedError,
+        PublishError,
+        PublishForbiddenError,
+        PublishRefusedError,
+        PublishUncertainError,
+        RefusedError,
+        StoppedError,
+        TlsError,
+        UndecodableError,
+        UnpublishableError,
+        UnroutableError,
+        UsageError,
+        VirtualHostMissingError,
     )
     from .model.event import (
         BreakerClosed,
@@ -92,7 +93,7 @@ if TYPE_CHECKING:
     )
     from .model.outcome import Ack, Discard, Outcome, Park, Pause, Retry
     from .model.outgoing import OutgoingMessage
-    from .parking.selection import Selection, SelectionInvalid
+    from .parking.selection import InvalidSelectionError, Selection
     from .services.consuming.consumer import Consumer
     from .services.handling.message import Message, RetryState
     from .services.handling.middleware import CallNext, Middleware
@@ -125,32 +126,32 @@ _HOME = {
     ),
     "delivery.breaker": ("Breaker",),
     "errors": (
-        "AddressChanged",
+        "AddressChangedError",
         "AmqpflowError",
-        "AuthenticationFailed",
+        "AuthenticationError",
         "BrokerError",
-        "BrokerUnavailable",
+        "BrokerUnavailableError",
         "ClientLibraryError",
-        "HandlerInvalid",
-        "Interrupted",
-        "LockLost",
-        "Locked",
-        "ManagementUnavailable",
-        "NotApplied",
-        "PartlyDone",
-        "PermissionDenied",
-        "PublishFailed",
-        "PublishForbidden",
-        "PublishRefused",
-        "PublishUncertain",
-        "Refused",
-        "TlsFailed",
-        "TopologyInvalid",
-        "Undecodable",
-        "Unpublishable",
-        "Unroutable",
-        "VirtualHostMissing",
-        "WrongUsage",
+        "InvalidHandlerError",
+        "InvalidTopologyError",
+        "LockLostError",
+        "LockedError",
+        "ManagementUnavailableError",
+        "NotAppliedError",
+        "PartlyDoneError",
+        "PermissionDeniedError",
+        "PublishError",
+        "PublishForbiddenError",
+        "PublishRefusedError",
+        "PublishUncertainError",
+        "RefusedError",
+        "StoppedError",
+        "TlsError",
+        "UndecodableError",
+        "UnpublishableError",
+        "UnroutableError",
+        "UsageError",
+        "VirtualHostMissingError",
     ),
     "model.event": (
         "BreakerClosed",
@@ -181,7 +182,7 @@ _HOME = {
     ),
     "model.outcome": ("Ack", "Discard", "Outcome", "Park", "Pause", "Retry"),
     "model.outgoing": ("OutgoingMessage",),
-    "parking.selection": ("Selection", "SelectionInvalid"),
+    "parking.selection": ("Selection", "InvalidSelectionError"),
     "services.consuming.consumer": ("Consumer",),
     "services.handling.message": ("Message", "RetryState"),
     "services.handling.middleware": ("CallNext", "Middleware"),
@@ -193,15 +194,15 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Ack",
-    "AddressChanged",
+    "AddressChangedError",
     "AmqpflowError",
-    "AuthenticationFailed",
+    "AuthenticationError",
     "Breaker",
     "BreakerClosed",
     "BreakerHalfOpen",
     "BreakerOpened",
     "BrokerError",
-    "BrokerUnavailable",
+    "BrokerUnavailableError",
     "CallNext",
     "ClientLibraryError",
     "ConnectionBlocked",
@@ -217,11 +218,12 @@ __all__ = [
     "ConsumerStopped",
     "Discard",
     "Event",
-    "HandlerInvalid",
-    "Interrupted",
-    "LockLost",
-    "Locked",
-    "ManagementUnavailable",
+    "InvalidHandlerError",
+    "InvalidSelectionError",
+    "InvalidTopologyError",
+    "LockLostError",
+    "LockedError",
+    "ManagementUnavailableError",
     "Message",
     "MessageAcked",
     "MessageDiscarded",
@@ -235,32 +237,31 @@ __all__ = [
     "MessageRetried",
     "MessageSettled",
     "Middleware",
-    "NotApplied",
+    "NotAppliedError",
     "Outcome",
     "OutgoingMessage",
     "Park",
-    "PartlyDone",
+    "PartlyDoneError",
     "Pause",
-    "PermissionDenied",
-    "PublishFailed",
-    "PublishForbidden",
-    "PublishRefused",
-    "PublishUncertain",
+    "PermissionDeniedError",
+    "PublishError",
+    "PublishForbiddenError",
+    "PublishRefusedError",
+    "PublishUncertainError",
     "Publisher",
-    "Refused",
+    "RefusedError",
     "ReplayChoice",
     "Retry",
     "RetryState",
     "Selection",
-    "SelectionInvalid",
-    "TlsFailed",
+    "StoppedError",
+    "TlsError",
     "Topology",
-    "TopologyInvalid",
-    "Undecodable",
-    "Unpublishable",
-    "Unroutable",
-    "VirtualHostMissing",
-    "WrongUsage",
+    "UndecodableError",
+    "UnpublishableError",
+    "UnroutableError",
+    "UsageError",
+    "VirtualHostMissingError",
     "adopt",
     "apply",
     "choose_parked",
@@ -285,10 +286,23 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     module = _MODULE_OF.get(name)
     if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _renamed(name)
     value = getattr(import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     return value
+
+
+def _renamed(name: str) -> Any:
+    """Return what an old name stands for, with a warning. Raises AttributeError: it is not one."""
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .errors import RENAMED
+
+    new = {**RENAMED, "SelectionInvalid": "InvalidSelectionError"}.get(name)
+    if new is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"amqpflow.{name} is now amqpflow.{new}", DeprecationWarning, stacklevel=3)
+    return __getattr__(new)
 
 
 def __dir__() -> list[str]:

@@ -55,10 +55,10 @@ async def plan(
         A plan. `plan.refusals` holds every reason why it cannot be applied as it stands; empty when it can.
 
     Raises:
-        BrokerUnavailable, AuthenticationFailed, VirtualHostMissing, TlsFailed: no connection.
-        PermissionDenied, ManagementUnavailable, BrokerError: looking failed.
-        Refused: the management URL is that of another broker.
-        WrongUsage: a URL that is none.
+        BrokerUnavailableError, AuthenticationError, VirtualHostMissingError, TlsError: no connection.
+        PermissionDeniedError, ManagementUnavailableError, BrokerError: looking failed.
+        RefusedError: the management URL is that of another broker.
+        UsageError: a URL that is none.
     """
     from .services.provisioning.planner import make_plan
 
@@ -122,11 +122,11 @@ async def apply(
         on_drain: told while waiting: what is waited for, messages gone, messages there were.
 
     Raises:
-        Refused: something stands in the way, or was not allowed, `problems` names all of it; or the plan is stale,
+        RefusedError: something stands in the way, or was not allowed, `problems` names all of it; or the plan is stale,
             `problems` says what moved since: which object, which attribute, from what to what. Nothing was done.
-        Locked: another apply of this topology is under way; nothing was done.
-        PartlyDone: stopped at a failure, which is its `__cause__`; `report` says what was done and what remains.
-        WrongUsage: `allow` has something else in it.
+        LockedError: another apply of this topology is under way; nothing was done.
+        PartlyDoneError: stopped at a failure, which is its `__cause__`; `report` says what was done and what remains.
+        UsageError: `allow` has something else in it.
         AmqpflowError: as for `plan`, or the first step failed; nothing was done.
     """
     from .planning.values.plan import Plan
@@ -199,9 +199,9 @@ async def adopt(
         lock_timeout: as for `apply`.
 
     Raises:
-        Refused: one of them is missing, differs, or is owned by another topology; nothing was done.
-        WrongUsage: another kind.
-        Locked, AmqpflowError: as for `apply`.
+        RefusedError: one of them is missing, differs, or is owned by another topology; nothing was done.
+        UsageError: another kind.
+        LockedError, AmqpflowError: as for `apply`.
     """
     from .services.provisioning.planner import make_adoption
 
@@ -224,7 +224,7 @@ async def disown(
     Arguments and errors as for `adopt`.
 
     Raises:
-        Refused: one of them is missing, or carries a stamp; nothing was done.
+        RefusedError: one of them is missing, or carries a stamp; nothing was done.
     """
     from .services.provisioning.planner import make_disowning
 
@@ -242,11 +242,11 @@ async def _record(
     management_url: str | None,
 ) -> ApplyReport:
     """Carry out a plan that changes what is recorded as the topology's own."""
-    from .errors import WrongUsage
+    from .errors import UsageError
     from .planning.values.manifest import ADOPTABLE
 
     if kind not in ADOPTABLE:
-        raise WrongUsage(f"unknown kind {kind!r}; use {', '.join(ADOPTABLE)}")
+        raise UsageError(f"unknown kind {kind!r}; use {', '.join(ADOPTABLE)}")
     wanted = [(kind, name) for name in ([names] if isinstance(names, str) else names)]
     async with (
         _opened(topology, url, management_url, purpose) as (broker, compiled),
@@ -257,13 +257,13 @@ async def _record(
 
 
 def _allowance(allow: Iterable[str]) -> Allowance:
-    from .errors import WrongUsage
+    from .errors import UsageError
     from .planning.values.approvals import parse_allowance
 
     try:
         return parse_allowance([allow] if isinstance(allow, str) else allow)
     except ValueError as error:
-        raise WrongUsage(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 @asynccontextmanager
@@ -312,7 +312,7 @@ async def explain(
         management_url: as for `plan`. Without the management API policies cannot be seen, and the notes say so.
 
     Raises:
-        WrongUsage: the file has no such queue. AmqpflowError: as for `plan`.
+        UsageError: the file has no such queue. AmqpflowError: as for `plan`.
     """
     from .services.provisioning.explainer import explain_on
 
@@ -398,8 +398,8 @@ async def replay(
         A report, also when it could not go on to its end: see `complete`, `stopped` and `left_behind`.
 
     Raises:
-        WrongUsage: the file has no such work queue, or there is no such replay. NotApplied, Refused: as for `parked`,
-        or the journal cannot be written; nothing was done.
+        UsageError: the file has no such work queue, or there is no such replay. NotAppliedError, RefusedError: as for
+        `parked`, or the journal cannot be written; nothing was done.
         AmqpflowError: as for `plan`; nothing was done.
     """
     from .services.replaying.journal_files import journals_in
@@ -432,8 +432,8 @@ def replay_history(journal: str | Path | None = None) -> tuple[JournalState, ...
         journal: directory of the journals, as for `replay`.
 
     Raises:
-        Refused: the directory cannot be read, or another user may write in it. A file in it that is not a journal is
-            left out.
+        RefusedError: the directory cannot be read, or another user may write in it. A file in it that is not a journal
+            is left out.
     """
     from .services.replaying.journal_files import journals_in
 
@@ -452,7 +452,7 @@ def prune_replay_history(journal: str | Path | None = None, *, older_than: timed
         The ids of the replays, the oldest first.
 
     Raises:
-        Refused: as for `replay_history`; or a journal cannot be removed.
+        RefusedError: as for `replay_history`; or a journal cannot be removed.
     """
     import time
 

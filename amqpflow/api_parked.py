@@ -64,8 +64,8 @@ async def parked(
         on_wait: told the parking queue once, when another command is reading it.
 
     Raises:
-        WrongUsage: the file has no such queue. NotApplied: a parking queue is missing.
-        Refused: reading could use messages up, because of the queue's delivery limit; or another command reads it.
+        UsageError: the file has no such queue. NotAppliedError: a parking queue is missing.
+        RefusedError: reading could use messages up, because of the queue's delivery limit; or another command reads it.
         AmqpflowError: as for `plan`.
     """
     from .services.parked.listing import list_parked
@@ -103,7 +103,7 @@ async def parked_message(
         Every match, at most 20: two copies of one settlement have one id, and a message id may be used twice.
 
     Raises:
-        WrongUsage: the beginning of several ids. Else as `parked`.
+        UsageError: the beginning of several ids. Else as `parked`.
     """
     from .services.parked.listing import find_parked
     from .services.parked.scan import Watch
@@ -137,7 +137,7 @@ async def parked_stats(
     Args:
         by: of queue, parking-queue, reason, error-type, fingerprint, routing-key, parked-by, hour.
 
-    The others are as for `parked`, and so are errors; WrongUsage also when `by` has another word.
+    The others are as for `parked`, and so are errors; UsageError also when `by` has another word.
     """
     from .services.parked.scan import Watch
     from .services.parked.stats import count_parked
@@ -172,7 +172,7 @@ async def export_parked(
     open, such as a pipe: it is whole when it has its end line. The other arguments are as for `parked`.
 
     Raises:
-        Refused: the file exists. AmqpflowError: it cannot be written. Else as `parked`.
+        RefusedError: the file exists. AmqpflowError: it cannot be written. Else as `parked`.
     """
     from .services.parked.export import export_parked as export
     from .services.parked.scan import Watch
@@ -240,7 +240,7 @@ async def discard_parked(
     The other arguments are as for `parked`.
 
     Raises:
-        Refused: the file exists. AmqpflowError: it cannot be written; what is not in it is in its queue.
+        RefusedError: the file exists. AmqpflowError: it cannot be written; what is not in it is in its queue.
         Else as `parked`.
     """
     from .services.parked.export import discard_parked as discard
@@ -287,8 +287,8 @@ async def restore_parked(
         management_url, prefetch, stop, on_progress, on_wait: as for `parked`.
 
     Raises:
-        Refused: the file is damaged, or holds what cannot be put back as it is; it cannot be found out what is still
-            parked; or another restore is running. NotApplied: a queue is missing. Nothing was done.
+        RefusedError: the file is damaged, or holds what cannot be put back as it is; it cannot be found out what is
+            still parked; or another restore is running. NotAppliedError: a queue is missing. Nothing was done.
         AmqpflowError: as for `plan`, or a file cannot be read or written.
     """
     from .services.parked.restore import RestoreOptions

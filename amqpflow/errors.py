@@ -1,38 +1,67 @@
 """The exception tree. Third-party exceptions stop at the adapters and become one of these.
 
-AmqpflowError                     exit code 1 unless it says otherwise
-├── TopologyInvalid               the file has errors; all of them are in .diagnostics
-├── WrongUsage                    64: the command line does not fit
-├── Refused                       4: a guard said no, nothing was done
-│   └── NotApplied                the broker does not hold the topology; names the command that mends it
-├── Locked                        5: another apply of the same topology is under way, and whose
-├── LockLost                      the lock's connection was lost; apply stops
-├── Interrupted                   130: it was asked to stop before it had a result
-├── PartlyDone                    3: stopped in the middle; says what was done and what remains
-├── BrokerUnavailable             cannot be reached, or the connection was lost
-│   ├── AuthenticationFailed      wrong user or password
-│   ├── VirtualHostMissing        no such virtual host, or no access to it
-│   ├── AddressChanged            the URL names another broker or virtual host than it did
-│   └── TlsFailed                 certificate or handshake
-├── ClientLibraryError            the installed aiormq or aio-pika is not one that amqpflow works with
-├── PermissionDenied              a permission or a tag is missing, and which
-├── ManagementUnavailable         the management API cannot be reached or does not answer as one
-├── BrokerError                   RabbitMQ refused an operation, in its own words
-├── PublishFailed                 the message is certainly not in a queue
-│   ├── Unroutable                returned: no queue is bound for its key
-│   ├── PublishRefused            nacked: the queue is full, or the broker has a problem
-│   │   └── PublishForbidden      the user has no write permission on the exchange
-│   └── Unpublishable             the broker closes the channel over it, or it cannot be encoded
-├── PublishUncertain              the channel closed before the confirm: it may or may not be in a queue
-├── HandlerInvalid                a handler cannot be registered as written
-└── Undecodable                   a body is not what its content type or encoding says; a handler raising it parks
+AmqpflowError                       exit code 1 unless it says otherwise
+├── InvalidTopologyError            the file has errors; all of them are in .diagnostics
+├── UsageError                      64: the command line does not fit
+├── RefusedError                    4: a guard said no, nothing was done
+│   └── NotAppliedError             the broker does not hold the topology; names the command that mends it
+├── LockedError                     5: another apply of the same topology is under way, and whose
+├── LockLostError                   the lock's connection was lost; apply stops
+├── StoppedError                    130: it was asked to stop before it had a result
+├── PartlyDoneError                 3: stopped in the middle; says what was done and what remains
+├── BrokerUnavailableError          cannot be reached, or the connection was lost
+│   ├── AuthenticationError         wrong user or password
+│   ├── VirtualHostMissingError     no such virtual host, or no access to it
+│   ├── AddressChangedError         the URL names another broker or virtual host than it did
+│   └── TlsError                    certificate or handshake
+├── ClientLibraryError              the installed aiormq or aio-pika is not one that amqpflow works with
+├── PermissionDeniedError           a permission or a tag is missing, and which
+├── ManagementUnavailableError      the management API cannot be reached or does not answer as one
+├── BrokerError                     RabbitMQ refused an operation, in its own words
+├── PublishError                    the message is certainly not in a queue
+│   ├── UnroutableError             returned: no queue is bound for its key
+│   ├── PublishRefusedError         nacked: the queue is full, or the broker has a problem
+│   │   └── PublishForbiddenError   the user has no write permission on the exchange
+│   └── UnpublishableError          the broker closes the channel over it, or it cannot be encoded
+├── PublishUncertainError           the channel closed before the confirm: it may or may not be in a queue
+├── InvalidHandlerError             a handler cannot be registered as written
+└── UndecodableError                a body is not what its content type or encoding says; a handler raising it parks
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from .model.diagnostic import Diagnostic
+
+#: names until 0.1, which stay as aliases until 1.0
+RENAMED = {
+    "AddressChanged": "AddressChangedError",
+    "AuthenticationFailed": "AuthenticationError",
+    "BrokerUnavailable": "BrokerUnavailableError",
+    "HandlerInvalid": "InvalidHandlerError",
+    "Interrupted": "StoppedError",
+    "LockLost": "LockLostError",
+    "Locked": "LockedError",
+    "ManagementUnavailable": "ManagementUnavailableError",
+    "NotApplied": "NotAppliedError",
+    "PartlyDone": "PartlyDoneError",
+    "PermissionDenied": "PermissionDeniedError",
+    "PublishFailed": "PublishError",
+    "PublishForbidden": "PublishForbiddenError",
+    "PublishRefused": "PublishRefusedError",
+    "PublishUncertain": "PublishUncertainError",
+    "Refused": "RefusedError",
+    "TlsFailed": "TlsError",
+    "TopologyInvalid": "InvalidTopologyError",
+    "Undecodable": "UndecodableError",
+    "Unpublishable": "UnpublishableError",
+    "Unroutable": "UnroutableError",
+    "VirtualHostMissing": "VirtualHostMissingError",
+    "WrongUsage": "UsageError",
+}
 
 
 class AmqpflowError(Exception):
@@ -46,7 +75,7 @@ class AmqpflowError(Exception):
         self.hint = hint
 
 
-class TopologyInvalid(AmqpflowError):
+class InvalidTopologyError(AmqpflowError):
     """A topology file has errors."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
@@ -54,13 +83,13 @@ class TopologyInvalid(AmqpflowError):
         self.diagnostics = tuple(diagnostics)
 
 
-class WrongUsage(AmqpflowError):
+class UsageError(AmqpflowError):
     """The command line or the arguments of a call do not fit."""
 
     exit_code = 64
 
 
-class Refused(AmqpflowError):
+class RefusedError(AmqpflowError):
     """A guard stopped the command before anything was done; `problems` lists every reason."""
 
     exit_code = 4
@@ -70,27 +99,27 @@ class Refused(AmqpflowError):
         self.problems = tuple(problems)
 
 
-class NotApplied(Refused):
+class NotAppliedError(RefusedError):
     """The broker does not hold what the topology says; the hint names the command that mends it."""
 
 
-class Locked(AmqpflowError):
+class LockedError(AmqpflowError):
     """Another apply of the same topology is under way, and `str()` says whose. Nothing was done."""
 
     exit_code = 5
 
 
-class LockLost(AmqpflowError):
+class LockLostError(AmqpflowError):
     """The connection that held the lock was closed: another apply may have begun, so this one stops."""
 
 
-class Interrupted(AmqpflowError):
+class StoppedError(AmqpflowError):
     """It was asked to stop, by Ctrl-C or by the `stop` of a call, before it had a result; nothing was changed."""
 
     exit_code = 130
 
 
-class PartlyDone(AmqpflowError):
+class PartlyDoneError(AmqpflowError):
     """The command stopped in the middle. `report` is its account of what was done and what remains, when it has one."""
 
     exit_code = 3
@@ -100,23 +129,23 @@ class PartlyDone(AmqpflowError):
         self.report = report
 
 
-class BrokerUnavailable(AmqpflowError):
+class BrokerUnavailableError(AmqpflowError):
     """The broker cannot be reached, or the connection was lost."""
 
 
-class AuthenticationFailed(BrokerUnavailable):
+class AuthenticationError(BrokerUnavailableError):
     """RabbitMQ does not accept this user and password."""
 
 
-class VirtualHostMissing(BrokerUnavailable):
+class VirtualHostMissingError(BrokerUnavailableError):
     """There is no such virtual host, or the user has no access to it; the text says which."""
 
 
-class AddressChanged(BrokerUnavailable):
+class AddressChangedError(BrokerUnavailableError):
     """The URL, read again for a further connection, names another broker or virtual host than the first one's."""
 
 
-class TlsFailed(BrokerUnavailable):
+class TlsError(BrokerUnavailableError):
     """The TLS handshake failed: certificate, host name or protocol."""
 
 
@@ -124,11 +153,11 @@ class ClientLibraryError(AmqpflowError):
     """The installed aiormq or aio-pika does not read or write as amqpflow needs it; the hint names what to install."""
 
 
-class PermissionDenied(AmqpflowError):
+class PermissionDeniedError(AmqpflowError):
     """The user lacks a permission on an object, or a management tag."""
 
 
-class ManagementUnavailable(AmqpflowError):
+class ManagementUnavailableError(AmqpflowError):
     """The management API cannot be reached."""
 
 
@@ -145,27 +174,27 @@ class BrokerError(AmqpflowError):
         return self.code == 404 and "NOT_FOUND - no " in str(self)
 
 
-class PublishFailed(AmqpflowError):
+class PublishError(AmqpflowError):
     """The message is certainly not in a queue. `message_id` is its id when a `Publisher` published it."""
 
 
-class Unroutable(PublishFailed):
+class UnroutableError(PublishError):
     """The broker returned the message: nothing is bound for its routing key."""
 
 
-class Unpublishable(PublishFailed):
+class UnpublishableError(PublishError):
     """No channel takes this message: too large, a header the broker objects to, or not encodable."""
 
 
-class PublishRefused(PublishFailed):
-    """The broker does not take the message: it answered with basic.nack, or see `PublishForbidden`."""
+class PublishRefusedError(PublishError):
+    """The broker does not take the message: it answered with basic.nack, or see `PublishForbiddenError`."""
 
 
-class PublishForbidden(PublishRefused):
+class PublishForbiddenError(PublishRefusedError):
     """The user has no write permission on the exchange. Nothing is wrong with the message: publish it again later."""
 
 
-class PublishUncertain(AmqpflowError):
+class PublishUncertainError(AmqpflowError):
     """The channel or connection was lost before the confirm: the message may be in a queue or not (fact 9.2).
 
     `closed_by_publish` is the broker's text when the channel was closed by an error of a publish on it; `message_id`
@@ -179,9 +208,22 @@ class PublishUncertain(AmqpflowError):
         self.may_be_there = True
 
 
-class HandlerInvalid(AmqpflowError):
+class InvalidHandlerError(AmqpflowError):
     """A handler cannot be registered as it is written."""
 
 
-class Undecodable(AmqpflowError):
+class UndecodableError(AmqpflowError):
     """A message body is not what its content type or encoding says."""
+
+
+def current_name(name: str) -> str:
+    """Return an error's present name for its old one, with or without a module before it; any other name as it is."""
+    module, dot, old = name.rpartition(".")
+    return module + dot + RENAMED.get(old, old) if module in ("", "amqpflow", "amqpflow.errors") else name
+
+
+def __getattr__(name: str) -> Any:
+    if name not in RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"amqpflow.{name} is now amqpflow.{RENAMED[name]}", DeprecationWarning, stacklevel=2)
+    return globals()[RENAMED[name]]

@@ -74,7 +74,7 @@ class Service:
 # -- the steps
 
 
-class DemoFailed(Exception):
+class DemoError(Exception):
     """A message is not where it must be."""
 
 
@@ -91,7 +91,7 @@ async def publish(address: str) -> None:
     async with Publisher(address) as publisher:
         results = await publisher.publish_many(messages)
     if failed := [result for result in results if isinstance(result, AmqpflowError)]:
-        raise DemoFailed(f"not published: {failed}")
+        raise DemoError(f"not published: {failed}")
 
 
 async def settled(consumer: Consumer, messages: int) -> None:
@@ -101,9 +101,7 @@ async def settled(consumer: Consumer, messages: int) -> None:
             while consumer.totals["acked"] + consumer.totals["parked"] < messages:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise DemoFailed(
-            f"after {PATIENCE:g} s: {dict(consumer.totals)}, expected {messages} acked or parked"
-        ) from None
+        raise DemoError(f"after {PATIENCE:g} s: {dict(consumer.totals)}, expected {messages} acked or parked") from None
 
 
 async def consume(topology: Topology, address: str, service: Service, timeline: Timeline, during: Any) -> None:
@@ -168,7 +166,7 @@ class Demo:
         self.console.print(f"\n$ amqpflow {' '.join(arguments)}", style="cyan", highlight=False)
         sys.stdout.flush()
         if code := subprocess.run(self._argv(arguments), cwd=ROOT, env=self.environ, check=False).returncode:
-            raise DemoFailed(f"amqpflow {' '.join(arguments)} ended with exit code {code}")
+            raise DemoError(f"amqpflow {' '.join(arguments)} ended with exit code {code}")
 
     def _argv(self, arguments: Collection[str]) -> list[str]:
         return [sys.executable, "-m", "amqpflow", *arguments]
@@ -212,7 +210,7 @@ class Demo:
         left = asyncio.run(depths(self.topology, url))
         self.console.print(self.account(first, parked, second, left))
         if found := problems(first, parked, second, left):
-            raise DemoFailed("\n".join(found))
+            raise DemoError("\n".join(found))
 
     def account(self, first: Timeline, parked: dict[str, str], second: Timeline, left: dict[str, int]) -> Table:
         table = Table(box=None, pad_edge=False, show_header=False)
@@ -280,13 +278,13 @@ def main() -> int:
             demo = Demo(console, broker, state)
             given = broker.origin == "given"
             if given and (found := asyncio.run(present(demo.topology, broker.address.url))):
-                raise DemoFailed(f"{broker.address} has {', '.join(found)} already, which the demo wants for itself")
+                raise DemoError(f"{broker.address} has {', '.join(found)} already, which the demo wants for itself")
             try:
                 demo.run()
             finally:
                 if given:
                     asyncio.run(remove(demo.topology, broker.address.url))
-    except DemoFailed as failure:
+    except DemoError as failure:
         console.print(f"\nThe demo failed.\n{failure}", style="red", markup=False)
         return 1
     except AmqpflowError as error:

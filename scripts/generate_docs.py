@@ -120,7 +120,7 @@ GROUPS = {
         "parked_message",
         "parked_stats",
         "Selection",
-        "SelectionInvalid",
+        "InvalidSelectionError",
         "export_parked",
         "restore_parked",
         "choose_parked",

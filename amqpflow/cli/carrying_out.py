@@ -74,14 +74,14 @@ def lock_option(function: F) -> F:
 
 
 def allowance_of(texts: tuple[str, ...]) -> Allowance:
-    """Raises WrongUsage."""
-    from amqpflow.errors import WrongUsage
+    """Raises UsageError."""
+    from amqpflow.errors import UsageError
     from amqpflow.planning.values.approvals import parse_allowance
 
     try:
         return parse_allowance(texts)
     except ValueError as error:
-        raise WrongUsage(f"--allow: {error}") from error
+        raise UsageError(f"--allow: {error}") from error
 
 
 async def carry_out(
@@ -143,7 +143,7 @@ def _show(plan: Plan, wishes: Wishes) -> None:
 
 
 def _agree(plan: Plan, wishes: Wishes) -> bool:
-    """Raise Refused unless all that is required was allowed, or is agreed to on a terminal now. Return if it asked."""
+    """Raise RefusedError unless all that is required was allowed, or is agreed to now. Return whether it asked."""
     from amqpflow.planning.compare.consent import lacking
     from amqpflow.services.provisioning.applier import check
 

@@ -165,7 +165,7 @@ def _box(text: tuple[str, ...]) -> list[str]:
 
 def _write(file: Path | None, address: BrokerAddress) -> Path | None:
     """Write the export lines in one piece, readable by us alone, since they hold the password."""
-    from amqpflow.errors import WrongUsage
+    from amqpflow.errors import UsageError
 
     if file is None:
         return None
@@ -176,5 +176,5 @@ def _write(file: Path | None, address: BrokerAddress) -> Path | None:
         part.replace(file)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise WrongUsage(f"--ready-file: cannot write {file}: {error.strerror or error}") from error
+        raise UsageError(f"--ready-file: cannot write {file}: {error.strerror or error}") from error
     return file

@@ -21,10 +21,10 @@ def healthcheck(port: int | None, host: str, live: bool, timeout: float) -> int:
 
     Exit code 0 when it is, 1 when it is not or nobody answers; the reasons are printed.
     """
-    from amqpflow.errors import WrongUsage
+    from amqpflow.errors import UsageError
 
     if port is None:
-        raise WrongUsage("which port?", hint="--port PORT or AMQPFLOW_HEALTH_PORT, as given to amqpflow run")
+        raise UsageError("which port?", hint="--port PORT or AMQPFLOW_HEALTH_PORT, as given to amqpflow run")
     path = "/livez" if live else "/readyz"
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:

@@ -52,7 +52,7 @@ def init(file: str, name: str | None) -> None:
 
     Nothing is ever overwritten. FILE is topology.yaml when it is not given.
     """
-    from amqpflow.errors import Refused, WrongUsage
+    from amqpflow.errors import RefusedError, UsageError
     from amqpflow.topology.check import check_files
     from amqpflow.topology.language.json_schema import schema_text
 
@@ -60,7 +60,7 @@ def init(file: str, name: str | None) -> None:
     wanted = name if name is not None else _from_directory(path)
     text = _STARTER.format(name=wanted)
     if errors := check_files([(file, text.encode())], {}).errors:
-        raise WrongUsage(f"{wanted!r} cannot be a topology's name: {errors[0].message}", hint="--name NAME")
+        raise UsageError(f"{wanted!r} cannot be a topology's name: {errors[0].message}", hint="--name NAME")
     schema = path.with_name(_SCHEMA)
     try:
         with path.open("x", encoding="utf-8") as created:
@@ -71,9 +71,9 @@ def init(file: str, name: str | None) -> None:
                 created.write(schema_text())
             click.echo(f"Written: {safe(schema)}", err=True)
     except FileExistsError as error:
-        raise Refused(f"{error.filename} exists, and is left as it is", hint="name another file") from None
+        raise RefusedError(f"{error.filename} exists, and is left as it is", hint="name another file") from None
     except OSError as error:
-        raise WrongUsage(f"cannot write {error.filename}: {error.strerror}") from None
+        raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
     click.echo(f"Next: amqpflow validate {safe(path)}, then amqpflow dev {safe(path)}", err=True)
 
 

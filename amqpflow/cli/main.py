@@ -145,13 +145,13 @@ def _give_output_up() -> None:
 
 def show(error: Any) -> int:
     """Print an AmqpflowError on standard error and return its exit code."""
-    from amqpflow.errors import Refused, TopologyInvalid
+    from amqpflow.errors import InvalidTopologyError, RefusedError
 
     from .safe import safe
 
-    prefix = "" if isinstance(error, TopologyInvalid) else "Error: "
+    prefix = "" if isinstance(error, InvalidTopologyError) else "Error: "
     click.echo(prefix + safe(error, multiline=True), err=True)
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedError):
         for problem in error.problems:
             click.echo(f"  - {safe(problem)}", err=True)
     if error.hint:

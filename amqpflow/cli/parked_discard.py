@@ -50,7 +50,7 @@ def discard(
     --export names it.
     """
     from amqpflow import api_parked
-    from amqpflow.errors import Refused
+    from amqpflow.errors import RefusedError
 
     from .render.parked_json import export_object
     from .render.values import as_document
@@ -63,7 +63,7 @@ def discard(
     if not (selection.filters or selection.limit or selection.sample or everything):
         raise click.UsageError("Say which messages, by any of the filters, or --all.")
     if not yes and not sys.stdin.isatty():
-        raise Refused(
+        raise RefusedError(
             "discard asks before it takes messages out, and there is no terminal to ask on; nothing was done",
             hint="--yes discards without asking; parked list with the same options shows what it would take",
         )

@@ -25,7 +25,7 @@ def permissions(file: str, roles: tuple[str, ...], queues: tuple[str, ...], exac
     Patterns are exact as long as they fit into the 1024 bytes that RabbitMQ 4.3 takes; what is wider is said.
     """
     from amqpflow import Topology
-    from amqpflow.errors import WrongUsage
+    from amqpflow.errors import UsageError
     from amqpflow.planning.reports.permissions import ROLES, grants
 
     from .render.permissions import permissions_object, permissions_text
@@ -38,7 +38,7 @@ def permissions(file: str, roles: tuple[str, ...], queues: tuple[str, ...], exac
     unknown = [queue for queue in queues if queue not in topology.routes]
     if unknown:
         known = ", ".join(topology.routes)
-        raise WrongUsage(f"{topology.file} has no work queue {', '.join(unknown)}", hint=f"it has {known}")
+        raise UsageError(f"{topology.file} has no work queue {', '.join(unknown)}", hint=f"it has {known}")
     found = grants(topology.compiled, roles=roles or ROLES, queues=queues, exact=exact)
     if output == "json":
         click.echo(as_document(permissions_object(topology.compiled, found)))

@@ -65,7 +65,7 @@ def replay(
     """
     import gc
 
-    from amqpflow.errors import Refused
+    from amqpflow.errors import RefusedError
 
     from .replay_options import choice_of
 
@@ -89,7 +89,7 @@ def replay(
         require_resumable(state)
         queues, choice = resumed_request(state, queues, choice, topology.compiled)
     if not (yes or dry_run) and not sys.stdin.isatty():
-        raise Refused(
+        raise RefusedError(
             "replay asks before it moves messages, and there is no terminal to ask on; nothing was done",
             hint="--yes replays without asking, --dry-run says what would be replayed",
         )

@@ -71,7 +71,7 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
     Return what is asked for, as a value.
 
     Raises:
-        click.UsageError: an option cannot be read. WrongUsage: options that no replay can have.
+        click.UsageError: an option cannot be read. UsageError: options that no replay can have.
     """
     import time
     from dataclasses import replace

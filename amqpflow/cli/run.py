@@ -85,22 +85,22 @@ def load_consumer(target: str, app_dir: str) -> Consumer:
     Import `module:attribute` and return the Consumer it names.
 
     Raises:
-        WrongUsage: no such module or attribute, or it is no Consumer. An exception inside the module is its own bug
+        UsageError: no such module or attribute, or it is no Consumer. An exception inside the module is its own bug
             and is shown with its traceback.
     """
-    from amqpflow.errors import WrongUsage
+    from amqpflow.errors import UsageError
     from amqpflow.services.consuming.consumer import Consumer
 
     module_name, colon, attribute = target.partition(":")
     if not (module_name and colon and attribute):
-        raise WrongUsage(f"{target!r} is not MODULE:CONSUMER", hint="such as service:consumer")
+        raise UsageError(f"{target!r} is not MODULE:CONSUMER", hint="such as service:consumer")
     sys.path.insert(0, app_dir)
     try:
         module: Any = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise
-        raise WrongUsage(
+        raise UsageError(
             f"there is no module {module_name!r} in {app_dir}", hint="--app-dir says where to look for it"
         ) from error
     value: Any = module
@@ -108,21 +108,21 @@ def load_consumer(target: str, app_dir: str) -> Consumer:
         if not hasattr(value, part):
             named = [name for name, each in vars(module).items() if isinstance(each, Consumer)]
             hint = f"it has {', '.join(named)}" if named else f"it has no {Consumer.__name__} at all"
-            raise WrongUsage(f"module {module_name!r} has no {attribute!r}", hint=hint)
+            raise UsageError(f"module {module_name!r} has no {attribute!r}", hint=hint)
         value = getattr(value, part)
     if not isinstance(value, Consumer):
-        raise WrongUsage(f"{target} is a {type(value).__name__}, not an amqpflow.Consumer")
+        raise UsageError(f"{target} is a {type(value).__name__}, not an amqpflow.Consumer")
     return value
 
 
 def _seconds(option: str, text: str) -> float:
-    from amqpflow.errors import WrongUsage
+    from amqpflow.errors import UsageError
     from amqpflow.model.duration import parse_duration
 
     try:
         return parse_duration(text) / 1000
     except ValueError as error:
-        raise WrongUsage(f"{option}: {error}") from None
+        raise UsageError(f"{option}: {error}") from None
 
 
 def configure_logging(level: str, form: str) -> None:

@@ -27,7 +27,7 @@ def selection_options(function: F) -> F:
 
     @wraps(function)
     def with_selection(*args: Any, **kwargs: Any) -> Any:
-        from amqpflow.parking.selection import Selection, SelectionInvalid
+        from amqpflow.parking.selection import InvalidSelectionError, Selection
 
         from .safe import safe
 
@@ -36,7 +36,7 @@ def selection_options(function: F) -> F:
         given = {name: kwargs.pop(name) for name in names}
         try:
             selection = Selection(**given)
-        except SelectionInvalid as error:
+        except InvalidSelectionError as error:
             raise click.UsageError("\n".join(safe(each, multiline=True) for each in error.problems)) from None
         return function(*args, selection=selection, **kwargs)
 

@@ -53,15 +53,15 @@ def status(
     Without the management API ready messages and consumers are all that can be seen. docs/how-to/watch.md says more.
     """
     from amqpflow import Topology
-    from amqpflow.errors import WrongUsage
+    from amqpflow.errors import UsageError
     from amqpflow.model.duration import parse_duration
 
     try:
         pause = parse_duration(interval) / 1000
     except ValueError as error:
-        raise WrongUsage(f"--interval: {error}") from None
+        raise UsageError(f"--interval: {error}") from None
     if pause < 0.1:
-        raise WrongUsage("--interval: at least 100ms")
+        raise UsageError("--interval: at least 100ms")
     topology = Topology.load(file)
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)

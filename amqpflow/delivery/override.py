@@ -7,7 +7,7 @@ from dataclasses import replace
 from amqpflow.model.routes import QueueRoutes, RetryPolicy, RetryRule, RetryStep, RetryTier
 
 
-class RetryQueuesMissing(Exception):
+class RetryQueuesMissingError(Exception):
     """The queue has no retry queues for some delays of the policy."""
 
     def __init__(self, delays: tuple[int, ...]) -> None:
@@ -16,11 +16,11 @@ class RetryQueuesMissing(Exception):
 
 
 def with_policy(routes: QueueRoutes, policy: RetryPolicy) -> QueueRoutes:
-    """The routes of a queue with another policy. Raises RetryQueuesMissing."""
+    """The routes of a queue with another policy. Raises RetryQueuesMissingError."""
     tiers = {tier.delay_ms: tier for tier in routes.tiers}
     wanted = {tier.delay_ms for step in policy.all_steps for tier in step.tiers}
     if missing := wanted - tiers.keys():
-        raise RetryQueuesMissing(tuple(sorted(missing)))
+        raise RetryQueuesMissingError(tuple(sorted(missing)))
 
     def own(steps: tuple[RetryStep, ...]) -> tuple[RetryStep, ...]:
         return tuple(replace(step, tiers=tuple(_tier(tiers, tier) for tier in step.tiers)) for step in steps)

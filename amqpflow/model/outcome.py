@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 
-class Outcome(Exception):
+class Outcome(Exception):  # noqa: N818 - returned as often as raised
     """Ack | Retry | Pause | Park | Discard, no other. Exceptions, so that a handler may raise them from any depth."""
 
     __slots__ = ()

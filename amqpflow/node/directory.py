@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from amqpflow.errors import Refused
+from amqpflow.errors import RefusedError
 
 from .settings import Identity, Ports, configuration
 
@@ -91,17 +91,19 @@ def kept(path: Path) -> NodeDirectory:
     The directory that `--keep` names: a new or empty one, or one of ours, which is locked until the node is gone.
 
     Raises:
-        Refused: it holds something else, is in use, or cannot be used.
+        RefusedError: it holds something else, is in use, or cannot be used.
     """
     try:
         path = path.expanduser().absolute()
     except RuntimeError:
-        raise Refused(f"cannot keep data in {path}: that home directory is not known", hint="write it out") from None
+        raise RefusedError(
+            f"cannot keep data in {path}: that home directory is not known", hint="write it out"
+        ) from None
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         known = path / _FILE
         if not known.exists() and any(entry.name != _LOCK for entry in path.iterdir()):
-            raise Refused(
+            raise RefusedError(
                 f"{path} is not empty and holds no node of amqpflow's", hint="name a new or an empty directory"
             )
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -112,9 +114,11 @@ def kept(path: Path) -> NodeDirectory:
             os.close(lock)
             raise
     except BlockingIOError:
-        raise Refused(f"{path} is in use by another node", hint="stop that one, or name another directory") from None
+        raise RefusedError(
+            f"{path} is in use by another node", hint="stop that one, or name another directory"
+        ) from None
     except OSError as error:
-        raise Refused(f"cannot keep data in {path}: {error.strerror or error}") from error
+        raise RefusedError(f"cannot keep data in {path}: {error.strerror or error}") from error
 
 
 def _read(known: Path, path: Path, lock: int) -> NodeDirectory:
@@ -132,7 +136,7 @@ def _read(known: Path, path: Path, lock: int) -> NodeDirectory:
             lock=lock,
         )
     except (ValueError, LookupError, TypeError) as error:
-        raise Refused(f"{known} is damaged: {error}", hint="name another directory") from error
+        raise RefusedError(f"{known} is damaged: {error}", hint="name another directory") from error
 
 
 def _new_identity() -> Identity:

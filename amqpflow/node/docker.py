@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from amqpflow.errors import BrokerUnavailable
+from amqpflow.errors import BrokerUnavailableError
 from amqpflow.rabbitmq.address import BrokerAddress
 
 from .locate import Missing
@@ -78,7 +78,8 @@ class DockerNode:
         Pull the image where it is missing, start it, and return when AMQP and the management API both answer.
 
         Raises:
-            BrokerUnavailable: Docker refused, or the broker ended or does not answer in time; with the end of its log.
+            BrokerUnavailableError: Docker refused, or the broker ended or does not answer in time; with the end of its
+                log.
         """
         user, password = "amqpflow", secrets.token_urlsafe(12)
         container: Any = None
@@ -97,39 +98,39 @@ class DockerNode:
             self._container = None
             with contextlib.suppress(Exception):  # another thread's stop() may have come first, or too early to find it
                 container.stop()
-            if isinstance(error, BrokerUnavailable) or not isinstance(error, Exception):
+            if isinstance(error, BrokerUnavailableError) or not isinstance(error, Exception):
                 raise
-            raise BrokerUnavailable(f"Docker could not start {IMAGE}: {_first_line(error)}", hint=hint) from error
+            raise BrokerUnavailableError(f"Docker could not start {IMAGE}: {_first_line(error)}", hint=hint) from error
         return address
 
     def _wait_until_ready(self, address: BrokerAddress, container: Any) -> None:
         deadline = time.monotonic() + self.ready_within
         while True:
             if self._stopped.is_set():
-                raise BrokerUnavailable("the container was stopped while it was starting")
+                raise BrokerUnavailableError("the container was stopped while it was starting")
             try:
                 _, self.version = greet(address, timeout=5)
                 if management_answers(address, timeout=5):
                     return
-            except BrokerUnavailable:
+            except BrokerUnavailableError:
                 pass  # not yet
             if _ended(container) or time.monotonic() > deadline:
                 raise self._failure(container, "ended or did not answer while it was starting")
             self._stopped.wait(_PAUSE)
 
-    def _failure(self, container: Any, what: str) -> BrokerUnavailable:
-        return BrokerUnavailable(f"{self.description} {what}", hint=_log_tail(container))
+    def _failure(self, container: Any, what: str) -> BrokerUnavailableError:
+        return BrokerUnavailableError(f"{self.description} {what}", hint=_log_tail(container))
 
     def wait(self) -> None:
         """
         Block until the container ends by itself, which it should not.
 
         Raises:
-            BrokerUnavailable: always, in the end.
+            BrokerUnavailableError: always, in the end.
         """
         container = self._container
         if container is None:
-            raise BrokerUnavailable("the container is not running")
+            raise BrokerUnavailableError("the container is not running")
         while not _ended(container):
             self._stopped.wait(1.0)
         raise self._failure(container, "has ended")

@@ -9,7 +9,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import ProxyHandler, Request, build_opener
 
-from amqpflow.errors import ManagementUnavailable
+from amqpflow.errors import ManagementUnavailableError
 from amqpflow.rabbitmq.address import BrokerAddress
 
 
@@ -17,7 +17,7 @@ def management_answers(address: BrokerAddress, *, timeout: float) -> bool:
     """Whether the management API is there and accepts our user; `timeout` in seconds."""
     try:
         return "rabbitmq_version" in _call(address, "GET", "overview", timeout=timeout)
-    except ManagementUnavailable:
+    except ManagementUnavailableError:
         return False
 
 
@@ -26,7 +26,7 @@ def create_virtual_host(address: BrokerAddress, vhost: str, *, timeout: float = 
     Create a virtual host, and let our user do everything in it.
 
     Raises:
-        ManagementUnavailable: it could not be done, and why.
+        ManagementUnavailableError: it could not be done, and why.
     """
     name = quote(vhost, safe="")
     _call(address, "PUT", f"vhosts/{name}", {}, timeout=timeout)
@@ -50,6 +50,6 @@ def _call(address: BrokerAddress, method: str, path: str, body: Any = None, *, t
             return json.loads(text) if text else None
     except HTTPError as error:
         with error:
-            raise ManagementUnavailable(f"{method} /api/{path}: {error}") from error
+            raise ManagementUnavailableError(f"{method} /api/{path}: {error}") from error
     except (OSError, ValueError) as error:
-        raise ManagementUnavailable(f"{method} /api/{path}: {error}") from error
+        raise ManagementUnavailableError(f"{method} /api/{path}: {error}") from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from amqpflow.errors import BrokerUnavailable
+from amqpflow.errors import BrokerUnavailableError
 from amqpflow.rabbitmq.address import BrokerAddress
 
 from . import ports as free_ports
@@ -57,8 +57,8 @@ class PrivateNode:
         Start the node and return when AMQP and the management API both answer.
 
         Raises:
-            BrokerUnavailable: it ended while starting, or does not answer in time; with the end of its log.
-            Refused: the directory to keep its data in cannot be used.
+            BrokerUnavailableError: it ended while starting, or does not answer in time; with the end of its log.
+            RefusedError: the directory to keep its data in cannot be used.
         """
         deadline = time.monotonic() + self.ready_within
         for attempt in range(1, _ATTEMPTS + 1):
@@ -74,7 +74,7 @@ class PrivateNode:
                 self.stop()
                 directory.discard()
                 if isinstance(error, OSError):
-                    raise BrokerUnavailable(f"cannot start a private node in {directory.path}: {error}") from error
+                    raise BrokerUnavailableError(f"cannot start a private node in {directory.path}: {error}") from error
                 raise
             self._end(run)
             if not free_ports.taken(chosen):
@@ -86,7 +86,7 @@ class PrivateNode:
         steps: list[Callable[[], bool]] = [lambda: self._greeted(run), lambda: _managed(run)]
         while steps:
             if self._stopped.is_set():
-                raise BrokerUnavailable("the private node was stopped while it was starting")
+                raise BrokerUnavailableError("the private node was stopped while it was starting")
             if run.ended(within=0):
                 return False
             if steps[0]():
@@ -100,25 +100,25 @@ class PrivateNode:
     def _greeted(self, run: _Run) -> bool:
         try:
             _, self.version = greet(run.address, timeout=5)
-        except BrokerUnavailable:
+        except BrokerUnavailableError:
             return False
         return True
 
-    def _failure(self, run: _Run, what: str) -> BrokerUnavailable:
+    def _failure(self, run: _Run, what: str) -> BrokerUnavailableError:
         message = f"the private RabbitMQ {self.installation.version} {what}"
         if run.directory.version and run.directory.version != self.installation.version:
             message += f"; its data in {run.directory.path} was written by RabbitMQ {run.directory.version}"
-        return BrokerUnavailable(message, hint=run.directory.log_tail() or "it left no log")
+        return BrokerUnavailableError(message, hint=run.directory.log_tail() or "it left no log")
 
     def wait(self) -> None:
         """
         Block until the node ends by itself, which it should not.
 
         Raises:
-            BrokerUnavailable: always, in the end; with the end of its log.
+            BrokerUnavailableError: always, in the end; with the end of its log.
         """
         if self._run is None:
-            raise BrokerUnavailable("the private node is not running")
+            raise BrokerUnavailableError("the private node is not running")
         self._run.ended(within=None)
         raise self._failure(self._run, "has ended")
 

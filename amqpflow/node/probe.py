@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from amqpflow.errors import BrokerUnavailable, TlsFailed
+from amqpflow.errors import BrokerUnavailableError, TlsError
 from amqpflow.rabbitmq.address import BrokerAddress
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
@@ -18,8 +18,8 @@ def greet(address: BrokerAddress, *, timeout: float) -> tuple[str, str]:
     No user is needed for it. `timeout` is in seconds, for each step.
 
     Raises:
-        BrokerUnavailable: nobody answers there, or somebody who is no AMQP 0-9-1 broker.
-        TlsFailed: the TLS handshake failed.
+        BrokerUnavailableError: nobody answers there, or somebody who is no AMQP 0-9-1 broker.
+        TlsError: the TLS handshake failed.
     """
     import ssl
 
@@ -31,9 +31,9 @@ def greet(address: BrokerAddress, *, timeout: float) -> tuple[str, str]:
                     return _greeting(secured, where)
             return _greeting(plain, where)
     except ssl.SSLError as error:
-        raise TlsFailed(f"the TLS handshake with {where} failed: {error.reason or error}") from error
+        raise TlsError(f"the TLS handshake with {where} failed: {error.reason or error}") from error
     except OSError as error:
-        raise BrokerUnavailable(f"no RabbitMQ answers at {where}: {error.strerror or error}") from error
+        raise BrokerUnavailableError(f"no RabbitMQ answers at {where}: {error.strerror or error}") from error
 
 
 def _greeting(connection: socket.socket, where: str) -> tuple[str, str]:
@@ -46,11 +46,11 @@ def _greeting(connection: socket.socket, where: str) -> tuple[str, str]:
         chunk = connection.recv(4096)
         data += chunk
         if not chunk or len(data) > _LARGEST_GREETING or data[:1] != b"\x01":
-            raise BrokerUnavailable(f"what answers at {where} does not speak AMQP 0-9-1")
+            raise BrokerUnavailableError(f"what answers at {where} does not speak AMQP 0-9-1")
     try:
         _, _, start = frame.unmarshal(data)
     except PAMQPException as error:
-        raise BrokerUnavailable(f"what answers at {where} does not speak AMQP 0-9-1: {error}") from error
+        raise BrokerUnavailableError(f"what answers at {where} does not speak AMQP 0-9-1: {error}") from error
     properties = start.server_properties if isinstance(start, commands.Connection.Start) else {}
     product, version = properties.get("product", ""), properties.get("version", "")
     return str(product), str(version)

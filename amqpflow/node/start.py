@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol
 
-from amqpflow.errors import BrokerUnavailable, WrongUsage
+from amqpflow.errors import BrokerUnavailableError, UsageError
 from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
 
 from .docker import DockerNode, find_engine
@@ -77,7 +77,7 @@ class GivenBroker:
     def start(self) -> BrokerAddress:
         try:
             product, self.version = greet(self.given, timeout=10)
-        except BrokerUnavailable as error:
+        except BrokerUnavailableError as error:
             hint = "start it, or leave the URL out for a private node"
             raise type(error)(str(error), hint=hint) from error
         self.product = product or self.product
@@ -104,13 +104,13 @@ def find_broker(
     AMQPFLOW_URL and its like are not looked at: what a shell names there may be a broker that others work with.
 
     Raises:
-        BrokerUnavailable: there is none of them; the hint is the command that installs one.
-        WrongUsage: the URL is none, or `keep` is asked of a broker that is not a local node.
+        BrokerUnavailableError: there is none of them; the hint is the command that installs one.
+        UsageError: the URL is none, or `keep` is asked of a broker that is not a local node.
     """
     env = os.environ if environ is None else environ
     if url is not None:
         if keep is not None:
-            raise WrongUsage("data can be kept for a private node only", hint="leave out the URL, or --keep")
+            raise UsageError("data can be kept for a private node only", hint="leave out the URL, or --keep")
         given = GivenBroker(resolve_address(url, management_url, environ=env))
         return Found(origin="given", version="", description=given.given.redacted, node=given)
     installation = locate(env, root)
@@ -119,11 +119,11 @@ def find_broker(
         return Found(origin="local", version=private.version, description=private.description, node=private)
     engine = find_engine()
     if isinstance(engine, Missing):
-        raise BrokerUnavailable(
+        raise BrokerUnavailableError(
             f"there is no RabbitMQ to start: {installation.reason}, and {engine.reason}", hint=how_to_install()
         )
     if keep is not None:
-        raise WrongUsage("data can be kept for a local RabbitMQ only, and there is none", hint=how_to_install())
+        raise UsageError("data can be kept for a local RabbitMQ only, and there is none", hint=how_to_install())
     container = DockerNode(engine)
     return Found(origin="docker", version=container.version, description=container.description, node=container)
 
@@ -183,7 +183,7 @@ class BrokerContext:
         Block until the broker that was started ends by itself; return at once when it was given.
 
         Raises:
-            BrokerUnavailable: it has ended, with the end of its log.
+            BrokerUnavailableError: it has ended, with the end of its log.
         """
         self.found.node.wait()
 
@@ -202,8 +202,8 @@ def start_broker(
     `keep` names a directory for it, and is gone when the block or this process ends, however it ends.
 
     Raises:
-        BrokerUnavailable: there is none (at once), or it does not answer (on entering the block).
-        WrongUsage: as `find_broker`.
-        Refused: the directory to keep data in cannot be used (on entering the block).
+        BrokerUnavailableError: there is none (at once), or it does not answer (on entering the block).
+        UsageError: as `find_broker`.
+        RefusedError: the directory to keep data in cannot be used (on entering the block).
     """
     return BrokerContext(find_broker(url, management_url, keep=keep, environ=environ))

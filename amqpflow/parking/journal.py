@@ -25,7 +25,7 @@ where the copy goes. In the old version a hash of the body.
 PARKED_DIGITS = 32  #: of a name, those that say what is parked where
 
 
-class JournalUnreadable(ValueError):
+class UnreadableJournalError(ValueError):
     """A file that is no journal, or one of a later version, or damaged in the middle; the text says which."""
 
 
@@ -162,16 +162,16 @@ def end_line(summary: Mapping[str, Any]) -> bytes:
 
 
 def read_head(line: bytes) -> JournalHead:
-    """Read the first line alone. Raises JournalUnreadable."""
+    """Read the first line alone. Raises UnreadableJournalError."""
     value = _value(line)
     if value is None:
-        raise JournalUnreadable("it has no first line")
+        raise UnreadableJournalError("it has no first line")
     try:
         return _head(value)
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, JournalUnreadable):
+        if isinstance(error, UnreadableJournalError):
             raise
-        raise JournalUnreadable(f"line 1 is not understood: {type(error).__name__}: {error}") from None
+        raise UnreadableJournalError(f"line 1 is not understood: {type(error).__name__}: {error}") from None
 
 
 def finished(head: JournalHead, last_line: bytes) -> JournalState | None:
@@ -205,13 +205,13 @@ def read_journal(lines: Iterable[bytes]) -> JournalState:
         lines: with their line ends.
 
     Raises:
-        JournalUnreadable: what is wrong, with the number of the line. A last line that is cut off is none.
+        UnreadableJournalError: what is wrong, with the number of the line. A last line that is cut off is none.
     """
     state: JournalState | None = None
     broken = 0
     for number, line in enumerate(lines, 1):
         if broken:
-            raise JournalUnreadable(f"line {broken} is damaged")
+            raise UnreadableJournalError(f"line {broken} is damaged")
         value = _value(line)
         if value is None:
             broken = number
@@ -224,21 +224,23 @@ def read_journal(lines: Iterable[bytes]) -> JournalState:
             else:
                 _apply(state, value)
         except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, JournalUnreadable):
+            if isinstance(error, UnreadableJournalError):
                 raise
-            raise JournalUnreadable(f"line {number} is not understood: {type(error).__name__}: {error}") from None
+            raise UnreadableJournalError(f"line {number} is not understood: {type(error).__name__}: {error}") from None
         state.size += len(line)
     if state is None:
-        raise JournalUnreadable("it has no first line")
+        raise UnreadableJournalError("it has no first line")
     return state
 
 
 def _head(value: Mapping[str, Any]) -> JournalHead:
     if value.get("format") != FORMAT:
-        raise JournalUnreadable("it is no journal of a replay")
+        raise UnreadableJournalError("it is no journal of a replay")
     version = value.get("version")
     if version not in (VERSION, OLD_VERSION):
-        raise JournalUnreadable(f"its version is {version!r}; this amqpflow reads versions {OLD_VERSION} and {VERSION}")
+        raise UnreadableJournalError(
+            f"its version is {version!r}; this amqpflow reads versions {OLD_VERSION} and {VERSION}"
+        )
     if version == OLD_VERSION:
         queues = None if value["queue"] is None else tuple(str(value["queue"]).split(", "))
     else:

@@ -24,7 +24,7 @@ _READABLE = (2, 3)
 _DIGITS = 16  #: of a check; `Known` looks at no more
 
 
-class RecordUnreadable(ValueError):
+class UnreadableRecordError(ValueError):
     """The file is no record of this export, or is damaged; the text says which."""
 
 
@@ -94,14 +94,14 @@ def read_restored(lines: Iterable[bytes], export_id: str, place: RestorePlace) -
     Return what a record says of one place.
 
     Raises:
-        RecordUnreadable: it belongs to another export, or was written by an earlier version, or is damaged.
+        UnreadableRecordError: it belongs to another export, or was written by an earlier version, or is damaged.
     """
     found, settled, unsettled = Restored(), list[tuple[str, bytes]](), Counter[str]()
     for number, line in enumerate(lines, 1):
         try:
             value = json.loads(line)
         except ValueError:
-            raise RecordUnreadable(f"line {number} is damaged") from None
+            raise UnreadableRecordError(f"line {number} is damaged") from None
         if number == 1:
             _require(value, export_id)
             continue
@@ -121,7 +121,7 @@ def read_restored(lines: Iterable[bytes], export_id: str, place: RestorePlace) -
                     found.elsewhere[label] = found.elsewhere.get(label, 0) + len(checks)
                 continue
         except (KeyError, TypeError, ValueError, StopIteration):
-            raise RecordUnreadable(f"line {number} is damaged") from None
+            raise UnreadableRecordError(f"line {number} is damaged") from None
         if kind != "unpublished":
             known = (found.queues if kind == "restored" else found.doubtful).setdefault(queue, Known())
             for check in checks:
@@ -141,13 +141,13 @@ def read_restored(lines: Iterable[bytes], export_id: str, place: RestorePlace) -
 
 def _require(head: Any, export_id: str) -> None:
     if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise RecordUnreadable("it is not a record of a restore")
+        raise UnreadableRecordError("it is not a record of a restore")
     if head.get("version") == 1:
-        raise RecordUnreadable("an earlier amqpflow wrote it, which did not say into which broker it restored")
+        raise UnreadableRecordError("an earlier amqpflow wrote it, which did not say into which broker it restored")
     if head.get("version") not in _READABLE:
-        raise RecordUnreadable(f"it has version {head.get('version')!r}, and this amqpflow reads 2 to {VERSION}")
+        raise UnreadableRecordError(f"it has version {head.get('version')!r}, and this amqpflow reads 2 to {VERSION}")
     if head.get("export") != export_id:
-        raise RecordUnreadable("it belongs to another export")
+        raise UnreadableRecordError("it belongs to another export")
 
 
 def _place(place: RestorePlace) -> dict[str, Any]:

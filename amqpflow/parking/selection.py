@@ -37,7 +37,7 @@ _OPERATORS: Mapping[str, Callable[[int, int], bool]] = {
 }
 
 
-class SelectionInvalid(ValueError):
+class InvalidSelectionError(ValueError):
     """A selection cannot be meant as it is written. `problems` has one sentence for each thing that is wrong."""
 
     def __init__(self, problems: Collection[str]) -> None:
@@ -51,7 +51,7 @@ class Selection:
     Which parked messages are meant. Empty means all of them. Texts are as on the command line.
 
     Raises:
-        SelectionInvalid: something in it cannot be read; names everything at once.
+        InvalidSelectionError: something in it cannot be read; names everything at once.
     """
 
     queues: tuple[str, ...] = ()  #: work queues or parking queues
@@ -71,7 +71,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         if problems := [*_problems(self)]:
-            raise SelectionInvalid(problems)
+            raise InvalidSelectionError(problems)
 
     @property
     def is_all(self) -> bool:

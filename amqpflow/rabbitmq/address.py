@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-from amqpflow.errors import BrokerUnavailable, TlsFailed, WrongUsage
+from amqpflow.errors import BrokerUnavailableError, TlsError, UsageError
 
 from .url import DEFAULT_HEARTBEAT, PORTS, checked_management_url, checked_urls, heartbeat_of, redact
 from .url_source import UrlFile, UrlFunction, UrlOf
@@ -52,8 +52,8 @@ class BrokerAddress:
         `with_vhost` and the order of `starting_with`.
 
         Raises:
-            BrokerUnavailable: a file cannot be read or holds no URL, or the function failed. A file that is replaced
-                is read again for a moment before.
+            BrokerUnavailableError: a file cannot be read or holds no URL, or the function failed. A file that is
+                replaced is read again for a moment before.
         """
         if self.url_from is None:
             return self
@@ -68,7 +68,7 @@ class BrokerAddress:
         `current`, and with the management URL that its file has now.
 
         Raises:
-            BrokerUnavailable: as there, of both; or the password would travel in clear.
+            BrokerUnavailableError: as there, of both; or the password would travel in clear.
         """
         address = await self.current()
         if self.management_url_from is not None:
@@ -77,8 +77,8 @@ class BrokerAddress:
         if address is not self:
             try:
                 _require_secret_way(address.url, address.management_url)
-            except WrongUsage as error:
-                raise BrokerUnavailable(str(error), hint=error.hint) from None
+            except UsageError as error:
+                raise BrokerUnavailableError(str(error), hint=error.hint) from None
         return address
 
     @property
@@ -185,7 +185,7 @@ class BrokerAddress:
         The TLS settings for AMQP and for the management API: verifying, unless told otherwise.
 
         Raises:
-            TlsFailed: a certificate or key file cannot be read.
+            TlsError: a certificate or key file cannot be read.
         """
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
@@ -193,7 +193,7 @@ class BrokerAddress:
                 context.load_cert_chain(self.cert_file, self.key_file)
         except (OSError, ssl.SSLError) as error:
             files = ", ".join(filter(None, (self.ca_file, self.cert_file, self.key_file)))
-            raise TlsFailed(f"cannot load the TLS files ({files}): {error}") from error
+            raise TlsError(f"cannot load the TLS files ({files}): {error}") from error
         if self.insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -224,7 +224,7 @@ def resolve_address(
     `url` may be a function that returns the URL, async or not: it is called for each connection, and not now.
 
     Raises:
-        WrongUsage: a URL is malformed, or both a variable and its _FILE are set.
+        UsageError: a URL is malformed, or both a variable and its _FILE are set.
     """
     env = os.environ if environ is None else environ
     source, unused = "--url", None
@@ -271,7 +271,7 @@ def resolve_address(
 def _variable(env: Mapping[str, str], name: str) -> tuple[str | None, UrlFile | None]:
     value, path = env.get(name), env.get(f"{name}_FILE")
     if value and path:
-        raise WrongUsage(f"both {name} and {name}_FILE are set", hint="unset one of them")
+        raise UsageError(f"both {name} and {name}_FILE are set", hint="unset one of them")
     if path:
         file = UrlFile(variable=name, path=path)
         return file.read(), file
@@ -280,7 +280,7 @@ def _variable(env: Mapping[str, str], name: str) -> tuple[str | None, UrlFile | 
 
 def _require_secret_way(url: str, management_url: str | None) -> None:
     if management_url is not None and url.startswith("amqps:") and management_url.startswith("http:"):
-        raise WrongUsage(
+        raise UsageError(
             "the management URL is http while AMQP is TLS: the password would travel in clear",
             hint="give an https:// URL",
         )

@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 from aiormq.exceptions import AMQPError
 
-from amqpflow.errors import BrokerError, ManagementUnavailable, Refused
+from amqpflow.errors import BrokerError, ManagementUnavailableError, RefusedError
 from amqpflow.model.resources import Binding, Queue
 from amqpflow.model.routes import NativeRetry
 from amqpflow.planning.compare.delayed_retry import holds
@@ -64,8 +64,8 @@ class Admin:
         Do one change and have the broker's word for it.
 
         Raises:
-            PermissionDenied, BrokerError: RabbitMQ refused it. The next change can be tried.
-            BrokerUnavailable, ManagementUnavailable: the connection was lost; the change may have been done.
+            PermissionDeniedError, BrokerError: RabbitMQ refused it. The next change can be tried.
+            BrokerUnavailableError, ManagementUnavailableError: the connection was lost; the change may have been done.
         """
         try:
             async with asyncio.timeout(STEP_TIMEOUT):
@@ -178,7 +178,7 @@ class Admin:
                         return
                     raise
                 if not forced and (found.message_count or found.consumer_count):
-                    raise Refused(
+                    raise RefusedError(
                         f"queue {queue.name} has {found.message_count} messages and {found.consumer_count} consumers "
                         "by now",
                         hint=f"to lose them add {allow_flag('delete', f'queue {queue.name}')}",
@@ -197,7 +197,7 @@ class Admin:
                 return
             if not error.missing:
                 raise
-        raise Refused(
+        raise RefusedError(
             f"{connection.address.redacted} leads to another broker than before, or the lock {self._lock} was lost: "
             "nothing is deleted there",
             hint="name one broker, or the nodes of one cluster, and apply again",
@@ -206,7 +206,7 @@ class Admin:
     @property
     def _management(self) -> Management:
         if self._broker.management is None:
-            raise ManagementUnavailable(f"policies need the management API: {self._broker.source}")
+            raise ManagementUnavailableError(f"policies need the management API: {self._broker.source}")
         return self._broker.management
 
     @asynccontextmanager

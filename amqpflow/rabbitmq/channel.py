@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishUncertain
+from amqpflow.errors import AmqpflowError, BrokerUnavailableError, PublishUncertainError
 from amqpflow.model.closing import CLOSED_HERE, CloseReason, closed_by_broker
 from amqpflow.model.message import Delivery, Publish
 
@@ -76,10 +76,10 @@ class Channel:
         nothing else, and a returned one must not be taken for the confirmed one. The second waits for the first.
 
         Raises:
-            Unroutable: returned; it is in no queue.
-            PublishRefused: nacked; it is in no queue, or at least not safely.
-            PublishUncertain: the channel closed first; it may be in a queue.
-            BrokerUnavailable: the channel was closed before; nothing was sent.
+            UnroutableError: returned; it is in no queue.
+            PublishRefusedError: nacked; it is in no queue, or at least not safely.
+            PublishUncertainError: the channel closed first; it may be in a queue.
+            BrokerUnavailableError: the channel was closed before; nothing was sent.
             ValueError: it cannot be sent; nothing was.
         """
         confirm: asyncio.Future[None] = self._loop.create_future()
@@ -101,20 +101,21 @@ class Channel:
         in one write, in its order, together with the acks of that turn.
 
         `settled` is told once what became of the message: None when it was confirmed, else the error that `publish`
-        raises; `BrokerUnavailable` when the channel has ended and nothing of it was sent. It runs in the connection's
+        raises; `BrokerUnavailableError` when the channel has ended and nothing of it was sent. It runs in the
+        connection's
         reader: it must be quick and must not raise; it may post and ack. Await `room` between some hundred messages, or
         the unsent ones pile up in memory.
 
         Raises:
-            BrokerUnavailable: the channel is closed. ValueError: a name is too long, or the headers are. Nothing was
-            sent.
+            BrokerUnavailableError: the channel is closed. ValueError: a name is too long, or the headers are. Nothing
+            was sent.
         """
         if self.is_closed:
             raise self._closed()
         self._confirms.post(message, settled, ticket)
 
     async def room(self) -> None:
-        """Wait while the socket is behind with what was sent. Raises BrokerUnavailable: the channel closed."""
+        """Wait while the socket is behind with what was sent. Raises BrokerUnavailableError: the channel closed."""
         self._flush()
         await self._or_closed(self._transport.drain())
 
@@ -183,8 +184,8 @@ class Channel:
         A caller that is cancelled meanwhile may have started a consumer all the same: name a `tag`, and cancel that.
 
         Raises:
-            BrokerError: the queue is missing or exclusive. PermissionDenied. BrokerUnavailable: the channel is closed,
-                or there was no answer in time, after which the connection is closed, too.
+            BrokerError: the queue is missing or exclusive. PermissionDeniedError. BrokerUnavailableError: the channel
+                is closed, or there was no answer in time, after which the connection is closed, too.
         """
         self._require_open()
         tag = tag or f"amqpflow-{uuid4().hex[:12]}"
@@ -200,7 +201,7 @@ class Channel:
         Stop a consumer. What the broker delivered before its answer has arrived at `on_delivery` by then.
 
         Raises:
-            BrokerUnavailable: the channel is closed, or the broker gave no answer.
+            BrokerUnavailableError: the channel is closed, or the broker gave no answer.
         """
         self._require_open()
         await answer_or_end(self._amqp.basic_cancel(tag), ANSWER_TIMEOUT, self._transport.abort)
@@ -261,7 +262,7 @@ class Channel:
         Ready messages of a queue, by a passive declare: not the unacked or retained ones (fact 11.7).
 
         Raises:
-            BrokerError: code 404, the queue does not exist; the channel is closed then. PermissionDenied.
+            BrokerError: code 404, the queue does not exist; the channel is closed then. PermissionDeniedError.
         """
         self._require_open()
         with translate():
@@ -303,8 +304,8 @@ class Channel:
         if self.is_closed:
             raise self._closed()
 
-    def _closed(self) -> BrokerUnavailable:
-        return BrokerUnavailable(f"the channel is closed{f': {self.close_reason}' if self.close_reason else ''}")
+    def _closed(self) -> BrokerUnavailableError:
+        return BrokerUnavailableError(f"the channel is closed{f': {self.close_reason}' if self.close_reason else ''}")
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call back once when the channel is closed, for whatever reason."""
@@ -340,8 +341,8 @@ class Channel:
         self._settlements.clear()
         text, blame = f"closed before the confirm: {self.close_reason}", self.closed_by_publish
 
-        def uncertain(exchange: str, may_be_there: bool) -> PublishUncertain:
-            error = PublishUncertain(text, closed_by_publish=blame)
+        def uncertain(exchange: str, may_be_there: bool) -> PublishUncertainError:
+            error = PublishUncertainError(text, closed_by_publish=blame)
             error.may_be_there = may_be_there or not _is_about(blame, exchange)
             return error
 
@@ -381,7 +382,7 @@ class Channel:
             await asyncio.sleep(_LINGER)
 
     async def drain(self) -> None:
-        """Hand everything sent so far to the socket. Raises BrokerUnavailable when it cannot be."""
+        """Hand everything sent so far to the socket. Raises BrokerUnavailableError when it cannot be."""
         self._require_open()
         self._flush()
         await self._or_closed(self._transport.drain())
@@ -397,7 +398,7 @@ class Channel:
                 each.cancel()
             await asyncio.gather(*either, return_exceptions=True)
         if written.cancelled() or written.exception() is not None:
-            raise BrokerUnavailable("the connection was lost")
+            raise BrokerUnavailableError("the connection was lost")
 
 
 def _is_about(blame: str | None, exchange: str) -> bool:

@@ -10,7 +10,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishRefused, Unroutable
+from amqpflow.errors import AmqpflowError, BrokerUnavailableError, PublishRefusedError, UnroutableError
 from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.message import Publish, identity_of
 
@@ -136,9 +136,9 @@ class Confirms:
         error: AmqpflowError | None = None
         self._taken_by.add(key[0])
         if outstanding.returned:
-            error = Unroutable(f"no queue for routing key {key[1]!r} on exchange {key[0]!r}")
+            error = UnroutableError(f"no queue for routing key {key[1]!r} on exchange {key[0]!r}")
         elif not acknowledged:
-            error = PublishRefused(f"the broker refused a message for {key[1]!r} on exchange {key[0]!r}")
+            error = PublishRefusedError(f"the broker refused a message for {key[1]!r} on exchange {key[0]!r}")
         _tell(outstanding.settled, error)
         for settled in withdrawn:
             _tell(settled, withdrawn_error())
@@ -163,7 +163,7 @@ class Confirms:
     def end(self, error: Callable[[str, bool], AmqpflowError]) -> None:
         """
         The channel is closed: what a socket has taken is uncertain, each with its own `error(exchange, may_be_there)`.
-        Nothing of the others was sent: they get `BrokerUnavailable`.
+        Nothing of the others was sent: they get `BrokerUnavailableError`.
 
         RabbitMQ reads a channel in order. If a publish to an exchange closed it, and the exchange has taken nothing on
         this channel before, or nothing else is on its way there, then nothing that is on its way there has arrived.
@@ -183,13 +183,13 @@ class Confirms:
                 _tell(settled, _not_sent())
 
 
-def withdrawn_error() -> BrokerUnavailable:
+def withdrawn_error() -> BrokerUnavailableError:
     """What became of a message whose ticket was withdrawn in time."""
-    return BrokerUnavailable("it was withdrawn before it was sent")
+    return BrokerUnavailableError("it was withdrawn before it was sent")
 
 
-def _not_sent() -> BrokerUnavailable:
-    return BrokerUnavailable("the channel was closed before the message was sent")
+def _not_sent() -> BrokerUnavailableError:
+    return BrokerUnavailableError("the channel was closed before the message was sent")
 
 
 def _tell(settled: Settled, error: AmqpflowError | None) -> None:

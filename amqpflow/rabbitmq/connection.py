@@ -15,7 +15,13 @@ from uuid import uuid4
 
 import aio_pika
 
-from amqpflow.errors import AddressChanged, AmqpflowError, AuthenticationFailed, BrokerUnavailable, ClientLibraryError
+from amqpflow.errors import (
+    AddressChangedError,
+    AmqpflowError,
+    AuthenticationError,
+    BrokerUnavailableError,
+    ClientLibraryError,
+)
 from amqpflow.model.closing import CLOSED_HERE, CloseReason
 from amqpflow.version import __version__
 
@@ -123,7 +129,7 @@ class Connection:
         self._pika.content.on_blocked.append(callback)
 
     async def open_channel(self) -> Channel:
-        """A channel in confirm mode. Raises BrokerUnavailable, BrokerError (channel limit)."""
+        """A channel in confirm mode. Raises BrokerUnavailableError, BrokerError (channel limit)."""
         channel = Channel(await self._open(publisher_confirms=True), self.frame_max, self._pika.content)
         self._watch.add(channel)
         return channel
@@ -131,7 +137,7 @@ class Connection:
     async def admin_channel(self) -> Any:
         """
         An aiormq channel, for declaring. Wrap what you do with it in `translate()`. A call whose caller is cancelled
-        comes to its end all the same (`RpcChannel`). Raises BrokerUnavailable, BrokerError (channel limit).
+        comes to its end all the same (`RpcChannel`). Raises BrokerUnavailableError, BrokerError (channel limit).
         """
         return await self._open(publisher_confirms=False)
 
@@ -173,7 +179,7 @@ class Connection:
             return False
         try:
             now = await self.cluster.current()
-        except BrokerUnavailable:
+        except BrokerUnavailableError:
             return False
         return (now.user, now.password) != (self.address.user, self.address.password)
 
@@ -243,8 +249,8 @@ async def connect(
         beside: a connection that this one works together with, on the same broker and virtual host.
 
     Raises:
-        AuthenticationFailed, VirtualHostMissing, TlsFailed, BrokerUnavailable: each with one clear sentence.
-        AddressChanged: the URL names another broker or virtual host than that of `beside`, and it can be reached.
+        AuthenticationError, VirtualHostMissingError, TlsError, BrokerUnavailableError: each with one clear sentence.
+        AddressChangedError: the URL names another broker or virtual host than that of `beside`, and it can be reached.
         ClientLibraryError: the installed aiormq or aio-pika is not one that amqpflow works with.
     """
     if _missing:
@@ -252,14 +258,14 @@ async def connect(
     now = await address.current()
     try:
         connection = await _connect_to_any(now, name, timeout)
-    except AuthenticationFailed:
+    except AuthenticationError:
         if (latest := await address.current()) == now:
             raise
         now, connection = latest, await _connect_to_any(latest, name, timeout)
     connection.cluster = now
     if beside is not None and not now.leads_to(beside.address):
         await connection.close()
-        raise AddressChanged(f"the URL names {now} now, and no longer {beside.address}")
+        raise AddressChangedError(f"the URL names {now} now, and no longer {beside.address}")
     return connection
 
 
@@ -278,8 +284,8 @@ async def _connect_to_any(address: BrokerAddress, name: str, timeout: float) -> 
             raise
         errors.append(error)
     # what every node of a cluster would say is the reason; else all of them are
-    clear = next((each for each in errors if type(each) is not BrokerUnavailable), None)
-    raise clear or BrokerUnavailable("; ".join(map(str, errors)))
+    clear = next((each for each in errors if type(each) is not BrokerUnavailableError), None)
+    raise clear or BrokerUnavailableError("; ".join(map(str, errors)))
 
 
 async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connection:

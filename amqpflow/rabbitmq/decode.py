@@ -2,7 +2,8 @@
 
 What others made may hold any JSON value: definitions that are imported are hardly checked (fact 17). Flags and routing
 keys are kept as they are, so that nothing is taken for absent or for a value that it does not have. What cannot be kept
-is `Odd`, which names object and key. What does not look like RabbitMQ's answer at all is another ValueError.
+is `UnreadableObjectError`, which names object and key. What does not look like RabbitMQ's answer at all is another
+ValueError.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.planning.values.observation import Depth
 
 
-class Odd(ValueError):
+class UnreadableObjectError(ValueError):
     """An object that cannot be read; `str()` names it, the key and the value."""
 
 
@@ -178,7 +179,7 @@ def _number(entry: Mapping[str, Any]) -> Any:
     """RabbitMQ accepts a priority of 1.5 (fact 11.6b): it stays as it is."""
     value = entry.get("priority", 0)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Odd(f"policy {entry['name']!r}: priority is {_shown(value)}")
+        raise UnreadableObjectError(f"policy {entry['name']!r}: priority is {_shown(value)}")
     return value
 
 
@@ -195,14 +196,15 @@ def _of(entry: Mapping[str, Any], key: str, kind: type[Any], thing: str = "") ->
     The value of a key, of a kind.
 
     Raises:
-        Odd: it is of another kind, and a `thing` was named to say of what. Without, another ValueError.
+        UnreadableObjectError: it is of another kind, and a `thing` was named to say of what. Without, another
+            ValueError.
     """
     value = entry.get(key) if isinstance(entry, dict) else None
     if kind is dict and value == []:
         return {}  # how Erlang's JSON encoders write an empty table now and then
     if not isinstance(value, kind):
         if thing and isinstance(entry, dict):
-            raise Odd(f"{thing} {entry.get('name', entry.get('source'))!r}: {key} is {_shown(value)}")
+            raise UnreadableObjectError(f"{thing} {entry.get('name', entry.get('source'))!r}: {key} is {_shown(value)}")
         raise ValueError(f"{key} is {type(value).__name__}")
     return value
 

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailable, PermissionDenied
+from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailableError, PermissionDeniedError
 from amqpflow.model.numbers import QueueNumbers
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.planning.values.observation import Depth
@@ -74,7 +74,7 @@ class Management:
             await client.aclose()
 
     async def overview(self) -> Overview:
-        """Needs the tag `management`; without it PermissionDenied says so. Whether there are statistics is kept."""
+        """Read the overview, also whether there are statistics. Raises PermissionDeniedError: no tag `management`."""
         found, user = await self._get("overview"), await self._get("whoami")
         overview = self._decoded(
             lambda entry: Overview(
@@ -275,8 +275,8 @@ class Management:
     def _decoded(self, decoder: Callable[[Any], T], found: Any) -> T:
         try:
             return decoder(found)
-        except decode.Odd as error:
-            raise ManagementUnavailable(
+        except decode.UnreadableObjectError as error:
+            raise ManagementUnavailableError(
                 f"the management API at {self.url} lists what cannot be read: {error}"
             ) from error
         except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -333,8 +333,8 @@ class Management:
             self._client, self._login = _client(now, self.url), now.management_credentials()
             return True
 
-    def _strange(self) -> ManagementUnavailable:
-        return ManagementUnavailable(f"what answers at {self.url} is not RabbitMQ's management API")
+    def _strange(self) -> ManagementUnavailableError:
+        return ManagementUnavailableError(f"what answers at {self.url} is not RabbitMQ's management API")
 
     def _refused(self, response: httpx2.Response, path: tuple[str, ...]) -> AmqpflowError:
         reason = _reason(response)
@@ -360,17 +360,17 @@ class Management:
     def _denied(self, reason: str, path: tuple[str, ...]) -> AmqpflowError:
         where = f"the management API at {self.url}"
         if reason == "Not management user":
-            return PermissionDenied(
+            return PermissionDeniedError(
                 f"{where} refuses this user: it has no management tag", hint="rabbitmqctl set_user_tags USER management"
             )
         if "virtual host" in reason:
-            return PermissionDenied(f"{where} refuses this user access to the virtual host {path[1]}")
+            return PermissionDeniedError(f"{where} refuses this user access to the virtual host {path[1]}")
         if "object" in reason:
             tag = "policymaker" if path[0] in ("policies", "parameters", "global-parameters") else "administrator"
-            return PermissionDenied(
+            return PermissionDeniedError(
                 f"{where} refuses this user: it has no {tag} tag", hint=f"rabbitmqctl set_user_tags USER {tag}"
             )
-        return PermissionDenied(f"{where} refuses the user or the password")
+        return PermissionDeniedError(f"{where} refuses the user or the password")
 
 
 async def open_management(address: BrokerAddress) -> Management:
@@ -378,10 +378,10 @@ async def open_management(address: BrokerAddress) -> Management:
     Reach the management API of a broker, trying the URLs of `address.management_candidates()` in order.
 
     Raises:
-        PermissionDenied: it answers, but the user lacks the tag `management`, or the password is wrong there.
-        ManagementUnavailable: none of the URLs answers as RabbitMQ's management API.
-        TlsFailed: a certificate or key file cannot be read.
-        BrokerUnavailable: a file or a function has no URL now.
+        PermissionDeniedError: it answers, but the user lacks the tag `management`, or the password is wrong there.
+        ManagementUnavailableError: none of the URLs answers as RabbitMQ's management API.
+        TlsError: a certificate or key file cannot be read.
+        BrokerUnavailableError: a file or a function has no URL now.
     """
     failures: list[AmqpflowError] = []
     address = await address.current_with_management()
@@ -391,13 +391,13 @@ async def open_management(address: BrokerAddress) -> Management:
             await management._get("whoami")
         except BaseException as error:
             await management.close()
-            if not isinstance(error, ManagementUnavailable | BrokerError):
+            if not isinstance(error, ManagementUnavailableError | BrokerError):
                 raise
             failures.append(error)
             continue
         return management
     text = "; ".join(map(str, failures))
-    raise ManagementUnavailable(text, hint=next((each.hint for each in failures if each.hint), ""))
+    raise ManagementUnavailableError(text, hint=next((each.hint for each in failures if each.hint), ""))
 
 
 def _client(address: BrokerAddress, url: str) -> httpx2.AsyncClient:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from amqpflow.errors import ManagementUnavailable
+from amqpflow.errors import ManagementUnavailableError
 
 from .peer import Protocol
 from .url import redact
@@ -12,7 +12,7 @@ from .url import redact
 PATH_PREFIX = "is there a path in front of /api (management.path_prefix)? It is part of the management URL"
 
 
-def not_rabbitmq(url: str, status: int, location: str = "") -> ManagementUnavailable:
+def not_rabbitmq(url: str, status: int, location: str = "") -> ManagementUnavailableError:
     """
     The error for an answer that is not RabbitMQ's own.
 
@@ -24,7 +24,7 @@ def not_rabbitmq(url: str, status: int, location: str = "") -> ManagementUnavail
     answered = f"HTTP {status}{_phrase(status)}"
     if 300 <= status < 400:
         where = redact(location) if location else "another address"
-        return ManagementUnavailable(
+        return ManagementUnavailableError(
             f"what answers at {url} redirects to {where} ({answered})",
             hint="give the management URL that it leads to, without /api/...; redirections are not followed",
         )
@@ -40,12 +40,12 @@ def not_rabbitmq(url: str, status: int, location: str = "") -> ManagementUnavail
         what, hint = "it is not RabbitMQ's management API", PATH_PREFIX
     else:
         what, hint = "it is not RabbitMQ's management API, or a proxy in front of it failed", ""
-    return ManagementUnavailable(f"what answers at {url} says {answered}: {what}", hint=hint)
+    return ManagementUnavailableError(f"what answers at {url} says {answered}: {what}", hint=hint)
 
 
 def no_answer(
     url: str, error: Exception, *, slow: bool = False, speaks: Protocol = Protocol.UNKNOWN
-) -> ManagementUnavailable:
+) -> ManagementUnavailableError:
     """
     The error for a request that got no answer in HTTP.
 
@@ -57,23 +57,23 @@ def no_answer(
     """
     where = f"the management API at {url}"
     if slow:
-        return ManagementUnavailable(f"{where} does not answer in time")
+        return ManagementUnavailableError(f"{where} does not answer in time")
     text = str(error) or type(error).__name__
     words = text.lower().replace("_", " ")
     if speaks is Protocol.AMQP:
-        return ManagementUnavailable(
+        return ManagementUnavailableError(
             f"what listens at {url} speaks AMQP", hint="the management API is usually on port 15672, with TLS on 15671"
         )
     if speaks is Protocol.TLS:
-        return ManagementUnavailable(f"what listens at {url} wants TLS", hint="write https://")
+        return ManagementUnavailableError(f"what listens at {url} wants TLS", hint="write https://")
     if "wrong version number" in words or "record layer failure" in words:
-        return ManagementUnavailable(f"what listens at {url} does not speak TLS", hint="http:// is without TLS")
+        return ManagementUnavailableError(f"what listens at {url} does not speak TLS", hint="http:// is without TLS")
     hint = ""
     if "certificate verify failed" in words:
         hint = "ca_file (--ca-file) names the CA to trust"
         if "mismatch" in words or "not valid for" in words:
             hint = "the URL must name the host as its certificate does"
-    return ManagementUnavailable(f"{where} cannot be reached: {text}", hint=hint)
+    return ManagementUnavailableError(f"{where} cannot be reached: {text}", hint=hint)
 
 
 def _phrase(status: int) -> str:

@@ -9,17 +9,17 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from amqpflow.errors import ManagementUnavailable, PermissionDenied, Refused
+from amqpflow.errors import ManagementUnavailableError, PermissionDeniedError, RefusedError
 from amqpflow.model.resources import BrokerState, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.compare.additions import outside
-from amqpflow.planning.values.manifest import Manifest, ManifestUnreadable, from_json, parameter_name
+from amqpflow.planning.values.manifest import Manifest, UnreadableManifestError, from_json, parameter_name
 from amqpflow.planning.values.observation import Observation
 
 from .address import BrokerAddress
 from .connection import Connection, connect
 from .management import Management, Overview, open_management
-from .probe import Probe, UnknownExchangeType, Unreadable
+from .probe import Probe, UnknownExchangeTypeError, Unreadable
 from .same_broker import require_same_broker
 from .url import COMMAND_HEARTBEAT
 
@@ -51,9 +51,9 @@ async def open_broker(
         use_management: False to use AMQP alone.
 
     Raises:
-        AuthenticationFailed, VirtualHostMissing, TlsFailed, BrokerUnavailable: as `connect` does.
-        ManagementUnavailable, PermissionDenied: the given management URL does not work.
-        Refused: the given management URL is that of another broker.
+        AuthenticationError, VirtualHostMissingError, TlsError, BrokerUnavailableError: as `connect` does.
+        ManagementUnavailableError, PermissionDeniedError: the given management URL does not work.
+        RefusedError: the given management URL is that of another broker.
     """
     async with AsyncExitStack() as stack:
         address = replace(address, default_heartbeat=COMMAND_HEARTBEAT)
@@ -66,7 +66,7 @@ async def open_broker(
                 overview = await management.overview()
                 await require_same_broker(connection, management, overview)
                 source = management.url
-            except (ManagementUnavailable, PermissionDenied, Refused) as error:
+            except (ManagementUnavailableError, PermissionDeniedError, RefusedError) as error:
                 if address.management_url is not None:
                     raise
                 management, overview, source = None, None, str(error)
@@ -78,8 +78,8 @@ async def observe(desired: CompiledTopology, broker: Broker) -> Observation:
     See what the virtual host holds. Nothing is changed, nor created by accident.
 
     Raises:
-        PermissionDenied: this user may not look.
-        BrokerError, BrokerUnavailable, ManagementUnavailable: looking failed.
+        PermissionDeniedError: this user may not look.
+        BrokerError, BrokerUnavailableError, ManagementUnavailableError: looking failed.
     """
     if broker.management is not None and broker.overview is not None:
         return await _through_management(desired, broker, broker.management, broker.overview)
@@ -136,7 +136,7 @@ async def _manifest(desired: CompiledTopology, vhost: str, management: Managemen
         return Observation(manifest_known=True, others=others, now_ms=now_ms)
     try:
         manifest = from_json(value, vhost=vhost, topology=desired.name)
-    except ManifestUnreadable as error:
+    except UnreadableManifestError as error:
         return Observation(
             manifest_known=True,
             manifest_damaged=True,
@@ -152,7 +152,7 @@ def _others(desired: CompiledTopology, vhost: str, found: Mapping[str, Any]) -> 
     manifests = []
     for name, value in found.items():
         topology = name.removeprefix(parameter_name(vhost, ""))
-        with suppress(ManifestUnreadable):
+        with suppress(UnreadableManifestError):
             if topology != desired.name:
                 manifests.append(from_json(value, vhost=vhost, topology=topology))
     return tuple(manifests)
@@ -179,7 +179,7 @@ async def _over_amqp(desired: CompiledTopology, broker: Broker) -> Observation:
                         exchanges[exchange.name] = found
                     case Unreadable(text=text):
                         unreadable["exchange", exchange.name] = text
-            except UnknownExchangeType:
+            except UnknownExchangeTypeError:
                 missing_types.add(exchange.type)
         for queue in desired.desired.queues.values():
             match await probe.queue(queue):

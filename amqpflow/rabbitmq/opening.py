@@ -17,7 +17,13 @@ from dataclasses import dataclass, field
 
 import aiormq.exceptions as amqp
 
-from amqpflow.errors import AmqpflowError, AuthenticationFailed, BrokerUnavailable, TlsFailed, VirtualHostMissing
+from amqpflow.errors import (
+    AmqpflowError,
+    AuthenticationError,
+    BrokerUnavailableError,
+    TlsError,
+    VirtualHostMissingError,
+)
 from amqpflow.model.closing import CloseReason
 
 from .address import BrokerAddress
@@ -53,7 +59,7 @@ def not_opened(error: BaseException, address: BrokerAddress, seen: Seen) -> Amqp
     if isinstance(error, amqp.AuthenticationError):
         offered = str(error.args[0]) if error.args else ""
         wanted = "the mechanism that ?auth= names"
-        return AuthenticationFailed(
+        return AuthenticationError(
             f"{address}: the broker does not offer {wanted}" + (f", but {offered}" if offered else ""),
             hint="leave ?auth= out of the URL to log in with user and password",
         )
@@ -62,19 +68,19 @@ def not_opened(error: BaseException, address: BrokerAddress, seen: Seen) -> Amqp
     if isinstance(error, asyncio.TimeoutError):
         what = "it is reached, and gives no answer in time" if seen.reached else "it cannot be reached in time"
         hint = "is that the AMQP port of a running broker?" if seen.reached else "a firewall in between gives no answer"
-        return BrokerUnavailable(f"{address}: {what}", hint=_port_hint(address) or hint)
+        return BrokerUnavailableError(f"{address}: {what}", hint=_port_hint(address) or hint)
     if seen.reached and not seen.first:
-        return BrokerUnavailable(
+        return BrokerUnavailableError(
             f"{address}: what listens there closed the connection without an answer",
             hint=_port_hint(address)
             or "AMQP is usually on port 5672, with TLS (amqps://) on 5671; a proxy does so while no broker is up",
         )
     if any(isinstance(each, OSError) and errno.ECONNREFUSED in each.args for each in chain_of(error)):
-        return BrokerUnavailable(
+        return BrokerUnavailableError(
             f"{address}: cannot connect: nothing listens on port {address.port} of {address.host}",
             hint="is the broker up, and is that its AMQP port?",
         )
-    return BrokerUnavailable(f"{address}: cannot connect: {text_of(error)}")
+    return BrokerUnavailableError(f"{address}: cannot connect: {text_of(error)}")
 
 
 def refused(code: int, reply_text: str, address: BrokerAddress) -> AmqpflowError:
@@ -94,9 +100,9 @@ def refused(code: int, reply_text: str, address: BrokerAddress) -> AmqpflowError
         hint = f"rabbitmqctl add_vhost {quoted_vhost}"
         if vhost.endswith("/") and vhost != "/":
             hint = "the URL ends with a slash, which belongs to the name: leave it out"
-        return VirtualHostMissing(f"{address}: there is no virtual host {vhost}", hint=hint)
+        return VirtualHostMissingError(f"{address}: there is no virtual host {vhost}", hint=hint)
     if text.endswith(" is down"):
-        return BrokerUnavailable(
+        return BrokerUnavailableError(
             f"{address}: the virtual host {vhost} is down on this node",
             hint=f"rabbitmqctl restart_vhost -p {quoted_vhost}; RabbitMQ's log says why it is",
         )
@@ -105,15 +111,15 @@ def refused(code: int, reply_text: str, address: BrokerAddress) -> AmqpflowError
     if text.startswith("access to vhost ") and "connection limit" not in text:
         backend = _BACKEND.search(text)
         why = f" (by backend {backend[1]})" if backend else ""
-        return VirtualHostMissing(
+        return VirtualHostMissingError(
             f"{address}: the user {user} has no access to the virtual host {vhost}{why}",
             hint=f"rabbitmqctl set_permissions -p {quoted_vhost} {quoted_user} CONFIGURE WRITE READ; "
             "`amqpflow permissions FILE` prints the patterns",
         )
-    return BrokerUnavailable(f"{address}: RabbitMQ refused the connection: {code} {reply_text}")
+    return BrokerUnavailableError(f"{address}: RabbitMQ refused the connection: {code} {reply_text}")
 
 
-def _limit_reached(whose: str, limit: int, address: BrokerAddress) -> BrokerUnavailable:
+def _limit_reached(whose: str, limit: int, address: BrokerAddress) -> BrokerUnavailableError:
     more = json.dumps({"max-connections": limit + 10})
     match whose:
         case "node":
@@ -125,21 +131,21 @@ def _limit_reached(whose: str, limit: int, address: BrokerAddress) -> BrokerUnav
         case _:
             what = f"the virtual host {address.vhost} takes no more connections"
             raised = f"rabbitmqctl set_vhost_limits -p {shlex.quote(address.vhost)} '{more}'"
-    return BrokerUnavailable(
+    return BrokerUnavailableError(
         f"{address}: {what}: the limit of {limit} is reached",
         hint=f"close connections that are not needed, or raise it: {raised}; a consumer opens two connections",
     )
 
 
-def _login_refused(address: BrokerAddress) -> AuthenticationFailed:
+def _login_refused(address: BrokerAddress) -> AuthenticationError:
     only_local = address.user == "guest" and address.host not in _LOOPBACK
-    return AuthenticationFailed(
+    return AuthenticationError(
         f"{address}: RabbitMQ refused the user or the password",
         hint="the user guest may only connect from localhost" if only_local else "",
     )
 
 
-def _tls_failed(error: ssl.SSLError, address: BrokerAddress) -> TlsFailed:
+def _tls_failed(error: ssl.SSLError, address: BrokerAddress) -> TlsError:
     text = text_of(error)
     words = text.lower().replace("_", " ")
     if "certificate verify failed" in words:
@@ -155,10 +161,10 @@ def _tls_failed(error: ssl.SSLError, address: BrokerAddress) -> TlsFailed:
         hint = "is this port really TLS? amqps is usually 5671; amqp:// is without TLS"
     if "wrong version number" in words or "record layer failure" in words:
         text = "what listens there does not speak TLS"
-    return TlsFailed(f"{address}: TLS failed: {text}", hint=hint)
+    return TlsError(f"{address}: TLS failed: {text}", hint=hint)
 
 
-def _not_amqp(seen: Seen, address: BrokerAddress) -> BrokerUnavailable:
+def _not_amqp(seen: Seen, address: BrokerAddress) -> BrokerUnavailableError:
     first, speaks = seen.first, seen.speaks or protocol_of(seen.first)
     if speaks is Protocol.HTTP:
         what, hint = "an HTTP server listens there", "AMQP is usually on port 5672; 15672 is the management API"
@@ -169,7 +175,7 @@ def _not_amqp(seen: Seen, address: BrokerAddress) -> BrokerUnavailable:
         what, hint = f"what listens there does not speak AMQP 0-9-1, but AMQP {spoken}", ""
     else:
         what, hint = "what listens there does not speak AMQP 0-9-1", "AMQP is usually on port 5672"
-    return BrokerUnavailable(f"{address}: {what}", hint=hint)
+    return BrokerUnavailableError(f"{address}: {what}", hint=hint)
 
 
 def _port_hint(address: BrokerAddress) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable
+from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailableError
 from amqpflow.model.resources import STAMP, Exchange, Queue
 
 from .connection import Connection, connect
@@ -52,7 +52,7 @@ class Unreadable:
     text: str
 
 
-class UnknownExchangeType(Exception):
+class UnknownExchangeTypeError(Exception):
     """The broker has no such exchange type."""
 
 
@@ -77,7 +77,7 @@ class Probe:
                 await self._channel.close()
 
     async def exchange_exists(self, name: str) -> bool:
-        """Raises PermissionDenied: 4.3 wants some permission on the name for a passive declare (fact 7.4)."""
+        """Raises PermissionDeniedError: 4.3 wants some permission on the name for a passive declare (fact 7.4)."""
         return await self._exists(lambda channel: channel.exchange_declare(name, passive=True))
 
     async def queue_exists(self, name: str) -> bool:
@@ -89,7 +89,7 @@ class Probe:
         The queue of that name as far as RabbitMQ compares it, None when there is none.
 
         Raises:
-            PermissionDenied: comparing needs the configure permission.
+            PermissionDeniedError: comparing needs the configure permission.
         """
         if not await self.queue_exists(desired.name):
             return None
@@ -116,8 +116,8 @@ class Probe:
         The exchange of that name as far as RabbitMQ compares it, None when there is none.
 
         Raises:
-            PermissionDenied: comparing needs the configure permission.
-            UnknownExchangeType: this broker has no such type.
+            PermissionDeniedError: comparing needs the configure permission.
+            UnknownExchangeTypeError: this broker has no such type.
         """
         if desired.type not in _PLAIN_TYPES:
             return await self._exchange_of_plugin(desired)
@@ -143,7 +143,7 @@ class Probe:
             if answer is None or "invalid type" in answer:
                 return None
             if _UNKNOWN_TYPE in answer:
-                raise UnknownExchangeType(exchange.type)
+                raise UnknownExchangeTypeError(exchange.type)
             difference = _parse(answer)
             if difference is None or difference.key in seen:
                 return Unreadable(text=answer)
@@ -173,7 +173,7 @@ class Probe:
             if error.code in (405, 406):
                 return str(error)
             raise
-        except BrokerUnavailable as error:
+        except BrokerUnavailableError as error:
             if _UNKNOWN_TYPE in str(error):
                 return str(error)
             raise

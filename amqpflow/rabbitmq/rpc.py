@@ -17,7 +17,7 @@ from typing import Any
 
 from aiormq.exceptions import ChannelInvalidStateError
 
-from amqpflow.errors import BrokerUnavailable
+from amqpflow.errors import BrokerUnavailableError
 
 from .translate import translate
 
@@ -46,7 +46,7 @@ async def answer_or_end(call: Awaitable[Any], within: float, abort: Callable[[st
     that may or may not be there cannot be cancelled or left alone, and the end of its connection settles it.
 
     Raises:
-        BrokerUnavailable: there was no answer in time, or the channel is closed. Else what the broker answered.
+        BrokerUnavailableError: there was no answer in time, or the channel is closed. Else what the broker answered.
     """
     with translate():
         try:
@@ -55,7 +55,7 @@ async def answer_or_end(call: Awaitable[Any], within: float, abort: Callable[[st
         except TimeoutError:
             silence = f"the broker gave no answer within {within:g} s"
             abort(silence)
-            raise BrokerUnavailable(f"{silence}: the connection is closed") from None
+            raise BrokerUnavailableError(f"{silence}: the connection is closed") from None
 
 
 async def _to_its_end(call: Coroutine[Any, Any, Any]) -> Any:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from amqpflow.errors import AmqpflowError, BrokerError, PermissionDenied, Refused
+from amqpflow.errors import AmqpflowError, BrokerError, PermissionDeniedError, RefusedError
 
 from .connection import IDENTITY, Connection
 from .management import Management, Overview
@@ -33,9 +33,9 @@ async def require_same_broker(connection: Connection, management: Management, ov
     listed.
 
     Raises:
-        Refused: they are two brokers; the text names both.
-        PermissionDenied: the management API denies access to the virtual host.
-        BrokerUnavailable, BrokerError, ManagementUnavailable: looking failed.
+        RefusedError: they are two brokers; the text names both.
+        PermissionDeniedError: the management API denies access to the virtual host.
+        BrokerUnavailableError, BrokerError, ManagementUnavailableError: looking failed.
     """
     channel = await connection.admin_channel()
     queue = await _declared(channel)
@@ -70,8 +70,8 @@ async def require_listed(
         arguments: tell it from another queue of the same name.
 
     Raises:
-        Refused: it does not know the queue; the text names both sides.
-        PermissionDenied, BrokerError, ManagementUnavailable: looking failed.
+        RefusedError: it does not know the queue; the text names both sides.
+        PermissionDeniedError, BrokerError, ManagementUnavailableError: looking failed.
     """
     vhost = connection.address.vhost
 
@@ -93,13 +93,13 @@ async def _comes_true(look: Callable[[], Awaitable[bool]], within: float) -> boo
     return True
 
 
-def _two_brokers(connection: Connection, management: Management, overview: Overview, reason: str) -> Refused:
+def _two_brokers(connection: Connection, management: Management, overview: Overview, reason: str) -> RefusedError:
     ours = f"{connection.address} (cluster {connection.cluster_name or 'without a name'})"
     theirs = f"{management.url} (cluster {overview.cluster_name})"
     hint = "use the management URL of the same cluster, or leave it out: it is derived from the AMQP URL then"
     if "/" in connection.address.vhost and connection.cluster_name == overview.cluster_name:
         hint += "; a proxy in between that decodes %2F gives the same answer"
-    return Refused(f"{ours} and {theirs} are two brokers: {reason}", hint=hint)
+    return RefusedError(f"{ours} and {theirs} are two brokers: {reason}", hint=hint)
 
 
 async def _declared(channel: Any) -> str | None:
@@ -109,7 +109,7 @@ async def _declared(channel: Any) -> str | None:
             with translate():
                 # classic, whatever the default queue type of the virtual host
                 declared = await channel.queue_declare("", exclusive=True, arguments={"x-queue-type": "classic"})
-    except (PermissionDenied, BrokerError, TimeoutError):
+    except (PermissionDeniedError, BrokerError, TimeoutError):
         return None
     return str(declared.queue)
 

@@ -12,8 +12,8 @@ import aiormq.exceptions as amqp
 from amqpflow.errors import (
     AmqpflowError,
     BrokerError,
-    BrokerUnavailable,
-    PermissionDenied,
+    BrokerUnavailableError,
+    PermissionDeniedError,
 )
 
 _TRANSPORT = (OSError, EOFError, asyncio.IncompleteReadError, asyncio.TimeoutError, RuntimeError)
@@ -31,7 +31,7 @@ def translate() -> Iterator[None]:
     except Exception as error:
         # what aiormq throws into its tasks when the peer hung up without a word
         if type(error) is Exception:
-            raise BrokerUnavailable("the connection to the broker was lost") from error
+            raise BrokerUnavailableError("the connection to the broker was lost") from error
         raise
 
 
@@ -46,20 +46,20 @@ def from_amqp(error: BaseException) -> AmqpflowError:
     if not code and (found := re.match(r"([A-Z_]{6,})", text)):
         code = _CODES.get(found[1], 0)
     if isinstance(error, amqp.ChannelAccessRefused) or "ACCESS_REFUSED" in text:
-        return PermissionDenied(
+        return PermissionDeniedError(
             text, hint="`amqpflow permissions FILE` prints what each kind of user needs, and the lines that grant it"
         )
     if isinstance(error, amqp.AMQPChannelError) and not isinstance(error, amqp.ChannelInvalidStateError):
         return BrokerError(text, code=code)
     if found := _CHANNELS.search(text):
         whose = "user" if found["user"] else "node" if found["node"] else "connection"
-        return BrokerUnavailable(
+        return BrokerUnavailableError(
             f"RabbitMQ closed the connection: the {whose} has no channels left, its limit is {found['limit']}",
             hint=_CHANNEL_LIMITS[whose],
         )
     if isinstance(error, amqp.ConnectionClosed) and code not in (0, 320):
         return BrokerError(text, code=code)
-    return BrokerUnavailable(f"the connection to the broker was lost: {text}")
+    return BrokerUnavailableError(f"the connection to the broker was lost: {text}")
 
 
 _CHANNELS = re.compile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qs, urlsplit
 
-from amqpflow.errors import WrongUsage
+from amqpflow.errors import UsageError
 
 PORTS = {"amqp": 5672, "amqps": 5671}
 DEFAULT_HEARTBEAT = 5  #: seconds: a dead connection is given up after 10, by RabbitMQ after 10 to 15
@@ -26,13 +26,13 @@ def checked_urls(text: str, source: str) -> tuple[str, ...]:
         source: what the user knows it by, for the error.
 
     Raises:
-        WrongUsage: one of them is malformed; the text says where, and shows no password.
+        UsageError: one of them is malformed; the text says where, and shows no password.
     """
     stripped = _stripped(text, source, "amqp://USER:PASSWORD@HOST:PORT/VHOST")
     _require_no_white_space(_SEPARATOR.sub(lambda found: "," * len(found[0]), text), source)
     urls = tuple(_checked(each, source, tuple(PORTS)) for each in _SEPARATOR.split(stripped))
     if len({each.partition(":")[0] for each in urls}) > 1:
-        raise WrongUsage(f"{source} mixes amqp:// and amqps://", hint="the nodes of a cluster are reached alike")
+        raise UsageError(f"{source} mixes amqp:// and amqps://", hint="the nodes of a cluster are reached alike")
     return urls
 
 
@@ -78,7 +78,7 @@ def redact(url: str) -> str:
 def _stripped(text: str, source: str, form: str) -> str:
     stripped = text.strip(_AROUND)
     if not stripped:
-        raise WrongUsage(f"{source} is empty: it is not a URL of the form {form}")
+        raise UsageError(f"{source} is empty: it is not a URL of the form {form}")
     return stripped
 
 
@@ -86,7 +86,7 @@ def _require_no_white_space(text: str, source: str) -> None:
     start, end = len(text) - len(text.lstrip(_AROUND)), len(text.rstrip(_AROUND))
     if found := _INSIDE.search(text, start, end):
         kind = _KINDS.get(found[0], f"the character U+{ord(found[0]):04X}")
-        raise WrongUsage(
+        raise UsageError(
             f"{source} has {kind} at character {found.start() + 1}",
             hint="remove it; one that belongs to a password or a virtual host must be percent-encoded (%20)",
         )
@@ -104,7 +104,7 @@ def _checked(url: str, source: str, schemes: tuple[str, ...]) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise WrongUsage(
+        raise UsageError(
             f"{source} is not a URL of the form {schemes[0]}://USER:PASSWORD@HOST:PORT"
             + ("/VHOST" if "amqp" in schemes else ""),
             hint=_hint(url, schemes),
@@ -113,7 +113,7 @@ def _checked(url: str, source: str, schemes: tuple[str, ...]) -> str:
         heartbeat_of(parts.query if "amqp" in schemes else "")
     except ValueError as error:
         hint = f"write ?heartbeat={DEFAULT_HEARTBEAT}, or ?heartbeat=0 for no heartbeats"
-        raise WrongUsage(f"{source}: {error}", hint=hint) from None
+        raise UsageError(f"{source}: {error}", hint=hint) from None
     return url
 
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from amqpflow.errors import BrokerUnavailable, WrongUsage
+from amqpflow.errors import BrokerUnavailableError, UsageError
 
 from .url import redact
 
 UrlFunction: TypeAlias = Callable[[], str | Awaitable[str]]
 """Returns the AMQP URL. One that is not async is called in a thread, so it may block."""
 
-Check: TypeAlias = Callable[[str, str], tuple[str, ...]]  #: text and source to URLs; raises WrongUsage
+Check: TypeAlias = Callable[[str, str], tuple[str, ...]]  #: text and source to URLs; raises UsageError
 
 _LOOKS, _PAUSE = 5, 0.1  #: times and seconds: so long a file may be empty, missing or half written while it is replaced
 _FRESH = 1.0  #: seconds
@@ -42,17 +42,17 @@ class UrlFile:
         return f"{self.variable}_FILE ({redact(self.path)})"
 
     def read(self) -> str:
-        """Raises WrongUsage: it cannot be read, or is empty."""
+        """Raises UsageError: it cannot be read, or is empty."""
         try:
             text = Path(self.path).read_text(encoding="utf-8-sig").strip()
         except (OSError, ValueError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or "it is not text"
-            raise WrongUsage(
+            raise UsageError(
                 f"{self.variable}_FILE: cannot read {redact(self.path)}: {why}",
                 hint=f"a URL itself belongs into {self.variable}" if "://" in self.path else "",
             ) from None
         if not text:
-            raise WrongUsage(f"{self.variable}_FILE: {redact(self.path)} is empty")
+            raise UsageError(f"{self.variable}_FILE: {redact(self.path)} is empty")
         return text
 
     async def current(self, check: Check) -> tuple[str, ...]:
@@ -61,14 +61,14 @@ class UrlFile:
         the beginning of a URL may be a URL as well.
 
         Raises:
-            BrokerUnavailable: there are none, also not a moment later.
+            BrokerUnavailableError: there are none, also not a moment later.
         """
         before: tuple[str, ...] = ()
-        failed: WrongUsage | None = None
+        failed: UsageError | None = None
         for _ in range(_LOOKS):
             try:
                 found, failed = check(self.read(), self.name), None
-            except WrongUsage as error:
+            except UsageError as error:
                 failed = error
             else:
                 if found == before or not self._was_just_written():
@@ -76,7 +76,7 @@ class UrlFile:
                 before = found
             await asyncio.sleep(_PAUSE)
         if failed is not None:
-            raise BrokerUnavailable(str(failed), hint=failed.hint)
+            raise BrokerUnavailableError(str(failed), hint=failed.hint)
         return before
 
     def _was_just_written(self) -> bool:
@@ -98,7 +98,7 @@ class UrlOf:
         return f"{getattr(self.function, '__name__', type(self.function).__name__)}()"
 
     async def current(self, check: Check) -> tuple[str, ...]:
-        """Call the function. Raises BrokerUnavailable: it failed, took longer than 10 s, or returned no URL."""
+        """Call the function. Raises BrokerUnavailableError: it failed, took longer than 10 s, or returned no URL."""
         url: object = None
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT) as limit:
@@ -109,22 +109,22 @@ class UrlOf:
             said = _SECRET.sub(lambda found: f"{found[1] or ''}***@", str(error))
             text = f"{type(error).__name__}: {said}".rstrip(": ")
             why = f"nothing within {_ANSWER_TIMEOUT:.0f} s" if limit.expired() else text
-            raise BrokerUnavailable(f"{self.name} returned no URL: {why}") from error
+            raise BrokerUnavailableError(f"{self.name} returned no URL: {why}") from error
         if not isinstance(url, str):
-            raise BrokerUnavailable(f"{self.name} returned no URL: {type(url).__name__}")
+            raise BrokerUnavailableError(f"{self.name} returned no URL: {type(url).__name__}")
         try:
             return check(url, f"what {self.name} returned")
-        except WrongUsage as error:
-            raise BrokerUnavailable(str(error), hint=error.hint) from None
+        except UsageError as error:
+            raise BrokerUnavailableError(str(error), hint=error.hint) from None
 
     async def _in_a_thread(self) -> str | Awaitable[str]:
         """
         Call it in a daemon thread: those of the event loop's executor would keep a process that ends until it returns.
 
-        Raises BrokerUnavailable: 10 earlier calls have not returned yet.
+        Raises BrokerUnavailableError: 10 earlier calls have not returned yet.
         """
         if len(self._calls) >= _HANGING_MOST:
-            raise BrokerUnavailable(f"{len(self._calls)} earlier calls of it have not returned yet")
+            raise BrokerUnavailableError(f"{len(self._calls)} earlier calls of it have not returned yet")
         loop, call = asyncio.get_running_loop(), object()
         answer: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from amqpflow.errors import AmqpflowError, BrokerError, NotApplied, PermissionDenied, Refused
+from amqpflow.errors import AmqpflowError, BrokerError, NotAppliedError, PermissionDeniedError, RefusedError
 from amqpflow.model.numbers import QueueNumbers
 from amqpflow.model.resources import Queue
 from amqpflow.model.routes import CompiledTopology
@@ -52,7 +52,7 @@ class StatusReader:
             earlier: what to compare the parking queues with.
 
         Raises:
-            PermissionDenied, BrokerError, BrokerUnavailable, ManagementUnavailable: looking failed.
+            PermissionDeniedError, BrokerError, BrokerUnavailableError, ManagementUnavailableError: looking failed.
         """
         broker = self._broker
         taken_at = time.time_ns() // 1_000_000
@@ -100,7 +100,7 @@ class StatusReader:
         for name in wanted if statistics is None else list(found):
             try:
                 counts = await self._declared(name)
-            except PermissionDenied:
+            except PermissionDeniedError:
                 # RabbitMQ 4.3 wants some permission on the name (fact 7.4): who only looks has none
                 if statistics is None:
                     raise
@@ -139,7 +139,7 @@ class StatusReader:
             try:
                 place = place_of(self._broker, self._topology, (queue,))
                 listing = await list_parked(place, Selection(queues=(queue,), limit=1), Watch())
-            except (PermissionDenied, Refused, NotApplied) as error:
+            except (PermissionDeniedError, RefusedError, NotAppliedError) as error:
                 problems.append(warn("oldest-unknown", f"queue {queue}", f"its oldest message was not read: {error}"))
                 continue
             for row in listing.messages:

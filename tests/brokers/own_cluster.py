@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from amqpflow.errors import BrokerUnavailable
+from amqpflow.errors import BrokerUnavailableError
 from amqpflow.node import ports as free_ports
 from amqpflow.node.directory import NodeDirectory
 from amqpflow.node.locate import Installation
@@ -67,7 +67,7 @@ class Node:
                 greet(self.address, timeout=5)
                 if management_answers(self.address, timeout=5):
                     break
-            except BrokerUnavailable:
+            except BrokerUnavailableError:
                 pass
             running = self._process is not None and self._process.poll() is None
             assert running, self.directory.log_tail(40)

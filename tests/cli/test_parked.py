@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Interrupted, Topology, parked_message
+from amqpflow import StoppedError, Topology, parked_message
 from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
@@ -284,7 +284,7 @@ def test_ctrl_c_while_a_message_is_looked_for(shop: Path, vhost: BrokerAddress) 
             topology, "nobody", vhost.url, management_url=management, stop=stop, on_progress=lambda *_: stop.set()
         )
 
-    with pytest.raises(Interrupted) as raised:
+    with pytest.raises(StoppedError) as raised:
         asyncio.run(look(asyncio.Event()))
     assert raised.value.exit_code == 130
 

@@ -15,7 +15,7 @@ ROW = ParkedRow(
     reason="undecodable",
     detail="the body is not JSON",
     attempts=1,
-    error_type="amqpflow.errors.Undecodable",
+    error_type="amqpflow.errors.UndecodableError",
     error_message="the body is not JSON: Expecting value: line 1 column 1 (char 0)",
     fingerprint=None,
     first_failed_at=0,
@@ -41,7 +41,7 @@ def test_no_line_is_wider_than_the_terminal_and_the_error_can_be_read(
 ) -> None:
     head, row, *_ = listed(monkeypatch, width)
     assert max(len(head), len(row)) <= width
-    assert "Undecodable: the" in row
+    assert "UndecodableError: the" in row
     assert row.endswith("c00efd87a9")
 
 
@@ -53,4 +53,4 @@ def test_a_narrow_terminal_gets_fewer_columns(monkeypatch: pytest.MonkeyPatch) -
 def test_off_a_terminal_all_columns_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     head, row, *_ = listed(monkeypatch, None)
     assert head.split() == ["PARKED", "AT", "WORK", "QUEUE", "REASON", "ERROR", "ATTEMPTS", "AGE", "SIZE", "ID"]
-    assert "amqpflow.errors.Undecodable: the body is not JSON: Expecting value" in row
+    assert "amqpflow.errors.UndecodableError: the body is not JSON: Expecting value" in row

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from amqpflow.cli.main import main
-from amqpflow.errors import TopologyInvalid
+from amqpflow.errors import InvalidTopologyError
 from amqpflow.services.loading.topology import Topology
 from amqpflow.topology.language.json_schema import schema_text
 from amqpflow.topology.reading.document import MAX_BYTES
@@ -218,28 +218,28 @@ class TestLoad:
         assert [each.code for each in topology.warnings] == ["T305"]
 
     def test_all_problems_are_in_the_exception(self, write: Path) -> None:
-        with pytest.raises(TopologyInvalid) as caught:
+        with pytest.raises(InvalidTopologyError) as caught:
             Topology.load(str(write / "broken.yaml"))
         assert [each.code for each in caught.value.diagnostics] == ["T304", "T402", "T302", "T107"]
         assert str(caught.value).count("\n") == 3
 
     def test_a_missing_file_is_such_a_problem(self, tmp_path: Path) -> None:
-        with pytest.raises(TopologyInvalid, match="T001: cannot be read: No such file or directory"):
+        with pytest.raises(InvalidTopologyError, match="T001: cannot be read: No such file or directory"):
             Topology.load(tmp_path / "nope.yaml")
-        with pytest.raises(TopologyInvalid, match="T001: cannot be read: embedded null byte"):
+        with pytest.raises(InvalidTopologyError, match="T001: cannot be read: embedded null byte"):
             Topology.load("nul\0.yaml")
 
     def test_a_directory_stands_for_its_only_file(self, tmp_path: Path) -> None:
         (tmp_path / "a.yaml").write_text(GOOD.format(name="a"))
         assert Topology.load(tmp_path).name == "a"
         (tmp_path / "b.yaml").write_text(GOOD.format(name="b"))
-        with pytest.raises(TopologyInvalid, match="more than one topology"):
+        with pytest.raises(InvalidTopologyError, match="more than one topology"):
             Topology.load(tmp_path)
 
     def test_the_environment_can_be_given(self, tmp_path: Path) -> None:
         (tmp_path / "a.yaml").write_text("version: 1\nname: ${N}\n")
         assert Topology.load(tmp_path / "a.yaml", environ={"N": "shop"}).name == "shop"
-        with pytest.raises(TopologyInvalid, match="N is not set"):
+        with pytest.raises(InvalidTopologyError, match="N is not set"):
             Topology.load(tmp_path / "a.yaml", environ={})
 
 

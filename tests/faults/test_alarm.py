@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import BrokerUnavailable, Message, Park, Publisher, PublishUncertain, Retry
+from amqpflow import BrokerUnavailableError, Message, Park, Publisher, PublishUncertainError, Retry
 from amqpflow.model.event import MessageHeld
 from amqpflow.node import create_virtual_host
 from amqpflow.parking.selection import Selection
@@ -241,9 +241,9 @@ def test_a_publisher_that_closes_in_an_alarm_has_sent_nothing_of_what_waits(node
             waits = asyncio.create_task(publisher.publish(b"", routing_key="orders"))
             await asyncio.sleep(0)
             await publisher.close(timeout=0)
-            with pytest.raises(BrokerUnavailable, match="closed"):
+            with pytest.raises(BrokerUnavailableError, match="closed"):
                 await waits
-            with suppress(PublishUncertain):  # it may have been confirmed just before the alarm was told
+            with suppress(PublishUncertainError):  # it may have been confirmed just before the alarm was told
                 await sent
 
     asyncio.run(scenario())

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from amqpflow import Consumer, Message, Park, Publisher, Retry, Topology, apply
-from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable
+from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailableError
 from amqpflow.node import create_virtual_host
 from amqpflow.node.locate import Installation, locate
 from amqpflow.rabbitmq.observe import open_broker
@@ -85,7 +85,7 @@ def test_a_queue_whose_node_is_down_is_not_reported_as_missing(cluster: OwnClust
         finally:
             last.start()
             await asyncio.to_thread(last.wait)
-        assert isinstance(error, BrokerUnavailable)
+        assert isinstance(error, BrokerUnavailableError)
         assert "queue orders exists and cannot be reached: " in str(error)
         assert error.hint.startswith("start the node")
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from amqpflow import Message, Publisher, Retry
-from amqpflow.errors import BrokerUnavailable, PublishUncertain
+from amqpflow.errors import BrokerUnavailableError, PublishUncertainError
 from amqpflow.model.headers import HOP
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
@@ -109,7 +109,7 @@ def test_a_publish_on_a_frozen_connection_is_uncertain_and_the_next_one_arrives(
             outbox = Outbox(lambda: connect(proxy.address, name="amqpflow test"))
             await outbox.publish(parking("before"))
             proxy.freeze(to_client=to_client)
-            with pytest.raises(PublishUncertain):
+            with pytest.raises(PublishUncertainError):
                 await outbox.publish(parking("frozen"))
             await outbox.publish(parking("frozen"))
             await outbox.close()
@@ -189,7 +189,7 @@ def test_a_publisher_does_not_hang_on_a_frozen_connection(
             publisher = Publisher(proxy.address.url)
             await publisher.publish(b"", routing_key="orders", message_id="before")
             proxy.freeze()
-            with pytest.raises(PublishUncertain) as uncertain:
+            with pytest.raises(PublishUncertainError) as uncertain:
                 await publisher.publish(b"", routing_key="orders", message_id="frozen")
             assert uncertain.value.message_id == "frozen"
             await publisher.publish(b"", routing_key="orders", message_id="frozen")
@@ -253,7 +253,7 @@ def test_many_publishes_that_wait_for_a_connection_share_one_try(
                 *(outbox.publish(parking(f"m{number}")) for number in range(50)), return_exceptions=True
             )
             assert asyncio.get_running_loop().time() - began < 5
-            assert all(isinstance(each, BrokerUnavailable) for each in results)
+            assert all(isinstance(each, BrokerUnavailableError) for each in results)
             assert len({id(each) for each in results}) == 50, "each has an error of its own"
             await outbox.close()
 
@@ -272,7 +272,7 @@ def test_a_consumer_stops_in_time_although_its_connections_are_frozen(vhost: Bro
             await until(lambda: seen(scene, "opens the connection for retries"))
             proxy.freeze()
             began = asyncio.get_running_loop().time()
-            with suppress(BrokerUnavailable):
+            with suppress(BrokerUnavailableError):
                 await consumer.stop()
             assert asyncio.get_running_loop().time() - began < 13
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from amqpflow import Message, Retry
-from amqpflow.errors import PublishUncertain
+from amqpflow.errors import PublishUncertainError
 from amqpflow.model import routes
 from amqpflow.model.event import MessageSettled
 from amqpflow.model.message import Publish
@@ -289,7 +289,7 @@ def test_every_delivery_that_was_received_is_told_of_when_the_consumer_stops(
     async def end(outbox: Outbox, *, within: float = 1.0) -> None:
         await close(outbox, within=within)
         for settled in on_their_way:
-            settled(PublishUncertain("closed before the confirm"))
+            settled(PublishUncertainError("closed before the confirm"))
 
     async def scenario() -> None:
         async with shop(vhost, {"orders": (60_000,)}) as scene:

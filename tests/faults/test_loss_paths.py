@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from amqpflow import Message, Park, Retry
-from amqpflow.errors import PublishRefused
+from amqpflow.errors import PublishRefusedError
 from amqpflow.model import headers as h
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -64,7 +64,7 @@ def test_retries_that_come_back_to_a_full_work_queue_are_kept(vhost: BrokerAddre
             for number, filler in enumerate(fillers):
                 try:
                     await scene.publish(filler, queue=work)
-                except PublishRefused:
+                except PublishRefusedError:
                     del fillers[number:]
                     break
             assert 4 <= len(fillers) < 20

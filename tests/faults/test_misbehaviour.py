@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import HandlerInvalid, Message, Park, Retry
+from amqpflow import InvalidHandlerError, Message, Park, Retry
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.handling import thread_pool as threads
@@ -181,7 +181,7 @@ def test_a_generator_is_no_handler(kind: str) -> None:
     exec(f"{kind} handle(message):\n    yield message", names)
     from amqpflow.services.handling.handler import make_handler
 
-    with pytest.raises(HandlerInvalid, match="generator"):
+    with pytest.raises(InvalidHandlerError, match="generator"):
         make_handler("orders", names["handle"], concurrency=1, prefetch=None, timeout=None, keep_stack=False)
 
 

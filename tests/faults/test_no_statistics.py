@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from amqpflow import api
-from amqpflow.errors import AmqpflowError, Refused
+from amqpflow.errors import AmqpflowError, RefusedError
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.node import create_virtual_host
 from amqpflow.planning.values.changes import Drain
@@ -93,7 +93,7 @@ def test_a_queue_whose_messages_are_all_unacked_is_not_removed(vhost: BrokerAddr
             await put(channel, "gone", 7)
             for _ in range(7):
                 await channel.basic_get("gone")
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(RefusedError) as refused:
                 await api.apply(shop(vhost, "{orders: {retry: std}}"), vhost, prune=True, allow=["delete"])
             told = " ".join([str(refused.value), *refused.value.problems])
             assert "7 messages" in told

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from amqpflow import ConnectionEvent, Message, OutgoingMessage, Park, Publisher, Retry
-from amqpflow.errors import PublishRefused
+from amqpflow.errors import PublishRefusedError
 from amqpflow.model import headers as h
 from amqpflow.node import create_virtual_host
 from amqpflow.services.consuming import pending as in_flight
@@ -107,7 +107,7 @@ def test_retries_arrive_in_a_full_queue_once_there_is_room(node: OwnNode, queue_
                 while True:
                     await scene.publish(f"filler{len(fillers)}")
                     fillers.append(f"filler{len(fillers)}")
-            except PublishRefused:
+            except PublishRefusedError:
                 pass
             assert len(fillers) < len(IDS)
             async with scene.consumer(orders=handle):

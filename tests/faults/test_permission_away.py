@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from amqpflow import Message, Park, Retry
-from amqpflow.errors import PublishForbidden
+from amqpflow.errors import PublishForbiddenError
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -97,12 +97,12 @@ def test_what_may_not_be_published_closes_the_channel_of_other_messages_once(vho
             with Rights(scene) as rights:
                 rights.may_write(f"^{PARKING}$")
                 outbox = Outbox(partial(connect, rights.address, name="amqpflow test"))
-                with pytest.raises(PublishForbidden):
+                with pytest.raises(PublishForbiddenError):
                     await outbox.publish(tier)
                 await outbox.publish(message("parked", exchange=PARKING, routing_key="orders.parking"))
                 channel = outbox._channel
                 assert channel is not None
-                with pytest.raises(PublishForbidden):
+                with pytest.raises(PublishForbiddenError):
                     await outbox.publish(tier)
                 assert not channel.is_closed
                 rights.may_write(f"^({PARKING}|{RETRY})$")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from amqpflow import api
-from amqpflow.errors import ManagementUnavailable, PartlyDone, PermissionDenied, Refused
+from amqpflow.errors import ManagementUnavailableError, PartlyDoneError, PermissionDeniedError, RefusedError
 from amqpflow.model.names import applying_lock
 from amqpflow.model.resources import STAMP, Binding, Exchange
 from amqpflow.model.routes import CompiledTopology
@@ -198,7 +198,7 @@ def test_each_differing_argument_is_refused_and_nothing_is_done(vhost: BrokerAdd
     exchanges["events"] = replace(exchanges["events"], type="direct", arguments={STAMP: "shop"})
     exchanges["new"] = Exchange(name="new", type="topic", arguments={STAMP: "shop"})
     before = definitions(vhost)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         run(with_objects(wanted, queues=queues, exchanges=exchanges), vhost, management=management)
     said = [each.partition("; it cannot")[0] for each in refused.value.problems]
     expected = [
@@ -325,7 +325,7 @@ def test_foreign_policies_and_bindings_stop_apply(vhost: BrokerAddress) -> None:
     management.put("policies", vhost.vhost, "ha", body={"pattern": "^orders$", "definition": {"max-length": 3}})
     compiled = with_objects(shop(vhost), policies={ours.name: ours})
     before = definitions(vhost)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         run(compiled, vhost)
     said = refused.value.problems
     for words in (
@@ -343,7 +343,7 @@ def test_foreign_policies_and_bindings_stop_apply(vhost: BrokerAddress) -> None:
 
 def test_without_management_a_policy_is_refused_with_the_way_out(vhost: BrokerAddress) -> None:
     policy = limits("orders")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         run(with_objects(shop(vhost), policies={policy.name: policy}), vhost, management=False)
     assert "give --management-url" in refused.value.problems[0]
     assert definitions(vhost)["queues"] == {}
@@ -351,7 +351,7 @@ def test_without_management_a_policy_is_refused_with_the_way_out(vhost: BrokerAd
 
 def test_a_failure_in_the_middle_tells_what_was_done_and_what_remains(vhost: BrokerAddress) -> None:
     with user(vhost, tags="management", configure="^(?!orders\\.retry)") as address:
-        with pytest.raises(PartlyDone) as stopped:
+        with pytest.raises(PartlyDoneError) as stopped:
             asyncio.run(api.apply(shop(vhost), address))
         assert stopped.value.exit_code == 3
         report = stopped.value.report
@@ -369,7 +369,7 @@ def test_a_failure_in_the_middle_tells_what_was_done_and_what_remains(vhost: Bro
 
 
 def test_a_failure_at_the_first_step_did_nothing(vhost: BrokerAddress) -> None:
-    with user(vhost, tags="management", configure="^$") as address, pytest.raises(PermissionDenied) as denied:
+    with user(vhost, tags="management", configure="^$") as address, pytest.raises(PermissionDeniedError) as denied:
         asyncio.run(api.apply(shop(vhost), address))
     assert denied.value.exit_code == 1
     assert definitions(vhost)["exchanges"] == {}
@@ -390,7 +390,7 @@ def test_the_documented_permissions_are_enough(vhost: BrokerAddress) -> None:
 
 def test_a_user_without_a_tag_falls_back_to_amqp_only_where_the_url_was_derived(vhost: BrokerAddress) -> None:
     with user(vhost) as address:
-        with pytest.raises(PermissionDenied, match="management tag"):
+        with pytest.raises(PermissionDeniedError, match="management tag"):
             asyncio.run(api.plan(shop(vhost), address))
         plan = asyncio.run(api.plan(shop(vhost), replace(address, management_url=None)))
         assert not plan.complete
@@ -398,7 +398,7 @@ def test_a_user_without_a_tag_falls_back_to_amqp_only_where_the_url_was_derived(
 
 def test_a_user_who_may_not_write_policies_is_told_before_anything_is_done(vhost: BrokerAddress) -> None:
     policy = limits("orders")
-    with user(vhost, tags="management") as address, pytest.raises(Refused) as refused:
+    with user(vhost, tags="management") as address, pytest.raises(RefusedError) as refused:
         asyncio.run(api.apply(with_objects(shop(vhost), policies={policy.name: policy}), address))
     assert "no policymaker tag" in refused.value.problems[0]
     assert definitions(vhost)["queues"] == {}
@@ -406,7 +406,7 @@ def test_a_user_who_may_not_write_policies_is_told_before_anything_is_done(vhost
 
 @pytest.mark.one_broker
 def test_a_given_management_url_must_work(vhost: BrokerAddress) -> None:
-    with pytest.raises(ManagementUnavailable, match=r"http://127\.0\.0\.1:1 cannot be reached"):
+    with pytest.raises(ManagementUnavailableError, match=r"http://127\.0\.0\.1:1 cannot be reached"):
         asyncio.run(api.plan(shop(vhost), replace(vhost, management_url="http://127.0.0.1:1")))
 
 
@@ -419,7 +419,7 @@ def test_a_plan_is_applied_and_a_stale_one_is_refused(vhost: BrokerAddress) -> N
 
     plan = asyncio.run(plan_then_apply_twice())
     before = definitions(vhost)
-    with pytest.raises(Refused, match="stale"):
+    with pytest.raises(RefusedError, match="stale"):
         asyncio.run(api.apply(plan))
     assert definitions(vhost) == before
 
@@ -456,7 +456,7 @@ def test_a_connection_that_is_lost_in_the_middle_is_reported(vhost: BrokerAddres
             through = replace(
                 vhost, url=vhost.url.replace(f":{vhost.port}/", f":{port}/"), management_url=management_of(vhost)
             )
-            with pytest.raises(PartlyDone) as stopped:
+            with pytest.raises(PartlyDoneError) as stopped:
                 await api.apply(shop(vhost), through, on_step=on_step)
         assert isinstance(stopped.value.report, ApplyReport)
         return stopped.value.report

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from amqpflow import Topology, api
-from amqpflow.errors import Refused
+from amqpflow.errors import RefusedError
 from amqpflow.model.names import applying_lock
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -51,7 +51,7 @@ def test_a_shipped_topology_is_applied_once(vhost: BrokerAddress, broker: Broker
     topology = compiled(file, vhost)
     provide(topology, vhost)
     if unfit(topology, broker):
-        with pytest.raises(Refused, match="nothing was done"):
+        with pytest.raises(RefusedError, match="nothing was done"):
             asyncio.run(api.apply(topology, vhost))
         return
     report = asyncio.run(api.apply(topology, vhost))
@@ -72,7 +72,7 @@ def test_over_amqp_alone_it_is_the_same(vhost: BrokerAddress, broker: BrokerUnde
             assert (await make_plan(topology, broker)).nothing_to_do
 
     if unfit(topology, broker) or topology.desired.policies:
-        with pytest.raises(Refused, match="nothing was done"):
+        with pytest.raises(RefusedError, match="nothing was done"):
             asyncio.run(apply())
         return
     asyncio.run(apply())

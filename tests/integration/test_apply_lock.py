@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from amqpflow import api
-from amqpflow.errors import Locked, LockLost, PartlyDone, PermissionDenied
+from amqpflow.errors import LockedError, LockLostError, PartlyDoneError, PermissionDeniedError
 from amqpflow.model.names import applying_lock
 from amqpflow.planning.values.changes import Change
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -72,7 +72,7 @@ def test_a_killed_holder_leaves_no_lock(vhost: BrokerAddress) -> None:
     with subprocess.Popen([sys.executable, "-c", script, vhost.url], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        with pytest.raises(Locked):
+        with pytest.raises(LockedError):
             asyncio.run(api.apply(topology({"orders": []}, vhost=vhost.vhost), vhost))
         process.send_signal(signal.SIGKILL)
     assert asyncio.run(api.apply(topology({"orders": []}, vhost=vhost.vhost), vhost, lock_timeout=10)).complete
@@ -103,10 +103,10 @@ def test_a_lock_that_is_cut_in_the_middle_stops_the_apply(vhost: BrokerAddress) 
                     management.delete("connections", name)
                 begun.set()
 
-        with pytest.raises(PartlyDone) as stopped:
+        with pytest.raises(PartlyDoneError) as stopped:
             await api.apply(compiled, vhost, on_step=on_step)
         assert begun.is_set()
-        assert isinstance(stopped.value.__cause__, LockLost)
+        assert isinstance(stopped.value.__cause__, LockLostError)
         assert stopped.value.exit_code == 3
         report = stopped.value.report
         assert report is not None
@@ -124,7 +124,7 @@ def test_of_two_applies_at_once_one_wins_whole(vhost: BrokerAddress) -> None:
         return await asyncio.gather(api.apply(one, vhost), api.apply(other, vhost), return_exceptions=True)
 
     results = asyncio.run(both())
-    assert len([each for each in results if isinstance(each, Locked)]) <= 1
+    assert len([each for each in results if isinstance(each, LockedError)]) <= 1
     limit = Management(vhost).get("queues", vhost.vhost, "orders")["arguments"]["x-delivery-limit"]
     winner = one if limit == 5 else other
     assert asyncio.run(api.plan(winner, vhost)).changes == ()
@@ -137,7 +137,7 @@ def test_without_the_permission_it_says_which(vhost: BrokerAddress) -> None:
     try:
         granted = {"configure": r"^(orders|shop)\..*", "write": ".*", "read": ".*"}
         management.put("permissions", vhost.vhost, name, body=granted)
-        with pytest.raises(PermissionDenied) as denied:
+        with pytest.raises(PermissionDeniedError) as denied:
             asyncio.run(api.apply(topology({"orders": []}, vhost=vhost.vhost), as_user(vhost, name, "s3cret")))
         assert applying_lock("shop") in denied.value.hint
     finally:

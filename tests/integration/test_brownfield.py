@@ -13,7 +13,7 @@ import pytest
 
 from amqpflow import Consumer, Message, Park, Topology, adopt, apply, explain, parked, plan
 from amqpflow import replay as replay_parked
-from amqpflow.errors import NotApplied, Refused
+from amqpflow.errors import NotAppliedError, RefusedError
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.parking.selection import Selection
@@ -199,7 +199,7 @@ def test_dead_lettering_by_the_applications_policy_is_respected_as_that_by_an_ar
         assert (await apply(topology(text % "", vhost), vhost)).complete
         assert [each["name"] for each in management.get("policies", vhost.vhost)] == ["app"]
         assert await rejected(vhost, "old", "dead") == "for-old"
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             await apply(topology(text % ", limits: {max_length: 3}", vhost), vhost)
         (problem,) = refused.value.problems
         assert "lost there: dead-letter-exchange, dead-letter-routing-key" in problem
@@ -303,7 +303,7 @@ def test_what_a_foreign_policy_allows_is_not_tightened(vhost: BrokerAddress) -> 
         await declare(vhost, APPLICATION)
         body = {"pattern": "^plain$", "definition": {"delivery-limit": 1000}, "apply-to": "queues", "priority": 0}
         management.put("policies", vhost.vhost, "app", body=body)
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             await apply(topology(text % "", vhost), vhost)
         assert "lost there: delivery-limit" in str(refused.value.problems)
         carried = topology(text % ", delivery_limit: 1000", vhost)
@@ -431,7 +431,7 @@ def test_a_queue_that_is_not_there_or_of_another_type_is_refused(vhost: BrokerAd
     async def scenario() -> None:
         await declare(vhost, {**APPLICATION, "plain": {"x-queue-type": "classic"}, "old": {"x-queue-type": "stream"}})
         Management(vhost).delete("queues", vhost.vhost, "short")
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             await apply(topology(FILE, vhost), vhost)
         assert [each.partition(";")[0] for each in refused.value.problems] == [
             "queue short: it does not exist",
@@ -454,13 +454,13 @@ def test_an_existing_queue_has_one_topology(vhost: BrokerAddress) -> None:
         await declare(vhost, APPLICATION)
         await apply(topology(first, vhost), vhost)
         await apply(topology(stamped, vhost), vhost)
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             await apply(topology(second, vhost), vhost)
         assert any(
             each.startswith("queue old: the topology first has built retries and parking around it")
             for each in refused.value.problems
         )
-        with pytest.raises(Refused, match="nothing was done") as refused:
+        with pytest.raises(RefusedError, match="nothing was done") as refused:
             await apply(topology(on_stamped, vhost), vhost)
         assert refused.value.problems[0].startswith("queue third: it is owned by the topology third")
 
@@ -537,14 +537,14 @@ def test_what_the_owner_has_not_declared_is_named(vhost: BrokerAddress) -> None:
 
     async def scenario() -> None:
         await apply(topology(OWNER, vhost), vhost)
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             await apply(file, vhost)
         assert [each.partition(";")[0] for each in refused.value.problems] == [
             "queue commands.retry.200ms: it does not exist"
         ]
         consumer = Consumer(file, vhost.url)
         consumer.add_handler("commands", handle)
-        with pytest.raises(NotApplied, match=r"queue commands\.retry\.200ms is missing"):
+        with pytest.raises(NotAppliedError, match=r"queue commands\.retry\.200ms is missing"):
             await consumer.start()
 
     asyncio.run(scenario())

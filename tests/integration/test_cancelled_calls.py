@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow.errors import BrokerUnavailable
+from amqpflow.errors import BrokerUnavailableError
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq import rpc
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -135,7 +135,7 @@ def test_what_waits_for_an_answer_on_a_channel_that_is_closed_is_told_so(vhost: 
             await asyncio.sleep(0)
             await connection.close()
             ends = await asyncio.wait_for(asyncio.gather(*asking, return_exceptions=True), 10)
-            assert {type(end) for end in ends} <= {type(None), BrokerUnavailable}
+            assert {type(end) for end in ends} <= {type(None), BrokerUnavailableError}
 
     asyncio.run(scenario())
 
@@ -158,7 +158,7 @@ def test_without_an_answer_in_time_the_connection_is_closed(
                     await channel.consume("here", held.append, prefetch=1, on_cancel=lambda: None, tag="first")
                     await until(lambda: held)
                 proxy.to_client.clear()
-                with pytest.raises(BrokerUnavailable, match="no answer within"):
+                with pytest.raises(BrokerUnavailableError, match="no answer within"):
                     await (channel.cancel("first") if call == "cancel" else consume(channel, held, answer_within=0.2))
                 await asyncio.wait_for(connection.closed.wait(), 5)
                 assert channel.is_closed

@@ -16,7 +16,13 @@ import aiormq
 import pytest
 from aiormq.abc import ChannelFrame
 
-from amqpflow.errors import BrokerUnavailable, ClientLibraryError, PublishRefused, PublishUncertain, Unroutable
+from amqpflow.errors import (
+    BrokerUnavailableError,
+    ClientLibraryError,
+    PublishRefusedError,
+    PublishUncertainError,
+    UnroutableError,
+)
 from amqpflow.model.message import Delivery, Publish
 from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq import connection as rabbitmq_connection
@@ -76,7 +82,7 @@ def test_a_returned_message_is_never_taken_for_a_confirmed_one_with_the_same_id(
         async with opened(vhost, here=CLASSIC) as (connection, channel):
             keys = ["here", "nowhere"] * 50
             ends = await fates(*(channel.publish(message(key, "same")) for key in keys))
-            assert [type(end) for end in ends] == [type(None), Unroutable] * 50
+            assert [type(end) for end in ends] == [type(None), UnroutableError] * 50
             assert len(await read(connection, "here", 50)) == 50
 
     asyncio.run(scenario())
@@ -96,7 +102,7 @@ def test_a_return_is_told_from_a_confirm_by_exchange_and_by_header_too(vhost: Br
                 for exchange, to in [("by-header", "here"), ("by-header", "there"), ("empty", ""), ("", "")] * 25
             ]
             ends = await fates(*publishes)
-            assert [type(end) for end in ends] == [type(None), Unroutable, Unroutable, type(None)] * 25
+            assert [type(end) for end in ends] == [type(None), UnroutableError, UnroutableError, type(None)] * 25
 
     asyncio.run(scenario())
 
@@ -109,7 +115,7 @@ def test_a_full_queue_refuses_and_holds_exactly_what_was_confirmed(vhost: Broker
             publishes = [channel.publish(message(queue, each)) for each in ids for queue in ("full", "free")]
             ends = await fates(*publishes)
             assert ends[1::2] == [None] * 40
-            assert {type(end) for end in ends[::2]} == {type(None), PublishRefused}
+            assert {type(end) for end in ends[::2]} == {type(None), PublishRefusedError}
             confirmed = [each for each, end in zip(ids, ends[::2], strict=True) if end is None]
             assert [each.properties.message_id for each in await read(connection, "full", 3)] == confirmed
             assert await fates(channel.publish(message("full"))) == [None]
@@ -132,11 +138,11 @@ def test_a_publish_that_closes_the_channel_leaves_the_others_uncertain_and_none_
             good = [message("here", f"m{number}") for number in range(40)]
             window = [*good[:20], culprit, *good[20:]]
             ends = await fates(*(channel.publish(each) for each in window))
-            assert isinstance(ends[20], PublishUncertain)
+            assert isinstance(ends[20], PublishUncertainError)
             for end in ends:
-                assert end is None or (isinstance(end, PublishUncertain) and end.closed_by_publish)
+                assert end is None or (isinstance(end, PublishUncertainError) and end.closed_by_publish)
             assert channel.is_closed
-            assert [type(end) for end in await fates(channel.publish(message("here")))] == [BrokerUnavailable]
+            assert [type(end) for end in await fates(channel.publish(message("here")))] == [BrokerUnavailableError]
             assert not channel.ack(1)
             # the connection is alive, and what was confirmed is in the queue
             other = await connection.open_channel()
@@ -165,7 +171,7 @@ def test_what_is_written_while_the_broker_closes_the_channel_does_not_end_the_co
                     if got:
                         channel.ack(got.pop(0).delivery_tag)
                     await asyncio.sleep(0)
-                assert isinstance((await asyncio.gather(culprit, return_exceptions=True))[0], PublishUncertain)
+                assert isinstance((await asyncio.gather(culprit, return_exceptions=True))[0], PublishUncertainError)
             await filler.publish(message("here"))
             assert not connection.is_closed
 
@@ -362,9 +368,9 @@ def test_a_lost_connection_leaves_publishes_uncertain_and_settles_nothing(vhost:
             name = await until(lambda: [each["name"] for each in management.get("vhosts", vhost.vhost, "connections")])
             management.delete("connections", *name)
             ends = await asyncio.wait_for(window, 20)
-            assert {type(end) for end in ends} <= {type(None), PublishUncertain}
+            assert {type(end) for end in ends} <= {type(None), PublishUncertainError}
             await connection.closed.wait()
-            assert [type(end) for end in await fates(channel.publish(message("here")))] == [BrokerUnavailable]
+            assert [type(end) for end in await fates(channel.publish(message("here")))] == [BrokerUnavailableError]
             assert not channel.ack(got[0].delivery_tag)
             async with await connect(vhost, name="amqpflow test again") as again:
                 confirmed = sum(end is None for end in ends)
@@ -381,7 +387,7 @@ def test_publishes_that_the_socket_never_took_are_uncertain_too(vhost: BrokerAdd
             await asyncio.sleep(0)
             await connection.close()
             ends = await asyncio.wait_for(asyncio.gather(*window, return_exceptions=True), 10)
-            assert {type(end) for end in ends} <= {type(None), PublishUncertain, BrokerUnavailable}
+            assert {type(end) for end in ends} <= {type(None), PublishUncertainError, BrokerUnavailableError}
             assert not all(end is None for end in ends)
 
     asyncio.run(scenario())

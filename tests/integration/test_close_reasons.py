@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from amqpflow.errors import BrokerError, BrokerUnavailable, PublishUncertain
+from amqpflow.errors import BrokerError, BrokerUnavailableError, PublishUncertainError
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection, connect
@@ -36,7 +36,7 @@ def test_an_operator_closes_the_connection(vhost: BrokerAddress) -> None:
             closed = "an operator closed the connection in the management API"
             assert said == f"{closed} (320 CONNECTION_FORCED - Closed via management plugin)"
             assert channels == said, "a channel ends with its connection, and for its reason"
-            with pytest.raises(BrokerUnavailable, match="320 CONNECTION_FORCED"):
+            with pytest.raises(BrokerUnavailableError, match="320 CONNECTION_FORCED"):
                 await channel.publish(message("here"))
 
     asyncio.run(scenario())
@@ -59,7 +59,7 @@ def test_the_broker_closes_a_channel_and_not_its_connection(vhost: BrokerAddress
             (fate,) = await fates(channel.publish(message("k", exchange="nowhere")))
             said = f"RabbitMQ closed the channel: 404 NOT_FOUND - no exchange 'nowhere' in vhost '{vhost.vhost}'"
             assert str(channel.close_reason) == said
-            assert isinstance(fate, PublishUncertain)
+            assert isinstance(fate, PublishUncertainError)
             assert said in str(fate)
             assert str(fate.closed_by_publish).startswith("NOT_FOUND")
             assert connection.close_reason is None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Ack, Consumer, Discard, Message, NotApplied, Park, Retry
+from amqpflow import Ack, Consumer, Discard, Message, NotAppliedError, Park, Retry
 from amqpflow.model import headers as h
 from amqpflow.model.routes import NativeRetry, RetryRule
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -247,7 +247,7 @@ def test_a_topology_that_was_never_applied_is_named_with_the_command(vhost: Brok
         compiled = topology({"orders": (50,)}, vhost=vhost.vhost)
         consumer = Consumer(Topology(compiled=compiled), vhost.url)
         consumer.add_handler("orders", act)
-        with pytest.raises(NotApplied, match="queue orders is missing") as refused:
+        with pytest.raises(NotAppliedError, match="queue orders is missing") as refused:
             await consumer.start()
         assert refused.value.hint == "amqpflow apply shop.yaml"
         assert refused.value.exit_code == 4
@@ -259,7 +259,7 @@ def test_a_topology_of_which_a_part_is_missing_is_not_consumed(vhost: BrokerAddr
     async def scenario() -> None:
         async with shop(vhost) as scene:
             scene.delete("exchanges", RETRY)
-            with pytest.raises(NotApplied, match=r"exchange shop\.retry is missing") as refused:
+            with pytest.raises(NotAppliedError, match=r"exchange shop\.retry is missing") as refused:
                 await scene.consumer(orders=act).start()
             assert "orders is" not in str(refused.value)
 

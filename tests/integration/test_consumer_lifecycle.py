@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from amqpflow import Consumer, Message, NotApplied, WrongUsage
+from amqpflow import Consumer, Message, NotAppliedError, UsageError
 from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
 from tests.shop import Shop, connections_of, cut, shop
 from tests.waiting import until
@@ -87,7 +87,7 @@ def test_the_errors_of_run_in_a_thread_are_those_of_the_start(vhost: BrokerAddre
             scene.delete("queues", "orders")
             thread, raised = in_a_thread(counting(scene).run)
             await asyncio.to_thread(thread.join, 10)
-            assert [type(each) for each in raised] == [NotApplied]
+            assert [type(each) for each in raised] == [NotAppliedError]
 
     asyncio.run(scenario())
 
@@ -95,7 +95,7 @@ def test_the_errors_of_run_in_a_thread_are_those_of_the_start(vhost: BrokerAddre
 def test_run_where_an_event_loop_runs_names_serve(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
         async with shop(vhost) as scene:
-            with pytest.raises(WrongUsage, match="event loop runs in this thread") as raised:
+            with pytest.raises(UsageError, match="event loop runs in this thread") as raised:
                 counting(scene).run()
             assert "serve()" in raised.value.hint
 
@@ -107,16 +107,16 @@ def test_a_second_start_is_refused_and_the_first_goes_on(vhost: BrokerAddress) -
         async with shop(vhost) as scene:
             consumer = counting(scene)
             starts = await asyncio.gather(consumer.start(), consumer.start(), return_exceptions=True)
-            assert [type(each) for each in starts] == [type(None), WrongUsage]
+            assert [type(each) for each in starts] == [type(None), UsageError]
             for again in (consumer.start, consumer.serve):
-                with pytest.raises(WrongUsage, match="runs already"):
+                with pytest.raises(UsageError, match="runs already"):
                     await again()
             elsewhere, raised = in_a_thread(lambda: asyncio.run(consumer.start()))
             await asyncio.to_thread(elsewhere.join, 10)
-            assert [type(each) for each in raised] == [WrongUsage]
+            assert [type(each) for each in raised] == [UsageError]
             elsewhere, raised = in_a_thread(consumer.run)
             await asyncio.to_thread(elsewhere.join, 10)
-            assert [type(each) for each in raised] == [WrongUsage]
+            assert [type(each) for each in raised] == [UsageError]
             await handles(scene, "m")
             assert consumer.totals["received"] == 1
             await consumer.stop()
@@ -171,7 +171,7 @@ def test_a_stop_that_is_cancelled_goes_on_and_can_be_awaited_again(vhost: Broker
             await started.wait()
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(consumer.stop(), 0.05)
-            with pytest.raises(WrongUsage, match="runs already"):
+            with pytest.raises(UsageError, match="runs already"):
                 await consumer.start()
             release.set()
             await consumer.stop()
@@ -208,7 +208,7 @@ def test_a_stop_while_it_waits_for_its_topology_ends_the_start(
             await until(lambda: "waiting for the topology" in caplog.text)
             began = time.monotonic()
             await consumer.stop()
-            with pytest.raises(NotApplied):
+            with pytest.raises(NotAppliedError):
                 await starting
             assert time.monotonic() - began < 10
             await scene.declare()
@@ -268,7 +268,7 @@ def test_a_start_that_was_asked_to_stop_leaves_no_such_request_for_the_next(
             starting = asyncio.create_task(consumer.start())
             await until(lambda: "waiting for the topology" in caplog.text)
             consumer.stop_soon()
-            with pytest.raises(NotApplied):
+            with pytest.raises(NotAppliedError):
                 await starting
             await scene.declare()
             async with consumer:

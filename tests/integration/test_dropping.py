@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from amqpflow import api
-from amqpflow.errors import AmqpflowError, PartlyDone, Refused
+from amqpflow.errors import AmqpflowError, PartlyDoneError, RefusedError
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.values.changes import Change, PutPolicy, RemovePolicy
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -126,7 +126,7 @@ def test_unacked_messages_count_for_a_limit_that_drops(vhost: BrokerAddress, kin
             for _ in range(10):
                 await holder.basic_get("old")
             for _ in range(2):  # before statistics know of them, and after
-                with pytest.raises((Refused, PartlyDone)) as refused:
+                with pytest.raises((RefusedError, PartlyDoneError)) as refused:
                     await api.apply(tight, vhost)
                 assert "--allow drop:old" in told(refused.value)
                 await counts(vhost, "old", messages_unacknowledged=10)
@@ -151,7 +151,7 @@ def test_a_limit_that_drops_messages_needs_the_queues_name(vhost: BrokerAddress,
         assert [each.object for each in plan.refusals] == ["queue old"]
         assert expected in plan.refusals[0].message
         for other in ([], ["drop:other"], ["delete:old"]):
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(RefusedError) as refused:
                 await api.apply(tight, vhost, allow=other)
             assert "--allow drop:old" in told(refused.value)
         assert await depth_of(vhost, "old") == 20
@@ -162,7 +162,7 @@ def test_a_limit_that_drops_messages_needs_the_queues_name(vhost: BrokerAddress,
         save_plan(plan, tmp_path / "plan.json")
         saved = load_plan(tmp_path / "plan.json")
         assert saved is not None
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedError):
             await api.apply(saved, vhost)
         assert await depth_of(vhost, "old") == 20
         assert (await api.apply(saved, vhost, allow=["drop:old"])).complete
@@ -185,7 +185,7 @@ def test_a_limit_in_bytes_is_counted_in_bytes(vhost: BrokerAddress) -> None:
         await declare(vhost, "old")
         await put(vhost, "old", 10, size=1024)
         await counts(vhost, "old", message_bytes_ready=10240)
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             await api.apply(sized("4KiB"), vhost)
         assert "max-length-bytes becomes 4096" in told(refused.value)
         assert "6 messages" in told(refused.value)
@@ -204,7 +204,7 @@ def test_what_came_since_the_plan_is_not_dropped_by_its_limit(vhost: BrokerAddre
             if isinstance(change, PutPolicy) and not done:
                 in_a_thread(lambda: put(vhost, "old", 17))
 
-        with pytest.raises(PartlyDone) as stopped:
+        with pytest.raises(PartlyDoneError) as stopped:
             await api.apply(limited(vhost, 5), vhost, on_step=on_step)
         assert "15 messages, the oldest" in told(stopped.value)
         assert await depth_of(vhost, "old") == 20
@@ -227,7 +227,7 @@ def test_a_limit_that_comes_up_when_our_policy_goes_is_counted(vhost: BrokerAddr
             lambda: api.apply(shop(vhost, WORK), vhost),
             lambda: api.destroy(shop(vhost, WORK, old), vhost, allow=["delete"]),
         ):
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(RefusedError) as refused:
                 await command()
             assert "max-length becomes 5 (nothing was dropped before): 15 messages" in told(refused.value)
         assert await depth_of(vhost, "old") == 20
@@ -263,7 +263,7 @@ def test_what_rabbitmq_retains_is_deleted_by_no_command(vhost: BrokerAddress) ->
             lambda: api.apply(without, vhost, prune=True, allow=["delete", "drop:legacy"]),
             lambda: api.destroy(shop(vhost, LEGACY, WORK), vhost, allow=["delete", "drop:legacy"]),
         ):
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(RefusedError) as refused:
                 await command()
             assert "3 messages that it retains (messages_dlx)" in told(refused.value)
         plan = await api.plan(without, vhost)
@@ -333,7 +333,7 @@ def test_a_limit_below_what_rabbitmq_delays_is_refused(vhost: BrokerAddress) -> 
         ):
             foreign = {"pattern": "^old$", "definition": {"max-length": limit}, "priority": 0, "apply-to": "queues"}
             Management(vhost).put("policies", vhost.vhost, "ops", body=foreign)
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(RefusedError) as refused:
                 await api.apply(shop(vhost, WORK), vhost, allow=allow)
             assert reason in told(refused.value)
         assert await depth_of(vhost, "old") == 2
@@ -360,7 +360,7 @@ def test_messages_that_rabbitmq_delays_keep_their_queue(vhost: BrokerAddress) ->
             lambda: api.apply(file(WORK), vhost, prune=True, allow=["delete"]),
             lambda: api.destroy(native, vhost, allow=["delete"]),
         ):
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(RefusedError) as refused:
                 await command()
             assert "queue slow: 4 messages would be lost with it" in told(refused.value)
         found = await emptiness_of(vhost, "slow")

@@ -82,7 +82,7 @@ def test_a_failure_is_told_with_its_exception_and_its_line(
         "group": "OSError",
         "retry": "OSError",
         "park": "OSError",
-        "json": "amqpflow.errors.Undecodable",
+        "json": "amqpflow.errors.UndecodableError",
         "result": None,
     }
     for name, event in told.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Consumer, HandlerInvalid, Message, Retry
+from amqpflow import Consumer, InvalidHandlerError, Message, Retry
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.loading.topology import Topology
 from tests.shop import Shop, shop
@@ -216,7 +216,7 @@ def test_options_that_cannot_be_are_refused(vhost: BrokerAddress, options: Any, 
 
             async def handle(message: Message) -> None: ...
 
-            with pytest.raises(HandlerInvalid, match=what):
+            with pytest.raises(InvalidHandlerError, match=what):
                 scene.consumer().add_handler("orders", handle, **options)
 
     asyncio.run(scenario())
@@ -231,7 +231,7 @@ def test_a_budget_has_a_slot_for_each_handler(vhost: BrokerAddress) -> None:
             consumer = Consumer(Topology(compiled=scene.compiled), scene.address.url, concurrency=1)
             consumer.add_handler("orders", handle)
             consumer.add_handler("mails", handle)
-            with pytest.raises(HandlerInvalid, match="less than one slot for each of 2 handlers"):
+            with pytest.raises(InvalidHandlerError, match="less than one slot for each of 2 handlers"):
                 await consumer.start()
 
     asyncio.run(scenario())

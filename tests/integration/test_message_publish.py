@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from amqpflow import (
-    BrokerUnavailable,
+    BrokerUnavailableError,
     Consumer,
     Message,
-    PublishUncertain,
+    PublishUncertainError,
     Topology,
-    Unpublishable,
-    Unroutable,
-    WrongUsage,
+    UnpublishableError,
+    UnroutableError,
+    UsageError,
 )
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.handling.message import Message as Received
@@ -104,7 +104,7 @@ def test_a_publish_that_fails_fails_the_message_with_the_publishers_errors(vhost
                 each.header.properties.message_id: each.header.properties.headers["x-amqpflow-error-type"]
                 for each in await scene.take("orders.parking")
             }
-            errors = {"nowhere": Unroutable, "nan": Unpublishable}
+            errors = {"nowhere": UnroutableError, "nan": UnpublishableError}
             assert parked == {name: f"{error.__module__}.{error.__qualname__}" for name, error in errors.items()}
 
     asyncio.run(scenario())
@@ -206,9 +206,9 @@ def test_a_stop_lets_a_handler_publish(vhost: BrokerAddress) -> None:
             await stopping
             assert waiting.outcomes == ["new"]
             assert len(await scene.take("audit")) == 1
-            with pytest.raises(BrokerUnavailable, match="closed"):
+            with pytest.raises(BrokerUnavailableError, match="closed"):
                 await waiting.messages[0].publish(b"", routing_key="audit")
-            with pytest.raises(BrokerUnavailable, match="closed"):
+            with pytest.raises(BrokerUnavailableError, match="closed"):
                 await asyncio.to_thread(waiting.messages[0].publish, b"", routing_key="audit")
 
     asyncio.run(scenario())
@@ -223,7 +223,7 @@ def test_a_thread_that_waits_for_a_confirm_is_told_when_the_consumer_ends(vhost:
             await asyncio.wait_for(waiting.consumer.abandon(), 20)
             await asyncio.to_thread(waiting.ended.wait, 10)
             (outcome,) = waiting.outcomes
-            assert isinstance(outcome, PublishUncertain | BrokerUnavailable)
+            assert isinstance(outcome, PublishUncertainError | BrokerUnavailableError)
             assert outcome.message_id == "new"
             proxy.restore()
 
@@ -249,7 +249,7 @@ def test_a_thread_that_ran_into_its_timeout_publishes_nothing_more(vhost: Broker
 
 
 def test_a_message_that_no_consumer_handed_out_has_no_connection() -> None:
-    with pytest.raises(WrongUsage, match="not handed to a handler") as raised:
+    with pytest.raises(UsageError, match="not handed to a handler") as raised:
         Received(incoming()).publish(b"")
     assert "Publisher" in raised.value.hint
 
@@ -264,5 +264,5 @@ def test_after_its_event_loop_ended_a_thread_is_told_that_nothing_was_sent(vhost
                 await until(lambda: kept)
 
     asyncio.run(scenario())
-    with pytest.raises(BrokerUnavailable, match="event loop of the publisher has ended"):
+    with pytest.raises(BrokerUnavailableError, match="event loop of the publisher has ended"):
         kept[0].publish(b"", routing_key="audit", message_id="m")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow import Consumer, Message, NotApplied, Refused, Topology, api
+from amqpflow import Consumer, Message, NotAppliedError, RefusedError, Topology, api
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
@@ -189,7 +189,7 @@ def test_a_consumer_whose_rejected_messages_come_back_at_once_stops_and_says_why
             assert [each.code for each in refused.refusals] == ["native-hidden"]
             checked = Consumer(topology, vhost.url, management_url=vhost.management_url)
             checked.add_handler("orders", fail)
-            with pytest.raises(NotApplied, match="does not start") as error:
+            with pytest.raises(NotAppliedError, match="does not start") as error:
                 await checked.start()
             assert any("foreign" in each for each in error.value.problems)
 
@@ -208,7 +208,7 @@ def test_a_consumer_without_the_marker_does_not_start(vhost: BrokerAddress, tmp_
     async def scenario() -> None:
         async with applied(native(tmp_path), vhost) as shop:
             shop.delete("exchanges", "shop.native")
-            with pytest.raises(NotApplied, match=r"exchange shop\.native is missing") as error:
+            with pytest.raises(NotAppliedError, match=r"exchange shop\.native is missing") as error:
                 await shop.consumer(orders=nothing).start()
             assert "amqpflow apply" in error.value.hint
 
@@ -247,7 +247,7 @@ def test_a_release_without_delayed_retry_is_refused_by_apply_and_by_the_consumer
 
     async def scenario() -> None:
         topology = native(tmp_path)
-        with pytest.raises(Refused) as error:
+        with pytest.raises(RefusedError) as error:
             await api.apply(topology, vhost)
         assert any("engine: native needs RabbitMQ 4.3" in each for each in error.value.problems)
         consumer = Consumer(topology, vhost.url)
@@ -255,7 +255,7 @@ def test_a_release_without_delayed_retry_is_refused_by_apply_and_by_the_consumer
         connection = await connect(vhost, name="amqpflow test")
         channel = await connection.admin_channel()
         await channel.queue_declare("orders", durable=True)
-        with pytest.raises(Refused, match=r"needs RabbitMQ 4\.3"):
+        with pytest.raises(RefusedError, match=r"needs RabbitMQ 4\.3"):
             await consumer.start()
         await connection.close()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow.errors import BrokerUnavailable, Refused
+from amqpflow.errors import BrokerUnavailableError, RefusedError
 from amqpflow.node import BrokerContext, create_virtual_host, find_broker, start_broker
 from amqpflow.node.locate import Installation, locate
 from amqpflow.node.ports import choose
@@ -110,7 +110,7 @@ def test_kept_data_is_there_next_time_under_the_same_address(installation: Insta
     with local(directory) as broker:
         first = broker.address
         queue_with_a_message(Management(first))
-        with pytest.raises(Refused, match="in use by another node"), local(directory):
+        with pytest.raises(RefusedError, match="in use by another node"), local(directory):
             pass
     assert belonging_to(directory) == {}
     with local(directory) as broker:
@@ -186,7 +186,7 @@ def test_the_node_dies_with_its_keeper(installation: Installation, temporary: Pa
         (directory,) = temporary.iterdir()
         (keeper,) = [pid for pid, command in belonging_to(directory).items() if "keeper.py" in command]
         os.kill(keeper, signal.SIGKILL)
-        with pytest.raises(BrokerUnavailable, match="has ended"):
+        with pytest.raises(BrokerUnavailableError, match="has ended"):
             context.wait()
     wait_until_gone(directory)
 
@@ -197,7 +197,7 @@ def test_a_node_that_ends_by_itself_is_noticed_with_its_last_words(installation:
         (directory,) = temporary.iterdir()
         (erlang,) = [pid for pid, command in belonging_to(directory).items() if "beam" in command]
         os.kill(erlang, signal.SIGKILL)
-        with pytest.raises(BrokerUnavailable, match="has ended") as ended:
+        with pytest.raises(BrokerUnavailableError, match="has ended") as ended:
             context.wait()
         assert ended.value.hint
     wait_until_gone(directory)
@@ -208,7 +208,7 @@ def test_a_node_that_cannot_boot_says_why(installation: Installation, tmp_path: 
     with local(directory):
         pass
     (directory / "advanced.config").write_text("no Erlang")
-    with pytest.raises(BrokerUnavailable, match="ended while it was starting") as failure:
+    with pytest.raises(BrokerUnavailableError, match="ended while it was starting") as failure:
         local(directory).__enter__()
     assert "failed_to_read_advanced_configuration_file" in failure.value.hint
     assert len(failure.value.hint.splitlines()) <= 12
@@ -228,7 +228,7 @@ def test_a_port_that_was_taken_meanwhile_costs_another_try(
 
 
 def test_a_node_that_does_not_answer_in_time_is_ended(installation: Installation, temporary: Path) -> None:
-    with pytest.raises(BrokerUnavailable, match=r"did not answer within 0\.1 s"):
+    with pytest.raises(BrokerUnavailableError, match=r"did not answer within 0\.1 s"):
         PrivateNode(installation, ready_within=0.1).start()
     assert list(temporary.iterdir()) == []
 

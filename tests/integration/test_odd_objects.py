@@ -10,8 +10,8 @@ from urllib.request import Request
 
 import pytest
 
-from amqpflow import Consumer, Message, Publisher, Refused, Topology, adopt, api
-from amqpflow.errors import BrokerError, NotApplied
+from amqpflow import Consumer, Message, Publisher, RefusedError, Topology, adopt, api
+from amqpflow.errors import BrokerError, NotAppliedError
 from amqpflow.model.resources import STAMP
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
@@ -124,10 +124,10 @@ def test_one_that_the_file_declares_is_refused_by_its_key(
         assert said in str(refusal)
         drifts = {each.object: each.message for each in (await api.drift(topology, vhost)).drifts}
         assert f"auto_delete is {shown} on the broker" in drifts["exchange orders.events"]
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             await api.apply(topology, vhost)
         assert any(said in each for each in refused.value.problems)
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             await adopt(topology, "exchange", ["orders.events"], vhost)
         assert any("auto_delete is" in each for each in refused.value.problems)
         assert Management(vhost).get("queues", vhost.vhost) == []
@@ -149,7 +149,7 @@ def test_a_consumer_names_an_odd_object_of_its_own(vhost: BrokerAddress, tmp_pat
 
         consumer = Consumer(topology, vhost.url, management_url=vhost.management_candidates()[-1])
         consumer.add_handler("orders", handle)
-        with pytest.raises(NotApplied) as refused:
+        with pytest.raises(NotAppliedError) as refused:
             await consumer.start()
         assert any('exchange shop.retry: auto_delete is "undefined"' in each for each in refused.value.problems)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from amqpflow import api
-from amqpflow.errors import Refused
+from amqpflow.errors import RefusedError
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.reports.consequences import Danger, consequences
 from amqpflow.planning.values.changes import CreateExchange, PutManifest, RemoveManifest, Unbind, label
@@ -144,7 +144,7 @@ def test_a_manifest_of_an_older_version_proves_no_binding_between_two_foreign_ob
     older = {"format": 1, "topology": "shop", "vhost": vhost.vhost, "adopted": [], "retiring": {}}
     older["bindings"] = [["events", "q", "invoices", "order.placed"], *own]
     Management(vhost).put("global-parameters", parameter_name(vhost.vhost, "shop"), body={"value": older})
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         remove(how, vhost)
     (problem,) = refused.value.problems
     assert f"--allow 'delete:binding {NAMED}'" in problem
@@ -177,7 +177,7 @@ def test_killed_before_a_bind_an_apply_does_not_claim_what_the_application_binds
     kill_at(vhost, step, "before")
     bind_by_hand(vhost, *ENTRY)
     assert run(api.apply(topology(BORROWED, vhost), vhost)).complete
-    with pytest.raises(Refused, match="refused"):
+    with pytest.raises(RefusedError, match="refused"):
         remove("destroy", vhost)
     assert ENTRY in bindings(vhost)
 
@@ -270,7 +270,7 @@ def test_where_nothing_can_carry_the_stamp_nothing_is_adopted(vhost: BrokerAddre
     with_dlq(vhost)
     for name in ("shop.retry", "shop.parking"):
         Management(vhost).put("exchanges", vhost.vhost, name, body={"type": "direct", "durable": True})
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         run(api.adopt(topology(DLQ, vhost), "queue", ["orders.dlq"], vhost))
     assert "delete exchange shop.parking while nothing publishes to it" in refused.value.problems[0]
     assert manifest(vhost) is None
@@ -303,7 +303,7 @@ def test_an_adoption_is_given_up(vhost: BrokerAddress) -> None:
 
 
 async def _refused(what: Awaitable[ApplyReport]) -> tuple[str, ...]:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         await what
     return tuple(refused.value.problems)
 
@@ -383,7 +383,7 @@ def test_a_binding_that_was_there_before_goes_with_the_queue_that_is_ours(vhost:
     bind_by_hand(vhost, "events", "mail", "new")
     listed = plain.replace("{retry: none}", "{retry: none, bindings: [{exchange: events, routing_key: new}]}")
     assert run(api.apply(topology(listed, vhost), vhost)).plan.listed[0].origin == "unproven"
-    with pytest.raises(Refused, match="refused"):
+    with pytest.raises(RefusedError, match="refused"):
         run(api.apply(topology(plain, vhost), vhost, prune=True, allow=["delete"]))
     assert ("events", "mail", "new") in bindings(vhost)
     assert run(api.destroy(topology(plain, vhost), vhost, allow=["delete"])).complete

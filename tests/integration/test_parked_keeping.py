@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow.errors import AmqpflowError, NotApplied, Refused, WrongUsage
+from amqpflow.errors import AmqpflowError, NotAppliedError, RefusedError, UsageError
 from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
@@ -103,7 +103,7 @@ def test_an_export_can_be_a_directory_with_a_file_for_each_message(vhost: Broker
             assert [each.name for each in tmp_path.iterdir()] == ["parked"]
             assert {each.stat().st_mode & 0o777 for each in target.iterdir()} == {0o600}
             assert all(each.read_bytes().isascii() and b"\x1b" not in each.read_bytes() for each in target.iterdir())
-            with pytest.raises(Refused, match="exists"):
+            with pytest.raises(RefusedError, match="exists"):
                 await export_parked(place, Selection(), Watch(), f"{target}/")
             await discard_parked(place, Selection(), Watch(), None)
             assert await depth(connection, PARKING) == 0
@@ -113,7 +113,7 @@ def test_an_export_can_be_a_directory_with_a_file_for_each_message(vhost: Broker
             assert (await list_parked(place, Selection(), Watch())).messages == before
             assert (await restore_parked(broker, str(target), Watch())).restored == 0, "it is recorded beside it"
             (target / "00000002.json").unlink()
-            with pytest.raises(Refused):
+            with pytest.raises(RefusedError):
                 await restore_parked(broker, str(target), Watch(), RestoreOptions(again=True))
 
     asyncio.run(go())
@@ -146,7 +146,7 @@ def test_a_selection_is_discarded_and_no_other_message(vhost: BrokerAddress, tmp
             assert (report.discarded, report.file) == (3, None)
             left = [row.message_id for row in (await list_parked(place, Selection(), Watch())).messages]
             assert left == [each for each in still if each not in ("a1", "a10", "a11")]
-            with pytest.raises(Refused, match="exists"):
+            with pytest.raises(RefusedError, match="exists"):
                 await export_parked(place, Selection(), Watch(), str(tmp_path / "x.jsonl"))
 
     asyncio.run(go())
@@ -207,7 +207,7 @@ def test_the_beginning_of_several_ids_replays_none_of_them(vhost: BrokerAddress)
             for limit in (None, 1):
                 choice = ReplayChoice(select=Selection(ids=(one[:4].upper(),)), limit=limit)
                 for act in (plan_replay, replay_parked):
-                    with pytest.raises(WrongUsage, match="is the beginning of several ids") as wrong:
+                    with pytest.raises(UsageError, match="is the beginning of several ids") as wrong:
                         await act(broker, compiled, choice=choice)
                     assert one in str(wrong.value)
                     assert two in str(wrong.value)
@@ -232,7 +232,7 @@ def test_the_beginning_of_several_ids_discards_none_of_them(vhost: BrokerAddress
             rows = {row.message_id: row.id for row in (await list_parked(place, Selection(), Watch())).messages}
             one, two = (rows[each] for each in names)
             for where in (str(tmp_path / "x.jsonl"), None):
-                with pytest.raises(WrongUsage, match="is the beginning of several ids") as wrong:
+                with pytest.raises(UsageError, match="is the beginning of several ids") as wrong:
                     await discard_parked(place, Selection(ids=(one[:4],), limit=1), Watch(), where)
                 assert one in str(wrong.value)
                 assert two in str(wrong.value)
@@ -299,13 +299,13 @@ def test_a_damaged_export_is_refused_before_anything_is_published(vhost: BrokerA
             await discard_parked(place_of(broker, compiled, ()), Selection(), Watch(), str(file))
             whole = file.read_text()
             file.write_text(whole.replace('"abc"', '"abd"', 1))
-            with pytest.raises(Refused) as raised:
+            with pytest.raises(RefusedError) as raised:
                 await restore_parked(broker, str(file), Watch())
             assert [each.split(":")[0] for each in raised.value.problems] == ["line 2", "line 5", "line 6"]
             assert "changed since it was written" in raised.value.problems[0]
             assert "it has a x-opt-delivery-time header" in raised.value.problems[2]
             file.write_text(whole)
-            with pytest.raises(NotApplied, match="no place"):
+            with pytest.raises(NotAppliedError, match="no place"):
                 await restore_parked(broker, str(file), Watch(), RestoreOptions(to="nowhere", strip=True))
             # the writer was killed over its last line
             file.write_text(whole[: whole.rindex('{"type": "discarded"') - 20])
@@ -320,7 +320,7 @@ def test_a_damaged_export_is_refused_before_anything_is_published(vhost: BrokerA
             assert not any({"CC", "x-opt-delivery-time"} & each.headers.keys() for each in restored)
             for text, words in (("", "it is empty"), ("{}\n", "line 1: neither"), ("\xff\n", "line 1: no JSON")):
                 file.write_text(text, encoding="latin-1")
-                with pytest.raises(Refused) as raised:
+                with pytest.raises(RefusedError) as raised:
                     await restore_parked(broker, str(file), Watch())
                 assert words in raised.value.problems[0]
 
@@ -339,7 +339,7 @@ def test_headers_that_are_nested_too_deeply_hide_nothing_from_a_restore(vhost: B
             channel = await connection.open_channel()
             await channel.publish(Publish(exchange="", routing_key=PARKING, header=header, body=b"{}", identity="m"))
             await discard_parked(place_of(broker, compiled, ()), Selection(), Watch(), str(file))
-            with pytest.raises(Refused) as raised:
+            with pytest.raises(RefusedError) as raised:
                 await restore_parked(broker, str(file), Watch())
             assert "it has a CC header" in raised.value.problems[0]
             report = await restore_parked(broker, str(file), Watch(), RestoreOptions(strip=True))
@@ -368,7 +368,7 @@ def test_a_queue_that_would_drop_what_comes_back_is_read_only_when_told_so(vhost
                 for name in ("drops", "rejects")
                 for unverified in (False, True)
             }
-            with pytest.raises(Refused, match="limit it to 5 messages, and it drops its oldest") as refused:
+            with pytest.raises(RefusedError, match="limit it to 5 messages, and it drops its oldest") as refused:
                 await list_parked(places["drops", False], Selection(), Watch())
             assert "--unverified" in str(refused.value.hint)
             assert refused.value.exit_code == 4
@@ -422,11 +422,11 @@ def test_a_dead_letter_queue_that_is_in_no_file_is_listed_exported_and_restored(
                     row.id for row in rows
                 ]
                 # giving back would use its messages up
-                with pytest.raises(Refused, match="limits it to 5 deliveries"):
+                with pytest.raises(RefusedError, match="limits it to 5 deliveries"):
                     await list_parked(
                         place_of(broker, no_topology(), (), from_queues=("counted",)), Selection(), Watch()
                     )
-                with pytest.raises(NotApplied, match="no queue missing"):
+                with pytest.raises(NotAppliedError, match="no queue missing"):
                     await list_parked(
                         place_of(broker, no_topology(), (), from_queues=("missing",)), Selection(), Watch()
                     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow.errors import Refused
+from amqpflow.errors import RefusedError
 from amqpflow.model.properties import Properties
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -128,7 +128,7 @@ def test_the_same_cluster_name_under_another_address_is_not_believed(vhost: Brok
             await discard_parked(place, Selection(), Watch(), str(file))
             await restore_parked(broker, str(file), Watch())
             await drained(broker.connection, "dead", 1)
-            with pytest.raises(Refused, match="can be this broker or another") as refused:
+            with pytest.raises(RefusedError, match="can be this broker or another") as refused:
                 await restore_parked(tunnel, str(file), Watch())
             assert f"127.0.0.1:{vhost.port}" in str(refused.value)
             assert await depth(broker.connection, "dead") == 1
@@ -274,7 +274,7 @@ def test_two_restores_at_once_put_each_message_back_once(vhost: BrokerAddress, t
                         )
 
             report = await restore_parked(broker, str(file), Watch(), on_step=looked)
-            with pytest.raises(Refused, match="another restore of"):
+            with pytest.raises(RefusedError, match="another restore of"):
                 await others[0]
             also = await others[1]
             assert report.restored == 50
@@ -368,7 +368,7 @@ def test_what_cannot_be_seen_is_refused_and_put_back_when_told_so(vhost: BrokerA
             consuming = await broker.connection.open_channel()
             await consuming.consume("consumed", lambda _: None, prefetch=1, on_cancel=lambda: None)
             for queue, why in (("consumed", "it has 1 consumers"), ("limited", "limits it to 5 deliveries")):
-                with pytest.raises(Refused, match=why) as refused:
+                with pytest.raises(RefusedError, match=why) as refused:
                     await restore_parked(broker, str(file), Watch(), RestoreOptions(to=queue))
                 assert "--duplicates" in refused.value.hint
                 report = await restore_parked(broker, str(file), Watch(), RestoreOptions(to=queue, duplicates=True))
@@ -392,7 +392,7 @@ def test_a_record_of_an_earlier_version_is_not_believed(vhost: BrokerAddress, tm
             head = json.loads(file.read_text().splitlines()[0])
             old = {"format": "amqpflow.restore", "version": 1, "export": head["id"], "to": ""}
             Path(f"{file}.restored").write_text(f"{json.dumps(old)}\n1\n2\n")
-            with pytest.raises(Refused, match="did not say into which broker"):
+            with pytest.raises(RefusedError, match="did not say into which broker"):
                 await restore_parked(broker, str(file), Watch())
             report = await restore_parked(broker, str(file), Watch(), RestoreOptions(again=True))
             assert (report.restored, await depth(broker.connection, "dead")) == (2, 2)
@@ -410,7 +410,7 @@ def test_no_line_is_dropped_silently(vhost: BrokerAddress, tmp_path: Path, monke
 
     async def problems() -> tuple[str, ...]:
         async with open_broker(vhost) as broker:
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(RefusedError) as refused:
                 await restore_parked(broker, str(file), Watch())
             assert await depth(broker.connection, PARKING) == 0
             return tuple(refused.value.problems)
@@ -497,7 +497,7 @@ def test_a_file_system_without_hard_links_takes_an_export_and_never_overwrites(
             # another process takes the name while the queue is read
             taken = tmp_path / "taken.jsonl"
             watch = Watch(on_progress=lambda *_: taken.write_text("mine") and None)
-            with pytest.raises(Refused, match="exists meanwhile"):
+            with pytest.raises(RefusedError, match="exists meanwhile"):
                 await export_parked(place, Selection(), watch, str(taken))
             assert taken.read_text() == "mine"
             assert names(tmp_path) == ["taken.jsonl", "x.jsonl", "x.jsonl.restored"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow.errors import AmqpflowError, BrokerError, NotApplied, Refused, WrongUsage
+from amqpflow.errors import AmqpflowError, BrokerError, NotAppliedError, RefusedError, UsageError
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
 from amqpflow.model.resources import BrokerState
@@ -497,7 +497,7 @@ def test_a_parking_queue_with_the_default_delivery_limit_is_not_read(
         async with workplace(vhost, elsewhere, management=management) as (opened, connection):
             await publish(connection, PARKING, Properties(message_id="m"))
             if broker.version >= (4,):
-                with pytest.raises(Refused, match="default delivery limit of 20"):
+                with pytest.raises(RefusedError, match="default delivery limit of 20"):
                     await list_parked(opened, compiled)
             else:
                 # RabbitMQ 3 has no limit of its own: nothing is lost, and closing the channel keeps the order
@@ -516,7 +516,7 @@ def test_a_lower_delivery_limit_is_refused(vhost: BrokerAddress, management: boo
 
     async def go() -> None:
         async with workplace(vhost, elsewhere, management=management) as (opened, _):
-            with pytest.raises(Refused, match="argument x-delivery-limit limits it to 5 deliveries"):
+            with pytest.raises(RefusedError, match="argument x-delivery-limit limits it to 5 deliveries"):
                 await list_parked(opened, compiled)
 
     asyncio.run(go())
@@ -533,7 +533,7 @@ def test_a_policy_that_lowers_the_delivery_limit_is_refused(
     async def go() -> None:
         async with workplace(vhost, compiled) as (opened, connection):
             await publish(connection, PARKING, Properties(message_id="m"))
-            with pytest.raises(Refused, match="policy theirs limits it to 3 deliveries"):
+            with pytest.raises(RefusedError, match="policy theirs limits it to 3 deliveries"):
                 await list_parked(opened, compiled)
             assert await depth(connection, PARKING) == 1
 
@@ -552,7 +552,7 @@ def test_a_length_limit_beside_a_key_that_only_rabbitmq_3_knows_is_refused(
         async with workplace(vhost, compiled) as (opened, connection):
             broker.management.put("policies", vhost.vhost, "theirs", body=body)
             await publish(connection, PARKING, *(Properties(message_id=f"m{number}") for number in range(3)))
-            with pytest.raises(Refused, match="policy theirs limit it to 3 messages"):
+            with pytest.raises(RefusedError, match="policy theirs limit it to 3 messages"):
                 await list_parked(opened, compiled)
 
     asyncio.run(go())
@@ -578,10 +578,10 @@ def test_a_missing_parking_queue_names_the_command_that_mends_it(vhost: BrokerAd
 
     async def go() -> None:
         async with workplace(vhost, nothing, management=management) as (opened, _):
-            with pytest.raises(NotApplied, match=PARKING) as caught:
+            with pytest.raises(NotAppliedError, match=PARKING) as caught:
                 await list_parked(opened, compiled)
             assert caught.value.hint == "amqpflow apply shop.yaml"
-            with pytest.raises(WrongUsage, match="no queue ordes") as unknown:
+            with pytest.raises(UsageError, match="no queue ordes") as unknown:
                 await list_parked(opened, compiled, queue="ordes")
             assert unknown.value.hint == "did you mean orders?"
 

@@ -14,12 +14,12 @@ import pytest
 from amqpflow import (
     Consumer,
     Message,
-    NotApplied,
+    NotAppliedError,
     OutgoingMessage,
-    PartlyDone,
-    PermissionDenied,
+    PartlyDoneError,
+    PermissionDeniedError,
     Publisher,
-    Refused,
+    RefusedError,
     Topology,
     apply,
     parked,
@@ -124,7 +124,7 @@ def test_a_service_that_is_given_the_management_api_needs_its_tag(vhost: BrokerA
 
     async def scenario() -> None:
         await apply(topology, vhost)
-        with granted(vhost, roles["consume"]) as address, pytest.raises(PermissionDenied, match="management tag"):
+        with granted(vhost, roles["consume"]) as address, pytest.raises(PermissionDeniedError, match="management tag"):
             await start(address)
         with granted(vhost, replace(roles["consume"], tags=("management",))) as address:
             await start(address)
@@ -152,7 +152,7 @@ def test_the_applying_user_has_no_permission_to_spare(vhost: BrokerAddress, tmp_
             with granted(vhost, replace(grant, **{kind: less})) as address:
                 try:
                     await apply(topology, address)
-                except (PartlyDone, PermissionDenied):
+                except (PartlyDoneError, PermissionDeniedError):
                     pass
                 else:
                     spare.append((kind, name))
@@ -202,7 +202,7 @@ def test_a_service_with_native_retry_sees_by_its_permissions_whether_the_broker_
         with granted(vhost, roles["consume"]) as address:
             await start(address)
             Management(vhost).delete("exchanges", vhost.vhost, "shop.native")
-            with pytest.raises(NotApplied, match=r"shop\.native"):
+            with pytest.raises(NotAppliedError, match=r"shop\.native"):
                 await start(address)
 
     asyncio.run(scenario())
@@ -215,11 +215,11 @@ def test_tags_are_needed(vhost: BrokerAddress, tmp_path: Path) -> None:
     async def scenario() -> None:
         with (
             granted(vhost, replace(roles["apply"], tags=("management",))) as address,
-            pytest.raises(Refused) as refused,
+            pytest.raises(RefusedError) as refused,
         ):
             await apply(topology, address)
         assert any("policymaker" in problem for problem in refused.value.problems)
-        with granted(vhost, replace(roles["observe"], tags=())) as address, pytest.raises(PermissionDenied):
+        with granted(vhost, replace(roles["observe"], tags=())) as address, pytest.raises(PermissionDeniedError):
             async with await open_management(address):
                 pass
 

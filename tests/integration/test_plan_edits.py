@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, Phase, assume, given, note, settings
 from hypothesis import strategies as st
 
 from amqpflow import api
-from amqpflow.errors import PartlyDone, Refused
+from amqpflow.errors import PartlyDoneError, RefusedError
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.model.routes import CompiledTopology
@@ -230,14 +230,14 @@ async def _applied(topology: CompiledTopology, held: CompiledTopology, address: 
     there = _definitions(address)
     planned = await api.plan(topology, address, prune=prune)
     if planned.refusals:
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedError):
             await api.apply(topology, address, prune=prune, allow=["replace", "delete"])
         assert _definitions(address) == there
         await _nothing_to_do(held, address)
         return "refused"
     try:
         report = await api.apply(planned, address, allow=["replace", "delete"])
-    except (PartlyDone, Refused) as error:
+    except (PartlyDoneError, RefusedError) as error:
         if not prune or not re.search(r"has \d+ message", f"{error} {error.__cause__}"):
             raise
         # statistics are seconds old: what the plan took for empty is looked at exactly before it is deleted

@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 
 from amqpflow import (
-    BrokerUnavailable,
+    BrokerUnavailableError,
     Consumer,
+    InvalidTopologyError,
     OutgoingMessage,
-    PartlyDone,
+    PartlyDoneError,
     Publisher,
-    PublishRefused,
-    PublishUncertain,
+    PublishRefusedError,
+    PublishUncertainError,
     Topology,
-    TopologyInvalid,
-    Unroutable,
-    VirtualHostMissing,
+    UnroutableError,
+    VirtualHostMissingError,
 )
-from amqpflow.errors import PermissionDenied, Unpublishable, WrongUsage
+from amqpflow.errors import PermissionDeniedError, UnpublishableError, UsageError
 from amqpflow.model import headers as h
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
@@ -105,7 +105,7 @@ def test_a_topology_without_a_virtual_host_leaves_the_one_in_the_url(tmp_path: P
     path.write_text("version: 1\nname: shop\nqueues: {orders: {}}\n")
     assert Publisher("amqp://broker/mine", topology=path).address.vhost == "mine"
     path.write_text("version: 1\nname: shop\nqueus: {}\n")
-    with pytest.raises(TopologyInvalid, match="queus"):
+    with pytest.raises(InvalidTopologyError, match="queus"):
         Publisher("amqp://broker/mine", topology=path)
 
 
@@ -117,11 +117,11 @@ def test_an_error_names_the_virtual_host(vhost: BrokerAddress) -> None:
         full = {"x-max-length": 1, "x-overflow": "reject-publish"}
         async with shop(vhost, queue_type="classic", arguments=full), Publisher(vhost.url) as publisher:
             await publisher.publish(b"", routing_key="orders")
-            with pytest.raises(Unroutable) as no_queue:
+            with pytest.raises(UnroutableError) as no_queue:
                 await publisher.publish(b"", routing_key="nowhere")
-            with pytest.raises(Unroutable) as no_exchange:
+            with pytest.raises(UnroutableError) as no_exchange:
                 await publisher.publish(b"", exchange="missing", routing_key="orders")
-            with pytest.raises(PublishRefused) as refused:
+            with pytest.raises(PublishRefusedError) as refused:
                 await publisher.publish(b"", routing_key="orders")
             assert str(no_queue.value) == f"no queue for routing key 'nowhere' on exchange ''{place}"
             assert str(no_exchange.value) == f"exchange 'missing' does not exist{place}"
@@ -138,21 +138,21 @@ def test_each_way_to_fail_has_a_name_and_the_publisher_lives_on(vhost: BrokerAdd
         async with shop(vhost, queue_type="classic", arguments=full) as scene, Publisher(vhost.url) as publisher:
             await publisher.publish(b"", routing_key="orders")
             failures: dict[str, tuple[dict[str, Any], type[Exception]]] = {
-                "no queue": ({"routing_key": "nowhere"}, Unroutable),
-                "no exchange": ({"exchange": "missing", "routing_key": "orders"}, Unroutable),
-                "full": ({"routing_key": "orders"}, PublishRefused),
-                "header too large": ({"routing_key": "orders", "headers": {"h": "x" * 200_000}}, Unpublishable),
-                "no header": ({"routing_key": "orders", "headers": {"h": object()}}, Unpublishable),
-                "priority": ({"routing_key": "orders", "priority": 256}, Unpublishable),
-                "long name": ({"routing_key": "x" * 256}, Unpublishable),
-                "surrogate": ({"routing_key": "orders", "correlation_id": "\ud800"}, Unpublishable),
+                "no queue": ({"routing_key": "nowhere"}, UnroutableError),
+                "no exchange": ({"exchange": "missing", "routing_key": "orders"}, UnroutableError),
+                "full": ({"routing_key": "orders"}, PublishRefusedError),
+                "header too large": ({"routing_key": "orders", "headers": {"h": "x" * 200_000}}, UnpublishableError),
+                "no header": ({"routing_key": "orders", "headers": {"h": object()}}, UnpublishableError),
+                "priority": ({"routing_key": "orders", "priority": 256}, UnpublishableError),
+                "long name": ({"routing_key": "x" * 256}, UnpublishableError),
+                "surrogate": ({"routing_key": "orders", "correlation_id": "\ud800"}, UnpublishableError),
             }
             for name, (arguments, kind) in failures.items():
                 with pytest.raises(kind) as raised:
                     await publisher.publish(b"", message_id=name, **arguments)
                 assert type(raised.value) is kind, name
                 assert raised.value.message_id == name  # type: ignore[attr-defined]
-            with pytest.raises(Unpublishable, match="body is of type str, not bytes"):
+            with pytest.raises(UnpublishableError, match="body is of type str, not bytes"):
                 await publisher.publish("text", routing_key="orders")  # type: ignore[arg-type]
             assert len(await scene.take("orders")) == 1
             await publisher.publish(b"", routing_key="orders")
@@ -167,8 +167,8 @@ def test_many_are_published_in_order_with_one_result_each(vhost: BrokerAddress) 
             wanted[7] = OutgoingMessage(body=b"7", routing_key="nowhere")
             wanted[8] = OutgoingMessage(body=b"8", routing_key="orders", priority=-1)
             results = await publisher.publish_many(wanted)
-            assert isinstance(results[7], Unroutable)
-            assert isinstance(results[8], Unpublishable)
+            assert isinstance(results[7], UnroutableError)
+            assert isinstance(results[8], UnpublishableError)
             ids = [each for each in results if isinstance(each, str)]
             assert len(ids) == 1998
             found = await scene.take("orders")
@@ -199,7 +199,7 @@ def test_messages_that_cannot_be_sent_are_refused_alone_and_take_no_room(vhost: 
             good = OutgoingMessage(body=b"good", routing_key="orders")
             for _ in range(3):
                 results = await publisher.publish_many([good, *wrong * 50, good])
-                assert [type(each) for each in results] == [str, *[Unpublishable] * 500, str]
+                assert [type(each) for each in results] == [str, *[UnpublishableError] * 500, str]
             many = await publisher.publish_many([good, *wrong * 110, good])
             assert isinstance(many[-1], str)
             async with asyncio.timeout(10):
@@ -221,7 +221,7 @@ def test_a_number_that_is_none_leaves_the_connection_to_the_others(vhost: Broker
                 return_exceptions=True,
             )
             assert [each for each in results if not isinstance(each, str)] == [results[100]]
-            assert isinstance(results[100], Unpublishable)
+            assert isinstance(results[100], UnpublishableError)
 
     asyncio.run(scenario())
 
@@ -235,12 +235,12 @@ def test_messages_that_raise_leave_the_results_of_those_before(vhost: BrokerAddr
 
     async def scenario() -> None:
         async with shop(vhost) as scene, Publisher(vhost.url) as publisher:
-            with pytest.raises(PartlyDone, match="raised KeyError after 2 of them: 'row 2'") as raised:
+            with pytest.raises(PartlyDoneError, match="raised KeyError after 2 of them: 'row 2'") as raised:
                 await publisher.publish_many(messages())
             assert isinstance(raised.value.__cause__, KeyError)
             first, second = raised.value.report  # type: ignore[misc]
             assert first == "m0"
-            assert isinstance(second, Unroutable)
+            assert isinstance(second, UnroutableError)
             assert [each.body for each in await scene.take("orders")] == [b"0"]
 
     asyncio.run(scenario())
@@ -253,7 +253,7 @@ def test_what_is_no_list_of_messages_is_refused_before_anything_is_sent() -> Non
     async def scenario() -> None:
         publisher = Publisher("amqp://broker/")
         for wrong in (OutgoingMessage(body=b""), "text", b"text", {"body": b""}, 7, None, later()):
-            with pytest.raises(WrongUsage, match=r"messages is of type .*, not a"):
+            with pytest.raises(UsageError, match=r"messages is of type .*, not a"):
                 await publisher.publish_many(wrong)  # type: ignore[arg-type]
 
     asyncio.run(scenario())
@@ -269,8 +269,8 @@ def test_one_that_closes_the_channel_is_named_and_the_others_arrive(vhost: Broke
                 body=b"", routing_key="orders", message_id="reply", reply_to="amq.rabbitmq.reply-to"
             )
             results = await publisher.publish_many(wanted)
-            assert isinstance(results[30], Unroutable)
-            assert isinstance(results[40], Unpublishable)
+            assert isinstance(results[30], UnroutableError)
+            assert isinstance(results[40], UnpublishableError)
             assert "PRECONDITION_FAILED" in str(results[40])
             found = {each.header.properties.message_id for each in await scene.take("orders")}
             assert found == {f"m{number}" for number in range(60) if number not in (30, 40)}
@@ -295,8 +295,8 @@ def test_a_lost_connection_is_opened_again(vhost: BrokerAddress) -> None:
             await until(lambda: not channel.is_idle, every=0)
             cut([connection])
             results = await window
-            assert all(isinstance(each, str | PublishUncertain) for each in results)
-            uncertain = [each for each in results if isinstance(each, PublishUncertain)]
+            assert all(isinstance(each, str | PublishUncertainError) for each in results)
+            uncertain = [each for each in results if isinstance(each, PublishUncertainError)]
             assert uncertain
             # published again with their ids, none is missing
             again = await publisher.publish_many(
@@ -342,7 +342,7 @@ def test_what_waits_behind_its_like_survives_a_neighbour_that_closes_the_channel
             alike = [OutgoingMessage(body=b"", routing_key="orders", message_id="m") for _ in range(5)]
             culprit = OutgoingMessage(body=b"", routing_key="orders", reply_to="amq.rabbitmq.reply-to")
             results = await publisher.publish_many([*alike, culprit, *alike])
-            assert [type(each) for each in results] == [*[str] * 5, Unpublishable, *[str] * 5]
+            assert [type(each) for each in results] == [*[str] * 5, UnpublishableError, *[str] * 5]
             assert len(await scene.take("orders")) >= 10
 
     asyncio.run(scenario())
@@ -370,7 +370,7 @@ def test_without_permission_it_is_said(vhost: BrokerAddress) -> None:
         async with shop(vhost):
             url = vhost.url.replace(f"{vhost.user}:{vhost.password}@", f"{name}:p@")
             async with Publisher(url) as publisher:
-                with pytest.raises((PublishRefused, PermissionDenied), match="permission"):
+                with pytest.raises((PublishRefusedError, PermissionDeniedError), match="permission"):
                     await publisher.publish(b"", exchange="shop.retry", routing_key="orders")
 
     try:
@@ -383,14 +383,14 @@ def test_without_permission_it_is_said(vhost: BrokerAddress) -> None:
 def test_a_broker_that_is_not_there_is_said_to_be_unavailable(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
         async with Publisher("amqp://guest:guest@127.0.0.1:1/") as publisher:
-            with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
+            with pytest.raises(BrokerUnavailableError, match=r"127\.0\.0\.1:1"):
                 await publisher.publish(b"", routing_key="orders")
         async with Publisher(vhost.with_vhost("no such").url) as publisher:
-            with pytest.raises(VirtualHostMissing):
+            with pytest.raises(VirtualHostMissingError):
                 await publisher.publish(b"", routing_key="orders")
         publisher = Publisher(vhost.url)
         await publisher.close()
-        with pytest.raises(BrokerUnavailable, match="closed"):
+        with pytest.raises(BrokerUnavailableError, match="closed"):
             await publisher.publish(b"", routing_key="orders")
 
     asyncio.run(scenario())
@@ -473,9 +473,9 @@ def test_what_may_have_arrived_before_its_exchange_was_deleted_stays_uncertain(v
                     await outbox._channel.closed.wait()
                     assert not there.done(), "its confirm takes longer than the end of the channel"
                     scene.delete("exchanges", exchange)
-                with pytest.raises(PublishUncertain, match=r"published again: exchange .* does not exist"):
+                with pytest.raises(PublishUncertainError, match=r"published again: exchange .* does not exist"):
                     await there
-                with pytest.raises(Unroutable):
+                with pytest.raises(UnroutableError):
                     await culprit
                 assert await scene.depth("orders.parking") == 2
             finally:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import BrokerUnavailable, OutgoingMessage, Publisher, PublishUncertain, WrongUsage
+from amqpflow import BrokerUnavailableError, OutgoingMessage, Publisher, PublishUncertainError, UsageError
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.faults.proxy import Proxy
 from tests.shop import Shop, cut, shop
@@ -43,7 +43,7 @@ for number in range(5, 8):
 """
 AFTER_A_FORK = """
 import asyncio, os, sys
-from amqpflow import Publisher, WrongUsage
+from amqpflow import Publisher, UsageError
 
 publisher = Publisher()
 loop = asyncio.new_event_loop()
@@ -58,7 +58,7 @@ child = os.fork()
 if child == 0:
     try:
         publish("never", loop.run_until_complete)
-    except WrongUsage as error:
+    except UsageError as error:
         print(error, flush=True)
     publish("child")
     os._exit(0)
@@ -136,7 +136,7 @@ def test_threads_publish_at_once_each_in_its_event_loop(vhost: BrokerAddress) ->
 
 def test_without_an_event_loop_it_is_said_what_to_do() -> None:
     publisher = Publisher("amqp://broker/")
-    with pytest.raises(WrongUsage, match="running event loop") as raised:
+    with pytest.raises(UsageError, match="running event loop") as raised:
         publisher.publish(b"").send(None)
     assert "message.publish" in raised.value.hint
 
@@ -154,11 +154,11 @@ def test_closing_waits_for_confirms_and_refuses_what_has_not_begun(vhost: Broker
             await until(lambda: publisher._here()._outstanding == 1000)
             closing = asyncio.create_task(publisher.close())
             await asyncio.sleep(0)
-            with pytest.raises(BrokerUnavailable, match="closed"):
+            with pytest.raises(BrokerUnavailableError, match="closed"):
                 await publisher.publish(b"", routing_key="orders")
             late = await asyncio.gather(*window[1000:], return_exceptions=True)
-            assert Counter(type(each) for each in late) == {BrokerUnavailable: 100}
-            assert [type(each) for each in await many] == [BrokerUnavailable] * 3
+            assert Counter(type(each) for each in late) == {BrokerUnavailableError: 100}
+            assert [type(each) for each in await many] == [BrokerUnavailableError] * 3
             assert not closing.done()
             proxy.to_client.set()
             await closing
@@ -178,7 +178,7 @@ def test_closing_does_not_wait_for_ever(vhost: BrokerAddress) -> None:
             await until(lambda: publisher._here()._outstanding)
             closing = asyncio.create_task(publisher.close(timeout=0.1))
             (result,) = await asyncio.gather(waiting, return_exceptions=True)
-            assert (type(result).__name__, getattr(result, "message_id", "")) == ("PublishUncertain", "m")
+            assert (type(result).__name__, getattr(result, "message_id", "")) == ("PublishUncertainError", "m")
             await closing
 
     asyncio.run(scenario())
@@ -191,7 +191,7 @@ def test_it_can_be_entered_again_after_it_was_closed(vhost: BrokerAddress) -> No
             for name in ("a", "b"):
                 async with publisher:
                     await publisher.publish(b"", routing_key="orders", message_id=name)
-                with pytest.raises(BrokerUnavailable, match="closed"):
+                with pytest.raises(BrokerUnavailableError, match="closed"):
                     await publisher.publish(b"", routing_key="orders")
                 await publisher.close()
             assert await ids_in(scene) == ["a", "b"]
@@ -236,6 +236,6 @@ def test_two_closes_at_once_wait_for_the_same_confirms(vhost: BrokerAddress) -> 
             await asyncio.gather(
                 publisher.close(timeout=20), publisher.close(timeout=0.01), publisher.close(timeout=20)
             )
-            assert not [each for each in await many if isinstance(each, PublishUncertain)]
+            assert not [each for each in await many if isinstance(each, PublishUncertainError)]
 
     asyncio.run(scenario())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from amqpflow import api
-from amqpflow.errors import NotApplied, PartlyDone, Refused, WrongUsage
+from amqpflow.errors import NotAppliedError, PartlyDoneError, RefusedError, UsageError
 from amqpflow.model.outcome import Retry
 from amqpflow.model.resources import STAMP, Binding, Exchange
 from amqpflow.model.routes import CompiledTopology
@@ -86,7 +86,7 @@ def test_what_left_the_file_is_removed_and_nothing_else(vhost: BrokerAddress, sh
     run(api.apply(old, vhost))
     assert nothing_to_do(old, vhost)
     new = made(vhost, 1000, 7000, entry=False)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         run(api.apply(new, vhost, prune=True))
     assert "--allow delete" in refused.value.problems[0]
     report = run(api.apply(new, vhost, prune=True, allow=["delete"]))
@@ -135,7 +135,7 @@ def test_a_message_that_comes_after_the_plan_stops_the_deletion(
 
         await api.destroy(compiled, vhost, allow=["delete"], on_step=on_step)
 
-    with pytest.raises(PartlyDone) as stopped:
+    with pytest.raises(PartlyDoneError) as stopped:
         asyncio.run(race())
     assert "queue orders has 1 message" in str(stopped.value)
     assert {"orders", "orders.parking"} <= queues(vhost)
@@ -153,7 +153,7 @@ def test_a_message_that_comes_after_the_count_stops_the_deletion(vhost: BrokerAd
         async with open_broker(vhost) as broker, applying_alone(broker, "shop") as lock:
             await put(vhost, "orders", 1)
             await until(lambda: asyncio.create_task(holds_one(vhost)))
-            with pytest.raises(Refused, match="queue orders has 1 messages"):
+            with pytest.raises(RefusedError, match="queue orders has 1 messages"):
                 await Admin(broker, lock.name).execute(DeleteQueue(queue=compiled.desired.queues["orders"]))
 
     asyncio.run(scene())
@@ -176,7 +176,7 @@ def test_nothing_is_deleted_where_the_lock_is_not_held(vhost: BrokerAddress, que
                 open_broker(other) as elsewhere,
                 applying_alone(broker, "shop") as lock,
             ):
-                with pytest.raises(Refused, match="leads to another broker than before"):
+                with pytest.raises(RefusedError, match="leads to another broker than before"):
                     await Admin(elsewhere, lock.name).execute(wanted)
                 await Admin(broker, lock.name).execute(wanted)
 
@@ -277,11 +277,11 @@ def test_a_tier_of_another_type_is_swapped_and_keeps_its_name(vhost: BrokerAddre
     classic |= {"x-dead-letter-routing-key": "orders", STAMP: "shop"}
     run(api.apply(with_objects(old, queues={**old.desired.queues, tier.name: replace(tier, arguments=classic)}), vhost))
     asyncio.run(put(vhost, tier.name, 7))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         run(api.apply(old, vhost))
     assert "x-queue-type is classic on the broker, the file says quorum" in refused.value.problems[0]
     assert "--allow replace" in refused.value.problems[0]
-    with pytest.raises(NotApplied, match="does not start"):
+    with pytest.raises(NotAppliedError, match="does not start"):
         asyncio.run(require_as_compiled(vhost, old, ["orders"]))
     postponed = run(api.apply(old, vhost, allow=["replace"]))
     assert postponed.only_postponed
@@ -342,7 +342,7 @@ def test_a_manifest_of_a_newer_version_stops_an_apply_and_no_consumer(vhost: Bro
     run(api.apply(compiled, vhost))
     newer = {"format": 3, "topology": "shop", "vhost": vhost.vhost, "bindings": "another thing by then"}
     Management(vhost).put("global-parameters", parameter_name(vhost.vhost, "shop"), body={"value": newer})
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         run(api.apply(compiled, vhost))
     (problem,) = refused.value.problems
     assert "its format is 3, and this version of amqpflow reads 2; a newer amqpflow wrote it: use that one" in problem
@@ -351,7 +351,7 @@ def test_a_manifest_of_a_newer_version_stops_an_apply_and_no_consumer(vhost: Bro
 
 @pytest.mark.one_broker
 def test_what_cannot_be_adopted_is_said_at_once(vhost: BrokerAddress) -> None:
-    with pytest.raises(WrongUsage, match="unknown kind 'user'; use queue, exchange, policy, binding"):
+    with pytest.raises(UsageError, match="unknown kind 'user'; use queue, exchange, policy, binding"):
         run(api.adopt(made(vhost, 1000), "user", ["orders"], vhost))
 
 
@@ -361,10 +361,10 @@ def test_adopted_is_ours_from_then_on(vhost: BrokerAddress, short_lag: None) -> 
     for name in ("orders.parking", "orders"):
         arguments = {key: value for key, value in compiled.desired.queues[name].arguments.items() if key != STAMP}
         management.put("queues", vhost.vhost, name, body={"durable": True, "arguments": arguments})
-    with pytest.raises(Refused, match="nothing was done"):
+    with pytest.raises(RefusedError, match="nothing was done"):
         run(api.apply(compiled, vhost))
     other = topology({"orders": [1000]}, vhost=vhost.vhost, delivery_limit=9)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         run(api.adopt(other, "queue", ["orders", "nothing"], vhost))
     assert len(refused.value.problems) == 2
     assert "x-delivery-limit is 50 on the broker, the file says 9" in refused.value.problems[0]
@@ -381,7 +381,7 @@ def test_a_second_owner_is_told_the_first(vhost: BrokerAddress) -> None:
     second = topology({"orders": [1000]}, vhost=vhost.vhost)
     second = replace(second, name="books")
     for plan in (api.apply(second, vhost), api.adopt(second, "queue", ["orders"], vhost)):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             run(plan)
         assert any("owned by the topology shop" in each for each in refused.value.problems)
 
@@ -398,7 +398,7 @@ def test_a_damaged_manifest_is_said_and_rebuilt_when_deleted(vhost: BrokerAddres
         ({**written, "bindings": [1]}, "damaged"),
     ):
         management.put("global-parameters", parameter, body={"value": value})
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RefusedError) as refused:
             run(api.apply(compiled, vhost))
         assert said in refused.value.problems[0]
     management.delete("global-parameters", parameter)

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from amqpflow.delivery.incoming import Incoming
-from amqpflow.errors import NotApplied, Refused, WrongUsage
+from amqpflow.errors import NotAppliedError, RefusedError, UsageError
 from amqpflow.model import headers as h
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
@@ -198,7 +198,7 @@ def test_an_asserted_origin_brings_back_what_does_not_say_its_own_and_nothing_el
             await publish(connection, "sales.parking", Properties(message_id="silent"))
             await publish(connection, "sales.parking", Properties(message_id="theirs", headers=elsewhere))
             await publish(connection, "mail.parking", Properties(message_id="in-mail"))
-            with pytest.raises(WrongUsage, match="origin 'sale' is not a work queue of the topology"):
+            with pytest.raises(UsageError, match="origin 'sale' is not a work queue of the topology"):
                 await replay_parked(broker, compiled, choice=ReplayChoice(origin="sale"))
             report = await replay_parked(broker, compiled, choice=ReplayChoice(origin="sales"))
             assert (report.replayed, report.unknown_origin, report.misplaced) == (1, 1, 1)
@@ -439,7 +439,7 @@ def test_a_missing_work_queue_is_refused_before_anything_is_done(vhost: BrokerAd
             await park(connection, compiled, [delivered(WORK)])
             channel = await connection.admin_channel()
             await channel.queue_delete(WORK)
-            with pytest.raises(NotApplied, match="queue orders is missing") as caught:
+            with pytest.raises(NotAppliedError, match="queue orders is missing") as caught:
                 await replay_parked(broker, compiled, WORK)
             assert caught.value.hint == "amqpflow apply shop.yaml"
             assert await depth(connection, PARKING) == 1
@@ -526,12 +526,12 @@ def test_a_topology_that_was_never_applied_and_a_queue_that_is_not_in_the_file(v
 
     async def go() -> None:
         async with workplace(vhost, replace(compiled, desired=BrokerState())) as (broker, _):
-            with pytest.raises(NotApplied):
+            with pytest.raises(NotAppliedError):
                 await replay_parked(broker, compiled, WORK)
-            with pytest.raises(WrongUsage) as unknown:
+            with pytest.raises(UsageError) as unknown:
                 await replay_parked(broker, compiled, "order")
             assert unknown.value.hint == "did you mean orders?"
-            with pytest.raises(WrongUsage, match="is a parking queue") as parking:
+            with pytest.raises(UsageError, match="is a parking queue") as parking:
                 await replay_parked(broker, compiled, PARKING)
             assert parking.value.hint == "it holds messages of orders"
 
@@ -649,7 +649,7 @@ def test_little_is_needed_to_replay(
                 assert (report.replayed, report.remaining) == (2, 1)
                 assert any("keep other readers off" in note for note in report.notes) is not lock
             async with open_broker(operator, use_management=False) as opened:
-                with pytest.raises(Refused, match="cannot be found out"):
+                with pytest.raises(RefusedError, match="cannot be found out"):
                     await replay_parked(opened, compiled, WORK)
                 report = await replay_parked(opened, compiled, WORK, unverified=True)
                 assert report.replayed == 1

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow.errors import Refused, WrongUsage
+from amqpflow.errors import RefusedError, UsageError
 from amqpflow.model import headers as h
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
@@ -347,14 +347,14 @@ def test_only_what_was_interrupted_here_is_resumed(vhost: BrokerAddress, tmp_pat
             await interrupted(broker, compiled, journals, "publish.after")
             (state,) = journals.all(lambda *_: None)
             elsewhere = replace(state, head=replace(state.head, vhost="another"))
-            with pytest.raises(Refused, match="in virtual host another"):
+            with pytest.raises(RefusedError, match="in virtual host another"):
                 await replay_parked(broker, compiled, WORK, journals=journals, resume=elsewhere)
             assert (await replay_parked(broker, compiled, WORK, journals=journals, resume=state)).complete
-            with pytest.raises(Refused, match="in the meantime"):
+            with pytest.raises(RefusedError, match="in the meantime"):
                 journals.reopen(state)
             (after,) = journals.all(lambda *_: None)
             assert after.confirmed == 5
-            with pytest.raises(Refused, match="is already complete"):
+            with pytest.raises(RefusedError, match="is already complete"):
                 await replay_parked(broker, compiled, WORK, journals=journals, resume=after)
 
     asyncio.run(go())
@@ -386,7 +386,7 @@ def test_a_journal_that_cannot_be_written_is_refused_before_anything_is_sent(
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, numbered(3))
-            with pytest.raises(Refused, match="cannot be written"):
+            with pytest.raises(RefusedError, match="cannot be written"):
                 await replay_parked(broker, compiled, WORK, journals=Journals(tmp_path / "file" / "x"))
             assert (await depth(connection, WORK), await depth(connection, PARKING)) == (0, 3)
 
@@ -685,7 +685,7 @@ def test_two_messages_with_one_id_are_both_sent(vhost: BrokerAddress, tmp_path: 
     ],
 )
 def test_what_cannot_be_meant_is_refused(options: dict[str, Any], says: str) -> None:
-    with pytest.raises(WrongUsage, match=says):
+    with pytest.raises(UsageError, match=says):
         ReplayChoice(**options)
 
 

@@ -56,7 +56,7 @@ def test_copies_with_one_id_are_told_apart_by_their_address(vhost: BrokerAddress
             await box.send([flight(1, "here"), flight(2, "nowhere"), flight(3, "full")])
             await until(lambda: not box.in_flight)
             assert numbers(box.confirmed) == [1]
-            assert failures(box) == {2: "Unroutable", 3: "PublishRefused"}
+            assert failures(box) == {2: "UnroutableError", 3: "PublishRefusedError"}
             assert len(await read(connection, "here", 1)) == 1
 
     asyncio.run(scenario())
@@ -97,7 +97,7 @@ def test_a_publish_that_closes_the_channel_fails_alone(vhost: BrokerAddress) -> 
         async with opened(vhost, here=CLASSIC), outbox(vhost) as (box, connections):
             await box.send([flight(1, "x", exchange="missing"), flight(2, "here")])
             await until(lambda: not box.in_flight)
-            assert (failures(box), numbers(box.confirmed)) == ({1: "Unroutable"}, [2])
+            assert (failures(box), numbers(box.confirmed)) == ({1: "UnroutableError"}, [2])
             assert not any(each.is_uncertain for each, _ in box.failed)
             box.failed.clear()
             await box.send([flight(3, "here")])
@@ -115,7 +115,7 @@ def test_what_was_on_its_way_when_the_connection_was_lost_is_uncertain(vhost: Br
             connections[0]._pika.content.abort()
             await sending
             await until(lambda: not box.in_flight)
-            assert failures(box) == {1: "PublishUncertain"}
+            assert failures(box) == {1: "PublishUncertainError"}
             assert box.failed[0][0].is_uncertain
             await box.send([flight(2, "here")])
             await until(lambda: numbers(box.confirmed) == [2])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow.errors import BrokerUnavailable
+from amqpflow.errors import BrokerUnavailableError
 from amqpflow.model import headers as h
 from amqpflow.model.resources import Queue
 from amqpflow.model.routes import CompiledTopology
@@ -121,7 +121,7 @@ def test_a_publishing_connection_that_is_lost_is_opened_again(
 
     async def connect(replay: Any) -> Connection:
         if opened and lost == "for good":
-            raise BrokerUnavailable("the network is down")
+            raise BrokerUnavailableError("the network is down")
         opened.append(await publishing(replay))
         return opened[-1]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from amqpflow import Selection, prune_replay_history, replay, replay_history
-from amqpflow.errors import Refused
+from amqpflow.errors import RefusedError
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.replaying import queue_pass as replay_pass
@@ -99,9 +99,9 @@ def test_what_contradicts_it_is_refused_and_headers_have_to_be_given_again(
             assert await interrupted(broker, compiled, Journals(tmp_path), CONFIRMED, times=2, choice=secret)
             assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
             before = await depth(connection, "a"), await depth(connection, "a.parking")
-            with pytest.raises(Refused, match="was asked for something else: queue: b now, all then"):
+            with pytest.raises(RefusedError, match="was asked for something else: queue: b now, all then"):
                 await resume_by_api(vhost, compiled, tmp_path, queue="b", choice=secret)
-            with pytest.raises(Refused, match="sets these headers: token"):
+            with pytest.raises(RefusedError, match="sets these headers: token"):
                 await resume_by_api(vhost, compiled, tmp_path)
             assert before == (await depth(connection, "a"), await depth(connection, "a.parking"))
             assert (await resume_by_api(vhost, compiled, tmp_path, choice=secret)).complete

@@ -12,7 +12,13 @@ from uuid import uuid4
 import pytest
 
 from amqpflow import Message, OutgoingMessage, Park, Publisher, Topology
-from amqpflow.errors import AddressChanged, AmqpflowError, AuthenticationFailed, PermissionDenied, PublishForbidden
+from amqpflow.errors import (
+    AddressChangedError,
+    AmqpflowError,
+    AuthenticationError,
+    PermissionDeniedError,
+    PublishForbiddenError,
+)
 from amqpflow.model.event import ConnectionLost, ConnectionRecovered
 from amqpflow.rabbitmq import connection as connection_module
 from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
@@ -137,7 +143,7 @@ def test_a_consumer_that_is_refused_tries_again_until_the_file_has_the_new_passw
                 user.has("new")
                 proxy.cut()
                 await until(lambda: len(refusals) >= 2)
-                assert {type(each) for each in refusals} == {AuthenticationFailed}
+                assert {type(each) for each in refusals} == {AuthenticationError}
                 assert not consumer.healthy
                 user.writes("")
                 await until(lambda: any("is empty" in str(each) for each in refusals))
@@ -160,7 +166,7 @@ def test_at_the_start_a_refused_password_is_an_error_at_once(
             user.holds("wrong")
             consumer, _ = consumer_of(scene, user, monkeypatch)
             consumer.wait_for_topology = 60
-            with pytest.raises(AuthenticationFailed):
+            with pytest.raises(AuthenticationError):
                 await consumer.start()
 
     with user_in(vhost, tmp_path) as user:
@@ -270,10 +276,10 @@ def test_a_publisher_logs_in_again_when_its_permissions_have_expired(
             await publisher.publish(b"", routing_key="orders", message_id="before")
             user.management.put("permissions", vhost.vhost, user.name, body={**EVERYTHING, "write": "^$"})
             exchange = scene.compiled.parking_exchange  # a permission that a channel has used is not looked at again
-            with pytest.raises(PublishForbidden):
+            with pytest.raises(PublishForbiddenError):
                 await publisher.publish(b"", exchange=exchange, routing_key="orders.parking", message_id="refused")
             logins.append(following.url("old"))
-            with pytest.raises(PublishForbidden):  # a connection is not left for another login at once
+            with pytest.raises(PublishForbiddenError):  # a connection is not left for another login at once
                 await publisher.publish(b"", exchange=exchange, routing_key="orders.parking", message_id="refused")
             monkeypatch.setattr(connection_module, "LOGIN_LASTS", 0.0)
             await publisher.publish(b"", exchange=exchange, routing_key="orders.parking", message_id="after")
@@ -296,7 +302,7 @@ def test_what_is_on_its_way_when_another_login_is_used_is_confirmed(
             for each in (user, following):
                 may = {**EVERYTHING, "write": "^(orders|amq.default)$"}
                 user.management.put("permissions", vhost.vhost, each.name, body=may)
-            with pytest.raises(PublishForbidden):
+            with pytest.raises(PublishForbiddenError):
                 await publisher.publish(b"", exchange="amq.topic", routing_key="orders")
             some = [OutgoingMessage(body=b"x" * 20_000, routing_key="orders") for _ in range(3000)]
             await publisher.publish(b"", routing_key="orders")
@@ -304,7 +310,7 @@ def test_what_is_on_its_way_when_another_login_is_used_is_confirmed(
             many = asyncio.create_task(publisher.publish_many(some))
             here = publisher._here()
             await until(lambda: here._outstanding > 100)
-            with pytest.raises(PublishForbidden):
+            with pytest.raises(PublishForbiddenError):
                 await publisher.publish(b"", exchange="amq.topic", routing_key="orders")
             assert not many.done(), "it was refused while others were on their way"
             assert [each for each in await many if not isinstance(each, str)] == []
@@ -330,10 +336,10 @@ def test_an_open_management_client_reads_its_password_again(vhost: BrokerAddress
         environ = {"AMQPFLOW_URL": user.url("old"), "AMQPFLOW_MANAGEMENT_URL_FILE": str(user.file)}
         async with await open_management(resolve_address(environ=environ)) as management:
             user.has("new")
-            with pytest.raises(PermissionDenied):
+            with pytest.raises(PermissionDeniedError):
                 await management.overview()
             writes(user, "new", base.replace("127.0.0.1", "localhost"))
-            with pytest.raises(PermissionDenied):
+            with pytest.raises(PermissionDeniedError):
                 await management.overview()
             writes(user, "new")
             found = await asyncio.gather(*(management.queues(vhost.vhost) for _ in range(10)))
@@ -440,7 +446,9 @@ def test_a_second_connection_that_would_lead_elsewhere_is_refused(
         user.management.put("permissions", elsewhere.vhost, user.name, body=EVERYTHING)
         async with await connect(address, name="amqpflow test") as first:
             user.holds("old", elsewhere)
-            with pytest.raises(AddressChanged, match=f"names .*{elsewhere.vhost} now, and no longer .*{vhost.vhost}"):
+            with pytest.raises(
+                AddressChangedError, match=f"names .*{elsewhere.vhost} now, and no longer .*{vhost.vhost}"
+            ):
                 await connect(address, name="amqpflow test", beside=first)
             user.holds("old", vhost)
             async with await connect(address, name="amqpflow test", beside=first):

@@ -15,7 +15,20 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Consumer, Message, Refused, Topology, adopt, apply, destroy, drift, explain, parked, plan, replay
+from amqpflow import (
+    Consumer,
+    Message,
+    RefusedError,
+    Topology,
+    adopt,
+    apply,
+    destroy,
+    drift,
+    explain,
+    parked,
+    plan,
+    replay,
+)
 from amqpflow.api import plan_replay
 from amqpflow.node import create_virtual_host
 from amqpflow.planning.reports.permissions import grants
@@ -168,7 +181,7 @@ def test_so_does_every_function_of_the_api(vhost: BrokerAddress, other: BrokerAd
     async def call() -> None:
         await CALLS[name](Topology.load(file), vhost.url, management_url(other))
 
-    with untouched(vhost, other), pytest.raises(Refused, match="are two brokers"):
+    with untouched(vhost, other), pytest.raises(RefusedError, match="are two brokers"):
         asyncio.run(call())
 
 
@@ -182,7 +195,7 @@ def test_a_consumer_does_not_start_and_does_not_wait(vhost: BrokerAddress, other
 
         consumer.add_handler("orders", handle)
         began = time.monotonic()
-        with pytest.raises(Refused, match="are two brokers"):
+        with pytest.raises(RefusedError, match="are two brokers"):
             await consumer.start()
         assert time.monotonic() - began < 30
 
@@ -227,7 +240,7 @@ def test_a_user_who_may_apply_and_no_more_is_refused_by_the_lock(
     topology = Topology.load(file)
 
     async def scenario(user: BrokerAddress) -> None:
-        with untouched(vhost, other), pytest.raises(Refused, match="are two brokers"):
+        with untouched(vhost, other), pytest.raises(RefusedError, match="are two brokers"):
             await apply(topology, user.url, management_url=management_url(other))
         report = await apply(topology, user.url, management_url=vhost.management_candidates()[-1])
         assert report.complete
@@ -243,7 +256,7 @@ def test_a_user_who_may_declare_nothing_is_refused_when_the_names_differ(
     topology = Topology.load(file)
 
     async def scenario(user: BrokerAddress) -> None:
-        with pytest.raises(Refused, match="are two brokers: the AMQP connection is unknown to the management API"):
+        with pytest.raises(RefusedError, match="are two brokers: the AMQP connection is unknown to the management API"):
             await plan(topology, user.url, management_url=management_url(other))
         found = await plan(topology, user.url, management_url=vhost.management_candidates()[-1])
         assert found.complete
@@ -286,7 +299,7 @@ def test_a_virtual_host_that_is_missing_there_is_another_broker(vhost: BrokerAdd
     http.Management(node.address).put("cluster-name", body={"name": ours})
 
     async def scenario() -> None:
-        with pytest.raises(Refused, match="are two brokers"):
+        with pytest.raises(RefusedError, match="are two brokers"):
             async with open_broker(replace(vhost, management_url=management_url(node.address))):
                 pass
 
@@ -297,7 +310,7 @@ def test_a_virtual_host_that_is_missing_there_is_another_broker(vhost: BrokerAdd
 def test_a_plan_for_another_broker_is_refused(vhost: BrokerAddress, other: BrokerAddress, file: Path) -> None:
     async def scenario() -> None:
         planned = await plan(Topology.load(file), vhost)
-        with untouched(vhost, other), pytest.raises(Refused, match="was made for the cluster") as refused:
+        with untouched(vhost, other), pytest.raises(RefusedError, match="was made for the cluster") as refused:
             await apply(planned, other)
         names = [http.Management(each).get("cluster-name")["name"] for each in (vhost, other)]
         assert names[0] in str(refused.value)
@@ -328,7 +341,7 @@ def test_without_the_id_a_plan_for_a_cluster_of_another_name_is_refused(
     async def scenario(observer: BrokerAddress) -> None:
         planned = await plan(topology, observer.url, management_url=vhost.management_candidates()[-1])
         monkeypatch.setattr(Connection, "cluster_name", "rabbit@another-node")
-        with pytest.raises(Refused, match="this is rabbit@another-node") as refused:
+        with pytest.raises(RefusedError, match="this is rabbit@another-node") as refused:
             await apply(planned, vhost)
         assert "set_cluster_name" in refused.value.hint
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from amqpflow import Message
-from amqpflow.errors import AuthenticationFailed, BrokerUnavailable
+from amqpflow.errors import AuthenticationError, BrokerUnavailableError
 from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
 from amqpflow.rabbitmq.connection import connect
 from tests.shop import shop
@@ -32,10 +32,10 @@ def test_a_node_that_is_down_is_passed_over(vhost: BrokerAddress) -> None:
 @pytest.mark.one_broker
 def test_when_no_node_answers_each_is_named(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
-        with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1/.*127\.0\.0\.1:2/"):
+        with pytest.raises(BrokerUnavailableError, match=r"127\.0\.0\.1:1/.*127\.0\.0\.1:2/"):
             await connect(several(NOBODY, "amqp://guest:guest@127.0.0.1:2/"), name="amqpflow test")
         wrong = f"amqp://guest:wrong@{vhost.host}:{vhost.port}/"
-        with pytest.raises(AuthenticationFailed):
+        with pytest.raises(AuthenticationError):
             await connect(several(NOBODY, wrong), name="amqpflow test")
 
     asyncio.run(scenario())

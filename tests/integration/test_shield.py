@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from amqpflow import apply, destroy, parked, plan
-from amqpflow.errors import NotApplied
+from amqpflow.errors import NotAppliedError
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from tests.brokers.management import Management
@@ -59,7 +59,7 @@ def test_a_consumer_starts_under_a_shield_and_not_without_it(vhost: BrokerAddres
     async def scenario() -> None:
         await apply(file, vhost)
         everything(vhost, message_ttl=50, max_length=1000)
-        with pytest.raises(NotApplied) as refused:
+        with pytest.raises(NotAppliedError) as refused:
             await fail_retry_park_replay(file, vhost, ("orders",))
         assert any("policy amqpflow.shop.quorum-shield-" in each for each in refused.value.problems)
         assert refused.value.hint.startswith("amqpflow apply")

@@ -13,7 +13,13 @@ from uuid import uuid4
 
 import pytest
 
-from amqpflow.errors import AmqpflowError, BrokerUnavailable, ManagementUnavailable, TlsFailed, VirtualHostMissing
+from amqpflow.errors import (
+    AmqpflowError,
+    BrokerUnavailableError,
+    ManagementUnavailableError,
+    TlsError,
+    VirtualHostMissingError,
+)
 from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.rabbitmq.management import open_management
@@ -37,12 +43,12 @@ def refusal(address: BrokerAddress) -> AmqpflowError:
     return refused.value
 
 
-def no_management(address: BrokerAddress) -> ManagementUnavailable:
+def no_management(address: BrokerAddress) -> ManagementUnavailableError:
     async def scenario() -> None:
         async with await open_management(address):
             pass
 
-    with pytest.raises(ManagementUnavailable) as refused:
+    with pytest.raises(ManagementUnavailableError) as refused:
         asyncio.run(scenario())
     return refused.value
 
@@ -74,19 +80,19 @@ def test_a_missing_virtual_host_and_missing_access_have_names_of_their_own(
     vhost: BrokerAddress, user: BrokerAddress
 ) -> None:
     missing = refusal(vhost.with_vhost("no such/vhost"))
-    assert type(missing) is VirtualHostMissing
+    assert type(missing) is VirtualHostMissingError
     assert "there is no virtual host no such/vhost" in str(missing)
     assert missing.hint == "rabbitmqctl add_vhost 'no such/vhost'"
     Management(vhost).delete("permissions", vhost.vhost, user.user)
     denied = refusal(user)
-    assert type(denied) is VirtualHostMissing
+    assert type(denied) is VirtualHostMissingError
     assert f"the user {user.user} has no access to the virtual host {vhost.vhost}" in str(denied)
 
 
 def test_a_connection_limit_is_named_with_whose_it_is(vhost: BrokerAddress, user: BrokerAddress) -> None:
     limit(vhost, "connections", user.user, 0)
     refused = refusal(user)
-    assert type(refused) is BrokerUnavailable
+    assert type(refused) is BrokerUnavailableError
     assert f"the user {user.user} has no connections left: the limit of 0 is reached" in str(refused)
     assert "set_user_limits" in refused.hint
     limit(vhost, "connections", user.user, -1)
@@ -102,7 +108,9 @@ def test_a_channel_limit_is_named(vhost: BrokerAddress, user: BrokerAddress) -> 
     async def scenario() -> None:
         async with await connect(user, name="amqpflow test") as connection:
             await connection.open_channel()
-            with pytest.raises(BrokerUnavailable, match="the user has no channels left, its limit is 1") as refused:
+            with pytest.raises(
+                BrokerUnavailableError, match="the user has no channels left, its limit is 1"
+            ) as refused:
                 await connection.open_channel()
             assert "set_user_limits" in refused.value.hint
 
@@ -141,7 +149,7 @@ def test_the_http_port_given_as_amqp(vhost: BrokerAddress) -> None:
     """RabbitMQ closes it after seconds without an answer, so it is asked in HTTP."""
     port = Management(vhost).base.rpartition(":")[2]
     refused = refusal(resolve_address(f"amqp://guest:guest@{vhost.host}:{port}/", environ={}))
-    assert type(refused) is BrokerUnavailable
+    assert type(refused) is BrokerUnavailableError
     assert "an HTTP server listens there" in str(refused)
     assert "15672 is the management API" in refused.hint
 
@@ -156,7 +164,7 @@ def test_the_amqp_port_given_as_http(vhost: BrokerAddress) -> None:
 @pytest.mark.one_broker
 def test_a_plain_port_given_as_tls(vhost: BrokerAddress) -> None:
     refused = refusal(replace(vhost, url=vhost.url.replace("amqp://", "amqps://")))
-    assert type(refused) is TlsFailed
+    assert type(refused) is TlsError
     assert "amqp:// is without TLS" in refused.hint
     base = Management(vhost).base.replace("http://", "https://")
     assert "does not speak TLS" in str(no_management(replace(vhost, management_url=base)))
@@ -217,7 +225,7 @@ def test_what_is_no_rabbitmq(answer: Answer, tls: bool, words: str, hint: str) -
     async def scenario() -> None:
         async with listening(answer, tls=tls) as port, asyncio.timeout(5):
             url = f"amqp://app:s3cret@127.0.0.1:{port}/"
-            with pytest.raises(BrokerUnavailable, match=words) as refused:
+            with pytest.raises(BrokerUnavailableError, match=words) as refused:
                 await connect(resolve_address(url, environ={}), name="amqpflow test")
             assert hint in refused.value.hint
             assert "s3cret" not in f"{refused.value}{refused.value.hint}"
@@ -231,7 +239,7 @@ def test_a_peer_that_says_nothing_is_told_from_one_that_cannot_be_reached(reache
         async with listening(says()) as port:
             host = f"127.0.0.1:{port}" if reached else "192.0.2.1:5672"
             what = "is reached, and gives no answer in time" if reached else "cannot"
-            with pytest.raises(BrokerUnavailable, match=what):
+            with pytest.raises(BrokerUnavailableError, match=what):
                 await connect(resolve_address(f"amqp://{host}/", environ={}), name="amqpflow test", timeout=0.3)
 
     asyncio.run(scenario())
@@ -255,7 +263,7 @@ def test_what_is_no_management_api(answer: Answer, tls: bool, words: str) -> Non
     async def scenario() -> None:
         async with listening(answer, tls=tls) as port:
             url = f"http://127.0.0.1:{port}"
-            with pytest.raises(ManagementUnavailable) as refused:
+            with pytest.raises(ManagementUnavailableError) as refused:
                 await open_management(resolve_address("amqp://h", url, environ={}))
             assert words in str(refused.value)
 

@@ -8,7 +8,7 @@ _INDENT = "  "
 _DEEPEST = 64  #: elements within one another; indenting more would multiply the text
 
 
-class _Declared(Exception):
+class _DeclarationError(Exception):
     """The text has a document type declaration, which can define entities that grow without measure."""
 
 
@@ -26,13 +26,13 @@ def pretty_xml(text: str) -> list[str] | None:
     parser.DefaultHandler = parts.append  # without other handlers it is given everything, as it was written
     try:
         parser.Parse(text.strip().encode("utf-8", "surrogatepass"), True)
-    except (expat.ExpatError, _Declared, ValueError):
+    except (expat.ExpatError, _DeclarationError, ValueError):
         return None
     return _indented([part for part in _joined(parts) if part])
 
 
 def _refuse(*_: object) -> None:
-    raise _Declared
+    raise _DeclarationError
 
 
 def _joined(parts: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Frozen dataclasses as JSON values and back, by their type hints: whatever is saved today is read as strictly.
 
-A value that does not have the type its field says is a `NotReadable` that names the place. Members of a union of
-classes bear the name of their class.
+A value that does not have the type its field says is a `UnreadablePlanError` that names the place. Members of a union
+of classes bear the name of their class.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CLASS = "is"
 _PLAIN = (str, int, float, bool)
 
 
-class NotReadable(ValueError):
+class UnreadablePlanError(ValueError):
     """What was saved does not have the shape that is expected. `str()` says where."""
 
 
@@ -54,7 +54,7 @@ def decode(hint: Any, data: Any, place: str = "") -> Any:
     The value of the type `hint` that `encode` made `data` of.
 
     Raises:
-        NotReadable: it was made of something else.
+        UnreadablePlanError: it was made of something else.
     """
     if hint is Any:
         return data
@@ -82,7 +82,7 @@ def decode(hint: Any, data: Any, place: str = "") -> Any:
         try:
             return hint(data)
         except ValueError:
-            raise NotReadable(f"{place or 'it'} is {data!r}, which is no {hint.__name__}") from None
+            raise UnreadablePlanError(f"{place or 'it'} is {data!r}, which is no {hint.__name__}") from None
     raise TypeError(f"no way to read {hint}")
 
 
@@ -106,7 +106,7 @@ def _of_class(hint: Any, data: Any, place: str) -> Any:
     _checked(isinstance(data, dict), data, "an object", place)
     if data.keys() != hints.keys():
         names = ", ".join(sorted(data.keys() ^ hints.keys()))
-        raise NotReadable(f"{place or 'it'} lacks, or should not have: {names}")
+        raise UnreadablePlanError(f"{place or 'it'} lacks, or should not have: {names}")
     prefix = f"{place}." if place else ""
     return hint(**{name: decode(kind, data[name], f"{prefix}{name}") for name, kind in hints.items()})
 
@@ -130,7 +130,7 @@ def _endless(arguments: tuple[Any, ...]) -> bool:
 
 def _checked(right: bool, data: Any, wanted: str, place: str) -> Any:
     if not right:
-        raise NotReadable(f"{place or 'it'} is {type(data).__name__}, and should be {wanted}")
+        raise UnreadablePlanError(f"{place or 'it'} is {type(data).__name__}, and should be {wanted}")
     return data
 
 

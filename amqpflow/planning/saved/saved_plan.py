@@ -16,7 +16,7 @@ from amqpflow.model.resources import BrokerState
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import Plan
 
-from .json_codec import NotReadable, decode, encode
+from .json_codec import UnreadablePlanError, decode, encode
 
 FORMAT = 1
 _KEY = "amqpflow_plan"
@@ -45,21 +45,21 @@ def plan_from_text(text: str, *, version: str) -> Plan:
     The plan that `plan_to_text` wrote, with no address.
 
     Raises:
-        NotReadable: cut, edited, or written by another version. `str()` says which.
+        UnreadablePlanError: cut, edited, or written by another version. `str()` says which.
     """
     try:
         whole: Any = json.loads(text)
     except (ValueError, RecursionError):
-        raise NotReadable("it is not complete: it was cut, or something was written into it") from None
+        raise UnreadablePlanError("it is not complete: it was cut, or something was written into it") from None
     if not isinstance(whole, dict) or _KEY not in whole:
-        raise NotReadable("it is no saved plan")
+        raise UnreadablePlanError("it is no saved plan")
     if whole[_KEY] != FORMAT:
-        raise NotReadable(f"it has format {whole[_KEY]!r}, this version of amqpflow reads {FORMAT}")
+        raise UnreadablePlanError(f"it has format {whole[_KEY]!r}, this version of amqpflow reads {FORMAT}")
     if whole.get("amqpflow") != version:
-        raise NotReadable(f"amqpflow {whole.get('amqpflow')} made it, this is {version}")
+        raise UnreadablePlanError(f"amqpflow {whole.get('amqpflow')} made it, this is {version}")
     body = {"amqpflow": whole["amqpflow"], "plan": whole.get("plan")}
     if whole.get("checksum") != _checksum(body):
-        raise NotReadable("it was changed after it was saved: its checksum does not fit")
+        raise UnreadablePlanError("it was changed after it was saved: its checksum does not fit")
     plan: Plan = decode(Plan, body["plan"], "plan")
     return plan
 

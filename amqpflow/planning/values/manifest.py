@@ -25,7 +25,7 @@ _ENDS = {"queue": "q", "exchange": "x"}
 _KINDS = {short: kind for kind, short in _ENDS.items()}
 
 
-class ManifestUnreadable(ValueError):
+class UnreadableManifestError(ValueError):
     """The global parameter holds something else than a manifest of this topology. `str()` says what."""
 
     def __init__(
@@ -118,22 +118,22 @@ def from_json(value: Any, *, vhost: str, topology: str) -> Manifest:
     Read a parameter's value.
 
     Raises:
-        ManifestUnreadable: it is none, of a newer format, or that of another topology.
+        UnreadableManifestError: it is none, of a newer format, or that of another topology.
     """
     if not isinstance(value, Mapping):
-        raise ManifestUnreadable("it is not an object of JSON")
+        raise UnreadableManifestError("it is not an object of JSON")
     found = value.get("format")
     if isinstance(found, int) and not isinstance(found, bool) and found > FORMAT:
-        raise ManifestUnreadable(
+        raise UnreadableManifestError(
             f"its format is {found}, and this version of amqpflow reads {FORMAT}",
             hint="a newer amqpflow wrote it: use that one",
         )
     try:
         if found not in READABLE or isinstance(found, bool):
-            raise ManifestUnreadable("it has no format")
+            raise UnreadableManifestError("it has no format")
         of = (value["topology"], value["vhost"])
         if of != (topology, vhost):
-            raise ManifestUnreadable(f"it is that of topology {of[0]} in virtual host {of[1]}")
+            raise UnreadableManifestError(f"it is that of topology {of[0]} in virtual host {of[1]}")
         bindings = {part: _bindings(value[part]) for part in ("bindings", "unproven", "found") if found == FORMAT}
         return Manifest(
             topology=topology,
@@ -143,10 +143,10 @@ def from_json(value: Any, *, vhost: str, topology: str) -> Manifest:
             adopted=frozenset(_adopted(row) for row in value["adopted"]),
             retiring={_text(queue): _since(since) for queue, since in dict(value["retiring"]).items()},
         )
-    except ManifestUnreadable:
+    except UnreadableManifestError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError) as error:
-        raise ManifestUnreadable(f"it is damaged: {type(error).__name__} {error}") from error
+        raise UnreadableManifestError(f"it is damaged: {type(error).__name__} {error}") from error
 
 
 def _binding_rows(bindings: Iterable[Binding]) -> list[list[Any]]:

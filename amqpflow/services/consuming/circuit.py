@@ -15,7 +15,7 @@ from typing import Any
 from amqpflow.delivery.breaker import Breaker, BreakerState, Phase, counted, half_opened, opened, tried
 from amqpflow.delivery.schedule import rule_for
 from amqpflow.delivery.verdict import Decided, Verdict
-from amqpflow.errors import Undecodable
+from amqpflow.errors import UndecodableError
 from amqpflow.model.event import BreakerClosed, BreakerHalfOpen, BreakerOpened, ConsumerPaused, ConsumerResumed
 from amqpflow.model.message import Delivery
 from amqpflow.model.outcome import Outcome, Pause, Retry
@@ -108,7 +108,7 @@ class CircuitBreaker:
         if error is None:
             return isinstance(result, Retry)
         rule = rule_for(self._routes, rule_names(error, self._routes))
-        return not (isinstance(error, Undecodable) or (rule is not None and rule.park is not None))
+        return not (isinstance(error, UndecodableError) or (rule is not None and rule.park is not None))
 
     def after(self, session: Session, delivery: Delivery, verdict: Verdict | None) -> None:
         """When a delivery was processed during an outage, or its handler said `Pause`."""

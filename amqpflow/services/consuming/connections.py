@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from amqpflow.delivery.hot_loop import Rejections
 from amqpflow.delivery.pauses import LONGEST_PAUSE, spread, still_to_wait
-from amqpflow.errors import AddressChanged, AmqpflowError, BrokerUnavailable
+from amqpflow.errors import AddressChangedError, AmqpflowError, BrokerUnavailableError
 from amqpflow.model.closing import CloseReason
 from amqpflow.model.duration import roughly
 from amqpflow.model.event import ConnectionLost, ConnectionRecovered
@@ -46,7 +46,8 @@ class Consuming:
 
     runners: Sequence[HandlerRunner]
     routes: Callable[[str], QueueRoutes]  #: where the failed messages of a queue go
-    #: for a purpose: consumer, retries or publisher; beside a connection it leads to where that does, or AddressChanged
+    #: for a purpose: consumer, retries or publisher; beside a connection it leads to where that does, or
+    #: AddressChangedError
     connect: Callable[[str, Connection | None], Coroutine[Any, Any, Connection]]
     stopping: asyncio.Event
     shutdown_timeout: Callable[[], float]  #: seconds
@@ -158,7 +159,7 @@ class Consuming:
             connection = await self.connect(purpose, consuming)
             connection.explain(partial(self._explained, connection.heartbeat))
             return connection
-        except AddressChanged as error:
+        except AddressChangedError as error:
             # what is published there would leave its broker: what was not settled comes again, here or there
             if not consuming.is_closed:
                 log.warning("%s: the consumer moves there", error)
@@ -170,16 +171,16 @@ class Consuming:
         Connect for what handlers publish, to the broker that is consumed from.
 
         Raises:
-            AddressChanged: the URL names another broker by now, and the consumer moves there; nothing was sent.
-            BrokerUnavailable and its kin.
+            AddressChangedError: the URL names another broker by now, and the consumer moves there; nothing was sent.
+            BrokerUnavailableError and its kin.
         """
         beside = self._consuming
         if beside is None:
-            raise BrokerUnavailable("the consumer is not connected")
+            raise BrokerUnavailableError("the consumer is not connected")
         connection = await self._connect_beside("publisher", beside)
         if (moved := self._consuming) is not beside and moved is not None and not _same_broker(moved, connection):
             await connection.close()
-            raise AddressChanged(f"the consumer has moved to {moved.address} meanwhile")
+            raise AddressChangedError(f"the consumer has moved to {moved.address} meanwhile")
         self._publishing = connection
         return connection
 

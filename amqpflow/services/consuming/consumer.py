@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from amqpflow.delivery.breaker import Breaker
 from amqpflow.errors import (
-    AuthenticationFailed,
-    BrokerUnavailable,
-    HandlerInvalid,
-    NotApplied,
-    TlsFailed,
-    WrongUsage,
+    AuthenticationError,
+    BrokerUnavailableError,
+    InvalidHandlerError,
+    NotAppliedError,
+    TlsError,
+    UsageError,
 )
 from amqpflow.model.event import ConnectionLost, ConnectionRecovered, Event
 from amqpflow.rabbitmq.address import resolve_address
@@ -82,7 +82,7 @@ class Consumer:
         health_host: the interface for that; all of them when absent.
 
     Raises:
-        TopologyInvalid: the file has errors. WrongUsage: the URL is none.
+        InvalidTopologyError: the file has errors. UsageError: the URL is none.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Consumer:
             self.compiled, keep_stack=keep_stack, middlewares=tuple(map(check_middleware, middlewares))
         )
         if concurrency is not None and concurrency < 1:
-            raise HandlerInvalid(f"concurrency={concurrency}, must be at least 1")
+            raise InvalidHandlerError(f"concurrency={concurrency}, must be at least 1")
         self._concurrency = concurrency
         self._runners: list[HandlerRunner] = []
         self.suspects = Suspects()  #: what is handled now and was lost before
@@ -186,7 +186,7 @@ class Consumer:
                 that the queue has retry queues for.
 
         Raises:
-            HandlerInvalid: an unknown queue, a second handler for it, or a function that cannot be a handler.
+            InvalidHandlerError: an unknown queue, a second handler for it, or a function that cannot be a handler.
         """
 
         def register(function: F) -> F:
@@ -220,7 +220,7 @@ class Consumer:
             events: names or classes; a class such as `MessageEvent` stands for all kinds below it, none for all events.
 
         Raises:
-            HandlerInvalid: there is no such event, or the function cannot be called with one, or is async.
+            InvalidHandlerError: there is no such event, or the function cannot be called with one, or is async.
         """
 
         def register(listener: L) -> L:
@@ -258,8 +258,8 @@ class Consumer:
         In a thread other than the main one, as beside a web server, there are no signals: `stop_soon` stops it.
 
         Raises:
-            WrongUsage: an event loop runs in this thread, where `serve` is to be awaited; or it runs already.
-            NotApplied, BrokerUnavailable and the other errors of the start; later losses are reconnected.
+            UsageError: an event loop runs in this thread, where `serve` is to be awaited; or it runs already.
+            NotAppliedError, BrokerUnavailableError and the other errors of the start; later losses are reconnected.
         """
         process.run(self)
 
@@ -305,9 +305,9 @@ class Consumer:
         return self._task is None or not self._task.done()
 
     def require_not_running(self) -> None:
-        """Raises WrongUsage: it runs already, here or in another event loop."""
+        """Raises UsageError: it runs already, here or in another event loop."""
         if self._runs:
-            raise WrongUsage(
+            raise UsageError(
                 "this Consumer runs already, and runs once at a time",
                 hint="stop it first; to consume more at once raise `concurrency`, or make another Consumer",
             )
@@ -320,17 +320,17 @@ class Consumer:
         A consumer that was stopped can be started again, in another event loop too.
 
         Raises:
-            WrongUsage: it runs already, here or in another event loop.
-            HandlerInvalid: no handler is registered.
-            NotApplied: the broker does not hold the topology; the hint is the command that mends it.
-            Refused: the topology uses what this version does not consume.
-            BrokerUnavailable and its kin: the broker cannot be reached.
+            UsageError: it runs already, here or in another event loop.
+            InvalidHandlerError: no handler is registered.
+            NotAppliedError: the broker does not hold the topology; the hint is the command that mends it.
+            RefusedError: the topology uses what this version does not consume.
+            BrokerUnavailableError and its kin: the broker cannot be reached.
         """
         self.require_not_running()
         if not self._handlers:
-            raise HandlerInvalid("no handler is registered", hint="decorate one with @consumer.handler(QUEUE)")
+            raise InvalidHandlerError("no handler is registered", hint="decorate one with @consumer.handler(QUEUE)")
         if self._concurrency is not None and self._concurrency < len(self._handlers):
-            raise HandlerInvalid(
+            raise InvalidHandlerError(
                 f"concurrency={self._concurrency} is less than one slot for each of {len(self._handlers)} handlers"
             )
         loop = asyncio.get_running_loop()
@@ -409,7 +409,7 @@ class Consumer:
         wants it to stop calls `stop_soon`: `stop` would wait for that handler.
 
         Raises:
-            WrongUsage: it was started in an event loop that does not run now, where it would have to stop.
+            UsageError: it was started in an event loop that does not run now, where it would have to stop.
         """
         loop = self._loop
         if loop is None or loop.is_closed():
@@ -422,7 +422,7 @@ class Consumer:
             if not elsewhere.cancelled():  # by the end of its loop
                 elsewhere.result()
         else:
-            raise WrongUsage(
+            raise UsageError(
                 "this Consumer was started in an event loop that does not run now", hint="stop it in that event loop"
             )
 
@@ -470,9 +470,9 @@ class Consumer:
         while True:
             try:
                 return await unless_set(self._stopping, self._connect_once_to_topology())
-            except (AuthenticationFailed, TlsFailed):
+            except (AuthenticationError, TlsError):
                 raise
-            except (NotApplied, BrokerUnavailable) as error:
+            except (NotAppliedError, BrokerUnavailableError) as error:
                 if clock() >= deadline:
                     raise
                 log.info("waiting for the topology: %s", error)

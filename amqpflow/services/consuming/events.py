@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from amqpflow.delivery.incoming import Incoming
-from amqpflow.errors import HandlerInvalid
+from amqpflow.errors import InvalidHandlerError
 from amqpflow.model.event import EVENTS, Event
 from amqpflow.model.record import hop_id
 from amqpflow.model.safe import safe
@@ -39,7 +39,7 @@ class Events:
             A function that ends the subscription.
 
         Raises:
-            HandlerInvalid: there is no such event, or the listener cannot be called with one, or is async.
+            InvalidHandlerError: there is no such event, or the listener cannot be called with one, or is async.
         """
         _check(listener)
         kinds = dict.fromkeys(kind for each in events or (Event,) for kind in kinds_of(each))
@@ -101,29 +101,31 @@ def about(incoming: Incoming) -> dict[str, Any]:
 
 
 def kinds_of(event: str | type[Event]) -> tuple[type[Event], ...]:
-    """The kinds with a name that a name or a class stands for. Raises HandlerInvalid."""
+    """The kinds with a name that a name or a class stands for. Raises InvalidHandlerError."""
     if isinstance(event, str):
         if event not in EVENTS:
             close = get_close_matches(event, EVENTS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(EVENTS)}"
-            raise HandlerInvalid(f"there is no event {event!r}", hint=hint)
+            raise InvalidHandlerError(f"there is no event {event!r}", hint=hint)
         return (EVENTS[event],)
     if not (isinstance(event, type) and issubclass(event, Event)):
-        raise HandlerInvalid(f"{event!r} is neither the name of an event nor its class", hint="such as message.parked")
+        raise InvalidHandlerError(
+            f"{event!r} is neither the name of an event nor its class", hint="such as message.parked"
+        )
     return tuple(kind for kind in EVENTS.values() if issubclass(kind, event))
 
 
 def _check(listener: Any) -> None:
     if not callable(listener):
-        raise HandlerInvalid(f"a listener is called with an event; {listener!r} cannot be called")
+        raise InvalidHandlerError(f"a listener is called with an event; {listener!r} cannot be called")
     if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
-        raise HandlerInvalid(
+        raise InvalidHandlerError(
             f"the listener {listener!r} is async; listeners are called in between, and must be quick",
             hint="let it put the event into a queue or start a task",
         )
     try:
         inspect.signature(listener).bind(object())
     except TypeError as error:
-        raise HandlerInvalid(f"the listener {listener!r} cannot be called with one event: {error}") from None
+        raise InvalidHandlerError(f"the listener {listener!r} cannot be called with one event: {error}") from None
     except ValueError:
         pass  # a builtin without a signature

@@ -16,7 +16,7 @@ from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.pauses import LONGEST_PAUSE, spread
 from amqpflow.delivery.settle import Acknowledge, Circumstances, Reject, Settlement, ToParking, ToTier, decide
 from amqpflow.delivery.verdict import Crashed, Verdict
-from amqpflow.errors import AmqpflowError, BrokerError, PermissionDenied
+from amqpflow.errors import AmqpflowError, BrokerError, PermissionDeniedError
 from amqpflow.model.content import LARGE
 from amqpflow.model.event import ConsumerStarted, ConsumerStopped
 from amqpflow.model.message import Delivery
@@ -128,7 +128,7 @@ class HandlerRunner:
         self._invoker = HandlerInvoker(handler, routes, self._stopping, threads=self._threads, outer=outer)
 
     async def open(self, connection: Connection) -> Session:
-        """Start to consume. Raises BrokerError, PermissionDenied, BrokerUnavailable."""
+        """Start to consume. Raises BrokerError, PermissionDeniedError, BrokerUnavailableError."""
         routes = self._invoker.routes
         counted = routes.queue_type == "quorum" and connection.version < _NACK_IS_NOT_COUNTED
         session = Session(
@@ -183,7 +183,7 @@ class HandlerRunner:
                 why = f"{error}{f'; {hint}' if hint else ''}"
                 log.error("%s: cannot consume: %s", self.handler.queue, safe(why))
                 settler.problems[self.handler.queue] = f"cannot consume: {why}"
-                if isinstance(error, PermissionDenied) and await connection.has_another_login():
+                if isinstance(error, PermissionDeniedError) and await connection.has_another_login():
                     await connection.close(ANOTHER_LOGIN)
                     return
             else:

@@ -106,7 +106,7 @@ class Session:
         Begin to consume, unless it was shut before.
 
         Raises:
-            BrokerError (404: no such queue), PermissionDenied, BrokerUnavailable.
+            BrokerError (404: no such queue), PermissionDeniedError, BrokerUnavailableError.
         """
         if not self._admission.paused:
             await self._consume()

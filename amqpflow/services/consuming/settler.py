@@ -34,9 +34,9 @@ from amqpflow.delivery.settle import (
 from amqpflow.delivery.verdict import Decided, Verdict
 from amqpflow.errors import (
     AmqpflowError,
-    PublishFailed,
-    PublishForbidden,
-    Unpublishable,
+    PublishError,
+    PublishForbiddenError,
+    UnpublishableError,
 )
 from amqpflow.model.duration import format_duration
 from amqpflow.model.event import ConsumerPaused, ConsumerResumed, MessageHeld
@@ -268,12 +268,12 @@ class Settler:
                         return self.lost(session)
                     self.step("publish.confirmed")
                     return True
-                except Unpublishable as error:
+                except UnpublishableError as error:
                     return await self.leave_to_broker(session, incoming, str(error))
-                except PublishForbidden as error:
+                except PublishForbiddenError as error:
                     # nothing is wrong with the message or its queue: another exchange would only hide what is missing
                     why = f"cannot publish: {error}"
-                except PublishFailed as error:
+                except PublishError as error:
                     if not until_taken:
                         return False
                     why = f"cannot park: {error}"

@@ -7,6 +7,7 @@ import sys
 from functools import lru_cache
 
 from amqpflow.delivery.verdict import ErrorRecord, Failed
+from amqpflow.errors import AmqpflowError, current_name
 from amqpflow.model.clip import MESSAGE_MAX, clip
 from amqpflow.model.outcome import Outcome
 from amqpflow.model.routes import QueueRoutes
@@ -100,6 +101,8 @@ def named_among(error: BaseException, errors: tuple[type[BaseException] | str, .
 
 def bears(kind: type, name: str) -> bool:
     """Whether this is how a class may be called: ValueError, httpx.ConnectError."""
+    if kind.__module__ == AmqpflowError.__module__:
+        name = current_name(name)
     if name in (kind.__name__, kind.__qualname__, f"{kind.__module__}.{kind.__qualname__}"):
         return True
     # pydantic.ValidationError lives in another module than the one that people import it from

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from amqpflow.errors import Undecodable
+from amqpflow.errors import UndecodableError
 from amqpflow.model.outcome import Ack, Discard, Outcome, Park, Pause, Retry
 
 LEAVES_MAX = 1000  #: exceptions of a group that are looked at
@@ -68,7 +68,7 @@ def meaning(error: BaseException) -> BaseException:
 
     1. a KeyboardInterrupt in it;
     2. a `Park` in it: one part of the work wants the message set aside, so it is not tried again;
-    3. an `Undecodable` in it, for the same reason;
+    3. an `UndecodableError` in it, for the same reason;
     4. the group itself, a failure, if anything else in it is an error, or it has more leaves than are looked at: an
        `Ack`, `Discard` or `Retry` beside it was decided about a part of the work;
     5. of outcomes alone the first `Pause`, else the first `Retry`, `Discard`, `Ack`.
@@ -79,7 +79,7 @@ def meaning(error: BaseException) -> BaseException:
     found = tuple(each for each in found if not isinstance(each, asyncio.CancelledError)) or found
     if are_all and len(found) == 1:
         return found[0]
-    for kind in (KeyboardInterrupt, Park, Undecodable):
+    for kind in (KeyboardInterrupt, Park, UndecodableError):
         for each in found:
             if isinstance(each, kind):
                 return each

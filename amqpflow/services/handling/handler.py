@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from amqpflow.delivery.breaker import Breaker
-from amqpflow.errors import HandlerInvalid
+from amqpflow.errors import InvalidHandlerError
 from amqpflow.model.outcome import Outcome
 
 from .message import Message
@@ -61,26 +61,26 @@ def make_handler(
     Check a function before it is used.
 
     Raises:
-        HandlerInvalid: it does not take exactly one message, promises to return what is no outcome, or the numbers
+        InvalidHandlerError: it does not take exactly one message, promises to return what is no outcome, or the numbers
             do not fit.
     """
     name = name_of(function)
     if not callable(function):
-        raise HandlerInvalid(f"the handler of {queue} is not callable: {function!r}")
+        raise InvalidHandlerError(f"the handler of {queue} is not callable: {function!r}")
     if concurrency < 1:
-        raise HandlerInvalid(f"{name}: concurrency={concurrency}, must be at least 1")
+        raise InvalidHandlerError(f"{name}: concurrency={concurrency}, must be at least 1")
     if prefetch is not None and not concurrency <= prefetch <= 65_535:
-        raise HandlerInvalid(f"{name}: prefetch={prefetch}, must be from concurrency ({concurrency}) to 65535")
+        raise InvalidHandlerError(f"{name}: prefetch={prefetch}, must be from concurrency ({concurrency}) to 65535")
     if timeout is not None and timeout <= 0:
-        raise HandlerInvalid(f"{name}: timeout={timeout}, must be more than 0 seconds")
+        raise InvalidHandlerError(f"{name}: timeout={timeout}, must be more than 0 seconds")
     try:
         inspect.signature(function).bind(object())
     except TypeError as error:
-        raise HandlerInvalid(f"{name} cannot be called with one message: {error}") from None
+        raise InvalidHandlerError(f"{name} cannot be called with one message: {error}") from None
     except ValueError:
         pass  # a builtin without a signature
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise HandlerInvalid(
+        raise InvalidHandlerError(
             f"{name} is a generator: its body would never run", hint="a handler returns, it does not yield"
         )
     _check_return(name, function)
@@ -125,7 +125,7 @@ def _check_return(name: str, function: Any) -> None:
     for kind in _members(annotation):
         allowed = kind in (Any, None, type(None), NoReturn) or getattr(kind, "__name__", "") == "Never"
         if not allowed and not (isinstance(kind, type) and issubclass(kind, Outcome)):
-            raise HandlerInvalid(
+            raise InvalidHandlerError(
                 f"{name} says that it returns {inspect.formatannotation(annotation)}",
                 hint="a handler returns None, Ack, Retry, Pause, Park or Discard; anything else would be parked",
             )

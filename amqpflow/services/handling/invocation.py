@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, Verdict
-from amqpflow.errors import Undecodable
+from amqpflow.errors import UndecodableError
 from amqpflow.model.outcome import Ack, Outcome
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.safe import safe
@@ -108,7 +108,7 @@ class HandlerInvoker:
             task.uncancel()  # the handler's own doing: the task has other messages to handle
         if isinstance(error, Outcome):
             return Decided(outcome=error, error=cause_of(error, raised, self.handler))
-        if isinstance(error, Undecodable):
+        if isinstance(error, UndecodableError):
             return CannotDecode(error=error_record(error, self.handler))
         return failed(raised, self.handler, self.routes)
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from amqpflow.delivery.incoming import Incoming
-from amqpflow.errors import Undecodable, WrongUsage
+from amqpflow.errors import UndecodableError, UsageError
 from amqpflow.model.content import LARGE, decompressed, may_take_long
 from amqpflow.model.message import Delivery
 from amqpflow.model.outgoing import OutgoingMessage
@@ -47,7 +47,7 @@ class Message:
         self._publisher = publisher
         self._late = Lateness()
         self._properties: Properties | None = None
-        self._body: bytes | Undecodable | None = None
+        self._body: bytes | UndecodableError | None = None
         self._holds = holds
         self.max_body_bytes = max_body_bytes
 
@@ -57,7 +57,7 @@ class Message:
         The body, with the content encodings gzip and deflate undone.
 
         Raises:
-            Undecodable: it is not what its content encoding says, or grows past `max_body_bytes`.
+            UndecodableError: it is not what its content encoding says, or grows past `max_body_bytes`.
         """
         if self._body is None:
             delivery = self._incoming.delivery
@@ -65,15 +65,15 @@ class Message:
                 encoding = delivery.header.content_encoding
                 self._body = decompressed(delivery.body, encoding, self.max_body_bytes) if encoding else delivery.body
             except ValueError as error:
-                self._body = Undecodable(str(error))
+                self._body = UndecodableError(str(error))
                 self._body.__cause__ = error
-        if isinstance(self._body, Undecodable):
+        if isinstance(self._body, UndecodableError):
             raise self._body
         return self._body
 
     def json(self) -> Any:
         """
-        The body as JSON, in UTF-8, UTF-16 or UTF-32. Raises Undecodable, which parks the message.
+        The body as JSON, in UTF-8, UTF-16 or UTF-32. Raises UndecodableError, which parks the message.
 
         It takes 20 to 60 ms for each MiB: `await asyncio.to_thread(message.json)` keeps a large body out of the event
         loop.
@@ -81,7 +81,7 @@ class Message:
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError) as error:
-            raise Undecodable(f"the body is not JSON: {error}") from error
+            raise UndecodableError(f"the body is not JSON: {error}") from error
 
     @property
     def properties(self) -> Properties:
@@ -89,13 +89,13 @@ class Message:
         All basic properties; None means that the producer did not set it.
 
         Raises:
-            Undecodable: a header cannot be decoded, as one that is nested more than 64 deep.
+            UndecodableError: a header cannot be decoded, as one that is nested more than 64 deep.
         """
         if self._properties is None:
             try:
                 self._properties = self._incoming.properties
             except ValueError as error:
-                raise Undecodable(str(error)) from error
+                raise UndecodableError(str(error)) from error
         return self._properties
 
     @property
@@ -104,7 +104,7 @@ class Message:
         The producer's headers. Those that RabbitMQ counts a delivery with, and ours, are left out.
 
         Raises:
-            Undecodable: as `properties`.
+            UndecodableError: as `properties`.
         """
         return self.properties.headers or {}
 
@@ -159,7 +159,7 @@ class Message:
 
     @property
     def priority(self) -> int | None:
-        """None when the producer set none, which is not 0 (fact 12.4). Raises Undecodable: as `properties`."""
+        """None when the producer set none, which is not 0 (fact 12.4). Raises UndecodableError: as `properties`."""
         return self.properties.priority
 
     @property
@@ -197,15 +197,15 @@ class Message:
         follows from this message.
 
         Raises:
-            Unroutable, PublishRefused, Unpublishable, PublishUncertain, BrokerUnavailable and its kin: as
-                `Publisher.publish`; uncaught, they fail this message like any exception.
+            UnroutableError, PublishRefusedError, UnpublishableError, PublishUncertainError, BrokerUnavailableError and
+                its kin: as `Publisher.publish`; uncaught, they fail this message like any exception.
             TimeoutError: the handler ran into its timeout, and this message is retried. Nothing was published, unless
                 the text says that it may be in a queue.
-            WrongUsage: the message was not handed to a handler by a `Consumer`.
+            UsageError: the message was not handed to a handler by a `Consumer`.
         """
         publisher = self._publisher
         if publisher is None:
-            raise WrongUsage(
+            raise UsageError(
                 "this message was not handed to a handler by a Consumer, and has no connection to publish on",
                 hint="publish with a Publisher",
             )
@@ -257,7 +257,7 @@ def takes_long_to_unpack(message: Message) -> bool:
 
 def unpack(message: Message) -> None:
     """Undo the encoding of the body, so that `body` answers at once. Never raises."""
-    with suppress(Undecodable):
+    with suppress(UndecodableError):
         _ = message.body
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from amqpflow.errors import HandlerInvalid
+from amqpflow.errors import InvalidHandlerError
 from amqpflow.model.duration import format_duration
 from amqpflow.model.outcome import Outcome
 
@@ -176,16 +176,16 @@ def _bound(middleware: Middleware, call_next: CallNext) -> CallNext:
 
 
 def check_middleware(middleware: Any) -> Any:
-    """The middleware, if it is one. Raises HandlerInvalid."""
+    """The middleware, if it is one. Raises InvalidHandlerError."""
     if isinstance(middleware, type):
-        raise HandlerInvalid(f"{middleware.__qualname__} is a class; a middleware is an object of it")
+        raise InvalidHandlerError(f"{middleware.__qualname__} is a class; a middleware is an object of it")
     called = middleware if inspect.isroutine(middleware) else getattr(type(middleware), "__call__", None)  # noqa: B004
     if not (inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(middleware)):
-        raise HandlerInvalid(
+        raise InvalidHandlerError(
             f"the middleware {middleware!r} is not async", hint="async def middleware(message, call_next): ..."
         )
     try:
         inspect.signature(middleware).bind(object(), object())
     except TypeError as error:
-        raise HandlerInvalid(f"{middleware!r} cannot be called with a message and call_next: {error}") from None
+        raise InvalidHandlerError(f"{middleware!r} cannot be called with a message and call_next: {error}") from None
     return middleware

@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from typing import Any, TypedDict
 
 from amqpflow.delivery.breaker import Breaker
-from amqpflow.delivery.override import RetryQueuesMissing, with_policy
+from amqpflow.delivery.override import RetryQueuesMissingError, with_policy
 from amqpflow.delivery.rate import parse_rate
-from amqpflow.errors import HandlerInvalid
+from amqpflow.errors import InvalidHandlerError
 from amqpflow.model.duration import format_duration
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 
@@ -55,10 +55,10 @@ class Handlers:
         return iter(self._handlers.values())
 
     def add(self, queue: str, function: HandlerFunction, options: HandlerOptions) -> None:
-        """Register. Raises HandlerInvalid."""
+        """Register. Raises InvalidHandlerError."""
         self.require_queue(queue)
         if queue in self._handlers:
-            raise HandlerInvalid(f"queue {queue} has a handler already")
+            raise InvalidHandlerError(f"queue {queue} has a handler already")
         routes = self._routes(self._compiled, queue, options.get("retry_policy"))
         concurrency, prefetch = options.get("concurrency", 10), options.get("prefetch")
         rate = self._rate(queue, options.get("rate"), routes)
@@ -85,9 +85,9 @@ class Handlers:
         return self._routes(compiled, queue, self._policies[queue])
 
     def require_queue(self, queue: str) -> None:
-        """Raise HandlerInvalid when the topology has no such queue."""
+        """Raise InvalidHandlerError when the topology has no such queue."""
         if queue not in self._compiled.routes:
-            raise HandlerInvalid(
+            raise InvalidHandlerError(
                 f"{self._compiled.file} has no queue {queue!r}",
                 hint=_nearest(queue, self._compiled.routes, "its queues are"),
             )
@@ -97,22 +97,22 @@ class Handlers:
         if name is None:
             return routes
         if name not in policies:
-            raise HandlerInvalid(
+            raise InvalidHandlerError(
                 f"{queue}: {file} has no retry policy {name!r}",
                 hint=_nearest(name, policies, "its retry policies are")
                 if policies
                 else "write it under retry_policies",
             )
         if routes.native is not None or policies[name].native is not None:
-            raise HandlerInvalid(
+            raise InvalidHandlerError(
                 f"{queue}: retry_policy={name!r}: RabbitMQ's own retries are the queue's, not a handler's",
                 hint=f"in {file}: queues: {queue}: retry: {name}",
             )
         try:
             return with_policy(routes, policies[name])
-        except RetryQueuesMissing as missing:
+        except RetryQueuesMissingError as missing:
             delays = ", ".join(format_duration(each) for each in missing.delays)
-            raise HandlerInvalid(
+            raise InvalidHandlerError(
                 f"{queue}: retry_policy={name!r} needs retry queues of {delays}, and {file} gives the queue none",
                 hint=f"in {file}: queues: {queue}: retry: {name}; or a policy for the queue that has these delays"
                 " too, in a rule under on: for example; then amqpflow apply",
@@ -124,9 +124,9 @@ class Handlers:
         try:
             rate = parse_rate(text)
         except ValueError as error:
-            raise HandlerInvalid(f"{queue}: rate: {error}") from None
+            raise InvalidHandlerError(f"{queue}: rate: {error}") from None
         if rate * routes.half_consumer_timeout < 1:
-            raise HandlerInvalid(
+            raise InvalidHandlerError(
                 f"{queue}: rate={text!r} makes a message wait longer than half the consumer timeout, after which the"
                 " broker takes it back",
                 hint=f"at least one in {format_duration(round(routes.half_consumer_timeout * 1000))}",
@@ -138,7 +138,7 @@ def _prefetch_at(rate: float, queue: str, concurrency: int, prefetch: int | None
     """As many as are handled at this rate within half the consumer timeout, after which the broker takes them back."""
     most = int(rate * routes.half_consumer_timeout)
     if prefetch is not None and prefetch > most:
-        raise HandlerInvalid(
+        raise InvalidHandlerError(
             f"{queue}: prefetch={prefetch} at this rate makes messages wait longer than half the consumer timeout",
             hint=f"prefetch={most} at most",
         )
@@ -147,7 +147,7 @@ def _prefetch_at(rate: float, queue: str, concurrency: int, prefetch: int | None
 
 def _weight(queue: str, weight: Any) -> float:
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1_000_000:
-        raise HandlerInvalid(f"{queue}: weight={weight!r}, must be a number above 0")
+        raise InvalidHandlerError(f"{queue}: weight={weight!r}, must be a number above 0")
     return float(weight)
 
 
@@ -155,7 +155,7 @@ def _order(queue: str, order_by: str | KeyOf | None) -> KeyOf | None:
     if order_by is None:
         return None
     if not isinstance(order_by, str) and not isinstance(order_by, Callable):  # type: ignore[arg-type]
-        raise HandlerInvalid(f"{queue}: order_by={order_by!r}: give a header's name, or a function of the message")
+        raise InvalidHandlerError(f"{queue}: order_by={order_by!r}: give a header's name, or a function of the message")
     return key_function(order_by)
 
 

@@ -28,7 +28,7 @@ async def opened(
     The broker, and the compiled topology. None, for queues that are in no file, gives one that is empty.
 
     Raises:
-        AmqpflowError: as `amqpflow.rabbitmq.observe.open_broker`; WrongUsage: a URL that is none.
+        AmqpflowError: as `amqpflow.rabbitmq.observe.open_broker`; UsageError: a URL that is none.
     """
     from amqpflow.model.routes import CompiledTopology
     from amqpflow.rabbitmq.address import BrokerAddress, resolve_address

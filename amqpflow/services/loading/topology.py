@@ -27,17 +27,17 @@ class Topology:
             environ: values of `${VAR}` in it; None means the process environment.
 
         Raises:
-            TopologyInvalid: it cannot be read, or has errors; all of them, and warnings, are in `.diagnostics`.
+            InvalidTopologyError: it cannot be read, or has errors; all of them, and warnings, are in `.diagnostics`.
         """
-        from amqpflow.errors import TopologyInvalid
+        from amqpflow.errors import InvalidTopologyError
 
         from .topology_files import check_paths, not_one
 
         checked = check_paths([path], environ)
         if checked.errors:
-            raise TopologyInvalid(checked.diagnostics)
+            raise InvalidTopologyError(checked.diagnostics)
         if len(checked.topologies) != 1:
-            raise TopologyInvalid([not_one(path, checked.topologies)])
+            raise InvalidTopologyError([not_one(path, checked.topologies)])
         return cls(compiled=checked.topologies[0], warnings=checked.warnings)
 
     @property

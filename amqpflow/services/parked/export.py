@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import IO
 from uuid import uuid4
 
-from amqpflow.errors import WrongUsage
+from amqpflow.errors import UsageError
 from amqpflow.parking.export import ExportHead
 from amqpflow.parking.identity import parked_digest
 from amqpflow.parking.known import Known
@@ -55,7 +55,7 @@ async def choose(place: Place, selection: Selection, watch: Watch, *, certain: b
     Find out which messages are meant, to discard them, and give everything back. Arguments as `scan`.
 
     Raises:
-        WrongUsage: the beginning of an id is that of several messages. Else as `scan`.
+        UsageError: the beginning of an id is that of several messages. Else as `scan`.
     """
     only, limit = Known(), selection.limit
     beginnings = Beginnings(selection if certain else None)
@@ -72,7 +72,7 @@ async def choose(place: Place, selection: Selection, watch: Watch, *, certain: b
 
     done = await scan(place, selection, watch, make=make, emit=keep, certain=certain)
     if beginnings.problem:
-        raise WrongUsage(beginnings.problem, hint="write one of them whole")
+        raise UsageError(beginnings.problem, hint="write one of them whole")
     only.recall()
     return Chosen(count=len(only), only=only, queues=done.queues, notes=done.notes)
 
@@ -83,7 +83,7 @@ async def export_parked(place: Place, selection: Selection, watch: Watch, target
     open; and give everything back.
 
     Raises:
-        Refused: it exists. AmqpflowError: it cannot be written. Else as `scan`. There is no file then.
+        RefusedError: it exists. AmqpflowError: it cannot be written. Else as `scan`. There is no file then.
     """
     writer = export_writer(target, _head(place, discard=False))
     try:
@@ -130,7 +130,7 @@ async def discard_parked(
         on_step: for tests.
 
     Raises:
-        Refused: the file exists. AmqpflowError: it cannot be written; what is not in it is in the queue.
+        RefusedError: the file exists. AmqpflowError: it cannot be written; what is not in it is in the queue.
             Else as `scan`.
     """
     if chosen is None and (selection.sample is not None or Beginnings(selection)):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from amqpflow.errors import AmqpflowError, Refused
+from amqpflow.errors import AmqpflowError, RefusedError
 from amqpflow.parking.export import (
     Checks,
     Discarded,
@@ -43,7 +43,7 @@ class ExportWriter:
     killed. Else it gets its name when it is finished, and never exists in part.
 
     Raises:
-        Refused: the file exists. AmqpflowError: it cannot be written.
+        RefusedError: the file exists. AmqpflowError: it cannot be written.
     """
 
     def __init__(self, path: str, head: ExportHead, *, at_once: bool) -> None:
@@ -53,7 +53,7 @@ class ExportWriter:
         self._at_once = at_once
         self._written = self.path if at_once else self.path.with_name(f".{self.path.name}.{uuid4().hex[:8]}.partial")
         if self.path.exists():
-            raise Refused(f"{path} exists", hint="name another file; nothing was done")
+            raise RefusedError(f"{path} exists", hint="name another file; nothing was done")
         with _disk(self.path):
             descriptor = os.open(self._written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             self._file: IO[str] = os.fdopen(descriptor, "w", encoding="ascii", newline="\n")
@@ -93,7 +93,7 @@ class ExportWriter:
                 try:
                     _give_name(self._written, self.path)
                 except FileExistsError:
-                    raise Refused(f"{self.path} exists meanwhile", hint="nothing was done") from None
+                    raise RefusedError(f"{self.path} exists meanwhile", hint="nothing was done") from None
             sync_directory(self.path)
 
     def abandon(self) -> None:
@@ -112,7 +112,7 @@ class DirectoryWriter:
     Writes one export as a directory, a message a file, which gets its name when it is whole. For its owner's eyes only.
 
     Raises:
-        Refused: it exists. AmqpflowError: it cannot be written.
+        RefusedError: it exists. AmqpflowError: it cannot be written.
     """
 
     def __init__(self, path: str, head: ExportHead) -> None:
@@ -120,7 +120,7 @@ class DirectoryWriter:
         self.count = 0
         self._written = self.path.with_name(f".{self.path.name}.{uuid4().hex[:8]}.partial")
         if self.path.exists():
-            raise Refused(f"{path} exists", hint="name another directory; nothing was done")
+            raise RefusedError(f"{path} exists", hint="name another directory; nothing was done")
         with _disk(self.path):
             self._written.mkdir(mode=0o700)
             self._put(_HEAD, head_line(head, at=int(time.time() * 1000)))
@@ -137,7 +137,7 @@ class DirectoryWriter:
             self._put(_END, end_line(self.count))
             sync_directory(self._written / _END)
             if self.path.exists():
-                raise Refused(f"{self.path} exists meanwhile", hint="nothing was done")
+                raise RefusedError(f"{self.path} exists meanwhile", hint="nothing was done")
             self._written.rename(self.path)
             sync_directory(self.path)
 

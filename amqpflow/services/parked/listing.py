@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
-from amqpflow.errors import Interrupted, Refused, WrongUsage
+from amqpflow.errors import RefusedError, StoppedError, UsageError
 from amqpflow.model.message import Delivery
 from amqpflow.parking.age_order import AgeOrder
 from amqpflow.parking.parked import ParkedMessage
@@ -71,7 +71,7 @@ async def list_parked(
         on_row: is given each row, in the order of delivery, and `messages` stays empty: a million rows fill the memory.
 
     Raises:
-        NotApplied, Refused, Interrupted, BrokerError, BrokerUnavailable: as `scan`.
+        NotAppliedError, RefusedError, StoppedError, BrokerError, BrokerUnavailableError: as `scan`.
     """
     rows: list[ParkedRow] = []
     done = await scan(place, selection, watch, make=row_of, emit=on_row or rows.append)
@@ -101,7 +101,7 @@ async def find_parked(place: Place, wanted: str, watch: Watch) -> tuple[ParkedMe
         Every match, at most 20: two copies of one settlement have one id, and a producer may use a message id twice.
 
     Raises:
-        WrongUsage: the beginning of an id that several messages share. Interrupted: stop was set before there was a
+        UsageError: the beginning of an id that several messages share. StoppedError: stop was set before there was a
             match. Else as `list_parked`.
     """
     matches: list[ParkedMessage] = []
@@ -112,16 +112,16 @@ async def find_parked(place: Place, wanted: str, watch: Watch) -> tuple[ParkedMe
 
     done: Scan = await scan(place, Selection(ids=(wanted,)), watch, make=_itself, emit=keep)
     if watch.stop.is_set() and not matches:
-        raise Interrupted(f"interrupted before {wanted!r} was found")
+        raise StoppedError(f"interrupted before {wanted!r} was found")
     for each in done.queues:
         if each.ended_early and not matches:
-            raise Refused(f"{each.parking_queue} was not read to its end: {each.ended_early}")
+            raise RefusedError(f"{each.parking_queue} was not read to its end: {each.ended_early}")
     exact = [each for each in matches if wanted in (each.id, each.message_id, each.hop)]
     if exact:
         return tuple(exact)
     ids = sorted({each.id for each in matches if is_named(each, wanted)})
     if len(ids) > 1:
-        raise WrongUsage(f"{wanted!r} is the beginning of {len(ids)} ids: {', '.join(ids)}")
+        raise UsageError(f"{wanted!r} is the beginning of {len(ids)} ids: {', '.join(ids)}")
     return tuple(matches)
 
 

@@ -24,7 +24,7 @@ from functools import partial
 from itertools import islice
 from typing import IO, Any
 
-from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishFailed, PublishUncertain, Refused
+from amqpflow.errors import AmqpflowError, BrokerUnavailableError, PublishError, PublishUncertainError, RefusedError
 from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.headers import ROUTING, SCHEDULING
 from amqpflow.model.message import Publish, identity_of
@@ -129,9 +129,9 @@ async def restore_parked(
         on_step: for tests.
 
     Raises:
-        Refused: the file is damaged or holds what cannot be published as it is; another restore of it is running; or
-            it cannot be found out what is still parked. NotApplied: a queue is missing. Nothing was done.
-        Interrupted: stop was set while another command was reading a queue.
+        RefusedError: the file is damaged or holds what cannot be published as it is; another restore of it is running;
+            or it cannot be found out what is still parked. NotAppliedError: a queue is missing. Nothing was done.
+        StoppedError: stop was set while another command was reading a queue.
         AmqpflowError: the file cannot be read, or the record of what was restored cannot be written.
     """
     if isinstance(source, str):
@@ -181,7 +181,7 @@ async def _restore(
             run = _Run(broker.connection, record, still, report, watch, options, on_step)
             try:
                 await run.publish_all(_messages(source))
-            except BrokerUnavailable as error:
+            except BrokerUnavailableError as error:
                 report.stopped = report.stopped or str(error)
             finally:
                 await run.close()
@@ -300,7 +300,7 @@ class _Run:
         except (ValueError, TypeError) as error:
             self._leave(each, f"it cannot be published: {error}")
             return
-        except BrokerUnavailable:
+        except BrokerUnavailableError:
             self._give_up([each])
             raise
         self._outstanding += 1
@@ -364,13 +364,13 @@ class _Run:
             self._report.changed += sent.is_changed
             self._report.queues[sent.queue] = self._report.queues.get(sent.queue, 0) + 1
             return
-        blame = error.closed_by_publish if isinstance(error, PublishUncertain) else None
-        if isinstance(error, PublishFailed | BrokerUnavailable) or (blame is not None and went_alone):
+        blame = error.closed_by_publish if isinstance(error, PublishUncertainError) else None
+        if isinstance(error, PublishError | BrokerUnavailableError) or (blame is not None and went_alone):
             self._leave(sent, blame or str(error))
         else:
             self._name(sent.message, str(error), in_doubt=True)
         if (
-            isinstance(error, PublishUncertain)
+            isinstance(error, PublishUncertainError)
             and not self._given_up
             and (blame is None or blame.startswith("ACCESS_REFUSED"))
         ):
@@ -483,7 +483,7 @@ def _checked(source: str | IO[bytes], user: str, options: RestoreOptions) -> tup
     if head is None and not problems:
         problems.append("line 1: it has no end" if report.cut_off else "it is empty")
     if problems or head is None:
-        raise Refused(
+        raise RefusedError(
             f"{source if isinstance(source, str) else 'standard input'} cannot be restored; nothing was done",
             problems=problems,
             hint="" if not any("--strip" in each for each in problems) else "--strip restores them without",

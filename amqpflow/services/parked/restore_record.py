@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from amqpflow.errors import AmqpflowError, Refused
+from amqpflow.errors import AmqpflowError, RefusedError
 from amqpflow.parking.restore_record import (
-    RecordUnreadable,
     Restored,
     RestorePlace,
+    UnreadableRecordError,
     forgotten_line,
     head_line,
     publishing_line,
@@ -107,7 +107,7 @@ def open_record(export: str | None, export_id: str, place: RestorePlace, *, agai
         again: forget what was put back there.
 
     Raises:
-        Refused: another restore of the export is running; the record cannot be used; or it names the same cluster
+        RefusedError: another restore of the export is running; the record cannot be used; or it names the same cluster
             under another address. AmqpflowError: it cannot be written.
     """
     if export is None:
@@ -125,7 +125,7 @@ def open_record(export: str | None, export_id: str, place: RestorePlace, *, agai
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Refused(f"another restore of {export} is running; nothing was done") from None
+            raise RefusedError(f"another restore of {export} is running; nothing was done") from None
         except OSError as error:
             # a file system without locks: on one broker the reading lock of the queues keeps two restores apart
             if error.errno not in _NO_LOCKS:
@@ -141,9 +141,9 @@ def _read(file: IO[bytes], path: str, export_id: str, place: RestorePlace, again
         try:
             before = read_restored(whole.splitlines(), export_id, place)
             first = b""
-        except RecordUnreadable as error:
+        except UnreadableRecordError as error:
             if not again:
-                raise Refused(
+                raise RefusedError(
                     f"the record {path} cannot be used: {error}; nothing was done",
                     hint="--again forgets it, and restores what is not parked any more",
                 ) from None
@@ -151,7 +151,7 @@ def _read(file: IO[bytes], path: str, export_id: str, place: RestorePlace, again
     if again:
         before, first = Restored(), first or forgotten_line(place)
     elif before.elsewhere:
-        raise Refused(
+        raise RefusedError(
             f"{path} records {sum(before.elsewhere.values())} messages that were restored through "
             f"{' and '.join(before.elsewhere)} into virtual host {place.vhost} of a cluster of the same name, "
             f"{place.cluster or '(none)'}: that can be this broker or another; nothing was done",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from amqpflow.errors import BrokerError, NotApplied, PermissionDenied, Refused
+from amqpflow.errors import BrokerError, NotAppliedError, PermissionDeniedError, RefusedError
 from amqpflow.parking.known import Known
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection
@@ -16,7 +16,7 @@ from .scan import Place, Watch, scan
 
 
 async def require_queues(broker: Broker, queues: Collection[str]) -> None:
-    """Raise NotApplied, naming all queues that are not there; BrokerError for one whose node is down."""
+    """Raise NotAppliedError, naming all queues that are not there; BrokerError for one whose node is down."""
     missing = []
     for queue in sorted(queues):
         channel = await broker.connection.open_channel()
@@ -29,7 +29,7 @@ async def require_queues(broker: Broker, queues: Collection[str]) -> None:
         finally:
             await channel.close()
     if missing:
-        raise NotApplied(
+        raise NotAppliedError(
             "the messages have no place to go back to; nothing was done",
             problems=missing,
             hint="apply the topology, or name another queue with --to",
@@ -45,7 +45,7 @@ async def still_parked(
     The caller has its reading lock. Everything goes back to its place.
 
     Raises:
-        Refused: that cannot be found out.
+        RefusedError: that cannot be found out.
     """
     known = Known()
     channel = await broker.connection.admin_channel()
@@ -61,7 +61,7 @@ async def still_parked(
     place = Place(broker=broker, compiled=no_topology(), queues=(queue,), locked=True, prefetch=prefetch)
     try:
         done = await scan(place, Selection(), watch, make=_digest, emit=known.add)
-    except (Refused, PermissionDenied) as error:
+    except (RefusedError, PermissionDeniedError) as error:
         raise _unseen(queue, str(error)) from error
     for reading in done.queues:
         if not reading.complete and not watch.stop.is_set():
@@ -70,8 +70,8 @@ async def still_parked(
     return known, done.notes
 
 
-def _unseen(queue: str, why: str) -> Refused:
-    return Refused(
+def _unseen(queue: str, why: str) -> RefusedError:
+    return RefusedError(
         f"what of the export is still in {queue} cannot be found out; nothing was done: {why}",
         hint="--duplicates restores all that was not restored before, without looking",
     )

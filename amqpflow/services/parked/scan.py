@@ -13,7 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from amqpflow.errors import WrongUsage
+from amqpflow.errors import UsageError
 from amqpflow.model.message import Delivery
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.identity import parked_digest
@@ -122,8 +122,8 @@ async def scan(
         certain: as for `Matcher`.
 
     Raises:
-        NotApplied, Refused, Interrupted: as `open_reading`.
-        BrokerError, BrokerUnavailable: reading failed; nothing is lost by that.
+        NotAppliedError, RefusedError, StoppedError: as `open_reading`.
+        BrokerError, BrokerUnavailableError: reading failed; nothing is lost by that.
     """
     matcher = Matcher(selection, now=int(time.time() * 1000), routes=place.compiled.routes, certain=certain)
     sampler: Sampler[T] | None = Sampler(selection.sample, selection.seed) if selection.sample else None
@@ -242,12 +242,12 @@ def place_of(
         origin, unverified, prefetch: see `Place`.
 
     Raises:
-        WrongUsage: the file has no such queue; or there is neither a file nor a queue.
+        UsageError: the file has no such queue; or there is neither a file nor a queue.
     """
     if from_queues:
         read = tuple(dict.fromkeys(from_queues))
     elif not compiled.name:
-        raise WrongUsage("no queue to read", hint="name a topology file, or a queue with --from")
+        raise UsageError("no queue to read", hint="name a topology file, or a queue with --from")
     else:
         wanted: list[str] = []
         for queue in queues or (None,):

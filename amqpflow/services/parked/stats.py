@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from amqpflow.errors import WrongUsage
+from amqpflow.errors import UsageError
 from amqpflow.parking.groups import GROUPS_AT_MOST, OTHERS
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection, parked_at
@@ -110,10 +110,10 @@ async def count_parked(place: Place, selection: Selection, watch: Watch, *, by: 
         by: what to group by, names of DIMENSIONS; empty for one group.
 
     Raises:
-        WrongUsage: `by` names no dimension. Else as `scan`.
+        UsageError: `by` names no dimension. Else as `scan`.
     """
     if unknown := [each for each in by if each not in DIMENSIONS]:
-        raise WrongUsage(f"cannot group by {', '.join(unknown)}", hint=f"there are {', '.join(DIMENSIONS)}")
+        raise UsageError(f"cannot group by {', '.join(unknown)}", hint=f"there are {', '.join(DIMENSIONS)}")
     dimensions = [DIMENSIONS[each] for each in by]
     groups: dict[tuple[str | None, ...], _Group] = {}
 

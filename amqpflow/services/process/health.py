@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from amqpflow.errors import WrongUsage
+from amqpflow.errors import UsageError
 
 _PATIENCE = 5.0  #: seconds for a request to arrive
 _LARGEST = 16 * 1024  #: bytes of a request's head
@@ -39,7 +39,7 @@ async def serve_health(port: int | None, host: str | None, health: Callable[[], 
         health: asked for each probe.
 
     Raises:
-        WrongUsage: the port cannot be listened on.
+        UsageError: the port cannot be listened on.
     """
     if port is None:
         yield None
@@ -47,7 +47,7 @@ async def serve_health(port: int | None, host: str | None, health: Callable[[], 
     try:
         server = await asyncio.start_server(lambda r, w: _answer(r, w, health), host, port, limit=_LARGEST)
     except (OSError, OverflowError) as error:
-        raise WrongUsage(f"cannot listen for health probes on port {port}: {error}") from None
+        raise UsageError(f"cannot listen for health probes on port {port}: {error}") from None
     async with server:
         yield int(server.sockets[0].getsockname()[1])
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from amqpflow.errors import WrongUsage
+from amqpflow.errors import UsageError
 from amqpflow.model.safe import safe
 from amqpflow.services.handling.exits import Exit, described, ends_the_process, left_a_handler_s_task
 from amqpflow.services.handling.thread_pool import THREAD_NAME
@@ -34,7 +34,7 @@ def run(consumer: Runnable) -> None:
     except RuntimeError:
         pass
     else:
-        raise WrongUsage("an event loop runs in this thread already", hint="await consumer.serve()")
+        raise UsageError("an event loop runs in this thread already", hint="await consumer.serve()")
     code = _served(consumer)
     if not _in_main_thread():
         return  # what else runs in this process goes on

@@ -7,7 +7,14 @@ import shlex
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from amqpflow.errors import AmqpflowError, BrokerError, LockLost, PartlyDone, PermissionDenied, Refused
+from amqpflow.errors import (
+    AmqpflowError,
+    BrokerError,
+    LockLostError,
+    PartlyDoneError,
+    PermissionDeniedError,
+    RefusedError,
+)
 from amqpflow.planning.checks.dropping import at_stake
 from amqpflow.planning.compare.consent import idle_names, lacking, unnamed
 from amqpflow.planning.compare.order import holds, together, waits_for
@@ -96,7 +103,7 @@ class Application:
         Carry the plan out, up to the first failure.
 
         Raises:
-            Refused: the plan has refusals; nothing was done.
+            RefusedError: the plan has refusals; nothing was done.
         """
         check(self._plan)
         for numbers in together(self._plan.changes, self._plan.topology):
@@ -175,11 +182,11 @@ class Application:
             if remaining := await self._emptiness.remaining([each for each in names if each not in drained]):
                 problems = [f"queue {name} has {left}" for name, left in sorted(remaining.items())]
                 flags = (allow_flag("delete", f"queue {name}") for name in sorted(remaining))
-                raise Refused("; ".join(problems), hint=f"to lose them add {' '.join(flags)}")
+                raise RefusedError("; ".join(problems), hint=f"to lose them add {' '.join(flags)}")
         if isinstance(change, PutPolicy | RemovePolicy):
             stakes = list(at_stake(self._run_of(number, PutPolicy, RemovePolicy)))
             if stakes and (found := await self._emptiness.objections(stakes)):
-                raise Refused("; ".join(map(str, dict.fromkeys(found))))
+                raise RefusedError("; ".join(map(str, dict.fromkeys(found))))
         return True
 
     def _run_of(self, number: int, *kinds: type[Change]) -> Sequence[Change]:
@@ -195,7 +202,7 @@ class Application:
 
     async def _record_so_far(self, executor: Executor) -> None:
         """The manifest that closes a plan is written also when it stops in the middle, about what was done."""
-        if not (self._error is None or isinstance(self._error, Refused | BrokerError | PermissionDenied)):
+        if not (self._error is None or isinstance(self._error, RefusedError | BrokerError | PermissionDeniedError)):
             return
         change = so_far(self._plan.changes, self._numbered(self._done))
         if change is not None:
@@ -211,13 +218,13 @@ class Application:
         Raise what stopped the run, if something did.
 
         Raises:
-            PartlyDone: something was done before, or the lock was lost; `report` is among its attributes.
+            PartlyDoneError: something was done before, or the lock was lost; `report` is among its attributes.
             AmqpflowError: what the first change failed with; nothing was done.
         """
         if self._error is None:
             return
-        if self._done or isinstance(self._error, LockLost):
-            raise PartlyDone(
+        if self._done or isinstance(self._error, LockLostError):
+            raise PartlyDoneError(
                 str(self.report), hint="apply again when the cause is mended: it goes on from here", report=self.report
             ) from self._error
         raise self._error
@@ -235,7 +242,7 @@ async def _all(coroutines: Iterable[Coroutine[None, None, None]]) -> None:
 
 def check(plan: Plan, allowance: Allowance | None = None) -> None:
     """
-    Raise Refused with all reasons when a plan must not be carried out.
+    Raise RefusedError with all reasons when a plan must not be carried out.
 
     Args:
         plan: the plan.
@@ -263,7 +270,7 @@ def check(plan: Plan, allowance: Allowance | None = None) -> None:
     if problems and allowance is not None:
         problems += [f"nothing is removed that --allow names: {one}" for one in idle_names(plan, allowance)]
     if problems:
-        raise Refused(
+        raise RefusedError(
             f"topology {plan.topology.name}, virtual host {plan.vhost}: refused, and nothing was done",
             problems=problems,
         )

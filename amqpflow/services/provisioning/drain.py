@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from amqpflow.errors import BrokerError, ManagementUnavailable
+from amqpflow.errors import BrokerError, ManagementUnavailableError
 from amqpflow.model.diagnostic import Severity
 from amqpflow.planning.checks.dropping import objection
 from amqpflow.planning.values.changes import Drain
@@ -93,7 +93,7 @@ class Emptiness:
         """By queue, what is in it, after statistics have caught up; empty ones and those that are gone are left out."""
         management = self._broker.management
         if management is None:
-            raise ManagementUnavailable(f"nothing is deleted without the management API: {self._broker.source}")
+            raise ManagementUnavailableError(f"nothing is deleted without the management API: {self._broker.source}")
         if not names:
             return {}
         found: dict[str, Remaining] = {}
@@ -125,11 +125,13 @@ class Emptiness:
         the time.
 
         Raises:
-            ManagementUnavailable: there is no management API.
+            ManagementUnavailableError: there is no management API.
         """
         management, vhost = self._broker.management, self._broker.address.vhost
         if management is None:
-            raise ManagementUnavailable(f"messages are not counted without the management API: {self._broker.source}")
+            raise ManagementUnavailableError(
+                f"messages are not counted without the management API: {self._broker.source}"
+            )
         before = await management.depths(vhost, names)
         await self._pause(STATISTICS_LAG)
         loop = asyncio.get_running_loop()

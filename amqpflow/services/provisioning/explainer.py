@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amqpflow.errors import WrongUsage
+from amqpflow.errors import UsageError
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.reports.explain import Explanation, explain, queues_of
 from amqpflow.planning.values.observation import Observation
@@ -14,8 +14,8 @@ async def explain_on(topology: CompiledTopology, queue: str, broker: Broker) -> 
     What works on a queue of the topology, with the look at the broker that it rests on.
 
     Raises:
-        WrongUsage: the file has no such queue.
-        PermissionDenied, BrokerError, BrokerUnavailable, ManagementUnavailable: looking failed.
+        UsageError: the file has no such queue.
+        PermissionDeniedError, BrokerError, BrokerUnavailableError, ManagementUnavailableError: looking failed.
     """
     require_known(topology, queue)
     observed = await observe(topology, broker)
@@ -27,13 +27,13 @@ async def explain_on(topology: CompiledTopology, queue: str, broker: Broker) -> 
 
 
 def require_known(topology: CompiledTopology, queue: str) -> None:
-    """Raise WrongUsage, with the nearest name, when a topology neither declares nor uses a queue."""
+    """Raise UsageError, with the nearest name, when a topology neither declares nor uses a queue."""
     known = queues_of(topology)
     if queue not in known:
         from difflib import get_close_matches
 
         close = get_close_matches(queue, known, n=1)
-        raise WrongUsage(
+        raise UsageError(
             f"{topology.file} has no queue {queue}",
             hint=f"did you mean {close[0]}?" if close else f"its work queues are {', '.join(topology.routes)}",
         )

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from amqpflow.errors import AmqpflowError, BrokerError, Locked, LockLost, PermissionDenied
+from amqpflow.errors import AmqpflowError, BrokerError, LockedError, LockLostError, PermissionDeniedError
 from amqpflow.model.names import applying_lock
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import Broker
@@ -49,7 +49,7 @@ class ApplyLock:
             ask: ask the broker, too: a connection that is dead on the way is not always known to be.
 
         Raises:
-            LockLost: it is not.
+            LockLostError: it is not.
         """
         if not self.lost and ask:
             try:
@@ -61,8 +61,8 @@ class ApplyLock:
         if self.lost:
             raise self._gone()
 
-    def _gone(self) -> LockLost:
-        return LockLost(
+    def _gone(self) -> LockLostError:
+        return LockLostError(
             f"the lock on topology {self._topology} was lost: its connection was closed, and another apply may run",
             hint="apply again: it goes on from here",
         )
@@ -82,10 +82,10 @@ async def applying_alone(
         on_wait: told once who holds it, before waiting.
 
     Raises:
-        Locked: it is held; the text says by whom, as far as that can be seen.
-        PermissionDenied: the user may not declare the lock.
-        Refused: the management API does not know the lock: it is another broker's.
-        BrokerUnavailable, BrokerError: as for `connect`.
+        LockedError: it is held; the text says by whom, as far as that can be seen.
+        PermissionDeniedError: the user may not declare the lock.
+        RefusedError: the management API does not know the lock: it is another broker's.
+        BrokerUnavailableError, BrokerError: as for `connect`.
     """
     name = f"amqpflow lock {topology} {_here()['host']}"
     async with await connect(broker.address, name=name, beside=broker.connection) as connection:
@@ -123,14 +123,16 @@ async def _acquired(
                 # a proof for every user who may apply, whatever else that user may declare
                 await require_listed(connection, broker.management, broker.overview, name, arguments)
             return channel
-        except PermissionDenied as error:
-            raise PermissionDenied(str(error), hint=f"applying takes the configure permission on {name}") from error
+        except PermissionDeniedError as error:
+            raise PermissionDeniedError(
+                str(error), hint=f"applying takes the configure permission on {name}"
+            ) from error
         except BrokerError as error:
             if error.code != _HELD:
                 raise
         if asyncio.get_running_loop().time() >= deadline:
             holder = await _holder(broker, name)
-            raise Locked(
+            raise LockedError(
                 f"topology {topology} is locked: {holder}",
                 hint="wait for it with --lock-timeout; when that process is gone the lock is gone, too",
             )

@@ -6,8 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from amqpflow.errors import AmqpflowError, Refused
-from amqpflow.planning.saved.json_codec import NotReadable
+from amqpflow.errors import AmqpflowError, RefusedError
+from amqpflow.planning.saved.json_codec import UnreadablePlanError
 from amqpflow.planning.saved.saved_plan import is_saved_plan, plan_from_text, plan_to_text
 from amqpflow.planning.saved.staleness import moved
 from amqpflow.planning.values.plan import Plan
@@ -45,7 +45,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan | None:
     Read a saved plan; None when the file is something else, a topology file for example.
 
     Raises:
-        Refused: it is a saved plan, but cut, edited, or made by another version.
+        RefusedError: it is a saved plan, but cut, edited, or made by another version.
     """
     try:
         with Path(path).open("rb") as file:
@@ -58,9 +58,9 @@ def load_plan(path: str | os.PathLike[str]) -> Plan | None:
         return None  # whoever reads it as a topology says so
     except UnicodeDecodeError:
         reason = "it is no UTF-8: something was written into it"
-    except NotReadable as error:
+    except UnreadablePlanError as error:
         reason = str(error)
-    raise Refused(f"the saved plan {path} cannot be used: {reason}; nothing was done", hint=_AGAIN)
+    raise RefusedError(f"the saved plan {path} cannot be used: {reason}; nothing was done", hint=_AGAIN)
 
 
 def require_unmoved(then: Plan, now: Plan) -> None:
@@ -72,11 +72,11 @@ def require_unmoved(then: Plan, now: Plan) -> None:
         now: made again, just before it is carried out.
 
     Raises:
-        Refused: it was made for another cluster or virtual host; or `problems` says what moved: which object, which
-            attribute, from what to what. Nothing was done.
+        RefusedError: it was made for another cluster or virtual host; or `problems` says what moved: which object,
+            which attribute, from what to what. Nothing was done.
     """
     if then.vhost != now.vhost:
-        raise Refused(
+        raise RefusedError(
             f"the plan for {then.topology.name} was made for the virtual host {then.vhost}, this is {now.vhost}; "
             "nothing was done",
             hint="give the URL of that virtual host, or plan against this one",
@@ -91,13 +91,13 @@ def require_unmoved(then: Plan, now: Plan) -> None:
         )
     if elsewhere:
         this = now.cluster if now.cluster != then.cluster else "another one of that name"
-        raise Refused(
+        raise RefusedError(
             f"the plan for {then.topology.name} was made for the cluster {then.cluster}, this is {this}; "
             "nothing was done",
             hint=f"plan against this broker{hint}",
         )
     if (then.changes, then.refusals) != (now.changes, now.refusals):
-        raise Refused(
+        raise RefusedError(
             f"the plan for {then.topology.name} is stale: the broker changed since it was made; nothing was done",
             problems=moved(then, now),
             hint="plan again",

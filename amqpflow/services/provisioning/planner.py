@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from amqpflow.errors import BrokerError, PermissionDenied
+from amqpflow.errors import BrokerError, PermissionDeniedError
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.compare.adoption import adoption
 from amqpflow.planning.compare.diff import NOTHING, candidates, destruction, diff
@@ -34,7 +34,7 @@ async def make_plan(
         allowance: queues that may be removed with messages or consumers.
 
     Raises:
-        PermissionDenied, BrokerError, BrokerUnavailable, ManagementUnavailable: looking failed.
+        PermissionDeniedError, BrokerError, BrokerUnavailableError, ManagementUnavailableError: looking failed.
     """
     observed = await _observed(topology, broker, prune=prune)
     return await _addressed(diff(topology, observed, prune=prune, allowance=allowance), broker)
@@ -108,7 +108,7 @@ async def _ready(names: Sequence[str], broker: Broker, *, at_most: int = _COUNTE
     try:
         for name in names:
             depths[name] = await channel.queue_depth(name)
-    except (BrokerError, PermissionDenied):
+    except (BrokerError, PermissionDeniedError):
         pass  # gone meanwhile, or not ours to read: the plan does without the number
     finally:
         await channel.close()

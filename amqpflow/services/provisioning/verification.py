@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from amqpflow.errors import BrokerError, BrokerUnavailable, NotApplied, PermissionDenied, Refused
+from amqpflow.errors import BrokerError, BrokerUnavailableError, NotAppliedError, PermissionDeniedError, RefusedError
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.checks.guarantees import as_found
@@ -35,9 +35,9 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
     A passive declare proves existence alone (fact 7.3); arguments are compared where the management API is configured.
 
     Raises:
-        NotApplied: what is missing, all of it, with the command that mends it.
-        BrokerUnavailable: nothing is missing, but a queue cannot be reached now: its node is down.
-        PermissionDenied: the user may not look.
+        NotAppliedError: what is missing, all of it, with the command that mends it.
+        BrokerUnavailableError: nothing is missing, but a queue cannot be reached now: its node is down.
+        PermissionDeniedError: the user may not look.
     """
     problems: list[str] = []
     unreachable: list[str] = []
@@ -63,7 +63,7 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
                 raise
             unreachable.append(f"queue {queue} exists and cannot be reached: {error}")
     if native:
-        raise Refused(
+        raise RefusedError(
             f"engine: native needs RabbitMQ 4.3, and this is {'.'.join(map(str, connection.version))}: "
             f"retries of {', '.join(native)} would be a hot loop",
             hint="engine: tiers in the retry policy works on every release",
@@ -72,13 +72,15 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
         if await _is_missing(connection, partial(Channel.require_exchange, exchange=exchange)):
             problems.append(f"exchange {exchange} is missing")
     if problems:
-        raise NotApplied(
+        raise NotAppliedError(
             f"the topology {compiled.name} is not on the broker: {', '.join((*problems, *unreachable))} "
             f"in virtual host {connection.address.vhost}",
             hint=_remedy(compiled, problems),
         )
     if unreachable:
-        raise BrokerUnavailable(", ".join(unreachable), hint="start the node that holds it; nothing has to be applied")
+        raise BrokerUnavailableError(
+            ", ".join(unreachable), hint="start the node that holds it; nothing has to be applied"
+        )
 
 
 async def require_as_compiled(
@@ -91,8 +93,8 @@ async def require_as_compiled(
         The topology, with the at-least-once dead-lettering and consumer timeouts that were found to work.
 
     Raises:
-        NotApplied: every difference, with the command that mends it or says more.
-        ManagementUnavailable, PermissionDenied: the configured API cannot be used.
+        NotAppliedError: every difference, with the command that mends it or says more.
+        ManagementUnavailableError, PermissionDeniedError: the configured API cannot be used.
     """
     from amqpflow.rabbitmq.observe import observe, open_broker
 
@@ -111,7 +113,7 @@ async def require_as_compiled(
     ]
     problems = [*missing, *(str(each) for each in plan.refusals if each.code not in _NOT_A_CONSUMERS)]
     if problems:
-        raise NotApplied(
+        raise NotAppliedError(
             f"the broker does not hold what {compiled.file} says; the consumer does not start",
             problems=problems,
             hint=_apply(compiled),
@@ -226,7 +228,7 @@ async def _is_missing(connection: Connection, look: Callable[[Channel], Awaitabl
         if not error.missing:
             raise
         return True
-    except PermissionDenied:
+    except PermissionDeniedError:
         # it exists: RabbitMQ 4.3 wants some permission on a name before it says more (fact 7.4)
         return False
     finally:

@@ -16,12 +16,12 @@ from uuid import uuid4
 
 from amqpflow.errors import (
     AmqpflowError,
-    BrokerUnavailable,
-    PartlyDone,
-    PublishRefused,
-    PublishUncertain,
-    Unpublishable,
-    Unroutable,
+    BrokerUnavailableError,
+    PartlyDoneError,
+    PublishRefusedError,
+    PublishUncertainError,
+    UnpublishableError,
+    UnroutableError,
 )
 from amqpflow.model.message import Publish
 from amqpflow.model.outgoing import OutgoingMessage, encode_outgoing
@@ -96,7 +96,7 @@ class LoopPublisher:
     async def _admitted(self, most: int, then: int | None = None) -> None:
         """
         Wait while `most` publishes are without a confirm (until there are fewer than `then`), or the broker takes none:
-        it would not read them, and what is not sent can be withdrawn. Raises BrokerUnavailable: it is closed.
+        it would not read them, and what is not sent can be withdrawn. Raises BrokerUnavailableError: it is closed.
         """
         while True:
             self._require_open()
@@ -137,8 +137,8 @@ class LoopPublisher:
 
         Raises:
             TimeoutError: `late` says so.
-            BrokerUnavailable: the event loop has ended, and nothing was sent. PublishUncertain: it ended before the
-                confirm. Else as `publish`.
+            BrokerUnavailableError: the event loop has ended, and nothing was sent. PublishUncertainError: it ended
+                before the confirm. Else as `publish`.
         """
         message_id = _id_of(message)
         begun = False
@@ -155,7 +155,7 @@ class LoopPublisher:
             waiting = asyncio.run_coroutine_threadsafe(work, self.loop)
         except RuntimeError:
             work.close()
-            raise _with_id(BrokerUnavailable(_LOOP_ENDED), message_id) from None
+            raise _with_id(BrokerUnavailableError(_LOOP_ENDED), message_id) from None
         # a loop that does not run any more answers no call, not even by cancelling it
         while not waiting.done() and (self.loop.is_running() or not waiting.cancel()):
             wait([waiting], timeout=_LOOK_AGAIN)
@@ -164,8 +164,8 @@ class LoopPublisher:
         except CancelledError:
             if not begun:
                 work.close()
-                raise _with_id(BrokerUnavailable(_LOOP_ENDED), message_id) from None
-            raise _with_id(PublishUncertain(f"{_LOOP_ENDED} before the confirm"), message_id) from None
+                raise _with_id(BrokerUnavailableError(_LOOP_ENDED), message_id) from None
+            raise _with_id(PublishUncertainError(f"{_LOOP_ENDED} before the confirm"), message_id) from None
 
     async def publish_many(self, messages: Iterator[OutgoingMessage]) -> list[str | AmqpflowError]:
         """`Publisher.publish_many`."""
@@ -212,7 +212,7 @@ class LoopPublisher:
             self.outbox.post(publish, partial(self._settled, results, at, unsettled), ticket)
         await unsettled.none()
         if failure is not None:
-            raise PartlyDone(
+            raise PartlyDoneError(
                 f"the messages raised {type(failure).__name__} after {len(results)} of them: {failure}",
                 hint="the results of those before it are the error's `report`",
                 report=results,
@@ -229,13 +229,13 @@ class LoopPublisher:
 
     def _located(self, error: AmqpflowError) -> AmqpflowError:
         """Name the virtual host: a missing queue or exchange often exists in another one."""
-        if isinstance(error, Unroutable | PublishRefused):
+        if isinstance(error, UnroutableError | PublishRefusedError):
             error.args = (f"{error}, in virtual host {self._vhost}",)
         return error
 
     def _require_open(self) -> None:
         if self.is_closed:
-            raise BrokerUnavailable(_CLOSED)
+            raise BrokerUnavailableError(_CLOSED)
 
     def _leave(self) -> None:
         self._outstanding -= 1
@@ -337,13 +337,13 @@ class _Unsettled:
 
 
 def _encoded(message: OutgoingMessage, message_id: str) -> Publish:
-    """Raises Unpublishable, whatever is wrong with it: the program's own mappings may raise anything."""
+    """Raises UnpublishableError, whatever is wrong with it: the program's own mappings may raise anything."""
     try:
         return encode_outgoing(message, message_id)
     except ValueError as error:
-        raise Unpublishable(f"the message cannot be sent: {error}") from None
+        raise UnpublishableError(f"the message cannot be sent: {error}") from None
     except Exception as error:
-        raise Unpublishable(f"the message cannot be encoded: {error!r}") from error
+        raise UnpublishableError(f"the message cannot be encoded: {error!r}") from error
 
 
 def _id_of(message: object) -> str:

@@ -17,13 +17,13 @@ from typing import Any
 from amqpflow.errors import (
     AmqpflowError,
     BrokerError,
-    BrokerUnavailable,
-    PermissionDenied,
-    PublishForbidden,
-    PublishRefused,
-    PublishUncertain,
-    Unpublishable,
-    Unroutable,
+    BrokerUnavailableError,
+    PermissionDeniedError,
+    PublishForbiddenError,
+    PublishRefusedError,
+    PublishUncertainError,
+    UnpublishableError,
+    UnroutableError,
 )
 from amqpflow.model.message import Publish
 from amqpflow.rabbitmq.channel import Channel
@@ -86,12 +86,13 @@ class Outbox:
         with the same hop id (guarantee G2).
 
         Raises:
-            Unroutable, PublishRefused: no queue has it, or one has an earlier copy of it with the same hop id.
-            PublishForbidden: the user has no write permission on the exchange.
-            Unpublishable: this message is what closes the channel, or it cannot be encoded.
-            PublishUncertain: the connection was lost before the confirm; a queue may have it. So it may when it cannot
-                be published again because its exchange, or the permission, is missing by then.
-            BrokerUnavailable and its kin: there is no connection; nothing was sent.
+            UnroutableError, PublishRefusedError: no queue has it, or one has an earlier copy of it with the same hop
+                id.
+            PublishForbiddenError: the user has no write permission on the exchange.
+            UnpublishableError: this message is what closes the channel, or it cannot be encoded.
+            PublishUncertainError: the connection was lost before the confirm; a queue may have it. So it may when it
+                cannot be published again because its exchange, or the permission, is missing by then.
+            BrokerUnavailableError and its kin: there is no connection; nothing was sent.
         """
         await self.submit(message)
 
@@ -120,34 +121,36 @@ class Outbox:
         """
         channel = self._channel
         if channel is None or not self.is_open:
-            self._in_background(partial(self._post_later, message, ticket), settled, BrokerUnavailable("it is closed"))
+            self._in_background(
+                partial(self._post_later, message, ticket), settled, BrokerUnavailableError("it is closed")
+            )
             return
         if self.alone and message.exchange in self.alone:
             alone = partial(self._post_alone, message, None, ticket)
-            self._in_background(alone, settled, BrokerUnavailable("it is closed"))
+            self._in_background(alone, settled, BrokerUnavailableError("it is closed"))
             return
 
         def told(error: AmqpflowError | None) -> None:
             if error is None:
                 settled(None)
-            elif isinstance(error, PublishUncertain) and error.closed_by_publish is not None:
+            elif isinstance(error, PublishUncertainError) and error.closed_by_publish is not None:
                 self._in_background(partial(self._post_alone, message, error, ticket), settled, error)
-            elif isinstance(error, BrokerUnavailable) and not self._closed.is_set():
+            elif isinstance(error, BrokerUnavailableError) and not self._closed.is_set():
                 # the channel ended before anything of it was sent, for no fault of its own
                 self._in_background(partial(self._post_later, message, ticket), settled, error)
             else:
-                self._refused = self._refused or isinstance(error, PublishRefused)
+                self._refused = self._refused or isinstance(error, PublishRefusedError)
                 settled(error)
 
         try:
             channel.post(message, told, ticket)
         except ValueError as error:
-            settled(Unpublishable(f"it cannot be encoded: {error}"))
+            settled(UnpublishableError(f"it cannot be encoded: {error}"))
 
     async def room(self) -> None:
         """Wait while the socket is behind with what was posted; returns when the channel is closed as well."""
         if self._channel is not None and not self._channel.is_closed:
-            with suppress(BrokerUnavailable):
+            with suppress(BrokerUnavailableError):
                 await self._channel.room()
 
     def _in_background(
@@ -170,7 +173,7 @@ class Outbox:
             if task.cancelled():
                 tell(not_begun)
             elif (bug := task.exception()) is not None:
-                tell(PublishUncertain(f"publishing it failed: {bug!r}"))
+                tell(PublishUncertainError(f"publishing it failed: {bug!r}"))
 
         task.add_done_callback(ended)
 
@@ -180,7 +183,7 @@ class Outbox:
         except AmqpflowError as error:
             settled(error)
         except Exception as bug:
-            settled(BrokerUnavailable(f"it cannot be sent: {bug!r}"))
+            settled(BrokerUnavailableError(f"it cannot be sent: {bug!r}"))
         else:
             if _is_withdrawn(ticket):
                 settled(withdrawn_error())
@@ -188,7 +191,7 @@ class Outbox:
                 self.post(message, settled, ticket)
 
     async def _post_alone(
-        self, message: Publish, before: PublishUncertain | None, ticket: Ticket | None, settled: Settled
+        self, message: Publish, before: PublishUncertainError | None, ticket: Ticket | None, settled: Settled
     ) -> None:
         """`before`: what became of it when it was published with others; None when nothing of it was sent yet."""
         uncertain = before
@@ -198,14 +201,14 @@ class Outbox:
                 if _is_withdrawn(ticket):
                     settled(before or withdrawn_error())
                     return
-                uncertain = before or PublishUncertain("it was closed before the confirm")
+                uncertain = before or PublishUncertainError("it was closed before the confirm")
                 await self._publish_alone(connection, message, ticket)
         except asyncio.CancelledError:
-            settled(uncertain or BrokerUnavailable("it is closed"))
+            settled(uncertain or BrokerUnavailableError("it is closed"))
             raise
-        except (BrokerUnavailable, BrokerError, PermissionDenied) as lost:
+        except (BrokerUnavailableError, BrokerError, PermissionDeniedError) as lost:
             settled(lost if before is None else _still_uncertain(before, lost))
-        except (PublishForbidden, Unroutable) as refused:
+        except (PublishForbiddenError, UnroutableError) as refused:
             # closed: by a missing exchange or permission. The first publish may have arrived before that was missing
             is_closed = refused.__cause__ is not None
             settled(_still_uncertain(before, refused) if before and before.may_be_there and is_closed else refused)
@@ -218,12 +221,12 @@ class Outbox:
         try:
             try:
                 await publish_alone(connection, message, ticket)
-            except PublishForbidden:
+            except PublishForbiddenError:
                 if not await connection.has_another_login():
                     raise
                 self._leave(connection)
                 await publish_alone(await self._connected(), message, ticket)
-        except (PublishForbidden, Unroutable) as error:
+        except (PublishForbiddenError, UnroutableError) as error:
             if error.__cause__ is not None:  # it closed its channel
                 self.alone.add(message.exchange)
             raise
@@ -268,7 +271,7 @@ class Outbox:
     async def _connected(self) -> Connection:
         """One try for all that wait: else each of many would wait for a time limit of its own, one after the other."""
         if self._closed.is_set():
-            raise BrokerUnavailable("it is closed")
+            raise BrokerUnavailableError("it is closed")
         if self._connection is not None and not self._connection.is_closed:
             return self._connection
         if self._connecting is None:
@@ -279,7 +282,7 @@ class Outbox:
             return await asyncio.shield(connecting)
         except asyncio.CancelledError:
             if connecting.cancelled() and self._closed.is_set():
-                raise BrokerUnavailable("it was closed while it connected") from None
+                raise BrokerUnavailableError("it was closed while it connected") from None
             raise
         except AmqpflowError as error:
             raise copy(error) from error  # each publish has an error of its own
@@ -293,7 +296,7 @@ class Outbox:
         connection = await self._connect()
         if self._closed.is_set():
             await connection.close()
-            raise BrokerUnavailable("it was closed while it connected")
+            raise BrokerUnavailableError("it was closed while it connected")
         connection.on_blocked(self._told_blocked)
         self._connection = connection
         return connection
@@ -321,8 +324,8 @@ def _is_withdrawn(ticket: Ticket | None) -> bool:
     return ticket is not None and ticket.withdrawn
 
 
-def _still_uncertain(before: PublishUncertain, error: AmqpflowError) -> PublishUncertain:
-    return PublishUncertain(f"{before}; and it could not be published again: {error}", hint=error.hint)
+def _still_uncertain(before: PublishUncertainError, error: AmqpflowError) -> PublishUncertainError:
+    return PublishUncertainError(f"{before}; and it could not be published again: {error}", hint=error.hint)
 
 
 async def publish_alone(connection: Connection, message: Publish, ticket: Ticket | None = None) -> None:
@@ -330,24 +333,24 @@ async def publish_alone(connection: Connection, message: Publish, ticket: Ticket
     Publish on a throw-away channel, so that it is known whether this message is what closes it.
 
     Raises:
-        As `Outbox.publish`; Unroutable has a cause when it is the exchange that is missing.
+        As `Outbox.publish`; UnroutableError has a cause when it is the exchange that is missing.
     """
     channel = await connection.open_channel()
     try:
         await channel.publish(message, ticket)
     except ValueError as error:  # on this connection a frame may hold less
-        raise Unpublishable(f"it cannot be encoded: {error}") from None
-    except PublishUncertain as error:
+        raise UnpublishableError(f"it cannot be encoded: {error}") from None
+    except PublishUncertainError as error:
         blame = error.closed_by_publish
         if blame is None:
             raise
         if blame.startswith("NOT_FOUND"):
-            raise Unroutable(f"exchange {message.exchange!r} does not exist") from error
+            raise UnroutableError(f"exchange {message.exchange!r} does not exist") from error
         if blame.startswith("ACCESS_REFUSED"):
-            raise PublishForbidden(
+            raise PublishForbiddenError(
                 f"no permission to publish to exchange {message.exchange!r}",
                 hint="`amqpflow permissions FILE` prints what each kind of user needs, and the lines that grant it",
             ) from error
-        raise Unpublishable(blame) from error
+        raise UnpublishableError(blame) from error
     finally:
         await channel.close()

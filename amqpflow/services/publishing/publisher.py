@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amqpflow.errors import AmqpflowError, WrongUsage
+from amqpflow.errors import AmqpflowError, UsageError
 from amqpflow.model.outgoing import OutgoingMessage
 from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
@@ -42,7 +42,7 @@ class Publisher:
             its file names no virtual host, the one in the URL is used.
 
     Raises:
-        TopologyInvalid: the file has errors. WrongUsage: the URL is not a URL.
+        InvalidTopologyError: the file has errors. UsageError: the URL is not a URL.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class Publisher:
         The publisher of the running event loop.
 
         Raises:
-            WrongUsage: no event loop runs here, or it was forked together with its connection.
+            UsageError: no event loop runs here, or it was forked together with its connection.
         """
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise WrongUsage(
+            raise UsageError(
                 "a Publisher publishes in a running event loop, and there is none in this thread and process",
                 hint="asyncio.run(...); in a handler that is not async, message.publish(...)",
             ) from None
@@ -83,7 +83,7 @@ class Publisher:
             here = self._loops[loop] = LoopPublisher(self._connect)
         elif here.process != os.getpid():
             # two processes would write to one socket, each in the middle of what the other writes
-            raise WrongUsage(
+            raise UsageError(
                 "the process was forked with this event loop and its connection: the child cannot publish in it",
                 hint="use a new event loop in the child, such as that of asyncio.run(...)",
             )
@@ -134,13 +134,13 @@ class Publisher:
         be in a queue, and counts among the 1,000 without a confirm until that is known.
 
         Raises:
-            Unroutable: no queue is bound for the routing key, or the exchange does not exist; it is in no queue.
-            PublishRefused: a queue that is full refused it; one that it was also routed to may have it (fact 9.4).
-            Unpublishable: an argument is wrong (`str` names every one), and nothing was sent; or the broker closes the
-                channel over this message.
-            PublishUncertain: the connection was lost before the confirm; it may be in a queue. Publish it again with
-                the same message id, which is the error's `message_id`.
-            BrokerUnavailable and its kin: nothing was sent.
+            UnroutableError: no queue is bound for the routing key, or the exchange does not exist; it is in no queue.
+            PublishRefusedError: a queue that is full refused it; one that it was also routed to may have it (fact 9.4).
+            UnpublishableError: an argument is wrong (`str` names every one), and nothing was sent; or the broker closes
+                the channel over this message.
+            PublishUncertainError: the connection was lost before the confirm; it may be in a queue. Publish it again
+                with the same message id, which is the error's `message_id`.
+            BrokerUnavailableError and its kin: nothing was sent.
         """
         return await self._here().publish(
             OutgoingMessage(
@@ -165,17 +165,17 @@ class Publisher:
         """
         Publish many messages, pipelined and in their order, and return one result for each: its message id when it is
         confirmed, else the error that `publish` would raise, with the id as its `message_id`. Nothing is raised for a
-        single message: one that cannot be sent is `Unpublishable`, and the others are published. What is
-        `PublishUncertain` may be in a queue: publish it again with that id.
+        single message: one that cannot be sent is `UnpublishableError`, and the others are published. What is
+        `PublishUncertainError` may be in a queue: publish it again with that id.
 
         Messages are taken from the iterable as there is room: at most 1,000 are without a confirm at one time, and
         nothing more is sent while the broker does not read. When there is no connection, and none can be opened, the
         messages that are left have that error as their result.
 
         Raises:
-            WrongUsage: `messages` is not an iterable of messages; nothing was sent.
-            PartlyDone: the iterable raised an exception, which is its cause. `report` has the results of the messages
-                before it, which were published and awaited.
+            UsageError: `messages` is not an iterable of messages; nothing was sent.
+            PartlyDoneError: the iterable raised an exception, which is its cause. `report` has the results of the
+                messages before it, which were published and awaited.
         """
         return await self._here().publish_many(_iterated(messages))
 
@@ -193,8 +193,8 @@ class Publisher:
         Disconnect in this event loop, as soon as what was published is confirmed.
 
         Publishes that begin later, or wait because 1,000 are without a confirm or the broker takes none, raise
-        BrokerUnavailable: nothing of them was sent. The connections of other event loops stay; entering the context
-        manager again opens this one.
+        BrokerUnavailableError: nothing of them was sent. The connections of other event loops stay; entering the
+        context manager again opens this one.
 
         Args:
             timeout: seconds to wait for confirms; what has none by then is uncertain. Of several closes at once the
@@ -212,12 +212,12 @@ class Publisher:
 
 
 def _iterated(messages: Any) -> Iterator[OutgoingMessage]:
-    """Raises WrongUsage."""
+    """Raises UsageError."""
     if isinstance(messages, OutgoingMessage | str | bytes | bytearray | Mapping):
-        raise WrongUsage(f"messages is of type {type(messages).__name__}, not a list of OutgoingMessage")
+        raise UsageError(f"messages is of type {type(messages).__name__}, not a list of OutgoingMessage")
     try:
         return iter(messages)
     except TypeError:
         what = type(messages).__name__
     hint = "collect it first: [each async for each in messages]" if hasattr(messages, "__aiter__") else ""
-    raise WrongUsage(f"messages is of type {what}, not an iterable of OutgoingMessage", hint=hint)
+    raise UsageError(f"messages is of type {what}, not an iterable of OutgoingMessage", hint=hint)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from amqpflow.errors import NotApplied, PermissionDenied, Refused
+from amqpflow.errors import NotAppliedError, PermissionDeniedError, RefusedError
 from amqpflow.model.resources import Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.policies.matching import alternatives, may_work, surely_matches
@@ -58,14 +58,14 @@ async def require_readable(
             known to be unsafe is refused all the same.
 
     Raises:
-        NotApplied: there is no such queue.
-        Refused: the effective delivery limit is too low, or cannot be found out; or a length limit drops the head.
+        NotAppliedError: there is no such queue.
+        RefusedError: the effective delivery limit is too low, or cannot be found out; or a length limit drops the head.
     """
     found, policies, notes = await _look(broker, compiled, queue, unverified)
     version = broker.connection.version
     problem = next((why for each in policies if (why := reading_problem(found, each, version)) is not None), None)
     if problem is not None:
-        raise Refused(
+        raise RefusedError(
             f"reading the parking queue {queue} is not safe: {problem}",
             hint="a parking queue that amqpflow applied is safe as long as no policy lowers its delivery limit"
             if queue in compiled.parking_queues
@@ -74,7 +74,7 @@ async def require_readable(
         )
     limited = next((why for each in policies if (why := length_problem(found, each)) is not None), None)
     if limited is not None and not unverified:
-        raise Refused(
+        raise RefusedError(
             f"reading the parking queue {queue} is not safe: {limited}",
             hint="give it overflow: reject-publish, or lift the limit; or see to it that nothing is published to it "
             "meanwhile, and read with --unverified",
@@ -162,9 +162,9 @@ async def _look(
     probe = Probe(broker.connection)
     try:
         compared = await probe.queue(desired)
-    except PermissionDenied as error:
+    except PermissionDeniedError as error:
         if not unverified:
-            raise Refused(
+            raise RefusedError(
                 f"whether reading {queue} is safe cannot be found out: without the management API its arguments are "
                 f"compared by declaring it again, and that is denied: {error}",
                 hint="give --management-url, or the configure permission on the queue, or --unverified",
@@ -175,11 +175,11 @@ async def _look(
     if compared is None:
         raise _missing(compiled, queue)
     if isinstance(compared, Unreadable):
-        raise Refused(f"the parking queue {queue} is not as the file says: {compared.text}")
+        raise RefusedError(f"the parking queue {queue} is not as the file says: {compared.text}")
     return compared, [()], (UNCHECKED,)
 
 
-def _missing(compiled: CompiledTopology, queue: str) -> NotApplied:
+def _missing(compiled: CompiledTopology, queue: str) -> NotAppliedError:
     if queue not in compiled.parking_queues:
-        return NotApplied(f"there is no queue {queue}", hint="is it in the virtual host that the URL names?")
-    return NotApplied(f"there is no parking queue {queue}", hint=f"amqpflow apply {shlex.quote(compiled.file)}")
+        return NotAppliedError(f"there is no queue {queue}", hint="is it in the virtual host that the URL names?")
+    return NotAppliedError(f"there is no parking queue {queue}", hint=f"amqpflow apply {shlex.quote(compiled.file)}")

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from amqpflow.errors import AmqpflowError, BrokerError, Interrupted, PermissionDenied, Refused
+from amqpflow.errors import AmqpflowError, BrokerError, PermissionDeniedError, RefusedError, StoppedError
 from amqpflow.model.names import reading_lock
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.translate import translate
@@ -37,7 +37,7 @@ async def reading_alone(
         Reading goes on then, and order is kept only as long as nobody else reads.
 
     Raises:
-        Refused: another command was still reading after `wait` seconds. Interrupted: stop was set while waiting.
+        RefusedError: another command was still reading after `wait` seconds. StoppedError: stop was set while waiting.
     """
     channel = await _acquire(connection, queue, wait, on_wait, stop or asyncio.Event())
     try:
@@ -63,7 +63,7 @@ async def _acquire(
                 await channel.queue_declare(
                     reading_lock(queue), durable=False, exclusive=True, arguments={"x-queue-type": "classic"}
                 )
-        except PermissionDenied:
+        except PermissionDeniedError:
             return None
         except BrokerError as error:
             if error.code != _LOCKED:
@@ -71,9 +71,9 @@ async def _acquire(
         else:
             return channel
         if stop.is_set():
-            raise Interrupted(f"interrupted while another amqpflow command was reading {queue}; nothing was done")
+            raise StoppedError(f"interrupted while another amqpflow command was reading {queue}; nothing was done")
         if asyncio.get_running_loop().time() >= deadline:
-            raise Refused(
+            raise RefusedError(
                 f"another amqpflow command is reading {queue}",
                 hint="wait until it is done; its connection is named in the management page",
             )

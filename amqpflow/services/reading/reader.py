@@ -26,7 +26,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailable
+from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailableError
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection
@@ -175,7 +175,7 @@ class ParkingReader:
             busy: asked when nothing arrives: are there deliveries that will yet be acked?
 
         Raises:
-            BrokerError: the queue was deleted. BrokerUnavailable: the channel or the connection was lost.
+            BrokerError: the queue was deleted. BrokerUnavailableError: the channel or the connection was lost.
         """
         async with aclosing(self.arrivals(at_most=at_most, window=window, busy=busy)) as arrivals:
             async for batch in arrivals:
@@ -230,7 +230,7 @@ class ParkingReader:
         return ready + self.received - self.ready
 
     async def prove(self) -> None:
-        """Return when RabbitMQ has read every ack that was given so far. Raises BrokerError, BrokerUnavailable."""
+        """Return when RabbitMQ has read every ack that was given so far. Raises BrokerError, BrokerUnavailableError."""
         await self._acks_pass.wait()
         self._require_holding()
         for holding in tuple(self._holdings):
@@ -585,7 +585,7 @@ class ParkingReader:
     def _require_holding(self) -> Holding:
         """The latest: what is delivered comes to it."""
         if not self._holdings.all:
-            raise BrokerUnavailable("nothing is being read")
+            raise BrokerUnavailableError("nothing is being read")
         return self._holdings.all[-1]
 
     def raise_if_cancelled(self) -> None:
@@ -597,7 +597,7 @@ class ParkingReader:
         self.raise_if_cancelled()
         self._require_holding()
         if self._lost is not None:
-            raise BrokerUnavailable(f"{self.queue} was not read to its end: {self._close_text()}")
+            raise BrokerUnavailableError(f"{self.queue} was not read to its end: {self._close_text()}")
 
     def _close_text(self) -> str:
         reason = self._lost.close_reason if self._lost is not None else None

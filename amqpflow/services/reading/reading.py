@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
-from amqpflow.errors import WrongUsage
+from amqpflow.errors import UsageError
 from amqpflow.model.resources import Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.observe import Broker
@@ -47,7 +47,7 @@ async def open_reading(
     `prefetch`: hold at most so many messages. `locked`: the caller has the queue's reading lock.
 
     Raises:
-        NotApplied, Refused, Interrupted: as `require_readable` and `reading_alone` do.
+        NotAppliedError, RefusedError, StoppedError: as `require_readable` and `reading_alone` do.
     """
     readable = await require_readable(broker, compiled, parking_queue, unverified=unverified)
     notes = list(readable.notes)
@@ -108,7 +108,7 @@ def parking_queues_of(compiled: CompiledTopology, queue: str | None) -> Sequence
     The parking queues to read for a work queue, for a parking queue, or (None) for the whole topology.
 
     Raises:
-        WrongUsage: the file has no such queue.
+        UsageError: the file has no such queue.
     """
     if queue is None:
         return compiled.parking_queues
@@ -119,10 +119,10 @@ def parking_queues_of(compiled: CompiledTopology, queue: str | None) -> Sequence
     raise unknown_queue(compiled, queue, (*compiled.routes, *compiled.parking_queues))
 
 
-def unknown_queue(compiled: CompiledTopology, queue: str, known: Sequence[str]) -> WrongUsage:
+def unknown_queue(compiled: CompiledTopology, queue: str, known: Sequence[str]) -> UsageError:
     """The error for a queue that the file does not have, with the nearest that it has."""
     from difflib import get_close_matches
 
     close = get_close_matches(queue, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"its work queues are {', '.join(compiled.routes)}"
-    return WrongUsage(f"{compiled.file} has no queue {queue}", hint=hint)
+    return UsageError(f"{compiled.file} has no queue {queue}", hint=hint)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal
 
-from amqpflow.errors import WrongUsage
+from amqpflow.errors import UsageError
 from amqpflow.model.headers import NEVER_TRAVELS, PREFIX
 from amqpflow.model.outgoing import header_problems, listed, name_problems
 from amqpflow.model.routes import CompiledTopology
@@ -67,25 +67,25 @@ class ReplayChoice:
     def __post_init__(self) -> None:
         dropped = (text for name in self.drop_headers for text in name_problems(name, "drop_headers"))
         if problems := listed(chain(header_problems(self.set_headers, "set_headers"), dropped)):
-            raise WrongUsage(problems)
+            raise UsageError(problems)
         for name in (*self.set_headers, *self.drop_headers):
             if name in NEVER_TRAVELS or name.startswith(PREFIX):
-                raise WrongUsage(
+                raise UsageError(
                     f"the header {name} belongs to RabbitMQ or amqpflow, and a copy never has it as it was"
                 )
             if not name:
-                raise WrongUsage("a header's name is empty: AMQP allows 1 to 255 bytes")
+                raise UsageError("a header's name is empty: AMQP allows 1 to 255 bytes")
         for name in (self.to.exchange, self.to.routing_key) if self.to is not None else ():
             if len(name.encode("utf-8", "surrogateescape")) > 255:
-                raise WrongUsage(f"--to {name[:40]!r}... is longer than the 255 bytes that AMQP allows for a name")
+                raise UsageError(f"--to {name[:40]!r}... is longer than the 255 bytes that AMQP allows for a name")
         if self.rate is not None and not self.rate > 0:
-            raise WrongUsage("a rate is more than 0 messages a second")
+            raise UsageError("a rate is more than 0 messages a second")
         if any(step < 1 for step in self.ramp) or list(self.ramp) != sorted(self.ramp):
-            raise WrongUsage("the steps of a ramp are numbers of messages from 1 that do not fall, such as 1,10,100")
+            raise UsageError("the steps of a ramp are numbers of messages from 1 that do not fall, such as 1,10,100")
         if self.stop_if_reparked is not None and not 0 < self.stop_if_reparked <= 1:
-            raise WrongUsage("--stop-if-reparked is a share of more than 0 % and at most 100 %")
+            raise UsageError("--stop-if-reparked is a share of more than 0 % and at most 100 %")
         if self.max_depth is not None and self.max_depth < 1:
-            raise WrongUsage("--max-depth is at least 1 message")
+            raise UsageError("--max-depth is at least 1 message")
 
 
 def asking(choice: ReplayChoice, compiled: CompiledTopology) -> ReplayChoice:
@@ -93,10 +93,10 @@ def asking(choice: ReplayChoice, compiled: CompiledTopology) -> ReplayChoice:
     The same, its selection being a function that is asked about each message.
 
     Raises:
-        WrongUsage: its origin is not a work queue of the topology.
+        UsageError: its origin is not a work queue of the topology.
     """
     if choice.origin is not None and choice.origin not in compiled.routes:
-        raise WrongUsage(
+        raise UsageError(
             f"origin {choice.origin[:80]!r} is not a work queue of the topology",
             hint=f"its work queues are {', '.join(compiled.routes)}",
         )
@@ -114,13 +114,13 @@ def destination_of(text: str, work_queues: Mapping[str, Destination]) -> Destina
     is an exchange and a key, unless it names a work queue; `:KEY` is the default exchange.
 
     Raises:
-        WrongUsage: it is empty.
+        UsageError: it is empty.
     """
     if text in work_queues:
         return work_queues[text]
     exchange, colon, key = text.partition(":")
     if not text or text == ":":
-        raise WrongUsage("--to takes a queue, or an exchange and a routing key as EXCHANGE:KEY")
+        raise UsageError("--to takes a queue, or an exchange and a routing key as EXCHANGE:KEY")
     if not colon or not exchange:
         queue = key if colon else text
         return Destination(exchange="", routing_key=queue, queue=queue, label=queue)

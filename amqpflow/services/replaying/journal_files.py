@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from amqpflow.errors import Refused, WrongUsage
+from amqpflow.errors import RefusedError, UsageError
 from amqpflow.parking.journal import (
     JournalHead,
     JournalState,
-    JournalUnreadable,
+    UnreadableJournalError,
     end_line,
     finished,
     head_line,
@@ -43,13 +43,13 @@ def default_directory() -> Path:
     `$XDG_STATE_HOME/amqpflow/replays`, by default below `~/.local/state`.
 
     Raises:
-        WrongUsage: the user has no home directory, as in a container that runs under a number alone.
+        UsageError: the user has no home directory, as in a container that runs under a number alone.
     """
     state = os.environ.get("XDG_STATE_HOME", "")
     try:
         base = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
     except RuntimeError:
-        raise WrongUsage(
+        raise UsageError(
             f"there is no place for the journals of replays: the user {user()} has no home directory, and neither HOME "
             "nor XDG_STATE_HOME is set",
             hint="--journal DIR (journal= in Python) or XDG_STATE_HOME names one",
@@ -92,7 +92,7 @@ class JournalFile:
             None when a process is writing it.
 
         Raises:
-            Refused: another user owns or may write it. JournalUnreadable, OSError: it cannot be read.
+            RefusedError: another user owns or may write it. UnreadableJournalError, OSError: it cannot be read.
         """
         fd, is_free = _open(path, os.O_RDWR | os.O_APPEND), False
         try:
@@ -168,8 +168,8 @@ class Journals:
     """
     A directory of journals.
 
-    Every method raises Refused when another user owns or may write the directory or a journal in it: a journal decides
-    what is not sent, so no other user may write it.
+    Every method raises RefusedError when another user owns or may write the directory or a journal in it: a journal
+    decides what is not sent, so no other user may write it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -186,7 +186,7 @@ class Journals:
             lines: what stands behind the first line.
 
         Raises:
-            Refused: the directory cannot be made or written to, or there is not enough room.
+            RefusedError: the directory cannot be made or written to, or there is not enough room.
         """
         path = self.directory / f"{head.id}{_SUFFIX}"
         with _refusing(self.directory):
@@ -195,7 +195,7 @@ class Journals:
         self._require_ours()
         needed, free = messages * BYTES_PER_MESSAGE + len(lines), room.f_bavail * room.f_frsize
         if needed > free:
-            raise Refused(
+            raise RefusedError(
                 f"the journal in {self.directory} may take {needed // 1024 + 1} KiB, and {free // 1024} KiB are free",
                 hint=_HINT,
             )
@@ -210,20 +210,22 @@ class Journals:
         return file
 
     def reopen(self, state: JournalState) -> JournalFile:
-        """Resume writing a journal. Raises Refused, also when another process wrote it since it was read."""
+        """Resume writing a journal. Raises RefusedError, also when another process wrote it since it was read."""
         path = self.directory / f"{state.head.id}{_SUFFIX}"
         self._require_ours()
         with _refusing(path):
             try:
                 taken = JournalFile.take(path)
-            except JournalUnreadable as error:
-                raise Refused(f"the journal {path} cannot be used: {error}", hint=_HINT) from error
+            except UnreadableJournalError as error:
+                raise RefusedError(f"the journal {path} cannot be used: {error}", hint=_HINT) from error
         if taken is None:
-            raise Refused(f"another replay is writing its journal {path}", hint="wait until it is done, or stop it")
+            raise RefusedError(
+                f"another replay is writing its journal {path}", hint="wait until it is done, or stop it"
+            )
         file, now = taken
         if now.size != state.size:
             file.close()
-            raise Refused(
+            raise RefusedError(
                 f"another replay wrote its journal {path} in the meantime",
                 hint="amqpflow replay --history shows what is left to resume",
             )
@@ -234,16 +236,16 @@ class Journals:
         Read one journal, by its id or the beginning of it.
 
         Raises:
-            WrongUsage: there is none, or several. Refused: it cannot be read.
+            UsageError: there is none, or several. RefusedError: it cannot be read.
         """
         found = [path for path in self._paths() if path.name.startswith(start)]
         if len(found) != 1:
             many = f"{start!r} is the beginning of {len(found)} replays" if found else f"no replay {start!r}"
-            raise WrongUsage(f"{many} in {self.directory}", hint="amqpflow replay --history lists them")
+            raise UsageError(f"{many} in {self.directory}", hint="amqpflow replay --history lists them")
         try:
             return _read(found[0])
-        except JournalUnreadable as error:
-            raise Refused(
+        except UnreadableJournalError as error:
+            raise RefusedError(
                 f"the journal {found[0]} cannot be used: {error}",
                 hint="move it away to replay without it: what it had in doubt is sent again then, with equal hop ids",
             ) from error
@@ -258,7 +260,7 @@ class Journals:
                     state = _read(path)
                 except FileNotFoundError:
                     continue
-                except JournalUnreadable as error:
+                except UnreadableJournalError as error:
                     on_unreadable(path, str(error))
                     continue
             yield state
@@ -294,7 +296,7 @@ class Journals:
                 yield (_read(path), None) if taken is None else (taken[1], taken[0])
             except FileNotFoundError:
                 continue
-            except (JournalUnreadable, OSError) as error:
+            except (UnreadableJournalError, OSError) as error:
                 self._seen[path] = now
                 on_unreadable(path, str(error))
 
@@ -309,7 +311,7 @@ class Journals:
             Their ids, the oldest first.
 
         Raises:
-            Refused: one of them cannot be removed.
+            RefusedError: one of them cannot be removed.
         """
         removed = []
         for path in self._paths():
@@ -333,7 +335,7 @@ class Journals:
                 return _Ends(read_head(first), _last_line(file))
         except FileNotFoundError:
             return None
-        except JournalUnreadable as error:
+        except UnreadableJournalError as error:
             on_unreadable(path, str(error))
         except OSError as error:
             on_unreadable(path, str(error.strerror))
@@ -352,7 +354,7 @@ class Journals:
         except (FileNotFoundError, NotADirectoryError):
             return []  # `create` says so
         except OSError as error:
-            raise Refused(
+            raise RefusedError(
                 f"the journals in {self.directory} cannot be read: {error.strerror}",
                 hint="--journal DIR names another directory",
             ) from error
@@ -384,23 +386,23 @@ def _read(path: Path) -> JournalState:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise JournalUnreadable(str(error.strerror)) from error
+        raise UnreadableJournalError(str(error.strerror)) from error
 
 
 def _open(path: Path, flags: int) -> int:
-    """Open a journal that is there. Raises OSError; Refused: another user owns or may write it."""
+    """Open a journal that is there. Raises OSError; RefusedError: another user owns or may write it."""
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise Refused(
+            raise RefusedError(
                 f"the journal {path} is a symbolic link; where it leads may be anybody's file", hint="move it away"
             ) from error
         raise
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
-            raise JournalUnreadable("it is not a file")
+            raise UnreadableJournalError("it is not a file")
         _require_ours(found, path)
     except BaseException:
         os.close(fd)
@@ -411,13 +413,13 @@ def _open(path: Path, flags: int) -> int:
 def _require_ours(found: os.stat_result, path: Path) -> None:
     what = "the directory of journals" if stat.S_ISDIR(found.st_mode) else "the journal"
     if found.st_uid != os.geteuid():
-        raise Refused(
+        raise RefusedError(
             f"{what} {path} belongs to another user (uid {found.st_uid}): a journal decides what is not sent again, "
             "and is not believed on another user's word",
             hint="run as that user, move it away, or name another directory with --journal",
         )
     if found.st_mode & _WRITABLE_BY_OTHERS:
-        raise Refused(
+        raise RefusedError(
             f"{what} {path} can be written by other users (mode {stat.S_IMODE(found.st_mode):04o}): a journal decides "
             "what is not sent again, and is not believed on another user's word",
             hint=f"chmod go-w {path}",
@@ -441,7 +443,7 @@ def _refusing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise Refused(f"the journal of the replay cannot be written to {path}: {what}", hint=_HINT) from error
+        raise RefusedError(f"the journal of the replay cannot be written to {path}: {what}", hint=_HINT) from error
 
 
 def _make(directory: Path) -> None:

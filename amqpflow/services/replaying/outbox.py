@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from amqpflow.errors import AmqpflowError, PublishUncertain
+from amqpflow.errors import AmqpflowError, PublishUncertainError
 from amqpflow.model.message import Publish
 from amqpflow.parking.journal import Key
 from amqpflow.parking.parked import ParkedMessage
@@ -54,7 +54,7 @@ class ReplayOutbox:
         self.has_confirmed = False  #: something, ever
 
     async def open(self) -> None:
-        """Connect. Raises BrokerUnavailable and its kin."""
+        """Connect. Raises BrokerUnavailableError and its kin."""
         await self._outbox.open()
 
     @property
@@ -111,7 +111,7 @@ class ReplayOutbox:
             self.has_confirmed = True
             self.confirmed.append(flight)
         else:
-            flight.is_uncertain = flight.is_uncertain or isinstance(error, PublishUncertain)
+            flight.is_uncertain = flight.is_uncertain or isinstance(error, PublishUncertainError)
             self.failed.append((flight, error))
         self._news.set()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from amqpflow.errors import WrongUsage
+from amqpflow.errors import UsageError
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.parking.counters import own_counters
@@ -87,7 +87,7 @@ async def plan_replay(
     Look at what `replay` would take. Everything is given back.
 
     Raises:
-        WrongUsage: also the beginning of several ids. NotApplied, Refused, Interrupted: as `replay` does.
+        UsageError: also the beginning of several ids. NotAppliedError, RefusedError, StoppedError: as `replay` does.
     """
     stop, choice = stop or asyncio.Event(), asking(choice or ReplayChoice(), compiled)
     routes = await routes_of(broker, compiled, queue)
@@ -124,7 +124,7 @@ async def plan_replay(
         if reader.ended_early:
             ended.append(reader.ended_early)
     if counted.beginnings.problem:
-        raise WrongUsage(counted.beginnings.problem, hint="write one of them whole")
+        raise UsageError(counted.beginnings.problem, hint="write one of them whole")
     counted.finish()
     return ReplayPlan(
         queues=tuple(each.queue for each in routes),
@@ -243,14 +243,14 @@ async def ready_to_replay(broker: Broker, compiled: CompiledTopology, queue: str
     The routes of a work queue to which messages can be replayed.
 
     Raises:
-        WrongUsage: the file has no such work queue. Refused: it is not built for yet.
-        NotApplied: the queue or an exchange is missing on the broker.
+        UsageError: the file has no such work queue. RefusedError: it is not built for yet.
+        NotAppliedError: the queue or an exchange is missing on the broker.
     """
     routes = compiled.routes.get(queue)
     if routes is None:
         if queue in compiled.parking_queues:
             owners = [name for name, each in compiled.routes.items() if each.parking_queue == queue]
-            raise WrongUsage(
+            raise UsageError(
                 f"{queue} is a parking queue; --queue takes the work queue to replay to",
                 hint=f"it holds messages of {', '.join(owners)}",
             )

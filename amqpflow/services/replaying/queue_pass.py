@@ -19,11 +19,11 @@ from contextlib import aclosing
 from amqpflow.errors import (
     AmqpflowError,
     BrokerError,
-    BrokerUnavailable,
-    PublishFailed,
-    PublishForbidden,
-    PublishRefused,
-    Unroutable,
+    BrokerUnavailableError,
+    PublishError,
+    PublishForbiddenError,
+    PublishRefusedError,
+    UnroutableError,
 )
 from amqpflow.model.message import Delivery
 from amqpflow.parking.identity import parked_digest
@@ -149,7 +149,7 @@ class ReplayPass:
                         or (self._has_enough() and not known)
                     ):
                         break
-        except (BrokerUnavailable, BrokerError) as error:
+        except (BrokerUnavailableError, BrokerError) as error:
             self._work.halt(str(error), "replay again to go on")
         finally:
             self._news.set()
@@ -371,7 +371,7 @@ class ReplayPass:
         """Ack them; False when none could be, None when it is not known."""
         try:
             return self._reader.ack_all(tags)
-        except BrokerUnavailable:
+        except BrokerUnavailableError:
             return None
 
     async def _next_batch(self, *, behind: Sequence[Flight] = ()) -> list[Flight]:
@@ -469,17 +469,17 @@ class ReplayPass:
     def _mind_failures(self) -> None:
         failed, self._outbox.failed = self._outbox.failed, []
         for flight, error in failed:
-            if isinstance(error, PublishRefused) and not isinstance(error, PublishForbidden):
+            if isinstance(error, PublishRefusedError) and not isinstance(error, PublishForbiddenError):
                 self._mind_refusal(flight)
-            elif isinstance(error, PublishFailed):
+            elif isinstance(error, PublishError):
                 self._mind_failure(flight, error)
             else:  # whether it was sent or not: a second copy has the same hop id
                 self._send_later(flight, error)
 
-    def _mind_failure(self, flight: Flight, error: PublishFailed) -> None:
+    def _mind_failure(self, flight: Flight, error: PublishError) -> None:
         self._work.step("publish.returned")
         exchange, key = flight.address
-        if isinstance(error, Unroutable):
+        if isinstance(error, UnroutableError):
             ours = exchange == self._work.compiled.retry_exchange
             self._leave([flight], f"no queue for routing key {key!r} on exchange {exchange!r}")
             self._close(
@@ -489,7 +489,7 @@ class ReplayPass:
             )
             return
         self._leave([flight], str(error))
-        if isinstance(error, PublishForbidden):
+        if isinstance(error, PublishForbiddenError):
             self._close(flight.address, str(error), error.hint)
 
     def _mind_refusal(self, flight: Flight) -> None:

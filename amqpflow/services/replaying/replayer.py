@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
-from amqpflow.errors import AmqpflowError, Interrupted, WrongUsage
+from amqpflow.errors import AmqpflowError, StoppedError, UsageError
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.parking.journal import JournalState
 from amqpflow.parking.parked import read_parked
@@ -84,10 +84,10 @@ async def replay_parked(
         A report, also when it could not go on to the end.
 
     Raises:
-        WrongUsage: no such work queue, or the beginning of several ids. NotApplied, Refused: nothing was done; there is
-            no place for the journal, for one. Interrupted: stop was set while another command was reading; nothing was
-            done.
-        BrokerUnavailable, BrokerError, PermissionDenied: it could not begin; nothing was done.
+        UsageError: no such work queue, or the beginning of several ids. NotAppliedError, RefusedError: nothing was
+            done; there is no place for the journal, for one. StoppedError: stop was set while another command was
+            reading; nothing was done.
+        BrokerUnavailableError, BrokerError, PermissionDeniedError: it could not begin; nothing was done.
     """
     stop = stop or asyncio.Event()
     if resume is not None:
@@ -285,7 +285,7 @@ class _Replay:
 
     def _cannot_go_on(self, error: AmqpflowError) -> None:
         """Something was done already, so there has to be a report of it."""
-        if isinstance(error, Interrupted):
+        if isinstance(error, StoppedError):
             self.work.report.interrupted = True
         else:
             self.work.halt(str(error), getattr(error, "hint", "") or "replay again to go on")
@@ -448,7 +448,7 @@ class _Replay:
 
     def _report(self, journal: ReplayJournal) -> ReplayReport:
         if self.choice.max_depth is not None and self.choice.to is not None and self.choice.to.queue is None:
-            raise WrongUsage(f"--max-depth needs a queue to look at, and {self.choice.to.label} is an exchange and key")
+            raise UsageError(f"--max-depth needs a queue to look at, and {self.choice.to.label} is an exchange and key")
         return ReplayReport(
             topology=self.compiled.name,
             queues=tuple(each.queue for each in self.routes),

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from amqpflow.errors import Refused, WrongUsage
+from amqpflow.errors import RefusedError, UsageError
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.journal import JournalState
 from amqpflow.parking.replay import Destination
@@ -87,7 +87,7 @@ def resumed_request(
         compiled: the topology.
 
     Raises:
-        Refused: what is asked for now is something else, or what was asked for cannot be told from the journal.
+        RefusedError: what is asked for now is something else, or what was asked for cannot be told from the journal.
             Nothing was done.
     """
     head, choice = state.head, choice or ReplayChoice()
@@ -103,7 +103,7 @@ def resumed_request(
             differs.append((name, now, then))
     if head.selection.get(_AS_FOUND):
         if not callable(choice.select) or isinstance(choice.select, Matcher):
-            raise Refused(
+            raise RefusedError(
                 f"replay {head.id} chose its messages by a function, which a journal cannot keep; nothing was done",
                 hint="give the same function again as `select` of the choice",
             )
@@ -112,7 +112,7 @@ def resumed_request(
         differs.append(("select", _kept_selection(choice, now=False), _without_time(head.selection)))
     if differs:
         said = "; ".join(f"{name}: {_words(now)} now, {_words(then)} then" for name, now, then in differs)
-        raise Refused(
+        raise RefusedError(
             f"replay {head.id} was asked for something else: {said}. Nothing was done",
             hint="leave out what differs to resume it as it was asked for, or replay without resuming",
         )
@@ -138,8 +138,8 @@ def _kept_choice(state: JournalState, compiled: CompiledTopology) -> ReplayChoic
             drop_headers=frozenset(options.get("drop_headers", ())),
             to=Destination(**options["to"]) if "to" in options else None,
         )
-    except (TypeError, ValueError, WrongUsage) as error:
-        raise Refused(f"what replay {head.id} was asked for cannot be read from its journal: {error}") from error
+    except (TypeError, ValueError, UsageError) as error:
+        raise RefusedError(f"what replay {head.id} was asked for cannot be read from its journal: {error}") from error
     if choice.limit is not None:
         choice = replace(choice, limit=max(0, choice.limit - state.done))
     if kept and not by_function:
@@ -175,13 +175,13 @@ def _headers_given_again(state: JournalState, given: Mapping[str, Any]) -> Mappi
     names, kept = state.head.options.get("set_headers", []), state.head.options.get("set_headers_digest", "")
     if sorted(given) != sorted(names):
         wanted = ", ".join(names) or "none"
-        raise Refused(
+        raise RefusedError(
             f"replay {state.head.id} sets these headers: {wanted}. Its journal does not hold their values, so they "
             "have to be given again, and no others; nothing was done"
         )
     salt, _, digest = str(kept).partition(":")
     if names and _digest_of(given, bytes.fromhex(salt)) != digest:
-        raise Refused(
+        raise RefusedError(
             f"replay {state.head.id} set {', '.join(names)} to other values than those given now: some of its copies "
             "would have one value and some another; nothing was done"
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from uuid import uuid4
 
-from amqpflow.errors import Refused
+from amqpflow.errors import RefusedError
 from amqpflow.parking.journal import (
     OLD_VERSION,
     JournalHead,
@@ -54,8 +54,8 @@ class ReplayJournal:
         Write the first line, and learn what was sent already.
 
         Raises:
-            Refused: there is no place for it, another replay is writing it, or another user may write journals there.
-                Nothing was sent.
+            RefusedError: there is no place for it, another replay is writing it, or another user may write journals
+                there. Nothing was sent.
         """
         if self._journals is None:
             return
@@ -98,7 +98,7 @@ class ReplayJournal:
                 try:
                     self._file.write(resumed_line(head.at, head.by))
                 except OSError as error:
-                    raise Refused(f"the journal {self._file.path} cannot be written: {error.strerror}") from error
+                    raise RefusedError(f"the journal {self._file.path} cannot be written: {error.strerror}") from error
             self._learn(work, journals, head)
             if self._file is None:
                 only = self._request.only
@@ -112,7 +112,7 @@ class ReplayJournal:
         Learn what was written since, for one by a replay that was running then and is not any more.
 
         Raises:
-            Refused: as `begin`.
+            RefusedError: as `begin`.
         """
         if self._journals is not None and self._head is not None and self._file is not None:
             await asyncio.to_thread(self._look_again, work, self._journals, self._head)
@@ -210,14 +210,14 @@ class ReplayJournal:
 
 
 def require_resumable(state: JournalState) -> None:
-    """Raise Refused when there is nothing to resume, or when it cannot be told what was asked for."""
+    """Raise RefusedError when there is nothing to resume, or when it cannot be told what was asked for."""
     if state.is_complete:
-        raise Refused(
+        raise RefusedError(
             f"replay {state.head.id} is already complete: there is nothing to resume",
             hint="leave --resume out to replay what is parked now",
         )
     if state.head.version == OLD_VERSION:
-        raise Refused(
+        raise RefusedError(
             f"the journal of replay {state.head.id} is of an earlier version ({OLD_VERSION}) and cannot be resumed; "
             "nothing was sent",
             hint="replay again with the same options: what it had in doubt is sent again, with equal hop ids",
@@ -226,7 +226,7 @@ def require_resumable(state: JournalState) -> None:
 
 def _require_same_place(state: JournalState, head: JournalHead) -> None:
     if not _same_place(state.head, head):
-        raise Refused(
+        raise RefusedError(
             f"replay {state.head.id} is of {', '.join(state.head.parking_queues)} in virtual host {state.head.vhost} "
             f"of {state.head.cluster or 'a broker without a name'}; nothing was sent",
             hint="give the URL and the file that it was started with",

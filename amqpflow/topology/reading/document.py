@@ -45,7 +45,7 @@ def parse_document(text: str, problems: Problems, environ: Mapping[str, str]) ->
     composer = _Composer(problems, environ)
     try:
         root = composer.compose(_events(text))
-    except _Stop as stop:
+    except _StopError as stop:
         problems.error(stop.code, stop.place, stop.message, stop.hint)
         return None
     except yaml.YAMLError as error:
@@ -72,7 +72,7 @@ def _events(text: str) -> Iterator[Any]:
         loader.dispose()
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     """The rest of the text cannot be read, or shall not be."""
 
     def __init__(self, code: Code, place: Place, message: str, hint: str = "") -> None:
@@ -111,7 +111,7 @@ class _Composer:
                 case yaml.DocumentStartEvent():
                     self.documents += 1
                     if self.documents > 1:
-                        raise _Stop(
+                        raise _StopError(
                             Code.UNSUPPORTED_YAML,
                             self.place(event),
                             "a second document starts here: a file holds one topology",
@@ -140,7 +140,7 @@ class _Composer:
         place = self.place(event)
         self.refuse_tag(event, place)
         if len(self.open) >= MAX_DEPTH:
-            raise _Stop(Code.TOO_COMPLEX, place, f"nested more than {MAX_DEPTH} levels deep")
+            raise _StopError(Code.TOO_COMPLEX, place, f"nested more than {MAX_DEPTH} levels deep")
         self.refuse_as_key(place, "a list or mapping")
         if event.anchor:
             self.anchors[event.anchor] = None
@@ -160,13 +160,13 @@ class _Composer:
         self.refuse_as_key(place, "an alias")
         anchor = event.anchor
         if anchor not in self.anchors:
-            raise _Stop(Code.SYNTAX, place, f"there is no anchor &{anchor[:64]} before this alias")
+            raise _StopError(Code.SYNTAX, place, f"there is no anchor &{anchor[:64]} before this alias")
         known = self.anchors[anchor]
         if known is None:
-            raise _Stop(Code.TOO_COMPLEX, place, f"*{anchor[:64]} is inside what it stands for: this never ends")
+            raise _StopError(Code.TOO_COMPLEX, place, f"*{anchor[:64]} is inside what it stands for: this never ends")
         self.count(known[1], place)
         if len(self.open) + known[2] > MAX_DEPTH:
-            raise _Stop(Code.TOO_COMPLEX, place, f"with aliases nested more than {MAX_DEPTH} levels deep")
+            raise _StopError(Code.TOO_COMPLEX, place, f"with aliases nested more than {MAX_DEPTH} levels deep")
         self.add(known[0], None, known[1], known[2], counted=True)
 
     def scalar(self, event: Any) -> None:
@@ -196,7 +196,7 @@ class _Composer:
 
     def refuse_as_key(self, place: Place, what: str) -> None:
         if self.is_key():
-            raise _Stop(Code.UNSUPPORTED_YAML, place, f"{what} cannot be a key: keys are text")
+            raise _StopError(Code.UNSUPPORTED_YAML, place, f"{what} cannot be a key: keys are text")
 
     def key(self, event: Any, place: Place) -> None:
         mapping, key = self.open[-1], event.value
@@ -234,7 +234,7 @@ class _Composer:
         self.nodes += nodes
         if self.nodes > MAX_NODES:
             hint = "aliases count as often as they are used" if self.anchors else "split it into several files"
-            raise _Stop(Code.TOO_COMPLEX, place, f"the file holds more than {MAX_NODES:,} values", hint)
+            raise _StopError(Code.TOO_COMPLEX, place, f"the file holds more than {MAX_NODES:,} values", hint)
 
     def add(self, node: Node, anchor: str | None, nodes: int, height: int, *, counted: bool = False) -> None:
         if not counted:

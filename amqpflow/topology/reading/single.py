@@ -16,7 +16,7 @@ from .nodes import ListNode, MappingNode, Node, Scalar
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
 
 
-class Unfit(Exception):
+class UnfitError(Exception):
     """A value that does not fit; `known` are the words it might have been meant to be."""
 
     def __init__(self, code: Code, message: str, hint: str = "", *, known: tuple[str, ...] = ()) -> None:
@@ -47,10 +47,10 @@ def read_single(node: Node, shape: Single, name: str) -> str | int | float | boo
     The value of a scalar: milliseconds for a duration, bytes for a size, a Fraction for a percentage.
 
     Raises:
-        Unfit: it is something else.
+        UnfitError: it is something else.
     """
     if not isinstance(node, Scalar):
-        raise Unfit(Code.WRONG_TYPE, f"{name} is {_word(shape)}, found {describe(node)}")
+        raise UnfitError(Code.WRONG_TYPE, f"{name} is {_word(shape)}, found {describe(node)}")
     match shape:
         case Text():
             return _text(node, shape, name)
@@ -60,7 +60,7 @@ def read_single(node: Node, shape: Single, name: str) -> str | int | float | boo
             if not isinstance(node.value, bool):
                 old = node.text.casefold() in ("yes", "no", "on", "off", "y", "n")
                 hint = "yes, no, on and off are text in YAML 1.2" if old else ""
-                raise Unfit(Code.WRONG_TYPE, f"{name} is true or false, found {describe(node)}", hint)
+                raise UnfitError(Code.WRONG_TYPE, f"{name} is true or false, found {describe(node)}", hint)
             return node.value
         case Integer():
             return _integer(node, shape, name)
@@ -101,9 +101,9 @@ def _text(node: Scalar, shape: Text, name: str) -> str:
     if isinstance(node.value, str) or (node.expanded and node.text):
         if node.text or shape.empty:
             return node.text
-        raise Unfit(Code.WRONG_TYPE, f"{name} is empty")
+        raise UnfitError(Code.WRONG_TYPE, f"{name} is empty")
     hint = f'quote it: "{node.text[:60]}"' if node.text else 'write "" for empty text' if shape.empty else ""
-    raise Unfit(Code.WRONG_TYPE, f"{name} is {_word(shape)}, found {describe(node)}", hint)
+    raise UnfitError(Code.WRONG_TYPE, f"{name} is {_word(shape)}, found {describe(node)}", hint)
 
 
 def _choice(node: Scalar, shape: Choice, name: str) -> str:
@@ -111,28 +111,28 @@ def _choice(node: Scalar, shape: Choice, name: str) -> str:
         return node.text
     hint = (shape.instead or {}).get(node.text) or ""
     message = f"{name} is one of {', '.join(shape.words)}, found {describe(node)}"
-    raise Unfit(Code.NOT_A_CHOICE, message, hint, known=() if hint else shape.words)
+    raise UnfitError(Code.NOT_A_CHOICE, message, hint, known=() if hint else shape.words)
 
 
 def _integer(node: Scalar, shape: Integer, name: str) -> int:
     value = node.value
     if isinstance(value, bool) or not isinstance(value, int):
         hint = "remove the quotes" if isinstance(value, str) and value.isascii() and value.isdigit() else ""
-        raise Unfit(Code.WRONG_TYPE, f"{name} is a whole number, found {describe(node)}", hint)
+        raise UnfitError(Code.WRONG_TYPE, f"{name} is a whole number, found {describe(node)}", hint)
     if name == "version" and value != shape.minimum:
         hint = f"write version: {shape.minimum}, or install the amqpflow that this file was written for"
-        raise Unfit(Code.UNKNOWN_VERSION, f"version {value} of the topology language is not known here", hint)
+        raise UnfitError(Code.UNKNOWN_VERSION, f"version {value} of the topology language is not known here", hint)
     if not shape.minimum <= value <= shape.maximum:
-        raise Unfit(Code.OUT_OF_RANGE, f"{name} is from {shape.minimum} to {shape.maximum}, found {node.text}")
+        raise UnfitError(Code.OUT_OF_RANGE, f"{name} is from {shape.minimum} to {shape.maximum}, found {node.text}")
     return value
 
 
 def _number(node: Scalar, shape: Number, name: str) -> float:
     value = node.value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unfit(Code.WRONG_TYPE, f"{name} is a number, found {describe(node)}")
+        raise UnfitError(Code.WRONG_TYPE, f"{name} is a number, found {describe(node)}")
     if not (math.isfinite(value) and shape.minimum <= value <= shape.maximum):
-        raise Unfit(Code.OUT_OF_RANGE, f"{name} is from {shape.minimum} to {shape.maximum}, found {node.text}")
+        raise UnfitError(Code.OUT_OF_RANGE, f"{name} is from {shape.minimum} to {shape.maximum}, found {node.text}")
     return value
 
 
@@ -140,12 +140,12 @@ def _duration(node: Scalar, shape: Duration, name: str) -> int:
     try:
         milliseconds = parse_duration(node.text)
     except ValueError as error:
-        raise Unfit(Code.NOT_A_DURATION, f"{name}: {error}") from None
+        raise UnfitError(Code.NOT_A_DURATION, f"{name}: {error}") from None
     if milliseconds < shape.minimum:
-        raise Unfit(Code.OUT_OF_RANGE, f"{name} is at least {format_duration(shape.minimum)}, found {node.text}")
+        raise UnfitError(Code.OUT_OF_RANGE, f"{name} is at least {format_duration(shape.minimum)}, found {node.text}")
     if milliseconds > shape.maximum:
         most = f"{format_duration(shape.maximum)} ({shape.maximum} ms)"
-        raise Unfit(Code.OUT_OF_RANGE, f"{name} is at most {most}, RabbitMQ's longest; found {node.text}")
+        raise UnfitError(Code.OUT_OF_RANGE, f"{name} is at most {most}, RabbitMQ's longest; found {node.text}")
     return milliseconds
 
 
@@ -153,9 +153,9 @@ def _size(node: Scalar, name: str) -> int:
     try:
         size = parse_size(node.text)
     except ValueError as error:
-        raise Unfit(Code.NOT_A_SIZE, f"{name}: {error}") from None
+        raise UnfitError(Code.NOT_A_SIZE, f"{name}: {error}") from None
     if not 0 < size < 2**53:
-        raise Unfit(Code.OUT_OF_RANGE, f"{name} is at least 1B and less than 8388608GiB, found {node.text}")
+        raise UnfitError(Code.OUT_OF_RANGE, f"{name} is at least 1B and less than 8388608GiB, found {node.text}")
     return size
 
 
@@ -163,8 +163,8 @@ def _percent(node: Scalar, shape: Percent, name: str) -> Fraction:
     match = _PERCENT.fullmatch(node.text)
     if match is None:
         hint = f"write {node.text}%" if isinstance(node.value, int) else "for example 10%"
-        raise Unfit(Code.WRONG_TYPE, f"{name} is a percentage, found {describe(node)}", hint)
+        raise UnfitError(Code.WRONG_TYPE, f"{name} is a percentage, found {describe(node)}", hint)
     percent = Fraction(match[1])
     if percent > shape.maximum:
-        raise Unfit(Code.OUT_OF_RANGE, f"{name} is from 0% to {shape.maximum}%, found {node.text}")
+        raise UnfitError(Code.OUT_OF_RANGE, f"{name} is from 0% to {shape.maximum}%, found {node.text}")
     return percent / 100

@@ -12,7 +12,7 @@ from amqpflow.topology.language.types import Free, ListOf, Record, ScalarOr, Sha
 
 from .nodes import UNUSABLE, Entry, ListNode, MappingNode, Node, Scalar
 from .problems import Problems
-from .single import Unfit, describe, read_single
+from .single import UnfitError, describe, read_single
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def read(node: Node, shape: Shape, name: str, place: Place, problems: Problems) 
         case _:
             try:
                 return read_single(node, shape, name)
-            except Unfit as unfit:
+            except UnfitError as unfit:
                 hint = unfit.hint
                 if unfit.known and isinstance(node, Scalar):
                     hint = problems.nearest(node.text, unfit.known)

@@ -74,7 +74,11 @@ def test_park_without_a_reason_has_no_detail() -> None:
 @pytest.mark.parametrize(
     ("verdict", "reason", "detail"),
     [
-        (CannotDecode(error=ErrorRecord(type="Undecodable", message="not JSON")), ParkReason.UNDECODABLE, "not JSON"),
+        (
+            CannotDecode(error=ErrorRecord(type="UndecodableError", message="not JSON")),
+            ParkReason.UNDECODABLE,
+            "not JSON",
+        ),
         (BadResult(detail="handle returned dict"), ParkReason.BAD_RESULT, "handle returned dict"),
     ],
 )

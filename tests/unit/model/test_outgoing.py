@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqpflow.cli import replay_options
-from amqpflow.errors import WrongUsage
+from amqpflow.errors import UsageError
 from amqpflow.model import headers as h
 from amqpflow.model.outgoing import MAX_EXPIRATION, OutgoingMessage, encode_outgoing, header_problems
 from amqpflow.model.wire import MAX_DEPTH
@@ -201,16 +201,16 @@ def test_whatever_is_not_refused_can_be_encoded(headers: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(("headers", "said"), [each for each in HEADERS if "CC'] is not" not in each[1]])
 def test_headers_that_a_replay_sets_are_checked_alike(headers: Any, said: str) -> None:
-    with pytest.raises(WrongUsage) as refused:
+    with pytest.raises(UsageError) as refused:
         ReplayChoice(set_headers=headers)
     assert said.replace("headers", "set_headers", 1) in str(refused.value)
 
 
 def test_a_header_that_a_replay_drops_may_be_no_utf8_and_must_be_text() -> None:
     assert ReplayChoice(drop_headers=frozenset({"caf\udce9"})).drop_headers
-    with pytest.raises(WrongUsage, match=r"the name 'n+\.\.\.' in drop_headers is 256 bytes long"):
+    with pytest.raises(UsageError, match=r"the name 'n+\.\.\.' in drop_headers is 256 bytes long"):
         ReplayChoice(drop_headers=frozenset({"n" * 256}))
-    with pytest.raises(WrongUsage, match="drop_headers has a name that is of type int"):
+    with pytest.raises(UsageError, match="drop_headers has a name that is of type int"):
         ReplayChoice(drop_headers=frozenset({7}))  # type: ignore[arg-type]
 
 

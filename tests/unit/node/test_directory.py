@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow.errors import Refused
+from amqpflow.errors import RefusedError
 from amqpflow.node.directory import kept, temporary
 from amqpflow.node.settings import Ports
 
@@ -32,7 +32,7 @@ def test_what_holds_the_password_is_ours_to_read_alone(tmp_path: Path) -> None:
 
 def test_two_nodes_cannot_share_a_directory(tmp_path: Path) -> None:
     first = kept(tmp_path / "node")
-    with pytest.raises(Refused, match="in use by another node"):
+    with pytest.raises(RefusedError, match="in use by another node"):
         kept(tmp_path / "node")
     first.discard()
     kept(tmp_path / "node").discard()
@@ -40,23 +40,23 @@ def test_two_nodes_cannot_share_a_directory(tmp_path: Path) -> None:
 
 def test_somebody_elses_directory_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(Refused, match="is not empty"):
+    with pytest.raises(RefusedError, match="is not empty"):
         kept(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_damaged_directory_says_which_file(tmp_path: Path) -> None:
     (tmp_path / "amqpflow-node.json").write_text('{"node": ')
-    with pytest.raises(Refused, match=r"amqpflow-node\.json is damaged"):
+    with pytest.raises(RefusedError, match=r"amqpflow-node\.json is damaged"):
         kept(tmp_path)
     (tmp_path / "amqpflow-node.json").write_text('{"node": "a@localhost", "ports": [1, 2]}')
-    with pytest.raises(Refused, match="is damaged"):
+    with pytest.raises(RefusedError, match="is damaged"):
         kept(tmp_path)
 
 
 def test_a_file_in_the_way_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refused, match="cannot keep data"):
+    with pytest.raises(RefusedError, match="cannot keep data"):
         kept(tmp_path / "file")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow.errors import BrokerUnavailable
+from amqpflow.errors import BrokerUnavailableError
 from amqpflow.node.docker import IMAGE, DockerNode, find_engine
 from amqpflow.node.locate import Missing
 from tests.unit.node.docker_engine import Engine, serve
@@ -70,7 +70,7 @@ def test_without_the_extra_the_reason_names_it(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_container_is_bound_to_loopback_and_removed_when_the_broker_does_not_come_up(engine: Engine) -> None:
     engine.looks_while_running = 10
-    with pytest.raises(BrokerUnavailable, match="while it was starting") as failure:
+    with pytest.raises(BrokerUnavailableError, match="while it was starting") as failure:
         DockerNode("99.1").start()
     assert "last words" in failure.value.hint
     assert engine.created["Image"] == IMAGE
@@ -85,13 +85,13 @@ def test_the_container_is_bound_to_loopback_and_removed_when_the_broker_does_not
 
 def test_an_image_that_cannot_be_pulled_is_one_clear_line(engine: Engine) -> None:
     engine.image_is_there = False
-    with pytest.raises(BrokerUnavailable, match=f"Docker could not start {IMAGE}: .*no route to the registry"):
+    with pytest.raises(BrokerUnavailableError, match=f"Docker could not start {IMAGE}: .*no route to the registry"):
         DockerNode("99.1").start()
 
 
 def test_a_container_whose_start_was_stopped_before_docker_had_made_it_is_removed(engine: Engine) -> None:
     node = DockerNode("99.1")
     engine.while_creating = node.stop  # in the engine's thread, as a second thread of ours would
-    with pytest.raises(BrokerUnavailable):
+    with pytest.raises(BrokerUnavailableError):
         node.start()
     assert engine.removed

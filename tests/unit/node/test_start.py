@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow.errors import BrokerUnavailable, WrongUsage
+from amqpflow.errors import BrokerUnavailableError, UsageError
 from amqpflow.node.locate import Missing
 from amqpflow.node.start import BrokerContext, Found, find_broker, how_to_install
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -60,16 +60,16 @@ def test_then_docker(docker: Path) -> None:
 
 
 def test_nothing_names_what_was_looked_for_and_the_one_command(empty: Path) -> None:
-    with pytest.raises(BrokerUnavailable) as none:
+    with pytest.raises(BrokerUnavailableError) as none:
         find_broker(root=empty, environ={})
     assert "no rabbitmq-server is installed, and no Docker engine answers" in str(none.value)
     assert none.value.hint.startswith("install")
 
 
 def test_data_is_kept_by_a_local_node_alone(docker: Path) -> None:
-    with pytest.raises(WrongUsage, match="private node only"):
+    with pytest.raises(UsageError, match="private node only"):
         find_broker("amqp://there/", keep=docker / "data", root=docker, environ={})
-    with pytest.raises(WrongUsage, match="local RabbitMQ only"):
+    with pytest.raises(UsageError, match="local RabbitMQ only"):
         find_broker(keep=docker / "data", root=docker, environ={})
     assert not (docker / "data").exists()
 
@@ -93,7 +93,7 @@ def test_a_given_broker_that_is_down_is_an_error_without_its_password() -> None:
         bound.bind(("127.0.0.1", 0))  # bound and not listening: refused
         url = f"amqp://u:secret@127.0.0.1:{bound.getsockname()[1]}/"
         with (
-            pytest.raises(BrokerUnavailable, match="no RabbitMQ answers at 127") as down,
+            pytest.raises(BrokerUnavailableError, match="no RabbitMQ answers at 127") as down,
             BrokerContext(find_broker(url, environ={})),
         ):
             pass
@@ -113,7 +113,7 @@ def test_what_answers_but_is_no_rabbitmq_is_said() -> None:
         thread.start()
         url = f"amqp://127.0.0.1:{server.getsockname()[1]}/"
         with (
-            pytest.raises(BrokerUnavailable, match="does not speak AMQP 0-9-1"),
+            pytest.raises(BrokerUnavailableError, match="does not speak AMQP 0-9-1"),
             BrokerContext(find_broker(url, environ={})),
         ):
             pass
@@ -131,7 +131,7 @@ class Slow:
     def start(self) -> BrokerAddress:
         self.begun.set()
         self.stopped.wait()
-        raise BrokerUnavailable("stopped while starting")
+        raise BrokerUnavailableError("stopped while starting")
 
     def wait(self) -> None: ...
 

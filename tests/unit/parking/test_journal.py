@@ -9,7 +9,7 @@ import pytest
 
 from amqpflow.parking.journal import (
     JournalHead,
-    JournalUnreadable,
+    UnreadableJournalError,
     acked_line,
     acking_line,
     confirmed_line,
@@ -167,10 +167,10 @@ def test_a_torn_write_that_ends_in_the_middle_of_the_second_of_two_lines() -> No
     ],
 )
 def test_what_is_no_journal_says_so(lines: list[bytes], says: str) -> None:
-    with pytest.raises(JournalUnreadable, match=says):
+    with pytest.raises(UnreadableJournalError, match=says):
         read_journal(lines)
     if lines and says.startswith(("it", "line 1")):
-        with pytest.raises(JournalUnreadable, match=says):
+        with pytest.raises(UnreadableJournalError, match=says):
             read_head(lines[0])
 
 

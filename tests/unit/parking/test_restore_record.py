@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.parking.restore_record import (
-    RecordUnreadable,
     RestorePlace,
+    UnreadableRecordError,
     forgotten_line,
     head_line,
     publishing_line,
@@ -89,5 +89,5 @@ def test_what_was_published_and_neither_confirmed_nor_refused_is_in_doubt() -> N
     ],
 )
 def test_a_record_that_cannot_be_used_says_why(lines: list[bytes], says: str) -> None:
-    with pytest.raises(RecordUnreadable, match=says):
+    with pytest.raises(UnreadableRecordError, match=says):
         read_restored(lines, "x", HERE)

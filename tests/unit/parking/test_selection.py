@@ -16,7 +16,7 @@ from amqpflow.model.properties import Properties
 from amqpflow.parking.expression import BODY_LIMIT, Expression
 from amqpflow.parking.parked import ParkedMessage, read_parked
 from amqpflow.parking.sampling import Sampler
-from amqpflow.parking.selection import Matcher, Selection, SelectionInvalid
+from amqpflow.parking.selection import InvalidSelectionError, Matcher, Selection
 from tests.messages import properties
 from tests.parked import NOW, delivered, parking_publish
 from tests.topologies import topology
@@ -132,7 +132,7 @@ def test_zero_is_true_and_what_is_empty_is_not_as_jmespath_has_it() -> None:
 
 
 def test_every_problem_is_said_at_once_and_where_it_is() -> None:
-    with pytest.raises(SelectionInvalid) as raised:
+    with pytest.raises(InvalidSelectionError) as raised:
         Selection(
             reasons=("tired",),
             headers=("=x",),

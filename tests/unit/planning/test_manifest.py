@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpflow.model.resources import Binding
-from amqpflow.planning.values.manifest import Manifest, ManifestUnreadable, from_json, parameter_name, to_json
+from amqpflow.planning.values.manifest import Manifest, UnreadableManifestError, from_json, parameter_name, to_json
 
 TEXT = st.text(max_size=20)
 BINDINGS = st.builds(
@@ -67,7 +67,7 @@ def test_it_comes_back_as_it_was_written(
     ],
 )
 def test_anything_else_is_told(value: Any, said: str) -> None:
-    with pytest.raises(ManifestUnreadable, match=said):
+    with pytest.raises(UnreadableManifestError, match=said):
         from_json(value, vhost="/", topology="shop")
 
 
@@ -119,9 +119,9 @@ def test_a_manifest_of_format_1_proves_no_binding() -> None:
 
 
 def test_what_a_newer_version_wrote_is_not_to_be_deleted() -> None:
-    with pytest.raises(ManifestUnreadable) as newer:
+    with pytest.raises(UnreadableManifestError) as newer:
         from_json({**GOOD, "format": 3}, vhost="/", topology="shop")
     assert newer.value.hint == "a newer amqpflow wrote it: use that one"
-    with pytest.raises(ManifestUnreadable) as damaged:
+    with pytest.raises(UnreadableManifestError) as damaged:
         from_json({**GOOD, "adopted": None}, vhost="/", topology="shop")
     assert damaged.value.hint.startswith("delete it")

@@ -10,7 +10,7 @@ import pytest
 
 from amqpflow.model.resources import STAMP, BrokerState, Policy, Queue
 from amqpflow.planning.compare.diff import diff
-from amqpflow.planning.saved.json_codec import NotReadable, decode, encode
+from amqpflow.planning.saved.json_codec import UnreadablePlanError, decode, encode
 from amqpflow.planning.saved.saved_plan import is_saved_plan, plan_from_text, plan_to_text
 from amqpflow.planning.saved.staleness import moved
 from amqpflow.planning.values.changes import Change
@@ -61,7 +61,7 @@ def test_every_kind_of_change_can_be_saved() -> None:
         for data in ("x", 1, True, [], {}, None):
             try:
                 return decode(hint, data)
-            except NotReadable:
+            except UnreadablePlanError:
                 continue
         from amqpflow.planning.saved.json_codec import _hints
 
@@ -85,7 +85,7 @@ def test_a_cut_or_edited_or_foreign_file_is_told_from_a_good_one() -> None:
         "{}": "it is no saved plan",
         "[" * 100_000: "it is not complete",
     }.items():
-        with pytest.raises(NotReadable, match=said):
+        with pytest.raises(UnreadablePlanError, match=said):
             plan_from_text(broken, version="1")
     for topology in ("version: 1\n", '{"version": 1}', "", "# {\n"):
         assert not is_saved_plan(topology)
@@ -99,7 +99,7 @@ def test_a_cut_or_edited_or_foreign_file_is_told_from_a_good_one() -> None:
     ],
 )
 def test_a_plan_of_another_shape_names_the_place(data: Any, said: str) -> None:
-    with pytest.raises(NotReadable, match=said):
+    with pytest.raises(UnreadablePlanError, match=said):
         decode(Plan, data, "plan")
 
 

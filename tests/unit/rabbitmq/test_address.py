@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpflow.errors import TlsFailed, WrongUsage
+from amqpflow.errors import TlsError, UsageError
 from amqpflow.rabbitmq.address import BrokerAddress, redact, resolve_address
 
 URL = "amqp://user:secret@broker:5673/shop"
@@ -89,9 +89,9 @@ def test_a_variable_may_be_in_a_file(tmp_path: Path) -> None:
     secret = tmp_path / "url"
     secret.write_text(f"{URL}\n")
     assert resolved(AMQPFLOW_URL_FILE=str(secret)).password == "secret"
-    with pytest.raises(WrongUsage, match="both AMQPFLOW_URL and AMQPFLOW_URL_FILE"):
+    with pytest.raises(UsageError, match="both AMQPFLOW_URL and AMQPFLOW_URL_FILE"):
         resolved(AMQPFLOW_URL=URL, AMQPFLOW_URL_FILE=str(secret))
-    with pytest.raises(WrongUsage, match="cannot read"):
+    with pytest.raises(UsageError, match="cannot read"):
         resolved(AMQPFLOW_URL_FILE=str(tmp_path / "missing"))
 
 
@@ -115,13 +115,13 @@ def test_a_variable_may_be_in_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(WrongUsage, match="amqp://USER:PASSWORD@HOST:PORT/VHOST") as refused:
+    with pytest.raises(UsageError, match="amqp://USER:PASSWORD@HOST:PORT/VHOST") as refused:
         resolved(url)
     assert "secret" not in f"{refused.value}{refused.value.hint}"
 
 
 def test_a_refused_url_does_not_show_its_password() -> None:
-    with pytest.raises(WrongUsage) as refused:
+    with pytest.raises(UsageError) as refused:
         resolved("ampq://user:secret@host")
     assert "secret" not in str(refused.value) + refused.value.hint
 
@@ -176,7 +176,7 @@ def test_a_management_url_may_have_a_path_in_front_of_the_api(given: str, used: 
 
 
 def test_a_password_never_goes_over_http_when_amqp_is_tls() -> None:
-    with pytest.raises(WrongUsage, match="password would travel in clear"):
+    with pytest.raises(UsageError, match="password would travel in clear"):
         resolved("amqps://h", "http://h:15672")
 
 
@@ -230,13 +230,13 @@ def test_no_password_is_shown_whatever_a_parser_makes_of_it(before: str, after: 
     try:
         address = resolve_address(amqp, management, environ={})
         shown = f"{address!r} {address} {address.host} {address.vhost} {address.management_candidates()}"
-    except WrongUsage as refused:
+    except UsageError as refused:
         shown = f"{refused} {refused.hint}"
     assert "SECRET" not in shown
 
 
 def test_a_url_that_was_written_where_a_file_belongs_is_not_shown() -> None:
-    with pytest.raises(WrongUsage, match="AMQPFLOW_URL_FILE: cannot read amqp://u:") as refused:
+    with pytest.raises(UsageError, match="AMQPFLOW_URL_FILE: cannot read amqp://u:") as refused:
         resolved(AMQPFLOW_URL_FILE="amqp://u:secret@h/")
     assert "secret" not in str(refused.value)
     assert "belongs into AMQPFLOW_URL" in refused.value.hint
@@ -260,7 +260,7 @@ def test_tls_files_are_read_for_each_connection(tmp_path: Path) -> None:
     address = resolve_address("amqps://h", environ={}, ca_file=certificate, cert_file=certificate, key_file=key)
     before = address.ssl_context().get_ca_certs()
     files["certificate"].write_bytes((CERTIFICATES / "next-certificate.pem").read_bytes())
-    with pytest.raises(TlsFailed, match="KEY_VALUES_MISMATCH"):  # half of it is replaced: the next try finds both
+    with pytest.raises(TlsError, match="KEY_VALUES_MISMATCH"):  # half of it is replaced: the next try finds both
         address.ssl_context()
     files["key"].write_bytes((CERTIFICATES / "next-key.pem").read_bytes())
     assert address.ssl_context().get_ca_certs() != before
@@ -268,7 +268,7 @@ def test_tls_files_are_read_for_each_connection(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("files", [{"ca_file": "missing.pem"}, {"cert_file": "missing.pem"}])
 def test_a_tls_file_that_cannot_be_read_is_named(files: dict[str, Any]) -> None:
-    with pytest.raises(TlsFailed, match=r"missing\.pem"):
+    with pytest.raises(TlsError, match=r"missing\.pem"):
         resolve_address("amqps://h", environ={}, **files).ssl_context()
 
 
@@ -304,7 +304,7 @@ def test_nodes_are_tried_from_any_of_them_on() -> None:
 
 @pytest.mark.parametrize("url", ["amqp://a,amqps://b", "amqp://a,amqp://", "amqp://a,http://b"])
 def test_urls_that_are_not_nodes_of_one_cluster_are_refused(url: str) -> None:
-    with pytest.raises(WrongUsage):
+    with pytest.raises(UsageError):
         resolved(url)
 
 
@@ -318,7 +318,7 @@ def test_heartbeats_are_those_of_the_url_and_short_by_default() -> None:
 @pytest.mark.parametrize("given", ["5s", "", "-1", "1.5", "65535", "abc"])
 def test_a_heartbeat_that_is_not_a_number_of_seconds_is_refused(given: str) -> None:
     """aiormq would switch heartbeats off without a word."""
-    with pytest.raises(WrongUsage, match="is not a number of seconds") as refused:
+    with pytest.raises(UsageError, match="is not a number of seconds") as refused:
         resolved(f"{URL},{URL}?heartbeat={given}")
     assert "secret" not in str(refused.value)
     assert "heartbeat=5" in refused.value.hint

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from amqpflow.errors import AmqpflowError, BrokerUnavailable, PublishRefused, PublishUncertain, Unroutable
+from amqpflow.errors import (
+    AmqpflowError,
+    BrokerUnavailableError,
+    PublishRefusedError,
+    PublishUncertainError,
+    UnroutableError,
+)
 from amqpflow.model.headers import HOP
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
@@ -56,7 +62,7 @@ def test_a_confirm_is_for_one_or_for_all_up_to_it() -> None:
     at.confirms.confirmed(4, True, True)
     assert at.told == dict.fromkeys("bacd", OK)
     at.confirms.confirmed(5, False, False)
-    assert at.told["e"] is PublishRefused
+    assert at.told["e"] is PublishRefusedError
     assert len(at.confirms) == 1
     at.confirms.confirmed(0, True, True)  # 0 means all
     assert at.told["f"] is OK
@@ -68,7 +74,7 @@ def test_a_return_is_matched_by_address_and_id() -> None:
     at.post("nowhere", same="same", key="nowhere")
     at.returned("same", key="nowhere")
     at.confirms.confirmed(2, True, True)
-    assert at.told == {"here": OK, "nowhere": Unroutable}
+    assert at.told == {"here": OK, "nowhere": UnroutableError}
 
 
 def test_two_that_are_alike_are_never_in_flight_together() -> None:
@@ -79,13 +85,13 @@ def test_two_that_are_alike_are_never_in_flight_together() -> None:
     assert (len(at.written), len(at.confirms)) == (2, 4), "whoever keeps a window counts those that wait, too"
     at.returned("same")
     at.confirms.confirmed(1, False, True)
-    assert at.told == {"first": Unroutable}
+    assert at.told == {"first": UnroutableError}
     assert (len(at.written), len(at.confirms)) == (3, 3)
     at.confirms.confirmed(3, True, True)  # "other" and "second", which went out third
-    assert at.told == {"first": Unroutable, "other": OK, "second": OK}
+    assert at.told == {"first": UnroutableError, "other": OK, "second": OK}
     at.confirms.written()
-    at.confirms.end(lambda *_: PublishUncertain("lost"))
-    assert at.told["third"] is PublishUncertain
+    at.confirms.end(lambda *_: PublishUncertainError("lost"))
+    assert at.told["third"] is PublishUncertainError
     assert len(at.confirms) == 0
 
 
@@ -102,7 +108,7 @@ def test_a_return_that_cannot_be_read_may_be_any_for_that_address() -> None:
     at.post("nowhere", key="nowhere")
     at.confirms.returned("NO_ROUTE", "e", "nowhere", b"")
     at.confirms.confirmed(2, True, True)
-    assert at.told == {"here": OK, "nowhere": Unroutable}
+    assert at.told == {"here": OK, "nowhere": UnroutableError}
 
 
 def test_what_a_socket_has_taken_is_uncertain_at_the_end_and_all_else_was_not_sent() -> None:
@@ -111,8 +117,8 @@ def test_what_a_socket_has_taken_is_uncertain_at_the_end_and_all_else_was_not_se
     at.post("waited", same="same")
     at.confirms.written()
     at.post("kept")
-    at.confirms.end(lambda *_: PublishUncertain("lost"))
-    assert at.told == {"sent": PublishUncertain, "kept": BrokerUnavailable, "waited": BrokerUnavailable}
+    at.confirms.end(lambda *_: PublishUncertainError("lost"))
+    assert at.told == {"sent": PublishUncertainError, "kept": BrokerUnavailableError, "waited": BrokerUnavailableError}
     assert len(at.confirms) == 0
 
 
@@ -122,7 +128,7 @@ def test_what_waits_for_its_like_and_is_withdrawn_is_not_sent() -> None:
         at.post(name, same="same", ticket=ticket)
     tickets[1].withdrawn = True
     at.confirms.confirmed(1, False, True)
-    assert at.told == {"first": OK, "second": BrokerUnavailable}
+    assert at.told == {"first": OK, "second": BrokerUnavailableError}
     assert ([each.written for each in tickets], len(at.written)) == ([True, False, True], 2)
     at.confirms.confirmed(2, False, True)
     assert (at.told["third"], len(at.confirms)) == (OK, 0)
@@ -136,9 +142,9 @@ def test_at_the_end_it_is_said_which_may_have_been_taken_before_their_exchange_c
         at.post(name, exchange=exchange)
     at.confirms.written()
 
-    def error(exchange: str, may_be_there: bool) -> PublishUncertain:
+    def error(exchange: str, may_be_there: bool) -> PublishUncertainError:
         said[exchange] = may_be_there
-        return PublishUncertain("closed")
+        return PublishUncertainError("closed")
 
     at.confirms.end(error)
     assert said == {"used": True, "fresh": False}

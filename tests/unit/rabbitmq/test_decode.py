@@ -76,7 +76,7 @@ def test_an_empty_table_may_be_a_list(arguments: Any) -> None:
     ],
 )
 def test_what_cannot_be_kept_is_named_with_its_key(decoder: Any, entry: dict[str, Any], text: str) -> None:
-    with pytest.raises(decode.Odd) as odd:
+    with pytest.raises(decode.UnreadableObjectError) as odd:
         decoder(entry)
     assert str(odd.value) == text
 
@@ -86,4 +86,4 @@ def test_what_cannot_be_kept_is_named_with_its_key(decoder: Any, entry: dict[str
 def test_what_has_no_name_is_not_rabbitmqs(decoder: Any, entry: Any) -> None:
     with pytest.raises((ValueError, AttributeError)) as strange:
         decoder(entry)
-    assert not isinstance(strange.value, decode.Odd)
+    assert not isinstance(strange.value, decode.UnreadableObjectError)

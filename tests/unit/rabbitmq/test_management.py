@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailable, PermissionDenied
+from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailableError, PermissionDeniedError
 from amqpflow.model.resources import Policy
 from amqpflow.planning.values.observation import Depth
 from amqpflow.rabbitmq import decode
@@ -173,7 +173,7 @@ def test_a_missing_queue_has_no_statistics() -> None:
 
 def test_an_object_that_cannot_be_read_is_named_with_its_key() -> None:
     error = refused({QUEUES: (200, '[{"name":"theirs","arguments":7}]')}, lambda m: m.queues("/"))
-    assert isinstance(error, ManagementUnavailable)
+    assert isinstance(error, ManagementUnavailableError)
     assert str(error).endswith("lists what cannot be read: queue 'theirs': arguments is 7")
 
 
@@ -198,7 +198,7 @@ def test_a_list_that_rabbitmq_fails_to_make_is_no_other_server() -> None:
 )
 def test_what_is_not_rabbitmqs_answer_is_said_to_be_so(status: int, body: str) -> None:
     error = refused({QUEUES: (status, body)}, lambda m: m.queues("/"))
-    assert isinstance(error, ManagementUnavailable)
+    assert isinstance(error, ManagementUnavailableError)
     assert "is not RabbitMQ's management API" in str(error)
 
 
@@ -215,7 +215,7 @@ def test_what_is_not_rabbitmqs_answer_is_said_to_be_so(status: int, body: str) -
 def test_a_401_names_what_is_missing(reason: str, says: str, path: str) -> None:
     """Fact 11.11: denied is 401, not 403."""
     error = refused({path: (401, json.dumps({"error": "not_authorised", "reason": reason}))}, lambda m: m.policies("/"))
-    assert isinstance(error, PermissionDenied)
+    assert isinstance(error, PermissionDeniedError)
     assert says in str(error)
 
 
@@ -243,7 +243,7 @@ def test_silence_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nobody_listening_is_said_for_every_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     urls = ("http://127.0.0.1:1", "http://127.0.0.1:2")
     monkeypatch.setattr(BrokerAddress, "management_candidates", lambda _: urls)
-    with pytest.raises(ManagementUnavailable) as caught:
+    with pytest.raises(ManagementUnavailableError) as caught:
         asyncio.run(open_management(ADDRESS))
     assert all(url in str(caught.value) for url in urls)
 
@@ -268,7 +268,7 @@ def test_a_refusal_stops_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     async def go() -> int:
         async with serving({"GET /api/whoami": denied}) as first, serving({}) as second:
             monkeypatch.setattr(BrokerAddress, "management_candidates", lambda _: (first.url, second.url))
-            with pytest.raises(PermissionDenied):
+            with pytest.raises(PermissionDeniedError):
                 await open_management(ADDRESS)
             return len(second.asked)
 
@@ -294,7 +294,7 @@ def test_a_certificate_that_is_rotated_is_trusted_by_the_file_as_it_is_by_then(t
             async with await open_management(address) as management:
                 context.load_cert_chain(TLS / "next-certificate.pem", TLS / "next-key.pem")
                 twice = [management.policies("/"), management.policies("/")]
-                with pytest.raises(ManagementUnavailable, match="certificate"):
+                with pytest.raises(ManagementUnavailableError, match="certificate"):
                     await asyncio.gather(*twice)
                 trusted.write_bytes((TLS / "next-certificate.pem").read_bytes())
                 assert await asyncio.gather(management.policies("/"), management.policies("/")) == [(), ()]
@@ -317,7 +317,7 @@ def test_https_verifies_the_certificate(trusted: bool) -> None:
     if trusted:
         asyncio.run(go())
         return
-    with pytest.raises(ManagementUnavailable, match="certificate") as caught:
+    with pytest.raises(ManagementUnavailableError, match="certificate") as caught:
         asyncio.run(go())
     assert "--ca-file" in caught.value.hint
 

@@ -8,7 +8,13 @@ import ssl
 import aiormq.exceptions as amqp
 import pytest
 
-from amqpflow.errors import AmqpflowError, AuthenticationFailed, BrokerUnavailable, TlsFailed, VirtualHostMissing
+from amqpflow.errors import (
+    AmqpflowError,
+    AuthenticationError,
+    BrokerUnavailableError,
+    TlsError,
+    VirtualHostMissingError,
+)
 from amqpflow.model.closing import closed_by_broker, socket_closed
 from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
 from amqpflow.rabbitmq.opening import Seen, not_opened
@@ -38,58 +44,58 @@ def sure(found: AmqpflowError, kind: type[AmqpflowError], words: str, hint: str)
 @pytest.mark.parametrize(
     ("code", "said", "kind", "words", "hint"),
     [
-        (530, "NOT_ALLOWED - vhost shop not found", VirtualHostMissing, "no virtual host shop", "add_vhost shop"),
+        (530, "NOT_ALLOWED - vhost shop not found", VirtualHostMissingError, "no virtual host shop", "add_vhost shop"),
         (
             530,
             "NOT_ALLOWED - access to vhost 'shop' refused for user 'app'",
-            VirtualHostMissing,
+            VirtualHostMissingError,
             "the user app has no access to the virtual host shop",
             "set_permissions -p shop app",
         ),
         (
             530,
             "NOT_ALLOWED - access to vhost 'shop' refused for user 'app' by backend rabbit_auth_backend_ldap: no group",
-            VirtualHostMissing,
+            VirtualHostMissingError,
             "no access to the virtual host shop (by backend rabbit_auth_backend_ldap: no group)",
             "set_permissions -p shop app",
         ),
         (
             530,
             "NOT_ALLOWED - access to vhost 'shop' refused for user 'app': connection limit (12) is reached",
-            BrokerUnavailable,
+            BrokerUnavailableError,
             "the virtual host shop takes no more connections: the limit of 12 is reached",
             "set_vhost_limits -p shop",
         ),
         (
             530,
             "NOT_ALLOWED - connection refused for user 'app': user connection limit (2) is reached",
-            BrokerUnavailable,
+            BrokerUnavailableError,
             "the user app has no connections left: the limit of 2 is reached",
             "set_user_limits app",
         ),
         (
             530,
             "NOT_ALLOWED - connection refused: node connection limit (5000) is reached",
-            BrokerUnavailable,
+            BrokerUnavailableError,
             "the node takes no more connections: the limit of 5000 is reached",
             "connection_max",
         ),
         (
             530,
             "NOT_ALLOWED - access to vhost 'shop' refused for user 'app': connection limit cannot be queried, timeout",
-            BrokerUnavailable,
+            BrokerUnavailableError,
             "530 NOT_ALLOWED - access to vhost",
             "",
         ),
         (
             541,
             "INTERNAL_ERROR - access to vhost 'shop' refused for user 'app': vhost 'shop' is down",
-            BrokerUnavailable,
+            BrokerUnavailableError,
             "the virtual host shop is down",
             "restart_vhost -p shop",
         ),
-        (403, "ACCESS_REFUSED - Login was refused", AuthenticationFailed, "user or the password", ""),
-        (320, "CONNECTION_FORCED - maintenance", BrokerUnavailable, "320 CONNECTION_FORCED - maintenance", ""),
+        (403, "ACCESS_REFUSED - Login was refused", AuthenticationError, "user or the password", ""),
+        (320, "CONNECTION_FORCED - maintenance", BrokerUnavailableError, "320 CONNECTION_FORCED - maintenance", ""),
     ],
 )
 def test_what_rabbitmq_refuses(code: int, said: str, kind: type[AmqpflowError], words: str, hint: str) -> None:
@@ -106,7 +112,9 @@ def test_a_name_with_a_space_is_quoted_in_the_command_that_helps() -> None:
 def test_a_slash_at_the_end_of_a_url_is_pointed_out() -> None:
     closed = closed_by_broker("connection", 530, "NOT_ALLOWED - vhost shop/ not found")
     found = not_opened(amqp.InvalidFrameError("x"), address("amqp://u:secret@h/shop/"), Seen(closed=closed))
-    sure(found, VirtualHostMissing, "no virtual host shop/", "the URL ends with a slash, which belongs to the name")
+    sure(
+        found, VirtualHostMissingError, "no virtual host shop/", "the URL ends with a slash, which belongs to the name"
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,12 +132,12 @@ def test_the_user_guest_is_only_explained_where_it_is_the_reason(url: str, hint:
             None if isinstance(error, amqp.ProbableAuthenticationError) else closed_by_broker("connection", 403, "")
         )
         found = not_opened(error, address(url), Seen(reached=True, first=b"\x01", closed=closed))
-        sure(found, AuthenticationFailed, "refused the user or the password", hint)
+        sure(found, AuthenticationError, "refused the user or the password", hint)
 
 
 def test_a_mechanism_that_the_broker_does_not_offer_is_no_wrong_password() -> None:
     found = not_opened(amqp.AuthenticationError("PLAIN AMQPLAIN", ["PLAIN"]), address(), Seen(first=b"\x01"))
-    sure(found, AuthenticationFailed, "does not offer the mechanism that ?auth= names, but PLAIN AMQPLAIN", "?auth=")
+    sure(found, AuthenticationError, "does not offer the mechanism that ?auth= names, but PLAIN AMQPLAIN", "?auth=")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +152,7 @@ def test_a_mechanism_that_the_broker_does_not_offer_is_no_wrong_password() -> No
 )
 def test_what_is_no_rabbitmq_is_known_by_its_first_bytes(first: bytes, words: str, hint: str) -> None:
     error = amqp.AMQPConnectionError("Server communication error")
-    sure(not_opened(error, address(), Seen(reached=True, first=first)), BrokerUnavailable, words, hint)
+    sure(not_opened(error, address(), Seen(reached=True, first=first)), BrokerUnavailableError, words, hint)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +174,9 @@ def test_what_sent_nothing_is_known_by_what_it_answers_when_asked_again(speaks: 
 )
 def test_a_peer_that_closes_without_an_answer(url: str, hint: str) -> None:
     error = amqp.AMQPConnectionError("Server connection unexpectedly closed. Read 0 bytes but 1 bytes expected")
-    sure(not_opened(error, address(url), SILENT), BrokerUnavailable, "closed the connection without an answer", hint)
+    sure(
+        not_opened(error, address(url), SILENT), BrokerUnavailableError, "closed the connection without an answer", hint
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,7 +194,7 @@ def test_a_peer_that_closes_without_an_answer(url: str, hint: str) -> None:
     ],
 )
 def test_a_peer_that_cannot_be_reached(error: BaseException, seen: Seen, words: str, hint: str) -> None:
-    sure(not_opened(error, address(), seen), BrokerUnavailable, words, hint)
+    sure(not_opened(error, address(), seen), BrokerUnavailableError, words, hint)
 
 
 @pytest.mark.parametrize(
@@ -205,10 +215,10 @@ def test_a_peer_that_cannot_be_reached(error: BaseException, seen: Seen, words: 
 )
 def test_why_tls_failed(text: str, hint: str) -> None:
     error = caused(amqp.AMQPConnectionError(), ssl.SSLError(1, text))
-    sure(not_opened(error, address("amqps://app:secret@h"), NOTHING), TlsFailed, "TLS failed", hint)
+    sure(not_opened(error, address("amqps://app:secret@h"), NOTHING), TlsError, "TLS failed", hint)
 
 
 def test_a_chain_of_causes_that_bites_its_tail_comes_to_an_end() -> None:
     first, second = amqp.AMQPConnectionError(), amqp.AMQPConnectionError()
     first.__cause__, second.__cause__ = second, first
-    assert type(not_opened(first, address(), NOTHING)) is BrokerUnavailable
+    assert type(not_opened(first, address(), NOTHING)) is BrokerUnavailableError

@@ -10,9 +10,9 @@ import pytest
 from amqpflow.errors import (
     AmqpflowError,
     BrokerError,
-    BrokerUnavailable,
-    PermissionDenied,
-    Unroutable,
+    BrokerUnavailableError,
+    PermissionDeniedError,
+    UnroutableError,
 )
 from amqpflow.rabbitmq.translate import translate
 
@@ -44,7 +44,7 @@ def test_what_the_broker_refuses_keeps_its_words_and_code(error: Exception, code
 
 def test_a_missing_permission_says_how_to_grant_it() -> None:
     ours = translated(amqp.ChannelAccessRefused("ACCESS_REFUSED - access to queue 'q' refused for user 'u'"))
-    assert type(ours) is PermissionDenied
+    assert type(ours) is PermissionDeniedError
     assert "amqpflow permissions FILE" in ours.hint
 
 
@@ -60,11 +60,11 @@ def test_a_missing_permission_says_how_to_grant_it() -> None:
     ],
 )
 def test_a_lost_connection_is_said_to_be_lost(error: Exception) -> None:
-    assert type(translated(error)) is BrokerUnavailable
+    assert type(translated(error)) is BrokerUnavailableError
 
 
 def test_ours_and_what_is_not_the_broker_s_pass_through() -> None:
-    for error in (Unroutable("x"), ZeroDivisionError(), asyncio.CancelledError()):
+    for error in (UnroutableError("x"), ZeroDivisionError(), asyncio.CancelledError()):
         with pytest.raises(type(error)) as raised, translate():
             raise error
         assert raised.value is error
@@ -98,6 +98,6 @@ def test_ours_and_what_is_not_the_broker_s_pass_through() -> None:
 @pytest.mark.parametrize("kind", [amqp.ConnectionNotAllowed, amqp.ConnectionClosed])
 def test_a_limit_of_channels_is_called_one(kind: type[Exception], said: str, words: str, hint: str) -> None:
     ours = translated(kind(said) if kind is amqp.ConnectionNotAllowed else kind(530, said))
-    assert type(ours) is BrokerUnavailable
+    assert type(ours) is BrokerUnavailableError
     assert str(ours) == f"RabbitMQ closed the connection: {words}"
     assert hint in ours.hint

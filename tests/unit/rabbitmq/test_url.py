@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amqpflow.errors import WrongUsage
+from amqpflow.errors import UsageError
 from amqpflow.rabbitmq.url import checked_management_url, checked_urls
 
 URL = "amqp://user:secret@broker:5673/shop"
@@ -28,7 +28,7 @@ def test_what_is_around_a_url_is_no_part_of_it(around: str) -> None:
     ],
 )
 def test_white_space_inside_a_url_is_refused_with_its_place(url: str, says: str) -> None:
-    with pytest.raises(WrongUsage) as refused:
+    with pytest.raises(UsageError) as refused:
         checked_urls(url, "AMQPFLOW_URL")
     assert str(refused.value) == says
     assert "%20" in refused.value.hint
@@ -55,18 +55,18 @@ def test_an_upper_case_scheme_is_the_same_scheme() -> None:
     ],
 )
 def test_what_is_no_amqp_url_is_refused_with_what_to_do(url: str, hint: str) -> None:
-    with pytest.raises(WrongUsage, match="not a URL of the form amqp://") as refused:
+    with pytest.raises(UsageError, match="not a URL of the form amqp://") as refused:
         checked_urls(url, "it")
     assert hint in refused.value.hint
 
 
 def test_an_amqp_url_is_no_management_url() -> None:
-    with pytest.raises(WrongUsage, match="not a URL of the form http://") as refused:
+    with pytest.raises(UsageError, match="not a URL of the form http://") as refused:
         checked_management_url(URL, "AMQPFLOW_MANAGEMENT_URL")
     assert "15672" in refused.value.hint
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\n", "\ufeff\n"])
 def test_an_empty_url_is_called_empty(empty: str) -> None:
-    with pytest.raises(WrongUsage, match="AMQPFLOW_URL is empty"):
+    with pytest.raises(UsageError, match="AMQPFLOW_URL is empty"):
         checked_urls(empty, "AMQPFLOW_URL")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow.errors import BrokerUnavailable, WrongUsage
+from amqpflow.errors import BrokerUnavailableError, UsageError
 from amqpflow.rabbitmq import url_source
 from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
 from amqpflow.rabbitmq.url_source import UrlFunction
@@ -77,7 +77,7 @@ def test_a_management_url_from_a_file_is_read_again(tmp_path: Path) -> None:
     assert asyncio.run(address.current_with_management()).management_credentials() == ("admin", "new")
     url.write_text("amqps://user:new@broker/shop")
     assert current(address).tls
-    with pytest.raises(BrokerUnavailable, match="would travel in clear"):
+    with pytest.raises(BrokerUnavailableError, match="would travel in clear"):
         asyncio.run(address.current_with_management())
 
 
@@ -89,7 +89,7 @@ def test_amqp_connects_whatever_became_of_the_file_of_the_management_url(tmp_pat
     management.unlink()
     url.write_text("amqp://user:new@broker/shop")
     assert current(address).password == "new"
-    with pytest.raises(BrokerUnavailable, match="AMQPFLOW_MANAGEMENT_URL_FILE: cannot read"):
+    with pytest.raises(BrokerUnavailableError, match="AMQPFLOW_MANAGEMENT_URL_FILE: cannot read"):
         asyncio.run(address.current_with_management())
 
 
@@ -138,9 +138,9 @@ def test_a_file_without_a_url_says_so(
         file.unlink()
     else:
         file.write_bytes(content)
-    with pytest.raises(WrongUsage, match=says):
+    with pytest.raises(UsageError, match=says):
         of_file(file)
-    with pytest.raises(BrokerUnavailable, match=says):
+    with pytest.raises(BrokerUnavailableError, match=says):
         current(address)
 
 
@@ -211,7 +211,7 @@ def returning(value: Any) -> Callable[[], Any]:
     ],
 )
 def test_a_function_that_returns_no_url_says_so(function: Callable[[], Any], says: str) -> None:
-    with pytest.raises(BrokerUnavailable, match=says) as failed:
+    with pytest.raises(BrokerUnavailableError, match=says) as failed:
         current(resolve_address(function, environ={}))
     assert "secret" not in f"{failed.value}{failed.value.hint}"
 
@@ -223,7 +223,7 @@ def test_a_function_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
         await asyncio.Event().wait()
         return NEW
 
-    with pytest.raises(BrokerUnavailable, match="returned no URL: nothing within"):
+    with pytest.raises(BrokerUnavailableError, match="returned no URL: nothing within"):
         current(resolve_address(hangs, environ={}))
 
 
@@ -256,9 +256,9 @@ def test_calls_that_hang_are_not_added_to_without_end(monkeypatch: pytest.Monkey
     address = resolve_address(hangs, environ={})
     try:
         for _ in range(10):
-            with pytest.raises(BrokerUnavailable, match="nothing within"):
+            with pytest.raises(BrokerUnavailableError, match="nothing within"):
                 current(address)
-        with pytest.raises(BrokerUnavailable, match="10 earlier calls of it have not returned yet"):
+        with pytest.raises(BrokerUnavailableError, match="10 earlier calls of it have not returned yet"):
             current(address)
         assert len(begun) == 10
     finally:
@@ -287,11 +287,11 @@ def test_a_file_of_another_user_is_named_without_its_content(tmp_path: Path) -> 
     if os.getuid() == 0:
         directory = tmp_path / "url"
         directory.mkdir()
-        with pytest.raises(WrongUsage, match="Is a directory"):
+        with pytest.raises(UsageError, match="Is a directory"):
             of_file(directory)
         return
     file = tmp_path / "url"
     file.write_text(OLD)
     file.chmod(0)
-    with pytest.raises(WrongUsage, match="Permission denied"):
+    with pytest.raises(UsageError, match="Permission denied"):
         of_file(file)

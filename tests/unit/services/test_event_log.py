@@ -97,10 +97,13 @@ def parked(reason: str = "exhausted", **more: Any) -> e.MessageParked:
         ),
         (
             parked(
-                "undecodable", detail="not JSON", error_type="amqpflow.errors.Undecodable", error_message="not JSON"
+                "undecodable",
+                detail="not JSON",
+                error_type="amqpflow.errors.UndecodableError",
+                error_message="not JSON",
             ),
             "ERROR",
-            "parked m: undecodable: amqpflow.errors.Undecodable: not JSON (service.py:10)",
+            "parked m: undecodable: amqpflow.errors.UndecodableError: not JSON (service.py:10)",
         ),
         (
             parked("bad-result", detail="h returned int", **NO_ERROR, error_message=None, error=None),

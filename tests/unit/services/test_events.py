@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import HandlerInvalid
+from amqpflow import InvalidHandlerError
 from amqpflow.model import event as e
 from amqpflow.services.consuming.event_log import EventLog
 from amqpflow.services.consuming.events import Events
@@ -85,12 +85,12 @@ class Asynchronous:
     ],
 )
 def test_what_cannot_be_subscribed_is_refused(listener: Any, events: Any, what: str) -> None:
-    with pytest.raises(HandlerInvalid, match=what):
+    with pytest.raises(InvalidHandlerError, match=what):
         Events().subscribe(listener, *events)
 
 
 def test_the_nearest_name_is_proposed() -> None:
-    with pytest.raises(HandlerInvalid) as refused:
+    with pytest.raises(InvalidHandlerError) as refused:
         Events().subscribe(print, "message.park")
     assert refused.value.hint == "did you mean message.parked?"
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from amqpflow import Ack, Breaker, Discard, Message, Outcome, Park, Pause, Retry, Undecodable
+from amqpflow import Ack, Breaker, Discard, Message, Outcome, Park, Pause, Retry, UndecodableError
 from amqpflow.delivery.settle import ToParking, ToTier
 from amqpflow.delivery.verdict import CannotDecode, Decided, Failed, Verdict
 from amqpflow.model.event import BreakerOpened, Event
@@ -78,7 +78,7 @@ def test_an_error_alone_in_a_group_takes_the_rule_for_that_error() -> None:
 
 
 def test_an_undecodable_body_alone_in_a_group_is_undecodable() -> None:
-    verdict = called(group(Undecodable("not JSON")))
+    verdict = called(group(UndecodableError("not JSON")))
     assert isinstance(verdict, CannotDecode)
     assert verdict.error.message == "not JSON"
 
@@ -130,9 +130,9 @@ def test_an_exit_in_a_group_is_a_failure(error: BaseException) -> None:
     ("errors", "kind"),
     [
         ((Park("a"), ValueError("b")), "Park"),
-        ((ValueError("b"), Park("a"), Undecodable("c")), "Park"),
+        ((ValueError("b"), Park("a"), UndecodableError("c")), "Park"),
         ((Discard(), Retry(), Park("a")), "Park"),
-        ((OSError(), Undecodable("c")), "Undecodable"),
+        ((OSError(), UndecodableError("c")), "UndecodableError"),
         ((Discard(), OSError()), "a failure"),
         ((Ack(), OSError()), "a failure"),
         ((Retry(after=60), OSError()), "a failure"),

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Optional
 
 import pytest
 
-from amqpflow import Ack, Consumer, Discard, HandlerInvalid, Message, Outcome, Park, Retry, Undecodable
+from amqpflow import Ack, Consumer, Discard, InvalidHandlerError, Message, Outcome, Park, Retry, UndecodableError
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Decided, Failed, Verdict
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.services.handling.handler import Handler, make_handler
@@ -158,7 +158,7 @@ async def a_generator(message: Message) -> Any:
     ],
 )
 def test_what_cannot_be_a_handler_is_refused_at_registration(function: Any, words: str) -> None:
-    with pytest.raises(HandlerInvalid, match=words):
+    with pytest.raises(InvalidHandlerError, match=words):
         made(function)
 
 
@@ -174,7 +174,7 @@ def test_what_cannot_be_a_handler_is_refused_at_registration(function: Any, word
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(HandlerInvalid, match=words):
+    with pytest.raises(InvalidHandlerError, match=words):
         made(plain, **options)
 
 
@@ -191,10 +191,10 @@ def consumer() -> Consumer:
 
 
 def test_an_unknown_queue_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(HandlerInvalid, match=r"shop\.yaml has no queue 'orders\.confrim'") as refused:
+    with pytest.raises(InvalidHandlerError, match=r"shop\.yaml has no queue 'orders\.confrim'") as refused:
         consumer().handler("orders.confrim")
     assert refused.value.hint == "did you mean orders.confirm?"
-    with pytest.raises(HandlerInvalid) as refused:
+    with pytest.raises(InvalidHandlerError) as refused:
         consumer().add_handler("zzz", plain)
     assert refused.value.hint == "its queues are orders.confirm, orders.audit"
 
@@ -202,7 +202,7 @@ def test_an_unknown_queue_is_refused_with_the_nearest_name() -> None:
 def test_a_queue_has_one_handler() -> None:
     one = consumer()
     one.handler("orders.confirm")(plain)
-    with pytest.raises(HandlerInvalid, match="has a handler already"):
+    with pytest.raises(InvalidHandlerError, match="has a handler already"):
         one.handler("orders.confirm")(plain)
 
 
@@ -211,7 +211,7 @@ def test_the_decorator_returns_the_function() -> None:
 
 
 def test_a_consumer_without_a_handler_does_not_start() -> None:
-    with pytest.raises(HandlerInvalid, match="no handler is registered"):
+    with pytest.raises(InvalidHandlerError, match="no handler is registered"):
         asyncio.run(consumer().start())
 
 
@@ -376,7 +376,7 @@ def test_a_cancellation_that_the_handler_itself_raises_while_the_consumer_stops_
 
 @both
 def test_an_undecodable_body_is_told_apart(kind: Any) -> None:
-    verdict = called(kind(raising(Undecodable("not JSON"))))
+    verdict = called(kind(raising(UndecodableError("not JSON"))))
     assert isinstance(verdict, CannotDecode)
     assert verdict.error.message == "not JSON"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow.errors import WrongUsage
+from amqpflow.errors import UsageError
 from amqpflow.services.process.health import Health, response, serve_health
 from amqpflow.services.process.heartbeat import LONGEST_LINE, Status, decode, encode
 from amqpflow.services.process.supervisor import Supervisor
@@ -64,7 +64,7 @@ def test_a_peer_that_says_nothing_or_too_much_holds_nothing_up() -> None:
 def test_a_port_that_is_taken_is_one_clear_sentence() -> None:
     async def scenario() -> None:
         async with serve_health(0, "127.0.0.1", lambda: READY) as port:
-            with pytest.raises(WrongUsage, match=f"cannot listen for health probes on port {port}"):
+            with pytest.raises(UsageError, match=f"cannot listen for health probes on port {port}"):
                 async with serve_health(port, "127.0.0.1", lambda: READY):
                     raise AssertionError
 

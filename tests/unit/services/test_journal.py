@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow.errors import Refused, WrongUsage
+from amqpflow.errors import RefusedError, UsageError
 from amqpflow.parking.journal import JournalState, confirmed_line, end_line, intent_line, resumed_line
 from amqpflow.services.replaying import journal_files as journal
 from amqpflow.services.replaying.journal_files import JournalFile, Journals, default_directory, journals_in
@@ -35,17 +35,17 @@ def test_it_is_for_its_owner_alone_and_can_be_found_by_the_beginning_of_its_id(t
     file.close()
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
     assert journals.load("5f").sent == 6
-    with pytest.raises(WrongUsage, match="no replay 'ff'"):
+    with pytest.raises(UsageError, match="no replay 'ff'"):
         journals.load("ff")
     journals.create(replace(HEAD, id="5f77"), messages=0).close()
-    with pytest.raises(WrongUsage, match="'5f' is the beginning of 2 replays"):
+    with pytest.raises(UsageError, match="'5f' is the beginning of 2 replays"):
         journals.load("5f")
 
 
 def test_one_process_writes_a_journal_at_a_time(tmp_path: Path) -> None:
     journals = Journals(tmp_path)
     first = journals.create(HEAD, messages=0)
-    with pytest.raises(Refused, match="another replay is writing"):
+    with pytest.raises(RefusedError, match="another replay is writing"):
         journals.reopen(journals.load(HEAD.id))
     first.close()
     journals.reopen(journals.load(HEAD.id)).close()
@@ -64,13 +64,13 @@ def test_a_line_that_was_cut_off_is_removed_before_it_is_gone_on_with(tmp_path: 
 
 def test_a_directory_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refused, match=r"cannot be written to .*: Not a directory") as caught:
+    with pytest.raises(RefusedError, match=r"cannot be written to .*: Not a directory") as caught:
         Journals(tmp_path / "file" / "below").create(HEAD, messages=0)
     assert "--journal DIR" in caught.value.hint
 
 
 def test_too_little_room_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="KiB are free"):
+    with pytest.raises(RefusedError, match="KiB are free"):
         Journals(tmp_path).create(HEAD, messages=1 << 50)
     assert not list(tmp_path.iterdir())
 
@@ -104,7 +104,7 @@ def test_a_file_that_is_no_journal_is_told_of_and_left_out(tmp_path: Path) -> No
     told: list[str] = []
     assert [each.head.id for each in journals.all(lambda path, _: told.append(path.name))] == [HEAD.id]
     assert told == ["other.replay"]
-    with pytest.raises(Refused, match="cannot be used: line 1 is damaged"):
+    with pytest.raises(RefusedError, match="cannot be used: line 1 is damaged"):
         journals.load("other")
 
 
@@ -275,7 +275,7 @@ def test_a_journal_that_others_may_write_is_refused(tmp_path: Path, mode: int) -
         lambda: journals.prune(),
         lambda: JournalFile.take(path),
     ):
-        with pytest.raises(Refused, match=f"can be written by other users \\(mode {mode:04o}\\)") as caught:
+        with pytest.raises(RefusedError, match=f"can be written by other users \\(mode {mode:04o}\\)") as caught:
             look()
         assert caught.value.hint == f"chmod go-w {path}"
 
@@ -291,7 +291,7 @@ def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None
         lambda: unfinished(journals),
         lambda: list(journals.all(lambda *_: None)),
     ):
-        with pytest.raises(Refused, match=r"the directory of journals .* can be written by other users"):
+        with pytest.raises(RefusedError, match=r"the directory of journals .* can be written by other users"):
             look()
     assert not list(directory.iterdir())
 
@@ -300,9 +300,9 @@ def test_what_belongs_to_another_user_is_refused(tmp_path: Path, monkeypatch: py
     journals = Journals(tmp_path)
     journals.create(HEAD, messages=0).close()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    with pytest.raises(Refused, match=rf"belongs to another user \(uid {os.getuid()}\)"):
+    with pytest.raises(RefusedError, match=rf"belongs to another user \(uid {os.getuid()}\)"):
         journals.load(HEAD.id)
-    with pytest.raises(Refused, match="belongs to another user"):
+    with pytest.raises(RefusedError, match="belongs to another user"):
         JournalFile.take(tmp_path / f"{HEAD.id}.replay")
 
 
@@ -312,7 +312,7 @@ def test_a_symbolic_link_and_a_pipe_are_no_journals(tmp_path: Path) -> None:
     (tmp_path / "journals" / f"{HEAD.id}.replay").rename(elsewhere)
     link = tmp_path / "journals" / "link.replay"
     link.symlink_to(elsewhere)
-    with pytest.raises(Refused, match="is a symbolic link"):
+    with pytest.raises(RefusedError, match="is a symbolic link"):
         unfinished(journals)
     link.unlink()
     os.mkfifo(tmp_path / "journals" / "pipe.replay", 0o600)

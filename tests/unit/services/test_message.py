@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Message, Undecodable
+from amqpflow import Message, UndecodableError
 from amqpflow.model import headers as h
 from amqpflow.model.properties import Properties
 from tests.deliveries import NOW, QUEUE, comes_back, decided, failed, incoming, publish_of, retried, routes
@@ -91,7 +91,7 @@ def test_an_empty_compressed_body_is_empty() -> None:
     ],
 )
 def test_what_cannot_be_undone_is_undecodable(body: bytes, words: str) -> None:
-    with pytest.raises(Undecodable, match=words):
+    with pytest.raises(UndecodableError, match=words):
         _ = message(body, "gzip", max_body_bytes=1000).body
 
 
@@ -102,7 +102,7 @@ def test_a_body_of_exactly_the_limit_is_taken() -> None:
 def test_a_bomb_costs_little() -> None:
     bomb = gzip.compress(b"0" * 200_000_000)
     began = time.monotonic()
-    with pytest.raises(Undecodable):
+    with pytest.raises(UndecodableError):
         _ = message(bomb, "gzip", max_body_bytes=1_000_000).body
     assert time.monotonic() - began < 1
 
@@ -114,5 +114,5 @@ def test_json_in_any_unicode(encoding: str) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe\xff", b"[" * 100_000, b"9" * 10_000, b"nope"])
 def test_what_is_no_json_is_undecodable(body: bytes) -> None:
-    with pytest.raises(Undecodable, match="not JSON"):
+    with pytest.raises(UndecodableError, match="not JSON"):
         message(body).json()

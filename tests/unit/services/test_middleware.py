@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Ack, Consumer, Discard, HandlerInvalid, Message, Outcome, Park, Retry
+from amqpflow import Ack, Consumer, Discard, InvalidHandlerError, Message, Outcome, Park, Retry
 from amqpflow.delivery.verdict import BadResult, Decided, Failed, Verdict
 from amqpflow.services.handling.handler import make_handler
 from amqpflow.services.handling.invocation import HandlerInvoker
@@ -254,5 +254,5 @@ async def one_argument(message: Message) -> None: ...
     ],
 )
 def test_what_is_no_middleware_is_refused(middleware: Middleware, what: str) -> None:
-    with pytest.raises(HandlerInvalid, match=what):
+    with pytest.raises(InvalidHandlerError, match=what):
         called(one_argument, middleware)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow.errors import Refused
+from amqpflow.errors import RefusedError
 from amqpflow.parking.journal import (
     JournalState,
     acked_line,
@@ -103,7 +103,7 @@ def test_the_same_may_be_asked_for_again_and_in_doubt_may_differ() -> None:
     ],
 )
 def test_another_request_is_refused_with_all_that_differs(queue: str | None, choice: dict[str, Any], says: str) -> None:
-    with pytest.raises(Refused, match="was asked for something else") as caught:
+    with pytest.raises(RefusedError, match="was asked for something else") as caught:
         resumed(journal_of("a", EVERYTHING), queue, ReplayChoice(**choice))
     assert says in str(caught.value)
 
@@ -116,11 +116,11 @@ def test_values_of_headers_are_not_kept_and_have_to_be_given_again() -> None:
     state = journal_of(None, choice)
     assert resumed(state, None, choice)[1].set_headers == choice.set_headers
     for given in ({}, {"token": "hunter2"}, {"token": "hunter2", "n": 5, "more": 1}):
-        with pytest.raises(Refused, match="sets these headers: n, token"):
+        with pytest.raises(RefusedError, match="sets these headers: n, token"):
             resumed(state, None, ReplayChoice(set_headers=given))
-    with pytest.raises(Refused, match="to other values than those given now"):
+    with pytest.raises(RefusedError, match="to other values than those given now"):
         resumed(state, None, ReplayChoice(set_headers={"token": "hunter2", "n": "5"}))
-    with pytest.raises(Refused, match="sets these headers: none"):
+    with pytest.raises(RefusedError, match="sets these headers: none"):
         resumed(journal_of(None, ReplayChoice()), None, choice)
 
 
@@ -131,7 +131,7 @@ def test_a_function_cannot_be_kept_and_has_to_be_given_again() -> None:
     state = journal_of(None, ReplayChoice(select=function))
     assert resumed(state, None, ReplayChoice(select=function))[1].select is function
     for given in (None, ReplayChoice(), ReplayChoice(select=Selection(reasons=("parked",)))):
-        with pytest.raises(Refused, match="chose its messages by a function"):
+        with pytest.raises(RefusedError, match="chose its messages by a function"):
             resumed(state, None, given)
 
 
@@ -157,5 +157,5 @@ def test_the_messages_that_were_named_are_taken_less_those_that_are_gone() -> No
 @pytest.mark.parametrize("options", [{"to": {"nonsense": 1}}, {"rate": -1.0}, {"ramp": 5}])
 def test_a_request_that_cannot_be_read_is_refused(options: dict[str, Any]) -> None:
     state = read_journal([head_line(replace(HEAD, selection={}, options=options))])
-    with pytest.raises(Refused, match="cannot be read from its journal"):
+    with pytest.raises(RefusedError, match="cannot be read from its journal"):
         resumed(state)

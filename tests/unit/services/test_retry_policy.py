@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow import Consumer, HandlerInvalid, Message, Topology
+from amqpflow import Consumer, InvalidHandlerError, Message, Topology
 
 FILE = """
 version: 1
@@ -66,6 +66,6 @@ def test_without_one_the_queues_own_policy_holds(consumer: Consumer) -> None:
 def test_what_the_topology_does_not_have_is_refused_with_what_to_write(
     consumer: Consumer, queue: str, policy: str, what: str, hint: str
 ) -> None:
-    with pytest.raises(HandlerInvalid, match=what) as refused:
+    with pytest.raises(InvalidHandlerError, match=what) as refused:
         consumer.add_handler(queue, handle, retry_policy=policy)
     assert hint in str(refused.value.hint)

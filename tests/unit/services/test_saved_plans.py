@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from amqpflow.errors import Refused
+from amqpflow.errors import RefusedError
 from amqpflow.planning.compare.diff import diff
 from amqpflow.services.provisioning.plan_files import require_unmoved
 from tests.plans import observation
@@ -20,5 +20,5 @@ def test_a_plan_is_not_for_another_virtual_host() -> None:
     here, there = (diff(SHOP, replace(observation(), vhost=vhost)) for vhost in ("staging", "production"))
     assert here.changes == there.changes
     require_unmoved(here, here)
-    with pytest.raises(Refused, match="made for the virtual host staging, this is production; nothing was done"):
+    with pytest.raises(RefusedError, match="made for the virtual host staging, this is production; nothing was done"):
         require_unmoved(here, there)
