@@ -99,7 +99,7 @@ if TYPE_CHECKING:
     from .services.handling.middleware import CallNext, Middleware
     from .services.loading.topology import Topology
     from .services.publishing.publisher import Publisher
-    from .services.replaying.choice import ReplayChoice
+    from .services.replaying.request import ReplayRequest
 
 _HOME = {
     "api": (
@@ -187,7 +187,7 @@ _HOME = {
     "services.handling.message": ("Message", "RetryState"),
     "services.handling.middleware": ("CallNext", "Middleware"),
     "services.publishing.publisher": ("Publisher",),
-    "services.replaying.choice": ("ReplayChoice",),
+    "services.replaying.request": ("ReplayRequest",),
     "services.loading.topology": ("Topology",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -250,7 +250,7 @@ __all__ = [
     "PublishUncertainError",
     "Publisher",
     "RefusedError",
-    "ReplayChoice",
+    "ReplayRequest",
     "Retry",
     "RetryState",
     "Selection",
@@ -298,7 +298,7 @@ def _renamed(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .errors import RENAMED
 
-    new = {**RENAMED, "SelectionInvalid": "InvalidSelectionError"}.get(name)
+    new = {**RENAMED, "ReplayChoice": "ReplayRequest", "SelectionInvalid": "InvalidSelectionError"}.get(name)
     if new is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     warnings.warn(f"amqpflow.{name} is now amqpflow.{new}", DeprecationWarning, stacklevel=3)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from .services.provisioning.drain import OnDrain
     from .services.provisioning.lock import ApplyLock
     from .services.reading.reading import Progress
-    from .services.replaying.choice import ReplayChoice
     from .services.replaying.plan import ReplayPlan
     from .services.replaying.report import ReplayReport
+    from .services.replaying.request import ReplayRequest
 
 
 async def plan(
@@ -326,7 +326,7 @@ async def plan_replay(
     url: str | BrokerAddress | None = None,
     *,
     queue: str | Sequence[str] | None = None,
-    choice: ReplayChoice | None = None,
+    choice: ReplayRequest | None = None,
     management_url: str | None = None,
     unverified: bool = False,
     prefetch: int | None = None,
@@ -359,7 +359,7 @@ async def replay(
     url: str | BrokerAddress | None = None,
     *,
     queue: str | Sequence[str] | None = None,
-    choice: ReplayChoice | None = None,
+    choice: ReplayRequest | None = None,
     journal: str | Path | None = None,
     resume: str | None = None,
     management_url: str | None = None,

@@ -56,11 +56,11 @@ async def parked(at: Measurement) -> str:
 
 
 async def _amqpflow(at: Measurement, *, tenth: bool) -> None:
-    from amqpflow import ReplayChoice, replay
+    from amqpflow import ReplayRequest, replay
     from amqpflow.services.replaying import replayer  # noqa: F401 - imports are not measured
 
     await parked(at)
-    choice = ReplayChoice(select=lambda each: (each.message_id or "").endswith("7")) if tenth else None
+    choice = ReplayRequest(select=lambda each: (each.message_id or "").endswith("7")) if tenth else None
     with tempfile.TemporaryDirectory() as journal:
         at.start()
         report = await replay(topology("bench", at.queue_type, at.tiers), URL, choice=choice, journal=journal)

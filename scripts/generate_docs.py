@@ -125,7 +125,7 @@ GROUPS = {
         "restore_parked",
         "choose_parked",
         "discard_parked",
-        "ReplayChoice",
+        "ReplayRequest",
         "plan_replay",
         "replay",
         "replay_history",

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from amqpflow.parking.selection import Selection
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.loading.topology import Topology
-    from amqpflow.services.replaying.choice import ReplayChoice
     from amqpflow.services.replaying.plan import ReplayPlan
     from amqpflow.services.replaying.report import ReplayReport
+    from amqpflow.services.replaying.request import ReplayRequest
 
 REFUSED = 4
 
@@ -82,7 +82,7 @@ def replay(
     queues: tuple[str, ...] | None = selection.queues or None
     if resume is not None:
         from amqpflow.services.replaying.journal_files import journals_in
-        from amqpflow.services.replaying.request import resumed_request
+        from amqpflow.services.replaying.kept_request import resumed_request
         from amqpflow.services.replaying.run_journal import require_resumable
 
         state = journals_in(journal).load(resume)
@@ -113,7 +113,7 @@ def replay(
     return _show(report, _notes_of(choice) if yes else (), output, stopped=stopped)
 
 
-def _notes_of(choice: ReplayChoice) -> tuple[str, ...]:
+def _notes_of(choice: ReplayRequest) -> tuple[str, ...]:
     """What the selection has to say once it was asked about all messages."""
     from amqpflow.parking.selection import Matcher
 
@@ -124,7 +124,7 @@ def _plan(
     topology: Topology,
     address: BrokerAddress,
     queues: tuple[str, ...] | None,
-    choice: ReplayChoice,
+    choice: ReplayRequest,
     unverified: bool,
     prefetch: int | None,
 ) -> tuple[ReplayPlan, bool]:
@@ -149,7 +149,7 @@ def _plan(
         )
 
 
-def _show_plan(plan: ReplayPlan, choice: ReplayChoice, output: str, *, dry_run: bool) -> None:
+def _show_plan(plan: ReplayPlan, choice: ReplayRequest, output: str, *, dry_run: bool) -> None:
     from .render.parked_json import plan_object
     from .render.replay import plan_lines
     from .render.values import as_document
@@ -165,7 +165,7 @@ def _replay(
     topology: Topology,
     address: BrokerAddress,
     queues: tuple[str, ...] | None,
-    choice: ReplayChoice,
+    choice: ReplayRequest,
     unverified: bool,
     prefetch: int | None,
     journal: str | None,

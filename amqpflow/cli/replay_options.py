@@ -14,7 +14,7 @@ from .parked import ORIGIN_HELP
 if TYPE_CHECKING:
     from amqpflow.parking.selection import Selection
     from amqpflow.services.loading.topology import Topology
-    from amqpflow.services.replaying.choice import ReplayChoice
+    from amqpflow.services.replaying.request import ReplayRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,7 +66,7 @@ def how_options(function: F) -> F:
     return with_how  # type: ignore[return-value]
 
 
-def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) -> ReplayChoice:
+def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) -> ReplayRequest:
     """
     Return what is asked for, as a value.
 
@@ -79,7 +79,7 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
     from amqpflow.model.duration import parse_duration
     from amqpflow.parking.replay import Destination
     from amqpflow.parking.selection import Matcher, Selection
-    from amqpflow.services.replaying.choice import ReplayChoice, destination_of
+    from amqpflow.services.replaying.request import ReplayRequest, destination_of
 
     routes = topology.compiled.routes
     work_queues = {name: Destination.of(each) for name, each in routes.items()}
@@ -89,7 +89,7 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
         wait = parse_duration(how["ramp_wait"]) / 1000 if "ramp_wait" in how else 30.0
     except ValueError as error:
         raise click.UsageError(f"--ramp-wait: {error}") from None
-    return ReplayChoice(
+    return ReplayRequest(
         limit=selection.limit,
         sample=selection.sample,
         seed=selection.seed,

@@ -25,7 +25,7 @@ from .parked import ParkedMessage
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplayRun:
+class ReplayContext:
     """What all messages of one replay have in common."""
 
     id: str
@@ -60,7 +60,7 @@ class Destination:
 
 
 def replay_publish(
-    parked: ParkedMessage, destination: Destination | QueueRoutes, run: ReplayRun, *, ordinal: int = 0
+    parked: ParkedMessage, destination: Destination | QueueRoutes, run: ReplayContext, *, ordinal: int = 0
 ) -> Publish | None:
     """
     The publish that replays a message, or None when its own headers leave no room for a record in a frame.
@@ -87,7 +87,7 @@ def replay_publish(
     return None if table is None else _publish(parked, where, table, hop)
 
 
-def replayed_hop(parked: ParkedMessage, run: ReplayRun, ordinal: int = 0) -> str:
+def replayed_hop(parked: ParkedMessage, run: ReplayContext, ordinal: int = 0) -> str:
     """The hop id of its copy: a function of the parked message alone."""
     return hop_id(_root(parked, ordinal), parked.replays + 1, parked.attempts if run.keep_attempts else 0)
 
@@ -108,13 +108,13 @@ def _publish(parked: ParkedMessage, destination: Destination, table: bytes, hop:
     )
 
 
-def _encoded_theirs(parked: ParkedMessage, run: ReplayRun) -> bytes:
+def _encoded_theirs(parked: ParkedMessage, run: ReplayContext) -> bytes:
     headers = parked.delivery.headers
     kept = headers.encoded(without=run.not_copied, prefix=h.PREFIX) if isinstance(headers, RawHeaders) else b""
     return kept + encode_table(run.set_headers)[4:] if run.set_headers else kept
 
 
-def _record(parked: ParkedMessage, where: Destination, run: ReplayRun, hop: str) -> Record:
+def _record(parked: ParkedMessage, where: Destination, run: ReplayContext, hop: str) -> Record:
     """What our headers say of a message that was put back."""
     before = parked.record
     known = parked.routing_key is not None
@@ -146,7 +146,7 @@ def _root(parked: ParkedMessage, ordinal: int) -> str:
     return parked.digest.hex() + (f"-{ordinal}" if ordinal else "")
 
 
-def _original(parked: ParkedMessage, run: ReplayRun) -> dict[str, Any]:
+def _original(parked: ParkedMessage, run: ReplayContext) -> dict[str, Any]:
     """What must not travel, for the consumer to show to the handler."""
     if parked.record is not None:
         return dict(parked.record.original)

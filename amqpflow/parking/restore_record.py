@@ -16,12 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .known import Known
+from .digest_multiset import DigestMultiset
 
 FORMAT = "amqpflow.restore"
 VERSION = 3
 _READABLE = (2, 3)
-_DIGITS = 16  #: of a check; `Known` looks at no more
+_DIGITS = 16  #: of a check; `DigestMultiset` looks at no more
 
 
 class UnreadableRecordError(ValueError):
@@ -49,8 +49,10 @@ class RestorePlace:
 class Restored:
     """What a record says of one place."""
 
-    queues: dict[str, Known] = field(default_factory=dict)  #: queue -> checks of what was confirmed there
-    doubtful: dict[str, Known] = field(default_factory=dict)  #: queue -> checks of what may have been put back there
+    queues: dict[str, DigestMultiset] = field(default_factory=dict)  #: queue -> checks of what was confirmed there
+    doubtful: dict[str, DigestMultiset] = field(
+        default_factory=dict
+    )  #: queue -> checks of what may have been put back there
     forgotten: bool = False  #: something was: what is parked may be what was put back before that
     elsewhere: dict[str, int] = field(default_factory=dict)
     """Addresses of a cluster of the same name -> messages put back there, or in doubt: the same broker, or not."""
@@ -123,7 +125,7 @@ def read_restored(lines: Iterable[bytes], export_id: str, place: RestorePlace) -
         except (KeyError, TypeError, ValueError, StopIteration):
             raise UnreadableRecordError(f"line {number} is damaged") from None
         if kind != "unpublished":
-            known = (found.queues if kind == "restored" else found.doubtful).setdefault(queue, Known())
+            known = (found.queues if kind == "restored" else found.doubtful).setdefault(queue, DigestMultiset())
             for check in checks:
                 known.add(check)
         if kind != "publishing":

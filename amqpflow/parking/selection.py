@@ -196,7 +196,7 @@ def is_named(parked: ParkedMessage, name: str) -> bool:
     return name in (parked.message_id, parked.hop) or _begins(parked.id, name)
 
 
-class Beginnings:
+class IdPrefixes:
     """
     The beginnings of ids in a selection, and the ids of the selected messages that begin so.
 

@@ -337,7 +337,7 @@ def test_ctrl_c_settles_what_is_in_flight_and_gives_back_the_rest(shop: Path, vh
 def test_as_a_function(shop: Path, vhost: BrokerAddress) -> None:
     from amqpflow import parked, parked_message, plan_replay
     from amqpflow import replay as replay_function
-    from amqpflow.services.replaying.choice import ReplayChoice
+    from amqpflow.services.replaying.request import ReplayRequest
 
     async def go() -> None:
         topology = Topology.load(shop)
@@ -349,9 +349,9 @@ def test_as_a_function(shop: Path, vhost: BrokerAddress) -> None:
         assert [row.message_id for row in listing.messages] == ["m0", "m1", "m2", "m3"]
         (found,) = await parked_message(topology, "m2", url, management_url=management)
         assert found.id == listing.messages[2].id
-        choice = ReplayChoice(limit=3)
+        choice = ReplayRequest(limit=3)
         plan = await plan_replay(topology, url, queue="orders", choice=choice, management_url=management)
-        choice = ReplayChoice(only=plan.only)
+        choice = ReplayRequest(only=plan.only)
         report = await replay_function(topology, url, queue="orders", choice=choice, management_url=management)
         assert (plan.selected, report.replayed, report.remaining) == (3, 3, 1)
 

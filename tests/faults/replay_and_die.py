@@ -21,7 +21,7 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.replaying import journal_files as journal
-from amqpflow.services.replaying import queue_pass as replay_pass
+from amqpflow.services.replaying import queue_pass
 from amqpflow.services.replaying.outbox import ReplayOutbox
 from amqpflow.services.replaying.replayer import replay_parked
 from tests.parked import list_parked
@@ -83,9 +83,9 @@ class Death:
             if self.point == point:
                 watching.add(asyncio.get_running_loop().create_task(sent(self_, point)))
 
-        async def send_watched(self_: ReplayOutbox, flights: Any) -> None:
+        async def send_watched(self_: ReplayOutbox, pendings: Any) -> None:
             soon(self_._outbox._channel, "publish.sent")  # when they have been posted
-            await send(self_, flights)
+            await send(self_, pendings)
 
         def ack_watched(self_: Channel, *arguments: Any, **options: Any) -> bool:
             done = ack(self_, *arguments, **options)
@@ -131,8 +131,8 @@ async def run(address: BrokerAddress, death: Death, directory: str, kind: str) -
 
 
 def main() -> None:
-    replay_pass.BATCH = 20  # so that there are several rounds
-    replay_pass.WINDOW = WINDOW
+    queue_pass.BATCH = 20  # so that there are several rounds
+    queue_pass.WINDOW = WINDOW
     url, management_url, point, times, directory, kind = sys.argv[1:]
     death = Death(point, int(times))
     death.watch(Channel)

@@ -17,7 +17,7 @@ from amqpflow.rabbitmq.observe import Broker
 from amqpflow.services.parked.export import discard_parked
 from amqpflow.services.parked.restore import restore_parked
 from amqpflow.services.parked.scan import Watch, place_of
-from amqpflow.services.replaying import queue_pass as replay_pass
+from amqpflow.services.replaying import queue_pass
 from amqpflow.services.replaying.replayer import replay_parked
 from tests.brokers.own_node import OwnNode
 from tests.parked import delivered, depth, drained, park, workplace
@@ -77,7 +77,7 @@ def test_a_message_that_is_too_large_for_the_broker_stays_parked_and_the_others_
 def test_a_queue_that_confirms_nothing_leaves_only_its_own_messages_in_doubt(
     node: OwnNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_pass, "CONFIRM_TIMEOUT", 2.0)
+    monkeypatch.setattr(queue_pass, "CONFIRM_TIMEOUT", 2.0)
 
     async def scenario() -> None:
         async with own_place(node, "stuck", "a", "b") as (compiled, broker, connection):

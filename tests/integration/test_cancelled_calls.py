@@ -17,9 +17,8 @@ from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.translate import translate
 from amqpflow.services.reading.reader import ParkingReader
-from amqpflow.services.replaying import queue_pass as replay_pass
-from amqpflow.services.replaying import replayer
-from amqpflow.services.replaying.choice import ReplayChoice
+from amqpflow.services.replaying import queue_pass, replayer
+from amqpflow.services.replaying.request import ReplayRequest
 from tests.faults.proxy import Proxy
 from tests.integration.test_channel import QUORUM, message, opened
 from tests.parked import delivered, depth, depth_becomes, drained, park, workplace
@@ -200,10 +199,10 @@ def test_a_replay_ends_well_while_a_question_of_its_own_is_due(
             raise
 
     monkeypatch.setattr(ParkingReader, ask.__name__, again_and_again)
-    monkeypatch.setattr(replay_pass, "PROVE_EVERY", 0.0)
-    monkeypatch.setattr(replay_pass, "WINDOW", 50)  # so that it acks several times
+    monkeypatch.setattr(queue_pass, "PROVE_EVERY", 0.0)
+    monkeypatch.setattr(queue_pass, "WINDOW", 50)  # so that it acks several times
     monkeypatch.setattr(replayer, "GUARD_EVERY", 0.0)
-    choice = ReplayChoice(select=keeps, stop_if_reparked=0.9 if question == "guard" else None)
+    choice = ReplayRequest(select=keeps, stop_if_reparked=0.9 if question == "guard" else None)
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):

@@ -30,9 +30,9 @@ from amqpflow.services.parked.restore import RestoreOptions, restore_parked
 from amqpflow.services.parked.scan import Watch, place_of
 from amqpflow.services.parked.stats import count_parked
 from amqpflow.services.reading.reader import ParkingReader
-from amqpflow.services.replaying.choice import ReplayChoice
 from amqpflow.services.replaying.plan import plan_replay
 from amqpflow.services.replaying.replayer import replay_parked
+from amqpflow.services.replaying.request import ReplayRequest
 from tests.cli.parked_shop import amqpflow, fill, write_shop
 from tests.messages import nested
 from tests.parked import delivered, depth, drained, park, parking_publish, publish, workplace
@@ -205,14 +205,14 @@ def test_the_beginning_of_several_ids_replays_none_of_them(vhost: BrokerAddress)
             rows = (await list_parked(place_of(broker, compiled, ()), Selection(), Watch())).messages
             one, two = (row.id for row in rows if row.message_id in names)
             for limit in (None, 1):
-                choice = ReplayChoice(select=Selection(ids=(one[:4].upper(),)), limit=limit)
+                choice = ReplayRequest(select=Selection(ids=(one[:4].upper(),)), limit=limit)
                 for act in (plan_replay, replay_parked):
                     with pytest.raises(UsageError, match="is the beginning of several ids") as wrong:
                         await act(broker, compiled, choice=choice)
                     assert one in str(wrong.value)
                     assert two in str(wrong.value)
             assert (await depth(connection, PARKING), await depth(connection, WORK)) == (3, 0)
-            report = await replay_parked(broker, compiled, choice=ReplayChoice(select=Selection(ids=(one[:9],))))
+            report = await replay_parked(broker, compiled, choice=ReplayRequest(select=Selection(ids=(one[:9],))))
             assert (report.replayed, report.others, report.complete) == (1, 2, True)
             (taken,) = await drained(connection, WORK, 1)
             assert taken.properties.message_id == names[0]

@@ -19,8 +19,8 @@ from amqpflow.services.parked import restore as parked_restore
 from amqpflow.services.parked import stats as parked_stats
 from amqpflow.services.parked.scan import Place, Watch, place_of
 from amqpflow.services.reading.reader import ParkingReader
-from amqpflow.services.replaying.choice import ReplayChoice
 from amqpflow.services.replaying.replayer import replay_parked
+from amqpflow.services.replaying.request import ReplayRequest
 from tests.cli.parked_shop import amqpflow, fill, write_shop
 from tests.parked import delivered, depth, drained, list_parked, park, workplace
 from tests.topologies import topology
@@ -187,7 +187,7 @@ def test_a_replay_takes_all_that_it_can_reach_with_a_small_prefetch(
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=each) for each in IDS])
-            choice = ReplayChoice(select=lambda parked: parked.message_id not in staying)
+            choice = ReplayRequest(select=lambda parked: parked.message_id not in staying)
             report = await replay_parked(broker, compiled, choice=choice, prefetch=PREFETCH)
             assert 0 < most_held() <= PREFETCH
             assert await ids_in(connection, PARKING) == (IDS if stay > PREFETCH else IDS[:stay])

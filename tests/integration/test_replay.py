@@ -24,10 +24,10 @@ from amqpflow.parking.replay import Destination
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.reading.reader import ParkingReader
-from amqpflow.services.replaying import queue_pass as replay_pass
-from amqpflow.services.replaying.choice import ReplayChoice
+from amqpflow.services.replaying import queue_pass
 from amqpflow.services.replaying.plan import plan_replay
 from amqpflow.services.replaying.replayer import replay_parked
+from amqpflow.services.replaying.request import ReplayRequest
 from tests.brokers.selection import BrokerUnderTest
 from tests.faults.proxy import Proxy
 from tests.integration.test_channel import publish_raw
@@ -137,7 +137,7 @@ def test_a_limit_replays_the_oldest(vhost: BrokerAddress) -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(500)])
             await list_parked(broker, compiled)  # gives everything back once: the rest must stay behind it
-            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(limit=7))
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayRequest(limit=7))
             assert (report.replayed, report.complete, report.remaining) == (7, True, 493)
             assert ids(await drained(connection, WORK, 7)) == [f"m{n}" for n in range(7)]
             assert ids(await drained(connection, PARKING, 493)) == [f"m{n}" for n in range(7, 500)]
@@ -199,13 +199,13 @@ def test_an_asserted_origin_brings_back_what_does_not_say_its_own_and_nothing_el
             await publish(connection, "sales.parking", Properties(message_id="theirs", headers=elsewhere))
             await publish(connection, "mail.parking", Properties(message_id="in-mail"))
             with pytest.raises(UsageError, match="origin 'sale' is not a work queue of the topology"):
-                await replay_parked(broker, compiled, choice=ReplayChoice(origin="sale"))
-            report = await replay_parked(broker, compiled, choice=ReplayChoice(origin="sales"))
+                await replay_parked(broker, compiled, choice=ReplayRequest(origin="sale"))
+            report = await replay_parked(broker, compiled, choice=ReplayRequest(origin="sales"))
             assert (report.replayed, report.unknown_origin, report.misplaced) == (1, 1, 1)
             assert ids(await drained(connection, "sales", 1)) == ["silent"]
             assert (await depth(connection, "sales"), await depth(connection, "mail")) == (0, 0)
             to = Destination(exchange="", routing_key="mail", queue="mail", label="mail")
-            everything = await replay_parked(broker, compiled, choice=ReplayChoice(to=to))
+            everything = await replay_parked(broker, compiled, choice=ReplayRequest(to=to))
             assert (everything.replayed, everything.complete) == (2, True), "with a destination no origin is needed"
 
     asyncio.run(go())
@@ -233,7 +233,7 @@ def test_classic_parking_is_replayed_and_keeps_the_order_of_the_rest(vhost: Brok
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(100)])
-            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(limit=40))
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayRequest(limit=40))
             assert (report.replayed, report.remaining) == (40, 60)
             assert ids(await drained(connection, PARKING, 60)) == [f"m{n}" for n in range(40, 100)]
 
@@ -263,7 +263,7 @@ def test_a_part_of_a_queue_that_several_channels_hold_is_replayed_and_the_rest_k
             await park(connection, compiled, [delivered(WORK, message_id=each) for each in left])
             for end in "73":  # the second time all was given back before
                 report = await replay_parked(
-                    broker, compiled, WORK, choice=ReplayChoice(select=partial(ends_with, end))
+                    broker, compiled, WORK, choice=ReplayRequest(select=partial(ends_with, end))
                 )
                 left[:] = [each for each in left if not each.endswith(end)]
                 assert (report.replayed, report.complete, report.remaining) == (150, True, len(left))
@@ -284,13 +284,13 @@ def test_a_plan_takes_nothing_and_its_replay_takes_what_it_told(vhost: BrokerAdd
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(10)])
             await park(connection, compiled, [delivered(WORK, message_id="k")])
-            plan = await plan_replay(broker, compiled, WORK, choice=ReplayChoice(limit=10))
+            plan = await plan_replay(broker, compiled, WORK, choice=ReplayRequest(limit=10))
             assert (plan.selected, plan.groups) == (10, ((("parked", "ValueError"), 10),))
             assert await depth(connection, PARKING) == 11
             # the first is taken away, another comes: the replay takes neither it nor the eleventh
             await drained(connection, PARKING, 1)
             await park(connection, compiled, [delivered(WORK, message_id="later")])
-            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(only=plan.only))
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayRequest(only=plan.only))
             assert report.replayed == 9
             assert ids(await drained(connection, WORK, 9)) == [f"m{n}" for n in range(1, 10)]
             assert ids(await drained(connection, PARKING, 2)) == ["k", "later"]
@@ -360,7 +360,7 @@ def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(
                 on_cancel=lambda: None,
             )
             # so many fewer are there than when it began that it comes to those that were parked again
-            choice = ReplayChoice(rate=2000)
+            choice = ReplayRequest(rate=2000)
             report = await replay_parked(broker, compiled, WORK, choice=choice, on_progress=take_others)
             assert report.came_back > 0
             await depth_becomes(connection, WORK, 0)
@@ -487,7 +487,7 @@ def test_a_message_that_cannot_be_published_stays_and_the_others_go(
             room = connection.frame_max - len(encode_content_header(big, 2)) - 8
             await publish(connection, PARKING, replace(big, headers={h.QUEUE: WORK, "theirs": "x" * room}))
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in (1, 2)])
-            choice = ReplayChoice(ramp=ramp, ramp_wait=0.1)
+            choice = ReplayRequest(ramp=ramp, ramp_wait=0.1)
             report = await replay_parked(broker, compiled, WORK, choice=choice)
             assert (report.replayed, report.failed, report.in_doubt) == (3, 1, 0)
             assert [each.message_id for each in report.left_behind] == ["big"]
@@ -500,7 +500,7 @@ def test_a_message_that_cannot_be_published_stays_and_the_others_go(
 def test_an_interrupted_replay_settles_what_is_in_flight_and_gives_back_the_rest(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_pass, "WINDOW", 400)  # so that there is something left when it is told to stop
+    monkeypatch.setattr(queue_pass, "WINDOW", 400)  # so that there is something left when it is told to stop
     compiled = shop(vhost)
 
     async def go() -> None:
@@ -590,7 +590,7 @@ def test_nothing_is_held_for_long_and_the_replay_goes_on(vhost: BrokerAddress, m
         async with workplace(vhost, compiled) as (broker, connection):
             order = ["a", "b"] * 200 + ["b"] * 400
             await park(connection, compiled, [delivered(each, message_id=f"m{n}") for n, each in enumerate(order)])
-            report = await replay_parked(broker, compiled, "b", choice=ReplayChoice(rate=200), on_step=steps.append)
+            report = await replay_parked(broker, compiled, "b", choice=ReplayRequest(rate=200), on_step=steps.append)
             assert (report.replayed, report.complete, report.stopped) == (600, True, None)
             assert (report.others, report.remaining) == (200, 200)
             assert steps.count("give-back.after") > 2
@@ -645,7 +645,7 @@ def test_little_is_needed_to_replay(
         async with workplace(vhost, compiled) as (_, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(3)])
             async with open_broker(operator) as opened:
-                report = await replay_parked(opened, compiled, WORK, choice=ReplayChoice(limit=2))
+                report = await replay_parked(opened, compiled, WORK, choice=ReplayRequest(limit=2))
                 assert (report.replayed, report.remaining) == (2, 1)
                 assert any("keep other readers off" in note for note in report.notes) is not lock
             async with open_broker(operator, use_management=False) as opened:
@@ -667,7 +667,7 @@ def test_messages_that_are_equal_in_everything_get_hops_of_their_own(vhost: Brok
             for _ in range(3):
                 await publish_raw(channel, PARKING, 0, b"")
             await depth_becomes(connection, PARKING, 3)
-            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(origin=WORK))
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayRequest(origin=WORK))
             assert (report.replayed, report.groups) == (3, {("unknown", ""): 3})
             assert len({(each.properties.headers or {})[h.HOP] for each in await drained(connection, WORK, 3)}) == 3
 

@@ -10,9 +10,9 @@ import pytest
 
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.replaying.choice import ReplayChoice, destination_of
-from amqpflow.services.replaying.outbox import Flight, ReplayOutbox
+from amqpflow.services.replaying.outbox import PendingReplay, ReplayOutbox
 from amqpflow.services.replaying.replayer import replay_parked
+from amqpflow.services.replaying.request import ReplayRequest, destination_of
 from tests.brokers.management import Management
 from tests.parked import delivered, depth, drained, park, workplace
 from tests.topologies import topology
@@ -33,11 +33,11 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[str, str]]]:
     batches: list[list[tuple[str, str]]] = []
     send = ReplayOutbox.send
 
-    async def watched(outbox: ReplayOutbox, flights: Sequence[Flight]) -> None:
-        for flight in flights:
-            assert not outbox.is_flying(flight.copy.returned_as), "a return could not tell them apart"
-        batches.append([(each.copy.routing_key, each.copy.identity) for each in flights])
-        await send(outbox, flights)
+    async def watched(outbox: ReplayOutbox, pendings: Sequence[PendingReplay]) -> None:
+        for flight in pendings:
+            assert not outbox.is_outstanding(flight.copy.returned_as), "a return could not tell them apart"
+        batches.append([(each.copy.routing_key, each.copy.identity) for each in pendings])
+        await send(outbox, pendings)
 
     monkeypatch.setattr(ReplayOutbox, "send", watched)
     return batches
@@ -126,7 +126,7 @@ def test_copies_of_one_event_for_one_destination_all_arrive(
             admin = await connection.admin_channel()
             await admin.queue_declare("inspect", durable=True)
             await park(connection, compiled, [delivered(queue, message_id=each) for each in EVENTS for queue in "ab"])
-            choice = ReplayChoice(to=destination_of("inspect", {}), stop_if_reparked=None)
+            choice = ReplayRequest(to=destination_of("inspect", {}), stop_if_reparked=None)
             report = await replay_parked(broker, compiled, choice=choice)
             assert (report.replayed, report.complete, report.remaining) == (200, True, 0)
             assert len(await drained(connection, "inspect", 200)) == 200

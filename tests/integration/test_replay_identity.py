@@ -21,11 +21,11 @@ from amqpflow.parking.journal import JournalState
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import Broker
-from amqpflow.services.replaying import queue_pass as replay_pass
-from amqpflow.services.replaying.choice import ReplayChoice, destination_of
+from amqpflow.services.replaying import queue_pass
 from amqpflow.services.replaying.journal_files import JournalFile, Journals
 from amqpflow.services.replaying.replayer import replay_parked
 from amqpflow.services.replaying.report import ReplayReport
+from amqpflow.services.replaying.request import ReplayRequest, destination_of
 from tests.parked import (
     delivered,
     depth,
@@ -42,8 +42,8 @@ from tests.topologies import topology
 CONFIRMED = "confirmed, and not acked"
 ACKED = "give-back.before"  #: all acks were given, and none is proven
 POINTS = ["publish.before", "publish.after", CONFIRMED, "ack.before", "ack.after", ACKED]
-FIRST_THREE = ReplayChoice(limit=3)
-FROM_A = ReplayChoice(origin="a")
+FIRST_THREE = ReplayRequest(limit=3)
+FROM_A = ReplayRequest(origin="a")
 
 
 class _Gone(Exception):
@@ -92,7 +92,7 @@ def states(journals: Journals) -> list[JournalState]:
 def test_one_event_in_two_work_queues_is_two_messages(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parking: str | None, at: str
 ) -> None:
-    monkeypatch.setattr(replay_pass, "BATCH", 10)
+    monkeypatch.setattr(queue_pass, "BATCH", 10)
     compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking=parking)
     events = [(f"m{n}", b"{}", "None") for n in range(40)]
 
@@ -115,7 +115,7 @@ def test_one_event_in_two_work_queues_is_two_messages(
 def test_messages_that_share_an_id_and_an_empty_body_are_all_sent(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    monkeypatch.setattr(replay_pass, "BATCH", 5)
+    monkeypatch.setattr(queue_pass, "BATCH", 5)
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
 
     async def go() -> None:
@@ -138,7 +138,7 @@ def test_messages_that_share_an_id_and_an_empty_body_are_all_sent(
 def test_messages_that_are_equal_in_every_byte_are_sent_as_often_as_they_are_there(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    monkeypatch.setattr(replay_pass, "BATCH", 4)
+    monkeypatch.setattr(queue_pass, "BATCH", 4)
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
 
     async def go() -> None:
@@ -164,11 +164,11 @@ def test_what_is_confirmed_drops_as_many_equal_ones_as_were_confirmed_in_all_run
         async with workplace(vhost, compiled) as (broker, connection):
             journals = Journals(tmp_path)
             await park(connection, compiled, [delivered("a", message_id="same") for _ in range(3)])
-            assert await interrupted(broker, compiled, journals, CONFIRMED, choice=ReplayChoice(limit=1))
+            assert await interrupted(broker, compiled, journals, CONFIRMED, choice=ReplayRequest(limit=1))
             (state,) = states(journals)
             assert len(state.unacked) == 1
             # it is used by a run that dies before it can ack, and is not there for the one after that
-            assert await interrupted(broker, compiled, journals, "ack.before", choice=ReplayChoice(limit=1))
+            assert await interrupted(broker, compiled, journals, "ack.before", choice=ReplayRequest(limit=1))
             report = await replay_parked(broker, compiled, journals=journals)
             assert (report.complete, report.already) == (True, 0)
             assert await depth(connection, "a") >= 3
@@ -271,7 +271,7 @@ def test_a_proof_that_did_not_hold_for_one_message_holds_for_no_later_one(vhost:
             assert await interrupted(broker, compiled, journals, CONFIRMED)
             await recreate(connection, compiled)
             await park(connection, compiled, [delivered("a", message_id="same") for _ in range(2)])
-            first = await replay_parked(broker, compiled, journals=journals, choice=ReplayChoice(limit=1))
+            first = await replay_parked(broker, compiled, journals=journals, choice=ReplayRequest(limit=1))
             assert (first.replayed, first.already) == (1, 0)
             await list_parked(broker, compiled)
             report = await replay_parked(broker, compiled, journals=journals)
@@ -288,7 +288,7 @@ def test_what_was_sent_elsewhere_was_not_sent_here(vhost: BrokerAddress, tmp_pat
         async with workplace(vhost, compiled) as (broker, connection):
             await (await connection.admin_channel()).queue_declare("elsewhere", durable=True)
             await park(connection, compiled, [delivered("a", message_id="same")])
-            choice = ReplayChoice(to=destination_of("elsewhere", {}))
+            choice = ReplayRequest(to=destination_of("elsewhere", {}))
             assert await interrupted(broker, compiled, Journals(tmp_path), CONFIRMED, choice=choice)
             report = await replay_parked(broker, compiled, journals=Journals(tmp_path))
             assert (report.replayed, report.already, report.sent_again) == (1, 0, 1)
@@ -302,7 +302,7 @@ def test_what_may_have_come_to_the_same_queue_another_way_is_in_doubt(
     vhost: BrokerAddress, tmp_path: Path, at: str
 ) -> None:
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
-    default_exchange = ReplayChoice(to=destination_of(":a", {}))
+    default_exchange = ReplayRequest(to=destination_of(":a", {}))
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
@@ -383,7 +383,7 @@ def test_copies_of_messages_without_an_id_are_sent_again_with_the_hops_that_they
             journals = Journals(tmp_path)
             # one at a time: the first is out of the queue, the second is in doubt
             await interrupted(
-                broker, compiled, journals, "publish.after", times=2, choice=ReplayChoice(rate=5, origin="a")
+                broker, compiled, journals, "publish.after", times=2, choice=ReplayRequest(rate=5, origin="a")
             )
             sent = await drained(connection, "a", await depth(connection, "a"))
             hops = [str((each.properties.headers or {})[h.HOP]) for each in sent]
@@ -445,7 +445,7 @@ def test_a_journal_that_is_being_written_is_not_believed_and_holds_what_it_may_h
             (path,) = tmp_path.iterdir()
             found = JournalFile.take(path)
             assert found is not None
-            held = await replay_parked(broker, compiled, journals=journals, choice=ReplayChoice(in_doubt="hold"))
+            held = await replay_parked(broker, compiled, journals=journals, choice=ReplayRequest(in_doubt="hold"))
             assert (held.in_doubt, held.replayed, held.already) == (1, 0, 0)
             found[0].close()
             report = await replay_parked(broker, compiled, journals=journals)
@@ -480,7 +480,7 @@ def test_a_journal_of_the_old_version_drops_nothing(vhost: BrokerAddress, tmp_pa
             (tmp_path / "01d.replay").write_text(head + lines)
             (tmp_path / "01d.replay").chmod(0o600)
             journals = Journals(tmp_path)
-            report = await replay_parked(broker, compiled, journals=journals, choice=ReplayChoice(in_doubt=in_doubt))
+            report = await replay_parked(broker, compiled, journals=journals, choice=ReplayRequest(in_doubt=in_doubt))
             assert report.already == 0
             if in_doubt == "hold":
                 assert (report.replayed, report.in_doubt) == (1, 2)
@@ -500,9 +500,9 @@ def test_a_plan_of_one_of_two_equal_messages_lets_one_be_taken(vhost: BrokerAddr
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered("a", message_id="same") for _ in range(2)])
-            plan = await plan_replay(broker, compiled, choice=ReplayChoice(limit=1))
+            plan = await plan_replay(broker, compiled, choice=ReplayRequest(limit=1))
             assert plan.selected == 1
-            report = await replay_parked(broker, compiled, choice=ReplayChoice(only=plan.only))
+            report = await replay_parked(broker, compiled, choice=ReplayRequest(only=plan.only))
             assert (report.replayed, report.others, report.remaining) == (1, 1, 1)
 
     asyncio.run(go())

@@ -25,11 +25,11 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.services.reading.lock import reading_alone
 from amqpflow.services.replaying import journal_files as journal
-from amqpflow.services.replaying import queue_pass as replay_pass
-from amqpflow.services.replaying.choice import ReplayChoice, destination_of
+from amqpflow.services.replaying import queue_pass
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.plan import plan_replay
 from amqpflow.services.replaying.replayer import replay_parked
+from amqpflow.services.replaying.request import ReplayRequest, destination_of
 from tests.brokers.selection import BrokerUnderTest
 from tests.parked import (
     delivered,
@@ -145,7 +145,7 @@ def test_a_replay_that_is_stopped_at_its_limit_is_complete(vhost: BrokerAddress,
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(queue) for queue in "ab"])
             report = await replay_parked(
-                broker, compiled, choice=ReplayChoice(limit=1), stop=stop, on_step=stop_after_the_first
+                broker, compiled, choice=ReplayRequest(limit=1), stop=stop, on_step=stop_after_the_first
             )
             assert (report.replayed, report.interrupted, report.complete) == (1, False, True)
 
@@ -155,7 +155,7 @@ def test_a_replay_that_is_stopped_at_its_limit_is_complete(vhost: BrokerAddress,
 def test_what_is_confirmed_in_the_journal_is_taken_out_and_not_sent_again(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_pass, "BATCH", 10)
+    monkeypatch.setattr(queue_pass, "BATCH", 10)
     compiled, journals = shop(vhost), Journals(tmp_path)
 
     async def go() -> None:
@@ -193,7 +193,7 @@ def test_what_is_in_doubt_is_sent_again_with_its_hop_or_held(
             (state,) = journals.all(lambda *_: None)
             doubtful = len(state.in_doubt)  # what had arrived when the first batch was sent
             assert 1 <= doubtful <= 20
-            choice = ReplayChoice(in_doubt=in_doubt)
+            choice = ReplayRequest(in_doubt=in_doubt)
             report = await replay_parked(broker, compiled, WORK, journals=journals, choice=choice)
             if in_doubt == "hold":
                 assert (report.replayed, report.in_doubt, report.remaining) == (20 - doubtful, doubtful, doubtful)
@@ -221,7 +221,7 @@ def test_what_is_held_is_counted_once_by_a_replay_in_steps(vhost: BrokerAddress,
             doubtful = len(next(iter(journals.all(lambda *_: None))).in_doubt)
             assert doubtful
             await park(connection, compiled, [delivered(WORK, message_id=f"new{n}") for n in range(10)])
-            choice = ReplayChoice(ramp=(2, 4), ramp_wait=0.1, in_doubt="hold")
+            choice = ReplayRequest(ramp=(2, 4), ramp_wait=0.1, in_doubt="hold")
             report = await replay_parked(broker, compiled, WORK, journals=journals, choice=choice)
             assert (report.replayed, report.in_doubt) == (15 - doubtful, doubtful)
             assert len({each.id for each in report.left_behind}) == len(report.left_behind) == doubtful
@@ -232,7 +232,7 @@ def test_what_is_held_is_counted_once_by_a_replay_in_steps(vhost: BrokerAddress,
 def test_a_replay_is_resumed_under_its_own_id_and_what_came_back_is_not_sent_again(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_pass, "BATCH", 10)
+    monkeypatch.setattr(queue_pass, "BATCH", 10)
     compiled, journals = shop(vhost), Journals(tmp_path)
 
     async def go() -> None:
@@ -257,7 +257,7 @@ def test_a_replay_is_resumed_under_its_own_id_and_what_came_back_is_not_sent_aga
 def test_a_replay_of_other_messages_does_not_do_with_what_an_interrupted_one_knows(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_pass, "BATCH", 10)
+    monkeypatch.setattr(queue_pass, "BATCH", 10)
     compiled, journals = topology({WORK: [1000], "mail": [1000]}, vhost=vhost.vhost), Journals(tmp_path)
 
     async def go() -> None:
@@ -270,7 +270,7 @@ def test_a_replay_of_other_messages_does_not_do_with_what_an_interrupted_one_kno
             assert confirmed
             # neither one of another queue, nor one that takes nothing of this queue, ends it
             assert (await replay_parked(broker, compiled, "mail", journals=journals)).complete
-            nothing = ReplayChoice(select=lambda _: False)
+            nothing = ReplayRequest(select=lambda _: False)
             assert (await replay_parked(broker, compiled, None, journals=journals, choice=nothing)).complete
             still = [each for each in journals.all(lambda *_: None) if each.head.id == state.head.id]
             assert [each.is_complete for each in still] == [False]
@@ -366,8 +366,8 @@ def test_messages_without_any_id_are_known_by_what_they_hold(vhost: BrokerAddres
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await publish_without_id(connection, PARKING, 3)
-            await interrupted(broker, compiled, journals, CONFIRMED, choice=ReplayChoice(origin=WORK))
-            report = await replay_parked(broker, compiled, WORK, journals=journals, choice=ReplayChoice(origin=WORK))
+            await interrupted(broker, compiled, journals, CONFIRMED, choice=ReplayRequest(origin=WORK))
+            report = await replay_parked(broker, compiled, WORK, journals=journals, choice=ReplayRequest(origin=WORK))
             assert report.complete
             # they are never believed to be sent: they go again, and say so
             assert report.sent_again == report.replayed
@@ -396,7 +396,7 @@ def test_a_journal_that_cannot_be_written_is_refused_before_anything_is_sent(
 def test_a_disk_that_is_full_in_the_middle_stops_the_replay_and_loses_nothing(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_pass, "BATCH", 10)
+    monkeypatch.setattr(queue_pass, "BATCH", 10)
     compiled, full = shop(vhost), FullDisk(writes=4)
     monkeypatch.setattr(journal, "os", full)
 
@@ -422,7 +422,7 @@ def test_a_disk_that_is_full_in_the_middle_stops_the_replay_and_loses_nothing(
 
 def test_to_another_queue_with_other_headers(vhost: BrokerAddress) -> None:
     compiled = shop(vhost)
-    choice = ReplayChoice(
+    choice = ReplayRequest(
         to=destination_of("elsewhere", {}), set_headers={"mended": "yes", "a": "2"}, drop_headers=frozenset({"b"})
     )
 
@@ -449,7 +449,7 @@ def test_a_destination_that_is_not_there_leaves_everything_parked(vhost: BrokerA
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, numbered(5))
-            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(to=destination_of(to, {})))
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayRequest(to=destination_of(to, {})))
             assert (report.replayed, report.complete, report.remaining) == (0, False, 5)
             assert "has no way to" in (report.stopped or "")
             assert report.hint == "create the destination first"
@@ -466,7 +466,7 @@ def test_a_selection_takes_some_and_leaves_the_rest_in_order(vhost: BrokerAddres
         async with workplace(vhost, compiled) as (broker, connection):
             messages = [delivered(WORK, message_id=f"m{n}", headers={"tenant": f"t{n % 10}"}) for n in range(1000)]
             await park(connection, compiled, messages)
-            choice = ReplayChoice(select=selection)
+            choice = ReplayRequest(select=selection)
             plan = await plan_replay(broker, compiled, WORK, choice=choice)
             report = await replay_parked(broker, compiled, WORK, choice=choice)
             assert (plan.selected, report.replayed, report.others, report.remaining) == (100, 100, 900, 900)
@@ -484,7 +484,7 @@ def test_a_sample_is_taken_at_random_and_counted_before(vhost: BrokerAddress) ->
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, numbered(100))
-            choice = ReplayChoice(sample=7, seed=3)
+            choice = ReplayRequest(sample=7, seed=3)
             plan = await plan_replay(broker, compiled, WORK, choice=choice)
             report = await replay_parked(broker, compiled, WORK, choice=choice)
             assert (plan.selected, report.replayed, report.remaining) == (7, 7, 93)
@@ -518,7 +518,7 @@ def test_a_rate_is_kept(vhost: BrokerAddress) -> None:
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, numbered(60))
-            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(rate=50))
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayRequest(rate=50))
             assert (report.replayed, report.complete) == (60, True)
             assert 1.0 < report.seconds < 4
             assert ids(await drained(connection, WORK, 60)) == [f"m{n}" for n in range(60)]
@@ -543,7 +543,7 @@ def test_a_work_queue_is_never_filled_over_the_depth(vhost: BrokerAddress) -> No
                     await asyncio.sleep(0.02)
 
             taking = asyncio.create_task(take())
-            report = await replay_parked(broker, compiled, WORK, choice=ReplayChoice(max_depth=20))
+            report = await replay_parked(broker, compiled, WORK, choice=ReplayRequest(max_depth=20))
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)
             assert (report.replayed, report.complete) == (100, True)
@@ -573,7 +573,7 @@ async def failing(connection: Connection, compiled: CompiledTopology) -> Any:
 @pytest.mark.one_broker
 def test_a_ramp_looks_at_what_came_back_and_stops(vhost: BrokerAddress) -> None:
     compiled = shop(vhost)
-    choice = ReplayChoice(ramp=(2, 10), ramp_wait=0.5, stop_if_reparked=0.2)
+    choice = ReplayRequest(ramp=(2, 10), ramp_wait=0.5, stop_if_reparked=0.2)
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
@@ -603,7 +603,7 @@ def test_without_a_ramp_too_many_that_come_back_stop_it_too(
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, numbered(500))
             channel = await failing(connection, compiled)
-            choice = ReplayChoice(rate=200, stop_if_reparked=0.5)
+            choice = ReplayRequest(rate=200, stop_if_reparked=0.5)
             report = await replay_parked(broker, compiled, WORK, choice=choice)
             assert report.guarded
             assert 0 < report.replayed < 500
@@ -647,7 +647,7 @@ def test_a_slow_replay_gives_back_before_the_consumer_timeout_and_goes_on(
             await park(connection, compiled, numbered(60))
             broker.management.put("policies", vhost.vhost, "short", body=policy)
             steps: list[str] = []
-            choice = ReplayChoice(rate=20)
+            choice = ReplayRequest(rate=20)
             report = await replay_parked(opened, compiled, WORK, choice=choice, on_step=steps.append)
             assert (report.replayed, report.complete, report.stopped) == (60, True, None)
             assert steps.count("give-back.after") >= 2
@@ -664,8 +664,8 @@ def test_two_messages_with_one_id_are_both_sent(vhost: BrokerAddress, tmp_path: 
             for body in (b"one", b"two"):
                 await publish(connection, PARKING, Properties(message_id="same"), body=body)
             journals = Journals(tmp_path)
-            await interrupted(broker, compiled, journals, "ack.after", choice=ReplayChoice(origin=WORK))
-            report = await replay_parked(broker, compiled, WORK, journals=journals, choice=ReplayChoice(origin=WORK))
+            await interrupted(broker, compiled, journals, "ack.after", choice=ReplayRequest(origin=WORK))
+            report = await replay_parked(broker, compiled, WORK, journals=journals, choice=ReplayRequest(origin=WORK))
             assert report.complete
             taken = await drained(connection, WORK, await depth(connection, WORK))
             assert {each.body for each in taken} == {b"one", b"two"}
@@ -686,7 +686,7 @@ def test_two_messages_with_one_id_are_both_sent(vhost: BrokerAddress, tmp_path: 
 )
 def test_what_cannot_be_meant_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        ReplayChoice(**options)
+        ReplayRequest(**options)
 
 
 @pytest.mark.parametrize(
@@ -736,7 +736,7 @@ def test_a_step_of_a_ramp_whose_result_cannot_be_counted_ends_the_replay_with_a_
                     locking.append(asyncio.ensure_future(locks.enter_async_context(reading_alone(connection, PARKING))))
 
             locking: list[asyncio.Future[bool]] = []
-            choice = ReplayChoice(ramp=(2,), ramp_wait=0.5)
+            choice = ReplayRequest(ramp=(2,), ramp_wait=0.5)
             report = await replay_parked(
                 broker,
                 compiled,
@@ -769,7 +769,7 @@ def test_a_copy_that_one_of_several_queues_refuses_is_in_doubt_and_sent_once(
                 await channel.queue_declare(queue, durable=True, arguments=arguments)
                 await channel.queue_bind(queue, "both")
             await park(connection, compiled, numbered(3))
-            choice = ReplayChoice(to=destination_of("both:key", {}))
+            choice = ReplayRequest(to=destination_of("both:key", {}))
             report = await replay_parked(broker, compiled, journals=journals, choice=choice)
             assert (report.replayed, report.failed, report.in_doubt) == (1, 0, 2)
             assert report.stopped
@@ -783,7 +783,7 @@ def test_a_replay_says_when_higher_priorities_kept_it_from_what_was_there(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends after as many messages as there were. On RabbitMQ 4 these need not be the ones that were there."""
-    monkeypatch.setattr(replay_pass, "WINDOW", 5)
+    monkeypatch.setattr(queue_pass, "WINDOW", 5)
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
 
     async def go() -> None:
@@ -804,7 +804,7 @@ def test_a_replay_says_when_higher_priorities_kept_it_from_what_was_there(
                 await channel.close()
 
             failing = asyncio.create_task(fail_meanwhile())
-            report = await replay_parked(broker, compiled, choice=ReplayChoice(rate=40.0))
+            report = await replay_parked(broker, compiled, choice=ReplayRequest(rate=40.0))
             await failing
             assert report.remaining == 10
             assert report.complete == (broker.connection.version < (4,))

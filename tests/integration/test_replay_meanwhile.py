@@ -12,15 +12,14 @@ import pytest
 from amqpflow.model.message import Delivery, Publish
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection, connect
-from amqpflow.services.replaying import pace as replay_pace
-from amqpflow.services.replaying import replayer
-from amqpflow.services.replaying.choice import ReplayChoice, destination_of
+from amqpflow.services.replaying import rate_limiter, replayer
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.replayer import replay_parked
+from amqpflow.services.replaying.request import ReplayRequest, destination_of
 from tests.parked import delivered, depth, drained, park, workplace
 from tests.topologies import topology
 
-IN_STEPS = ReplayChoice(ramp=(2,), ramp_wait=1.0)
+IN_STEPS = ReplayRequest(ramp=(2,), ramp_wait=1.0)
 
 
 def in_the_pause(monkeypatch: pytest.MonkeyPatch, others: Callable[[], Awaitable[None]]) -> None:
@@ -52,7 +51,7 @@ def test_what_another_replay_brought_back_meanwhile_is_not_replayed(
             await park(connection, compiled, [delivered("a", message_id=f"m{n}") for n in range(10)])
 
             async def second_operator() -> None:
-                second = await replay_parked(broker, compiled, journals=journals, choice=ReplayChoice(limit=taken))
+                second = await replay_parked(broker, compiled, journals=journals, choice=ReplayRequest(limit=taken))
                 assert second.replayed == taken
                 await park(connection, compiled, await all_of(connection, "a"))  # all of both fail again
 
@@ -99,7 +98,7 @@ def test_what_was_there_is_replayed_though_it_lies_behind_what_came_back(
 def test_a_destination_that_is_deleted_while_its_depth_is_watched_leaves_nothing_unsettled(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_pace, "_DEPTH_EVERY", 0.0)  # so that it is looked at before the confirm comes
+    monkeypatch.setattr(rate_limiter, "_DEPTH_EVERY", 0.0)  # so that it is looked at before the confirm comes
     compiled, journals = topology({"a": [1000]}, vhost=vhost.vhost), Journals(tmp_path)
 
     async def delete() -> None:
@@ -117,7 +116,7 @@ def test_a_destination_that_is_deleted_while_its_depth_is_watched_leaves_nothing
         async with workplace(vhost, compiled) as (broker, connection):
             await (await connection.admin_channel()).queue_declare("one", durable=True)
             await park(connection, compiled, [delivered("a", message_id=f"m{n}") for n in range(3)])
-            choice = ReplayChoice(to=destination_of("one", {}), max_depth=1)
+            choice = ReplayRequest(to=destination_of("one", {}), max_depth=1)
             report = await replay_parked(broker, compiled, journals=journals, choice=choice, on_step=deleted)
             assert report.stopped is not None
             assert "no queue 'one'" in report.stopped

@@ -17,11 +17,11 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.services.reading.reader import ParkingReader
 from amqpflow.services.replaying import journal_files as journal
-from amqpflow.services.replaying import queue_pass as replay_pass
-from amqpflow.services.replaying.choice import ReplayChoice
+from amqpflow.services.replaying import queue_pass
 from amqpflow.services.replaying.journal_files import Journals
-from amqpflow.services.replaying.outbox import Flight, ReplayOutbox
+from amqpflow.services.replaying.outbox import PendingReplay, ReplayOutbox
 from amqpflow.services.replaying.replayer import replay_parked
+from amqpflow.services.replaying.request import ReplayRequest
 from tests.integration.test_replay_identity import CONFIRMED, interrupted
 from tests.parked import delivered, depth, park, workplace
 from tests.topologies import topology
@@ -48,7 +48,7 @@ class Disk:
 def test_nothing_is_published_or_acked_before_the_disk_says_so(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_pass, "BATCH", 10)
+    monkeypatch.setattr(queue_pass, "BATCH", 10)
     compiled, disk = topology({"a": [1000]}, vhost=vhost.vhost), Disk()
     monkeypatch.setattr(journal, "os", disk)
     numbers: dict[int, int] = {}  # by delivery tag
@@ -60,12 +60,12 @@ def test_nothing_is_published_or_acked_before_the_disk_says_so(
         with path.open("rb") as file:
             return read_journal(file)
 
-    async def send_watched(outbox: ReplayOutbox, flights: Sequence[Flight]) -> None:
+    async def send_watched(outbox: ReplayOutbox, pendings: Sequence[PendingReplay]) -> None:
         state = on_disk()
-        for flight in flights:
+        for flight in pendings:
             assert state.in_doubt[flight.number] == flight.key
             numbers[flight.tag] = flight.number
-        await send(outbox, flights)
+        await send(outbox, pendings)
 
     def ack_watched(reader: ParkingReader, tags: Sequence[int]) -> bool:
         state = on_disk()
@@ -124,7 +124,7 @@ async def acked_lines(
 ) -> tuple[int, int]:
     """Of a replay that dies after its acks: how many of them its journal calls taken, and how many not."""
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
-    monkeypatch.setattr(replay_pass, "PROVE_EVERY", 0.05)
+    monkeypatch.setattr(queue_pass, "PROVE_EVERY", 0.05)
     if not proves:
 
         async def never(_: ParkingReader) -> None:
@@ -133,7 +133,7 @@ async def acked_lines(
         monkeypatch.setattr(ParkingReader, "prove", never)
     async with workplace(vhost, compiled) as (broker, connection):
         await park(connection, compiled, [delivered("a", message_id=f"m{n}") for n in range(40)])
-        slowly = ReplayChoice(rate=50)
+        slowly = ReplayRequest(rate=50)
         assert await interrupted(broker, compiled, Journals(directory), "give-back.before", choice=slowly)
         await depth(connection, "a")
     (state,) = Journals(directory).all(lambda *_: None)

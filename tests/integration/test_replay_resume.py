@@ -12,10 +12,10 @@ from amqpflow import Selection, prune_replay_history, replay, replay_history
 from amqpflow.errors import RefusedError
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.replaying import queue_pass as replay_pass
-from amqpflow.services.replaying.choice import ReplayChoice, destination_of
+from amqpflow.services.replaying import queue_pass
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.replayer import replay_parked
+from amqpflow.services.replaying.request import ReplayRequest, destination_of
 from tests.integration.test_replay_identity import CONFIRMED, interrupted
 from tests.parked import delivered, depth, drained, park, workplace
 from tests.topologies import topology
@@ -33,9 +33,9 @@ async def resume_by_api(vhost: BrokerAddress, compiled: Any, directory: Path, **
 def test_the_api_resumes_what_was_asked_for_and_nothing_else(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_pass, "BATCH", 10)
+    monkeypatch.setattr(queue_pass, "BATCH", 10)
     compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost)
-    choice = ReplayChoice(
+    choice = ReplayRequest(
         select=Selection(headers=("kind=x",)),
         to=destination_of("elsewhere", {}),
         keep_attempts=True,
@@ -66,13 +66,13 @@ def test_the_api_resumes_what_was_asked_for_and_nothing_else(
 def test_a_resumed_sample_takes_the_messages_that_were_chosen_and_a_limit_what_is_left_of_it(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_pass, "BATCH", 5)
+    monkeypatch.setattr(queue_pass, "BATCH", 5)
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, mixed(30))
-            for choice in (ReplayChoice(sample=20, seed=1), ReplayChoice(limit=20)):
+            for choice in (ReplayRequest(sample=20, seed=1), ReplayRequest(limit=20)):
                 assert await interrupted(broker, compiled, Journals(tmp_path), CONFIRMED, times=2, choice=choice)
                 report = await resume_by_api(vhost, compiled, tmp_path)
                 assert report.complete, report
@@ -89,9 +89,9 @@ def test_a_resumed_sample_takes_the_messages_that_were_chosen_and_a_limit_what_i
 def test_what_contradicts_it_is_refused_and_headers_have_to_be_given_again(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_pass, "BATCH", 5)
+    monkeypatch.setattr(queue_pass, "BATCH", 5)
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
-    secret = ReplayChoice(set_headers={"token": "hunter2"})
+    secret = ReplayRequest(set_headers={"token": "hunter2"})
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):

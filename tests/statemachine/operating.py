@@ -20,16 +20,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from amqpflow import ReplayChoice, Selection, Topology, api, api_parked
+from amqpflow import ReplayRequest, Selection, Topology, api, api_parked
 from amqpflow.errors import AmqpflowError
 from amqpflow.rabbitmq import connection, observe
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.services.parked import export as parked_export
 from amqpflow.services.parked import restore as parked_restore
-from amqpflow.services.replaying import choice as replay_choice
-from amqpflow.services.replaying import queue_pass as replay_pass
-from amqpflow.services.replaying import replayer
+from amqpflow.services.replaying import queue_pass, replayer
+from amqpflow.services.replaying import request as replay_request
 from tests.faults.replay_and_die import Death
 
 WINDOW = 4  #: publishes of an operator that may be in doubt at once
@@ -105,10 +104,10 @@ def mark_connections(name: str) -> None:
 def small_steps(batch: int, prove_every: float) -> None:
     """A few messages are to make several steps."""
     for module, name, value in (
-        (replay_pass, "BATCH", batch),
-        (replay_pass, "WINDOW", WINDOW),
-        (replay_pass, "_GROUP", 1),
-        (replay_pass, "PROVE_EVERY", prove_every),
+        (queue_pass, "BATCH", batch),
+        (queue_pass, "WINDOW", WINDOW),
+        (queue_pass, "_GROUP", 1),
+        (queue_pass, "PROVE_EVERY", prove_every),
         (replayer, "GUARD_EVERY", 0.001),
         (parked_export, "_WINDOW", 2),
         (parked_restore, "WINDOW", 2),
@@ -134,9 +133,9 @@ def doing(
         return api_parked.discard_parked(topology, request["export"], address, selection=selection, **watching)
     choice = None
     if asked:
-        choice = ReplayChoice(
+        choice = ReplayRequest(
             select=Selection(error_types=errors) if errors else None,
-            to=replay_choice.destination_of(asked["to"], {}) if asked["to"] else None,
+            to=replay_request.destination_of(asked["to"], {}) if asked["to"] else None,
             **{name: asked[name] for name in ("limit", "in_doubt", "stop_if_reparked")},
         )
     return api.replay(

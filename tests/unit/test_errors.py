@@ -15,7 +15,7 @@ def test_every_error_ends_in_error() -> None:
     assert all(each.__name__.endswith("Error") and each.__name__ in amqpflow.__all__ for each in found)
 
 
-@pytest.mark.parametrize("old", [*errors.RENAMED, "SelectionInvalid"])
+@pytest.mark.parametrize("old", [*errors.RENAMED, "ReplayChoice", "SelectionInvalid"])
 def test_an_old_name_is_the_same_class_and_warns(old: str) -> None:
     with pytest.warns(DeprecationWarning, match=f"^amqpflow.{old} is now amqpflow.{NEW[old]}$") as warned:
         assert getattr(amqpflow, old) is getattr(amqpflow, NEW[old])
@@ -48,4 +48,4 @@ def test_a_rule_may_have_the_old_name(name: str) -> None:
     assert not bears(type("Other", (Exception,), {}), name)
 
 
-NEW = {**errors.RENAMED, "SelectionInvalid": "InvalidSelectionError"}
+NEW = {**errors.RENAMED, "ReplayChoice": "ReplayRequest", "SelectionInvalid": "InvalidSelectionError"}

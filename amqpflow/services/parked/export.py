@@ -8,11 +8,11 @@ from typing import IO
 from uuid import uuid4
 
 from amqpflow.errors import UsageError
+from amqpflow.parking.digest_multiset import DigestMultiset
 from amqpflow.parking.export import ExportHead
 from amqpflow.parking.identity import parked_digest
-from amqpflow.parking.known import Known
 from amqpflow.parking.parked import ParkedMessage
-from amqpflow.parking.selection import Beginnings, Selection
+from amqpflow.parking.selection import IdPrefixes, Selection
 from amqpflow.services.reading.reader import ParkingReader
 from amqpflow.version import __version__
 
@@ -45,7 +45,7 @@ class Chosen:
     """Which messages a selection means, remembered by their hashes."""
 
     count: int
-    only: Known
+    only: DigestMultiset
     queues: tuple[QueueReading, ...]
     notes: tuple[str, ...]
 
@@ -57,9 +57,9 @@ async def choose(place: Place, selection: Selection, watch: Watch, *, certain: b
     Raises:
         UsageError: the beginning of an id is that of several messages. Else as `scan`.
     """
-    only, limit = Known(), selection.limit
-    beginnings = Beginnings(selection if certain else None)
-    if beginnings:
+    only, limit = DigestMultiset(), selection.limit
+    id_prefixes = IdPrefixes(selection if certain else None)
+    if id_prefixes:
         selection = replace(selection, limit=None)
 
     def keep(digest: bytes) -> None:
@@ -67,12 +67,12 @@ async def choose(place: Place, selection: Selection, watch: Watch, *, certain: b
             only.add(digest)
 
     def make(parked: ParkedMessage) -> bytes:
-        beginnings.add(parked)
+        id_prefixes.add(parked)
         return parked_digest(parked.delivery)
 
     done = await scan(place, selection, watch, make=make, emit=keep, certain=certain)
-    if beginnings.problem:
-        raise UsageError(beginnings.problem, hint="write one of them whole")
+    if id_prefixes.problem:
+        raise UsageError(id_prefixes.problem, hint="write one of them whole")
     only.recall()
     return Chosen(count=len(only), only=only, queues=done.queues, notes=done.notes)
 
@@ -133,7 +133,7 @@ async def discard_parked(
         RefusedError: the file exists. AmqpflowError: it cannot be written; what is not in it is in the queue.
             Else as `scan`.
     """
-    if chosen is None and (selection.sample is not None or Beginnings(selection)):
+    if chosen is None and (selection.sample is not None or IdPrefixes(selection)):
         # what is drawn, or named by the beginning of an id, is known when all messages were looked at
         chosen = await choose(place, selection, watch)
     if chosen is not None:

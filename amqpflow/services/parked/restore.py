@@ -28,9 +28,9 @@ from amqpflow.errors import AmqpflowError, BrokerUnavailableError, PublishError,
 from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.headers import ROUTING, SCHEDULING
 from amqpflow.model.message import Publish, identity_of
+from amqpflow.parking.digest_multiset import DigestMultiset
 from amqpflow.parking.export import Checks, Discarded, ExportedMessage, ExportEnd, ExportHead
 from amqpflow.parking.identity import content_digest
-from amqpflow.parking.known import Known
 from amqpflow.parking.restore_record import RestorePlace
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection
@@ -164,7 +164,7 @@ async def _restore(
     )
     with open_record(path, head.id, place, again=options.again) as record:
         async with AsyncExitStack() as stack:
-            still: dict[str, Known] = {}
+            still: dict[str, DigestMultiset] = {}
             await require_queues(broker, queues)
             for queue in sorted(queues):
                 waits = partial(watch.on_wait, queue) if watch.on_wait is not None else None
@@ -232,7 +232,7 @@ class _Run:
         self,
         connection: Connection,
         record: RestoreRecord,
-        still: dict[str, Known],
+        still: dict[str, DigestMultiset],
         report: RestoreReport,
         watch: Watch,
         options: RestoreOptions,

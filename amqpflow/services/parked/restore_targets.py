@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from amqpflow.errors import BrokerError, NotAppliedError, PermissionDeniedError, RefusedError
-from amqpflow.parking.known import Known
+from amqpflow.parking.digest_multiset import DigestMultiset
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.observe import Broker
@@ -38,7 +38,7 @@ async def require_queues(broker: Broker, queues: Collection[str]) -> None:
 
 async def still_parked(
     broker: Broker, queue: str, watch: Watch, *, prefetch: int | None = None
-) -> tuple[Known, tuple[str, ...]]:
+) -> tuple[DigestMultiset, tuple[str, ...]]:
     """
     Return what the queue holds now, and what a person should know of the look.
 
@@ -47,7 +47,7 @@ async def still_parked(
     Raises:
         RefusedError: that cannot be found out.
     """
-    known = Known()
+    known = DigestMultiset()
     channel = await broker.connection.admin_channel()
     try:
         with translate():

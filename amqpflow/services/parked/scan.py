@@ -16,8 +16,8 @@ from typing import TypeVar
 from amqpflow.errors import UsageError
 from amqpflow.model.message import Delivery
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.parking.digest_multiset import DigestMultiset
 from amqpflow.parking.identity import parked_digest
-from amqpflow.parking.known import Known
 from amqpflow.parking.parked import ParkedMessage, read_parked
 from amqpflow.parking.sampling import Sampler
 from amqpflow.parking.selection import Matcher, Selection
@@ -98,7 +98,7 @@ async def scan(
     after_batch: Callable[[ParkingReader], None] | None = None,
     after_reading: Callable[[ParkingReader], None] | None = None,
     window: int | None = None,
-    only: Known | None = None,
+    only: DigestMultiset | None = None,
     certain: bool = False,
 ) -> Scan:
     """
@@ -133,7 +133,7 @@ async def scan(
     for queue in place.queues:
         if watch.stop.is_set() or selected == selection.limit:
             break
-        known, expected, seen, others = Known(), 0, 0, 0
+        known, expected, seen, others = DigestMultiset(), 0, 0, 0
         enough = prioritised = in_parts = False
         while True:
             before = seen

@@ -19,7 +19,7 @@ Address = tuple[str, str]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Flight:
+class PendingReplay:
     """A message on its way."""
 
     number: int  #: in the journal
@@ -47,10 +47,10 @@ class ReplayOutbox:
     def __init__(self, connect: Callable[[], Awaitable[Connection]], news: asyncio.Event) -> None:
         self._outbox = Outbox(connect)
         self._news = news  # set when there is something new
-        self._flying: dict[int, Flight] = {}  # by the number in the journal, in the order of sending
+        self._outstanding: dict[int, PendingReplay] = {}  # by the number in the journal, in the order of sending
         self._returnable: set[tuple[str, str, str]] = set()  # of those, what a return names
-        self.confirmed: list[Flight] = []
-        self.failed: list[tuple[Flight, AmqpflowError]] = []
+        self.confirmed: list[PendingReplay] = []
+        self.failed: list[tuple[PendingReplay, AmqpflowError]] = []
         self.has_confirmed = False  #: something, ever
 
     async def open(self) -> None:
@@ -68,59 +68,59 @@ class ReplayOutbox:
         return self._outbox.is_open
 
     @property
-    def in_flight(self) -> int:
-        return len(self._flying)
+    def outstanding(self) -> int:
+        return len(self._outstanding)
 
     @property
     def oldest_sent_at(self) -> float | None:
         """Seconds of the event loop; None when nothing is on its way."""
-        first = next(iter(self._flying.values()), None)
+        first = next(iter(self._outstanding.values()), None)
         return first.sent_at if first else None
 
-    def is_flying(self, same: tuple[str, str, str]) -> bool:
+    def is_outstanding(self, same: tuple[str, str, str]) -> bool:
         """Whether a copy with this `returned_as` is on its way."""
         return same in self._returnable
 
-    async def send(self, flights: Sequence[Flight]) -> None:
+    async def send(self, pendings: Sequence[PendingReplay]) -> None:
         """
         Publish. What becomes of each is found in the lists, with the error that `Outbox.publish` raises.
 
         Returns when the socket has taken what was written; no two of `flights`, and none that is on its way, may be
-        the same to a return (`is_flying`), or the second would wait for the confirm of the first.
+        the same to a return (`is_outstanding`), or the second would wait for the confirm of the first.
         """
         try:
             await self._outbox.open()  # those that found it closed would not keep their order
         except AmqpflowError as error:
-            self.failed += [(each, error) for each in flights]
+            self.failed += [(each, error) for each in pendings]
             self._news.set()
             return
         now = asyncio.get_running_loop().time()
-        for flight in flights:
-            flight.sent_at = now
-            self._flying[flight.number] = flight
-            self._returnable.add(flight.copy.returned_as)
-            self._outbox.post(flight.copy, partial(self._settled, flight))
+        for pending in pendings:
+            pending.sent_at = now
+            self._outstanding[pending.number] = pending
+            self._returnable.add(pending.copy.returned_as)
+            self._outbox.post(pending.copy, partial(self._settled, pending))
         await self._outbox.room()
 
-    def _settled(self, flight: Flight, error: AmqpflowError | None) -> None:
-        if self._flying.get(flight.number) is not flight:
+    def _settled(self, pending: PendingReplay, error: AmqpflowError | None) -> None:
+        if self._outstanding.get(pending.number) is not pending:
             return  # it is not waited for any more
-        del self._flying[flight.number]
-        self._returnable.discard(flight.copy.returned_as)
+        del self._outstanding[pending.number]
+        self._returnable.discard(pending.copy.returned_as)
         if error is None:
             self.has_confirmed = True
-            self.confirmed.append(flight)
+            self.confirmed.append(pending)
         else:
-            flight.is_uncertain = flight.is_uncertain or isinstance(error, PublishUncertainError)
-            self.failed.append((flight, error))
+            pending.is_uncertain = pending.is_uncertain or isinstance(error, PublishUncertainError)
+            self.failed.append((pending, error))
         self._news.set()
 
-    def give_up(self, sent_before: float) -> list[Flight]:
+    def give_up(self, sent_before: float) -> list[PendingReplay]:
         """Stop waiting for what was sent before that time of the event loop, and return it."""
-        left = [each for each in self._flying.values() if each.sent_at <= sent_before]
-        for flight in left:
-            del self._flying[flight.number]
-            self._returnable.discard(flight.copy.returned_as)
+        left = [each for each in self._outstanding.values() if each.sent_at <= sent_before]
+        for pending in left:
+            del self._outstanding[pending.number]
+            self._returnable.discard(pending.copy.returned_as)
         return left
 
     async def close(self) -> None:

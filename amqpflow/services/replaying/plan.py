@@ -20,7 +20,7 @@ from amqpflow.rabbitmq.observe import Broker
 from amqpflow.services.provisioning.verification import require_topology
 from amqpflow.services.reading.reading import Progress, open_reading, unknown_queue
 
-from .choice import ReplayChoice, asking
+from .request import ReplayRequest, asking
 
 Group = tuple[str, str]  #: reason and error type; for reason `broker` what RabbitMQ says
 OTHER_GROUPS: Group = (OTHERS, "")
@@ -76,7 +76,7 @@ async def plan_replay(
     compiled: CompiledTopology,
     queue: str | Sequence[str] | None = None,
     *,
-    choice: ReplayChoice | None = None,
+    choice: ReplayRequest | None = None,
     unverified: bool = False,
     prefetch: int | None = None,
     stop: asyncio.Event | None = None,
@@ -89,7 +89,7 @@ async def plan_replay(
     Raises:
         UsageError: also the beginning of several ids. NotAppliedError, RefusedError, StoppedError: as `replay` does.
     """
-    stop, choice = stop or asyncio.Event(), asking(choice or ReplayChoice(), compiled)
+    stop, choice = stop or asyncio.Event(), asking(choice or ReplayRequest(), compiled)
     routes = await routes_of(broker, compiled, queue)
     counted = _Counted(compiled=compiled, choice=choice, everything=queue is None, routes=routes)
     parking_queues = tuple(dict.fromkeys(each.parking_queue for each in routes))
@@ -123,8 +123,8 @@ async def plan_replay(
         notes += [note for note in reading.notes if note not in notes]
         if reader.ended_early:
             ended.append(reader.ended_early)
-    if counted.beginnings.problem:
-        raise UsageError(counted.beginnings.problem, hint="write one of them whole")
+    if counted.id_prefixes.problem:
+        raise UsageError(counted.id_prefixes.problem, hint="write one of them whole")
     counted.finish()
     return ReplayPlan(
         queues=tuple(each.queue for each in routes),
@@ -146,7 +146,7 @@ async def plan_replay(
 @dataclass(kw_only=True)
 class _Counted:
     compiled: CompiledTopology
-    choice: ReplayChoice
+    choice: ReplayRequest
     everything: bool
     routes: Sequence[QueueRoutes]
     groups: Counter[Group] = field(default_factory=Counter)
@@ -161,7 +161,7 @@ class _Counted:
         self._here = {(each.queue, each.parking_queue) for each in self.routes}
         self._queues = {each.queue for each in self.routes}
         choice = self.choice
-        self.beginnings = choice.beginnings
+        self.id_prefixes = choice.id_prefixes
         self._sampler: Sampler[tuple[Group, str, bytes, tuple[str, ...]]] | None = (
             Sampler(choice.sample, choice.seed) if choice.sample is not None and choice.only is None else None
         )
@@ -170,7 +170,7 @@ class _Counted:
 
     def enough(self) -> bool:
         """As many are counted as were asked for, and no further message can make a name mean several."""
-        return not self.beginnings and self._is_full()
+        return not self.id_prefixes and self._is_full()
 
     def _is_full(self) -> bool:
         return self.choice.limit is not None and self.groups.total() >= self.choice.limit
@@ -187,7 +187,7 @@ class _Counted:
             self.others += 1
             self.misplaced += is_misplaced(parked, self.compiled)
         else:
-            self.beginnings.add(parked)
+            self.id_prefixes.add(parked)
             if not self._is_full():
                 self._take(parked)
 

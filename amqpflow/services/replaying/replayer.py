@@ -16,7 +16,7 @@ from amqpflow.errors import AmqpflowError, StoppedError, UsageError
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.parking.journal import JournalState
 from amqpflow.parking.parked import read_parked
-from amqpflow.parking.replay import Destination, ReplayRun
+from amqpflow.parking.replay import Destination, ReplayContext
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.rabbitmq.translate import translate
@@ -24,16 +24,16 @@ from amqpflow.services.reading.reader import ParkingReader
 from amqpflow.services.reading.reading import Progress, open_reading
 from amqpflow.version import __version__
 
-from .choice import ReplayChoice, asking
 from .journal_files import Journals
+from .kept_request import kept_request, resumed_request
 from .outbox import Address, ReplayOutbox
-from .pace import Pace
 from .plan import plan_replay, routes_of
-from .queue_pass import WINDOW, ReplayPass
+from .queue_pass import WINDOW, QueuePass
+from .rate_limiter import RateLimiter
 from .report import ReplayReport
-from .request import kept_request, resumed_request
+from .request import ReplayRequest, asking
 from .run_journal import ReplayJournal, require_resumable
-from .state import Work
+from .state import ReplayState
 
 GUARD_EVERY = 2.0  #: seconds between two looks at how much was parked meanwhile
 WATCH_EVERY = 1.0  #: seconds
@@ -48,7 +48,7 @@ async def replay_parked(
     compiled: CompiledTopology,
     queue: str | Sequence[str] | None = None,
     *,
-    choice: ReplayChoice | None = None,
+    choice: ReplayRequest | None = None,
     journals: Journals | None = None,
     resume: JournalState | None = None,
     unverified: bool = False,
@@ -93,8 +93,8 @@ async def replay_parked(
     if resume is not None:
         require_resumable(resume)
         queue, choice = resumed_request(resume, queue, choice, compiled)
-    choice = asking(choice or ReplayChoice(), compiled)
-    if choice.only is None and (choice.sample is not None or choice.beginnings):
+    choice = asking(choice or ReplayRequest(), compiled)
+    if choice.only is None and (choice.sample is not None or choice.id_prefixes):
         plan = await plan_replay(
             broker, compiled, queue, choice=choice, unverified=unverified, prefetch=prefetch, stop=stop, on_wait=on_wait
         )
@@ -124,7 +124,7 @@ class _Replay:
     compiled: CompiledTopology
     routes: Sequence[QueueRoutes]
     everything: bool
-    choice: ReplayChoice
+    choice: ReplayRequest
     unverified: bool
     prefetch: int | None
     stop: asyncio.Event
@@ -137,7 +137,7 @@ class _Replay:
     def __post_init__(self) -> None:
         self.parking_queues = tuple(dict.fromkeys(each.parking_queue for each in self.routes))
         self.loop = asyncio.get_running_loop()
-        self.pace = Pace(self.choice, self._fullest, self.loop.time())
+        self.limiter = RateLimiter(self.choice, self._fullest, self.loop.time())
         self.remaining: dict[str, int | None] = {}
         self.unseen: set[str] = set()  #: parking queues of which others held a part
         self.passed: list[str] = []  #: why messages that were there when it began were not looked at
@@ -148,7 +148,7 @@ class _Replay:
     async def go(self, journal: ReplayJournal) -> ReplayReport:
         started = time.monotonic()
         self.journal = journal
-        self.work = Work(
+        self.state = ReplayState(
             compiled=self.compiled,
             run=self._run(journal),
             choice=self.choice,
@@ -163,23 +163,23 @@ class _Replay:
         waking = asyncio.create_task(self._wake_when_stopped(), name="amqpflow replay stop")
         try:
             await outbox.open()
-            await journal.begin(self.work, self.parking_queues, await self._parked())
+            await journal.begin(self.state, self.parking_queues, await self._parked())
             for parking_queue in self.parking_queues:
                 if self._wants_more():
                     await self._replay(parking_queue, outbox)
             for why in self.passed:
-                self.work.halt(why, "replay again to go on")
-            if self.on_watch is not None and not (self.work.stopped or self.stop.is_set()):
+                self.state.halt(why, "replay again to go on")
+            if self.on_watch is not None and not (self.state.stopped or self.stop.is_set()):
                 try:
                     await self._watch(self.on_watch)
                 except AmqpflowError as error:
-                    self.work.report.notes.append(f"what came of it was not watched to the end: {error}")
+                    self.state.report.notes.append(f"what came of it was not watched to the end: {error}")
             self._finish(time.monotonic() - started)
-            await journal.end(self.work, read_whole=self._read_whole(), held_by_others=bool(self.unseen))
-            return self.work.report
+            await journal.end(self.state, read_whole=self._read_whole(), held_by_others=bool(self.unseen))
+            return self.state.report
         finally:
             journal.close(
-                self.work.interrupted
+                self.state.interrupted
             )  # without a last line where it was not reached: what is in doubt stays so
             waking.cancel()
             await asyncio.gather(waking, return_exceptions=True)
@@ -189,26 +189,26 @@ class _Replay:
 
     def _wants_more(self) -> bool:
         """Return whether another reading should begin. One that stop keeps from beginning makes it interrupted."""
-        report, limit = self.work.report, self.choice.limit
-        if self.work.stopped:
+        report, limit = self.state.report, self.choice.limit
+        if self.state.stopped:
             return False
         if self.stop.is_set():
             report.interrupted = report.interrupted or limit is None or report.taken < limit
             return False
         return True
 
-    def _passed_over(self, reader: ParkingReader, one: ReplayPass) -> bool:
+    def _passed_over(self, reader: ParkingReader, one: QueuePass) -> bool:
         """Have messages that were parked meanwhile taken the place of some that were there?"""
-        limit, report = self.choice.limit, self.work.report
-        if one.again or self.stop.is_set() or self.work.stopped or (limit is not None and report.taken >= limit):
+        limit, report = self.choice.limit, self.state.report
+        if one.again or self.stop.is_set() or self.state.stopped or (limit is not None and report.taken >= limit):
             return False
         return one.new > 0 and (reader.ready_after or 0) > one.looked_at - one.gone
 
     async def _replay(self, parking_queue: str, outbox: ReplayOutbox) -> None:
-        work, total, gone = self.work, None, 0
+        state, total, gone = self.state, None, 0
         here = [each for each in self.routes if each.parking_queue == parking_queue]
-        work.destinations = {each.queue: Destination.of(each) for each in here}
-        report = work.report
+        state.destinations = {each.queue: Destination.of(each) for each in here}
+        report = state.report
         untouched = report.others, report.misplaced, report.unknown_origin
         while True:
             reader, one = await self._read_once(parking_queue, outbox, total, gone)
@@ -218,13 +218,13 @@ class _Replay:
             gone += one.gone
             report.came_back = max(report.came_back, one.came_back)
             self.brought_back[parking_queue] = max(self.brought_back.get(parking_queue, 0), one.brought_back)
-            if self.pace.wants_look and not (self.stop.is_set() or work.stopped):
+            if self.limiter.wants_look and not (self.stop.is_set() or state.stopped):
                 try:
                     await self._look_at_what_came_back()
                 except AmqpflowError as error:
                     self._cannot_go_on(error)
-            elif one.again and not one.gone and not work.stopped and not self.stop.is_set():
-                work.halt(
+            elif one.again and not one.gone and not state.stopped and not self.stop.is_set():
+                state.halt(
                     reader.ended_early or "nothing that is to be replayed came within the time that messages are held",
                     "replay again to go on",
                 )
@@ -235,8 +235,8 @@ class _Replay:
 
     async def _read_once(
         self, parking_queue: str, outbox: ReplayOutbox, total: int | None, gone: int
-    ) -> tuple[ParkingReader | None, ReplayPass | None]:
-        work = self.work
+    ) -> tuple[ParkingReader | None, QueuePass | None]:
+        state = self.state
         try:
             async with open_reading(
                 self.broker,
@@ -248,10 +248,10 @@ class _Replay:
                 on_wait=self.on_wait,
             ) as reading:
                 self.begun = True
-                await self.journal.look_again(self.work)  # who was reading before us may have died since
+                await self.journal.look_again(self.state)  # who was reading before us may have died since
                 reader = reading.reader
-                one = ReplayPass(
-                    work, reader, outbox, self.pace, stop=self.stop, news=self.news, on_progress=self.on_progress
+                one = QueuePass(
+                    state, reader, outbox, self.limiter, stop=self.stop, news=self.news, on_progress=self.on_progress
                 )
                 guard = asyncio.create_task(self._guard(reader), name="amqpflow replay guard")
                 try:
@@ -261,14 +261,14 @@ class _Replay:
                 finally:
                     guard.cancel()
                     await asyncio.gather(guard, return_exceptions=True)
-                work.step("give-back.before")
-            work.step("give-back.after")
+                state.step("give-back.before")
+            state.step("give-back.after")
         except AmqpflowError as error:
             if not self.begun:
                 raise
             self._cannot_go_on(error)
             return None, None
-        work.report.notes += [note for note in reading.notes if note not in work.report.notes]
+        state.report.notes += [note for note in reading.notes if note not in state.report.notes]
         self.remaining[parking_queue] = reader.ready_after
         if reader.other_consumers:
             self.unseen.add(parking_queue)  # what they hold, an interrupted replay may have sent
@@ -286,31 +286,31 @@ class _Replay:
     def _cannot_go_on(self, error: AmqpflowError) -> None:
         """Something was done already, so there has to be a report of it."""
         if isinstance(error, StoppedError):
-            self.work.report.interrupted = True
+            self.state.report.interrupted = True
         else:
-            self.work.halt(str(error), getattr(error, "hint", "") or "replay again to go on")
+            self.state.halt(str(error), getattr(error, "hint", "") or "replay again to go on")
 
-    async def _end_of_reading(self, reader: ParkingReader, one: ReplayPass) -> None:
-        work = self.work
+    async def _end_of_reading(self, reader: ParkingReader, one: QueuePass) -> None:
+        state = self.state
         if self.stop.is_set() and (one.cut_short or reader.ended_early is not None):
-            work.report.interrupted = True
+            state.report.interrupted = True
         elif reader.ended_early and not reader.held_too_long:
             hint = "a larger prefetch reaches those behind them" if reader.is_full else "replay again to go on"
-            work.halt(reader.ended_early, hint)
+            state.halt(reader.ended_early, hint)
         if reader.unproven:
-            work.halt(f"it is not known that RabbitMQ has taken every ack: {reader.unproven}")
-            work.report.notes.append(
-                f"up to {min(work.report.replayed, WINDOW)} of the replayed messages may still be parked; "
-                + ("the next replay takes them out" if work.journal else "replaying them again makes copies")
-                + ("" if work.journal else " with the same hop id")
+            state.halt(f"it is not known that RabbitMQ has taken every ack: {reader.unproven}")
+            state.report.notes.append(
+                f"up to {min(state.report.replayed, WINDOW)} of the replayed messages may still be parked; "
+                + ("the next replay takes them out" if state.journal else "replaying them again makes copies")
+                + ("" if state.journal else " with the same hop id")
             )
         else:
-            work.prove(work.resolved_up_to)
-            work.interrupted.prove()
+            state.prove(state.resolved_up_to)
+            state.interrupted.prove()
         try:
-            await work.write()
+            await state.write()
         except OSError as error:
-            work.halt(f"the journal cannot be written any more: {error.strerror or error}")
+            state.halt(f"the journal cannot be written any more: {error.strerror or error}")
 
     # -- what came back
 
@@ -323,32 +323,32 @@ class _Replay:
                 parked = await reader.parked_meanwhile()
             except AmqpflowError:
                 return  # the reading finds out itself
-            replayed = self.work.report.replayed
+            replayed = self.state.report.replayed
             if replayed and parked >= share * replayed and parked > asked_at * 1.5:
                 asked_at = parked
-                self.pace.wants_look = True
+                self.limiter.wants_look = True
                 self.news.set()
 
     async def _look_at_what_came_back(self) -> None:
-        work, share = self.work, self.choice.stop_if_reparked
+        state, share = self.state, self.choice.stop_if_reparked
         if self.choice.ramp:
             await self._pause(self.choice.ramp_wait)
         if self.stop.is_set():
             return
         came_back, is_known = await self._count_reparked()
-        work.report.came_back = max(work.report.came_back, came_back)
-        if share is not None and came_back and came_back >= share * work.report.replayed:
-            work.report.guarded = True
-            work.halt(
-                f"{came_back} of {work.report.replayed} replayed messages are parked again",
+        state.report.came_back = max(state.report.came_back, came_back)
+        if share is not None and came_back and came_back >= share * state.report.replayed:
+            state.report.guarded = True
+            state.halt(
+                f"{came_back} of {state.report.replayed} replayed messages are parked again",
                 "amqpflow parked list shows why",
             )
         elif share is not None and not is_known:
-            work.halt(
+            state.halt(
                 f"of the parked messages only {self.prefetch} can be looked at, so it is not known how many came back",
                 "a larger prefetch shows more",
             )
-        self.pace.looked()
+        self.limiter.looked()
 
     async def _count_reparked(self) -> tuple[int, bool]:
         """Return how many came back, and whether all of the parked messages could be looked at."""
@@ -368,7 +368,7 @@ class _Replay:
                     async for delivery in deliveries:
                         reader.keep(delivery)
                         mark = read_parked(delivery, self.compiled.routes).record
-                        count += mark is not None and mark.replay is not None and mark.replay.id == self.work.run.id
+                        count += mark is not None and mark.replay is not None and mark.replay.id == self.state.run.id
             self.remaining[parking_queue] = reader.ready_after
             is_known = is_known and not reader.is_full
         return count, is_known
@@ -383,9 +383,9 @@ class _Replay:
             await self._pause(WATCH_EVERY)
         if not self.stop.is_set():
             came_back, is_known = await self._count_reparked()
-            self.work.report.came_back = max(self.work.report.came_back, came_back)
+            self.state.report.came_back = max(self.state.report.came_back, came_back)
             if not is_known:
-                self.work.report.notes.append(
+                self.state.report.notes.append(
                     f"of the parked messages only {self.prefetch} were looked at: more may have come back"
                 )
 
@@ -428,8 +428,8 @@ class _Replay:
 
     # -- the whole
 
-    def _run(self, journal: ReplayJournal) -> ReplayRun:
-        return ReplayRun(
+    def _run(self, journal: ReplayJournal) -> ReplayContext:
+        return ReplayContext(
             id=journal.id,
             at=time.time_ns() // 1_000_000,
             host=journal.host,
@@ -458,7 +458,7 @@ class _Replay:
         )
 
     def _finish(self, seconds: float) -> None:
-        report = self.work.report
+        report = self.state.report
         report.seconds = seconds
         if brought_back := sum(self.brought_back.values()):
             report.notes.append(
@@ -469,7 +469,7 @@ class _Replay:
 
     def _read_whole(self) -> bool:
         """Nothing that an interrupted replay sent can still be parked without having been seen."""
-        report = self.work.report
+        report = self.state.report
         return (
             report.settled
             and self.choice.limit is None

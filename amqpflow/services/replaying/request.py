@@ -1,211 +1,127 @@
-"""What a replay was asked for, as its journal keeps it: so that resuming it replays that and nothing else.
-
-Kept is the request itself, whoever made it: the work queues, the selection with the time that its ages are counted to,
-where to, how fast. Values of headers that are set are not kept, since they may be secret and go into messages. A digest
-tells whether they are given again.
-"""
+"""What a replay is asked for: which messages, where to, how fast, and when to stop by itself."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any, Literal
 
-from amqpflow.errors import RefusedError, UsageError
+from amqpflow.errors import UsageError
+from amqpflow.model.headers import NEVER_TRAVELS, PREFIX
+from amqpflow.model.outgoing import header_problems, listed, name_problems
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.parking.journal import JournalState
+from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import Destination
-from amqpflow.parking.selection import Matcher, Selection
+from amqpflow.parking.selection import IdPrefixes, Matcher, Selection
 
-from .choice import ReplayChoice
-
-_PLAIN = (
-    "limit",
-    "sample",
-    "seed",
-    "origin",
-    "keep_attempts",
-    "rate",
-    "ramp_wait",
-    "max_depth",
-    "stop_if_reparked",
-    "in_doubt",
-)
-_LISTS = ("ramp", "drop_headers")
-_AS_FOUND = "function"
-_NONE = ReplayChoice()
+Select = Callable[[ParkedMessage], bool]
+InDoubt = Literal["send", "hold"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptRequest:
-    """A request in the form of a journal."""
+class ReplayRequest:
+    """What a replay is asked for. All that limits which messages is combined with and."""
 
-    queues: tuple[str, ...] | None
-    selection: Mapping[str, Any]
-    options: Mapping[str, Any]
-    only: tuple[str, ...] | None
+    limit: int | None = None  #: messages, in the order of delivery
+    select: Select | Selection | None = None
+    """Which messages: a selection, whose `limit` and `sample` are not looked at, or a function that is asked."""
+    sample: int | None = None  #: so many of those selected, at random; takes a reading of its own
+    seed: int = 0  #: another seed, another sample
+    only: Mapping[bytes, int] | None = None  #: no other messages: how many of which digest, as a plan of it found them
+    to: Destination | None = None  #: instead of the work queue each message failed in
+    origin: str | None = None  #: the work queue of messages that do not say where they failed; without it they stay
+    keep_attempts: bool = False  #: go on counting where the message stopped
+    set_headers: Mapping[str, Any] = field(default_factory=dict)
+    drop_headers: frozenset[str] = frozenset()
+    rate: float | None = None  #: messages a second
+    ramp: tuple[int, ...] = ()  #: messages of the first steps; then the rest
+    ramp_wait: float = 30.0  #: seconds after each step, before it is looked at what came back
+    max_depth: int | None = None  #: ready messages of a destination above which is waited
+    stop_if_reparked: float | None = None  #: share of the replayed messages, 0 to 1, that are parked again
+    in_doubt: InDoubt | None = None
+    """What an interrupted replay may have sent: `send` it again, or `hold` it. None: send, or as the resumed replay."""
+
+    def selects(self, parked: ParkedMessage) -> bool:
+        """Is the message among those selected? The choice has been through `asking`."""
+        if isinstance(self.select, Selection):
+            raise TypeError("a selection is not asked before `asking` made it a function")
+        return self.select is None or self.select(parked)
+
+    @property
+    def id_prefixes(self) -> IdPrefixes:
+        """The beginnings of ids among what is asked for. The choice has been through `asking`."""
+        return IdPrefixes(self.select.selection if isinstance(self.select, Matcher) else None)
+
+    def lacks_origin(self, parked: ParkedMessage, *, everything: bool) -> bool:
+        """
+        Tell whether a message that is selected stays parked because nothing says where it failed.
+
+        Args:
+            parked: a message that could be read.
+            everything: messages of all work queues are taken, so that with `to` the origin does not matter.
+        """
+        return parked.queue is None and not (self.to is not None and everything) and self.selects(parked)
+
+    def __post_init__(self) -> None:
+        dropped = (text for name in self.drop_headers for text in name_problems(name, "drop_headers"))
+        if problems := listed(chain(header_problems(self.set_headers, "set_headers"), dropped)):
+            raise UsageError(problems)
+        for name in (*self.set_headers, *self.drop_headers):
+            if name in NEVER_TRAVELS or name.startswith(PREFIX):
+                raise UsageError(
+                    f"the header {name} belongs to RabbitMQ or amqpflow, and a copy never has it as it was"
+                )
+            if not name:
+                raise UsageError("a header's name is empty: AMQP allows 1 to 255 bytes")
+        for name in (self.to.exchange, self.to.routing_key) if self.to is not None else ():
+            if len(name.encode("utf-8", "surrogateescape")) > 255:
+                raise UsageError(f"--to {name[:40]!r}... is longer than the 255 bytes that AMQP allows for a name")
+        if self.rate is not None and not self.rate > 0:
+            raise UsageError("a rate is more than 0 messages a second")
+        if any(step < 1 for step in self.ramp) or list(self.ramp) != sorted(self.ramp):
+            raise UsageError("the steps of a ramp are numbers of messages from 1 that do not fall, such as 1,10,100")
+        if self.stop_if_reparked is not None and not 0 < self.stop_if_reparked <= 1:
+            raise UsageError("--stop-if-reparked is a share of more than 0 % and at most 100 %")
+        if self.max_depth is not None and self.max_depth < 1:
+            raise UsageError("--max-depth is at least 1 message")
 
 
-def kept_request(queue: str | Sequence[str] | None, choice: ReplayChoice) -> KeptRequest:
+def asking(choice: ReplayRequest, compiled: CompiledTopology) -> ReplayRequest:
     """
-    Turn a request into what a journal keeps.
-
-    Args:
-        queue: as for `replay`.
-        choice: the same; its selection has been through `asking`.
-    """
-    options = {name: getattr(choice, name) for name in _PLAIN if getattr(choice, name) != getattr(_NONE, name)}
-    options |= {name: sorted(getattr(choice, name)) for name in _LISTS if getattr(choice, name)}
-    if choice.to is not None:
-        options["to"] = {each.name: getattr(choice.to, each.name) for each in fields(Destination)}
-    if choice.set_headers:
-        salt = os.urandom(16)
-        options["set_headers"] = sorted(choice.set_headers)
-        options["set_headers_digest"] = f"{salt.hex()}:{_digest_of(choice.set_headers, salt)}"
-    return KeptRequest(
-        queues=_queues(queue),
-        selection=_kept_selection(choice),
-        options=options,
-        only=tuple(each.hex() for each in Counter(choice.only).elements()) if choice.only is not None else None,
-    )
-
-
-def resumed_request(
-    state: JournalState, queue: str | Sequence[str] | None, choice: ReplayChoice | None, compiled: CompiledTopology
-) -> tuple[tuple[str, ...] | None, ReplayChoice]:
-    """
-    Return what an interrupted replay was asked for.
-
-    Args:
-        state: its journal.
-        queue, choice: what is asked for now; None, or a field at its default, takes what was asked for then.
-            `in_doubt` may differ. Headers that were set have to be given again.
-        compiled: the topology.
+    The same, its selection being a function that is asked about each message.
 
     Raises:
-        RefusedError: what is asked for now is something else, or what was asked for cannot be told from the journal.
-            Nothing was done.
+        UsageError: its origin is not a work queue of the topology.
     """
-    head, choice = state.head, choice or ReplayChoice()
-    kept = _kept_choice(state, compiled)
-    differs: list[tuple[str, object, object]] = []
-    if queue is not None and set(_queues(queue) or ()) != set(head.queues or ()):
-        differs.append(("queue", _queues(queue), head.queues or "all"))
-    for name in (*_PLAIN, *_LISTS, "to"):
-        now, then = getattr(choice, name), getattr(kept, name)
-        if name == "limit" and then is not None and now == state.head.options.get(name):
-            continue  # as it was asked for; what it has sent since counts
-        if name != "in_doubt" and now != getattr(_NONE, name) and now != then:
-            differs.append((name, now, then))
-    if head.selection.get(_AS_FOUND):
-        if not callable(choice.select) or isinstance(choice.select, Matcher):
-            raise RefusedError(
-                f"replay {head.id} chose its messages by a function, which a journal cannot keep; nothing was done",
-                hint="give the same function again as `select` of the choice",
-            )
-        kept = replace(kept, select=choice.select)
-    elif choice.select is not None and _kept_selection(choice, now=False) != _without_time(head.selection):
-        differs.append(("select", _kept_selection(choice, now=False), _without_time(head.selection)))
-    if differs:
-        said = "; ".join(f"{name}: {_words(now)} now, {_words(then)} then" for name, now, then in differs)
-        raise RefusedError(
-            f"replay {head.id} was asked for something else: {said}. Nothing was done",
-            hint="leave out what differs to resume it as it was asked for, or replay without resuming",
+    if choice.origin is not None and choice.origin not in compiled.routes:
+        raise UsageError(
+            f"origin {choice.origin[:80]!r} is not a work queue of the topology",
+            hint=f"its work queues are {', '.join(compiled.routes)}",
         )
-    return head.queues, replace(
-        kept,
-        set_headers=_headers_given_again(state, choice.set_headers),
-        in_doubt=choice.in_doubt or kept.in_doubt,
-        only=_only(state, choice.only),
-    )
+    if not isinstance(choice.select, Selection):
+        return choice
+    matcher = Matcher(choice.select, now=time.time_ns() // 1_000_000, routes=compiled.routes)
+    return replace(choice, select=matcher)
 
 
-def _kept_choice(state: JournalState, compiled: CompiledTopology) -> ReplayChoice:
-    head = state.head
-    options, kept = dict(head.options), dict(head.selection)
-    try:
-        now = int(kept.pop("now", head.at))
-        by_function = kept.pop(_AS_FOUND, False)
-        asked: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in kept.items()}
-        selection = Selection(**asked)
-        choice = ReplayChoice(
-            **{name: options[name] for name in _PLAIN if name in options},
-            ramp=tuple(options.get("ramp", ())),
-            drop_headers=frozenset(options.get("drop_headers", ())),
-            to=Destination(**options["to"]) if "to" in options else None,
-        )
-    except (TypeError, ValueError, UsageError) as error:
-        raise RefusedError(f"what replay {head.id} was asked for cannot be read from its journal: {error}") from error
-    if choice.limit is not None:
-        choice = replace(choice, limit=max(0, choice.limit - state.done))
-    if kept and not by_function:
-        choice = replace(choice, select=Matcher(selection, now=now, routes=compiled.routes))
-    return choice
+def destination_of(text: str, work_queues: Mapping[str, Destination]) -> Destination:
+    """
+    Read what `--to` was given: QUEUE, or EXCHANGE:KEY.
 
+    A work queue of the topology is reached as a replay does; another queue by the default exchange. Text with a colon
+    is an exchange and a key, unless it names a work queue; `:KEY` is the default exchange.
 
-def _kept_selection(choice: ReplayChoice, *, now: bool = True) -> dict[str, Any]:
-    if choice.select is None:
-        return {}
-    if isinstance(choice.select, Matcher):
-        selection, at = choice.select.selection, choice.select.now
-    elif isinstance(choice.select, Selection):
-        selection, at = choice.select, None
-    else:
-        return {_AS_FOUND: True}
-    # which queues, and how many, stand beside it
-    selection = replace(selection, queues=(), limit=None, sample=None, seed=0)
-    given = {each.name: getattr(selection, each.name) for each in fields(selection)}
-    kept = {name: list(each) if isinstance(each, tuple) else each for name, each in given.items() if each}
-    return {**kept, "now": at} if kept and now and at is not None else kept
-
-
-def _without_time(selection: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in selection.items() if name != "now"}
-
-
-def _queues(queue: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if queue is None else (queue,) if isinstance(queue, str) else tuple(dict.fromkeys(queue))
-
-
-def _headers_given_again(state: JournalState, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    names, kept = state.head.options.get("set_headers", []), state.head.options.get("set_headers_digest", "")
-    if sorted(given) != sorted(names):
-        wanted = ", ".join(names) or "none"
-        raise RefusedError(
-            f"replay {state.head.id} sets these headers: {wanted}. Its journal does not hold their values, so they "
-            "have to be given again, and no others; nothing was done"
-        )
-    salt, _, digest = str(kept).partition(":")
-    if names and _digest_of(given, bytes.fromhex(salt)) != digest:
-        raise RefusedError(
-            f"replay {state.head.id} set {', '.join(names)} to other values than those given now: some of its copies "
-            "would have one value and some another; nothing was done"
-        )
-    return given
-
-
-def _digest_of(headers: Mapping[str, Any], salt: bytes) -> str:
-    text = json.dumps(sorted((name, repr(value)) for name, value in headers.items()))
-    return hashlib.scrypt(text.encode("utf-8", "surrogatepass"), salt=salt, n=1 << 14, r=8, p=1, dklen=8).hex()
-
-
-def _only(state: JournalState, now: Mapping[bytes, int] | None) -> Mapping[bytes, int] | None:
-    """What both allow."""
-    if state.only is None:
-        return now
-    then = {bytes.fromhex(name): count for name, count in state.only.items() if count > 0}
-    return then if now is None else {each: min(count, now[each]) for each, count in then.items() if each in now}
-
-
-def _words(value: object) -> str:
-    if isinstance(value, Destination):
-        return value.label
-    if isinstance(value, Mapping):
-        return " ".join(f"{name}={_words(each)}" for name, each in value.items()) or "everything"
-    if isinstance(value, (tuple, list, frozenset)):
-        return ", ".join(map(str, sorted(value, key=str))) or "none"
-    return "none" if value is None else str(value)
+    Raises:
+        UsageError: it is empty.
+    """
+    if text in work_queues:
+        return work_queues[text]
+    exchange, colon, key = text.partition(":")
+    if not text or text == ":":
+        raise UsageError("--to takes a queue, or an exchange and a routing key as EXCHANGE:KEY")
+    if not colon or not exchange:
+        queue = key if colon else text
+        return Destination(exchange="", routing_key=queue, queue=queue, label=queue)
+    return Destination(exchange=exchange, routing_key=key, label=text)

@@ -22,10 +22,10 @@ from amqpflow.parking.journal import (
 from amqpflow.services.loading.whoami import whoami
 from amqpflow.version import __version__
 
-from .interrupted import Interrupted
+from .interrupted_sends import InterruptedReplay
 from .journal_files import JournalFile, Journals, closing_line
-from .request import KeptRequest
-from .state import Work
+from .kept_request import KeptRequest
+from .state import ReplayState
 
 
 class ReplayJournal:
@@ -49,7 +49,7 @@ class ReplayJournal:
         self._opening = Lock()  # a task that is cancelled leaves its thread reading
         self._closed = False
 
-    async def begin(self, work: Work, parking_queues: tuple[str, ...], messages: int) -> None:
+    async def begin(self, replay: ReplayState, parking_queues: tuple[str, ...], messages: int) -> None:
         """
         Write the first line, and learn what was sent already.
 
@@ -59,12 +59,12 @@ class ReplayJournal:
         """
         if self._journals is None:
             return
-        cluster, vhost = work.place
+        cluster, vhost = replay.place
         self._head = JournalHead(
             id=self.id,
             at=time.time_ns() // 1_000_000,
             by=whoami(),
-            topology=work.compiled.name,
+            topology=replay.compiled.name,
             vhost=vhost,
             cluster=cluster,
             parking_queues=parking_queues,
@@ -72,42 +72,42 @@ class ReplayJournal:
             selection=self._request.selection,
             options=self._request.options,
             written_by=__version__,
-            address=work.address,
+            address=replay.address,
         )
         if self._resume is not None:
             require_resumable(self._resume)
             _require_same_place(self._resume, self._head)
-        await asyncio.to_thread(self._begin, work, self._journals, self._head, messages)
-        self._note(work)
+        await asyncio.to_thread(self._begin, replay, self._journals, self._head, messages)
+        self._note(replay)
 
-    def _begin(self, work: Work, journals: Journals, head: JournalHead, messages: int) -> None:
+    def _begin(self, replay: ReplayState, journals: Journals, head: JournalHead, messages: int) -> None:
         with self._opening:
             if self._closed:
                 return
             if self._resume is not None:
                 self._file = journals.reopen(self._resume)
-                work.resume(self._resume)
-                work.interrupted.add(
-                    Interrupted(
+                replay.resume(self._resume)
+                replay.interrupted.add(
+                    InterruptedReplay(
                         state=self._resume,
                         file=self._file,
                         is_believed=self._resume.head.address == head.address,
                     )
                 )
-                work.totals["resumed"].append({"resumed": head.at, "by": head.by})
+                replay.totals["resumed"].append({"resumed": head.at, "by": head.by})
                 try:
                     self._file.write(resumed_line(head.at, head.by))
                 except OSError as error:
                     raise RefusedError(f"the journal {self._file.path} cannot be written: {error.strerror}") from error
-            self._learn(work, journals, head)
+            self._learn(replay, journals, head)
             if self._file is None:
                 only = self._request.only
                 lines = only_line(only) if only is not None else b""
                 self._file = journals.create(head, messages=messages, lines=lines)
-            work.journal = self._file
-            work.report.journal = str(self._file.path)
+            replay.journal = self._file
+            replay.report.journal = str(self._file.path)
 
-    async def look_again(self, work: Work) -> None:
+    async def look_again(self, replay: ReplayState) -> None:
         """
         Learn what was written since, for one by a replay that was running then and is not any more.
 
@@ -115,23 +115,23 @@ class ReplayJournal:
             RefusedError: as `begin`.
         """
         if self._journals is not None and self._head is not None and self._file is not None:
-            await asyncio.to_thread(self._look_again, work, self._journals, self._head)
-            self._note(work)
-        work.begin_reading()
+            await asyncio.to_thread(self._look_again, replay, self._journals, self._head)
+            self._note(replay)
+        replay.begin_reading()
 
-    def _look_again(self, work: Work, journals: Journals, head: JournalHead) -> None:
+    def _look_again(self, replay: ReplayState, journals: Journals, head: JournalHead) -> None:
         with self._opening:
             if not self._closed:
-                self._learn(work, journals, head)
+                self._learn(replay, journals, head)
 
-    def _learn(self, work: Work, journals: Journals, head: JournalHead) -> None:
-        ours = {each.file.path for each in work.interrupted if each.file is not None}
+    def _learn(self, replay: ReplayState, journals: Journals, head: JournalHead) -> None:
+        ours = {each.file.path for each in replay.interrupted if each.file is not None}
         if self._file is not None:
             ours.add(self._file.path)
-        for each in [each for each in work.interrupted if each.file is None]:
-            work.interrupted.forget(each.state.head.id)  # it may have ended by now
+        for each in [each for each in replay.interrupted if each.file is None]:
+            replay.interrupted.forget(each.state.head.id)  # it may have ended by now
         for state, file in journals.unfinished(
-            lambda other: _same_place(other, head), lambda path, why: self._unreadable(work, path, why), but=ours
+            lambda other: _same_place(other, head), lambda path, why: self._unreadable(replay, path, why), but=ours
         ):
             if state.is_complete:  # it ended just now
                 if file is not None:
@@ -139,11 +139,11 @@ class ReplayJournal:
                 continue
             # clusters can have one name: what another broker confirmed may never have been sent to this one
             is_believed = file is not None and state.head.address == head.address
-            work.interrupted.add(Interrupted(state=state, file=file, is_believed=is_believed))
+            replay.interrupted.add(InterruptedReplay(state=state, file=file, is_believed=is_believed))
 
     @staticmethod
-    def _note(work: Work) -> None:
-        for each in work.interrupted:
+    def _note(replay: ReplayState) -> None:
+        for each in replay.interrupted:
             state = each.state
             doubtful = len(state.in_doubt) + (0 if each.is_believed else len(state.unacked))
             if each.file is None or not (doubtful or state.leaving):
@@ -151,34 +151,34 @@ class ReplayJournal:
             note = f"replay {state.head.id} was interrupted with {doubtful} in doubt"
             if state.leaving:
                 note += f", and {len(state.leaving)} whose acks RabbitMQ may not have taken"
-            if not any(known.startswith(f"replay {state.head.id} was interrupted") for known in work.report.notes):
-                work.report.notes.append(note)
+            if not any(known.startswith(f"replay {state.head.id} was interrupted") for known in replay.report.notes):
+                replay.report.notes.append(note)
 
     @staticmethod
-    def _unreadable(work: Work, path: Path, why: str) -> None:
+    def _unreadable(replay: ReplayState, path: Path, why: str) -> None:
         note = f"the journal {path} is not used: {why}"
-        if note not in work.report.notes:
-            work.report.notes.append(note)
+        if note not in replay.report.notes:
+            replay.report.notes.append(note)
 
-    async def end(self, work: Work, *, read_whole: bool, held_by_others: bool = False) -> None:
+    async def end(self, replay: ReplayState, *, read_whole: bool, held_by_others: bool = False) -> None:
         """
         Write the last line. Nothing is raised: what it would say is in the report.
 
         Args:
-            work: the replay.
+            replay: its state.
             read_whole: the parking queues were read to their end, so that interrupted replays of them are done with.
             held_by_others: not all that is in them was seen.
         """
         if self._file is None:
             return
-        others = [each for each in work.interrupted if each.file not in (None, self._file)]
-        if work.next_number == 1 and self._resume is None and not others:
+        others = [each for each in replay.interrupted if each.file not in (None, self._file)]
+        if replay.next_number == 1 and self._resume is None and not others:
             self._file.discard()  # nothing was to be sent
             self._file = None
-            work.report.journal = None
+            replay.report.journal = None
             return
-        summary = {**work.report.summary(), **work.totals}
-        own = [each for each in work.interrupted if each.file is self._file]
+        summary = {**replay.report.summary(), **replay.totals}
+        own = [each for each in replay.interrupted if each.file is self._file]
         if any(not self._is_done_with(each) for each in own) or (own and held_by_others):
             summary["complete"] = False  # for one, what is too old by now to be selected
         try:
@@ -187,9 +187,9 @@ class ReplayJournal:
                 if self._is_done_with(each) and each.file is not None:
                     await each.file.written(closing_line(each.state, self.id))
         except OSError as error:
-            work.report.notes.append(f"the journal {self._file.path} has no last line: {error.strerror or error}")
+            replay.report.notes.append(f"the journal {self._file.path} has no last line: {error.strerror or error}")
 
-    def close(self, files: Iterable[Interrupted]) -> None:
+    def close(self, files: Iterable[InterruptedReplay]) -> None:
         """Let others write it, and those of the interrupted replays."""
         with self._opening:
             self._closed = True
@@ -200,7 +200,7 @@ class ReplayJournal:
                 self._file.close()
                 self._file = None
 
-    def _is_done_with(self, each: Interrupted) -> bool:
+    def _is_done_with(self, each: InterruptedReplay) -> bool:
         """Whatever it knows of was seen, and settled."""
         return (
             self._head is not None

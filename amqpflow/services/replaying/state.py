@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.parking.digest_multiset import DigestMultiset
 from amqpflow.parking.groups import count_group
 from amqpflow.parking.identity import digest_of_text, parked_digest
 from amqpflow.parking.journal import (
@@ -18,28 +19,27 @@ from amqpflow.parking.journal import (
     intent_line,
     left_line,
 )
-from amqpflow.parking.known import Known
 from amqpflow.parking.parked import ParkedMessage
-from amqpflow.parking.replay import Destination, ReplayRun, is_anonymous
+from amqpflow.parking.replay import Destination, ReplayContext, is_anonymous
 
-from .choice import ReplayChoice
-from .interrupted import InterruptedSends
+from .interrupted_sends import InterruptedSends
 from .journal_files import JournalFile
-from .outbox import Address, Flight
+from .outbox import Address, PendingReplay
 from .plan import OTHER_GROUPS, group_of
 from .report import LeftBehind, ReplayReport
+from .request import ReplayRequest
 
 REPORTED = 100  #: messages that are named in a report
 UNREAD_NAMED = 10  #: messages that are named since they cannot be read
 
 
 @dataclass(kw_only=True)
-class Work:
+class ReplayState:
     """One replay."""
 
     compiled: CompiledTopology
-    run: ReplayRun
-    choice: ReplayChoice
+    run: ReplayContext
+    choice: ReplayRequest
     report: ReplayReport
     place: tuple[str, str]  #: cluster name (empty when the broker does not say) and virtual host
     address: str  #: of the broker, as host:port
@@ -63,7 +63,7 @@ class Work:
         self._lines: list[bytes] = []
         self._mark = 0
         self._unread: set[str] = set()
-        self._left = Known()
+        self._left = DigestMultiset()
 
     def resume(self, state: JournalState) -> None:
         """It is another run of this replay."""
@@ -138,29 +138,29 @@ class Work:
         number, self.next_number = self.next_number, self.next_number + 1
         return number
 
-    def intend(self, flights: list[Flight], again: Iterable[int] = ()) -> None:
+    def intend(self, pendings: list[PendingReplay], again: Iterable[int] = ()) -> None:
         """They are about to be sent, those of an earlier run of this replay `again`."""
-        self._unresolved.update((each.number, None) for each in flights)
-        self.totals["sent"] += len(flights)
-        self._lines.append(intent_line(flights[0].number, [each.key for each in flights], again))
+        self._unresolved.update((each.number, None) for each in pendings)
+        self.totals["sent"] += len(pendings)
+        self._lines.append(intent_line(pendings[0].number, [each.key for each in pendings], again))
 
-    def confirm(self, flights: Iterable[Flight]) -> None:
+    def confirm(self, pendings: Iterable[PendingReplay]) -> None:
         """RabbitMQ has them."""
-        numbers = [each.number for each in flights]
+        numbers = [each.number for each in pendings]
         self.totals["confirmed"] += len(numbers)
         self._lines.append(confirmed_line(numbers))
 
-    def acking(self, flights: Iterable[Flight]) -> None:
+    def acking(self, pendings: Iterable[PendingReplay]) -> None:
         """They are about to be acked."""
-        self._lines.append(acking_line(each.number for each in flights))
+        self._lines.append(acking_line(each.number for each in pendings))
 
-    def not_acked(self, flights: Iterable[Flight]) -> None:
+    def not_acked(self, pendings: Iterable[PendingReplay]) -> None:
         """No ack could be given: they are parked still."""
-        self._lines.append(confirmed_line(each.number for each in flights))
+        self._lines.append(confirmed_line(each.number for each in pendings))
 
-    def resolve(self, flights: Iterable[Flight], *, left: bool = False) -> None:
+    def resolve(self, pendings: Iterable[PendingReplay], *, left: bool = False) -> None:
         """They are acked, or certainly not sent."""
-        numbers = [each.number for each in flights]
+        numbers = [each.number for each in pendings]
         for number in numbers:
             self._unresolved.pop(number, None)
         if left:
@@ -195,10 +195,10 @@ class Work:
 
     # -- the report
 
-    def replayed(self, flights: Iterable[Flight]) -> None:
+    def replayed(self, pendings: Iterable[PendingReplay]) -> None:
         """They are in their destination and out of the parking queue."""
         groups, report = self.report.groups, self.report
-        for each in flights:
+        for each in pendings:
             report.replayed += 1
             count_group(groups, group_of(each.parked), OTHER_GROUPS)
 

@@ -19,7 +19,7 @@ from amqpflow.errors import UsageError
 from amqpflow.model import headers as h
 from amqpflow.model.outgoing import MAX_EXPIRATION, OutgoingMessage, encode_outgoing, header_problems
 from amqpflow.model.wire import MAX_DEPTH
-from amqpflow.services.replaying.choice import ReplayChoice
+from amqpflow.services.replaying.request import ReplayRequest
 
 NESTED_TO_THE_LIMIT: Any = 1
 for _ in range(MAX_DEPTH - 1):
@@ -202,16 +202,16 @@ def test_whatever_is_not_refused_can_be_encoded(headers: dict[str, Any]) -> None
 @pytest.mark.parametrize(("headers", "said"), [each for each in HEADERS if "CC'] is not" not in each[1]])
 def test_headers_that_a_replay_sets_are_checked_alike(headers: Any, said: str) -> None:
     with pytest.raises(UsageError) as refused:
-        ReplayChoice(set_headers=headers)
+        ReplayRequest(set_headers=headers)
     assert said.replace("headers", "set_headers", 1) in str(refused.value)
 
 
 def test_a_header_that_a_replay_drops_may_be_no_utf8_and_must_be_text() -> None:
-    assert ReplayChoice(drop_headers=frozenset({"caf\udce9"})).drop_headers
+    assert ReplayRequest(drop_headers=frozenset({"caf\udce9"})).drop_headers
     with pytest.raises(UsageError, match=r"the name 'n+\.\.\.' in drop_headers is 256 bytes long"):
-        ReplayChoice(drop_headers=frozenset({"n" * 256}))
+        ReplayRequest(drop_headers=frozenset({"n" * 256}))
     with pytest.raises(UsageError, match="drop_headers has a name that is of type int"):
-        ReplayChoice(drop_headers=frozenset({7}))  # type: ignore[arg-type]
+        ReplayRequest(drop_headers=frozenset({7}))  # type: ignore[arg-type]
 
 
 def test_a_header_of_the_command_line_is_named_by_its_option() -> None:

@@ -24,14 +24,16 @@ from amqpflow.model.wire import encode_table, length_prefixed
 from amqpflow.parking.export import message_line
 from amqpflow.parking.groups import GROUPS_AT_MOST, OTHERS, count_group
 from amqpflow.parking.parked import read_parked
-from amqpflow.parking.replay import ReplayRun, replay_publish
+from amqpflow.parking.replay import ReplayContext, replay_publish
 from amqpflow.services.parked.listing import row_of
 from amqpflow.services.replaying.plan import group_of
 from tests.messages import nested
 from tests.topologies import topology
 
 TOPOLOGY = topology({"a": [1000], "b": [1000]}, vhost="/", parking="shared.parking")
-RUN = ReplayRun(id="r", at=1, host="h", version="v", frame_max=131_072, our_queues=frozenset(TOPOLOGY.desired.queues))
+RUN = ReplayContext(
+    id="r", at=1, host="h", version="v", frame_max=131_072, our_queues=frozenset(TOPOLOGY.desired.queues)
+)
 
 OURS = [
     value for name, value in vars(h).items() if isinstance(value, str) and value.startswith(PREFIX) and value != PREFIX

@@ -12,13 +12,13 @@ from amqpflow.model.message import Delivery, Publish
 from amqpflow.model.properties import Properties
 from amqpflow.model.wire import encode_content_header
 from amqpflow.parking.parked import read_parked
-from amqpflow.parking.replay import ReplayRun, replay_publish
+from amqpflow.parking.replay import ReplayContext, replay_publish
 from tests.parked import NOW, delivered, parking_publish
 from tests.topologies import topology
 
 TOPOLOGY = topology({"orders": [1000, 2000]}, vhost="/")
 ROUTES = TOPOLOGY.routes["orders"]
-RUN = ReplayRun(
+RUN = ReplayContext(
     id="run",
     at=NOW + 5000,
     host="here",
@@ -45,7 +45,7 @@ def parked(delivery: Delivery) -> Delivery:
     return arrived(parking_publish(TOPOLOGY, delivery), "orders.parking")
 
 
-def replayed(delivery: Delivery, run: ReplayRun = RUN, ordinal: int = 0) -> Publish:
+def replayed(delivery: Delivery, run: ReplayContext = RUN, ordinal: int = 0) -> Publish:
     publish = replay_publish(read_parked(delivery, TOPOLOGY.routes), ROUTES, run, ordinal=ordinal)
     assert publish is not None
     return publish

@@ -23,13 +23,13 @@ from amqpflow.parking.journal import (
 )
 from amqpflow.parking.replay import Destination
 from amqpflow.parking.selection import Matcher, Selection
-from amqpflow.services.replaying.choice import ReplayChoice, asking
-from amqpflow.services.replaying.request import kept_request, resumed_request
+from amqpflow.services.replaying.kept_request import kept_request, resumed_request
+from amqpflow.services.replaying.request import ReplayRequest, asking
 from tests.topologies import topology
 from tests.unit.parking.test_journal import HEAD, KEYS
 
 COMPILED = topology({"a": [1000], "b": [1000]}, vhost="/")
-EVERYTHING = ReplayChoice(
+EVERYTHING = ReplayRequest(
     limit=7,
     seed=3,
     select=Selection(reasons=("exhausted",), older_than="1h", headers=("tenant=t1",)),
@@ -46,7 +46,7 @@ EVERYTHING = ReplayChoice(
 )
 
 
-def journal_of(queue: Any, choice: ReplayChoice, *lines: bytes) -> JournalState:
+def journal_of(queue: Any, choice: ReplayRequest, *lines: bytes) -> JournalState:
     """The journal of a replay that was asked for this, as it is read again."""
     request = kept_request(queue, asking(choice, COMPILED))
     head = replace(HEAD, queues=request.queues, selection=request.selection, options=request.options)
@@ -54,7 +54,7 @@ def journal_of(queue: Any, choice: ReplayChoice, *lines: bytes) -> JournalState:
     return read_journal([head_line(head), *only, *lines])
 
 
-def resumed(state: JournalState, queue: Any = None, choice: ReplayChoice | None = None) -> Any:
+def resumed(state: JournalState, queue: Any = None, choice: ReplayRequest | None = None) -> Any:
     return resumed_request(state, queue, choice, COMPILED)
 
 
@@ -76,15 +76,15 @@ def test_ages_are_counted_to_the_time_of_the_first_run() -> None:
 
 
 def test_nothing_asked_for_is_everything() -> None:
-    assert resumed(journal_of(None, ReplayChoice())) == (None, ReplayChoice())
-    assert resumed(journal_of(("a", "b"), ReplayChoice())) == (("a", "b"), ReplayChoice())
+    assert resumed(journal_of(None, ReplayRequest())) == (None, ReplayRequest())
+    assert resumed(journal_of(("a", "b"), ReplayRequest())) == (("a", "b"), ReplayRequest())
 
 
 def test_the_same_may_be_asked_for_again_and_in_doubt_may_differ() -> None:
     state = journal_of(["a", "b"], EVERYTHING)
     queues, choice = resumed(state, ["b", "a"], EVERYTHING)
     assert (queues, choice.in_doubt) == (("a", "b"), "hold")
-    assert resumed(state, None, ReplayChoice(in_doubt="send"))[1].in_doubt == "send"
+    assert resumed(state, None, ReplayRequest(in_doubt="send"))[1].in_doubt == "send"
     # and what was taken up is the same again
     again = resumed(state, queues, choice)
     assert (again[0], replace(again[1], select=None)) == (queues, replace(choice, select=None))
@@ -104,12 +104,12 @@ def test_the_same_may_be_asked_for_again_and_in_doubt_may_differ() -> None:
 )
 def test_another_request_is_refused_with_all_that_differs(queue: str | None, choice: dict[str, Any], says: str) -> None:
     with pytest.raises(RefusedError, match="was asked for something else") as caught:
-        resumed(journal_of("a", EVERYTHING), queue, ReplayChoice(**choice))
+        resumed(journal_of("a", EVERYTHING), queue, ReplayRequest(**choice))
     assert says in str(caught.value)
 
 
 def test_values_of_headers_are_not_kept_and_have_to_be_given_again() -> None:
-    choice = ReplayChoice(set_headers={"token": "hunter2", "n": 5})
+    choice = ReplayRequest(set_headers={"token": "hunter2", "n": 5})
     request = kept_request(None, choice)
     assert "hunter2" not in json.dumps([request.options, request.selection])
     assert request.options["set_headers"] == ["n", "token"]
@@ -117,41 +117,41 @@ def test_values_of_headers_are_not_kept_and_have_to_be_given_again() -> None:
     assert resumed(state, None, choice)[1].set_headers == choice.set_headers
     for given in ({}, {"token": "hunter2"}, {"token": "hunter2", "n": 5, "more": 1}):
         with pytest.raises(RefusedError, match="sets these headers: n, token"):
-            resumed(state, None, ReplayChoice(set_headers=given))
+            resumed(state, None, ReplayRequest(set_headers=given))
     with pytest.raises(RefusedError, match="to other values than those given now"):
-        resumed(state, None, ReplayChoice(set_headers={"token": "hunter2", "n": "5"}))
+        resumed(state, None, ReplayRequest(set_headers={"token": "hunter2", "n": "5"}))
     with pytest.raises(RefusedError, match="sets these headers: none"):
-        resumed(journal_of(None, ReplayChoice()), None, choice)
+        resumed(journal_of(None, ReplayRequest()), None, choice)
 
 
 def test_a_function_cannot_be_kept_and_has_to_be_given_again() -> None:
     def function(_: object) -> bool:
         return True
 
-    state = journal_of(None, ReplayChoice(select=function))
-    assert resumed(state, None, ReplayChoice(select=function))[1].select is function
-    for given in (None, ReplayChoice(), ReplayChoice(select=Selection(reasons=("parked",)))):
+    state = journal_of(None, ReplayRequest(select=function))
+    assert resumed(state, None, ReplayRequest(select=function))[1].select is function
+    for given in (None, ReplayRequest(), ReplayRequest(select=Selection(reasons=("parked",)))):
         with pytest.raises(RefusedError, match="chose its messages by a function"):
             resumed(state, None, given)
 
 
 def test_what_was_sent_counts_in_a_limit() -> None:
     lines = [intent_line(1, KEYS), confirmed_line([1, 2, 3]), left_line([4])]
-    state = journal_of(None, ReplayChoice(limit=10), *lines)
+    state = journal_of(None, ReplayRequest(limit=10), *lines)
     assert resumed(state)[1].limit == 7
-    assert resumed(state, None, ReplayChoice(limit=10))[1].limit == 7
-    assert resumed(state, None, ReplayChoice(limit=7))[1].limit == 7
-    assert resumed(journal_of(None, ReplayChoice(limit=2), *lines))[1].limit == 0
+    assert resumed(state, None, ReplayRequest(limit=10))[1].limit == 7
+    assert resumed(state, None, ReplayRequest(limit=7))[1].limit == 7
+    assert resumed(journal_of(None, ReplayRequest(limit=2), *lines))[1].limit == 0
 
 
 def test_the_messages_that_were_named_are_taken_less_those_that_are_gone() -> None:
     one, two, three = (bytes.fromhex(KEYS[n][1][:32]) for n in range(3))
-    choice = ReplayChoice(only=Counter({one: 2, two: 1}), sample=3, seed=4)
+    choice = ReplayRequest(only=Counter({one: 2, two: 1}), sample=3, seed=4)
     state = journal_of(None, choice)
     assert resumed(state)[1].only == {one: 2, two: 1}
     gone = [intent_line(1, KEYS[:1]), confirmed_line([1]), acking_line([1]), acked_line(1, 1)]
     assert resumed(journal_of(None, choice, *gone))[1].only == {one: 1, two: 1}
-    assert resumed(state, None, ReplayChoice(only={two: 5, three: 1}))[1].only == {two: 1}
+    assert resumed(state, None, ReplayRequest(only={two: 5, three: 1}))[1].only == {two: 1}
 
 
 @pytest.mark.parametrize("options", [{"to": {"nonsense": 1}}, {"rate": -1.0}, {"ramp": 5}])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from math import inf
 
-from .choice import ReplayChoice
+from .request import ReplayRequest
 
 _DEPTH_EVERY = 0.25  #: seconds between two looks at the destination
 _BURST = 0.1  #: seconds' worth of a rate that may be sent at once
 
 
-class Pace:
+class RateLimiter:
     """
     Says how many messages may be sent now.
 
@@ -21,7 +21,7 @@ class Pace:
         now: seconds of the event loop.
     """
 
-    def __init__(self, choice: ReplayChoice, depth: Callable[[], Awaitable[int]], now: float) -> None:
+    def __init__(self, choice: ReplayRequest, depth: Callable[[], Awaitable[int]], now: float) -> None:
         self.next_at = inf  #: seconds of the event loop: when there may be more
         self.wants_look = False  #: a step of the ramp is done: look at what came back before the next
         self.total = 0  #: sent

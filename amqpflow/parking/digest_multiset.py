@@ -10,7 +10,7 @@ _RUN = 65_536  #: digests that are sorted at once
 _BYTES = 8  #: of a digest; two of a million messages are taken for one in one of thirty million readings
 
 
-class Known:
+class DigestMultiset:
     """
     A multiset of digests. `add` while reading; `recall` before reading again, and then `take` what comes by once more.
     """

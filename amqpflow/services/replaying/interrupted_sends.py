@@ -30,7 +30,7 @@ from .journal_files import JournalFile
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Interrupted:
+class InterruptedReplay:
     """An interrupted replay."""
 
     state: JournalState
@@ -42,10 +42,10 @@ class Interrupted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
+class InterruptedSend:
     """What a journal says of one message."""
 
-    by: Interrupted
+    by: InterruptedReplay
     number: int
     hop: str
     is_unacked: bool  #: its copy was confirmed, and it was not acked, so far as that is believed
@@ -57,19 +57,19 @@ class InterruptedSends:
 
     def __init__(self, compiled: CompiledTopology) -> None:
         self._parking_exchanges = {each.parking_exchange for each in compiled.routes.values()}
-        self._all: dict[str, Interrupted] = {}
+        self._all: dict[str, InterruptedReplay] = {}
         # by what is parked where, and then by where the copy goes; what is still to be met in this reading
-        self._left: dict[str, dict[str, deque[Sent]]] = {}
-        self._parked: dict[str, list[Sent]] = {}  # by the part of the name that says what is parked where
+        self._left: dict[str, dict[str, deque[InterruptedSend]]] = {}
+        self._parked: dict[str, list[InterruptedSend]] = {}  # by the part of the name that says what is parked where
         self._old_hops: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
         return bool(self._left or self._old_hops)
 
-    def __iter__(self) -> Iterator[Interrupted]:
+    def __iter__(self) -> Iterator[InterruptedReplay]:
         return iter(tuple(self._all.values()))
 
-    def add(self, interrupted: Interrupted) -> None:
+    def add(self, interrupted: InterruptedReplay) -> None:
         """Take a replay into account, in place of what was known of it."""
         self._all[interrupted.state.head.id] = interrupted
 
@@ -79,8 +79,8 @@ class InterruptedSends:
 
     def begin_reading(self) -> None:
         """What is parked comes by from its beginning."""
-        left: dict[str, dict[str, deque[Sent]]] = {}
-        parked: defaultdict[str, list[Sent]] = defaultdict(list)
+        left: dict[str, dict[str, deque[InterruptedSend]]] = {}
+        parked: defaultdict[str, list[InterruptedSend]] = defaultdict(list)
         self._old_hops = Counter()
         for each in self._all.values():
             state = each.state
@@ -93,7 +93,7 @@ class InterruptedSends:
                 (state.in_doubt, False),
             ):
                 for number, (hop, name) in numbers.items():
-                    sent = Sent(
+                    sent = InterruptedSend(
                         by=each,
                         number=number,
                         hop=hop,
@@ -111,7 +111,7 @@ class InterruptedSends:
         for sent in self._parked.get(parked_where, ()):
             sent.by.passed_over = True
 
-    def take(self, name: str) -> Sent | None:
+    def take(self, name: str) -> InterruptedSend | None:
         """
         What is known of a message; each thing that is known is told once a reading.
 
@@ -143,7 +143,7 @@ class InterruptedSends:
         parked = {_ordinal(sent.hop) for sent in known if sent.is_parked}
         return sorted(parked), max((_ordinal(sent.hop) + 1 for sent in known), default=0)
 
-    def proves(self, sent: Sent, parked: ParkedMessage) -> bool:
+    def proves(self, sent: InterruptedSend, parked: ParkedMessage) -> bool:
         """Is what is known enough not to send this message?"""
         record = parked.record
         return (
@@ -158,19 +158,19 @@ class InterruptedSends:
 
     # -- what becomes of it, for the journals
 
-    def use(self, sent: Iterable[Sent]) -> None:
+    def use(self, sent: Iterable[InterruptedSend]) -> None:
         """Their messages are about to be acked, or to be sent again: nothing of that is believed later."""
         for by, numbers in _by_journal(each for each in sent if each.by.file and each.number in each.by.state.unacked):
             for number in numbers:
                 by.state.leaving[number] = by.state.unacked.pop(number)
             by.lines.append(acking_line(numbers))
 
-    def acked(self, sent: Iterable[Sent]) -> None:
+    def acked(self, sent: Iterable[InterruptedSend]) -> None:
         """Acks were given for their messages."""
         for by, numbers in _by_journal(sent):
             by.used += numbers
 
-    def not_acked(self, sent: Iterable[Sent]) -> None:
+    def not_acked(self, sent: Iterable[InterruptedSend]) -> None:
         """No ack could be given: they are parked still."""
         for by, numbers in _by_journal(sent):
             for number in numbers:
@@ -193,8 +193,8 @@ class InterruptedSends:
                 await each.file.written(data)
 
 
-def _by_journal(sent: Iterable[Sent]) -> list[tuple[Interrupted, list[int]]]:
-    found: dict[Interrupted, list[int]] = {}
+def _by_journal(sent: Iterable[InterruptedSend]) -> list[tuple[InterruptedReplay, list[int]]]:
+    found: dict[InterruptedReplay, list[int]] = {}
     for each in sent:
         found.setdefault(each.by, []).append(each.number)
     return list(found.items())

@@ -14,7 +14,7 @@ from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
 from amqpflow.parking.journal import OLD_VERSION, PARKED_DIGITS, JournalState
 from amqpflow.parking.parked import ParkedMessage, read_parked
-from amqpflow.services.replaying.interrupted import Interrupted, InterruptedSends, Sent
+from amqpflow.services.replaying.interrupted_sends import InterruptedReplay, InterruptedSend, InterruptedSends
 from amqpflow.services.replaying.journal_files import JournalFile
 from tests.parked import delivered, parking_publish
 from tests.topologies import topology
@@ -46,7 +46,7 @@ def with_headers(*, message_id: str | None = "m0", **headers: Any) -> ParkedMess
     return parked(header=ContentHeader.of(Properties(message_id=message_id, headers=wanted)))
 
 
-def sends(*states: Interrupted) -> InterruptedSends:
+def sends(*states: InterruptedReplay) -> InterruptedSends:
     found = InterruptedSends(COMPILED)
     for each in states:
         found.add(each)
@@ -54,9 +54,9 @@ def sends(*states: Interrupted) -> InterruptedSends:
     return found
 
 
-def interrupted(name: str = "one", *, is_believed: bool = True, **numbers: Any) -> Interrupted:
+def interrupted(name: str = "one", *, is_believed: bool = True, **numbers: Any) -> InterruptedReplay:
     state = JournalState(head=replace(HEAD, id=name), **numbers)
-    return Interrupted(state=state, file=OURS, is_believed=is_believed)
+    return InterruptedReplay(state=state, file=OURS, is_believed=is_believed)
 
 
 def test_a_confirm_that_was_not_acked_proves_that_a_message_was_sent() -> None:
@@ -96,14 +96,14 @@ def test_of_other_messages_nothing_is_proven(message: ParkedMessage, why: str) -
         interrupted(unacked={1: KEYS[0]}, is_believed=False),
     ],
 )
-def test_what_may_be_gone_or_is_not_believed_proves_nothing(state: Interrupted) -> None:
+def test_what_may_be_gone_or_is_not_believed_proves_nothing(state: InterruptedReplay) -> None:
     known = sends(state)
     sent = known.take(NAME)
     assert sent is not None
     assert not known.proves(sent, parked())
 
 
-def taken(known: InterruptedSends) -> list[Sent]:
+def taken(known: InterruptedSends) -> list[InterruptedSend]:
     return [sent for sent in iter(lambda: known.take(NAME), None) if sent is not None]
 
 
@@ -164,7 +164,7 @@ def test_what_is_passed_over_keeps_its_journal_open() -> None:
 
 def test_a_journal_of_the_old_version_is_known_by_hops_alone() -> None:
     state = JournalState(head=replace(HEAD, version=OLD_VERSION), leaving={1: ("m0/1/0", "aa")}, unacked={2: KEYS[0]})
-    known = sends(Interrupted(state=state, file=None, is_believed=True))
+    known = sends(InterruptedReplay(state=state, file=None, is_believed=True))
     assert known
     assert known.take(NAME) is None
     assert known.was_sent_of_old(lambda: "m0/1/0")

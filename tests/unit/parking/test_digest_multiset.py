@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpflow.parking import known
-from amqpflow.parking.known import Known
+from amqpflow.parking import digest_multiset
+from amqpflow.parking.digest_multiset import DigestMultiset
 
 DIGESTS = st.lists(st.integers(0, 30).map(lambda number: number.to_bytes(16, "little")), max_size=40)
 
 
 @given(st.lists(DIGESTS, max_size=4), DIGESTS)
 def test_it_is_a_multiset_whatever_the_number_of_readings(readings: list[list[bytes]], last: list[bytes]) -> None:
-    seen, counted = Known(), Counter[bytes]()
+    seen, counted = DigestMultiset(), Counter[bytes]()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(known, "_RUN", 7)
+        patch.setattr(digest_multiset, "_RUN", 7)
         for reading in readings:
             left = counted.copy()
             for digest in reading:
