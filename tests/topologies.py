@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from amqpflow.model.duration import format_duration
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Queue
 from amqpflow.model.routes import (
     DEFAULT_CRASH_LIMIT,
@@ -19,6 +18,7 @@ from amqpflow.model.routes import (
     RetryStep,
     RetryTier,
 )
+from amqpflow.model.units import format_duration
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection, connect
 

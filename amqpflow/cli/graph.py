@@ -14,7 +14,7 @@ from .options import FILE, at_virtual_host, connection_options
 from .safe import safe
 
 if TYPE_CHECKING:
-    from amqpflow.model.numbers import QueueNumbers
+    from amqpflow.model.queue_stats import QueueNumbers
     from amqpflow.picture.graph import Graph
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.loading.topology import Topology

@@ -229,7 +229,7 @@ def _prune(journal: str | None, selection: Selection, output: str) -> int:
     from datetime import timedelta
 
     from amqpflow import api
-    from amqpflow.model.duration import parse_duration
+    from amqpflow.model.units import parse_duration
     from amqpflow.parking.selection import Selection
 
     from .render.values import as_document

@@ -76,7 +76,7 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
     import time
     from dataclasses import replace
 
-    from amqpflow.model.duration import parse_duration
+    from amqpflow.model.units import parse_duration
     from amqpflow.parking.replay import Destination
     from amqpflow.parking.selection import Matcher, Selection
     from amqpflow.services.replaying.request import ReplayRequest, destination_of

@@ -117,7 +117,7 @@ def load_consumer(target: str, app_dir: str) -> Consumer:
 
 def _seconds(option: str, text: str) -> float:
     from amqpflow.errors import UsageError
-    from amqpflow.model.duration import parse_duration
+    from amqpflow.model.units import parse_duration
 
     try:
         return parse_duration(text) / 1000

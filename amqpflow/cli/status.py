@@ -54,7 +54,7 @@ def status(
     """
     from amqpflow import Topology
     from amqpflow.errors import UsageError
-    from amqpflow.model.duration import parse_duration
+    from amqpflow.model.units import parse_duration
 
     try:
         pause = parse_duration(interval) / 1000

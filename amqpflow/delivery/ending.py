@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from amqpflow.model.closing import CloseReason
-from amqpflow.model.duration import roughly
+from amqpflow.model.units import roughly
 
 DEFAULT_TIMEOUT_MS = 30 * 60 * 1000  #: RabbitMQ's consumer timeout where nothing else is configured
 _TRAVEL_MS = 100  #: the broker counts from when it sent a delivery, we from when it arrived

@@ -11,10 +11,10 @@ from typing import assert_never
 
 from amqpflow.model.budget import fit
 from amqpflow.model.clip import MESSAGE_MAX, NAME_MAX, STACK_MAX, clip, clip_start
+from amqpflow.model.fast_dataclass import quick_init
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack, Discard, Park, Retry
-from amqpflow.model.quick import quick_init
 from amqpflow.model.record import PastAttempt, Record, hop_id
 from amqpflow.model.routes import NativeRetry, QueueRoutes, RetryTier
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from amqpflow.model.fast_dataclass import quick_init
 from amqpflow.model.outcome import Outcome
-from amqpflow.model.quick import quick_init
 
 
 @quick_init

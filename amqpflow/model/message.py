@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .content_header import ContentHeader
+from .fast_dataclass import quick_init
 from .headers import HOP
 from .properties import Properties
-from .quick import quick_init
 from .record import as_text
 from .wire import encode_content_header
 from .wire_decode import decode_content_header

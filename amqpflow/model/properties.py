@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .quick import quick_init, quick_replace
+from .fast_dataclass import quick_init, quick_replace
 
 
 @quick_init

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import headers as h
 from .clip import MESSAGE_MAX, NAME_MAX, STACK_MAX, bounded
-from .quick import quick_init
+from .fast_dataclass import quick_init
 
 MAX_ATTEMPTS = 1_000_000  #: a larger number is no count of ours
 MAX_HISTORY = 10  #: latest attempts that travel with a message

@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import Any
 
 from amqpflow.model.content_header import ContentHeader
-from amqpflow.model.plain import plain, rfc3339
+from amqpflow.model.json_values import plain, rfc3339
 
 from .parked import ParkedMessage
 

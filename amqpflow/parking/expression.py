@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from amqpflow.model.content import decompressed
-from amqpflow.model.plain import plain, rfc3339
+from amqpflow.model.decompression import decompressed
+from amqpflow.model.json_values import plain, rfc3339
 
 from .parked import ParkedMessage
 

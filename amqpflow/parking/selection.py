@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from amqpflow.model.duration import parse_duration
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.routes import QueueRoutes
+from amqpflow.model.units import parse_duration
 
 from .expression import Expression
 from .parked import FOREIGN, ID_LENGTH, UNKNOWN, ParkedMessage

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from amqpflow.model.duration import format_duration
 from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes
+from amqpflow.model.units import format_duration
 
 Show = Callable[[object], str]
 

@@ -17,10 +17,10 @@ from amqpflow.errors import AmqpflowError, BrokerUnavailableError, PublishUncert
 from amqpflow.model.closing import CLOSED_HERE, CloseReason, closed_by_broker
 from amqpflow.model.message import Delivery, Publish
 
+from .ack_batcher import Settlements
 from .confirms import Confirms, Settled, Ticket
 from .frames import ContentFrames, ack_frame, nack_frame, reject_frame
 from .rpc import RpcChannel, answer_or_end
-from .settlements import Settlements
 from .subscriptions import Subscriptions
 from .translate import translate
 

@@ -27,11 +27,11 @@ from amqpflow.version import __version__
 
 from .address import BrokerAddress
 from .channel import Channel
+from .connection_monitor import Watch
 from .opening import Seen, not_opened
 from .peer import ask
 from .rpc import RpcChannel
 from .translate import translate
-from .watch import Watch
 
 try:
     from .transport import ContentTransport

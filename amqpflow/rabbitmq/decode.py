@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from amqpflow.model.numbers import QueueNumbers
+from amqpflow.model.queue_stats import QueueNumbers
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.planning.values.observation import Depth
 

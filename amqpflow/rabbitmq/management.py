@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailableError, PermissionDeniedError
-from amqpflow.model.numbers import QueueNumbers
+from amqpflow.model.queue_stats import QueueNumbers
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.planning.values.observation import Depth
 from amqpflow.version import __version__

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from amqpflow.errors import AmqpflowError, BrokerError, NotAppliedError, PermissionDeniedError, RefusedError
-from amqpflow.model.numbers import QueueNumbers
+from amqpflow.model.queue_stats import QueueNumbers
 from amqpflow.model.resources import Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.selection import Selection

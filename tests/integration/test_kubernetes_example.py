@@ -20,7 +20,7 @@ import yaml
 
 from amqpflow import Publisher, Topology
 from amqpflow.cli.main import amqpflow
-from amqpflow.model.duration import parse_duration
+from amqpflow.model.units import parse_duration
 from amqpflow.planning.reports.permissions import grants
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.management import Management

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from amqpflow import Message
-from amqpflow.model.content import LARGE
+from amqpflow.model.decompression import LARGE
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.handling import message as incoming
 from tests.shop import shop

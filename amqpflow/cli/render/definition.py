@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from amqpflow.model.duration import format_duration, format_size
 from amqpflow.model.resources import STAMP, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.model.units import format_duration, format_size
 
 _MILLISECONDS = frozenset({"message-ttl", "expires", "consumer-timeout", "delayed-retry-min", "delayed-retry-max"})
 _SAID_OTHERWISE = frozenset(

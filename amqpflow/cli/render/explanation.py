@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from amqpflow.cli.safe import safe
-from amqpflow.model.duration import format_duration
+from amqpflow.model.units import format_duration
 from amqpflow.planning.policies.effective import Contender, Setting
 from amqpflow.planning.reports.explain import Explanation
 from amqpflow.planning.values.observation import Observation

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from amqpflow.model.duration import format_duration
 from amqpflow.model.routes import QueueRoutes
+from amqpflow.model.units import format_duration
 from amqpflow.planning.policies.index import named_exactly
 from amqpflow.planning.reports.consequences import Consequence, Danger, consequences
 from amqpflow.planning.values.changes import (

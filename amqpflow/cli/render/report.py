@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from amqpflow.cli.safe import safe
-from amqpflow.model.duration import format_duration
+from amqpflow.model.units import format_duration
 from amqpflow.planning.values.changes import Change, Drain, label
 from amqpflow.planning.values.report import ApplyReport
 

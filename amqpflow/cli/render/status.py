@@ -11,8 +11,8 @@ from rich.text import Text
 
 from amqpflow.cli.safe import safe
 from amqpflow.model.diagnostic import Severity
-from amqpflow.model.duration import format_duration
-from amqpflow.model.numbers import QueueNumbers
+from amqpflow.model.queue_stats import QueueNumbers
+from amqpflow.model.units import format_duration
 from amqpflow.planning.reports.status import ParkingStatus, Status, TierStatus, WorkStatus, total
 from amqpflow.planning.values.findings import Finding
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from amqpflow.model.plain import plain, rfc3339
+from amqpflow.model.json_values import plain, rfc3339
 
 __all__ = ["as_document", "as_line", "compact", "plain", "rfc3339"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from amqpflow.model.dead_letters import parks
-from amqpflow.model.duration import format_duration
 from amqpflow.model.resources import Policy, Queue
 from amqpflow.model.routes import QueueRoutes
+from amqpflow.model.units import format_duration
 from amqpflow.planning.policies.effective import Effective, effective
 from amqpflow.planning.policies.precedence import is_number, smaller
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from amqpflow.model.duration import format_duration
 from amqpflow.model.resources import BrokerState, Queue
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
+from amqpflow.model.units import format_duration
 from amqpflow.planning.ownership.ownership import is_own_policy
 from amqpflow.planning.policies.effective import Effective, Setting, effective
 from amqpflow.planning.values.guarantee import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
-from amqpflow.model.duration import format_duration
 from amqpflow.model.resources import Binding, Queue
+from amqpflow.model.units import format_duration
 from amqpflow.planning.values.changes import (
     Bind,
     Change,

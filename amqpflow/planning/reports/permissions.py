@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from amqpflow.model.duration import format_duration
 from amqpflow.model.names import applying_lock, escape, reading_lock
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.model.units import format_duration
 from amqpflow.planning.compare.replacement import SUFFIX, stand_in_name
 from amqpflow.planning.policies.name_patterns import NOTHING, Pattern, pattern_of
 

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from amqpflow.model.diagnostic import Severity
-from amqpflow.model.duration import format_duration
-from amqpflow.model.numbers import QueueNumbers
+from amqpflow.model.queue_stats import QueueNumbers
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
+from amqpflow.model.units import format_duration
 from amqpflow.planning.values.findings import Finding, named, refuse, warn
 
 

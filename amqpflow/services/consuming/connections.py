@@ -15,10 +15,10 @@ from amqpflow.delivery.hot_loop import Rejections
 from amqpflow.delivery.pauses import LONGEST_PAUSE, spread, still_to_wait
 from amqpflow.errors import AddressChangedError, AmqpflowError, BrokerUnavailableError
 from amqpflow.model.closing import CloseReason
-from amqpflow.model.duration import roughly
 from amqpflow.model.event import ConnectionLost, ConnectionRecovered
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.safe import safe
+from amqpflow.model.units import roughly
 from amqpflow.rabbitmq.connection import CLOSE_TIMEOUT, Connection
 from amqpflow.services.publishing.loop_publisher import CLOSE_TIMEOUT as CONFIRM_TIMEOUT
 from amqpflow.services.publishing.loop_publisher import LoopPublisher

@@ -19,9 +19,9 @@ from typing import Any
 from amqpflow.delivery.log_lines import WINDOW
 from amqpflow.model import event as e
 from amqpflow.model.clip import clip
-from amqpflow.model.duration import format_duration, roughly
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.safe import safe
+from amqpflow.model.units import format_duration, roughly
 from amqpflow.services.handling.exception_groups import LEAVES_MAX, leaves
 from amqpflow.services.handling.stack import users_part
 

@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from amqpflow.model.clip import clip
-from amqpflow.model.duration import roughly
 from amqpflow.model.message import Delivery
 from amqpflow.model.safe import safe
+from amqpflow.model.units import roughly
 from amqpflow.services.handling.handler import Handler, full_name
 
 log = logging.getLogger("amqpflow.consumer")

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 
 from amqpflow.delivery.crashes import identity
-from amqpflow.model.duration import roughly
 from amqpflow.model.safe import safe
+from amqpflow.model.units import roughly
 from amqpflow.services.handling.handler import full_name
 from amqpflow.services.handling.invocation import HandlerInvoker
 from amqpflow.services.handling.stack import standing_at

@@ -17,7 +17,7 @@ from amqpflow.delivery.pauses import LONGEST_PAUSE, spread
 from amqpflow.delivery.settle import Acknowledge, Circumstances, Reject, Settlement, ToParking, ToTier, decide
 from amqpflow.delivery.verdict import Crashed, Verdict
 from amqpflow.errors import AmqpflowError, BrokerError, PermissionDeniedError
-from amqpflow.model.content import LARGE
+from amqpflow.model.decompression import LARGE
 from amqpflow.model.event import ConsumerStarted, ConsumerStopped
 from amqpflow.model.message import Delivery
 from amqpflow.model.routes import QueueRoutes

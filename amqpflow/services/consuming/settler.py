@@ -38,12 +38,12 @@ from amqpflow.errors import (
     PublishForbiddenError,
     UnpublishableError,
 )
-from amqpflow.model.duration import format_duration
 from amqpflow.model.event import ConsumerPaused, ConsumerResumed, MessageHeld
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack
 from amqpflow.model.routes import QueueRoutes
+from amqpflow.model.units import format_duration
 from amqpflow.services.publishing.outbox import Outbox
 
 from .events import Events, about

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.errors import UndecodableError, UsageError
-from amqpflow.model.content import LARGE, decompressed, may_take_long
+from amqpflow.model.decompression import LARGE, decompressed, may_take_long
 from amqpflow.model.message import Delivery
 from amqpflow.model.outgoing import OutgoingMessage
 from amqpflow.model.properties import Properties

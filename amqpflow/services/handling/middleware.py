@@ -13,8 +13,8 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from amqpflow.errors import InvalidHandlerError
-from amqpflow.model.duration import format_duration
 from amqpflow.model.outcome import Outcome
+from amqpflow.model.units import format_duration
 
 from .exception_groups import has_error, meaning
 from .message import Message, call_late

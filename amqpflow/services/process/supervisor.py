@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from amqpflow.delivery.crashes import Suspect
-from amqpflow.model.duration import format_duration
 from amqpflow.model.safe import safe
+from amqpflow.model.units import format_duration
 
 from .health import Health, serve_health
 from .heartbeat import VARIABLE, WORKER, Status, decode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from amqpflow.model.duration import format_duration
+from amqpflow.model.units import format_duration
 from amqpflow.topology.reading.spec import NamingSpec
 
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")

@@ -7,7 +7,7 @@ import re
 from fractions import Fraction
 from typing import assert_never
 
-from amqpflow.model.duration import format_duration, parse_duration, parse_size
+from amqpflow.model.units import format_duration, parse_duration, parse_size
 from amqpflow.topology.language.codes import Code
 from amqpflow.topology.language.types import Boolean, Choice, Duration, Integer, Number, Percent, Single, Size, Text
 

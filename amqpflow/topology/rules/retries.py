@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from amqpflow.model.diagnostic import Place
-from amqpflow.model.duration import format_duration
+from amqpflow.model.units import format_duration
 from amqpflow.topology.compile.schedule import delays_of
 from amqpflow.topology.language.codes import Code
 from amqpflow.topology.language.types import MAX_DELAY_MS

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpflow.model.duration import format_size, parse_size
+from amqpflow.model.units import format_size, parse_size
 
 
 @given(st.integers(0, 1 << 60))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amqpflow.model.numbers import QueueNumbers
+from amqpflow.model.queue_stats import QueueNumbers
 from amqpflow.planning.reports.status import Status, assess
 from amqpflow.planning.values.findings import warn
 from tests.topologies import topology

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import assert_never
 
-from amqpflow.model.duration import format_duration
+from amqpflow.model.units import format_duration
 from amqpflow.topology.language.keys import TOPOLOGY
 from amqpflow.topology.language.types import (
     MAX_DELAY_MS,

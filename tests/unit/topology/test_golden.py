@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from amqpflow.model.duration import format_duration
 from amqpflow.model.routes import CompiledTopology, QueueRoutes, RetryStep
+from amqpflow.model.units import format_duration
 from amqpflow.services.loading.topology import Topology
 from amqpflow.topology.check import check_files
 from tests.golden import assert_golden

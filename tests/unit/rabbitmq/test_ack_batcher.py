@@ -6,7 +6,7 @@ import pamqp.frame
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpflow.rabbitmq.settlements import Settlements
+from amqpflow.rabbitmq.ack_batcher import Settlements
 
 
 class Broker:

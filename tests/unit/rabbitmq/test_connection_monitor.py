@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from amqpflow.rabbitmq.watch import Asked, Patience, Unchanged
+from amqpflow.rabbitmq.connection_monitor import Asked, Patience, Unchanged
 
 
 def test_a_value_is_unchanged_from_its_second_look_on() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpflow.model.duration import format_duration, parse_duration, parse_size
+from amqpflow.model.units import format_duration, parse_duration, parse_size
 
 TEN_YEARS = 315_360_000_000
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow.model.content import LARGE, decompressed, may_take_long
+from amqpflow.model.decompression import LARGE, decompressed, may_take_long
 
 LIMIT = 64 * 1024 * 1024
 EMPTY = gzip.compress(b"")

@@ -6,9 +6,9 @@ from dataclasses import FrozenInstanceError, dataclass, field, replace
 
 import pytest
 
+from amqpflow.model.fast_dataclass import quick_init, quick_replace
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
-from amqpflow.model.quick import quick_init, quick_replace
 
 
 @quick_init

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from amqpflow.model.closing import missed_heartbeats
-from amqpflow.model.duration import format_duration
+from amqpflow.model.units import format_duration
 
 CONFIRM_PATIENCE = 10.0  #: seconds without a confirm, and half of that without an answer, after which it is given up
 _LONGEST_INTERVAL, _SHORTEST_INTERVAL = 1.0, 0.25  #: seconds between looks
