@@ -311,11 +311,11 @@ def applied_plan(environ: Mapping[str, str]) -> str:
 
 def picture() -> str:
     """docs/pictures/orders.svg, as `amqpflow graph` draws it."""
-    from amqpflow.picture.graph import graph_of
-    from amqpflow.picture.svg import svg_of
+    from amqpflow.picture.graph import build_graph
+    from amqpflow.picture.svg import render_svg
 
     topology = amqpflow.Topology.load(ROOT / "examples/orders/topology.yaml")
-    return svg_of(graph_of(topology.compiled)) + "\n"
+    return render_svg(build_graph(topology.compiled)) + "\n"
 
 
 # -- writing

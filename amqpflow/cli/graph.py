@@ -14,7 +14,7 @@ from .options import FILE, at_virtual_host, connection_options
 from .safe import safe
 
 if TYPE_CHECKING:
-    from amqpflow.model.queue_stats import QueueNumbers
+    from amqpflow.model.queue_stats import QueueStats
     from amqpflow.picture.graph import Graph
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.loading.topology import Topology
@@ -36,7 +36,7 @@ def graph(file: str, form: str, out: str | None, live: bool, address: BrokerAddr
     light and dark, mermaid goes into Markdown, dot to Graphviz.
     """
     from amqpflow import Topology
-    from amqpflow.picture.graph import graph_of
+    from amqpflow.picture.graph import build_graph
 
     topology = Topology.load(file)
     for warning in topology.warnings:
@@ -44,7 +44,7 @@ def graph(file: str, form: str, out: str | None, live: bool, address: BrokerAddr
     numbers = _numbers(topology, at_virtual_host(topology, address)) if live else {}
     depths = {name: each.ready for name, each in numbers.items() if each.ready is not None}
     delayed = {name: each.delayed for name, each in numbers.items() if each.delayed is not None}
-    text = _drawn(graph_of(topology.compiled, depths if live else None, delayed=delayed, show=safe), form)
+    text = _drawn(build_graph(topology.compiled, depths if live else None, delayed=delayed, show=safe), form)
     if out is None:
         click.echo(text)
     else:
@@ -54,35 +54,35 @@ def graph(file: str, form: str, out: str | None, live: bool, address: BrokerAddr
 
 def _drawn(picture: Graph, form: str) -> str:
     if form == "svg":
-        from amqpflow.picture.svg import svg_of
+        from amqpflow.picture.svg import render_svg
 
-        return svg_of(picture)
+        return render_svg(picture)
     if form == "dot":
-        from amqpflow.picture.dot import dot_of
+        from amqpflow.picture.dot import render_dot
 
-        return dot_of(picture)
+        return render_dot(picture)
     if form == "mermaid":
-        from amqpflow.picture.mermaid import MAX_EDGES, edges_of, mermaid_of
+        from amqpflow.picture.mermaid import MAX_EDGES, count_edges, render_mermaid
 
-        if (edges := edges_of(picture)) > MAX_EDGES:
+        if (edges := count_edges(picture)) > MAX_EDGES:
             click.echo(
                 f"Warning: {edges} edges: Mermaid draws {MAX_EDGES} unless its configuration raises maxEdges; "
                 "--format svg has no limit",
                 err=True,
             )
-        return mermaid_of(picture)
-    from amqpflow.picture.text import text_of
+        return render_mermaid(picture)
+    from amqpflow.picture.text import render_text
 
-    return text_of(picture)
+    return render_text(picture)
 
 
-def _numbers(topology: Topology, address: BrokerAddress) -> dict[str, QueueNumbers]:
+def _numbers(topology: Topology, address: BrokerAddress) -> dict[str, QueueStats]:
     from amqpflow.rabbitmq.observe import open_broker
     from amqpflow.services.status import StatusReader
 
     from .asynchronous import run_async
 
-    async def read() -> dict[str, QueueNumbers]:
+    async def read() -> dict[str, QueueStats]:
         async with open_broker(address, name=f"amqpflow graph {topology.name}") as broker:
             reader = StatusReader(broker, topology.compiled)
             try:

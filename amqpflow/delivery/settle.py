@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from amqpflow.model.budget import fit
+from amqpflow.model.budget import fit_into_frame
 from amqpflow.model.clip import MESSAGE_MAX, NAME_MAX, STACK_MAX, clip, clip_start
-from amqpflow.model.fast_dataclass import quick_init
+from amqpflow.model.fast_dataclass import fast_init
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack, Discard, Park, Retry
@@ -29,7 +29,7 @@ shortened to it. Whoever can publish can write our headers, and must not make a 
 """
 
 
-@quick_init
+@fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
     """What a decision depends on beside the message: time, chance and identity are arguments."""
@@ -50,7 +50,7 @@ class Acknowledge:
     discarded: str | None = None
 
 
-@quick_init
+@fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToTier:
     """Publish to a retry queue, await the confirm, ack."""
@@ -320,7 +320,7 @@ def _copy(
         if original := incoming.original:
             record = replace(record, original=original)
         theirs = incoming.encoded_traveling_headers
-        table = fit(theirs, record, others=header.size_without_headers, frame_max=at.frame_max)
+        table = fit_into_frame(theirs, record, others=header.size_without_headers, frame_max=at.frame_max)
         if table is None:
             return LeaveToBroker(why=f"the headers of {incoming.message_id!r} leave no room for a record")
         payload = header.copy(table, len(body))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from amqpflow.model.fast_dataclass import quick_init
+from amqpflow.model.fast_dataclass import fast_init
 from amqpflow.model.outcome import Outcome
 
 
-@quick_init
+@fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorRecord:
     """An exception, as far as the failure record keeps it."""
@@ -30,7 +30,7 @@ class Decided:
     error: ErrorRecord | None = None
 
 
-@quick_init
+@fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """The handler raised. `matches` are the rule names that the exception's class or a base of it has."""

@@ -36,7 +36,7 @@ def headroom(frame_max: int) -> int:
     return min(HEADROOM_MAX, frame_max // 4)
 
 
-def fit(theirs: bytes, record: Record, *, others: int, frame_max: int) -> bytes | None:
+def fit_into_frame(theirs: bytes, record: Record, *, others: int, frame_max: int) -> bytes | None:
     """
     One table of the producer's headers and ours, of ours as much as fits.
 

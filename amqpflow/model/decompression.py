@@ -22,11 +22,11 @@ _WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 47}  # zlib's wbits; 47 takes zl
 
 
 def may_take_long(body: bytes, encoding: str | None) -> bool:
-    """Return whether `decompressed` could hold up an event loop for more than a few milliseconds."""
+    """Return whether `decompress` could hold up an event loop for more than a few milliseconds."""
     return len(body) > LARGE and _window(encoding) is not None
 
 
-def decompressed(body: bytes, encoding: str | None, limit: int) -> bytes:
+def decompress(body: bytes, encoding: str | None, limit: int) -> bytes:
     """
     The body without its content encoding; as it is when there is none, or none that is known.
 

@@ -14,7 +14,7 @@ C = TypeVar("C", bound=type)
 T = TypeVar("T")
 
 
-def quick_init(cls: C) -> C:
+def fast_init(cls: C) -> C:
     """Decorate a class that `@dataclass(frozen=True, slots=True, kw_only=True)` has made, all of its fields in init."""
     scope: dict[str, Any] = {"missing": MISSING}
     parameters, lines = [], []
@@ -42,7 +42,7 @@ def quick_init(cls: C) -> C:
     return cls
 
 
-def quick_replace(cls: type[T]) -> Callable[..., T]:
+def fast_replace(cls: type[T]) -> Callable[..., T]:
     """`dataclasses.replace` for one such class."""
     scope: dict[str, Any] = {"missing": MISSING, "new": cls}
     names = [each.name for each in fields(cls)]  # type: ignore[arg-type]

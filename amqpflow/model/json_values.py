@@ -21,7 +21,7 @@ def rfc3339(milliseconds: int | None) -> str | None:
     return _zulu(moment, "milliseconds")
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """
     A header's value as JSON can hold it.
 
@@ -39,9 +39,9 @@ def plain(value: Any) -> Any:
         case Decimal():
             return str(value)
         case Mapping():
-            return {str(key): plain(each) for key, each in value.items()}
+            return {str(key): json_value(each) for key, each in value.items()}
         case list() | tuple():
-            return [plain(each) for each in value]
+            return [json_value(each) for each in value]
         case _:
             return str(value)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .content_header import ContentHeader
-from .fast_dataclass import quick_init
+from .fast_dataclass import fast_init
 from .headers import HOP
 from .properties import Properties
 from .record import as_text
@@ -15,7 +15,7 @@ from .wire import encode_content_header
 from .wire_decode import decode_content_header
 
 
-@quick_init
+@fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """One delivery of a message to a consumer, exactly as it arrived."""
@@ -44,7 +44,7 @@ class Delivery:
         return self.header.headers
 
 
-@quick_init
+@fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
     """A message to be published mandatory and confirmed, its properties encoded."""

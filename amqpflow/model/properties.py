@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .fast_dataclass import quick_init, quick_replace
+from .fast_dataclass import fast_init, fast_replace
 
 
-@quick_init
+@fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Properties:
     """
@@ -36,4 +36,4 @@ class Properties:
     cluster_id: str | None = None
 
 
-replace_properties = quick_replace(Properties)
+replace_properties = fast_replace(Properties)

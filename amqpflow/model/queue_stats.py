@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueNumbers:
+class QueueStats:
     """
     What a queue holds and what goes through it.
 

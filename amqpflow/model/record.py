@@ -13,7 +13,7 @@ from typing import Any
 
 from . import headers as h
 from .clip import MESSAGE_MAX, NAME_MAX, STACK_MAX, bounded
-from .fast_dataclass import quick_init
+from .fast_dataclass import fast_init
 
 MAX_ATTEMPTS = 1_000_000  #: a larger number is no count of ours
 MAX_HISTORY = 10  #: latest attempts that travel with a message
@@ -22,7 +22,7 @@ _SHORT = 255  #: characters; no exchange, routing key or message id is longer (A
 _MAX_HOP = _SHORT + 2 * len(f"/{MAX_ATTEMPTS}")
 
 
-@quick_init
+@fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastAttempt:
     """One line of the history."""
@@ -41,7 +41,7 @@ class ReplayMark:
     at: int | None  #: ms since the epoch
 
 
-@quick_init
+@fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What our headers say; absent or malformed values are None, zero or empty."""

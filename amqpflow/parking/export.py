@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import Any
 
 from amqpflow.model.content_header import ContentHeader
-from amqpflow.model.json_values import plain, rfc3339
+from amqpflow.model.json_values import json_value, rfc3339
 
 from .parked import ParkedMessage
 
@@ -128,8 +128,8 @@ def message_line(parked: ParkedMessage, number: int) -> str:
             "failed_at": rfc3339(parked.failed_at),
             "exchange": parked.exchange,
             "routing_key": parked.routing_key,
-            "properties": {name: plain(value) for name, value in named.items() if value is not None},
-            "headers": plain(properties.headers or {}),
+            "properties": {name: json_value(value) for name, value in named.items() if value is not None},
+            "headers": json_value(properties.headers or {}),
             "header_base64": base64.b64encode(flags).decode("ascii"),
             "check": check_of(parked),
             **content,

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from amqpflow.model.decompression import decompressed
-from amqpflow.model.json_values import plain, rfc3339
+from amqpflow.model.decompression import decompress
+from amqpflow.model.json_values import json_value, rfc3339
 
 from .parked import ParkedMessage
 
@@ -64,8 +64,8 @@ def document(parked: ParkedMessage, *, body: bool = True) -> dict[str, Any]:
     properties = parked.delivery.properties
     named = {each.name: getattr(properties, each.name) for each in fields(properties) if each.name != "headers"}
     return {
-        "headers": plain(properties.headers or {}),
-        "properties": {name: plain(value) for name, value in named.items() if value is not None},
+        "headers": json_value(properties.headers or {}),
+        "properties": {name: json_value(value) for name, value in named.items() if value is not None},
         "body": _body(parked) if body else None,
         "record": {
             "id": parked.id,
@@ -91,7 +91,7 @@ def document(parked: ParkedMessage, *, body: bool = True) -> dict[str, Any]:
 def _body(parked: ParkedMessage) -> Any:
     data, encoding = parked.delivery.body, parked.delivery.properties.content_encoding
     try:
-        data = decompressed(data, encoding, BODY_LIMIT)
+        data = decompress(data, encoding, BODY_LIMIT)
     except ValueError:
         return None
     if len(data) > BODY_LIMIT:

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from amqpflow.model import headers as h
-from amqpflow.model.budget import fit
+from amqpflow.model.budget import fit_into_frame
 from amqpflow.model.message import Publish
 from amqpflow.model.raw_headers import RawHeaders
 from amqpflow.model.record import PastAttempt, Record, ReplayMark, hop_id
@@ -78,7 +78,7 @@ def replay_publish(
     where = Destination.of(destination) if isinstance(destination, QueueRoutes) else destination
     hop = replayed_hop(parked, run, ordinal)
     header = parked.delivery.header
-    table = fit(
+    table = fit_into_frame(
         _encoded_theirs(parked, run),
         _record(parked, where, run, hop),
         others=header.size_without_headers,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from .graph import Graph, Step
 
 
-def dot_of(graph: Graph) -> str:
+def render_dot(graph: Graph) -> str:
     """A digraph; the delays of a work queue are one node."""
     return "\n".join(_lines(graph))
 

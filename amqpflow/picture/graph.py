@@ -81,7 +81,7 @@ class Graph:
         )
 
 
-def graph_of(
+def build_graph(
     topology: CompiledTopology,
     depths: Mapping[str, int] | None = None,
     *,

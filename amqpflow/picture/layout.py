@@ -20,7 +20,7 @@ _TRACK = 9.0  # between two tracks
 _FEEDS = 4  # bindings to one exchange that are drawn one by one
 
 
-def layout_of(graph: Graph) -> Layout:
+def lay_out(graph: Graph) -> Layout:
     """The same graph always gives the same layout."""
     return _Layouter(graph).run()
 

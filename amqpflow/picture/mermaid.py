@@ -12,12 +12,12 @@ MAX_EDGES = 500
 _PLAIN = frozenset(" -_.,:/@+*[]=") | frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 
 
-def mermaid_of(graph: Graph) -> str:
+def render_mermaid(graph: Graph) -> str:
     """The flowchart. The delays of a work queue are one node, so that a large topology stays below MAX_EDGES."""
     return "\n".join(_lines(graph))
 
 
-def edges_of(graph: Graph) -> int:
+def count_edges(graph: Graph) -> int:
     """How many edges the flowchart has."""
     fed = sum(len(work.feeds) for work in graph.works)
     return (

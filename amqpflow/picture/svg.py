@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from .graph import Graph
-from .layout import layout_of
+from .layout import lay_out
 from .measure import width_of
 from .shapes import Box, Layout, Line, Rail
 
@@ -39,9 +39,9 @@ _FORBIDDEN = re.compile(
 )
 
 
-def svg_of(graph: Graph) -> str:
+def render_svg(graph: Graph) -> str:
     """The picture as a document."""
-    return "\n".join(_document(graph, layout_of(graph)))
+    return "\n".join(_document(graph, lay_out(graph)))
 
 
 def _document(graph: Graph, layout: Layout) -> Iterator[str]:

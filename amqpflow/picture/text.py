@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from .graph import Exchange, Graph, Step
 
 
-def text_of(graph: Graph) -> str:
+def render_text(graph: Graph) -> str:
     """Lines, without one at the end."""
     return "\n".join(_lines(graph))
 

@@ -18,7 +18,7 @@ _KEPT_BACK_FROM = 32  #: settlements
 _LATELY = 1.0  #: seconds in which so many may not be applied yet
 
 
-class Settlements:
+class AckBatcher:
     """Which deliveries of a channel are unsettled, and the acks that are not written yet."""
 
     __slots__ = ("_acked", "_channel", "_first_kept", "_last", "_unsettled", "_written_at")

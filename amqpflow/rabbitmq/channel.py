@@ -17,7 +17,7 @@ from amqpflow.errors import AmqpflowError, BrokerUnavailableError, PublishUncert
 from amqpflow.model.closing import CLOSED_HERE, CloseReason, closed_by_broker
 from amqpflow.model.message import Delivery, Publish
 
-from .ack_batcher import Settlements
+from .ack_batcher import AckBatcher
 from .confirms import Confirms, Settled, Ticket
 from .frames import ContentFrames, ack_frame, nack_frame, reject_frame
 from .rpc import RpcChannel, answer_or_end
@@ -44,8 +44,8 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self.frame_max = frame_max  #: bytes; 0 when the broker sets no limit
         self._confirms = Confirms(amqp.number, frame_max, self._send)
-        self._settlements = Settlements(amqp.number)
-        self._subscriptions = Subscriptions(self._settlements.delivered)
+        self._acks = AckBatcher(amqp.number)
+        self._subscriptions = Subscriptions(self._acks.delivered)
         self._out: list[bytes] = []
         self._flushing = False
         self._on_close: list[Callable[[], None]] = []
@@ -216,17 +216,17 @@ class Channel:
             return False
         if multiple:
             self._write_acks()
-            self._settlements.forget(delivery_tag, multiple=True)
+            self._acks.forget(delivery_tag, multiple=True)
             self._settle(ack_frame(self._amqp.number, delivery_tag, multiple=True))
         else:
-            self._settlements.ack(delivery_tag)
+            self._acks.ack(delivery_tag)
             if not self._flushing:
                 self._flush_soon()
         return True
 
     def keep(self, delivery_tag: int) -> None:
         """Say that this delivery is held until all is given back, so that no memory is spent on it."""
-        self._settlements.keep(delivery_tag)
+        self._acks.keep(delivery_tag)
 
     def nack(self, delivery_tag: int, *, multiple: bool = False, requeue: bool = True) -> bool:
         """Write a nack; False when the channel is closed and the delivery is no longer ours."""
@@ -234,7 +234,7 @@ class Channel:
             return False
         if multiple:
             self._write_acks()  # else it would take back what was acked in this turn
-        self._settlements.forget(delivery_tag, multiple=multiple)
+        self._acks.forget(delivery_tag, multiple=multiple)
         self._settle(nack_frame(self._amqp.number, delivery_tag, multiple=multiple, requeue=requeue))
         return True
 
@@ -242,16 +242,16 @@ class Channel:
         """Write a basic.reject with requeue; False when the channel is closed and the delivery is no longer ours."""
         if self.is_closed:
             return False
-        self._settlements.forget(delivery_tag, multiple=False)
+        self._acks.forget(delivery_tag, multiple=False)
         self._settle(reject_frame(self._amqp.number, delivery_tag, requeue=True))
         return True
 
     def _settle(self, data: bytes, count: int = 1) -> None:
-        self._settlements.written(count, self._loop.time())
+        self._acks.written(count, self._loop.time())
         self._send(data)
 
     def _write_acks(self) -> None:
-        data, count = self._settlements.frames()
+        data, count = self._acks.frames()
         if count:
             self._settle(data, count)
 
@@ -319,7 +319,7 @@ class Channel:
         self._ending = True
         self.close_reason = closed_by_broker("channel", code, text)
         self._out.clear()
-        self._settlements.clear()
+        self._acks.clear()
 
     def _channel_closed(self, closing: asyncio.Future[Any]) -> None:
         error = None if closing.cancelled() else closing.exception()
@@ -338,7 +338,7 @@ class Channel:
         self._ending = True
         self._subscriptions.end()
         self._out.clear()
-        self._settlements.clear()
+        self._acks.clear()
         text, blame = f"closed before the confirm: {self.close_reason}", self.closed_by_publish
 
         def uncertain(exchange: str, may_be_there: bool) -> PublishUncertainError:
@@ -377,7 +377,7 @@ class Channel:
         self._end(CLOSED_HERE)
 
     async def _linger(self) -> None:
-        if self._settlements.may_be_kept_back(self._loop.time()):
+        if self._acks.may_be_kept_back(self._loop.time()):
             await self._amqp.basic_qos(prefetch_count=0)  # once it is answered, the broker has read them all
             await asyncio.sleep(_LINGER)
 

@@ -27,7 +27,7 @@ from amqpflow.version import __version__
 
 from .address import BrokerAddress
 from .channel import Channel
-from .connection_monitor import Watch
+from .connection_monitor import ConnectionMonitor
 from .opening import Seen, not_opened
 from .peer import ask
 from .rpc import RpcChannel
@@ -64,7 +64,7 @@ class Connection:
         self._opened_at = asyncio.get_running_loop().time()
         self._on_close: list[Callable[[], None]] = []
         pika.content.heartbeat = float(self.heartbeat)
-        self._watch = Watch(pika.content, self.heartbeat, self._give_up)
+        self._monitor = ConnectionMonitor(pika.content, self.heartbeat, self._give_up)
         self._amqp.closing.add_done_callback(self._connection_closed)
 
     @property
@@ -81,7 +81,7 @@ class Connection:
     def heartbeat(self) -> int:
         """
         Seconds between heartbeats, as negotiated: RabbitMQ takes what the client names. 0 for none. A connection that
-        is silent for twice as long is ended, by RabbitMQ and by `Watch`.
+        is silent for twice as long is ended, by RabbitMQ and by `ConnectionMonitor`.
         """
         return int(self._amqp.connection_tune.heartbeat or 0)
 
@@ -131,7 +131,7 @@ class Connection:
     async def open_channel(self) -> Channel:
         """A channel in confirm mode. Raises BrokerUnavailableError, BrokerError (channel limit)."""
         channel = Channel(await self._open(publisher_confirms=True), self.frame_max, self._pika.content)
-        self._watch.add(channel)
+        self._monitor.add(channel)
         return channel
 
     async def admin_channel(self) -> Any:
@@ -158,7 +158,7 @@ class Connection:
         error = None if closing.cancelled() else closing.exception()
         self._pika.content.ended(CloseReason(text=f"the client library closed it: {error!r}"))
         self.closed.set()
-        self._watch.stop()
+        self._monitor.stop()
         for callback in self._on_close:
             callback()
         self._on_close.clear()
@@ -195,7 +195,7 @@ class Connection:
         broker said that it reads nothing.
         """
         within = min(within, _BLOCKED_TIMEOUT) if self.blocked is not None else within
-        self._watch.stop()
+        self._monitor.stop()
         self._pika.content.ended(CloseReason(text=why, by_us=True) if why else CLOSED_HERE)
         closing = asyncio.ensure_future(self._pika.close())
         closing.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -124,7 +124,7 @@ class Received(Protocol):
     def taken(self) -> int: ...
 
 
-class Watch:
+class ConnectionMonitor:
     """Looks at one connection until it is stopped, or has given it up."""
 
     def __init__(self, transport: Received, heartbeat: float, give_up: Callable[[str], None]) -> None:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from amqpflow.model.queue_stats import QueueNumbers
+from amqpflow.model.queue_stats import QueueStats
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.planning.values.observation import Depth
 
@@ -82,16 +82,16 @@ NUMBERS = (
     "message_stats.publish_details.rate",
     "message_stats.deliver_get_details.rate",
 )
-"""The columns that `numbers` reads."""
+"""The columns that `queue_stats` reads."""
 
 
-def numbers(entry: Mapping[str, Any]) -> QueueNumbers:
+def queue_stats(entry: Mapping[str, Any]) -> QueueStats:
     """Decode a queue's statistics. A queue that is seconds old has none yet."""
     stats = entry.get("message_stats") or {}
     counts = depth(entry)
     # what a queue has never done is not among its statistics
     never = {"rate": 0.0} if "consumers" in entry else {}  # totals have no consumers, and say nothing of rates
-    return QueueNumbers(
+    return QueueStats(
         ready=counts.ready,
         unacked=_count(entry.get("messages_unacknowledged")),
         hidden=counts.hidden,

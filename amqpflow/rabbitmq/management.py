@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailableError, PermissionDeniedError
-from amqpflow.model.queue_stats import QueueNumbers
+from amqpflow.model.queue_stats import QueueStats
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.planning.values.observation import Depth
 from amqpflow.version import __version__
@@ -186,14 +186,14 @@ class Management:
         found = await self._get("queues", vhost, queue, query={"disable_stats": "true"})
         return self._decoded(lambda entry: dict(entry["effective_policy_definition"] or {}), found)
 
-    async def queue_numbers(self, vhost: str) -> Mapping[str, QueueNumbers]:
+    async def queue_stats(self, vhost: str) -> Mapping[str, QueueStats]:
         """
         Return the statistics of all queues, by name, in one list; 2 to 9 s behind (fact 11.7).
 
         Where they are switched off, of each queue what its totals say (fact 11.26); everything else is None.
         """
         found = await self._get("queues", vhost, query=self._counting(decode.NUMBERS))
-        return self._decoded(lambda entries: {str(each["name"]): decode.numbers(each) for each in entries}, found)
+        return self._decoded(lambda entries: {str(each["name"]): decode.queue_stats(each) for each in entries}, found)
 
     async def depths(self, vhost: str, names: Collection[str]) -> Mapping[str, Depth]:
         """

@@ -28,7 +28,7 @@ from amqpflow.model.closing import CloseReason
 
 from .address import BrokerAddress
 from .peer import Protocol, protocol_of
-from .translate import chain_of, text_of
+from .translate import chain_of, error_text
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HTTP_PORTS = (80, 443, 8080, 15671, 15672)
@@ -80,7 +80,7 @@ def not_opened(error: BaseException, address: BrokerAddress, seen: Seen) -> Amqp
             f"{address}: cannot connect: nothing listens on port {address.port} of {address.host}",
             hint="is the broker up, and is that its AMQP port?",
         )
-    return BrokerUnavailableError(f"{address}: cannot connect: {text_of(error)}")
+    return BrokerUnavailableError(f"{address}: cannot connect: {error_text(error)}")
 
 
 def refused(code: int, reply_text: str, address: BrokerAddress) -> AmqpflowError:
@@ -146,7 +146,7 @@ def _login_refused(address: BrokerAddress) -> AuthenticationError:
 
 
 def _tls_failed(error: ssl.SSLError, address: BrokerAddress) -> TlsError:
-    text = text_of(error)
+    text = error_text(error)
     words = text.lower().replace("_", " ")
     if "certificate verify failed" in words:
         if "mismatch" in words or "not valid for" in words:

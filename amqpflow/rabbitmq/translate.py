@@ -41,7 +41,7 @@ def from_amqp(error: BaseException) -> AmqpflowError:
 
     Match ACCESS_REFUSED, not the wording, which differs between releases (fact 7.5).
     """
-    text = text_of(error)
+    text = error_text(error)
     code = next((arg for arg in error.args if isinstance(arg, int)), 0)
     if not code and (found := re.match(r"([A-Z_]{6,})", text)):
         code = _CODES.get(found[1], 0)
@@ -76,7 +76,7 @@ _CHANNEL_LIMITS = {
 _CODES = {"NOT_FOUND": 404, "PRECONDITION_FAILED": 406, "RESOURCE_LOCKED": 405, "ACCESS_REFUSED": 403}
 
 
-def text_of(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """The words of an error, or of what caused it; else the name of its class."""
     for each in chain_of(error):
         words = [arg for arg in each.args if isinstance(arg, str) and arg]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from amqpflow.errors import AmqpflowError, BrokerError, NotAppliedError, PermissionDeniedError, RefusedError
-from amqpflow.model.queue_stats import QueueNumbers
+from amqpflow.model.queue_stats import QueueStats
 from amqpflow.model.resources import Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.selection import Selection
@@ -56,10 +56,10 @@ class StatusReader:
         """
         broker = self._broker
         taken_at = time.time_ns() // 1_000_000
-        statistics: Mapping[str, QueueNumbers] | None = None
+        statistics: Mapping[str, QueueStats] | None = None
         if broker.management is not None:
             await self._look()
-            statistics = await broker.management.queue_numbers(broker.address.vhost)
+            statistics = await broker.management.queue_stats(broker.address.vhost)
         numbers = await self._numbers(statistics)
         problems: list[Finding] = []
         first = await self._oldest(numbers, problems) if oldest else {}
@@ -78,10 +78,10 @@ class StatusReader:
             earlier=earlier,
         )
 
-    async def numbers(self) -> dict[str, QueueNumbers]:
+    async def numbers(self) -> dict[str, QueueStats]:
         """What each queue holds, for a picture; what is missing is left out. Raises as `read` does."""
         management, vhost = self._broker.management, self._broker.address.vhost
-        return await self._numbers(None if management is None else await management.queue_numbers(vhost))
+        return await self._numbers(None if management is None else await management.queue_stats(vhost))
 
     async def _look(self) -> None:
         """Preflight, and retry queues that left the file."""
@@ -92,7 +92,7 @@ class StatusReader:
         self._foreign = preflight(with_policies_as_they_are(self._topology, self._observed), self._observed)
         self._left = _left(self._topology, self._observed.state.queues.values())
 
-    async def _numbers(self, statistics: Mapping[str, QueueNumbers] | None) -> dict[str, QueueNumbers]:
+    async def _numbers(self, statistics: Mapping[str, QueueStats] | None) -> dict[str, QueueStats]:
         wanted = [*self._names, *self._left]
         found = {name: statistics[name] for name in wanted if statistics is not None and name in statistics}
         if statistics is not None and (self._denied or len(found) > EXACT_AT_MOST):
@@ -109,13 +109,13 @@ class StatusReader:
             except BrokerError as error:
                 if error.code != 404:
                     raise
-                found.setdefault(name, QueueNumbers())  # it is there, and its node is down: what it holds is not known
+                found.setdefault(name, QueueStats())  # it is there, and its node is down: what it holds is not known
                 continue
             if counts is None:
                 found.pop(name, None)
                 continue
             ready, consumers = counts
-            found[name] = replace(found.get(name, QueueNumbers()), ready=ready, consumers=consumers, exact=True)
+            found[name] = replace(found.get(name, QueueStats()), ready=ready, consumers=consumers, exact=True)
         return found
 
     async def _declared(self, name: str) -> tuple[int, int] | None:
@@ -131,7 +131,7 @@ class StatusReader:
             return None
         return int(answer.message_count), int(answer.consumer_count)
 
-    async def _oldest(self, numbers: Mapping[str, QueueNumbers], problems: list[Finding]) -> dict[str, int]:
+    async def _oldest(self, numbers: Mapping[str, QueueStats], problems: list[Finding]) -> dict[str, int]:
         found: dict[str, int] = {}
         for queue in self._topology.parking_queues:
             if not (queue in numbers and numbers[queue].ready):

@@ -31,8 +31,8 @@ def undone_in(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         found.append((len(body), threading.get_ident()))
         return real(body, encoding, limit)
 
-    real = incoming.decompressed
-    monkeypatch.setattr(incoming, "decompressed", noting)
+    real = incoming.decompress
+    monkeypatch.setattr(incoming, "decompress", noting)
     return found
 
 

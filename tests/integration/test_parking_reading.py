@@ -118,7 +118,7 @@ def test_a_reading_spends_no_memory_on_messages_that_were_looked_at(
                     reader.keep(delivery)
                     seen += 1
                 (holding,) = reader._holdings
-                assert len(holding.channel._settlements._unsettled) == 0
+                assert len(holding.channel._acks._unsettled) == 0
             assert seen == 12_000
             assert len(holding.tags.lanes) == 2
             # neither while a consumer is going nor when another takes its place does more wait than one look at the

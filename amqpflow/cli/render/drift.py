@@ -13,7 +13,7 @@ from amqpflow.planning.reports.drift import Drift, DriftReport
 from .colors import paint
 from .definition import value_words
 from .plan_rows import listed
-from .values import plain
+from .values import json_value
 
 VERSION = 1
 ONE_BY_ONE = 12  #: so many alike have a line each
@@ -95,7 +95,8 @@ def _object(each: Drift) -> dict[str, Any]:
         "what": each.what,
         "object": each.object,
         "attributes": [
-            {"name": one.key, "file": plain(one.desired), "broker": plain(one.observed)} for one in each.attributes
+            {"name": one.key, "file": json_value(one.desired), "broker": json_value(one.observed)}
+            for one in each.attributes
         ],
         "message": each.message,
         "hint": each.hint,

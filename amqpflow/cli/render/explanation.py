@@ -13,7 +13,7 @@ from amqpflow.planning.values.observation import Observation
 from amqpflow.services.loading.topology import Topology
 
 from .colors import paint
-from .values import plain
+from .values import json_value
 
 VERSION = 1
 _MILLISECONDS = frozenset({"message-ttl", "expires", "consumer-timeout", "delayed-retry-min", "delayed-retry-max"})
@@ -78,7 +78,7 @@ def explanation_object(explanation: Explanation, observed: Observation, topology
         "settings": [
             {
                 "key": each.key,
-                "value": plain(each.value),
+                "value": json_value(each.value),
                 "source": _source_object(each.possible[0]),
                 "certain": each.certain,
                 "possible": [_contender(one) for one in each.possible],
@@ -93,8 +93,8 @@ def explanation_object(explanation: Explanation, observed: Observation, topology
         "unmet": [
             {
                 "key": each.key,
-                "wanted": plain(each.wanted),
-                "works": plain(each.works),
+                "wanted": json_value(each.wanted),
+                "works": json_value(each.works),
                 "why": each.why,
                 "hint": each.hint,
             }
@@ -143,7 +143,7 @@ def _shown(key: str, value: Any) -> str:
         return '"" (default exchange)'
     if key == "delivery-limit" and isinstance(value, int) and value < 0:
         return f"{value} (no limit)"
-    return str(plain(value))
+    return str(json_value(value))
 
 
 def _source(setting: Setting) -> str:
@@ -155,4 +155,4 @@ def _source_object(each: Contender) -> dict[str, Any]:
 
 
 def _contender(each: Contender) -> dict[str, Any]:
-    return {"value": plain(each.value), "source": _source_object(each)}
+    return {"value": json_value(each.value), "source": _source_object(each)}

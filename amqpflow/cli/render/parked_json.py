@@ -16,7 +16,7 @@ from amqpflow.services.parked.scan import QueueReading
 from amqpflow.services.replaying.plan import Group, ReplayPlan
 from amqpflow.services.replaying.report import ReplayReport
 
-from .values import as_document, as_line, plain, rfc3339
+from .values import as_document, as_line, json_value, rfc3339
 
 
 def listing_pieces(listing: ParkedListing, rows: Iterable[ParkedRow]) -> Iterator[str]:
@@ -143,14 +143,14 @@ def message_object(parked: ParkedMessage) -> dict[str, Any]:
         "message_id": parked.message_id,
         "host": record.host if record else None,
         "version": record.version if record else None,
-        "original": plain(record.original) if record else {},
+        "original": json_value(record.original) if record else {},
         "last_replay": _replay_mark(parked),
         "history": [
             {"at": rfc3339(each.at), "tier": each.tier, "error_type": each.error_type or None}
             for each in (record.history if record else ())
         ],
         "properties": _properties(parked.delivery.properties),
-        "headers": plain(parked.delivery.properties.headers or {}),
+        "headers": json_value(parked.delivery.properties.headers or {}),
         "body_bytes": len(body),
         "body": text,
         "body_base64": base64.b64encode(body).decode("ascii") if text is None else None,
@@ -225,7 +225,7 @@ def _replay_mark(parked: ParkedMessage) -> dict[str, Any] | None:
 def _properties(properties: Properties) -> dict[str, Any]:
     """Those that are set."""
     named = {each.name: getattr(properties, each.name) for each in fields(properties) if each.name != "headers"}
-    return {name: plain(value) for name, value in named.items() if value is not None}
+    return {name: json_value(value) for name, value in named.items() if value is not None}
 
 
 def _text(body: bytes) -> str | None:

@@ -34,7 +34,7 @@ from amqpflow.planning.values.plan import Plan
 from amqpflow.planning.values.report import ApplyReport
 from amqpflow.planning.values.stake import Stake
 
-from .values import plain
+from .values import json_value
 
 VERSION = 1
 
@@ -106,7 +106,7 @@ def _told(each: Consequence) -> dict[str, Any]:
         "symbol": each.symbol,
         "danger": each.danger.name.lower(),
         "attributes": [
-            {"name": difference.key, "before": plain(difference.observed), "after": plain(difference.desired)}
+            {"name": difference.key, "before": json_value(difference.observed), "after": json_value(difference.desired)}
             for difference in each.attributes
         ],
         "reason": each.reason,
@@ -185,7 +185,7 @@ def _change(each: Consequence, change: Change, depths: Mapping[str, Depth]) -> d
 
 
 def _fields(thing: Exchange | Queue | Binding | Policy) -> dict[str, Any]:
-    return {field.name: plain(getattr(thing, field.name)) for field in fields(thing)}
+    return {field.name: json_value(getattr(thing, field.name)) for field in fields(thing)}
 
 
 def _finding(finding: Finding) -> dict[str, str]:

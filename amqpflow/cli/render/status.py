@@ -11,7 +11,7 @@ from rich.text import Text
 
 from amqpflow.cli.safe import safe
 from amqpflow.model.diagnostic import Severity
-from amqpflow.model.queue_stats import QueueNumbers
+from amqpflow.model.queue_stats import QueueStats
 from amqpflow.model.units import format_duration
 from amqpflow.planning.reports.status import ParkingStatus, Status, TierStatus, WorkStatus, total
 from amqpflow.planning.values.findings import Finding
@@ -260,7 +260,7 @@ def _tier(tier: TierStatus) -> dict[str, Any]:
     }
 
 
-def _numbers(numbers: QueueNumbers | None) -> dict[str, Any]:
+def _numbers(numbers: QueueStats | None) -> dict[str, Any]:
     if numbers is None:
         return {"exists": False}
     return {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from amqpflow.model.json_values import plain, rfc3339
+from amqpflow.model.json_values import json_value, rfc3339
 
-__all__ = ["as_document", "as_line", "compact", "plain", "rfc3339"]
+__all__ = ["as_document", "as_line", "compact", "json_value", "rfc3339"]
 
 _ESCAPED = str.maketrans({"\x7f": "\\u007f", "<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 """What is ASCII, and yet acts: on a terminal, or in a page that shows the document."""
@@ -15,7 +15,7 @@ _ESCAPED = str.maketrans({"\x7f": "\\u007f", "<": "\\u003c", ">": "\\u003e", "&"
 
 def compact(value: Any) -> str:
     """A header's value in one line: text as it is, everything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(json_value(value), ensure_ascii=False)
 
 
 def as_document(value: Any) -> str:

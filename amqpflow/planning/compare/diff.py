@@ -26,7 +26,7 @@ from amqpflow.planning.values.plan import ListedBinding, Plan
 from .additions import Additions, outside
 from .delayed_retry import too_old
 from .order import ordered, swapped
-from .release_support import fit
+from .release_support import adapt_to_release
 from .removal import FILE_LACKS_IT, Leftovers, Removal, left_alone, leftovers
 from .replacement import Swap, stand_in_name
 
@@ -73,7 +73,7 @@ def candidates(
 
 class _Comparison:
     def __init__(self, topology: CompiledTopology, observed: Observation, prune: bool, allowance: Allowance) -> None:
-        fitting, notes = fit(topology.desired, observed.version)
+        fitting, notes = adapt_to_release(topology.desired, observed.version)
         self.topology = shielded(around_existing(replace(topology, desired=fitting), observed), observed)
         self.desired, self.observed, self.there = self.topology.desired, observed, observed.state
         self.findings: list[Finding] = []

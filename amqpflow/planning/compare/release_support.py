@@ -22,7 +22,7 @@ _POLICY_KEYS: tuple[tuple[frozenset[str], Callable[[tuple[int, ...]], bool]], ..
 """Policy keys that a release refuses with 400 (fact 11.20)."""
 
 
-def fit(desired: BrokerState, version: tuple[int, ...]) -> tuple[BrokerState, tuple[str, ...]]:
+def adapt_to_release(desired: BrokerState, version: tuple[int, ...]) -> tuple[BrokerState, tuple[str, ...]]:
     """
     Fit a desired state to a release.
 

@@ -12,7 +12,7 @@ from amqpflow.planning.checks.dead_letter_targets import leads_nowhere
 from amqpflow.planning.checks.dead_letters import around_existing
 from amqpflow.planning.checks.guarantees import guarantees
 from amqpflow.planning.checks.shield import shielded
-from amqpflow.planning.compare.release_support import fit
+from amqpflow.planning.compare.release_support import adapt_to_release
 from amqpflow.planning.ownership.ownership import is_own_policy
 from amqpflow.planning.policies.effective import Contender, Effective, Origin, Setting, Source, effective
 from amqpflow.planning.policies.matching import working
@@ -83,7 +83,7 @@ class _Explainer:
         seen: Observation,
         default_queue_type: str | None,
     ) -> None:
-        fitting, _ = fit(topology.desired, seen.version)
+        fitting, _ = adapt_to_release(topology.desired, seen.version)
         self.topology = shielded(around_existing(replace(topology, desired=fitting), seen), seen)
         self.name, self.seen, self.desired = name, seen, self.topology.desired
         self.looked = seen.complete or bool(seen.source)  # a look over AMQP alone says why it is no better

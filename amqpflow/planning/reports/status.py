@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from amqpflow.model.diagnostic import Severity
-from amqpflow.model.queue_stats import QueueNumbers
+from amqpflow.model.queue_stats import QueueStats
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.model.units import format_duration
 from amqpflow.planning.values.findings import Finding, named, refuse, warn
@@ -19,7 +19,7 @@ class TierStatus:
     queue: str
     delay_ms: int
     step_ms: int  #: the delay as the file has it; with jitter, several retry queues share one
-    numbers: QueueNumbers | None  #: None: the queue is missing
+    numbers: QueueStats | None  #: None: the queue is missing
     left: bool = False  #: it is not in the file any more, and drains
 
     @property
@@ -33,7 +33,7 @@ class ParkingStatus:
     """A parking queue."""
 
     queue: str
-    numbers: QueueNumbers | None
+    numbers: QueueStats | None
     shared_by: tuple[str, ...]  #: its work queues
     oldest_failed_at: int | None = None  #: ms since the epoch; only when it was read
 
@@ -43,7 +43,7 @@ class WorkStatus:
     """A work queue, with its retry queues."""
 
     queue: str
-    numbers: QueueNumbers | None
+    numbers: QueueStats | None
     tiers: tuple[TierStatus, ...]
     parking: str
     external: bool = False
@@ -99,7 +99,7 @@ def total(counts: Iterable[int | None]) -> int | None:
 
 def assess(
     topology: CompiledTopology,
-    numbers: Mapping[str, QueueNumbers],
+    numbers: Mapping[str, QueueStats],
     *,
     vhost: str,
     broker: str,
@@ -150,14 +150,14 @@ def assess(
     )
 
 
-def _all_retained(numbers: QueueNumbers) -> QueueNumbers:
+def _all_retained(numbers: QueueStats) -> QueueStats:
     """Totals do not tell retained from delayed (fact 11.26); of a queue that delays nothing, what hides is retained."""
     if numbers.retained is not None or numbers.hidden is None:
         return numbers
     return replace(numbers, retained=numbers.hidden, delayed=0)
 
 
-def _work(routes: QueueRoutes, numbers: Mapping[str, QueueNumbers], left: Mapping[str, tuple[str, int]]) -> WorkStatus:
+def _work(routes: QueueRoutes, numbers: Mapping[str, QueueStats], left: Mapping[str, tuple[str, int]]) -> WorkStatus:
     steps = [*routes.steps, *(step for rule in routes.rules for step in rule.steps or ())]
     written = {tier.queue: step.delay_ms for step in steps for tier in step.tiers}
     tiers = [

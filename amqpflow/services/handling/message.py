@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.errors import UndecodableError, UsageError
-from amqpflow.model.decompression import LARGE, decompressed, may_take_long
+from amqpflow.model.decompression import LARGE, decompress, may_take_long
 from amqpflow.model.message import Delivery
 from amqpflow.model.outgoing import OutgoingMessage
 from amqpflow.model.properties import Properties
@@ -63,7 +63,7 @@ class Message:
             delivery = self._incoming.delivery
             try:
                 encoding = delivery.header.content_encoding
-                self._body = decompressed(delivery.body, encoding, self.max_body_bytes) if encoding else delivery.body
+                self._body = decompress(delivery.body, encoding, self.max_body_bytes) if encoding else delivery.body
             except ValueError as error:
                 self._body = UndecodableError(str(error))
                 self._body.__cause__ = error

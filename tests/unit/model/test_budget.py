@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpflow.model import headers as h
-from amqpflow.model.budget import OURS_MAX, fit, headroom, shortened
+from amqpflow.model.budget import OURS_MAX, fit_into_frame, headroom, shortened
 from amqpflow.model.raw_headers import RawHeaders
 from amqpflow.model.record import PastAttempt, Record
 from amqpflow.model.record_table import encode_record, record_table
@@ -94,7 +94,7 @@ FAILURE = Record(
 
 def test_in_the_smallest_frame_of_amqp_a_record_says_what_failed_and_where() -> None:
     """4,096 bytes: a client may ask for it, and no peer may refuse it."""
-    table = fit(b"", FAILURE, others=60, frame_max=4096)
+    table = fit_into_frame(b"", FAILURE, others=60, frame_max=4096)
     assert table is not None
     kept = decoded(table[4:])
     assert (kept[h.ERROR_TYPE], kept[h.ERROR_MESSAGE]) == (FAILURE.error_type, FAILURE.error_message)
@@ -121,7 +121,7 @@ def test_a_stack_has_room_before_a_history() -> None:
 def test_ours_are_16_kib_at_most_whatever_the_frame_is() -> None:
     long = tuple(PastAttempt(at=1, tier="t" * 250, error_type="e" * 250) for _ in range(10))
     record = replace(FAILURE, error_stack="s" * 8192, error_message="m" * 1024, reason_detail="d" * 1024, history=long)
-    table = fit(
+    table = fit_into_frame(
         b"", replace(record, host="h" * 255, error_type="t" * 255, hop="r" * 255 + "/0/3"), others=0, frame_max=0
     )
     assert table is not None

@@ -6,12 +6,12 @@ from dataclasses import FrozenInstanceError, dataclass, field, replace
 
 import pytest
 
-from amqpflow.model.fast_dataclass import quick_init, quick_replace
+from amqpflow.model.fast_dataclass import fast_init, fast_replace
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
 
 
-@quick_init
+@fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     left: int
@@ -29,7 +29,7 @@ def test_it_is_made_compared_shown_and_copied_as_any_dataclass() -> None:
 
 
 def test_a_copy_differs_in_what_is_given_alone() -> None:
-    pair, replaced = Pair(left=1, right="r", more={"a": 1}), quick_replace(Pair)
+    pair, replaced = Pair(left=1, right="r", more={"a": 1}), fast_replace(Pair)
     assert replaced(pair, right=None) == replace(pair, right=None) == Pair(left=1, more={"a": 1})
     assert replaced(pair) == pair
     with pytest.raises(TypeError, match="wrong"):
@@ -58,4 +58,4 @@ def test_a_field_that_is_not_given_cannot_be_quick() -> None:
         value: int = field(init=False)
 
     with pytest.raises(TypeError, match="value"):
-        quick_init(Computed)
+        fast_init(Computed)

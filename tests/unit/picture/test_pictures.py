@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from amqpflow.cli.safe import safe
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.picture.dot import dot_of
-from amqpflow.picture.graph import Exchange, Feed, Graph, Parking, Step, Work, graph_of
-from amqpflow.picture.layout import layout_of
+from amqpflow.picture.dot import render_dot
+from amqpflow.picture.graph import Exchange, Feed, Graph, Parking, Step, Work, build_graph
+from amqpflow.picture.layout import lay_out
 from amqpflow.picture.measure import shortened, width_of
-from amqpflow.picture.mermaid import edges_of, mermaid_of
+from amqpflow.picture.mermaid import count_edges, render_mermaid
 from amqpflow.picture.shapes import Box, Layout
-from amqpflow.picture.svg import svg_of
-from amqpflow.picture.text import text_of
+from amqpflow.picture.svg import render_svg
+from amqpflow.picture.text import render_text
 from tests.topology_files import compiled
 
 SHOP = """
@@ -94,7 +94,7 @@ def overlap(one: Box, other: Box) -> bool:
 @settings(max_examples=60, deadline=None)
 @given(graphs())
 def test_boxes_do_not_overlap_and_no_line_crosses_one(graph: Graph) -> None:
-    layout = layout_of(graph)
+    layout = lay_out(graph)
     boxes = [box for box in layout.boxes if box.kind != "chip"]
     assert not [(one, other) for one, other in combinations(boxes, 2) if overlap(one, other)]
     inside = [
@@ -125,12 +125,12 @@ def test_boxes_do_not_overlap_and_no_line_crosses_one(graph: Graph) -> None:
 @settings(max_examples=30, deadline=None)
 @given(graphs())
 def test_every_format_draws_every_graph(graph: Graph) -> None:
-    ElementTree.fromstring(svg_of(graph))
-    assert mermaid_of(graph).startswith("flowchart LR\n")
-    assert edges_of(graph) == len(re.findall(r" -->| -\.->", mermaid_of(graph)))
-    assert dot_of(graph).endswith("}")
+    ElementTree.fromstring(render_svg(graph))
+    assert render_mermaid(graph).startswith("flowchart LR\n")
+    assert count_edges(graph) == len(re.findall(r" -->| -\.->", render_mermaid(graph)))
+    assert render_dot(graph).endswith("}")
     for work in graph.works:
-        assert f"queue {work.name}" in text_of(graph)
+        assert f"queue {work.name}" in render_text(graph)
 
 
 def shop() -> CompiledTopology:
@@ -138,7 +138,7 @@ def shop() -> CompiledTopology:
 
 
 def test_a_topology_becomes_what_is_drawn() -> None:
-    graph = graph_of(shop(), {"orders": 3, "orders.retry.5s": 2, "mails.retry.10s": 1, "mails.retry.9s": 4})
+    graph = build_graph(shop(), {"orders": 3, "orders.retry.5s": 2, "mails.retry.10s": 1, "mails.retry.9s": 4})
     assert [(each.name, each.external, each.alternate) for each in graph.exchanges] == [
         ("events", False, "unrouted"),
         ("unrouted", False, None),
@@ -148,7 +148,7 @@ def test_a_topology_becomes_what_is_drawn() -> None:
     assert [(step.delay, step.depth) for step in works["orders"].steps] == [("5s", 2), ("30s", None)]
     assert [(step.delay, len(step.queues), step.depth) for step in works["mails"].steps] == [("10s", 4, 5)]
     assert works["charges"].native == "1s to 30s, 8 retries"
-    live = graph_of(shop(), {}, delayed={"charges": 1200})
+    live = build_graph(shop(), {}, delayed={"charges": 1200})
     assert [work.native for work in live.works if work.name == "charges"] == ["1s to 30s, 8 retries: 1,200"]
     assert works["audit"].feeds == (Feed(exchange="unrouted", key=""),)
     assert list(works)[:2] == ["orders", "audit"]  # they share a parking queue
@@ -156,7 +156,7 @@ def test_a_topology_becomes_what_is_drawn() -> None:
 
 
 def test_the_text_says_it_all() -> None:
-    assert text_of(graph_of(shop(), {"orders": 1200})).splitlines()[:18] == [
+    assert render_text(build_graph(shop(), {"orders": 1200})).splitlines()[:18] == [
         "Topology shop: 3 exchanges, 4 work queues, 3 delays, 3 parking queues",
         "",
         "exchange events (topic)",
@@ -197,33 +197,33 @@ def test_hostile_keys_break_no_format(show: object) -> None:
         ),
         parkings=(Parking(name="x"),),
     )
-    svg = svg_of(graph)
+    svg = render_svg(graph)
     tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(svg).iter()}
     assert tags <= {"svg", "title", "desc", "style", "rect", "text", "path", "circle", "g"}
     assert "\x1b" not in svg
     assert "\u202e" not in svg
-    labels = re.findall(r'\|"(.*?)"\|', mermaid_of(graph))
+    labels = re.findall(r'\|"(.*?)"\|', render_mermaid(graph))
     assert all(re.fullmatch(r"(?:[\w .,:/@+*\[\]=-]|#\d+;)*", label) for label in labels)
-    for line in dot_of(graph).splitlines():
+    for line in render_dot(graph).splitlines():
         bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", line)
         assert '"' not in bare
         assert "script" not in bare
 
 
 def test_the_picture_has_words_for_who_cannot_see_it() -> None:
-    root = ElementTree.fromstring(svg_of(graph_of(shop())))
+    root = ElementTree.fromstring(render_svg(build_graph(shop())))
     assert root.get("role") == "img"
     assert root.get("aria-labelledby") == "title description"
     description = next(element.text for element in root if element.get("id") == "description")
     assert description is not None
     assert "orders: retried after 5s, 30s, parked in parking" in description
-    assert "prefers-color-scheme:dark" in svg_of(graph_of(shop()))
+    assert "prefers-color-scheme:dark" in render_svg(build_graph(shop()))
 
 
 def test_names_are_shortened_in_their_middle_and_whole_on_hover() -> None:
     assert shortened("a" * 10 + "z", 5) == "aa…az"
     name = "orders." + "x" * 100 + ".end"
     queues = {"queues": f"queues:\n  {name}: {{retry: none}}\n"}
-    svg = svg_of(graph_of(compiled(queues["queues"])))
+    svg = render_svg(build_graph(compiled(queues["queues"])))
     assert f"<title>{name}</title>" in svg
     assert "….x" not in svg

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.model.resources import BrokerState, Policy, Queue
-from amqpflow.planning.compare.release_support import fit, refused_arguments
+from amqpflow.planning.compare.release_support import adapt_to_release, refused_arguments
 
 
 def state(**definition: object) -> BrokerState:
@@ -15,7 +15,7 @@ def state(**definition: object) -> BrokerState:
 
 
 def test_consumer_timeout_is_dropped_before_3_12_and_said() -> None:
-    fitting, notes = fit(state(max_length=5, consumer_timeout=1000), (3, 10, 8))
+    fitting, notes = adapt_to_release(state(max_length=5, consumer_timeout=1000), (3, 10, 8))
     assert fitting.policies["p"].definition == {"max-length": 5}
     assert len(notes) == 1
     assert "consumer_timeout is left out" in notes[0]
@@ -23,29 +23,29 @@ def test_consumer_timeout_is_dropped_before_3_12_and_said() -> None:
 
 
 def test_a_policy_with_nothing_left_is_not_put() -> None:
-    fitting, notes = fit(state(consumer_timeout=1000), (3, 10, 8))
+    fitting, notes = adapt_to_release(state(consumer_timeout=1000), (3, 10, 8))
     assert fitting.policies == {}
     assert notes
 
 
 def test_apply_to_is_widened_where_the_release_knows_no_queue_types() -> None:
     """Fact 11.4."""
-    assert fit(state(max_length=5), (3, 10, 8))[0].policies["p"].apply_to == "queues"
-    assert fit(state(max_length=5), (3, 12, 0))[0].policies["p"].apply_to == "quorum_queues"
+    assert adapt_to_release(state(max_length=5), (3, 10, 8))[0].policies["p"].apply_to == "queues"
+    assert adapt_to_release(state(max_length=5), (3, 12, 0))[0].policies["p"].apply_to == "quorum_queues"
 
 
 @pytest.mark.parametrize("version", [(4, 0, 5), (4, 3, 6), ()])
 def test_a_release_that_can_changes_nothing(version: tuple[int, ...]) -> None:
     wanted = state(max_length=5, consumer_timeout=1000)
-    assert fit(wanted, version) == (wanted, ())
+    assert adapt_to_release(wanted, version) == (wanted, ())
 
 
 def test_an_argument_that_a_release_ignores_is_said() -> None:
     wanted = BrokerState(queues={"q": Queue(name="q", arguments={"x-consumer-timeout": 1000})})
-    assert fit(wanted, (3, 10, 8))[1] == (
+    assert adapt_to_release(wanted, (3, 10, 8))[1] == (
         "queue q: consumer_timeout has no effect before RabbitMQ 3.12, this is 3.10.8",
     )
-    assert fit(wanted, (4, 3, 6))[1] == ()
+    assert adapt_to_release(wanted, (4, 3, 6))[1] == ()
 
 
 @pytest.mark.parametrize(

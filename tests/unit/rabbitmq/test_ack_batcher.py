@@ -6,7 +6,7 @@ import pamqp.frame
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpflow.rabbitmq.ack_batcher import Settlements
+from amqpflow.rabbitmq.ack_batcher import AckBatcher
 
 
 class Broker:
@@ -40,7 +40,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_the_broker_has_acked_what_was_acked_and_nothing_else(steps: list[tuple[str, int]]) -> None:
-    settlements, broker = Settlements(3), Broker()
+    settlements, broker = AckBatcher(3), Broker()
     ours: list[int] = []  # unsettled
     acked: set[int] = set()
     last = 0
@@ -78,7 +78,7 @@ def test_the_broker_has_acked_what_was_acked_and_nothing_else(steps: list[tuple[
 
 
 def test_what_was_settled_in_order_is_one_frame() -> None:
-    settlements, broker = Settlements(3), Broker()
+    settlements, broker = AckBatcher(3), Broker()
     for tag in range(1, 201):
         settlements.delivered(tag)
         broker.unacked.add(tag)
@@ -91,7 +91,7 @@ def test_what_was_settled_in_order_is_one_frame() -> None:
 
 
 def test_a_slow_handler_holds_up_no_ack_but_its_own() -> None:
-    settlements, broker = Settlements(3), Broker()
+    settlements, broker = AckBatcher(3), Broker()
     for tag in (1, 2, 3, 4, 5):
         settlements.delivered(tag)
         broker.unacked.add(tag)
@@ -103,7 +103,7 @@ def test_a_slow_handler_holds_up_no_ack_but_its_own() -> None:
 
 
 def test_what_is_given_back_is_no_gap() -> None:
-    settlements = Settlements(3)
+    settlements = AckBatcher(3)
     for tag in (1, 2, 3):
         settlements.delivered(tag)
     settlements.forget(2, multiple=False)  # its nack is written before the acks
@@ -114,7 +114,7 @@ def test_what_is_given_back_is_no_gap() -> None:
 
 
 def test_a_closed_channel_acks_nothing() -> None:
-    settlements = Settlements(3)
+    settlements = AckBatcher(3)
     settlements.delivered(1)
     settlements.ack(1)
     settlements.clear()
@@ -122,7 +122,7 @@ def test_a_closed_channel_acks_nothing() -> None:
 
 
 def test_what_is_kept_is_not_acked_with_what_came_after_it() -> None:
-    settlements, broker = Settlements(3), Broker()
+    settlements, broker = AckBatcher(3), Broker()
     for tag in range(1, 7):
         settlements.delivered(tag)
         broker.unacked.add(tag)
