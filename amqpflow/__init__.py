@@ -82,12 +82,12 @@ if TYPE_CHECKING:
         MessageAcked,
         MessageDiscarded,
         MessageEvent,
-        MessageGivenBack,
         MessageHandled,
         MessageHeld,
         MessageParked,
         MessagePostponed,
         MessageReceived,
+        MessageRequeued,
         MessageRetried,
         MessageSettled,
     )
@@ -171,12 +171,12 @@ _HOME = {
         "MessageAcked",
         "MessageDiscarded",
         "MessageEvent",
-        "MessageGivenBack",
         "MessageHandled",
         "MessageHeld",
         "MessageParked",
         "MessagePostponed",
         "MessageReceived",
+        "MessageRequeued",
         "MessageRetried",
         "MessageSettled",
     ),
@@ -228,12 +228,12 @@ __all__ = [
     "MessageAcked",
     "MessageDiscarded",
     "MessageEvent",
-    "MessageGivenBack",
     "MessageHandled",
     "MessageHeld",
     "MessageParked",
     "MessagePostponed",
     "MessageReceived",
+    "MessageRequeued",
     "MessageRetried",
     "MessageSettled",
     "Middleware",
@@ -298,7 +298,13 @@ def _renamed(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .errors import RENAMED
 
-    new = {**RENAMED, "ReplayChoice": "ReplayRequest", "SelectionInvalid": "InvalidSelectionError"}.get(name)
+    renamed = {
+        **RENAMED,
+        "MessageGivenBack": "MessageRequeued",
+        "ReplayChoice": "ReplayRequest",
+        "SelectionInvalid": "InvalidSelectionError",
+    }
+    new = renamed.get(name)
     if new is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     warnings.warn(f"amqpflow.{name} is now amqpflow.{new}", DeprecationWarning, stacklevel=3)

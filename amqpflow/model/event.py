@@ -58,7 +58,7 @@ class MessageHandled(MessageEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageSettled(MessageEvent):
-    """A delivery has ended here: what acked, retried, parked, discarded, postponed and given back have in common."""
+    """A delivery has ended here: what acked, retried, parked, discarded, postponed and requeued have in common."""
 
     outcome: ClassVar[str] = ""
     duration: float  #: seconds since message.received
@@ -121,11 +121,11 @@ class MessagePostponed(MessageSettled):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MessageGivenBack(MessageSettled):
-    """The delivery is the broker's again and comes again: given back, or its channel ended before the settlement."""
+class MessageRequeued(MessageSettled):
+    """The broker has the delivery back and delivers it again: requeued, or its channel ended before the settlement."""
 
-    name: ClassVar[str] = "message.given_back"
-    outcome: ClassVar[str] = "given-back"
+    name: ClassVar[str] = "message.requeued"
+    outcome: ClassVar[str] = "requeued"
     reason: str  #: why
 
 
@@ -257,3 +257,6 @@ EVENTS: dict[str, type[Event]] = {
     for kind in tuple(globals().values())
     if isinstance(kind, type) and issubclass(kind, Event) and kind.__dict__.get("name")
 }
+
+#: names until 1.0, and what each is called now
+RENAMED = {"message.given_back": "message.requeued"}

@@ -69,7 +69,7 @@ def test_a_handler_that_fails_after_its_channel_was_closed_publishes_nothing(
                 await until(lambda: "m" in scene.done)
                 retried = consumer.totals["retried"]
                 release.set()
-                await until(lambda: consumer.totals["given-back"] == 1)
+                await until(lambda: consumer.totals["requeued"] == 1)
                 assert consumer.totals["retried"] == retried
             assert await scene.account() == Counter(scene.done)
             assert scene.done.count("m") == 1
@@ -159,13 +159,13 @@ def test_what_is_given_back_without_a_confirm_is_told_then_and_not_again(
             async with consumer:
                 monkeypatch.setattr(Outbox, "post", late)
                 await scene.publish("m")
-                given_back = await until(lambda: [each for each in told if each[0] == "message.given_back"])
-                assert given_back == [("message.given_back", "it was held too long")]
+                given_back = await until(lambda: [each for each in told if each[0] == "message.requeued"])
+                assert given_back == [("message.requeued", "it was held too long")]
                 await until(lambda: scene.done)
                 for settled in held_back:
                     settled()
                 assert await until(lambda: consumer.healthy)
-            assert Counter(name for name, _ in told) == {"message.given_back": 1, "message.acked": 1}
+            assert Counter(name for name, _ in told) == {"message.requeued": 1, "message.acked": 1}
             assert set(await scene.account()) == {"m"}
 
     asyncio.run(scenario())
@@ -195,7 +195,7 @@ def test_a_task_that_fails_unexpectedly_leaves_no_delivery_held(
                 monkeypatch.setattr(Outbox, "post", lambda *_: None)
                 await scene.publish("m")
                 await until(lambda: scene.done == ["m"])
-                assert consumer.totals["given-back"] == 1
+                assert consumer.totals["requeued"] == 1
             assert await scene.account() == Counter(["m"])
 
     asyncio.run(scenario())
@@ -307,7 +307,7 @@ def test_every_delivery_that_was_received_is_told_of_when_the_consumer_stops(
                 await scene.publish("m1", "m2", "m3")
                 await until(lambda: len(on_their_way) == 2)
             totals = consumer.totals
-            assert (totals["received"], totals["retried"], totals["given-back"]) == (3, 1, 2)
+            assert (totals["received"], totals["retried"], totals["requeued"]) == (3, 1, 2)
             assert await scene.account() == Counter(["opens the connection", "m1", "m2", "m3"])
 
     asyncio.run(scenario())

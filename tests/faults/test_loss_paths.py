@@ -182,7 +182,7 @@ def test_a_delivery_is_not_held_longer_than_half_the_consumer_timeout(vhost: Bro
             async with consumer:
                 scene.delete("queues", "orders.parking")
                 await scene.publish("m")
-                await until(lambda: consumer.totals["given-back"])
+                await until(lambda: consumer.totals["requeued"])
                 await until(lambda: consumer.totals["received"] > 1)
                 await scene.declare()
                 await until(lambda: consumer.totals["parked"])
@@ -430,7 +430,7 @@ def test_a_handler_that_outlives_the_consumer_timeout_settles_nothing(vhost: Bro
                 await scene.publish("m")
                 await asyncio.wait_for(again.wait(), 15)
                 await until(lambda: consumer.totals["acked"])
-                assert consumer.totals == Counter({"received": 2, "acked": 1, "given-back": 1})
+                assert consumer.totals == Counter({"received": 2, "acked": 1, "requeued": 1})
             assert await scene.account() == Counter(["m"])
 
     asyncio.run(scenario())

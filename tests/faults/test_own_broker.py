@@ -284,12 +284,12 @@ def test_a_consumer_timeout_that_closes_the_channel_names_handler_message_and_bo
 
             consumer = scene.consumer(orders=handle)
             told: list[Any] = []
-            consumer.subscribe(told.append, "consumer.stopped", "message.given_back")
+            consumer.subscribe(told.append, "consumer.stopped", "message.requeued")
             async with consumer:
                 await scene.publish("slow", "quick")
                 await until(lambda: sorted(scene.done) == ["quick", "slow"])
                 release.set()
-                await until(lambda: consumer.totals["given-back"])
+                await until(lambda: consumer.totals["requeued"])
                 assert consumer.healthy
             stopped, given_back = told[0].reason, told[1].reason
             assert re.match(

@@ -73,7 +73,7 @@ def test_heartbeats_that_a_blocked_loop_missed_are_said_to_be_why_the_connection
 
             consumer = scene.consumer(orders=handle)
             reasons: list[str] = []
-            consumer.subscribe(lambda event: reasons.append(event.reason), "connection.lost", "message.given_back")
+            consumer.subscribe(lambda event: reasons.append(event.reason), "connection.lost", "message.requeued")
             async with consumer:
                 await scene.publish("slow")
                 await until(lambda: scene.done == ["slow", "slow"], timeout=20)

@@ -56,7 +56,7 @@ def test_what_waits_for_its_turn_is_given_back_when_the_consumer_stops(vhost: Br
             assert asyncio.get_running_loop().time() - began < 3
             assert scene.done == ["m0"]
             await scene.holds("orders", 19)
-            assert consumer.totals["given-back"] == consumer.totals["received"] - 1
+            assert consumer.totals["requeued"] == consumer.totals["received"] - 1
 
     asyncio.run(scenario())
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from amqpflow import ConnectionLost, Consumer, ConsumerStopped, Message, MessageGivenBack, Retry
+from amqpflow import ConnectionLost, Consumer, ConsumerStopped, Message, MessageRequeued, Retry
 from amqpflow.model.event import ConnectionRecovered
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
@@ -21,7 +21,7 @@ from tests.waiting import until
 def events_of(consumer: Consumer) -> list[Any]:
     """What is told of endings, in its order."""
     told: list[Any] = []
-    consumer.subscribe(told.append, ConnectionLost, ConnectionRecovered, ConsumerStopped, MessageGivenBack)
+    consumer.subscribe(told.append, ConnectionLost, ConnectionRecovered, ConsumerStopped, MessageRequeued)
     return told
 
 
@@ -58,11 +58,11 @@ def test_an_operator_closes_the_connection(vhost: BrokerAddress, caplog: pytest.
                 assert consumer.problems["orders"].startswith(f"the connection was lost: {closed}")
                 handler.release.set()
                 await until(lambda: consumer.healthy)
-                await until(lambda: "given-back" in consumer.totals)
+                await until(lambda: "requeued" in consumer.totals)
             assert closed in only(told, ConnectionLost).reason
             stopped = [each.reason for each in told if isinstance(each, ConsumerStopped)]
             assert stopped[0].startswith(f"the connection was lost: {closed}")
-            assert closed in only(told, MessageGivenBack).reason
+            assert closed in only(told, MessageRequeued).reason
         assert any(f"was lost: {closed}" in each.getMessage() for each in caplog.records if each.levelname == "ERROR")
 
     asyncio.run(scenario())
@@ -135,12 +135,12 @@ def test_a_consumer_timeout_that_cancels_names_handler_message_and_both_times(
                 await scene.publish("slow")
                 await until(lambda: scene.done == ["slow"])  # its second delivery
                 handler.release.set()
-                await until(lambda: consumer.totals["given-back"])
+                await until(lambda: consumer.totals["requeued"])
             reason = told[0].reason
             held = "handler tests.integration.test_why_it_ended.Holding held message slow for "
             assert reason.startswith(f"the broker cancelled the consumer: {held}")
             assert reason.endswith(", longer than the consumer timeout of 1s")
-            assert held in only(told, MessageGivenBack).reason
+            assert held in only(told, MessageRequeued).reason
             assert any(each.startswith("orders: the consumer ended") and held in each for each in caplog.messages)
 
     asyncio.run(scenario())

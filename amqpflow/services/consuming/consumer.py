@@ -41,7 +41,7 @@ from .event_log import EventLog
 from .events import Events, Listener
 from .runner import HandlerRunner
 from .suspects import Suspects
-from .telemetry import ConsumerTelemetry
+from .telemetry import ConsumerTelemetry, Totals
 
 if TYPE_CHECKING:
     from amqpflow.services.loading.topology import Topology
@@ -123,7 +123,7 @@ class Consumer:
         self.wait_for_topology = wait_for_topology
         self.tracebacks = tracebacks
         self.health_port, self.health_host = health_port, health_host
-        self.totals: Counter[str] = Counter()  #: received, acked, retried, parked, discarded, postponed, given-back
+        self.totals: Counter[str] = Totals()  #: received, acked, retried, parked, discarded, postponed, requeued
         #: by queue: why it is not being consumed right now; under "publishing": why retries and parking wait
         self.problems: dict[str, str] = {}
         self._events = Events()
@@ -224,7 +224,7 @@ class Consumer:
         """
 
         def register(listener: L) -> L:
-            self.subscribe(listener, *events)
+            self._events.subscribe(listener, *events)
             return listener
 
         return register

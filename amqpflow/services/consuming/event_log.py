@@ -62,7 +62,7 @@ _LEVELS: dict[type[e.Event], int] = {
     e.MessageParked: logging.ERROR,
     e.MessageDiscarded: logging.INFO,
     e.MessagePostponed: logging.DEBUG,
-    e.MessageGivenBack: logging.INFO,
+    e.MessageRequeued: logging.INFO,
     e.MessageHeld: logging.ERROR,
     e.ConsumerStarted: logging.INFO,
     e.ConsumerPaused: logging.ERROR,
@@ -256,7 +256,7 @@ def _detail(event: e.MessageSettled) -> str:
             detail = None if event.detail == event.error_message else event.detail
             after = f" after attempt {event.attempt}" if event.reason in _ENDED else ""
             return _why(event, event.reason + after, detail)
-        case e.MessageDiscarded() | e.MessageGivenBack():
+        case e.MessageDiscarded() | e.MessageRequeued():
             return event.reason
         case e.MessagePostponed():
             return f"not due yet, again in {_seconds(event.delay)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import warnings
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.errors import InvalidHandlerError
-from amqpflow.model.event import EVENTS, Event
+from amqpflow.model.event import EVENTS, RENAMED, Event
 from amqpflow.model.record import hop_id
 from amqpflow.model.safe import safe
 from amqpflow.services.handling.exits import ends_the_process
@@ -103,6 +104,10 @@ def about(incoming: Incoming) -> dict[str, Any]:
 def kinds_of(event: str | type[Event]) -> tuple[type[Event], ...]:
     """The kinds with a name that a name or a class stands for. Raises InvalidHandlerError."""
     if isinstance(event, str):
+        if event in RENAMED:
+            text = f"the event {event} is now {RENAMED[event]}"
+            warnings.warn(text, DeprecationWarning, stacklevel=5)  # where the consumer's method was called
+            event = RENAMED[event]
         if event not in EVENTS:
             close = get_close_matches(event, EVENTS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(EVENTS)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from typing import Any
 
@@ -14,6 +15,29 @@ from amqpflow.model.outcome import Retry
 
 from .events import Events, about
 from .settler import Requeued
+
+
+class Totals(Counter[str]):
+    """Deliveries counted by outcome. The key `given-back`, the old name of `requeued`, is answered until 1.0."""
+
+    def __missing__(self, key: str) -> int:
+        return self[_renamed(key)] if key in _RENAMED else 0
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(_renamed(key) if key in _RENAMED else key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the count, or `default` if there was no such delivery yet."""
+        return super().get(_renamed(key) if key in _RENAMED else key, default)
+
+
+_RENAMED = {"given-back": "requeued"}
+
+
+def _renamed(key: Any) -> str:
+    text = f"the total {key} is now {_RENAMED[key]}"
+    warnings.warn(text, DeprecationWarning, stacklevel=3)
+    return _RENAMED[key]
 
 
 class ConsumerTelemetry:
@@ -80,7 +104,7 @@ def _kind(settlement: Settlement | Requeued, verdict: Verdict | None) -> type[e.
         case Reject():
             return e.MessageRetried
         case Requeued():
-            return e.MessageGivenBack
+            return e.MessageRequeued
         case _:
             return e.MessageParked
 

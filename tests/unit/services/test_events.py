@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from dataclasses import fields
 from typing import Any
 
 import pytest
 
-from amqpflow import InvalidHandlerError
+import amqpflow
+from amqpflow import Consumer, InvalidHandlerError, Topology
 from amqpflow.model import event as e
 from amqpflow.services.consuming.event_log import EventLog
 from amqpflow.services.consuming.events import Events
+from amqpflow.services.consuming.telemetry import Totals
+from tests.topologies import topology
 
 RESUMED = e.ConsumerResumed(queue="orders")
 PAUSED = e.ConsumerPaused(queue="orders", reason="no room")
@@ -87,6 +91,27 @@ class Asynchronous:
 def test_what_cannot_be_subscribed_is_refused(listener: Any, events: Any, what: str) -> None:
     with pytest.raises(InvalidHandlerError, match=what):
         Events().subscribe(listener, *events)
+
+
+def test_old_names_of_the_requeued_event_work_and_warn() -> None:
+    consumer = Consumer(Topology(compiled=topology({"orders": ()}, vhost="v")), "amqp://localhost")
+    for subscribe in (consumer.subscribe, lambda listener, *events: consumer.on(*events)(listener)):
+        with pytest.warns(DeprecationWarning, match="message.given_back is now message.requeued") as warned:
+            subscribe(print, "message.given_back")
+        assert {each.filename for each in warned} == {__file__}
+    assert consumer._events.wanted(e.MessageRequeued)
+    with pytest.warns(DeprecationWarning, match="MessageGivenBack is now amqpflow.MessageRequeued"):
+        assert amqpflow.MessageGivenBack is e.MessageRequeued
+
+
+def test_the_old_name_of_the_requeued_total_works_and_warns() -> None:
+    totals = Totals()
+    with pytest.warns(DeprecationWarning, match="given-back is now requeued"):
+        assert (totals["given-back"], totals.get("given-back"), "given-back" in totals) == (0, None, False)
+    totals["requeued"] += 1
+    with pytest.warns(DeprecationWarning, match="given-back"):
+        assert (totals["given-back"], totals.get("given-back"), "given-back" in totals) == (1, 1, True)
+    assert (totals["acked"], totals.get("acked", 7), totals == Counter(requeued=1)) == (0, 7, True)
 
 
 def test_the_nearest_name_is_proposed() -> None:
