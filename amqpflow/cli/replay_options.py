@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from amqpflow.services.replaying.request import ReplayRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
+Q = TypeVar("Q")
 
-_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(?:/(s|m|h))?", re.ASCII)
-_PER = {"s": 1, "m": 60, "h": 3600, None: 1}
 _NAMES = (
     "to",
     "origin",
@@ -76,7 +75,7 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
     import time
     from dataclasses import replace
 
-    from amqpflow.model.units import parse_duration
+    from amqpflow.model.units import parse_duration, parse_percentage, parse_rate
     from amqpflow.parking.replay import Destination
     from amqpflow.parking.selection import Matcher, Selection
     from amqpflow.services.replaying.request import ReplayRequest, destination_of
@@ -85,10 +84,8 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
     work_queues = {name: Destination.of(each) for name, each in routes.items()}
     everything = replace(selection, queues=(), limit=None, sample=None)
     matcher = Matcher(everything, now=time.time_ns() // 1_000_000, routes=routes)
-    try:
-        wait = parse_duration(how["ramp_wait"]) / 1000 if "ramp_wait" in how else 30.0
-    except ValueError as error:
-        raise click.UsageError(f"--ramp-wait: {error}") from None
+    wait = _quantity(how, "ramp_wait", parse_duration)
+    share = _quantity(how, "stop_if_reparked", parse_percentage)
     return ReplayRequest(
         limit=selection.limit,
         sample=selection.sample,
@@ -99,11 +96,11 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
         keep_attempts=bool(how.get("keep_attempts")),
         set_headers=dict(map(_header, how.get("set_header", ()))),
         drop_headers=frozenset(how.get("drop_header", ())),
-        rate=_rate(how["rate"]) if "rate" in how else None,
+        rate=_quantity(how, "rate", parse_rate),
         ramp=_ramp(how["ramp"]) if "ramp" in how else (),
-        ramp_wait=wait,
+        ramp_wait=30.0 if wait is None else wait / 1000,
         max_depth=how.get("max_depth"),
-        stop_if_reparked=_share(how["stop_if_reparked"]) if "stop_if_reparked" in how else None,
+        stop_if_reparked=None if share is None else float(share),
         in_doubt=how.get("in_doubt"),
     )
 
@@ -119,20 +116,14 @@ def _header(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _rate(text: str) -> float:
-    found = _RATE.fullmatch(text)
-    if found is None or float(found[1]) <= 0:
-        raise click.UsageError(f"--rate {text!r}: write it like 50/s, 600/m or 5000/h")
-    return float(found[1]) / _PER[found[2]]
+def _quantity(how: Mapping[str, Any], name: str, parse: Callable[[str], Q]) -> Q | None:
+    try:
+        return parse(how[name]) if name in how else None
+    except ValueError as error:
+        raise click.UsageError(f"--{name.replace('_', '-')}: {error}") from None
 
 
 def _ramp(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", text, re.ASCII):
         raise click.UsageError(f"--ramp {text!r}: write numbers of messages, like 1,10,100")
     return tuple(map(int, text.split(",")))
-
-
-def _share(text: str) -> float:
-    if not re.fullmatch(r"\d{1,3}(\.\d{1,3})?%", text, re.ASCII):
-        raise click.UsageError(f"--stop-if-reparked {text!r}: write a percentage, like 20%")
-    return float(text[:-1]) / 100

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: `1m30s` <-> milliseconds, `64KiB` -> bytes.
+"""Quantities as people write them: `1m30s` <-> milliseconds, `64KiB` <-> bytes, `100/s`, `10%`.
 
 A bare number is an error on purpose: RabbitMQ counts milliseconds, people think in seconds.
 """
@@ -6,10 +6,14 @@ A bare number is an error on purpose: RabbitMQ counts milliseconds, people think
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _DURATION = re.compile(r"(?:\d+(?:ms|[dhms]))+", re.ASCII)
 _PART = re.compile(r"(\d+)(ms|[dhms])", re.ASCII)
+_BARE = re.compile(r"\d{1,20}", re.ASCII)
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])", re.ASCII)
+_PERCENTAGE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%", re.ASCII)
 _SIZES: dict[str, int] = {"B": 1} | {f"{unit}iB": 1024**power for power, unit in enumerate("KMGT", 1)}
 _SIZES |= {f"{unit}B": 1000**power for power, unit in enumerate("KMGT", 1)}
 _SIZE = re.compile(rf"(\d+)({'|'.join(_SIZES)})", re.ASCII)
@@ -26,7 +30,7 @@ def parse_duration(text: str) -> int:
         ValueError: with a sentence that says what to write instead.
     """
     if len(text) > 64 or not _DURATION.fullmatch(text):
-        if re.fullmatch(r"\d{1,20}", text, re.ASCII):
+        if _BARE.fullmatch(text):
             raise ValueError(f"{text} has no unit: write {text}s for seconds or {text}ms for milliseconds")
         raise ValueError(f"{text[:64]!r} is not a duration: write it like 500ms, 5s, 1m30s, 2h or 14d")
     return sum(int(number) * _UNITS_MS[unit] for number, unit in _PART.findall(text))
@@ -55,6 +59,40 @@ def roughly(seconds: float) -> str:
     return f"{seconds:.1f}".removesuffix(".0") + "s" if seconds < 10 else format_duration(round(seconds) * 1000)
 
 
+def parse_rate(text: str) -> float:
+    """
+    Read a rate such as `100/s`, `5000/m` or `10/h`.
+
+    Returns:
+        A number a second, at most a million.
+
+    Raises:
+        ValueError: with a sentence that says what to write instead.
+    """
+    if isinstance(text, str) and _BARE.fullmatch(text):
+        raise ValueError(f"{text} has no unit: write {text}/s, {text}/m or {text}/h")
+    match = _RATE.fullmatch(text) if isinstance(text, str) and len(text) <= 32 else None
+    rate = float(match[1]) * 1000 / _UNITS_MS[match[2]] if match else 0.0
+    if not 0 < rate <= 1_000_000:
+        raise ValueError(f"{text!r} is not a rate: write it like 100/s, 5000/m or 10/h")
+    return rate
+
+
+def parse_percentage(text: str) -> Fraction:
+    """
+    Read a percentage such as `10%` or `0.5%`, as a share: 1/10, 1/200.
+
+    Raises:
+        ValueError: with a sentence that says what to write instead.
+    """
+    match = _PERCENTAGE.fullmatch(text)
+    if match is None:
+        if _BARE.fullmatch(text):
+            raise ValueError(f"{text} has no unit: write {text}%")
+        raise ValueError(f"{text[:32]!r} is not a percentage: write it like 10%")
+    return Fraction(match[1]) / 100
+
+
 def parse_size(text: str) -> int:
     """
     Read a size such as `64KiB`, `1GiB` or `500MB`.
@@ -67,7 +105,7 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text) if len(text) <= 32 else None
     if match is None:
-        if re.fullmatch(r"\d{1,20}", text, re.ASCII):
+        if _BARE.fullmatch(text):
             raise ValueError(f"{text} has no unit: write {text}B, or use KiB, MiB, GiB or TiB")
         raise ValueError(f"{text[:32]!r} is not a size: write it like 64KiB, 100MiB, 1GiB or 1TiB")
     return int(match[1]) * _SIZES[match[2]]

@@ -148,8 +148,8 @@ def test_without_a_terminal_it_does_not_ask_and_does_nothing(shop: Path, vhost: 
     [
         (["--queue", "ordres", "--yes"], "did you mean orders?"),
         (["--queue", "orders.parking", "--yes"], "it holds messages of orders"),
-        (["--yes", "--rate", "many"], "--rate 'many': write it like 50/s"),
-        (["--rate", "many"], "--rate 'many': write it like 50/s"),  # before it asks, or cannot
+        (["--yes", "--rate", "many"], "--rate: 'many' is not a rate: write it like 100/s"),
+        (["--rate", "many"], "--rate: 'many' is not a rate: write it like 100/s"),  # before it asks, or cannot
         (["--stop-if-reparked", "200%"], "--stop-if-reparked is a share"),
         (["--queue", "orders", "--limit", "0", "--yes"], "--limit"),
     ],

@@ -8,10 +8,9 @@ from typing import Any, TypedDict
 
 from amqpflow.delivery.breaker import Breaker
 from amqpflow.delivery.override import RetryQueuesMissingError, with_policy
-from amqpflow.delivery.rate import parse_rate
 from amqpflow.errors import InvalidHandlerError
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
-from amqpflow.model.units import format_duration
+from amqpflow.model.units import format_duration, parse_rate
 
 from .handler import Handler, HandlerFunction, make_handler
 from .middleware import Middleware

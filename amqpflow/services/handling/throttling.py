@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from amqpflow.delivery.rate import Pace
+from amqpflow.delivery.leaky_bucket import LeakyBucket
 from amqpflow.model.outcome import Outcome
 
 from .message import Message
@@ -20,20 +20,20 @@ class Rate:
     """The middleware that calls what is further in so many times a second at most."""
 
     def __init__(self, per_second: float) -> None:
-        self._pace = Pace(interval=1 / per_second)
+        self._bucket = LeakyBucket(interval=1 / per_second)
         self._turns = Turns()
         self._timer: asyncio.TimerHandle | None = None
 
     async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
         self._turns.require_open()
         loop = asyncio.get_running_loop()
-        pace, at = self._pace.begin(loop.time())
+        bucket, at = self._bucket.begin(loop.time())
         if self._turns or at > loop.time():
             if self._timer is None:
                 self._timer = loop.call_at(at, self._give, loop)
             await self._turns.wait(message)
         else:
-            self._pace = pace
+            self._bucket = bucket
         return await call_next(message)
 
     def _give(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -41,11 +41,11 @@ class Rate:
         # of a lost connection are, holds up no other
         self._timer = None
         while self._turns:
-            pace, at = self._pace.begin(loop.time())
+            bucket, at = self._bucket.begin(loop.time())
             if at > loop.time():
                 self._timer = loop.call_at(at, self._give, loop)
                 return
-            self._pace = pace
+            self._bucket = bucket
             self._turns.give()
 
     def refuse_gone(self) -> None:

@@ -7,13 +7,11 @@ import re
 from fractions import Fraction
 from typing import assert_never
 
-from amqpflow.model.units import format_duration, parse_duration, parse_size
+from amqpflow.model.units import format_duration, parse_duration, parse_percentage, parse_size
 from amqpflow.topology.language.codes import Code
 from amqpflow.topology.language.types import Boolean, Choice, Duration, Integer, Number, Percent, Single, Size, Text
 
 from .nodes import ListNode, MappingNode, Node, Scalar
-
-_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
 
 
 class UnfitError(Exception):
@@ -160,11 +158,11 @@ def _size(node: Scalar, name: str) -> int:
 
 
 def _percent(node: Scalar, shape: Percent, name: str) -> Fraction:
-    match = _PERCENT.fullmatch(node.text)
-    if match is None:
+    try:
+        share = parse_percentage(node.text)
+    except ValueError:
         hint = f"write {node.text}%" if isinstance(node.value, int) else "for example 10%"
-        raise UnfitError(Code.WRONG_TYPE, f"{name} is a percentage, found {describe(node)}", hint)
-    percent = Fraction(match[1])
-    if percent > shape.maximum:
+        raise UnfitError(Code.WRONG_TYPE, f"{name} is a percentage, found {describe(node)}", hint) from None
+    if share * 100 > shape.maximum:
         raise UnfitError(Code.OUT_OF_RANGE, f"{name} is from 0% to {shape.maximum}%, found {node.text}")
-    return percent / 100
+    return share

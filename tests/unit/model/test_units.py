@@ -1,12 +1,14 @@
-"""Durations and sizes as people write them."""
+"""Durations, rates, percentages and sizes as people write them."""
 
 from __future__ import annotations
+
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpflow.model.units import format_duration, parse_duration, parse_size
+from amqpflow.model.units import format_duration, parse_duration, parse_percentage, parse_rate, parse_size
 
 TEN_YEARS = 315_360_000_000
 
@@ -98,3 +100,39 @@ def test_sizes_are_read_as_bytes(text: str, size: int) -> None:
 def test_what_is_no_size_says_what_to_write(text: str) -> None:
     with pytest.raises(ValueError, match=r"write|use"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "per_second"), [("100/s", 100), ("5000/m", 5000 / 60), ("36/h", 0.01), ("0.5/s", 0.5)]
+)
+def test_a_rate_is_read(text: str, per_second: float) -> None:
+    assert parse_rate(text) == pytest.approx(per_second)
+
+
+@pytest.mark.parametrize("text", ["100/d", "0/s", "-1/s", "1e9/s", "9999999/s", "/s", "1/s ", "9" * 100 + "/s"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a rate"):
+        parse_rate(text)
+
+
+def test_a_rate_without_a_unit_says_what_to_write() -> None:
+    with pytest.raises(ValueError, match=r"^50 has no unit: write 50/s, 50/m or 50/h$"):
+        parse_rate("50")
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("10%", Fraction(1, 10)), ("0%", 0), ("100%", 1), ("0.5%", Fraction(1, 200)), ("250%", 2.5)]
+)
+def test_a_percentage_is_read_exactly(text: str, share: Fraction) -> None:
+    assert parse_percentage(text) == share
+
+
+@pytest.mark.parametrize("text", ["", "%", "0.1", "-1%", "1e1%", "10 %", "1234%", "1.%", "١%"])
+def test_what_is_no_percentage_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a percentage: write it like 10%"):
+        parse_percentage(text)
+
+
+def test_a_percentage_without_its_sign_says_what_to_write() -> None:
+    with pytest.raises(ValueError, match=r"^10 has no unit: write 10%$"):
+        parse_percentage("10")
