@@ -6,13 +6,16 @@ from amqpflow.model.event import ConnectionBlocked, ConnectionUnblocked
 from amqpflow.rabbitmq.connection import Connection
 
 from .events import Events
+from .health import Cause, ConsumerHealth
+
+_SUBJECT = "publishing"  #: what retries and parking wait for, in all queues
 
 
 class Alarms:
-    """Keeps `problems["publishing"]`, and emits the events, of all connections of a consumer."""
+    """Keeps the problem `publishing`, and emits the events, of all connections of a consumer."""
 
-    def __init__(self, problems: dict[str, str], events: Events) -> None:
-        self._problems, self._events = problems, events
+    def __init__(self, health: ConsumerHealth, events: Events) -> None:
+        self._health, self._events = health, events
         self._reasons: dict[Connection, str] = {}  # of those that are blocked now
 
     def changed(self, connection: Connection, purpose: str, reason: str | None) -> None:
@@ -25,10 +28,10 @@ class Alarms:
         address = connection.address.redacted
         if reason is not None:
             why = self._reasons[connection] = f"the broker takes no publishes: {reason}"
-            if self._problems.get("publishing") != why:
-                self._problems["publishing"] = why
+            if self._health.problems.get(_SUBJECT) != why:
+                self._health.set(_SUBJECT, Cause.ALARM, why)
                 self._events.emit(ConnectionBlocked(address=address, purpose=purpose, reason=reason))
         elif self._reasons.pop(connection, None) is not None and not self._reasons:
-            self._problems.pop("publishing", None)
+            self._health.clear(_SUBJECT, Cause.ALARM)
             if not connection.is_closed:
                 self._events.emit(ConnectionUnblocked(address=address, purpose=purpose))

@@ -28,6 +28,7 @@ from amqpflow.services.handling.stack import message_of, type_name
 from amqpflow.services.handling.turns import NotStarted
 
 from .events import Events
+from .health import Cause, ConsumerHealth
 from .session import Session
 
 
@@ -37,16 +38,16 @@ class CircuitBreaker:
 
     Args:
         breaker: when to stop; without one, only a handler's `Pause` does.
-        problems: by queue: why it is not consumed.
+        health: says that the breaker is open, by queue.
     """
 
-    def __init__(self, breaker: Breaker | None, routes: QueueRoutes, events: Events, problems: dict[str, str]) -> None:
+    def __init__(self, breaker: Breaker | None, routes: QueueRoutes, events: Events, health: ConsumerHealth) -> None:
         self.state = BreakerState()
         self._breaker = breaker
         self._routes = routes
         self._queue = routes.queue
         self._events = events
-        self._problems = problems
+        self._health = health
         self._session: Session | None = None
         self._hold = True
         self._changed = asyncio.Event()
@@ -129,8 +130,10 @@ class CircuitBreaker:
         """A new session: it is not to consume while the outage lasts. `hold`: keep what is prefetched then."""
         self._session = session
         self._hold = hold
-        if not self.over:
-            self._problems[self._queue] = f"breaker open: {self.state.reason}"
+        if self.over:
+            self._health.clear(self._queue, Cause.BREAKER)
+        else:
+            self._health.set(self._queue, Cause.BREAKER, f"breaker open: {self.state.reason}")
             session.shut()
             self._attend(session)
 
@@ -142,7 +145,7 @@ class CircuitBreaker:
         queue, now = self._queue, asyncio.get_running_loop().time()
         if state.phase is Phase.OPEN and before.phase is not Phase.OPEN:
             why = f"breaker open: {state.reason}"
-            self._problems[queue] = why
+            self._health.set(queue, Cause.BREAKER, why)
             if self._session is not None:
                 self._session.shut()  # now, in this very step: nothing that waits may start
                 self._attend(self._session)
@@ -150,10 +153,10 @@ class CircuitBreaker:
                 self._events.emit(ConsumerPaused(queue=queue, reason=why))
             self._events.emit(BreakerOpened(queue=queue, reason=state.reason, open_for=state.until - now))
         elif state.phase is Phase.HALF_OPEN:
-            self._problems[queue] = "breaker half-open: a single message is tried"
+            self._health.set(queue, Cause.BREAKER, "breaker half-open: a single message is tried")
             self._events.emit(BreakerHalfOpen(queue=queue))
         elif state.phase is Phase.CLOSED:
-            self._problems.pop(queue, None)
+            self._health.clear(queue, Cause.BREAKER)
             self._events.emit(BreakerClosed(queue=queue, open_for=now - before.opened_at))
             self._events.emit(ConsumerResumed(queue=queue))
 

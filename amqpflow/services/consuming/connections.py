@@ -26,6 +26,7 @@ from amqpflow.services.publishing.outbox import Outbox
 from amqpflow.version import __version__
 
 from .events import Events
+from .health import Cause, ConsumerHealth
 from .loop_monitor import LoopMonitor
 from .runner import HandlerRunner
 from .settler import Settler
@@ -52,7 +53,7 @@ class Consuming:
     stopping: asyncio.Event
     shutdown_timeout: Callable[[], float]  #: seconds
     events: Events
-    problems: dict[str, str]
+    health: ConsumerHealth
     suspects: Suspects
     publisher: LoopPublisher  #: of what handlers publish; it connects with `connect_publisher`
     on_step: Callable[[str], None] | None = None
@@ -111,7 +112,8 @@ class Consuming:
         await asyncio.gather(*closing)
 
     def _problem(self, why: str) -> None:
-        self.problems.update({runner.handler.queue: why for runner in self.runners})
+        for runner in self.runners:
+            self.health.set(runner.handler.queue, Cause.CONNECTION, why)
 
     def _explained(self, heartbeat: int, reason: CloseReason) -> CloseReason:
         """The reason of a silent end, when the broker cannot have had heartbeats from this process."""
@@ -210,7 +212,7 @@ class Consuming:
             host=socket.gethostname(),
             version=__version__,
             events=self.events,
-            problems=self.problems,
+            health=self.health,
             rejections=self.rejections.get(routes.queue),
             on_step=self.on_step,
         )

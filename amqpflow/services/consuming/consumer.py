@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from .alarms import Alarms
 from .connections import Consuming, set_within, unless_set
 from .event_log import EventLog
 from .events import Events, Listener
+from .health import ConsumerHealth
 from .runner import HandlerRunner
 from .suspects import Suspects
 from .telemetry import ConsumerTelemetry, Totals
@@ -124,10 +125,9 @@ class Consumer:
         self.tracebacks = tracebacks
         self.health_port, self.health_host = health_port, health_host
         self.totals: Counter[str] = Totals()  #: received, acked, retried, parked, discarded, postponed, requeued
-        #: by queue: why it is not being consumed right now; under "publishing": why retries and parking wait
-        self.problems: dict[str, str] = {}
+        self._health = ConsumerHealth()
         self._events = Events()
-        self._alarms = Alarms(self.problems, self._events)
+        self._alarms = Alarms(self._health, self._events)
         self._max_body_bytes = max_body_bytes
         self._handlers = Handlers(
             self.compiled, keep_stack=keep_stack, middlewares=tuple(map(check_middleware, middlewares))
@@ -237,6 +237,11 @@ class Consumer:
         and changes nothing.
         """
         return self._events.subscribe(listener, *events)
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """By queue: why it is not being consumed right now; under "publishing": why retries and parking wait."""
+        return self._health.problems
 
     @property
     def healthy(self) -> bool:
@@ -366,7 +371,7 @@ class Consumer:
                 self._max_body_bytes,
                 self._events,
                 telemetry,
-                self.problems,
+                self._health,
                 self.suspects,
                 publisher=publisher,
                 budget=budget,
@@ -387,7 +392,7 @@ class Consumer:
             stopping=self._stopping,
             shutdown_timeout=lambda: self.shutdown_timeout,
             events=self._events,
-            problems=self.problems,
+            health=self._health,
             suspects=self.suspects,
             publisher=publisher,
             on_step=self._on_step,

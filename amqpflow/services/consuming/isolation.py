@@ -15,6 +15,7 @@ from amqpflow.delivery.incoming import Incoming
 from amqpflow.model.message import Delivery
 from amqpflow.model.routes import QueueRoutes
 
+from .health import Cause
 from .session import Session
 from .settler import Settler
 from .suspects import Suspects
@@ -176,12 +177,11 @@ class Isolation:
                 await session.until_set(self._suspects.free)
             return
         except TimeoutError:
-            settler.problems.setdefault(session.queue, why)
+            settler.health.set(session.queue, Cause.ALONE, why)
         try:
             await session.until_set(self._suspects.free)
         finally:
-            if settler.problems.get(session.queue) == why:
-                del settler.problems[session.queue]
+            settler.health.clear(session.queue, Cause.ALONE)
 
     async def _put_suspects_away(self, session: Session, settler: Settler) -> None:
         """Give back suspects where that is not counted; else move them to the end of their queue."""

@@ -19,6 +19,8 @@ from amqpflow.model.safe import safe
 from amqpflow.model.units import roughly
 from amqpflow.services.handling.handler import Handler, full_name
 
+from .health import Cause, ConsumerHealth
+
 log = logging.getLogger("amqpflow.consumer")
 
 _PATIENCE = 10.0  #: seconds after which it is said that handlers of an ended channel have all slots
@@ -36,13 +38,13 @@ class Slot:
 
 
 class LeftBehind:
-    """The handlers of ended sessions of one runner. `problems`: of the consumer."""
+    """The handlers of ended sessions of one runner. The problem of `QUEUE handlers` names them."""
 
-    def __init__(self, handler: Handler, problems: dict[str, str]) -> None:
+    def __init__(self, handler: Handler, health: ConsumerHealth) -> None:
         self._queue, self._slots = handler.queue, handler.concurrency
         self._name = full_name(handler.function)
-        self._key = f"{handler.queue} handlers"
-        self._problems = problems
+        self._subject = f"{handler.queue} handlers"
+        self._health = health
         self._left: dict[Slot, float] = {}  # when its session ended
 
     def add(self, slots: list[Slot]) -> None:
@@ -62,15 +64,15 @@ class LeftBehind:
         self._left = {each: at for each, at in self._left.items() if each.task is not None and not each.task.done()}
         if len(self._left) < self._slots:
             self.forget()
-        elif self._key not in self._problems and now - max(self._left.values()) >= _PATIENCE:
+        elif self._subject not in self._health.problems and now - max(self._left.values()) >= _PATIENCE:
             oldest = sorted(self._left, key=lambda each: each.since)
             text = left_text(self._name, oldest, now)
-            self._problems[self._key] = text
+            self._health.set(self._subject, Cause.HANDLERS, text)
             log.error("%s: nothing is started: %s", self._queue, text)
 
     def forget(self) -> None:
         """Nothing is to be said any more."""
-        self._problems.pop(self._key, None)
+        self._health.clear(self._subject, Cause.HANDLERS)
 
 
 def left_text(function: str, slots: list[Slot], now: float) -> str:

@@ -13,6 +13,8 @@ from amqpflow.model.safe import safe
 from amqpflow.services.handling.handler import Handler, full_name
 from amqpflow.services.handling.thread_pool import Call, Threads
 
+from .health import Cause, ConsumerHealth
+
 log = logging.getLogger("amqpflow.consumer")
 
 _NAMED, _NAME_LENGTH = 3, 80  # calls that a text names, bytes of a message id in it
@@ -24,19 +26,19 @@ class Overdue:
 
     Args:
         threads: its threads.
-        problems: of the consumer. The queue's own entry is written when nothing can be called any more; else the
-            queue is consumed, and the calls are named under "QUEUE threads".
+        health: the problem of `QUEUE threads` names the calls. The queue has it too when nothing can be called any
+            more; until then it is consumed.
         on_exhausted: called when nothing can be called any more.
     """
 
     def __init__(
-        self, threads: Threads, handler: Handler, problems: dict[str, str], *, on_exhausted: Callable[[], None]
+        self, threads: Threads, handler: Handler, health: ConsumerHealth, *, on_exhausted: Callable[[], None]
     ) -> None:
         self._threads = threads
         self._queue = handler.queue
-        self._key = f"{handler.queue} threads"
+        self._subject = f"{handler.queue} threads"
         self._name = full_name(handler.function)
-        self._problems = problems
+        self._health = health
         self._on_exhausted = on_exhausted
         threads.on_overdue, threads.on_ended = self._overdue, self._ended
 
@@ -56,11 +58,12 @@ class Overdue:
         return overdue_text(self._name, self._threads.overdue, self._threads.most)
 
     def _overdue(self, call: Call) -> None:
-        text = self._problems[self._key] = self.text
+        text = self.text
+        self._health.set(self._subject, Cause.THREADS, text)
         if not self.exhausted:
             log.warning("%s: a handler runs on in its thread: %s; %s", self._queue, call_text(call), text)
             return
-        self._problems[self._queue] = text
+        self._health.set(self._queue, Cause.THREADS, text)
         log.error("%s: no handler can be called: %s", self._queue, text)
         self._on_exhausted()
 
@@ -68,13 +71,13 @@ class Overdue:
         ran = time.time() - call.since
         log.warning("%s: an overdue handler has ended after %.0f s: %s", self._queue, ran, call_text(call))
         if self._threads.overdue:
-            self._problems[self._key] = self.text
+            self._health.set(self._subject, Cause.THREADS, self.text)
         else:
             self.forget()
 
     def forget(self) -> None:
         """The consumer has stopped, or no call is overdue."""
-        self._problems.pop(self._key, None)
+        self._health.clear(self._subject, Cause.THREADS)
 
 
 def overdue_text(function: str, calls: Sequence[Call], most: int) -> str:

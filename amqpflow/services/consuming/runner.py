@@ -36,6 +36,7 @@ from amqpflow.services.publishing.loop_publisher import LoopPublisher
 
 from .circuit import CircuitBreaker
 from .events import Events
+from .health import BEFORE_A_SESSION, Cause, ConsumerHealth
 from .isolation import Isolation
 from .left_behind import LeftBehind, Slot
 from .overdue import Overdue
@@ -78,7 +79,7 @@ class HandlerRunner:
         max_body_bytes: int,
         events: Events,
         telemetry: ConsumerTelemetry,
-        problems: dict[str, str],
+        health: ConsumerHealth,
         suspects: Suspects,
         *,
         publisher: LoopPublisher | None = None,
@@ -90,6 +91,7 @@ class HandlerRunner:
         self._max_body_bytes = max_body_bytes
         self._publisher = publisher
         self._events = events
+        self._health = health
         self._telemetry = telemetry
         self._suspects = suspects
         self._slots = asyncio.Semaphore(handler.concurrency)
@@ -100,7 +102,7 @@ class HandlerRunner:
         self._unpacking: ThreadPoolExecutor | None = None
         #: where a message waits before its handler begins
         self._flow: list[Rate | ConcurrencyShare | Threads] = []
-        self._breaker = CircuitBreaker(handler.breaker, routes, events, problems)
+        self._breaker = CircuitBreaker(handler.breaker, routes, events, health)
         outer: list[Middleware] = []
         if handler.rate is not None:
             outer.append(rate := Rate(handler.rate))
@@ -116,8 +118,8 @@ class HandlerRunner:
         self._overdue: Overdue | None = None
         if self._threads is not None:
             self._flow.append(self._threads)
-            self._overdue = Overdue(self._threads, handler, problems, on_exhausted=self._stand_still)
-        self._left_behind = LeftBehind(handler, problems)
+            self._overdue = Overdue(self._threads, handler, health, on_exhausted=self._stand_still)
+        self._left_behind = LeftBehind(handler, health)
         self._ordering: KeyOrdering | None = None
         if handler.order_by is not None:
             native = routes.native is not None
@@ -165,11 +167,11 @@ class HandlerRunner:
         wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
         while not (connection.is_closed or self._stopping.is_set()):
             if self._halted:
-                settler.problems[self.handler.queue] = self._halted
+                self._health.set(self.handler.queue, Cause.HALTED, self._halted)
                 await _first_of(connection.closed.wait(), self._stopping.wait())
                 return
             if self._overdue is not None and self._overdue.exhausted:
-                settler.problems[self.handler.queue] = self._overdue.text
+                self._health.set(self.handler.queue, Cause.THREADS, self._overdue.text)
                 await _first_of(connection.closed.wait(), self._stopping.wait(), self._overdue.available.wait())
                 continue
             opened = clock()
@@ -182,7 +184,7 @@ class HandlerRunner:
                 hint = "`amqpflow apply FILE` creates the queue" if missing else error.hint
                 why = f"{error}{f'; {hint}' if hint else ''}"
                 log.error("%s: cannot consume: %s", self.handler.queue, safe(why))
-                settler.problems[self.handler.queue] = f"cannot consume: {why}"
+                self._health.set(self.handler.queue, Cause.CONNECTION, f"cannot consume: {why}")
                 if isinstance(error, PermissionDeniedError) and await connection.has_another_login():
                     await connection.close(ANOTHER_LOGIN)
                     return
@@ -190,8 +192,7 @@ class HandlerRunner:
                 if self._stopping.is_set():
                     await session.stop(until=clock())
                     return
-                if self._breaker.over:
-                    settler.problems.pop(self.handler.queue, None)
+                self._health.clear(self.handler.queue, *BEFORE_A_SESSION)
                 try:
                     await self._handle(
                         session, PendingPublishes(settler, self.handler.concurrency, self._in_background)
@@ -205,7 +206,7 @@ class HandlerRunner:
                 if not connection.is_closed:
                     log.warning("%s: the consumer ended and starts again: %s", self.handler.queue, safe(session.why))
                 await session.channel.close()
-                settler.problems.setdefault(self.handler.queue, session.why)
+                self._health.set(self.handler.queue, Cause.ENDED, session.why)
                 session = None
             if clock() - opened > _LONG_ENOUGH:
                 wait = _FIRST_WAIT
@@ -301,7 +302,7 @@ class HandlerRunner:
         began = clock()
         incoming = Incoming(delivery, native=settler.routes.native is not None)
         if looping := settler.hot_loop(incoming, session.held_since(delivery)):
-            await self._halt(session, settler, delivery, looping)
+            await self._halt(session, delivery, looping)
             return
         alone, crashed = False, None
         if incoming.may_have_been_lost and (lost := losses(incoming, settler.routes)):
@@ -437,12 +438,13 @@ class HandlerRunner:
         log.error("%s: settling a delivery failed", session.queue, exc_info=error)
         return await settler.leave_to_broker(session, incoming, f"settling it failed: {error!r}")
 
-    async def _halt(self, session: Session, settler: Settler, delivery: Delivery, why: str) -> None:
+    async def _halt(self, session: Session, delivery: Delivery, why: str) -> None:
         """Stop to consume for good: a person has to look, and a restart consumes again."""
         session.requeue(delivery)
         if self._halted:
             return
-        self._halted = settler.problems[session.queue] = why
+        self._halted = why
+        self._health.set(session.queue, Cause.HALTED, why)
         log.error("%s: not consumed until a restart: %s", session.queue, why)
         await session.stop(until=asyncio.get_running_loop().time() + _HALT_PATIENCE)
 

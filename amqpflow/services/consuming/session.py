@@ -329,11 +329,6 @@ class Session:
 
     # -- pausing
 
-    @property
-    def is_in_outage(self) -> bool:
-        """There is an outage, with a problem of its own."""
-        return self._admission.outage
-
     async def resume(self, delivery: Delivery) -> None:
         """Consume again, unless something else still keeps the session from it."""
         self._admission.settled(delivery.delivery_tag)

@@ -47,6 +47,7 @@ from amqpflow.model.units import format_duration
 from amqpflow.services.publishing.outbox import Outbox
 
 from .events import Events, about
+from .health import Cause, ConsumerHealth
 from .log_limit import LogLimit
 from .session import Session
 
@@ -87,7 +88,7 @@ class Settler:
     host: str
     version: str
     events: Events
-    problems: dict[str, str]  #: by queue: why messages are held, or it is not consumed; empty means healthy
+    health: ConsumerHealth
     on_step: Callable[[str], None] | None = None  #: told before and after each broker operation
     rejections: Rejections | None = None  #: of a native queue
     random: random.Random = field(default_factory=random.Random)
@@ -318,7 +319,7 @@ class Settler:
 
     def lost(self, session: Session) -> Requeued:
         """Why a delivery is not the session's any more."""
-        why = self.problems.get(session.queue, "it was held too long")
+        why = self.health.problems.get(session.queue, "it was held too long")
         return lost(session) if session.ended.is_set() else Requeued(why=why)
 
     async def leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> Settlement | Requeued:
@@ -371,15 +372,12 @@ class Settler:
             log.error("%s: given back after half the consumer timeout: %s", session.queue, why)
 
     def say_aside(self, session: Session) -> None:
-        """Say how many suspects wait for others to end, unless there is another problem."""
-        known = self.problems.get(session.queue, _ASIDE)
-        if not known.endswith(_ASIDE):
-            return
+        """Say how many suspects wait for others to end."""
         if session.aside and not session.ended.is_set():
             messages = "a message that was" if session.aside == 1 else f"{session.aside} messages that were"
-            self.problems[session.queue] = f"{messages} {_ASIDE}"
+            self.health.set(session.queue, Cause.ASIDE, f"{messages} {_ASIDE}")
         else:
-            self.problems.pop(session.queue, None)
+            self.health.clear(session.queue, Cause.ASIDE)
 
     def release(self, session: Session, incoming: Incoming) -> None:
         """A delivery is not held any more."""
@@ -390,15 +388,14 @@ class Settler:
             self._say(session, self._why)
         else:
             self._say_paused(session, "")
-            if not session.is_in_outage:
-                self.problems.pop(session.queue, None)
+            self.health.clear(session.queue, Cause.HELD)
 
     def _say(self, session: Session, why: str) -> None:
         """Say what is held, and whether anything else is handled."""
         self._why, count, still = why, session.held_up, session.stands_still
         held = f"{count} message{'s' if count != 1 else ''} held"
         text = f"{why}: {held}, {'which is all that may be: nothing else is' if still else 'others are'} handled"
-        self.problems[session.queue] = text
+        self.health.set(session.queue, Cause.HELD, text)
         self._say_paused(session, text if still else "")
 
     def _say_paused(self, session: Session, why: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from amqpflow.model.event import ConnectionEvent
 from amqpflow.services.consuming.alarms import Alarms
 from amqpflow.services.consuming.events import Events
+from amqpflow.services.consuming.health import ConsumerHealth
 
 WHY = {"publishing": "the broker takes no publishes: low on memory"}
 
@@ -23,11 +24,12 @@ class Link:
 
 class Scene:
     def __init__(self) -> None:
-        self.problems: dict[str, str] = {}
+        health = ConsumerHealth()
+        self.problems = health.problems
         self.said: list[str] = []
         events = Events()
         events.subscribe(lambda event: self.said.append(f"{event.name} {event.purpose}"), ConnectionEvent)
-        self._alarms = Alarms(self.problems, events)
+        self._alarms = Alarms(health, events)
 
     def told(self, link: Link, purpose: str, reason: str | None) -> None:
         self._alarms.changed(link, purpose, reason)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from amqpflow.model.event import BreakerOpened, Event
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.services.consuming.circuit import CircuitBreaker
 from amqpflow.services.consuming.events import Events
+from amqpflow.services.consuming.health import ConsumerHealth
 from amqpflow.services.handling.exception_groups import LEAVES_MAX, leaves, meaning
 from amqpflow.services.handling.handler import make_handler
 from amqpflow.services.handling.invocation import HandlerInvoker, NotStarted
@@ -277,7 +278,7 @@ def opened_by(breaker: Breaker, where: QueueRoutes, *errors: BaseException) -> l
     events.subscribe(heard.append, BreakerOpened)
 
     async def run() -> None:
-        breaking = CircuitBreaker(breaker, where, events, {})
+        breaking = CircuitBreaker(breaker, where, events, ConsumerHealth())
         for each in errors:
             with pytest.raises(type(each)):
                 await breaking(MESSAGE, raising(each))
