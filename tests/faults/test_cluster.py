@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from amqpflow import Consumer, Message, Park, Publisher, Retry, Topology, apply
+from amqpflow.delivery.backoff import Backoff
 from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailableError
 from amqpflow.node import create_virtual_host
 from amqpflow.node.locate import Installation, locate
@@ -95,7 +96,7 @@ def test_a_queue_whose_node_is_down_is_not_reported_as_missing(cluster: OwnClust
 def test_a_cluster_that_loses_its_nodes_one_by_one_loses_no_message(
     cluster: OwnCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consuming, "_LONGEST_WAIT", 1.0)
+    monkeypatch.setattr(consuming, "_BACKOFF", Backoff(0.5, 1.0))
     finished: dict[str, list[str]] = defaultdict(list)
     published: list[str] = []
     share = MESSAGES // 4

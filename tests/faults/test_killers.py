@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from amqpflow import Message, Topology
+from amqpflow.delivery.backoff import Backoff
 from amqpflow.model import headers as h
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -264,8 +265,7 @@ def test_losses_that_the_process_lives_through_park_nothing(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection is cut again and again while the handler of one message runs: it kills nothing."""
-    monkeypatch.setattr(consuming, "_LONGEST_WAIT", 0.1)
-    monkeypatch.setattr(consuming, "_FIRST_WAIT", 0.1)
+    monkeypatch.setattr(consuming, "_BACKOFF", Backoff(0.1, 0.1))
 
     async def scenario() -> None:
         async with shop(vhost, crash_limit=3) as scene:

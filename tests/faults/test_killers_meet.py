@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from amqpflow import Message, Retry, replay
+from amqpflow.delivery.backoff import Backoff
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.consuming import pending as in_flight
@@ -29,7 +30,7 @@ def lost_before(times: int, queue: str = "orders") -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def try_again_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settler, "_LONGEST_PAUSE", 0.5)
+    monkeypatch.setattr(settler, "_BACKOFF", Backoff(0.5, 0.5))
 
 
 def finishes(scene: Shop) -> Any:

@@ -16,11 +16,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from amqpflow import Message, Park, Retry
+from amqpflow.delivery.backoff import Backoff
 from amqpflow.model.routes import NativeRetry
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.consuming import connections as consuming
 from amqpflow.services.consuming import pending as in_flight
-from amqpflow.services.publishing import outbox as outbox_module
 from tests.faults.proxy import Proxy
 from tests.shop import Shop, hop_of, shop
 from tests.waiting import until
@@ -88,11 +88,8 @@ async def failing(proxy: Proxy, faults: tuple[Fault, ...], seed: int) -> AsyncIt
 
 @pytest.fixture(autouse=True)
 def reconnect_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consuming, "_LONGEST_WAIT", 0.5)
+    monkeypatch.setattr(consuming, "_BACKOFF", Backoff(0.5, 0.5))
     monkeypatch.setattr(in_flight, "CONFIRM_PATIENCE", 0.3)  # so that stalls are noticed, and end in the middle of that
-    for name in ("_FIRST_WAIT", "_LONGEST_WAIT"):
-        if hasattr(outbox_module, name):
-            monkeypatch.setattr(outbox_module, name, 0.2)
 
 
 CUT, SILENCE = (cut_anywhere,), (deaf, mute, stall)

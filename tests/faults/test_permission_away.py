@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from amqpflow import Message, Park, Retry
+from amqpflow.delivery.backoff import Backoff
 from amqpflow.errors import PublishForbiddenError
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
@@ -48,7 +49,7 @@ class Rights:
 
 @pytest.fixture(autouse=True)
 def try_again_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settler, "_LONGEST_PAUSE", 0.5)
+    monkeypatch.setattr(settler, "_BACKOFF", Backoff(0.5, 0.5))
 
 
 @pytest.mark.parametrize("missing", [RETRY, PARKING])

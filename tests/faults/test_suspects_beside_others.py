@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from amqpflow import Message, Park, Retry
+from amqpflow.delivery.backoff import Backoff
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.consuming import connections as consuming
@@ -22,8 +23,7 @@ def test_messages_of_lost_connections_are_still_handled_side_by_side(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process lives through each loss, so that no message is its cause."""
-    monkeypatch.setattr(consuming, "_LONGEST_WAIT", 0.1)
-    monkeypatch.setattr(consuming, "_FIRST_WAIT", 0.1)
+    monkeypatch.setattr(consuming, "_BACKOFF", Backoff(0.1, 0.1))
 
     async def scenario() -> None:
         async with shop(vhost) as scene:
@@ -58,7 +58,7 @@ def test_messages_of_lost_connections_are_still_handled_side_by_side(
 def test_a_problem_ends_although_a_suspect_is_handled_alone(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settler, "_LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(settler, "_BACKOFF", Backoff(0.2, 0.2))
 
     async def scenario() -> None:
         async with shop(vhost) as scene:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from amqpflow.delivery.backoff import Backoff, jittered
 from amqpflow.delivery.hot_loop import Rejections
-from amqpflow.delivery.pauses import LONGEST_PAUSE, spread, still_to_wait
 from amqpflow.errors import AddressChangedError, AmqpflowError, BrokerUnavailableError
 from amqpflow.model.closing import CloseReason
 from amqpflow.model.event import ConnectionLost, ConnectionRecovered
@@ -36,7 +36,7 @@ log = logging.getLogger("amqpflow.consumer")
 
 T = TypeVar("T")
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, LONGEST_PAUSE  #: seconds between attempts to connect
+_BACKOFF = Backoff(0.5)  #: between attempts to connect
 _LONG_ENOUGH = 10.0  #: seconds after which a connection that was lost is opened again almost at once
 _CLOSE_TIMEOUT = 1.0  #: seconds for the other connection to close, when this one was lost
 
@@ -71,14 +71,14 @@ class Consuming:
             await self.publisher.close(0)
 
     async def _run(self, connection: Connection | None) -> None:
-        wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
+        wait, clock = _BACKOFF.first, asyncio.get_running_loop().time
         lost_at = 0.0
         while not self.stopping.is_set():
             began = clock()
             try:
                 connection = connection or await unless_set(self.stopping, self.connect("consumer", None))
             except AmqpflowError as error:
-                pause = still_to_wait(wait, random.random(), clock() - began)
+                pause = jittered(wait, random.random(), took=clock() - began)
                 log.error("cannot reconnect, next try in %.1f s: %s", pause, safe(str(error)))
                 self._problem(f"cannot reconnect: {error}")
             else:
@@ -102,11 +102,11 @@ class Consuming:
                 self.events.emit(ConnectionLost(address=address, purpose="consumer", reason=reason))
                 self._problem(f"the connection was lost: {reason}")
                 if clock() - began > _LONG_ENOUGH:
-                    wait = _FIRST_WAIT
-                pause = spread(wait, random.random())
+                    wait = _BACKOFF.first
+                pause = jittered(wait, random.random())
             if await set_within(self.stopping, pause):
                 break
-            wait = min(wait * 2, _LONGEST_WAIT)
+            wait = _BACKOFF.after(wait)
         await self._stop_runners()  # what they were handed is given back before the connection counts it
         closing = [self._close_publisher()] if connection is None else [self._close_publisher(), connection.close()]
         await asyncio.gather(*closing)
@@ -142,7 +142,7 @@ class Consuming:
                 if task.done() and not task.cancelled() and (bug := task.exception()) is not None:
                     failed = f"a runner failed: {bug!r}"
                     log.error("a bug of amqpflow, the consumer connects again: %s", safe(repr(bug)), exc_info=bug)
-                    await asyncio.sleep(spread(_FIRST_WAIT, random.random()))
+                    await asyncio.sleep(jittered(_BACKOFF.first, random.random()))
         finally:
             ending: list[asyncio.Task[Any]] = [*loops, stopping, lost]
             for each in ending:

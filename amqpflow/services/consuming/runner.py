@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
+from amqpflow.delivery.backoff import Backoff, jittered
 from amqpflow.delivery.crashes import Suspicion, losses
 from amqpflow.delivery.ending import CANCELLED, cancelled, channel_closed
 from amqpflow.delivery.incoming import Incoming
-from amqpflow.delivery.pauses import LONGEST_PAUSE, spread
 from amqpflow.delivery.settle import Acknowledge, Circumstances, Reject, Settlement, ToParking, ToTier, decide
 from amqpflow.delivery.verdict import Crashed, Verdict
 from amqpflow.errors import AmqpflowError, BrokerError, PermissionDeniedError
@@ -48,7 +48,7 @@ from .telemetry import ConsumerTelemetry
 
 log = logging.getLogger("amqpflow.consumer")
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, LONGEST_PAUSE  #: seconds between attempts to consume
+_BACKOFF = Backoff(0.5)  #: between attempts to consume
 _ASKING = 5.0  #: seconds for the broker to say whether a queue is there
 _HALT_PATIENCE = 25.0  #: seconds for handlers that run when a consumer stops itself
 _LONG_ENOUGH = 5.0  #: seconds after which a session that ended is not one that cannot begin
@@ -164,7 +164,7 @@ class HandlerRunner:
         Args:
             session: the first session when it is open already.
         """
-        wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
+        wait, clock = _BACKOFF.first, asyncio.get_running_loop().time
         while not (connection.is_closed or self._stopping.is_set()):
             if self._halted:
                 self._health.set(self.handler.queue, Cause.HALTED, self._halted)
@@ -209,13 +209,13 @@ class HandlerRunner:
                 self._health.set(self.handler.queue, Cause.ENDED, session.why)
                 session = None
             if clock() - opened > _LONG_ENOUGH:
-                wait = _FIRST_WAIT
+                wait = _BACKOFF.first
                 continue
             # what ends at once would end at once again, and every round counts against delivery limits
             await _first_of(
-                connection.closed.wait(), self._stopping.wait(), asyncio.sleep(spread(wait, random.random()))
+                connection.closed.wait(), self._stopping.wait(), asyncio.sleep(jittered(wait, random.random()))
             )
-            wait = min(wait * 2, _LONGEST_WAIT)
+            wait = _BACKOFF.after(wait)
 
     def _why_cut(self, session: Session, connection: Connection) -> str:
         """Why a session ended, without asking the broker."""

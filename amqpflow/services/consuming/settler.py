@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from amqpflow.delivery.backoff import Backoff, jittered
 from amqpflow.delivery.hot_loop import Rejections
 from amqpflow.delivery.incoming import Incoming
-from amqpflow.delivery.pauses import LONGEST_PAUSE, spread
 from amqpflow.delivery.settle import (
     Acknowledge,
     Circumstances,
@@ -53,7 +53,7 @@ from .session import Session
 
 log = logging.getLogger("amqpflow.consumer")
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, LONGEST_PAUSE  #: seconds between attempts to publish what is held
+_BACKOFF = Backoff(0.5)  #: between attempts to publish what is held
 _REBINDING = 0.1  #: seconds; a key is without a queue for about a millisecond
 _ASIDE = "lost before will be handled alone once the handlers that run have ended: others are handled"
 CONFIRM_PATIENCE = 10.0  #: seconds without a confirm after which a message counts as held
@@ -252,7 +252,7 @@ class Settler:
         Returns:
             True when confirmed, False when returned or refused and not `until_taken`, else what became of the delivery.
         """
-        wait, held = _FIRST_PAUSE, False
+        wait, held = _BACKOFF.first, False
         try:
             while session.holds(incoming.delivery):
                 try:
@@ -281,8 +281,8 @@ class Settler:
                 except AmqpflowError as error:  # uncertain, or there is no connection to publish on
                     why = f"cannot publish: {error}"
                 held = True
-                await self._hold(session, incoming, why, spread(wait, self.random.random()))
-                wait = min(wait * 2, _LONGEST_PAUSE)
+                await self._hold(session, incoming, why, jittered(wait, self.random.random()))
+                wait = _BACKOFF.after(wait)
             return self.lost(session)
         finally:
             if held:
@@ -314,7 +314,7 @@ class Settler:
         while session.holds(incoming.delivery) and not told.done():
             blocked = self.outbox.blocked
             why = "the broker does not confirm" if blocked is None else _blocked(blocked)
-            await self._hold(session, incoming, why, _FIRST_PAUSE, told)
+            await self._hold(session, incoming, why, _BACKOFF.first, told)
         self.release(session, incoming)
 
     def lost(self, session: Session) -> Requeued:
@@ -332,7 +332,7 @@ class Settler:
             return LeaveToBroker(why=why) if done else lost(session)
         reason = f"a message cannot be copied, and this queue's own dead-lettering may lose it: {why}"
         while session.holds(incoming.delivery):
-            await self._hold(session, incoming, reason, _LONGEST_PAUSE)
+            await self._hold(session, incoming, reason, _BACKOFF.longest)
         self.release(session, incoming)
         return lost(session) if session.ended.is_set() else Requeued(why=reason)
 

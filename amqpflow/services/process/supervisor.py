@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from amqpflow.delivery.backoff import Backoff
 from amqpflow.delivery.crashes import Suspect
 from amqpflow.model.safe import safe
 from amqpflow.model.units import format_duration
@@ -20,7 +21,8 @@ from .heartbeat import VARIABLE, WORKER, Status, decode
 
 log = logging.getLogger("amqpflow.consumer")
 
-_FIRST_WAIT, _SECOND_WAIT, _LONGEST_WAIT = 0.2, 1.0, 30.0  #: seconds before a worker that died is started again
+_FIRST_WAIT = 0.2  #: seconds before a worker that died is started again
+_BACKOFF = Backoff(1.0, 30.0)  #: from the second time on
 _LONG_ENOUGH = 60.0  #: seconds after which a death is a new one
 _HEAD_START = 5.0  #: seconds at most that the others wait for the first worker to consume
 _REMEMBERED = 100  #: messages that were in hand when workers died
@@ -39,7 +41,7 @@ def next_wait(wait: float, lived: float, *, known: bool = False) -> float:
     """
     if lived >= _LONG_ENOUGH or wait == 0:
         return _FIRST_WAIT
-    return wait if known else min(max(wait * 2, _SECOND_WAIT), _LONGEST_WAIT)
+    return wait if known else _BACKOFF.after(wait)
 
 
 @dataclass(slots=True)

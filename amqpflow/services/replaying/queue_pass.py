@@ -16,6 +16,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import aclosing
 
+from amqpflow.delivery.backoff import Backoff
 from amqpflow.errors import (
     AmqpflowError,
     BrokerError,
@@ -46,6 +47,7 @@ PATIENCE = 5.0  #: seconds to wait for room in a work queue that is full, since 
 RECONNECT_WITHIN = 30.0  #: seconds to try to publish after the connection was lost, since the last confirm
 WAITING_BYTES = 32 * 1024 * 1024  #: bodies that wait to be sent; what is over that is read again later
 PROVE_EVERY = 2.0  #: seconds
+_RESEND = Backoff(0.05, 0.5)  #: before what was refused is sent again
 _REFUSED = "the broker refused it (basic.nack)"
 _GROUP = 30  #: confirms that are worth a write to the disk while more are on their way
 
@@ -88,7 +90,7 @@ class QueuePass:
         self._left = None if limit is None else limit - replay.report.taken
         self._resend: list[tuple[PendingReplay, AmqpflowError | None]] = []  # to be sent again, and why
         self._resend_at = 0.0
-        self._resend_wait = 0.05
+        self._resend_wait = _RESEND.first
         self._loop = asyncio.get_running_loop()
         self._begun = self._last_success = self._loop.time()
         self._successes: dict[Address, float] = {}  # when the last confirm came, by destination
@@ -288,7 +290,7 @@ class QueuePass:
         if confirmed:
             self._last_success = self._loop.time()
             self._successes |= dict.fromkeys((each.address for each in confirmed), self._last_success)
-            self._resend_wait = 0.05
+            self._resend_wait = _RESEND.first
             replay.step("publish.confirmed")
             replay.confirm(confirmed)
         writing = asyncio.ensure_future(replay.write())
@@ -505,7 +507,7 @@ class QueuePass:
         """Send it again, as long as there is hope: None: it was refused."""
         if not self._resend:
             self._resend_at = self._loop.time() + self._resend_wait
-            self._resend_wait = min(self._resend_wait * 2, 0.5)
+            self._resend_wait = _RESEND.after(self._resend_wait)
         self._resend.append((pending, error))
 
     async def _send_again(self) -> None:
