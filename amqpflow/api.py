@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .services.provisioning.applier import OnStep
     from .services.provisioning.drain import OnDrain
     from .services.provisioning.lock import ApplyLock
-    from .services.reading.reading import Progress
+    from .services.reading.options import Progress
     from .services.replaying.plan import ReplayPlan
     from .services.replaying.report import ReplayReport
     from .services.replaying.request import ReplayRequest
@@ -338,19 +338,25 @@ async def plan_replay(
     Count what `replay` would take, by reason, error and destination. Nothing is changed. Arguments and errors as for
     `replay`.
     """
+    import asyncio
+
+    from .services.reading.options import ReadOptions
     from .services.replaying.plan import plan_replay as plan_it
 
+    options = ReadOptions(
+        unverified=unverified,
+        prefetch=prefetch,
+        stop=stop or asyncio.Event(),
+        on_progress=on_progress,
+        on_wait=on_wait,
+    )
     async with _opened(topology, url, management_url, "replay") as (broker, compiled):
         return await plan_it(
             broker,
             compiled,
             queue,
             choice=choice,
-            unverified=unverified,
-            prefetch=prefetch,
-            stop=stop,
-            on_progress=on_progress,
-            on_wait=on_wait,
+            options=options,
         )
 
 
@@ -402,9 +408,19 @@ async def replay(
         `parked`, or the journal cannot be written; nothing was done.
         AmqpflowError: as for `plan`; nothing was done.
     """
+    import asyncio
+
+    from .services.reading.options import ReadOptions
     from .services.replaying.journal_files import journals_in
     from .services.replaying.replayer import replay_parked
 
+    options = ReadOptions(
+        unverified=unverified,
+        prefetch=prefetch,
+        stop=stop or asyncio.Event(),
+        on_progress=on_progress,
+        on_wait=on_wait,
+    )
     journals = journals_in(journal)
     state = journals.load(resume) if resume is not None else None
     async with _opened(topology, url, management_url, "replay") as (broker, compiled):
@@ -415,11 +431,7 @@ async def replay(
             choice=choice,
             journals=journals,
             resume=state,
-            unverified=unverified,
-            prefetch=prefetch,
-            stop=stop,
-            on_progress=on_progress,
-            on_wait=on_wait,
+            options=options,
             on_watch=on_watch,
         )
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from .services.parked.export import Chosen, ExportReport
     from .services.parked.listing import ParkedListing, ParkedRow
     from .services.parked.restore import RestoreReport
-    from .services.parked.scan import Place
     from .services.parked.stats import ParkedStats
-    from .services.reading.reading import Progress
+    from .services.reading.options import Progress, ReadOptions
+    from .services.reading.target import ReadTarget
 
 
 async def parked(
@@ -69,14 +69,10 @@ async def parked(
         AmqpflowError: as for `plan`.
     """
     from .services.parked.listing import list_parked
-    from .services.parked.scan import Watch
 
-    watch = Watch.of(stop, on_progress, on_wait)
-    async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
-        place,
-        chosen,
-    ):
-        return await list_parked(place, chosen, watch, on_row=on_row)
+    options = _options(from_queues, origin, unverified, prefetch, stop, on_progress, on_wait)
+    async with _target(topology, url, management_url, selection, options) as (target, chosen):
+        return await list_parked(target, chosen, on_row=on_row)
 
 
 async def parked_message(
@@ -106,14 +102,10 @@ async def parked_message(
         UsageError: the beginning of several ids. Else as `parked`.
     """
     from .services.parked.listing import find_parked
-    from .services.parked.scan import Watch
 
-    watch = Watch.of(stop, on_progress, on_wait)
-    async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
-        place,
-        _,
-    ):
-        return await find_parked(place, wanted, watch)
+    options = _options(from_queues, origin, unverified, prefetch, stop, on_progress, on_wait)
+    async with _target(topology, url, management_url, selection, options) as (target, _):
+        return await find_parked(target, wanted)
 
 
 async def parked_stats(
@@ -139,15 +131,11 @@ async def parked_stats(
 
     The others are as for `parked`, and so are errors; UsageError also when `by` has another word.
     """
-    from .services.parked.scan import Watch
     from .services.parked.stats import count_parked
 
-    watch = Watch.of(stop, on_progress, on_wait)
-    async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
-        place,
-        chosen,
-    ):
-        return await count_parked(place, chosen, watch, by=by)
+    options = _options(from_queues, origin, unverified, prefetch, stop, on_progress, on_wait)
+    async with _target(topology, url, management_url, selection, options) as (target, chosen):
+        return await count_parked(target, chosen, by=by)
 
 
 async def export_parked(
@@ -175,14 +163,10 @@ async def export_parked(
         RefusedError: the file exists. AmqpflowError: it cannot be written. Else as `parked`.
     """
     from .services.parked.export import export_parked as export
-    from .services.parked.scan import Watch
 
-    watch = Watch.of(stop, on_progress, on_wait)
-    async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
-        place,
-        chosen,
-    ):
-        return await export(place, chosen, watch, file)
+    options = _options(from_queues, origin, unverified, prefetch, stop, on_progress, on_wait)
+    async with _target(topology, url, management_url, selection, options) as (target, chosen):
+        return await export(target, chosen, file)
 
 
 async def choose_parked(
@@ -201,14 +185,10 @@ async def choose_parked(
 ) -> Chosen:
     """Count what `discard_parked` would take, and remember it. Nothing is changed. Arguments as for `parked`."""
     from .services.parked.export import choose
-    from .services.parked.scan import Watch
 
-    watch = Watch.of(stop, on_progress, on_wait)
-    async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
-        place,
-        chosen,
-    ):
-        return await choose(place, chosen, watch)
+    options = _options(from_queues, origin, unverified, prefetch, stop, on_progress, on_wait)
+    async with _target(topology, url, management_url, selection, options) as (target, chosen):
+        return await choose(target, chosen)
 
 
 async def discard_parked(
@@ -244,14 +224,10 @@ async def discard_parked(
         Else as `parked`.
     """
     from .services.parked.export import discard_parked as discard
-    from .services.parked.scan import Watch
 
-    watch = Watch.of(stop, on_progress, on_wait)
-    async with _place(topology, url, management_url, selection, from_queues, origin, unverified, prefetch) as (
-        place,
-        selected,
-    ):
-        return await discard(place, selected, watch, file, chosen=chosen)
+    options = _options(from_queues, origin, unverified, prefetch, stop, on_progress, on_wait)
+    async with _target(topology, url, management_url, selection, options) as (target, selected):
+        return await discard(target, selected, file, chosen=chosen)
 
 
 async def restore_parked(
@@ -293,37 +269,47 @@ async def restore_parked(
     """
     from .services.parked.restore import RestoreOptions
     from .services.parked.restore import restore_parked as restore
-    from .services.parked.scan import Watch
 
+    reading = _options((), None, False, prefetch, stop, on_progress, on_wait)
     async with opened(None, url, management_url, "restore") as (broker, _):
-        options = RestoreOptions(to=to, strip=strip, again=again, duplicates=duplicates, prefetch=prefetch)
-        return await restore(broker, file, Watch.of(stop, on_progress, on_wait), options)
+        options = RestoreOptions(to=to, strip=strip, again=again, duplicates=duplicates)
+        return await restore(broker, file, reading, options)
 
 
-@asynccontextmanager
-async def _place(
-    topology: Topology | CompiledTopology | None,
-    url: str | BrokerAddress | None,
-    management_url: str | None,
-    selection: Selection | None,
+def _options(
     from_queues: Sequence[str],
     origin: str | None,
     unverified: bool,
     prefetch: int | None,
-) -> AsyncIterator[tuple[Place, Selection]]:
-    from .services.parked.scan import place_of
+    stop: asyncio.Event | None,
+    on_progress: Progress | None,
+    on_wait: Callable[[str], None] | None,
+) -> ReadOptions:
+    import asyncio
+
+    from .services.reading.options import ReadOptions
+
+    return ReadOptions(
+        from_queues=from_queues,
+        origin=origin,
+        unverified=unverified,
+        prefetch=prefetch,
+        stop=stop or asyncio.Event(),
+        on_progress=on_progress,
+        on_wait=on_wait,
+    )
+
+
+@asynccontextmanager
+async def _target(
+    topology: Topology | CompiledTopology | None,
+    url: str | BrokerAddress | None,
+    management_url: str | None,
+    selection: Selection | None,
+    options: ReadOptions,
+) -> AsyncIterator[tuple[ReadTarget, Selection]]:
+    from .services.reading.target import read_target
 
     selection = selection or Selection()
     async with opened(topology, url, management_url, "parked") as (broker, compiled):
-        yield (
-            place_of(
-                broker,
-                compiled,
-                selection.queues,
-                from_queues=from_queues,
-                origin=origin,
-                unverified=unverified,
-                prefetch=prefetch,
-            ),
-            selection,
-        )
+        yield read_target(broker, compiled, selection.queues, options), selection

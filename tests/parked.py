@@ -24,7 +24,8 @@ from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import Broker, open_broker
 from amqpflow.services.parked import listing as parked_list
 from amqpflow.services.parked.listing import ParkedListing
-from amqpflow.services.parked.scan import Watch, place_of
+from amqpflow.services.reading.options import ReadOptions
+from amqpflow.services.reading.target import read_target
 from tests.topologies import declare
 
 NOW = 1_790_000_000_000
@@ -173,13 +174,13 @@ async def list_parked(
 ) -> ParkedListing:
     """List what is parked, as `amqpflow parked list` does."""
     selection = Selection(queues=(queue,) if queue else (), **criteria)
-    place = place_of(broker, compiled, selection.queues, unverified=unverified)
-    return await parked_list.list_parked(place, selection, Watch.of(stop, on_progress, on_wait))
+    options = ReadOptions(unverified=unverified, stop=stop or asyncio.Event(), on_progress=on_progress, on_wait=on_wait)
+    return await parked_list.list_parked(read_target(broker, compiled, selection.queues, options), selection)
 
 
 async def find_parked(broker: Broker, compiled: CompiledTopology, wanted: str) -> tuple[ParkedMessage, ...]:
     """Find a message, as `amqpflow parked show` does."""
-    return await parked_list.find_parked(place_of(broker, compiled, ()), wanted, Watch())
+    return await parked_list.find_parked(read_target(broker, compiled), wanted)
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from amqpflow.rabbitmq.observe import Broker, observe
 from amqpflow.rabbitmq.translate import translate
 
 from .parked.listing import list_parked
-from .parked.scan import Watch, place_of
+from .reading.target import read_target
 
 EXACT_AT_MOST = 1000
 """So many queues are asked for their exact depth, 0.2 to 0.5 ms each (fact 11.10); of more, statistics are shown."""
@@ -137,8 +137,8 @@ class StatusReader:
             if not (queue in numbers and numbers[queue].ready):
                 continue
             try:
-                place = place_of(self._broker, self._topology, (queue,))
-                listing = await list_parked(place, Selection(queues=(queue,), limit=1), Watch())
+                target = read_target(self._broker, self._topology, (queue,))
+                listing = await list_parked(target, Selection(queues=(queue,), limit=1))
             except (PermissionDeniedError, RefusedError, NotAppliedError) as error:
                 problems.append(warn("oldest-unknown", f"queue {queue}", f"its oldest message was not read: {error}"))
                 continue

@@ -17,7 +17,8 @@ from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.parked.export import discard_parked, export_parked
 from amqpflow.services.parked.listing import list_parked
 from amqpflow.services.parked.restore import restore_parked
-from amqpflow.services.parked.scan import Watch, place_of
+from amqpflow.services.reading.options import ReadOptions
+from amqpflow.services.reading.target import read_target
 from tests.faults.replay_and_die import shared_shop
 
 STEPS = {
@@ -38,17 +39,17 @@ async def main(url: str, management: str, kind: str, what: str, step: str, times
             os.kill(os.getpid(), signal.SIGKILL)
 
     address = BrokerAddress(url=url, source="test", management_url=management)
-    watch = Watch(on_progress=lambda *_: at("seen"))
+    options = ReadOptions(on_progress=lambda *_: at("seen"))
     async with open_broker(address, name="amqpflow test") as broker:
-        place = place_of(broker, shared_shop(address.vhost, kind), ())
+        target = read_target(broker, shared_shop(address.vhost, kind), (), options)
         if what == "list":
-            await list_parked(place, Selection(), watch)
+            await list_parked(target, Selection())
         elif what == "export":
-            await export_parked(place, Selection(), watch, file)
+            await export_parked(target, Selection(), file)
         elif what == "discard":
-            await discard_parked(place, Selection(queues=("b",)), watch, file, on_step=at)
+            await discard_parked(target, Selection(queues=("b",)), file, on_step=at)
         else:
-            await restore_parked(broker, file, Watch(), on_step=at)
+            await restore_parked(broker, file, ReadOptions(), on_step=at)
 
 
 if __name__ == "__main__":

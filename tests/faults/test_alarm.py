@@ -18,7 +18,8 @@ from amqpflow.node import create_virtual_host
 from amqpflow.parking.selection import Selection
 from amqpflow.services.parked import export as parked_export
 from amqpflow.services.parked import restore as parked_restore
-from amqpflow.services.parked.scan import Watch, place_of
+from amqpflow.services.reading.options import ReadOptions
+from amqpflow.services.reading.target import read_target
 from tests.brokers.own_node import OwnNode
 from tests.parked import delivered, park, workplace
 from tests.shop import Shop, shop
@@ -265,10 +266,10 @@ def test_a_restore_in_an_alarm_ends_when_it_is_told_to_or_says_why(
         async with workplace(vhost, compiled) as (broker, connection), alarm_on(node) as alarm:
             await park(connection, compiled, [delivered("orders", message_id=f"m{number}") for number in range(9)])
             await parked_export.discard_parked(
-                place_of(broker, compiled, (), prefetch=100), Selection(), Watch(), export
+                read_target(broker, compiled, (), ReadOptions(prefetch=100)), Selection(), export
             )
             await alarm.begin()
-            watch = Watch()
+            watch = ReadOptions()
             restore = asyncio.create_task(parked_restore.restore_parked(broker, export, watch))
             await until(lambda: broker.connection.blocked, timeout=10)
             if ends == "stop":
@@ -279,7 +280,7 @@ def test_a_restore_in_an_alarm_ends_when_it_is_told_to_or_says_why(
             assert report.stopped == why
             await alarm.end()
         async with workplace(vhost, compiled) as (broker, _):
-            report = await parked_restore.restore_parked(broker, export, Watch())
+            report = await parked_restore.restore_parked(broker, export, ReadOptions())
             assert report.complete
             assert report.restored + report.before + report.still_parked == 9
 

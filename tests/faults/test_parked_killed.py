@@ -18,7 +18,8 @@ from amqpflow.rabbitmq.connection import Connection
 from amqpflow.services.parked.export import discard_parked
 from amqpflow.services.parked.export_file import read_export
 from amqpflow.services.parked.restore import restore_parked
-from amqpflow.services.parked.scan import Watch, place_of
+from amqpflow.services.reading.options import ReadOptions
+from amqpflow.services.reading.target import read_target
 from tests.faults.parked_and_die import STEPS
 from tests.faults.replay_and_die import shared_shop
 from tests.parked import delivered, depth, drained, park, workplace
@@ -101,19 +102,19 @@ def test_a_killed_restore_resumes_and_no_message_is_there_twice(
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered("b", message_id=each) for each in ids])
-            place = place_of(broker, compiled, ())
-            report = await discard_parked(place, Selection(), Watch(), str(file))
+            target = read_target(broker, compiled)
+            report = await discard_parked(target, Selection(), str(file))
             assert (report.discarded, report.complete) == (count, True)
             await killed(vhost, "quorum", "restore", step, 900 if step == "publish" else 3, file)
             there = await given_back(connection, 0)
             lines = [json.loads(line) for line in Path(f"{file}.restored").read_text().splitlines()[1:]]
             recorded = sum(len(line.get("restored", ())) for line in lines)
             assert 0 < recorded <= there < count
-            again = await restore_parked(broker, str(file), Watch())
+            again = await restore_parked(broker, str(file), ReadOptions())
             # what was confirmed and not recorded is seen in the queue: nothing is there twice
             assert (again.complete, again.before, again.still_parked) == (True, recorded, there - recorded)
             assert await depth(connection, PARKING) == count
-            third = await restore_parked(broker, str(file), Watch())
+            third = await restore_parked(broker, str(file), ReadOptions())
             assert (third.restored, third.before + third.still_parked) == (0, count)
             copies = Counter(str(each.properties.message_id) for each in await drained(connection, PARKING, count))
             assert copies == Counter(ids)
@@ -137,7 +138,7 @@ def test_what_a_killed_discard_left_is_whole_after_a_restore(vhost: BrokerAddres
             if step == "finish":  # the acks of all are certain: what is parked now is another one
                 await park(connection, compiled, [delivered("b", message_id=EACH[0])])
             if kept:
-                report = await restore_parked(broker, str(file), Watch())
+                report = await restore_parked(broker, str(file), ReadOptions())
                 assert report.restored + report.still_parked == len(kept)
                 assert bool(report.still_parked) == any("are in doubt" in note for note in report.notes)
             left = await drained(connection, PARKING, await depth(connection, PARKING))

@@ -14,6 +14,7 @@ from amqpflow.model import headers as h
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.node.locate import Installation, locate
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.replayer import WINDOW, replay_parked
 from amqpflow.services.replaying.report import ReplayReport
@@ -43,7 +44,11 @@ async def replay_until_the_broker_dies(node: OwnNode, directory: Path) -> Replay
         await park(connection, compiled, [delivered("orders", message_id=f"m{n}") for n in range(COUNT)])
         async with asyncio.timeout(60):
             return await replay_parked(
-                broker, compiled, "orders", journals=Journals(directory / "journals"), on_progress=kill
+                broker,
+                compiled,
+                "orders",
+                journals=Journals(directory / "journals"),
+                options=ReadOptions(on_progress=kill),
             )
 
 

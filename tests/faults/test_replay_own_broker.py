@@ -16,7 +16,8 @@ from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.services.parked.export import discard_parked
 from amqpflow.services.parked.restore import restore_parked
-from amqpflow.services.parked.scan import Watch, place_of
+from amqpflow.services.reading.options import ReadOptions
+from amqpflow.services.reading.target import read_target
 from amqpflow.services.replaying import queue_pass
 from amqpflow.services.replaying.replayer import replay_parked
 from tests.brokers.own_node import OwnNode
@@ -114,13 +115,13 @@ def test_a_message_that_is_too_large_for_the_broker_keeps_no_other_from_being_re
     async def scenario() -> None:
         async with own_place(node, "restore-too-large", "orders") as (compiled, broker, connection):
             await park_some_large(connection, compiled)
-            await discard_parked(place_of(broker, compiled, ()), Selection(), Watch(), file)
+            await discard_parked(read_target(broker, compiled), Selection(), file)
             async with smaller_messages(node):
-                report = await restore_parked(broker, file, Watch())
+                report = await restore_parked(broker, file, ReadOptions())
             assert (report.restored, report.failed, report.in_doubt, report.stopped) == (COUNT - 2, 2, 0, None)
             assert {each.message_id for each in report.left_behind} == TOO_LARGE
             assert not report.complete
-            again = await restore_parked(broker, file, Watch())
+            again = await restore_parked(broker, file, ReadOptions())
             assert (again.restored, again.failed, again.complete) == (2, 0, True)
             assert sorted(await ids_in(connection, "orders.parking")) == sorted(IDS)
 

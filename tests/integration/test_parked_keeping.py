@@ -27,9 +27,10 @@ from amqpflow.services.parked.export import choose, discard_parked, export_parke
 from amqpflow.services.parked.export_file import ExportWriter
 from amqpflow.services.parked.listing import list_parked
 from amqpflow.services.parked.restore import RestoreOptions, restore_parked
-from amqpflow.services.parked.scan import Watch, place_of
 from amqpflow.services.parked.stats import count_parked
+from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.reader import ParkingReader
+from amqpflow.services.reading.target import read_target
 from amqpflow.services.replaying.plan import plan_replay
 from amqpflow.services.replaying.replayer import replay_parked
 from amqpflow.services.replaying.request import ReplayRequest
@@ -56,15 +57,15 @@ def test_what_is_restored_is_what_was_parked_byte_by_byte(vhost: BrokerAddress, 
             await publish(
                 connection, PARKING, Properties(message_id="p", priority=0, timestamp=5, type="t"), body=b"\xff\x00"
             )
-            place = place_of(broker, compiled, ())
-            before = (await list_parked(place, Selection(), Watch())).messages
-            exported = await export_parked(place, Selection(), Watch(), str(tmp_path / "copy.jsonl"))
+            target = read_target(broker, compiled)
+            before = (await list_parked(target, Selection())).messages
+            exported = await export_parked(target, Selection(), str(tmp_path / "copy.jsonl"))
             assert (exported.selected, exported.complete, await depth(connection, PARKING)) == (7, True, 7)
-            report = await discard_parked(place, Selection(), Watch(), str(file))
+            report = await discard_parked(target, Selection(), str(file))
             assert (report.discarded, await depth(connection, PARKING)) == (7, 0)
-            restored = await restore_parked(broker, str(file), Watch())
+            restored = await restore_parked(broker, str(file), ReadOptions())
             assert (restored.restored, restored.complete) == (7, True)
-            assert (await list_parked(place, Selection(), Watch())).messages == before
+            assert (await list_parked(target, Selection())).messages == before
             copy = [json.loads(line) for line in (tmp_path / "copy.jsonl").read_text().splitlines()[1:-1]]
             kept = [json.loads(line) for line in file.read_text().splitlines()[1:-2]]
             # RabbitMQ sorts the headers of what it delivers again (fact 6.14), and counts deliveries in them
@@ -86,7 +87,7 @@ def test_what_is_restored_is_what_was_parked_byte_by_byte(vhost: BrokerAddress, 
 
 @pytest.mark.one_broker
 def test_an_export_can_be_a_directory_with_a_file_for_each_message(vhost: BrokerAddress, tmp_path: Path) -> None:
-    compiled, target = topology({WORK: [1000]}, vhost=vhost.vhost), tmp_path / "parked"
+    compiled, directory = topology({WORK: [1000]}, vhost=vhost.vhost), tmp_path / "parked"
     hostile = {"../../up": "/etc/passwd", HOSTILE: HOSTILE}
 
     async def go() -> None:
@@ -94,27 +95,29 @@ def test_an_export_can_be_a_directory_with_a_file_for_each_message(vhost: Broker
             await park(
                 connection, compiled, [delivered(WORK, message_id=f"../m{n}", headers=hostile) for n in range(3)]
             )
-            place = place_of(broker, compiled, ())
-            before = (await list_parked(place, Selection(), Watch())).messages
-            report = await export_parked(place, Selection(), Watch(), f"{target}/")
+            target = read_target(broker, compiled)
+            before = (await list_parked(target, Selection())).messages
+            report = await export_parked(target, Selection(), f"{directory}/")
             assert (report.selected, report.complete) == (3, True)
-            files = sorted(each.name for each in target.iterdir())
+            files = sorted(each.name for each in directory.iterdir())
             assert files == ["00000001.json", "00000002.json", "00000003.json", "end.json", "head.json"]
             assert [each.name for each in tmp_path.iterdir()] == ["parked"]
-            assert {each.stat().st_mode & 0o777 for each in target.iterdir()} == {0o600}
-            assert all(each.read_bytes().isascii() and b"\x1b" not in each.read_bytes() for each in target.iterdir())
+            assert {each.stat().st_mode & 0o777 for each in directory.iterdir()} == {0o600}
+            assert all(each.read_bytes().isascii() and b"\x1b" not in each.read_bytes() for each in directory.iterdir())
             with pytest.raises(RefusedError, match="exists"):
-                await export_parked(place, Selection(), Watch(), f"{target}/")
-            await discard_parked(place, Selection(), Watch(), None)
+                await export_parked(target, Selection(), f"{directory}/")
+            await discard_parked(target, Selection(), None)
             assert await depth(connection, PARKING) == 0
-            (target / "notes.txt").write_text("mine")
-            restored = await restore_parked(broker, f"{target}/", Watch())
+            (directory / "notes.txt").write_text("mine")
+            restored = await restore_parked(broker, f"{directory}/", ReadOptions())
             assert (restored.restored, restored.complete, restored.finished) == (3, True, True)
-            assert (await list_parked(place, Selection(), Watch())).messages == before
-            assert (await restore_parked(broker, str(target), Watch())).restored == 0, "it is recorded beside it"
-            (target / "00000002.json").unlink()
+            assert (await list_parked(target, Selection())).messages == before
+            assert (await restore_parked(broker, str(directory), ReadOptions())).restored == 0, (
+                "it is recorded beside it"
+            )
+            (directory / "00000002.json").unlink()
             with pytest.raises(RefusedError):
-                await restore_parked(broker, str(target), Watch(), RestoreOptions(again=True))
+                await restore_parked(broker, str(directory), ReadOptions(), RestoreOptions(again=True))
 
     asyncio.run(go())
 
@@ -127,27 +130,27 @@ def test_a_selection_is_discarded_and_no_other_message(vhost: BrokerAddress, tmp
         async with workplace(vhost, compiled) as (broker, connection):
             ids = [f"{queue}{n}" for n in range(20) for queue in "ab"]
             await park(connection, compiled, [delivered(each[0], message_id=each, body=each.encode()) for each in ids])
-            place = place_of(broker, compiled, ())
-            stats = await count_parked(place, Selection(), Watch(), by=("queue", "reason"))
+            target = read_target(broker, compiled)
+            stats = await count_parked(target, Selection(), by=("queue", "reason"))
             assert [(group.key, group.count) for group in stats.groups] == [
                 (("a", "parked"), 20),
                 (("b", "parked"), 20),
             ]
             sample = Selection(queues=("b",), sample=5, seed=3)
-            shown = [row.message_id for row in (await list_parked(place, sample, Watch())).messages]
+            shown = [row.message_id for row in (await list_parked(target, sample)).messages]
             assert len(shown) == 5
-            chosen = await choose(place, sample, Watch())
+            chosen = await choose(target, sample)
             await park(connection, compiled, [delivered("b", message_id="later")])
-            report = await discard_parked(place, sample, Watch(), str(tmp_path / "x.jsonl"), chosen=chosen)
+            report = await discard_parked(target, sample, str(tmp_path / "x.jsonl"), chosen=chosen)
             assert report.discarded == 5
-            still = [row.message_id for row in (await list_parked(place, Selection(), Watch())).messages]
+            still = [row.message_id for row in (await list_parked(target, Selection())).messages]
             assert still == [each for each in [*ids, "later"] if each not in shown]
-            report = await discard_parked(place, Selection(match="starts_with(body, 'a1')", limit=3), Watch(), None)
+            report = await discard_parked(target, Selection(match="starts_with(body, 'a1')", limit=3), None)
             assert (report.discarded, report.file) == (3, None)
-            left = [row.message_id for row in (await list_parked(place, Selection(), Watch())).messages]
+            left = [row.message_id for row in (await list_parked(target, Selection())).messages]
             assert left == [each for each in still if each not in ("a1", "a10", "a11")]
             with pytest.raises(RefusedError, match="exists"):
-                await export_parked(place, Selection(), Watch(), str(tmp_path / "x.jsonl"))
+                await export_parked(target, Selection(), str(tmp_path / "x.jsonl"))
 
     asyncio.run(go())
 
@@ -161,16 +164,16 @@ def test_a_discard_by_work_queue_takes_nothing_that_does_not_say_it_failed_there
         async with workplace(vhost, compiled) as (broker, connection):
             await publish(connection, "error", Properties(message_id="of-billing"))
             await park(connection, compiled, [delivered("sales", message_id="mine")])
-            place, mine = place_of(broker, compiled, ()), Selection(queues=("sales",))
-            assert [(row.message_id, row.queue) for row in (await list_parked(place, mine, Watch())).messages] == [
+            target, mine = read_target(broker, compiled), Selection(queues=("sales",))
+            assert [(row.message_id, row.queue) for row in (await list_parked(target, mine)).messages] == [
                 ("of-billing", None),
                 ("mine", "sales"),
             ], "it is shown"
-            assert (await choose(place, mine, Watch())).count == 1
-            assert (await discard_parked(place, mine, Watch(), None)).discarded == 1
-            left = (await list_parked(place, Selection(), Watch())).messages
+            assert (await choose(target, mine)).count == 1
+            assert (await discard_parked(target, mine, None)).discarded == 1
+            left = (await list_parked(target, Selection())).messages
             assert [row.message_id for row in left] == ["of-billing"]
-            assert (await discard_parked(place, Selection(queues=("error",)), Watch(), None)).discarded == 1
+            assert (await discard_parked(target, Selection(queues=("error",)), None)).discarded == 1
 
     asyncio.run(go())
 
@@ -185,10 +188,10 @@ def test_a_message_that_was_chosen_is_not_mistaken_for_its_equal_in_another_queu
             for queue in ("one", "two"):
                 await channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "classic"})
                 await publish(broker.connection, queue, Properties(message_id="same"), body=b"")
-            place = place_of(broker, no_topology(), (), from_queues=("one", "two"))
-            chosen = await choose(place, Selection(limit=1), Watch())
+            target = read_target(broker, no_topology(), (), ReadOptions(from_queues=("one", "two")))
+            chosen = await choose(target, Selection(limit=1))
             await drained(broker.connection, "one", 1)  # another consumer was faster
-            report = await discard_parked(place, Selection(limit=1), Watch(), str(tmp_path / "x.jsonl"), chosen=chosen)
+            report = await discard_parked(target, Selection(limit=1), str(tmp_path / "x.jsonl"), chosen=chosen)
             assert (report.discarded, await depth(broker.connection, "two")) == (0, 1)
 
     asyncio.run(go())
@@ -202,7 +205,7 @@ def test_the_beginning_of_several_ids_replays_none_of_them(vhost: BrokerAddress)
         async with workplace(vhost, compiled) as (broker, connection):
             names = beginning_alike(compiled)
             await park(connection, compiled, [delivered(WORK, message_id=each) for each in (*names, "other")])
-            rows = (await list_parked(place_of(broker, compiled, ()), Selection(), Watch())).messages
+            rows = (await list_parked(read_target(broker, compiled), Selection())).messages
             one, two = (row.id for row in rows if row.message_id in names)
             for limit in (None, 1):
                 choice = ReplayRequest(select=Selection(ids=(one[:4].upper(),)), limit=limit)
@@ -228,18 +231,18 @@ def test_the_beginning_of_several_ids_discards_none_of_them(vhost: BrokerAddress
         async with workplace(vhost, compiled) as (broker, connection):
             names = beginning_alike(compiled)
             await park(connection, compiled, [delivered(WORK, message_id=each) for each in (*names, "other")])
-            place = place_of(broker, compiled, ())
-            rows = {row.message_id: row.id for row in (await list_parked(place, Selection(), Watch())).messages}
+            target = read_target(broker, compiled)
+            rows = {row.message_id: row.id for row in (await list_parked(target, Selection())).messages}
             one, two = (rows[each] for each in names)
             for where in (str(tmp_path / "x.jsonl"), None):
                 with pytest.raises(UsageError, match="is the beginning of several ids") as wrong:
-                    await discard_parked(place, Selection(ids=(one[:4],), limit=1), Watch(), where)
+                    await discard_parked(target, Selection(ids=(one[:4],), limit=1), where)
                 assert one in str(wrong.value)
                 assert two in str(wrong.value)
             assert (await depth(connection, PARKING), list(tmp_path.iterdir())) == (3, [])
-            report = await discard_parked(place, Selection(ids=(one[:9],)), Watch(), None)
+            report = await discard_parked(target, Selection(ids=(one[:9],)), None)
             assert report.discarded == 1
-            left = (await list_parked(place, Selection(), Watch())).messages
+            left = (await list_parked(target, Selection())).messages
             assert {row.id for row in left} == {*rows.values()} - {one}
 
     asyncio.run(go())
@@ -266,7 +269,7 @@ def test_nothing_leaves_its_queue_that_the_disk_did_not_take(
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(20)])
-            place = place_of(broker, compiled, ())
+            target = read_target(broker, compiled)
 
             def full(_: ExportWriter) -> None:
                 raise AmqpflowError("cannot write x: No space left on device")
@@ -279,7 +282,7 @@ def test_nothing_leaves_its_queue_that_the_disk_did_not_take(
 
             monkeypatch.setattr(ExportWriter, "__init__", opened)
             with pytest.raises(AmqpflowError, match="No space left"):
-                await discard_parked(place, Selection(), Watch(), str(tmp_path / "x.jsonl"))
+                await discard_parked(target, Selection(), str(tmp_path / "x.jsonl"))
             taken = await drained(connection, PARKING, 20)
             assert [each.properties.message_id for each in taken] == [f"m{n}" for n in range(20)]
 
@@ -296,32 +299,32 @@ def test_a_damaged_export_is_refused_before_anything_is_published(vhost: BrokerA
             await publish(connection, PARKING, Properties(message_id="cc", headers={"CC": ["orders"]}))
             await drained(connection, WORK, 1)
             await publish(connection, PARKING, Properties(message_id="at", headers={"x-opt-delivery-time": 1 << 42}))
-            await discard_parked(place_of(broker, compiled, ()), Selection(), Watch(), str(file))
+            await discard_parked(read_target(broker, compiled), Selection(), str(file))
             whole = file.read_text()
             file.write_text(whole.replace('"abc"', '"abd"', 1))
             with pytest.raises(RefusedError) as raised:
-                await restore_parked(broker, str(file), Watch())
+                await restore_parked(broker, str(file), ReadOptions())
             assert [each.split(":")[0] for each in raised.value.problems] == ["line 2", "line 5", "line 6"]
             assert "changed since it was written" in raised.value.problems[0]
             assert "it has a x-opt-delivery-time header" in raised.value.problems[2]
             file.write_text(whole)
-            with pytest.raises(NotAppliedError, match="no place"):
-                await restore_parked(broker, str(file), Watch(), RestoreOptions(to="nowhere", strip=True))
+            with pytest.raises(NotAppliedError, match="no target"):
+                await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(to="nowhere", strip=True))
             # the writer was killed over its last line
             file.write_text(whole[: whole.rindex('{"type": "discarded"') - 20])
-            report = await restore_parked(broker, str(file), Watch(), RestoreOptions(strip=True))
+            report = await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(strip=True))
             assert (report.messages, report.restored, report.finished) == (4, 4, False)
             assert report.complete is False, "it cannot say whether the export had more"
             assert report.cut_off == 6
             file.write_text(whole)
-            report = await restore_parked(broker, str(file), Watch(), RestoreOptions(strip=True))
+            report = await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(strip=True))
             assert (report.before, report.restored, report.changed, await depth(connection, WORK)) == (4, 1, 1, 0)
             restored = await drained(connection, PARKING, 5)
             assert not any({"CC", "x-opt-delivery-time"} & each.headers.keys() for each in restored)
             for text, words in (("", "it is empty"), ("{}\n", "line 1: neither"), ("\xff\n", "line 1: no JSON")):
                 file.write_text(text, encoding="latin-1")
                 with pytest.raises(RefusedError) as raised:
-                    await restore_parked(broker, str(file), Watch())
+                    await restore_parked(broker, str(file), ReadOptions())
                 assert words in raised.value.problems[0]
 
     asyncio.run(go())
@@ -338,11 +341,11 @@ def test_headers_that_are_nested_too_deeply_hide_nothing_from_a_restore(vhost: B
         async with workplace(vhost, compiled) as (broker, connection):
             channel = await connection.open_channel()
             await channel.publish(Publish(exchange="", routing_key=PARKING, header=header, body=b"{}", identity="m"))
-            await discard_parked(place_of(broker, compiled, ()), Selection(), Watch(), str(file))
+            await discard_parked(read_target(broker, compiled), Selection(), str(file))
             with pytest.raises(RefusedError) as raised:
-                await restore_parked(broker, str(file), Watch())
+                await restore_parked(broker, str(file), ReadOptions())
             assert "it has a CC header" in raised.value.problems[0]
-            report = await restore_parked(broker, str(file), Watch(), RestoreOptions(strip=True))
+            report = await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(strip=True))
             assert (report.restored, report.changed) == (1, 1)
             (back,) = await drained(connection, PARKING, 1)
             assert (back.header.message_id, set(back.headers)) == ("m", {"their", "deep"})
@@ -364,18 +367,20 @@ def test_a_queue_that_would_drop_what_comes_back_is_read_only_when_told_so(vhost
                 await channel.queue_declare(name, durable=True, arguments=arguments)
                 await publish(connection, name, *(Properties(message_id=each) for each in ids))
             places = {
-                (name, unverified): place_of(broker, no_topology(), (), from_queues=(name,), unverified=unverified)
+                (name, unverified): read_target(
+                    broker, no_topology(), (), ReadOptions(from_queues=(name,), unverified=unverified)
+                )
                 for name in ("drops", "rejects")
                 for unverified in (False, True)
             }
             with pytest.raises(RefusedError, match="limit it to 5 messages, and it drops its oldest") as refused:
-                await list_parked(places["drops", False], Selection(), Watch())
+                await list_parked(places["drops", False], Selection())
             assert "--unverified" in str(refused.value.hint)
             assert refused.value.exit_code == 4
-            listing = await list_parked(places["drops", True], Selection(), Watch())
+            listing = await list_parked(places["drops", True], Selection())
             assert [row.message_id for row in listing.messages] == ids
             assert any("pushes them out" in note for note in listing.notes)
-            listing = await list_parked(places["rejects", False], Selection(), Watch())
+            listing = await list_parked(places["rejects", False], Selection())
             assert ([row.message_id for row in listing.messages], listing.notes) == (ids, ())
             # why: three that come while all is held take the places of three that are held
             for name, left in (("drops", 5), ("rejects", 8)):
@@ -406,29 +411,29 @@ def test_a_dead_letter_queue_that_is_in_no_file_is_listed_exported_and_restored(
                 await channel.basic_reject(got.delivery.delivery_tag, requeue=False)
             await publish(connection, "counted", Properties(message_id="c"))
             async with open_broker(vhost) as broker:
-                place = place_of(broker, no_topology(), (), from_queues=("dead",))
+                target = read_target(broker, no_topology(), (), ReadOptions(from_queues=("dead",)))
                 for _ in range(30):
-                    rows = (await list_parked(place, Selection(queues=("work",)), Watch())).messages
+                    rows = (await list_parked(target, Selection(queues=("work",)))).messages
                     assert [(row.message_id, row.reason, row.detail, row.attempts) for row in rows] == [
                         (f"m{n}", "broker", "rejected", 1) for n in range(5)
                     ]
-                await discard_parked(place, Selection(), Watch(), str(tmp_path / "x.jsonl"))
+                await discard_parked(target, Selection(), str(tmp_path / "x.jsonl"))
                 assert await depth(connection, "dead") == 0
-                await restore_parked(broker, str(tmp_path / "x.jsonl"), Watch())
+                await restore_parked(broker, str(tmp_path / "x.jsonl"), ReadOptions())
                 (tmp_path / "x.jsonl.restored").unlink()
-                seen = await restore_parked(broker, str(tmp_path / "x.jsonl"), Watch(), RestoreOptions(again=True))
+                seen = await restore_parked(
+                    broker, str(tmp_path / "x.jsonl"), ReadOptions(), RestoreOptions(again=True)
+                )
                 assert (seen.restored, seen.still_parked) == (0, 5)
-                assert [row.id for row in (await list_parked(place, Selection(), Watch())).messages] == [
-                    row.id for row in rows
-                ]
+                assert [row.id for row in (await list_parked(target, Selection())).messages] == [row.id for row in rows]
                 # giving back would use its messages up
                 with pytest.raises(RefusedError, match="limits it to 5 deliveries"):
                     await list_parked(
-                        place_of(broker, no_topology(), (), from_queues=("counted",)), Selection(), Watch()
+                        read_target(broker, no_topology(), (), ReadOptions(from_queues=("counted",))), Selection()
                     )
                 with pytest.raises(NotAppliedError, match="no queue missing"):
                     await list_parked(
-                        place_of(broker, no_topology(), (), from_queues=("missing",)), Selection(), Watch()
+                        read_target(broker, no_topology(), (), ReadOptions(from_queues=("missing",))), Selection()
                     )
 
     asyncio.run(go())
@@ -450,8 +455,8 @@ def test_a_rejected_message_with_a_count_of_its_own_shows_both(vhost: BrokerAddr
                 "tasks.dlq",
                 Properties(message_id="m2", headers={"x-retry-count": 4, "x-error": "no", "x-original-queue": "tasks"}),
             )
-            place = place_of(broker, no_topology(), (), from_queues=("tasks.dlq",))
-            rows = (await list_parked(place, Selection(), Watch())).messages
+            target = read_target(broker, no_topology(), (), ReadOptions(from_queues=("tasks.dlq",)))
+            rows = (await list_parked(target, Selection())).messages
             shown = [(each.parked_by, each.reason, each.detail, each.attempts, each.error_message) for each in rows]
             assert shown == [
                 ("rabbitmq", "broker", "rejected", 3, None),

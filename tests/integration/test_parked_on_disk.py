@@ -16,7 +16,8 @@ from amqpflow.services.loading.opening import no_topology
 from amqpflow.services.parked import export_file
 from amqpflow.services.parked.export import discard_parked, export_parked
 from amqpflow.services.parked.restore import restore_parked
-from amqpflow.services.parked.scan import Watch, place_of
+from amqpflow.services.reading.options import ReadOptions
+from amqpflow.services.reading.target import read_target
 from tests.parked import publish
 
 pytestmark = pytest.mark.one_broker
@@ -65,8 +66,8 @@ def test_a_message_is_acked_when_it_and_the_name_of_its_file_are_on_the_disk(
             channel = await broker.connection.admin_channel()
             await channel.queue_declare("dead", durable=True, arguments={"x-queue-type": "classic"})
             await publish(broker.connection, "dead", *(Properties(message_id=f"m{n}") for n in range(30)))
-            place = place_of(broker, no_topology(), (), from_queues=("dead",))
-            report = await discard_parked(place, Selection(), Watch(), str(file), on_step=at)
+            target = read_target(broker, no_topology(), (), ReadOptions(from_queues=("dead",)))
+            report = await discard_parked(target, Selection(), str(file), on_step=at)
             assert (report.discarded, acked[-1]) == (30, 30)
             assert disk.holds(file), "with its last line"
 
@@ -88,11 +89,11 @@ def test_a_restored_message_is_recorded_on_the_disk_before_more_are_published(
             channel = await broker.connection.admin_channel()
             await channel.queue_declare("dead", durable=True, arguments={"x-queue-type": "classic"})
             await publish(broker.connection, "dead", *(Properties(message_id=f"m{n}") for n in range(1200)))
-            place = place_of(broker, no_topology(), (), from_queues=("dead",))
-            await export_parked(place, Selection(), Watch(), str(file))
+            target = read_target(broker, no_topology(), (), ReadOptions(from_queues=("dead",)))
+            await export_parked(target, Selection(), str(file))
             assert disk.names >= {str(file)}
-            await discard_parked(place, Selection(), Watch(), None)
-            report = await restore_parked(broker, str(file), Watch(), on_step=at)
+            await discard_parked(target, Selection(), None)
+            report = await restore_parked(broker, str(file), ReadOptions(), on_step=at)
             assert (report.restored, len(recorded) > 1, disk.holds(record)) == (1200, True, True)
 
     asyncio.run(go())

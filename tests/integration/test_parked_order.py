@@ -18,8 +18,9 @@ from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.loading.opening import no_topology
 from amqpflow.services.parked.listing import ParkedRow, list_parked
-from amqpflow.services.parked.scan import Watch, place_of
 from amqpflow.services.parked.stats import count_parked
+from amqpflow.services.reading.options import ReadOptions
+from amqpflow.services.reading.target import read_target
 from amqpflow.services.status import StatusReader
 from tests.brokers.selection import BrokerUnderTest
 from tests.cli.parked_shop import amqpflow, write_shop
@@ -46,7 +47,7 @@ def test_a_list_is_by_age_whatever_the_release_delivers_first(vhost: BrokerAddre
     async def go() -> None:
         async with workplace(vhost, compiled) as (opened, connection):
             await park_one_after_the_other(connection, compiled)
-            place = place_of(opened, compiled, ())
+            target = read_target(opened, compiled)
             with Spool() as spool:
                 rows: list[ParkedRow] = []
 
@@ -55,18 +56,18 @@ def test_a_list_is_by_age_whatever_the_release_delivers_first(vhost: BrokerAddre
                     spool.add(row)
 
                 for _ in range(2):
-                    listing = await list_parked(place, Selection(), Watch())
+                    listing = await list_parked(target, Selection())
                     assert [row.message_id for row in listing.messages] == IDS
-                listing = await list_parked(place, Selection(), Watch(), on_row=take)
+                listing = await list_parked(target, Selection(), on_row=take)
                 by_priority = listing.queues[0].by_priority
                 assert by_priority is (broker.version >= (4,))
                 assert ([row.message_id for row in rows] == IDS) is not by_priority
                 spool.sort_by_age([PARKING] if by_priority else [])
                 for _ in range(2):
                     assert [row.message_id for row in spool.rows()] == IDS
-            stats = await count_parked(place, Selection(), Watch(), by=())
+            stats = await count_parked(target, Selection(), by=())
             assert stats.groups[0].sample == next(row.id for row in rows if row.message_id == "m0")
-            first = await list_parked(place, Selection(limit=3), Watch())
+            first = await list_parked(target, Selection(limit=3))
             assert any("need not be the oldest" in note for note in first.notes) is by_priority
             reader = StatusReader(opened, compiled)
             status = await reader.read(oldest=True)
@@ -87,10 +88,10 @@ def test_a_classic_queue_with_priorities_is_listed_by_age(vhost: BrokerAddress) 
             arguments = {"x-queue-type": "classic", "x-max-priority": 9}
             await channel.queue_declare("dead", durable=True, arguments=arguments)
             await park_one_after_the_other(opened.connection, compiled, "dead")
-            place = place_of(opened, no_topology(), (), from_queues=("dead",))
-            listing = await list_parked(place, Selection(), Watch())
+            target = read_target(opened, no_topology(), (), ReadOptions(from_queues=("dead",)))
+            listing = await list_parked(target, Selection())
             assert [row.message_id for row in listing.messages] == IDS
-            first = await list_parked(place, Selection(limit=3), Watch())
+            first = await list_parked(target, Selection(limit=3))
             assert {row.message_id for row in first.messages} == {"m1", "m4", "m8"}
 
     asyncio.run(go())

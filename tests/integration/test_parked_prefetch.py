@@ -17,8 +17,9 @@ from amqpflow.services.parked import export as parked_export
 from amqpflow.services.parked import listing as parked_list
 from amqpflow.services.parked import restore as parked_restore
 from amqpflow.services.parked import stats as parked_stats
-from amqpflow.services.parked.scan import Place, Watch, place_of
+from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.reader import ParkingReader
+from amqpflow.services.reading.target import ReadTarget, read_target
 from amqpflow.services.replaying.replayer import replay_parked
 from amqpflow.services.replaying.request import ReplayRequest
 from tests.cli.parked_shop import amqpflow, fill, write_shop
@@ -56,16 +57,16 @@ async def ids_in(connection: Connection, queue: str) -> list[str]:
     return [str(each.properties.message_id) for each in taken]
 
 
-async def listing(place: Place) -> int:
-    return len((await parked_list.list_parked(place, Selection(), Watch())).messages)
+async def listing(target: ReadTarget) -> int:
+    return len((await parked_list.list_parked(target, Selection())).messages)
 
 
-async def showing(place: Place) -> int:
-    return len(await parked_list.find_parked(place, "m7", Watch()))
+async def showing(target: ReadTarget) -> int:
+    return len(await parked_list.find_parked(target, "m7"))
 
 
-async def counting(place: Place) -> int:
-    found = await parked_stats.count_parked(place, Selection(), Watch(), by=("queue",))
+async def counting(target: ReadTarget) -> int:
+    found = await parked_stats.count_parked(target, Selection(), by=("queue",))
     assert not found.complete
     assert "which is the prefetch" in str(found.queues[0].ended_early)
     return PREFETCH
@@ -89,7 +90,7 @@ def most_held(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     ("read", "seen"), [(listing, PREFETCH), (showing, 1), (counting, PREFETCH)], ids=["list", "show", "stats"]
 )
 def test_no_more_are_held_than_the_prefetch_and_all_stay_in_their_order(
-    vhost: BrokerAddress, read: Callable[[Place], Awaitable[int]], seen: int
+    vhost: BrokerAddress, read: Callable[[ReadTarget], Awaitable[int]], seen: int
 ) -> None:
     compiled = topology({WORK: [1000]}, vhost=vhost.vhost)
 
@@ -97,7 +98,7 @@ def test_no_more_are_held_than_the_prefetch_and_all_stay_in_their_order(
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=each) for each in IDS])
             async with watched(vhost) as most_unacked:
-                assert await read(place_of(broker, compiled, (), prefetch=PREFETCH)) == seen
+                assert await read(read_target(broker, compiled, (), ReadOptions(prefetch=PREFETCH))) == seen
                 assert most_unacked() <= PREFETCH
             assert await ids_in(connection, PARKING) == IDS
 
@@ -114,7 +115,7 @@ def test_what_was_read_before_is_read_in_parts_and_keeps_its_order(vhost: Broker
             assert (await list_parked(broker, compiled)).complete
             async with watched(vhost) as most_unacked:
                 found = await parked_list.list_parked(
-                    place_of(broker, compiled, (), prefetch=PREFETCH), Selection(), Watch()
+                    read_target(broker, compiled, (), ReadOptions(prefetch=PREFETCH)), Selection()
                 )
                 assert most_unacked() <= PREFETCH
             assert [each.message_id for each in found.messages] == IDS
@@ -133,8 +134,8 @@ def test_what_was_read_only_in_part_before_may_change_its_order_and_that_is_said
             await park(connection, compiled, [delivered(WORK, message_id=each) for each in IDS])
             assert (await list_parked(broker, compiled)).complete
             await park(connection, compiled, [delivered(WORK, message_id=each) for each in new])
-            place = place_of(broker, compiled, (), prefetch=PREFETCH)
-            found = await parked_list.list_parked(place, Selection(), Watch())
+            target = read_target(broker, compiled, (), ReadOptions(prefetch=PREFETCH))
+            found = await parked_list.list_parked(target, Selection())
             assert {each.message_id for each in found.messages} >= set(IDS)
             assert not found.complete
             assert "its oldest messages are last now" in " ".join(found.notes)
@@ -149,8 +150,8 @@ def test_an_export_says_that_not_all_was_read(vhost: BrokerAddress, tmp_path: Pa
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=each) for each in IDS])
-            place = place_of(broker, compiled, (), prefetch=PREFETCH)
-            report = await parked_export.export_parked(place, Selection(), Watch(), str(tmp_path / "x"))
+            target = read_target(broker, compiled, (), ReadOptions(prefetch=PREFETCH))
+            report = await parked_export.export_parked(target, Selection(), str(tmp_path / "x"))
             assert (report.selected, report.complete) == (PREFETCH, False)
             assert await ids_in(connection, PARKING) == IDS
 
@@ -165,13 +166,12 @@ def test_a_discard_takes_all_with_a_small_prefetch_and_a_restore_looks_with_it(
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=each) for each in IDS])
-            place = place_of(broker, compiled, (), prefetch=PREFETCH)
-            report = await parked_export.discard_parked(place, Selection(), Watch(), file)
+            target = read_target(broker, compiled, (), ReadOptions(prefetch=PREFETCH))
+            report = await parked_export.discard_parked(target, Selection(), file)
             assert (report.discarded, report.complete) == (COUNT, True)
             assert 0 < most_held() <= PREFETCH
             assert await depth(connection, PARKING) == 0
-            options = parked_restore.RestoreOptions(prefetch=PREFETCH)
-            restored = await parked_restore.restore_parked(broker, file, Watch(), options)
+            restored = await parked_restore.restore_parked(broker, file, ReadOptions(prefetch=PREFETCH))
             assert (restored.restored, restored.complete) == (COUNT, True)
 
     asyncio.run(go())
@@ -188,7 +188,7 @@ def test_a_replay_takes_all_that_it_can_reach_with_a_small_prefetch(
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=each) for each in IDS])
             choice = ReplayRequest(select=lambda parked: parked.message_id not in staying)
-            report = await replay_parked(broker, compiled, choice=choice, prefetch=PREFETCH)
+            report = await replay_parked(broker, compiled, choice=choice, options=ReadOptions(prefetch=PREFETCH))
             assert 0 < most_held() <= PREFETCH
             assert await ids_in(connection, PARKING) == (IDS if stay > PREFETCH else IDS[:stay])
             assert report.replayed == (0 if stay > PREFETCH else COUNT - stay)

@@ -1,4 +1,4 @@
-"""Restoring puts back what is missing: not what is still parked, not twice, and into each place of its own."""
+"""Restoring puts back what is missing: not what is still parked, not twice, and into each target of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ from amqpflow.services.parked import export_file, restore_record
 from amqpflow.services.parked.export import discard_parked, export_parked
 from amqpflow.services.parked.listing import list_parked
 from amqpflow.services.parked.restore import RestoreOptions, RestoreReport, restore_parked
-from amqpflow.services.parked.scan import Watch, place_of
+from amqpflow.services.reading.options import ReadOptions
+from amqpflow.services.reading.target import read_target
 from tests.brokers.management import Management
 from tests.cli.parked_shop import amqpflow, arguments, environment, fill, write_shop
 from tests.conftest import BrokerUnderTest
@@ -61,19 +63,19 @@ def test_what_is_still_parked_is_left_alone(vhost: BrokerAddress, tmp_path: Path
         async with workplace(vhost, compiled) as (broker, connection):
             await publish(connection, PARKING, *equals(range(4)), *equals(range(2)), body=b"")
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}", user_id="guest") for n in range(3)])
-            place = place_of(broker, compiled, ())
-            await export_parked(place, Selection(), Watch(), str(file))
-            report = await restore_parked(broker, str(file), Watch(), RestoreOptions(strip=True))
+            target = read_target(broker, compiled)
+            await export_parked(target, Selection(), str(file))
+            report = await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(strip=True))
             assert (report.restored, report.still_parked, report.complete) == (0, 9, True)
             assert await depth(connection, PARKING) == 9
             # one of the two with n=0, and the one with n=3; ids and bodies are all the same
-            await discard_parked(place, Selection(headers=("n=0",), limit=1), Watch(), None)
-            await discard_parked(place, Selection(headers=("n=3",)), Watch(), None)
-            report = await restore_parked(broker, str(file), Watch(), RestoreOptions(strip=True))
+            await discard_parked(target, Selection(headers=("n=0",), limit=1), None)
+            await discard_parked(target, Selection(headers=("n=3",)), None)
+            report = await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(strip=True))
             assert (report.restored, report.still_parked, report.complete) == (2, 7, True)
-            report = await restore_parked(broker, str(file), Watch(), RestoreOptions(strip=True, duplicates=True))
+            report = await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(strip=True, duplicates=True))
             assert (report.restored, report.before) == (7, 2)
-            rows = (await list_parked(place, Selection(ids=("same",)), Watch())).messages
+            rows = (await list_parked(target, Selection(ids=("same",)))).messages
             assert len(rows) == 10
 
     asyncio.run(go())
@@ -90,24 +92,24 @@ def test_a_second_virtual_host_has_a_record_of_its_own(
                 for each in (first, other):
                     await declared(each.connection, "dead")
                 await publish(first.connection, "dead", *equals(range(5)))
-                place = place_of(first, topology({}, vhost=vhost.vhost), (), from_queues=("dead",))
-                await discard_parked(place, Selection(), Watch(), str(file))
+                target = read_target(first, topology({}, vhost=vhost.vhost), (), ReadOptions(from_queues=("dead",)))
+                await discard_parked(target, Selection(), str(file))
                 for each in (other, first):
-                    report = await restore_parked(each, str(file), Watch())
+                    report = await restore_parked(each, str(file), ReadOptions())
                     assert (report.restored, report.before, report.complete) == (5, 0, True)
                     assert await numbers_in(each.connection, "dead") == list(range(5))
                 for each in (other, first):
-                    report = await restore_parked(each, str(file), Watch())
+                    report = await restore_parked(each, str(file), ReadOptions())
                     assert (report.restored, report.before, report.complete) == (0, 5, True)
                     assert await depth(each.connection, "dead") == 0
-                # another queue of the same virtual host is another place as well
+                # another queue of the same virtual host is another target as well
                 await declared(first.connection, "elsewhere")
-                report = await restore_parked(first, str(file), Watch(), RestoreOptions(to="elsewhere"))
+                report = await restore_parked(first, str(file), ReadOptions(), RestoreOptions(to="elsewhere"))
                 assert (report.restored, report.before) == (5, 0)
-                report = await restore_parked(first, str(file), Watch(), RestoreOptions(again=True))
+                report = await restore_parked(first, str(file), ReadOptions(), RestoreOptions(again=True))
                 assert (report.restored, report.before, await depth(first.connection, "dead")) == (5, 0, 5)
-                report = await restore_parked(other, str(file), Watch())
-                assert (report.restored, report.before) == (0, 5), "--again forgets one place alone"
+                report = await restore_parked(other, str(file), ReadOptions())
+                assert (report.restored, report.before) == (0, 5), "--again forgets one target alone"
 
         asyncio.run(go())
 
@@ -124,17 +126,17 @@ def test_the_same_cluster_name_under_another_address_is_not_believed(vhost: Brok
         async with open_broker(vhost) as broker, open_broker(alias) as tunnel:
             await declared(broker.connection, "dead")
             await publish(broker.connection, "dead", *equals(range(2)))
-            place = place_of(broker, topology({}, vhost=vhost.vhost), (), from_queues=("dead",))
-            await discard_parked(place, Selection(), Watch(), str(file))
-            await restore_parked(broker, str(file), Watch())
+            target = read_target(broker, topology({}, vhost=vhost.vhost), (), ReadOptions(from_queues=("dead",)))
+            await discard_parked(target, Selection(), str(file))
+            await restore_parked(broker, str(file), ReadOptions())
             await drained(broker.connection, "dead", 1)
             with pytest.raises(RefusedError, match="can be this broker or another") as refused:
-                await restore_parked(tunnel, str(file), Watch())
+                await restore_parked(tunnel, str(file), ReadOptions())
             assert f"127.0.0.1:{vhost.port}" in str(refused.value)
             assert await depth(broker.connection, "dead") == 1
-            report = await restore_parked(tunnel, str(file), Watch(), RestoreOptions(again=True))
+            report = await restore_parked(tunnel, str(file), ReadOptions(), RestoreOptions(again=True))
             assert (report.restored, report.still_parked) == (1, 1)
-            assert (await restore_parked(tunnel, str(file), Watch())).restored == 0
+            assert (await restore_parked(tunnel, str(file), ReadOptions())).restored == 0
 
     asyncio.run(go())
 
@@ -149,14 +151,14 @@ def test_a_restore_that_stopped_between_equal_messages_puts_back_the_other_one(
         async with open_broker(vhost) as broker:
             await declared(broker.connection, "dead")
             await publish(broker.connection, "dead", *equals(range(1)), *equals(range(1)), *equals(range(1)))
-            place = place_of(broker, topology({}, vhost=vhost.vhost), (), from_queues=("dead",))
-            await discard_parked(place, Selection(), Watch(), str(file))
-            watch = Watch(stop=stop)
+            target = read_target(broker, topology({}, vhost=vhost.vhost), (), ReadOptions(from_queues=("dead",)))
+            await discard_parked(target, Selection(), str(file))
+            options = ReadOptions(stop=stop)
             report = await restore_parked(
-                broker, str(file), watch, on_step=lambda step: step == "publish" and stop.set()
+                broker, str(file), options, on_step=lambda step: step == "publish" and stop.set()
             )
             assert (report.restored, report.interrupted, report.complete) == (1, True, False)
-            report = await restore_parked(broker, str(file), Watch())
+            report = await restore_parked(broker, str(file), ReadOptions())
             assert (report.restored, report.before, report.still_parked) == (2, 1, 0)
             assert await numbers_in(broker.connection, "dead") == [0, 0, 0]
 
@@ -171,17 +173,17 @@ def test_an_export_that_was_edited_between_two_runs_misses_nothing(vhost: Broker
         async with open_broker(vhost) as broker:
             await declared(broker.connection, "dead")
             await publish(broker.connection, "dead", *equals(range(3)))
-            place = place_of(broker, topology({}, vhost=vhost.vhost), (), from_queues=("dead",))
-            await discard_parked(place, Selection(), Watch(), str(file))
-            watch = Watch(stop=stop)
-            await restore_parked(broker, str(file), watch, on_step=lambda step: step == "publish" and stop.set())
+            target = read_target(broker, topology({}, vhost=vhost.vhost), (), ReadOptions(from_queues=("dead",)))
+            await discard_parked(target, Selection(), str(file))
+            options = ReadOptions(stop=stop)
+            await restore_parked(broker, str(file), options, on_step=lambda step: step == "publish" and stop.set())
             await drained(broker.connection, "dead", 1)  # it was replayed, say
             head, _, *messages, _, end = [json.loads(line) for line in file.read_text().splitlines()]
             for number, each in enumerate(messages, 1):
                 each["number"] = number
             end["count"] = len(messages)
             file.write_text("".join(json.dumps(each) + "\n" for each in (head, *messages, end)))
-            report = await restore_parked(broker, str(file), Watch())
+            report = await restore_parked(broker, str(file), ReadOptions())
             assert (report.restored, report.before) == (2, 0)
             assert await numbers_in(broker.connection, "dead") == [1, 2]
 
@@ -198,15 +200,17 @@ def test_an_equal_message_that_is_still_parked_is_another_one_after_a_discard(
             await declared(broker.connection, "dead", "dead.2")
             for queue in ("dead", "dead.2"):
                 await publish(broker.connection, queue, *[Properties(message_id="same")] * 3, body=b"")
-            place = place_of(broker, topology({}, vhost=vhost.vhost), (), from_queues=("dead", "dead.2"))
-            report = await discard_parked(place, Selection(limit=5), Watch(), str(file))
+            target = read_target(
+                broker, topology({}, vhost=vhost.vhost), (), ReadOptions(from_queues=("dead", "dead.2"))
+            )
+            report = await discard_parked(target, Selection(limit=5), str(file))
             assert report.discarded == 5
-            restored = await restore_parked(broker, str(file), Watch())
+            restored = await restore_parked(broker, str(file), ReadOptions())
             assert (restored.restored, restored.still_parked, restored.complete) == (5, 0, True)
             assert [await depth(broker.connection, each) for each in ("dead", "dead.2")] == [3, 3]
             assert any("2 were restored although an equal message is parked" in note for note in restored.notes)
             # and what the restore put back is known by its record
-            again = await restore_parked(broker, str(file), Watch())
+            again = await restore_parked(broker, str(file), ReadOptions())
             assert (again.restored, again.before, again.notes) == (0, 5, [])
 
     asyncio.run(go())
@@ -234,18 +238,18 @@ def test_a_file_that_does_not_say_what_was_taken_out_leaves_equal_messages_in_do
     async def go() -> None:
         async with open_broker(vhost) as broker:
             await declared(broker.connection, "dead")
-            place = place_of(broker, topology({}, vhost=vhost.vhost), (), from_queues=("dead",))
+            target = read_target(broker, topology({}, vhost=vhost.vhost), (), ReadOptions(from_queues=("dead",)))
             for change, kept, why in ((edited, 2, "the file was edited"), (earlier, 3, "version 1")):
                 await publish(broker.connection, "dead", *equals(range(1)), *equals(range(1)), *equals(range(1)))
                 await publish(broker.connection, "dead", *equals(range(1)))
                 file.unlink(missing_ok=True)
                 Path(f"{file}.restored").unlink(missing_ok=True)
-                await discard_parked(place, Selection(limit=3), Watch(), str(file))
+                await discard_parked(target, Selection(limit=3), str(file))
                 file.write_text("".join(f"{line}\n" for line in change(file.read_text().splitlines())))
-                report = await restore_parked(broker, str(file), Watch())
+                report = await restore_parked(broker, str(file), ReadOptions())
                 assert (report.messages, report.restored, report.still_parked) == (kept, kept - 1, 1)
                 assert any("1 are in doubt" in note and why in note for note in report.notes), report.notes
-                report = await restore_parked(broker, str(file), Watch(), RestoreOptions(duplicates=True))
+                report = await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(duplicates=True))
                 assert (report.restored, report.before) == (1, kept - 1)
                 assert len(await numbers_in(broker.connection, "dead")) == kept + 1
 
@@ -260,10 +264,10 @@ def test_two_restores_at_once_put_each_message_back_once(vhost: BrokerAddress, t
         async with open_broker(vhost) as broker, open_broker(vhost) as colleague:
             await declared(broker.connection, "dead")
             await publish(broker.connection, "dead", *equals(range(50)))
-            place = place_of(broker, topology({}, vhost=vhost.vhost), (), from_queues=("dead",))
-            await discard_parked(place, Selection(), Watch(), str(file))
+            target = read_target(broker, topology({}, vhost=vhost.vhost), (), ReadOptions(from_queues=("dead",)))
+            await discard_parked(target, Selection(), str(file))
             shutil.copy(file, copy)
-            waits = Watch(on_wait=lambda _: None)
+            waits = ReadOptions(on_wait=lambda _: None)
             others: list[asyncio.Task[RestoreReport]] = []
 
             def looked(step: str) -> None:
@@ -273,7 +277,7 @@ def test_two_restores_at_once_put_each_message_back_once(vhost: BrokerAddress, t
                             asyncio.create_task(restore_parked(colleague, str(each), waits, RestoreOptions(again=True)))
                         )
 
-            report = await restore_parked(broker, str(file), Watch(), on_step=looked)
+            report = await restore_parked(broker, str(file), ReadOptions(), on_step=looked)
             with pytest.raises(RefusedError, match="another restore of"):
                 await others[0]
             also = await others[1]
@@ -297,11 +301,11 @@ def test_a_file_system_without_locks_is_no_other_restore(
         async with open_broker(vhost) as broker:
             await declared(broker.connection, "dead")
             await publish(broker.connection, "dead", *equals(range(2)))
-            place = place_of(broker, topology({}, vhost=vhost.vhost), (), from_queues=("dead",))
-            await discard_parked(place, Selection(), Watch(), str(file))
+            target = read_target(broker, topology({}, vhost=vhost.vhost), (), ReadOptions(from_queues=("dead",)))
+            await discard_parked(target, Selection(), str(file))
             monkeypatch.setattr(restore_record.fcntl, "flock", no_locks)
-            assert (await restore_parked(broker, str(file), Watch())).restored == 2
-            assert (await restore_parked(broker, str(file), Watch())).before == 2
+            assert (await restore_parked(broker, str(file), ReadOptions())).restored == 2
+            assert (await restore_parked(broker, str(file), ReadOptions())).before == 2
 
     asyncio.run(go())
 
@@ -317,10 +321,10 @@ def test_without_the_management_api_what_is_still_parked_is_seen_too(
         async with open_broker(vhost, use_management=False) as broker:
             await declared(broker.connection, "dead", **{"x-queue-type": kind, **limit})
             await publish(broker.connection, "dead", *equals(range(4)))
-            place = place_of(broker, topology({}, vhost=vhost.vhost), (), from_queues=("dead",))
-            await export_parked(place, Selection(), Watch(), str(file))
+            target = read_target(broker, topology({}, vhost=vhost.vhost), (), ReadOptions(from_queues=("dead",)))
+            await export_parked(target, Selection(), str(file))
             await drained(broker.connection, "dead", 1)
-            report = await restore_parked(broker, str(file), Watch())
+            report = await restore_parked(broker, str(file), ReadOptions())
             assert (report.restored, report.still_parked, report.complete) == (1, 3, True)
             assert any("policies cannot be seen" in note for note in report.notes)
 
@@ -336,15 +340,15 @@ def test_what_the_queue_refused_is_not_recorded_as_restored(vhost: BrokerAddress
             await declared(broker.connection, "dead", "larger")
             await declared(broker.connection, "small", **{"x-max-length": 3, "x-overflow": "reject-publish"})
             await publish(broker.connection, "dead", *equals(range(5)))
-            place = place_of(broker, topology({}, vhost=vhost.vhost), (), from_queues=("dead",))
-            await discard_parked(place, Selection(), Watch(), str(file))
-            report = await restore_parked(broker, str(file), Watch(), RestoreOptions(to="small"))
+            target = read_target(broker, topology({}, vhost=vhost.vhost), (), ReadOptions(from_queues=("dead",)))
+            await discard_parked(target, Selection(), str(file))
+            report = await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(to="small"))
             assert report.restored < 5
             assert (report.complete, report.failed, report.in_doubt) == (False, 5 - report.restored, 0)
             assert all("refused" in each.why for each in report.left_behind)
             there = await numbers_in(broker.connection, "small")
             assert len(there) == report.restored
-            report = await restore_parked(broker, str(file), Watch(), RestoreOptions(to="small"))
+            report = await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(to="small"))
             assert await numbers_in(broker.connection, "small") == sorted({*range(5)} - {*there})
             assert (report.restored, report.before) == (5 - len(there), len(there))
 
@@ -363,17 +367,21 @@ def test_what_cannot_be_seen_is_refused_and_put_back_when_told_so(vhost: BrokerA
             await channel.queue_declare("limited", durable=True, arguments=limited)
             await publish(broker.connection, "dead", *equals(range(2)))
             await publish(broker.connection, "limited", Properties(message_id="theirs"))
-            place = place_of(broker, topology({}, vhost=vhost.vhost), (), from_queues=("dead",))
-            await discard_parked(place, Selection(), Watch(), str(file))
+            target = read_target(broker, topology({}, vhost=vhost.vhost), (), ReadOptions(from_queues=("dead",)))
+            await discard_parked(target, Selection(), str(file))
             consuming = await broker.connection.open_channel()
             await consuming.consume("consumed", lambda _: None, prefetch=1, on_cancel=lambda: None)
             for queue, why in (("consumed", "it has 1 consumers"), ("limited", "limits it to 5 deliveries")):
                 with pytest.raises(RefusedError, match=why) as refused:
-                    await restore_parked(broker, str(file), Watch(), RestoreOptions(to=queue))
+                    await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(to=queue))
                 assert "--duplicates" in refused.value.hint
-                report = await restore_parked(broker, str(file), Watch(), RestoreOptions(to=queue, duplicates=True))
+                report = await restore_parked(
+                    broker, str(file), ReadOptions(), RestoreOptions(to=queue, duplicates=True)
+                )
                 assert (report.restored, report.complete) == (2, True)
-                report = await restore_parked(broker, str(file), Watch(), RestoreOptions(to=queue, duplicates=True))
+                report = await restore_parked(
+                    broker, str(file), ReadOptions(), RestoreOptions(to=queue, duplicates=True)
+                )
                 assert (report.restored, report.before) == (0, 2)
 
     asyncio.run(go())
@@ -387,14 +395,14 @@ def test_a_record_of_an_earlier_version_is_not_believed(vhost: BrokerAddress, tm
         async with open_broker(vhost) as broker:
             await declared(broker.connection, "dead")
             await publish(broker.connection, "dead", *equals(range(2)))
-            place = place_of(broker, topology({}, vhost=vhost.vhost), (), from_queues=("dead",))
-            await discard_parked(place, Selection(), Watch(), str(file))
+            target = read_target(broker, topology({}, vhost=vhost.vhost), (), ReadOptions(from_queues=("dead",)))
+            await discard_parked(target, Selection(), str(file))
             head = json.loads(file.read_text().splitlines()[0])
             old = {"format": "amqpflow.restore", "version": 1, "export": head["id"], "to": ""}
             Path(f"{file}.restored").write_text(f"{json.dumps(old)}\n1\n2\n")
             with pytest.raises(RefusedError, match="did not say into which broker"):
-                await restore_parked(broker, str(file), Watch())
-            report = await restore_parked(broker, str(file), Watch(), RestoreOptions(again=True))
+                await restore_parked(broker, str(file), ReadOptions())
+            report = await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(again=True))
             assert (report.restored, await depth(broker.connection, "dead")) == (2, 2)
 
     asyncio.run(go())
@@ -411,7 +419,7 @@ def test_no_line_is_dropped_silently(vhost: BrokerAddress, tmp_path: Path, monke
     async def problems() -> tuple[str, ...]:
         async with open_broker(vhost) as broker:
             with pytest.raises(RefusedError) as refused:
-                await restore_parked(broker, str(file), Watch())
+                await restore_parked(broker, str(file), ReadOptions())
             assert await depth(broker.connection, PARKING) == 0
             return tuple(refused.value.problems)
 
@@ -489,16 +497,16 @@ def test_a_file_system_without_hard_links_takes_an_export_and_never_overwrites(
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id="m")])
-            place = place_of(broker, compiled, ())
-            await export_parked(place, Selection(), Watch(), str(file))
+            target = read_target(broker, compiled)
+            await export_parked(target, Selection(), str(file))
             assert (names(tmp_path), file.stat().st_mode & 0o777) == (["x.jsonl"], 0o600)
             await drained(connection, PARKING, 1)
-            assert (await restore_parked(broker, str(file), Watch())).restored == 1
+            assert (await restore_parked(broker, str(file), ReadOptions())).restored == 1
             # another process takes the name while the queue is read
             taken = tmp_path / "taken.jsonl"
-            watch = Watch(on_progress=lambda *_: taken.write_text("mine") and None)
+            options = ReadOptions(on_progress=lambda *_: taken.write_text("mine") and None)
             with pytest.raises(RefusedError, match="exists meanwhile"):
-                await export_parked(place, Selection(), watch, str(taken))
+                await export_parked(replace(target, options=options), Selection(), str(taken))
             assert taken.read_text() == "mine"
             assert names(tmp_path) == ["taken.jsonl", "x.jsonl", "x.jsonl.restored"]
 
@@ -527,8 +535,8 @@ def test_messages_with_one_id_are_recorded_window_by_window(
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await publish(connection, PARKING, *equals(range(60)), body=b"")
-            await discard_parked(place_of(broker, compiled, ()), Selection(), Watch(), str(file))
-            report = await restore_parked(broker, str(file), Watch(), RestoreOptions(), on_step=steps.append)
+            await discard_parked(read_target(broker, compiled), Selection(), str(file))
+            report = await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(), on_step=steps.append)
             assert (report.restored, report.complete) == (60, True)
             assert await numbers_in(connection, PARKING) == list(range(60))
 

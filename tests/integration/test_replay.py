@@ -23,6 +23,7 @@ from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import Destination
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
+from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.reader import ParkingReader
 from amqpflow.services.replaying import queue_pass
 from amqpflow.services.replaying.plan import plan_replay
@@ -361,7 +362,9 @@ def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(
             )
             # so many fewer are there than when it began that it comes to those that were parked again
             choice = ReplayRequest(rate=2000)
-            report = await replay_parked(broker, compiled, WORK, choice=choice, on_progress=take_others)
+            report = await replay_parked(
+                broker, compiled, WORK, choice=choice, options=ReadOptions(on_progress=take_others)
+            )
             assert report.came_back > 0
             await depth_becomes(connection, WORK, 0)
             await asyncio.gather(*tasks, *others)
@@ -507,9 +510,8 @@ def test_an_interrupted_replay_settles_what_is_in_flight_and_gives_back_the_rest
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(2000)])
             stop = asyncio.Event()
-            report = await replay_parked(
-                broker, compiled, WORK, stop=stop, on_progress=lambda _, done, __: stop.set() if done > 300 else None
-            )
+            options = ReadOptions(stop=stop, on_progress=lambda _, done, __: stop.set() if done > 300 else None)
+            report = await replay_parked(broker, compiled, WORK, options=options)
             assert report.interrupted
             assert 300 < report.replayed < 2000
             assert (report.failed, report.in_doubt) == (0, 0)
@@ -651,7 +653,7 @@ def test_little_is_needed_to_replay(
             async with open_broker(operator, use_management=False) as opened:
                 with pytest.raises(RefusedError, match="cannot be found out"):
                     await replay_parked(opened, compiled, WORK)
-                report = await replay_parked(opened, compiled, WORK, unverified=True)
+                report = await replay_parked(opened, compiled, WORK, options=ReadOptions(unverified=True))
                 assert report.replayed == 1
                 assert any("was not verified" in note for note in report.notes)
 

@@ -24,6 +24,7 @@ from amqpflow.parking.selection import Matcher, Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.services.reading.lock import reading_alone
+from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.replaying import journal_files as journal
 from amqpflow.services.replaying import queue_pass
 from amqpflow.services.replaying.journal_files import Journals
@@ -125,7 +126,9 @@ def test_a_replay_that_is_stopped_before_its_last_parking_queue_is_interrupted_a
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(queue) for queue in "ab"])
-            report = await replay_parked(broker, compiled, journals=journals, stop=stop, on_step=stop_after_the_first)
+            report = await replay_parked(
+                broker, compiled, journals=journals, options=ReadOptions(stop=stop), on_step=stop_after_the_first
+            )
             assert (report.replayed, report.interrupted, report.complete) == (1, True, False)
             assert await depth(connection, "b.parking") == 1
             report = await replay_parked(broker, compiled, journals=journals, resume=journals.load(report.replay_id))
@@ -145,7 +148,11 @@ def test_a_replay_that_is_stopped_at_its_limit_is_complete(vhost: BrokerAddress,
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(queue) for queue in "ab"])
             report = await replay_parked(
-                broker, compiled, choice=ReplayRequest(limit=1), stop=stop, on_step=stop_after_the_first
+                broker,
+                compiled,
+                choice=ReplayRequest(limit=1),
+                options=ReadOptions(stop=stop),
+                on_step=stop_after_the_first,
             )
             assert (report.replayed, report.interrupted, report.complete) == (1, False, True)
 
@@ -301,7 +308,9 @@ def test_what_a_replay_did_that_died_while_this_one_waited_for_it_is_known(
             waiting = asyncio.Event()
             async with reading_alone(connection, PARKING):
                 second = asyncio.create_task(
-                    replay_parked(broker, compiled, WORK, journals=journals, on_wait=lambda _: waiting.set())
+                    replay_parked(
+                        broker, compiled, WORK, journals=journals, options=ReadOptions(on_wait=lambda _: waiting.set())
+                    )
                 )
                 await waiting.wait()
                 hidden.rename(path)
@@ -711,7 +720,7 @@ def test_a_replay_that_cannot_read_its_next_parking_queue_reports_what_it_did(
             stop = asyncio.Event()
             async with reading_alone(connection, "b.parking"):
                 report = await replay_parked(
-                    broker, compiled, journals=journals, stop=stop, on_wait=lambda _: stop.set()
+                    broker, compiled, journals=journals, options=ReadOptions(stop=stop, on_wait=lambda _: stop.set())
                 )
             assert (report.replayed, report.complete, report.interrupted) == (1, False, True)
             resumed = journals.load(report.replay_id)
@@ -742,9 +751,8 @@ def test_a_step_of_a_ramp_whose_result_cannot_be_counted_ends_the_replay_with_a_
                 compiled,
                 journals=journals,
                 choice=choice,
-                stop=stop,
+                options=ReadOptions(stop=stop, on_wait=lambda _: stop.set()),
                 on_step=locked,
-                on_wait=lambda _: stop.set(),
             )
             assert (report.replayed, report.interrupted, report.complete) == (2, True, False)
             await asyncio.gather(*locking)

@@ -14,10 +14,11 @@ from amqpflow.parking.identity import parked_digest
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import IdPrefixes, Selection
 from amqpflow.services.reading.reader import ParkingReader
+from amqpflow.services.reading.target import ReadTarget
 from amqpflow.version import __version__
 
 from .export_file import ExportWriter, export_writer
-from .scan import Place, QueueReading, Watch, scan
+from .scan import QueueReading, scan
 
 _WINDOW = 2000  #: messages that are with us at once, written and not yet acked
 
@@ -50,7 +51,7 @@ class Chosen:
     notes: tuple[str, ...]
 
 
-async def choose(place: Place, selection: Selection, watch: Watch, *, certain: bool = True) -> Chosen:
+async def choose(target: ReadTarget, selection: Selection, *, certain: bool = True) -> Chosen:
     """
     Find out which messages are meant, to discard them, and give everything back. Arguments as `scan`.
 
@@ -70,34 +71,34 @@ async def choose(place: Place, selection: Selection, watch: Watch, *, certain: b
         id_prefixes.add(parked)
         return parked_digest(parked.delivery)
 
-    done = await scan(place, selection, watch, make=make, emit=keep, certain=certain)
+    done = await scan(target, selection, make=make, emit=keep, certain=certain)
     if id_prefixes.problem:
         raise UsageError(id_prefixes.problem, hint="write one of them whole")
     only.recall()
     return Chosen(count=len(only), only=only, queues=done.queues, notes=done.notes)
 
 
-async def export_parked(place: Place, selection: Selection, watch: Watch, target: str | IO[bytes]) -> ExportReport:
+async def export_parked(target: ReadTarget, selection: Selection, file: str | IO[bytes]) -> ExportReport:
     """
-    Write the selected messages to a file, or to a directory when `target` ends in a slash, or to a binary file that is
+    Write the selected messages to a file, or to a directory when `file` ends in a slash, or to a binary file that is
     open; and give everything back.
 
     Raises:
         RefusedError: it exists. AmqpflowError: it cannot be written. Else as `scan`. There is no file then.
     """
-    writer = export_writer(target, _head(place, discard=False))
+    writer = export_writer(file, _head(target, discard=False))
     try:
         only = None
         if selection.sample is not None:
-            only = (await choose(place, selection, watch, certain=False)).only
+            only = (await choose(target, selection, certain=False)).only
             selection = replace(selection, sample=None)
-        done = await scan(place, selection, watch, make=_itself, emit=writer.write, only=only)
+        done = await scan(target, selection, make=_itself, emit=writer.write, only=only)
         writer.finish()
     finally:
         writer.abandon()
     return ExportReport(
-        topology=place.compiled.name,
-        file=target if isinstance(target, str) else "-",
+        topology=target.compiled.name,
+        file=file if isinstance(file, str) else "-",
         selected=done.selected,
         discarded=0,
         queues=done.queues,
@@ -106,9 +107,8 @@ async def export_parked(place: Place, selection: Selection, watch: Watch, target
 
 
 async def discard_parked(
-    place: Place,
+    target: ReadTarget,
     selection: Selection,
-    watch: Watch,
     path: str | None,
     *,
     chosen: Chosen | None = None,
@@ -122,9 +122,8 @@ async def discard_parked(
     does not say so, a restore takes an equal parked message for one of the file.
 
     Args:
-        place: where.
+        target: what to read, and how; what was acked until its stop is set is gone from the queue.
         selection: which messages.
-        watch: who looks on; what was acked until it says stop is gone from the queue.
         path: of the file; None: they are lost for good.
         chosen: no other messages than these.
         on_step: for tests.
@@ -135,10 +134,10 @@ async def discard_parked(
     """
     if chosen is None and (selection.sample is not None or IdPrefixes(selection)):
         # what is drawn, or named by the beginning of an id, is known when all messages were looked at
-        chosen = await choose(place, selection, watch)
+        chosen = await choose(target, selection)
     if chosen is not None:
         selection = replace(selection, sample=None, limit=None)
-    writer = ExportWriter(path, _head(place, discard=True), at_once=True) if path is not None else None
+    writer = ExportWriter(path, _head(target, discard=True), at_once=True) if path is not None else None
     pending: list[int] = []
     discarded = 0
     proven, all_proven = 0, True
@@ -172,9 +171,8 @@ async def discard_parked(
 
     try:
         done = await scan(
-            place,
+            target,
             selection,
-            watch,
             make=_digest,
             emit=lambda _: None,
             settle=settle,
@@ -191,7 +189,7 @@ async def discard_parked(
         if writer is not None:
             writer.abandon()
     return ExportReport(
-        topology=place.compiled.name,
+        topology=target.compiled.name,
         file=path if writer is not None and writer.count else None,
         selected=writer.count if writer is not None else done.selected,
         discarded=discarded,
@@ -200,11 +198,11 @@ async def discard_parked(
     )
 
 
-def _head(place: Place, *, discard: bool) -> ExportHead:
+def _head(target: ReadTarget, *, discard: bool) -> ExportHead:
     return ExportHead(
         id=uuid4().hex,
-        vhost=place.broker.address.vhost,
-        topology=place.compiled.name,
+        vhost=target.broker.address.vhost,
+        topology=target.compiled.name,
         version=__version__,
         discard=discard,
     )

@@ -11,8 +11,9 @@ from amqpflow.model.message import Delivery
 from amqpflow.parking.age_order import AgeOrder
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection, is_named, parked_at
+from amqpflow.services.reading.target import ReadTarget
 
-from .scan import Place, QueueReading, Scan, Watch, scan
+from .scan import QueueReading, Scan, scan
 
 SHOWN_AT_MOST = 20  #: messages with their bodies that are held for one id
 _ERROR_LENGTH = 256
@@ -59,24 +60,23 @@ class ParkedListing:
 
 
 async def list_parked(
-    place: Place, selection: Selection, watch: Watch, *, on_row: Callable[[ParkedRow], None] | None = None
+    target: ReadTarget, selection: Selection, *, on_row: Callable[[ParkedRow], None] | None = None
 ) -> ParkedListing:
     """
     Read the parking queues, and give everything back.
 
     Args:
-        place: where to look.
+        target: what to read, and how.
         selection: which messages are listed.
-        watch: who looks on; what was seen until it says stop is returned.
         on_row: is given each row, in the order of delivery, and `messages` stays empty: a million rows fill the memory.
 
     Raises:
         NotAppliedError, RefusedError, StoppedError, BrokerError, BrokerUnavailableError: as `scan`.
     """
     rows: list[ParkedRow] = []
-    done = await scan(place, selection, watch, make=row_of, emit=on_row or rows.append)
+    done = await scan(target, selection, make=row_of, emit=on_row or rows.append)
     return ParkedListing(
-        topology=place.compiled.name, messages=_oldest_first(rows, done.queues), queues=done.queues, notes=done.notes
+        topology=target.compiled.name, messages=_oldest_first(rows, done.queues), queues=done.queues, notes=done.notes
     )
 
 
@@ -93,7 +93,7 @@ def _oldest_first(rows: list[ParkedRow], queues: tuple[QueueReading, ...]) -> tu
     return tuple(ordered)
 
 
-async def find_parked(place: Place, wanted: str, watch: Watch) -> tuple[ParkedMessage, ...]:
+async def find_parked(target: ReadTarget, wanted: str) -> tuple[ParkedMessage, ...]:
     """
     Find parked messages by id, by its beginning (four digits or more), by message id or by hop; all is given back.
 
@@ -110,8 +110,8 @@ async def find_parked(place: Place, wanted: str, watch: Watch) -> tuple[ParkedMe
         if len(matches) < SHOWN_AT_MOST:
             matches.append(parked)
 
-    done: Scan = await scan(place, Selection(ids=(wanted,)), watch, make=_itself, emit=keep)
-    if watch.stop.is_set() and not matches:
+    done: Scan = await scan(target, Selection(ids=(wanted,)), make=_itself, emit=keep)
+    if target.is_stopped and not matches:
         raise StoppedError(f"interrupted before {wanted!r} was found")
     for each in done.queues:
         if each.ended_early and not matches:

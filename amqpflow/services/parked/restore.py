@@ -36,11 +36,11 @@ from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.services.reading.lock import reading_alone
+from amqpflow.services.reading.options import ReadOptions
 
 from .export_file import LineCutOff, read_export
 from .restore_record import RestoreRecord, open_record
 from .restore_targets import require_queues, still_parked
-from .scan import Watch
 
 CONFIRM_TIMEOUT = 30.0  #: seconds without a confirm after which what is on its way is in doubt
 _LAST_WORDS = 1.0  #: seconds for a broker that does not confirm to answer a close
@@ -100,7 +100,6 @@ class RestoreOptions:
     strip: bool = False  #: leave out what would act on RabbitMQ: user_id, CC, BCC, x-opt-delivery-time and -delay
     again: bool = False  #: forget what was restored before
     duplicates: bool = False  #: put back also what is still parked; the queues are not looked at
-    prefetch: int | None = None  #: hold at most so many messages while looking
 
     def queue_of(self, message: ExportedMessage) -> str:
         """Where the message goes."""
@@ -110,7 +109,7 @@ class RestoreOptions:
 async def restore_parked(
     broker: Broker,
     source: str | IO[bytes],
-    watch: Watch,
+    reading: ReadOptions,
     options: RestoreOptions = RestoreOptions(),
     *,
     on_step: Callable[[str], None] = lambda _: None,
@@ -124,7 +123,7 @@ async def restore_parked(
     Args:
         broker: where.
         source: the export, a path, or a binary file to read it from.
-        watch: who looks on; what is in flight when it says stop is awaited.
+        reading: how the queues are looked at; what is outstanding when its stop is set is awaited.
         options: how.
         on_step: for tests.
 
@@ -135,7 +134,7 @@ async def restore_parked(
         AmqpflowError: the file cannot be read, or the record of what was restored cannot be written.
     """
     if isinstance(source, str):
-        return await _restore(broker, source, source, watch, options, on_step)
+        return await _restore(broker, source, source, reading, options, on_step)
     try:
         temporary = tempfile.TemporaryFile()  # noqa: SIM115 - it is read twice
     except OSError as error:
@@ -144,14 +143,14 @@ async def restore_parked(
         ) from error
     with temporary as spooled:
         shutil.copyfileobj(source, spooled)
-        return await _restore(broker, spooled, None, watch, options, on_step)
+        return await _restore(broker, spooled, None, reading, options, on_step)
 
 
 async def _restore(
     broker: Broker,
     source: str | IO[bytes],
     path: str | None,
-    watch: Watch,
+    reading: ReadOptions,
     options: RestoreOptions,
     on_step: Callable[[str], None],
 ) -> RestoreReport:
@@ -167,18 +166,18 @@ async def _restore(
             still: dict[str, DigestMultiset] = {}
             await require_queues(broker, queues)
             for queue in sorted(queues):
-                waits = partial(watch.on_wait, queue) if watch.on_wait is not None else None
-                lock = reading_alone(broker.connection, queue, on_wait=waits, stop=watch.stop)
+                waits = partial(reading.on_wait, queue) if reading.on_wait is not None else None
+                lock = reading_alone(broker.connection, queue, on_wait=waits, stop=reading.stop)
                 if not await stack.enter_async_context(lock):
                     report.notes.append(
                         f"no permission to keep others off {queue}: two restores at once may put messages back twice"
                     )
                 if not options.duplicates:
-                    still[queue], notes = await still_parked(broker, queue, watch, prefetch=options.prefetch)
+                    still[queue], notes = await still_parked(broker, queue, reading)
                     report.notes += [note for note in notes if note not in report.notes]
             on_step("looked")
             record.write()
-            run = _Run(broker.connection, record, still, report, watch, options, on_step)
+            run = _Run(broker.connection, record, still, report, reading, options, on_step)
             try:
                 await run.publish_all(_messages(source))
             except BrokerUnavailableError as error:
@@ -234,7 +233,7 @@ class _Run:
         record: RestoreRecord,
         still: dict[str, DigestMultiset],
         report: RestoreReport,
-        watch: Watch,
+        reading: ReadOptions,
         options: RestoreOptions,
         on_step: Callable[[str], None],
     ) -> None:
@@ -243,7 +242,7 @@ class _Run:
         self._record = record
         self._still = still
         self._report = report
-        self._watch = watch
+        self._reading = reading
         self._options = options
         self._on_step = on_step
         self._outstanding = 0
@@ -268,10 +267,11 @@ class _Run:
             if self._is_over:
                 break
             await self._settle_down_to(WINDOW // 2)
-            self._watch.progress(some[-1].queue, self._done, self._report.messages)
+            if self._reading.on_progress is not None:
+                self._reading.on_progress(some[-1].queue, self._done, self._report.messages)
         await self._settle_down_to(0)
         self._on_step("record")
-        self._report.interrupted = self._watch.stop.is_set() and self._done < self._report.messages
+        self._report.interrupted = self._reading.stop.is_set() and self._done < self._report.messages
 
     async def close(self) -> None:
         """Close the channel; when what is on its way was given up, the connection, whose broker may not read."""
@@ -282,7 +282,7 @@ class _Run:
 
     @property
     def _is_over(self) -> bool:
-        return self._report.stopped is not None or self._watch.stop.is_set()
+        return self._report.stopped is not None or self._reading.stop.is_set()
 
     async def _publish(self, each: _Missing) -> None:
         size = len(each.publish.header) + len(each.publish.body)
@@ -403,7 +403,7 @@ class _Run:
         once when it takes no publishes and stop is set: what is on its way is in doubt then.
         """
         task = asyncio.ensure_future(waiting)
-        stop = asyncio.create_task(self._watch.stop.wait())
+        stop = asyncio.create_task(self._reading.stop.wait())
         clock = asyncio.get_running_loop().time
         until = clock() + CONFIRM_TIMEOUT
         try:

@@ -11,8 +11,10 @@ from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.rabbitmq.translate import translate
 from amqpflow.services.loading.opening import no_topology
+from amqpflow.services.reading.options import ReadOptions
+from amqpflow.services.reading.target import ReadTarget
 
-from .scan import Place, Watch, scan
+from .scan import scan
 
 
 async def require_queues(broker: Broker, queues: Collection[str]) -> None:
@@ -36,9 +38,7 @@ async def require_queues(broker: Broker, queues: Collection[str]) -> None:
         )
 
 
-async def still_parked(
-    broker: Broker, queue: str, watch: Watch, *, prefetch: int | None = None
-) -> tuple[DigestMultiset, tuple[str, ...]]:
+async def still_parked(broker: Broker, queue: str, options: ReadOptions) -> tuple[DigestMultiset, tuple[str, ...]]:
     """
     Return what the queue holds now, and what a person should know of the look.
 
@@ -58,13 +58,13 @@ async def still_parked(
         raise _unseen(queue, f"it has {counts.consumer_count} consumers, and what they hold is not seen")
     if not counts.message_count:
         return known, ()
-    place = Place(broker=broker, compiled=no_topology(), queues=(queue,), locked=True, prefetch=prefetch)
+    target = ReadTarget(broker=broker, compiled=no_topology(), queues=(queue,), options=options, locked=True)
     try:
-        done = await scan(place, Selection(), watch, make=_digest, emit=known.add)
+        done = await scan(target, Selection(), make=_digest, emit=known.add)
     except (RefusedError, PermissionDeniedError) as error:
         raise _unseen(queue, str(error)) from error
     for reading in done.queues:
-        if not reading.complete and not watch.stop.is_set():
+        if not reading.complete and not target.is_stopped:
             raise _unseen(queue, f"it was not read to its end: {reading.ended_early}")
     known.recall()
     return known, done.notes

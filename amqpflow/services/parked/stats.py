@@ -10,8 +10,9 @@ from amqpflow.errors import UsageError
 from amqpflow.parking.groups import GROUPS_AT_MOST, OTHERS
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection, parked_at
+from amqpflow.services.reading.target import ReadTarget
 
-from .scan import Place, QueueReading, Watch, scan
+from .scan import QueueReading, scan
 
 _KEY_LENGTH = 200
 
@@ -99,14 +100,13 @@ DIMENSIONS: Mapping[str, Callable[[ParkedMessage], str | None]] = {
 DEFAULT_BY = ("queue", "reason", "error-type")
 
 
-async def count_parked(place: Place, selection: Selection, watch: Watch, *, by: Sequence[str]) -> ParkedStats:
+async def count_parked(target: ReadTarget, selection: Selection, *, by: Sequence[str]) -> ParkedStats:
     """
     Count, and give everything back.
 
     Args:
-        place: where to look.
+        target: what to read, and how.
         selection: which messages count.
-        watch: who looks on.
         by: what to group by, names of DIMENSIONS; empty for one group.
 
     Raises:
@@ -131,10 +131,10 @@ async def count_parked(place: Place, selection: Selection, watch: Watch, *, by: 
             group = groups[key] = _Group(item.sample, item.error)
         group.add(item)
 
-    done = await scan(place, selection, watch, make=make, emit=emit)
+    done = await scan(target, selection, make=make, emit=emit)
     ordered = sorted(groups.items(), key=lambda each: -each[1].count)
     return ParkedStats(
-        topology=place.compiled.name,
+        topology=target.compiled.name,
         by=tuple(by),
         selected=done.selected,
         bytes=sum(group.bytes for _, group in ordered),

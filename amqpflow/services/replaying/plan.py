@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from amqpflow.errors import UsageError
 from amqpflow.model.headers import ParkReason
@@ -14,11 +13,13 @@ from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.parking.counters import own_counters
 from amqpflow.parking.groups import OTHERS, count_group
 from amqpflow.parking.identity import parked_digest
-from amqpflow.parking.parked import ParkedMessage, read_parked
+from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.sampling import Sampler
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.services.provisioning.verification import require_topology
-from amqpflow.services.reading.reading import Progress, open_reading, unknown_queue
+from amqpflow.services.reading.messages import ParkedMessages
+from amqpflow.services.reading.options import ReadOptions
+from amqpflow.services.reading.target import ReadTarget, unknown_queue
 
 from .request import ReplayRequest, asking
 
@@ -77,58 +78,48 @@ async def plan_replay(
     queue: str | Sequence[str] | None = None,
     *,
     choice: ReplayRequest | None = None,
-    unverified: bool = False,
-    prefetch: int | None = None,
-    stop: asyncio.Event | None = None,
-    on_progress: Progress | None = None,
-    on_wait: Callable[[str], None] | None = None,
+    options: ReadOptions | None = None,
 ) -> ReplayPlan:
     """
-    Look at what `replay` would take. Everything is given back.
+    Look at what `replay` would take. Everything is requeued.
 
     Raises:
-        UsageError: also the beginning of several ids. NotAppliedError, RefusedError, StoppedError: as `replay` does.
+        UsageError: also an id prefix of several messages.
+        NotAppliedError, RefusedError, StoppedError: as `replay` does.
     """
-    stop, choice = stop or asyncio.Event(), asking(choice or ReplayRequest(), compiled)
+    choice = asking(choice or ReplayRequest(), compiled)
     routes = await routes_of(broker, compiled, queue)
     counted = _Counted(compiled=compiled, choice=choice, everything=queue is None, routes=routes)
-    parking_queues = tuple(dict.fromkeys(each.parking_queue for each in routes))
+    target = ReadTarget(
+        broker=broker,
+        compiled=compiled,
+        queues=tuple(dict.fromkeys(each.parking_queue for each in routes)),
+        options=replace(options or ReadOptions(), origin=choice.origin),
+    )
     ended: list[str] = []
     notes: list[str] = []
-    for parking_queue in parking_queues:
-        if stop.is_set() or counted.enough():
+    for parking_queue in target.queues:
+        if target.is_stopped or counted.enough():
             break
-        async with open_reading(
-            broker, compiled, parking_queue, unverified=unverified, prefetch=prefetch, stop=stop, on_wait=on_wait
-        ) as reading:
-            reader, seen = reading.reader, 0
-            async with aclosing(reader.deliveries(at_most=reader.ready)) as deliveries:
-                async for delivery in deliveries:
-                    reader.keep(delivery)
-                    counted.count(
-                        read_parked(
-                            delivery,
-                            compiled.routes,
-                            unreadable=reader.unreadable.get(delivery.delivery_tag),
-                            origin=choice.origin,
-                        ),
-                        is_readable=delivery.delivery_tag not in reader.unreadable,
-                    )
-                    seen += 1
-                    if on_progress is not None:
-                        on_progress(parking_queue, seen, reader.ready)
+        messages = ParkedMessages(target, parking_queue)
+        async with aclosing(messages.batches()) as batches:
+            async for batch in batches:
+                for parked in batch:
+                    messages.keep(parked)
+                    counted.count(parked, is_readable=messages.is_readable(parked))
+                    target.progress(parking_queue, messages.seen, messages.expected)
                     if counted.enough():
+                        messages.finish()
                         break
-        reader.raise_if_cancelled()
-        notes += [note for note in reading.notes if note not in notes]
-        if reader.ended_early:
-            ended.append(reader.ended_early)
+        notes += [note for note in messages.notes if note not in notes]
+        if messages.ended_early:
+            ended.append(messages.ended_early)
     if counted.id_prefixes.problem:
         raise UsageError(counted.id_prefixes.problem, hint="write one of them whole")
     counted.finish()
     return ReplayPlan(
         queues=tuple(each.queue for each in routes),
-        parking_queues=parking_queues,
+        parking_queues=target.queues,
         selected=counted.groups.total(),
         groups=tuple(counted.groups.most_common()),
         destinations=tuple(counted.destinations.most_common()),

@@ -30,8 +30,8 @@ from amqpflow.model.message import Delivery
 from amqpflow.parking.identity import parked_digest
 from amqpflow.parking.parked import ParkedMessage, read_parked
 from amqpflow.parking.replay import replay_publish, replayed_hop
+from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.reader import ParkingReader
-from amqpflow.services.reading.reading import Progress
 
 from .interrupted_sends import InterruptedSend
 from .outbox import Address, PendingReplay, ReplayOutbox
@@ -61,10 +61,9 @@ class QueuePass:
         reader: ParkingReader,
         outbox: ReplayOutbox,
         limiter: RateLimiter,
+        options: ReadOptions,
         *,
-        stop: asyncio.Event,
         news: asyncio.Event,
-        on_progress: Progress | None,
     ) -> None:
         self.again = False
         self.gone = 0  #: messages that it took out of the queue
@@ -77,9 +76,9 @@ class QueuePass:
         self._reader = reader
         self._outbox = outbox
         self._limiter = limiter
-        self._stop = stop
+        self._stop = options.stop
         self._news = news
-        self._on_progress = on_progress
+        self._on_progress = options.on_progress
         self._waiting = Waiting()
         self._settled: list[tuple[ParkedMessage, InterruptedSend]] = []  # sent by an interrupted replay: to be acked
         self._to_ack: list[PendingReplay] = []  # the journal says that they are confirmed
@@ -174,7 +173,7 @@ class QueuePass:
         parked = read_parked(delivery, replay.compiled.routes, unreadable=unreadable, origin=replay.choice.origin)
         known = replay.interrupted
         self.looked_at += 1
-        self.new += bool(parked.priority) and parked.failed_at is not None and parked.failed_at > replay.run.at
+        self.new += bool(parked.priority) and parked.failed_at is not None and parked.failed_at > replay.context.at
         if unreadable is not None:
             replay.leave_unread(parked, unreadable)
         if unreadable is not None or replay.was_left(parked) or not self._is_selected(parked):
@@ -199,7 +198,7 @@ class QueuePass:
         """Look up what interrupted replays did with it: is it only to be taken out, or to be left?"""
         replay, known = self._replay, self._replay.interrupted
         sent = known.take(replay.name(parked))
-        if sent is None and not known.was_sent_of_old(lambda: replayed_hop(parked, replay.run)):
+        if sent is None and not known.was_sent_of_old(lambda: replayed_hop(parked, replay.context)):
             return False
         if sent is not None and known.proves(sent, parked):
             self._settled.append((parked, sent))
@@ -220,7 +219,7 @@ class QueuePass:
     def _is_selected(self, parked: ParkedMessage) -> bool:
         replay, report = self._replay, self._replay.report
         mark = parked.record.replay if parked.record else None
-        if mark is not None and mark.id == replay.run.id:
+        if mark is not None and mark.id == replay.context.id:
             self.came_back += 1
             return False
         if self._since is not None and mark is not None and mark.at is not None and mark.at > self._since:
@@ -442,7 +441,7 @@ class QueuePass:
         ordinal = replay.ordinal(parked)
         why = "its headers leave no room for a failure record in a frame"
         try:
-            copy = replay_publish(parked, destination, replay.run, ordinal=ordinal)
+            copy = replay_publish(parked, destination, replay.context, ordinal=ordinal)
         except (ValueError, TypeError, RecursionError) as error:
             copy, why = None, f"it cannot be encoded: {error}"
         if copy is None:

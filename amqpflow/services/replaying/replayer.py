@@ -15,13 +15,15 @@ from dataclasses import dataclass, field, replace
 from amqpflow.errors import AmqpflowError, StoppedError, UsageError
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.parking.journal import JournalState
-from amqpflow.parking.parked import read_parked
 from amqpflow.parking.replay import Destination, ReplayContext
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.rabbitmq.translate import translate
+from amqpflow.services.reading.messages import ParkedMessages
+from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.reader import ParkingReader
-from amqpflow.services.reading.reading import Progress, open_reading
+from amqpflow.services.reading.reading import open_reading
+from amqpflow.services.reading.target import ReadTarget
 from amqpflow.version import __version__
 
 from .journal_files import Journals
@@ -51,11 +53,7 @@ async def replay_parked(
     choice: ReplayRequest | None = None,
     journals: Journals | None = None,
     resume: JournalState | None = None,
-    unverified: bool = False,
-    prefetch: int | None = None,
-    stop: asyncio.Event | None = None,
-    on_progress: Progress | None = None,
-    on_wait: Callable[[str], None] | None = None,
+    options: ReadOptions | None = None,
     on_watch: OnWatch | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> ReplayReport:
@@ -72,11 +70,7 @@ async def replay_parked(
         choice: which messages, where to, how fast, when to stop.
         journals: where to keep the journal, and to find those of interrupted replays; None: none is kept.
         resume: resume this replay, with its id, as it was asked for; see `resumed_request`.
-        unverified: read a parking queue also where it cannot be found out whether that is safe.
-        prefetch: hold at most so many messages of a parking queue at once; None: as many as are read.
-        stop: set it to stop: what is in flight is settled, the rest requeued.
-        on_progress: told after each step.
-        on_wait: told once when another command is reading the queue, with its name.
+        options: how to read; once its stop is set, what is outstanding is settled and the rest requeued.
         on_watch: watch, once all is sent, until nothing is on its way any more; told what there is.
         on_step: told before and after each operation.
 
@@ -89,30 +83,24 @@ async def replay_parked(
             reading; nothing was done.
         BrokerUnavailableError, BrokerError, PermissionDeniedError: it could not begin; nothing was done.
     """
-    stop = stop or asyncio.Event()
+    options = options or ReadOptions()
     if resume is not None:
         require_resumable(resume)
         queue, choice = resumed_request(resume, queue, choice, compiled)
     choice = asking(choice or ReplayRequest(), compiled)
     if choice.only is None and (choice.sample is not None or choice.id_prefixes):
-        plan = await plan_replay(
-            broker, compiled, queue, choice=choice, unverified=unverified, prefetch=prefetch, stop=stop, on_wait=on_wait
-        )
+        silent = replace(options, on_progress=None)
+        plan = await plan_replay(broker, compiled, queue, choice=choice, options=silent)
         choice = replace(choice, only=plan.only)
     routes = await routes_of(broker, compiled, queue)
-    replay = _Replay(
+    target = ReadTarget(
         broker=broker,
         compiled=compiled,
-        routes=routes,
-        everything=queue is None,
-        choice=choice,
-        unverified=unverified,
-        prefetch=prefetch,
-        stop=stop,
-        on_progress=on_progress,
-        on_wait=on_wait,
-        on_watch=on_watch,
-        on_step=on_step,
+        queues=tuple(dict.fromkeys(each.parking_queue for each in routes)),
+        options=replace(options, origin=choice.origin),
+    )
+    replay = _Replay(
+        target=target, routes=routes, everything=queue is None, choice=choice, on_watch=on_watch, on_step=on_step
     )
     journal = ReplayJournal(journals, resume, kept_request(queue, choice))
     return await replay.go(journal)
@@ -120,22 +108,17 @@ async def replay_parked(
 
 @dataclass(kw_only=True)
 class _Replay:
-    broker: Broker
-    compiled: CompiledTopology
+    target: ReadTarget
     routes: Sequence[QueueRoutes]
     everything: bool
     choice: ReplayRequest
-    unverified: bool
-    prefetch: int | None
-    stop: asyncio.Event
-    on_progress: Progress | None
-    on_wait: Callable[[str], None] | None
     on_watch: OnWatch | None
     on_step: Callable[[str], None] | None
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.parking_queues = tuple(dict.fromkeys(each.parking_queue for each in self.routes))
+        self.broker, self.compiled, self.parking_queues = self.target.broker, self.target.compiled, self.target.queues
+        self.stop = self.target.options.stop
         self.loop = asyncio.get_running_loop()
         self.limiter = RateLimiter(self.choice, self._fullest, self.loop.time())
         self.remaining: dict[str, int | None] = {}
@@ -150,7 +133,7 @@ class _Replay:
         self.journal = journal
         self.state = ReplayState(
             compiled=self.compiled,
-            run=self._run(journal),
+            context=self._context(journal),
             choice=self.choice,
             report=self._report(journal),
             place=(self.broker.connection.cluster_name, self.broker.address.vhost),
@@ -238,21 +221,11 @@ class _Replay:
     ) -> tuple[ParkingReader | None, QueuePass | None]:
         state = self.state
         try:
-            async with open_reading(
-                self.broker,
-                self.compiled,
-                parking_queue,
-                unverified=self.unverified,
-                prefetch=self.prefetch,
-                stop=self.stop,
-                on_wait=self.on_wait,
-            ) as reading:
+            async with open_reading(self.target, parking_queue) as reading:
                 self.begun = True
                 await self.journal.look_again(self.state)  # who was reading before us may have died since
                 reader = reading.reader
-                one = QueuePass(
-                    state, reader, outbox, self.limiter, stop=self.stop, news=self.news, on_progress=self.on_progress
-                )
+                one = QueuePass(state, reader, outbox, self.limiter, self.target.options, news=self.news)
                 guard = asyncio.create_task(self._guard(reader), name="amqpflow replay guard")
                 try:
                     since = self.since.get(parking_queue)
@@ -345,7 +318,8 @@ class _Replay:
             )
         elif share is not None and not is_known:
             state.halt(
-                f"of the parked messages only {self.prefetch} can be looked at, so it is not known how many came back",
+                f"with a prefetch of {self.target.options.prefetch} only that many parked messages can be read: it is "
+                "not known how many came back",
                 "a larger prefetch shows more",
             )
         self.limiter.looked()
@@ -354,23 +328,15 @@ class _Replay:
         """Return how many came back, and whether all of the parked messages could be looked at."""
         count, is_known = 0, True
         for parking_queue in self.parking_queues:
-            async with open_reading(
-                self.broker,
-                self.compiled,
-                parking_queue,
-                unverified=self.unverified,
-                prefetch=self.prefetch,
-                stop=self.stop,
-                on_wait=self.on_wait,
-            ) as reading:
-                reader = reading.reader
-                async with aclosing(reader.deliveries(at_most=reader.ready)) as deliveries:
-                    async for delivery in deliveries:
-                        reader.keep(delivery)
-                        mark = read_parked(delivery, self.compiled.routes).record
-                        count += mark is not None and mark.replay is not None and mark.replay.id == self.state.run.id
-            self.remaining[parking_queue] = reader.ready_after
-            is_known = is_known and not reader.is_full
+            messages = ParkedMessages(self.target, parking_queue)
+            async with aclosing(messages.batches()) as batches:
+                async for batch in batches:
+                    for parked in batch:
+                        messages.keep(parked)
+                        mark = parked.record.replay if parked.record is not None else None
+                        count += mark is not None and mark.id == self.state.context.id
+            self.remaining[parking_queue] = messages.reader.ready_after
+            is_known = is_known and not messages.reader.is_full
         return count, is_known
 
     async def _watch(self, on_watch: OnWatch) -> None:
@@ -386,7 +352,8 @@ class _Replay:
             self.state.report.came_back = max(self.state.report.came_back, came_back)
             if not is_known:
                 self.state.report.notes.append(
-                    f"of the parked messages only {self.prefetch} were looked at: more may have come back"
+                    f"with a prefetch of {self.target.options.prefetch} only that many parked messages were read: more "
+                    "may have come back"
                 )
 
     def _ways(self) -> list[str]:
@@ -428,7 +395,7 @@ class _Replay:
 
     # -- the whole
 
-    def _run(self, journal: ReplayJournal) -> ReplayContext:
+    def _context(self, journal: ReplayJournal) -> ReplayContext:
         return ReplayContext(
             id=journal.id,
             at=time.time_ns() // 1_000_000,

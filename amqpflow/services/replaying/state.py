@@ -38,7 +38,7 @@ class ReplayState:
     """One replay."""
 
     compiled: CompiledTopology
-    run: ReplayContext
+    context: ReplayContext
     choice: ReplayRequest
     report: ReplayReport
     place: tuple[str, str]  #: cluster name (empty when the broker does not say) and virtual host
