@@ -47,15 +47,16 @@ async def provision(c: Any) -> Topology:
 
 
 async def _replay(c: Any, journal: str, choice: Any = None) -> None:
-    from amqpflow import api
+    from amqpflow import ReadOptions, api
     from amqpflow.rabbitmq.address import resolve_address
     from amqpflow.services.replaying import replayer  # noqa: F401 - imports are not measured
 
     topology = await provision(c)
     gc.set_threshold(20_000, 20, 20)  # as the command does
     address = resolve_address(c.url, c.mgmt)
+    options = ReadOptions(unverified=True)
     c.start()
-    report = await api.replay(topology, address, queue="work", choice=choice, journal=journal, unverified=True)
+    report = await api.replay(topology, address, queue="work", choice=choice, journal=journal, options=options)
     c.stop()
     if not report.complete:
         raise RuntimeError(f"{report.stopped} {report.left_behind[:3]}")

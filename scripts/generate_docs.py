@@ -114,6 +114,7 @@ GROUPS = {
     ),
     "Middlewares": ("Middleware", "CallNext"),
     "Publishing": ("Publisher", "OutgoingMessage"),
+    "Client": ("connect", "Client", "ParkedClient", "ReadOptions"),
     "Topologies": ("Topology", "plan", "drift", "explain", "apply", "adopt", "disown", "destroy"),
     "Parked messages": (
         "parked",

@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .carrying_out import Wishes, allowance_of, carry_out, lock_option
+from .carrying_out import ApplyView, carry_out, lock_option
 from .options import FILE, at_virtual_host, connection_options, output_option
 from .render import colors
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from amqpflow.model.routes import CompiledTopology
-    from amqpflow.planning.values.plan import Plan
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.rabbitmq.observe import Broker
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _KIND = click.Choice(["queue", "exchange", "binding", "policy"])
 
 
+def _objects(function: F) -> F:
+    """Add the arguments and options of adopt and disown."""
+    for option in (
+        click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR."),
+        output_option("text", "json"),
+        connection_options,
+        lock_option,
+        click.argument("names", nargs=-1, required=True, metavar="NAME..."),
+        click.argument("kind", type=_KIND),
+        click.argument("file", type=FILE),
+    ):
+        function = option(function)
+    return function
+
+
 @click.command()
-@click.argument("file", type=FILE)
-@click.argument("kind", type=_KIND)
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@lock_option
-@connection_options
-@output_option("text", "json")
-@click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
-def adopt(
-    file: str,
-    kind: str,
-    names: tuple[str, ...],
-    lock_timeout: float,
-    address: BrokerAddress,
-    output: str,
-    color: str,
-) -> int:
+@_objects
+def adopt(**given: Any) -> int:
     """
     Take over existing queues, exchanges, bindings or policies as the topology's own.
 
@@ -49,31 +47,12 @@ def adopt(
     'events -> orders (order.placed)'. `amqpflow disown` undoes it.
     """
 
-    async def make(topology: CompiledTopology, broker: Broker) -> Plan:
-        from amqpflow.services.provisioning.planner import make_adoption
-
-        return await make_adoption(topology, broker, [(kind, name) for name in names])
-
-    return _record(file, "adopt", make, lock_timeout, address, output, color)
+    return _record("adopt", **given)
 
 
 @click.command()
-@click.argument("file", type=FILE)
-@click.argument("kind", type=_KIND)
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@lock_option
-@connection_options
-@output_option("text", "json")
-@click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
-def disown(
-    file: str,
-    kind: str,
-    names: tuple[str, ...],
-    lock_timeout: float,
-    address: BrokerAddress,
-    output: str,
-    color: str,
-) -> int:
+@_objects
+def disown(**given: Any) -> int:
     """
     Give up queues, exchanges or policies that were adopted, and bindings; they stay on the broker as they are.
 
@@ -82,30 +61,25 @@ def disown(
     'events -> orders (order.placed)'.
     """
 
-    async def make(topology: CompiledTopology, broker: Broker) -> Plan:
-        from amqpflow.services.provisioning.planner import make_disowning
-
-        return await make_disowning(topology, broker, [(kind, name) for name in names])
-
-    return _record(file, "disown", make, lock_timeout, address, output, color)
+    return _record("disown", **given)
 
 
 def _record(
+    call: str,
+    *,
     file: str,
-    purpose: str,
-    make: Callable[[CompiledTopology, Broker], Awaitable[Plan]],
+    kind: str,
+    names: tuple[str, ...],
     lock_timeout: float,
     address: BrokerAddress,
     output: str,
     color: str,
 ) -> int:
-    from amqpflow import Topology
-
-    from .asynchronous import run_async
+    from amqpflow import Topology, connect
 
     topology = Topology.load(file)
-    wishes = Wishes(
-        allowance=allowance_of(()), lock_timeout=lock_timeout, as_json=output == "json", color=colors.wanted(color)
+    broker = connect(at_virtual_host(topology, address))
+    record = broker.adopt if call == "adopt" else broker.disown
+    return carry_out(
+        lambda options: record(topology, kind, names, **options), ApplyView(output, color, lock_timeout=lock_timeout)
     )
-    made = partial(make, topology.compiled)
-    return run_async(carry_out(at_virtual_host(topology, address), purpose, topology.name, made, wishes))

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .carrying_out import Wishes, allow_options, allowance_of, carry_out, lock_option
+from .carrying_out import ApplyView, allow_options, carry_out, lock_option
 from .options import FILE, at_virtual_host, connection_options, output_option
 from .render import colors
 from .safe import safe
 
 if TYPE_CHECKING:
-    from amqpflow.planning.values.plan import Plan
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.rabbitmq.observe import Broker
 
 
 @click.command()
@@ -50,32 +48,15 @@ def apply(
     `amqpflow plan --out` saved: it is carried out exactly as it is, or refused (4) with what changed on the broker
     since.
     """
-    from amqpflow import Topology
+    from amqpflow import Topology, connect
     from amqpflow.services.provisioning.plan_files import load_plan
 
-    from .asynchronous import run_async
-
-    allowance = allowance_of(allow)
     saved = load_plan(file)
     topology = Topology.load(file) if saved is None else Topology(compiled=saved.topology)
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)
-    pruning = prune or (saved is not None and saved.purpose == "prune")
-
-    async def make(broker: Broker) -> Plan:
-        from amqpflow.services.provisioning.plan_files import require_unmoved
-        from amqpflow.services.provisioning.planner import make_plan
-
-        plan = await make_plan(topology.compiled, broker, prune=pruning, allowance=allowance)
-        if saved is not None:
-            require_unmoved(saved, plan)
-        return plan
-
-    wishes = Wishes(
-        allowance=allowance,
-        wait=wait,
-        lock_timeout=lock_timeout,
-        as_json=output == "json",
-        color=colors.wanted(color),
+    broker = connect(at_virtual_host(topology, address))
+    return carry_out(
+        lambda options: broker.apply(saved or topology, prune=prune, allow=allow, **options),
+        ApplyView(output, color, lock_timeout=lock_timeout, wait=wait),
     )
-    return run_async(carry_out(at_virtual_host(topology, address), "apply", topology.name, make, wishes))

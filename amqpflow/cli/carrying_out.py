@@ -1,27 +1,26 @@
-"""What apply, destroy and adopt share: the lock, the plan on the terminal, the question, the account."""
+"""What apply, destroy, adopt and disown share: the plan on the terminal, the question, the progress, the account."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .render import colors
 from .safe import safe
 
 if TYPE_CHECKING:
+    from amqpflow.api.provisioning import ApplyOptions
     from amqpflow.planning.values.approvals import Allowance
+    from amqpflow.planning.values.changes import Change
     from amqpflow.planning.values.plan import Plan
     from amqpflow.planning.values.report import ApplyReport
-    from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.rabbitmq.observe import Broker
-    from amqpflow.services.provisioning.applier import Application, OnStep
-    from amqpflow.services.provisioning.drain import OnDrain
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,17 +31,6 @@ _QUESTIONS = {
     "delete": "Remove {removed}?",
     "migrate": "Move the messages of {replaced}?",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What the options said."""
-
-    allowance: Allowance
-    wait: bool = False
-    lock_timeout: float = 0.0
-    as_json: bool = False
-    color: bool = False
 
 
 def allow_options(function: F) -> F:
@@ -73,84 +61,75 @@ def lock_option(function: F) -> F:
     )(function)
 
 
-def allowance_of(texts: tuple[str, ...]) -> Allowance:
-    """Raises UsageError."""
-    from amqpflow.errors import UsageError
-    from amqpflow.planning.values.approvals import parse_allowance
-
-    try:
-        return parse_allowance(texts)
-    except ValueError as error:
-        raise UsageError(f"--allow: {error}") from error
-
-
-async def carry_out(
-    address: BrokerAddress, purpose: str, topology: str, make: Callable[[Broker], Awaitable[Plan]], wishes: Wishes
-) -> int:
+def carry_out(call: Callable[[ApplyOptions], Awaitable[ApplyReport]], view: ApplyView) -> int:
     """
-    Lock, plan, show, ask, do, account.
+    Run a call of the client that changes a broker, and show what it does.
 
     Args:
-        address: the broker, at the topology's virtual host.
-        purpose: apply, destroy or adopt: what the connection is named by.
-        topology: its name.
-        make: makes the plan when the lock is held.
-        wishes: the options.
+        call: is given who is notified.
+        view: shows it.
 
     Returns:
         The exit code: 0, or 3 when something waits for messages to leave a retry queue.
     """
-    from amqpflow.rabbitmq.admin import Admin
-    from amqpflow.rabbitmq.observe import open_broker
-    from amqpflow.services.provisioning.applier import Application
-    from amqpflow.services.provisioning.drain import Emptiness
-    from amqpflow.services.provisioning.lock import applying_alone
-    from amqpflow.services.provisioning.plan_files import require_unmoved
+    from .asynchronous import run_async
 
-    def on_wait(holder: str) -> None:
+    async def run() -> ApplyReport:
+        with view:
+            return await call(view.options)
+
+    return view.conclude(run_async(run()))
+
+
+class ApplyView:
+    """Shows a plan, asks, draws a progress bar, and accounts for what was done."""
+
+    def __init__(self, output: str, color: str, *, lock_timeout: float, wait: bool = False) -> None:
+        self.lock_timeout, self.wait = lock_timeout, wait
+        self.as_json = output == "json"
+        self.color = colors.wanted(color)
+        self._bar = ExitStack()
+        self._update: Callable[[Change, bool], None] | None = None
+        self._draining: Callable[[str, int, int], None] | None = None
+        self._plan: Plan | None = None
+
+    def __enter__(self) -> ApplyView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    @property
+    def options(self) -> ApplyOptions:
+        """How a call of the client waits, and what it notifies."""
+        return {
+            "wait": self.wait,
+            "lock_timeout": self.lock_timeout,
+            "on_wait": self._waits,
+            "on_plan": self._planned,
+            "on_step": self._step,
+            "on_drain": self._drain,
+            "on_report": self._report,
+        }
+
+    def _waits(self, holder: str) -> None:
         click.echo(f"Waiting: {safe(holder)}.", err=True)
 
-    async with (
-        open_broker(address, name=f"amqpflow {purpose} {topology}") as broker,
-        applying_alone(broker, topology, timeout=wishes.lock_timeout, on_wait=on_wait) as lock,
-    ):
-        plan = await make(broker)
-        _show(plan, wishes)
-        if _agree(plan, wishes):
-            # while a person thought about it, others may have made what the plan is about to make and record as ours
-            require_unmoved(plan, await make(broker))
-        with _progress(plan, wishes.as_json) as (on_step, on_drain):
-            emptiness = Emptiness(broker, lock.check, on_drain)
-            application = Application(plan, on_step, lock=lock, emptiness=emptiness, wait=wishes.wait)
-            try:
-                report = await application.run(Admin(broker, lock.name))
-            finally:
-                _account(application, wishes)
-        application.raise_failure()
-        return _conclude(plan, report, wishes)
+    def _planned(self, plan: Plan, allowance: Allowance) -> Allowance:
+        """Show the plan, and return what is allowed once a person on a terminal was asked for what is not."""
+        from amqpflow.planning.compare.consent import lacking
 
+        from .render.plan import plan_text
+        from .render.plan_json import plan_object
 
-def _show(plan: Plan, wishes: Wishes) -> None:
-    from amqpflow.planning.compare.consent import lacking
-
-    from .render.plan import plan_text
-    from .render.plan_json import plan_object
-
-    if not wishes.as_json:
-        click.echo(plan_text(plan, color=wishes.color), color=wishes.color)
-    elif plan.refusals or lacking(plan, wishes.allowance):
-        click.echo(json.dumps(plan_object(plan), indent=2))
-
-
-def _agree(plan: Plan, wishes: Wishes) -> bool:
-    """Raise RefusedError unless all that is required was allowed, or is agreed to now. Return whether it asked."""
-    from amqpflow.planning.compare.consent import lacking
-    from amqpflow.services.provisioning.applier import check
-
-    allowance = wishes.allowance
-    missing = lacking(plan, allowance)
-    asks = bool(missing) and not plan.refusals and not wishes.as_json and sys.stdin.isatty() and sys.stderr.isatty()
-    if asks:
+        self._plan = plan
+        missing = lacking(plan, allowance)
+        if not self.as_json:
+            click.echo(plan_text(plan, color=self.color), color=self.color)
+        elif plan.refusals or missing:
+            click.echo(json.dumps(plan_object(plan), indent=2))
+        if plan.refusals or self.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return allowance
         for need in missing:
             if not click.confirm(safe(_question(need, plan, allowance)), err=True):
                 break
@@ -159,8 +138,64 @@ def _agree(plan: Plan, wishes: Wishes) -> bool:
                 allowance = replace(allowance, named=allowance.named | {(word, one)})
             else:
                 allowance = replace(allowance, words=allowance.words | {word})
-    check(plan, allowance)
-    return asks
+        return allowance
+
+    def _step(self, _: int, change: Change, done: bool) -> None:
+        if self._update is None:
+            self._draw()
+        if self._update is not None:
+            self._update(change, done)
+
+    def _drain(self, what: str, gone: int, in_all: int) -> None:
+        if self._draining is not None:
+            self._draining(what, gone, in_all)
+
+    def _draw(self) -> None:
+        """Draw a progress bar on a terminal, on standard error so that standard output stays what it is."""
+        if self.as_json or self._plan is None or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        from amqpflow.planning.values.changes import label
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
+        progress = self._bar.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+        task = progress.add_task("", total=len(self._plan.changes))
+        draining = progress.add_task("", total=None, visible=False)
+
+        def update(change: Change, done: bool) -> None:
+            progress.update(task, advance=int(done), description=safe(label(change)))
+            if done:
+                progress.update(draining, visible=False)
+
+        def drain(what: str, gone: int, in_all: int) -> None:
+            text = safe(f"messages of {what} back in their work queues")
+            progress.update(draining, completed=gone, total=in_all, description=text, visible=True)
+
+        self._update, self._draining = update, drain
+
+    def _report(self, report: ApplyReport) -> None:
+        """Say how far it got: as JSON always, as text when it did not get to its end, Ctrl-C included."""
+        from .render.plan_json import applied_object
+        from .render.report import stopped_text
+
+        self._bar.close()
+        if self.as_json:
+            click.echo(json.dumps(applied_object(report), indent=2))
+        elif not report.complete and not report.only_postponed:
+            click.echo(stopped_text(report, color=self.color), err=True, color=self.color)
+
+    def conclude(self, report: ApplyReport) -> int:
+        """Sum up a run that was not stopped, and return the exit code."""
+        from .render.plan import applied_summary
+        from .render.report import postponed_text
+
+        if not self.as_json:
+            click.echo(applied_summary(report.plan, report.done))
+            if report.postponed:
+                click.echo(postponed_text(report), err=True)
+        return PARTLY_DONE if report.postponed else 0
 
 
 def _question(need: str, plan: Plan, allowance: Allowance) -> str:
@@ -180,54 +215,3 @@ def _removed(plan: Plan, allowance: Allowance) -> str:
     kinds = Counter(change.kind for change in unnamed(plan, allowance))
     parts = [counted(kinds[kind], kind) for kind in ("queue", "exchange", "binding", "policy") if kinds[kind]]
     return ", ".join(parts)
-
-
-def _account(application: Application, wishes: Wishes) -> None:
-    """Say how far it got: as JSON always, as text when it did not get to its end, Ctrl-C included."""
-    from .render.plan_json import applied_object
-    from .render.report import stopped_text
-
-    report = application.report
-    if wishes.as_json:
-        click.echo(json.dumps(applied_object(report), indent=2))
-    elif not report.complete and not report.only_postponed:
-        click.echo(stopped_text(report, color=wishes.color), err=True, color=wishes.color)
-
-
-def _conclude(plan: Plan, report: ApplyReport, wishes: Wishes) -> int:
-    from .render.plan import applied_summary
-    from .render.report import postponed_text
-
-    if not wishes.as_json:
-        click.echo(applied_summary(plan, report.done))
-        if report.postponed:
-            click.echo(postponed_text(report), err=True)
-    return PARTLY_DONE if report.postponed else 0
-
-
-@contextmanager
-def _progress(plan: Plan, as_json: bool) -> Iterator[tuple[OnStep | None, OnDrain | None]]:
-    """A progress bar on a terminal, on standard error so that standard output stays what it is."""
-    if as_json or not plan.changes or not sys.stderr.isatty():
-        yield None, None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    from amqpflow.planning.values.changes import Change, label
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(plan.changes))
-        draining = progress.add_task("", total=None, visible=False)
-
-        def on_step(_: int, change: Change, done: bool) -> None:
-            progress.update(task, advance=int(done), description=safe(label(change)))
-            if done:
-                progress.update(draining, visible=False)
-
-        def on_drain(what: str, gone: int, in_all: int) -> None:
-            text = safe(f"messages of {what} back in their work queues")
-            progress.update(draining, completed=gone, total=in_all, description=text, visible=True)
-
-        yield on_step, on_drain

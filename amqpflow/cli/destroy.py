@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .carrying_out import Wishes, allow_options, allowance_of, carry_out, lock_option
+from .carrying_out import ApplyView, allow_options, carry_out, lock_option
 from .options import FILE, at_virtual_host, connection_options, output_option
 from .render import colors
 
 if TYPE_CHECKING:
-    from amqpflow.planning.values.plan import Plan
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.rabbitmq.observe import Broker
 
 
 @click.command()
@@ -40,23 +38,11 @@ def destroy(
     delete:QUEUE names it, besides; a retry queue returns its messages first, and stays for another time (3) unless
     --wait.
     """
-    from amqpflow import Topology
+    from amqpflow import Topology, connect
 
-    from .asynchronous import run_async
-
-    allowance = allowance_of(allow)
     topology = Topology.load(file)
-
-    async def make(broker: Broker) -> Plan:
-        from amqpflow.services.provisioning.planner import make_destruction
-
-        return await make_destruction(topology.compiled, broker, allowance=allowance)
-
-    wishes = Wishes(
-        allowance=allowance,
-        wait=wait,
-        lock_timeout=lock_timeout,
-        as_json=output == "json",
-        color=colors.wanted(color),
+    broker = connect(at_virtual_host(topology, address))
+    return carry_out(
+        lambda options: broker.destroy(topology, allow=allow, **options),
+        ApplyView(output, color, lock_timeout=lock_timeout, wait=wait),
     )
-    return run_async(carry_out(at_virtual_host(topology, address), "destroy", topology.name, make, wishes))

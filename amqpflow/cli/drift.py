@@ -12,9 +12,7 @@ from .render import colors
 from .safe import safe
 
 if TYPE_CHECKING:
-    from amqpflow.planning.reports.drift import DriftReport
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.loading.topology import Topology
 
 DIFFERENCES = 2
 UNSEEN = 4
@@ -34,14 +32,14 @@ def drift(file: str, address: BrokerAddress, output: str, color: str, partial: b
     not in FILE; foreign policies and bindings that break what FILE promises. Exit code 0: all is as FILE says; 2: it
     is not; 4: no difference was found, but not everything could be seen, as over AMQP alone (with --partial: 0).
     """
-    from amqpflow import Topology
+    from amqpflow import Topology, connect
 
     from .asynchronous import run_async
 
     topology = Topology.load(file)
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)
-    report = run_async(_drift(topology, at_virtual_host(topology, address)))
+    report = run_async(connect(at_virtual_host(topology, address)).drift(topology))
     if output == "json":
         from .render.drift import drift_object
         from .render.values import as_document
@@ -56,9 +54,3 @@ def drift(file: str, address: BrokerAddress, output: str, color: str, partial: b
     if report.drifts:
         return DIFFERENCES
     return UNSEEN if report.unseen and not partial else 0
-
-
-async def _drift(topology: Topology, address: BrokerAddress) -> DriftReport:
-    from amqpflow import api
-
-    return await api.drift(topology, address)

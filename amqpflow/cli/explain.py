@@ -13,10 +13,7 @@ from .render import colors
 from .safe import safe
 
 if TYPE_CHECKING:
-    from amqpflow.planning.reports.explain import Explanation
-    from amqpflow.planning.values.observation import Observation
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.loading.topology import Topology
 
 
 def _release(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -51,47 +48,24 @@ def explain(
     operator policies and defaults are weighed as RabbitMQ weighs them. What FILE wants and does not get is listed, with
     what to do. Nothing is changed. Without the management API policies cannot be seen, and the answer says so.
     """
-    from amqpflow import Topology
+    from amqpflow import Topology, connect
+    from amqpflow.api import explain_offline
+
+    from .asynchronous import run_async
+    from .render.explanation import explanation_object, explanation_text
 
     if release is not None and not offline:
         raise click.UsageError("--release goes with --offline; a broker says what it is")
     topology = Topology.load(file)
     if offline:
-        return _offline(topology, queue, release or (), output == "json", colors.wanted(color))
-    from .asynchronous import run_async
-
-    address = at_virtual_host(topology, address)
-    return run_async(_online(topology, queue, address, output == "json", colors.wanted(color)))
-
-
-def _offline(topology: Topology, queue: str, release: tuple[int, ...], as_json: bool, color: bool) -> int:
-    from amqpflow.planning.reports.explain import explain as explain_queue
-    from amqpflow.planning.values.observation import Observation
-    from amqpflow.services.provisioning.explainer import require_known
-
-    require_known(topology.compiled, queue)
-    nobody = Observation(version=release, vhost=topology.vhost, complete=False)
-    _print(topology, explain_queue(topology.compiled, queue, nobody), nobody, as_json, color)
-    return 0
-
-
-async def _online(topology: Topology, queue: str, address: BrokerAddress, as_json: bool, color: bool) -> int:
-    from amqpflow.rabbitmq.observe import open_broker
-    from amqpflow.services.provisioning.explainer import explain_on, require_known
-
-    require_known(topology.compiled, queue)
-    async with open_broker(address, name=f"amqpflow explain {topology.name}") as broker:
-        explanation, observed = await explain_on(topology.compiled, queue, broker)
-    _print(topology, explanation, observed, as_json, color)
-    return 0
-
-
-def _print(topology: Topology, explanation: Explanation, observed: Observation, as_json: bool, color: bool) -> None:
-    from .render.explanation import explanation_object, explanation_text
-
-    if as_json:
-        click.echo(json.dumps(explanation_object(explanation, observed, topology), indent=2))
-        return
+        explanation = explain_offline(topology, queue, release=release or ())
+    else:
+        explanation = run_async(connect(at_virtual_host(topology, address)).explain(topology, queue))
+    if output == "json":
+        click.echo(json.dumps(explanation_object(explanation, topology), indent=2))
+        return 0
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)
-    click.echo(explanation_text(explanation, observed, topology, color=color), color=color)
+    colored = colors.wanted(color)
+    click.echo(explanation_text(explanation, topology, color=colored), color=colored)
+    return 0

@@ -14,10 +14,8 @@ from .options import FILE, at_virtual_host, connection_options
 from .safe import safe
 
 if TYPE_CHECKING:
-    from amqpflow.model.queue_stats import QueueStats
     from amqpflow.picture.graph import Graph
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.loading.topology import Topology
 
 FORMATS = ("text", "mermaid", "dot", "svg")
 
@@ -35,13 +33,15 @@ def graph(file: str, form: str, out: str | None, live: bool, address: BrokerAddr
     Nothing is needed but the file; the options of the connection are for --live. svg is a finished picture for pages
     light and dark, mermaid goes into Markdown, dot to Graphviz.
     """
-    from amqpflow import Topology
+    from amqpflow import Topology, connect
     from amqpflow.picture.graph import build_graph
+
+    from .asynchronous import run_async
 
     topology = Topology.load(file)
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)
-    numbers = _numbers(topology, at_virtual_host(topology, address)) if live else {}
+    numbers = run_async(connect(at_virtual_host(topology, address)).queue_counts(topology)) if live else {}
     depths = {name: each.ready for name, each in numbers.items() if each.ready is not None}
     delayed = {name: each.delayed for name, each in numbers.items() if each.delayed is not None}
     text = _drawn(build_graph(topology.compiled, depths if live else None, delayed=delayed, show=safe), form)
@@ -74,23 +74,6 @@ def _drawn(picture: Graph, form: str) -> str:
     from amqpflow.picture.text import render_text
 
     return render_text(picture)
-
-
-def _numbers(topology: Topology, address: BrokerAddress) -> dict[str, QueueStats]:
-    from amqpflow.rabbitmq.observe import open_broker
-    from amqpflow.services.status import StatusReader
-
-    from .asynchronous import run_async
-
-    async def read() -> dict[str, QueueStats]:
-        async with open_broker(address, name=f"amqpflow graph {topology.name}") as broker:
-            reader = StatusReader(broker, topology.compiled)
-            try:
-                return await reader.numbers()
-            finally:
-                await reader.close()
-
-    return run_async(read())
 
 
 def _write(path: Path, text: str) -> None:

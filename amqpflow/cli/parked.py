@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import fields
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,10 +16,10 @@ if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.loading.topology import Topology
     from amqpflow.services.parked.scan import QueueReading
+    from amqpflow.services.reading.options import ReadOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-GIVING_BACK = "everything goes back to its place"
 PARTLY = 3
 FAILED = 1
 REFUSED = 4
@@ -33,14 +35,14 @@ COMMANDS = {
     "discard": ("parked_discard", "discard", "Take messages out of their queue, into a file."),
 }
 
-unverified_option = click.option(
+_unverified = click.option(
     "--unverified",
     is_flag=True,
     help="Read also where it cannot be found out that reading uses nothing up (no management API, no permission), and "
     "queues that drop their oldest messages.",
 )
 
-prefetch_option = click.option(
+_prefetch = click.option(
     "--prefetch",
     type=click.IntRange(min=1, max=65_535),
     metavar="N",
@@ -58,22 +60,39 @@ def parked() -> None:
     """
 
 
-def place_options(function: F) -> F:
-    """Add --from, --origin, --unverified and --prefetch; the command receives `from_queues` and those names."""
-    for option in (
-        prefetch_option,
-        unverified_option,
-        click.option("--origin", metavar="QUEUE", help=ORIGIN_HELP),
-        click.option(
-            "--from",
-            "from_queues",
-            multiple=True,
-            metavar="QUEUE",
-            help="Read this queue, whoever made it, instead of the parking queues of FILE, which may be left out then.",
-        ),
-    ):
-        function = option(function)
-    return function
+_origin = click.option("--origin", metavar="QUEUE", help=ORIGIN_HELP)
+
+_from = click.option(
+    "--from",
+    "from_queues",
+    multiple=True,
+    metavar="QUEUE",
+    help="Read this queue, whoever made it, instead of the parking queues of FILE, which may be left out then.",
+)
+
+
+def _read_options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Add options, of which the command receives one `options: ReadOptions`."""
+
+    def add(function: F) -> F:
+        @wraps(function)
+        def with_options(*args: Any, **kwargs: Any) -> Any:
+            from amqpflow.services.reading.options import ReadOptions
+
+            given = {each.name: kwargs.pop(each.name) for each in fields(ReadOptions) if each.name in kwargs}
+            return function(*args, options=ReadOptions(**given), **kwargs)
+
+        added: Any = with_options
+        for option in options:
+            added = option(added)
+        return added  # type: ignore[no-any-return]
+
+    return add
+
+
+read_options = _read_options(_prefetch, _unverified, _origin, _from)
+safety_options = _read_options(_prefetch, _unverified)
+prefetch_option = _read_options(_prefetch)
 
 
 def load(file: str) -> Topology:
@@ -86,14 +105,12 @@ def load(file: str) -> Topology:
     return topology
 
 
-def load_place(
-    file: str | None, from_queues: tuple[str, ...], address: BrokerAddress
-) -> tuple[Topology | None, BrokerAddress]:
+def load_place(file: str | None, options: ReadOptions, address: BrokerAddress) -> tuple[Topology | None, BrokerAddress]:
     """The topology, if there is one, and the broker's address in its virtual host."""
     from .options import at_virtual_host
 
     if file is None:
-        if not from_queues:
+        if not options.from_queues:
             raise click.UsageError("Name a topology file, or a queue with --from.")
         return None, address
     topology = load(file)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .options import FILE, connection_options, output_option
-from .parked import GIVING_BACK, PARTLY, REFUSED, load_place, place_options, show_readings
-from .progress import progress
+from .parked import PARTLY, REFUSED, load_place, read_options, show_readings
+from .reading import GIVING_BACK, read
 from .safe import safe
 from .selection import selection_options
 
 if TYPE_CHECKING:
     from amqpflow.parking.selection import Selection
     from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.reading.options import ReadOptions
 
 
 @click.command()
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--no-export", is_flag=True, help="Keep them nowhere: they are lost for good.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @selection_options
-@place_options
+@read_options
 @connection_options
 @output_option("text", "json")
 def discard(
@@ -36,10 +37,7 @@ def discard(
     no_export: bool,
     yes: bool,
     selection: Selection,
-    from_queues: tuple[str, ...],
-    origin: str | None,
-    unverified: bool,
-    prefetch: int | None,
+    options: ReadOptions,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -49,12 +47,12 @@ def discard(
     Each is in the file, and the file on the disk, before it leaves the queue. The file is named after the time, unless
     --export names it.
     """
-    from amqpflow import api_parked
+    from amqpflow import connect
     from amqpflow.errors import RefusedError
 
     from .render.parked_json import export_object
     from .render.values import as_document
-    from .stopping import INTERRUPTED, run_until_stopped, wait_message
+    from .stopping import INTERRUPTED
 
     if target and no_export:
         raise click.UsageError("--export and --no-export cannot be combined.")
@@ -67,30 +65,14 @@ def discard(
             "discard asks before it takes messages out, and there is no terminal to ask on; nothing was done",
             hint="--yes discards without asking; parked list with the same options shows what it would take",
         )
-    topology, address = load_place(file, from_queues, address)
+    topology, address = load_place(file, options, address)
     if not (target or no_export):
         target = f"discarded-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl"
-    where: dict[str, Any] = {
-        "from_queues": from_queues,
-        "origin": origin,
-        "unverified": unverified,
-        "prefetch": prefetch,
-    }
     chosen = None
     if not yes:
-        with progress("Reading") as on_progress:
-            chosen, stopped = run_until_stopped(
-                lambda stop: api_parked.choose_parked(
-                    topology,
-                    address,
-                    selection=selection,
-                    **where,
-                    stop=stop,
-                    on_progress=on_progress,
-                    on_wait=wait_message,
-                ),
-                says=GIVING_BACK,
-            )
+        chosen, stopped = read(
+            lambda how: connect(address).parked.choose(topology, selection=selection, options=how), options
+        )
         if stopped:
             return INTERRUPTED
         if not chosen.count:
@@ -100,21 +82,12 @@ def discard(
         if not click.confirm(f"Discard {chosen.count} messages, {kept}?", err=True):
             click.echo("Nothing was done.", err=True)
             return REFUSED
-    with progress("Discarding") as on_progress:
-        report, stopped = run_until_stopped(
-            lambda stop: api_parked.discard_parked(
-                topology,
-                target,
-                address,
-                selection=selection,
-                chosen=chosen,
-                **where,
-                stop=stop,
-                on_progress=on_progress,
-                on_wait=wait_message,
-            ),
-            says=f"what is in the file is taken out, of the rest {GIVING_BACK}",
-        )
+    report, stopped = read(
+        lambda how: connect(address).parked.discard(topology, target, selection=selection, chosen=chosen, options=how),
+        options,
+        verb="Discarding",
+        says=f"what is in the file is taken out, of the rest {GIVING_BACK}",
+    )
     if output == "json":
         click.echo(as_document(export_object(report)))
     else:

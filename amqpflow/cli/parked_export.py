@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import FILE, connection_options, output_option
-from .parked import GIVING_BACK, PARTLY, load_place, place_options, show_readings
-from .progress import progress
+from .parked import PARTLY, load_place, read_options, show_readings
+from .reading import GIVING_BACK, read
 from .safe import safe
 from .selection import selection_options
 
 if TYPE_CHECKING:
     from amqpflow.parking.selection import Selection
     from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.reading.options import ReadOptions
 
 
 @click.command()
@@ -27,17 +28,14 @@ if TYPE_CHECKING:
     help="Write a new file; PATH/: a new directory; -: the standard output.",
 )
 @selection_options
-@place_options
+@read_options
 @connection_options
 @output_option("text", "json")
 def export(
     file: str | None,
     target: str,
     selection: Selection,
-    from_queues: tuple[str, ...],
-    origin: str | None,
-    unverified: bool,
-    prefetch: int | None,
+    options: ReadOptions,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -53,33 +51,22 @@ def export(
     import tempfile
     from contextlib import nullcontext
 
-    from amqpflow import api_parked
+    from amqpflow import connect
 
     from .render.parked_json import export_object
     from .render.values import as_document
-    from .stopping import INTERRUPTED, run_until_stopped, wait_message
+    from .stopping import INTERRUPTED
 
     piped = target == "-"
-    topology, address = load_place(file, from_queues, address)
+    topology, address = load_place(file, options, address)
     # a slow reader of the standard output must not hold up the broker: what it gets waits on the disk
     with tempfile.TemporaryFile() if piped else nullcontext(target) as file_or_path:
-        with progress("Exporting") as on_progress:
-            report, stopped = run_until_stopped(
-                lambda stop: api_parked.export_parked(
-                    topology,
-                    file_or_path,
-                    address,
-                    selection=selection,
-                    from_queues=from_queues,
-                    origin=origin,
-                    unverified=unverified,
-                    prefetch=prefetch,
-                    stop=stop,
-                    on_progress=on_progress,
-                    on_wait=wait_message,
-                ),
-                says=f"what was read so far is written, {GIVING_BACK}",
-            )
+        report, stopped = read(
+            lambda how: connect(address).parked.export(topology, file_or_path, selection=selection, options=how),
+            options,
+            verb="Exporting",
+            says=f"what was read so far is written, {GIVING_BACK}",
+        )
         if not isinstance(file_or_path, str):
             file_or_path.seek(0)
             shutil.copyfileobj(file_or_path, sys.stdout.buffer)

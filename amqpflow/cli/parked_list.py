@@ -8,28 +8,26 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import FILE, connection_options, output_option
-from .parked import GIVING_BACK, PARTLY, load_place, place_options, show_readings
-from .progress import progress
+from .parked import PARTLY, load_place, read_options, show_readings
+from .reading import read
 from .selection import selection_options
 
 if TYPE_CHECKING:
     from amqpflow.parking.selection import Selection
     from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.reading.options import ReadOptions
 
 
 @click.command(name="list")
 @click.argument("file", type=FILE, required=False)
 @selection_options
-@place_options
+@read_options
 @connection_options
 @output_option("text", "json", "jsonl")
 def list_(
     file: str | None,
     selection: Selection,
-    from_queues: tuple[str, ...],
-    origin: str | None,
-    unverified: bool,
-    prefetch: int | None,
+    options: ReadOptions,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -38,33 +36,20 @@ def list_(
 
     Options are combined with and; one that is given twice asks for any of its values. -o jsonl has one object a line.
     """
-    from amqpflow import api_parked
+    from amqpflow import connect
 
     from .render.parked import listing_lines
     from .render.parked_json import listing_pieces, row_object
     from .render.values import as_line
     from .spool import Spool
-    from .stopping import INTERRUPTED, run_until_stopped, wait_message
+    from .stopping import INTERRUPTED
 
-    topology, address = load_place(file, from_queues, address)
+    topology, address = load_place(file, options, address)
     with Spool() as spool:
-        with progress("Reading") as on_progress:
-            listing, stopped = run_until_stopped(
-                lambda stop: api_parked.parked(
-                    topology,
-                    address,
-                    selection=selection,
-                    from_queues=from_queues,
-                    origin=origin,
-                    unverified=unverified,
-                    prefetch=prefetch,
-                    on_row=spool.add,
-                    stop=stop,
-                    on_progress=on_progress,
-                    on_wait=wait_message,
-                ),
-                says=GIVING_BACK,
-            )
+        listing, stopped = read(
+            lambda how: connect(address).parked.list(topology, selection=selection, options=how, on_row=spool.add),
+            options,
+        )
         spool.sort_by_age([each.parking_queue for each in listing.queues if each.by_priority])
         if output == "json":
             for piece in listing_pieces(listing, spool.rows()):

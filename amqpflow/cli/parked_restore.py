@@ -8,11 +8,12 @@ import click
 
 from .options import connection_options, output_option
 from .parked import PARTLY, prefetch_option, show_notes
-from .progress import progress
+from .reading import read
 from .safe import safe
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.reading.options import ReadOptions
 
 _NAMED = 10  #: messages that are listed
 
@@ -34,7 +35,7 @@ def restore(
     strip: bool,
     again: bool,
     duplicates: bool,
-    prefetch: int | None,
+    options: ReadOptions,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -47,28 +48,21 @@ def restore(
     """
     import sys
 
-    from amqpflow import api_parked
+    from amqpflow import connect
 
     from .render.parked_json import restore_object
     from .render.values import as_document
-    from .stopping import INTERRUPTED, run_until_stopped, wait_message
+    from .stopping import INTERRUPTED
 
-    with progress("Restoring") as on_progress:
-        report, _ = run_until_stopped(
-            lambda stop: api_parked.restore_parked(
-                sys.stdin.buffer if export == "-" else export,
-                address,
-                to=to,
-                strip=strip,
-                again=again,
-                duplicates=duplicates,
-                prefetch=prefetch,
-                stop=stop,
-                on_progress=on_progress,
-                on_wait=wait_message,
-            ),
-            says="what is in flight is awaited",
-        )
+    source = sys.stdin.buffer if export == "-" else export
+    report, _ = read(
+        lambda how: connect(address).parked.restore(
+            source, to=to, strip=strip, again=again, duplicates=duplicates, options=how
+        ),
+        options,
+        verb="Restoring",
+        says="what is in flight is awaited",
+    )
     if output == "json":
         click.echo(as_document(restore_object(report)))
     else:

@@ -7,27 +7,25 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import connection_options, output_option
-from .parked import FAILED, GIVING_BACK, load_place, place_options
-from .progress import progress
+from .parked import FAILED, load_place, read_options
+from .reading import read
 from .safe import safe
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.reading.options import ReadOptions
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[FILE] ID")
 @click.option("--queue", "queues", multiple=True, help="Look only in the parking queue of this work queue.")
-@place_options
+@read_options
 @connection_options
 @output_option("text", "json")
 def show(
     names: tuple[str, ...],
     queues: tuple[str, ...],
-    from_queues: tuple[str, ...],
-    origin: str | None,
-    unverified: bool,
-    prefetch: int | None,
+    options: ReadOptions,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -36,35 +34,22 @@ def show(
 
     ID is that of `parked list`, or its beginning, or the message id, or the hop. All matches are shown.
     """
-    from amqpflow import api_parked
+    from amqpflow import connect
     from amqpflow.parking.selection import Selection
 
     from .render.parked_json import message_object
     from .render.parked_message import message_lines
     from .render.values import as_document
-    from .stopping import INTERRUPTED, run_until_stopped, wait_message
+    from .stopping import INTERRUPTED
 
-    if len(names) != (1 if from_queues and len(names) < 2 else 2):
+    if len(names) != (1 if options.from_queues and len(names) < 2 else 2):
         raise click.UsageError("Name a topology file and an ID, or --from QUEUE and an ID.")
     wanted, file = names[-1], names[0] if len(names) == 2 else None
-    topology, address = load_place(file, from_queues, address)
-    with progress("Reading") as on_progress:
-        found, stopped = run_until_stopped(
-            lambda stop: api_parked.parked_message(
-                topology,
-                wanted,
-                address,
-                selection=Selection(queues=queues),
-                from_queues=from_queues,
-                origin=origin,
-                unverified=unverified,
-                prefetch=prefetch,
-                stop=stop,
-                on_progress=on_progress,
-                on_wait=wait_message,
-            ),
-            says=GIVING_BACK,
-        )
+    topology, address = load_place(file, options, address)
+    selection = Selection(queues=queues)
+    found, stopped = read(
+        lambda how: connect(address).parked.find(topology, wanted, selection=selection, options=how), options
+    )
     if output == "json":
         click.echo(as_document({"version": 1, "messages": [message_object(each) for each in found]}))
     else:

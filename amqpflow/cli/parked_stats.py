@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import FILE, connection_options, output_option
-from .parked import GIVING_BACK, PARTLY, load_place, place_options, show_readings
-from .progress import progress
+from .parked import PARTLY, load_place, read_options, show_readings
+from .reading import read
 from .selection import selection_options
 
 if TYPE_CHECKING:
     from amqpflow.parking.selection import Selection
     from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.reading.options import ReadOptions
 
 _BY = ("queue", "parking-queue", "reason", "error-type", "fingerprint", "routing-key", "parked-by", "hour")
 
@@ -28,17 +29,14 @@ _BY = ("queue", "parking-queue", "reason", "error-type", "fingerprint", "routing
     help=f"What to group by, separated by commas: {', '.join(_BY)}.",
 )
 @selection_options
-@place_options
+@read_options
 @connection_options
 @output_option("text", "json")
 def stats(
     file: str | None,
     by: str,
     selection: Selection,
-    from_queues: tuple[str, ...],
-    origin: str | None,
-    unverified: bool,
-    prefetch: int | None,
+    options: ReadOptions,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -47,31 +45,17 @@ def stats(
 
     Each group has its count, when its first and its last message was parked, and the id of the oldest as a sample.
     """
-    from amqpflow import api_parked
+    from amqpflow import connect
 
     from .render.parked_stats import stats_lines, stats_object
     from .render.values import as_document
-    from .stopping import INTERRUPTED, run_until_stopped, wait_message
+    from .stopping import INTERRUPTED
 
     names = tuple(dict.fromkeys(each.strip() for each in by.split(",") if each.strip()))
-    topology, address = load_place(file, from_queues, address)
-    with progress("Reading") as on_progress:
-        found, stopped = run_until_stopped(
-            lambda stop: api_parked.parked_stats(
-                topology,
-                address,
-                by=names,
-                selection=selection,
-                from_queues=from_queues,
-                origin=origin,
-                unverified=unverified,
-                prefetch=prefetch,
-                stop=stop,
-                on_progress=on_progress,
-                on_wait=wait_message,
-            ),
-            says=GIVING_BACK,
-        )
+    topology, address = load_place(file, options, address)
+    found, stopped = read(
+        lambda how: connect(address).parked.stats(topology, by=names, selection=selection, options=how), options
+    )
     if output == "json":
         click.echo(as_document(stats_object(found)))
     else:

@@ -25,8 +25,7 @@ def permissions(file: str, roles: tuple[str, ...], queues: tuple[str, ...], exac
     Patterns are exact as long as they fit into the 1024 bytes that RabbitMQ 4.3 takes; what is wider is said.
     """
     from amqpflow import Topology
-    from amqpflow.errors import UsageError
-    from amqpflow.planning.reports.permissions import ROLES, grants
+    from amqpflow.api import permissions as grants
 
     from .render.permissions import permissions_object, permissions_text
     from .render.values import as_document
@@ -35,11 +34,7 @@ def permissions(file: str, roles: tuple[str, ...], queues: tuple[str, ...], exac
     topology = Topology.load(file)
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)
-    unknown = [queue for queue in queues if queue not in topology.routes]
-    if unknown:
-        known = ", ".join(topology.routes)
-        raise UsageError(f"{topology.file} has no work queue {', '.join(unknown)}", hint=f"it has {known}")
-    found = grants(topology.compiled, roles=roles or ROLES, queues=queues, exact=exact)
+    found = grants(topology, roles=roles, queues=queues, exact=exact)
     if output == "json":
         click.echo(as_document(permissions_object(topology.compiled, found)))
     else:

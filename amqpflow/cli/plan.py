@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .carrying_out import allowance_of
 from .options import FILE, at_virtual_host, connection_options, output_option
 from .render import colors
 from .safe import safe
 
 if TYPE_CHECKING:
-    from amqpflow.planning.values.approvals import Allowance
     from amqpflow.planning.values.plan import Plan
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.loading.topology import Topology
 
 DIFFERENCES = 2
 REFUSED = 4
@@ -53,28 +50,21 @@ def plan(
     something to do; 4: apply would refuse, and the reasons are shown. A plan saved with --out is carried out by
     `amqpflow apply PATH` exactly as it is, or refused when the broker has changed; it holds no password.
     """
-    from amqpflow import Topology
+    from amqpflow import Topology, connect
 
     from .asynchronous import run_async
 
     topology = Topology.load(file)
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)
-    made = run_async(_plan(topology, at_virtual_host(topology, address), prune, allowance_of(allow)))
+    broker = connect(at_virtual_host(topology, address))
+    made = run_async(broker.plan(topology, prune=prune, allow=allow))
     _print(made, output, colors.wanted(color))
     if out is not None:
         _save(made, out)
     if made.refusals:
         return REFUSED
     return DIFFERENCES if detailed_exitcode and not made.nothing_to_do else 0
-
-
-async def _plan(topology: Topology, address: BrokerAddress, prune: bool, allowance: Allowance) -> Plan:
-    from amqpflow.rabbitmq.observe import open_broker
-    from amqpflow.services.provisioning.planner import make_plan
-
-    async with open_broker(address, name=f"amqpflow plan {topology.name}") as broker:
-        return await make_plan(topology.compiled, broker, prune=prune, allowance=allowance)
 
 
 def _save(made: Plan, out: str) -> None:

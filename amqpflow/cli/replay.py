@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import FILE, at_virtual_host, connection_options, output_option
-from .parked import GIVING_BACK, PARTLY, load, prefetch_option, show_notes, unverified_option
-from .progress import progress
+from .parked import PARTLY, load, safety_options, show_notes
+from .reading import GIVING_BACK, read
 from .replay_options import how_options
 from .safe import safe
 from .selection import selection_options
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from amqpflow.parking.selection import Selection
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.loading.topology import Topology
+    from amqpflow.services.reading.options import ReadOptions
     from amqpflow.services.replaying.plan import ReplayPlan
     from amqpflow.services.replaying.report import ReplayReport
     from amqpflow.services.replaying.request import ReplayRequest
@@ -36,8 +37,7 @@ REFUSED = 4
 @click.option("--resume", metavar="ID", help="Resume an interrupted replay as it was asked for.")
 @click.option("--history", is_flag=True, help="List the replays whose journals are kept on this machine.")
 @click.option("--prune", is_flag=True, help="With --history: remove the journals of finished replays.")
-@unverified_option
-@prefetch_option
+@safety_options
 @connection_options
 @output_option("text", "json")
 def replay(
@@ -51,8 +51,7 @@ def replay(
     resume: str | None,
     history: bool,
     prune: bool,
-    unverified: bool,
-    prefetch: int | None,
+    options: ReadOptions,
     address: BrokerAddress,
     output: str,
 ) -> int:
@@ -94,7 +93,7 @@ def replay(
             hint="--yes replays without asking, --dry-run says what would be replayed",
         )
     if not yes or dry_run:
-        plan, stopped = _plan(topology, address, queues, choice, unverified, prefetch)
+        plan, stopped = _plan(topology, address, queues, choice, options)
         _show_plan(plan, choice, output, dry_run=dry_run)
         show_notes((*plan.notes, *_notes_of(choice)))
         if stopped:
@@ -109,7 +108,7 @@ def replay(
         from dataclasses import replace
 
         choice = replace(choice, only=plan.only)
-    report, stopped = _replay(topology, address, queues, choice, unverified, prefetch, journal, resume, watch=watch)
+    report, stopped = _replay(topology, address, queues, choice, options, journal, resume, watch=watch)
     return _show(report, _notes_of(choice) if yes else (), output, stopped=stopped)
 
 
@@ -125,28 +124,11 @@ def _plan(
     address: BrokerAddress,
     queues: tuple[str, ...] | None,
     choice: ReplayRequest,
-    unverified: bool,
-    prefetch: int | None,
+    options: ReadOptions,
 ) -> tuple[ReplayPlan, bool]:
-    from amqpflow import api
+    from amqpflow import connect
 
-    from .stopping import run_until_stopped, wait_message
-
-    with progress("Reading") as on_progress:
-        return run_until_stopped(
-            lambda stop: api.plan_replay(
-                topology,
-                address,
-                queue=queues,
-                choice=choice,
-                unverified=unverified,
-                prefetch=prefetch,
-                stop=stop,
-                on_progress=on_progress,
-                on_wait=wait_message,
-            ),
-            says=GIVING_BACK,
-        )
+    return read(lambda how: connect(address).plan_replay(topology, queue=queues, choice=choice, options=how), options)
 
 
 def _show_plan(plan: ReplayPlan, choice: ReplayRequest, output: str, *, dry_run: bool) -> None:
@@ -166,36 +148,25 @@ def _replay(
     address: BrokerAddress,
     queues: tuple[str, ...] | None,
     choice: ReplayRequest,
-    unverified: bool,
-    prefetch: int | None,
+    options: ReadOptions,
     journal: str | None,
     resume: str | None,
     *,
     watch: bool,
 ) -> tuple[ReplayReport, bool]:
-    from amqpflow import api
-
-    from .stopping import run_until_stopped, wait_message
+    from amqpflow import connect
 
     at_most = choice.limit if choice.only is None else sum(choice.only.values())
-    with progress("Replaying", at_most=at_most) as on_progress:
-        return run_until_stopped(
-            lambda stop: api.replay(
-                topology,
-                address,
-                queue=queues,
-                choice=choice,
-                journal=journal,
-                resume=resume,
-                unverified=unverified,
-                prefetch=prefetch,
-                stop=stop,
-                on_progress=on_progress,
-                on_wait=wait_message,
-                on_watch=_watched if watch else None,
-            ),
-            says=f"what is in flight is settled, {GIVING_BACK}",
-        )
+    on_watch = _watched if watch else None
+    return read(
+        lambda how: connect(address).replay(
+            topology, queue=queues, choice=choice, journal=journal, resume=resume, options=how, on_watch=on_watch
+        ),
+        options,
+        verb="Replaying",
+        says=f"what is in flight is settled, {GIVING_BACK}",
+        at_most=at_most,
+    )
 
 
 def _watched(on_its_way: int, parked: int) -> None:

@@ -71,8 +71,10 @@ def status(
 
 class _View:
     def __init__(self, topology: Topology, address: BrokerAddress, oldest: bool, as_json: bool, color: str) -> None:
+        from amqpflow import connect
+
         self.topology = topology
-        self.address = address
+        self.broker = connect(address)
         self.oldest = oldest
         self.as_json = as_json
         self.color = color
@@ -80,7 +82,7 @@ class _View:
     def once(self, detailed_exitcode: bool) -> int:
         from .asynchronous import run_async
 
-        found = run_async(self._once())
+        found = run_async(self.broker.status(self.topology, oldest=self.oldest))
         self._print(found)
         return ALERTS if detailed_exitcode and found.alerts else 0
 
@@ -91,39 +93,17 @@ class _View:
         run_until_stopped(lambda stop: self._watch(stop, pause), says="the look that has begun")
         return 0
 
-    async def _once(self) -> Status:
-        from amqpflow.rabbitmq.observe import open_broker
-        from amqpflow.services.status import StatusReader
-
-        async with open_broker(self.address, name=f"amqpflow status {self.topology.name}") as broker:
-            reader = StatusReader(broker, self.topology.compiled)
-            try:
-                return await reader.read(oldest=self.oldest)
-            finally:
-                await reader.close()
-
     async def _watch(self, stop: asyncio.Event, pause: float) -> None:
-        from amqpflow.errors import AmqpflowError
-        from amqpflow.rabbitmq.observe import open_broker
-        from amqpflow.services.status import StatusReader
-
-        first: Status | None = None
         with self._screen() as show:
-            while not stop.is_set():
-                try:
-                    async with open_broker(self.address, name=f"amqpflow status {self.topology.name}") as broker:
-                        reader = StatusReader(broker, self.topology.compiled)
-                        while not stop.is_set():
-                            found = await reader.read(oldest=self.oldest, earlier=first)
-                            first = first or found
-                            show.status(found)
-                            await _pause(stop, pause)
-                        await reader.close()
-                except AmqpflowError as error:
-                    if first is None:
-                        raise
-                    show.trouble(f"{error}; trying again")
-                    await _pause(stop, pause)
+            statuses = self.broker.watch(
+                self.topology,
+                interval=pause,
+                oldest=self.oldest,
+                stop=stop,
+                on_error=lambda error: show.trouble(f"{error}; trying again"),
+            )
+            async for found in statuses:
+                show.status(found)
 
     def _screen(self) -> _Screen | _Snapshots:
         if self.as_json or not sys.stdout.isatty():
@@ -216,13 +196,3 @@ class _Screen:
         width, height = self.console.size
         view = status_view(found, width, height - (1 if trouble else 0))
         self.live.update(Group(Text(safe(trouble), style="red"), view) if trouble else view, refresh=True)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    import asyncio
-
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        pass

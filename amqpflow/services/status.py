@@ -150,7 +150,7 @@ class StatusReader:
                     problems.append(warn("oldest-unknown", f"queue {queue}", f"{why}: others may be older"))
         return found
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the channel. Never raises."""
         if self._channel is not None and not self._channel.is_closed:
             try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import StoppedError, Topology, parked_message
+from amqpflow import ReadOptions, StoppedError, Topology, parked_message
 from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
@@ -280,9 +280,8 @@ def test_ctrl_c_while_a_message_is_looked_for(shop: Path, vhost: BrokerAddress) 
 
     async def look(stop: asyncio.Event) -> None:
         topology, management = Topology.load(shop), vhost.management_candidates()[-1]
-        await parked_message(
-            topology, "nobody", vhost.url, management_url=management, stop=stop, on_progress=lambda *_: stop.set()
-        )
+        options = ReadOptions(stop=stop, on_progress=lambda *_: stop.set())
+        await parked_message(topology, "nobody", vhost.url, management_url=management, options=options)
 
     with pytest.raises(StoppedError) as raised:
         asyncio.run(look(asyncio.Event()))

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 ENTRANCES = (
     "amqpflow.services.consuming.consumer",
     "amqpflow.services.publishing.publisher",
-    "amqpflow.services.loading.opening",
+    "amqpflow.api.connections",
     "amqpflow.services.process.supervisor",
     "amqpflow.cli.run",
 )

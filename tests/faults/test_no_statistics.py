@@ -181,7 +181,7 @@ def test_a_status_shows_what_it_knows_and_says_what_it_does_not(vhost: BrokerAdd
                 await until(caught_up, every=0.5)
                 status = await reader.read()
             finally:
-                await reader.close()
+                await reader.aclose()
             (work,) = status.queues
             assert work.numbers is not None
             assert (work.numbers.ready, work.numbers.retained, work.retained) == (3, 0, 0)

@@ -22,7 +22,7 @@ from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.loading.opening import no_topology
+from amqpflow.services.loading.topology import no_topology
 from amqpflow.services.parked.export import choose, discard_parked, export_parked
 from amqpflow.services.parked.export_file import ExportWriter
 from amqpflow.services.parked.listing import list_parked

@@ -12,7 +12,7 @@ from amqpflow.model.properties import Properties
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.loading.opening import no_topology
+from amqpflow.services.loading.topology import no_topology
 from amqpflow.services.parked import export_file
 from amqpflow.services.parked.export import discard_parked, export_parked
 from amqpflow.services.parked.restore import restore_parked

@@ -16,7 +16,7 @@ from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.loading.opening import no_topology
+from amqpflow.services.loading.topology import no_topology
 from amqpflow.services.parked.listing import ParkedRow, list_parked
 from amqpflow.services.parked.stats import count_parked
 from amqpflow.services.reading.options import ReadOptions
@@ -71,7 +71,7 @@ def test_a_list_is_by_age_whatever_the_release_delivers_first(vhost: BrokerAddre
             assert any("need not be the oldest" in note for note in first.notes) is by_priority
             reader = StatusReader(opened, compiled)
             status = await reader.read(oldest=True)
-            await reader.close()
+            await reader.aclose()
             said = [each for each in status.alerts if each.code == "oldest-unknown"]
             assert bool(said) is by_priority
 

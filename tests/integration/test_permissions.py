@@ -103,7 +103,7 @@ def test_each_role_does_its_work(vhost: BrokerAddress, tmp_path: Path) -> None:
             async with open_broker(address) as broker:
                 reader = StatusReader(broker, topology.compiled)
                 assert "missing" not in {alert.code for alert in (await reader.read()).alerts}
-                await reader.close()
+                await reader.aclose()
 
     asyncio.run(scenario())
     assert sorted(attempts) == [("handled", 1), ("parked", 1), ("parked", 1), ("parked", 2)]

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from amqpflow import ReplayRequest, Selection, Topology, api, api_parked
+from amqpflow import ReadOptions, ReplayRequest, Selection, Topology, api
 from amqpflow.errors import AmqpflowError
 from amqpflow.rabbitmq import connection, observe
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -123,14 +123,14 @@ def doing(
     replayer.replay_parked = partial(replayer.replay_parked, on_step=stopping.step)
     parked_export.discard_parked = partial(parked_export.discard_parked, on_step=stopping.step)
     parked_restore.restore_parked = partial(parked_restore.restore_parked, on_step=stopping.step)
-    watching = {"stop": stopping.stopped, "on_wait": on_wait}
+    options = ReadOptions(stop=stopping.stopped, on_wait=on_wait)
     asked = request["asked"] or {}
     if asked.get("do") == "restore":
-        return api_parked.restore_parked(request["export"], address, **watching)
+        return api.restore_parked(request["export"], address, options=options)
     queue, errors = asked.get("queue"), tuple(asked.get("error_types", ()))
     if asked.get("do") == "discard":
         selection = Selection(queues=tuple(queue or ()), error_types=errors, limit=asked["limit"])
-        return api_parked.discard_parked(topology, request["export"], address, selection=selection, **watching)
+        return api.discard_parked(topology, request["export"], address, selection=selection, options=options)
     choice = None
     if asked:
         choice = ReplayRequest(
@@ -145,7 +145,7 @@ def doing(
         choice=choice,
         journal=request["journal"],
         resume=request["resume"],
-        **watching,
+        options=options,
     )
 
 

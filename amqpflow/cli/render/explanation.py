@@ -9,7 +9,6 @@ from amqpflow.cli.safe import safe
 from amqpflow.model.units import format_duration
 from amqpflow.planning.policies.effective import Contender, Setting
 from amqpflow.planning.reports.explain import Explanation
-from amqpflow.planning.values.observation import Observation
 from amqpflow.services.loading.topology import Topology
 
 from .colors import paint
@@ -29,12 +28,12 @@ _NOTHING = {
 }
 
 
-def explanation_text(explanation: Explanation, observed: Observation, topology: Topology, *, color: bool) -> str:
+def explanation_text(explanation: Explanation, topology: Topology, *, color: bool) -> str:
     """A line for each setting, below it what it overruled; then what is not as the file wants it, and notes."""
     rows = [(each.key, _value(each), _source(each), each) for each in explanation.effective.settings.values()]
     keys = max(len(row[0]) for row in rows)
     values = min(max(len(safe(row[1])) for row in rows), 40)
-    lines = [safe(_title(explanation, observed, topology)), ""]
+    lines = [safe(_title(explanation, topology)), ""]
     lines.append(f"  {'SETTING':<{keys}}  {'VALUE':<{values}}  SOURCE")
     for key, value, source, setting in rows:
         lines.append(f"  {safe(key):<{keys}}  {safe(value):<{values}}  {safe(source)}".rstrip())
@@ -60,17 +59,17 @@ def explanation_text(explanation: Explanation, observed: Observation, topology: 
     return "\n".join(lines).rstrip()
 
 
-def explanation_object(explanation: Explanation, observed: Observation, topology: Topology) -> dict[str, Any]:
+def explanation_object(explanation: Explanation, topology: Topology) -> dict[str, Any]:
     """The same, as JSON takes it. Within one `version`, keys are only added."""
     works = explanation.effective
     return {
         "version": VERSION,
         "topology": topology.name,
         "file": topology.file,
-        "broker": observed.broker if explanation.exists is not None else None,
-        "release": ".".join(map(str, observed.version)) or None,
-        "vhost": observed.vhost,
-        "complete": observed.complete,
+        "broker": explanation.observed.broker if explanation.exists is not None else None,
+        "release": ".".join(map(str, explanation.observed.version)) or None,
+        "vhost": explanation.observed.vhost,
+        "complete": explanation.observed.complete,
         "queue": explanation.queue,
         "role": explanation.role,
         "work_queues": list(explanation.work_queues),
@@ -105,14 +104,14 @@ def explanation_object(explanation: Explanation, observed: Observation, topology
     }
 
 
-def _title(explanation: Explanation, observed: Observation, topology: Topology) -> str:
+def _title(explanation: Explanation, topology: Topology) -> str:
     of = ", ".join(explanation.work_queues)
     role = explanation.role if explanation.role == "work queue" else f"{explanation.role} of {of}"
     if explanation.exists is None:
-        release = ".".join(map(str, observed.version))
+        release = ".".join(map(str, explanation.observed.version))
         where = f"by {topology.file} alone" + (f", for RabbitMQ {release}" if release else "")
     else:
-        where = f"on {observed.broker}, virtual host {observed.vhost}"
+        where = f"on {explanation.observed.broker}, virtual host {explanation.observed.vhost}"
     return f"Queue {explanation.queue}, {role} of topology {topology.name}, {where}"
 
 

@@ -50,6 +50,7 @@ class Explanation:
     unmet: tuple[Unmet, ...]
     guarantees: tuple[Guarantee, ...]  #: of an existing queue
     notes: tuple[str, ...]
+    observed: Observation  #: the look at the virtual host that it rests on
 
 
 def queues_of(topology: CompiledTopology) -> tuple[str, ...]:
@@ -111,6 +112,7 @@ class _Explainer:
             unmet=tuple(self._unmet(works)),
             guarantees=tuple(each for each in promised if each.queue == self.name),
             notes=tuple(self._notes(works)),
+            observed=self.seen,
         )
 
     def _role(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from amqpflow.model.diagnostic import Diagnostic
+from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 
 
@@ -59,3 +60,10 @@ class Topology:
     def routes(self) -> Mapping[str, QueueRoutes]:
         """Where failed messages of each work queue go."""
         return self.compiled.routes
+
+
+def no_topology() -> CompiledTopology:
+    """Return what stands for the topology of queues that are in no file: it declares nothing."""
+    return CompiledTopology(
+        name="", vhost="", file="", retry_exchange="", parking_exchange="", desired=BrokerState(), routes={}
+    )

@@ -10,7 +10,7 @@ from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.rabbitmq.translate import translate
-from amqpflow.services.loading.opening import no_topology
+from amqpflow.services.loading.topology import no_topology
 from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.target import ReadTarget
 

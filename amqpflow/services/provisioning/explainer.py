@@ -5,13 +5,12 @@ from __future__ import annotations
 from amqpflow.errors import UsageError
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.reports.explain import Explanation, explain, queues_of
-from amqpflow.planning.values.observation import Observation
 from amqpflow.rabbitmq.observe import Broker, observe
 
 
-async def explain_on(topology: CompiledTopology, queue: str, broker: Broker) -> tuple[Explanation, Observation]:
+async def explain_on(topology: CompiledTopology, queue: str, broker: Broker) -> Explanation:
     """
-    What works on a queue of the topology, with the look at the broker that it rests on.
+    Return what works on a queue of the topology.
 
     Raises:
         UsageError: the file has no such queue.
@@ -23,7 +22,7 @@ async def explain_on(topology: CompiledTopology, queue: str, broker: Broker) -> 
     if broker.management is not None:
         found = (await broker.management.vhost(broker.address.vhost)).get("default_queue_type")
         kind = found if isinstance(found, str) and found != "undefined" else None
-    return explain(topology, queue, observed, default_queue_type=kind), observed
+    return explain(topology, queue, observed, default_queue_type=kind)
 
 
 def require_known(topology: CompiledTopology, queue: str) -> None:

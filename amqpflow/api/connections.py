@@ -1,0 +1,120 @@
+"""The connections of a client: a call has one to itself, and the next call finds it again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from amqpflow.model.routes import CompiledTopology
+from amqpflow.services.loading.topology import Topology, no_topology
+
+if TYPE_CHECKING:
+    from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.rabbitmq.observe import Broker
+
+log = logging.getLogger("amqpflow.connection")
+
+TopologyLike = Topology | CompiledTopology | str | os.PathLike[str]
+
+
+def compiled_of(topology: TopologyLike | None) -> CompiledTopology:
+    """
+    Return what a topology compiles to, loading it when it is a path; an empty one for None.
+
+    Raises:
+        InvalidTopologyError: as `Topology.load`.
+    """
+    if topology is None:
+        return no_topology()
+    if isinstance(topology, str | os.PathLike):
+        topology = Topology.load(topology)
+    return topology.compiled if isinstance(topology, Topology) else topology
+
+
+def address_of(url: str | BrokerAddress | None, management_url: str | None) -> BrokerAddress:
+    """
+    Return where a URL leads; None: AMQPFLOW_URL, RABBITMQ_URL, CLOUDAMQP_URL, else localhost.
+
+    Raises:
+        UsageError: a URL is malformed.
+    """
+    from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
+
+    if isinstance(url, BrokerAddress):
+        return url
+    address = resolve_address(url, management_url)
+    if address.unused is not None:
+        log.warning("%s is not used, because url is given: management_url names its management API", address.unused)
+    return address
+
+
+class Connections:
+    """Connections to one broker, by virtual host. A call that fails closes its own: no other inherits its state."""
+
+    def __init__(self, address: BrokerAddress) -> None:
+        self.address = address
+        self.keep = False  #: keep a connection open after its call
+        self._idle: dict[str, list[tuple[Broker, AsyncExitStack]]] = {}
+
+    @asynccontextmanager
+    async def broker(
+        self, topology: TopologyLike | None, purpose: str
+    ) -> AsyncIterator[tuple[Broker, CompiledTopology]]:
+        """
+        Yield a broker in the virtual host of a topology, and the compiled topology.
+
+        Args:
+            topology: None for queues that are in no file: the virtual host is that of the URL then.
+            purpose: part of the name that the management page shows for a new connection.
+
+        Raises:
+            AmqpflowError: as `amqpflow.rabbitmq.observe.open_broker`.
+        """
+        from amqpflow.rabbitmq.observe import open_broker
+
+        compiled = compiled_of(topology)
+        address = self.address.with_vhost(compiled.vhost) if compiled.vhost else self.address
+        async with AsyncExitStack() as stack:
+            broker = await self._reused(address.vhost, stack)
+            if broker is None:
+                name = f"amqpflow {purpose} {compiled.name}".strip()
+                broker = await stack.enter_async_context(open_broker(address, name=name))
+            yield broker, compiled
+            if self.keep:
+                self._idle.setdefault(address.vhost, []).append((broker, stack.pop_all()))
+
+    async def _reused(self, vhost: str, stack: AsyncExitStack) -> Broker | None:
+        """An open connection that no call uses. Its management API is asked again who the user is, and what runs."""
+        from amqpflow.errors import AmqpflowError
+
+        while idle := self._idle.get(vhost):
+            broker, held = idle.pop()
+            try:
+                if broker.connection.is_closed:
+                    await held.aclose()
+                    continue
+                if broker.management is not None:
+                    broker = replace(broker, overview=await broker.management.overview())
+            except AmqpflowError as error:
+                log.info("the connection of an earlier call is not used again: %s", error)
+                await held.aclose()
+                continue
+            except BaseException:
+                await held.aclose()
+                raise
+            stack.push_async_exit(held)
+            return broker
+        return None
+
+    async def close(self) -> None:
+        """Close what no call uses. A call that is under way closes its connection when it ends."""
+        self.keep = False
+        async with AsyncExitStack() as stack:
+            for each in self._idle.values():
+                for _, held in each:
+                    stack.push_async_exit(held)
+            self._idle.clear()

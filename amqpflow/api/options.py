@@ -1,0 +1,53 @@
+"""`ReadOptions` in the calls of a client, and the arguments that came before it."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypedDict
+
+from amqpflow.services.reading.options import Progress, ReadOptions
+
+
+class OldReadOptions(TypedDict, total=False):
+    """The fields of `ReadOptions` as arguments of their own: deprecated, and gone with version 1.0."""
+
+    from_queues: Sequence[str]
+    origin: str | None
+    unverified: bool
+    prefetch: int | None
+    stop: asyncio.Event | None
+    on_progress: Progress | None
+    on_wait: Callable[[str], None] | None
+
+
+def merged(options: ReadOptions | None, old: Mapping[str, Any]) -> ReadOptions:
+    """
+    Return the options, with what was given as an argument of its own, of which the caller's caller is warned.
+
+    Raises:
+        TypeError: an argument that never was.
+    """
+    if unknown := old.keys() - OldReadOptions.__annotations__.keys():
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+    if old:
+        names = ", ".join(old)
+        warnings.warn(f"{names}: give options=amqpflow.ReadOptions(...) instead", DeprecationWarning, stacklevel=3)
+    return replace(options or ReadOptions(), **{name: value for name, value in old.items() if value is not None})
+
+
+def refuse_places(options: ReadOptions | None) -> ReadOptions:
+    """
+    Return the options of a call that does not choose its queues by them.
+
+    Raises:
+        UsageError: they name queues.
+    """
+    from amqpflow.errors import UsageError
+
+    options = options or ReadOptions()
+    if options.from_queues or options.origin is not None:
+        raise UsageError("ReadOptions.from_queues and ReadOptions.origin are for the calls that only read")
+    return options

@@ -1,0 +1,414 @@
+"""The calls of a client that plan, apply, and show what a topology is on the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from .connections import Connections, TopologyLike, compiled_of
+
+if TYPE_CHECKING:
+    from amqpflow.model.queue_stats import QueueStats
+    from amqpflow.model.routes import CompiledTopology
+    from amqpflow.planning.reports.drift import DriftReport
+    from amqpflow.planning.reports.explain import Explanation
+    from amqpflow.planning.reports.permissions import Grant
+    from amqpflow.planning.reports.status import Status
+    from amqpflow.planning.values.approvals import Allowance
+    from amqpflow.planning.values.plan import Plan
+    from amqpflow.planning.values.report import ApplyReport
+    from amqpflow.rabbitmq.observe import Broker
+    from amqpflow.services.provisioning.applier import OnStep
+    from amqpflow.services.provisioning.drain import OnDrain
+    from amqpflow.services.status import StatusReader
+
+    Make = Callable[[CompiledTopology, Broker], Awaitable[Plan]]
+
+
+class ApplyOptions(TypedDict, total=False):
+    """How a plan is carried out, and who is notified meanwhile."""
+
+    wait: bool
+    """Wait until the last message of retry queues that are removed or replaced is due. False (default): a retry queue
+    that has messages stays for the next time, see `postponed` of the report."""
+    lock_timeout: float  #: seconds to wait for another apply of the same topology; default: 0
+    on_wait: Callable[[str], None]  #: called once, before waiting, with who holds the lock
+    on_plan: Callable[[Plan, Allowance], Allowance]
+    """Called with the plan and what is allowed before anything is done, the lock being held; returns what is allowed.
+
+    When it allows more, the plan is made again, and refused if the broker changed meanwhile."""
+    on_step: OnStep  #: called before and after each step, see `amqpflow.services.provisioning.applier.OnStep`
+    on_drain: OnDrain  #: called while waiting: with what is waited for, messages gone, messages there were
+    on_report: Callable[[ApplyReport], None]  #: called with what was done however the run ends, cancelled included
+
+
+class Provisioning:
+    """What a client does with a topology."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    async def plan(self, topology: TopologyLike, *, prune: bool = False, allow: Iterable[str] = ()) -> Plan:
+        """
+        Return what `apply` would do, step by step. Nothing is changed.
+
+        Args:
+            topology: a `Topology`, or the path of its file. Its virtual host is used, else that of the URL.
+            prune: plan also to remove what the topology owns and its file no longer has.
+            allow: as for `apply`, which must be given the same: a queue named there may lose messages.
+
+        Returns:
+            A plan. `plan.refusals` holds every reason why it cannot be applied as it stands.
+
+        Raises:
+            BrokerUnavailableError, AuthenticationError, VirtualHostMissingError, TlsError: no connection.
+            PermissionDeniedError, ManagementUnavailableError, BrokerError: the broker does not answer.
+            RefusedError: the management URL is that of another broker.
+            UsageError: `allow` has an unknown word. InvalidTopologyError: the file has errors.
+        """
+        from amqpflow.services.provisioning.planner import make_plan
+
+        allowance = allowance_of(allow)
+        async with self._connections.broker(topology, "plan") as (broker, compiled):
+            return await make_plan(compiled, broker, prune=prune, allowance=allowance)
+
+    async def drift(self, topology: TopologyLike) -> DriftReport:
+        """
+        Return what differs between broker and file, by object and attribute. Nothing is changed.
+
+        Returns:
+            A report. `drifts` is empty when nothing differs; `unseen` names what could not be compared, as over AMQP
+            alone.
+
+        Raises:
+            AmqpflowError: as for `plan`.
+        """
+        from amqpflow.planning.reports.drift import drift
+        from amqpflow.services.provisioning.planner import make_plan
+
+        async with self._connections.broker(topology, "drift") as (broker, compiled):
+            return drift(await make_plan(compiled, broker))
+
+    async def apply(
+        self,
+        plan: Plan | TopologyLike,
+        *,
+        prune: bool = False,
+        allow: Iterable[str] = (),
+        **options: Unpack[ApplyOptions],
+    ) -> ApplyReport:
+        """
+        Create what a topology lacks on the broker, and change in place what can be changed.
+
+        Without `prune` nothing is removed. Stopping at any point is safe, and the next apply continues. One apply of a
+        topology runs at a time: it holds a lock, which ends with its process.
+
+        Args:
+            plan: a topology, or what `plan` returned. A plan is made again first, and refused if it differs.
+            prune: remove what the topology owns and its file no longer has. A plan that was made with it remembers it.
+            allow: what may be done beyond adding and changing in place: `replace` a retry queue whose arguments differ,
+                `delete` what the file no longer has, `delete:QUEUE` that queue alone, even with its messages or
+                consumers; `drop:QUEUE` lets a tighter limit drop messages of that queue.
+            options: wait, lock_timeout (seconds), on_wait, on_plan, on_step, on_drain, on_report: see `ApplyOptions`.
+
+        Raises:
+            RefusedError: something stands in the way, or was not allowed, `problems` names all of it; or the plan is
+                stale, `problems` says what changed since: which object, which attribute, from what to what. Nothing was
+                done.
+            LockedError: another apply of this topology runs; nothing was done.
+            PartlyDoneError: stopped at a failure, its `__cause__`; `report` says what was done and what remains.
+            UsageError: `allow` has an unknown word.
+            AmqpflowError: as for `plan`, or the first step failed; nothing was done.
+        """
+        from amqpflow.planning.values.plan import Plan
+        from amqpflow.services.provisioning.plan_files import require_unmoved
+        from amqpflow.services.provisioning.planner import make_plan
+
+        given = plan if isinstance(plan, Plan) else None
+        topology = plan.topology if isinstance(plan, Plan) else plan
+        allowance = allowance_of(allow)
+        prune = prune or (given is not None and given.purpose == "prune")
+
+        async def make(compiled: CompiledTopology, broker: Broker) -> Plan:
+            current = await make_plan(compiled, broker, prune=prune, allowance=allowance)
+            if given is not None:
+                require_unmoved(given, current)
+            return current
+
+        return await self._carry_out("apply", topology, make, allowance, options)
+
+    async def destroy(
+        self, topology: TopologyLike, *, allow: Iterable[str] = (), **options: Unpack[ApplyOptions]
+    ) -> ApplyReport:
+        """
+        Remove from the broker all that a topology owns: what it created, and what it adopted.
+
+        A queue with messages or consumers is refused unless `allow` names it. The messages of a retry queue return to
+        their work queue first. Arguments and errors as for `apply`; `allow` must hold `delete`.
+        """
+        from amqpflow.services.provisioning.planner import make_destruction
+
+        allowance = allowance_of(allow)
+        make = partial(make_destruction, allowance=allowance)
+        return await self._carry_out("destroy", topology, make, allowance, options)
+
+    async def adopt(
+        self, topology: TopologyLike, kind: str, names: Iterable[str], **options: Unpack[ApplyOptions]
+    ) -> ApplyReport:
+        """
+        Take over existing queues, exchanges, bindings or policies: from then on the topology owns them.
+
+        Only the topology's manifest is written, and one of its two exchanges where nothing carries its stamp yet. A
+        queue, exchange or binding must be in the file, as it is on the broker. A policy must match only what is the
+        topology's.
+
+        Args:
+            topology: as for `plan`.
+            kind: `queue`, `exchange`, `binding` or `policy`.
+            names: of the objects; of a binding as the plan shows it: `events -> orders (order.placed)`.
+            options: as for `apply`.
+
+        Raises:
+            RefusedError: one of them is missing, differs, or another topology owns it; nothing was done.
+            UsageError: another kind.
+            LockedError, AmqpflowError: as for `apply`.
+        """
+        from amqpflow.services.provisioning.planner import make_adoption
+
+        make = partial(make_adoption, wanted=_objects(kind, names))
+        return await self._carry_out("adopt", topology, make, allowance_of(()), options)
+
+    async def disown(
+        self, topology: TopologyLike, kind: str, names: Iterable[str], **options: Unpack[ApplyOptions]
+    ) -> ApplyReport:
+        """
+        Give up what was adopted, or a binding that apply made: it stays, and amqpflow does not remove it.
+
+        Only the topology's manifest is written. What amqpflow declared carries its stamp and cannot be given up.
+        Arguments and errors as for `adopt`.
+
+        Raises:
+            RefusedError: one of them is missing, or carries a stamp; nothing was done.
+        """
+        from amqpflow.services.provisioning.planner import make_disowning
+
+        make = partial(make_disowning, wanted=_objects(kind, names))
+        return await self._carry_out("disown", topology, make, allowance_of(()), options)
+
+    async def _carry_out(
+        self, purpose: str, topology: TopologyLike, make: Make, allowance: Allowance, options: ApplyOptions
+    ) -> ApplyReport:
+        from amqpflow.rabbitmq.admin import Admin
+        from amqpflow.services.provisioning.applier import Application, check
+        from amqpflow.services.provisioning.drain import Emptiness
+        from amqpflow.services.provisioning.lock import applying_alone
+        from amqpflow.services.provisioning.plan_files import require_unmoved
+
+        timeout, on_wait = options.get("lock_timeout", 0.0), options.get("on_wait")
+        async with (
+            self._connections.broker(topology, purpose) as (broker, compiled),
+            applying_alone(broker, compiled.name, timeout=timeout, on_wait=on_wait) as lock,
+        ):
+            plan = await make(compiled, broker)
+            agreed = options["on_plan"](plan, allowance) if "on_plan" in options else allowance
+            check(plan, agreed)
+            if agreed != allowance:
+                # during the question others may have made what the plan is about to make and record as ours
+                require_unmoved(plan, await make(compiled, broker))
+            emptiness = Emptiness(broker, lock.check, options.get("on_drain"))
+            run = Application(
+                plan, options.get("on_step"), lock=lock, emptiness=emptiness, wait=options.get("wait", False)
+            )
+            try:
+                report = await run.run(Admin(broker, lock.name))
+            finally:
+                if "on_report" in options:
+                    options["on_report"](run.report)
+            run.raise_failure()
+            return report
+
+    async def explain(self, topology: TopologyLike, queue: str) -> Explanation:
+        """
+        Return every setting that works on a queue, where it comes from, and what it overruled. Nothing is changed.
+
+        Args:
+            topology: as for `plan`.
+            queue: a work queue, a retry queue or a parking queue of it.
+
+        Raises:
+            UsageError: the topology has no such queue. AmqpflowError: as for `plan`. Without the management API
+                policies cannot be seen, and the notes say so.
+        """
+        from amqpflow.services.provisioning.explainer import explain_on, require_known
+
+        compiled = compiled_of(topology)
+        require_known(compiled, queue)
+        async with self._connections.broker(compiled, "explain") as (broker, _):
+            return await explain_on(compiled, queue, broker)
+
+    def permissions(
+        self,
+        topology: TopologyLike,
+        *,
+        roles: Collection[str] = (),
+        queues: Collection[str] = (),
+        exact: bool = False,
+    ) -> tuple[Grant, ...]:
+        """
+        Return the least permissions for each kind of user of a topology. The broker is not asked.
+
+        Args:
+            topology: as for `plan`.
+            roles: of `apply`, `consume`, `publish`, `replay`, `observe`; all when empty.
+            queues: the work queues that the users who consume and replay work with; all when empty.
+            exact: never widen a pattern, even if RabbitMQ 4.3 refuses its length (1024 bytes).
+
+        Raises:
+            UsageError: the topology has no such work queue.
+        """
+        return permissions(topology, roles=roles, queues=queues, exact=exact)
+
+    async def status(self, topology: TopologyLike, *, oldest: bool = False) -> Status:
+        """
+        Return how many messages are where, with alerts for what stands still. No message is touched without `oldest`.
+
+        Args:
+            topology: as for `plan`.
+            oldest: also read the first message of each parking queue, and put it back, to know how old it is.
+
+        Raises:
+            AmqpflowError: as for `plan`.
+        """
+        async with self._status_reader(topology, "status") as reader:
+            return await reader.read(oldest=oldest)
+
+    async def watch(
+        self,
+        topology: TopologyLike,
+        *,
+        interval: float = 2.0,
+        oldest: bool = False,
+        stop: asyncio.Event | None = None,
+        on_error: Callable[[Exception], None] | None = None,
+    ) -> AsyncIterator[Status]:
+        """
+        Yield the status again and again. The growth of parking queues is counted from the first one.
+
+        Args:
+            topology, oldest: as for `status`.
+            interval: seconds between two of them.
+            stop: set it to end.
+            on_error: called with what failed after the first status; the next attempt follows after `interval`.
+
+        Raises:
+            AmqpflowError: as for `plan`, before the first status.
+        """
+        from amqpflow.errors import AmqpflowError
+
+        stop, first = stop or asyncio.Event(), None
+        while not stop.is_set():
+            try:
+                async with self._status_reader(topology, "status") as reader:
+                    while not stop.is_set():
+                        found = await reader.read(oldest=oldest, earlier=first)
+                        first = first or found
+                        yield found
+                        await _pause(stop, interval)
+            except AmqpflowError as error:
+                if first is None:
+                    raise
+                if on_error is not None:
+                    on_error(error)
+                await _pause(stop, interval)
+
+    async def queue_counts(self, topology: TopologyLike) -> dict[str, QueueStats]:
+        """
+        Return what each queue of a topology holds, by name. A queue that does not exist is left out.
+
+        Raises:
+            AmqpflowError: as for `plan`.
+        """
+        async with self._status_reader(topology, "graph") as reader:
+            return await reader.numbers()
+
+    @asynccontextmanager
+    async def _status_reader(self, topology: TopologyLike, purpose: str) -> AsyncIterator[StatusReader]:
+        from amqpflow.services.status import StatusReader
+
+        async with (
+            self._connections.broker(topology, purpose) as (broker, compiled),
+            aclosing(StatusReader(broker, compiled)) as reader,
+        ):
+            yield reader
+
+
+def permissions(
+    topology: TopologyLike, *, roles: Collection[str] = (), queues: Collection[str] = (), exact: bool = False
+) -> tuple[Grant, ...]:
+    """As `Client.permissions`, without a client."""
+    from amqpflow.errors import UsageError
+    from amqpflow.planning.reports.permissions import ROLES, grants
+
+    compiled = compiled_of(topology)
+    if unknown := [queue for queue in queues if queue not in compiled.routes]:
+        raise UsageError(
+            f"{compiled.file} has no work queue {', '.join(unknown)}", hint=f"it has {', '.join(compiled.routes)}"
+        )
+    return grants(compiled, roles=roles or ROLES, queues=queues, exact=exact)
+
+
+def explain_offline(topology: TopologyLike, queue: str, *, release: tuple[int, ...] = ()) -> Explanation:
+    """
+    Return what the file alone says of a queue. The broker is not asked, whose policies may decide otherwise.
+
+    Args:
+        topology: as for `Client.plan`.
+        queue: as for `Client.explain`.
+        release: of RabbitMQ, such as (4, 3); empty: any.
+
+    Raises:
+        UsageError: the topology has no such queue.
+    """
+    from amqpflow.planning.reports.explain import explain
+    from amqpflow.planning.values.observation import Observation
+    from amqpflow.services.provisioning.explainer import require_known
+
+    compiled = compiled_of(topology)
+    require_known(compiled, queue)
+    return explain(compiled, queue, Observation(version=release, vhost=compiled.vhost, complete=False))
+
+
+def allowance_of(allow: Iterable[str]) -> Allowance:
+    """
+    Return what the words of `allow` allow.
+
+    Raises:
+        UsageError: one of them is unknown.
+    """
+    from amqpflow.errors import UsageError
+    from amqpflow.planning.values.approvals import parse_allowance
+
+    try:
+        return parse_allowance([allow] if isinstance(allow, str) else allow)
+    except ValueError as error:
+        raise UsageError(f"`allow`: {error}") from error
+
+
+def _objects(kind: str, names: Iterable[str]) -> list[tuple[str, str]]:
+    from amqpflow.errors import UsageError
+    from amqpflow.planning.values.manifest import ADOPTABLE
+
+    if kind not in ADOPTABLE:
+        raise UsageError(f"unknown kind {kind!r}; use {', '.join(ADOPTABLE)}")
+    return [(kind, name) for name in ([names] if isinstance(names, str) else names)]
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass
