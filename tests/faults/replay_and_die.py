@@ -20,8 +20,9 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.replaying import journal_files as journal
+from amqpflow.services.loading import durable_file
 from amqpflow.services.replaying import queue_pass
+from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.outbox import ReplayOutbox
 from amqpflow.services.replaying.replayer import replay_parked
 from tests.parked import list_parked
@@ -107,7 +108,7 @@ class Death:
 
         channel.ack, channel.nack = ack_watched, nack_watched
         ReplayOutbox.send = send_watched  # type: ignore[method-assign]
-        journal.os = Os(write_watched)  # type: ignore[attr-defined]
+        durable_file.os = Os(write_watched)  # type: ignore[attr-defined]
 
 
 class Os:
@@ -126,7 +127,7 @@ async def run(address: BrokerAddress, death: Death, directory: str, kind: str) -
         if death.point == "listing":
             await list_parked(broker, compiled, on_progress=lambda *_: death.step("listing"))
         else:
-            journals = journal.Journals(Path(directory)) if directory else None
+            journals = Journals(Path(directory)) if directory else None
             await replay_parked(broker, compiled, "b", journals=journals, on_step=death.step)
 
 

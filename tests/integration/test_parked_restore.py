@@ -21,7 +21,8 @@ from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.parked import export_file, restore_record
+from amqpflow.services.loading import durable_file
+from amqpflow.services.parked import export_file
 from amqpflow.services.parked.export import discard_parked, export_parked
 from amqpflow.services.parked.listing import list_parked
 from amqpflow.services.parked.restore import RestoreOptions, RestoreReport, restore_parked
@@ -303,7 +304,7 @@ def test_a_file_system_without_locks_is_no_other_restore(
             await publish(broker.connection, "dead", *equals(range(2)))
             target = read_target(broker, topology({}, vhost=vhost.vhost), (), ReadOptions(from_queues=("dead",)))
             await discard_parked(target, Selection(), str(file))
-            monkeypatch.setattr(restore_record.fcntl, "flock", no_locks)
+            monkeypatch.setattr(durable_file.fcntl, "flock", no_locks)
             assert (await restore_parked(broker, str(file), ReadOptions())).restored == 2
             assert (await restore_parked(broker, str(file), ReadOptions())).before == 2
 

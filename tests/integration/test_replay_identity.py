@@ -22,7 +22,8 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.services.replaying import queue_pass
-from amqpflow.services.replaying.journal_files import JournalFile, Journals
+from amqpflow.services.replaying.journal_file import JournalFile
+from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.replayer import replay_parked
 from amqpflow.services.replaying.report import ReplayReport
 from amqpflow.services.replaying.request import ReplayRequest, destination_of

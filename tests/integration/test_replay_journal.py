@@ -23,9 +23,9 @@ from amqpflow.parking.replay import Destination
 from amqpflow.parking.selection import Matcher, Selection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
+from amqpflow.services.loading import durable_file
 from amqpflow.services.reading.lock import reading_alone
 from amqpflow.services.reading.options import ReadOptions
-from amqpflow.services.replaying import journal_files as journal
 from amqpflow.services.replaying import queue_pass
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.plan import plan_replay
@@ -407,7 +407,7 @@ def test_a_disk_that_is_full_in_the_middle_stops_the_replay_and_loses_nothing(
 ) -> None:
     monkeypatch.setattr(queue_pass, "BATCH", 10)
     compiled, full = shop(vhost), FullDisk(writes=4)
-    monkeypatch.setattr(journal, "os", full)
+    monkeypatch.setattr(durable_file, "os", full)
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
@@ -419,7 +419,7 @@ def test_a_disk_that_is_full_in_the_middle_stops_the_replay_and_loses_nothing(
             (state,) = Journals(tmp_path).all(lambda *_: None)
             assert report.in_doubt == len(state.unacked)
             # what the journal takes for parked is parked, and the next replay takes it out
-            monkeypatch.setattr(journal, "os", os)
+            monkeypatch.setattr(durable_file, "os", os)
             report = await replay_parked(broker, compiled, WORK, journals=Journals(tmp_path))
             assert (report.complete, report.already, report.sent_again) == (True, len(state.unacked), 0)
             taken = await drained(connection, WORK, await depth(connection, WORK))

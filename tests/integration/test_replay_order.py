@@ -15,8 +15,8 @@ from amqpflow.errors import AmqpflowError
 from amqpflow.parking.journal import read_journal
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
+from amqpflow.services.loading import durable_file
 from amqpflow.services.reading.reader import ParkingReader
-from amqpflow.services.replaying import journal_files as journal
 from amqpflow.services.replaying import queue_pass
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.outbox import PendingReplay, ReplayOutbox
@@ -50,7 +50,7 @@ def test_nothing_is_published_or_acked_before_the_disk_says_so(
 ) -> None:
     monkeypatch.setattr(queue_pass, "BATCH", 10)
     compiled, disk = topology({"a": [1000]}, vhost=vhost.vhost), Disk()
-    monkeypatch.setattr(journal, "os", disk)
+    monkeypatch.setattr(durable_file, "os", disk)
     numbers: dict[int, int] = {}  # by delivery tag
     send, ack_all = ReplayOutbox.send, ParkingReader.ack_all
 
@@ -109,7 +109,7 @@ def test_that_a_confirm_was_used_is_on_the_disk_before_the_message_is_acked(
                 assert sum(seen[-1]) == confirmed
                 return ack_all(reader, tags)
 
-            monkeypatch.setattr(journal, "os", disk)
+            monkeypatch.setattr(durable_file, "os", disk)
             monkeypatch.setattr(ParkingReader, "ack_all", ack_watched)
             report = await replay_parked(broker, compiled, journals=Journals(tmp_path))
             assert (report.already, report.complete) == (confirmed, True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
@@ -11,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-from uuid import uuid4
 
 from amqpflow.errors import AmqpflowError, RefusedError
 from amqpflow.parking.export import (
@@ -28,9 +26,9 @@ from amqpflow.parking.export import (
     read_line,
 )
 from amqpflow.parking.parked import ParkedMessage
+from amqpflow.services.loading import durable_file
 
 _HEAD, _END = "head.json", "end.json"
-_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # some network file systems know no fsync of a directory
 LONGEST_LINE = 1 << 30  #: bytes; RabbitMQ takes messages of at most 512 MiB
 _PIECE = 1 << 20
 
@@ -51,16 +49,16 @@ class ExportWriter:
         self.count = 0
         self._checks = Checks()
         self._at_once = at_once
-        self._written = self.path if at_once else self.path.with_name(f".{self.path.name}.{uuid4().hex[:8]}.partial")
+        self._written = self.path if at_once else durable_file.partial_name(self.path)
         if self.path.exists():
             raise RefusedError(f"{path} exists", hint="name another file; nothing was done")
         with _disk(self.path):
-            descriptor = os.open(self._written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = durable_file.create(self._written)
             self._file: IO[str] = os.fdopen(descriptor, "w", encoding="ascii", newline="\n")
             self._file.write(head_line(head, at=int(time.time() * 1000)))
             if at_once:
                 self.checkpoint()
-                sync_directory(self.path)
+                durable_file.sync_directory(self.path.absolute().parent)
 
     def write(self, parked: ParkedMessage) -> None:
         """One more message; on the disk after the next `checkpoint` or `finish`."""
@@ -94,7 +92,7 @@ class ExportWriter:
                     _give_name(self._written, self.path)
                 except FileExistsError:
                     raise RefusedError(f"{self.path} exists meanwhile", hint="nothing was done") from None
-            sync_directory(self.path)
+            durable_file.sync_directory(self.path.absolute().parent)
 
     def abandon(self) -> None:
         """End without `finish`: what has no name yet is removed, and so is what holds no message."""
@@ -118,7 +116,7 @@ class DirectoryWriter:
     def __init__(self, path: str, head: ExportHead) -> None:
         self.path = Path(path)
         self.count = 0
-        self._written = self.path.with_name(f".{self.path.name}.{uuid4().hex[:8]}.partial")
+        self._written = durable_file.partial_name(self.path)
         if self.path.exists():
             raise RefusedError(f"{path} exists", hint="name another directory; nothing was done")
         with _disk(self.path):
@@ -135,22 +133,22 @@ class DirectoryWriter:
         """Write the end, and give the directory its name."""
         with _disk(self.path):
             self._put(_END, end_line(self.count))
-            sync_directory(self._written / _END)
+            durable_file.sync_directory(self._written)
             if self.path.exists():
                 raise RefusedError(f"{self.path} exists meanwhile", hint="nothing was done")
             self._written.rename(self.path)
-            sync_directory(self.path)
+            durable_file.sync_directory(self.path.absolute().parent)
 
     def abandon(self) -> None:
         """End without `finish`: nothing is left."""
         shutil.rmtree(self._written, ignore_errors=True)
 
     def _put(self, name: str, text: str) -> None:
-        descriptor = os.open(self._written / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
+        fd = durable_file.create(self._written / name)
+        try:
+            durable_file.append(fd, text.encode("ascii"))
+        finally:
+            os.close(fd)
 
 
 class StreamWriter:
@@ -267,7 +265,7 @@ def _give_name(written: Path, path: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.close(durable_file.create(path))
         written.rename(path)
     else:
         written.unlink()
@@ -279,15 +277,3 @@ def _disk(path: Path | str, verb: str = "write") -> Iterator[None]:
         yield
     except OSError as error:
         raise AmqpflowError(f"cannot {verb} {path}: {error.strerror or error}") from error
-
-
-def sync_directory(path: Path) -> None:
-    """Return when the directory's entry for this file is on the disk, as far as its file system can say so."""
-    descriptor = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_SYNC:
-            raise
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +21,7 @@ from amqpflow.parking.restore_record import (
     restored_line,
     unpublished_line,
 )
-
-from .export_file import sync_directory
+from amqpflow.services.loading import durable_file
 
 _LineOf = Callable[[RestorePlace, str, Sequence[str]], bytes]
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
@@ -84,12 +82,9 @@ class RestoreRecord:
             if self._keep is not None:
                 self._file.truncate(self._keep)
                 self._file.seek(self._keep)
-            view = memoryview(b"".join(lines))
-            while view:
-                view = view[self._file.write(view) :]
-            os.fsync(self._file.fileno())
+            durable_file.append(self._file.fileno(), b"".join(lines))
             if self._keep == 0:
-                sync_directory(Path(self._path))
+                durable_file.sync_directory(Path(self._path).absolute().parent)
         except OSError as error:
             raise AmqpflowError(f"cannot write {self._path}: {error.strerror}") from error
         self._keep = None
@@ -123,13 +118,14 @@ def open_record(export: str | None, export_id: str, place: RestorePlace, *, agai
         ) from error
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RefusedError(f"another restore of {export} is running; nothing was done") from None
+            is_free = durable_file.lock(file.fileno())
         except OSError as error:
             # a file system without locks: on one broker the reading lock of the queues keeps two restores apart
             if error.errno not in _NO_LOCKS:
                 raise AmqpflowError(f"cannot lock {path}: {error.strerror}") from error
+            is_free = True
+        if not is_free:
+            raise RefusedError(f"another restore of {export} is running; nothing was done")
         yield _read(file, path, export_id, place, again)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from amqpflow.errors import AmqpflowError, RefusedError
@@ -11,6 +10,7 @@ from amqpflow.planning.saved.json_codec import UnreadablePlanError
 from amqpflow.planning.saved.saved_plan import is_saved_plan, plan_from_text, plan_to_text
 from amqpflow.planning.saved.staleness import moved
 from amqpflow.planning.values.plan import Plan
+from amqpflow.services.loading import durable_file
 from amqpflow.version import __version__
 
 _AGAIN = "make the plan again: amqpflow plan FILE --out PATH"
@@ -24,18 +24,9 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
     Raises:
         AmqpflowError: it cannot be written.
     """
-    target = Path(path)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(plan_to_text(plan, version=__version__))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink()
-            raise
+        with durable_file.replacing(Path(path)) as fd:
+            durable_file.append(fd, plan_to_text(plan, version=__version__).encode())
     except OSError as error:
         raise AmqpflowError(f"cannot save the plan as {path}: {error.strerror or error}") from error
 

@@ -26,7 +26,7 @@ from amqpflow.parking.journal import OLD_VERSION, PARKED_DIGITS, JournalState, a
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import is_anonymous
 
-from .journal_files import JournalFile
+from .journal_file import JournalFile
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

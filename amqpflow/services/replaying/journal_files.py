@@ -1,38 +1,22 @@
-"""Where journals of replays are kept, and how they are written: appended, and on disk before anything rests on them."""
+"""The directory of journals: begin one, resume one, find those of interrupted replays, remove the finished."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import fcntl
-import io
 import os
-import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 from amqpflow.errors import RefusedError, UsageError
-from amqpflow.parking.journal import (
-    JournalHead,
-    JournalState,
-    UnreadableJournalError,
-    end_line,
-    finished,
-    head_line,
-    is_finished,
-    read_head,
-    read_journal,
-)
+from amqpflow.parking.journal import JournalHead, JournalState, UnreadableJournalError, end_line, finished, head_line
+from amqpflow.services.loading import durable_file
 from amqpflow.services.loading.whoami import user
+
+from .journal_file import JournalEnds, JournalFile, read_ends, read_whole, require_own
 
 _SUFFIX = ".replay"
 BYTES_PER_MESSAGE = 150  #: in a journal, at most, for messages with ids of usual length
-_LONGEST_HEAD = 1 << 20  #: bytes
-_LAST = 1 << 16  #: bytes at the end of a file in which its last line is looked for
-_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _HINT = "--journal DIR keeps it elsewhere; nothing was sent"
 
 OnUnreadable = Callable[[Path, str], None]
@@ -55,113 +39,6 @@ def default_directory() -> Path:
             hint="--journal DIR (journal= in Python) or XDG_STATE_HOME names one",
         ) from None
     return base / "amqpflow" / "replays"
-
-
-class JournalFile:
-    """
-    One journal, open for writing by one process. `create` and `take` open it.
-
-    Args:
-        path: where it is.
-        fd: open for reading and writing, and locked.
-    """
-
-    def __init__(self, path: Path, fd: int) -> None:
-        self.path = path
-        self.failed: OSError | None = None  #: why nothing more can be written
-        self.is_torn = False  #: what failed may be on the disk, in part or whole
-        # a task that is cancelled leaves its thread writing: closing waits for it, or the write would go to
-        # whatever file the process opens next under the same descriptor
-        self._lock = Lock()
-        self._closed = False
-        self._fd = fd
-
-    @classmethod
-    def create(cls, path: Path) -> JournalFile:
-        """Make a new one. Raises OSError."""
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return cls(path, fd)
-
-    @classmethod
-    def take(cls, path: Path) -> tuple[JournalFile, JournalState] | None:
-        """
-        Take over a journal that no process is writing, and read it.
-
-        Returns:
-            None when a process is writing it.
-
-        Raises:
-            RefusedError: another user owns or may write it. UnreadableJournalError, OSError: it cannot be read.
-        """
-        fd, is_free = _open(path, os.O_RDWR | os.O_APPEND), False
-        try:
-            if not (is_free := _lock(fd)):
-                return None
-            with os.fdopen(os.dup(fd), "rb") as file:
-                state = read_journal(file)
-            os.ftruncate(fd, state.size)  # a line that was cut off was never acted on
-        except BaseException:
-            is_free = False
-            raise
-        finally:
-            if not is_free:
-                os.close(fd)
-        return cls(path, fd), state
-
-    def write(self, data: bytes) -> None:
-        """
-        Append, and return when it is on disk; what was written of a line that failed is cut off again.
-
-        Raises:
-            OSError: the disk refused it, or the journal was closed.
-        """
-        with self._lock:
-            if self._closed:
-                raise OSError(errno.EBADF, "the journal was closed")
-            if self.failed is not None:
-                raise self.failed
-            size = os.fstat(self._fd).st_size
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(self._fd, view) :]
-                os.fsync(self._fd)
-            except OSError as error:
-                self.failed = error
-                try:
-                    os.ftruncate(self._fd, size)
-                except OSError:
-                    self.is_torn = True
-                raise
-
-    async def written(self, data: bytes) -> None:
-        """`write`, in a thread."""
-        await asyncio.to_thread(self.write, data)
-
-    def discard(self) -> None:
-        """Remove it: it says nothing."""
-        self.path.unlink(missing_ok=True)
-        self.close()
-
-    def close(self) -> None:
-        """Let others write it, after the write that is under way."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                os.close(self._fd)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ends:
-    """The first line and the last of a journal."""
-
-    head: JournalHead
-    last: bytes
-
-    @property
-    def is_finished(self) -> bool:
-        return is_finished(self.last)
 
 
 class Journals:
@@ -192,7 +69,7 @@ class Journals:
         with _refusing(self.directory):
             _make(self.directory)
             room = os.statvfs(self.directory)
-        self._require_ours()
+        self._require_own()
         needed, free = messages * BYTES_PER_MESSAGE + len(lines), room.f_bavail * room.f_frsize
         if needed > free:
             raise RefusedError(
@@ -203,7 +80,7 @@ class Journals:
             file = JournalFile.create(path)
             try:
                 file.write(head_line(head) + lines)
-                _sync_directory(self.directory)
+                durable_file.sync_directory(self.directory)
             except BaseException:
                 file.close()
                 raise
@@ -212,7 +89,7 @@ class Journals:
     def reopen(self, state: JournalState) -> JournalFile:
         """Resume writing a journal. Raises RefusedError, also when another process wrote it since it was read."""
         path = self.directory / f"{state.head.id}{_SUFFIX}"
-        self._require_ours()
+        self._require_own()
         with _refusing(path):
             try:
                 taken = JournalFile.take(path)
@@ -243,7 +120,7 @@ class Journals:
             many = f"{start!r} is the beginning of {len(found)} replays" if found else f"no replay {start!r}"
             raise UsageError(f"{many} in {self.directory}", hint="amqpflow replay --history lists them")
         try:
-            return _read(found[0])
+            return read_whole(found[0])
         except UnreadableJournalError as error:
             raise RefusedError(
                 f"the journal {found[0]} cannot be used: {error}",
@@ -257,7 +134,7 @@ class Journals:
                 continue
             if (state := finished(ends.head, ends.last)) is None:
                 try:
-                    state = _read(path)
+                    state = read_whole(path)
                 except FileNotFoundError:
                     continue
                 except UnreadableJournalError as error:
@@ -293,7 +170,7 @@ class Journals:
                 continue
             try:
                 taken = JournalFile.take(path)
-                yield (_read(path), None) if taken is None else (taken[1], taken[0])
+                yield (read_whole(path), None) if taken is None else (taken[1], taken[0])
             except FileNotFoundError:
                 continue
             except (UnreadableJournalError, OSError) as error:
@@ -323,16 +200,12 @@ class Journals:
             removed.append(ends.head.id)
         if removed:
             with _refusing(self.directory):
-                _sync_directory(self.directory)
+                durable_file.sync_directory(self.directory)
         return removed
 
-    def _ends(self, path: Path, on_unreadable: OnUnreadable) -> _Ends | None:
+    def _ends(self, path: Path, on_unreadable: OnUnreadable) -> JournalEnds | None:
         try:
-            with os.fdopen(_open(path, os.O_RDONLY), "rb") as file:
-                first = file.readline(_LONGEST_HEAD)
-                if not first.endswith(b"\n"):
-                    return None  # its first line was not written out: nothing was sent
-                return _Ends(read_head(first), _last_line(file))
+            return read_ends(path)
         except FileNotFoundError:
             return None
         except UnreadableJournalError as error:
@@ -341,13 +214,13 @@ class Journals:
             on_unreadable(path, str(error.strerror))
         return None
 
-    def _require_ours(self) -> None:
+    def _require_own(self) -> None:
         with _refusing(self.directory):
-            _require_ours(self.directory.stat(), self.directory)
+            require_own(self.directory, self.directory.stat())
 
     def _paths(self) -> list[Path]:
         try:
-            _require_ours(self.directory.stat(), self.directory)
+            require_own(self.directory, self.directory.stat())
             found = [
                 (each, path) for path in self.directory.glob(f"*{_SUFFIX}") if (each := _written_at(path)) is not None
             ]
@@ -379,64 +252,6 @@ def _written_at(path: Path) -> float | None:
         return None
 
 
-def _read(path: Path) -> JournalState:
-    try:
-        with os.fdopen(_open(path, os.O_RDONLY), "rb") as file:
-            return read_journal(file)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UnreadableJournalError(str(error.strerror)) from error
-
-
-def _open(path: Path, flags: int) -> int:
-    """Open a journal that is there. Raises OSError; RefusedError: another user owns or may write it."""
-    try:
-        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise RefusedError(
-                f"the journal {path} is a symbolic link; where it leads may be anybody's file", hint="move it away"
-            ) from error
-        raise
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise UnreadableJournalError("it is not a file")
-        _require_ours(found, path)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _require_ours(found: os.stat_result, path: Path) -> None:
-    what = "the directory of journals" if stat.S_ISDIR(found.st_mode) else "the journal"
-    if found.st_uid != os.geteuid():
-        raise RefusedError(
-            f"{what} {path} belongs to another user (uid {found.st_uid}): a journal decides what is not sent again, "
-            "and is not believed on another user's word",
-            hint="run as that user, move it away, or name another directory with --journal",
-        )
-    if found.st_mode & _WRITABLE_BY_OTHERS:
-        raise RefusedError(
-            f"{what} {path} can be written by other users (mode {stat.S_IMODE(found.st_mode):04o}): a journal decides "
-            "what is not sent again, and is not believed on another user's word",
-            hint=f"chmod go-w {path}",
-        )
-
-
-def _last_line(file: io.BufferedReader) -> bytes:
-    """The last line, when it is whole and short; else b""."""
-    size = file.seek(0, os.SEEK_END)
-    begin = file.seek(max(0, size - _LAST))
-    data = file.read()
-    if not data.endswith(b"\n"):
-        return b""
-    before = data.rfind(b"\n", 0, -1)
-    return data[before + 1 :] if before >= 0 or begin == 0 else b""
-
-
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
     try:
@@ -452,21 +267,4 @@ def _make(directory: Path) -> None:
     missing = missing[: next((at for at, each in enumerate(missing) if each.exists()), len(missing))]
     for each in reversed(missing):
         each.mkdir(mode=0o700, exist_ok=True)
-        _sync_directory(each.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _lock(fd: int) -> bool:
-    """Lock a journal for this process; False when another one is writing it. Raises OSError."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        durable_file.sync_directory(each.parent)

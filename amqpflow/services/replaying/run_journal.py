@@ -23,7 +23,8 @@ from amqpflow.services.loading.whoami import whoami
 from amqpflow.version import __version__
 
 from .interrupted_sends import InterruptedReplay
-from .journal_files import JournalFile, Journals, closing_line
+from .journal_file import JournalFile
+from .journal_files import Journals, closing_line
 from .kept_request import KeptRequest
 from .state import ReplayState
 

@@ -23,7 +23,7 @@ from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import Destination, ReplayContext, is_anonymous
 
 from .interrupted_sends import InterruptedSends
-from .journal_files import JournalFile
+from .journal_file import JournalFile
 from .outbox import Address, PendingReplay
 from .plan import OTHER_GROUPS, group_of
 from .report import LeftBehind, ReplayReport

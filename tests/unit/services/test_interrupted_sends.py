@@ -15,7 +15,7 @@ from amqpflow.model.properties import Properties
 from amqpflow.parking.journal import OLD_VERSION, PARKED_DIGITS, JournalState
 from amqpflow.parking.parked import ParkedMessage, read_parked
 from amqpflow.services.replaying.interrupted_sends import InterruptedReplay, InterruptedSend, InterruptedSends
-from amqpflow.services.replaying.journal_files import JournalFile
+from amqpflow.services.replaying.journal_file import JournalFile
 from tests.parked import delivered, parking_publish
 from tests.topologies import topology
 from tests.unit.parking.test_journal import HEAD, KEYS

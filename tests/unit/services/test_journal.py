@@ -15,8 +15,10 @@ import pytest
 
 from amqpflow.errors import RefusedError, UsageError
 from amqpflow.parking.journal import JournalState, confirmed_line, end_line, intent_line, resumed_line
-from amqpflow.services.replaying import journal_files as journal
-from amqpflow.services.replaying.journal_files import JournalFile, Journals, default_directory, journals_in
+from amqpflow.services.loading import durable_file
+from amqpflow.services.replaying import journal_file
+from amqpflow.services.replaying.journal_file import JournalFile
+from amqpflow.services.replaying.journal_files import Journals, default_directory, journals_in
 from tests.unit.parking.test_journal import HEAD, KEYS
 
 
@@ -88,7 +90,7 @@ def test_a_disk_that_is_full_in_the_middle_leaves_whole_lines(tmp_path: Path, mo
                 raise OSError(errno.ENOSPC, "No space left on device")
             return write(fd, data[: len(data) // 2])
 
-    monkeypatch.setattr(journal, "os", Full())
+    monkeypatch.setattr(durable_file, "os", Full())
     for _ in range(2):
         with pytest.raises(OSError, match="No space left"):
             file.write(intent_line(1, KEYS))
@@ -133,7 +135,7 @@ def test_a_write_whose_task_was_cancelled_never_reaches_a_file_that_is_opened_la
             await asyncio.wait({task})
             await asyncio.get_running_loop().shutdown_default_executor()
 
-    monkeypatch.setattr(journal.os, "fstat", slow)
+    monkeypatch.setattr(journal_file.os, "fstat", slow)
     asyncio.run(cancelled_while_the_disk_is_slow())
     assert (tmp_path / "of-the-application").read_bytes() == b""
     assert file.path.read_bytes() == head + intent_line(1, KEYS)
@@ -175,7 +177,7 @@ class Recorder:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
-    monkeypatch.setattr(journal, "os", recorder)
+    monkeypatch.setattr(durable_file, "os", recorder)
     return recorder
 
 
@@ -237,14 +239,14 @@ def test_finished_journals_and_those_of_other_places_are_not_read_whole(
         file.close()
     journals.create(replace(HEAD, id="elsewhere", vhost="other"), messages=0).close()
     journals.create(replace(HEAD, id="here"), messages=0).close()
-    whole = journal.read_journal
+    whole = journal_file.read_journal
 
     def counted(lines: Iterable[bytes]) -> JournalState:
         nonlocal reads
         reads += 1
         return whole(lines)
 
-    monkeypatch.setattr(journal, "read_journal", counted)
+    monkeypatch.setattr(journal_file, "read_journal", counted)
     assert unfinished(journals) == ["here"]
     assert reads == 1
     # nor to list them
