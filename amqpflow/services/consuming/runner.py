@@ -6,18 +6,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Coroutine, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from amqpflow.delivery.backoff import Backoff, jittered
-from amqpflow.delivery.crashes import Suspicion, losses
 from amqpflow.delivery.ending import CANCELLED, cancelled, channel_closed
-from amqpflow.delivery.incoming import Incoming
-from amqpflow.delivery.settle import Acknowledge, Circumstances, Reject, Settlement, ToParking, ToTier, decide
-from amqpflow.delivery.verdict import Crashed, Verdict
 from amqpflow.errors import AmqpflowError, BrokerError, PermissionDeniedError
-from amqpflow.model.decompression import LARGE
 from amqpflow.model.event import ConsumerStarted, ConsumerStopped
 from amqpflow.model.message import Delivery
 from amqpflow.model.routes import QueueRoutes
@@ -25,13 +18,12 @@ from amqpflow.model.safe import safe
 from amqpflow.rabbitmq.connection import ANOTHER_LOGIN, Connection
 from amqpflow.services.handling.exits import handling_context
 from amqpflow.services.handling.handler import Handler, full_name
-from amqpflow.services.handling.invocation import DONE, HandlerInvoker
-from amqpflow.services.handling.message import Message, takes_long_to_unpack, unpack
+from amqpflow.services.handling.invocation import HandlerInvoker
 from amqpflow.services.handling.middleware import Middleware
 from amqpflow.services.handling.ordering import KeyCheck, KeyOrdering
 from amqpflow.services.handling.thread_pool import Threads
 from amqpflow.services.handling.throttling import ConcurrencyBudget, ConcurrencyShare, Rate
-from amqpflow.services.handling.turns import NotStarted, require_held
+from amqpflow.services.handling.unpacking import Unpacker
 from amqpflow.services.publishing.loop_publisher import LoopPublisher
 
 from .circuit import CircuitBreaker
@@ -40,9 +32,10 @@ from .health import BEFORE_A_SESSION, Cause, ConsumerHealth
 from .isolation import Isolation
 from .left_behind import LeftBehind, Slot
 from .overdue import Overdue
-from .pending import PendingPublish, PendingPublishes
+from .pending import PendingPublishes
+from .pipeline import Pipeline
 from .session import Session
-from .settler import Requeued, Settler, now
+from .settler import Settler
 from .suspects import Suspects
 from .telemetry import ConsumerTelemetry
 
@@ -53,20 +46,6 @@ _ASKING = 5.0  #: seconds for the broker to say whether a queue is there
 _HALT_PATIENCE = 25.0  #: seconds for handlers that run when a consumer stops itself
 _LONG_ENOUGH = 5.0  #: seconds after which a session that ended is not one that cannot begin
 _NACK_IS_NOT_COUNTED = (4, 3)  #: from this release on a nack does not count against a delivery limit (fact 3.3)
-
-_STOPPED = Requeued(why="the consumer was stopped")
-
-
-class _Handled(NamedTuple):
-    """A delivery that was handled and is being settled."""
-
-    session: Session
-    settler: Settler
-    incoming: Incoming
-    began: float  #: the loop's time in seconds
-    verdict: Verdict
-    at: Circumstances
-    settlement: Settlement
 
 
 class HandlerRunner:
@@ -88,18 +67,14 @@ class HandlerRunner:
     ) -> None:
         self.handler = handler
         self.session: Session | None = None
-        self._max_body_bytes = max_body_bytes
-        self._publisher = publisher
         self._events = events
         self._health = health
-        self._telemetry = telemetry
-        self._suspects = suspects
         self._slots = asyncio.Semaphore(handler.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._halted = ""  #: why this process does not consume the queue any more
         self._threads = handler.threads()
-        self._unpacking: ThreadPoolExecutor | None = None
+        self._unpacker = Unpacker(handler.queue)
         #: where a message waits before its handler begins
         self._flow: list[Rate | ConcurrencyShare | Threads] = []
         self._breaker = CircuitBreaker(handler.breaker, routes, events, health)
@@ -123,15 +98,27 @@ class HandlerRunner:
         self._ordering: KeyOrdering | None = None
         if handler.order_by is not None:
             native = routes.native is not None
-            self._ordering = KeyOrdering(handler.order_by, max_body_bytes, native=native, unpack=self._unpack)
-        self._unpacks = handler.is_async or handler.order_by is not None
+            self._ordering = KeyOrdering(handler.order_by, max_body_bytes, native=native, unpack=self._unpacker.unpack)
         self._clock = asyncio.get_running_loop().time
         self._isolation = Isolation(suspects, routes, self._in_background)
-        self._invoker = HandlerInvoker(handler, routes, self._stopping, threads=self._threads, outer=outer)
+        self._routes = routes
+        self._pipeline = Pipeline(
+            invoker=HandlerInvoker(handler, routes, self._stopping, threads=self._threads, outer=outer),
+            isolation=self._isolation,
+            suspects=suspects,
+            breaker=self._breaker,
+            telemetry=telemetry,
+            unpacker=self._unpacker,
+            publisher=publisher,
+            max_body_bytes=max_body_bytes,
+            ordered=self._ordering is not None,
+            stopping=self._stopping,
+            halt=self._halt,
+        )
 
     async def open(self, connection: Connection) -> Session:
         """Start to consume. Raises BrokerError, PermissionDeniedError, BrokerUnavailableError."""
-        routes = self._invoker.routes
+        routes = self._routes
         counted = routes.queue_type == "quorum" and connection.version < _NACK_IS_NOT_COUNTED
         session = Session(
             await connection.open_channel(),
@@ -237,7 +224,7 @@ class HandlerRunner:
         exists = await self._queue_exists(connection)
         if connection.closed.is_set():
             return self._why_cut(session, connection)
-        timeout_ms = self._invoker.routes.consumer_timeout_ms
+        timeout_ms = self._routes.consumer_timeout_ms
         return cancelled(exists, held, full_name(self.handler.function), timeout_ms)
 
     async def _queue_exists(self, connection: Connection) -> bool | None:
@@ -291,152 +278,8 @@ class HandlerRunner:
         async with self._slots:
             while (delivery := await session.next()) is not None:
                 slot.delivery, slot.since = delivery, self._clock()
-                await self._process(session, publishes, delivery)
+                await self._pipeline.process(session, publishes, delivery)
                 slot.delivery = None
-
-    async def _process(self, session: Session, publishes: PendingPublishes, delivery: Delivery) -> None:
-        settler, clock = publishes.settler, self._clock
-        if self._stopping.is_set():
-            await self._isolation.requeue(session, settler, delivery)
-            return
-        began = clock()
-        incoming = Incoming(delivery, native=settler.routes.native is not None)
-        if looping := settler.hot_loop(incoming, session.held_since(delivery)):
-            await self._halt(session, delivery, looping)
-            return
-        alone, crashed = False, None
-        if incoming.may_have_been_lost and (lost := losses(incoming, settler.routes)):
-            suspected = self._isolation.suspicion(session, incoming)
-            if suspected is Suspicion.UNCERTAIN and await self._isolation.move(session, settler, delivery):
-                return
-            alone = suspected in (Suspicion.ALONE, Suspicion.UNCERTAIN)
-            if alone and not await self._isolation.may_start(session, settler, delivery):
-                return
-            if suspected is Suspicion.CRASHED:
-                crashed = Crashed(deliveries=lost)
-                session.excuse_others(delivery)
-            else:
-                self._suspects.starts(incoming, lost, alone=alone)
-        self._telemetry.received(incoming, began - session.held_since(delivery))
-        verdict: Verdict | None = crashed
-        settled: Settlement | Requeued | None = _STOPPED
-        if self._ordering is not None:
-            session.handling(delivery)
-        try:
-            if crashed is not None:
-                settled = None  # it is told of when its copy has been confirmed
-                at = settler.circumstances(incoming)
-                settlement = decide(incoming, crashed, at)
-                self._send(publishes, _Handled(session, settler, incoming, began, crashed, at, settlement))
-                await session.off_hands(delivery)
-            elif not incoming.is_due(now()) and not await self._is_to_be_handled(session, publishes, incoming, began):
-                settled = None  # it is told of when it is in a retry queue again
-            else:
-                message = Message(
-                    incoming, max_body_bytes=self._max_body_bytes, holds=session.holds, publisher=self._publisher
-                )
-                if len(delivery.body) > LARGE and self._unpacks and takes_long_to_unpack(message):
-                    await self._unpack(message)
-                    require_held(message)
-                verdict = await self._invoker.call(message)
-                if verdict is not DONE or not self._breaker.over:
-                    self._breaker.after(session, delivery, verdict)
-                self._telemetry.handled(incoming, verdict, clock() - began)
-                settled = settler.settle_at_once(session, incoming, verdict)
-                if settled is None:
-                    session.unsettled(delivery)
-                    settled = _STOPPED
-                    at = settler.circumstances(incoming)
-                    settlement = decide(incoming, verdict, at)
-                    handled = _Handled(session, settler, incoming, began, verdict, at, settlement)
-                    if isinstance(settlement, Acknowledge | Reject):
-                        settled = await settler.settle(session, incoming, verdict, at, first=settlement)
-                    else:
-                        settled = None  # it is told of when its copy has been confirmed
-                        self._send(publishes, handled)
-                        if alone or not self._breaker.over or publishes.is_crowded(session):
-                            await session.off_hands(delivery)  # one that cannot be settled takes up no slot
-        except NotStarted as why:
-            settled = Requeued(why=str(why))
-            if not session.waits_again(delivery):
-                await self._isolation.requeue(session, settler, delivery)
-        except Exception as error:
-            settled = await self._could_not(session, settler, incoming, error)
-        finally:
-            if self._ordering is not None:
-                session.handled(delivery)
-            if settled is not None:
-                self._telemetry.ended(incoming, settled, clock() - began, verdict)
-            if not self._breaker.over:
-                self._breaker.after(session, delivery, None)
-            self._suspects.ended(incoming)
-            if alone:
-                self._isolation.ended(delivery)
-                await session.resume(delivery)
-
-    async def _unpack(self, message: Message) -> None:
-        """Undo the encoding of a large body in a thread: of our own, since the default ones may all hang."""
-        if self._unpacking is None:
-            self._unpacking = ThreadPoolExecutor(1, f"amqpflow unpack {self.handler.queue}")
-        await asyncio.get_running_loop().run_in_executor(self._unpacking, unpack, message)
-
-    async def _is_to_be_handled(
-        self, session: Session, publishes: PendingPublishes, incoming: Incoming, began: float
-    ) -> bool:
-        """Send round what is back before it is due; True when that cannot be, and its handler is to see it."""
-        answers: list[Settlement | Requeued | None] = []
-        elsewhere = False
-
-        async def send() -> None:
-            settled: Settlement | Requeued | None = _STOPPED
-            try:
-                settled = await publishes.settler.postpone(session, incoming)
-            except Exception as error:
-                settled = await self._could_not(session, publishes.settler, incoming, error)
-            finally:
-                answers.append(settled)
-                if settled is None and elsewhere:  # it became due while it was held, and its slot is another's
-                    session.requeue(incoming.delivery)
-                    settled = Requeued(why="it was held until it was due")
-                if settled is not None:
-                    self._telemetry.ended(incoming, settled, self._clock() - began, None)
-
-        sending = publishes.settle(session, send())
-        off_hands = asyncio.ensure_future(session.off_hands(incoming.delivery))
-        try:
-            await asyncio.wait((sending, off_hands), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            off_hands.cancel()
-            elsewhere = True
-        return answers == [None]
-
-    def _send(self, publishes: PendingPublishes, handled: _Handled) -> None:
-        told, otherwise = partial(self._told, handled), partial(self._settle_after, handled)
-        if isinstance(handled.settlement, ToTier | ToParking):
-            publishes.send(PendingPublish(handled.session, handled.incoming, handled.settlement, told, otherwise))
-        else:
-            publishes.settle(handled.session, otherwise(None))
-
-    def _told(self, handled: _Handled, what: Settlement | Requeued) -> None:
-        """What became of a delivery that no task waits for."""
-        self._telemetry.ended(handled.incoming, what, self._clock() - handled.began, handled.verdict)
-
-    async def _settle_after(self, handled: _Handled, failure: AmqpflowError | None) -> None:
-        """Its publish has ended so, or cannot be made now: it is settled in another way, or later."""
-        session, settler, incoming, began, verdict, at, settlement = handled
-        settled: Settlement | Requeued = _STOPPED
-        try:
-            settled = await settler.settle(session, incoming, verdict, at, first=settlement, failure=failure)
-        except Exception as error:
-            settled = await self._could_not(session, settler, incoming, error)
-        finally:
-            self._telemetry.ended(incoming, settled, self._clock() - began, verdict)
-
-    async def _could_not(
-        self, session: Session, settler: Settler, incoming: Incoming, error: Exception
-    ) -> Settlement | Requeued:
-        log.error("%s: settling a delivery failed", session.queue, exc_info=error)
-        return await settler.leave_to_broker(session, incoming, f"settling it failed: {error!r}")
 
     async def _halt(self, session: Session, delivery: Delivery, why: str) -> None:
         """Stop to consume for good: a person has to look, and a restart consumes again."""
@@ -492,8 +335,7 @@ class HandlerRunner:
         if self._overdue is not None:
             self._overdue.forget()
         self._left_behind.forget()
-        if self._unpacking is not None:
-            self._unpacking.shutdown(wait=False)
+        self._unpacker.shutdown()
         await _cancelled(self._tasks)
 
 

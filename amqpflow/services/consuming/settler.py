@@ -31,7 +31,7 @@ from amqpflow.delivery.settle import (
     decide_early,
     set_back,
 )
-from amqpflow.delivery.verdict import Decided, Verdict
+from amqpflow.delivery.verdict import Verdict
 from amqpflow.errors import (
     AmqpflowError,
     PublishError,
@@ -41,7 +41,6 @@ from amqpflow.errors import (
 from amqpflow.model.event import ConsumerPaused, ConsumerResumed, MessageHeld
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
-from amqpflow.model.outcome import Ack
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.units import format_duration
 from amqpflow.services.publishing.outbox import Outbox
@@ -96,12 +95,9 @@ class Settler:
     _paused: bool = field(default=False, init=False)  #: said that it stands still
     _why: str = field(default="", init=False)  #: what the last message was held for
 
-    def settle_at_once(self, session: Session, incoming: Incoming, verdict: Verdict) -> Settlement | Requeued | None:
-        """Settle a delivery that needs no publish; None when it is not that easy, and nothing was done."""
-        if isinstance(verdict, Decided) and isinstance(verdict.outcome, Ack):
-            # nearly every message, and no circumstance matters to it
-            return _DONE if self.ack(session, incoming) else lost(session)
-        return None
+    def acknowledge(self, session: Session, incoming: Incoming) -> Settlement | Requeued:
+        """Settle a delivery that its handler is done with."""
+        return _DONE if self.ack(session, incoming) else lost(session)
 
     async def settle(
         self,
