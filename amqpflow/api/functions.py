@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.parked.export import Chosen, ExportReport
     from amqpflow.services.parked.listing import ParkedListing, ParkedRow
-    from amqpflow.services.parked.restore import RestoreReport
+    from amqpflow.services.parked.restore_report import RestoreReport
     from amqpflow.services.parked.stats import ParkedStats
     from amqpflow.services.reading.options import ReadOptions
     from amqpflow.services.replaying.plan import ReplayPlan

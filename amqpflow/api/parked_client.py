@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from amqpflow.parking.parked import ParkedMessage
     from amqpflow.services.parked.export import Chosen, ExportReport
     from amqpflow.services.parked.listing import ParkedListing, ParkedRow
-    from amqpflow.services.parked.restore import RestoreReport
+    from amqpflow.services.parked.restore_report import RestoreReport
     from amqpflow.services.parked.stats import ParkedStats
     from amqpflow.services.reading.target import ReadTarget
 

@@ -18,6 +18,7 @@ from amqpflow.node import create_virtual_host
 from amqpflow.parking.selection import Selection
 from amqpflow.services.parked import export as parked_export
 from amqpflow.services.parked import restore as parked_restore
+from amqpflow.services.parked import restore_publisher
 from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.target import read_target
 from tests.brokers.own_node import OwnNode
@@ -255,9 +256,9 @@ def test_a_publisher_that_closes_in_an_alarm_has_sent_nothing_of_what_waits(node
 def test_a_restore_in_an_alarm_ends_when_it_is_told_to_or_says_why(
     node: OwnNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
-    monkeypatch.setattr(parked_restore, "_LOOK", 0.05)
+    monkeypatch.setattr(restore_publisher, "_LOOK", 0.05)
     if ends == "time":
-        monkeypatch.setattr(parked_restore, "CONFIRM_TIMEOUT", 2.0)
+        monkeypatch.setattr(restore_publisher, "CONFIRM_TIMEOUT", 2.0)
     vhost = node.address.with_vhost(f"restore {ends}")
     export, compiled = str(tmp_path / "export"), topology({"orders": [1000]}, vhost=vhost.vhost)
 

@@ -26,7 +26,8 @@ from amqpflow.services.loading.topology import no_topology
 from amqpflow.services.parked.export import choose, discard_parked, export_parked
 from amqpflow.services.parked.export_file import ExportWriter
 from amqpflow.services.parked.listing import list_parked
-from amqpflow.services.parked.restore import RestoreOptions, restore_parked
+from amqpflow.services.parked.restore import restore_parked
+from amqpflow.services.parked.restore_report import RestoreOptions
 from amqpflow.services.parked.stats import count_parked
 from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.reader import ParkingReader

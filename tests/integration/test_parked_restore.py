@@ -25,7 +25,8 @@ from amqpflow.services.loading import durable_file
 from amqpflow.services.parked import export_file
 from amqpflow.services.parked.export import discard_parked, export_parked
 from amqpflow.services.parked.listing import list_parked
-from amqpflow.services.parked.restore import RestoreOptions, RestoreReport, restore_parked
+from amqpflow.services.parked.restore import restore_parked
+from amqpflow.services.parked.restore_report import RestoreOptions, RestoreReport
 from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.target import read_target
 from tests.brokers.management import Management
@@ -530,7 +531,7 @@ def test_messages_with_one_id_are_recorded_window_by_window(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are published one after the other; a restore that dies puts no more than a window back once more."""
-    monkeypatch.setattr("amqpflow.services.parked.restore.WINDOW", 10)
+    monkeypatch.setattr("amqpflow.services.parked.restore_publisher.WINDOW", 10)
     compiled, file, steps = topology({WORK: [1000]}, vhost=vhost.vhost), tmp_path / "x.jsonl", list[str]()
 
     async def go() -> None:

@@ -11,7 +11,7 @@ from amqpflow.model.properties import Properties
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.services.parked.export import ExportReport
 from amqpflow.services.parked.listing import ParkedListing, ParkedRow
-from amqpflow.services.parked.restore import RestoreReport
+from amqpflow.services.parked.restore_report import RestoreReport
 from amqpflow.services.parked.scan import QueueReading
 from amqpflow.services.replaying.plan import Group, ReplayPlan
 from amqpflow.services.replaying.report import ReplayReport

@@ -1,0 +1,62 @@
+"""What a restore is asked for, and what it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from amqpflow.parking.export import ExportedMessage
+
+NAMED_AT_MOST = 100  #: messages that a report names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotRestored:
+    """A message of the export that could not be put back."""
+
+    number: int  #: of the message in the export
+    message_id: str | None
+    why: str
+    in_doubt: bool  #: it may be in its queue
+
+
+@dataclass(slots=True, kw_only=True)
+class RestoreReport:
+    """What a restore has done."""
+
+    file: str
+    messages: int = 0  #: in the file
+    restored: int = 0  #: confirmed now
+    before: int = 0  #: confirmed by earlier runs, in this place
+    still_parked: int = 0  #: of the others, those that are in their queue anyway
+    taken_out: int = 0  #: the first so many of the file were taken out of their queues for certain, by a discard
+    equal: int = 0  #: of those, restored now although an equal message is parked, which is another one
+    changed: int = 0  #: of those restored now, without what `strip` leaves out
+    failed: int = 0  #: certainly not restored
+    in_doubt: int = 0  #: perhaps in their queue: the next restore looks
+    left_behind: list[NotRestored] = field(default_factory=list)  #: the first 100 of both
+    finished: bool = True  #: the export has its end: whoever wrote it was not killed over it, and it was copied whole
+    cut_off: int | None = None  #: number of the last line when it has no end; it was not restored
+    interrupted: bool = False
+    stopped: str | None = None  #: why it did not go on
+    queues: dict[str, int] = field(default_factory=dict)  #: parking queue -> messages restored now
+    notes: list[str] = field(default_factory=list)  #: what a person should know of it
+
+    @property
+    def complete(self) -> bool:
+        """The export is whole, and each of its messages is restored or still parked."""
+        done = self.restored + self.before + self.still_parked
+        return self.finished and self.stopped is None and not self.interrupted and done == self.messages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOptions:
+    """How to restore."""
+
+    to: str | None = None  #: put all messages into this queue
+    strip: bool = False  #: leave out what would act on RabbitMQ: user_id, CC, BCC, x-opt-delivery-time and -delay
+    again: bool = False  #: forget what was restored before
+    duplicates: bool = False  #: put back also what is still parked; the queues are not looked at
+
+    def queue_of(self, message: ExportedMessage) -> str:
+        """Where the message goes."""
+        return self.to if self.to is not None else message.parking_queue
