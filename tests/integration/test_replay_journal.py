@@ -605,7 +605,7 @@ def test_a_ramp_looks_at_what_came_back_and_stops(vhost: BrokerAddress) -> None:
 def test_without_a_ramp_too_many_that_come_back_stop_it_too(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpflow.services.replaying.replayer.GUARD_EVERY", 0.1)
+    monkeypatch.setattr("amqpflow.services.replaying.reparked.GUARD_EVERY", 0.1)
     compiled = shop(vhost)
 
     async def go() -> None:
@@ -626,7 +626,7 @@ def test_without_a_ramp_too_many_that_come_back_stop_it_too(
 def test_a_watch_ends_when_nothing_is_on_its_way_and_counts_what_came_back(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpflow.services.replaying.replayer.WATCH_EVERY", 0.1)
+    monkeypatch.setattr("amqpflow.services.replaying.reparked.WATCH_EVERY", 0.1)
     compiled = shop(vhost)
     told: list[tuple[int, int]] = []
 

@@ -12,7 +12,7 @@ import pytest
 from amqpflow.model.message import Delivery, Publish
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection, connect
-from amqpflow.services.replaying import rate_limiter, replayer
+from amqpflow.services.replaying import rate_limiter, reparked
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.replayer import replay_parked
 from amqpflow.services.replaying.request import ReplayRequest, destination_of
@@ -28,7 +28,7 @@ def in_the_pause(monkeypatch: pytest.MonkeyPatch, others: Callable[[], Awaitable
     async def pause(self: object, seconds: float) -> None:
         await others()
 
-    monkeypatch.setattr(replayer._Replay, "_pause", pause)
+    monkeypatch.setattr(reparked.ReparkedMessages, "_pause", pause)
 
 
 def ids(deliveries: list[Delivery]) -> list[str | None]:

@@ -28,7 +28,7 @@ from amqpflow.rabbitmq.channel import Channel
 from amqpflow.services.parked import export as parked_export
 from amqpflow.services.parked import restore as parked_restore
 from amqpflow.services.parked import restore_publisher
-from amqpflow.services.replaying import queue_pass, replayer
+from amqpflow.services.replaying import queue_pass, reparked, replayer
 from amqpflow.services.replaying import request as replay_request
 from tests.faults.replay_and_die import Death
 
@@ -109,7 +109,7 @@ def small_steps(batch: int, prove_every: float) -> None:
         (queue_pass, "WINDOW", WINDOW),
         (queue_pass, "_GROUP", 1),
         (queue_pass, "PROVE_EVERY", prove_every),
-        (replayer, "GUARD_EVERY", 0.001),
+        (reparked, "GUARD_EVERY", 0.001),
         (parked_export, "_WINDOW", 2),
         (restore_publisher, "WINDOW", 2),
     ):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from amqpflow.errors import AmqpflowError, StoppedError, UsageError
@@ -18,31 +17,24 @@ from amqpflow.parking.journal import JournalState
 from amqpflow.parking.replay import Destination, ReplayContext
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import Broker
-from amqpflow.rabbitmq.translate import translate
-from amqpflow.services.reading.messages import ParkedMessages
 from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.reader import ParkingReader
 from amqpflow.services.reading.reading import open_reading
 from amqpflow.services.reading.target import ReadTarget
 from amqpflow.version import __version__
 
+from .depths import Depths
 from .journal_files import Journals
 from .kept_request import kept_request, resumed_request
 from .outbox import Address, ReplayOutbox
 from .plan import plan_replay, routes_of
 from .queue_pass import WINDOW, QueuePass
 from .rate_limiter import RateLimiter
+from .reparked import OnWatch, ReparkedMessages
 from .report import ReplayReport
 from .request import ReplayRequest, asking
 from .run_journal import ReplayJournal, require_resumable
 from .state import ReplayState
-
-GUARD_EVERY = 2.0  #: seconds between two looks at how much was parked meanwhile
-WATCH_EVERY = 1.0  #: seconds
-_QUIET = 3  #: looks in a row that find nothing on its way, which end a watch
-
-OnWatch = Callable[[int, int], None]
-"""Ready messages in the destinations and their retry queues; ready in the parking queues."""
 
 
 async def replay_parked(
@@ -119,9 +111,8 @@ class _Replay:
     def __post_init__(self) -> None:
         self.broker, self.compiled, self.parking_queues = self.target.broker, self.target.compiled, self.target.queues
         self.stop = self.target.options.stop
-        self.loop = asyncio.get_running_loop()
-        self.limiter = RateLimiter(self.choice, self._fullest, self.loop.time())
-        self.remaining: dict[str, int | None] = {}
+        self.depths = Depths(self.broker.connection, self.routes, self.choice.to, self.parking_queues)
+        self.limiter = RateLimiter(self.choice, self.depths.fullest, asyncio.get_running_loop().time())
         self.unseen: set[str] = set()  #: parking queues of which others held a part
         self.passed: list[str] = []  #: why messages that were there when it began were not looked at
         self.begun = False
@@ -142,11 +133,12 @@ class _Replay:
             addresses=frozenset(self._addresses()),
             on_step=self.on_step,
         )
+        self.reparked = ReparkedMessages(self.state, self.target, self.limiter, self.depths, self.news)
         outbox = ReplayOutbox(self._publishing, self.news)
         waking = asyncio.create_task(self._wake_when_stopped(), name="amqpflow replay stop")
         try:
             await outbox.open()
-            await journal.begin(self.state, self.parking_queues, await self._parked())
+            await journal.begin(self.state, self.parking_queues, await self.depths.parked())
             for parking_queue in self.parking_queues:
                 if self._wants_more():
                     await self._replay(parking_queue, outbox)
@@ -154,7 +146,7 @@ class _Replay:
                 self.state.halt(why, "replay again to go on")
             if self.on_watch is not None and not (self.state.stopped or self.stop.is_set()):
                 try:
-                    await self._watch(self.on_watch)
+                    await self.reparked.watch(self.on_watch)
                 except AmqpflowError as error:
                     self.state.report.notes.append(f"what came of it was not watched to the end: {error}")
             self._finish(time.monotonic() - started)
@@ -203,7 +195,7 @@ class _Replay:
             self.brought_back[parking_queue] = max(self.brought_back.get(parking_queue, 0), one.brought_back)
             if self.limiter.wants_look and not (self.stop.is_set() or state.stopped):
                 try:
-                    await self._look_at_what_came_back()
+                    await self.reparked.look()
                 except AmqpflowError as error:
                     self._cannot_go_on(error)
             elif one.again and not one.gone and not state.stopped and not self.stop.is_set():
@@ -226,7 +218,7 @@ class _Replay:
                 await self.journal.look_again(self.state)  # who was reading before us may have died since
                 reader = reading.reader
                 one = QueuePass(state, reader, outbox, self.limiter, self.target.options, news=self.news)
-                guard = asyncio.create_task(self._guard(reader), name="amqpflow replay guard")
+                guard = asyncio.create_task(self.reparked.guard(reader), name="amqpflow replay guard")
                 try:
                     since = self.since.get(parking_queue)
                     self.since.setdefault(parking_queue, time.time_ns() // 1_000_000)
@@ -242,7 +234,7 @@ class _Replay:
             self._cannot_go_on(error)
             return None, None
         state.report.notes += [note for note in reading.notes if note not in state.report.notes]
-        self.remaining[parking_queue] = reader.ready_after
+        self.state.remaining[parking_queue] = reader.ready_after
         if reader.other_consumers:
             self.unseen.add(parking_queue)  # what they hold, an interrupted replay may have sent
         else:
@@ -285,114 +277,6 @@ class _Replay:
         except OSError as error:
             state.halt(f"the journal cannot be written any more: {error.strerror or error}")
 
-    # -- what came back
-
-    async def _guard(self, reader: ParkingReader) -> None:
-        """Ask for a look when more was parked meanwhile than may come back."""
-        share, asked_at = self.choice.stop_if_reparked, 0
-        while share is not None:
-            await asyncio.sleep(GUARD_EVERY)
-            try:
-                parked = await reader.parked_meanwhile()
-            except AmqpflowError:
-                return  # the reading finds out itself
-            replayed = self.state.report.replayed
-            if replayed and parked >= share * replayed and parked > asked_at * 1.5:
-                asked_at = parked
-                self.limiter.wants_look = True
-                self.news.set()
-
-    async def _look_at_what_came_back(self) -> None:
-        state, share = self.state, self.choice.stop_if_reparked
-        if self.choice.ramp:
-            await self._pause(self.choice.ramp_wait)
-        if self.stop.is_set():
-            return
-        came_back, is_known = await self._count_reparked()
-        state.report.came_back = max(state.report.came_back, came_back)
-        if share is not None and came_back and came_back >= share * state.report.replayed:
-            state.report.guarded = True
-            state.halt(
-                f"{came_back} of {state.report.replayed} replayed messages are parked again",
-                "amqpflow parked list shows why",
-            )
-        elif share is not None and not is_known:
-            state.halt(
-                f"with a prefetch of {self.target.options.prefetch} only that many parked messages can be read: it is "
-                "not known how many came back",
-                "a larger prefetch shows more",
-            )
-        self.limiter.looked()
-
-    async def _count_reparked(self) -> tuple[int, bool]:
-        """Return how many came back, and whether all of the parked messages could be looked at."""
-        count, is_known = 0, True
-        for parking_queue in self.parking_queues:
-            messages = ParkedMessages(self.target, parking_queue)
-            async with aclosing(messages.batches()) as batches:
-                async for batch in batches:
-                    for parked in batch:
-                        messages.keep(parked)
-                        mark = parked.record.replay if parked.record is not None else None
-                        count += mark is not None and mark.id == self.state.context.id
-            self.remaining[parking_queue] = messages.reader.ready_after
-            is_known = is_known and not messages.reader.is_full
-        return count, is_known
-
-    async def _watch(self, on_watch: OnWatch) -> None:
-        """Until nothing is in the destinations and their retry queues for a while."""
-        quiet = 0
-        while quiet < _QUIET and not self.stop.is_set():
-            on_its_way = await self._depth_of(self._ways())
-            on_watch(on_its_way, await self._parked())
-            quiet = quiet + 1 if not on_its_way else 0
-            await self._pause(WATCH_EVERY)
-        if not self.stop.is_set():
-            came_back, is_known = await self._count_reparked()
-            self.state.report.came_back = max(self.state.report.came_back, came_back)
-            if not is_known:
-                self.state.report.notes.append(
-                    f"with a prefetch of {self.target.options.prefetch} only that many parked messages were read: more "
-                    "may have come back"
-                )
-
-    def _ways(self) -> list[str]:
-        to = self.choice.to
-        if to is not None:
-            return [to.queue] if to.queue else []
-        return [*(each.queue for each in self.routes), *(tier.queue for each in self.routes for tier in each.tiers)]
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self.stop.wait()
-        except TimeoutError:
-            pass
-
-    # -- asking
-
-    async def _fullest(self) -> int:
-        """Ready messages of the fullest destination."""
-        to = self.choice.to
-        names = [each.queue for each in self.routes] if to is None else [to.queue or ""]
-        return max([await self._depth_of([name]) for name in names], default=0)
-
-    async def _parked(self) -> int:
-        return await self._depth_of(self.parking_queues)
-
-    async def _depth_of(self, queues: Iterable[str]) -> int:
-        channel = await self.broker.connection.admin_channel()
-        try:
-            total = 0
-            for queue in queues:
-                with translate():
-                    total += int((await channel.queue_declare(queue, passive=True)).message_count)
-            return total
-        finally:
-            if not channel.is_closed:
-                with translate():
-                    await channel.close()
-
     # -- the whole
 
     def _context(self, journal: ReplayJournal) -> ReplayContext:
@@ -431,7 +315,7 @@ class _Replay:
             report.notes.append(
                 f"{brought_back} messages that another replay took meanwhile are parked again; they were not replayed"
             )
-        known = [each for each in self.remaining.values() if each is not None]
+        known = [each for each in self.state.remaining.values() if each is not None]
         report.remaining = sum(known) if len(known) == len(self.parking_queues) else None
 
     def _read_whole(self) -> bool:
@@ -440,7 +324,7 @@ class _Replay:
         return (
             report.settled
             and self.choice.limit is None
-            and len(self.remaining) == len(self.parking_queues)
+            and len(self.state.remaining) == len(self.parking_queues)
             and not self.unseen
         )
 

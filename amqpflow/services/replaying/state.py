@@ -50,6 +50,7 @@ class ReplayState:
     on_step: Callable[[str], None] | None = None
     stopped: bool = False  #: no message after the present ones can be replayed
     addresses: frozenset[Address] = frozenset()  #: of all destinations
+    remaining: dict[str, int | None] = field(default_factory=dict)  #: ready messages after the last reading, by queue
     closed: dict[Address, str] = field(default_factory=dict)  #: those that take no messages now, and why
 
     def __post_init__(self) -> None:

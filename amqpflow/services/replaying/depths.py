@@ -1,0 +1,62 @@
+"""How many messages are ready in the queues of a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from amqpflow.model.routes import QueueRoutes
+from amqpflow.parking.replay import Destination
+from amqpflow.rabbitmq.connection import Connection
+from amqpflow.rabbitmq.translate import translate
+
+
+class Depths:
+    """
+    Asks RabbitMQ for the ready messages of queues.
+
+    Args:
+        connection: where to ask.
+        routes: of the work queues that are replayed to.
+        to: the destination instead of these, if there is one.
+        parking_queues: those that are replayed from.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        routes: Sequence[QueueRoutes],
+        to: Destination | None,
+        parking_queues: Sequence[str],
+    ) -> None:
+        self._connection = connection
+        self._parking_queues = parking_queues
+        if to is None:
+            self._destinations = [each.queue for each in routes]
+            self._retry_queues = [tier.queue for each in routes for tier in each.tiers]
+        else:
+            self._destinations, self._retry_queues = [to.queue] if to.queue else [], []
+
+    async def fullest(self) -> int:
+        """Return the depth of the fullest destination."""
+        return max([await self._total([queue]) for queue in self._destinations], default=0)
+
+    async def on_the_way(self) -> int:
+        """Return how many messages are in the destinations and their retry queues."""
+        return await self._total([*self._destinations, *self._retry_queues])
+
+    async def parked(self) -> int:
+        """Return how many messages are in the parking queues."""
+        return await self._total(self._parking_queues)
+
+    async def _total(self, queues: Iterable[str]) -> int:
+        channel = await self._connection.admin_channel()
+        try:
+            total = 0
+            for queue in queues:
+                with translate():
+                    total += int((await channel.queue_declare(queue, passive=True)).message_count)
+            return total
+        finally:
+            if not channel.is_closed:
+                with translate():
+                    await channel.close()
