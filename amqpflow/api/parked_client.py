@@ -209,7 +209,8 @@ class ParkedClient:
                 is still parked; or another restore is running. NotAppliedError: a queue is missing. Nothing was done.
             AmqpflowError: as for `Client.plan`, or a file cannot be read or written.
         """
-        from amqpflow.services.parked.restore import RestoreOptions, restore_parked
+        from amqpflow.services.parked.restore import restore_parked
+        from amqpflow.services.parked.restore_report import RestoreOptions
 
         options = refuse_places(options)
         how = RestoreOptions(to=to, strip=strip, again=again, duplicates=duplicates)
