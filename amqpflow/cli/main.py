@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 
+from amqpflow.cli.exit_codes import INTERRUPTED, WRONG_USAGE
 from amqpflow.version import __version__
 
-#: name -> (module below amqpflow.cli, attribute, one line for --help). A command that is not here does not exist.
+#: name -> (module of cli.commands, attribute, one line for --help). A command that is not here does not exist.
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "init": ("init", "init", "Write a topology file to begin with."),
     "validate": ("validate", "validate", "Check topology files; all problems at once."),
@@ -28,7 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "destroy": ("destroy", "destroy", "Remove from the broker what a topology owns."),
     "adopt": ("adopt", "adopt", "Take over existing queues, exchanges, bindings or policies."),
     "disown": ("adopt", "disown", "Give up what was adopted, or a binding; it stays on the broker."),
-    "parked": ("parked", "parked", "Look at parked messages."),
+    "parked": ("parked.group", "parked", "Look at parked messages."),
     "replay": ("replay", "replay", "Bring parked messages back to their work queue."),
     "run": ("run", "run", "Run a service's consumer."),
     "healthcheck": ("healthcheck", "healthcheck", "Ask a running service for its health, for exec probes."),
@@ -38,9 +39,6 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
 
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """What a full or broken disk answers to a write; what a connection fails with has become an AmqpflowError by then."""
-
-INTERRUPTED = 130
-WRONG_USAGE = 64
 
 
 class LazyGroup(click.Group):
@@ -58,7 +56,7 @@ class LazyGroup(click.Group):
         if entry is None:
             return None
         module, attribute, _ = entry
-        command: click.Command = getattr(import_module(f"amqpflow.cli.{module}"), attribute)
+        command: click.Command = getattr(import_module(f"amqpflow.cli.commands.{module}"), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -12,11 +12,11 @@ from typing import TypeVar
 
 import click
 
+from amqpflow.cli.exit_codes import INTERRUPTED
+
 from .asynchronous import run_async
 
 T = TypeVar("T")
-
-INTERRUPTED = 130
 
 
 def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[T]], *, says: str) -> tuple[T, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amqpflow.cli.options import announce
+from amqpflow.cli.options.connection import announce
 from amqpflow.rabbitmq.address import resolve_address
 
 

@@ -19,7 +19,7 @@ ENTRANCES = (
     "amqpflow.services.publishing.publisher",
     "amqpflow.api.connections",
     "amqpflow.services.process.supervisor",
-    "amqpflow.cli.run",
+    "amqpflow.cli.commands.run",
 )
 LEVELS = {"warning": "WARNING", "error": "ERROR", "exception": "ERROR", "critical": "ERROR"}
 EVENT_LOG = "amqpflow.services.consuming.event_log"

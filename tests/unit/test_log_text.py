@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from amqpflow.cli.run import configure_logging
+from amqpflow.cli.commands.run import configure_logging
 from amqpflow.model.event import BreakerOpened, MessageParked
 from amqpflow.services.consuming.event_log import EventLog
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amqpflow.cli import replay_options
+from amqpflow.cli.options import replay as replay_options
 from amqpflow.errors import UsageError
 from amqpflow.model import headers as h
 from amqpflow.model.outgoing import MAX_EXPIRATION, OutgoingMessage, encode_outgoing, header_problems

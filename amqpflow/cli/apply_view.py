@@ -1,0 +1,218 @@
+"""What apply, destroy, adopt and disown share: the plan on the terminal, the question, the progress, the account."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from amqpflow.cli.exit_codes import PARTLY_DONE
+
+from .render import colors
+from .safe import safe
+
+if TYPE_CHECKING:
+    from amqpflow.api.provisioning import ApplyOptions
+    from amqpflow.planning.values.approvals import Allowance
+    from amqpflow.planning.values.changes import Change
+    from amqpflow.planning.values.plan import Plan
+    from amqpflow.planning.values.report import ApplyReport
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+_QUESTIONS = {
+    "replace": "Replace {replaced}, by way of other queues?",
+    "delete": "Remove {removed}?",
+    "migrate": "Move the messages of {replaced}?",
+}
+
+
+def allow_options(function: F) -> F:
+    """Add --allow and --wait."""
+    for option in (
+        click.option("--wait", is_flag=True, help="Wait until the retry queues that go are empty."),
+        click.option(
+            "--allow",
+            multiple=True,
+            metavar="WORDS",
+            help="Permit a destructive step: replace, delete, or one object alone: delete:QUEUE (even with messages or "
+            "consumers), 'delete:exchange NAME', 'delete:SOURCE -> QUEUE (KEY)'; drop:QUEUE lets a tighter limit drop "
+            "its messages. May be repeated.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def lock_option(function: F) -> F:
+    """Add --lock-timeout."""
+    return click.option(
+        "--lock-timeout",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="SECONDS",
+        help="Wait so long for another apply of the same topology; then exit with 5. Default: 0.",
+    )(function)
+
+
+def carry_out(call: Callable[[ApplyOptions], Awaitable[ApplyReport]], view: ApplyView) -> int:
+    """
+    Run a call of the client that changes a broker, and show what it does.
+
+    Args:
+        call: is given who is notified.
+        view: shows it.
+
+    Returns:
+        The exit code: 0, or 3 when something waits for messages to leave a retry queue.
+    """
+    from .asynchronous import run_async
+
+    async def run() -> ApplyReport:
+        with view:
+            return await call(view.options)
+
+    return view.conclude(run_async(run()))
+
+
+class ApplyView:
+    """Shows a plan, asks, draws a progress bar, and accounts for what was done."""
+
+    def __init__(self, output: str, color: str, *, lock_timeout: float, wait: bool = False) -> None:
+        self.lock_timeout, self.wait = lock_timeout, wait
+        self.as_json = output == "json"
+        self.color = colors.wanted(color)
+        self._bar = ExitStack()
+        self._update: Callable[[Change, bool], None] | None = None
+        self._draining: Callable[[str, int, int], None] | None = None
+        self._plan: Plan | None = None
+
+    def __enter__(self) -> ApplyView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    @property
+    def options(self) -> ApplyOptions:
+        """How a call of the client waits, and what it notifies."""
+        return {
+            "wait": self.wait,
+            "lock_timeout": self.lock_timeout,
+            "on_wait": self._waits,
+            "on_plan": self._planned,
+            "on_step": self._step,
+            "on_drain": self._drain,
+            "on_report": self._report,
+        }
+
+    def _waits(self, holder: str) -> None:
+        click.echo(f"Waiting: {safe(holder)}.", err=True)
+
+    def _planned(self, plan: Plan, allowance: Allowance) -> Allowance:
+        """Show the plan, and return what is allowed once a person on a terminal was asked for what is not."""
+        from amqpflow.planning.compare.consent import lacking
+
+        from .render.plan import plan_text
+        from .render.plan_json import plan_object
+
+        self._plan = plan
+        missing = lacking(plan, allowance)
+        if not self.as_json:
+            click.echo(plan_text(plan, color=self.color), color=self.color)
+        elif plan.refusals or missing:
+            click.echo(json.dumps(plan_object(plan), indent=2))
+        if plan.refusals or self.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return allowance
+        for need in missing:
+            if not click.confirm(safe(_question(need, plan, allowance)), err=True):
+                break
+            word, colon, one = need.partition(":")
+            if colon:
+                allowance = replace(allowance, named=allowance.named | {(word, one)})
+            else:
+                allowance = replace(allowance, words=allowance.words | {word})
+        return allowance
+
+    def _step(self, _: int, change: Change, done: bool) -> None:
+        if self._update is None:
+            self._draw()
+        if self._update is not None:
+            self._update(change, done)
+
+    def _drain(self, what: str, gone: int, in_all: int) -> None:
+        if self._draining is not None:
+            self._draining(what, gone, in_all)
+
+    def _draw(self) -> None:
+        """Draw a progress bar on a terminal, on standard error so that standard output stays what it is."""
+        if self.as_json or self._plan is None or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        from amqpflow.planning.values.changes import label
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
+        progress = self._bar.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+        task = progress.add_task("", total=len(self._plan.changes))
+        draining = progress.add_task("", total=None, visible=False)
+
+        def update(change: Change, done: bool) -> None:
+            progress.update(task, advance=int(done), description=safe(label(change)))
+            if done:
+                progress.update(draining, visible=False)
+
+        def drain(what: str, gone: int, in_all: int) -> None:
+            text = safe(f"messages of {what} back in their work queues")
+            progress.update(draining, completed=gone, total=in_all, description=text, visible=True)
+
+        self._update, self._draining = update, drain
+
+    def _report(self, report: ApplyReport) -> None:
+        """Say how far it got: as JSON always, as text when it did not get to its end, Ctrl-C included."""
+        from .render.plan_json import applied_object
+        from .render.report import stopped_text
+
+        self._bar.close()
+        if self.as_json:
+            click.echo(json.dumps(applied_object(report), indent=2))
+        elif not report.complete and not report.only_postponed:
+            click.echo(stopped_text(report, color=self.color), err=True, color=self.color)
+
+    def conclude(self, report: ApplyReport) -> int:
+        """Sum up a run that was not stopped, and return the exit code."""
+        from .render.plan import applied_summary
+        from .render.report import postponed_text
+
+        if not self.as_json:
+            click.echo(applied_summary(report.plan, report.done))
+            if report.postponed:
+                click.echo(postponed_text(report), err=True)
+        return PARTLY_DONE if report.postponed else 0
+
+
+def _question(need: str, plan: Plan, allowance: Allowance) -> str:
+    from amqpflow.planning.values.findings import named
+
+    word, colon, one = need.partition(":")
+    if colon:
+        return f"Remove {one}?"
+    return _QUESTIONS[word].format(replaced=named("queue", sorted(plan.replaced)), removed=_removed(plan, allowance))
+
+
+def _removed(plan: Plan, allowance: Allowance) -> str:
+    from amqpflow.planning.compare.consent import unnamed
+
+    from .render.plan_rows import counted
+
+    kinds = Counter(change.kind for change in unnamed(plan, allowance))
+    parts = [counted(kinds[kind], kind) for kind in ("queue", "exchange", "binding", "policy") if kinds[kind]]
+    return ", ".join(parts)

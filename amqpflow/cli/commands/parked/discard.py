@@ -1,0 +1,103 @@
+"""`amqpflow parked discard`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from amqpflow.cli.exit_codes import INTERRUPTED, PARTLY_DONE, REFUSED
+from amqpflow.cli.options.connection import FILE, connection_options, output_option
+from amqpflow.cli.options.reading import read_options
+from amqpflow.cli.options.selection import selection_options
+from amqpflow.cli.reading import GIVING_BACK, read
+from amqpflow.cli.render.notes import show_readings
+from amqpflow.cli.safe import safe
+from amqpflow.cli.topology_file import load_place
+
+if TYPE_CHECKING:
+    from amqpflow.parking.selection import Selection
+    from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.reading.options import ReadOptions
+
+
+@click.command()
+@click.argument("file", type=FILE, required=False)
+@click.option("--all", "everything", is_flag=True, help="Without any filter: discard all messages.")
+@click.option("--export", "target", type=click.Path(dir_okay=False), help="Keep them in this file; a new one.")
+@click.option("--no-export", is_flag=True, help="Keep them nowhere: they are lost for good.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@selection_options
+@read_options
+@connection_options
+@output_option("text", "json")
+def discard(
+    file: str | None,
+    everything: bool,
+    target: str | None,
+    no_export: bool,
+    yes: bool,
+    selection: Selection,
+    options: ReadOptions,
+    address: BrokerAddress,
+    output: str,
+) -> int:
+    """
+    Take parked messages out of their queue, into a file from which `parked restore` brings them back.
+
+    Each is in the file, and the file on the disk, before it leaves the queue. The file is named after the time, unless
+    --export names it.
+    """
+    from amqpflow import connect
+    from amqpflow.cli.render.parked_json import export_object
+    from amqpflow.cli.render.values import as_document
+    from amqpflow.errors import RefusedError
+
+    if target and no_export:
+        raise click.UsageError("--export and --no-export cannot be combined.")
+    if target == "-":
+        raise click.UsageError("--export needs a file: the standard output does not say that a message is on the disk.")
+    if not (selection.filters or selection.limit or selection.sample or everything):
+        raise click.UsageError("Say which messages, by any of the filters, or --all.")
+    if not yes and not sys.stdin.isatty():
+        raise RefusedError(
+            "discard asks before it takes messages out, and there is no terminal to ask on; nothing was done",
+            hint="--yes discards without asking; parked list with the same options shows what it would take",
+        )
+    topology, address = load_place(file, options, address)
+    if not (target or no_export):
+        target = f"discarded-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl"
+    chosen = None
+    if not yes:
+        chosen, stopped = read(
+            lambda how: connect(address).parked.choose(topology, selection=selection, options=how), options
+        )
+        if stopped:
+            return INTERRUPTED
+        if not chosen.count:
+            click.echo("No message is selected; nothing was done.", err=True)
+            return 0
+        kept = "and keep them nowhere" if target is None else f"and keep them in {safe(target)}"
+        if not click.confirm(f"Discard {chosen.count} messages, {kept}?", err=True):
+            click.echo("Nothing was done.", err=True)
+            return REFUSED
+    report, stopped = read(
+        lambda how: connect(address).parked.discard(topology, target, selection=selection, chosen=chosen, options=how),
+        options,
+        verb="Discarding",
+        says=f"what is in the file is taken out, of the rest {GIVING_BACK}",
+    )
+    if output == "json":
+        click.echo(as_document(export_object(report)))
+    else:
+        click.echo(
+            f"{report.discarded} messages discarded{'; they are in ' + safe(report.file) if report.file else ''}."
+        )
+    if report.selected > report.discarded:
+        click.echo(f"Note: {report.selected - report.discarded} are in the file and still parked.", err=True)
+    show_readings(report.notes, report.queues)
+    if stopped:
+        return INTERRUPTED
+    return 0 if report.complete and report.selected == report.discarded else PARTLY_DONE

@@ -1,0 +1,64 @@
+"""`amqpflow parked show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from amqpflow.cli.exit_codes import FAILED, INTERRUPTED
+from amqpflow.cli.options.connection import connection_options, output_option
+from amqpflow.cli.options.reading import read_options
+from amqpflow.cli.reading import read
+from amqpflow.cli.safe import safe
+from amqpflow.cli.topology_file import load_place
+
+if TYPE_CHECKING:
+    from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.reading.options import ReadOptions
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[FILE] ID")
+@click.option("--queue", "queues", multiple=True, help="Look only in the parking queue of this work queue.")
+@read_options
+@connection_options
+@output_option("text", "json")
+def show(
+    names: tuple[str, ...],
+    queues: tuple[str, ...],
+    options: ReadOptions,
+    address: BrokerAddress,
+    output: str,
+) -> int:
+    """
+    Show all of a parked message of FILE: failure record, history, headers and body.
+
+    ID is that of `parked list`, or its beginning, or the message id, or the hop. All matches are shown.
+    """
+    from amqpflow import connect
+    from amqpflow.cli.render.parked_json import message_object
+    from amqpflow.cli.render.parked_message import message_lines
+    from amqpflow.cli.render.values import as_document
+    from amqpflow.parking.selection import Selection
+
+    if len(names) != (1 if options.from_queues and len(names) < 2 else 2):
+        raise click.UsageError("Name a topology file and an ID, or --from QUEUE and an ID.")
+    wanted, file = names[-1], names[0] if len(names) == 2 else None
+    topology, address = load_place(file, options, address)
+    selection = Selection(queues=queues)
+    found, stopped = read(
+        lambda how: connect(address).parked.find(topology, wanted, selection=selection, options=how), options
+    )
+    if output == "json":
+        click.echo(as_document({"version": 1, "messages": [message_object(each) for each in found]}))
+    else:
+        click.echo("\n\n".join("\n".join(message_lines(each)) for each in found), nl=bool(found))
+    if stopped:
+        return INTERRUPTED
+    if not found:
+        click.echo(f"Error: no parked message {safe(wanted)}", err=True)
+        if file is not None:
+            click.echo(f"  amqpflow parked list {safe(file)} shows those there are", err=True)
+        return FAILED
+    return 0

@@ -1,0 +1,172 @@
+"""`amqpflow run MODULE:CONSUMER`: run a service's consumer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from amqpflow.services.consuming.event_log import FIELDS
+from amqpflow.services.process.heartbeat import VARIABLE, WORKER
+
+if TYPE_CHECKING:
+    from amqpflow.services.consuming.consumer import Consumer
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:CONSUMER")
+@click.option("--app-dir", default=".", show_default=True, help="Where to import MODULE from.")
+@click.option("--wait-for-topology", metavar="DURATION", help="Wait so long for a topology not applied yet: 60s.")
+@click.option("--shutdown-timeout", metavar="DURATION", help="How long started handlers may take to finish: 25s.")
+@click.option("--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    envvar="AMQPFLOW_HEALTH_PORT",
+    help="Answer the probes /livez and /readyz there.",
+)
+@click.option("--health-host", help="The interface for that; all of them when absent.")
+@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--tracebacks", is_flag=True, help="Log failures of handlers with their traceback.")
+@click.option("--log-format", default="text", type=click.Choice(["text", "json"]))
+def run(
+    target: str,
+    app_dir: str,
+    wait_for_topology: str | None,
+    shutdown_timeout: str | None,
+    workers: int,
+    health_port: int | None,
+    health_host: str | None,
+    log_level: str,
+    tracebacks: bool,
+    log_format: str,
+) -> int:
+    """
+    Run the Consumer named CONSUMER in MODULE until SIGTERM or SIGINT.
+
+    The first signal drains: started handlers finish, the rest goes back to its queue. A second one stops at once. With
+    --workers several processes run it; one that dies is started again.
+    """
+    configure_logging(log_level, log_format)
+    if workers > 1 and VARIABLE not in os.environ:
+        return _supervise(workers, health_port, health_host)
+    consumer = load_consumer(target, app_dir)
+    consumer.tracebacks = consumer.tracebacks or tracebacks
+    if wait_for_topology is not None:
+        consumer.wait_for_topology = _seconds("--wait-for-topology", wait_for_topology)
+    if shutdown_timeout is not None:
+        consumer.shutdown_timeout = _seconds("--shutdown-timeout", shutdown_timeout)
+    if VARIABLE not in os.environ:  # a worker's health is told by the process that started it
+        consumer.health_port, consumer.health_host = health_port, health_host
+    consumer.run()
+    return 0
+
+
+def _supervise(workers: int, health_port: int | None, health_host: str | None) -> int:
+    import asyncio
+
+    from amqpflow.services.process.supervisor import Supervisor
+
+    async def supervise() -> int:
+        command = (sys.executable, "-m", "amqpflow", *sys.argv[1:])
+        return await Supervisor(command, workers).run(health_port=health_port, health_host=health_host)
+
+    return asyncio.run(supervise())
+
+
+def load_consumer(target: str, app_dir: str) -> Consumer:
+    """
+    Import `module:attribute` and return the Consumer it names.
+
+    Raises:
+        UsageError: no such module or attribute, or it is no Consumer. An exception inside the module is its own bug
+            and is shown with its traceback.
+    """
+    from amqpflow.errors import UsageError
+    from amqpflow.services.consuming.consumer import Consumer
+
+    module_name, colon, attribute = target.partition(":")
+    if not (module_name and colon and attribute):
+        raise UsageError(f"{target!r} is not MODULE:CONSUMER", hint="such as service:consumer")
+    sys.path.insert(0, app_dir)
+    try:
+        module: Any = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise
+        raise UsageError(
+            f"there is no module {module_name!r} in {app_dir}", hint="--app-dir says where to look for it"
+        ) from error
+    value: Any = module
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            named = [name for name, each in vars(module).items() if isinstance(each, Consumer)]
+            hint = f"it has {', '.join(named)}" if named else f"it has no {Consumer.__name__} at all"
+            raise UsageError(f"module {module_name!r} has no {attribute!r}", hint=hint)
+        value = getattr(value, part)
+    if not isinstance(value, Consumer):
+        raise UsageError(f"{target} is a {type(value).__name__}, not an amqpflow.Consumer")
+    return value
+
+
+def _seconds(option: str, text: str) -> float:
+    from amqpflow.errors import UsageError
+    from amqpflow.model.units import parse_duration
+
+    try:
+        return parse_duration(text) / 1000
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def configure_logging(level: str, form: str) -> None:
+    """Log to standard error, as text or as one JSON object a line; never a body, never a header's value."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # what aiormq and aio-pika warn of is said once more, and clearer, by the consumer; at debug they write bodies
+    for name in ("aiormq", "aio_pika", "httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING if level == "debug" else logging.CRITICAL)
+
+
+class _Text(logging.Formatter):
+    worker = os.environ.get(WORKER)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        from amqpflow.cli.safe import safe
+
+        record.message = safe(record.message)
+        line = super().formatMessage(record)
+        if self.worker:
+            line = f"{line} [worker {self.worker}]"
+        queue = getattr(record, "queue", None)
+        return f"{line} [{safe(queue)}]" if queue else line
+
+    def format(self, record: logging.LogRecord) -> str:
+        from amqpflow.cli.safe import safe
+
+        # an exception's text may be a message's: nothing of it acts on a terminal or looks like a line of the log
+        return safe(super().format(record), multiline=True).replace("\n", "\n    ")
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        fields = ("event_name", *FIELDS)
+        entry |= {name: value for name in fields if (value := getattr(record, name, None)) is not None}
+        if worker := os.environ.get(WORKER):
+            entry["worker"] = int(worker)
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry).replace("\x7f", "\\u007f")  # the only control that ASCII JSON lets through

@@ -1,0 +1,195 @@
+"""`amqpflow status FILE`: how many messages are where, and what stands still or hides."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from amqpflow.cli.exit_codes import DIFFERENCES
+from amqpflow.cli.options.connection import FILE, connection_options, output_option
+from amqpflow.cli.render import colors
+from amqpflow.cli.safe import safe
+from amqpflow.cli.topology_file import at_virtual_host, load
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from rich.console import Console
+
+    from amqpflow.planning.reports.status import Status
+    from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.loading.topology import Topology
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--watch", is_flag=True, help="Look again and again until Ctrl-C; a live table on a terminal.")
+@click.option("--interval", default="2s", show_default=True, metavar="DURATION", help="How long between two looks.")
+@click.option(
+    "--oldest", is_flag=True, help="Also read the first message of each parking queue, and show how old it is."
+)
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are alerts.")
+@connection_options
+@output_option("text", "json")
+@click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
+def status(
+    file: str,
+    watch: bool,
+    interval: str,
+    oldest: bool,
+    detailed_exitcode: bool,
+    address: BrokerAddress,
+    output: str,
+    color: str,
+) -> int:
+    """
+    Show how many messages of FILE's topology are ready, unacked, waiting for a retry, and parked.
+
+    Alerts come first: what RabbitMQ retains unseen, queues that are missing or that nobody consumes, parking queues
+    that grow, foreign policies. No message is touched; --oldest reads one of each parking queue, as `parked list` does.
+    Without the management API ready messages and consumers are all that can be seen. docs/how-to/watch.md says more.
+    """
+    from amqpflow.errors import UsageError
+    from amqpflow.model.units import parse_duration
+
+    try:
+        pause = parse_duration(interval) / 1000
+    except ValueError as error:
+        raise UsageError(f"--interval: {error}") from None
+    if pause < 0.1:
+        raise UsageError("--interval: at least 100ms")
+    topology = load(file)
+    view = _View(topology, at_virtual_host(topology, address), oldest, output == "json", color)
+    return view.watch(pause) if watch else view.once(detailed_exitcode)
+
+
+class _View:
+    def __init__(self, topology: Topology, address: BrokerAddress, oldest: bool, as_json: bool, color: str) -> None:
+        from amqpflow import connect
+
+        self.topology = topology
+        self.broker = connect(address)
+        self.oldest = oldest
+        self.as_json = as_json
+        self.color = color
+
+    def once(self, detailed_exitcode: bool) -> int:
+        from amqpflow.cli.asynchronous import run_async
+
+        found = run_async(self.broker.status(self.topology, oldest=self.oldest))
+        self._print(found)
+        return DIFFERENCES if detailed_exitcode and found.alerts else 0
+
+    def watch(self, pause: float) -> int:
+        """Until Ctrl-C, which is how one leaves it: 0."""
+        from amqpflow.cli.stopping import run_until_stopped
+
+        run_until_stopped(lambda stop: self._watch(stop, pause), says="the look that has begun")
+        return 0
+
+    async def _watch(self, stop: asyncio.Event, pause: float) -> None:
+        with self._screen() as show:
+            statuses = self.broker.watch(
+                self.topology,
+                interval=pause,
+                oldest=self.oldest,
+                stop=stop,
+                on_error=lambda error: show.trouble(f"{error}; trying again"),
+            )
+            async for found in statuses:
+                show.status(found)
+
+    def _screen(self) -> _Screen | _Snapshots:
+        if self.as_json or not sys.stdout.isatty():
+            return _Snapshots(self)
+        return _Screen(self.console())
+
+    def _print(self, found: Status, *, one_line: bool = False) -> None:
+        from amqpflow.cli.render.status import status_object, status_view
+
+        if self.as_json:
+            click.echo(json.dumps(status_object(found), indent=None if one_line else 2))
+        else:
+            console = self.console()
+            console.print(status_view(found, console.width), soft_wrap=False)
+
+    def console(self) -> Console:
+        """Where to print: as wide as the terminal, and off one as wide as is needed."""
+        from rich.console import Console
+
+        wanted = colors.wanted(self.color)
+        wide = None if sys.stdout.isatty() else 1000
+        colours: Literal["auto"] | None = "auto" if wanted else None
+        return Console(
+            width=wide,
+            force_terminal=wanted or None,
+            color_system=colours,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+
+
+class _Snapshots:
+    """Off a terminal: one status after the other, as JSON one a line."""
+
+    def __init__(self, view: _View) -> None:
+        self.view = view
+
+    def __enter__(self) -> _Snapshots:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def status(self, found: Status) -> None:
+        self.view._print(found, one_line=True)
+        if not self.view.as_json:
+            click.echo()
+        sys.stdout.flush()
+
+    def trouble(self, text: str) -> None:
+        click.echo(safe(text), err=True)
+
+
+class _Screen:
+    """A live table on a terminal, which is as it was before when it ends; the last status stays below."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live
+
+        self.console = console
+        self.live = Live(console=console, screen=True, auto_refresh=False)
+        self.last: Status | None = None
+
+    def __enter__(self) -> _Screen:
+        self.live.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        from amqpflow.cli.render.status import status_view
+
+        self.live.__exit__(None, None, None)
+        if self.last is not None:
+            self.console.print(status_view(self.last, self.console.width))
+
+    def status(self, found: Status) -> None:
+        self.last = found
+        self._draw(found, "")
+
+    def trouble(self, text: str) -> None:
+        if self.last is not None:
+            self._draw(self.last, text)
+
+    def _draw(self, found: Status, trouble: str) -> None:
+        from rich.console import Group
+        from rich.text import Text
+
+        from amqpflow.cli.render.status import status_view
+
+        width, height = self.console.size
+        view = status_view(found, width, height - (1 if trouble else 0))
+        self.live.update(Group(Text(safe(trouble), style="red"), view) if trouble else view, refresh=True)

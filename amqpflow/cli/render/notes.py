@@ -1,0 +1,27 @@
+"""What a person should know beside a result, on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from amqpflow.cli.safe import safe
+
+if TYPE_CHECKING:
+    from amqpflow.services.parked.scan import QueueReading
+
+
+def show_notes(notes: tuple[str, ...] | list[str]) -> None:
+    """What a person should know, on standard error."""
+    for note in notes:
+        click.echo(f"Note: {safe(note)}.", err=True)
+
+
+def show_readings(notes: tuple[str, ...], readings: Iterable[QueueReading]) -> None:
+    """Notes, and which queues were not read to their end, on standard error."""
+    show_notes(notes)
+    for each in readings:
+        if each.ended_early:
+            click.echo(f"Not all of {safe(each.parking_queue)} was read: {safe(each.ended_early)}.", err=True)

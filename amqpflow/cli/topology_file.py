@@ -1,0 +1,44 @@
+"""The topology file of a command, and the broker's address in its virtual host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .safe import safe
+
+if TYPE_CHECKING:
+    from amqpflow.rabbitmq.address import BrokerAddress
+    from amqpflow.services.loading.topology import Topology
+    from amqpflow.services.reading.options import ReadOptions
+
+
+def load(file: str) -> Topology:
+    """Load a topology file, and print its warnings on standard error."""
+    from amqpflow import Topology
+
+    topology = Topology.load(file)
+    for warning in topology.warnings:
+        click.echo(safe(warning), err=True)
+    return topology
+
+
+def load_place(file: str | None, options: ReadOptions, address: BrokerAddress) -> tuple[Topology | None, BrokerAddress]:
+    """The topology, if there is one, and the broker's address in its virtual host."""
+    if file is None:
+        if not options.from_queues:
+            raise click.UsageError("Name a topology file, or a queue with --from.")
+        return None, address
+    topology = load(file)
+    return topology, at_virtual_host(topology, address)
+
+
+def at_virtual_host(topology: Topology, address: BrokerAddress) -> BrokerAddress:
+    """The address of the virtual host that the file names, else of the one in the URL; says so when both differ."""
+    if not topology.vhost or topology.vhost == address.vhost:
+        return address
+    if address.vhost != "/":
+        used, named = safe(topology.vhost), safe(address.vhost)
+        click.echo(f"Using virtual host {used} of {safe(topology.file)}; the URL names {named}.", err=True)
+    return address.with_vhost(topology.vhost)
