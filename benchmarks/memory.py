@@ -34,7 +34,7 @@ async def produce(count: int) -> None:
     channel = await connection.open_channel()
     async with Publisher(URL) as publisher:
         for first in range(0, count, AHEAD // 2):
-            while await channel.queue_depth(QUEUE) > AHEAD // 2:
+            while (await channel.queue_counts(QUEUE)).ready > AHEAD // 2:
                 await asyncio.sleep(0.02)
             results = await publisher.publish_many(
                 OutgoingMessage(body=body(number), routing_key=QUEUE, message_id=f"m-{number:08d}")

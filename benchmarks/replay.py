@@ -138,7 +138,7 @@ async def shovel(at: Measurement) -> None:
         channel = await connection.open_channel()
         at.start()
         _shovel("PUT", value)
-        while await channel.queue_depth("bench.work") < at.count:
+        while (await channel.queue_counts("bench.work")).ready < at.count:
             await asyncio.sleep(0.02)
         at.stop()
         await channel.close()

@@ -127,7 +127,7 @@ async def depth(connection: Connection, queue: str) -> int:
     """Ready messages."""
     channel = await connection.open_channel()
     try:
-        return await channel.queue_depth(queue)
+        return (await channel.queue_counts(queue)).ready
     finally:
         await channel.close()
 

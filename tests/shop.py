@@ -77,7 +77,7 @@ class Shop:
         """Ready messages."""
         channel = await self.connection.open_channel()
         try:
-            return await channel.queue_depth(queue)
+            return (await channel.queue_counts(queue)).ready
         finally:
             await channel.close()
 

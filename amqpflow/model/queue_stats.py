@@ -1,14 +1,22 @@
-"""Numbers of a queue at one moment. None is what could not be seen."""
+"""Numbers of a queue at one moment."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class QueueCounts(NamedTuple):
+    """What a passive declare tells, exactly. It counts neither unacked nor retained messages (fact 11.7)."""
+
+    ready: int  #: messages
+    consumers: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStats:
     """
-    What a queue holds and what goes through it.
+    What a queue holds and what goes through it; None is what could not be seen.
 
     RabbitMQ's statistics are 2 to 9 s behind (fact 11.7); with `exact`, `ready` is not, nor `consumers`.
     """

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, assert_never
 
-from aiormq.exceptions import AMQPError
-
 from amqpflow.errors import BrokerError, ManagementUnavailableError, RefusedError
 from amqpflow.model.resources import Binding, Queue
 from amqpflow.model.routes import NativeRetry
@@ -36,7 +34,7 @@ from amqpflow.planning.values.manifest import to_json
 from .connection import Connection, connect
 from .management import Management
 from .observe import Broker
-from .translate import from_amqp, translate
+from .translate import translate
 
 _POLICY_LOOKS, _POLICY_PAUSE = 50, 0.1  #: times and seconds; a policy works within 38 ms of its PUT (fact 11.6e)
 _HELD = 405  #: a queue is exclusive to another connection
@@ -170,28 +168,26 @@ class Admin:
         async with await connect(self._broker.address, name=name, beside=beside) as connection:
             await self._require_lock(connection)
             channel = await connection.admin_channel()
+            try:
+                found = await channel.queue_counts(queue.name)
+            except BrokerError as error:
+                if error.missing:
+                    return
+                raise
+            if not forced and (found.ready or found.consumers):
+                raise RefusedError(
+                    f"queue {queue.name} has {found.ready} messages and {found.consumers} consumers by now",
+                    hint=f"to lose them add {allow_flag('delete', f'queue {queue.name}')}",
+                )
+            guard = {"if_unused": True, "if_empty": True} if queue.type == "classic" and not forced else {}
             with translate():
-                try:
-                    found = await channel.queue_declare(queue.name, passive=True)
-                except AMQPError as error:
-                    if isinstance(failed := from_amqp(error), BrokerError) and failed.missing:
-                        return
-                    raise
-                if not forced and (found.message_count or found.consumer_count):
-                    raise RefusedError(
-                        f"queue {queue.name} has {found.message_count} messages and {found.consumer_count} consumers "
-                        "by now",
-                        hint=f"to lose them add {allow_flag('delete', f'queue {queue.name}')}",
-                    )
-                guard = {"if_unused": True, "if_empty": True} if queue.type == "classic" and not forced else {}
                 await channel.queue_delete(queue.name, **guard)
 
     async def _require_lock(self, connection: Connection) -> None:
         """Make sure that a connection leads to the broker where the lock is held: there it is another one's, 405."""
         channel = await connection.admin_channel()
         try:
-            with translate():
-                await channel.queue_declare(self._lock, passive=True)
+            await channel.queue_counts(self._lock)
         except BrokerError as error:
             if error.code == _HELD:
                 return

@@ -16,6 +16,7 @@ from uuid import uuid4
 from amqpflow.errors import AmqpflowError, BrokerUnavailableError, PublishUncertainError
 from amqpflow.model.closing import CLOSED_HERE, CloseReason, closed_by_broker
 from amqpflow.model.message import Delivery, Publish
+from amqpflow.model.queue_stats import QueueCounts
 
 from .ack_batcher import AckBatcher
 from .confirms import Confirms, Settled, Ticket
@@ -257,20 +258,18 @@ class Channel:
 
     # -- asking
 
-    async def queue_depth(self, queue: str) -> int:
+    async def queue_counts(self, queue: str) -> QueueCounts:
         """
-        Ready messages of a queue, by a passive declare: not the unacked or retained ones (fact 11.7).
+        Count a queue's ready messages and its consumers. The broker has read all that was sent before.
 
         Raises:
             BrokerError: code 404, the queue does not exist; the channel is closed then. PermissionDeniedError.
         """
         self._require_open()
-        with translate():
-            answer = await self._amqp.queue_declare(queue, passive=True)
-        return int(answer.message_count)
+        return await self._amqp.queue_counts(queue)
 
     async def require_exchange(self, exchange: str) -> None:
-        """Passive declare of an exchange. Raises as `queue_depth` does."""
+        """Declare an exchange passively. Raises as `queue_counts` does."""
         self._require_open()
         with translate():
             await self._amqp.exchange_declare(exchange, passive=True)

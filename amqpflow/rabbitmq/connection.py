@@ -23,6 +23,7 @@ from amqpflow.errors import (
     ClientLibraryError,
 )
 from amqpflow.model.closing import CLOSED_HERE, CloseReason
+from amqpflow.model.queue_stats import QueueCounts
 from amqpflow.version import __version__
 
 from .address import BrokerAddress
@@ -134,12 +135,23 @@ class Connection:
         self._monitor.add(channel)
         return channel
 
-    async def admin_channel(self) -> Any:
+    async def admin_channel(self) -> RpcChannel:
         """
-        An aiormq channel, for declaring. Wrap what you do with it in `translate()`. A call whose caller is cancelled
-        comes to its end all the same (`RpcChannel`). Raises BrokerUnavailableError, BrokerError (channel limit).
+        Open an aiormq channel, for declaring. Wrap what you do with it in `translate()`. A call whose caller is
+        cancelled comes to its end all the same (`RpcChannel`). Raises BrokerUnavailableError, BrokerError (channel
+        limit).
         """
         return await self._open(publisher_confirms=False)
+
+    async def queue_counts(self, queue: str) -> QueueCounts:
+        """Count a queue's ready messages and its consumers, on a channel of its own. Raises as `RpcChannel` does."""
+        channel = await self.admin_channel()
+        try:
+            return await channel.queue_counts(queue)
+        finally:
+            if not channel.is_closed:
+                with translate():
+                    await channel.close()
 
     async def _open(self, *, publisher_confirms: bool) -> RpcChannel:
         # nothing is on a channel that is not open yet: when this is cancelled, or takes too long, aiormq closes it

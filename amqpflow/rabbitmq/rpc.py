@@ -18,6 +18,7 @@ from typing import Any
 from aiormq.exceptions import ChannelInvalidStateError
 
 from amqpflow.errors import BrokerUnavailableError
+from amqpflow.model.queue_stats import QueueCounts
 
 from .translate import translate
 
@@ -38,6 +39,18 @@ class RpcChannel:
             return await _to_its_end(found(*args, **options))
 
         return call
+
+    async def queue_counts(self, queue: str) -> QueueCounts:
+        """
+        Count a queue's ready messages and its consumers, by a passive declare. A refusal closes the channel.
+
+        Raises:
+            BrokerError: `missing` when there is no such queue; else its node is down, or it is exclusive elsewhere.
+            PermissionDeniedError, BrokerUnavailableError.
+        """
+        with translate():
+            answer = await self.queue_declare(queue, passive=True)
+        return QueueCounts(ready=int(answer.message_count), consumers=int(answer.consumer_count))
 
 
 async def answer_or_end(call: Awaitable[Any], within: float, abort: Callable[[str], None]) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from amqpflow.errors import AmqpflowError, BrokerError, NotAppliedError, PermissionDeniedError, RefusedError
-from amqpflow.model.queue_stats import QueueStats
+from amqpflow.model.queue_stats import QueueCounts, QueueStats
 from amqpflow.model.resources import Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.selection import Selection
@@ -18,6 +17,7 @@ from amqpflow.planning.reports.status import Status, assess
 from amqpflow.planning.values.findings import Finding, warn
 from amqpflow.planning.values.observation import Observation
 from amqpflow.rabbitmq.observe import Broker, observe
+from amqpflow.rabbitmq.rpc import RpcChannel
 from amqpflow.rabbitmq.translate import translate
 
 from .parked.listing import list_parked
@@ -36,7 +36,7 @@ class StatusReader:
         self._broker = broker
         self._topology = topology
         self._names = _names(topology)
-        self._channel: Any = None
+        self._channel: RpcChannel | None = None
         self._denied = False
         self._observed: Observation | None = None
         self._foreign: tuple[Finding, ...] = ()
@@ -114,22 +114,20 @@ class StatusReader:
             if counts is None:
                 found.pop(name, None)
                 continue
-            ready, consumers = counts
-            found[name] = replace(found.get(name, QueueStats()), ready=ready, consumers=consumers, exact=True)
+            known = found.get(name, QueueStats())
+            found[name] = replace(known, ready=counts.ready, consumers=counts.consumers, exact=True)
         return found
 
-    async def _declared(self, name: str) -> tuple[int, int] | None:
-        """Ready messages and consumers now, by a passive declare; None when there is no such queue."""
+    async def _declared(self, name: str) -> QueueCounts | None:
+        """Count a queue now; None when there is no such queue."""
         if self._channel is None or self._channel.is_closed:
             self._channel = await self._broker.connection.admin_channel()
         try:
-            with translate():
-                answer = await self._channel.queue_declare(name, passive=True)
+            return await self._channel.queue_counts(name)
         except BrokerError as error:
             if not error.missing:
                 raise
             return None
-        return int(answer.message_count), int(answer.consumer_count)
 
     async def _oldest(self, numbers: Mapping[str, QueueStats], problems: list[Finding]) -> dict[str, int]:
         found: dict[str, int] = {}

@@ -54,7 +54,7 @@ async def given_back(connection: Connection, least: int) -> int:
     seen: list[int] = []
     async with asyncio.timeout(20):
         while len(seen) < 10 or len(set(seen[-10:])) > 1 or seen[-1] < least:
-            seen.append(await channel.queue_depth(PARKING))
+            seen.append((await channel.queue_counts(PARKING)).ready)
             await asyncio.sleep(0.03)
     await channel.close()
     return seen[-1]

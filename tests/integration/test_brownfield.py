@@ -263,7 +263,7 @@ def test_a_queue_that_is_meant_to_forget_fills_no_parking_queue_unasked(vhost: B
     async def parked_now() -> int:
         connection = await connect(vhost, name="application")
         channel = await connection.open_channel()
-        depth = await channel.queue_depth("ticks.parking")
+        depth = (await channel.queue_counts("ticks.parking")).ready
         await connection.close()
         return depth
 

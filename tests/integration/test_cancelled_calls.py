@@ -50,7 +50,7 @@ async def holding(address: BrokerAddress) -> AsyncIterator[tuple[Connection, Cha
 
 
 CALLS: dict[str, Callable[[Channel], Coroutine[Any, Any, Any]]] = {
-    "queue_depth": lambda channel: channel.queue_depth("here"),
+    "queue_counts": lambda channel: channel.queue_counts("here"),
     "require_exchange": lambda channel: channel.require_exchange("amq.topic"),
     "consume": lambda channel: channel.consume("here", lambda _: None, prefetch=1, on_cancel=lambda: None),
     "cancel": lambda channel: channel.cancel("first"),
@@ -65,9 +65,9 @@ def test_a_channel_outlives_the_caller_of_a_call_on_it(vhost: BrokerAddress, cal
         async with holding(vhost) as (connection, channel, held):
             for turns in range(TURNS):
                 await cancelled_after(turns, CALLS[call](channel))
-            assert await channel.queue_depth("here") == 0, "what the channel held is in the queue again"
+            assert (await channel.queue_counts("here")).ready == 0, "what the channel held is in the queue again"
             assert all(channel.ack(each.delivery_tag) for each in held)
-            assert await channel.queue_depth("here") == 0
+            assert (await channel.queue_counts("here")).ready == 0
             await channel.close()
             assert await depth(connection, "here") == 0
 
@@ -111,9 +111,9 @@ def test_opening_a_channel_may_be_cancelled_and_the_connection_opens_others(vhos
             for turns in range(TURNS * 2):
                 await cancelled_after(turns, connection.open_channel())
             other = await connection.open_channel()
-            assert await other.queue_depth("here") == 0
+            assert (await other.queue_counts("here")).ready == 0
             assert all(channel.ack(each.delivery_tag) for each in held)
-            assert await channel.queue_depth("here") == 0
+            assert (await channel.queue_counts("here")).ready == 0
 
     asyncio.run(scenario())
 
@@ -161,7 +161,11 @@ def test_without_an_answer_in_time_the_connection_is_closed(
                     await (channel.cancel("first") if call == "cancel" else consume(channel, held, answer_within=0.2))
                 await asyncio.wait_for(connection.closed.wait(), 5)
                 assert channel.is_closed
-                await until(lambda: look.queue_depth("here"))
+
+                async def ready() -> int:
+                    return (await look.queue_counts("here")).ready
+
+                await until(ready)
 
     asyncio.run(scenario())
 

@@ -412,7 +412,7 @@ def test_what_was_settled_before_a_close_is_settled(vhost: BrokerAddress, settle
             await consuming.close()
             if settle == "ack":
                 await asyncio.sleep(0.3)
-                assert await channel.queue_depth("here") == 0
+                assert (await channel.queue_counts("here")).ready == 0
             else:
                 again = await read(connection, "here", 200)
                 assert sorted(str(each.properties.message_id) for each in again) == ids
@@ -444,12 +444,12 @@ def test_what_settles_all_up_to_a_delivery_does_not_overtake_the_acks_of_its_tur
             left = [] if settle == "ack" else ["m0", "m3"]
 
             async def counted() -> bool:
-                return await consuming.queue_depth("here") == len(left)
+                return (await consuming.queue_counts("here")).ready == len(left)
 
             await until(counted)  # a classic queue may answer before it has put them back
             assert [each.properties.message_id for each in await read(connection, "here", len(left))] == left
             await consuming.close()
-            assert await channel.queue_depth("here") == 0
+            assert (await channel.queue_counts("here")).ready == 0
 
     asyncio.run(scenario())
 

@@ -65,7 +65,7 @@ def test_the_broker_closes_a_channel_and_not_its_connection(vhost: BrokerAddress
             assert connection.close_reason is None
             other = await connection.open_channel()
             with pytest.raises(BrokerError):
-                await other.queue_depth("missing")
+                await other.queue_counts("missing")
             assert other.close_reason is not None
             assert other.close_reason.code == 404
 

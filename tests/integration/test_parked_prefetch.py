@@ -37,12 +37,12 @@ async def watched(address: BrokerAddress) -> AsyncIterator[Callable[[], int]]:
     compiled = topology({WORK: [1000]}, vhost=address.vhost)
     async with workplace(address, compiled) as (_, connection):
         channel = await connection.open_channel()
-        total, least = await channel.queue_depth(PARKING), COUNT
+        total, least = (await channel.queue_counts(PARKING)).ready, COUNT
 
         async def look() -> None:
             nonlocal least
             while True:
-                least = min(least, await channel.queue_depth(PARKING))
+                least = min(least, (await channel.queue_counts(PARKING)).ready)
 
         looking = asyncio.create_task(look())
         try:

@@ -189,7 +189,7 @@ def test_nothing_is_deleted_where_the_lock_is_not_held(vhost: BrokerAddress, que
 async def holds_one(vhost: BrokerAddress) -> bool:
     async with open_broker(vhost) as broker:
         channel = await broker.connection.open_channel()
-        return await channel.queue_depth("orders") == 1
+        return (await channel.queue_counts("orders")).ready == 1
 
 
 @pytest.mark.one_broker

@@ -546,7 +546,7 @@ def test_a_work_queue_is_never_filled_over_the_depth(vhost: BrokerAddress) -> No
 
             async def take() -> None:
                 while True:
-                    seen.append(await channel.queue_depth(WORK))
+                    seen.append((await channel.queue_counts(WORK)).ready)
                     if seen[-1] >= 20:
                         await drained(connection, WORK, 20)
                     await asyncio.sleep(0.02)

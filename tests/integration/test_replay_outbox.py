@@ -72,7 +72,11 @@ def test_a_confirm_that_comes_after_it_was_given_up_is_not_heard(vhost: BrokerAd
             assert numbers(box.give_up(asyncio.get_running_loop().time())) == [1]
             await sending
             assert not box.is_outstanding(("", "here", "m"))
-            await until(lambda: look.queue_depth("here"))
+
+            async def ready() -> int:
+                return (await look.queue_counts("here")).ready
+
+            await until(ready)
             await box.send([flight(2, "here")])
             await until(lambda: not box.outstanding)
             assert numbers(box.confirmed) == [2]

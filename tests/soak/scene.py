@@ -228,7 +228,7 @@ class Scene:
                     channel = await connection.open_channel()
                 if channel is None or channel.is_closed:
                     channel = await connection.open_channel()
-                ready = {each: await channel.queue_depth(each) for each in self.queues}
+                ready = {each: (await channel.queue_counts(each)).ready for each in self.queues}
             except AmqpflowError:
                 pass
             for queue in self.queues:
@@ -264,8 +264,8 @@ class Scene:
             while time.time() < deadline:
                 channel = await connection.open_channel()
                 names = [each for each in self.compiled.desired.queues if each not in self.compiled.parking_queues]
-                waiting = sum([await channel.queue_depth(each) for each in names])
-                parked = sum([await channel.queue_depth(each) for each in self.compiled.parking_queues])
+                waiting = sum([(await channel.queue_counts(each)).ready for each in names])
+                parked = sum([(await channel.queue_counts(each)).ready for each in self.compiled.parking_queues])
                 await channel.close()
                 missing = [e for e in self.sent if EXPECTED[kind_of(e)] is None and e not in self.ledger.done]
                 expected = sum(EXPECTED[kind_of(each)] is not None for each in self.sent)

@@ -233,9 +233,7 @@ class HandlerRunner:
             async with asyncio.timeout(_ASKING):
                 for pause in (0.0, 0.1, 0.4):
                     await asyncio.sleep(pause)
-                    channel = await connection.open_channel()
-                    await channel.queue_depth(self.handler.queue)
-                    await channel.close()
+                    await connection.queue_counts(self.handler.queue)
             return True
         except BrokerError as error:
             return False if error.missing else None

@@ -9,7 +9,6 @@ from amqpflow.parking.digest_multiset import DigestMultiset
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.observe import Broker
-from amqpflow.rabbitmq.translate import translate
 from amqpflow.services.loading.topology import no_topology
 from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.target import ReadTarget
@@ -21,15 +20,12 @@ async def require_queues(broker: Broker, queues: Collection[str]) -> None:
     """Raise NotAppliedError, naming all queues that are not there; BrokerError for one whose node is down."""
     missing = []
     for queue in sorted(queues):
-        channel = await broker.connection.open_channel()
         try:
-            await channel.queue_depth(queue)
+            await broker.connection.queue_counts(queue)
         except BrokerError as error:
             if not error.missing:
                 raise
             missing.append(f"there is no queue {queue}")
-        finally:
-            await channel.close()
     if missing:
         raise NotAppliedError(
             "the messages have no place to go back to; nothing was done",
@@ -48,15 +44,10 @@ async def still_parked(broker: Broker, queue: str, options: ReadOptions) -> tupl
         RefusedError: that cannot be found out.
     """
     known = DigestMultiset()
-    channel = await broker.connection.admin_channel()
-    try:
-        with translate():
-            counts = await channel.queue_declare(queue, passive=True)
-    finally:
-        await channel.close()
-    if counts.consumer_count:
-        raise _unseen(queue, f"it has {counts.consumer_count} consumers, and what they hold is not seen")
-    if not counts.message_count:
+    counts = await broker.connection.queue_counts(queue)
+    if counts.consumers:
+        raise _unseen(queue, f"it has {counts.consumers} consumers, and what they hold is not seen")
+    if not counts.ready:
         return known, ()
     target = ReadTarget(broker=broker, compiled=no_topology(), queues=(queue,), options=options, locked=True)
     try:

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 
 from amqpflow.errors import BrokerError, ManagementUnavailableError
 from amqpflow.model.diagnostic import Severity
+from amqpflow.model.queue_stats import QueueCounts
 from amqpflow.planning.checks.dropping import objection
 from amqpflow.planning.values.changes import Drain
 from amqpflow.planning.values.findings import Finding
 from amqpflow.planning.values.observation import Depth
 from amqpflow.planning.values.stake import Risk, Stake
 from amqpflow.rabbitmq.observe import Broker
-from amqpflow.rabbitmq.translate import translate
 
 STATISTICS_LAG = 10.0  #: seconds
 STATISTICS_APPEAR = 15.0  #: seconds to wait for the counts of a queue that has none yet
@@ -75,7 +75,7 @@ class Emptiness:
         most: dict[str, int] = {}
         waiting = set(until)
         while waiting and wait:
-            ready = {name: found[0] for name in sorted(waiting) if (found := await self.look(name)) is not None}
+            ready = {name: found.ready for name in sorted(waiting) if (found := await self.look(name)) is not None}
             most |= {name: max(count, most.get(name, 0)) for name, count in ready.items()}
             left, in_all = sum(ready.values()), sum(most.values())
             self._on_drain(f"{len(drains)} queues" if len(drains) > 1 else drains[0].name, in_all - left, in_all)
@@ -98,8 +98,8 @@ class Emptiness:
             return {}
         found: dict[str, Remaining] = {}
         for name in names:
-            if (looked := await self.look(name)) is not None and any(looked):
-                found[name] = Remaining(messages=looked[0], consumers=looked[1])
+            if (looked := await self.look(name)) is not None and (looked.ready or looked.consumers):
+                found[name] = Remaining(messages=looked.ready, consumers=looked.consumers)
         clean = [name for name in names if name not in found]
         if not clean:
             return found
@@ -109,8 +109,8 @@ class Emptiness:
             if looked is None:
                 continue
             depth = depths.get(name, Depth(messages=None))
-            consumers = max(looked[1], (depth.consumers or 0) if looked[1] else 0)
-            messages = looked[0] or None if depth.messages is None else max(looked[0], depth.messages)
+            consumers = max(looked.consumers, (depth.consumers or 0) if looked.consumers else 0)
+            messages = looked.ready or None if depth.messages is None else max(looked.ready, depth.messages)
             if messages != 0 or consumers:
                 found[name] = Remaining(
                     messages=messages, consumers=consumers, retained=depth.retained, delayed=depth.delayed
@@ -158,25 +158,20 @@ class Emptiness:
             looked = await self.look(stake.queue)
             if looked is None:
                 continue
-            depth = replace(depths.get(stake.queue, Depth(messages=None)), ready=looked[0])
+            depth = replace(depths.get(stake.queue, Depth(messages=None)), ready=looked.ready)
             finding = objection(stake, depth, counted=True)
             if finding is not None and finding.severity is Severity.ERROR:
                 found.append(finding)
         return found
 
-    async def look(self, name: str) -> tuple[int, int] | None:
-        """Ready messages and consumers, now; None when there is no such queue. BrokerError: its node is down."""
-        channel = await self._broker.connection.admin_channel()
+    async def look(self, name: str) -> QueueCounts | None:
+        """Count a queue now; None when there is no such queue. Raises BrokerError: its node is down."""
         try:
-            with translate():
-                answer = await channel.queue_declare(name, passive=True)
+            return await self._broker.connection.queue_counts(name)
         except BrokerError as error:
             if error.missing:
                 return None
             raise
-        with translate():
-            await channel.close()
-        return int(answer.message_count), int(answer.consumer_count)
 
     async def _pause(self, seconds: float) -> None:
         until = asyncio.get_running_loop().time() + seconds

@@ -53,9 +53,8 @@ class ApplyLock:
         """
         if not self.lost and ask:
             try:
-                with translate():
-                    async with asyncio.timeout(10):
-                        await self._channel.queue_declare(self.name, passive=True)
+                async with asyncio.timeout(10):
+                    await self._channel.queue_counts(self.name)
             except (AmqpflowError, TimeoutError) as error:
                 raise self._gone() from error
         if self.lost:

@@ -104,12 +104,9 @@ async def _ready(names: Sequence[str], broker: Broker, *, at_most: int = _COUNTE
     depths: dict[str, int] = {}
     if not names or len(names) > at_most:
         return depths
-    channel = await broker.connection.open_channel()
     try:
         for name in names:
-            depths[name] = await channel.queue_depth(name)
+            depths[name] = (await broker.connection.queue_counts(name)).ready
     except (BrokerError, PermissionDeniedError):
         pass  # gone meanwhile, or not ours to read: the plan does without the number
-    finally:
-        await channel.close()
     return depths

@@ -56,7 +56,7 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
             names += (routes.parking_queue, *(tier.queue for tier in routes.tiers))
     for queue in dict.fromkeys(names):
         try:
-            if await _is_missing(connection, partial(Channel.queue_depth, queue=queue)):
+            if await _is_missing(connection, partial(Channel.queue_counts, queue=queue)):
                 problems.append(f"queue {queue} is missing")
         except BrokerError as error:
             if error.code != 404:

@@ -28,6 +28,7 @@ from typing import Any
 
 from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailableError
 from amqpflow.model.message import Delivery
+from amqpflow.model.queue_stats import QueueCounts
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.translate import translate
@@ -234,7 +235,7 @@ class ParkingReader:
         await self._acks_pass.wait()
         self._require_holding()
         for holding in tuple(self._holdings):
-            await holding.channel.queue_depth(self.queue)
+            await holding.channel.queue_counts(self.queue)
 
     def finish(self) -> None:
         """End `deliveries`: nothing more is wanted."""
@@ -504,7 +505,7 @@ class ParkingReader:
             if not self._by_close:
                 holding.nack_all()
             # one question on the same channel: once it is answered, all that was sent before has been taken
-            await holding.channel.queue_depth(self.queue)
+            await holding.channel.queue_counts(self.queue)
             await holding.channel.close()
             # what the next channel holds has to come behind it
             counted = counted and await self._wait_until_returned(ready)
@@ -576,11 +577,9 @@ class ParkingReader:
         self.unreadable.clear()  # the next channel counts its tags from 1 again
         self.ready, self.other_consumers = await self._look()
 
-    async def _look(self) -> tuple[int, int]:
-        """Ready messages and consumers of the queue."""
-        with translate():
-            answer = await self._control.queue_declare(self.queue, passive=True)
-        return int(answer.message_count), int(answer.consumer_count)
+    async def _look(self) -> QueueCounts:
+        counts: QueueCounts = await self._control.queue_counts(self.queue)
+        return counts
 
     def _require_holding(self) -> Holding:
         """The latest: what is delivered comes to it."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.parking.replay import Destination
 from amqpflow.rabbitmq.connection import Connection
-from amqpflow.rabbitmq.translate import translate
 
 
 class Depths:
@@ -49,14 +48,4 @@ class Depths:
         return await self._total(self._parking_queues)
 
     async def _total(self, queues: Iterable[str]) -> int:
-        channel = await self._connection.admin_channel()
-        try:
-            total = 0
-            for queue in queues:
-                with translate():
-                    total += int((await channel.queue_declare(queue, passive=True)).message_count)
-            return total
-        finally:
-            if not channel.is_closed:
-                with translate():
-                    await channel.close()
+        return sum([(await self._connection.queue_counts(queue)).ready for queue in queues])
