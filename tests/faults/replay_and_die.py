@@ -21,7 +21,7 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.loading import durable_file
-from amqpflow.services.replaying import queue_pass
+from amqpflow.services.replaying import sending
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.outbox import ReplayOutbox
 from amqpflow.services.replaying.replayer import replay_parked
@@ -132,8 +132,8 @@ async def run(address: BrokerAddress, death: Death, directory: str, kind: str) -
 
 
 def main() -> None:
-    queue_pass.BATCH = 20  # so that there are several rounds
-    queue_pass.WINDOW = WINDOW
+    sending.BATCH = 20  # so that there are several rounds
+    sending.WINDOW = WINDOW
     url, management_url, point, times, directory, kind = sys.argv[1:]
     death = Death(point, int(times))
     death.watch(Channel)

@@ -18,7 +18,7 @@ from amqpflow.services.parked.export import discard_parked
 from amqpflow.services.parked.restore import restore_parked
 from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.target import read_target
-from amqpflow.services.replaying import queue_pass
+from amqpflow.services.replaying import sending
 from amqpflow.services.replaying.replayer import replay_parked
 from tests.brokers.own_node import OwnNode
 from tests.parked import delivered, depth, drained, park, workplace
@@ -78,7 +78,7 @@ def test_a_message_that_is_too_large_for_the_broker_stays_parked_and_the_others_
 def test_a_queue_that_confirms_nothing_leaves_only_its_own_messages_in_doubt(
     node: OwnNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_pass, "CONFIRM_TIMEOUT", 2.0)
+    monkeypatch.setattr(sending, "CONFIRM_TIMEOUT", 2.0)
 
     async def scenario() -> None:
         async with own_place(node, "stuck", "a", "b") as (compiled, broker, connection):

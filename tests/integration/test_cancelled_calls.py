@@ -17,7 +17,7 @@ from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.translate import translate
 from amqpflow.services.reading.reader import ParkingReader
-from amqpflow.services.replaying import queue_pass, reparked, replayer
+from amqpflow.services.replaying import queue_pass, reparked, replayer, sending
 from amqpflow.services.replaying.request import ReplayRequest
 from tests.faults.proxy import Proxy
 from tests.integration.test_channel import QUORUM, message, opened
@@ -204,7 +204,7 @@ def test_a_replay_ends_well_while_a_question_of_its_own_is_due(
 
     monkeypatch.setattr(ParkingReader, ask.__name__, again_and_again)
     monkeypatch.setattr(queue_pass, "PROVE_EVERY", 0.0)
-    monkeypatch.setattr(queue_pass, "WINDOW", 50)  # so that it acks several times
+    monkeypatch.setattr(sending, "WINDOW", 50)  # so that it acks several times
     monkeypatch.setattr(reparked, "GUARD_EVERY", 0.0)
     choice = ReplayRequest(select=keeps, stop_if_reparked=0.9 if question == "guard" else None)
 

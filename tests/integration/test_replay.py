@@ -25,7 +25,7 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.reader import ParkingReader
-from amqpflow.services.replaying import queue_pass
+from amqpflow.services.replaying import sending
 from amqpflow.services.replaying.plan import plan_replay
 from amqpflow.services.replaying.replayer import replay_parked
 from amqpflow.services.replaying.request import ReplayRequest
@@ -247,7 +247,7 @@ def test_a_part_of_a_queue_that_several_channels_hold_is_replayed_and_the_rest_k
 ) -> None:
     monkeypatch.setattr("amqpflow.services.reading.reader.HELD_BY_A_CHANNEL", 300)
     monkeypatch.setattr("amqpflow.services.reading.reader.HELD_BY_A_CHANNEL_QUORUM", 300)
-    monkeypatch.setattr("amqpflow.services.replaying.queue_pass.WINDOW", 100)
+    monkeypatch.setattr("amqpflow.services.replaying.sending.WINDOW", 100)
     held: list[int] = []
     give_back = ParkingReader._give_back
 
@@ -335,7 +335,7 @@ def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(
     compiled = shop(vhost)
     # something is left for the others
     monkeypatch.setattr("amqpflow.services.reading.reader.MAX_PREFETCH", 200)
-    monkeypatch.setattr("amqpflow.services.replaying.queue_pass.WINDOW", 100)
+    monkeypatch.setattr("amqpflow.services.replaying.sending.WINDOW", 100)
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
@@ -391,7 +391,7 @@ def test_two_replays_at_once_send_each_message_once(vhost: BrokerAddress) -> Non
 
 
 def test_a_full_work_queue_leaves_the_rest_parked_in_order(vhost: BrokerAddress, monkeypatch: Any) -> None:
-    monkeypatch.setattr("amqpflow.services.replaying.queue_pass.PATIENCE", 0.3)
+    monkeypatch.setattr("amqpflow.services.replaying.sending.PATIENCE", 0.3)
     compiled = shop(vhost, queue_type="classic", arguments={"x-max-length": 5, "x-overflow": "reject-publish"})
 
     async def go() -> None:
@@ -503,7 +503,7 @@ def test_a_message_that_cannot_be_published_stays_and_the_others_go(
 def test_an_interrupted_replay_settles_what_is_in_flight_and_gives_back_the_rest(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_pass, "WINDOW", 400)  # so that there is something left when it is told to stop
+    monkeypatch.setattr(sending, "WINDOW", 400)  # so that there is something left when it is told to stop
     compiled = shop(vhost)
 
     async def go() -> None:
@@ -560,7 +560,7 @@ def test_a_user_without_write_permission_is_told_at_once(vhost: BrokerAddress, b
 def test_without_a_confirm_in_time_messages_stay_parked_and_are_in_doubt(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpflow.services.replaying.queue_pass.CONFIRM_TIMEOUT", 0)
+    monkeypatch.setattr("amqpflow.services.replaying.sending.CONFIRM_TIMEOUT", 0)
     compiled = shop(vhost)
 
     async def go() -> None:

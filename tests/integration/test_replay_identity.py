@@ -21,7 +21,7 @@ from amqpflow.parking.journal import JournalState
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.observe import Broker
-from amqpflow.services.replaying import queue_pass
+from amqpflow.services.replaying import sending
 from amqpflow.services.replaying.journal_file import JournalFile
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.replayer import replay_parked
@@ -93,7 +93,7 @@ def states(journals: Journals) -> list[JournalState]:
 def test_one_event_in_two_work_queues_is_two_messages(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parking: str | None, at: str
 ) -> None:
-    monkeypatch.setattr(queue_pass, "BATCH", 10)
+    monkeypatch.setattr(sending, "BATCH", 10)
     compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking=parking)
     events = [(f"m{n}", b"{}", "None") for n in range(40)]
 
@@ -116,7 +116,7 @@ def test_one_event_in_two_work_queues_is_two_messages(
 def test_messages_that_share_an_id_and_an_empty_body_are_all_sent(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    monkeypatch.setattr(queue_pass, "BATCH", 5)
+    monkeypatch.setattr(sending, "BATCH", 5)
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
 
     async def go() -> None:
@@ -139,7 +139,7 @@ def test_messages_that_share_an_id_and_an_empty_body_are_all_sent(
 def test_messages_that_are_equal_in_every_byte_are_sent_as_often_as_they_are_there(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    monkeypatch.setattr(queue_pass, "BATCH", 4)
+    monkeypatch.setattr(sending, "BATCH", 4)
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
 
     async def go() -> None:

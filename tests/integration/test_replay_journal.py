@@ -26,7 +26,7 @@ from amqpflow.rabbitmq.connection import Connection
 from amqpflow.services.loading import durable_file
 from amqpflow.services.reading.lock import reading_alone
 from amqpflow.services.reading.options import ReadOptions
-from amqpflow.services.replaying import queue_pass
+from amqpflow.services.replaying import sending
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.plan import plan_replay
 from amqpflow.services.replaying.replayer import replay_parked
@@ -162,7 +162,7 @@ def test_a_replay_that_is_stopped_at_its_limit_is_complete(vhost: BrokerAddress,
 def test_what_is_confirmed_in_the_journal_is_taken_out_and_not_sent_again(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_pass, "BATCH", 10)
+    monkeypatch.setattr(sending, "BATCH", 10)
     compiled, journals = shop(vhost), Journals(tmp_path)
 
     async def go() -> None:
@@ -239,7 +239,7 @@ def test_what_is_held_is_counted_once_by_a_replay_in_steps(vhost: BrokerAddress,
 def test_a_replay_is_resumed_under_its_own_id_and_what_came_back_is_not_sent_again(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_pass, "BATCH", 10)
+    monkeypatch.setattr(sending, "BATCH", 10)
     compiled, journals = shop(vhost), Journals(tmp_path)
 
     async def go() -> None:
@@ -264,7 +264,7 @@ def test_a_replay_is_resumed_under_its_own_id_and_what_came_back_is_not_sent_aga
 def test_a_replay_of_other_messages_does_not_do_with_what_an_interrupted_one_knows(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_pass, "BATCH", 10)
+    monkeypatch.setattr(sending, "BATCH", 10)
     compiled, journals = topology({WORK: [1000], "mail": [1000]}, vhost=vhost.vhost), Journals(tmp_path)
 
     async def go() -> None:
@@ -405,7 +405,7 @@ def test_a_journal_that_cannot_be_written_is_refused_before_anything_is_sent(
 def test_a_disk_that_is_full_in_the_middle_stops_the_replay_and_loses_nothing(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_pass, "BATCH", 10)
+    monkeypatch.setattr(sending, "BATCH", 10)
     compiled, full = shop(vhost), FullDisk(writes=4)
     monkeypatch.setattr(durable_file, "os", full)
 
@@ -791,7 +791,7 @@ def test_a_replay_says_when_higher_priorities_kept_it_from_what_was_there(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends after as many messages as there were. On RabbitMQ 4 these need not be the ones that were there."""
-    monkeypatch.setattr(queue_pass, "WINDOW", 5)
+    monkeypatch.setattr(sending, "WINDOW", 5)
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
 
     async def go() -> None:

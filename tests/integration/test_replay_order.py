@@ -17,7 +17,7 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.services.loading import durable_file
 from amqpflow.services.reading.reader import ParkingReader
-from amqpflow.services.replaying import queue_pass
+from amqpflow.services.replaying import queue_pass, sending
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.outbox import PendingReplay, ReplayOutbox
 from amqpflow.services.replaying.replayer import replay_parked
@@ -48,7 +48,7 @@ class Disk:
 def test_nothing_is_published_or_acked_before_the_disk_says_so(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_pass, "BATCH", 10)
+    monkeypatch.setattr(sending, "BATCH", 10)
     compiled, disk = topology({"a": [1000]}, vhost=vhost.vhost), Disk()
     monkeypatch.setattr(durable_file, "os", disk)
     numbers: dict[int, int] = {}  # by delivery tag

@@ -14,7 +14,7 @@ from amqpflow.model.resources import Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
-from amqpflow.services.replaying import queue_pass
+from amqpflow.services.replaying import sending
 from amqpflow.services.replaying.replayer import _Replay, replay_parked
 from amqpflow.services.replaying.report import ReplayReport
 from tests.conftest import BrokerUnderTest
@@ -53,7 +53,7 @@ async def numbers_in(connection: Connection, queue: str) -> list[str]:
 def test_a_full_work_queue_keeps_no_other_from_its_messages(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch, parking: str | None
 ) -> None:
-    monkeypatch.setattr(queue_pass, "PATIENCE", 0.3)
+    monkeypatch.setattr(sending, "PATIENCE", 0.3)
     compiled = two(vhost, parking, full=True)
 
     async def go() -> None:
@@ -113,8 +113,8 @@ def test_without_write_permission_nothing_is_in_doubt(vhost: BrokerAddress, brok
 def test_a_publishing_connection_that_is_lost_is_opened_again(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
-    monkeypatch.setattr(queue_pass, "RECONNECT_WITHIN", 0.5)
-    monkeypatch.setattr(queue_pass, "BATCH", 100)
+    monkeypatch.setattr(sending, "RECONNECT_WITHIN", 0.5)
+    monkeypatch.setattr(sending, "BATCH", 100)
     compiled = topology({"orders": [1000]}, vhost=vhost.vhost)
     opened: list[Connection] = []
     publishing = _Replay._publishing
@@ -160,7 +160,7 @@ def test_a_publishing_connection_that_dies_silently_is_given_up(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing passes on it any more, not even its end; what was on its way is published again on another."""
-    monkeypatch.setattr(queue_pass, "BATCH", 100)
+    monkeypatch.setattr(sending, "BATCH", 100)
     compiled = topology({"orders": [1000]}, vhost=vhost.vhost)
     frozen_at = 0.0
 

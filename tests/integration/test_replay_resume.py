@@ -12,7 +12,7 @@ from amqpflow import Selection, prune_replay_history, replay, replay_history
 from amqpflow.errors import RefusedError
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.replaying import queue_pass
+from amqpflow.services.replaying import sending
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.replayer import replay_parked
 from amqpflow.services.replaying.request import ReplayRequest, destination_of
@@ -33,7 +33,7 @@ async def resume_by_api(vhost: BrokerAddress, compiled: Any, directory: Path, **
 def test_the_api_resumes_what_was_asked_for_and_nothing_else(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_pass, "BATCH", 10)
+    monkeypatch.setattr(sending, "BATCH", 10)
     compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost)
     choice = ReplayRequest(
         select=Selection(headers=("kind=x",)),
@@ -66,7 +66,7 @@ def test_the_api_resumes_what_was_asked_for_and_nothing_else(
 def test_a_resumed_sample_takes_the_messages_that_were_chosen_and_a_limit_what_is_left_of_it(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_pass, "BATCH", 5)
+    monkeypatch.setattr(sending, "BATCH", 5)
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
 
     async def go() -> None:
@@ -89,7 +89,7 @@ def test_a_resumed_sample_takes_the_messages_that_were_chosen_and_a_limit_what_i
 def test_what_contradicts_it_is_refused_and_headers_have_to_be_given_again(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_pass, "BATCH", 5)
+    monkeypatch.setattr(sending, "BATCH", 5)
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
     secret = ReplayRequest(set_headers={"token": "hunter2"})
 

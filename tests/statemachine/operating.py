@@ -28,7 +28,7 @@ from amqpflow.rabbitmq.channel import Channel
 from amqpflow.services.parked import export as parked_export
 from amqpflow.services.parked import restore as parked_restore
 from amqpflow.services.parked import restore_publisher
-from amqpflow.services.replaying import queue_pass, reparked, replayer
+from amqpflow.services.replaying import queue_pass, reparked, replayer, sending
 from amqpflow.services.replaying import request as replay_request
 from tests.faults.replay_and_die import Death
 
@@ -105,9 +105,9 @@ def mark_connections(name: str) -> None:
 def small_steps(batch: int, prove_every: float) -> None:
     """A few messages are to make several steps."""
     for module, name, value in (
-        (queue_pass, "BATCH", batch),
-        (queue_pass, "WINDOW", WINDOW),
-        (queue_pass, "_GROUP", 1),
+        (sending, "BATCH", batch),
+        (sending, "WINDOW", WINDOW),
+        (sending, "_GROUP", 1),
         (queue_pass, "PROVE_EVERY", prove_every),
         (reparked, "GUARD_EVERY", 0.001),
         (parked_export, "_WINDOW", 2),

@@ -28,12 +28,13 @@ from .journal_files import Journals
 from .kept_request import kept_request, resumed_request
 from .outbox import Address, ReplayOutbox
 from .plan import plan_replay, routes_of
-from .queue_pass import WINDOW, QueuePass
+from .queue_pass import QueuePass
 from .rate_limiter import RateLimiter
 from .reparked import OnWatch, ReparkedMessages
 from .report import ReplayReport
 from .request import ReplayRequest, asking
 from .run_journal import ReplayJournal, require_resumable
+from .sending import WINDOW
 from .state import ReplayState
 
 
@@ -177,7 +178,7 @@ class _Replay:
         limit, report = self.choice.limit, self.state.report
         if one.again or self.stop.is_set() or self.state.stopped or (limit is not None and report.taken >= limit):
             return False
-        return one.new > 0 and (reader.ready_after or 0) > one.looked_at - one.gone
+        return one.sorter.new > 0 and (reader.ready_after or 0) > one.sorter.looked_at - one.gone
 
     async def _replay(self, parking_queue: str, outbox: ReplayOutbox) -> None:
         state, total, gone = self.state, None, 0
@@ -191,8 +192,8 @@ class _Replay:
                 return
             total = reader.ready if total is None else total
             gone += one.gone
-            report.came_back = max(report.came_back, one.came_back)
-            self.brought_back[parking_queue] = max(self.brought_back.get(parking_queue, 0), one.brought_back)
+            report.came_back = max(report.came_back, one.sorter.came_back)
+            self.brought_back[parking_queue] = max(self.brought_back.get(parking_queue, 0), one.sorter.brought_back)
             if self.limiter.wants_look and not (self.stop.is_set() or state.stopped):
                 try:
                     await self.reparked.look()
@@ -243,8 +244,8 @@ class _Replay:
         if reading.by_priority and self._passed_over(reader, one):
             self.unseen.add(parking_queue)
             self.passed.append(
-                f"{parking_queue} delivers higher priorities first, and {one.new} messages that were parked meanwhile "
-                "came before as many that were there"
+                f"{parking_queue} delivers higher priorities first: {one.sorter.new} messages that were parked "
+                "meanwhile came before as many that were there"
             )
         return reader, one
 

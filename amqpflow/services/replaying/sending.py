@@ -1,0 +1,264 @@
+"""Choose which messages are sent next, publish again what may be, and give up what may not."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Iterable, Sequence
+
+from amqpflow.delivery.backoff import Backoff
+from amqpflow.errors import AmqpflowError, PublishError, PublishForbiddenError, PublishRefusedError, UnroutableError
+from amqpflow.parking.parked import ParkedMessage
+from amqpflow.parking.replay import replay_publish
+from amqpflow.services.reading.reader import ParkingReader
+
+from .outbox import Address, PendingReplay, ReplayOutbox
+from .rate_limiter import RateLimiter
+from .sorting import MessageSorter
+from .state import ReplayState
+
+WINDOW = 4000  #: publishes without a confirm at a time; a crash leaves at most so many in doubt
+BATCH = 1000  #: messages that go through the journal together, at most
+CONFIRM_TIMEOUT = 30.0  #: seconds; a broker short of memory or disk does not confirm
+PATIENCE = 5.0  #: seconds to wait for room in a work queue that is full, since it last took a message
+RECONNECT_WITHIN = 30.0  #: seconds to try to publish after the connection was lost, since the last confirm
+_RESEND = Backoff(0.05, 0.5)  #: before what was refused is sent again
+_REFUSED = "the broker refused it (basic.nack)"
+_GROUP = 30  #: confirms that are worth a write to the disk while more are on their way
+
+
+class ReplaySender:
+    """
+    Sends the messages that wait, in one reading.
+
+    Args:
+        replay: its state.
+        reader: of the parking queue, which keeps the messages that are left.
+        outbox: publishes.
+        limiter: says how many may be sent.
+        sorter: where they wait.
+        stop: set when the replay is to stop.
+    """
+
+    def __init__(
+        self,
+        replay: ReplayState,
+        reader: ParkingReader,
+        outbox: ReplayOutbox,
+        limiter: RateLimiter,
+        sorter: MessageSorter,
+        stop: asyncio.Event,
+    ) -> None:
+        self.has_nowhere = False  #: no destination takes messages any more
+        self.resend_at = 0.0  #: seconds of the event loop
+        self._replay = replay
+        self._reader = reader
+        self._outbox = outbox
+        self._limiter = limiter
+        self._sorter = sorter
+        self._waiting = sorter.waiting
+        self._stop = stop
+        self._resend: list[tuple[PendingReplay, AmqpflowError | None]] = []  # to be sent again, and why
+        self._resend_wait = _RESEND.first
+        self._loop = asyncio.get_running_loop()
+        self._begun = self._last_success = self._loop.time()
+        self._successes: dict[Address, float] = {}  # when the last confirm came, by destination
+
+    @property
+    def window(self) -> int:
+        """How many messages to hold at once."""
+        return self._limiter.window(WINDOW)
+
+    @property
+    def resends(self) -> bool:
+        """Messages are to be sent again."""
+        return bool(self._resend)
+
+    def succeeded(self, confirmed: Iterable[PendingReplay]) -> None:
+        """Note that RabbitMQ takes messages, and where."""
+        self._last_success = self._loop.time()
+        self._successes |= dict.fromkeys((each.address for each in confirmed), self._last_success)
+        self._resend_wait = _RESEND.first
+
+    async def next_batch(self, *, behind: Sequence[PendingReplay] = ()) -> list[PendingReplay]:
+        """
+        Return messages that may be sent.
+
+        A return names exchange, routing key and hop: of two copies that are the same in those, the second waits for
+        the first, and others pass both.
+
+        Args:
+            behind: what is about to be sent before them.
+        """
+        if self._resend or not self._waiting:
+            return []
+        reserved = len(behind)
+        on_its_way = self._outbox.outstanding or reserved
+        if on_its_way and not (self._outbox.has_confirmed and self._outbox.is_open):
+            return []  # the first goes alone: what closes the channel makes no other uncertain
+        try:
+            allowed = await self._limiter.allowance(self._loop.time())
+        except AmqpflowError as error:
+            # what is on its way has to be settled all the same, and what is being written has to be awaited
+            self._replay.halt(str(error), getattr(error, "hint", "") or "replay again to go on")
+            return []
+        room = min(BATCH, WINDOW - self._outbox.outstanding - reserved, allowed - reserved)
+        room = min(room, 1) if not self._outbox.has_confirmed else room
+        if room < min(_GROUP, self._waiting.ready) and on_its_way:
+            return []  # more room comes with the confirms that are on their way
+        batch: list[PendingReplay] = []
+        sending = {each.copy.returned_as for each in behind}
+        self._waiting.release(lambda same: same not in sending and not self._outbox.is_outstanding(same))
+        for _ in range(BATCH):  # of a long row of equals no more are looked at in one turn of the loop
+            if len(batch) == room or (taken := self._waiting.take()) is None:
+                break
+            parked, since = taken
+            pending = self._prepare(parked)
+            if pending is None:
+                continue
+            same = pending.copy.returned_as
+            if same in sending or self._outbox.is_outstanding(same):
+                self._replay.next_number -= 1
+                self._waiting.set_aside(same, parked, since)
+                continue
+            self._replay.count(parked)
+            self._replay.report.taken += pending.tag not in self._sorter.numbers_before
+            sending.add(same)
+            batch.append(pending)
+        return batch
+
+    def put_back(self, prepared: list[PendingReplay]) -> None:
+        """Let what was made ready and is not sent wait again, for the next reading."""
+        for pending in reversed(prepared):
+            self._replay.uncount(pending.parked)
+            self._waiting.add(pending.parked, self._loop.time())
+        self._replay.report.taken -= sum(each.tag not in self._sorter.numbers_before for each in prepared)
+
+    def _prepare(self, parked: ParkedMessage) -> PendingReplay | None:
+        replay = self._replay
+        destination = replay.destination(parked)
+        assert destination is not None  # noqa: S101 - it was selected
+        if (closed := replay.closed.get((destination.exchange, destination.routing_key))) is not None:
+            self._reader.keep(parked.delivery)
+            replay.leave(parked, closed)
+            return None
+        ordinal = replay.ordinal(parked)
+        why = "its headers leave no room for a failure record in a frame"
+        try:
+            copy = replay_publish(parked, destination, replay.context, ordinal=ordinal)
+        except (ValueError, TypeError, RecursionError) as error:
+            copy, why = None, f"it cannot be encoded: {error}"
+        if copy is None:
+            self._reader.keep(parked.delivery)
+            replay.leave(parked, why)
+            return None
+        return PendingReplay(number=replay.number(), parked=parked, copy=copy, key=(copy.identity, replay.name(parked)))
+
+    # -- what goes wrong
+
+    def give_up_waiting(self) -> None:
+        """Leave what has had no confirm for too long; what has one meanwhile goes on."""
+        oldest = self._outbox.oldest_sent_at
+        until = self._loop.time() - CONFIRM_TIMEOUT
+        if oldest is None or oldest > until:
+            return
+        unconfirmed, why = self._outbox.give_up(until), f"no confirm within {CONFIRM_TIMEOUT:.0f} s"
+        if blocked := self._outbox.blocked:
+            why = f"{why}: the broker takes no publishes: {blocked}"
+        self._leave(unconfirmed, why, in_doubt=True)
+        if blocked:
+            self._replay.halt(why, "replay again to go on")
+        for address in dict.fromkeys(each.address for each in unconfirmed):
+            self._close(address, f"{address[1]}: {why}", "replay again to go on")
+
+    def handle_failures(self) -> None:
+        failed, self._outbox.failed = self._outbox.failed, []
+        for pending, error in failed:
+            if isinstance(error, PublishRefusedError) and not isinstance(error, PublishForbiddenError):
+                self._handle_refusal(pending)
+            elif isinstance(error, PublishError):
+                self._handle_failure(pending, error)
+            else:  # whether it was sent or not: a second copy has the same hop id
+                self._send_later(pending, error)
+
+    def _handle_failure(self, pending: PendingReplay, error: PublishError) -> None:
+        self._replay.step("publish.returned")
+        exchange, key = pending.address
+        if isinstance(error, UnroutableError):
+            ours = exchange == self._replay.compiled.retry_exchange
+            self._leave([pending], f"no queue for routing key {key!r} on exchange {exchange!r}")
+            self._close(
+                pending.address,
+                f"{exchange or 'the default exchange'} has no way to {key}: {error}",
+                f"amqpflow apply {shlex.quote(self._replay.compiled.file)}" if ours else "create the destination first",
+            )
+            return
+        self._leave([pending], str(error))
+        if isinstance(error, PublishForbiddenError):
+            self._close(pending.address, str(error), error.hint)
+
+    def _handle_refusal(self, pending: PendingReplay) -> None:
+        self._replay.step("publish.refused")
+        if self._may_be_in_several_queues():
+            self._leave([pending], _REFUSED, in_doubt=True)
+            where = f"a queue behind {pending.copy.exchange}"
+            self._close(pending.address, f"{where} takes no more messages: {_REFUSED}", "replay again when it does")
+        else:
+            self._send_later(pending, None)
+
+    def _send_later(self, pending: PendingReplay, error: AmqpflowError | None) -> None:
+        """Send it again, as long as there is hope: None: it was refused."""
+        if not self._resend:
+            self.resend_at = self._loop.time() + self._resend_wait
+            self._resend_wait = _RESEND.after(self._resend_wait)
+        self._resend.append((pending, error))
+
+    async def send_again(self) -> None:
+        if not self._resend or self._outbox.outstanding:
+            return
+        again: list[tuple[PendingReplay, AmqpflowError | None]] = []
+        for pending, error in self._resend:
+            if self._may_send_again(pending, error):
+                again.append((pending, error))
+            else:
+                self._give_up(pending, error)
+        self._resend = again
+        if again and self._loop.time() >= self.resend_at:
+            again.sort(key=lambda each: each[0].number)
+            first, self._resend = again[:BATCH], again[BATCH:]
+            await self._outbox.send([each for each, _ in first])
+
+    def _may_send_again(self, pending: PendingReplay, error: AmqpflowError | None) -> bool:
+        if self._stop.is_set() or self._replay.stopped or pending.address in self._replay.closed:
+            return False
+        since = self._loop.time() - (self._last_success if error else self._successes.get(pending.address, self._begun))
+        return since < (RECONNECT_WITHIN if error else PATIENCE)
+
+    def _give_up(self, pending: PendingReplay, error: AmqpflowError | None) -> None:
+        if error is not None:
+            self._leave([pending], str(error), in_doubt=pending.is_uncertain)
+            self._replay.halt(str(error), "replay again to go on")
+            return
+        self._leave([pending], _REFUSED, in_doubt=pending.is_uncertain)
+        if not (self._stop.is_set() or self._replay.stopped):
+            why = f"{pending.copy.routing_key} takes no more messages: {_REFUSED}"
+            self._close(pending.address, why, "replay again when it does")
+
+    def _may_be_in_several_queues(self) -> bool:
+        """An exchange may bring a copy to several queues: one that refuses it says nothing of the others."""
+        to = self._replay.choice.to
+        return to is not None and to.queue is None
+
+    def _close(self, address: Address, why: str, hint: str) -> None:
+        """Send nothing there any more. The others go on."""
+        self._replay.close(address, why, hint)
+        self.has_nowhere = self.has_nowhere or all(
+            each in self._replay.closed for each in self._replay.addresses_here()
+        )
+
+    def _leave(self, pendings: list[PendingReplay], why: str, *, in_doubt: bool = False) -> None:
+        for pending in pendings:
+            self._reader.keep(pending.parked.delivery)
+            self._replay.leave(pending.parked, why, in_doubt=in_doubt)
+        if not in_doubt:
+            self._replay.resolve(pendings, left=True)
