@@ -6,7 +6,6 @@ from the queue's arguments (over the management API, which the holder's connecti
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -14,32 +13,31 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from amqpflow.errors import AmqpflowError, BrokerError, LockedError, LockLostError, PermissionDeniedError
+from amqpflow.errors import AmqpflowError, LockedError, LockLostError, PermissionDeniedError
 from amqpflow.model.names import applying_lock
-from amqpflow.rabbitmq.connection import Connection, connect
+from amqpflow.rabbitmq.connection import connect
+from amqpflow.rabbitmq.exclusive_lock import ExclusiveLock, acquire
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.rabbitmq.same_broker import require_listed
-from amqpflow.rabbitmq.translate import translate
 from amqpflow.services.loading.whoami import user
 
-_HELD = 405
 _HOLDER = {"host": "x-amqpflow-host", "pid": "x-amqpflow-pid", "user": "x-amqpflow-user", "since": "x-amqpflow-since"}
 
 
 class ApplyLock:
     """Held until its connection is closed, or lost. Made by `applying_alone`."""
 
-    def __init__(self, connection: Connection, channel: Any, topology: str) -> None:
-        self._connection, self._channel, self._topology = connection, channel, topology
+    def __init__(self, lock: ExclusiveLock, topology: str) -> None:
+        self._lock, self._topology = lock, topology
 
     @property
     def name(self) -> str:
         """The queue that is held."""
-        return applying_lock(self._topology)
+        return self._lock.name
 
     @property
     def lost(self) -> bool:
-        return self._connection.is_closed or bool(self._channel.is_closed)
+        return self._lock.lost
 
     async def check(self, *, ask: bool = False) -> None:
         """
@@ -53,9 +51,8 @@ class ApplyLock:
         """
         if not self.lost and ask:
             try:
-                async with asyncio.timeout(10):
-                    await self._channel.queue_counts(self.name)
-            except (AmqpflowError, TimeoutError) as error:
+                await self._lock.require()
+            except AmqpflowError as error:
                 raise self._gone() from error
         if self.lost:
             raise self._gone()
@@ -63,7 +60,7 @@ class ApplyLock:
     def _gone(self) -> LockLostError:
         return LockLostError(
             f"the lock on topology {self._topology} was lost: its connection was closed, and another apply may run",
-            hint="apply again: it goes on from here",
+            hint="apply again: it resumes from here",
         )
 
 
@@ -86,59 +83,33 @@ async def applying_alone(
         RefusedError: the management API does not know the lock: it is another broker's.
         BrokerUnavailableError, BrokerError: as for `connect`.
     """
-    name = f"amqpflow lock {topology} {_here()['host']}"
-    async with await connect(broker.address, name=name, beside=broker.connection) as connection:
-        channel = await _acquired(broker, connection, topology, timeout, on_wait)
+    here, name = _here(), applying_lock(topology)
+    arguments = {_HOLDER[key]: value for key, value in here.items()}
+
+    async def tell() -> None:
+        if on_wait is not None:
+            on_wait(await _holder(broker, name))
+
+    connection_name = f"amqpflow lock {topology} {here['host']}"
+    async with await connect(broker.address, name=connection_name, beside=broker.connection) as connection:
         try:
-            yield ApplyLock(connection, channel, topology)
-        finally:
-            await _released(channel, applying_lock(topology))
-
-
-async def _released(channel: Any, name: str) -> None:
-    """Free it before the connection is closed: RabbitMQ deletes what was exclusive some time after that."""
-    if channel.is_closed:
-        return
-    try:
-        with translate():
-            async with asyncio.timeout(5):
-                await channel.queue_delete(name)
-    except (AmqpflowError, TimeoutError):
-        pass  # it ends with its connection
-
-
-async def _acquired(
-    broker: Broker, connection: Connection, topology: str, timeout: float, on_wait: Callable[[str], None] | None
-) -> Any:
-    deadline, told = asyncio.get_running_loop().time() + timeout, False
-    name = applying_lock(topology)
-    arguments = {"x-queue-type": "classic"} | {_HOLDER[key]: value for key, value in _here().items()}
-    while True:
-        channel = await connection.admin_channel()
-        try:
-            with translate():
-                await channel.queue_declare(name, durable=False, exclusive=True, arguments=arguments)
-            if broker.management is not None and broker.overview is not None:
-                # a proof for every user who may apply, whatever else that user may declare
-                await require_listed(connection, broker.management, broker.overview, name, arguments)
-            return channel
+            lock = await acquire(connection, name, timeout=timeout, arguments=arguments, on_wait=tell)
         except PermissionDeniedError as error:
             raise PermissionDeniedError(
                 str(error), hint=f"applying takes the configure permission on {name}"
             ) from error
-        except BrokerError as error:
-            if error.code != _HELD:
-                raise
-        if asyncio.get_running_loop().time() >= deadline:
-            holder = await _holder(broker, name)
+        if lock is None:
             raise LockedError(
-                f"topology {topology} is locked: {holder}",
+                f"topology {topology} is locked: {await _holder(broker, name)}",
                 hint="wait for it with --lock-timeout; when that process is gone the lock is gone, too",
             )
-        if on_wait is not None and not told:
-            on_wait(await _holder(broker, name))
-            told = True
-        await asyncio.sleep(0.2)
+        if broker.management is not None and broker.overview is not None:
+            # a proof for every user who may apply, whatever else that user may declare
+            await require_listed(connection, broker.management, broker.overview, name, lock.arguments)
+        try:
+            yield ApplyLock(lock, topology)
+        finally:
+            await lock.release()
 
 
 def _here() -> Mapping[str, str]:
