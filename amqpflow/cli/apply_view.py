@@ -14,6 +14,7 @@ import click
 
 from amqpflow.cli.exit_codes import PARTLY_DONE
 
+from .options.quantities import DURATION_OR_SECONDS
 from .render import colors
 from .safe import safe
 
@@ -55,10 +56,10 @@ def lock_option(function: F) -> F:
     """Add --lock-timeout."""
     return click.option(
         "--lock-timeout",
-        type=click.FloatRange(min=0),
+        type=DURATION_OR_SECONDS,
         default=0.0,
-        metavar="SECONDS",
-        help="Wait so long for another apply of the same topology; then exit with 5. Default: 0.",
+        metavar="DURATION",
+        help="Wait this long for another apply of the same topology, then exit with 5. Default: do not wait.",
     )(function)
 
 

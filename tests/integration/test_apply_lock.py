@@ -45,7 +45,7 @@ def test_the_holder_is_named_and_its_death_frees_the_lock(vhost: BrokerAddress, 
                 f"topology shop is locked: another amqpflow command holds it: pid {os.getpid()} of user" in done.stderr
             )
             waiting = await asyncio.create_subprocess_exec(
-                *command, "--lock-timeout", "30", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+                *command, "--lock-timeout", "30s", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
             )
             assert waiting.stderr is not None
             assert b"Waiting: another amqpflow command holds it: pid" in await waiting.stderr.readline()

@@ -7,6 +7,7 @@ import json
 
 import click
 
+from amqpflow.cli.options.quantities import DURATION_OR_SECONDS
 from amqpflow.cli.safe import safe
 
 
@@ -14,7 +15,14 @@ from amqpflow.cli.safe import safe
 @click.option("--port", type=click.IntRange(1, 65535), envvar="AMQPFLOW_HEALTH_PORT", help="As given to `run`.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the service runs.")
 @click.option("--live", is_flag=True, help="Ask whether its event loop turns, not whether every queue is consumed.")
-@click.option("--timeout", type=click.FloatRange(min=0.1), default=3.0, show_default=True, help="Seconds.")
+@click.option(
+    "--timeout",
+    type=DURATION_OR_SECONDS,
+    default="3s",
+    show_default=True,
+    metavar="DURATION",
+    help="Fail without an answer after this time.",
+)
 def healthcheck(port: int | None, host: str, live: bool, timeout: float) -> int:
     """
     Ask the service started with `amqpflow run --health-port PORT` whether every queue is being consumed.
@@ -25,6 +33,8 @@ def healthcheck(port: int | None, host: str, live: bool, timeout: float) -> int:
 
     if port is None:
         raise UsageError("which port?", hint="--port PORT or AMQPFLOW_HEALTH_PORT, as given to amqpflow run")
+    if timeout < 0.1:
+        raise UsageError("--timeout: at least 100ms")
     path = "/livez" if live else "/readyz"
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:

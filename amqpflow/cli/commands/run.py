@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from amqpflow.cli.options.quantities import DURATION
 from amqpflow.services.consuming.event_log import FIELDS
 from amqpflow.services.process.heartbeat import VARIABLE, WORKER
 
@@ -22,8 +23,15 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("target", metavar="MODULE:CONSUMER")
 @click.option("--app-dir", default=".", show_default=True, help="Where to import MODULE from.")
-@click.option("--wait-for-topology", metavar="DURATION", help="Wait so long for a topology not applied yet: 60s.")
-@click.option("--shutdown-timeout", metavar="DURATION", help="How long started handlers may take to finish: 25s.")
+@click.option(
+    "--wait-for-topology",
+    metavar="DURATION",
+    type=DURATION,
+    help="Wait this long for a topology that is not applied yet: 60s.",
+)
+@click.option(
+    "--shutdown-timeout", metavar="DURATION", type=DURATION, help="Let started handlers finish within this time: 25s."
+)
 @click.option("--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes.")
 @click.option(
     "--health-port",
@@ -38,8 +46,8 @@ if TYPE_CHECKING:
 def run(
     target: str,
     app_dir: str,
-    wait_for_topology: str | None,
-    shutdown_timeout: str | None,
+    wait_for_topology: float | None,
+    shutdown_timeout: float | None,
     workers: int,
     health_port: int | None,
     health_host: str | None,
@@ -59,9 +67,9 @@ def run(
     consumer = load_consumer(target, app_dir)
     consumer.tracebacks = consumer.tracebacks or tracebacks
     if wait_for_topology is not None:
-        consumer.wait_for_topology = _seconds("--wait-for-topology", wait_for_topology)
+        consumer.wait_for_topology = wait_for_topology
     if shutdown_timeout is not None:
-        consumer.shutdown_timeout = _seconds("--shutdown-timeout", shutdown_timeout)
+        consumer.shutdown_timeout = shutdown_timeout
     if VARIABLE not in os.environ:  # a worker's health is told by the process that started it
         consumer.health_port, consumer.health_host = health_port, health_host
     consumer.run()
@@ -113,16 +121,6 @@ def load_consumer(target: str, app_dir: str) -> Consumer:
     if not isinstance(value, Consumer):
         raise UsageError(f"{target} is a {type(value).__name__}, not an amqpflow.Consumer")
     return value
-
-
-def _seconds(option: str, text: str) -> float:
-    from amqpflow.errors import UsageError
-    from amqpflow.model.units import parse_duration
-
-    try:
-        return parse_duration(text) / 1000
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None
 
 
 def configure_logging(level: str, form: str) -> None:

@@ -10,6 +10,7 @@ import click
 
 from amqpflow.cli.exit_codes import DIFFERENCES
 from amqpflow.cli.options.connection import FILE, connection_options, output_option
+from amqpflow.cli.options.quantities import DURATION
 from amqpflow.cli.render import colors
 from amqpflow.cli.safe import safe
 from amqpflow.cli.topology_file import at_virtual_host, load
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", type=FILE)
 @click.option("--watch", is_flag=True, help="Look again and again until Ctrl-C; a live table on a terminal.")
-@click.option("--interval", default="2s", show_default=True, metavar="DURATION", help="How long between two looks.")
+@click.option(
+    "--interval", type=DURATION, default="2s", show_default=True, metavar="DURATION", help="Refresh after this time."
+)
 @click.option(
     "--oldest", is_flag=True, help="Also read the first message of each parking queue, and show how old it is."
 )
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 def status(
     file: str,
     watch: bool,
-    interval: str,
+    interval: float,
     oldest: bool,
     detailed_exitcode: bool,
     address: BrokerAddress,
@@ -53,17 +56,12 @@ def status(
     Without the management API ready messages and consumers are all that can be seen. docs/how-to/watch.md says more.
     """
     from amqpflow.errors import UsageError
-    from amqpflow.model.units import parse_duration
 
-    try:
-        pause = parse_duration(interval) / 1000
-    except ValueError as error:
-        raise UsageError(f"--interval: {error}") from None
-    if pause < 0.1:
+    if interval < 0.1:
         raise UsageError("--interval: at least 100ms")
     topology = load(file)
     view = _View(topology, at_virtual_host(topology, address), oldest, output == "json", color)
-    return view.watch(pause) if watch else view.once(detailed_exitcode)
+    return view.watch(interval) if watch else view.once(detailed_exitcode)
 
 
 class _View:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from amqpflow.cli.options.quantities import DURATION, PERCENTAGE, RATE_OR_NUMBER
 from amqpflow.cli.options.reading import ORIGIN_HELP
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from amqpflow.services.replaying.request import ReplayRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
-Q = TypeVar("Q")
 
 _NAMES = (
     "to",
@@ -40,24 +40,49 @@ def how_options(function: F) -> F:
     @wraps(function)
     def with_how(*args: Any, **kwargs: Any) -> Any:
         given = {name: kwargs.pop(name) for name in _NAMES}
-        how = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items() if value}
+        given = {
+            name: value for name, value in given.items() if value is not None and value is not False and value != ()
+        }
+        how = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
         return function(*args, how=how, **kwargs)
 
     options = [
-        click.option("--to", metavar="QUEUE|EXCHANGE:KEY", help="There, not to the work queue each failed in."),
+        click.option(
+            "--to",
+            metavar="QUEUE|EXCHANGE:KEY",
+            help="Publish to this queue or exchange instead of the work queue that each message failed in.",
+        ),
         click.option("--origin", metavar="QUEUE", help=ORIGIN_HELP),
-        click.option("--set-header", multiple=True, metavar="NAME=VALUE", help="With this header on the copies."),
-        click.option("--drop-header", multiple=True, metavar="NAME", help="Without this header on the copies."),
-        click.option("--keep-attempts", is_flag=True, help="Continue counting attempts, not from the first."),
-        click.option("--rate", metavar="N/s", help="At most so many messages a second: 50/s, 600/m."),
-        click.option("--ramp", metavar="N,N,...", help="First so many, then look at what came back: 1,10,100."),
-        click.option("--ramp-wait", metavar="DURATION", help="How long to wait after each step.  [default: 30s]"),
-        click.option("--max-depth", type=click.IntRange(min=1), help="Wait while a destination has so many ready."),
-        click.option("--stop-if-reparked", metavar="PERCENT", help="Stop when that share is parked again: 20%."),
+        click.option("--set-header", multiple=True, metavar="NAME=VALUE", help="Set this header on replayed messages."),
+        click.option("--drop-header", multiple=True, metavar="NAME", help="Remove this header from replayed messages."),
+        click.option("--keep-attempts", is_flag=True, help="Continue counting attempts instead of starting over."),
+        click.option(
+            "--rate", metavar="N/s", type=RATE_OR_NUMBER, help="Publish at most this many messages: 50/s, 600/m."
+        ),
+        click.option(
+            "--ramp",
+            metavar="N,N,...",
+            help="Replay in growing batches, e.g. 1,10,100, and check for re-parked messages after each.",
+        ),
+        click.option(
+            "--ramp-wait",
+            metavar="DURATION",
+            type=DURATION,
+            help="Wait this long after each batch of --ramp.  [default: 30s]",
+        ),
+        click.option(
+            "--max-depth", type=click.IntRange(min=1), help="Wait while a destination has this many ready messages."
+        ),
+        click.option(
+            "--stop-if-reparked",
+            metavar="PERCENT",
+            type=PERCENTAGE,
+            help="Stop when this share of the replayed messages is parked again: 20%.",
+        ),
         click.option(
             "--in-doubt",
             type=click.Choice(("send", "hold")),
-            help="What an interrupted replay may have sent: send it again with the same hop id, or leave it.",
+            help="Send again, with the same hop id, what an interrupted replay may have sent; or hold it.",
         ),
     ]
     for option in reversed(options):
@@ -75,7 +100,6 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
     import time
     from dataclasses import replace
 
-    from amqpflow.model.units import parse_duration, parse_percentage, parse_rate
     from amqpflow.parking.replay import Destination
     from amqpflow.parking.selection import Matcher, Selection
     from amqpflow.services.replaying.request import ReplayRequest, destination_of
@@ -84,8 +108,6 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
     work_queues = {name: Destination.of(each) for name, each in routes.items()}
     everything = replace(selection, queues=(), limit=None, sample=None)
     matcher = Matcher(everything, now=time.time_ns() // 1_000_000, routes=routes)
-    wait = _quantity(how, "ramp_wait", parse_duration)
-    share = _quantity(how, "stop_if_reparked", parse_percentage)
     return ReplayRequest(
         limit=selection.limit,
         sample=selection.sample,
@@ -96,11 +118,11 @@ def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) 
         keep_attempts=bool(how.get("keep_attempts")),
         set_headers=dict(map(_header, how.get("set_header", ()))),
         drop_headers=frozenset(how.get("drop_header", ())),
-        rate=_quantity(how, "rate", parse_rate),
+        rate=how.get("rate"),
         ramp=_ramp(how["ramp"]) if "ramp" in how else (),
-        ramp_wait=30.0 if wait is None else wait / 1000,
+        ramp_wait=how.get("ramp_wait", 30.0),
         max_depth=how.get("max_depth"),
-        stop_if_reparked=None if share is None else float(share),
+        stop_if_reparked=how.get("stop_if_reparked"),
         in_doubt=how.get("in_doubt"),
     )
 
@@ -114,13 +136,6 @@ def _header(text: str) -> tuple[str, str]:
     if problems := listed(header_problems({name: value}, "--set-header")):
         raise click.UsageError(problems)
     return name, value
-
-
-def _quantity(how: Mapping[str, Any], name: str, parse: Callable[[str], Q]) -> Q | None:
-    try:
-        return parse(how[name]) if name in how else None
-    except ValueError as error:
-        raise click.UsageError(f"--{name.replace('_', '-')}: {error}") from None
 
 
 def _ramp(text: str) -> tuple[int, ...]:
