@@ -36,7 +36,7 @@ async def channel_of(consumer: Any) -> Any:
 async def widened(consumer: Any, prefetch: int) -> None:
     """When it may hold so many deliveries, as it may after its first acks."""
     session = await until(lambda: consumer._runners[0].session)
-    await until(lambda: session._prefetch == prefetch)
+    await until(lambda: session._subscription.prefetch == prefetch)
 
 
 @pytest.mark.parametrize("outbox_is_open", [True, False])

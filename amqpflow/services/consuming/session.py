@@ -18,16 +18,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from uuid import uuid4
 
 from amqpflow.delivery.ending import CANCELLED, Held, HeldState
 from amqpflow.delivery.incoming import Incoming, may_have_been_lost
-from amqpflow.errors import AmqpflowError
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.services.handling.ordering import KeyOrdering
 
 from .admission import Admission
+from .subscription import Subscription
 
 log = logging.getLogger("amqpflow.consumer")
 
@@ -62,22 +61,14 @@ class Session:
         self.over = asyncio.Event()  #: ended, or about to: nothing is waited for any more
         self.cancelled_by_server = False
         self.why_ended = ""  #: in words, once it is known; see `why`
-        # a cancel hands a single active consumer's queue to another one, at once and whatever is unacked (fact 12.12)
-        self.single_active = single_active
-        self.keeps_order = (
-            single_active or ordering is not None
-        )  #: the prefetch does not grow, a pause holds what arrives
-        self._prefetch = prefetch if self.keeps_order else first_prefetch
-        self._first = self._prefetch
+        #: the prefetch does not grow, and a pause holds what arrives
+        self.keeps_order = single_active or ordering is not None
         self._ordering = ordering.of_session(self._wake) if ordering is not None else None
         self.nack_counts = nack_counts  #: giving back counts as a crash does, before RabbitMQ 4.3
         self._is_suspect, self._on_suspect, self._on_end, self._on_leave = is_suspect, on_suspect, on_end, on_leave
         self._excused: set[int] = set()
         self._aside: dict[int, asyncio.Event] = {}  # suspects that wait for `_longer`, by tag, and what ends the wait
         self._longer: set[int] = set()  # tags of what ran on when one of them was to be alone
-        self._wider = prefetch
-        self._acks_to_widen = first_prefetch
-        self._widening: asyncio.Task[None] | None = None
         self._admission = Admission()
         self._loop = asyncio.get_running_loop()
         self._held: dict[int, float] = {}  # what is not settled, by tag: when it arrived
@@ -91,12 +82,21 @@ class Session:
         self._waking = False  # one of them was woken and has not run yet: it wakes the next if there is more to do
         self._dismissed = False
         self._turn_began = 0.0  # the loop's time in seconds; 0.0 when nothing was handed out in this turn
-        self._tag: str | None = None
-        self._changing = asyncio.Lock()
         self._settled = asyncio.Event()
         self._stopping = False
-        self._room_since = 0.0  # the loop's time when the broker was last let assign more; only where order is kept
-        self._replacing = False
+        self._subscription = Subscription(
+            channel,
+            queue,
+            prefetch=prefetch,
+            first_prefetch=first_prefetch,
+            keeps_order=self.keeps_order,
+            single_active=single_active,
+            wanted=self._wants_consumer,
+            on_delivery=self._take,
+            on_consume=self._consuming_again,
+            on_cancel=self._cancelled,
+            on_end=self._end,
+        )
         channel.on_close(self._end)
 
     # -- taking
@@ -109,20 +109,15 @@ class Session:
             BrokerError (404: no such queue), PermissionDeniedError, BrokerUnavailableError.
         """
         if not self._admission.paused:
-            await self._consume()
+            await self._subscription.consume()
 
-    async def _consume(self) -> None:
+    def _consuming_again(self) -> None:
         self._delivered_before = self._last_tag
-        # known before the broker answers: whoever is cancelled meanwhile leaves a consumer that `stop` can cancel
-        self._tag = f"amqpflow-{uuid4().hex[:12]}"
-        await self.channel.consume(
-            self.queue,
-            self._take,
-            prefetch=self._prefetch,
-            on_cancel=self._cancelled,
-            tag=self._tag,
-        )
-        self._room_since = self._loop.time()
+
+    def _wants_consumer(self, stays: bool) -> bool:
+        if self._stopping or self.ended.is_set():
+            return False
+        return stays or self._admission.wants_more(self._unstarted)
 
     def _take(self, delivery: Delivery) -> None:
         self._last_tag = delivery.delivery_tag
@@ -218,8 +213,7 @@ class Session:
 
     def dismiss_idle(self) -> None:
         """End the waits of `next`: nothing more will come."""
-        if self._widening is not None:
-            self._widening.cancel()
+        self._subscription.stop_growing()
         self._dismissed = True
         for waiter in self._idle:
             if not waiter.done():
@@ -235,31 +229,9 @@ class Session:
     def ack(self, delivery: Delivery) -> bool:
         """Ack; False when the delivery is no longer ours, in which case it comes again."""
         done = self._forget(delivery.delivery_tag) and self.channel.ack(delivery.delivery_tag)
-        if done and self._prefetch < self._wider:
-            self._survived()
+        if done and self._subscription.grows and not self._admission.paused:
+            self._subscription.survived()
         return done
-
-    def _survived(self) -> None:
-        if not self._admission.paused:
-            self._acks_to_widen -= 1
-            if self._acks_to_widen <= 0 and self._widening is None:
-                self._widening = asyncio.create_task(self._widen())
-
-    async def _widen(self) -> None:
-        # a prefetch is that of new consumers (basic.qos), so the consumer is changed for another one
-        self._prefetch = self._wider
-        await self._replace()
-
-    async def _replace(self) -> None:
-        if not self.keeps_order:
-            await self._leave()
-        await self._reconcile()
-
-    async def _leave(self) -> None:
-        if self._tag is not None and not self.single_active:
-            self._replacing = True
-            await self._reconcile()
-            self._replacing = False
 
     def requeue(self, delivery: Delivery) -> bool:
         """Return the delivery to its place in the queue; False when it is no longer ours."""
@@ -287,7 +259,7 @@ class Session:
         if self._ordering is not None:
             self._ordering.settled(tag)
         if self.keeps_order:
-            self._room_since = self._loop.time()
+            self._subscription.room_since = self._loop.time()
         return mine
 
     def handling(self, delivery: Delivery) -> None:
@@ -337,7 +309,7 @@ class Session:
     async def _go_on(self) -> None:
         if self._admission.running:
             self._wake()
-        await self._reconcile()
+        await self._subscription.reconcile()
 
     # -- what cannot be settled now
 
@@ -347,8 +319,8 @@ class Session:
         if tag not in self._held:
             return False
         known = not self._admission.hold(tag)
-        if not known and self._prefetch < self._wider:
-            self._survived()  # its handler has ended, and a first prefetch must not be used up by what is held
+        if not known and self._subscription.grows and not self._admission.paused:
+            self._subscription.survived()  # its handler has ended: what is held must not use up a first prefetch
         self._settled.set()
         self._runs_no_longer(tag)
         if tag in self._off_hands:
@@ -367,12 +339,12 @@ class Session:
     @property
     def stands_still(self) -> bool:
         """Nothing more is delivered: all that the prefetch allows cannot be settled."""
-        if self._widening is not None and not self._widening.done():
+        if self._subscription.is_growing:
             return False
         taken = sum(1 for tag in self._admission.held_up if tag > self._delivered_before)
         if taken and not self._running:
             taken += self._unstarted - len(self._waiting)  # they wait behind those of their key
-        return taken >= self._prefetch
+        return taken >= self._subscription.prefetch
 
     async def off_hands(self, delivery: Delivery) -> None:
         """Wait until a delivery is settled, or held because it cannot be now, or the session has ended."""
@@ -403,7 +375,7 @@ class Session:
         Where an order is to be kept nothing is done before something has waited so long.
         """
         if not self.keeps_order or self._has_waited(older_than):
-            await self._leave()
+            await self._subscription.leave()
             self.requeue_waiting(older_than=older_than)
 
     async def try_one(self) -> None:
@@ -411,8 +383,7 @@ class Session:
         if self._admission.single or self._admission.tried in self._held:
             return
         self._admission.try_one()
-        if not self.keeps_order:
-            self._prefetch = 1
+        self._subscription.take_one()
         await self._go_on()
 
     def is_tried(self, delivery_tag: int) -> bool:
@@ -422,25 +393,9 @@ class Session:
     async def open(self) -> None:
         """The outage is over: consume as at the start."""
         self._admission.open()
-        self._prefetch, self._acks_to_widen, self._widening = self._first, self._first, None
         if self._admission.running:
             self._wake()
-        await self._replace()
-
-    async def _reconcile(self) -> None:
-        async with self._changing:
-            try:
-                stays = self.single_active or (self.keeps_order and self._tag is not None)
-                wanted = stays or self._admission.wants_more(self._unstarted)
-                wanted = wanted and not (self._stopping or self._replacing or self.ended.is_set())
-                if not wanted and self._tag is not None:
-                    tag, self._tag = self._tag, None
-                    await self.channel.cancel(tag)
-                elif wanted and self._tag is None:
-                    await self._consume()
-            except AmqpflowError as error:
-                log.debug("%s: the channel ended while the consumer was changed: %s", self.queue, error)
-                self._end()
+        await self._subscription.start_again()
 
     async def isolate(self, delivery: Delivery) -> None:
         """
@@ -450,7 +405,7 @@ class Session:
         should this one kill.
         """
         self._admission.alone = delivery.delivery_tag
-        await self._reconcile()
+        await self._subscription.reconcile()
         if not (self.nack_counts or self.keeps_order):  # what those gave back would be their own again
             self.requeue_waiting()
 
@@ -509,8 +464,8 @@ class Session:
         self._aside[tag] = back = asyncio.Event()
         if not self._longer:
             self._longer = self._held.keys() & (self._started.keys() - self._aside.keys() - self._admission.held_up)
-        if self._prefetch < self._wider and not self._admission.outage and self._widening is None:
-            self._widening = asyncio.create_task(self._widen())  # else it and they could be all that is delivered
+        if self._subscription.grows and not self._admission.outage:
+            self._subscription.grow()  # else it and they could be all that is delivered
         if not self._longer:
             self._end_aside()
         return back
@@ -563,7 +518,7 @@ class Session:
     async def stand_back(self) -> None:
         """Consume nothing until `come_forward`: a suspect of another queue is handled alone in this process."""
         self._admission.elsewhere += 1
-        await self._reconcile()
+        await self._subscription.reconcile()
 
     async def come_forward(self) -> None:
         """It is settled."""
@@ -635,7 +590,7 @@ class Session:
             async with asyncio.timeout_at(until):
                 if self.keeps_order:
                     await self._all_arrived()
-                await self._reconcile()
+                await self._subscription.reconcile()
                 self._end_aside()
                 self._waiting = deque([each for each in self._waiting if self._on_leave(each) is None])
                 self.requeue_waiting()
@@ -653,16 +608,15 @@ class Session:
         if leaving := [task for task in map(self._on_leave, left) if task is not None]:
             await asyncio.wait(leaving, timeout=_LEAVING)
         self._requeue_all(list(self._held))
-        if self._widening is not None:
-            await asyncio.gather(self._widening, return_exceptions=True)
+        await self._subscription.grown()
         await self.channel.close()
         return unfinished
 
     async def _all_arrived(self) -> None:
         """Wait for what the broker has just assigned: a cancel would put it before what is given back after that."""
         last = self._loop.time() + _LONGEST_ARRIVAL
-        while len(self._held) < self._prefetch and not self.ended.is_set():
-            left = min(self._room_since + _ON_ITS_WAY, last) - self._loop.time()
+        while len(self._held) < self._subscription.prefetch and not self.ended.is_set():
+            left = min(self._subscription.room_since + _ON_ITS_WAY, last) - self._loop.time()
             if left <= 0:
                 return
             await asyncio.sleep(min(left, _ON_ITS_WAY / 20))

@@ -1,0 +1,154 @@
+"""The consumer of a session on its channel: whether there is one now, and with which prefetch.
+
+In: what the session wants, and acks that have gone out. Out: basic.consume and basic.cancel, one at a time. A prefetch
+is that of new consumers (basic.qos), so a wider one needs another consumer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from uuid import uuid4
+
+from amqpflow.errors import AmqpflowError
+from amqpflow.model.message import Delivery
+from amqpflow.rabbitmq.channel import Channel
+
+log = logging.getLogger("amqpflow.consumer")
+
+
+class Subscription:
+    """
+    Consumes one queue on one channel, with a small prefetch until acks have gone out.
+
+    Args:
+        prefetch: the one that it grows to.
+        first_prefetch: the one that it starts with, and how many acks let it grow.
+        keeps_order: start with the whole prefetch, and do not cancel the consumer for a pause.
+        single_active: never cancel it but to stop: another one would get the queue at once (fact 12.12).
+        wanted: asked whether to consume now; its argument says whether the consumer outlasts pauses.
+        on_delivery: called with each delivery.
+        on_consume: called before each new consumer.
+        on_cancel: called when the server cancels the consumer.
+        on_end: called when the channel ended while the consumer was changed.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        queue: str,
+        *,
+        prefetch: int,
+        first_prefetch: int,
+        keeps_order: bool,
+        single_active: bool,
+        wanted: Callable[[bool], bool],
+        on_delivery: Callable[[Delivery], None],
+        on_consume: Callable[[], None],
+        on_cancel: Callable[[], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._channel, self._queue = channel, queue
+        self._keeps_order, self._single_active = keeps_order, single_active
+        self._wanted, self._on_delivery, self._on_consume = wanted, on_delivery, on_consume
+        self._on_cancel, self._on_end = on_cancel, on_end
+        self._full = prefetch
+        self._first = prefetch if keeps_order else first_prefetch
+        self._acks_to_grow = self._first
+        self._growing: asyncio.Task[None] | None = None
+        self._tag: str | None = None
+        self._changing = asyncio.Lock()
+        self._replacing = False
+        self._loop = asyncio.get_running_loop()
+        self.room_since = 0.0  #: the loop's time when the broker was last let assign more; only where order is kept
+        self._set_prefetch(self._first)
+
+    def _set_prefetch(self, prefetch: int) -> None:
+        self.prefetch = prefetch  #: of the next consumer, and of the one that there is once it was replaced
+        self.grows = prefetch < self._full  #: it is not the whole one
+
+    async def consume(self) -> None:
+        """
+        Begin to consume.
+
+        Raises:
+            BrokerError (404: no such queue), PermissionDeniedError, BrokerUnavailableError.
+        """
+        self._on_consume()
+        # known before the broker answers: a caller that is cancelled meanwhile leaves a consumer that can be cancelled
+        self._tag = f"amqpflow-{uuid4().hex[:12]}"
+        await self._channel.consume(
+            self._queue, self._on_delivery, prefetch=self.prefetch, on_cancel=self._on_cancel, tag=self._tag
+        )
+        self.room_since = self._loop.time()
+
+    async def reconcile(self) -> None:
+        """Consume, or cancel the consumer, as is wanted now."""
+        async with self._changing:
+            try:
+                wanted = self._wanted(self._single_active or (self._keeps_order and self._tag is not None))
+                wanted = wanted and not self._replacing
+                if not wanted and self._tag is not None:
+                    tag, self._tag = self._tag, None
+                    await self._channel.cancel(tag)
+                elif wanted and self._tag is None:
+                    await self.consume()
+            except AmqpflowError as error:
+                log.debug("%s: the channel ended while the consumer was changed: %s", self._queue, error)
+                self._on_end()
+
+    async def leave(self) -> None:
+        """Cancel the consumer until the next `reconcile`."""
+        if self._tag is not None and not self._single_active:
+            self._replacing = True
+            await self.reconcile()
+            self._replacing = False
+
+    async def _replace(self) -> None:
+        if not self._keeps_order:
+            await self.leave()
+        await self.reconcile()
+
+    # -- prefetch
+
+    def survived(self) -> None:
+        """Count a delivery that was handled without a crash; after as many as the first prefetch, grow."""
+        self._acks_to_grow -= 1
+        if self._acks_to_grow <= 0:
+            self.grow()
+
+    def grow(self) -> None:
+        """Replace the consumer by one with the whole prefetch, once."""
+        if self._growing is None:
+            self._growing = asyncio.create_task(self._grow())
+
+    async def _grow(self) -> None:
+        self._set_prefetch(self._full)
+        await self._replace()
+
+    @property
+    def is_growing(self) -> bool:
+        """The consumer is being replaced: more is about to be delivered."""
+        return self._growing is not None and not self._growing.done()
+
+    def take_one(self) -> None:
+        """Let the next consumer have one delivery at a time."""
+        if not self._keeps_order:
+            self._set_prefetch(1)
+
+    async def start_again(self) -> None:
+        """Consume as at the start, with the first prefetch."""
+        self._set_prefetch(self._first)
+        self._acks_to_grow, self._growing = self._first, None
+        await self._replace()
+
+    def stop_growing(self) -> None:
+        """Keep the consumer that there is."""
+        if self._growing is not None:
+            self._growing.cancel()
+
+    async def grown(self) -> None:
+        """Wait until the consumer is no longer being replaced."""
+        if self._growing is not None:
+            await asyncio.gather(self._growing, return_exceptions=True)
