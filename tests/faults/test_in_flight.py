@@ -19,7 +19,7 @@ from amqpflow.model.wire import encode_content_header
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.confirms import Settled
 from amqpflow.services.consuming import pending as in_flight
-from amqpflow.services.consuming.settler import Settler
+from amqpflow.services.consuming.patience import Patience
 from amqpflow.services.publishing.outbox import Outbox
 from tests.shop import publish_plainly, shop
 from tests.waiting import until
@@ -179,7 +179,7 @@ def test_a_task_that_fails_unexpectedly_leaves_no_delivery_held(
     async def fails(*_: Any) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(Settler, "wait_for_confirm", fails)
+    monkeypatch.setattr(Patience, "wait_for_confirm", fails)
 
     async def scenario() -> None:
         async with shop(vhost, {"orders": (60_000,)}) as scene:

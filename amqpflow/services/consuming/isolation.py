@@ -24,6 +24,7 @@ InBackground = Callable[[Session, Coroutine[Any, Any, None]], asyncio.Task[None]
 
 _ALONE = "a message that was lost before is handled alone: nothing else is handled"
 _ELSEWHERE = "a message of another queue is handled alone, and one of this queue was lost before: none is handled"
+_ASIDE = "lost before will be handled alone once the handlers that run have ended: others are handled"
 _PATIENCE = 5.0  #: seconds without a new handler call in which those that run may end, so that a suspect is alone
 
 
@@ -126,7 +127,7 @@ class Isolation:
     async def _wait_aside(self, session: Session, settler: Settler, delivery: Delivery, back: asyncio.Event) -> None:
         """Say so while a suspect waits for others, and keep it no longer than half the consumer timeout."""
         left = session.held_since(delivery) + self._routes.half_consumer_timeout - asyncio.get_running_loop().time()
-        settler.say_aside(session)
+        _report_aside(session, settler)
         try:
             async with asyncio.timeout(max(left, _PATIENCE)):
                 await session.until_set(back)
@@ -135,7 +136,7 @@ class Isolation:
                 session.back(delivery)
                 await self._put_suspects_away(session, settler)
         finally:
-            settler.say_aside(session)
+            _report_aside(session, settler)
 
     def _begin_to_stand_back(self) -> None:
         if self._now is not None and not (self._now[0].over.is_set() or self._standing_back):
@@ -241,3 +242,12 @@ class Isolation:
             off_hands.cancel()
             elsewhere = True
         return answers != [False]
+
+
+def _report_aside(session: Session, settler: Settler) -> None:
+    """Report how many suspects wait for others to end."""
+    if session.aside and not session.ended.is_set():
+        messages = "a message that was" if session.aside == 1 else f"{session.aside} messages that were"
+        settler.health.set(session.queue, Cause.ASIDE, f"{messages} {_ASIDE}")
+    else:
+        settler.health.clear(session.queue, Cause.ASIDE)

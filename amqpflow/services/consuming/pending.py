@@ -20,8 +20,9 @@ from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Settlement, ToParking, ToTier
 from amqpflow.errors import AmqpflowError
 
+from .patience import CONFIRM_PATIENCE, Requeued
 from .session import Session
-from .settler import CONFIRM_PATIENCE, Requeued, Settler, wake
+from .settler import Settler, wake
 
 _LOOK = 1.0  #: seconds between looks at what is not confirmed, and whether the broker takes publishes
 
@@ -84,7 +85,7 @@ class PendingPublishes:
         """Publish; ack once it is confirmed. What its `otherwise` does counts as on its way until it has ended."""
         if not pending.session.holds(pending.incoming.delivery):
             # its channel ended while the handler ran: the broker has it, and whoever gets it next decides anew
-            pending.tell(self.settler.lost(pending.session))
+            pending.tell(self.settler.patience.lost(pending.session))
             return
         if self.settler.outbox.blocked is not None:
             self.settle(pending.session, pending.otherwise(None))
@@ -121,11 +122,11 @@ class PendingPublishes:
     async def _wait_for(self, pending: PendingPublish, answered: asyncio.Future[None]) -> None:
         """It is held until the broker answers, or has the delivery back."""
         try:
-            await self.settler.wait_for_confirm(pending.session, pending.incoming, answered)
+            await self.settler.patience.wait_for_confirm(pending.session, pending.incoming, answered)
         finally:
             pending.late = None
             if not answered.done():
-                pending.tell(self.settler.lost(pending.session))
+                pending.tell(self.settler.patience.lost(pending.session))
             elif pending.error is not None:
                 self._failed(pending, pending.error)
 
@@ -136,7 +137,7 @@ class PendingPublishes:
         if error is None:
             self.settler.step("publish.confirmed")
             acked = self.settler.ack(pending.session, pending.incoming)
-            pending.tell(pending.settlement if acked else self.settler.lost(pending.session))
+            pending.tell(pending.settlement if acked else self.settler.patience.lost(pending.session))
         elif late is None:
             self._failed(pending, error)
         if late is not None:
@@ -144,6 +145,6 @@ class PendingPublishes:
 
     def _failed(self, pending: PendingPublish, error: AmqpflowError) -> None:
         if not pending.session.holds(pending.incoming.delivery):
-            pending.tell(self.settler.lost(pending.session))
+            pending.tell(self.settler.patience.lost(pending.session))
             return
         pending.context.run(self.settle, pending.session, pending.otherwise(error))

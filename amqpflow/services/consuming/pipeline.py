@@ -30,9 +30,10 @@ from amqpflow.services.publishing.loop_publisher import LoopPublisher
 
 from .circuit import CircuitBreaker
 from .isolation import Isolation
+from .patience import Requeued
 from .pending import PendingPublish, PendingPublishes
 from .session import Session
-from .settler import Requeued, Settler, now
+from .settler import Settler, now
 from .suspects import Suspects
 from .telemetry import ConsumerTelemetry
 

@@ -313,7 +313,7 @@ class HandlerRunner:
             unfinished = await self.session.stop(until=until)
             self.session.dismiss_idle()
             if unfinished:
-                log.warning("%s: %d unfinished deliveries were given back", self.handler.queue, unfinished)
+                log.warning("%s: %d unfinished deliveries were requeued", self.handler.queue, unfinished)
         left = max(0.0, until - asyncio.get_running_loop().time())
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=left)

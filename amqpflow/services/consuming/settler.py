@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 from uuid import uuid4
 
 from amqpflow.delivery.backoff import Backoff, jittered
@@ -38,39 +37,25 @@ from amqpflow.errors import (
     PublishForbiddenError,
     UnpublishableError,
 )
-from amqpflow.model.event import ConsumerPaused, ConsumerResumed, MessageHeld
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.units import format_duration
 from amqpflow.services.publishing.outbox import Outbox
 
-from .events import Events, about
-from .health import Cause, ConsumerHealth
+from .events import Events
+from .health import ConsumerHealth
 from .log_limit import LogLimit
+from .patience import CONFIRM_PATIENCE, Patience, Requeued, lost
 from .session import Session
 
 log = logging.getLogger("amqpflow.consumer")
 
 _BACKOFF = Backoff(0.5)  #: between attempts to publish what is held
 _REBINDING = 0.1  #: seconds; a key is without a queue for about a millisecond
-_ASIDE = "lost before will be handled alone once the handlers that run have ended: others are handled"
-CONFIRM_PATIENCE = 10.0  #: seconds without a confirm after which a message counts as held
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Requeued:
-    """The delivery was not settled: the broker has it again, or will when its channel ends."""
-
-    why: str
 
 
 _DONE = Acknowledge()
-
-
-def lost(session: Session) -> Requeued:
-    """Say why a delivery can no longer be settled: its session ended, with everything that was unacked."""
-    return Requeued(why=f"its channel ended before it was settled: {session.why}")
 
 
 def _log_more_not_taken(queue: str, retry_queue: str, count: int, seconds: float) -> None:
@@ -92,8 +77,10 @@ class Settler:
     rejections: Rejections | None = None  #: of a native queue
     random: random.Random = field(default_factory=random.Random)
     limit: LogLimit = field(default_factory=LogLimit)  #: of lines about messages
-    _paused: bool = field(default=False, init=False)  #: said that it stands still
-    _why: str = field(default="", init=False)  #: what the last message was held for
+    patience: Patience = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.patience = Patience(routes=self.routes, outbox=self.outbox, events=self.events, health=self.health)
 
     def acknowledge(self, session: Session, incoming: Incoming) -> Settlement | Requeued:
         """Settle a delivery that its handler is done with."""
@@ -256,13 +243,12 @@ class Settler:
                         error, failure = failure, None
                         raise error
                     if (blocked := self.outbox.blocked) is not None:
-                        # what is not sent cannot be there twice, should the connection be lost
                         held = True
-                        await self._hold(session, incoming, _blocked(blocked), done=self.outbox.unblocked())
+                        await self.patience.hold_for_publishes(session, incoming, blocked)
                         continue
                     self.step("publish.before")
                     if not await self._confirmed(session, incoming, publish):
-                        return self.lost(session)
+                        return self.patience.lost(session)
                     self.step("publish.confirmed")
                     return True
                 except UnpublishableError as error:
@@ -277,12 +263,12 @@ class Settler:
                 except AmqpflowError as error:  # uncertain, or there is no connection to publish on
                     why = f"cannot publish: {error}"
                 held = True
-                await self._hold(session, incoming, why, jittered(wait, self.random.random()))
+                await self.patience.hold(session, incoming, why, jittered(wait, self.random.random()))
                 wait = _BACKOFF.after(wait)
-            return self.lost(session)
+            return self.patience.lost(session)
         finally:
             if held:
-                self.release(session, incoming)
+                self.patience.release(session, incoming)
 
     async def _confirmed(self, session: Session, incoming: Incoming, publish: Publish) -> bool:
         """Await one publish, however long it takes; False when the delivery was requeued meanwhile."""
@@ -296,27 +282,10 @@ class Settler:
         self.outbox.post(publish, settled)
         await asyncio.wait([told], timeout=CONFIRM_PATIENCE)
         if not answers:
-            await self.wait_for_confirm(session, incoming, told)
+            await self.patience.wait_for_confirm(session, incoming, told)
         if answers and answers[0] is not None:
             raise answers[0]
         return bool(answers)
-
-    async def wait_for_confirm(self, session: Session, incoming: Incoming, told: asyncio.Future[None]) -> None:
-        """
-        Hold a delivery until its publish is answered, or the delivery was requeued.
-
-        There is no second publish: the first may still be confirmed, as when a broker's alarm is over.
-        """
-        while session.holds(incoming.delivery) and not told.done():
-            blocked = self.outbox.blocked
-            why = "the broker does not confirm" if blocked is None else _blocked(blocked)
-            await self._hold(session, incoming, why, _BACKOFF.first, told)
-        self.release(session, incoming)
-
-    def lost(self, session: Session) -> Requeued:
-        """Why a delivery is not the session's any more."""
-        why = self.health.problems.get(session.queue, "it was held too long")
-        return lost(session) if session.ended.is_set() else Requeued(why=why)
 
     async def leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> Settlement | Requeued:
         """No copy can be published: the broker's own dead-lettering parks it where that cannot lose it."""
@@ -328,78 +297,9 @@ class Settler:
             return LeaveToBroker(why=why) if done else lost(session)
         reason = f"a message cannot be copied, and this queue's own dead-lettering may lose it: {why}"
         while session.holds(incoming.delivery):
-            await self._hold(session, incoming, reason, _BACKOFF.longest)
-        self.release(session, incoming)
+            await self.patience.hold(session, incoming, reason, _BACKOFF.longest)
+        self.patience.release(session, incoming)
         return lost(session) if session.ended.is_set() else Requeued(why=reason)
-
-    async def _hold(
-        self,
-        session: Session,
-        incoming: Incoming,
-        why: str,
-        wait: float | None = None,
-        done: asyncio.Future[None] | None = None,
-    ) -> None:
-        """
-        Keep a delivery unacked for `wait` seconds, half the consumer timeout at most; others are handled meanwhile.
-
-        Returns early when `done` is, or when the session is over: what cannot be settled then is given back.
-        """
-        if session.hold(incoming.delivery):
-            self.events.emit(MessageHeld(**about(incoming), reason=why))
-        self._say(session, why)
-        clock = asyncio.get_running_loop().time
-        half = self.routes.half_consumer_timeout
-        until = session.held_since(incoming.delivery) + half
-        left = until - clock()
-        over = asyncio.create_task(session.over.wait())
-        waiting: list[asyncio.Future[Any]] = [over] if done is None else [over, done]
-        try:
-            timeout = max(0.0, left if wait is None else min(wait, left))
-            await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            over.cancel()
-        session.requeue_waiting(older_than=half)
-        if done is not None and done.done():
-            return
-        if session.over.is_set():
-            session.requeue(incoming.delivery)
-        elif clock() >= until and session.requeue(incoming.delivery):
-            log.error("%s: given back after half the consumer timeout: %s", session.queue, why)
-
-    def say_aside(self, session: Session) -> None:
-        """Say how many suspects wait for others to end."""
-        if session.aside and not session.ended.is_set():
-            messages = "a message that was" if session.aside == 1 else f"{session.aside} messages that were"
-            self.health.set(session.queue, Cause.ASIDE, f"{messages} {_ASIDE}")
-        else:
-            self.health.clear(session.queue, Cause.ASIDE)
-
-    def release(self, session: Session, incoming: Incoming) -> None:
-        """A delivery is not held any more."""
-        session.let_go(incoming.delivery)
-        if session.ended.is_set():
-            self._paused = False  # the problem is another one now
-        elif session.held_up:
-            self._say(session, self._why)
-        else:
-            self._say_paused(session, "")
-            self.health.clear(session.queue, Cause.HELD)
-
-    def _say(self, session: Session, why: str) -> None:
-        """Say what is held, and whether anything else is handled."""
-        self._why, count, still = why, session.held_up, session.stands_still
-        held = f"{count} message{'s' if count != 1 else ''} held"
-        text = f"{why}: {held}, {'which is all that may be: nothing else is' if still else 'others are'} handled"
-        self.health.set(session.queue, Cause.HELD, text)
-        self._say_paused(session, text if still else "")
-
-    def _say_paused(self, session: Session, why: str) -> None:
-        if why and not self._paused:
-            self.events.emit(ConsumerPaused(queue=session.queue, reason=why))
-        elif self._paused and not why:
-            self.events.emit(ConsumerResumed(queue=session.queue))
-        self._paused = bool(why)
 
     def ack(self, session: Session, incoming: Incoming) -> bool:
         """False when the delivery is no longer ours."""
@@ -424,10 +324,6 @@ class Settler:
             host=self.host,
             version=self.version,
         )
-
-
-def _blocked(reason: str) -> str:
-    return f"the broker takes no publishes: {reason}"
 
 
 def wake(waiting: asyncio.Future[None]) -> None:

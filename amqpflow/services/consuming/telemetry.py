@@ -14,7 +14,7 @@ from amqpflow.model.event import MessageAcked, MessageHandled, MessageReceived
 from amqpflow.model.outcome import Retry
 
 from .events import Events, about
-from .settler import Requeued
+from .patience import Requeued
 
 
 class Totals(Counter[str]):
