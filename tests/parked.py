@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from amqpflow.rabbitmq.observe import Broker, open_broker
 from amqpflow.services.parked import listing as parked_list
 from amqpflow.services.parked.listing import ParkedListing
 from amqpflow.services.reading.options import ReadOptions
+from amqpflow.services.reading.reader import ParkingReader
 from amqpflow.services.reading.target import read_target
 from tests.topologies import declare
 
@@ -176,6 +177,18 @@ async def list_parked(
     selection = Selection(queues=(queue,) if queue else (), **criteria)
     options = ReadOptions(unverified=unverified, stop=stop or asyncio.Event(), on_progress=on_progress, on_wait=on_wait)
     return await parked_list.list_parked(read_target(broker, compiled, selection.queues, options), selection)
+
+
+async def deliveries(
+    reader: ParkingReader, *, at_most: int, busy: Callable[[], bool] = lambda: False
+) -> AsyncGenerator[Delivery, None]:
+    """Yield the messages of a parking queue one by one."""
+    async with aclosing(reader.arrivals(at_most=at_most, busy=busy)) as arrivals:
+        async for batch in arrivals:
+            for delivery in batch:
+                if not reader.may_go_on():
+                    return
+                yield delivery
 
 
 async def find_parked(broker: Broker, compiled: CompiledTopology, wanted: str) -> tuple[ParkedMessage, ...]:

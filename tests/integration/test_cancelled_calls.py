@@ -21,7 +21,7 @@ from amqpflow.services.replaying import queue_pass, reparked, replayer, sending
 from amqpflow.services.replaying.request import ReplayRequest
 from tests.faults.proxy import Proxy
 from tests.integration.test_channel import QUORUM, message, opened
-from tests.parked import delivered, depth, depth_becomes, drained, park, workplace
+from tests.parked import delivered, deliveries, depth, depth_becomes, drained, park, workplace
 from tests.topologies import topology
 from tests.waiting import until
 
@@ -243,7 +243,7 @@ def test_a_reading_that_is_cancelled_in_any_call_gives_everything_back_in_its_or
 
             async def read() -> None:
                 async with ParkingReader(broker.connection, PARKING, quorum=True) as reader:
-                    async for delivery in reader.deliveries(at_most=40):
+                    async for delivery in deliveries(reader, at_most=40):
                         reader.keep(delivery)
 
             for number in range(1, 100):

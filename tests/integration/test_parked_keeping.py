@@ -37,7 +37,7 @@ from amqpflow.services.replaying.replayer import replay_parked
 from amqpflow.services.replaying.request import ReplayRequest
 from tests.cli.parked_shop import amqpflow, fill, write_shop
 from tests.messages import nested
-from tests.parked import delivered, depth, drained, park, parking_publish, publish, workplace
+from tests.parked import delivered, deliveries, depth, drained, park, parking_publish, publish, workplace
 from tests.topologies import topology
 
 WORK, PARKING = "orders", "orders.parking"
@@ -386,7 +386,7 @@ def test_a_queue_that_would_drop_what_comes_back_is_read_only_when_told_so(vhost
             # why: three that come while all is held take the places of three that are held
             for name, left in (("drops", 5), ("rejects", 8)):
                 async with ParkingReader(broker.connection, name, quorum=kind == "quorum") as reader:
-                    async for delivery in reader.deliveries(at_most=5):
+                    async for delivery in deliveries(reader, at_most=5):
                         reader.keep(delivery)
                     await publish(connection, name, *(Properties(message_id=f"new{n}") for n in range(3)))
                 assert await depth(connection, name) == left

@@ -17,8 +17,8 @@ from amqpflow.services.parked import export as parked_export
 from amqpflow.services.parked import listing as parked_list
 from amqpflow.services.parked import restore as parked_restore
 from amqpflow.services.parked import stats as parked_stats
+from amqpflow.services.reading.consumers import QueueConsumers
 from amqpflow.services.reading.options import ReadOptions
-from amqpflow.services.reading.reader import ParkingReader
 from amqpflow.services.reading.target import ReadTarget, read_target
 from amqpflow.services.replaying.replayer import replay_parked
 from amqpflow.services.replaying.request import ReplayRequest
@@ -75,14 +75,14 @@ async def counting(target: ReadTarget) -> int:
 @pytest.fixture
 def most_held(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """The most that a reading held at once."""
-    take, most = ParkingReader._take, 0
+    take, most = QueueConsumers._take, 0
 
-    def counted(reader: ParkingReader, delivery: Delivery) -> None:
+    def counted(consumers: QueueConsumers, delivery: Delivery) -> None:
         nonlocal most
-        take(reader, delivery)
-        most = max(most, sum(each.tags.held for each in reader._holdings))
+        take(consumers, delivery)
+        most = max(most, sum(each.tags.held for each in consumers.holdings))
 
-    monkeypatch.setattr(ParkingReader, "_take", counted)
+    monkeypatch.setattr(QueueConsumers, "_take", counted)
     return lambda: most
 
 

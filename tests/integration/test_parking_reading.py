@@ -19,10 +19,12 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import Broker
+from amqpflow.services.reading.consumers import QueueConsumers
 from amqpflow.services.reading.reader import ParkingReader
 from tests.brokers.selection import BrokerUnderTest
 from tests.parked import (
     delivered,
+    deliveries,
     depth,
     depth_becomes,
     drained,
@@ -100,13 +102,13 @@ def test_a_reading_spends_no_memory_on_messages_that_were_looked_at(
 ) -> None:
     compiled = shop(vhost)
     waiting: list[int] = []
-    take = ParkingReader._take
+    take = QueueConsumers._take
 
-    def watched(reader: ParkingReader, delivery: Delivery) -> None:
-        take(reader, delivery)
-        waiting.append(len(reader._arrived))
+    def watched(consumers: QueueConsumers, delivery: Delivery) -> None:
+        take(consumers, delivery)
+        waiting.append(len(consumers.arrived))
 
-    monkeypatch.setattr(ParkingReader, "_take", watched)
+    monkeypatch.setattr(QueueConsumers, "_take", watched)
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
@@ -114,13 +116,13 @@ def test_a_reading_spends_no_memory_on_messages_that_were_looked_at(
             await publish(connection, PARKING, *many, body=bytes(500))
             seen = 0
             async with ParkingReader(broker.connection, PARKING, quorum=True) as reader:
-                async for delivery in reader.deliveries(at_most=12_000):
+                async for delivery in deliveries(reader, at_most=12_000):
                     reader.keep(delivery)
                     seen += 1
-                (holding,) = reader._holdings
+                (holding,) = reader._consumers.holdings
                 assert len(holding.channel._acks._unsettled) == 0
             assert seen == 12_000
-            assert len(holding.tags.lanes) == 2
+            assert len(holding.tags.consumers) == 2
             # neither while a consumer is going nor when another takes its place does more wait than one look at the
             # socket brings
             assert max(waiting) < 1500
@@ -133,8 +135,8 @@ def test_a_part_that_is_read_after_everything_was_given_back_once_stays_in_front
     vhost: BrokerAddress, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # so that several consumers are needed
-    monkeypatch.setattr("amqpflow.services.reading.reader.AT_ONCE_UNKNOWN", 1000)
-    monkeypatch.setattr("amqpflow.services.reading.reader.AT_ONCE_BYTES", 60_000)
+    monkeypatch.setattr("amqpflow.services.reading.fetch_size.AT_ONCE_UNKNOWN", 1000)
+    monkeypatch.setattr("amqpflow.services.reading.fetch_size.AT_ONCE_BYTES", 60_000)
     compiled = shop(vhost)
     old, new = [f"m{n}" for n in range(5000)], [f"n{n}" for n in range(100)]
 
@@ -173,8 +175,8 @@ def test_ordinary_messages_of_unknown_size_are_all_held_before_the_first_is_look
                 await park(connection, compiled, each)
             await list_parked(broker, compiled)
             reader = ParkingReader(broker.connection, PARKING, quorum=True)
-            async with reader, aclosing(reader.deliveries(at_most=count)) as deliveries:
-                first = await anext(deliveries)
+            async with reader, aclosing(deliveries(reader, at_most=count)) as arriving:
+                first = await anext(arriving)
                 assert await depth(connection, PARKING) == 0
                 assert first.properties.message_id == "m0"
             assert reader.order_kept
@@ -186,22 +188,22 @@ def test_ordinary_messages_of_unknown_size_are_all_held_before_the_first_is_look
 def test_a_queue_that_shrinks_while_its_first_messages_are_measured_is_read_to_its_end(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpflow.services.reading.reader.AT_ONCE_UNKNOWN", 50)
+    monkeypatch.setattr("amqpflow.services.reading.fetch_size.AT_ONCE_UNKNOWN", 50)
     monkeypatch.setattr("amqpflow.services.reading.reader.MEASURED", 20)
     compiled = shop(vhost)
-    look = ParkingReader._look
+    look = QueueConsumers.look
 
     async def go() -> None:
         async with workplace(vhost, compiled, management=False) as (broker, connection):
             await publish(connection, PARKING, *(Properties(message_id=f"m{n}") for n in range(60)))
 
-            async def taken_by_others(reader: ParkingReader) -> tuple[int, int]:
-                answer = await look(reader)
-                monkeypatch.setattr(ParkingReader, "_look", look)
+            async def taken_by_others(consumers: QueueConsumers) -> tuple[int, int]:
+                answer = await look(consumers)
+                monkeypatch.setattr(QueueConsumers, "look", look)
                 await drained(connection, PARKING, 50)
                 return answer
 
-            monkeypatch.setattr(ParkingReader, "_look", taken_by_others)
+            monkeypatch.setattr(QueueConsumers, "look", taken_by_others)
             listing = await list_parked(broker, compiled)
             assert [row.message_id for row in listing.messages] == [f"m{n}" for n in range(50, 60)]
             assert listing.complete
@@ -221,8 +223,8 @@ def test_what_the_broker_reads_at_once_is_reckoned_with_headers(
 ) -> None:
     compiled = topology({WORK: [1000]}, vhost=vhost.vhost)
     size, at_once, count = 100_000, 4_000_000, 300
-    monkeypatch.setattr("amqpflow.services.reading.reader.AT_ONCE_BYTES", at_once)
-    monkeypatch.setattr("amqpflow.services.reading.reader.AT_ONCE_UNKNOWN", 40)
+    monkeypatch.setattr("amqpflow.services.reading.fetch_size.AT_ONCE_BYTES", at_once)
+    monkeypatch.setattr("amqpflow.services.reading.fetch_size.AT_ONCE_UNKNOWN", 40)
     monkeypatch.setattr("amqpflow.services.reading.reader.MEASURED", 10)
     asked: list[int] = []
     consume = Channel.consume
@@ -257,10 +259,10 @@ def test_a_count_of_zero_from_a_queue_without_a_leader_is_not_believed(
     # so does RabbitMQ count for a second after a restart, and for as long as most nodes of a queue are away (fact 6.15)
     compiled = shop(vhost)
     expected = [f"m{n}" for n in range(count)]
-    look = ParkingReader._look
+    look = QueueConsumers.look
 
-    async def without_leader(reader: ParkingReader) -> tuple[int, int]:
-        monkeypatch.setattr(ParkingReader, "_look", look)
+    async def without_leader(_: QueueConsumers) -> tuple[int, int]:
+        monkeypatch.setattr(QueueConsumers, "look", look)
         return 0, 0
 
     async def go() -> None:
@@ -269,7 +271,7 @@ def test_a_count_of_zero_from_a_queue_without_a_leader_is_not_believed(
             await list_parked(broker, compiled)
             await publish(connection, PARKING, *(Properties(message_id=each) for each in expected[read_before:]))
             for _ in range(2):
-                monkeypatch.setattr(ParkingReader, "_look", without_leader)
+                monkeypatch.setattr(QueueConsumers, "look", without_leader)
                 listing = await list_parked(broker, compiled)
                 assert [row.message_id for row in listing.messages] == expected
                 assert listing.complete
@@ -293,7 +295,7 @@ def test_an_empty_queue_with_a_single_active_consumer_is_read(vhost: BrokerAddre
         async with workplace(vhost, elsewhere) as (broker, _):
             # RabbitMQ refuses basic.get there
             async with ParkingReader(broker.connection, PARKING, quorum=True) as reader:
-                assert [each async for each in reader.deliveries(at_most=reader.ready)] == []
+                assert [each async for each in deliveries(reader, at_most=reader.ready)] == []
             assert (reader.ready_after, reader.unproven) == (0, None)
 
     asyncio.run(go())
@@ -643,8 +645,8 @@ def test_after_the_server_cancelled_the_consumer_nothing_is_acked(vhost: BrokerA
             taken: list[Delivery] = []
 
             async def take(reader: ParkingReader) -> None:
-                taken.extend([each async for each in reader.deliveries(at_most=3)])
-                await anext(reader.deliveries(at_most=1, busy=lambda: True))
+                taken.extend([each async for each in deliveries(reader, at_most=3)])
+                await anext(deliveries(reader, at_most=1, busy=lambda: True))
 
             async with ParkingReader(connection, PARKING, quorum=True) as reader:
                 with pytest.raises(BrokerError, match="RabbitMQ ended the reading"):

@@ -24,7 +24,7 @@ from amqpflow.parking.replay import Destination
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.reading.options import ReadOptions
-from amqpflow.services.reading.reader import ParkingReader
+from amqpflow.services.reading.requeueing import Requeueing
 from amqpflow.services.replaying import sending
 from amqpflow.services.replaying.plan import plan_replay
 from amqpflow.services.replaying.replayer import replay_parked
@@ -249,13 +249,13 @@ def test_a_part_of_a_queue_that_several_channels_hold_is_replayed_and_the_rest_k
     monkeypatch.setattr("amqpflow.services.reading.reader.HELD_BY_A_CHANNEL_QUORUM", 300)
     monkeypatch.setattr("amqpflow.services.replaying.sending.WINDOW", 100)
     held: list[int] = []
-    give_back = ParkingReader._give_back
+    requeue_all = Requeueing.requeue_all
 
-    async def watched(self: ParkingReader) -> None:
-        held.append(len(self._holdings.all))
-        await give_back(self)
+    async def watched(requeueing: Requeueing, *, is_part: bool) -> None:
+        held.append(len(requeueing._consumers.holdings.all))
+        await requeue_all(requeueing, is_part=is_part)
 
-    monkeypatch.setattr(ParkingReader, "_give_back", watched)
+    monkeypatch.setattr(Requeueing, "requeue_all", watched)
     compiled = shop(vhost) if kind == "quorum" else classic_parking(shop(vhost))
     left = [f"m{n}" for n in range(1500)]
 

@@ -17,6 +17,7 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.services.loading import durable_file
 from amqpflow.services.reading.reader import ParkingReader
+from amqpflow.services.reading.requeueing import Requeueing
 from amqpflow.services.replaying import queue_pass, sending
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.outbox import PendingReplay, ReplayOutbox
@@ -158,16 +159,16 @@ def test_the_acks_of_a_reading_whose_end_is_not_known_are_not_taken_for_done(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled = topology({"a": [1000]}, vhost=vhost.vhost)
-    give_back = ParkingReader._give_back
+    requeue_all = Requeueing.requeue_all
 
-    async def lost(reader: ParkingReader) -> None:
-        await give_back(reader)
-        reader.unproven = "the connection was lost"
+    async def lost(requeueing: Requeueing, *, is_part: bool) -> None:
+        await requeue_all(requeueing, is_part=is_part)
+        requeueing.unproven = "the connection was lost"
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered("a", message_id=f"m{n}") for n in range(10)])
-            monkeypatch.setattr(ParkingReader, "_give_back", lost)
+            monkeypatch.setattr(Requeueing, "requeue_all", lost)
             report = await replay_parked(broker, compiled, journals=Journals(tmp_path))
             assert (report.replayed, report.complete) == (10, False)
             assert "not known that RabbitMQ has taken every ack" in (report.stopped or "")

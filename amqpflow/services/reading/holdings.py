@@ -14,7 +14,7 @@ from itertools import groupby
 
 from amqpflow.rabbitmq.channel import Channel
 
-from .tags import HeldTags, Lane
+from .tags import HeldTags, WindowConsumer
 
 MAX_CONSUMERS = 30  #: of a channel; what more of them hold is given back in the order of a hash table (fact 6.11)
 
@@ -30,16 +30,16 @@ class Holding:
     @property
     def kept(self) -> int:
         """How many of what it holds stay until the end."""
-        return sum(lane.kept for lane in self.tags.lanes)
+        return sum(consumer.kept for consumer in self.tags.consumers)
 
     @property
     def has_room(self) -> bool:
         """For a further consumer."""
-        return len(self.tags.lanes) < MAX_CONSUMERS
+        return len(self.tags.consumers) < MAX_CONSUMERS
 
     def keep(self, delivery_tag: int) -> None:
         """A delivery stays until the end."""
-        self.tags.lane_of(delivery_tag - self.before).kept += 1
+        self.tags.consumer_of(delivery_tag - self.before).kept += 1
         self.channel.keep(delivery_tag - self.before)
 
     def ack(self, delivery_tags: Iterable[int]) -> None:
@@ -52,8 +52,8 @@ class Holding:
 
     def nack_all(self) -> None:
         """Give back all that is held: one nack for each consumer's deliveries, oldest first."""
-        for lane in self.tags.lanes:
-            if last := self.tags.last_held(lane):
+        for consumer in self.tags.consumers:
+            if last := self.tags.last_held(consumer):
                 self.channel.nack(last, multiple=True)
 
 
@@ -72,9 +72,9 @@ class Holdings:
         return self.all[-1].before + self.all[-1].tags.received if self.all else 0
 
     @property
-    def latest(self) -> Lane | None:
-        """The lane that was opened last."""
-        return next((each.tags.lanes[-1] for each in reversed(self.all) if each.tags.lanes), None)
+    def latest(self) -> WindowConsumer | None:
+        """The consumer that was started last."""
+        return next((each.tags.consumers[-1] for each in reversed(self.all) if each.tags.consumers), None)
 
     def open(self, channel: Channel) -> Holding:
         """A further channel, to which all that is delivered from now on comes."""
@@ -82,7 +82,7 @@ class Holdings:
         return self.all[-1]
 
     def take(self, delivery_tag: int) -> None:
-        """A delivery has come, to the latest lane."""
+        """A delivery has come, to the latest consumer."""
         latest = self.all[-1]
         latest.tags.take(delivery_tag - latest.before)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Lane:
+class WindowConsumer:
     """One of the consumers, and what it was given."""
 
     prefetch: int
@@ -33,10 +33,10 @@ class Lane:
 
 
 class HeldTags:
-    """The deliveries of one channel, lane by lane."""
+    """The deliveries of one channel, consumer by consumer."""
 
     def __init__(self) -> None:
-        self.lanes: list[Lane] = []
+        self.consumers: list[WindowConsumer] = []
         self.received = 0
         self._acked = bytearray(1)  # by delivery tag; there is no tag 0
         self._low = 1  # the first tag that is not acked
@@ -44,23 +44,23 @@ class HeldTags:
     @property
     def held(self) -> int:
         """Deliveries that are not settled."""
-        return sum(lane.held for lane in self.lanes)
+        return sum(consumer.held for consumer in self.consumers)
 
     def take(self, delivery_tag: int) -> None:
-        """A delivery has come, to the latest lane."""
-        lane = self.lanes[-1]
-        lane.first = lane.first or delivery_tag
-        lane.received += 1
+        """A delivery has come, to the latest consumer."""
+        consumer = self.consumers[-1]
+        consumer.first = consumer.first or delivery_tag
+        consumer.received += 1
         self.received += 1
         self._acked.append(0)
 
-    def lane_of(self, delivery_tag: int) -> Lane:
-        """The lane that was given a delivery."""
-        latest = self.lanes[-1]
+    def consumer_of(self, delivery_tag: int) -> WindowConsumer:
+        """Return the consumer that was given a delivery."""
+        latest = self.consumers[-1]
         if latest.first and latest.first <= delivery_tag:
             return latest
-        lanes = [lane for lane in self.lanes if lane.first]
-        return lanes[bisect_right(lanes, delivery_tag, key=lambda lane: lane.first) - 1]
+        consumers = [consumer for consumer in self.consumers if consumer.first]
+        return consumers[bisect_right(consumers, delivery_tag, key=lambda consumer: consumer.first) - 1]
 
     def ack(self, delivery_tags: Iterable[int]) -> tuple[int, list[int]]:
         """
@@ -74,15 +74,15 @@ class HeldTags:
         tags = sorted(delivery_tags)
         for tag in tags:
             self._acked[tag] = 1
-            self.lane_of(tag).acked += 1
+            self.consumer_of(tag).acked += 1
         while self._low < len(self._acked) and self._acked[self._low]:
             self._low += 1
         below = bisect_right(tags, self._low - 1)
         return (tags[below - 1] if below else 0), tags[below:]
 
-    def last_held(self, lane: Lane) -> int:
-        """The last tag of a lane that is not settled; 0 when there is none. A tag that was acked closes the channel."""
-        tag = lane.first + lane.received - 1
-        while tag >= lane.first > 0 and self._acked[tag]:
+    def last_held(self, consumer: WindowConsumer) -> int:
+        """Return the last unsettled tag of a consumer, or 0. An ack for a tag that was acked closes the channel."""
+        tag = consumer.first + consumer.received - 1
+        while tag >= consumer.first > 0 and self._acked[tag]:
             tag -= 1
-        return tag if tag >= lane.first > 0 else 0
+        return tag if tag >= consumer.first > 0 else 0
