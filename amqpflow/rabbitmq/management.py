@@ -1,33 +1,22 @@
-"""RabbitMQ's management API, the part that amqpflow uses. The only module that knows the HTTP client.
+"""RabbitMQ's management API, the part that amqpflow uses. `ManagementHttp` sends the requests.
 
 https://www.rabbitmq.com/docs/http-api-reference. What it refuses it mostly refuses with 401, not 403 (fact 11.11).
 """
 
 from __future__ import annotations
 
-import asyncio
-import html
-import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
 
-import httpx2
-
-from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailableError, PermissionDeniedError
+from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailableError
 from amqpflow.model.queue_stats import QueueStats
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.planning.values.observation import Depth
-from amqpflow.version import __version__
 
 from . import decode
 from .address import BrokerAddress
-from .no_management import PATH_PREFIX, no_answer, not_rabbitmq
-from .peer import Protocol, ask
-
-CONNECT_TIMEOUT = 5.0  #: seconds; a derived URL may point to a port that a firewall swallows
-ANSWER_TIMEOUT = 60.0  #: seconds; a list of 100,000 queues takes a while
+from .management_http import ManagementHttp
 
 _SINGLY = 20  # above that one list of the statistics of all queues is cheaper than a request for each
 
@@ -48,18 +37,10 @@ class Overview:
 
 
 class Management:
-    """
-    A client of the management API of one broker. Made by `open_management`; use as an async context manager.
-
-    A password from a file or a function may expire while it is open: when RabbitMQ refuses the login, the password is
-    read again, and the request is sent once more. So are TLS files, when no connection can be opened.
-    """
+    """A client of the management API of one broker. Made by `open_management`; use as an async context manager."""
 
     def __init__(self, address: BrokerAddress, url: str) -> None:
-        self._address = address
-        self._client, self._login = _client(address, url), address.management_credentials()
-        self._left: list[httpx2.AsyncClient] = []  # with an earlier login; others may still await their answers
-        self._renewing = asyncio.Lock()
+        self._http = ManagementHttp(address, url)
         self.url = url
         self._statistics = True  # until the overview says otherwise
 
@@ -70,8 +51,7 @@ class Management:
         await self.close()
 
     async def close(self) -> None:
-        for client in (self._client, *self._left):
-            await client.aclose()
+        await self._http.close()
 
     async def overview(self) -> Overview:
         """Read the overview, also whether there are statistics. Raises PermissionDeniedError: no tag `management`."""
@@ -125,7 +105,7 @@ class Management:
                 return None
             raise
         if not isinstance(found, dict):
-            raise self._strange()
+            raise self._http.strange()
         return found
 
     async def queue_arguments(self, vhost: str, name: str) -> Mapping[str, Any] | None:
@@ -226,7 +206,7 @@ class Management:
 
     async def put_global_parameter(self, name: str, value: Mapping[str, Any]) -> None:
         """Create or replace a global parameter. Needs the tag `policymaker`."""
-        await self._call("PUT", "global-parameters", name, body={"value": value})
+        await self._http.call("PUT", "global-parameters", name, body={"value": value})
 
     async def delete_global_parameter(self, name: str) -> None:
         """Needs the tag `policymaker`. One that is gone already is no error."""
@@ -240,7 +220,7 @@ class Management:
             "priority": policy.priority,
             "apply-to": policy.apply_to,
         }
-        await self._call("PUT", "policies", vhost, policy.name, body=body)
+        await self._http.call("PUT", "policies", vhost, policy.name, body=body)
 
     async def delete_policy(self, vhost: str, name: str) -> None:
         """Needs the tag `policymaker`. A policy that is gone already is no error."""
@@ -249,9 +229,9 @@ class Management:
     async def create_vhost(self, vhost: str) -> None:
         """A virtual host in which our own user may do everything. Needs the tag `administrator`."""
         user = (await self._get("whoami"))["name"]
-        await self._call("PUT", "vhosts", vhost, body={})
+        await self._http.call("PUT", "vhosts", vhost, body={})
         everything = {"configure": ".*", "write": ".*", "read": ".*"}
-        await self._call("PUT", "permissions", vhost, user, body=everything)
+        await self._http.call("PUT", "permissions", vhost, user, body=everything)
 
     async def delete_vhost(self, vhost: str) -> None:
         """Delete a virtual host and all that is in it. Needs the tag `administrator`."""
@@ -259,13 +239,13 @@ class Management:
 
     async def _gone(self, *path: str) -> None:
         try:
-            await self._call("DELETE", *path)
+            await self._http.call("DELETE", *path)
         except BrokerError as error:
             if error.code != 404:
                 raise
 
     async def _get(self, *path: str, query: Mapping[str, str] | None = None) -> Any:
-        return await self._call("GET", *path, query=query)
+        return await self._http.call("GET", *path, query=query)
 
     async def _list(
         self, decoder: Callable[[Mapping[str, Any]], T], *path: str, query: Mapping[str, str] | None = None
@@ -280,97 +260,7 @@ class Management:
                 f"the management API at {self.url} lists what cannot be read: {error}"
             ) from error
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise self._strange() from error
-
-    async def _call(
-        self, method: str, *path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
-    ) -> Any:
-        url = f"{self.url}/api/" + "/".join(quote(part, safe="") for part in path)
-        try:
-            response = await self._answer(method, url, query, body)
-        except httpx2.HTTPError as error:
-            slow, speaks = isinstance(error, httpx2.TimeoutException), Protocol.UNKNOWN
-            if isinstance(error, httpx2.ReadError | httpx2.ProtocolError):
-                parts = urlsplit(self.url)
-                port = parts.port or (443 if parts.scheme == "https" else 80)
-                speaks = await ask(parts.hostname or "", port, tls=parts.scheme == "https")
-            raise no_answer(self.url, error, slow=slow, speaks=speaks) from error
-        if response.status_code >= 300:
-            raise self._refused(response, path)
-        if not response.content:
-            return None
-        try:
-            return response.json()
-        except ValueError as error:
-            raise self._strange() from error
-
-    async def _answer(
-        self, method: str, url: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
-    ) -> httpx2.Response:
-        client = self._client
-        try:
-            response = await client.request(method, url, params=query, json=body)
-        except httpx2.ConnectError:
-            if not (self.url.startswith("https:") and await self._renewed(client, another_login=False)):
-                raise
-        else:
-            if response.status_code != 401 or not await self._renewed(client, another_login=True):
-                return response
-        return await self._client.request(method, url, params=query, json=body)
-
-    async def _renewed(self, client: httpx2.AsyncClient, *, another_login: bool) -> bool:
-        """Whether there is another client than the one that failed: made with what the files and functions hold now."""
-        async with self._renewing:
-            if self._client is not client:
-                return True
-            now = await self._address.current_with_management()
-            # a login for another broker is not for this one
-            if self.url not in now.management_candidates():
-                return False
-            if another_login and now.management_credentials() == self._login:
-                return False
-            self._left.append(client)
-            self._client, self._login = _client(now, self.url), now.management_credentials()
-            return True
-
-    def _strange(self) -> ManagementUnavailableError:
-        return ManagementUnavailableError(f"what answers at {self.url} is not RabbitMQ's management API")
-
-    def _refused(self, response: httpx2.Response, path: tuple[str, ...]) -> AmqpflowError:
-        reason = _reason(response)
-        if response.status_code == 500 and not response.content:
-            return BrokerError(
-                f"the management API at {self.url} failed on {' '.join(path)} (HTTP 500)",
-                code=500,
-                hint="RabbitMQ cannot list an object whose name or routing key is not text, which its HTTP API lets "
-                "anyone create; its log names the request",
-            )
-        if reason is None:
-            return not_rabbitmq(self.url, response.status_code, response.headers.get("location", ""))
-        if response.status_code in (401, 403):
-            return self._denied(reason, path)
-        where = " ".join(path)
-        hint = ""
-        if response.status_code == 404:
-            hint = "a proxy in between that decodes %2F gives the same answer"
-            if path == ("whoami",):
-                hint = PATH_PREFIX
-        return BrokerError(f"the management API refused {where}: {reason}", code=response.status_code, hint=hint)
-
-    def _denied(self, reason: str, path: tuple[str, ...]) -> AmqpflowError:
-        where = f"the management API at {self.url}"
-        if reason == "Not management user":
-            return PermissionDeniedError(
-                f"{where} refuses this user: it has no management tag", hint="rabbitmqctl set_user_tags USER management"
-            )
-        if "virtual host" in reason:
-            return PermissionDeniedError(f"{where} refuses this user access to the virtual host {path[1]}")
-        if "object" in reason:
-            tag = "policymaker" if path[0] in ("policies", "parameters", "global-parameters") else "administrator"
-            return PermissionDeniedError(
-                f"{where} refuses this user: it has no {tag} tag", hint=f"rabbitmqctl set_user_tags USER {tag}"
-            )
-        return PermissionDeniedError(f"{where} refuses the user or the password")
+            raise self._http.strange() from error
 
 
 async def open_management(address: BrokerAddress) -> Management:
@@ -398,24 +288,3 @@ async def open_management(address: BrokerAddress) -> Management:
         return management
     text = "; ".join(map(str, failures))
     raise ManagementUnavailableError(text, hint=next((each.hint for each in failures if each.hint), ""))
-
-
-def _client(address: BrokerAddress, url: str) -> httpx2.AsyncClient:
-    verify: ssl.SSLContext | bool = address.ssl_context() if url.startswith("https:") else False
-    return httpx2.AsyncClient(
-        auth=httpx2.BasicAuth(*address.management_credentials()),
-        verify=verify,
-        timeout=httpx2.Timeout(ANSWER_TIMEOUT, connect=CONNECT_TIMEOUT),
-        trust_env=False,  # a proxy, or a password from ~/.netrc, is not for a broker we reach without
-        headers={"user-agent": f"amqpflow/{__version__}", "accept": "application/json", "accept-encoding": "identity"},
-    )
-
-
-def _reason(response: httpx2.Response) -> str | None:
-    """RabbitMQ's own words; None when the answer is not RabbitMQ's. 3.10 escapes them for HTML."""
-    try:
-        body = response.json()
-        reason = body.get("reason") or body.get("error")
-    except (ValueError, AttributeError):
-        return None
-    return " ".join(html.unescape(str(reason)).split()) if reason else None

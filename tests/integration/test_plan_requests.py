@@ -11,7 +11,7 @@ import pytest
 from amqpflow import api
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
-from amqpflow.rabbitmq.management import Management
+from amqpflow.rabbitmq.management_http import ManagementHttp
 from tests.topology_files import compiled
 
 pytestmark = pytest.mark.one_broker
@@ -24,9 +24,9 @@ def shop(name: str, count: int) -> str:
 
 def test_as_many_requests_for_sixty_queues_as_for_two(vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: Counter[str] = Counter()
-    call, open_channel = Management._call, Connection.admin_channel
+    call, open_channel = ManagementHttp.call, Connection.admin_channel
 
-    async def counting(self: Management, *args: Any, **kwargs: Any) -> Any:
+    async def counting(self: ManagementHttp, *args: Any, **kwargs: Any) -> Any:
         asked["requests"] += 1
         return await call(self, *args, **kwargs)
 
@@ -34,7 +34,7 @@ def test_as_many_requests_for_sixty_queues_as_for_two(vhost: BrokerAddress, monk
         asked["channels"] += 1
         return await open_channel(self)
 
-    monkeypatch.setattr(Management, "_call", counting)
+    monkeypatch.setattr(ManagementHttp, "call", counting)
     monkeypatch.setattr(Connection, "admin_channel", counting_channels)
 
     async def planned(name: str, count: int) -> tuple[Counter[str], Counter[str]]:

@@ -17,7 +17,7 @@ from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailableErr
 from amqpflow.model.resources import Policy
 from amqpflow.planning.values.observation import Depth
 from amqpflow.rabbitmq import decode
-from amqpflow.rabbitmq import management as module
+from amqpflow.rabbitmq import management_http as module
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.management import Management, open_management
 

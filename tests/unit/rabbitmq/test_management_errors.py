@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amqpflow.rabbitmq.no_management import no_answer, not_rabbitmq
+from amqpflow.rabbitmq.management_errors import no_answer, not_rabbitmq
 from amqpflow.rabbitmq.peer import Protocol
 
 URL = "http://m:1"

@@ -1,15 +1,72 @@
-"""Why there is no management API: what a proxy, another port or another server answered, and what to do."""
+"""The errors for what the management API, a proxy, another port or another server answered, and what to do."""
 
 from __future__ import annotations
 
+import html
+import json
 from http import HTTPStatus
 
-from amqpflow.errors import ManagementUnavailableError
+from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailableError, PermissionDeniedError
 
 from .peer import Protocol
 from .url import redact
 
 PATH_PREFIX = "is there a path in front of /api (management.path_prefix)? It is part of the management URL"
+
+
+def refusal(url: str, status: int, body: bytes, path: tuple[str, ...], location: str = "") -> AmqpflowError:
+    """
+    Return the error for an answer that is not a success.
+
+    Args:
+        url: of the management API, without user and password.
+        status: of the answer, from 300.
+        body: of the answer.
+        path: of the request, below /api.
+        location: where a redirection leads to.
+    """
+    where, reason = " ".join(path), _reason(body)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR and not body:
+        return BrokerError(
+            f"the management API at {url} failed on {where} (HTTP 500)",
+            code=500,
+            hint="RabbitMQ cannot list an object whose name or routing key is not text, which its HTTP API lets "
+            "anyone create; its log names the request",
+        )
+    if reason is None:
+        return not_rabbitmq(url, status, location)
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return _denied(url, reason, path)
+    hint = ""
+    if status == HTTPStatus.NOT_FOUND:
+        hint = PATH_PREFIX if path == ("whoami",) else "a proxy in between that decodes %2F gives the same answer"
+    return BrokerError(f"the management API refused {where}: {reason}", code=status, hint=hint)
+
+
+def _denied(url: str, reason: str, path: tuple[str, ...]) -> PermissionDeniedError:
+    where = f"the management API at {url}"
+    if reason == "Not management user":
+        return PermissionDeniedError(
+            f"{where} refuses this user: it has no management tag", hint="rabbitmqctl set_user_tags USER management"
+        )
+    if "virtual host" in reason:
+        return PermissionDeniedError(f"{where} refuses this user access to the virtual host {path[1]}")
+    if "object" in reason:
+        tag = "policymaker" if path[0] in ("policies", "parameters", "global-parameters") else "administrator"
+        return PermissionDeniedError(
+            f"{where} refuses this user: it has no {tag} tag", hint=f"rabbitmqctl set_user_tags USER {tag}"
+        )
+    return PermissionDeniedError(f"{where} refuses the user or the password")
+
+
+def _reason(body: bytes) -> str | None:
+    """Return RabbitMQ's own words; None when the answer is not RabbitMQ's. 3.10 escapes them for HTML."""
+    try:
+        found = json.loads(body)
+        reason = found.get("reason") or found.get("error")
+    except (ValueError, AttributeError):
+        return None
+    return " ".join(html.unescape(str(reason)).split()) if reason else None
 
 
 def not_rabbitmq(url: str, status: int, location: str = "") -> ManagementUnavailableError:
