@@ -7,42 +7,26 @@ The consumer must know that, so it opens a new connection itself (ADR 0003).
 from __future__ import annotations
 
 import asyncio
-import platform
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
-
-import aio_pika
 
 from amqpflow.errors import (
     AddressChangedError,
     AmqpflowError,
     AuthenticationError,
     BrokerUnavailableError,
-    ClientLibraryError,
 )
 from amqpflow.model.closing import CLOSED_HERE, CloseReason
 from amqpflow.model.queue_stats import QueueCounts
-from amqpflow.version import __version__
 
 from .address import BrokerAddress
 from .channel import Channel
+from .client_library import open_pika
 from .connection_monitor import ConnectionMonitor
-from .opening import Seen, not_opened
-from .peer import ask
 from .rpc import RpcChannel
 from .translate import translate
 
-try:
-    from .transport import ContentTransport
-
-    _missing = ""
-except ImportError as error:
-    _missing = str(error)
-
-CLIENT_LIBRARIES = {"aio-pika": ">=10.1,<11", "aiormq": ">=7.2,<8"}
-"""What pyproject.toml requires, for the message when something else is installed."""
 IDENTITY = "connection_id"  #: the client property that tells a connection from every other one
 CLOSE_TIMEOUT = 5.0  #: seconds for the broker to answer a close
 _BLOCKED_TIMEOUT = 1.0  #: the same of a broker that said it reads nothing
@@ -227,24 +211,6 @@ class Connection:
         await self.close()
 
 
-class _PikaConnection(aio_pika.Connection):
-    """aio-pika's connection on a transport of ours."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.content = ContentTransport()
-        self.kwargs["transport_factory"] = self.content
-
-    async def connect(self, *args: Any, **kwargs: Any) -> None:
-        await super().connect(*args, **kwargs)
-        if not self.content.in_use:
-            await self.close()
-            raise _unsupported("it does not read through a transport_factory")
-
-    def __del__(self) -> None:
-        """Do nothing: aio-pika closes it as a task of any event loop that runs in the thread of the collector."""
-
-
 async def connect(
     address: BrokerAddress, *, name: str, timeout: float = CONNECT_TIMEOUT, beside: Connection | None = None
 ) -> Connection:
@@ -265,8 +231,6 @@ async def connect(
         AddressChangedError: the URL names another broker or virtual host than that of `beside`, and it can be reached.
         ClientLibraryError: the installed aiormq or aio-pika is not one that amqpflow works with.
     """
-    if _missing:
-        raise _unsupported(_missing)
     now = await address.current()
     try:
         connection = await _connect_to_any(now, name, timeout)
@@ -302,54 +266,8 @@ async def _connect_to_any(address: BrokerAddress, name: str, timeout: float) -> 
 
 async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connection:
     identity = uuid4().hex
-    context = address.ssl_context() if address.tls else None
-    opening: list[_PikaConnection] = []
-
-    def make(*args: Any, **kwargs: Any) -> _PikaConnection:
-        opening.append(_PikaConnection(*args, **kwargs))
-        return opening[0]
-
-    try:
-        pika = await aio_pika.connect(
-            address.url,
-            ssl_context=context,
-            timeout=timeout,
-            heartbeat=str(address.heartbeat),
-            connection_class=make,
-            client_properties={
-                "connection_name": name,
-                IDENTITY: identity,
-                "product": "amqpflow",
-                "version": __version__,
-                "platform": f"Python {platform.python_version()}",
-            },
-        )
-    except AmqpflowError:
-        raise
-    except (AttributeError, TypeError, NotImplementedError) as error:
-        raise _unsupported(str(error)) from error
-    except Exception as error:
-        content = opening[0].content if opening else None
-        seen = Seen(reached=content.reached, first=content.first, closed=content.close_reason) if content else Seen()
-        if seen.reached and not seen.first and not isinstance(error, TimeoutError):
-            seen = replace(seen, speaks=await ask(address.host, address.port, tls=address.tls))
-        raise not_opened(error, address, seen) from error
-    return Connection(pika, address, identity)
-
-
-def _unsupported(why: str) -> ClientLibraryError:
-    installed = " with ".join(f"{name} {_version_of(name)}" for name in reversed(CLIENT_LIBRARIES))
-    wanted = " ".join(f"'{name}{versions}'" for name, versions in CLIENT_LIBRARIES.items())
-    return ClientLibraryError(f"amqpflow cannot use {installed}: {why}", hint=f"pip install {wanted}")
-
-
-def _version_of(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "of an unknown version"
+    properties = {"connection_name": name, IDENTITY: identity}
+    return Connection(await open_pika(address, properties, timeout), address, identity)
 
 
 def _decoded(value: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow.rabbitmq.connection import CLIENT_LIBRARIES
+from amqpflow.rabbitmq.client_library import CLIENT_LIBRARIES
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

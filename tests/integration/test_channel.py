@@ -25,8 +25,7 @@ from amqpflow.errors import (
 )
 from amqpflow.model.message import Delivery, Publish
 from amqpflow.model.properties import Properties
-from amqpflow.rabbitmq import connection as rabbitmq_connection
-from amqpflow.rabbitmq import frames, transport
+from amqpflow.rabbitmq import client_library, frames, transport
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.connection import Connection, connect
@@ -520,7 +519,7 @@ def read_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """An aiormq without the classes that the transport is made of."""
-    monkeypatch.setattr(rabbitmq_connection, "_missing", "cannot import name 'TransportFactory'")
+    monkeypatch.setattr(client_library, "_missing", "cannot import name 'TransportFactory'")
 
 
 @pytest.mark.parametrize("moved", [forgotten, refused, read_otherwise, gone])
