@@ -35,7 +35,7 @@ from amqpflow.services.process import serving as process
 from amqpflow.services.provisioning.verification import require_as_compiled, require_topology, warn_of_short_timeouts
 from amqpflow.services.publishing.loop_publisher import LoopPublisher
 
-from .alarms import Alarms
+from .connection_events import Alarms
 from .connections import Consuming, set_within, unless_set
 from .event_log import EventLog
 from .events import Events, Listener

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from amqpflow.model.event import ConnectionEvent
-from amqpflow.services.consuming.alarms import Alarms
+from amqpflow.services.consuming.connection_events import Alarms
 from amqpflow.services.consuming.events import Events
 from amqpflow.services.consuming.health import ConsumerHealth
 
