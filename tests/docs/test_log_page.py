@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from amqpflow.model.event import EVENTS, ConnectionLost, Event, MessageParked, MessageRetried
-from amqpflow.services.consuming import event_log
+from amqpflow.services.consuming import event_text
 
 ROOT = Path(__file__).parents[2]
 ENTRANCES = (
@@ -101,18 +101,18 @@ SEVERE = {30: "WARNING", 40: "ERROR"}
 def logged_events() -> Iterator[tuple[str, str]]:
     """Level and text of every kind of event that is logged, with `…` for what differs."""
     for kind in EVENTS.values():
-        if kind not in event_log._LEVELS:
+        if kind not in event_text.LEVELS:
             continue
         for more in FIELDS.get(kind, ({},)):
             event = placeholder(kind, **more)
-            level = SEVERE.get(event_log._level(event), "")
+            level = SEVERE.get(event_text.event_level(event), "")
             if level:
-                text = event_log._text(event).replace("7s", "…").replace("attempt 1", "attempt …")
+                text = event_text.event_text(event).replace("7s", "…").replace("attempt 1", "attempt …")
                 yield level, text.replace(str(more.get("purpose", "…")), "…")
     for kind in (MessageRetried, MessageParked):
-        text = event_log._left_out_text(kind, "…", "…", None, 1, 7.0)
-        yield SEVERE[event_log._LEVELS[kind]], text.replace("7s", "…").replace(" 1 ", " … ")
-    yield "ERROR", event_log._held_text("…", "…", 1, 7.0).replace("7s", "…").replace(" 1 ", " … ")
+        text = event_text.left_out_text(kind, "…", "…", None, 1, 7.0)
+        yield SEVERE[event_text.LEVELS[kind]], text.replace("7s", "…").replace(" 1 ", " … ")
+    yield "ERROR", event_text.held_text("…", "…", 1, 7.0).replace("7s", "…").replace(" 1 ", " … ")
 
 
 def placeholder(kind: type[Event], **more: object) -> Event:

@@ -25,6 +25,7 @@ from amqpflow.services.publishing.loop_publisher import LoopPublisher
 from amqpflow.services.publishing.outbox import Outbox
 from amqpflow.version import __version__
 
+from .connection_events import RETRIES
 from .events import Events
 from .health import Cause, ConsumerHealth
 from .loop_monitor import LoopMonitor
@@ -123,7 +124,7 @@ class Consuming:
         return replace(reason, text=f"missed heartbeats: {why} (heartbeat {roughly(heartbeat)}); {reason}")
 
     async def _consume_on(self, connection: Connection) -> None:
-        outbox = Outbox(partial(self._connect_beside, "retries", connection))
+        outbox = Outbox(partial(self._connect_beside, RETRIES, connection))
         loops = [
             asyncio.create_task(
                 runner.run(connection, self._settler(runner, outbox, connection.frame_max), runner.session)

@@ -8,7 +8,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
@@ -21,7 +20,7 @@ from amqpflow.errors import (
     TlsError,
     UsageError,
 )
-from amqpflow.model.event import ConnectionLost, ConnectionRecovered, Event
+from amqpflow.model.event import Event
 from amqpflow.rabbitmq.address import resolve_address
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.url_source import UrlFunction
@@ -35,7 +34,7 @@ from amqpflow.services.process import serving as process
 from amqpflow.services.provisioning.verification import require_as_compiled, require_topology, warn_of_short_timeouts
 from amqpflow.services.publishing.loop_publisher import LoopPublisher
 
-from .connection_events import Alarms
+from .connection_events import ConnectionEvents
 from .connections import Consuming, set_within, unless_set
 from .event_log import EventLog
 from .events import Events, Listener
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("amqpflow.consumer")
 
 _MANY = 5040  # every number of nodes up to 10 divides it, so each of them is as likely to be the first
-_RETRIES = "retries"  #: the purpose of the connection that is published on
 
 F = TypeVar("F", bound=HandlerFunction)
 L = TypeVar("L", bound=Listener)
@@ -127,7 +125,7 @@ class Consumer:
         self.totals: Counter[str] = Totals()  #: received, acked, retried, parked, discarded, postponed, requeued
         self._health = ConsumerHealth()
         self._events = Events()
-        self._alarms = Alarms(self._health, self._events)
+        self._connection_events = ConnectionEvents(self._health, self._events)
         self._max_body_bytes = max_body_bytes
         self._handlers = Handlers(
             self.compiled, keep_stack=keep_stack, middlewares=tuple(map(check_middleware, middlewares))
@@ -142,7 +140,6 @@ class Consumer:
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._asked_to_stop, self._was_stopped = False, False
-        self._publishing_lost_at = 0.0  # the loop's time in seconds; 0.0: it was not, or there is another
         self._event_log, self._logged = EventLog(), False
         self.started = False  #: it has begun to consume, at least once
         self._on_step: Callable[[str], None] | None = None  # for tests that kill the process at a step
@@ -499,21 +496,5 @@ class Consumer:
     async def _connect(self, purpose: str = "consumer", beside: Connection | None = None) -> Connection:
         name = f"amqpflow {purpose} {self.compiled.name}"
         connection = await connect(self.address, name=name, beside=beside)
-        address = connection.address.redacted
-        connection.on_blocked(partial(self._alarms.changed, connection, purpose))
-        if purpose == _RETRIES:
-            if self._publishing_lost_at:
-                down_for, self._publishing_lost_at = self._clock() - self._publishing_lost_at, 0.0
-                self._events.emit(ConnectionRecovered(address=address, purpose=purpose, down_for=down_for))
-            connection.on_close(partial(self._publishing_lost, connection, address))
+        self._connection_events.listen(connection, purpose)
         return connection
-
-    def _publishing_lost(self, connection: Connection, address: str) -> None:
-        reason = connection.close_reason
-        if reason is not None and not reason.by_us:
-            self._publishing_lost_at = self._clock()
-            self._events.emit(ConnectionLost(address=address, purpose=_RETRIES, reason=str(reason)))
-
-    @staticmethod
-    def _clock() -> float:
-        return asyncio.get_running_loop().time()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from amqpflow.model.event import ConnectionEvent
-from amqpflow.services.consuming.connection_events import Alarms
+from amqpflow.services.consuming.connection_events import ConnectionEvents
 from amqpflow.services.consuming.events import Events
 from amqpflow.services.consuming.health import ConsumerHealth
 
@@ -29,10 +29,10 @@ class Scene:
         self.said: list[str] = []
         events = Events()
         events.subscribe(lambda event: self.said.append(f"{event.name} {event.purpose}"), ConnectionEvent)
-        self._alarms = Alarms(health, events)
+        self._connections = ConnectionEvents(health, events)
 
     def told(self, link: Link, purpose: str, reason: str | None) -> None:
-        self._alarms.changed(link, purpose, reason)  # type: ignore[arg-type]
+        self._connections.blocked(link, purpose, reason)  # type: ignore[arg-type]
 
 
 @pytest.fixture
