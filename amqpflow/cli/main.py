@@ -145,13 +145,13 @@ def show(error: Any) -> int:
     """Print an AmqpflowError on standard error and return its exit code."""
     from amqpflow.errors import InvalidTopologyError, RefusedError
 
-    from .safe import safe
+    from .safe import said
 
     prefix = "" if isinstance(error, InvalidTopologyError) else "Error: "
-    click.echo(prefix + safe(error, multiline=True), err=True)
+    click.echo(prefix + said(error, multiline=True), err=True)
     if isinstance(error, RefusedError):
         for problem in error.problems:
-            click.echo(f"  - {safe(problem)}", err=True)
+            click.echo(f"  - {said(problem)}", err=True)
     if error.hint:
-        click.echo(f"  {safe(error.hint)}", err=True)
+        click.echo(f"  {said(error.hint)}", err=True)
     return int(error.exit_code)

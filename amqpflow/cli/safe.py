@@ -3,3 +3,10 @@
 from __future__ import annotations
 
 from amqpflow.model.safe import safe as safe
+
+from .option_names import with_options
+
+
+def said(text: object, *, multiline: bool = False) -> str:
+    """Return a text of the library as the command line shows it: neutralised, and with options for arguments."""
+    return safe(with_options(text), multiline=multiline)

@@ -110,7 +110,7 @@ def find_broker(
     env = os.environ if environ is None else environ
     if url is not None:
         if keep is not None:
-            raise UsageError("data can be kept for a private node only", hint="leave out the URL, or --keep")
+            raise UsageError("data can be kept for a private node only", hint="leave out the URL, or `keep`")
         given = GivenBroker(resolve_address(url, management_url, environ=env))
         return Found(origin="given", version="", description=given.given.redacted, node=given)
     installation = locate(env, root)

@@ -88,15 +88,15 @@ def _problems(selection: Selection) -> list[str]:
     problems = []
     for reason in selection.reasons:
         if reason.split(":", 1)[0] not in REASONS:
-            problems.append(f"--reason {reason}: there is no such reason; there are {', '.join(REASONS)}")
-    for option, texts in (("--fingerprint", selection.fingerprints), ("--id", selection.ids)):
+            problems.append(f"`reasons` {reason}: there is no such reason; there are {', '.join(REASONS)}")
+    for option, texts in (("`fingerprints`", selection.fingerprints), ("`ids`", selection.ids)):
         problems += [f"{option} is empty" for text in texts if not text]
-    problems += [f"--header {text}: write NAME=VALUE, or NAME" for text in selection.headers if not _header(text)[0]]
+    problems += [f"`headers` {text}: write NAME=VALUE, or NAME" for text in selection.headers if not _header(text)[0]]
     checks: list[tuple[str, str | None, Callable[[str], Any]]] = [
-        ("--older-than", selection.older_than, parse_duration),
-        ("--newer-than", selection.newer_than, parse_duration),
-        *(("--attempts", text, parse_attempts) for text in selection.attempts),
-        ("--match", selection.match, Expression),
+        ("`older_than`", selection.older_than, parse_duration),
+        ("`newer_than`", selection.newer_than, parse_duration),
+        *(("`attempts`", text, parse_attempts) for text in selection.attempts),
+        ("`match`", selection.match, Expression),
     ]
     for option, text, parse in checks:
         if text is not None:
@@ -105,8 +105,8 @@ def _problems(selection: Selection) -> list[str]:
             except ValueError as error:
                 problems.append(f"{option}: {error}")
     if selection.limit is not None and selection.sample is not None:
-        problems.append("--limit and --sample cannot be combined: one takes the first, the other takes at random")
-    for option, number in (("--limit", selection.limit), ("--sample", selection.sample)):
+        problems.append("`limit` and `sample` cannot be combined: one takes the first, the other takes at random")
+    for option, number in (("`limit`", selection.limit), ("`sample`", selection.sample)):
         if number is not None and number < 1:
             problems.append(f"{option} {number}: at least 1")
     return problems
@@ -152,7 +152,7 @@ class Matcher:
         """What a person should be told once all messages were asked about."""
         if not self.undecided:
             return ()
-        return (f"--match gave no answer for {self.undecided} messages, which are not selected; {self.why_undecided}",)
+        return (f"`match` gave no answer for {self.undecided} messages, which are not selected; {self.why_undecided}",)
 
 
 Check = Callable[[ParkedMessage], bool]

@@ -127,7 +127,7 @@ def no_answer(
         return ManagementUnavailableError(f"what listens at {url} does not speak TLS", hint="http:// is without TLS")
     hint = ""
     if "certificate verify failed" in words:
-        hint = "ca_file (--ca-file) names the CA to trust"
+        hint = "`ca_file` names the CA to trust"
         if "mismatch" in words or "not valid for" in words:
             hint = "the URL must name the host as its certificate does"
     return ManagementUnavailableError(f"{where} cannot be reached: {text}", hint=hint)

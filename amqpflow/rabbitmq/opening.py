@@ -154,9 +154,9 @@ def _tls_failed(error: ssl.SSLError, address: BrokerAddress) -> TlsError:
         elif "expired" in words or "not yet valid" in words:
             hint = "the broker's certificate must be renewed, or the clock of one side is wrong"
         else:
-            hint = "ca_file (--ca-file) names the CA to trust"
+            hint = "`ca_file` names the CA to trust"
     elif "alert" in words and ("certificate" in words or "handshake" in words or "unknown ca" in words):
-        hint = "the broker wants a client certificate that it trusts: cert_file and key_file (--cert-file, --key-file)"
+        hint = "the broker wants a client certificate that it trusts: `cert_file` and `key_file`"
     else:
         hint = "is this port really TLS? amqps is usually 5671; amqp:// is without TLS"
     if "wrong version number" in words or "record layer failure" in words:

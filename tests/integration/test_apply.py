@@ -345,7 +345,7 @@ def test_without_management_a_policy_is_refused_with_the_way_out(vhost: BrokerAd
     policy = limits("orders")
     with pytest.raises(RefusedError) as refused:
         run(with_objects(shop(vhost), policies={policy.name: policy}), vhost, management=False)
-    assert "give --management-url" in refused.value.problems[0]
+    assert "give `management_url`" in refused.value.problems[0]
     assert definitions(vhost)["queues"] == {}
 
 

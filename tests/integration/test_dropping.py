@@ -128,7 +128,7 @@ def test_unacked_messages_count_for_a_limit_that_drops(vhost: BrokerAddress, kin
             for _ in range(2):  # before statistics know of them, and after
                 with pytest.raises((RefusedError, PartlyDoneError)) as refused:
                     await api.apply(tight, vhost)
-                assert "--allow drop:old" in told(refused.value)
+                assert "`allow` drop:old" in told(refused.value)
                 await counts(vhost, "old", messages_unacknowledged=10)
 
         async def back() -> bool:
@@ -153,7 +153,7 @@ def test_a_limit_that_drops_messages_needs_the_queues_name(vhost: BrokerAddress,
         for other in ([], ["drop:other"], ["delete:old"]):
             with pytest.raises(RefusedError) as refused:
                 await api.apply(tight, vhost, allow=other)
-            assert "--allow drop:old" in told(refused.value)
+            assert "`allow` drop:old" in told(refused.value)
         assert await depth_of(vhost, "old") == 20
 
         plan = await api.plan(tight, vhost, allow=["drop:old"])

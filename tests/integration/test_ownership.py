@@ -147,7 +147,7 @@ def test_a_manifest_of_an_older_version_proves_no_binding_between_two_foreign_ob
     with pytest.raises(RefusedError) as refused:
         remove(how, vhost)
     (problem,) = refused.value.problems
-    assert f"--allow 'delete:binding {NAMED}'" in problem
+    assert f"`allow` 'delete:binding {NAMED}'" in problem
     assert "amqpflow disown FILE binding" in problem
     assert ENTRY in bindings(vhost)
     if how == "destroy":

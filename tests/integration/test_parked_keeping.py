@@ -376,7 +376,7 @@ def test_a_queue_that_would_drop_what_comes_back_is_read_only_when_told_so(vhost
             }
             with pytest.raises(RefusedError, match="limit it to 5 messages, and it drops its oldest") as refused:
                 await list_parked(places["drops", False], Selection())
-            assert "--unverified" in str(refused.value.hint)
+            assert "`unverified`" in str(refused.value.hint)
             assert refused.value.exit_code == 4
             listing = await list_parked(places["drops", True], Selection())
             assert [row.message_id for row in listing.messages] == ids

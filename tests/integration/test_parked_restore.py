@@ -376,7 +376,7 @@ def test_what_cannot_be_seen_is_refused_and_put_back_when_told_so(vhost: BrokerA
             for queue, why in (("consumed", "it has 1 consumers"), ("limited", "limits it to 5 deliveries")):
                 with pytest.raises(RefusedError, match=why) as refused:
                     await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(to=queue))
-                assert "--duplicates" in refused.value.hint
+                assert "`duplicates`" in refused.value.hint
                 report = await restore_parked(
                     broker, str(file), ReadOptions(), RestoreOptions(to=queue, duplicates=True)
                 )

@@ -88,7 +88,7 @@ def test_what_left_the_file_is_removed_and_nothing_else(vhost: BrokerAddress, sh
     new = made(vhost, 1000, 7000, entry=False)
     with pytest.raises(RefusedError) as refused:
         run(api.apply(new, vhost, prune=True))
-    assert "--allow delete" in refused.value.problems[0]
+    assert "`allow` delete" in refused.value.problems[0]
     report = run(api.apply(new, vhost, prune=True, allow=["delete"]))
     assert report.complete
     assert queues(vhost) == {*new.desired.queues, "theirs", "orders.retry.77s"}
@@ -280,7 +280,7 @@ def test_a_tier_of_another_type_is_swapped_and_keeps_its_name(vhost: BrokerAddre
     with pytest.raises(RefusedError) as refused:
         run(api.apply(old, vhost))
     assert "x-queue-type is classic on the broker, the file says quorum" in refused.value.problems[0]
-    assert "--allow replace" in refused.value.problems[0]
+    assert "`allow` replace" in refused.value.problems[0]
     with pytest.raises(NotAppliedError, match="does not start"):
         asyncio.run(require_as_compiled(vhost, old, ["orders"]))
     postponed = run(api.apply(old, vhost, allow=["replace"]))

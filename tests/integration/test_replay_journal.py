@@ -205,7 +205,7 @@ def test_what_is_in_doubt_is_sent_again_with_its_hop_or_held(
             if in_doubt == "hold":
                 assert (report.replayed, report.in_doubt, report.remaining) == (20 - doubtful, doubtful, doubtful)
                 assert report.sent_again == 0
-                assert "--in-doubt send" in report.left_behind[0].why
+                assert "`in_doubt` send" in report.left_behind[0].why
                 report = await replay_parked(broker, compiled, WORK, journals=journals)
             assert (report.replayed, report.sent_again, report.complete) == (
                 doubtful if in_doubt == "hold" else 20,

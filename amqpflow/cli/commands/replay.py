@@ -14,7 +14,7 @@ from amqpflow.cli.options.replay import how_options
 from amqpflow.cli.options.selection import selection_options
 from amqpflow.cli.reading import GIVING_BACK, read
 from amqpflow.cli.render.notes import show_notes
-from amqpflow.cli.safe import safe
+from amqpflow.cli.safe import said
 from amqpflow.cli.topology_file import at_virtual_host, load
 
 if TYPE_CHECKING:
@@ -183,9 +183,9 @@ def _show(report: ReplayReport, notes: tuple[str, ...], output: str, *, stopped:
             click.echo(line)
     show_notes((*report.notes, *notes))
     if report.stopped:
-        click.echo(f"Stopped: {safe(report.stopped)}", err=True)
+        click.echo(f"Stopped: {said(report.stopped)}", err=True)
         if report.hint:
-            click.echo(f"  {safe(report.hint)}", err=True)
+            click.echo(f"  {said(report.hint)}", err=True)
     if stopped and report.interrupted:
         return INTERRUPTED
     if report.guarded:

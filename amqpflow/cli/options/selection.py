@@ -27,7 +27,7 @@ def selection_options(function: F) -> F:
 
     @wraps(function)
     def with_selection(*args: Any, **kwargs: Any) -> Any:
-        from amqpflow.cli.safe import safe
+        from amqpflow.cli.safe import said
         from amqpflow.parking.selection import InvalidSelectionError, Selection
 
         names = [field for _, field, _, _ in _MULTIPLE]
@@ -36,7 +36,7 @@ def selection_options(function: F) -> F:
         try:
             selection = Selection(**given)
         except InvalidSelectionError as error:
-            raise click.UsageError("\n".join(safe(each, multiline=True) for each in error.problems)) from None
+            raise click.UsageError("\n".join(said(each, multiline=True) for each in error.problems)) from None
         return function(*args, selection=selection, **kwargs)
 
     options = [

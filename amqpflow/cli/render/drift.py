@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from amqpflow.cli.safe import safe
+from amqpflow.cli.option_names import with_options
+from amqpflow.cli.safe import safe, said
 from amqpflow.planning.reports.drift import Drift, DriftReport
 
 from .colors import paint
@@ -98,8 +99,8 @@ def _object(each: Drift) -> dict[str, Any]:
             {"name": one.key, "file": json_value(one.desired), "broker": json_value(one.observed)}
             for one in each.attributes
         ],
-        "message": each.message,
-        "hint": each.hint,
+        "message": with_options(each.message),
+        "hint": with_options(each.hint),
     }
 
 
@@ -151,9 +152,9 @@ def _drift(each: Drift, color: bool, width: int) -> Iterator[str]:
             f"        {safe(one.key)}: {safe(theirs)} on the broker, {safe(ours)} in the file", width, 10
         )
     if not each.attributes and each.what != "missing":
-        yield from _wrapped(f"        {safe(each.message)}", width, 10)
+        yield from _wrapped(f"        {said(each.message)}", width, 10)
     if each.hint:
-        yield from _wrapped(f"        {safe(each.hint)}", width, 10)
+        yield from _wrapped(f"        {said(each.hint)}", width, 10)
 
 
 def _wrapped(text: str, width: int, indent: int) -> list[str]:

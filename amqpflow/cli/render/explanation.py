@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from amqpflow.cli.safe import safe
+from amqpflow.cli.option_names import with_options
+from amqpflow.cli.safe import safe, said
 from amqpflow.model.units import format_duration
 from amqpflow.planning.policies.effective import Contender, Setting
 from amqpflow.planning.reports.explain import Explanation
@@ -47,7 +48,7 @@ def explanation_text(explanation: Explanation, topology: Topology, *, color: boo
                 f"  {paint('!', 'red', color)} "
                 + safe(f"{each.key}: wanted {_shown(each.key, each.wanted)}, works {_shown(each.key, each.works)}")
             )
-            lines += [f"      {safe(each.why)}", f"      {safe(each.hint)}"]
+            lines += [f"      {said(each.why)}", f"      {said(each.hint)}"]
         lines.append("")
     if explanation.guarantees:
         lines.append("Guarantees on this existing queue:")
@@ -55,7 +56,7 @@ def explanation_text(explanation: Explanation, topology: Topology, *, color: boo
             mark = {True: paint("+", "green", color), False: paint("-", "red", color), None: "?"}[promise.holds]
             lines.append(f"  {mark} {safe(f'{promise.name}: {promise.why}')}")
         lines.append("")
-    lines += [f"Note: {safe(each)}." for each in explanation.notes]
+    lines += [f"Note: {said(each)}." for each in explanation.notes]
     return "\n".join(lines).rstrip()
 
 
@@ -94,13 +95,15 @@ def explanation_object(explanation: Explanation, topology: Topology) -> dict[str
                 "key": each.key,
                 "wanted": json_value(each.wanted),
                 "works": json_value(each.works),
-                "why": each.why,
-                "hint": each.hint,
+                "why": with_options(each.why),
+                "hint": with_options(each.hint),
             }
             for each in explanation.unmet
         ],
-        "guarantees": [{"name": each.name, "holds": each.holds, "why": each.why} for each in explanation.guarantees],
-        "notes": list(explanation.notes),
+        "guarantees": [
+            {"name": each.name, "holds": each.holds, "why": with_options(each.why)} for each in explanation.guarantees
+        ],
+        "notes": [with_options(each) for each in explanation.notes],
     }
 
 

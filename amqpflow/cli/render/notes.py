@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from amqpflow.cli.safe import safe
+from amqpflow.cli.safe import safe, said
 
 if TYPE_CHECKING:
     from amqpflow.services.parked.scan import QueueReading
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def show_notes(notes: tuple[str, ...] | list[str]) -> None:
     """What a person should know, on standard error."""
     for note in notes:
-        click.echo(f"Note: {safe(note)}.", err=True)
+        click.echo(f"Note: {said(note)}.", err=True)
 
 
 def show_readings(notes: tuple[str, ...], readings: Iterable[QueueReading]) -> None:
@@ -24,4 +24,4 @@ def show_readings(notes: tuple[str, ...], readings: Iterable[QueueReading]) -> N
     show_notes(notes)
     for each in readings:
         if each.ended_early:
-            click.echo(f"Not all of {safe(each.parking_queue)} was read: {safe(each.ended_early)}.", err=True)
+            click.echo(f"Not all of {safe(each.parking_queue)} was read: {said(each.ended_early)}.", err=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
+from amqpflow.cli.option_names import with_options
 from amqpflow.model.properties import Properties
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.services.parked.export import ExportReport
@@ -26,7 +27,7 @@ def listing_pieces(listing: ParkedListing, rows: Iterable[ParkedRow]) -> Iterato
         "topology": listing.topology,
         "complete": listing.complete,
         "queues": [reading_object(each) for each in listing.queues],
-        "notes": list(listing.notes),
+        "notes": [with_options(each) for each in listing.notes],
     }
     yield as_document(head).removesuffix("\n}")
     yield ',\n  "messages": ['
@@ -45,7 +46,7 @@ def reading_object(reading: QueueReading) -> dict[str, Any]:
         "read": reading.read,
         "other_consumers": reading.other_consumers,
         "complete": reading.complete,
-        "ended_early": reading.ended_early,
+        "ended_early": reading.ended_early and with_options(reading.ended_early),
         "by_priority": reading.by_priority,
     }
 
@@ -60,7 +61,7 @@ def export_object(report: ExportReport) -> dict[str, Any]:
         "discarded": report.discarded,
         "complete": report.complete,
         "queues": [reading_object(each) for each in report.queues],
-        "notes": list(report.notes),
+        "notes": [with_options(each) for each in report.notes],
     }
 
 
@@ -78,16 +79,21 @@ def restore_object(report: RestoreReport) -> dict[str, Any]:
         "failed": report.failed,
         "in_doubt": report.in_doubt,
         "left_behind": [
-            {"number": each.number, "message_id": each.message_id, "why": each.why, "in_doubt": each.in_doubt}
+            {
+                "number": each.number,
+                "message_id": each.message_id,
+                "why": with_options(each.why),
+                "in_doubt": each.in_doubt,
+            }
             for each in report.left_behind
         ],
         "finished": report.finished,
         "cut_off": report.cut_off,
         "complete": report.complete,
         "interrupted": report.interrupted,
-        "stopped": report.stopped,
+        "stopped": report.stopped and with_options(report.stopped),
         "queues": dict(report.queues),
-        "notes": list(report.notes),
+        "notes": [with_options(each) for each in report.notes],
     }
 
 
@@ -172,8 +178,8 @@ def plan_object(plan: ReplayPlan) -> dict[str, Any]:
         "misplaced": plan.misplaced,
         "unknown_origin": plan.unknown_origin,
         "complete": plan.complete,
-        "ended_early": plan.ended_early,
-        "notes": list(plan.notes),
+        "ended_early": plan.ended_early and with_options(plan.ended_early),
+        "notes": [with_options(each) for each in plan.notes],
     }
 
 
@@ -194,7 +200,7 @@ def report_object(report: ReplayReport) -> dict[str, Any]:
         "failed": report.failed,
         "in_doubt": report.in_doubt,
         "left_behind": [
-            {"id": each.id, "message_id": each.message_id, "why": each.why, "in_doubt": each.in_doubt}
+            {"id": each.id, "message_id": each.message_id, "why": with_options(each.why), "in_doubt": each.in_doubt}
             for each in report.left_behind
         ],
         "others": report.others,
@@ -205,9 +211,9 @@ def report_object(report: ReplayReport) -> dict[str, Any]:
         "complete": report.complete,
         "interrupted": report.interrupted,
         "guarded": report.guarded,
-        "stopped": report.stopped,
-        "hint": report.hint or None,
-        "notes": report.notes,
+        "stopped": report.stopped and with_options(report.stopped),
+        "hint": with_options(report.hint) or None,
+        "notes": [with_options(each) for each in report.notes],
         "seconds": round(report.seconds, 3),
     }
 

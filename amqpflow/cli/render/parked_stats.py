@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from amqpflow.cli.option_names import with_options
 from amqpflow.cli.safe import safe
 from amqpflow.services.parked.stats import ParkedStats
 
@@ -45,7 +46,7 @@ def stats_object(stats: ParkedStats) -> dict[str, Any]:
         "body_bytes": stats.bytes,
         "complete": stats.complete,
         "queues": [reading_object(each) for each in stats.queues],
-        "notes": list(stats.notes),
+        "notes": [with_options(each) for each in stats.notes],
         "groups": [
             {
                 "key": dict(zip(stats.by, group.key, strict=True)),

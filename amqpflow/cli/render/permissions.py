@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from amqpflow.cli.safe import safe
+from amqpflow.cli.option_names import with_options
+from amqpflow.cli.safe import safe, said
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.reports.permissions import PURPOSES, Grant
 
@@ -27,7 +28,7 @@ def _lines(topology: CompiledTopology, grants: tuple[Grant, ...]) -> Iterator[st
         for kind, pattern in grant.patterns.items():
             yield f"  {kind:<9}  {safe(pattern.text)}"
         yield f"  {'tags':<9}  {', '.join(grant.tags) or 'none'}"
-        yield from (f"  note: {safe(note)}" for note in grant.notes)
+        yield from (f"  note: {said(note)}" for note in grant.notes)
     yield ""
     yield "# The users have to exist: rabbitmqctl add_user NAME asks for the password."
     if not topology.vhost:
@@ -60,7 +61,7 @@ def permissions_object(topology: CompiledTopology, grants: Iterable[Grant]) -> d
                 "tags": list(grant.tags),
                 "exact": not any(pattern.widened for pattern in grant.patterns.values()),
                 "fits_every_release": all(pattern.fits for pattern in grant.patterns.values()),
-                "notes": list(grant.notes),
+                "notes": [with_options(each) for each in grant.notes],
                 "commands": list(commands(topology, grant)),
             }
             for grant in grants

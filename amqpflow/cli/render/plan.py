@@ -6,6 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from amqpflow.cli.option_names import with_options
 from amqpflow.cli.safe import safe
 from amqpflow.planning.reports.consequences import Danger, replaced_queues
 from amqpflow.planning.values.approvals import allow_flag
@@ -56,7 +57,7 @@ def plan_summary(plan: Plan) -> str:
     told = ", ".join(parts) or "nothing to do"
     nothing = " Refused: apply would do nothing." if plan.refusals else ""
     if plan.required and not plan.refusals:
-        flags = " ".join(allow_flag(*need.split(":", 1)) for need in plan.required)
+        flags = with_options(" ".join(allow_flag(*need.split(":", 1)) for need in plan.required))
         nothing = f" Apply asks first, or needs {flags}."
     return f"Plan: {told}; {len(plan.unchanged)} unchanged.{nothing}"
 
@@ -133,9 +134,9 @@ class _Text:
     def _findings(self) -> Iterator[str]:
         plan = self.plan
         # what differs is told as what would be replaced
-        refused = [("Refused: ", "red", str(each)) for each in plan.refusals if each.code != "differs"]
-        warned = [("Warning: ", "yellow", str(each)) for each in plan.warnings]
-        for prefix, tint, text in (*refused, *warned, *(("Note: ", None, note) for note in plan.notes)):
+        refused = [("Refused: ", "red", with_options(each)) for each in plan.refusals if each.code != "differs"]
+        warned = [("Warning: ", "yellow", with_options(each)) for each in plan.warnings]
+        for prefix, tint, text in (*refused, *warned, *(("Note: ", None, with_options(note)) for note in plan.notes)):
             yield from self._said(prefix, tint, text)
         if refused or warned or plan.notes:
             yield ""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, assert_never
 
+from amqpflow.cli.option_names import with_options
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.planning.checks.dropping import leaving
 from amqpflow.planning.reports.consequences import Consequence, consequences, replaced_queues
@@ -61,7 +62,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "bindings": [{"name": binding_name(each.binding), "origin": each.origin} for each in plan.listed],
         "refusals": [_finding(each) for each in plan.refusals],
         "warnings": [_finding(each) for each in plan.warnings],
-        "notes": list(plan.notes),
+        "notes": [with_options(each) for each in plan.notes],
         "guarantees": [asdict(each) for each in plan.guarantees],
     }
 
@@ -73,7 +74,8 @@ def applied_object(report: ApplyReport) -> dict[str, Any]:
         "result": {
             "complete": report.complete,
             "done": [_name(change) for change in report.done],
-            "failed": failed and {**_name(failed.change), "reason": failed.reason, "hint": failed.hint},
+            "failed": failed
+            and {**_name(failed.change), "reason": with_options(failed.reason), "hint": with_options(failed.hint)},
             "interrupted": list(map(_name, report.interrupted)),
             "remaining": [_name(change) for change in report.remaining],
             "postponed": [{**_name(each.change), "messages": each.messages} for each in report.postponed],
@@ -110,7 +112,7 @@ def _told(each: Consequence) -> dict[str, Any]:
             for difference in each.attributes
         ],
         "reason": each.reason,
-        "how": each.how,
+        "how": with_options(each.how),
         "effects": {
             "messages": effects.messages,
             "consumers": effects.consumers,
@@ -189,4 +191,5 @@ def _fields(thing: Exchange | Queue | Binding | Policy) -> dict[str, Any]:
 
 
 def _finding(finding: Finding) -> dict[str, str]:
-    return {"code": finding.code, "object": finding.object, "message": finding.message, "hint": finding.hint}
+    message, hint = with_options(finding.message), with_options(finding.hint)
+    return {"code": finding.code, "object": finding.object, "message": message, "hint": hint}

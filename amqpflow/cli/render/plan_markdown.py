@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from amqpflow.cli.option_names import with_options
 from amqpflow.cli.safe import safe
 from amqpflow.planning.reports.consequences import Danger
 from amqpflow.planning.values.plan import Plan
@@ -56,8 +57,8 @@ def _parts(plan: Plan) -> Iterator[str]:
     yield f"### amqpflow plan: {code(plan.topology.name)}\n\n"
     yield f"**{prose(plan_summary(plan))}**\n\n"
     yield f"{prose(plan.broker)}, virtual host {code(plan.vhost)}\n"
-    others = [("Refused", str(each)) for each in plan.refusals if each.code != "differs"]
-    others += [("Warning", str(each)) for each in plan.warnings]
+    others = [("Refused", with_options(each)) for each in plan.refusals if each.code != "differs"]
+    others += [("Warning", with_options(each)) for each in plan.warnings]
     groups = plan_groups(plan)
     for group in groups:
         if group.danger:
@@ -68,7 +69,7 @@ def _parts(plan: Plan) -> Iterator[str]:
         if not group.danger:
             yield f"\n<details><summary>{prose(group.title)}</summary>\n\n{_table(group)}\n</details>\n"
     if plan.notes:
-        notes = "".join(f"- {prose(note)}\n" for note in plan.notes)
+        notes = "".join(f"- {prose(with_options(note))}\n" for note in plan.notes)
         yield f"\n<details><summary>Notes</summary>\n\n{notes}\n</details>\n"
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from amqpflow.cli.option_names import with_options
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.units import format_duration
 from amqpflow.planning.policies.index import named_exactly
@@ -307,7 +308,7 @@ def _details(each: Consequence) -> Iterator[tuple[str, str]]:
     if each.kind == "manifest" or (each.action in ("create", "ensure") and each.danger is Danger.NONE):
         return
     if each.how:
-        yield "how", each.how
+        yield "how", with_options(each.how)
     for label, text in (
         ("messages", each.effects.messages),
         ("consumers", each.effects.consumers),

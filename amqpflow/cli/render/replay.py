@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from amqpflow.cli.safe import safe
+from amqpflow.cli.safe import safe, said
 from amqpflow.parking.journal import OLD_VERSION, JournalState
 from amqpflow.services.replaying.plan import Group, ReplayPlan
 from amqpflow.services.replaying.report import ReplayReport
@@ -39,7 +39,7 @@ def plan_lines(plan: ReplayPlan, *, keep_attempts: bool) -> Iterator[str]:
     yield from _misplaced(plan.misplaced, parking)
     yield from _unknown_origin(plan.unknown_origin, parking)
     if plan.ended_early:
-        yield f"Not all of {parking} was read: {safe(plan.ended_early)}."
+        yield f"Not all of {parking} was read: {said(plan.ended_early)}."
 
 
 def report_lines(report: ReplayReport) -> Iterator[str]:
@@ -57,7 +57,7 @@ def report_lines(report: ReplayReport) -> Iterator[str]:
         to = safe(report.to or report.queue)
         yield f"Still parked, and perhaps in {to} too, with the same hop id: {report.in_doubt}"
     for each in report.left_behind[:_NAMED]:
-        yield f"  {each.id}  {safe(each.message_id or '(no message id)')}: {safe(each.why)}"
+        yield f"  {each.id}  {safe(each.message_id or '(no message id)')}: {said(each.why)}"
     if report.failed + report.in_doubt > _NAMED:
         yield f"  ... and {report.failed + report.in_doubt - _NAMED} more"
     if report.came_back:

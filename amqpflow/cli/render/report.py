@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from amqpflow.cli.safe import safe
+from amqpflow.cli.safe import safe, said
 from amqpflow.model.units import format_duration
 from amqpflow.planning.values.changes import Change, Drain, label
 from amqpflow.planning.values.report import ApplyReport
@@ -43,7 +43,7 @@ def _lines(report: ApplyReport, color: bool) -> Iterator[str]:
     yield from _listed("Done", report.done, paint("+", "green", color))
     if report.failed is not None:
         yield "Failed:"
-        yield f"  {paint('!', 'red', color)} {safe(label(report.failed.change))}: {safe(report.failed.reason)}"
+        yield f"  {paint('!', 'red', color)} {safe(label(report.failed.change))}: {said(report.failed.reason)}"
     if report.interrupted:
         yield "Under way when it was stopped, may be done or not:"
         for change in report.interrupted:

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.style import Style
 from rich.text import Text
 
-from amqpflow.cli.safe import safe
+from amqpflow.cli.option_names import with_options
+from amqpflow.cli.safe import safe, said
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.queue_stats import QueueStats
 from amqpflow.model.units import format_duration
@@ -58,7 +59,7 @@ def status_view(status: Status, width: int, height: int | None = None) -> Render
 
 def _alert(finding: Finding) -> Text:
     style = _RED if finding.severity is Severity.ERROR else _YELLOW
-    return Text.assemble(("! ", style + _BOLD), (safe(finding), style))
+    return Text.assemble(("! ", style + _BOLD), (said(finding), style))
 
 
 def _table(status: Status, queues: Sequence[WorkStatus], width: int) -> Iterator[Text]:
@@ -222,8 +223,8 @@ def status_object(status: Status) -> dict[str, Any]:
                 "code": each.code,
                 "severity": each.severity.value,
                 "object": each.object,
-                "message": each.message,
-                "hint": each.hint,
+                "message": with_options(each.message),
+                "hint": with_options(each.hint),
             }
             for each in status.alerts
         ],

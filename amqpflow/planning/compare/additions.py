@@ -241,7 +241,7 @@ class Additions:
                         f"policy {', '.join(self.desired.policies)}",
                         f"policies cannot be written over AMQP, and the management API is not used: "
                         f"{self.observed.source}",
-                        "give --management-url, or write `settings: arguments` in the file",
+                        "give `management_url`, or write `settings: arguments` in the file",
                     )
                 )
             return

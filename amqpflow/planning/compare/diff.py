@@ -164,7 +164,7 @@ class _Comparison:
                     f"topology {self.topology.name}",
                     "who owns what cannot be read over AMQP, and the management API is not used: "
                     f"{self.observed.source}",
-                    "give --management-url",
+                    "give `management_url`",
                 )
             )
         removal = Removal(owns=self.owns, left=left, observed=self.observed, allowance=self.allowance, why=why)

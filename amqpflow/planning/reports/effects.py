@@ -115,7 +115,7 @@ def effect_of_change(change: Change, plan: Plan) -> ChangeEffect:
 def _drain(change: Drain) -> ChangeEffect:
     held = "what is in it goes" if change.messages is None else f"its {change.messages} messages go"
     return ChangeEffect(
-        how="waiting until it is empty, seen twice; without --wait, left for the next apply",
+        how="waiting until it is empty, seen twice; without `wait`, left for the next apply",
         reason="a deadline is fixed when a message is enqueued (fact 5.3), so each leaves at its own time",
         messages=f"{held} back to {change.returns_to or 'the work queue'}, each when it is due",
         consumers="go on",

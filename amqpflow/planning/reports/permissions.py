@@ -226,11 +226,11 @@ def _about_length(patterns: dict[str, Pattern]) -> list[str]:
             shown = ", ".join(pattern.widened[:3]) + (" ..." if len(pattern.widened) > 3 else "")
             notes.append(
                 f"{kind} is wider than needed: every name that begins with {shown}. Exact it would take "
-                f"{pattern.exact_bytes} bytes, and RabbitMQ 4.3 takes 1024 (before: --exact)"
+                f"{pattern.exact_bytes} bytes, and RabbitMQ 4.3 takes 1024 (before: `exact`)"
             )
         elif not pattern.fits:
             notes.append(
                 f"{kind} has {pattern.exact_bytes} bytes; RabbitMQ 4.3 takes 1024. Make several users, each for some "
-                "queues (--queue), or name queues with a common beginning"
+                "queues (`queue`), or name queues with a common beginning"
             )
     return notes

@@ -1,4 +1,4 @@
-"""What a person agreed to: the words of --allow, or a yes on a terminal."""
+"""What a person agreed to: the words of `allow`, or a yes on a terminal."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Allowance:
 
 
 def allow_flag(word: str, label: str = "") -> str:
-    """Return the option as it is typed in a shell: --allow delete:orders.old, --allow 'delete:exchange events'."""
+    """Return an argument as it is typed in a shell: `allow` delete:orders.old, `allow` 'delete:exchange events'."""
     one = label.removeprefix("queue ") if _label(label.removeprefix("queue ")) == label else label
-    return f"--allow {shlex.quote(f'{word}:{one}' if one else word)}"
+    return f"`allow` {shlex.quote(f'{word}:{one}' if one else word)}"
 
 
 def parse_allowance(texts: Iterable[str]) -> Allowance:

@@ -125,7 +125,7 @@ def _doubts(head: ExportHead, report: RestoreReport, options: RestoreOptions) ->
     if report.equal:
         yield (
             f"{report.equal} were restored although an equal message is parked: the discard took them out, so that one "
-            "is another. Was it restored from a copy of the file, or without its record? --again takes it for the same"
+            "is another. Was it restored from a copy of the file, or without its record? `again` takes it for the same"
         )
     if not report.still_parked or options.again or head.discard is False:
         return
@@ -136,5 +136,5 @@ def _doubts(head: ExportHead, report: RestoreReport, options: RestoreOptions) ->
     )
     yield (
         f"{report.still_parked} are in doubt: {why}. An equal message is parked and was taken for each; if those are "
-        "other messages, --duplicates restores these too"
+        "other messages, `duplicates` restores these too"
     )

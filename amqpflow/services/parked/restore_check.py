@@ -66,7 +66,7 @@ def check_export(
         raise RefusedError(
             f"{source if isinstance(source, str) else 'standard input'} cannot be restored; nothing was done",
             problems=problems,
-            hint="" if not any("--strip" in each for each in problems) else "--strip restores them without",
+            hint="" if not any("`strip`" in each for each in problems) else "`strip` restores them without",
         )
     return head, queues, report
 
@@ -76,12 +76,12 @@ def _unfit(message: ExportedMessage, user: str) -> str | None:
     if properties.user_id and properties.user_id != user:
         return (
             f"its user_id is {properties.user_id!r}, with which {user!r} may not publish "
-            "(it is restored without with --strip)"
+            "(it is restored without with `strip`)"
         )
     for name in ACTING:
         if name in message.header.headers:
             does = "route copies" if name in ROUTING else "hold it back where queues support delays"
-            return f"it has a {name} header, by which RabbitMQ would {does} (--strip restores it without)"
+            return f"it has a {name} header, by which RabbitMQ would {does} (`strip` restores it without)"
     return None
 
 

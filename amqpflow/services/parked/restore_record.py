@@ -141,7 +141,7 @@ def _read(file: IO[bytes], path: str, export_id: str, place: RestorePlace, again
             if not again:
                 raise RefusedError(
                     f"the record {path} cannot be used: {error}; nothing was done",
-                    hint="--again forgets it, and restores what is not parked any more",
+                    hint="`again` forgets it, and restores what is not parked any more",
                 ) from None
             whole = b""
     if again:
@@ -151,7 +151,7 @@ def _read(file: IO[bytes], path: str, export_id: str, place: RestorePlace, again
             f"{path} records {sum(before.elsewhere.values())} messages that were restored through "
             f"{' and '.join(before.elsewhere)} into virtual host {place.vhost} of a cluster of the same name, "
             f"{place.cluster or '(none)'}: that can be this broker or another; nothing was done",
-            hint="connect through that address to continue that restore; --again forgets it, and restores what is not "
+            hint="connect through that address to continue that restore; `again` forgets it, and restores what is not "
             "parked any more",
         )
     return RestoreRecord(place, before, path=path, file=file, keep=len(whole), first=first)

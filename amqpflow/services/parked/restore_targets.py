@@ -30,7 +30,7 @@ async def require_queues(broker: Broker, queues: Collection[str]) -> None:
         raise NotAppliedError(
             "the messages have no place to go back to; nothing was done",
             problems=missing,
-            hint="apply the topology, or name another queue with --to",
+            hint="apply the topology, or name another queue with `to`",
         )
 
 
@@ -64,7 +64,7 @@ async def still_parked(broker: Broker, queue: str, options: ReadOptions) -> tupl
 def _unseen(queue: str, why: str) -> RefusedError:
     return RefusedError(
         f"what of the export is still in {queue} cannot be found out; nothing was done: {why}",
-        hint="--duplicates restores all that was not restored before, without looking",
+        hint="`duplicates` restores all that was not restored before, without looking",
     )
 
 

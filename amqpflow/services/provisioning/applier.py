@@ -253,13 +253,13 @@ def check(plan: Plan, allowance: Allowance | None = None) -> None:
     if "replace" in missing:
         problems += [
             f"queue {name}: {', '.join(map(str, differences)) or 'its replacement was begun'}; "
-            "it is replaced by way of another queue with --allow replace"
+            "it is replaced by way of another queue with `allow` replace"
             for name, differences in sorted(plan.replaced.items())
         ]
     if allowance is not None and "delete" in missing:
         removed = [label(change) for change in unnamed(plan, allowance)]
         more = f" and {len(removed) - 5} more" if len(removed) > 5 else ""
-        problems.append(f"{', '.join(removed[:5])}{more} would be removed, which --allow delete agrees to")
+        problems.append(f"{', '.join(removed[:5])}{more} would be removed, which `allow` delete agrees to")
     problems += [
         f"{one} would be removed, and amqpflow cannot tell whether it made it or found it there: "
         f"{allow_flag('delete', one)} removes it; to keep it: amqpflow disown FILE binding "
@@ -268,7 +268,7 @@ def check(plan: Plan, allowance: Allowance | None = None) -> None:
         if one
     ]
     if problems and allowance is not None:
-        problems += [f"nothing is removed that --allow names: {one}" for one in idle_names(plan, allowance)]
+        problems += [f"nothing is removed that `allow` names: {one}" for one in idle_names(plan, allowance)]
     if problems:
         raise RefusedError(
             f"topology {plan.topology.name}, virtual host {plan.vhost}: refused, and nothing was done",

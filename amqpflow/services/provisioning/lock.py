@@ -101,7 +101,7 @@ async def applying_alone(
         if lock is None:
             raise LockedError(
                 f"topology {topology} is locked: {await _holder(broker, name)}",
-                hint="wait for it with --lock-timeout; when that process is gone the lock is gone, too",
+                hint="wait for it with `lock_timeout`; when that process is gone the lock is gone, too",
             )
         if broker.management is not None and broker.overview is not None:
             # a proof for every user who may apply, whatever else that user may declare

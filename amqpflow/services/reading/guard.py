@@ -77,7 +77,7 @@ async def require_readable(
         raise RefusedError(
             f"reading the parking queue {queue} is not safe: {limited}",
             hint="give it overflow: reject-publish, or lift the limit; or see to it that nothing is published to it "
-            "meanwhile, and read with --unverified",
+            "meanwhile, and read with `unverified`",
         )
     notes = notes if limited is None else (*notes, f"{queue}: {limited}")
     timeout = consumer_timeout(found, [policy for each in policies for policy in each])
@@ -167,7 +167,7 @@ async def _look(
             raise RefusedError(
                 f"whether reading {queue} is safe cannot be found out: without the management API its arguments are "
                 f"compared by declaring it again, and that is denied: {error}",
-                hint="give --management-url, or the configure permission on the queue, or --unverified",
+                hint="give `management_url`, or the configure permission on the queue, or `unverified`",
             ) from error
         return desired, [()], (f"the delivery limit of {queue} was not verified", UNCHECKED)
     finally:

@@ -51,7 +51,7 @@ def read_target(
     if options.from_queues:
         read = options.from_queues
     elif not compiled.name:
-        raise UsageError("no queue to read", hint="name a topology file, or a queue with --from")
+        raise UsageError("no queue to read", hint="name a topology file, or a queue with `from_queues`")
     else:
         read = [each for queue in queues or (None,) for each in parking_queues_of(compiled, queue)]
     return ReadTarget(broker=broker, compiled=compiled, queues=tuple(dict.fromkeys(read)), options=options)

@@ -166,7 +166,7 @@ def require_own(path: Path, found: os.stat_result) -> None:
     if found.st_uid != os.geteuid():
         raise RefusedError(
             f"{what} {path} belongs to another user (uid {found.st_uid}): {why}",
-            hint="run as that user, move it away, or name another directory with --journal",
+            hint="run as that user, move it away, or name another directory with `journal`",
         )
     if found.st_mode & _WRITABLE_BY_OTHERS:
         raise RefusedError(

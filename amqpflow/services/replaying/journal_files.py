@@ -17,7 +17,7 @@ from .journal_file import JournalEnds, JournalFile, read_ends, read_whole, requi
 
 _SUFFIX = ".replay"
 BYTES_PER_MESSAGE = 150  #: in a journal, at most, for messages with ids of usual length
-_HINT = "--journal DIR keeps it elsewhere; nothing was sent"
+_HINT = "`journal` DIR keeps it elsewhere; nothing was sent"
 
 OnUnreadable = Callable[[Path, str], None]
 
@@ -36,7 +36,7 @@ def default_directory() -> Path:
         raise UsageError(
             f"there is no place for the journals of replays: the user {user()} has no home directory, and neither HOME "
             "nor XDG_STATE_HOME is set",
-            hint="--journal DIR (journal= in Python) or XDG_STATE_HOME names one",
+            hint="`journal` DIR or XDG_STATE_HOME names one",
         ) from None
     return base / "amqpflow" / "replays"
 
@@ -229,7 +229,7 @@ class Journals:
         except OSError as error:
             raise RefusedError(
                 f"the journals in {self.directory} cannot be read: {error.strerror}",
-                hint="--journal DIR names another directory",
+                hint="`journal` DIR names another directory",
             ) from error
         return [path for _, path in sorted(found)]
 

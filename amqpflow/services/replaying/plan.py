@@ -242,7 +242,7 @@ async def ready_to_replay(broker: Broker, compiled: CompiledTopology, queue: str
         if queue in compiled.parking_queues:
             owners = [name for name, each in compiled.routes.items() if each.parking_queue == queue]
             raise UsageError(
-                f"{queue} is a parking queue; --queue takes the work queue to replay to",
+                f"{queue} is a parking queue; `queue` takes the work queue to replay to",
                 hint=f"it holds messages of {', '.join(owners)}",
             )
         raise unknown_queue(compiled, queue, tuple(compiled.routes))

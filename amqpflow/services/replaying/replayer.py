@@ -300,7 +300,7 @@ class _Replay:
 
     def _report(self, journal: ReplayJournal) -> ReplayReport:
         if self.choice.max_depth is not None and self.choice.to is not None and self.choice.to.queue is None:
-            raise UsageError(f"--max-depth needs a queue to look at, and {self.choice.to.label} is an exchange and key")
+            raise UsageError(f"`max_depth` needs a queue to look at, and {self.choice.to.label} is an exchange and key")
         return ReplayReport(
             topology=self.compiled.name,
             queues=tuple(each.queue for each in self.routes),

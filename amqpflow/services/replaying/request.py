@@ -77,15 +77,15 @@ class ReplayRequest:
                 raise UsageError("a header's name is empty: AMQP allows 1 to 255 bytes")
         for name in (self.to.exchange, self.to.routing_key) if self.to is not None else ():
             if len(name.encode("utf-8", "surrogateescape")) > 255:
-                raise UsageError(f"--to {name[:40]!r}... is longer than the 255 bytes that AMQP allows for a name")
+                raise UsageError(f"`to` {name[:40]!r}... is longer than the 255 bytes that AMQP allows for a name")
         if self.rate is not None and not self.rate > 0:
             raise UsageError("a rate is more than 0 messages a second")
         if any(step < 1 for step in self.ramp) or list(self.ramp) != sorted(self.ramp):
             raise UsageError("the steps of a ramp are numbers of messages from 1 that do not fall, such as 1,10,100")
         if self.stop_if_reparked is not None and not 0 < self.stop_if_reparked <= 1:
-            raise UsageError("--stop-if-reparked is a share of more than 0 % and at most 100 %")
+            raise UsageError("`stop_if_reparked` is a share of more than 0 % and at most 100 %")
         if self.max_depth is not None and self.max_depth < 1:
-            raise UsageError("--max-depth is at least 1 message")
+            raise UsageError("`max_depth` is at least 1 message")
 
 
 def asking(choice: ReplayRequest, compiled: CompiledTopology) -> ReplayRequest:
@@ -108,7 +108,7 @@ def asking(choice: ReplayRequest, compiled: CompiledTopology) -> ReplayRequest:
 
 def destination_of(text: str, work_queues: Mapping[str, Destination]) -> Destination:
     """
-    Read what `--to` was given: QUEUE, or EXCHANGE:KEY.
+    Read what `to` was given: QUEUE, or EXCHANGE:KEY.
 
     A work queue of the topology is reached as a replay does; another queue by the default exchange. Text with a colon
     is an exchange and a key, unless it names a work queue; `:KEY` is the default exchange.
@@ -120,7 +120,7 @@ def destination_of(text: str, work_queues: Mapping[str, Destination]) -> Destina
         return work_queues[text]
     exchange, colon, key = text.partition(":")
     if not text or text == ":":
-        raise UsageError("--to takes a queue, or an exchange and a routing key as EXCHANGE:KEY")
+        raise UsageError("`to` takes a queue, or an exchange and a routing key as EXCHANGE:KEY")
     if not colon or not exchange:
         queue = key if colon else text
         return Destination(exchange="", routing_key=queue, queue=queue, label=queue)

@@ -215,7 +215,7 @@ def require_resumable(state: JournalState) -> None:
     if state.is_complete:
         raise RefusedError(
             f"replay {state.head.id} is already complete: there is nothing to resume",
-            hint="leave --resume out to replay what is parked now",
+            hint="leave `resume` out to replay what is parked now",
         )
     if state.head.version == OLD_VERSION:
         raise RefusedError(

@@ -141,7 +141,7 @@ class MessageSorter:
             replay.pass_ordinal(parked)
             self._reader.keep(parked.delivery)
             known.pass_over(parked_digest(parked.delivery).hex())
-            replay.leave(parked, "an interrupted replay may have sent it; --in-doubt send sends it", in_doubt=True)
+            replay.leave(parked, "an interrupted replay may have sent it; `in_doubt` send sends it", in_doubt=True)
             return True
         if sent is not None:
             if sent.by.file is replay.journal and sent.number not in sent.by.state.in_doubt:

@@ -324,7 +324,7 @@ def test_without_management_a_topology_with_policies_is_refused_with_the_way_out
     (problem,) = diff(WITH_POLICY, amqp_only(BrokerState())).refusals
     assert problem.code == "policies-need-management"
     assert "nobody listens there" in problem.message
-    assert "--management-url" in problem.hint
+    assert "`management_url`" in problem.hint
     assert "settings: arguments" in problem.hint
 
 

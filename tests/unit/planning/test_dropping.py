@@ -300,4 +300,4 @@ def test_the_plan_counts_what_leaves_queues_that_exist_only() -> None:
     assert not plan.refusals
     plan = diff(limited, replace(there, depths={"orders": Depth(messages=30, ready=30)}))
     assert [(each.code, each.object) for each in plan.refusals] == [("limit-shrinks", "queue orders")]
-    assert "--allow drop:orders" in plan.refusals[0].hint
+    assert "`allow` drop:orders" in plan.refusals[0].hint

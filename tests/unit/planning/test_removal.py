@@ -123,7 +123,7 @@ def test_messages_and_consumers_hinder_a_removal_unless_it_is_named(queue: str, 
     observed = seen(applied(shop(mail=(1000,))), **{queue: depth})
     plan = prune(shop(), observed)
     assert [(each.code, each.object) for each in plan.refusals] == [(code, f"queue {queue}")]
-    assert f"--allow delete:{queue}" in plan.refusals[0].hint
+    assert f"`allow` delete:{queue}" in plan.refusals[0].hint
     forced = prune(shop(), observed, queue)
     assert forced.refusals == ()
     deletion = next(each for each in forced.changes if isinstance(each, DeleteQueue) and each.name == queue)

@@ -319,7 +319,7 @@ def test_https_verifies_the_certificate(trusted: bool) -> None:
         return
     with pytest.raises(ManagementUnavailableError, match="certificate") as caught:
         asyncio.run(go())
-    assert "--ca-file" in caught.value.hint
+    assert "`ca_file`" in caught.value.hint
 
 
 @pytest.mark.parametrize(

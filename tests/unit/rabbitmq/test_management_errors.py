@@ -41,7 +41,7 @@ def test_an_answer_that_is_not_rabbitmqs(status: int, location: str, says: str, 
     [
         ("[SSL: WRONG_VERSION_NUMBER] wrong version number", f"what listens at {URL} does not speak TLS", "http://"),
         ("[SSL: RECORD_LAYER_FAILURE] record layer failure", f"what listens at {URL} does not speak TLS", "http://"),
-        ("certificate verify failed: self-signed certificate", "self-signed certificate", "--ca-file"),
+        ("certificate verify failed: self-signed certificate", "self-signed certificate", "`ca_file`"),
         ("certificate verify failed: Hostname mismatch", "Hostname mismatch", "as its certificate does"),
         ("All connection attempts failed", "cannot be reached: All connection attempts failed", ""),
         ("", "cannot be reached: ValueError", ""),

@@ -201,16 +201,16 @@ def test_a_peer_that_cannot_be_reached(error: BaseException, seen: Seen, words: 
     ("text", "hint"),
     [
         ("[SSL: WRONG_VERSION_NUMBER] wrong version number", "amqp:// is without TLS"),
-        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate", "--ca-file"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate", "`ca_file`"),
         (
             "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: Hostname mismatch, ...",
             "as its certificate does",
         ),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: IP address mismatch", "as its certificate does"),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired", "renewed"),
-        ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required", "--cert-file"),
-        ("[SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] sslv3 alert handshake failure", "--cert-file"),
-        ("[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca", "--cert-file"),
+        ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required", "`cert_file`"),
+        ("[SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] sslv3 alert handshake failure", "`cert_file`"),
+        ("[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca", "`cert_file`"),
     ],
 )
 def test_why_tls_failed(text: str, hint: str) -> None:

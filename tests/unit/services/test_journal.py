@@ -68,7 +68,7 @@ def test_a_directory_that_cannot_be_written_to_is_refused(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(RefusedError, match=r"cannot be written to .*: Not a directory") as caught:
         Journals(tmp_path / "file" / "below").create(HEAD, messages=0)
-    assert "--journal DIR" in caught.value.hint
+    assert "`journal` DIR" in caught.value.hint
 
 
 def test_too_little_room_is_refused_before_anything_is_sent(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from amqpflow.cli.options.connection import connection_options, output_option
 from amqpflow.cli.options.reading import prefetch_option
 from amqpflow.cli.reading import read
 from amqpflow.cli.render.notes import show_notes
-from amqpflow.cli.safe import safe
+from amqpflow.cli.safe import safe, said
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
@@ -78,7 +78,7 @@ def restore(
         click.echo(f"Not restored: {left}{doubt}", err=True)
         for each in report.left_behind[:_NAMED]:
             name = safe(each.message_id or "(no message id)")
-            click.echo(f"  message {each.number}  {name}: {safe(each.why)}", err=True)
+            click.echo(f"  message {each.number}  {name}: {said(each.why)}", err=True)
         if left > _NAMED:
             click.echo(f"  ... and {left - _NAMED} more", err=True)
     if report.changed:
@@ -91,7 +91,7 @@ def restore(
             err=True,
         )
     if report.stopped:
-        click.echo(f"Stopped: {safe(report.stopped)}", err=True)
+        click.echo(f"Stopped: {said(report.stopped)}", err=True)
     if report.interrupted:
         return INTERRUPTED
     return 0 if report.complete else PARTLY_DONE
