@@ -22,32 +22,34 @@ class Admission:
 
     @property
     def paused(self) -> bool:
-        """Something keeps deliveries waiting."""
+        """Return whether something keeps deliveries waiting."""
         return bool(self.outage or self.elsewhere or self.alone is not None)
 
     @property
     def running(self) -> bool:
-        """One that waits may start."""
+        """Return whether a waiting delivery may start."""
         return not (self.elsewhere or self.alone is not None or (self.outage and not self.single))
 
     def wants_more(self, waiting: int) -> bool:
-        """More are to be consumed; `waiting` ones are held already and have not started."""
+        """Return whether to consume more; `waiting` deliveries are held already and have not started."""
         if self.elsewhere or self.alone is not None:
             return False
         return not self.outage or (self.single and not waiting)
 
     def started(self, tag: int) -> None:
-        """A delivery was let start."""
+        """Note that a delivery was let start."""
         if self.single:
             self.single, self.tried = False, tag
 
     def not_started(self, tag: int) -> None:
-        """It was let start, and is put off after all: if it was to be tried, another one is."""
+        """Note that a delivery was let start and is put off. If it was to be tried, another one is tried."""
         if self.tried == tag:
             self.single, self.tried = self.outage, None
 
     def hold(self, tag: int) -> bool:
-        """It cannot be settled now; False when that was known. If it was tried in an outage, another one may be."""
+        """
+        Note that a delivery cannot be settled now; False if that was known. In an outage another one may be tried.
+        """
         if tag in self.held_up:
             return False
         self.held_up.add(tag)
@@ -56,19 +58,19 @@ class Admission:
         return True
 
     def settled(self, tag: int) -> None:
-        """It keeps no other waiting any more."""
+        """Let a settled delivery keep no other waiting."""
         if self.alone == tag:
             self.alone = None
 
     def shut(self) -> None:
-        """An outage began."""
+        """Begin an outage."""
         self.outage, self.single = True, False
 
     def try_one(self) -> None:
-        """The next that may start is tried."""
+        """Let the next delivery that may start be tried."""
         self.single, self.tried = True, None
 
     def open(self) -> None:
-        """The outage is over."""
+        """End the outage."""
         self.outage = self.single = False
         self.tried = None

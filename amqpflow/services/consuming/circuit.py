@@ -57,13 +57,13 @@ class CircuitBreaker:
 
     @property
     def over(self) -> bool:
-        """Nothing is wrong, or was not yet found to be."""
+        """Return whether the breaker is closed."""
         return self.state.phase is Phase.CLOSED
 
     # -- what a call came to
 
     async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
-        """The middleware of a handler with a breaker."""
+        """Call the handler as its middleware, and count what the call came to."""
         before = self.state
         if before.phase is not Phase.CLOSED and not self._is_tried(message):
             raise NotStarted(f"breaker {before.phase}")  # it waited for its turn while the outage began
@@ -84,7 +84,7 @@ class CircuitBreaker:
         return self._session is not None and self._session.is_tried(message.delivery_tag)
 
     def _ended(self, before: BreakerState, result: BaseException | None, raised: BaseException | None = None) -> None:
-        """`result`: what the call came to, an outcome or an exception. `raised`: the group it may be out of."""
+        """Count a call. `result`: an outcome or an exception. `raised`: the group that it may be out of."""
         # a call that began before the breaker opened, or half-opened, says nothing of what is now
         if self._breaker is None or isinstance(result, Pause) or before.openings != self.state.openings:
             return
@@ -112,7 +112,7 @@ class CircuitBreaker:
         return not (isinstance(error, UndecodableError) or (rule is not None and rule.park is not None))
 
     def after(self, session: Session, delivery: Delivery, verdict: Verdict | None) -> None:
-        """When a delivery was processed during an outage, or its handler said `Pause`."""
+        """Note a delivery that was processed during an outage, or whose handler said `Pause`."""
         now = asyncio.get_running_loop().time()
         outcome = verdict.outcome if isinstance(verdict, Decided) else None
         if isinstance(outcome, Pause):
@@ -127,7 +127,7 @@ class CircuitBreaker:
     # -- what follows
 
     def watch(self, session: Session, *, hold: bool) -> None:
-        """A new session: it is not to consume while the outage lasts. `hold`: keep what is prefetched then."""
+        """Keep a new session from consuming while the outage lasts. `hold`: keep what is prefetched then."""
         self._session = session
         self._hold = hold
         if self.over:
@@ -166,7 +166,7 @@ class CircuitBreaker:
             self._attending = asyncio.create_task(self._last(session), name="amqpflow outage")
 
     async def _last(self, session: Session) -> None:
-        """As long as the outage and the session last."""
+        """Requeue what waits, and try one delivery at a time, as long as the outage and the session last."""
         over = asyncio.create_task(session.over.wait())
         half = self._routes.half_consumer_timeout
         clock = asyncio.get_running_loop().time
@@ -192,13 +192,13 @@ class CircuitBreaker:
         return not (self.over or session.over.is_set())
 
     def stop(self) -> None:
-        """The consumer stops."""
+        """Attend no session any more: the consumer stops."""
         self._stopped = True
         if self._attending is not None:
             self._attending.cancel()
 
 
 def _named(error: BaseException | None, errors: tuple[type[BaseException] | str, ...]) -> str:
-    """The type and text of an error, or the first of a group's, if it is one of these, else ""."""
+    """Return type and text of an error, or of the first of a group, if it is one of these, else ""."""
     named = None if error is None else named_among(error, errors)
     return "" if named is None else f"{type_name(type(named))}: {message_of(named)}"

@@ -64,7 +64,7 @@ class Consuming:
     _publishing: Connection | None = None  #: that of `publisher`, open or not
 
     async def run(self, connection: Connection | None) -> None:
-        """Until `stopping` is set; then let started handlers finish. `connection`: the first one, if it is open."""
+        """Consume until `stopping` is set, then let started handlers finish. `connection`: the first one, if open."""
         try:
             with self._monitor:
                 await self._run(connection)
@@ -117,7 +117,7 @@ class Consuming:
             self.health.set(runner.handler.queue, Cause.CONNECTION, why)
 
     def _explained(self, heartbeat: int, reason: CloseReason) -> CloseReason:
-        """The reason of a silent end, when the broker cannot have had heartbeats from this process."""
+        """Name what kept this process from sending heartbeats, if that is why a connection ended silently."""
         why = self._monitor.why_heartbeats_were_missed(heartbeat) if reason.silent else ""
         if not why:
             return reason
@@ -188,14 +188,14 @@ class Consuming:
         return connection
 
     async def _take_the_publisher_along(self, connection: Connection) -> None:
-        """What handlers publish goes to the broker that their messages are consumed from."""
+        """Publish what handlers publish to the broker that is consumed from."""
         self._consuming = connection
         publishing = self._publishing
         if publishing is not None and not publishing.is_closed and not _same_broker(connection, publishing):
             await publishing.close(f"the consumer has moved to {connection.address}", within=_CLOSE_TIMEOUT)
 
     async def _close_publisher(self) -> None:
-        """After threads that run on had their confirms, unless the broker takes no publishes."""
+        """Close it after the confirms of threads that still run, unless the broker takes no publishes."""
         await self.publisher.close(CONFIRM_TIMEOUT if self.publisher.outbox.blocked is None else 0)
 
     async def _stop_runners(self) -> None:

@@ -206,7 +206,7 @@ class Consumer:
         return register
 
     def add_handler(self, queue: str, function: HandlerFunction, **options: Unpack[HandlerOptions]) -> None:
-        """`handler` without the decorator; takes the same options."""
+        """Register a handler without the decorator, with the options of `handler`."""
         self._handlers.add(queue, function, options)
 
     def on(self, *events: str | type[Event]) -> Callable[[L], L]:
@@ -228,7 +228,7 @@ class Consumer:
 
     def subscribe(self, listener: Listener, *events: str | type[Event]) -> Callable[[], None]:
         """
-        `on` without the decorator; returns a function that ends the subscription.
+        Subscribe without the decorator `on`; return a function that ends the subscription.
 
         A listener is called in the event loop, in the middle of the work: it must be quick. What it raises is logged,
         and changes nothing.
@@ -237,19 +237,19 @@ class Consumer:
 
     @property
     def problems(self) -> Mapping[str, str]:
-        """By queue: why it is not being consumed right now; under "publishing": why retries and parking wait."""
+        """Return why a queue is not consumed now, by queue; under "publishing", why retries and parking wait."""
         return self._health.problems
 
     @property
     def healthy(self) -> bool:
-        """Every handler's queue is being consumed."""
+        """Return whether every handler's queue is being consumed."""
         return self._task is not None and not self._task.done() and not self.problems
 
     @property
     def live(self) -> bool:
         """
-        False when a queue is not consumed until the process is restarted: the threads of its handler all run on after
-        their timeout, and there are as many as there may be. `problems` names them.
+        Return False when only a restart helps: all threads of a handler still run after their timeout, and there are
+        as many as there may be, so that its queue is not consumed. `problems` names them.
         """
         return not any(runner.stands_still for runner in self._runners)
 
@@ -274,7 +274,7 @@ class Consumer:
 
     @property
     def stopping(self) -> bool:
-        """It was asked to stop."""
+        """Return whether the consumer was asked to stop."""
         return self._asked_to_stop
 
     def stop_soon(self) -> None:
@@ -301,13 +301,13 @@ class Consumer:
 
     @property
     def _runs(self) -> bool:
-        """It has been started, or is about to be, in an event loop that is still there, and was not stopped."""
+        """Return whether it is started, or about to be, in an event loop that still exists."""
         if self._loop is None or self._loop.is_closed():
             return False
         return self._task is None or not self._task.done()
 
     def require_not_running(self) -> None:
-        """Raises UsageError: it runs already, here or in another event loop."""
+        """Raise UsageError if the consumer runs already, here or in another event loop."""
         if self._runs:
             raise UsageError(
                 "this Consumer runs already, and runs once at a time",

@@ -59,7 +59,7 @@ class Events:
         return unsubscribe
 
     def wanted(self, kind: type[Event]) -> bool:
-        """Whether anybody listens: ask before an event is made for every message."""
+        """Return whether there is a listener: ask before an event is made for every message."""
         return kind in self.listeners
 
     def emit(self, event: Event) -> None:
@@ -89,7 +89,7 @@ def _tell(event: str, what: str, count: int, seconds: float) -> None:
 
 
 def about(incoming: Incoming) -> dict[str, Any]:
-    """What every event of a delivery says of it."""
+    """Return the fields that every event of a delivery has."""
     delivery, record, root = incoming.delivery, incoming.record, incoming.message_id
     return {
         "queue": delivery.queue,
@@ -102,7 +102,7 @@ def about(incoming: Incoming) -> dict[str, Any]:
 
 
 def kinds_of(event: str | type[Event]) -> tuple[type[Event], ...]:
-    """The kinds with a name that a name or a class stands for. Raises InvalidHandlerError."""
+    """Return the named kinds that a name or a class stands for. Raises InvalidHandlerError."""
     if isinstance(event, str):
         if event in RENAMED:
             text = f"the event {event} is now {RENAMED[event]}"

@@ -44,11 +44,11 @@ class Isolation:
         suspects.consumers.append(self)
 
     def begin(self, session: Session, settler: Settler) -> None:
-        """Deliveries come from this session from now on."""
+        """Note that deliveries come from this session from now on."""
         self._now = session, settler
 
     def suspicion(self, session: Session, incoming: Incoming) -> Suspicion:
-        """What is to be done about a delivery before its handler is called."""
+        """Decide what to do about a delivery before its handler is called."""
         return suspicion(
             incoming,
             self._routes,
@@ -58,13 +58,13 @@ class Isolation:
         )
 
     def is_suspect(self, delivery: Delivery) -> bool:
-        """Whether it is handled alone, or not at all. Never raises."""
+        """Return whether a delivery is handled alone, or not at all. Never raises."""
         incoming = self._incoming(delivery)
         survived = self._suspects.survived(incoming)
         return suspicion(incoming, self._routes, survived=survived) is not Suspicion.NONE
 
     def arrived(self) -> None:
-        """A suspect has arrived, and may have to wait for a slot."""
+        """Stand back if a suspect has arrived while another one is handled alone."""
         if not self._suspects.free.is_set():
             self._begin_to_stand_back()
 
@@ -79,7 +79,7 @@ class Isolation:
             self._suspects.end_turn()
 
     def lost(self) -> None:
-        """The session is over, and RabbitMQ counts what it held: this process lives, so that none of them killed it."""
+        """Note that RabbitMQ counts what the ended session held, and that none of it killed this process."""
         self.ended()
         if self._routes.queue_type == "quorum":
             self._suspects.live_through(self._routes.queue)

@@ -48,12 +48,12 @@ class LeftBehind:
         self._left: dict[Slot, float] = {}  # when its session ended
 
     def add(self, slots: list[Slot]) -> None:
-        """A session has ended, and handlers may run in these slots of it."""
+        """Watch the slots of a session that has ended: handlers may still run in them."""
         now = asyncio.get_running_loop().time()
         self._left |= {each: now for each in slots if each.delivery is not None}
 
     async def watch(self, ended: asyncio.Event) -> None:
-        """Until a session has ended, say when nothing is started in it because of those that were left behind."""
+        """Report, until a session has ended, that handlers of earlier sessions keep its messages from starting."""
         while self._left and not ended.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), _EVERY)
@@ -71,7 +71,7 @@ class LeftBehind:
             log.error("%s: nothing is started: %s", self._queue, text)
 
     def forget(self) -> None:
-        """Nothing is to be said any more."""
+        """End the report."""
         self._health.clear(self._subject, Cause.HANDLERS)
 
 

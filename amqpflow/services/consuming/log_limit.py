@@ -24,7 +24,7 @@ class LogLimit:
 
     def admits(self, kind: Hashable, tell: Tell) -> bool:
         """
-        Whether one more line of this kind is to be written.
+        Return whether to write one more line of this kind.
 
         Args:
             kind: what lines have in common that stand for one another.

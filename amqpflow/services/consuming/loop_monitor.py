@@ -106,7 +106,7 @@ class LoopMonitor:
 
     def why_heartbeats_were_missed(self, heartbeat: float) -> str:
         """
-        What kept the loop just now for so long that RabbitMQ missed heartbeats; "" when nothing did.
+        Return what just kept the loop for so long that RabbitMQ missed heartbeats, or "".
 
         Args:
             heartbeat: seconds between two of them. RabbitMQ ends a connection that is silent for three (fact 18.3);
@@ -116,12 +116,12 @@ class LoopMonitor:
         return "" if kept is None else f"{kept[0]} kept the event loop for {roughly(kept[1])}"
 
     def message_that_outlasted(self, heartbeat: float) -> Hashable:
-        """The `identity` of the message whose handler did so; None when nothing, or nothing that is known, did."""
+        """Return the `identity` of the message whose handler kept the loop so long, or None."""
         kept = self._kept_for(heartbeat)
         return None if kept is None else kept[0].message
 
     def _kept_for(self, heartbeat: float) -> tuple[Blocked, float] | None:
-        """What kept the loop for too long, and for how many seconds."""
+        """Return what kept the loop for too long, and for how many seconds."""
         if not heartbeat:
             return None
         now = time.monotonic()
@@ -135,7 +135,7 @@ class LoopMonitor:
 
 
 def blocked_by(frame: FrameType | None) -> Blocked:
-    """What the thread with this innermost frame is doing."""
+    """Return what the thread with this innermost frame is doing."""
     at = standing_at(frame)
     while frame is not None:
         if frame.f_code is HandlerInvoker.call.__code__:

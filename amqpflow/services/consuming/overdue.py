@@ -44,7 +44,7 @@ class Overdue:
 
     @property
     def exhausted(self) -> bool:
-        """Nothing can be called until one has ended."""
+        """Return whether nothing can be called until a call has ended."""
         return self._threads.exhausted
 
     @property
@@ -54,7 +54,7 @@ class Overdue:
 
     @property
     def text(self) -> str:
-        """Which calls are overdue."""
+        """Name the overdue calls."""
         return overdue_text(self._name, self._threads.overdue, self._threads.most)
 
     def _overdue(self, call: Call) -> None:
@@ -76,7 +76,7 @@ class Overdue:
             self.forget()
 
     def forget(self) -> None:
-        """The consumer has stopped, or no call is overdue."""
+        """End the report: the consumer has stopped, or no call is overdue."""
         self._health.clear(self._subject, Cause.THREADS)
 
 
@@ -93,7 +93,7 @@ def overdue_text(function: str, calls: Sequence[Call], most: int) -> str:
 
 
 def call_text(call: Call) -> str:
-    """message m1 since 2026-11-30 11:03:02 UTC"""
+    """Return a call as `message m1 since 2026-11-30 11:03:02 UTC`."""
     message_id = call.message.message_id
     name = f"message {clip(safe(message_id), _NAME_LENGTH)}" if message_id else "a message without an id"
     return f"{name} since {datetime.fromtimestamp(call.since, UTC):%Y-%m-%d %H:%M:%S UTC}"

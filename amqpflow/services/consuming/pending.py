@@ -78,7 +78,7 @@ class PendingPublishes:
         self._timer: asyncio.TimerHandle | None = None
 
     def is_crowded(self, session: Session) -> bool:
-        """More are on their way than may be, without those that are held. Whoever sent the last one waits for it."""
+        """Return whether more publishes are outstanding than may be, those that are held not counted."""
         return len(self._pending) + max(0, self._with_task - session.held_up) > self._most
 
     def send(self, pending: PendingPublish) -> None:
@@ -97,7 +97,7 @@ class PendingPublishes:
         self.settler.outbox.post(pending.settlement.publish, partial(self._landed, pending))
 
     def _look(self) -> None:
-        """Is there one that the broker does not confirm? One timer looks after all of them."""
+        """Let tasks wait for what the broker does not confirm. One timer serves all publishes."""
         self._timer = None
         patience = CONFIRM_PATIENCE if self.settler.outbox.blocked is None else 0.0  # it will not confirm for now
         for pending, sent_at in list(self._pending.items()):
@@ -120,7 +120,7 @@ class PendingPublishes:
         self._with_task -= 1
 
     async def _wait_for(self, pending: PendingPublish, answered: asyncio.Future[None]) -> None:
-        """It is held until the broker answers, or has the delivery back."""
+        """Hold the delivery until the broker answers, or has the delivery back."""
         try:
             await self.settler.patience.wait_for_confirm(pending.session, pending.incoming, answered)
         finally:
@@ -131,7 +131,7 @@ class PendingPublishes:
                 self._failed(pending, pending.error)
 
     def _landed(self, pending: PendingPublish, error: AmqpflowError | None) -> None:
-        """The broker has answered, or the channel ended."""
+        """Settle the delivery by the broker's answer, or by the end of the channel."""
         self._pending.pop(pending, None)
         late, pending.error = pending.late, error
         if error is None:

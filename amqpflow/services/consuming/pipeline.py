@@ -146,7 +146,7 @@ class Pipeline:
 
     @property
     def _unpacks(self) -> bool:
-        """Whether a large body is unpacked before the handler asks for it. A thread unpacks its own."""
+        """Return whether to unpack a large body before the handler asks for it. A thread unpacks its own."""
         return self.ordered or self.invoker.handler.is_async
 
     async def _admit(

@@ -205,7 +205,7 @@ class HandlerRunner:
             wait = _BACKOFF.after(wait)
 
     def _why_cut(self, session: Session, connection: Connection) -> str:
-        """Why a session ended, without asking the broker."""
+        """Return why a session ended, without asking the broker."""
         if self._stopping.is_set():
             return "the consumer was stopped"
         if self._overdue is not None and self._overdue.exhausted:
@@ -217,7 +217,7 @@ class HandlerRunner:
         return channel_closed(session.channel.close_reason, session.held(), full_name(self.handler.function))
 
     async def _why_ended(self, session: Session, connection: Connection) -> str:
-        """Why a session ended. A cancel has no reason (fact 18.2): whether the queue is still there tells more."""
+        """Return why a session ended. A cancel has no reason (fact 18.2), so ask whether the queue exists."""
         if self._stopping.is_set() or connection.is_closed or not session.cancelled_by_server:
             return self._why_cut(session, connection)
         held = session.held()  # before time goes by
@@ -228,7 +228,7 @@ class HandlerRunner:
         return cancelled(exists, held, full_name(self.handler.function), timeout_ms)
 
     async def _queue_exists(self, connection: Connection) -> bool | None:
-        """None when the broker cannot be asked. It is asked again: a queue is found for a moment after its deletion."""
+        """Ask more than once: a deleted queue is found for a moment. None if the broker cannot be asked."""
         try:
             async with asyncio.timeout(_ASKING):
                 for pause in (0.0, 0.1, 0.4):
@@ -291,11 +291,11 @@ class HandlerRunner:
 
     @property
     def stands_still(self) -> bool:
-        """Its threads are all overdue: only a restart of the process makes the consumer go on for sure."""
+        """Return whether all threads are overdue: only a restart of the process helps for sure."""
         return self._overdue is not None and self._overdue.exhausted
 
     def _stand_still(self) -> None:
-        """Another process may take what is held here."""
+        """Stop the session, so that another process may take what is held here."""
         if self.session is not None:
             until = self._clock() + _HALT_PATIENCE
             self._in_background(self.session, self._stop_session(self.session, until))

@@ -160,7 +160,7 @@ class Session:
 
     async def next(self) -> Delivery | None:
         """
-        The next delivery to handle, once the session is not paused; None when the session is over.
+        Return the next delivery to handle, once the session is not paused; None when the session is over.
 
         Returns at once while there is something to do: one task goes on from message to message as long as its handler
         does not wait for anything, and is held up now and then for everybody else's sake.
@@ -197,11 +197,11 @@ class Session:
 
     @property
     def _unstarted(self) -> int:
-        """How many wait, for a handler or behind another one of their key."""
+        """Count the deliveries that wait, for a handler or behind another one of their key."""
         return len(self._waiting) if self._ordering is None else len(self._waiting) + len(self._ordering)
 
     def _turn_is_over(self) -> bool:
-        """Whether deliveries were handed out for so long in this turn of the loop that others must have theirs."""
+        """Return whether deliveries were handed out for so long in this turn of the loop that others are due."""
         now = self._loop.time()
         if not self._turn_began:
             self._turn_began = now
@@ -223,7 +223,7 @@ class Session:
     # -- settling
 
     def holds(self, delivery: Delivery) -> bool:
-        """Whether this session may still settle the delivery."""
+        """Return whether this session may still settle the delivery."""
         return not self.ended.is_set() and delivery.delivery_tag in self._held
 
     def ack(self, delivery: Delivery) -> bool:
@@ -242,7 +242,7 @@ class Session:
         return self._forget(delivery.delivery_tag) and self.channel.nack(delivery.delivery_tag, requeue=False)
 
     def reject(self, delivery: Delivery) -> bool:
-        """basic.reject with requeue, for a native queue; False when the delivery is no longer ours."""
+        """Reject with requeue, for a native queue; False when the delivery is no longer ours."""
         return self._forget(delivery.delivery_tag) and self.channel.reject(delivery.delivery_tag)
 
     def _forget(self, tag: int) -> bool:
@@ -263,17 +263,17 @@ class Session:
         return mine
 
     def handling(self, delivery: Delivery) -> None:
-        """The handler of the delivery is about to be called, and keeps its key of `order_by` until `handled`."""
+        """Keep the delivery's key of `order_by` until `handled`: its handler is about to be called."""
         if self._ordering is not None:
             self._ordering.handling(delivery.delivery_tag)
 
     def handled(self, delivery: Delivery) -> None:
-        """The handler has ended, or was not called."""
+        """Free the key: the handler has ended, or was not called."""
         if self._ordering is not None:
             self._ordering.handled(delivery.delivery_tag, held=self.holds(delivery))
 
     def held_since(self, delivery: Delivery) -> float:
-        """When the delivery arrived, on the event loop's clock in seconds; now if it is settled."""
+        """Return when the delivery arrived, on the event loop's clock in seconds; now if it is settled."""
         return self._held.get(delivery.delivery_tag) or self._loop.time()
 
     def unsettled(self, delivery: Delivery) -> None:
@@ -281,7 +281,7 @@ class Session:
         self._unsettled.add(delivery.delivery_tag)
 
     def held(self) -> list[Held]:
-        """What is not settled: while the session lasts, or when it ended."""
+        """Return what is not settled: while the session lasts, or when it ended."""
         now, found = self._loop.time(), list[Held]()
         behind = self._ordering.waiting() if self._ordering is not None else ()
         for each in (*self._started.values(), *self._waiting, *behind):
@@ -295,7 +295,7 @@ class Session:
 
     @property
     def why(self) -> str:
-        """Why it ended, as far as it is known by now."""
+        """Return why it ended, as far as it is known by now."""
         reason = self.channel.close_reason
         return self.why_ended or (CANCELLED if self.cancelled_by_server else str(reason or "it was closed"))
 
@@ -314,7 +314,7 @@ class Session:
     # -- what cannot be settled now
 
     def hold(self, delivery: Delivery) -> bool:
-        """This delivery cannot be settled now, and others are handled meanwhile. False when that was known."""
+        """Note that a delivery cannot be settled now; others are handled meanwhile. False if that was known."""
         tag = delivery.delivery_tag
         if tag not in self._held:
             return False
@@ -328,17 +328,17 @@ class Session:
         return not known
 
     def let_go(self, delivery: Delivery) -> None:
-        """It can be settled now, or is."""
+        """Note that a delivery can be settled now, or is."""
         self._admission.held_up.discard(delivery.delivery_tag)
 
     @property
     def held_up(self) -> int:
-        """How many deliveries cannot be settled now."""
+        """Count the deliveries that cannot be settled now."""
         return len(self._admission.held_up)
 
     @property
     def stands_still(self) -> bool:
-        """Nothing more is delivered: all that the prefetch allows cannot be settled."""
+        """Return whether nothing more is delivered: all that the prefetch allows cannot be settled."""
         if self._subscription.is_growing:
             return False
         taken = sum(1 for tag in self._admission.held_up if tag > self._delivered_before)
@@ -359,7 +359,7 @@ class Session:
 
     @property
     def _running(self) -> int:
-        """How many deliveries a handler has, or is about to have: what is held up is through."""
+        """Count the deliveries that a handler has, or is about to have; those that are held up are not."""
         return len(self._held) - self._unstarted - len(self._admission.held_up) - len(self._aside)
 
     # -- an outage
@@ -387,11 +387,11 @@ class Session:
         await self._go_on()
 
     def is_tried(self, delivery_tag: int) -> bool:
-        """Whether this is the delivery that `try_one` let start."""
+        """Return whether this is the delivery that `try_one` let start."""
         return self._admission.tried == delivery_tag
 
     async def open(self) -> None:
-        """The outage is over: consume as at the start."""
+        """End the outage: consume as at the start."""
         self._admission.open()
         if self._admission.running:
             self._wake()
@@ -411,7 +411,7 @@ class Session:
 
     @property
     def has_waiting_suspects(self) -> bool:
-        """Whether a suspect is held that has not started."""
+        """Return whether a suspect is held that has not started."""
         behind = self._ordering.waiting() if self._ordering is not None else ()
         return bool(self._aside) or any(map(self._is_suspect, (*self._waiting, *behind)))
 
@@ -449,7 +449,7 @@ class Session:
 
     @property
     def has_longer_ones(self) -> bool:
-        """Whether something still runs that a suspect has waited for in vain."""
+        """Return whether a handler still runs that a suspect has waited for in vain."""
         return bool(self._longer)
 
     def set_aside(self, delivery: Delivery) -> asyncio.Event:
@@ -471,12 +471,12 @@ class Session:
         return back
 
     def is_aside(self, delivery: Delivery) -> bool:
-        """Whether it waits for others to end."""
+        """Return whether the delivery waits for others to end."""
         return self.holds(delivery) and delivery.delivery_tag in self._aside
 
     @property
     def aside(self) -> int:
-        """How many suspects wait for others to end."""
+        """Count the suspects that wait for others to end."""
         return len(self._aside)
 
     def back(self, delivery: Delivery) -> None:
@@ -521,7 +521,7 @@ class Session:
         await self._subscription.reconcile()
 
     async def come_forward(self) -> None:
-        """It is settled."""
+        """Consume again: the other queue's suspect is settled."""
         self._admission.elsewhere -= 1
         await self._go_on()
 
@@ -539,7 +539,7 @@ class Session:
         self._excused |= self._held.keys() - {delivery.delivery_tag}
 
     def is_excused(self, delivery: Delivery) -> bool:
-        """Whether it was held here when another one was parked as a killer."""
+        """Return whether the delivery was held here when another one was parked as a killer."""
         return delivery.delivery_tag in self._excused
 
     def requeue_waiting(self, *, older_than: float = 0.0) -> int:
@@ -565,7 +565,7 @@ class Session:
         return self._requeue_all(sorted(tags))
 
     def _has_waited(self, seconds: float) -> bool:
-        """Whether something that no handler has started is held for so long."""
+        """Return whether a delivery that no handler has started is held for so long."""
         behind = self._ordering.waiting() if self._ordering is not None else ()
         since = self._loop.time() - seconds
         return any(self._held.get(each.delivery_tag, since) <= since for each in (*self._waiting, *behind))

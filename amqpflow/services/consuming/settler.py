@@ -132,7 +132,7 @@ class Settler:
             settlement, error = decide(incoming, verdict, at, missing=missing), None
 
     def hot_loop(self, incoming: Incoming, arrived: float) -> str:
-        """Why nothing delays what is rejected, "" when it is delayed or nothing is rejected. `arrived`: loop's time."""
+        """Return why nothing delays what is rejected, "" when it is delayed. `arrived`: the loop's time."""
         native, rejections = self.routes.native, self.rejections
         if native is None or rejections is None:
             return ""
@@ -192,7 +192,7 @@ class Settler:
     async def _to_tier(
         self, session: Session, incoming: Incoming, settlement: ToTier, error: AmqpflowError | None = None
     ) -> Settlement | Requeued | None:
-        """None when the tier does not take the message, which is then to be settled in another way."""
+        """Publish to a retry queue; None when it does not take the message."""
         done = await self._publish(session, incoming, settlement.publish, error, until_taken=False)
         if done is False:
             names = session.queue, settlement.tier.queue
@@ -288,7 +288,7 @@ class Settler:
         return bool(answers)
 
     async def leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> Settlement | Requeued:
-        """No copy can be published: the broker's own dead-lettering parks it where that cannot lose it."""
+        """Let the queue's own dead-lettering park what cannot be copied, where that cannot lose it."""
         if self.routes.at_least_once:
             log.error("%s: parked by the broker, without a record: %s", session.queue, why)
             self.step("nack.before")
@@ -302,7 +302,7 @@ class Settler:
         return lost(session) if session.ended.is_set() else Requeued(why=reason)
 
     def ack(self, session: Session, incoming: Incoming) -> bool:
-        """False when the delivery is no longer ours."""
+        """Ack; False when the delivery is no longer ours."""
         self.step("ack.before")
         done = session.ack(incoming.delivery)
         self.step("ack.after")
@@ -314,7 +314,7 @@ class Settler:
             self.on_step(name)
 
     def circumstances(self, incoming: Incoming) -> Circumstances:
-        """What decisions about a delivery depend on beside it."""
+        """Return what decisions about a delivery depend on beside it."""
         return Circumstances(
             routes=self.routes,
             now=now(),
@@ -333,5 +333,5 @@ def wake(waiting: asyncio.Future[None]) -> None:
 
 
 def now() -> int:
-    """ms since the epoch."""
+    """Return the time in ms since the epoch."""
     return time.time_ns() // 1_000_000

@@ -129,7 +129,7 @@ class Subscription:
 
     @property
     def is_growing(self) -> bool:
-        """The consumer is being replaced: more is about to be delivered."""
+        """Return whether the consumer is being replaced: more is about to be delivered."""
         return self._growing is not None and not self._growing.done()
 
     def take_one(self) -> None:

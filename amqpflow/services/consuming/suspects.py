@@ -31,7 +31,7 @@ class Suspects:
         self.reset()
 
     def reset(self) -> None:
-        """The consumer starts, perhaps once more and in another event loop."""
+        """Forget everything: the consumer starts, perhaps again and in another event loop."""
         self.handled: dict[int, Suspect] = {}  #: by the identity of a delivery
         self.consumers: list[QueueConsumer] = []  #: of the queues
         self._sessions_lost: Counter[str] = Counter()  # by queue
@@ -40,37 +40,37 @@ class Suspects:
         self.free.set()
 
     def take_turn(self) -> bool:
-        """Whether a suspect may be handled alone now; no other may until `end_turn`."""
+        """Return whether a suspect may be handled alone now; no other may until `end_turn`."""
         if not self.free.is_set():
             return False
         self.free.clear()
         return True
 
     def end_turn(self) -> None:
-        """The next one may."""
+        """Let the next suspect be handled alone."""
         self.free.set()
 
     def starts(self, incoming: Incoming, lost: int, *, alone: bool) -> None:
-        """A handler is about to get it: say so, as long as this process lives."""
+        """Note what a handler is about to get: if this process dies, its parent knows."""
         self.handled[id(incoming)] = suspect(incoming, lost, alone=alone)
         self.on_change()
 
     def ended(self, incoming: Incoming) -> None:
-        """Its handler has ended."""
+        """Note that the handler has ended."""
         if self.handled.pop(id(incoming), None) is not None:
             self.on_change()
 
     def live_through(self, queue: str) -> None:
-        """A session is over, and RabbitMQ counts what it held or was sent as lost, while this process lives."""
+        """Count a session's end: RabbitMQ counts what it held as lost, but this process lives."""
         self._sessions_lost[queue] += 1
 
     def blame(self, message: Hashable) -> None:
-        """The message with this `identity` is why the session is over: its handler outlasted the heartbeat."""
+        """Blame the message with this `identity` for the session's end: its handler outlasted the heartbeat."""
         self._own_doing[message] = self._own_doing.pop(message, 0) + 1
         if len(self._own_doing) > _REMEMBERED:
             self._own_doing.popitem(last=False)
 
     def survived(self, incoming: Incoming) -> int:
-        """How often RabbitMQ may have counted this message as lost though it is not the cause: this process lives."""
+        """Count the losses that RabbitMQ may have counted for this message although it is not their cause."""
         lost = self._sessions_lost.get(incoming.delivery.queue, 0)
         return max(0, lost - self._own_doing.get(identity(incoming), 0)) if lost else 0

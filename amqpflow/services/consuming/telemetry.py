@@ -49,14 +49,14 @@ class ConsumerTelemetry:
         self._totals = totals
 
     def received(self, incoming: Incoming, waited: float) -> None:
-        """A handler is about to get it."""
+        """Report that a handler is about to get the delivery."""
         self._totals["received"] += 1
         if MessageReceived in self._listeners:
             redelivered = incoming.delivery.redelivered
             self._events.emit(e.MessageReceived(**about(incoming), redelivered=redelivered, waited=waited))
 
     def handled(self, incoming: Incoming, verdict: Verdict, duration: float) -> None:
-        """The handler has ended."""
+        """Report that the handler has ended."""
         if MessageHandled in self._listeners:
             fields = {**about(incoming), **_error(verdict)}
             self._events.emit(e.MessageHandled(**fields, outcome=_outcome(verdict), duration=duration))
@@ -64,7 +64,7 @@ class ConsumerTelemetry:
     def ended(
         self, incoming: Incoming, settlement: Settlement | Requeued, duration: float, verdict: Verdict | None
     ) -> None:
-        """It is settled, or the broker's again. Without a verdict its handler was not called."""
+        """Report that it is settled, or the broker has it back. Without a verdict its handler was not called."""
         if type(settlement) is Acknowledge and settlement.discarded is None and MessageAcked not in self._listeners:
             self._totals["acked"] += 1  # nearly every message
             return
@@ -124,7 +124,7 @@ def _outcome(verdict: Verdict) -> str:
 
 
 def _error(verdict: Verdict | None) -> dict[str, Any]:
-    """What an event has of the exception that a verdict is about."""
+    """Return what an event has of the exception that a verdict is about."""
     if isinstance(verdict, Crashed):
         return {"error_type": None}
     if isinstance(verdict, BadResult):
@@ -141,6 +141,6 @@ def _error(verdict: Verdict | None) -> dict[str, Any]:
 
 
 def _asked_for(verdict: Verdict | None) -> str | None:
-    """The reason that a handler gave for a retry."""
+    """Return the reason that a handler gave for a retry."""
     outcome = verdict.outcome if isinstance(verdict, Decided) else None
     return outcome.reason if isinstance(outcome, Retry) else None

@@ -79,7 +79,7 @@ def rule_names(error: BaseException, routes: QueueRoutes) -> frozenset[str]:
 
 
 def _kinds(error: BaseException) -> tuple[type, ...]:
-    """The classes that an exception counts as, bases included."""
+    """Return the classes that an exception counts as, bases included."""
     found = errors_in(error)
     counting = {type(each) for each in found}
     if len(found) > 1:
@@ -100,7 +100,7 @@ def named_among(error: BaseException, errors: tuple[type[BaseException] | str, .
 
 
 def bears(kind: type, name: str) -> bool:
-    """Whether this is how a class may be called: ValueError, httpx.ConnectError."""
+    """Return whether a class may be called so: ValueError, httpx.ConnectError."""
     if kind.__module__ == AmqpflowError.__module__:
         name = current_name(name)
     if name in (kind.__name__, kind.__qualname__, f"{kind.__module__}.{kind.__qualname__}"):

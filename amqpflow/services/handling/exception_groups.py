@@ -27,7 +27,7 @@ def leaves(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def _opened(error: BaseException) -> tuple[tuple[BaseException, ...], bool]:
-    """The leaves, and whether these are all."""
+    """Return the leaves, and whether these are all."""
     if not isinstance(error, BaseExceptionGroup):
         return (error,), True
     found: list[BaseException] = []
@@ -89,7 +89,7 @@ def meaning(error: BaseException) -> BaseException:
 
 
 def has_error(error: BaseException) -> bool:
-    """Whether a leaf is neither an outcome nor a cancellation."""
+    """Return whether a leaf is neither an outcome nor a cancellation."""
     return any(not isinstance(each, Outcome | asyncio.CancelledError) for each in leaves(error))
 
 

@@ -39,7 +39,7 @@ class Handler:
     is_async: bool = True  #: otherwise it runs in a thread
 
     def threads(self) -> Threads | None:
-        """The threads that a function which is not async runs in."""
+        """Return the threads that a function which is not async runs in."""
         return None if self.is_async else Threads(self.function, self.concurrency, self.queue)
 
 

@@ -54,7 +54,7 @@ class Message:
     @property
     def body(self) -> bytes:
         """
-        The body, with the content encodings gzip and deflate undone.
+        Return the body, with the content encodings gzip and deflate undone.
 
         Raises:
             UndecodableError: it is not what its content encoding says, or grows past `max_body_bytes`.
@@ -73,9 +73,9 @@ class Message:
 
     def json(self) -> Any:
         """
-        The body as JSON, in UTF-8, UTF-16 or UTF-32. Raises UndecodableError, which parks the message.
+        Return the body as JSON, in UTF-8, UTF-16 or UTF-32. Raises UndecodableError, which parks the message.
 
-        It takes 20 to 60 ms for each MiB: `await asyncio.to_thread(message.json)` keeps a large body out of the event
+        That takes 20 to 60 ms for each MiB: `await asyncio.to_thread(message.json)` keeps a large body out of the event
         loop.
         """
         try:
@@ -86,7 +86,7 @@ class Message:
     @property
     def properties(self) -> Properties:
         """
-        All basic properties; None means that the producer did not set it.
+        Return all basic properties; None means that the producer did not set it.
 
         Raises:
             UndecodableError: a header cannot be decoded, as one that is nested more than 64 deep.
@@ -101,7 +101,7 @@ class Message:
     @property
     def headers(self) -> Mapping[str, Any]:
         """
-        The producer's headers. Those that RabbitMQ counts a delivery with, and ours, are left out.
+        Return the producer's headers, without amqpflow's own and those that RabbitMQ counts a delivery with.
 
         Raises:
             UndecodableError: as `properties`.
@@ -110,39 +110,39 @@ class Message:
 
     @property
     def delivery_tag(self) -> int:
-        """Of this delivery, on its channel."""
+        """Return the tag of this delivery, on its channel."""
         return self._incoming.delivery.delivery_tag
 
     @property
     def exchange(self) -> str:
-        """The exchange it was first published to; "" is the default exchange."""
+        """Return the exchange it was first published to; "" is the default exchange."""
         return self._incoming.exchange
 
     @property
     def routing_key(self) -> str:
-        """The routing key it was first published with."""
+        """Return the routing key it was first published with."""
         return self._incoming.routing_key
 
     @property
     def queue(self) -> str:
-        """The work queue it was consumed from."""
+        """Return the work queue it was consumed from."""
         return self._incoming.delivery.queue
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, from 1. A crash does not count: the broker delivers the same attempt again."""
+        """Return which attempt this is, from 1. A crash does not count: the broker delivers the same attempt again."""
         return self._incoming.attempts_made + 1
 
     @property
     def retry(self) -> RetryState | None:
-        """What is known of earlier attempts; None on a first one."""
+        """Return what is known of earlier attempts; None on a first one."""
         record = self._incoming.record
         # one without a failure only says that the consumer moved the message (protocol, section 8)
         return record if record is not None and (record.failed_at or record.attempts or record.replay) else None
 
     @property
     def hop(self) -> str:
-        """ROOT/REPLAY/ATTEMPT: equal on two copies of the same attempt (guarantee G2); "" without a message id."""
+        """Return ROOT/REPLAY/ATTEMPT, equal on two copies of one attempt (guarantee G2); "" without a message id."""
         record = self._incoming.record
         if record is not None and record.hop:
             return record.hop
@@ -159,12 +159,12 @@ class Message:
 
     @property
     def priority(self) -> int | None:
-        """None when the producer set none, which is not 0 (fact 12.4). Raises UndecodableError: as `properties`."""
+        """Return the priority; None, which is not 0 (fact 12.4), if the producer set none. Raises as `properties`."""
         return self.properties.priority
 
     @property
     def redelivered(self) -> bool:
-        """RabbitMQ's flag for this delivery. Says nothing about attempts (fact 1.5)."""
+        """Return RabbitMQ's flag for this delivery, which says nothing about attempts (fact 1.5)."""
         return self._incoming.delivery.redelivered
 
     def publish(
@@ -240,12 +240,12 @@ class Message:
 
 
 def is_held(message: Message) -> bool:
-    """Whether the consumer can still settle the delivery: its channel is open, and it was not requeued."""
+    """Return whether the consumer can still settle the delivery: its channel is open, and it was not requeued."""
     return message._holds is None or message._holds(message._incoming.delivery)
 
 
 def takes_long_to_unpack(message: Message) -> bool:
-    """Whether `body` should first be asked for in a thread, because it undoes the encoding of a large body."""
+    """Return whether to ask for `body` in a thread first, because it undoes the encoding of a large body."""
     delivery = message._incoming.delivery
     if len(delivery.body) <= LARGE or message._body is not None:
         return False
@@ -262,5 +262,5 @@ def unpack(message: Message) -> None:
 
 
 def call_late(message: Message) -> None:
-    """Its handler ran into the timeout: a thread that runs on waits for no confirm, and publishes nothing more."""
+    """Let a thread whose handler ran into the timeout wait for no confirm, and publish nothing more."""
     message._late.end()

@@ -84,7 +84,7 @@ class ThreadPlace:
         self._reserved: ContextVar[list[bool] | None] = ContextVar("amqpflow thread", default=None)
 
     async def reserve(self, message: Message, call_next: CallNext) -> Outcome | None:
-        """The middleware outside the timeout."""
+        """Reserve a thread: the middleware outside the timeout."""
         await self._threads.acquire(message)
         place = [True]
         token = self._reserved.set(place)
@@ -96,7 +96,7 @@ class ThreadPlace:
                 self._threads.release()
 
     async def run(self, message: Message) -> Any:
-        """The innermost call."""
+        """Run the function in the reserved thread: the innermost call."""
         place = self._reserved.get()
         if place:
             place.clear()
@@ -176,7 +176,7 @@ def _bound(middleware: Middleware, call_next: CallNext) -> CallNext:
 
 
 def check_middleware(middleware: Any) -> Any:
-    """The middleware, if it is one. Raises InvalidHandlerError."""
+    """Return the middleware, if it is one. Raises InvalidHandlerError."""
     if isinstance(middleware, type):
         raise InvalidHandlerError(f"{middleware.__qualname__} is a class; a middleware is an object of it")
     called = middleware if inspect.isroutine(middleware) else getattr(type(middleware), "__call__", None)  # noqa: B004

@@ -29,7 +29,7 @@ class HeaderKey:
 
 
 def key_function(order_by: str | KeyOf) -> KeyOf:
-    """`order_by` as a function: a header's name gives its value."""
+    """Return `order_by` as a function: a header's name gives its value."""
     return HeaderKey(order_by) if isinstance(order_by, str) else order_by
 
 
@@ -77,11 +77,11 @@ class KeyOrdering:
         return session
 
     def message(self, delivery: Delivery) -> Message:
-        """The message as the function of the keys sees it."""
+        """Return the message as the function of the keys sees it."""
         return Message(Incoming(delivery, native=self._native), max_body_bytes=self._max_body_bytes)
 
     def key(self, message: Message) -> Any:
-        """None when it cannot be told: `KeyCheck` raises the same, where it is settled."""
+        """Return the key; None when it cannot be computed: `KeyCheck` raises the same, where it is settled."""
         try:
             key = self._key_of(message)
             hash(key)
@@ -92,14 +92,14 @@ class KeyOrdering:
         return key
 
     def free(self, key: Any) -> None:
-        """The next of the key may start."""
+        """Let the next delivery of the key start."""
         self.taken.discard(key)
         for session in self._sessions:
             if session.is_next(key):
                 return
 
     def over(self, session: SessionOrdering) -> None:
-        """A session has ended."""
+        """Forget a session that has ended."""
         if session in self._sessions:
             self._sessions.remove(session)
 
@@ -125,7 +125,7 @@ class SessionOrdering:
         self._over = False
 
     def __len__(self) -> int:
-        """How many wait here and have not started."""
+        """Count the deliveries that wait here and have not started."""
         return self._count
 
     def pick(self, waiting: deque[Delivery]) -> Delivery | None:
@@ -183,7 +183,7 @@ class SessionOrdering:
         return True
 
     def waiting(self) -> list[Delivery]:
-        """Those that wait here and have not started, in no order."""
+        """Return the deliveries that wait here and have not started, in no order."""
         found = [delivery for delivery, _ in self._next]
         for line in self._behind.values():
             found += line
@@ -198,18 +198,18 @@ class SessionOrdering:
         return found
 
     def handling(self, tag: int) -> None:
-        """The handler of a delivery is about to be called."""
+        """Note that the handler of a delivery is about to be called."""
         if tag in self._started:
             self._handled.add(tag)
 
     def handled(self, tag: int, *, held: bool) -> None:
-        """Its handler has ended, or was not called; `held`: the delivery is still to be settled."""
+        """Note that the handler has ended, or was not called; `held`: the delivery is still to be settled."""
         self._handled.discard(tag)
         if not held or self._over:
             self._free(tag)
 
     def settled(self, tag: int) -> None:
-        """A delivery was settled or requeued. Its handler may still run, as when the consumer is stopped."""
+        """Note that a delivery was settled or requeued. Its handler may still run, as when the consumer stops."""
         if tag not in self._handled:
             self._free(tag)
 
@@ -218,7 +218,7 @@ class SessionOrdering:
             self._ordering.free(self._started.pop(tag))
 
     def over(self) -> None:
-        """The session has ended: nothing starts any more, and only handlers that run keep their keys."""
+        """Start nothing any more: the session has ended. Only handlers that run keep their keys."""
         if self._over:
             return
         self._over = True

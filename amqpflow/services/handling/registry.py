@@ -80,7 +80,7 @@ class Handlers:
         self._policies[queue] = options.get("retry_policy")
 
     def routes(self, queue: str, compiled: CompiledTopology) -> QueueRoutes:
-        """Where the failed messages of a queue go, by its handler's `retry_policy` if it has one."""
+        """Return where a queue's failed messages go, by its handler's `retry_policy` if it has one."""
         return self._routes(compiled, queue, self._policies[queue])
 
     def require_queue(self, queue: str) -> None:

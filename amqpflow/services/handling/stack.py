@@ -179,7 +179,7 @@ def _shown(code: CodeType, line: int, scope: dict[str, Any], times: int) -> str:
 
 
 def type_name(kind: type) -> str:
-    """ValueError, httpx.ConnectError: as a rule would name it."""
+    """Return a class as a rule would name it: ValueError, httpx.ConnectError."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
@@ -209,7 +209,7 @@ def _whose(file: str) -> _Whose:
 
 
 def _package_of(function: Any) -> str | None:
-    """The package of a handler that is installed; None for one that is the user's by its place."""
+    """Return the package of a handler that is installed; None if its file is the user's own."""
     code = code_of(function)
     if code is None or _whose(code.co_filename) is not _Whose.LIBRARY or code.co_filename.startswith(_STANDARD):
         return None
@@ -225,7 +225,7 @@ def _place(file: str, line: int) -> str:
 
 @lru_cache(maxsize=1024)
 def _short(file: str) -> str:
-    """A file below the working directory or the place that it was imported from."""
+    """Return a file's path below the working directory or the place that it was imported from."""
     try:
         roots = [str(Path.cwd()), *sys.path]
     except OSError:

@@ -72,17 +72,17 @@ class Threads:
 
     @property
     def overdue(self) -> tuple[Call, ...]:
-        """Calls that run on although nothing waits for them, the oldest first."""
+        """Return calls that still run although nothing waits for them, the oldest first."""
         return tuple(self._overdue)
 
     @property
     def most(self) -> int:
-        """How many calls may be overdue; then nothing can be called any more."""
+        """Return how many calls may be overdue; then nothing can be called any more."""
         return self._size + self._spare
 
     @property
     def exhausted(self) -> bool:
-        """All threads are overdue, and there are as many as there may be."""
+        """Return whether all threads are overdue, and there are as many as there may be."""
         return len(self._overdue) >= self.most
 
     def _has_room(self) -> bool:
@@ -150,7 +150,7 @@ class Threads:
             result = error = call = None  # type: ignore[assignment]
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        """What a thread does."""
+        """Run calls, in a thread."""
         while (call := self._jobs.get()) is not None:
             # handed over as a value: a future cannot carry StopIteration
             result: _Result
@@ -199,7 +199,7 @@ class Threads:
         self._turns.refuse(GONE, gone=True)
 
     def close(self) -> None:
-        """Whoever waits for a thread is not started."""
+        """Refuse what waits for a thread."""
         self._turns.close()
 
     def shutdown(self) -> None:

@@ -53,7 +53,7 @@ class Rate:
         self._turns.refuse(GONE, gone=True)
 
     def close(self) -> None:
-        """Whoever waits is not started."""
+        """Refuse what waits."""
         self._turns.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -73,13 +73,13 @@ class ConcurrencyBudget:
         self._running = 0
 
     def share(self, weight: float) -> ConcurrencyShare:
-        """The middleware of one handler."""
+        """Return the middleware of one handler."""
         share = ConcurrencyShare(self, weight)
         self._shares.append(share)
         return share
 
     def may_start(self, share: ConcurrencyShare) -> bool:
-        """Whether a slot is left for it, when every other handler that has none running keeps one."""
+        """Return whether a slot is left for it, when every other handler without a running call keeps one."""
         kept = sum(1 for each in self._shares if not each.running and each is not share)
         return self._running + (kept if share.running else 0) < self._size
 
@@ -122,5 +122,5 @@ class ConcurrencyShare:
         self.turns.refuse(GONE, gone=True)
 
     def close(self) -> None:
-        """Whoever waits is not started."""
+        """Refuse what waits."""
         self.turns.close()

@@ -80,6 +80,6 @@ class Turns:
         self._waiting = kept
 
     def close(self) -> None:
-        """The consumer stops: what waits is not started, and nothing waits from now on."""
+        """Refuse what waits, and what comes from now on: the consumer stops."""
         self._closed = STOPPED
         self.refuse(STOPPED)

@@ -65,7 +65,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, he
 
 
 def response(head: bytes, health: Health) -> bytes:
-    """The answer to a request, by the head of it."""
+    """Return the answer to a request, by the head of it."""
     method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
     path = rest.partition(" ")[0].partition("?")[0]
     body: Mapping[str, object]

@@ -75,7 +75,7 @@ def _line(status: Status, problems: Mapping[str, str]) -> bytes:
 
 
 def decode(line: bytes) -> Status | None:
-    """None for what is no line of ours, such as one that was cut short by a crash."""
+    """Return the status in a line; None if it is not a line of ours, such as one that a crash cut short."""
     try:
         found = json.loads(line)
         return Status(

@@ -28,7 +28,7 @@ _stops: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}  # what a
 
 
 def run(consumer: Runnable) -> None:
-    """`Consumer.run`."""
+    """Run a consumer: see `Consumer.run`."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -87,7 +87,7 @@ def _exit_code(error: Exit) -> int:
 
 
 def health_of(consumer: Runnable) -> Health:
-    """What probes are told: ready when every queue is consumed and it is not about to stop."""
+    """Return what probes are answered: ready when every queue is consumed and it is not about to stop."""
     problems = dict(consumer.problems)
     if consumer.stopping:
         problems["consumer"] = "it is stopping"
@@ -97,7 +97,7 @@ def health_of(consumer: Runnable) -> Health:
 
 
 async def serve(consumer: Runnable) -> None:
-    """`Consumer.serve`."""
+    """Serve a consumer: see `Consumer.serve`."""
     consumer.require_not_running()
     serving = asyncio.current_task()
     at_once = False

@@ -94,7 +94,7 @@ class Supervisor:
         return 130 if 130 in codes else int(not codes <= {0})
 
     def health(self) -> Health:
-        """Ready when every worker is; live when every worker that runs has been heard of lately."""
+        """Return ready when every worker is; live when every running worker has reported lately."""
         now = asyncio.get_running_loop().time()
         problems: dict[str, str] = {}
         live = True
@@ -112,7 +112,7 @@ class Supervisor:
 
     @property
     def summary(self) -> str:
-        """4 workers: received 10, acked 9, parked 1; restarts: 2"""
+        """Return the totals as `4 workers: received 10, acked 9, parked 1; restarts: 2`."""
         totals: Counter[str] = Counter()
         for worker in self._workers:
             totals += worker.totals
@@ -152,7 +152,7 @@ class Supervisor:
                 worker.code = 0  # nothing of it had to be stopped
 
     def _is_known(self, handled: Sequence[Suspect]) -> bool:
-        """Whether a message that was in hand at this death was so at one before, of any worker."""
+        """Return whether a message in hand at this death was in hand at an earlier one, of any worker."""
         known = False
         for each in handled:
             name = each.queue, each.message
@@ -164,7 +164,7 @@ class Supervisor:
         return known
 
     async def _live(self, worker: _Worker) -> int:
-        """One life of a worker; returns its exit code, negative for a signal, 1 when there is no room for it."""
+        """Live a worker's life; return its exit code, negative for a signal, 1 when there is no room for it."""
         try:
             return await self._life(worker)
         except OSError as error:  # of memory, processes or file descriptors: there may be some later

@@ -77,7 +77,7 @@ class LoopPublisher:
 
     async def publish(self, message: OutgoingMessage, message_id: str = "", ticket: Ticket | None = None) -> str:
         """
-        `Publisher.publish`. The id is chosen here unless it is given.
+        Publish as `Publisher.publish`. The id is chosen here unless it is given.
 
         Cancelled, it withdraws what was not written yet, and counts what was until that is settled: `ticket` says
         which it is.
@@ -129,7 +129,7 @@ class LoopPublisher:
 
     def publish_and_wait(self, message: OutgoingMessage, late: Lateness | None = None) -> str:
         """
-        `publish`, for a thread in which no event loop runs: return when it is confirmed.
+        Publish from a thread in which no event loop runs: return when the message is confirmed.
 
         Args:
             message: what to publish.
@@ -168,7 +168,7 @@ class LoopPublisher:
             raise _with_id(PublishUncertainError(f"{_LOOP_ENDED} before the confirm"), message_id) from None
 
     async def publish_many(self, messages: Iterator[OutgoingMessage]) -> list[str | AmqpflowError]:
-        """`Publisher.publish_many`."""
+        """Publish as `Publisher.publish_many`."""
         ticket = Ticket()
         try:
             return await self._publish_many(messages, ticket)
@@ -254,7 +254,7 @@ class LoopPublisher:
         await waiter
 
     async def close(self, timeout: float) -> None:
-        """`Publisher.close`, in this event loop."""
+        """Close as `Publisher.close`, in this event loop."""
         self.is_closed = True
         self._closes_at = max(self._closes_at, self.loop.time() + timeout)
         waiting = list(self._waiting)
@@ -282,7 +282,7 @@ class Lateness:
         self._tasks: frozenset[asyncio.Task[Any]] = frozenset()  # nearly every message has none
 
     def require_in_time(self) -> None:
-        """Raises TimeoutError."""
+        """Raise TimeoutError once the handler ran into its timeout."""
         if self.is_late:
             raise TimeoutError(f"{_LATE}: nothing was published")
 
@@ -309,7 +309,7 @@ class Lateness:
             self._tasks -= {task}
 
     def end(self) -> None:
-        """The handler ran into its timeout: end what waits for a confirm, and let nothing begin."""
+        """End what waits for a confirm, and let nothing begin: the handler ran into its timeout."""
         self.is_late = True
         for task in self._tasks:
             task.cancel()
@@ -337,7 +337,7 @@ class _Unsettled:
 
 
 def _encoded(message: OutgoingMessage, message_id: str) -> Publish:
-    """Raises UnpublishableError, whatever is wrong with it: the program's own mappings may raise anything."""
+    """Encode. Raises UnpublishableError whatever is wrong: the program's own mappings may raise anything."""
     try:
         return encode_outgoing(message, message_id)
     except ValueError as error:
@@ -347,7 +347,7 @@ def _encoded(message: OutgoingMessage, message_id: str) -> Publish:
 
 
 def _id_of(message: object) -> str:
-    """The message id that it was given, if that is text, else a new one."""
+    """Return the message id that it was given, if that is text, else a new one."""
     given: Any = getattr(message, "message_id", None)
     return given if isinstance(given, str) and given else str(uuid4())
 

@@ -53,11 +53,13 @@ class Outbox:
 
     @property
     def blocked(self) -> str | None:
-        """Why the broker takes no publishes now (memory or disk alarm); None when it does, as far as is known."""
+        """
+        Return why the broker takes no publishes now (memory or disk alarm); None when it does, as far as is known.
+        """
         return self._connection.blocked if self._connection is not None and not self._connection.is_closed else None
 
     def unblocked(self) -> asyncio.Future[None]:
-        """Done once the broker takes publishes again, or has lost the connection that it took none from."""
+        """Return what is done once the broker takes publishes again, or has lost the connection that it blocked."""
         waiting = self._unblocked = self._unblocked or asyncio.get_running_loop().create_future()
         if self.blocked is None:
             self._told_blocked(None)
@@ -70,7 +72,7 @@ class Outbox:
 
     @property
     def is_open(self) -> bool:
-        """`post` publishes at once."""
+        """Return whether `post` publishes at once."""
         return self._channel is not None and not self._channel.is_closed and not self._worn_out
 
     async def open(self) -> None:
@@ -97,7 +99,7 @@ class Outbox:
         await self.submit(message)
 
     def submit(self, message: Publish) -> asyncio.Future[None]:
-        """`publish`, to be awaited later. Cancelling the future does not take back what was sent."""
+        """Publish, to be awaited later. Cancelling the future does not take back what was sent."""
         confirm: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def settled(error: AmqpflowError | None) -> None:
@@ -113,7 +115,7 @@ class Outbox:
 
     def post(self, message: Publish, settled: Settled, ticket: Ticket | None = None) -> None:
         """
-        `publish` for many messages, without a future or a task for each while the channel is open: see `Channel.post`.
+        Publish one of many, without a future or a task for each while the channel is open: see `Channel.post`.
 
         `settled` is told once what became of the message, perhaps at once: None when it is confirmed, else the error
         that `publish` raises. Await `room` between some hundred messages. Once its `ticket` is withdrawn, the message
@@ -193,7 +195,7 @@ class Outbox:
     async def _post_alone(
         self, message: Publish, before: PublishUncertainError | None, ticket: Ticket | None, settled: Settled
     ) -> None:
-        """`before`: what became of it when it was published with others; None when nothing of it was sent yet."""
+        """Publish alone. `before`: how it ended when published with others; None if nothing was sent yet."""
         uncertain = before
         try:
             async with self._one_at_a_time:
@@ -269,7 +271,7 @@ class Outbox:
         return self._channel
 
     async def _connected(self) -> Connection:
-        """One try for all that wait: else each of many would wait for a time limit of its own, one after the other."""
+        """Connect once for all that wait, else each would wait for a time limit of its own."""
         if self._closed.is_set():
             raise BrokerUnavailableError("it is closed")
         if self._connection is not None and not self._connection.is_closed:

@@ -64,7 +64,7 @@ class Publisher:
 
     def _here(self) -> LoopPublisher:
         """
-        The publisher of the running event loop.
+        Return the publisher of the running event loop.
 
         Raises:
             UsageError: no event loop runs here, or it was forked together with its connection.
@@ -212,7 +212,7 @@ class Publisher:
 
 
 def _iterated(messages: Any) -> Iterator[OutgoingMessage]:
-    """Raises UsageError."""
+    """Return an iterator of the messages. Raises UsageError."""
     if isinstance(messages, OutgoingMessage | str | bytes | bytearray | Mapping):
         raise UsageError(f"messages is of type {type(messages).__name__}, not a list of OutgoingMessage")
     try:
