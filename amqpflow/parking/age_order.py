@@ -13,7 +13,7 @@ _UNSET = -1  #: no priority; none is negative
 
 
 class AgeOrder:
-    """Takes priority and time of each message in the order of delivery, at ten bytes a message."""
+    """The order of messages by age. It takes ten bytes a message."""
 
     def __init__(self) -> None:
         self._at = array("q")  # when it was parked; within a priority never before the one in front of it
@@ -21,7 +21,7 @@ class AgeOrder:
         self._last = 0
 
     def add(self, priority: int | None, at: int | None) -> None:
-        """One more; `at` in ms since the epoch, None when it does not say."""
+        """Add the next message in the order of delivery; `at` in ms since the epoch, None when it does not say."""
         key = _UNSET if priority is None else priority
         before = self._latest.get(key)
         if at is None:
@@ -31,7 +31,7 @@ class AgeOrder:
         self._at.append(self._last)
 
     def order(self) -> array[int] | None:
-        """The numbers of the messages, the oldest first, counted from 0; None when that is the order of delivery."""
+        """Return the numbers of the messages from 0, the oldest first; None when that is the order of delivery."""
         if len(self._latest) < 2:
             return None
         return array("Q", sorted(range(len(self._at)), key=self._at.__getitem__))

@@ -34,7 +34,7 @@ class Death:
 
 
 def read_deaths(headers: Mapping[str, Any] | None, queues: Collection[str] | None = None) -> tuple[Death, ...]:
-    """Every entry that has a queue and a reason; of these queues alone, when some are given."""
+    """Return every entry that has a queue and a reason; only those of `queues`, when they are given."""
     entries = (headers or {}).get("x-death")
     if not isinstance(entries, list):
         return ()
@@ -62,7 +62,7 @@ def death_in(
     headers: Mapping[str, Any] | None, work_queues: Collection[str], *, prefer: tuple[str | None, ...] = ()
 ) -> Death | None:
     """
-    The entry that names a work queue: RabbitMQ itself parked the message from there.
+    Return the entry that names a work queue: RabbitMQ itself parked the message from there.
 
     Args:
         headers: as received.
@@ -80,7 +80,7 @@ def death_in(
 
 def deaths_elsewhere(headers: Mapping[str, Any] | None, our_queues: Collection[str]) -> dict[str, Any]:
     """
-    The dead-lettering headers as a handler saw them before RabbitMQ parked the message: without our queues' deaths.
+    Return the dead-lettering headers that a handler saw before RabbitMQ parked the message: without our queues' deaths.
 
     A message may come to a work queue by way of a foreign dead-letter exchange; that part of the header is the
     producer's side of the story and belongs to the message (guarantee G4).
@@ -107,7 +107,7 @@ def _is_of(entry: Any, queues: Collection[str]) -> bool:
 
 
 def _text(value: Any) -> str | None:
-    """A name; RabbitMQ writes none that is longer."""
+    """Return the value if it is a name; RabbitMQ writes none that is longer."""
     return value if isinstance(value, str) and len(value) <= NAME_MAX else None
 
 

@@ -1,4 +1,4 @@
-"""Which messages were seen before, at eight bytes each: a million of them must not fill the memory."""
+"""Messages that were seen before, at eight bytes each: a million of them must not fill the memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BYTES = 8  #: of a digest; two of a million messages are taken for one in one o
 
 class DigestMultiset:
     """
-    A multiset of digests. `add` while reading; `recall` before reading again, and then `take` what comes by once more.
+    A multiset of digests: `add` while reading, `recall` before reading again, then `take` each message that was seen.
     """
 
     def __init__(self) -> None:
@@ -24,11 +24,11 @@ class DigestMultiset:
         return len(self._sorted) + len(self._new)
 
     def add(self, digest: bytes) -> None:
-        """This message was seen; it can be taken after the next `recall`."""
+        """Add a message, which can be taken after the next `recall`."""
         self._new.append(int.from_bytes(digest[:_BYTES], "big"))
 
     def recall(self) -> None:
-        """From here on all that was added comes by again."""
+        """Begin another reading: every message that was added can be taken once."""
         if self._new:
             # a list of all of them would hold an object for each
             runs = [array("Q", sorted(self._new[at : at + _RUN])) for at in range(0, len(self._new), _RUN)]
@@ -37,13 +37,13 @@ class DigestMultiset:
         self._taken = array("L", bytes(len(self._sorted) * array("L").itemsize))
 
     def __contains__(self, digest: bytes) -> bool:
-        """Was this message added before the last recall, whether it was taken since or not?"""
+        """Tell whether this message was added before the last recall, whether it was taken since or not."""
         number = int.from_bytes(digest[:_BYTES], "big")
         first = bisect_left(self._sorted, number)
         return first < len(self._sorted) and self._sorted[first] == number
 
     def take(self, digest: bytes) -> bool:
-        """Was this message added before the last recall? Of equal messages, each answers once."""
+        """Take this message if it was added before the last recall. Each of equal messages can be taken once."""
         number = int.from_bytes(digest[:_BYTES], "big")
         first = bisect_left(self._sorted, number)
         if first == len(self._sorted) or self._sorted[first] != number:

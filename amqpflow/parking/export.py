@@ -83,7 +83,7 @@ class ExportEnd:
 
 
 def head_line(head: ExportHead, *, at: int) -> str:
-    """The first line; `at` is now, in ms since the epoch."""
+    """Write the first line; `at` is now, in ms since the epoch."""
     return _line(
         {
             "type": "head",
@@ -100,7 +100,7 @@ def head_line(head: ExportHead, *, at: int) -> str:
 
 
 def message_line(parked: ParkedMessage, number: int) -> str:
-    """One message."""
+    """Write one message."""
     delivery = parked.delivery
     properties = delivery.properties
     named = {each.name: getattr(properties, each.name) for each in fields(properties) if each.name != "headers"}
@@ -138,12 +138,12 @@ def message_line(parked: ParkedMessage, number: int) -> str:
 
 
 def discarded_line(count: int, checks: Checks) -> str:
-    """RabbitMQ has taken the acks of the `count` messages above."""
+    """Say that RabbitMQ has taken the acks of the `count` messages above."""
     return _line({"type": "discarded", "count": count, "check": str(checks)})
 
 
 def end_line(count: int) -> str:
-    """The last line."""
+    """Write the last line."""
     return _line({"type": "end", "count": count})
 
 
@@ -152,14 +152,14 @@ def read_line(text: str) -> ExportHead | ExportedMessage | Discarded | ExportEnd
     Read a line back.
 
     Raises:
-        ValueError: it is none of an export that this version reads, or it was changed.
+        ValueError: it is not a line of an export that this version reads, or it was changed.
     """
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError("no JSON") from None
+        raise ValueError("it is not JSON") from None
     if not isinstance(line, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("it is not a JSON object")
     match line.get("type"):
         case "head":
             return _head(line)
@@ -174,13 +174,13 @@ def read_line(text: str) -> ExportHead | ExportedMessage | Discarded | ExportEnd
 
 def _head(line: Mapping[str, Any]) -> ExportHead:
     if line.get("format") != FORMAT:
-        raise ValueError(f"this is no export of amqpflow: its format is {line.get('format')!r}")
+        raise ValueError(f"it is not an export of amqpflow: its format is {line.get('format')!r}")
     version = line.get("version")
     if version not in _READABLE:
         raise ValueError(f"it has version {version!r} of the format, and this amqpflow reads 1 to {VERSION}")
     texts = [line.get(name) for name in ("id", "vhost", "topology", "amqpflow")]
     if not all(isinstance(each, str) for each in texts) or not line["id"]:
-        raise ValueError("its head lacks something")
+        raise ValueError("a field of its head is missing")
     return ExportHead(
         id=line["id"],
         vhost=line["vhost"],

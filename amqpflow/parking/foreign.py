@@ -18,7 +18,7 @@ _LATEST_MS = 1 << 53
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign:
-    """What a dialect could read. None is what it does not tell."""
+    """What a dialect could read; None where the message does not say."""
 
     dialect: str  #: which framework: spring-amqp
     queue: str | None = None  #: the queue in which it failed
@@ -33,7 +33,7 @@ class Foreign:
 
 
 def within_limits(foreign: Foreign) -> Foreign:
-    """The same with texts as long as those of our own record; a name that no queue or key can have is absent."""
+    """Return a copy with texts no longer than those of our own record, without names that no queue or key can have."""
     return replace(
         foreign,
         queue=_name(foreign.queue),
@@ -51,12 +51,12 @@ def _name(text: str | None) -> str | None:
 
 
 def headers_of(delivery: Delivery) -> Mapping[str, Any]:
-    """Never None."""
+    """Return the headers, empty when there are none."""
     return delivery.properties.headers or {}
 
 
 def text(headers: Mapping[str, Any], *names: str) -> str | None:
-    """The first of these headers that is text and not empty."""
+    """Return the first of these headers that is text and not empty."""
     for name in names:
         if found := as_text(headers.get(name)):
             return found
@@ -64,12 +64,12 @@ def text(headers: Mapping[str, Any], *names: str) -> str | None:
 
 
 def table(value: Any) -> Mapping[str, Any]:
-    """A header that is a table; an empty one for anything else."""
+    """Return a header that is a table; an empty one for anything else."""
     return value if isinstance(value, Mapping) else {}
 
 
 def count(value: Any) -> int | None:
-    """A number that counts something, also when it was written as text."""
+    """Return a count, also when it was written as text."""
     if isinstance(value, bytes | str):
         digits = as_text(value) or ""
         value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
@@ -78,7 +78,7 @@ def count(value: Any) -> int | None:
 
 
 def moment(value: Any) -> int | None:
-    """A time as ISO 8601, as NServiceBus writes it, as a datetime, or in ms since the epoch -> ms since the epoch."""
+    """Return ms since the epoch, of a time as ISO 8601, as NServiceBus writes it, as a datetime, or in ms."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -103,7 +103,7 @@ def moment(value: Any) -> int | None:
 
 
 def queue_in_address(address: str | None) -> str | None:
-    """The queue in `rabbitmq://host/vhost/queue?durable=true`, in `queue@machine`, or in a plain name."""
+    """Return the queue in `rabbitmq://host/vhost/queue?durable=true`, in `queue@machine`, or in a plain name."""
     if not address:
         return None
     if "://" not in address:

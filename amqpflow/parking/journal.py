@@ -26,7 +26,7 @@ PARKED_DIGITS = 32  #: of a name, those that say what is parked where
 
 
 class UnreadableJournalError(ValueError):
-    """A file that is no journal, or one of a later version, or damaged in the middle; the text says which."""
+    """The file is not a journal, or one of a later version, or damaged in the middle; the text says which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class JournalHead:
 
     @property
     def queue(self) -> str | None:
-        """The work queues, for people; None: all."""
+        """Name the work queues, for people; None: all."""
         return None if self.queues is None else ", ".join(self.queues)
 
 
@@ -62,7 +62,7 @@ class JournalState:
     confirmed: int = 0
     left: int = 0  #: certainly not sent
     again: int = 0  #: of those sent, how many had been dealt with before, by an earlier run of this replay
-    in_doubt: dict[int, Key] = field(default_factory=dict)  #: by number: about to be sent, and nothing came of it
+    in_doubt: dict[int, Key] = field(default_factory=dict)  #: by number: about to be sent, with no confirm
     unacked: dict[int, Key] = field(default_factory=dict)
     """Confirmed, and not acked: as many messages of that name are parked that need not be sent."""
     leaving: dict[int, Key] = field(default_factory=dict)  #: confirmed, and perhaps acked: still parked, or not
@@ -76,27 +76,27 @@ class JournalState:
 
     @property
     def is_complete(self) -> bool:
-        """Everything that was selected was replayed: nothing is left to resume."""
+        """Tell whether everything that was selected was replayed: nothing is left to resume."""
         return self.end is not None and bool(self.end.get("complete"))
 
     @property
     def done(self) -> int:
-        """Messages that it has dealt with: confirmed, whether they are acked or not. Each counts once."""
+        """Count the messages that were confirmed, acked or not. Each counts once."""
         return self.sent - self.again - self.left - len(self.in_doubt)
 
     def unsettled(self) -> Iterable[Key]:
-        """All that may still be parked and in the destination too."""
+        """Yield all that may be parked and in the destination too."""
         for each in (self.in_doubt, self.unacked, self.leaving):
             yield from each.values()
 
     def totals(self) -> dict[str, Any]:
-        """For the last line, so that a finished journal is read by it alone."""
+        """Return what the last line says, so that a finished journal is read by it alone."""
         resumed = [dict(each) for each in self.resumed]
         return {"sent": self.sent, "confirmed": self.confirmed, "left": self.left, "resumed": resumed}
 
 
 def head_line(head: JournalHead) -> bytes:
-    """The first line of a journal."""
+    """Write the first line of a journal."""
     return _line(
         {
             "format": FORMAT,
@@ -118,46 +118,46 @@ def head_line(head: JournalHead) -> bytes:
 
 
 def only_line(names: Iterable[str]) -> bytes:
-    """No other messages than these are taken; a name stands as often as there are such messages."""
+    """Limit the replay to these messages; a name stands as often as there are such messages."""
     return _line({"only": "".join(names)})
 
 
 def intent_line(first: int, keys: Sequence[Key], again: Iterable[int] = ()) -> bytes:
     """
-    These are about to be sent; they are numbered from `first`. Those that an earlier run of this replay had confirmed,
-    and whose acks RabbitMQ had not taken, had the numbers `again`.
+    Say that these are about to be sent, numbered from `first`. `again`: the numbers of those that an earlier run of
+    this replay had confirmed, and whose acks RabbitMQ had not taken.
     """
     before = _ranges(again)
     return _line({"send": first, "keys": keys} | ({"again": before} if before else {}))
 
 
 def confirmed_line(numbers: Iterable[int]) -> bytes:
-    """RabbitMQ has these, and none of them was acked."""
+    """Say that RabbitMQ has confirmed these, and that none of them was acked."""
     return _line({"confirmed": _ranges(numbers)})
 
 
 def left_line(numbers: Iterable[int]) -> bytes:
-    """These are certainly not in the destination."""
+    """Say that these are certainly not in the destination."""
     return _line({"left": _ranges(numbers)})
 
 
 def acking_line(numbers: Iterable[int]) -> bytes:
-    """These are confirmed and about to be acked: from here on nothing tells whether they are still parked."""
+    """Say that these are about to be acked: from here on the journal cannot tell whether they are still parked."""
     return _line({"acking": _ranges(numbers)})
 
 
 def acked_line(first: int, last: int) -> bytes:
-    """Of these numbers, whatever was to be acked is out of the parking queue."""
+    """Say that all of these numbers that were to be acked are out of the parking queue."""
     return _line({"acked": [[first, last]]})
 
 
 def resumed_line(at: int, by: str) -> bytes:
-    """Somebody resumes it."""
+    """Say who resumes the replay."""
     return _line({"resumed": at, "by": by})
 
 
 def end_line(summary: Mapping[str, Any]) -> bytes:
-    """It came to an end, be it for now."""
+    """End the journal, perhaps until the replay is resumed."""
     return _line({"end": dict(summary)})
 
 
@@ -171,7 +171,7 @@ def read_head(line: bytes) -> JournalHead:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UnreadableJournalError):
             raise
-        raise UnreadableJournalError(f"line 1 is not understood: {type(error).__name__}: {error}") from None
+        raise UnreadableJournalError(f"line 1 cannot be read: {type(error).__name__}: {error}") from None
 
 
 def finished(head: JournalHead, last_line: bytes) -> JournalState | None:
@@ -192,7 +192,7 @@ def finished(head: JournalHead, last_line: bytes) -> JournalState | None:
 
 
 def is_finished(last_line: bytes) -> bool:
-    """Does the last line end a replay that is complete? Then nothing before it matters to another replay."""
+    """Tell whether the last line ends a complete replay. Then nothing before it matters to another replay."""
     end = (_value(last_line) or {}).get("end")
     return isinstance(end, dict) and bool(end.get("complete"))
 
@@ -205,7 +205,7 @@ def read_journal(lines: Iterable[bytes]) -> JournalState:
         lines: with their line ends.
 
     Raises:
-        UnreadableJournalError: what is wrong, with the number of the line. A last line that is cut off is none.
+        UnreadableJournalError: what is wrong, with the number of the line. A last line may be cut off.
     """
     state: JournalState | None = None
     broken = 0
@@ -226,7 +226,7 @@ def read_journal(lines: Iterable[bytes]) -> JournalState:
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, UnreadableJournalError):
                 raise
-            raise UnreadableJournalError(f"line {number} is not understood: {type(error).__name__}: {error}") from None
+            raise UnreadableJournalError(f"line {number} cannot be read: {type(error).__name__}: {error}") from None
         state.size += len(line)
     if state is None:
         raise UnreadableJournalError("it has no first line")
@@ -235,7 +235,7 @@ def read_journal(lines: Iterable[bytes]) -> JournalState:
 
 def _head(value: Mapping[str, Any]) -> JournalHead:
     if value.get("format") != FORMAT:
-        raise UnreadableJournalError("it is no journal of a replay")
+        raise UnreadableJournalError("it is not a journal of a replay")
     version = value.get("version")
     if version not in (VERSION, OLD_VERSION):
         raise UnreadableJournalError(
@@ -292,7 +292,7 @@ def _apply(state: JournalState, value: Mapping[str, Any]) -> None:
 
 
 def _apply_old(state: JournalState, value: Mapping[str, Any]) -> None:
-    """There an ack followed the line that said `confirmed`, and `acked` was a number up to which all were gone."""
+    """Apply a line of version 1: an ack followed `confirmed`, and `acked` was a number up to which all were gone."""
     if "send" in value:
         _intend(state, value)
     elif "confirmed" in value:

@@ -2,7 +2,7 @@
 
 Our consumers write a failure record into the headers and send no x-death. A work queue of the topology in x-death
 therefore means that RabbitMQ parked the message itself; a record on it then tells of the last failure before that.
-Whatever else lies in a parking queue is shown as well, with the reason `unknown`. Nothing here raises, whatever the
+Every other message in a parking queue is shown as well, with the reason `unknown`. Nothing here raises, whatever the
 headers hold.
 """
 
@@ -22,14 +22,14 @@ from .dialects import read_foreign
 from .foreign import Foreign
 from .identity import content_digest
 
-UNKNOWN = "unknown"  #: the reason of a message that bears no record, or none that we know
+UNKNOWN = "unknown"  #: the reason of a message that has no record, or none that we know
 FOREIGN = "foreign"  #: the reason of a message that another framework parked; the detail names it
 ID_LENGTH = 10  #: hex digits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedMessage:
-    """One parked message, as it lies in its queue."""
+    """One parked message, as it is in its queue."""
 
     queue: str | None  #: the work queue it failed in; None when the message does not say, and no origin is asserted
     reason: str  #: a ParkReason, or unknown
@@ -44,26 +44,26 @@ class ParkedMessage:
 
     @property
     def parked_by(self) -> str | None:
-        """amqpflow, rabbitmq, or the framework whose headers it bears; None when nothing tells."""
+        """Return amqpflow, rabbitmq, or the framework whose headers it has; None when it is not known."""
         if self.death:
             return "rabbitmq"
         return "amqpflow" if self.record else self.dialect.dialect if self.dialect else None
 
     @property
     def id(self) -> str:
-        """Short; the same for each look at the message, and for two copies of one settlement."""
+        """Return a short id: the same for each look at the message, and for two copies of one settlement."""
         identity = self.hop or self.message_id
         name = repr((self.queue, identity)).encode("utf-8", "surrogatepass") if identity else self.digest
         return blake2b(name, digest_size=ID_LENGTH // 2).hexdigest()
 
     @property
     def digest(self) -> bytes:
-        """Of body, properties and headers; the same for each look at the message. Computed at each call."""
+        """Hash body, properties and headers; the same for each look at the message. Computed at each call."""
         return content_digest(self.delivery.header, self.delivery.body)
 
     @property
     def attempts(self) -> int:
-        """Attempts whose failure is recorded. One that never came to an end, in a crash, is not among them."""
+        """Count the attempts whose failure is recorded. One that a crash cut short is not among them."""
         told = self.record or self.dialect
         return told.attempts if told else 0
 
@@ -79,7 +79,7 @@ class ParkedMessage:
 
     @property
     def error_location(self) -> str | None:
-        """Such as service.py:10: the innermost line of the service's own code."""
+        """Return the innermost line of the service's own code, such as service.py:10."""
         return self.record.error_location if self.record else None
 
     @property
@@ -89,18 +89,18 @@ class ParkedMessage:
 
     @property
     def fingerprint(self) -> str | None:
-        """To group by: queue, error type and the raising frame, hashed."""
+        """Return a hash of queue, error type and raising frame, to group by."""
         return self.record.fingerprint if self.record else None
 
     @property
     def first_failed_at(self) -> int | None:
-        """Milliseconds since the epoch."""
+        """Return ms since the epoch."""
         recorded = self.record.first_failed_at if self.record else None
         return self.failed_at if recorded is None else recorded
 
     @property
     def replays(self) -> int:
-        """How often it was replayed before."""
+        """Count earlier replays."""
         return self.record.replay.count if self.record and self.record.replay else 0
 
     @property
@@ -183,7 +183,7 @@ _REASONS = frozenset(reason.value for reason in ParkReason)
 
 def _asserted(origin: str | None, parking_queue: str, routes: Mapping[str, QueueRoutes]) -> str | None:
     """
-    The origin of a message that does not say one.
+    Return the origin of a message that does not say one.
 
     That one work queue of the file names a parking queue proves nothing: services that the file does not know may
     share it, and a replay would bring their messages to the wrong consumer.

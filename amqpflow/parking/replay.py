@@ -34,13 +34,13 @@ class ReplayContext:
     version: str
     frame_max: int  #: bytes, 0 for no limit
     our_queues: Collection[str]  #: every queue of the topology
-    keep_attempts: bool = False  #: go on counting where the message stopped, instead of from the first attempt
+    keep_attempts: bool = False  #: continue the count of attempts, instead of beginning with the first
     set_headers: Mapping[str, Any] = field(default_factory=dict)  #: of the message itself, never ours
     drop_headers: Collection[str] = ()
 
     @cached_property
     def not_copied(self) -> frozenset[str]:
-        """Headers of the message that its copy does not have as they were."""
+        """Return the headers of the message that its copy does not have as they were."""
         return h.NEVER_TRAVELS.union(self.drop_headers, self.set_headers)
 
 
@@ -55,7 +55,7 @@ class Destination:
 
     @classmethod
     def of(cls, routes: QueueRoutes) -> Destination:
-        """The work queue, through the retry exchange."""
+        """Return the work queue, through the retry exchange."""
         return cls(exchange=routes.retry_exchange, routing_key=routes.queue, queue=routes.queue, label=routes.queue)
 
 
@@ -63,7 +63,7 @@ def replay_publish(
     parked: ParkedMessage, destination: Destination | QueueRoutes, run: ReplayContext, *, ordinal: int = 0
 ) -> Publish | None:
     """
-    The publish that replays a message, or None when its own headers leave no room for a record in a frame.
+    Return the publish that replays a message, or None when its own headers leave no room for a record in a frame.
 
     Args:
         parked: the message.
@@ -88,12 +88,12 @@ def replay_publish(
 
 
 def replayed_hop(parked: ParkedMessage, run: ReplayContext, ordinal: int = 0) -> str:
-    """The hop id of its copy: a function of the parked message alone."""
+    """Return the hop id of the copy: a function of the parked message alone."""
     return hop_id(_root(parked, ordinal), parked.replays + 1, parked.attempts if run.keep_attempts else 0)
 
 
 def is_anonymous(parked: ParkedMessage) -> bool:
-    """It has neither a message id nor a record, and is known by a hash of what it holds."""
+    """Tell whether it has neither a message id nor a record, and is known by a hash of its content."""
     return not ((parked.record.root if parked.record else None) or parked.message_id)
 
 
@@ -115,7 +115,7 @@ def _encoded_theirs(parked: ParkedMessage, run: ReplayContext) -> bytes:
 
 
 def _record(parked: ParkedMessage, where: Destination, run: ReplayContext, hop: str) -> Record:
-    """What our headers say of a message that was put back."""
+    """Return our headers of a message that is replayed."""
     before = parked.record
     known = parked.routing_key is not None
     return Record(
@@ -147,7 +147,7 @@ def _root(parked: ParkedMessage, ordinal: int) -> str:
 
 
 def _original(parked: ParkedMessage, run: ReplayContext) -> dict[str, Any]:
-    """What must not travel, for the consumer to show to the handler."""
+    """Return what must not travel, for the consumer to show to the handler."""
     if parked.record is not None:
         return dict(parked.record.original)
     received = parked.delivery.properties

@@ -25,7 +25,7 @@ _DIGITS = 16  #: of a check; `DigestMultiset` looks at no more
 
 
 class UnreadableRecordError(ValueError):
-    """The file is no record of this export, or is damaged; the text says which."""
+    """The file is not a record of this export, or is damaged; the text says which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +37,11 @@ class RestorePlace:
     vhost: str
 
     def is_same(self, other: RestorePlace) -> bool:
-        """The other one is surely this broker and virtual host."""
+        """Tell whether the other one is surely this broker and virtual host."""
         return self.may_be_same(other) and bool(set(self.addresses) & set(other.addresses))
 
     def may_be_same(self, other: RestorePlace) -> bool:
-        """The other one has this virtual host in a cluster of this name, perhaps under another address."""
+        """Tell whether the other one has this virtual host in a cluster of this name, perhaps under another address."""
         return (self.cluster, self.vhost) == (other.cluster, other.vhost)
 
 
@@ -58,36 +58,36 @@ class Restored:
     """Addresses of a cluster of the same name -> messages put back there, or in doubt: the same broker, or not."""
 
     def take(self, queue: str, check: str) -> bool:
-        """Was this message put back into the queue? Of equal messages each answers once."""
+        """Take this message if it was restored into the queue. Each of several equal messages can be taken once."""
         return queue in self.queues and self.queues[queue].take(bytes.fromhex(check))
 
     def may_be_there(self, queue: str, check: str) -> bool:
-        """May this message be in the queue because of a restore that did not record it? Each answers once."""
+        """Take this message if a restore may have put it into the queue without a record. Each can be taken once."""
         return self.forgotten or (queue in self.doubtful and self.doubtful[queue].take(bytes.fromhex(check)))
 
 
 def head_line(export_id: str) -> bytes:
-    """The first line of a record."""
+    """Write the first line of a record."""
     return _line({"format": FORMAT, "version": VERSION, "export": export_id})
 
 
 def restored_line(place: RestorePlace, queue: str, checks: Sequence[str]) -> bytes:
-    """RabbitMQ confirmed these in this queue."""
+    """Say that RabbitMQ confirmed these in this queue."""
     return _line({**_place(place), "queue": queue, "restored": [each[:_DIGITS] for each in checks]})
 
 
 def publishing_line(place: RestorePlace, queue: str, checks: Sequence[str]) -> bytes:
-    """These are about to be published to this queue."""
+    """Say that these are about to be published to this queue."""
     return _line({**_place(place), "queue": queue, "publishing": [each[:_DIGITS] for each in checks]})
 
 
 def unpublished_line(place: RestorePlace, queue: str, checks: Sequence[str]) -> bytes:
-    """These were not published after all, or refused."""
+    """Say that these were not published after all, or refused."""
     return _line({**_place(place), "queue": queue, "unpublished": [each[:_DIGITS] for each in checks]})
 
 
 def forgotten_line(place: RestorePlace) -> bytes:
-    """What stands above of this place, under whichever address, does not count any more."""
+    """Void all lines above about this place, under whichever address."""
     return _line({**_place(place), "forgotten": True})
 
 

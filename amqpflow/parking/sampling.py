@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 class Sampler(Generic[T]):
     """
-    Keeps `size` of the items that are offered, each as likely as any other.
+    A sample of `size` of the items that are offered, each as likely as any other.
 
     The same items in the same order with the same seed give the same sample. So what a dry run shows is what is taken,
     as long as nothing was parked or taken in between.
@@ -23,7 +23,7 @@ class Sampler(Generic[T]):
         self.offered = 0
 
     def offer(self, item: T) -> None:
-        """One more that is selected."""
+        """Offer one more item."""
         at, self.offered = self.offered, self.offered + 1
         if at < self._size:
             self._kept.append((at, item))
@@ -32,5 +32,5 @@ class Sampler(Generic[T]):
 
     @property
     def items(self) -> list[T]:
-        """The sample, in the order in which it was offered."""
+        """Return the sample, in the order in which it was offered."""
         return [item for _, item in sorted(self._kept, key=lambda entry: entry[0])]

@@ -1,7 +1,7 @@
-"""Which parked messages are meant: the same for list, stats, export, discard and replay.
+"""Select parked messages: the same for list, stats, export, discard and replay.
 
-A selection is a value; `Matcher` asks it about one message after the other. Different criteria are combined with and;
-of several values of one criterion any does, but headers and numbers of attempts, of which all must hold.
+A selection is a value; `Matcher` applies it to one message after the other. Criteria are combined with "and". Of
+several values of one criterion any matches, but all headers and numbers of attempts must match.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from amqpflow.model.units import parse_duration
 from .expression import Expression
 from .parked import FOREIGN, ID_LENGTH, UNKNOWN, ParkedMessage
 
-SHORTEST_ID = 4  #: digits of the beginning of an id, or of a fingerprint, that are enough
+SHORTEST_ID = 4  #: digits that the prefix of an id or fingerprint needs
 _BEGINNING = re.compile(rf"[0-9a-fA-F]{{{SHORTEST_ID},{ID_LENGTH - 1}}}")
-_IDS_AT_MOST = 10  #: that are named when the beginning of an id is that of several
+_IDS_AT_MOST = 10  #: that are named when several ids have a prefix
 REASONS = (*(reason.value for reason in ParkReason), FOREIGN, UNKNOWN)
 
 _COMPARISON = re.compile(r"\s*(>=|<=|==|=|!=|>|<|)\s*(\d{1,9})\s*", re.ASCII)
@@ -38,7 +38,7 @@ _OPERATORS: Mapping[str, Callable[[int, int], bool]] = {
 
 
 class InvalidSelectionError(ValueError):
-    """A selection cannot be meant as it is written. `problems` has one sentence for each thing that is wrong."""
+    """A selection cannot be read. `problems` has one sentence for each thing that is wrong."""
 
     def __init__(self, problems: Collection[str]) -> None:
         super().__init__("; ".join(problems))
@@ -48,10 +48,10 @@ class InvalidSelectionError(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """
-    Which parked messages are meant. Empty means all of them. Texts are as on the command line.
+    Which parked messages are selected; an empty selection selects all of them. Texts are as on the command line.
 
     Raises:
-        InvalidSelectionError: something in it cannot be read; names everything at once.
+        InvalidSelectionError: a part of it cannot be read; the error names all such parts.
     """
 
     queues: tuple[str, ...] = ()  #: work queues or parking queues
@@ -75,12 +75,12 @@ class Selection:
 
     @property
     def is_all(self) -> bool:
-        """Nothing was asked for: every message is meant."""
+        """Tell whether every message is selected."""
         return self == Selection()
 
     @property
     def filters(self) -> bool:
-        """It asks for more than a queue: some messages of a queue may be selected and others not."""
+        """Tell whether some messages of a queue may be selected and others not."""
         return self != Selection(queues=self.queues, limit=self.limit, sample=self.sample, seed=self.seed)
 
 
@@ -88,7 +88,7 @@ def _problems(selection: Selection) -> list[str]:
     problems = []
     for reason in selection.reasons:
         if reason.split(":", 1)[0] not in REASONS:
-            problems.append(f"`reasons` {reason}: there is no such reason; there are {', '.join(REASONS)}")
+            problems.append(f"`reasons` {reason}: unknown reason; use {', '.join(REASONS)}")
     for option, texts in (("`fingerprints`", selection.fingerprints), ("`ids`", selection.ids)):
         problems += [f"{option} is empty" for text in texts if not text]
     problems += [f"`headers` {text}: write NAME=VALUE, or NAME" for text in selection.headers if not _header(text)[0]]
@@ -105,7 +105,9 @@ def _problems(selection: Selection) -> list[str]:
             except ValueError as error:
                 problems.append(f"{option}: {error}")
     if selection.limit is not None and selection.sample is not None:
-        problems.append("`limit` and `sample` cannot be combined: one takes the first, the other takes at random")
+        problems.append(
+            "`limit` and `sample` cannot be combined: one takes the first messages, the other takes at random"
+        )
     for option, number in (("`limit`", selection.limit), ("`sample`", selection.sample)):
         if number is not None and number < 1:
             problems.append(f"{option} {number}: at least 1")
@@ -114,14 +116,14 @@ def _problems(selection: Selection) -> list[str]:
 
 class Matcher:
     """
-    Asks a selection about one parked message after the other. Never raises, whatever a message holds.
+    Applies a selection to one parked message after the other. Never raises, whatever a message holds.
 
     Args:
-        selection: which messages are meant.
+        selection: which messages are selected.
         now: ms since the epoch; ages are counted to it.
         routes: those of the topology, by work queue.
-        certain: take by the name of a work queue only what says that it failed there. Otherwise what does not say is
-            shown as well, where the file has no other work queue that parks there.
+        certain: take by the name of a work queue only messages that say that they failed there. Otherwise messages that
+            do not say are taken as well, where the file has no other work queue that parks there.
     """
 
     def __init__(
@@ -129,13 +131,13 @@ class Matcher:
     ) -> None:
         self.selection = selection
         self.now = now
-        self.undecided = 0  #: messages on which `match` gave no answer; they are not selected
+        self.undecided = 0  #: messages for which `match` could not be evaluated; they are not selected
         self.why_undecided = ""  #: of the first of them
         self._expression = Expression(selection.match) if selection.match is not None else None
         self._checks = tuple(_checks(selection, now, {} if certain else routes))
 
     def __call__(self, parked: ParkedMessage) -> bool:
-        """Is this message meant? `limit` and `sample` are not looked at."""
+        """Tell whether this message is selected. `limit` and `sample` do not count."""
         if not all(check(parked) for check in self._checks):
             return False
         if self._expression is None:
@@ -149,10 +151,12 @@ class Matcher:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should be told once all messages were asked about."""
+        """Return notes for people, once all messages were matched."""
         if not self.undecided:
             return ()
-        return (f"`match` gave no answer for {self.undecided} messages, which are not selected; {self.why_undecided}",)
+        return (
+            f"`match` could not be evaluated for {self.undecided} messages, which are left out: {self.why_undecided}",
+        )
 
 
 Check = Callable[[ParkedMessage], bool]
@@ -187,21 +191,21 @@ def _checks(selection: Selection, now: int, routes: Mapping[str, QueueRoutes]) -
 
 
 def parked_at(parked: ParkedMessage) -> int | None:
-    """When it was parked, else when it first failed, in ms since the epoch; None when nobody wrote it down."""
+    """Return when it was parked, else when it first failed, in ms since the epoch; None when it does not say."""
     return parked.failed_at if parked.failed_at is not None else parked.first_failed_at
 
 
 def is_named(parked: ParkedMessage, name: str) -> bool:
-    """Is it the message with this id, or one that begins so, message id or hop?"""
+    """Tell whether the message has this id, or this id prefix, message id or hop."""
     return name in (parked.message_id, parked.hop) or _begins(parked.id, name)
 
 
 class IdPrefixes:
     """
-    The beginnings of ids in a selection, and the ids of the selected messages that begin so.
+    The id prefixes in a selection, and the ids of the selected messages that have them.
 
-    A command that changes something refuses the beginning of several ids. It knows of that when it has seen all
-    messages; so it looks at all of them first, if a selection has any (`bool`).
+    A command that changes something refuses a prefix that several ids share. It knows of that once it has read all
+    messages; so it reads all of them first, if a selection has a prefix (`bool`).
     """
 
     def __init__(self, selection: Selection | None) -> None:
@@ -220,10 +224,10 @@ class IdPrefixes:
 
     @property
     def problem(self) -> str | None:
-        """Which name is the beginning of several ids, if one is."""
+        """Say which prefix several ids share, if one is shared."""
         for name, ids in self._found.items():
             if len(ids) > 1:
-                return f"{name!r} is the beginning of several ids: {', '.join(sorted(ids))}; nothing was done"
+                return f"several ids begin with {name!r}: {', '.join(sorted(ids))}; nothing was done"
         return None
 
 
@@ -232,11 +236,11 @@ def parse_attempts(text: str) -> tuple[Callable[[int, int], bool], int]:
     Read `3`, `>=3`, `<10`, `!=1`.
 
     Raises:
-        ValueError: it is nothing of that.
+        ValueError: it is not a comparison.
     """
     found = _COMPARISON.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text[:32]!r} is no comparison: write it like 3, '>=3', '<10' or '!=1'")
+        raise ValueError(f"{text[:32]!r} is not a comparison; write it like 3, '>=3', '<10' or '!=1'")
     return _OPERATORS[found[1]], int(found[2])
 
 
@@ -281,7 +285,7 @@ def _has_header(name: str, wanted: str | None) -> Check:
 
 
 def header_text(value: Any) -> str | None:
-    """A header as the command line can name it: text as it is, true, false, null, numbers; None for the rest."""
+    """Return a header as the command line names it: text as it is, true, false, null, numbers; None for the rest."""
     match value:
         case None:
             return "null"
@@ -296,7 +300,7 @@ def header_text(value: Any) -> str | None:
 
 
 def _topic(pattern: str) -> Callable[[str], bool]:
-    """RabbitMQ's topic patterns: words between dots, `*` is one word, `#` any number of them."""
+    """Return a match for a topic pattern of RabbitMQ: words between dots, `*` is one word, `#` any number of words."""
     if not {"*", "#"} & set(pattern.split(".")):
         return pattern.__eq__
     wanted = pattern.split(".")

@@ -25,7 +25,7 @@ DIALECTS: tuple[Callable[[Delivery], Foreign | None], ...] = (
 
 
 def read_foreign(delivery: Delivery) -> Foreign | None:
-    """What the first dialect that knows the message makes of it."""
+    """Return what the first dialect that knows the message reads from it."""
     for read in DIALECTS:
         found = read(delivery)
         if found is not None:

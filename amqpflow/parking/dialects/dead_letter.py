@@ -13,7 +13,7 @@ from amqpflow.parking.foreign import Foreign, headers_of, text
 
 
 def read(delivery: Delivery) -> Foreign | None:
-    """The message, if RabbitMQ dead-lettered it from anywhere but the queue in which it lies."""
+    """Read the message if RabbitMQ dead-lettered it from another queue than the one it is in."""
     headers = headers_of(delivery)
     deaths = [death for death in read_deaths(headers) if death.queue != delivery.queue]
     if not deaths:

@@ -16,7 +16,7 @@ _LARGEST = 1024 * 1024
 
 
 def read(delivery: Delivery) -> Foreign | None:
-    """The message, if it is one of Dramatiq's in one of its dead-letter queues."""
+    """Read the message if it is one of Dramatiq's in one of its dead-letter queues."""
     if not delivery.queue.endswith(".XQ") or len(delivery.body) > _LARGEST:
         return None
     try:

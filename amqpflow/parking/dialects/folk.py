@@ -31,7 +31,7 @@ _TIMES = ("x-failed-at", "x-error-timestamp", "x-exception-timestamp", "x-failur
 
 
 def read(delivery: Delivery) -> Foreign | None:
-    """The message, if it has headers of such names."""
+    """Read the message if it has headers of such names."""
     headers = headers_of(delivery)
     retries = next((each for name in _RETRIES if (each := count(headers.get(name))) is not None), None)
     attempts = next((each for name in _ATTEMPTS if (each := count(headers.get(name))) is not None), None)

@@ -14,7 +14,7 @@ _SUFFIXES = ("_error", "_skipped")
 
 
 def read(delivery: Delivery) -> Foreign | None:
-    """The message, if MassTransit moved it."""
+    """Read the message if MassTransit moved it."""
     headers = headers_of(delivery)
     if "MT-Reason" not in headers and "MT-Fault-ExceptionType" not in headers:
         return None

@@ -14,7 +14,7 @@ _EXCEPTION = "NServiceBus.ExceptionInfo."
 
 
 def read(delivery: Delivery) -> Foreign | None:
-    """The message, if NServiceBus sent it to an error queue."""
+    """Read the message if NServiceBus sent it to an error queue."""
     headers = headers_of(delivery)
     if "NServiceBus.FailedQ" not in headers:
         return None

@@ -13,7 +13,7 @@ from amqpflow.parking.foreign import Foreign, count, headers_of, table, text
 
 
 def read(delivery: Delivery) -> Foreign | None:
-    """The message, if rascal republished or forwarded it because of an error."""
+    """Read the message if rascal republished or forwarded it because of an error."""
     rascal = table(headers_of(delivery).get("rascal"))
     error = table(rascal.get("error"))
     if not error and "recovery" not in rascal:

@@ -24,7 +24,7 @@ _WRAPPERS = ("ListenerExecutionFailedException", "MessageHandlingException")
 
 
 def read(delivery: Delivery) -> Foreign | None:
-    """The message, if a recoverer of Spring's republished it."""
+    """Read the message if one of Spring's recoverers republished it."""
     headers = headers_of(delivery)
     if not (_KEY in headers and (_STACK in headers or _MESSAGE in headers)):
         return None

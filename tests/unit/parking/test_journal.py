@@ -155,14 +155,14 @@ def test_a_torn_write_that_ends_in_the_middle_of_the_second_of_two_lines() -> No
     [
         ([], "it has no first line"),
         ([b"hello\n"], "it has no first line"),
-        ([b'{"format": "something"}\n'], "it is no journal of a replay"),
+        ([b'{"format": "something"}\n'], "it is not a journal of a replay"),
         (
             [head_line(HEAD).replace(b'"version":2', b'"version":3')],
             "its version is 3; this amqpflow reads versions 1 and 2",
         ),
         ([head_line(HEAD), b"\x00\x00\n", confirmed_line([1])], "line 2 is damaged"),
-        ([head_line(HEAD), b'{"send": 1, "keys": [1]}\n'], "line 2 is not understood"),
-        ([b'{"format":"amqpflow replay journal","version":2}\n'], "line 1 is not understood: KeyError"),
+        ([head_line(HEAD), b'{"send": 1, "keys": [1]}\n'], "line 2 cannot be read"),
+        ([b'{"format":"amqpflow replay journal","version":2}\n'], "line 1 cannot be read: KeyError"),
         ([b"[]\n"], "it has no first line"),
     ],
 )

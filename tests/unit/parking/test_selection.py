@@ -144,7 +144,7 @@ def test_every_problem_is_said_at_once_and_where_it_is() -> None:
         )
     told = raised.value.problems
     assert len(told) == 6
-    assert "there is no such reason; there are exhausted," in told[0]
+    assert "unknown reason; use exhausted," in told[0]
     assert "`older_than`: 5 has no unit" in told[2]
     assert told[4] == "`match`: column 13: it ends too early\n  body.total >\n              ^"
 
