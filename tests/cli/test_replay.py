@@ -150,7 +150,7 @@ def test_without_a_terminal_it_does_not_ask_and_does_nothing(shop: Path, vhost: 
         (["--queue", "orders.parking", "--yes"], "it holds messages of orders"),
         (["--yes", "--rate", "many"], "--rate: 'many' is not a rate: write it like 100/s"),
         (["--rate", "many"], "--rate: 'many' is not a rate: write it like 100/s"),  # before it asks, or cannot
-        (["--stop-if-reparked", "200%"], "--stop-if-reparked is a share"),
+        (["--stop-if-reparked", "200%"], "--stop-if-reparked must be"),
         (["--queue", "orders", "--limit", "0", "--yes"], "--limit"),
     ],
 )
@@ -203,7 +203,7 @@ def test_the_history_tells_of_a_replay_that_was_stopped_and_resume_goes_on_with_
     assert "not complete: sent 1, confirmed 0, left 1" in listed.out
 
     refused = replay(shop, vhost, "--resume", told["id"], "--rate", "5/s", "--yes")
-    assert (refused.code, "was asked for something else: rate: 5.0 now, none then" in refused.err) == (4, True)
+    assert (refused.code, "has another request: rate: 5.0 now, none then" in refused.err) == (4, True)
     fill(shop, vhost, [])  # the way is there again
     resumed = replay(shop, vhost, "--resume", told["id"][:6], "--yes", "-o", "json")
     assert resumed.code == 0, resumed.err
@@ -215,7 +215,7 @@ def test_the_history_tells_of_a_replay_that_was_stopped_and_resume_goes_on_with_
 
     again = replay(shop, vhost, "--resume", told["id"], "--yes")
     assert again.code == 4
-    assert "there is nothing to resume" in again.err
+    assert "nothing to resume" in again.err
     unknown = replay(shop, vhost, "--resume", "nosuch", "--yes")
     assert (unknown.code, "no replay 'nosuch'" in unknown.err) == (64, True)
 

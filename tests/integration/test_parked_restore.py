@@ -427,7 +427,7 @@ def test_no_line_is_dropped_silently(vhost: BrokerAddress, tmp_path: Path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(export_file, "LONGEST_LINE", 4000)
-        assert asyncio.run(problems()) == ("line 3: it is longer than 4000 bytes, which no message is",)
+        assert asyncio.run(problems()) == ("line 3: it is longer than 4000 bytes, longer than any message",)
     file.write_text(whole + whole.splitlines()[1] + "\n")
     assert asyncio.run(problems()) == ("line 7: it stands behind the end of the export",)
     # not copied whole
@@ -507,7 +507,7 @@ def test_a_file_system_without_hard_links_takes_an_export_and_never_overwrites(
             # another process takes the name while the queue is read
             taken = tmp_path / "taken.jsonl"
             options = ReadOptions(on_progress=lambda *_: taken.write_text("mine") and None)
-            with pytest.raises(RefusedError, match="exists meanwhile"):
+            with pytest.raises(RefusedError, match="was created meanwhile"):
                 await export_parked(replace(target, options=options), Selection(), str(taken))
             assert taken.read_text() == "mine"
             assert names(tmp_path) == ["taken.jsonl", "x.jsonl", "x.jsonl.restored"]

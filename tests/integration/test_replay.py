@@ -615,7 +615,7 @@ def test_a_replay_that_comes_to_nothing_within_the_time_of_holding_says_so(
             await park(connection, compiled, [delivered(each) for each in "aab"])
             report = await replay_parked(broker, compiled, "b")
             assert (report.replayed, report.stopped) == (0, "messages had been held for 0 minutes")
-            assert (report.hint, report.remaining) == ("replay again to go on", 3)
+            assert (report.hint, report.remaining) == ("replay again to continue", 3)
 
     asyncio.run(go())
 
@@ -649,9 +649,9 @@ def test_little_is_needed_to_replay(
             async with open_broker(operator) as opened:
                 report = await replay_parked(opened, compiled, WORK, choice=ReplayRequest(limit=2))
                 assert (report.replayed, report.remaining) == (2, 1)
-                assert any("keep other readers off" in note for note in report.notes) is not lock
+                assert any("no permission to lock" in note for note in report.notes) is not lock
             async with open_broker(operator, use_management=False) as opened:
-                with pytest.raises(RefusedError, match="cannot be found out"):
+                with pytest.raises(RefusedError, match="cannot verify that reading"):
                     await replay_parked(opened, compiled, WORK)
                 report = await replay_parked(opened, compiled, WORK, options=ReadOptions(unverified=True))
                 assert report.replayed == 1

@@ -414,7 +414,7 @@ def test_a_disk_that_is_full_in_the_middle_stops_the_replay_and_loses_nothing(
             await park(connection, compiled, numbered(100))
             report = await replay_parked(broker, compiled, WORK, journals=Journals(tmp_path))
             assert report.stopped is not None
-            assert "journal cannot be written any more: No space left" in report.stopped
+            assert "cannot write the journal any more: No space left" in report.stopped
             assert report.replayed + report.in_doubt > 0
             (state,) = Journals(tmp_path).all(lambda *_: None)
             assert report.in_doubt == len(state.unacked)

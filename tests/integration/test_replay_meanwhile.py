@@ -60,7 +60,7 @@ def test_what_another_replay_brought_back_meanwhile_is_not_replayed(
             assert (report.replayed, report.came_back, report.complete) == (10 - taken, 2, True)
             assert ids(await all_of(connection, "a")) == [f"m{n}" for n in range(2 + taken, 10)]
             assert await depth(connection, "a.parking") == 2 + taken
-            note = f"{taken} messages that another replay took meanwhile are parked again; they were not replayed"
+            note = f"{taken} messages that another replay took meanwhile are parked again, and were not replayed"
             assert note in report.notes
 
     asyncio.run(go())

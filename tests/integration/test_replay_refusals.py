@@ -151,7 +151,7 @@ def test_a_publishing_connection_that_is_lost_is_opened_again(
         assert (report.replayed, report.complete, len(opened)) == (1000, True, 2)
     else:
         assert report.stopped is not None
-        assert report.hint == "replay again to go on"
+        assert report.hint == "replay again to continue"
         assert 0 < report.in_doubt <= 1000 - report.replayed
 
 

@@ -99,7 +99,7 @@ def test_what_contradicts_it_is_refused_and_headers_have_to_be_given_again(
             assert await interrupted(broker, compiled, Journals(tmp_path), CONFIRMED, times=2, choice=secret)
             assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
             before = await depth(connection, "a"), await depth(connection, "a.parking")
-            with pytest.raises(RefusedError, match="was asked for something else: queue: b now, all then"):
+            with pytest.raises(RefusedError, match="has another request: queue: b now, all then"):
                 await resume_by_api(vhost, compiled, tmp_path, queue="b", choice=secret)
             with pytest.raises(RefusedError, match="sets these headers: token"):
                 await resume_by_api(vhost, compiled, tmp_path)

@@ -1,4 +1,4 @@
-"""Write parked messages to a file; and take them out of their queue, once they are in one."""
+"""Export parked messages to a file, and discard them once they are in it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .scan import QueueReading, scan
 
 _WINDOW = 2000  #: messages that are with us at once, written and not yet acked
 
-Step = Callable[[str], None]  #: told what is about to be done, for tests that die there
+Step = Callable[[str], None]  #: called before each operation, for tests that die there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
-    """What an export or a discard has done."""
+    """The result of an export or a discard."""
 
     topology: str
     file: str | None  #: None: a discard without a file
@@ -43,7 +43,7 @@ class ExportReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """Which messages a selection means, remembered by their hashes."""
+    """The messages that are selected, by their hashes."""
 
     count: int
     only: DigestMultiset
@@ -53,10 +53,10 @@ class Chosen:
 
 async def choose(target: ReadTarget, selection: Selection, *, certain: bool = True) -> Chosen:
     """
-    Find out which messages are meant, to discard them, and give everything back. Arguments as `scan`.
+    Find the messages to discard, and requeue everything. Arguments as `scan`.
 
     Raises:
-        UsageError: the beginning of an id is that of several messages. Else as `scan`.
+        UsageError: several ids begin with an id prefix. Else as `scan`.
     """
     only, limit = DigestMultiset(), selection.limit
     id_prefixes = IdPrefixes(selection if certain else None)
@@ -73,7 +73,7 @@ async def choose(target: ReadTarget, selection: Selection, *, certain: bool = Tr
 
     done = await scan(target, selection, make=make, emit=keep, certain=certain)
     if id_prefixes.problem:
-        raise UsageError(id_prefixes.problem, hint="write one of them whole")
+        raise UsageError(id_prefixes.problem, hint="write one of them in full")
     only.recall()
     return Chosen(count=len(only), only=only, queues=done.queues, notes=done.notes)
 
@@ -81,7 +81,7 @@ async def choose(target: ReadTarget, selection: Selection, *, certain: bool = Tr
 async def export_parked(target: ReadTarget, selection: Selection, file: str | IO[bytes]) -> ExportReport:
     """
     Write the selected messages to a file, or to a directory when `file` ends in a slash, or to a binary file that is
-    open; and give everything back.
+    open; requeue everything.
 
     Raises:
         RefusedError: it exists. AmqpflowError: it cannot be written. Else as `scan`. There is no file then.
@@ -115,7 +115,7 @@ async def discard_parked(
     on_step: Step = lambda _: None,
 ) -> ExportReport:
     """
-    Take the selected messages out of their queues. Each is in the file, and the file on the disk, before it is acked.
+    Remove the selected messages from their queues. Each is in the file, and the file on the disk, before it is acked.
 
     What if the process dies here? Before the ack the message is in the file and in its queue, after it in the file
     alone. Once RabbitMQ has answered behind the acks of a reading, the file says that they are certain. Only where it

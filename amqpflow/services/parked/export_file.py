@@ -1,4 +1,4 @@
-"""Write an export so that what it holds is on the disk, and read it back."""
+"""Write an export to the disk, and read it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ExportWriter:
         self._at_once = at_once
         self._written = self.path if at_once else durable_file.partial_name(self.path)
         if self.path.exists():
-            raise RefusedError(f"{path} exists", hint="name another file; nothing was done")
+            raise RefusedError(f"{path} already exists", hint="name another file; nothing was done")
         with _disk(self.path):
             descriptor = durable_file.create(self._written)
             self._file: IO[str] = os.fdopen(descriptor, "w", encoding="ascii", newline="\n")
@@ -61,20 +61,20 @@ class ExportWriter:
                 durable_file.sync_directory(self.path.absolute().parent)
 
     def write(self, parked: ParkedMessage) -> None:
-        """One more message; on the disk after the next `checkpoint` or `finish`."""
+        """Write a message, which is on the disk after the next `checkpoint` or `finish`."""
         with _disk(self.path):
             self.count += 1
             self._checks.add(check_of(parked))
             self._file.write(message_line(parked, self.count))
 
     def discarded(self) -> None:
-        """RabbitMQ has taken the acks of all messages that were written; on the disk when this returns."""
+        """Write, to the disk, that RabbitMQ has taken the acks of all messages so far."""
         with _disk(self.path):
             self._file.write(discarded_line(self.count, self._checks))
         self.checkpoint()
 
     def checkpoint(self) -> None:
-        """What was written so far survives the loss of power."""
+        """Make what was written so far survive a loss of power."""
         with _disk(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -91,7 +91,7 @@ class ExportWriter:
                 try:
                     _give_name(self._written, self.path)
                 except FileExistsError:
-                    raise RefusedError(f"{self.path} exists meanwhile", hint="nothing was done") from None
+                    raise RefusedError(f"{self.path} was created meanwhile", hint="nothing was done") from None
             durable_file.sync_directory(self.path.absolute().parent)
 
     def abandon(self) -> None:
@@ -107,7 +107,7 @@ class ExportWriter:
 
 class DirectoryWriter:
     """
-    Writes one export as a directory, a message a file, which gets its name when it is whole. For its owner's eyes only.
+    Writes one export as a directory, a file for each message, for its owner's eyes only. It gets its name when whole.
 
     Raises:
         RefusedError: it exists. AmqpflowError: it cannot be written.
@@ -118,13 +118,13 @@ class DirectoryWriter:
         self.count = 0
         self._written = durable_file.partial_name(self.path)
         if self.path.exists():
-            raise RefusedError(f"{path} exists", hint="name another directory; nothing was done")
+            raise RefusedError(f"{path} already exists", hint="name another directory; nothing was done")
         with _disk(self.path):
             self._written.mkdir(mode=0o700)
             self._put(_HEAD, head_line(head, at=int(time.time() * 1000)))
 
     def write(self, parked: ParkedMessage) -> None:
-        """One more message, on the disk."""
+        """Write a message, to the disk."""
         with _disk(self.path):
             self.count += 1
             self._put(f"{self.count:08}.json", message_line(parked, self.count))
@@ -135,7 +135,7 @@ class DirectoryWriter:
             self._put(_END, end_line(self.count))
             durable_file.sync_directory(self._written)
             if self.path.exists():
-                raise RefusedError(f"{self.path} exists meanwhile", hint="nothing was done")
+                raise RefusedError(f"{self.path} was created meanwhile", hint="nothing was done")
             self._written.rename(self.path)
             durable_file.sync_directory(self.path.absolute().parent)
 
@@ -166,7 +166,7 @@ class StreamWriter:
         self._put(head_line(head, at=int(time.time() * 1000)))
 
     def write(self, parked: ParkedMessage) -> None:
-        """One more message."""
+        """Write a message."""
         self.count += 1
         self._put(message_line(parked, self.count))
 
@@ -177,7 +177,7 @@ class StreamWriter:
             self._file.flush()
 
     def abandon(self) -> None:
-        """There is nothing to remove."""
+        """Do nothing: there is nothing to remove."""
 
     def _put(self, text: str) -> None:
         with _disk("the export"):
@@ -185,7 +185,7 @@ class StreamWriter:
 
 
 def export_writer(target: str | IO[bytes], head: ExportHead) -> ExportWriter | DirectoryWriter | StreamWriter:
-    """A path that ends in a slash is a directory to be made. Raises as the writers do."""
+    """Return the writer for a target; a path that ends in a slash is a new directory. Raises as the writers do."""
     if not isinstance(target, str):
         return StreamWriter(target, head)
     return DirectoryWriter(target, head) if target.endswith("/") else ExportWriter(target, head, at_once=False)
@@ -202,7 +202,7 @@ Line = (
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The files of an export in the order of its lines; what else somebody put into the directory is passed over."""
+    """Yield the files of an export in the order of its lines; other files in the directory are passed over."""
     yield path / _HEAD
     yield from sorted(each for each in path.glob("*.json") if each.stem.isdecimal())
     if (path / _END).exists():
@@ -239,7 +239,7 @@ def _lines(file: IO[bytes], *, ended: bool = False) -> Iterator[Line]:
         if not whole and len(text) > LONGEST_LINE:
             while text and not text.endswith(b"\n"):
                 text = file.readline(_PIECE)
-            yield f"it is longer than {LONGEST_LINE} bytes, which no message is"
+            yield f"it is longer than {LONGEST_LINE} bytes, longer than any message"
             continue
         try:
             line = read_line(text.decode("ascii", "surrogateescape"))

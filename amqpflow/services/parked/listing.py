@@ -1,4 +1,4 @@
-"""List parked messages, and find one: every one is shown, and every one is afterwards where it was."""
+"""List parked messages, and find one. All stay where they are, in their order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ParkedRow:
     id: str
     queue: str | None  #: the work queue it failed in
     parking_queue: str
-    parked_by: str | None  #: amqpflow, rabbitmq, or the framework whose headers it bears
+    parked_by: str | None  #: amqpflow, rabbitmq, or the framework whose headers it has
     reason: str
     detail: str
     attempts: int
@@ -47,12 +47,12 @@ class ParkedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedListing:
-    """What lies in the parking queues of a topology."""
+    """The messages in the parking queues of a topology."""
 
     topology: str
     messages: tuple[ParkedRow, ...]  #: by parking queue, the oldest first
     queues: tuple[QueueReading, ...]
-    notes: tuple[str, ...]  #: what a person should know of it
+    notes: tuple[str, ...]  #: for people
 
     @property
     def complete(self) -> bool:
@@ -63,7 +63,7 @@ async def list_parked(
     target: ReadTarget, selection: Selection, *, on_row: Callable[[ParkedRow], None] | None = None
 ) -> ParkedListing:
     """
-    Read the parking queues, and give everything back.
+    List the messages of the parking queues, and requeue everything.
 
     Args:
         target: what to read, and how.
@@ -81,7 +81,7 @@ async def list_parked(
 
 
 def _oldest_first(rows: list[ParkedRow], queues: tuple[QueueReading, ...]) -> tuple[ParkedRow, ...]:
-    """Rows of a queue that delivers by priority are brought into the order of their age."""
+    """Sort the rows of a queue that delivers by priority by age."""
     mixed = {each.parking_queue for each in queues if each.by_priority}
     ordered: list[ParkedRow] = []
     for queue, group in groupby(rows, key=lambda row: row.parking_queue):
@@ -95,13 +95,13 @@ def _oldest_first(rows: list[ParkedRow], queues: tuple[QueueReading, ...]) -> tu
 
 async def find_parked(target: ReadTarget, wanted: str) -> tuple[ParkedMessage, ...]:
     """
-    Find parked messages by id, by its beginning (four digits or more), by message id or by hop; all is given back.
+    Find parked messages by id, id prefix (four digits or more), message id or hop, and requeue everything.
 
     Returns:
         Every match, at most 20: two copies of one settlement have one id, and a producer may use a message id twice.
 
     Raises:
-        UsageError: the beginning of an id that several messages share. StoppedError: stop was set before there was a
+        UsageError: several ids begin with the prefix. StoppedError: stop was set before there was a
             match. Else as `list_parked`.
     """
     matches: list[ParkedMessage] = []
@@ -121,7 +121,7 @@ async def find_parked(target: ReadTarget, wanted: str) -> tuple[ParkedMessage, .
         return tuple(exact)
     ids = sorted({each.id for each in matches if is_named(each, wanted)})
     if len(ids) > 1:
-        raise UsageError(f"{wanted!r} is the beginning of {len(ids)} ids: {', '.join(ids)}")
+        raise UsageError(f"{len(ids)} ids begin with {wanted!r}: {', '.join(ids)}")
     return tuple(matches)
 
 
@@ -130,7 +130,7 @@ def _itself(parked: ParkedMessage) -> ParkedMessage:
 
 
 def row_of(parked: ParkedMessage) -> ParkedRow:
-    """One line of a list."""
+    """Return the row of a message."""
     message = parked.error_message
     delivery: Delivery = parked.delivery
     return ParkedRow(

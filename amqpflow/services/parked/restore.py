@@ -59,7 +59,7 @@ async def restore_parked(
 
     Raises:
         RefusedError: the file is damaged or holds what cannot be published as it is; another restore of it is running;
-            or it cannot be found out what is still parked. NotAppliedError: a queue is missing. Nothing was done.
+            or amqpflow cannot find out what is still parked. NotAppliedError: a queue is missing. Nothing was done.
         StoppedError: stop was set while another command was reading a queue.
         AmqpflowError: the file cannot be read, or the record of what was restored cannot be written.
     """
@@ -101,7 +101,7 @@ async def _restore(
                 lock = reading_alone(broker.connection, queue, on_wait=waits, stop=reading.stop)
                 if not await stack.enter_async_context(lock):
                     report.notes.append(
-                        f"no permission to keep others off {queue}: two restores at once may put messages back twice"
+                        f"no permission to lock {queue}: two restores at once may restore messages twice"
                     )
                 if not options.duplicates:
                     still[queue], notes = await still_parked(broker, queue, reading)

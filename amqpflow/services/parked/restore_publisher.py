@@ -31,7 +31,7 @@ WINDOW = 500  #: messages outstanding, and in doubt when the process is killed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Missing:
-    """A message that is to be published."""
+    """A message that has to be published."""
 
     message: ExportedMessage
     queue: str
@@ -152,7 +152,7 @@ class RestorePublisher:
 
     def _is_there(self, message: ExportedMessage, queue: str, stripped: ContentHeader | None) -> bool:
         """
-        Is it in its queue, or was it there after an earlier restore?
+        Tell whether the message is in its queue, or was there after an earlier restore.
 
         What is parked is taken for what was restored before, as far as that goes: of equal messages so many are put
         back that none is missing, whichever of them are the parked ones. Otherwise it is taken for a message that may
@@ -198,7 +198,7 @@ class RestorePublisher:
             self._report.stopped = self._report.stopped or blame or str(error)
 
     def _leave(self, sent: _Missing, why: str) -> None:
-        """It is certainly not in its queue."""
+        """Record that a message is certainly not in its queue."""
         self._record.unpublished(sent.queue, sent.message.check)
         self._name(sent.message, why)
 
@@ -247,7 +247,7 @@ class RestorePublisher:
 
 
 def _publish(message: ExportedMessage, queue: str, strip: bool) -> tuple[Publish, ContentHeader | None]:
-    """What is published, and its content header when it is not the one that the message had."""
+    """Return the publish, and its content header when that is not the one that the message had."""
     header = message.header
     routed = header.properties.user_id or any(name in header.headers for name in ACTING)
     stripped = ContentHeader(header.without(ACTING)) if strip and routed else None

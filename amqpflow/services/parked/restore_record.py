@@ -29,7 +29,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 class RestoreRecord:
     """
-    What was put back before into this place, and what is put back now. A record without a file remembers nothing.
+    The messages that were restored into this place before, and now. A record without a file remembers nothing.
 
     Args:
         place: where messages are put back.
@@ -58,15 +58,15 @@ class RestoreRecord:
         self._new: dict[tuple[_LineOf, str], list[str]] = {}
 
     def publishing(self, queue: str, check: str) -> None:
-        """This message is about to be published to this queue. `write` before it is."""
+        """Note that this message is about to be published to this queue. `write` before it is."""
         self._note(publishing_line, queue, check)
 
     def unpublished(self, queue: str, check: str) -> None:
-        """It was not published after all, or RabbitMQ refused it."""
+        """Note that it was not published after all, or that RabbitMQ refused it."""
         self._note(unpublished_line, queue, check)
 
     def confirmed(self, queue: str, check: str) -> None:
-        """RabbitMQ has this message in this queue."""
+        """Note that RabbitMQ has confirmed this message in this queue."""
         self._note(restored_line, queue, check)
 
     def _note(self, line: _LineOf, queue: str, check: str) -> None:
@@ -141,7 +141,7 @@ def _read(file: IO[bytes], path: str, export_id: str, place: RestorePlace, again
             if not again:
                 raise RefusedError(
                     f"the record {path} cannot be used: {error}; nothing was done",
-                    hint="`again` forgets it, and restores what is not parked any more",
+                    hint="`again` forgets it, and restores the messages that are not parked any more",
                 ) from None
             whole = b""
     if again:

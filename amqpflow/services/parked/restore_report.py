@@ -1,4 +1,4 @@
-"""What a restore is asked for, and what it did."""
+"""The request of a restore, and its result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMED_AT_MOST = 100  #: messages that a report names
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotRestored:
-    """A message of the export that could not be put back."""
+    """A message of the export that could not be restored."""
 
     number: int  #: of the message in the export
     message_id: str | None
@@ -21,7 +21,7 @@ class NotRestored:
 
 @dataclass(slots=True, kw_only=True)
 class RestoreReport:
-    """What a restore has done."""
+    """The result of a restore."""
 
     file: str
     messages: int = 0  #: in the file
@@ -37,13 +37,13 @@ class RestoreReport:
     finished: bool = True  #: the export has its end: whoever wrote it was not killed over it, and it was copied whole
     cut_off: int | None = None  #: number of the last line when it has no end; it was not restored
     interrupted: bool = False
-    stopped: str | None = None  #: why it did not go on
+    stopped: str | None = None  #: why it ended before its end
     queues: dict[str, int] = field(default_factory=dict)  #: parking queue -> messages restored now
-    notes: list[str] = field(default_factory=list)  #: what a person should know of it
+    notes: list[str] = field(default_factory=list)  #: for people
 
     @property
     def complete(self) -> bool:
-        """The export is whole, and each of its messages is restored or still parked."""
+        """Tell whether the export is whole, and each of its messages is restored or still parked."""
         done = self.restored + self.before + self.still_parked
         return self.finished and self.stopped is None and not self.interrupted and done == self.messages
 
@@ -58,5 +58,5 @@ class RestoreOptions:
     duplicates: bool = False  #: put back also what is still parked; the queues are not looked at
 
     def queue_of(self, message: ExportedMessage) -> str:
-        """Where the message goes."""
+        """Return the queue that the message goes to."""
         return self.to if self.to is not None else message.parking_queue

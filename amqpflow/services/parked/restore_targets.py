@@ -1,4 +1,4 @@
-"""What is in the queues into which messages are put back."""
+"""The queues that messages are restored into."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def require_queues(broker: Broker, queues: Collection[str]) -> None:
             missing.append(f"there is no queue {queue}")
     if missing:
         raise NotAppliedError(
-            "the messages have no place to go back to; nothing was done",
+            "the messages have no queue to go to; nothing was done",
             problems=missing,
             hint="apply the topology, or name another queue with `to`",
         )
@@ -36,12 +36,12 @@ async def require_queues(broker: Broker, queues: Collection[str]) -> None:
 
 async def still_parked(broker: Broker, queue: str, options: ReadOptions) -> tuple[DigestMultiset, tuple[str, ...]]:
     """
-    Return what the queue holds now, and what a person should know of the look.
+    Return the messages that the queue holds now, and notes for people.
 
     The caller has its reading lock. Everything goes back to its place.
 
     Raises:
-        RefusedError: that cannot be found out.
+        RefusedError: not all of them can be seen.
     """
     known = DigestMultiset()
     counts = await broker.connection.queue_counts(queue)
@@ -63,7 +63,7 @@ async def still_parked(broker: Broker, queue: str, options: ReadOptions) -> tupl
 
 def _unseen(queue: str, why: str) -> RefusedError:
     return RefusedError(
-        f"what of the export is still in {queue} cannot be found out; nothing was done: {why}",
+        f"cannot find out which messages of the export are still in {queue}; nothing was done: {why}",
         hint="`duplicates` restores all that was not restored before, without looking",
     )
 

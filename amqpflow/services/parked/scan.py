@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueReading:
-    """How the reading of one parking queue went."""
+    """The reading of one parking queue."""
 
     parking_queue: str
     ready: int  #: messages when it began
@@ -35,11 +35,11 @@ class QueueReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """What became of a scan."""
+    """The result of a scan."""
 
     selected: int
     queues: tuple[QueueReading, ...]
-    notes: tuple[str, ...]  #: what a person should know of it
+    notes: tuple[str, ...]  #: for people
 
     @property
     def complete(self) -> bool:
@@ -68,13 +68,13 @@ async def scan(
 
     Args:
         target: what to read, and how.
-        selection: which messages are meant.
-        make: what to keep of a message.
-        emit: told what was kept.
-        settle: does away with a selected message; without it all messages are given back.
-        after_batch: called when all that has arrived was looked at.
+        selection: which messages.
+        make: returns what to keep of a message.
+        emit: called with what was kept.
+        settle: settles a selected message; without it all messages are requeued.
+        after_batch: called after each batch of messages.
         after_reading: called when the reader has requeued what is left; its `unproven` says whether acks are certain.
-        window: how many messages may be with us at once, when they are settled.
+        window: messages that are held at once, when they are settled.
         only: of those that are selected, these alone, by `parked_digest`.
         certain: as for `Matcher`.
 

@@ -19,7 +19,7 @@ _KEY_LENGTH = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedGroup:
-    """Messages that have something in common."""
+    """Messages with the same values of `ParkedStats.by`."""
 
     key: tuple[str | None, ...]  #: one value for each of `ParkedStats.by`; None where a message has none
     count: int
@@ -32,7 +32,7 @@ class ParkedGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedStats:
-    """How many messages are parked, and of which kind."""
+    """The numbers of parked messages, by group."""
 
     topology: str
     by: tuple[str, ...]
@@ -102,7 +102,7 @@ DEFAULT_BY = ("queue", "reason", "error-type")
 
 async def count_parked(target: ReadTarget, selection: Selection, *, by: Sequence[str]) -> ParkedStats:
     """
-    Count, and give everything back.
+    Count messages, and requeue everything.
 
     Args:
         target: what to read, and how.

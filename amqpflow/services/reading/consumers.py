@@ -84,6 +84,7 @@ class QueueConsumers:
         return self.holdings.open(channel)
 
     async def close_channels(self) -> None:
+        """Close all channels."""
         for holding in self.holdings:
             await holding.channel.close()
         if self.control is not None and not self.control.is_closed:
@@ -97,7 +98,7 @@ class QueueConsumers:
 
     @property
     def room(self) -> int:
-        """How many more may be held, when no consumer gets any more."""
+        """Count the messages that may be held besides those that are, when no consumer gets any more."""
         return max(0, self._limit - sum(each.tags.held for each in self.holdings))
 
     async def start(self, prefetch: int) -> None:

@@ -1,4 +1,4 @@
-"""May this parking queue be read? Reading gives every message back, and giving back can use a message up.
+"""Decide whether a parking queue may be read. Reading requeues every message, and a requeue can use a message up.
 
 A quorum queue counts deliveries and drops what passes its delivery limit: with the default limit of RabbitMQ 4 a look
 deletes a message after 21 rounds, on 4.3 one that RabbitMQ itself had parked at the first (facts 6.2, 6.3). Limits come
@@ -23,7 +23,7 @@ from amqpflow.rabbitmq.observe import Broker
 from amqpflow.rabbitmq.probe import Probe, Unreadable
 
 SAFE_LIMIT = 1_000_000
-"""What amqpflow gives its parking queues; a smaller limit in effect is somebody else's doing (fact 6.4)."""
+"""What amqpflow gives its parking queues; a smaller limit in effect comes from elsewhere (fact 6.4)."""
 
 _KEEP_THE_HEAD = frozenset({"reject-publish", "reject-publish-dlx"})
 UNCHECKED = (
@@ -38,7 +38,7 @@ class Readable:
 
     queue: Queue  #: as it is on the broker, as far as is known
     consumer_timeout_ms: int | None  #: the smallest that is known to work on it
-    notes: tuple[str, ...]  #: what a person should be told
+    notes: tuple[str, ...]  #: for people
 
 
 async def require_readable(
@@ -54,12 +54,12 @@ async def require_readable(
         broker: where to look.
         compiled: the topology.
         queue: the parking queue.
-        unverified: read on when it cannot be found out, and where it depends on what others publish meanwhile. What is
-            known to be unsafe is refused all the same.
+        unverified: read also where that cannot be verified, and where it depends on what others publish meanwhile. A
+            queue that is known to be unsafe is refused all the same.
 
     Raises:
         NotAppliedError: there is no such queue.
-        RefusedError: the effective delivery limit is too low, or cannot be found out; or a length limit drops the head.
+        RefusedError: the effective delivery limit is too low, or cannot be verified; or a length limit drops the head.
     """
     found, policies, notes = await _look(broker, compiled, queue, unverified)
     version = broker.connection.version
@@ -69,7 +69,7 @@ async def require_readable(
             f"reading the parking queue {queue} is not safe: {problem}",
             hint="a parking queue that amqpflow applied is safe as long as no policy lowers its delivery limit"
             if queue in compiled.parking_queues
-            else "reading gives every message back, which counts as a delivery; a quorum queue without an argument "
+            else "reading requeues every message, which counts as a delivery; a quorum queue without an argument "
             f"x-delivery-limit becomes safe by a policy with delivery-limit: {SAFE_LIMIT}",
         )
     limited = next((why for each in policies if (why := length_problem(found, each)) is not None), None)
@@ -86,7 +86,7 @@ async def require_readable(
 
 def length_problem(queue: Queue, policies: Iterable[Policy]) -> str | None:
     """
-    By which length limit the queue could drop what is given back to it, or None when there is none.
+    Say which length limit could make the queue drop what is requeued; None when there is none.
 
     Args:
         queue: with its arguments.
@@ -113,14 +113,14 @@ def _called(policy: Policy, queue: Queue) -> str:
 
 
 def consumer_timeout(queue: Queue, policies: Iterable[Policy]) -> int | None:
-    """The smallest consumer timeout in the queue's arguments and the policies that work on it, in milliseconds."""
+    """Return the smallest consumer timeout of the queue's arguments and the policies that work on it, in ms."""
     found = [queue.arguments.get("x-consumer-timeout"), *(each.definition.get("consumer-timeout") for each in policies)]
     return min((each for each in found if isinstance(each, int) and each > 0), default=None)
 
 
 def reading_problem(queue: Queue, policies: Iterable[Policy], version: tuple[int, ...]) -> str | None:
     """
-    Why giving messages back to this queue could lose them, or None when it cannot.
+    Say why requeueing messages could lose them; None when it cannot.
 
     Args:
         queue: with its arguments.
@@ -148,7 +148,7 @@ def reading_problem(queue: Queue, policies: Iterable[Policy], version: tuple[int
 async def _look(
     broker: Broker, compiled: CompiledTopology, queue: str, unverified: bool
 ) -> tuple[Queue, Sequence[tuple[Policy, ...]], tuple[str, ...]]:
-    """The queue, the policies that work on it (one combination or, where that cannot be told, several), and notes."""
+    """Return the queue, the policies that work on it (several combinations where that is not known), and notes."""
     desired = compiled.desired.queues.get(queue, Queue(name=queue, arguments={"x-queue-type": "quorum"}))
     if broker.management is not None:
         vhost, version = broker.address.vhost, broker.connection.version
@@ -165,8 +165,8 @@ async def _look(
     except PermissionDeniedError as error:
         if not unverified:
             raise RefusedError(
-                f"whether reading {queue} is safe cannot be found out: without the management API its arguments are "
-                f"compared by declaring it again, and that is denied: {error}",
+                f"cannot verify that reading {queue} is safe: without the management API amqpflow compares its "
+                f"arguments by declaring it again, and that is denied: {error}",
                 hint="give `management_url`, or the configure permission on the queue, or `unverified`",
             ) from error
         return desired, [()], (f"the delivery limit of {queue} was not verified", UNCHECKED)

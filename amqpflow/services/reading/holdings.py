@@ -16,7 +16,7 @@ from amqpflow.rabbitmq.channel import Channel
 
 from .tags import HeldTags, WindowConsumer
 
-MAX_CONSUMERS = 30  #: of a channel; what more of them hold is given back in the order of a hash table (fact 6.11)
+MAX_CONSUMERS = 30  #: of a channel; what more of them hold is requeued in the order of a hash table (fact 6.11)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -29,16 +29,16 @@ class Holding:
 
     @property
     def kept(self) -> int:
-        """How many of what it holds stay until the end."""
+        """Count the deliveries that stay until the end."""
         return sum(consumer.kept for consumer in self.tags.consumers)
 
     @property
     def has_room(self) -> bool:
-        """For a further consumer."""
+        """Tell whether it has room for a further consumer."""
         return len(self.tags.consumers) < MAX_CONSUMERS
 
     def keep(self, delivery_tag: int) -> None:
-        """A delivery stays until the end."""
+        """Hold a delivery until the end."""
         self.tags.consumer_of(delivery_tag - self.before).kept += 1
         self.channel.keep(delivery_tag - self.before)
 
@@ -51,7 +51,7 @@ class Holding:
             self.channel.ack(tag)
 
     def nack_all(self) -> None:
-        """Give back all that is held: one nack for each consumer's deliveries, oldest first."""
+        """Requeue all that is held: one nack for each consumer's deliveries, oldest first."""
         for consumer in self.tags.consumers:
             if last := self.tags.last_held(consumer):
                 self.channel.nack(last, multiple=True)
@@ -68,26 +68,26 @@ class Holdings:
 
     @property
     def received(self) -> int:
-        """Deliveries so far."""
+        """Count the deliveries so far."""
         return self.all[-1].before + self.all[-1].tags.received if self.all else 0
 
     @property
     def latest(self) -> WindowConsumer | None:
-        """The consumer that was started last."""
+        """Return the consumer that was started last."""
         return next((each.tags.consumers[-1] for each in reversed(self.all) if each.tags.consumers), None)
 
     def open(self, channel: Channel) -> Holding:
-        """A further channel, to which all that is delivered from now on comes."""
+        """Add a channel, to which all that is delivered from now on comes."""
         self.all.append(Holding(channel=channel, before=self.received))
         return self.all[-1]
 
     def take(self, delivery_tag: int) -> None:
-        """A delivery has come, to the latest consumer."""
+        """Count a delivery to the latest consumer."""
         latest = self.all[-1]
         latest.tags.take(delivery_tag - latest.before)
 
     def of(self, delivery_tag: int) -> Holding:
-        """The channel that was given a delivery."""
+        """Return the channel that was given a delivery."""
         latest = self.all[-1]
         if latest.before < delivery_tag:
             return latest

@@ -1,4 +1,4 @@
-"""One reader of a parking queue at a time: two would each hold a part, and give it back in two parts.
+"""One reader of a parking queue at a time: two would each hold a part, and requeue it in two parts.
 
 An exclusive consumer would be the obvious means, but a quorum queue admits a second one: an `ExclusiveLock` is taken.
 """
@@ -31,7 +31,7 @@ async def reading_alone(
 
     Yields:
         False when the user may not declare the lock: it takes the configure permission on `reading_lock(queue)`.
-        Reading goes on then, and order is kept only as long as nobody else reads.
+        Reading continues then, and order is kept only as long as no other command reads.
 
     Raises:
         RefusedError: another command was still reading after `wait` seconds. StoppedError: stop was set while waiting.

@@ -41,7 +41,7 @@ class ParkedMessages:
         after_reading: Callable[[ParkingReader], None] | None = None,
     ) -> None:
         self.reader: ParkingReader  #: the present one, or the last
-        self.notes: list[str] = []  #: what a person should know of the last reading
+        self.notes: list[str] = []  #: for people, of the last reading
         self.by_priority = False  #: higher priorities are delivered before older messages
         self.expected = 0  #: messages when the first reading began
         self.seen = 0  #: each counts once
@@ -102,7 +102,7 @@ class ParkedMessages:
         self._known.add(parked.digest)
 
     def is_readable(self, parked: ParkedMessage) -> bool:
-        """Return whether its properties could be read."""
+        """Tell whether its properties could be read."""
         return parked.delivery.delivery_tag not in self.reader.unreadable
 
     def finish(self) -> None:
@@ -111,7 +111,7 @@ class ParkedMessages:
 
     @property
     def ended_early(self) -> str | None:
-        """Why not all was read that was there at the beginning; None: all was, or as much as was wanted."""
+        """Say why not all was read that was there at the beginning; None: all was, or as much as was wanted."""
         return None if self._finished else self.reader.ended_early
 
     def _new(self, deliveries: Sequence[Delivery]) -> Iterator[ParkedMessage]:

@@ -79,17 +79,17 @@ class ParkingReader:
 
     @property
     def other_consumers(self) -> int:
-        """Of the queue when the reading began; what they hold is not seen."""
+        """Count the other consumers when the reading began; what they hold is not seen."""
         return self._requeueing.other_consumers
 
     @property
     def ready_after(self) -> int | None:
-        """Messages once everything was requeued."""
+        """Count the ready messages once everything was requeued."""
         return self._requeueing.ready_after
 
     @property
     def unproven(self) -> str | None:
-        """Why it is not known that the broker has taken every ack and nack."""
+        """Say why it is not known that the broker has taken every ack and nack."""
         return self._requeueing.unproven
 
     @property
@@ -99,14 +99,14 @@ class ParkingReader:
     @property
     def may_read_on(self) -> bool:
         """
-        Whether a quorum queue delivers other messages next time: of those that were once requeued, what is requeued
-        now comes last.
+        Tell whether a quorum queue delivers other messages next time: of those that were once requeued, the ones that
+        are requeued now come last.
         """
         return self.is_full and self._quorum and self._consumers.returned_before
 
     @property
     def received(self) -> int:
-        """Deliveries so far."""
+        """Count the deliveries so far."""
         return self._consumers.holdings.received
 
     async def __aenter__(self) -> ParkingReader:
@@ -207,7 +207,7 @@ class ParkingReader:
         self._consumers.news.set()
 
     def may_go_on(self) -> bool:
-        """For callers of `arrivals`: may the next of a batch be looked at? Else the reading is over."""
+        """Tell whether the caller of `arrivals` may look at the next message of a batch. Else the reading is over."""
         if self._finished:
             return False
         self._consumers.raise_if_closed()
@@ -218,13 +218,13 @@ class ParkingReader:
         return self.ended_early is None
 
     def end_of_holding(self) -> None:
-        """End the reading: something was held for as long as may be."""
+        """End the reading: a message was held for as long as may be."""
         self.held_too_long = True
         self.ended_early = f"messages had been held for {self._hold_text()}"
         self._consumers.news.set()
 
     def end_of_room(self) -> None:
-        """End the reading: as many are held as may be, and once given back they come first again."""
+        """End the reading: as many are held as may be, and once requeued they come first again."""
         self.is_full = True
         self.ended_early = (
             f"{self.limit} messages are held, which is the prefetch, and RabbitMQ delivers them first again"

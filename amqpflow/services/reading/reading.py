@@ -18,7 +18,7 @@ from .target import ReadTarget
 
 @dataclass(slots=True, kw_only=True)
 class Reading:
-    """A reading under way."""
+    """A parking queue that is being read."""
 
     reader: ParkingReader
     notes: list[str]
@@ -28,7 +28,7 @@ class Reading:
 @asynccontextmanager
 async def open_reading(target: ReadTarget, parking_queue: str) -> AsyncIterator[Reading]:
     """
-    Make sure that the queue may be read, keep other readers away, and hold what is taken until the end.
+    Open a queue that may be read, keep other readers away, and hold what is taken until the end.
 
     Raises:
         NotAppliedError, RefusedError, StoppedError: as `require_readable` and `reading_alone` do.
@@ -45,7 +45,7 @@ async def open_reading(target: ReadTarget, parking_queue: str) -> AsyncIterator[
     async with lock as alone:
         if not alone:
             notes.append(
-                f"no permission to keep other readers off {parking_queue}: with two at a time its order may change"
+                f"no permission to lock {parking_queue}: if another command reads it too, its order may change"
             )
         reader = ParkingReader(
             broker.connection,
@@ -60,29 +60,30 @@ async def open_reading(target: ReadTarget, parking_queue: str) -> AsyncIterator[
             if reader.other_consumers:
                 notes.append(
                     f"{parking_queue} has {reader.other_consumers} other consumers: what they hold is not seen, "
-                    "and what they give back may change the order"
+                    "and what they requeue may change the order"
                 )
             yield Reading(reader=reader, notes=notes, by_priority=_by_priority(readable.queue, broker))
         if reader.unproven:
             notes.append(
-                f"{parking_queue} was left before it had everything back, which RabbitMQ sees to: {reader.unproven}"
+                f"{parking_queue} was left before it counted its messages again, which RabbitMQ requeues: "
+                f"{reader.unproven}"
             )
         if not reader.order_kept:
             notes.append(
-                f"{parking_queue} is too long to be given back in order"
+                f"{parking_queue} is too long to be requeued in order"
                 f"{' with this prefetch' if options.prefetch is not None else ''}: its oldest messages are last now"
             )
 
 
 def _by_priority(queue: Queue, broker: Broker) -> bool:
-    """Whether RabbitMQ delivers higher priorities first (facts 12.4, 12.5)."""
+    """Tell whether RabbitMQ delivers higher priorities first (facts 12.4, 12.5)."""
     if queue.type == "quorum":
         return broker.connection.version >= (4,)
     return "x-max-priority" in queue.arguments
 
 
 async def _average_bytes(broker: Broker, queue: str) -> float | None:
-    """The size of a message, from statistics that lag behind; None when there are none."""
+    """Return the size of a message, from statistics that lag behind; None when there are none."""
     if broker.management is None:
         return None
     found = await broker.management.queue_statistics(broker.address.vhost, queue) or {}

@@ -1,4 +1,4 @@
-"""Which delivery tags a reading holds: a byte for each delivery, and never the message.
+"""The delivery tags that a reading holds: a byte for each delivery, and never the message.
 
 A channel counts its deliveries from 1 without gaps, so a tag is a position.
 """
@@ -23,12 +23,12 @@ class WindowConsumer:
 
     @property
     def held(self) -> int:
-        """Deliveries that are not settled."""
+        """Count the deliveries that are not settled."""
         return self.received - self.acked
 
     @property
     def is_full(self) -> bool:
-        """What is kept leaves it little room."""
+        """Tell whether what is kept leaves it little room."""
         return self.prefetch - self.kept <= self.prefetch // 4
 
 
@@ -43,11 +43,11 @@ class HeldTags:
 
     @property
     def held(self) -> int:
-        """Deliveries that are not settled."""
+        """Count the deliveries that are not settled."""
         return sum(consumer.held for consumer in self.consumers)
 
     def take(self, delivery_tag: int) -> None:
-        """A delivery has come, to the latest consumer."""
+        """Count a delivery to the latest consumer."""
         consumer = self.consumers[-1]
         consumer.first = consumer.first or delivery_tag
         consumer.received += 1

@@ -1,7 +1,7 @@
-"""What interrupted replays sent of what is parked, as far as their journals tell.
+"""The parked messages that interrupted replays sent, as far as their journals tell.
 
 A message is not sent, and only taken out, when a journal says that its copy was confirmed and that it was not acked:
-then it is parked still, or one that is equal to it in every byte. That is believed
+then it is still parked, or one that is equal to it in every byte. That is believed
 
 * of that parking queue, on that broker, and of a copy to the same exchange with the same routing key: whether another
   way leads to the same queue is not known;
@@ -43,7 +43,7 @@ class InterruptedReplay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterruptedSend:
-    """What a journal says of one message."""
+    """The entry of a journal for one message."""
 
     by: InterruptedReplay
     number: int
@@ -53,14 +53,14 @@ class InterruptedSend:
 
 
 class InterruptedSends:
-    """All of that, for one replay."""
+    """The entries of the journals of interrupted replays, for one replay."""
 
     def __init__(self, compiled: CompiledTopology) -> None:
         self._parking_exchanges = {each.parking_exchange for each in compiled.routes.values()}
         self._all: dict[str, InterruptedReplay] = {}
-        # by what is parked where, and then by where the copy goes; what is still to be met in this reading
+        # by message and parking queue, then by destination; entries whose messages are still to come in this reading
         self._left: dict[str, dict[str, deque[InterruptedSend]]] = {}
-        self._parked: dict[str, list[InterruptedSend]] = {}  # by the part of the name that says what is parked where
+        self._parked: dict[str, list[InterruptedSend]] = {}  # by message and parking queue
         self._old_hops: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
@@ -74,11 +74,11 @@ class InterruptedSends:
         self._all[interrupted.state.head.id] = interrupted
 
     def forget(self, replay_id: str) -> None:
-        """That replay is not interrupted, or was running and has ended."""
+        """Drop a replay that is not interrupted, or that was running and has ended."""
         self._all.pop(replay_id, None)
 
     def begin_reading(self) -> None:
-        """What is parked comes by from its beginning."""
+        """Begin another reading: the parking queue is read from its beginning."""
         left: dict[str, dict[str, deque[InterruptedSend]]] = {}
         parked: defaultdict[str, list[InterruptedSend]] = defaultdict(list)
         self._old_hops = Counter()
@@ -107,13 +107,13 @@ class InterruptedSends:
         self._left, self._parked = left, dict(parked)
 
     def pass_over(self, parked_where: str) -> None:
-        """A message is not selected, so what is known of it has to be known to a later replay."""
+        """Leave the entries of a message that is not selected to a later replay."""
         for sent in self._parked.get(parked_where, ()):
             sent.by.passed_over = True
 
     def take(self, name: str) -> InterruptedSend | None:
         """
-        What is known of a message; each thing that is known is told once a reading.
+        Take one entry of a message, or None. Each entry can be taken once a reading.
 
         A copy that went another way is in doubt, however it ended: it may be in the queue that this one is sent to.
         """
@@ -130,7 +130,7 @@ class InterruptedSends:
         return sent if way == where_to else replace(sent, is_unacked=False)
 
     def was_sent_of_old(self, hop: Callable[[], str]) -> bool:
-        """Has a journal of the old version this hop id? It may be that of another message."""
+        """Tell whether a journal of the old version has this hop id, which may be that of another message."""
         return bool(self._old_hops) and hop() in self._old_hops
 
     def ordinals(self, parked_where: str) -> tuple[list[int], int]:
@@ -144,7 +144,7 @@ class InterruptedSends:
         return sorted(parked), max((_ordinal(sent.hop) + 1 for sent in known), default=0)
 
     def proves(self, sent: InterruptedSend, parked: ParkedMessage) -> bool:
-        """Is what is known enough not to send this message?"""
+        """Tell whether an entry proves that this message need not be sent."""
         record = parked.record
         return (
             sent.is_unacked
@@ -156,29 +156,29 @@ class InterruptedSends:
             and parked.delivery.exchange in self._parking_exchanges
         )
 
-    # -- what becomes of it, for the journals
+    # -- for the journals
 
     def use(self, sent: Iterable[InterruptedSend]) -> None:
-        """Their messages are about to be acked, or to be sent again: nothing of that is believed later."""
+        """Void entries whose messages are about to be acked, or sent again: they are not believed later."""
         for by, numbers in _by_journal(each for each in sent if each.by.file and each.number in each.by.state.unacked):
             for number in numbers:
                 by.state.leaving[number] = by.state.unacked.pop(number)
             by.lines.append(acking_line(numbers))
 
     def acked(self, sent: Iterable[InterruptedSend]) -> None:
-        """Acks were given for their messages."""
+        """Note that their messages were acked."""
         for by, numbers in _by_journal(sent):
             by.used += numbers
 
     def not_acked(self, sent: Iterable[InterruptedSend]) -> None:
-        """No ack could be given: they are parked still."""
+        """Note that no ack could be given: their messages are still parked."""
         for by, numbers in _by_journal(sent):
             for number in numbers:
                 by.state.unacked[number] = by.state.leaving.pop(number)
             by.lines.append(confirmed_line(numbers))
 
     def prove(self) -> None:
-        """RabbitMQ has taken all acks that were given."""
+        """Note that RabbitMQ has taken all acks that were given."""
         for each in self._all.values():
             for number in each.used:
                 each.state.leaving.pop(number, None)

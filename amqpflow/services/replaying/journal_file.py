@@ -105,7 +105,7 @@ class JournalFile:
                 raise
 
     async def written(self, data: bytes) -> None:
-        """`write`, in a thread."""
+        """Do `write` in a thread."""
         await asyncio.to_thread(self.write, data)
 
     def discard(self) -> None:

@@ -24,7 +24,7 @@ OnUnreadable = Callable[[Path, str], None]
 
 def default_directory() -> Path:
     """
-    `$XDG_STATE_HOME/amqpflow/replays`, by default below `~/.local/state`.
+    Return `$XDG_STATE_HOME/amqpflow/replays`, by default below `~/.local/state`.
 
     Raises:
         UsageError: the user has no home directory, as in a container that runs under a number alone.
@@ -34,9 +34,9 @@ def default_directory() -> Path:
         base = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
     except RuntimeError:
         raise UsageError(
-            f"there is no place for the journals of replays: the user {user()} has no home directory, and neither HOME "
-            "nor XDG_STATE_HOME is set",
-            hint="`journal` DIR or XDG_STATE_HOME names one",
+            f"no directory for the journals of replays: the user {user()} has no home directory, and neither HOME nor "
+            "XDG_STATE_HOME is set",
+            hint="name one by `journal` DIR or XDG_STATE_HOME",
         ) from None
     return base / "amqpflow" / "replays"
 
@@ -110,21 +110,21 @@ class Journals:
 
     def load(self, start: str) -> JournalState:
         """
-        Read one journal, by its id or the beginning of it.
+        Read one journal, by its id or an id prefix.
 
         Raises:
             UsageError: there is none, or several. RefusedError: it cannot be read.
         """
         found = [path for path in self._paths() if path.name.startswith(start)]
         if len(found) != 1:
-            many = f"{start!r} is the beginning of {len(found)} replays" if found else f"no replay {start!r}"
+            many = f"{len(found)} replays begin with {start!r}" if found else f"no replay {start!r}"
             raise UsageError(f"{many} in {self.directory}", hint="amqpflow replay --history lists them")
         try:
             return read_whole(found[0])
         except UnreadableJournalError as error:
             raise RefusedError(
                 f"the journal {found[0]} cannot be used: {error}",
-                hint="move it away to replay without it: what it had in doubt is sent again then, with equal hop ids",
+                hint="move it away to replay without it: its messages in doubt are sent again, with equal hop ids",
             ) from error
 
     def all(self, on_unreadable: OnUnreadable) -> Iterator[JournalState]:
@@ -235,17 +235,17 @@ class Journals:
 
 
 def journals_in(directory: str | Path | None) -> Journals:
-    """The journals in a directory, or in the default one."""
+    """Return the journals in a directory, or in the default one."""
     return Journals(Path(directory) if directory is not None else default_directory())
 
 
 def closing_line(state: JournalState, by: str) -> bytes:
-    """The last line of an interrupted replay's journal that another replay finished."""
+    """Write the last line of an interrupted replay's journal that another replay finished."""
     return end_line({"complete": True, "finished_by": by, **state.totals()})
 
 
 def _written_at(path: Path) -> float | None:
-    """When it was written last; None: another process removed it just now. The others are there all the same."""
+    """Return when it was written last; None: another process removed it just now."""
     try:
         return path.lstat().st_mtime
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""What a replay was asked for, as its journal keeps it: so that resuming it replays that and nothing else.
+"""The request of a replay in its journal, so that resuming replays that and nothing else.
 
-Kept is the request itself, whoever made it: the work queues, the selection with the time that its ages are counted to,
-where to, how fast. Values of headers that are set are not kept, since they may be secret and go into messages. A digest
-tells whether they are given again.
+The journal keeps the request itself: the work queues, the selection with the time that its ages are counted to, the
+destination, the rate. Values of headers that are set are not kept, since they may be secret. A digest tells whether
+they are given again.
 """
 
 from __future__ import annotations
@@ -78,17 +78,16 @@ def resumed_request(
     state: JournalState, queue: str | Sequence[str] | None, choice: ReplayRequest | None, compiled: CompiledTopology
 ) -> tuple[tuple[str, ...] | None, ReplayRequest]:
     """
-    Return what an interrupted replay was asked for.
+    Return the request of an interrupted replay.
 
     Args:
         state: its journal.
-        queue, choice: what is asked for now; None, or a field at its default, takes what was asked for then.
+        queue, choice: the request now; None, or a field at its default, takes what was requested then.
             `in_doubt` may differ. Headers that were set have to be given again.
         compiled: the topology.
 
     Raises:
-        RefusedError: what is asked for now is something else, or what was asked for cannot be told from the journal.
-            Nothing was done.
+        RefusedError: the request now is another one, or the journal does not tell the one then. Nothing was done.
     """
     head, choice = state.head, choice or ReplayRequest()
     kept = _kept_choice(state, compiled)
@@ -104,7 +103,7 @@ def resumed_request(
     if head.selection.get(_AS_FOUND):
         if not callable(choice.select) or isinstance(choice.select, Matcher):
             raise RefusedError(
-                f"replay {head.id} chose its messages by a function, which a journal cannot keep; nothing was done",
+                f"replay {head.id} selected its messages by a function, which a journal cannot keep; nothing was done",
                 hint="give the same function again as `select` of the choice",
             )
         kept = replace(kept, select=choice.select)
@@ -113,8 +112,8 @@ def resumed_request(
     if differs:
         said = "; ".join(f"{name}: {_words(now)} now, {_words(then)} then" for name, now, then in differs)
         raise RefusedError(
-            f"replay {head.id} was asked for something else: {said}. Nothing was done",
-            hint="leave out what differs to resume it as it was asked for, or replay without resuming",
+            f"replay {head.id} has another request: {said}. Nothing was done",
+            hint="leave out what differs to resume it as it was, or replay without resuming",
         )
     return head.queues, replace(
         kept,
@@ -139,7 +138,7 @@ def _kept_choice(state: JournalState, compiled: CompiledTopology) -> ReplayReque
             to=Destination(**options["to"]) if "to" in options else None,
         )
     except (TypeError, ValueError, UsageError) as error:
-        raise RefusedError(f"what replay {head.id} was asked for cannot be read from its journal: {error}") from error
+        raise RefusedError(f"the request of replay {head.id} cannot be read from its journal: {error}") from error
     if choice.limit is not None:
         choice = replace(choice, limit=max(0, choice.limit - state.done))
     if kept and not by_function:
@@ -194,7 +193,7 @@ def _digest_of(headers: Mapping[str, Any], salt: bytes) -> str:
 
 
 def _only(state: JournalState, now: Mapping[bytes, int] | None) -> Mapping[bytes, int] | None:
-    """What both allow."""
+    """Return the messages that both allow."""
     if state.only is None:
         return now
     then = {bytes.fromhex(name): count for name, count in state.only.items() if count > 0}

@@ -1,4 +1,4 @@
-"""Publish the copies of a replay, and know of each what became of it."""
+"""Publish the copies of a replay, and learn of each whether RabbitMQ has it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Address = tuple[str, str]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class PendingReplay:
-    """A message on its way."""
+    """A message that is being replayed."""
 
     number: int  #: in the journal
     parked: ParkedMessage
@@ -54,17 +54,17 @@ class ReplayOutbox:
         self.has_confirmed = False  #: something, ever
 
     async def open(self) -> None:
-        """Connect. Raises BrokerUnavailableError and its kin."""
+        """Connect. Raises as `connect`."""
         await self._outbox.open()
 
     @property
     def blocked(self) -> str | None:
-        """Why the broker takes no publishes now; None when it does, as far as is known."""
+        """Say why the broker takes no publishes now; None when it does, as far as is known."""
         return self._outbox.blocked
 
     @property
     def is_open(self) -> bool:
-        """What is sent now cannot overtake what is published again after its channel was closed."""
+        """Tell whether what is sent now cannot overtake what is published again after its channel was closed."""
         return self._outbox.is_open
 
     @property
@@ -73,17 +73,17 @@ class ReplayOutbox:
 
     @property
     def oldest_sent_at(self) -> float | None:
-        """Seconds of the event loop; None when nothing is on its way."""
+        """Return when the oldest outstanding copy was sent, in seconds of the event loop; None when there is none."""
         first = next(iter(self._outstanding.values()), None)
         return first.sent_at if first else None
 
     def is_outstanding(self, same: tuple[str, str, str]) -> bool:
-        """Whether a copy with this `returned_as` is on its way."""
+        """Tell whether a copy with this `returned_as` is outstanding."""
         return same in self._returnable
 
     async def send(self, pendings: Sequence[PendingReplay]) -> None:
         """
-        Publish. What becomes of each is found in the lists, with the error that `Outbox.publish` raises.
+        Publish. Each is in one of the lists later, with the error that `Outbox.publish` raises.
 
         Returns when the socket has taken what was written; no two of `flights`, and none that is on its way, may be
         the same to a return (`is_outstanding`), or the second would wait for the confirm of the first.
@@ -116,7 +116,7 @@ class ReplayOutbox:
         self._news.set()
 
     def give_up(self, sent_before: float) -> list[PendingReplay]:
-        """Stop waiting for what was sent before that time of the event loop, and return it."""
+        """Stop waiting for copies that were sent before that time of the event loop, and return them."""
         left = [each for each in self._outstanding.values() if each.sent_at <= sent_before]
         for pending in left:
             del self._outstanding[pending.number]
@@ -124,5 +124,5 @@ class ReplayOutbox:
         return left
 
     async def close(self) -> None:
-        """Disconnect for good."""
+        """Close the connection."""
         await self._outbox.close()

@@ -1,4 +1,4 @@
-"""What a replay would take, told before anything is taken."""
+"""Plan a replay: count what it would take, and take nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMED_AT_MOST = 100_000  #: messages that a plan names one by one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayPlan:
-    """What a replay would take, without having touched it."""
+    """The messages that a replay would take."""
 
     queues: tuple[str, ...]  #: the work queues whose messages it takes
     parking_queues: tuple[str, ...]
@@ -51,23 +51,23 @@ class ReplayPlan:
 
     @property
     def queue(self) -> str:
-        """The work queues, for people."""
+        """Name the work queues, for people."""
         return ", ".join(self.queues)
 
     @property
     def parking_queue(self) -> str:
-        """The parking queues, for people."""
+        """Name the parking queues, for people."""
         return ", ".join(self.parking_queues)
 
 
 def group_of(parked: ParkedMessage) -> Group:
-    """By what a person tells parked messages apart."""
+    """Return the group by which people tell parked messages apart."""
     by_broker = parked.reason == ParkReason.BROKER.value
     return parked.reason, (parked.detail if by_broker else parked.error_type) or ""
 
 
 def is_misplaced(parked: ParkedMessage, compiled: CompiledTopology) -> bool:
-    """It failed in a work queue that has another parking queue, or that the file does not have: no replay takes it."""
+    """Tell whether it failed in a work queue that parks elsewhere, or is not in the file: no replay takes it."""
     routes = compiled.routes.get(parked.queue) if parked.queue is not None else None
     return parked.queue is not None and (routes is None or routes.parking_queue != parked.delivery.queue)
 
@@ -81,7 +81,7 @@ async def plan_replay(
     options: ReadOptions | None = None,
 ) -> ReplayPlan:
     """
-    Look at what `replay` would take. Everything is requeued.
+    Count what `replay` would take. Everything is requeued.
 
     Raises:
         UsageError: also an id prefix of several messages.
@@ -115,7 +115,7 @@ async def plan_replay(
         if messages.ended_early:
             ended.append(messages.ended_early)
     if counted.id_prefixes.problem:
-        raise UsageError(counted.id_prefixes.problem, hint="write one of them whole")
+        raise UsageError(counted.id_prefixes.problem, hint="write one of them in full")
     counted.finish()
     return ReplayPlan(
         queues=tuple(each.queue for each in routes),
@@ -160,7 +160,7 @@ class _Counted:
         self._named = 0
 
     def enough(self) -> bool:
-        """As many are counted as were asked for, and no further message can make a name mean several."""
+        """Tell whether enough are counted, and no further message can make an id prefix ambiguous."""
         return not self.id_prefixes and self._is_full()
 
     def _is_full(self) -> bool:
@@ -224,17 +224,17 @@ class _Counted:
 
 
 async def routes_of(broker: Broker, compiled: CompiledTopology, queue: str | Sequence[str] | None) -> list[QueueRoutes]:
-    """The routes of a work queue, of several, or (None) of all. Raises as `ready_to_replay`."""
+    """Return the routes of a work queue, of several, or (None) of all. Raises as `ready_to_replay`."""
     names = [queue] if isinstance(queue, str) else list(compiled.routes if queue is None else queue)
     return [await ready_to_replay(broker, compiled, each) for each in dict.fromkeys(names)]
 
 
 async def ready_to_replay(broker: Broker, compiled: CompiledTopology, queue: str) -> QueueRoutes:
     """
-    The routes of a work queue to which messages can be replayed.
+    Return the routes of a work queue to which messages can be replayed.
 
     Raises:
-        UsageError: the file has no such work queue. RefusedError: it is not built for yet.
+        UsageError: the file has no such work queue. RefusedError: replaying to it is not supported yet.
         NotAppliedError: the queue or an exchange is missing on the broker.
     """
     routes = compiled.routes.get(queue)

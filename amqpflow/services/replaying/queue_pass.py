@@ -1,4 +1,4 @@
-"""One reading of one parking queue, and what of it is replayed.
+"""Replay the messages of one reading of a parking queue.
 
 For each message in this order: the journal says that it is about to be sent, on disk; publish; the confirm, and no
 return before it; the journal says so, on disk; the journal says that it is about to be acked, on disk; ack. Many
@@ -29,7 +29,7 @@ PROVE_EVERY = 2.0  #: seconds
 
 
 class QueuePass:
-    """One reading. `again` says that another one has to go on."""
+    """One reading. `again` says that another one has to follow."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class QueuePass:
         self._provable = 0
 
     async def go(self, *, at_most: int, since: int | None) -> None:
-        """Read and replay; return when nothing is on its way any more. Arguments as for `MessageSorter.run`."""
+        """Read and replay; return when nothing is outstanding. Arguments as for `MessageSorter.run`."""
         sorting = self.sorter.run(
             at_most=at_most,
             since=since,
@@ -110,7 +110,7 @@ class QueuePass:
             await self._sleep()
 
     def _is_over(self) -> bool:
-        """Nothing more is sent in this reading."""
+        """Tell whether nothing more is sent in this reading."""
         if self._waiting and self._loop.time() - self._waiting.since >= self._reader.hold_max:
             self._reader.end_of_holding()
         if self._limiter.wants_look:
@@ -145,8 +145,8 @@ class QueuePass:
         try:
             await writing
         except OSError as error:
-            why = f"the journal cannot be written any more: {error.strerror or error}"
-            replay.halt(why, "make room, replay again")
+            why = f"cannot write the journal any more: {error.strerror or error}"
+            replay.halt(why, "make room and replay again")
             batch = []
             acking, settled = self._without_journal(acking, settled, confirmed, why)
         else:
@@ -172,7 +172,7 @@ class QueuePass:
         why: str,
     ) -> tuple[list[PendingReplay], list[tuple[ParkedMessage, InterruptedSend]]]:
         """
-        The journal took no more lines: return what may be acked all the same.
+        Return what may be acked although the journal took no more lines.
 
         What it does not call confirmed may be acked: no replay believes that it is parked. The rest stays parked, for
         the next replay to take out: of what the journal takes for parked one must be.

@@ -1,4 +1,4 @@
-"""How fast a replay goes: a rate, a ramp, and the room that is left in the destination."""
+"""Limit a replay: by a rate, by a ramp, and by the room that is left in the destination."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RateLimiter:
     Says how many messages may be sent now.
 
     Args:
-        choice: what is asked for.
+        choice: the request.
         depth: asks for the ready messages of the fullest destination.
         now: seconds of the event loop.
     """
@@ -36,11 +36,11 @@ class RateLimiter:
         self._step_left = self._steps.pop(0) if self._steps else None
 
     def window(self, at_most: int) -> int:
-        """How many messages to hold at once: a slow replay holds few, since none may be held for long."""
+        """Return how many messages to hold at once: a slow replay holds few, since none may be held for long."""
         return at_most if self._rate is None else max(1, min(at_most, int(self._rate * 10)))
 
     async def allowance(self, now: float) -> int:
-        """Messages that may be sent now; after 0 ask again at `next_at`."""
+        """Return how many messages may be sent now; after 0 ask again at `next_at`."""
         if self.wants_look:
             return 0
         allowed = [1 << 30, self._by_rate(now)]
@@ -70,7 +70,7 @@ class RateLimiter:
         return max(0, self._room)
 
     def sent(self, count: int) -> None:
-        """So many were sent."""
+        """Count messages that were sent."""
         self.total += count
         self._tokens -= count
         if self._room is not None:
@@ -80,6 +80,6 @@ class RateLimiter:
             self.wants_look = self._step_left <= 0
 
     def looked(self) -> None:
-        """It was looked at what came back: on to the next step, and after the last to all the rest."""
+        """Begin the next step of the ramp, and after the last all the rest."""
         self.wants_look = False
         self._step_left = self._steps.pop(0) if self._steps else None

@@ -1,7 +1,7 @@
-"""Replay: bring parked messages back to where they failed, reading after reading, until all are sent.
+"""Replay parked messages to the queues they failed in, reading after reading, until all are sent.
 
-How a message is moved without ever being lost is in `replay_pass`; what is known of interrupted replays in
-`replay_journal`; here is what goes around that: which queues, how long, and what came back.
+`queue_pass` moves messages without losing any, `interrupted_sends` knows what earlier replays sent, and `reparked`
+counts what came back. This module says which queues are read, and how often.
 """
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ async def replay_parked(
         broker: where to work. Publishing has a connection of its own.
         compiled: the topology.
         queue: a work queue, several, or (None) all.
-        choice: which messages, where to, how fast, when to stop.
+        choice: the request: which messages, where to, how fast, when to stop.
         journals: where to keep the journal, and to find those of interrupted replays; None: none is kept.
         resume: resume this replay, with its id, as it was asked for; see `resumed_request`.
         options: how to read; once its stop is set, what is outstanding is settled and the rest requeued.
-        on_watch: watch, once all is sent, until nothing is on its way any more; told what there is.
-        on_step: told before and after each operation.
+        on_watch: watch, once all is sent, until the destinations stay empty; called with what there is.
+        on_step: called before and after each operation.
 
     Returns:
-        A report, also when it could not go on to the end.
+        A report, also when it could not replay everything.
 
     Raises:
-        UsageError: no such work queue, or the beginning of several ids. NotAppliedError, RefusedError: nothing was
-            done; there is no place for the journal, for one. StoppedError: stop was set while another command was
-            reading; nothing was done.
+        UsageError: no such work queue, or several ids begin with an id prefix.
+        NotAppliedError, RefusedError: nothing was done; for example, the journal cannot be written.
+        StoppedError: stop was set while another command was reading; nothing was done.
         BrokerUnavailableError, BrokerError, PermissionDeniedError: it could not begin; nothing was done.
     """
     options = options or ReadOptions()
@@ -144,19 +144,18 @@ class _Replay:
                 if self._wants_more():
                     await self._replay(parking_queue, outbox)
             for why in self.passed:
-                self.state.halt(why, "replay again to go on")
+                self.state.halt(why, "replay again to continue")
             if self.on_watch is not None and not (self.state.stopped or self.stop.is_set()):
                 try:
                     await self.reparked.watch(self.on_watch)
                 except AmqpflowError as error:
-                    self.state.report.notes.append(f"what came of it was not watched to the end: {error}")
+                    self.state.report.notes.append(f"the destinations were not watched to the end: {error}")
             self._finish(time.monotonic() - started)
             await journal.end(self.state, read_whole=self._read_whole(), held_by_others=bool(self.unseen))
             return self.state.report
         finally:
-            journal.close(
-                self.state.interrupted
-            )  # without a last line where it was not reached: what is in doubt stays so
+            # without a last line where it was not reached: what is in doubt stays so
+            journal.close(self.state.interrupted)
             waking.cancel()
             await asyncio.gather(waking, return_exceptions=True)
             await outbox.close()
@@ -174,7 +173,7 @@ class _Replay:
         return True
 
     def _passed_over(self, reader: ParkingReader, one: QueuePass) -> bool:
-        """Have messages that were parked meanwhile taken the place of some that were there?"""
+        """Tell whether messages that were parked meanwhile have taken the place of some that were there."""
         limit, report = self.choice.limit, self.state.report
         if one.again or self.stop.is_set() or self.state.stopped or (limit is not None and report.taken >= limit):
             return False
@@ -198,11 +197,11 @@ class _Replay:
                 try:
                     await self.reparked.look()
                 except AmqpflowError as error:
-                    self._cannot_go_on(error)
+                    self._stop_for(error)
             elif one.again and not one.gone and not state.stopped and not self.stop.is_set():
                 state.halt(
-                    reader.ended_early or "nothing that is to be replayed came within the time that messages are held",
-                    "replay again to go on",
+                    reader.ended_early or "no message to replay came within the time that messages may be held",
+                    "replay again to continue",
                 )
             if not one.again or not self._wants_more():
                 return
@@ -232,7 +231,7 @@ class _Replay:
         except AmqpflowError as error:
             if not self.begun:
                 raise
-            self._cannot_go_on(error)
+            self._stop_for(error)
             return None, None
         state.report.notes += [note for note in reading.notes if note not in state.report.notes]
         self.state.remaining[parking_queue] = reader.ready_after
@@ -249,22 +248,22 @@ class _Replay:
             )
         return reader, one
 
-    def _cannot_go_on(self, error: AmqpflowError) -> None:
-        """Something was done already, so there has to be a report of it."""
+    def _stop_for(self, error: AmqpflowError) -> None:
+        """End with a report, since something was done already."""
         if isinstance(error, StoppedError):
             self.state.report.interrupted = True
         else:
-            self.state.halt(str(error), getattr(error, "hint", "") or "replay again to go on")
+            self.state.halt(str(error), getattr(error, "hint", "") or "replay again to continue")
 
     async def _end_of_reading(self, reader: ParkingReader, one: QueuePass) -> None:
         state = self.state
         if self.stop.is_set() and (one.cut_short or reader.ended_early is not None):
             state.report.interrupted = True
         elif reader.ended_early and not reader.held_too_long:
-            hint = "a larger prefetch reaches those behind them" if reader.is_full else "replay again to go on"
+            hint = "a larger prefetch reaches those behind them" if reader.is_full else "replay again to continue"
             state.halt(reader.ended_early, hint)
         if reader.unproven:
-            state.halt(f"it is not known that RabbitMQ has taken every ack: {reader.unproven}")
+            state.halt(f"it is not known whether RabbitMQ has taken every ack: {reader.unproven}")
             state.report.notes.append(
                 f"up to {min(state.report.replayed, WINDOW)} of the replayed messages may still be parked; "
                 + ("the next replay takes them out" if state.journal else "replaying them again makes copies")
@@ -276,7 +275,7 @@ class _Replay:
         try:
             await state.write()
         except OSError as error:
-            state.halt(f"the journal cannot be written any more: {error.strerror or error}")
+            state.halt(f"cannot write the journal any more: {error.strerror or error}")
 
     # -- the whole
 
@@ -314,13 +313,13 @@ class _Replay:
         report.seconds = seconds
         if brought_back := sum(self.brought_back.values()):
             report.notes.append(
-                f"{brought_back} messages that another replay took meanwhile are parked again; they were not replayed"
+                f"{brought_back} messages that another replay took meanwhile are parked again, and were not replayed"
             )
         known = [each for each in self.state.remaining.values() if each is not None]
         report.remaining = sum(known) if len(known) == len(self.parking_queues) else None
 
     def _read_whole(self) -> bool:
-        """Nothing that an interrupted replay sent can still be parked without having been seen."""
+        """Tell whether every parked message that an interrupted replay sent was seen."""
         report = self.state.report
         return (
             report.settled

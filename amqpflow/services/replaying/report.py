@@ -1,4 +1,4 @@
-"""What a replay did, as a value."""
+"""The result of a replay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .plan import Group
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftBehind:
-    """A message that was to be replayed and is still parked."""
+    """A message that should have been replayed, and is still parked."""
 
     id: str
     message_id: str | None
@@ -21,7 +21,7 @@ class LeftBehind:
 
 @dataclass(slots=True, kw_only=True)
 class ReplayReport:
-    """What a replay did."""
+    """The result of a replay."""
 
     topology: str
     queues: tuple[str, ...]  #: the work queues whose messages were taken
@@ -51,26 +51,26 @@ class ReplayReport:
 
     @property
     def queue(self) -> str:
-        """The work queues, for people."""
+        """Name the work queues, for people."""
         return ", ".join(self.queues)
 
     @property
     def parking_queue(self) -> str:
-        """The parking queues, for people."""
+        """Name the parking queues, for people."""
         return ", ".join(self.parking_queues)
 
     @property
     def complete(self) -> bool:
-        """Everything that was selected was replayed."""
+        """Tell whether everything that was selected was replayed."""
         return self.settled and not self.unknown_origin
 
     @property
     def settled(self) -> bool:
-        """Everything that it could take was replayed: nothing is left to resume."""
+        """Tell whether everything that it could take was replayed: nothing is left to resume."""
         return not (self.failed or self.in_doubt or self.stopped or self.interrupted)
 
     def summary(self) -> dict[str, Any]:
-        """What the journal keeps of it."""
+        """Return what the journal keeps of it."""
         return {
             "complete": self.settled,
             "replayed": self.replayed,

@@ -1,4 +1,4 @@
-"""What a replay is asked for: which messages, where to, how fast, and when to stop by itself."""
+"""The request of a replay: which messages, where to, how fast, and when to stop by itself."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ InDoubt = Literal["send", "hold"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayRequest:
-    """What a replay is asked for. All that limits which messages is combined with and."""
+    """The request of a replay. All that limits which messages is combined with "and"."""
 
     limit: int | None = None  #: messages, in the order of delivery
     select: Select | Selection | None = None
-    """Which messages: a selection, whose `limit` and `sample` are not looked at, or a function that is asked."""
+    """Which messages: a selection, whose `limit` and `sample` do not count, or a function of a message."""
     sample: int | None = None  #: so many of those selected, at random; takes a reading of its own
     seed: int = 0  #: another seed, another sample
     only: Mapping[bytes, int] | None = None  #: no other messages: how many of which digest, as a plan of it found them
     to: Destination | None = None  #: instead of the work queue each message failed in
     origin: str | None = None  #: the work queue of messages that do not say where they failed; without it they stay
-    keep_attempts: bool = False  #: go on counting where the message stopped
+    keep_attempts: bool = False  #: continue the count of attempts
     set_headers: Mapping[str, Any] = field(default_factory=dict)
     drop_headers: frozenset[str] = frozenset()
     rate: float | None = None  #: messages a second
-    ramp: tuple[int, ...] = ()  #: messages of the first steps; then the rest
-    ramp_wait: float = 30.0  #: seconds after each step, before it is looked at what came back
-    max_depth: int | None = None  #: ready messages of a destination above which is waited
+    ramp: tuple[int, ...] = ()  #: messages of each of the first steps; then the rest
+    ramp_wait: float = 30.0  #: seconds after each step, before what came back is counted
+    max_depth: int | None = None  #: ready messages of a destination above which the replay waits
     stop_if_reparked: float | None = None  #: share of the replayed messages, 0 to 1, that are parked again
     in_doubt: InDoubt | None = None
-    """What an interrupted replay may have sent: `send` it again, or `hold` it. None: send, or as the resumed replay."""
+    """Messages that an interrupted replay may have sent: `send` again, or `hold`. None: as resumed, else send."""
 
     def selects(self, parked: ParkedMessage) -> bool:
-        """Is the message among those selected? The choice has been through `asking`."""
+        """Tell whether the message is selected. The request has been through `asking`."""
         if isinstance(self.select, Selection):
-            raise TypeError("a selection is not asked before `asking` made it a function")
+            raise TypeError("a selection has to be made a function by `asking` first")
         return self.select is None or self.select(parked)
 
     @property
     def id_prefixes(self) -> IdPrefixes:
-        """The beginnings of ids among what is asked for. The choice has been through `asking`."""
+        """Return the id prefixes of the selection. The request has been through `asking`."""
         return IdPrefixes(self.select.selection if isinstance(self.select, Matcher) else None)
 
     def lacks_origin(self, parked: ParkedMessage, *, everything: bool) -> bool:
@@ -79,18 +79,20 @@ class ReplayRequest:
             if len(name.encode("utf-8", "surrogateescape")) > 255:
                 raise UsageError(f"`to` {name[:40]!r}... is longer than the 255 bytes that AMQP allows for a name")
         if self.rate is not None and not self.rate > 0:
-            raise UsageError("a rate is more than 0 messages a second")
+            raise UsageError("a rate must be more than 0 messages a second")
         if any(step < 1 for step in self.ramp) or list(self.ramp) != sorted(self.ramp):
-            raise UsageError("the steps of a ramp are numbers of messages from 1 that do not fall, such as 1,10,100")
+            raise UsageError(
+                "the steps of a ramp must be numbers of messages from 1 that do not fall, such as 1,10,100"
+            )
         if self.stop_if_reparked is not None and not 0 < self.stop_if_reparked <= 1:
-            raise UsageError("`stop_if_reparked` is a share of more than 0 % and at most 100 %")
+            raise UsageError("`stop_if_reparked` must be more than 0 % and at most 100 %")
         if self.max_depth is not None and self.max_depth < 1:
-            raise UsageError("`max_depth` is at least 1 message")
+            raise UsageError("`max_depth` must be at least 1 message")
 
 
 def asking(choice: ReplayRequest, compiled: CompiledTopology) -> ReplayRequest:
     """
-    The same, its selection being a function that is asked about each message.
+    Return the request with its selection as a function of a message.
 
     Raises:
         UsageError: its origin is not a work queue of the topology.
@@ -108,7 +110,7 @@ def asking(choice: ReplayRequest, compiled: CompiledTopology) -> ReplayRequest:
 
 def destination_of(text: str, work_queues: Mapping[str, Destination]) -> Destination:
     """
-    Read what `to` was given: QUEUE, or EXCHANGE:KEY.
+    Read the value of `to`: QUEUE, or EXCHANGE:KEY.
 
     A work queue of the topology is reached as a replay does; another queue by the default exchange. Text with a colon
     is an exchange and a key, unless it names a work queue; `:KEY` is the default exchange.

@@ -1,4 +1,4 @@
-"""A replay's journal from its first line to its last, and what the journals of interrupted replays know."""
+"""Keep a replay's journal from its first line to its last, and read those of interrupted replays."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ReplayJournal:
     Args:
         journals: where it is kept; None: nowhere.
         resume: the one to resume.
-        request: what is asked for, as a journal keeps it.
+        request: as a journal keeps it.
     """
 
     def __init__(self, journals: Journals | None, resume: JournalState | None, request: KeptRequest) -> None:
@@ -52,7 +52,7 @@ class ReplayJournal:
 
     async def begin(self, replay: ReplayState, parking_queues: tuple[str, ...], messages: int) -> None:
         """
-        Write the first line, and learn what was sent already.
+        Write the first line, and read what interrupted replays sent.
 
         Raises:
             RefusedError: there is no place for it, another replay is writing it, or another user may write journals
@@ -110,7 +110,7 @@ class ReplayJournal:
 
     async def look_again(self, replay: ReplayState) -> None:
         """
-        Learn what was written since, for one by a replay that was running then and is not any more.
+        Read what was written since, for example by a replay that was running then and is not any more.
 
         Raises:
             RefusedError: as `begin`.
@@ -202,7 +202,7 @@ class ReplayJournal:
                 self._file = None
 
     def _is_done_with(self, each: InterruptedReplay) -> bool:
-        """Whatever it knows of was seen, and settled."""
+        """Tell whether all messages that it knows of were seen, and settled."""
         return (
             self._head is not None
             and set(each.state.head.parking_queues) <= set(self._head.parking_queues)
@@ -211,17 +211,17 @@ class ReplayJournal:
 
 
 def require_resumable(state: JournalState) -> None:
-    """Raise RefusedError when there is nothing to resume, or when it cannot be told what was asked for."""
+    """Raise RefusedError when there is nothing to resume, or when the journal does not tell the request."""
     if state.is_complete:
         raise RefusedError(
-            f"replay {state.head.id} is already complete: there is nothing to resume",
-            hint="leave `resume` out to replay what is parked now",
+            f"replay {state.head.id} is already complete; nothing to resume",
+            hint="leave out `resume` to replay the messages that are parked now",
         )
     if state.head.version == OLD_VERSION:
         raise RefusedError(
             f"the journal of replay {state.head.id} is of an earlier version ({OLD_VERSION}) and cannot be resumed; "
             "nothing was sent",
-            hint="replay again with the same options: what it had in doubt is sent again, with equal hop ids",
+            hint="replay again with the same options: messages in doubt are sent again, with equal hop ids",
         )
 
 

@@ -71,7 +71,7 @@ class ReplaySender:
 
     @property
     def resends(self) -> bool:
-        """Messages are to be sent again."""
+        """Tell whether messages wait to be sent again."""
         return bool(self._resend)
 
     def succeeded(self, confirmed: Iterable[PendingReplay]) -> None:
@@ -100,7 +100,7 @@ class ReplaySender:
             allowed = await self._limiter.allowance(self._loop.time())
         except AmqpflowError as error:
             # what is on its way has to be settled all the same, and what is being written has to be awaited
-            self._replay.halt(str(error), getattr(error, "hint", "") or "replay again to go on")
+            self._replay.halt(str(error), getattr(error, "hint", "") or "replay again to continue")
             return []
         room = min(BATCH, WINDOW - self._outbox.outstanding - reserved, allowed - reserved)
         room = min(room, 1) if not self._outbox.has_confirmed else room
@@ -157,7 +157,7 @@ class ReplaySender:
     # -- what goes wrong
 
     def give_up_waiting(self) -> None:
-        """Leave what has had no confirm for too long; what has one meanwhile goes on."""
+        """Leave messages that had no confirm for too long."""
         oldest = self._outbox.oldest_sent_at
         until = self._loop.time() - CONFIRM_TIMEOUT
         if oldest is None or oldest > until:
@@ -167,9 +167,9 @@ class ReplaySender:
             why = f"{why}: the broker takes no publishes: {blocked}"
         self._leave(unconfirmed, why, in_doubt=True)
         if blocked:
-            self._replay.halt(why, "replay again to go on")
+            self._replay.halt(why, "replay again to continue")
         for address in dict.fromkeys(each.address for each in unconfirmed):
-            self._close(address, f"{address[1]}: {why}", "replay again to go on")
+            self._close(address, f"{address[1]}: {why}", "replay again to continue")
 
     def handle_failures(self) -> None:
         failed, self._outbox.failed = self._outbox.failed, []
@@ -207,7 +207,7 @@ class ReplaySender:
             self._send_later(pending, None)
 
     def _send_later(self, pending: PendingReplay, error: AmqpflowError | None) -> None:
-        """Send it again, as long as there is hope: None: it was refused."""
+        """Send it again, for a while. `error` None: it was refused."""
         if not self._resend:
             self.resend_at = self._loop.time() + self._resend_wait
             self._resend_wait = _RESEND.after(self._resend_wait)
@@ -237,7 +237,7 @@ class ReplaySender:
     def _give_up(self, pending: PendingReplay, error: AmqpflowError | None) -> None:
         if error is not None:
             self._leave([pending], str(error), in_doubt=pending.is_uncertain)
-            self._replay.halt(str(error), "replay again to go on")
+            self._replay.halt(str(error), "replay again to continue")
             return
         self._leave([pending], _REFUSED, in_doubt=pending.is_uncertain)
         if not (self._stop.is_set() or self._replay.stopped):
@@ -245,12 +245,12 @@ class ReplaySender:
             self._close(pending.address, why, "replay again when it does")
 
     def _may_be_in_several_queues(self) -> bool:
-        """An exchange may bring a copy to several queues: one that refuses it says nothing of the others."""
+        """Tell whether an exchange may route a copy to several queues: one may refuse it, and others may have it."""
         to = self._replay.choice.to
         return to is not None and to.queue is None
 
     def _close(self, address: Address, why: str, hint: str) -> None:
-        """Send nothing there any more. The others go on."""
+        """Send nothing more to this destination."""
         self._replay.close(address, why, hint)
         self.has_nowhere = self.has_nowhere or all(
             each in self._replay.closed for each in self._replay.addresses_here()

@@ -88,17 +88,17 @@ class MessageSorter:
                     if is_over() or self._were_there >= at_most or (self._has_enough() and not known):
                         break
         except (BrokerUnavailableError, BrokerError) as error:
-            self._replay.halt(str(error), "replay again to go on")
+            self._replay.halt(str(error), "replay again to continue")
         finally:
             self._news.set()
 
     @property
     def _were_there(self) -> int:
-        """Of those that were looked at, as many as may have been there at first."""
+        """Count the messages that were looked at and may have been there at first."""
         return self.looked_at - self.came_back - self.brought_back
 
     def _has_enough(self) -> bool:
-        """As many were selected as were asked for; what interrupted replays sent is still to be taken out."""
+        """Tell whether as many were selected as were requested; what interrupted replays sent is still taken out."""
         return self._left is not None and self._selected >= self._left
 
     def _sort(self, delivery: Delivery) -> None:
@@ -129,7 +129,7 @@ class MessageSorter:
         self.waiting.add(parked, asyncio.get_running_loop().time())
 
     def _is_settled(self, parked: ParkedMessage) -> bool:
-        """Look up what interrupted replays did with it: is it only to be taken out, or to be left?"""
+        """Tell whether an interrupted replay sent it, so that it is only to be taken out, or to be left."""
         replay, known = self._replay, self._replay.interrupted
         sent = known.take(replay.name(parked))
         if sent is None and not known.was_sent_of_old(lambda: replayed_hop(parked, replay.context)):
@@ -141,7 +141,9 @@ class MessageSorter:
             replay.pass_ordinal(parked)
             self._reader.keep(parked.delivery)
             known.pass_over(parked_digest(parked.delivery).hex())
-            replay.leave(parked, "an interrupted replay may have sent it; `in_doubt` send sends it", in_doubt=True)
+            replay.leave(
+                parked, "an interrupted replay may have sent it; `in_doubt` send sends it again", in_doubt=True
+            )
             return True
         if sent is not None:
             if sent.by.file is replay.journal and sent.number not in sent.by.state.in_doubt:
@@ -170,7 +172,7 @@ class MessageSorter:
         return True
 
     def _is_allowed(self, parked: ParkedMessage) -> bool:
-        """Is it one of those that were asked for one by one? Of equal ones, as many are as were asked for."""
+        """Tell whether it is one of those that were requested one by one; of equal ones, only as many."""
         if self._allowed is None:
             return True
         digest = parked_digest(parked.delivery)

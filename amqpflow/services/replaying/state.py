@@ -1,4 +1,4 @@
-"""What all readings of one replay share: what it is asked for, its journal, its numbers, and its report."""
+"""The state of one replay over all its readings: request, journal, numbers, and report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNREAD_NAMED = 10  #: messages that are named since they cannot be read
 
 @dataclass(kw_only=True)
 class ReplayState:
-    """One replay."""
+    """The state of one replay."""
 
     compiled: CompiledTopology
     context: ReplayContext
@@ -67,32 +67,32 @@ class ReplayState:
         self._left = DigestMultiset()
 
     def resume(self, state: JournalState) -> None:
-        """It is another run of this replay."""
+        """Continue the numbers and totals of an earlier run of this replay."""
         self.next_number, self._mark = state.next_number, state.next_number - 1
         self.totals = state.totals()
 
     def step(self, name: str) -> None:
-        """Tell a test where we are."""
+        """Call `on_step`, for tests."""
         if self.on_step is not None:
             self.on_step(name)
 
     def begin_reading(self) -> None:
-        """What is parked comes by from its beginning."""
+        """Begin another reading: the parking queue is read from its beginning."""
         self.interrupted.begin_reading()
         self._left.recall()
 
     # -- which, and as what
 
     def destination(self, parked: ParkedMessage) -> Destination | None:
-        """Where a message is replayed to; None when no replay of this kind takes it."""
+        """Return where a message is replayed to; None when this replay does not take it."""
         if self.choice.to is not None:
             return self.choice.to if self.queues is None or parked.queue in self.queues else None
         return self.destinations.get(parked.queue) if parked.queue is not None else None
 
     def name(self, parked: ParkedMessage) -> str:
         """
-        By which a message is known in journals: all of it, where it is parked, and where its copy goes. Messages of
-        one name are equal in every byte.
+        Return the name of a message in journals: a hash of all of it, its parking queue, and its destination. Messages
+        of one name are equal in every byte.
         """
         destination = self.destination(parked)
         assert destination is not None  # noqa: S101 - it was selected
@@ -114,53 +114,53 @@ class ReplayState:
         return known[index] if index < len(known) else index - len(known) + unused
 
     def count(self, parked: ParkedMessage, by: int = 1) -> None:
-        """The message is about to be sent: the next one that is equal to it gets another ordinal."""
+        """Count a message that is about to be sent: the next equal one gets another ordinal."""
         self.pass_ordinal(parked, by)
         if self._only is not None:
             self._only[parked_digest(parked.delivery)] -= by
 
     def uncount(self, parked: ParkedMessage) -> None:
-        """It is not sent after all."""
+        """Undo `count`: the message is not sent after all."""
         self.count(parked, -1)
 
     def pass_ordinal(self, parked: ParkedMessage, by: int = 1) -> None:
-        """The next message that is equal to it gets another ordinal."""
+        """Give the next message that is equal to it another ordinal."""
         if is_anonymous(parked):
             self._ordinals[parked_digest(parked.delivery)] += by
 
     def allowed(self) -> Counter[bytes] | None:
-        """How many messages of which digest may still be sent; None: any."""
+        """Return how many messages of which digest may still be sent; None: any."""
         return None if self._only is None else self._only.copy()
 
     # -- the journal
 
     def number(self) -> int:
-        """Of the next message."""
+        """Return the number of the next message."""
         number, self.next_number = self.next_number, self.next_number + 1
         return number
 
     def intend(self, pendings: list[PendingReplay], again: Iterable[int] = ()) -> None:
-        """They are about to be sent, those of an earlier run of this replay `again`."""
+        """Note messages that are about to be sent; `again`: their numbers in an earlier run of this replay."""
         self._unresolved.update((each.number, None) for each in pendings)
         self.totals["sent"] += len(pendings)
         self._lines.append(intent_line(pendings[0].number, [each.key for each in pendings], again))
 
     def confirm(self, pendings: Iterable[PendingReplay]) -> None:
-        """RabbitMQ has them."""
+        """Note messages that RabbitMQ has confirmed."""
         numbers = [each.number for each in pendings]
         self.totals["confirmed"] += len(numbers)
         self._lines.append(confirmed_line(numbers))
 
     def acking(self, pendings: Iterable[PendingReplay]) -> None:
-        """They are about to be acked."""
+        """Note messages that are about to be acked."""
         self._lines.append(acking_line(each.number for each in pendings))
 
     def not_acked(self, pendings: Iterable[PendingReplay]) -> None:
-        """No ack could be given: they are parked still."""
+        """Note messages that could not be acked: they are still parked."""
         self._lines.append(confirmed_line(each.number for each in pendings))
 
     def resolve(self, pendings: Iterable[PendingReplay], *, left: bool = False) -> None:
-        """They are acked, or certainly not sent."""
+        """Note messages that are acked, or (`left`) certainly not sent."""
         numbers = [each.number for each in pendings]
         for number in numbers:
             self._unresolved.pop(number, None)
@@ -170,18 +170,18 @@ class ReplayState:
 
     @property
     def resolved_up_to(self) -> int:
-        """Every number up to this one is resolved."""
+        """Return the number up to which all are resolved."""
         return next(iter(self._unresolved), self.next_number) - 1
 
     def prove(self, number: int) -> None:
-        """RabbitMQ has taken the acks up to this number."""
+        """Note that RabbitMQ has taken the acks up to this number."""
         if number > self._mark:
             self._lines.append(acked_line(self._mark + 1, number))
             self._mark = number
 
     async def write(self) -> None:
         """
-        Put on disk what was noted.
+        Write what was noted to the disk.
 
         Raises:
             OSError: it is not known to be there.
@@ -197,14 +197,14 @@ class ReplayState:
     # -- the report
 
     def replayed(self, pendings: Iterable[PendingReplay]) -> None:
-        """They are in their destination and out of the parking queue."""
+        """Report messages that are in their destination and out of the parking queue."""
         groups, report = self.report.groups, self.report
         for each in pendings:
             report.replayed += 1
             count_group(groups, group_of(each.parked), OTHER_GROUPS)
 
     def leave(self, parked: ParkedMessage, why: str, *, in_doubt: bool = False) -> None:
-        """It was to be replayed, and stays parked: later readings pass it over."""
+        """Report a message that stays parked: later readings pass it over."""
         self._left.add(parked_digest(parked.delivery))
         if in_doubt:
             self.report.in_doubt += 1
@@ -216,11 +216,11 @@ class ReplayState:
             )
 
     def was_left(self, parked: ParkedMessage) -> bool:
-        """Did an earlier reading leave it, and name it? Of equal messages, as many as were left."""
+        """Tell whether an earlier reading left it. Of equal messages, as many as were left."""
         return bool(self._left) and self._left.take(parked_digest(parked.delivery))
 
     def leave_unread(self, parked: ParkedMessage, why: str) -> None:
-        """A copy of it would lack its headers, and which work queue it failed in is not known: it stays parked."""
+        """Report a message whose headers cannot be read. It stays parked: a copy would lack them."""
         self.report.others += 1
         if parked.id in self._unread or len(self._unread) == UNREAD_NAMED:
             return  # it may come by in each of several readings
@@ -231,7 +231,7 @@ class ReplayState:
         )
 
     def addresses_here(self) -> Iterator[Address]:
-        """Where the messages of the present reading go."""
+        """Yield the destinations of the present reading."""
         for each in self.destinations.values() if self.choice.to is None else (self.choice.to,):
             yield each.exchange, each.routing_key
 
@@ -246,7 +246,7 @@ class ReplayState:
             self.report.notes.append(f"{why}: {hint}" if hint else why)
 
     def halt(self, why: str, hint: str = "") -> None:
-        """No message after the present ones can be replayed. The first reason counts."""
+        """Stop after the present messages. The first reason counts."""
         if not self.stopped:
             self.report.stopped, self.report.hint = why, hint
             self.stopped = True

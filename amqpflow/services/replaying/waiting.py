@@ -25,21 +25,21 @@ class Waiting:
 
     @property
     def ready(self) -> int:
-        """How many wait for nothing but their turn."""
+        """Count the messages that can be sent now."""
         return len(self._in_order) + len(self._released)
 
     @property
     def since(self) -> float:
-        """When the one that has waited longest arrived. Raises ValueError: none waits."""
+        """Return when the message that has waited longest arrived. Raises ValueError: there is none."""
         return min(each[0][1] for each in (self._in_order, self._released, *self._aside.values()) if each)
 
     def add(self, parked: ParkedMessage, since: float) -> None:
-        """A message arrived."""
+        """Add a message that arrived."""
         self._in_order.append((parked, since))
         self.size += parked.delivery.size
 
     def set_aside(self, same: Same, parked: ParkedMessage, since: float) -> None:
-        """A message that was taken waits until `release` finds that its like is not on its way any more."""
+        """Let a message that was taken wait until `release` finds that its like is not outstanding any more."""
         self._aside.setdefault(same, deque()).append((parked, since))
         self.size += parked.delivery.size
 

@@ -40,7 +40,7 @@ def test_it_is_for_its_owner_alone_and_can_be_found_by_the_beginning_of_its_id(t
     with pytest.raises(UsageError, match="no replay 'ff'"):
         journals.load("ff")
     journals.create(replace(HEAD, id="5f77"), messages=0).close()
-    with pytest.raises(UsageError, match="'5f' is the beginning of 2 replays"):
+    with pytest.raises(UsageError, match="2 replays begin with '5f'"):
         journals.load("5f")
 
 

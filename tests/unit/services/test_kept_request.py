@@ -103,7 +103,7 @@ def test_the_same_may_be_asked_for_again_and_in_doubt_may_differ() -> None:
     ],
 )
 def test_another_request_is_refused_with_all_that_differs(queue: str | None, choice: dict[str, Any], says: str) -> None:
-    with pytest.raises(RefusedError, match="was asked for something else") as caught:
+    with pytest.raises(RefusedError, match="has another request") as caught:
         resumed(journal_of("a", EVERYTHING), queue, ReplayRequest(**choice))
     assert says in str(caught.value)
 
@@ -131,7 +131,7 @@ def test_a_function_cannot_be_kept_and_has_to_be_given_again() -> None:
     state = journal_of(None, ReplayRequest(select=function))
     assert resumed(state, None, ReplayRequest(select=function))[1].select is function
     for given in (None, ReplayRequest(), ReplayRequest(select=Selection(reasons=("parked",)))):
-        with pytest.raises(RefusedError, match="chose its messages by a function"):
+        with pytest.raises(RefusedError, match="selected its messages by a function"):
             resumed(state, None, given)
 
 
