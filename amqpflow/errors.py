@@ -4,10 +4,10 @@ AmqpflowError                       exit code 1 unless it says otherwise
 ├── InvalidTopologyError            the file has errors; all of them are in .diagnostics
 ├── UsageError                      64: the command line does not fit
 ├── RefusedError                    4: a guard said no, nothing was done
-│   └── NotAppliedError             the broker does not hold the topology; names the command that mends it
+│   └── NotAppliedError             the broker does not hold the topology; names the command that fixes it
 ├── LockedError                     5: another apply of the same topology is under way, and whose
 ├── LockLostError                   the lock's connection was lost; apply stops
-├── StoppedError                    130: it was asked to stop before it had a result
+├── StoppedError                    130: stopped on request before it had a result
 ├── PartlyDoneError                 3: stopped in the middle; says what was done and what remains
 ├── BrokerUnavailableError          cannot be reached, or the connection was lost
 │   ├── AuthenticationError         wrong user or password
@@ -17,14 +17,14 @@ AmqpflowError                       exit code 1 unless it says otherwise
 ├── ClientLibraryError              the installed aiormq or aio-pika is not one that amqpflow works with
 ├── PermissionDeniedError           a permission or a tag is missing, and which
 ├── ManagementUnavailableError      the management API cannot be reached or does not answer as one
-├── BrokerError                     RabbitMQ refused an operation, in its own words
+├── BrokerError                     RabbitMQ refused an operation; the text has its own words
 ├── PublishError                    the message is certainly not in a queue
 │   ├── UnroutableError             returned: no queue is bound for its key
 │   ├── PublishRefusedError         nacked: the queue is full, or the broker has a problem
 │   │   └── PublishForbiddenError   the user has no write permission on the exchange
 │   └── UnpublishableError          the broker closes the channel over it, or it cannot be encoded
 ├── PublishUncertainError           the channel closed before the confirm: it may or may not be in a queue
-├── InvalidHandlerError             a handler cannot be registered as written
+├── InvalidHandlerError             a handler cannot be registered as it is written
 └── UndecodableError                a body is not what its content type or encoding says; a handler raising it parks
 """
 
@@ -100,7 +100,7 @@ class RefusedError(AmqpflowError):
 
 
 class NotAppliedError(RefusedError):
-    """The broker does not hold what the topology says; the hint names the command that mends it."""
+    """The broker does not hold what the topology says; the hint names the command that fixes it."""
 
 
 class LockedError(AmqpflowError):
@@ -114,7 +114,7 @@ class LockLostError(AmqpflowError):
 
 
 class StoppedError(AmqpflowError):
-    """It was asked to stop, by Ctrl-C or by the `stop` of a call, before it had a result; nothing was changed."""
+    """The call was stopped, by Ctrl-C or by its argument `stop`, before it had a result; nothing was changed."""
 
     exit_code = 130
 
@@ -138,7 +138,7 @@ class AuthenticationError(BrokerUnavailableError):
 
 
 class VirtualHostMissingError(BrokerUnavailableError):
-    """There is no such virtual host, or the user has no access to it; the text says which."""
+    """The virtual host does not exist, or the user has no access to it; the text says which."""
 
 
 class AddressChangedError(BrokerUnavailableError):
@@ -183,7 +183,7 @@ class UnroutableError(PublishError):
 
 
 class UnpublishableError(PublishError):
-    """No channel takes this message: too large, a header the broker objects to, or not encodable."""
+    """The broker closes the channel over this message, or it cannot be encoded: too large, or a bad header."""
 
 
 class PublishRefusedError(PublishError):

@@ -1,4 +1,4 @@
-"""A circuit breaker as values: when consuming stops, for how long, and what lets it go on."""
+"""A circuit breaker as values: when consuming stops, for how long, and what resumes it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Breaker:
         return value.total_seconds() if isinstance(value, timedelta) else float(value)
 
     def opens_for(self, openings: int) -> float:
-        """Seconds for which it is open, the `openings`th time in a row."""
+        """Return the seconds for which the breaker is open, the `openings`th time in a row."""
         first = self._seconds("open_for")
         longest = first if self.longest is None else self._seconds("longest")
         return min(first * 2.0 ** min(openings - 1, 64), longest)
@@ -76,7 +76,7 @@ class Breaker:
 
 
 def seconds_of(value: float | timedelta, what: str) -> float:
-    """Seconds above 0 and at most a year. Raises ValueError."""
+    """Return seconds above 0 and at most a year. Raises ValueError."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= 31_536_000:
         raise ValueError(f"{what}: give seconds above 0, at most a year, or a timedelta")
@@ -97,7 +97,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerState:
-    """Where a breaker is. Times are those of one monotonic clock, in seconds."""
+    """The state of a breaker. Times are in seconds of one monotonic clock."""
 
     phase: Phase = Phase.CLOSED
     reason: str = ""  #: why it was opened
@@ -108,7 +108,7 @@ class BreakerState:
 
 
 def counted(state: BreakerState, breaker: Breaker, now: float, *, failed: bool, trip: str = "") -> BreakerState:
-    """After a call that began while it was closed. `trip`: the error of `trip_on` that it failed with."""
+    """Count a call that began while the breaker was closed. `trip`: the error of `trip_on` that it failed with."""
     if state.phase is not Phase.CLOSED:
         return state
     if trip:
@@ -136,13 +136,13 @@ def opened(state: BreakerState, now: float, open_for: float, reason: str) -> Bre
 
 
 def half_opened(state: BreakerState, now: float) -> BreakerState:
-    """Half-open when its time is over, else as it is."""
+    """Return the half-open state when the time is over, else the state as it is."""
     due = state.phase is Phase.OPEN and now >= state.until
     return replace(state, phase=Phase.HALF_OPEN) if due else state
 
 
 def tried(state: BreakerState, breaker: Breaker | None, now: float, *, failed: bool) -> BreakerState:
-    """After the single message of a half-open one: closed, or open again."""
+    """Return the state after the single message of a half-open breaker: closed, or open again."""
     if state.phase is not Phase.HALF_OPEN:
         return state
     if failed and breaker is not None:

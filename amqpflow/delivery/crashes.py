@@ -5,7 +5,7 @@ was unacked beside it, of all that a lost connection had, and before RabbitMQ 4.
 3.8). So a count proves nothing by itself. A message that was lost a few times is a *suspect*: from then on it is
 handled alone, and while another is handled alone it is not held. What its count rises by then is its own doing.
 
-A classic queue counts nothing: its messages cannot be told apart.
+A classic queue counts nothing: its messages cannot be distinguished.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def suspicion(
 
 
 def is_moved(incoming: Incoming) -> bool:
-    """Whether it is a copy of ours that says how often the message was lost before."""
+    """Return whether it is a copy of ours that says how often the message was lost before."""
     return incoming.record is not None and incoming.record.lost > 0
 
 

@@ -25,7 +25,7 @@ class Held:
 
 
 def channel_closed(reason: CloseReason | None, held: Sequence[Held], handler: str) -> str:
-    """Why a consumer ended whose channel was closed, while its connection goes on."""
+    """Say why a consumer ended whose channel was closed, while its connection stays open."""
     limit = reason.consumer_timeout_ms if reason is not None else None
     if limit is not None:
         return f"{_held_too_long(held, handler, limit)}; the broker closed the channel: {_said(reason)}"
@@ -34,7 +34,7 @@ def channel_closed(reason: CloseReason | None, held: Sequence[Held], handler: st
 
 def cancelled(exists: bool | None, held: Sequence[Held], handler: str, timeout_ms: int | None) -> str:
     """
-    Why the server cancelled a consumer. It gives no reason (fact 18.2).
+    Say why the server cancelled a consumer. It gives no reason (fact 18.2).
 
     Args:
         exists: whether the queue is there; None when the broker could not be asked.

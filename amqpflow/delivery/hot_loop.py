@@ -3,7 +3,7 @@
 Where delayed retry does not work (an older broker, a foreign policy in place of ours) RabbitMQ delivers a rejected
 message again within milliseconds, until the delivery limit parks it (fact 8.1).
 
-A consumer sees only a part of a queue, and two copies of one message are told apart by nothing: a copy that another
+A consumer sees only a part of a queue, and two copies of one message cannot be distinguished: a copy that another
 consumer rejected earlier may arrive just after this one rejected its own. So it takes several in a row, and a message
 that is known to have a copy proves nothing.
 """
@@ -46,7 +46,8 @@ class Rejections:
 
     def too_soon(self, incoming: Incoming, arrived: float) -> float | None:
         """
-        How long the message was away, in seconds, when it and those before it were back much too soon; else None.
+        Return for how many seconds the message was away, when it and those before it were back much too soon; else
+        None.
 
         Args:
             incoming: a delivery.

@@ -25,7 +25,7 @@ class Incoming:
     A delivery and the record of its earlier attempts, if this queue wrote one.
 
     Nearly every message is acked, and for that none of its headers matters: they are read when they are asked for. So
-    is the record, but for the queue that wrote it: those of other queues are ignored, and removed from every copy.
+    is the record, but for the queue that wrote it: records of other queues are ignored, and removed from every copy.
     """
 
     __slots__ = ("_message_id", "_record", "delivery", "native")
@@ -58,7 +58,7 @@ class Incoming:
 
     def is_due(self, now: int) -> bool:
         """
-        Whether it is certain at a glance, without decoding anything, that no `x-amqpflow-due-at` is later than now.
+        Return whether it is certain, without decoding anything, that no `x-amqpflow-due-at` is later than now.
 
         Args:
             now: ms since the epoch.
@@ -103,7 +103,7 @@ class Incoming:
 
     @property
     def attempts_recorded(self) -> int:
-        """Attempts that our headers tell of: those before our last publish of the message."""
+        """Attempts that our headers count: those before our last publish of the message."""
         return self.record.attempts if self.record else 0
 
     @property
@@ -124,7 +124,7 @@ class Incoming:
             handed_out = _count(self.delivery.headers, "x-acquired-count")
             return count if handed_out is None else min(count, handed_out)
         except ValueError:
-            return 0  # whoever needs its headers finds out that they cannot be read
+            return 0  # what needs its headers finds that they cannot be read
 
     @property
     def count_may_be_another_queue_s(self) -> bool:
@@ -132,7 +132,7 @@ class Incoming:
         Whether RabbitMQ dead-lettered it here, as from a retry queue, and no copy of ours was made since.
 
         The first delivery after such a hop may have the flag `redelivered` and the counts of the queue before, and
-        RabbitMQ 4.3 goes on counting from them (facts 3.4, 3.6).
+        RabbitMQ 4.3 continues counting from them (facts 3.4, 3.6).
         """
         try:
             return "x-death" in self.delivery.headers
@@ -202,7 +202,7 @@ class Incoming:
 
 
 def may_have_been_lost(delivery: Delivery) -> bool:
-    """Whether a delivery of its message may have ended without an answer."""
+    """Return whether a delivery of its message may have ended without an answer."""
     return delivery.redelivered or _LOST in delivery.header.payload
 
 
@@ -212,7 +212,7 @@ def _count(headers: Mapping[str, Any], name: str) -> int | None:
 
 
 def _own(headers: dict[str, Any]) -> dict[str, Any]:
-    """Copies of what can be changed: what a handler does to its headers must not travel with the retry."""
+    """Copy what can be changed: what a handler does to its headers must not travel with the retry."""
     return {name: _copied(value) for name, value in headers.items()}
 
 

@@ -20,7 +20,7 @@ def with_one_more(lines: Lines | None, now: float) -> Lines:
     """
     Return the lines after one more was asked for: written, or left out when the window has all that it may have.
 
-    A window that is over is followed by one that begins now. What it left out has to be told before.
+    A window that is over is followed by one that begins now. Report before what it left out.
     """
     if lines is None or is_over(lines, now):
         return Lines(now, 1)
@@ -30,5 +30,5 @@ def with_one_more(lines: Lines | None, now: float) -> Lines:
 
 
 def is_over(lines: Lines, now: float) -> bool:
-    """Whether the window has ended."""
+    """Return whether the window has ended."""
     return not lines.since <= now < lines.since + WINDOW

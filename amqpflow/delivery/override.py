@@ -16,7 +16,7 @@ class RetryQueuesMissingError(Exception):
 
 
 def with_policy(routes: QueueRoutes, policy: RetryPolicy) -> QueueRoutes:
-    """The routes of a queue with another policy. Raises RetryQueuesMissingError."""
+    """Return the routes of a queue with another policy. Raises RetryQueuesMissingError."""
     tiers = {tier.delay_ms: tier for tier in routes.tiers}
     wanted = {tier.delay_ms for step in policy.all_steps for tier in step.tiers}
     if missing := wanted - tiers.keys():

@@ -6,13 +6,13 @@ from amqpflow.model.routes import QueueRoutes, RetryRule, RetryStep, RetryTier
 
 
 def rule_for(routes: QueueRoutes, matches: frozenset[str]) -> RetryRule | None:
-    """The first rule that names the error."""
+    """Return the first rule that names the error."""
     return next((rule for rule in routes.rules if not matches.isdisjoint(rule.errors)), None)
 
 
 def step_tier(steps: tuple[RetryStep, ...], attempts_made: int, choice: float) -> RetryTier | None:
     """
-    The tier for the retry after `attempts_made` earlier attempts, None past the schedule's end.
+    Return the tier for the retry after `attempts_made` earlier attempts, None past the schedule's end.
 
     Args:
         steps: the schedule that the current error chose.
@@ -26,12 +26,12 @@ def step_tier(steps: tuple[RetryStep, ...], attempts_made: int, choice: float) -
 
 
 def tier_for_delay(tiers: tuple[RetryTier, ...], delay_ms: int) -> RetryTier | None:
-    """The smallest tier that is long enough, past the longest the longest; None without tiers."""
+    """Return the smallest tier that is long enough, else the longest; None without tiers."""
     return next((tier for tier in tiers if tier.delay_ms >= delay_ms), tiers[-1] if tiers else None)
 
 
 def next_longer(tiers: tuple[RetryTier, ...], wanted: RetryTier, missing: frozenset[str]) -> RetryTier | None:
-    """The tier to take instead of those whose publish was returned: the next longer one that is not missing."""
+    """Return the tier to take instead of those whose publish was returned: the next longer one that is not missing."""
     if wanted.queue not in missing:
         return wanted
     return next((tier for tier in tiers if tier >= wanted and tier.queue not in missing), None)

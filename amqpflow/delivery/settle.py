@@ -25,7 +25,7 @@ from .verdict import BadResult, CannotDecode, Crashed, Decided, ErrorRecord, Fai
 MOST_ROUNDS = 10_000
 """
 How often a message may go round the longest retry queue for one `Retry(after=...)`: what is asked for beyond that is
-shortened to it. Whoever can publish can write our headers, and must not make a message circulate for ever.
+shortened to it. Any publisher can write our headers, and must not make a message circulate for ever.
 """
 
 
@@ -92,7 +92,7 @@ def decide(
     incoming: Incoming, verdict: Verdict, at: Circumstances, *, missing: frozenset[str] = frozenset()
 ) -> Settlement:
     """
-    What to do about a delivery.
+    Decide what to do about a delivery.
 
     Args:
         incoming: the delivery.
@@ -166,7 +166,7 @@ def decide_early(incoming: Incoming, at: Circumstances, *, missing: frozenset[st
 
 
 def _may_be_ours(due_at: int, failed_at: int, first_failed_at: int | None, at: Circumstances) -> bool:
-    """Whether a `Retry(after=...)` past the longest tier could have asked for this."""
+    """Return whether a `Retry(after=...)` past the longest tier could have asked for this."""
     # it has waited in a retry queue since: else a clock is wrong by more than that, or the time is made up
     if failed_at > at.now:
         return False
@@ -215,7 +215,7 @@ def set_back(incoming: Incoming, at: Circumstances, *, lost: int) -> Publish | N
 def _reject(
     incoming: Incoming, at: Circumstances, native: NativeRetry, error: ErrorRecord, detail: str | None = None
 ) -> Settlement:
-    """The broker's own retry, as long as there is one left; the last attempt is parked here, with its record."""
+    """Leave the retry to the broker while there is one left; the last attempt is parked here, with its record."""
     if incoming.attempts_made >= native.retries:
         return _park(incoming, at, ParkReason.EXHAUSTED, detail, error)
     # what crashed counted too, and the delay goes by the broker's count alone
@@ -272,7 +272,7 @@ def _record(
     reason: ParkReason | None = None,
     detail: str | None = None,
 ) -> Record:
-    """What our headers say after one more attempt."""
+    """Build the record after one more attempt."""
     before, delivery = incoming.record, incoming.delivery
     recorded = before.attempts if before else 0
     made = recorded + (incoming.deliveries_lost if incoming.native else 0)
@@ -283,11 +283,11 @@ def _record(
         queue=delivery.queue,
         attempts=made + 1,
         root=root,
-        # not the broker's count, which a crash between publish and ack would raise: the copy must bear the same id
+        # not the broker's count, which a crash between publish and ack would raise: the copy must have the same id
         hop=hop_id(root, replay.count if replay else 0, recorded + 1),
         exchange=incoming.exchange if before else delivery.exchange,
         routing_key=incoming.routing_key if before else delivery.routing_key,
-        # nobody wrote down when a native retry began
+        # the beginning of a native retry is not recorded
         first_failed_at=_first_failed_at(incoming, at) if before is not None or made == 0 else None,
         failed_at=at.now,
         due_at=due_at,
@@ -314,7 +314,7 @@ def _first_failed_at(incoming: Incoming, at: Circumstances) -> int:
 def _copy(
     incoming: Incoming, at: Circumstances, exchange: str, routing_key: str, record: Record
 ) -> Publish | LeaveToBroker:
-    """The message again, property by property: persistent, and without what the broker would act on twice."""
+    """Copy the message, property by property: persistent, and without what the broker would act on twice."""
     header, body = incoming.delivery.header, incoming.delivery.body
     try:
         if original := incoming.original:

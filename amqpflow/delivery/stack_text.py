@@ -57,7 +57,7 @@ def stack_text(parts: Sequence[StackPart], limit: int) -> str:
 
 
 def _rounds(parts: Sequence[StackPart]) -> Iterator[tuple[int, int]]:
-    """Which part may have how many frames, in the order in which room is given to them."""
+    """Yield which part may have how many frames, in the order in which room is given to them."""
     yield 0, _OWN_FIRST
     for index in range(1, len(parts)):
         yield index, _CAUSE_FIRST

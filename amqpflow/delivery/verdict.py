@@ -48,7 +48,7 @@ class CannotDecode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadResult:
-    """The handler returned what is no outcome."""
+    """The handler returned something else than an outcome."""
 
     detail: str
     location: str | None = None  #: where the handler is defined

@@ -32,13 +32,13 @@ _OPTIONAL = {*_KEPT_WHOLE, *(name for name, _ in _CUT), h.HISTORY}
 
 
 def headroom(frame_max: int) -> int:
-    """Bytes of a frame that are left free for what the broker adds: 4 KiB, of a small frame a quarter."""
+    """Return the bytes of a frame that are left free for what the broker adds: 4 KiB, of a small frame a quarter."""
     return min(HEADROOM_MAX, frame_max // 4)
 
 
 def fit_into_frame(theirs: bytes, record: Record, *, others: int, frame_max: int) -> bytes | None:
     """
-    One table of the producer's headers and ours, of ours as much as fits.
+    Encode one table of the producer's headers and ours, of ours as much as fits.
 
     Args:
         theirs: the producer's headers, encoded and without a length, kept as they are.
@@ -107,5 +107,5 @@ def _entry(name: str, value: Any) -> bytes:
 
 
 def _overhead(name: str) -> int:
-    """Bytes of an entry beside its text."""
+    """Return the bytes of an entry beside its text."""
     return 1 + len(name) + _TYPE_AND_LENGTH

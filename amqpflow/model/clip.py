@@ -1,4 +1,4 @@
-"""How long the texts of a failure record are, whoever wrote them."""
+"""How long the texts of a failure record may be, whatever their source."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ STACK_MAX = 8 * 1024  #: bytes of a stack
 
 def clip(text: str, limit: int) -> str:
     """
-    At most `limit` bytes of UTF-8, cut between characters and marked with an ellipsis.
+    Return at most `limit` bytes of UTF-8, cut between characters and marked with an ellipsis.
 
     Lone surrogates, which cannot be encoded, are written as escapes.
     """
@@ -23,7 +23,7 @@ def clip(text: str, limit: int) -> str:
 
 
 def clip_start(text: str, limit: int) -> str:
-    """As `clip`, cut at the start: of a stack and of a path the end says most."""
+    """Cut as `clip` does, at the start: of a stack and of a path the end says most."""
     if 4 * len(text) <= limit and text.isascii():
         return text
     data = text[-limit - 1 :].encode("utf-8", "backslashreplace") if limit > 0 else b""
@@ -33,5 +33,5 @@ def clip_start(text: str, limit: int) -> str:
 
 
 def bounded(text: str | None, limit: int) -> str | None:
-    """A text that came from elsewhere: as it is up to `limit` characters, else cut to so many bytes."""
+    """Return a text that came from elsewhere, cut to `limit` bytes if it has more than `limit` characters."""
     return text if text is None or len(text) <= limit else clip(text, limit)

@@ -59,7 +59,7 @@ CLOSED_HERE = CloseReason(text="amqpflow closed it", by_us=True)
 
 
 def closed_by_broker(what: Literal["channel", "connection"], code: int, reply_text: str) -> CloseReason:
-    """The reason in a channel.close or connection.close, with its meaning in front where it is known."""
+    """Return the reason in a channel.close or connection.close, with its meaning in front where it is known."""
     meaning = next((means for kind, part, means in _MEANINGS if kind == what and part in reply_text), "")
     said = f"{code} {_shortened(reply_text)}".strip()
     text = f"{meaning} ({said})" if meaning else f"RabbitMQ closed the {what}: {said}"
@@ -67,23 +67,23 @@ def closed_by_broker(what: Literal["channel", "connection"], code: int, reply_te
 
 
 def socket_failed(error: OSError) -> CloseReason:
-    """The socket of a connection failed: the system's text with the name of its error, such as ECONNRESET."""
+    """Return the reason of a socket that failed: the system's text with the name of its error, such as ECONNRESET."""
     name = errno.errorcode.get(error.errno, "") if error.errno else ""
     words = error.strerror.lower() if error.strerror else str(error) or type(error).__name__
     return CloseReason(text=f"the socket failed: {words}{f' ({name})' if name else ''}")
 
 
 def socket_closed() -> CloseReason:
-    """The peer closed the socket and sent no connection.close before."""
+    """Return the reason of a socket that the peer closed without a connection.close before."""
     return CloseReason(text="RabbitMQ or the network closed the socket without a reason")
 
 
 def missed_heartbeats(heartbeat: float, silent_for: float) -> CloseReason:
-    """Nothing was received for `silent_for` seconds, with a heartbeat every `heartbeat` seconds at most."""
+    """Return the reason of a connection that received nothing for `silent_for` seconds. `heartbeat` is its interval."""
     text = f"missed heartbeats: nothing was received for {roughly(silent_for)} (heartbeat {roughly(heartbeat)})"
     return CloseReason(text=text)
 
 
 def _shortened(reply_text: str) -> str:
-    """Without the sentence that only names a page of the manual."""
+    """Remove the sentence that only names a page of the manual."""
     return re.sub(r"\. This timeout value can be configured.*$", "", reply_text)

@@ -24,9 +24,9 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 class ContentHeader:
     """
-    Decoded as far as somebody asks, and copied as the bytes it came in.
+    Decoded only as far as it is read, and copied as the bytes it came in.
 
-    What cannot be read raises ValueError where it is asked for: a producer may write what nobody can decode, and that
+    What cannot be read raises ValueError where it is asked for: a producer may write what cannot be decoded, and that
     must neither end a connection nor keep the message from a handler that does not look at it.
     """
 
@@ -96,13 +96,13 @@ class ContentHeader:
         return bool(self._table()[0] & (_EXPIRATION | _USER_ID))
 
     def unread(self) -> ContentHeader:
-        """The same bytes, shown as if there were no properties in them: for what cannot be read."""
+        """Return the same bytes, shown as if there were no properties in them: for what cannot be read."""
         bare = ContentHeader(self.payload)
         bare._headers, bare._properties = _NONE, Properties()
         return bare
 
     def as_readable(self) -> ContentHeader:
-        """Itself, made readable; or, when it is cut short, the same bytes `unread`."""
+        """Return this header, made readable; or the same bytes `unread` when it is cut short."""
         try:
             self.make_readable()
         except ValueError:
@@ -111,16 +111,17 @@ class ContentHeader:
 
     def make_readable(self) -> None:
         """
-        See to it that no value raises when it is asked for: headers nested too deeply are bytes from now on, and are
-        copied as they came all the same. Raises ValueError: the properties are cut short, or the table of headers is.
+        Make sure that no value raises when it is asked for: headers that are nested too deeply are bytes from now on,
+        and are copied as they came all the same. Raises ValueError: the properties are cut short, or the table of
+        headers is.
         """
         if isinstance(headers := self.properties.headers, RawHeaders):
             headers.make_readable()
 
     def copy(self, table: bytes, body_size: int) -> bytes:
         """
-        The payload for a copy of the message: persistent, and without `expiration` and `user_id`, which the broker
-        would act on again; every other property as it came.
+        Encode the payload for a copy of the message: persistent, and without `expiration` and `user_id`, which the
+        broker would act on again; every other property as it came.
 
         Args:
             table: its headers, in place of those that came, as `encode_table` gives them.
@@ -138,8 +139,8 @@ class ContentHeader:
 
     def without(self, names: Collection[str]) -> bytes:
         """
-        The payload without these headers and without `user_id`, all else as it came: for whoever publishes the very
-        message as another user. It has to be readable.
+        Encode the payload without these headers and without `user_id`, all else as it came: to publish the very message
+        as another user. It has to be readable.
         """
         payload = self.payload
         flags, begin, at = self._table()
@@ -173,7 +174,7 @@ class ContentHeader:
         return b"".join((_FLAGS.pack(known), payload[_BEGIN:begin], length_prefixed(b"".join(entries)), payload[end:]))
 
     def _rest(self, at: int, dropped: int) -> bytes:
-        """The properties behind the delivery mode, which begin there, but those. Raises ValueError."""
+        """Return the properties behind the delivery mode, which begin there, but those. Raises ValueError."""
         payload, flags = self.payload, self._table()[0]
         parts = [] if dropped else [payload[at:]]  # nearly always all of them, without looking at any
         for bit, skip in _AFTER_THE_DELIVERY_MODE if dropped else ():
@@ -192,7 +193,7 @@ class ContentHeader:
         return len(self.payload) - (end - begin) + len(_PERSISTENT)
 
     def _table(self) -> tuple[int, int, int]:
-        """The flags, where the header table begins or would begin, and where it ends."""
+        """Return the flags, where the header table begins or would begin, and where it ends."""
         if self._where is None:
             payload = self.payload
             try:

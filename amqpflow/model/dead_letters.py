@@ -9,7 +9,7 @@ _LENGTHS = frozenset({"max-length", "max-length-bytes"})
 
 
 def parks(definition: Mapping[str, Any], parking_queue: str) -> bool:
-    """Whether a policy sends what RabbitMQ gives up on to a parking queue."""
+    """Return whether a policy sends what RabbitMQ gives up on to a parking queue."""
     target = definition.get("dead-letter-exchange"), definition.get("dead-letter-routing-key")
     return target == ("", parking_queue)
 

@@ -28,7 +28,7 @@ def may_take_long(body: bytes, encoding: str | None) -> bool:
 
 def decompress(body: bytes, encoding: str | None, limit: int) -> bytes:
     """
-    The body without its content encoding; as it is when there is none, or none that is known.
+    Return the body without its content encoding; as it is when there is none, or none that is known.
 
     Args:
         body: as it is in the message.

@@ -1,7 +1,7 @@
 """What happens in a consumer, as values for listeners: metrics, tracing, alerts, logs.
 
-No event bears a body or a header. Times are of a monotonic clock, in seconds. `message.received` begins a delivery, and
-exactly one of the events that `MessageSettled` covers ends it, unless the process dies before.
+No event carries a body or a header. Times are of a monotonic clock, in seconds. `message.received` begins a delivery,
+and exactly one of the events that `MessageSettled` covers ends it, unless the process dies before.
 
 `error` is the exception itself, with its traceback. What its frames hold lives for as long as a listener keeps it.
 """
@@ -31,7 +31,7 @@ class MessageEvent(Event):
     correlation_id: str | None  #: as the producer set it
     attempt: int  #: which attempt this is, from 1
     hop: str  #: as `Message.hop`: equal on two copies of one attempt; "" on a first attempt without a message id
-    delivery: int  #: equal in the events of one delivery, and unlike that of any other that is being handled
+    delivery: int  #: equal in the events of one delivery, different from all others that are being handled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

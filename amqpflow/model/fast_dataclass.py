@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def fast_init(cls: C) -> C:
-    """Decorate a class that `@dataclass(frozen=True, slots=True, kw_only=True)` has made, all of its fields in init."""
+    """Replace `__init__` of a class that `@dataclass(frozen=True, slots=True, kw_only=True)` has made."""
     scope: dict[str, Any] = {"missing": MISSING}
     parameters, lines = [], []
     for each in fields(cls):
@@ -34,7 +34,7 @@ def fast_init(cls: C) -> C:
             parameters.append(name)
         lines.append(f"    set_{name}(self, {value})\n")
     source = f"def __init__(self, *, {', '.join(parameters)}):\n{''.join(lines)}"
-    exec(source, scope)  # noqa: S102 - as dataclasses does; the names are those of the fields
+    exec(source, scope)  # noqa: S102 - as dataclasses does; the names are the fields' names
     made = scope["__init__"]
     made.__qualname__, made.__module__ = f"{cls.__qualname__}.__init__", cls.__module__
     made.__annotations__ = cls.__init__.__annotations__  # type: ignore[misc]
@@ -43,7 +43,7 @@ def fast_init(cls: C) -> C:
 
 
 def fast_replace(cls: type[T]) -> Callable[..., T]:
-    """`dataclasses.replace` for one such class."""
+    """Build a faster `dataclasses.replace` for one such class."""
     scope: dict[str, Any] = {"missing": MISSING, "new": cls}
     names = [each.name for each in fields(cls)]  # type: ignore[arg-type]
     values = ", ".join(f"{name}=it.{name} if {name} is missing else {name}" for name in names)

@@ -37,7 +37,7 @@ class ParkReason(StrEnum):
     PERMANENT = "permanent"  #: a rule parks this error at once
     PARKED = "parked"  #: the handler said Park
     UNDECODABLE = "undecodable"  #: the body could not be decoded
-    BAD_RESULT = "bad-result"  #: the handler returned what is no outcome
+    BAD_RESULT = "bad-result"  #: the handler returned something else than an outcome
     NO_ROUTE = "no-route"  #: every retry queue was missing
     CRASHED = "crashed"  #: so many deliveries ended without an answer: its consumers died of it
     BROKER = "broker"  #: RabbitMQ itself gave up on it

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def rfc3339(milliseconds: int | None) -> str | None:
-    """A time as RFC 3339 in UTC, with milliseconds; None stays None, and so does what no calendar holds."""
+    """Format a time as RFC 3339 in UTC, with milliseconds; None stays None, and so does what no calendar holds."""
     if milliseconds is None:
         return None
     try:
@@ -23,9 +23,9 @@ def rfc3339(milliseconds: int | None) -> str | None:
 
 def json_value(value: Any) -> Any:
     """
-    A header's value as JSON can hold it.
+    Convert a header's value to what JSON can hold.
 
-    Bytes that are no UTF-8 become `{"base64": ...}`, a time RFC 3339, a decimal its digits as text.
+    Bytes that are not UTF-8 become `{"base64": ...}`, a time RFC 3339, a decimal its digits as text.
     """
     match value:
         case None | bool() | int() | str():

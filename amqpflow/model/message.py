@@ -86,6 +86,6 @@ class Publish:
 
 
 def identity_of(properties: Properties) -> str:
-    """The hop in a message's headers, else its message id, else ""."""
+    """Return the hop in a message's headers, else its message id, else ""."""
     hop = as_text(properties.headers.get(HOP)) if properties.headers else None
     return hop or properties.message_id or ""

@@ -19,7 +19,7 @@ _ADDRESSABLE = re.compile(f"{ADDRESSABLE}*", re.ASCII)
 
 def name_problem(name: str) -> str | None:
     """
-    Say why a queue or exchange cannot bear this name, or None when it can.
+    Say why a queue or exchange cannot have this name; None when it can.
 
     RabbitMQ takes any UTF-8, but silently strips CR and LF, and aio-pika's codec refuses everything outside
     `[a-zA-Z0-9-_.:@#,/+ ]`: a queue that the consumer cannot address is of no use.
@@ -37,12 +37,12 @@ def name_problem(name: str) -> str | None:
 
 
 def escape(name: str) -> str:
-    """A name as part of a regular expression of RabbitMQ's, in a policy or a permission."""
+    """Escape a name for a regular expression of RabbitMQ's, in a policy or a permission."""
     return _SPECIAL.sub(lambda match: "\\" + match[0], name)
 
 
 def reading_lock(queue: str) -> str:
-    """The exclusive queue that stands for reading a parking queue, see `amqpflow.services.reading.lock`."""
+    """Name the exclusive queue that stands for reading a parking queue, see `amqpflow.services.reading.lock`."""
     name = queue + _READING
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name
@@ -50,7 +50,7 @@ def reading_lock(queue: str) -> str:
 
 
 def applying_lock(topology: str) -> str:
-    """The exclusive queue that stands for changing a topology, see `amqpflow.services.provisioning.lock`."""
+    """Name the exclusive queue that stands for changing a topology, see `amqpflow.services.provisioning.lock`."""
     name = _APPLYING + topology
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name

@@ -87,7 +87,9 @@ class Discard(Outcome):
 
 
 def _text(reason: object) -> str | None:
-    """The reason as text: `raise Park(error)` is too natural to fail, and must not fail while a message waits."""
+    """
+    Convert the reason to text: `raise Park(error)` is too natural to fail, and must not fail while a message waits.
+    """
     if reason is None or isinstance(reason, str):
         return reason
     try:

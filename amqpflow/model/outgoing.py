@@ -134,7 +134,7 @@ def header_problems(headers: Any, argument: str = "headers") -> Iterator[str]:
 
 
 def is_never_sent(name: str) -> bool:
-    """Whether it is a header of amqpflow's or RabbitMQ's own, which is removed from what a program publishes."""
+    """Return whether a header is amqpflow's or RabbitMQ's own, which is removed from what a program publishes."""
     return name in _NOT_SENT or name.startswith(PREFIX)
 
 

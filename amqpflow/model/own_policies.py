@@ -1,6 +1,6 @@
 """The policies that amqpflow writes: exact patterns, chunked so that a new queue changes few of them.
 
-A pattern is a list of names, since one that matched more would displace somebody else's policy (fact 11.6b). RabbitMQ
+A pattern is a list of names, since one that matched more would displace a foreign policy (fact 11.6b). RabbitMQ
 4.3 refuses patterns of more than 1,024 bytes. Where a list is cut depends on the names in it and not on how many there
 are, so that adding a queue changes the one policy whose list it joins.
 """
@@ -29,7 +29,7 @@ def policies_for(
     shield: bool = False,
 ) -> dict[str, Policy]:
     """
-    The policies that give each queue its values.
+    Build the policies that give each queue its values.
 
     Args:
         topology: the owner; policy names start with amqpflow.TOPOLOGY.
@@ -62,7 +62,7 @@ def policies_for(
 
 
 def _chunks(names: Iterable[str]) -> Iterable[tuple[str, list[str]]]:
-    """Lists of names, each with the end of its policy's name: what the cut before it was."""
+    """Yield lists of names, each with the end of its policy's name: what the cut before it was."""
     anchor, part, chunk, room = "", 0, list[str](), MAX_PATTERN_BYTES - len("^(?:)$")
     for name in sorted(names):
         size = len(escape(name)) + 1

@@ -1,7 +1,7 @@
 """Headers that are decoded when they are asked for, and copied as the bytes they came in.
 
 Most of what travels with a message is never looked at: an ack needs none of it, a retry and a replay a few of our own
-headers. So a table is only cut into its entries, a value is decoded when somebody asks for it, and a copy takes the
+headers. So a table is only cut into its entries, a value is decoded when it is asked for, and a copy takes the
 producer's entries over as they came.
 """
 
@@ -48,7 +48,7 @@ class RawHeaders(Mapping[str, Any]):
         return value
 
     def get(self, name: str, default: Any = None) -> Any:
-        """As dict.get."""
+        """Get a value as dict.get does."""
         return self[name] if name in self._begins else default
 
     def __contains__(self, name: object) -> bool:
@@ -75,7 +75,7 @@ class RawHeaders(Mapping[str, Any]):
                     self._decoded[name] = bytearray(data[value : skip_value(data, value)])
 
     def encoded(self, *, without: Collection[str], prefix: str | tuple[str, ...] = ()) -> bytes:
-        """The entries as they came, as in a table without its length, but those named and those that begin so."""
+        """Encode the entries as they came, without a length, but those named and those that begin with `prefix`."""
         data = self._data
         return b"".join(
             [

@@ -15,7 +15,7 @@ from . import headers as h
 from .clip import MESSAGE_MAX, NAME_MAX, STACK_MAX, bounded
 from .fast_dataclass import fast_init
 
-MAX_ATTEMPTS = 1_000_000  #: a larger number is no count of ours
+MAX_ATTEMPTS = 1_000_000  #: a larger number is not a count of ours
 MAX_HISTORY = 10  #: latest attempts that travel with a message
 _MAX_MS = 1 << 53
 _SHORT = 255  #: characters; no exchange, routing key or message id is longer (AMQP 0-9-1: 255 bytes)
@@ -46,7 +46,7 @@ class ReplayMark:
 class Record:
     """What our headers say; absent or malformed values are None, zero or empty."""
 
-    queue: str  #: the work queue it failed in; "" for a message that is replayed to a queue nobody knows
+    queue: str  #: the work queue it failed in; "" for a message that is replayed to an unknown queue
     attempts: int = 0  #: attempts already made
     root: str | None = None  #: the first part of the hop id
     hop: str | None = None
@@ -72,7 +72,7 @@ class Record:
 
 def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> Record | None:
     """
-    The record of a message, or None when it has none.
+    Read the record of a message; None when it has none.
 
     Args:
         headers: as received.
@@ -123,11 +123,11 @@ def _value_of(headers: Mapping[str, Any], name: str) -> Any:
     try:
         return headers.get(name)
     except ValueError:
-        return None  # nested too deeply to be decoded (`RawHeaders`): none of ours
+        return None  # nested too deeply to be decoded (`RawHeaders`): not ours
 
 
 def hop_id(root: str, replays: int, attempts: int) -> str:
-    """ROOT/REPLAY/ATTEMPT: equal on the copies that settling one delivery twice writes, different otherwise."""
+    """Build ROOT/REPLAY/ATTEMPT: equal on the copies that settling one delivery twice writes, different otherwise."""
     return f"{root}/{replays}/{attempts}"
 
 
@@ -143,7 +143,7 @@ def _text(value: Any, limit: int) -> str | None:
 
 
 def as_text(value: Any) -> str | None:
-    """A header value as text, "" included; what a producer wrote that is no UTF-8 as short strings are read."""
+    """Read a header value as text, "" included. Bytes that are not UTF-8 are read as those of short strings are."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     return value if isinstance(value, str) else None
@@ -155,7 +155,7 @@ def _short(value: Any, limit: int = _SHORT) -> str | None:
 
 
 def as_int(value: Any) -> int | None:
-    """A header value as a whole number; a truth value is none."""
+    """Read a header value as a whole number; a truth value is not one."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

@@ -20,7 +20,9 @@ _SIZE = struct.Struct(">cI")
 
 
 def record_table(record: Record) -> dict[str, Any]:
-    """Our headers, as values. What is None, zero or empty is left out, but for the address it was published to."""
+    """
+    Return our headers, as values. What is None, zero or empty is left out, but for the address it was published to.
+    """
     table: dict[str, Any] = {
         h.ATTEMPT: record.attempts,
         h.HOP: record.hop,
@@ -49,7 +51,7 @@ def record_table(record: Record) -> dict[str, Any]:
 
 def encode_record(record: Record) -> bytes:
     """
-    The same, encoded, without a length.
+    Encode our headers, without a length.
 
     Raises:
         TypeError, ValueError: what is in `original` cannot be encoded.

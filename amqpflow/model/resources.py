@@ -36,7 +36,7 @@ class Exchange:
 
     @property
     def alternate_exchange(self) -> str | None:
-        """Where messages go that no binding takes; None when there is no such exchange."""
+        """The exchange for messages that no binding takes; None when there is none."""
         return _text(self.arguments.get("alternate-exchange"))
 
 
@@ -101,12 +101,12 @@ class BrokerState:
 
 
 def _text(value: Any) -> str | None:
-    """A name in an argument; what is not a string, which only others write, names nothing."""
+    """Read a name in an argument. A value that is not a string, which only others write, names nothing."""
     return value if isinstance(value, str) else None
 
 
 def _canonical(value: Any) -> str:
-    """Equal texts for equal values: the keys of tables have no order, at any depth."""
+    """Return equal texts for equal values: the keys of tables have no order, at any depth."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {_canonical(value[key])}" for key in sorted(value)) + "}"
     if isinstance(value, list | tuple):

@@ -46,7 +46,7 @@ class NativeRetry:
     retries: int
 
     def delay_ms(self, attempt: int) -> int:
-        """How long the broker holds a message that was rejected on its n-th attempt, from 1 (fact 8.3)."""
+        """Return how long the broker holds a message that was rejected on its n-th attempt, from 1 (fact 8.3)."""
         return min(self.min_ms * attempt, self.max_ms)
 
 

@@ -74,7 +74,7 @@ def _name(key: Any) -> bytes:
 
 
 def _encode_kind_of(value: Any, depth: int) -> bytes:
-    """Subclasses, and what else behaves like a table or an array."""
+    """Encode subclasses, and what else behaves like a table or an array."""
     for kind, encode in _KINDS:
         if isinstance(value, kind):
             return encode(value, depth)
@@ -124,12 +124,12 @@ def encode_content_header(properties: Properties, body_size: int) -> bytes:
 
 
 def length_prefixed(data: bytes) -> bytes:
-    """With its length before it: a long string, or a table of these entries."""
+    """Put the length before a long string, or before a table of these entries."""
     return _LENGTH.pack(len(data)) + data
 
 
 def _bytes(text: str) -> bytes:
-    # what the producer wrote that is no UTF-8 was read as surrogates (`wire_decode`)
+    # a producer's bytes that are not UTF-8 were read as surrogates (`wire_decode`)
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -145,7 +145,7 @@ def _octet(value: int) -> bytes:
 
 
 def _timestamp(value: datetime | int) -> bytes:
-    """AMQP's timestamps are whole seconds; a number goes back as the producer sent it."""
+    """Encode a timestamp in whole seconds; a number is encoded as the producer sent it."""
     seconds = value if isinstance(value, int) else timegm(value.utctimetuple())
     if not 0 <= seconds < 1 << 64:
         raise ValueError(f"{value} is before 1970 or does not fit 64 bits")

@@ -1,6 +1,6 @@
 """Decode what a producer put into a message's properties, whatever it is.
 
-A producer can send what is no valid text or date: RabbitMQ stores and delivers it without a look. A decoder that raises
+A producer can send invalid texts and dates: RabbitMQ stores and delivers it without a look. A decoder that raises
 on it inside a connection's reader ends the connection, and with it every other delivery; the message comes again and
 ends the next one. Here nothing but a table that is cut short, or nested without measure, is an error, and what was read
 is encoded to the same values again (`wire`).
@@ -37,7 +37,7 @@ _LONG = struct.Struct(">Q")
 
 def decode_content_header(payload: bytes) -> Properties:
     """
-    The properties in the payload of a content header frame; what is absent is None.
+    Read the properties in the payload of a content header frame; what is absent is None.
 
     Raises:
         ValueError: the header table is cut short, has a type that AMQP 0-9-1 does not know, or is nested too deeply.
@@ -46,7 +46,7 @@ def decode_content_header(payload: bytes) -> Properties:
 
 
 def decode_properties(payload: bytes, headers: Callable[[bytes, int], tuple[Any, int]]) -> Properties:
-    """The same, the header table being decoded by `headers`. Raises ValueError."""
+    """Read the properties, the header table by `headers`. Raises ValueError."""
     found: dict[str, Any] = {}
     at = 14
     try:
@@ -60,7 +60,10 @@ def decode_properties(payload: bytes, headers: Callable[[bytes, int], tuple[Any,
 
 
 def decode_short(data: bytes, at: int) -> tuple[str, int]:
-    """A short string and where it ends. Bytes that are not UTF-8 become lone surrogates, and bytes again in a copy."""
+    """
+    Read a short string, and return where it ends. Bytes that are not UTF-8 become lone surrogates, and bytes again in a
+    copy.
+    """
     end = at + 1 + data[at]
     if end > len(data):
         raise ValueError("a short string is cut short")
@@ -68,12 +71,12 @@ def decode_short(data: bytes, at: int) -> tuple[str, int]:
 
 
 def decode_timestamp(seconds: int) -> datetime | int:
-    """A datetime; or the number as it was sent, when it is no number of seconds that a datetime can hold."""
+    """Return a datetime, or the number as it was sent when a datetime cannot hold it."""
     return seconds if seconds > LAST_SECOND else datetime.fromtimestamp(seconds, UTC)
 
 
 def decode_value(data: bytes, at: int) -> Any:
-    """A field value, at its type octet. Raises ValueError."""
+    """Read a field value, at its type octet. Raises ValueError."""
     if data[at] == _TEXT:  # most are
         return _text(data[at + 5 : skip_value(data, at)])
     decode = _DECODERS.get(data[at])
@@ -136,7 +139,7 @@ def _table(data: bytes, at: int, depth: int) -> tuple[dict[str, Any], int]:
 
 def scan_table(data: bytes, at: int) -> dict[str, int]:
     """
-    Where each entry of a field table begins, at its name, without decoding what is in them.
+    Return where each entry of a field table begins, at its name, without decoding the values.
 
     Raises:
         ValueError: it is cut short, or has a type that AMQP 0-9-1 does not know.
@@ -164,7 +167,7 @@ def scan_table(data: bytes, at: int) -> dict[str, int]:
 
 
 def skip_table(data: bytes, at: int) -> int:
-    """Where the field table at `at` ends. Raises ValueError: it is cut short."""
+    """Return where the field table at `at` ends. Raises ValueError: it is cut short."""
     try:
         end = at + 4 + int(_LENGTH.unpack_from(data, at)[0])
     except struct.error:
@@ -175,13 +178,13 @@ def skip_table(data: bytes, at: int) -> int:
 
 
 def skip_value(data: bytes, at: int) -> int:
-    """Where the field value ends whose type octet is at `at`, in a table that was scanned."""
+    """Return where the field value ends whose type octet is at `at`, in a table that was scanned."""
     size = _SIZES[data[at]]
     return at + 1 + size if size < _SIZED else at + 5 + int(_LENGTH.unpack_from(data, at + 1)[0])
 
 
 def decode_name(data: bytes, at: int) -> str:
-    """A header name, which is remembered. Raises ValueError."""
+    """Read a header name, and remember it. Raises ValueError."""
     raw = data[at + 1 : at + 1 + data[at]]
     name = _NAMES.get(raw)
     if name is None:

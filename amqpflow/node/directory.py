@@ -28,7 +28,7 @@ class NodeDirectory:
     path: Path
     kept: bool
     identity: Identity
-    ports: Ports | None = None  #: those of the last run, to be used again where they are free
+    ports: Ports | None = None  #: of the last run, to be used again where they are free
     version: str = ""  #: the RabbitMQ that wrote the data
     lock: int | None = None
 
@@ -58,7 +58,9 @@ class NodeDirectory:
             _write(self.path / _FILE, json.dumps(content, indent=2) + "\n")
 
     def log_tail(self, lines: int = 12) -> str:
-        """What the node said last, each line once: from its own summary of a failed start on, where it wrote one."""
+        """
+        Return what the node logged last, each line once: from its own summary of a failed start on, where it wrote one.
+        """
         try:
             text = self.log.read_text("utf-8", "replace")
         except OSError:
@@ -73,7 +75,7 @@ class NodeDirectory:
         return self.path / "console.log"
 
     def discard(self) -> None:
-        """We are done with it: delete what is temporary (the keeper has, if there was one), unlock what is kept."""
+        """Delete what is temporary (the keeper has, if there was one), and unlock what is kept."""
         if not self.kept:
             shutil.rmtree(self.path, ignore_errors=True)
         if self.lock is not None:
@@ -82,13 +84,13 @@ class NodeDirectory:
 
 
 def temporary() -> NodeDirectory:
-    """A new directory that the keeper deletes."""
+    """Make a new directory that the keeper deletes."""
     return NodeDirectory(path=Path(tempfile.mkdtemp(prefix="amqpflow-node-")), kept=False, identity=_new_identity())
 
 
 def kept(path: Path) -> NodeDirectory:
     """
-    The directory that `--keep` names: a new or empty one, or one of ours, which is locked until the node is gone.
+    Open the directory that `--keep` names: new, empty, or one that amqpflow made, locked until the node is gone.
 
     Raises:
         RefusedError: it holds something else, is in use, or cannot be used.
@@ -97,14 +99,14 @@ def kept(path: Path) -> NodeDirectory:
         path = path.expanduser().absolute()
     except RuntimeError:
         raise RefusedError(
-            f"cannot keep data in {path}: that home directory is not known", hint="write it out"
+            f"cannot keep data in {path}: that home directory is not known", hint="write the path without ~"
         ) from None
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         known = path / _FILE
         if not known.exists() and any(entry.name != _LOCK for entry in path.iterdir()):
             raise RefusedError(
-                f"{path} is not empty and holds no node of amqpflow's", hint="name a new or an empty directory"
+                f"{path} is not empty and was not made by amqpflow dev", hint="name a new or an empty directory"
             )
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:

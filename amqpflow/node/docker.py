@@ -30,7 +30,7 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def find_engine(*, timeout: int = 2) -> str | Missing:
-    """The version of the Docker engine that answers within `timeout` seconds, or why there is none."""
+    """Return the version of the Docker engine that answers within `timeout` seconds, or why there is none."""
     if find_spec("testcontainers") is None:
         return Missing(reason="Docker is used with the extra: pip install 'amqpflow[docker]'")
     from testcontainers.core.docker_client import DockerClient, get_docker_host
@@ -75,7 +75,7 @@ class DockerNode:
 
     def start(self) -> BrokerAddress:
         """
-        Pull the image where it is missing, start it, and return when AMQP and the management API both answer.
+        Start the container, pull its image if it is missing, and return when AMQP and the management API both answer.
 
         Raises:
             BrokerUnavailableError: Docker refused, or the broker ended or does not answer in time; with the end of its
@@ -123,7 +123,7 @@ class DockerNode:
 
     def wait(self) -> None:
         """
-        Block until the container ends by itself, which it should not.
+        Wait until the container ends by itself, which it should not.
 
         Raises:
             BrokerUnavailableError: always, in the end.

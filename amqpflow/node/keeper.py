@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def spawn(command: list[str]) -> subprocess.Popen[bytes]:
-    """A child in a process group of its own, which the kernel kills should the keeper be killed."""
+    """Start a child in a process group of its own, which the kernel kills if the keeper is killed."""
     return subprocess.Popen(  # noqa: S603
         command, stdin=subprocess.DEVNULL, stdout=sys.stderr, process_group=0, preexec_fn=die_with_keeper
     )
@@ -107,7 +107,7 @@ class Starter:
 
 
 def wait_for_port(port: int) -> None:
-    """Until epmd answers: a node that finds none starts one of its own, which would outlive it."""
+    """Wait until epmd answers: a node that finds none starts one of its own, which would outlive it."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         try:
@@ -133,7 +133,7 @@ def reap(*, deadline: float) -> None:
 
 
 def orphans() -> list[int]:
-    """The processes whose parent we are, by Linux's /proc; elsewhere the process groups have to do."""
+    """List the processes whose parent this one is, by Linux's /proc; elsewhere the process groups have to do."""
     found = []
     for process in pathlib.Path("/proc").iterdir() if LINUX else ():
         with contextlib.suppress(OSError, ValueError, IndexError):

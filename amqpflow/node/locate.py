@@ -49,7 +49,7 @@ class Installation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """There is no RabbitMQ that can be started, and why."""
+    """No RabbitMQ can be started, and why."""
 
     reason: str
 
@@ -79,12 +79,12 @@ def _homes(env: Mapping[str, str], root: Path) -> Iterator[Path]:
 
 
 def _is_server(server: Path) -> bool:
-    """The distribution's script, not a wrapper around it: that one has no rabbitmq-env beside it."""
+    """Return whether this is the distribution's script, not a wrapper: that one has no rabbitmq-env beside it."""
     return os.access(server, os.X_OK) and (server.resolve().parent / "rabbitmq-env").is_file()
 
 
 def version_of(home: Path) -> str:
-    """The version of the RabbitMQ in `home`: from its directory's name, else from its `rabbit` application's."""
+    """Return the version of the RabbitMQ in `home`: from its directory's name, else from its `rabbit` application's."""
     real = home.resolve()
     candidates = [real.name.removeprefix("rabbitmq_server-"), *(file.name for file in real.glob("plugins/rabbit-*"))]
     for name in candidates:
@@ -102,7 +102,7 @@ def _which(name: str, path: str) -> Path | None:
 
 
 def _epmd(erl: Path, path: str) -> Path | None:
-    """Erlang's port mapper: in PATH, else where this `erl` has it."""
+    """Find Erlang's port mapper: in PATH, else where this `erl` has it."""
     if found := _which("epmd", path):
         return found
     directory = erl.resolve().parent

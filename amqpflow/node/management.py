@@ -14,7 +14,7 @@ from amqpflow.rabbitmq.address import BrokerAddress
 
 
 def management_answers(address: BrokerAddress, *, timeout: float) -> bool:
-    """Whether the management API is there and accepts our user; `timeout` in seconds."""
+    """Return whether the management API answers and accepts the address's user; `timeout` in seconds."""
     try:
         return "rabbitmq_version" in _call(address, "GET", "overview", timeout=timeout)
     except ManagementUnavailableError:

@@ -16,9 +16,9 @@ _RANDOM = random.SystemRandom()  # two nodes that start at once must not roll th
 
 def choose(preferred: Ports | None = None) -> Ports:
     """
-    Choose four free ports, those of `preferred` if all of them are.
+    Choose four free ports: `preferred` if all of them are free.
 
-    Between this look and the node's own bind another process can take one. Whoever starts the node looks again when it
+    Between this look and the node's own bind another process can take one. The starter of the node looks again when it
     fails (`taken`) and tries with others.
 
     Raises:
@@ -35,7 +35,7 @@ def choose(preferred: Ports | None = None) -> Ports:
 
 
 def taken(ports: Iterable[int]) -> list[int]:
-    """Those of the ports that somebody listens on or is bound to, on loopback or on all addresses."""
+    """Return the ports that a process listens on or is bound to, on loopback or on all addresses."""
     return [port for port in ports if not _free(port)]
 
 

@@ -25,7 +25,7 @@ from .probe import greet
 from .settings import Ports, environment
 
 _KEEPER = Path(__file__).with_name("keeper.py")
-_ATTEMPTS = 3  #: how often we choose other ports, should somebody have taken ours before the node did
+_ATTEMPTS = 3  #: how often other ports are chosen, when a process took them before the node did
 _GRACE = 30.0  #: seconds for a node whose data is kept to stop in order
 _PAUSE = 0.05  #: seconds between two looks whether the node answers
 
@@ -112,7 +112,7 @@ class PrivateNode:
 
     def wait(self) -> None:
         """
-        Block until the node ends by itself, which it should not.
+        Wait until the node ends by itself, which it should not.
 
         Raises:
             BrokerUnavailableError: always, in the end; with the end of its log.
@@ -146,7 +146,7 @@ class _Run:
     news: IO[bytes]
 
     def ended(self, *, within: float | None) -> bool:
-        """Whether the node ends within so many seconds; None waits for ever."""
+        """Return whether the node ends within so many seconds; None waits for ever."""
         return bool(select.select([self.news], [], [], within)[0])
 
 

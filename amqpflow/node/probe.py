@@ -18,7 +18,7 @@ def greet(address: BrokerAddress, *, timeout: float) -> tuple[str, str]:
     No user is needed for it. `timeout` is in seconds, for each step.
 
     Raises:
-        BrokerUnavailableError: nobody answers there, or somebody who is no AMQP 0-9-1 broker.
+        BrokerUnavailableError: nothing answers there, or something else than an AMQP 0-9-1 broker.
         TlsError: the TLS handshake failed.
     """
     import ssl

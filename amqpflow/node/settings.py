@@ -1,4 +1,4 @@
-"""What a private node is told: its configuration file and its environment. Pure text."""
+"""The configuration file and the environment of a private node. Pure text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Identity:
 
 def configuration(identity: Identity, ports: Ports) -> str:
     """
-    rabbitmq.conf: loopback listeners, one administrator, and limits that fit a laptop.
+    Write rabbitmq.conf: loopback listeners, one administrator, and limits that fit a laptop.
 
     See https://www.rabbitmq.com/docs/configure. A smaller write-ahead log keeps a node on a small disk alive; the
     default of RabbitMQ for free disk space, 50 MB, is written out since packages change it.
@@ -50,7 +50,7 @@ raft.wal_max_size_bytes = 67108864
 
 def environment(identity: Identity, ports: Ports, directory: Path, *, path: str) -> dict[str, str]:
     """
-    The node's whole environment; nothing is inherited, since RabbitMQ's scripts read some fifty variables.
+    Return the node's whole environment; nothing is inherited, since RabbitMQ's scripts read some fifty variables.
 
     Every file RabbitMQ would read from /etc/rabbitmq or write to /var is named here and lies in `directory`.
     RUNNING_UNDER_SYSTEMD makes the script become the Erlang machine instead of waiting for it, as in RabbitMQ's own

@@ -63,7 +63,7 @@ class Found:
 
 
 class GivenBroker:
-    """A broker that somebody else runs: it is greeted, and left as it is."""
+    """A broker that is running already: it is greeted, and left as it is."""
 
     def __init__(self, address: BrokerAddress) -> None:
         self.given = address
@@ -129,7 +129,7 @@ def find_broker(
 
 
 def how_to_install(which: Callable[[str], str | None] = shutil.which, platform: str = sys.platform) -> str:
-    """The one command that puts a RabbitMQ on this machine."""
+    """Return the one command that puts a RabbitMQ on this machine."""
     if platform == "darwin" or (which("brew") and not which("apt-get")):
         return "install one: brew install rabbitmq"
     if which("apt-get"):
@@ -196,7 +196,7 @@ def start_broker(
     environ: Mapping[str, str] | None = None,
 ) -> BrokerContext:
     """
-    A broker to develop or test against, for the length of a block; see `find_broker` for which one.
+    Start a broker to develop or test against, for the length of a block; see `find_broker` for which one.
 
     A private node or container listens on loopback, has a generated user and password, throws its data away unless
     `keep` names a directory for it, and is gone when the block or this process ends, however it ends.

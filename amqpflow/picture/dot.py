@@ -8,7 +8,7 @@ from .graph import Graph, Step
 
 
 def render_dot(graph: Graph) -> str:
-    """A digraph; the delays of a work queue are one node."""
+    """Render a digraph; the delays of a work queue are one node."""
     return "\n".join(_lines(graph))
 
 
@@ -56,6 +56,6 @@ def _depth(depth: int | None) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string in which nothing is an escape sequence but the line breaks that are ours."""
+    """Quote a string, in which only our line breaks are escape sequences."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'

@@ -89,7 +89,7 @@ def build_graph(
     show: Show = str,
 ) -> Graph:
     """
-    What to draw.
+    Build the graph to draw.
 
     Args:
         topology: as compiled.

@@ -21,7 +21,7 @@ _FEEDS = 4  # bindings to one exchange that are drawn one by one
 
 
 def lay_out(graph: Graph) -> Layout:
-    """The same graph always gives the same layout."""
+    """Lay out a graph. The same graph always gives the same layout."""
     return _Layouter(graph).run()
 
 
@@ -140,7 +140,7 @@ class _Layouter:
         return texts
 
     def _chips(self, work: Work) -> tuple[float, int, float]:
-        """The width of the widest, how many lines of chips, and the width of the box around them."""
+        """Return the width of the widest chip, how many lines of chips, and the width of the box around them."""
         texts = [text for text, _ in self._chip_texts(work)]
         if not texts:
             return 0.0, 0, 0.0
@@ -309,7 +309,7 @@ class _Layouter:
 
 
 def _gathered(feeds: Sequence[Feed]) -> list[Feed]:
-    """The bindings to draw, by exchange; of many to one exchange the first, and how many more."""
+    """Gather the bindings to draw, by exchange; of many to one exchange the first, and how many more."""
     by_exchange: dict[str, list[Feed]] = {}
     for feed in feeds:
         by_exchange.setdefault(feed.exchange, []).append(feed)

@@ -9,7 +9,9 @@ _WIDE = frozenset("mwMW@%—…")
 
 
 def width_of(text: str, size: float) -> float:
-    """The width in pixels of a sans-serif text, at least what Helvetica, Segoe UI, Roboto and DejaVu Sans need."""
+    """
+    Return the width in pixels of a sans-serif text, at least what Helvetica, Segoe UI, Roboto and DejaVu Sans need.
+    """
     return sum(map(_em, text)) * size
 
 
@@ -24,7 +26,7 @@ def _em(character: str) -> float:
 
 
 def shortened(text: str, most: int) -> str:
-    """The text with its middle left out when it has more than `most` characters: names differ at both ends."""
+    """Leave out the middle of a text that has more than `most` characters: names differ at both ends."""
     if len(text) <= most:
         return text
     head = (most - 1) // 2

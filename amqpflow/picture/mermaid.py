@@ -13,12 +13,12 @@ _PLAIN = frozenset(" -_.,:/@+*[]=") | frozenset("abcdefghijklmnopqrstuvwxyzABCDE
 
 
 def render_mermaid(graph: Graph) -> str:
-    """The flowchart. The delays of a work queue are one node, so that a large topology stays below MAX_EDGES."""
+    """Render the flowchart. The delays of a work queue are one node, so that a large topology stays below MAX_EDGES."""
     return "\n".join(_lines(graph))
 
 
 def count_edges(graph: Graph) -> int:
-    """How many edges the flowchart has."""
+    """Count the edges of the flowchart."""
     fed = sum(len(work.feeds) for work in graph.works)
     return (
         fed
@@ -82,5 +82,5 @@ def _depth(depth: int | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Whatever could mean something to Mermaid or HTML, as its entity codes."""
+    """Write whatever could mean something to Mermaid or HTML as its entity codes."""
     return "".join(each if each in _PLAIN else f"#{ord(each)};" for each in text)

@@ -40,7 +40,7 @@ _FORBIDDEN = re.compile(
 
 
 def render_svg(graph: Graph) -> str:
-    """The picture as a document."""
+    """Render the picture as a document."""
     return "\n".join(_document(graph, lay_out(graph)))
 
 
@@ -141,7 +141,7 @@ def _box(box: Box, layout: Layout) -> Iterator[str]:
 
 
 def _legend(layout: Layout) -> Iterator[tuple[float, str]]:
-    """Texts, each with where it ends at the right."""
+    """Yield texts, each with where it ends at the right."""
     x, y = 24.0, layout.legend_y
     for kind, text in _LEGEND:
         yield 0, f'<rect class="{kind}" x="{_n(x)}" y="{_n(y - 9)}" width="16" height="12" rx="3"/>'
@@ -202,5 +202,5 @@ def _escaped(text: str) -> str:
 
 
 def _n(number: float) -> str:
-    """A number without digits that nobody sees."""
+    """Format a number without digits that are not visible."""
     return f"{number:.1f}".removesuffix(".0")

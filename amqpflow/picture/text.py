@@ -8,7 +8,7 @@ from .graph import Exchange, Graph, Step
 
 
 def render_text(graph: Graph) -> str:
-    """Lines, without one at the end."""
+    """Render lines, without a line break at the end."""
     return "\n".join(_lines(graph))
 
 

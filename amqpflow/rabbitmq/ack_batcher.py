@@ -1,6 +1,6 @@
 """The acks of one channel, written together: a few frames for all deliveries that were settled in one turn of the loop.
 
-`multiple` acks everything up to a tag. It is used up to the lowest delivery that nobody has settled, and never past it;
+`multiple` acks everything up to a tag. It is used up to the lowest unsettled delivery, and never past it;
 what was settled beyond is acked one by one. So a slow handler holds up no ack but its own, and a process that dies
 between two writes has acked nothing that was not settled: what it had settled and not written comes again.
 """
@@ -32,22 +32,22 @@ class AckBatcher:
         self._written_at: deque[float] = deque(maxlen=_KEPT_BACK_FROM)
 
     def delivered(self, tag: int) -> None:
-        """A delivery arrived. Every one of the channel has to be told, or its neighbours' acks would ack it."""
+        """Note a delivery. Every one of the channel must be noted, or a neighbour's ack would ack it."""
         self._unsettled[tag] = None
         self._last = tag
 
     def ack(self, tag: int) -> None:
-        """To be acked with the next `frames`."""
+        """Ack with the next `frames`."""
         self._unsettled.pop(tag, None)
         self._acked.append(tag)
 
     def keep(self, tag: int) -> None:
-        """Held until the channel closes or all is given back: of millions of those only the lowest is remembered."""
+        """Hold until the channel closes or all is requeued. Of millions of such tags only the lowest is remembered."""
         if self._unsettled.pop(tag, 0) is None:
             self._first_kept = min(self._first_kept, tag)
 
     def forget(self, tag: int, *, multiple: bool) -> None:
-        """Settled in another way, by a frame that is written before the next `frames`."""
+        """Forget what another frame settles, which is written before the next `frames`."""
         if not multiple:
             self._unsettled.pop(tag, None)
             return
@@ -55,7 +55,7 @@ class AckBatcher:
             del self._unsettled[each]
 
     def frames(self) -> tuple[bytes, int]:
-        """The frames that ack what `ack` was told since the last call, and how many deliveries that are."""
+        """Return the frames that ack what was passed to `ack` since the last call, and how many deliveries that are."""
         if not self._acked:
             return b"", 0
         acked, self._acked = self._acked, []
@@ -70,14 +70,14 @@ class AckBatcher:
         return b"".join(data), count
 
     def written(self, count: int, now: float) -> None:
-        """So many deliveries were settled by what was written now, in seconds of the event loop."""
+        """Note that `count` deliveries were settled by what was written now, in seconds of the event loop."""
         self._written_at.extend([now] * min(count, _KEPT_BACK_FROM))
 
     def may_be_kept_back(self, now: float) -> bool:
-        """Whether so many were settled just now that a quorum queue may not know of all of them."""
+        """Return whether so many were settled just now that a quorum queue may not know of all of them."""
         return len(self._written_at) == _KEPT_BACK_FROM and now - self._written_at[0] < _LATELY
 
     def clear(self) -> None:
-        """The channel is closed: nothing can be settled any more."""
+        """Forget all: the channel is closed, and nothing can be settled any more."""
         self._unsettled.clear()
         self._acked.clear()

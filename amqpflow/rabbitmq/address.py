@@ -65,7 +65,7 @@ class BrokerAddress:
 
     async def current_with_management(self) -> BrokerAddress:
         """
-        `current`, and with the management URL that its file has now.
+        Return `current`, with the management URL that its file has now.
 
         Raises:
             BrokerUnavailableError: as there, of both; or the password would travel in clear.
@@ -117,7 +117,7 @@ class BrokerAddress:
         return unquote(self.parts.path[1:]) or "/"
 
     def with_vhost(self, vhost: str) -> BrokerAddress:
-        """The same broker, another virtual host."""
+        """Return the same broker with another virtual host."""
         if not self.url:
             return replace(self, chosen_vhost=vhost)
         path = "/" + quote(vhost, safe="")
@@ -132,14 +132,16 @@ class BrokerAddress:
         return tuple(replace(self, url=url, others=()) for url in (self.url, *self.others))
 
     def starting_with(self, number: int) -> BrokerAddress:
-        """The same nodes, tried from another one on: so that many clients do not all go to the first."""
+        """Return the same nodes in another order, so that many clients do not all start with the first."""
         urls, chosen = (self.url, *self.others), number
         number %= len(urls)
         url, *others = urls[number:] + urls[:number]
         return replace(self, url=url, others=tuple(others), chosen_start=self.chosen_start + chosen)
 
     def leads_to(self, node: BrokerAddress) -> bool:
-        """Whether a connection to `node` could be one to this address, whatever the user and the password are."""
+        """
+        Return whether a connection to `node` could be one to this address, whatever the user and the password are.
+        """
         return self.vhost == node.vhost and any((each.host, each.port) == (node.host, node.port) for each in self.nodes)
 
     @property
@@ -154,7 +156,7 @@ class BrokerAddress:
 
     def management_candidates(self) -> tuple[str, ...]:
         """
-        The management API's base URLs to try in order, without user and password.
+        Return the management API's base URLs to try in order, without user and password.
 
         Given one: that alone; a path in front of `/api` is kept. Derived: amqps gives https on 443 and then 15671, amqp
         gives http on 15672. A password is never sent over http when AMQP was TLS.
@@ -173,7 +175,7 @@ class BrokerAddress:
         return (f"http://{host}:15672",)
 
     def management_credentials(self) -> tuple[str, str]:
-        """User and password for the management API: those in its URL, else AMQP's."""
+        """Return user and password for the management API: those in its URL, else AMQP's."""
         if self.management_url:
             parts = urlsplit(self.management_url)
             if parts.username:
@@ -182,7 +184,7 @@ class BrokerAddress:
 
     def ssl_context(self) -> ssl.SSLContext:
         """
-        The TLS settings for AMQP and for the management API: verifying, unless told otherwise.
+        Return the TLS settings for AMQP and for the management API. They verify certificates unless `insecure` is set.
 
         Raises:
             TlsError: a certificate or key file cannot be read.
@@ -193,7 +195,9 @@ class BrokerAddress:
                 context.load_cert_chain(self.cert_file, self.key_file)
         except (OSError, ssl.SSLError) as error:
             files = ", ".join(filter(None, (self.ca_file, self.cert_file, self.key_file)))
-            raise TlsError(f"cannot load the TLS files ({files}): {error}") from error
+            raise TlsError(
+                f"cannot load the TLS files ({files}): {error}", hint="they must be readable and in PEM format"
+            ) from error
         if self.insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -282,5 +286,5 @@ def _require_secret_way(url: str, management_url: str | None) -> None:
     if management_url is not None and url.startswith("amqps:") and management_url.startswith("http:"):
         raise UsageError(
             "the management URL is http while AMQP is TLS: the password would travel in clear",
-            hint="give an https:// URL",
+            hint="write https:// in the management URL",
         )

@@ -69,9 +69,9 @@ class Admin:
             async with asyncio.timeout(STEP_TIMEOUT):
                 await self._execute(change)
         except TimeoutError as error:
-            raise BrokerError(f"RabbitMQ gave no answer within {STEP_TIMEOUT:.0f} s") from error
+            raise BrokerError(f"RabbitMQ did not answer within {STEP_TIMEOUT:.0f} s") from error
         except (TypeError, ValueError, struct.error) as error:
-            raise BrokerError(f"it cannot be sent over AMQP: {error}") from error
+            raise BrokerError(f"the change cannot be sent over AMQP: {error}") from error
 
     async def _execute(self, change: Change) -> None:
         match change:
@@ -207,7 +207,7 @@ class Admin:
 
     @asynccontextmanager
     async def _channel(self) -> AsyncIterator[Any]:
-        """A channel to use alone, what the broker refuses on it translated. A refusal closes it."""
+        """Open a channel to use alone; errors on it are translated. A refusal closes it."""
         with translate():
             channel = self._free.pop() if self._free else await self._broker.connection.admin_channel()
             yield channel

@@ -98,14 +98,13 @@ class Channel:
 
     def post(self, message: Publish, settled: Settled, ticket: Ticket | None = None) -> None:
         """
-        `publish` for many messages: without a future or a task for each. What is posted in one turn of the loop leaves
-        in one write, in its order, together with the acks of that turn.
+        Publish one of many messages, without a future or a task for each. What is posted in one turn of the loop is
+        written at once, in its order, together with the acks of that turn.
 
-        `settled` is told once what became of the message: None when it was confirmed, else the error that `publish`
-        raises; `BrokerUnavailableError` when the channel has ended and nothing of it was sent. It runs in the
-        connection's
-        reader: it must be quick and must not raise; it may post and ack. Await `room` between some hundred messages, or
-        the unsent ones pile up in memory.
+        `settled` is called once with what became of the message: None when it was confirmed, else the error that
+        `publish` raises; `BrokerUnavailableError` when the channel has ended and nothing of it was sent. It runs in the
+        connection's reader: it must be quick and must not raise; it may post and ack. Await `room` between some hundred
+        messages, or the unsent ones pile up in memory.
 
         Raises:
             BrokerUnavailableError: the channel is closed. ValueError: a name is too long, or the headers are. Nothing
@@ -122,7 +121,7 @@ class Channel:
 
     @property
     def outstanding(self) -> int:
-        """Publishes that wait for their confirm, or for that of one which a return could not tell from them."""
+        """The number of publishes without a confirm, also those that wait for one before them with the same id."""
         return len(self._confirms)
 
     @property
@@ -175,8 +174,8 @@ class Channel:
         Start a consumer and return its tag. `prefetch` counts unacked messages of this consumer; 0 means no limit on a
         classic queue and 2,000 on a quorum queue. `tag` names the consumer where its name matters: what several
         consumers of a channel hold goes back to a quorum queue in the order of their tags. `tags_from` is added to the
-        delivery tags, which makes those of several channels one sequence. `answer_within` is in seconds: a quorum queue
-        answers when it has read a whole prefetch from the disk (fact 6.10).
+        delivery tags, so that the tags of several channels are one sequence. `answer_within` is in seconds: a quorum
+        queue answers when it has read a whole prefetch from the disk (fact 6.10).
 
         `on_delivery` runs in the connection's reader: it must be quick and must not raise. Nothing of the message's
         properties has been decoded then, and they may turn out not to be readable (`ContentHeader`). `on_cancel` is
@@ -210,8 +209,8 @@ class Channel:
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> bool:
         """
-        Ack; False when the channel is closed and the delivery is no longer ours. Written at the end of this turn of the
-        loop, together with the other acks of the turn (`settlements`).
+        Ack; return False when the channel is closed, since its deliveries are lost then. Acks are written at the end of
+        this turn of the loop, together (`ack_batcher`).
         """
         if self.is_closed:
             return False
@@ -226,11 +225,11 @@ class Channel:
         return True
 
     def keep(self, delivery_tag: int) -> None:
-        """Say that this delivery is held until all is given back, so that no memory is spent on it."""
+        """Note that this delivery is held until all are requeued, so that it takes no memory."""
         self._acks.keep(delivery_tag)
 
     def nack(self, delivery_tag: int, *, multiple: bool = False, requeue: bool = True) -> bool:
-        """Write a nack; False when the channel is closed and the delivery is no longer ours."""
+        """Write a nack; return False when the channel is closed, since its deliveries are lost then."""
         if self.is_closed:
             return False
         if multiple:
@@ -240,7 +239,9 @@ class Channel:
         return True
 
     def reject(self, delivery_tag: int) -> bool:
-        """Write a basic.reject with requeue; False when the channel is closed and the delivery is no longer ours."""
+        """
+        Write a basic.reject with requeue; return False when the channel is closed, since its deliveries are lost then.
+        """
         if self.is_closed:
             return False
         self._acks.forget(delivery_tag, multiple=False)
@@ -355,11 +356,11 @@ class Channel:
         Write out what is left and close the channel; what is unacked goes back to its queue. Waits for 0.3 s when many
         deliveries were settled just now, since a quorum queue would not learn of all of them.
 
-        Give deliveries back with `nack` first: on RabbitMQ 4.0 and before a close counts against the delivery limit
+        Requeue deliveries with `nack` first: on RabbitMQ 4.0 and before a close counts against the delivery limit
         like a nack, and on 4.3 more than one (fact 3.3).
         """
         if self._closer is not None or not self.is_closed:
-            # goes on when the caller is cancelled, or waits no longer: the broker has to be told in any case
+            # a task: the broker must be told, also when the caller is cancelled or waits no longer
             self._closer = self._closer or asyncio.create_task(self._close(), name="amqpflow channel close")
             await asyncio.wait((self._closer,), timeout=CLOSE_TIMEOUT)
         self._end(CLOSED_HERE)
@@ -372,7 +373,7 @@ class Channel:
                 self._ending = True  # an ack from here on would not reach the broker
                 await self._amqp.close()
         except AmqpflowError:
-            pass  # the connection is lost or stuck, and its end gives everything back
+            pass  # the connection is lost or stuck, and its end requeues everything
         self._end(CLOSED_HERE)
 
     async def _linger(self) -> None:
@@ -397,11 +398,11 @@ class Channel:
                 each.cancel()
             await asyncio.gather(*either, return_exceptions=True)
         if written.cancelled() or written.exception() is not None:
-            raise BrokerUnavailableError("the connection was lost")
+            raise BrokerUnavailableError("the connection to the broker was lost")
 
 
 def _is_about(blame: str | None, exchange: str) -> bool:
-    """Whether the text with which RabbitMQ closed a channel names the exchange as missing or forbidden."""
+    """Return whether the text with which RabbitMQ closed a channel names the exchange as missing or forbidden."""
     return blame is not None and f" exchange '{exchange or 'amq.default'}' in vhost " in blame
 
 

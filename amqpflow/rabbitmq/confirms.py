@@ -25,7 +25,7 @@ Key = tuple[str, str, str]
 
 
 class Ticket:
-    """Lets whoever posted messages withdraw those that have not been written yet. Of one event loop."""
+    """Withdraws posted messages that are not written yet. Of one event loop."""
 
     __slots__ = ("withdrawn", "written")
 
@@ -54,7 +54,7 @@ class Confirms:
         self._write = write
         self._last = 0
         self._written = 0  # the last one that a socket has taken
-        self.on_idle: Callable[[], None] | None = None  #: told when the last one has its confirm
+        self.on_idle: Callable[[], None] | None = None  #: called when the last one has its confirm
         self._nameless = 0
         self._taken_by: set[str] = set()  # exchanges that exist and may be published to, as far as this channel knows
         self._outstanding: dict[int, _Outstanding] = {}  # by sequence number, in that order
@@ -63,7 +63,7 @@ class Confirms:
         self._waiting = 0  # how many those are
 
     def __len__(self) -> int:
-        """Publishes without a confirm, those included that wait here to be sent."""
+        """Count publishes without a confirm, also those that wait here to be sent."""
         return len(self._outstanding) + self._waiting
 
     @property
@@ -76,7 +76,7 @@ class Confirms:
         Publish mandatory. One that waits for its like is not sent when its ticket is withdrawn meanwhile.
 
         Raises:
-            ValueError: a name is too long, or the headers are; nothing is sent, and `settled` is not told.
+            ValueError: a name is too long, or the headers are; nothing is sent, and `settled` is not called.
         """
         data = publish_frames(self._channel, message, self._frame_max)
         key = message.returned_as
@@ -98,11 +98,11 @@ class Confirms:
         self._write(data)
 
     def written(self) -> None:
-        """All that was kept by `write` so far is the socket's: the broker may have it from now on."""
+        """Note that the socket has all that `write` kept so far: from now on the broker may have it."""
         self._written = self._last
 
     def returned(self, text: str, exchange: str, routing_key: str, header: bytes) -> None:  # noqa: ARG002
-        """basic.return: the confirm that follows it (fact 9.1) is none."""
+        """Handle a basic.return: the confirm that follows it is not a success (fact 9.1)."""
         try:
             identity = identity_of(ContentHeader(header).properties)
             found = self._in_flight.get((exchange, routing_key, identity)) if identity else None
@@ -117,7 +117,7 @@ class Confirms:
                 outstanding.returned = True
 
     def confirmed(self, tag: int, multiple: bool, acknowledged: bool) -> None:
-        """basic.ack or basic.nack from the broker."""
+        """Handle a basic.ack or basic.nack from the broker."""
         if not multiple:
             self._settle(tag, acknowledged)
             return
@@ -162,8 +162,8 @@ class Confirms:
 
     def end(self, error: Callable[[str, bool], AmqpflowError]) -> None:
         """
-        The channel is closed: what a socket has taken is uncertain, each with its own `error(exchange, may_be_there)`.
-        Nothing of the others was sent: they get `BrokerUnavailableError`.
+        Settle all, since the channel is closed. What a socket has taken is uncertain, each with its own
+        `error(exchange, may_be_there)`. Nothing of the others was sent: they get `BrokerUnavailableError`.
 
         RabbitMQ reads a channel in order. If a publish to an exchange closed it, and the exchange has taken nothing on
         this channel before, or nothing else is on its way there, then nothing that is on its way there has arrived.
@@ -184,8 +184,8 @@ class Confirms:
 
 
 def withdrawn_error() -> BrokerUnavailableError:
-    """What became of a message whose ticket was withdrawn in time."""
-    return BrokerUnavailableError("it was withdrawn before it was sent")
+    """Return the error for a message whose ticket was withdrawn in time."""
+    return BrokerUnavailableError("the message was withdrawn before it was sent")
 
 
 def _not_sent() -> BrokerUnavailableError:
@@ -197,4 +197,4 @@ def _tell(settled: Settled, error: AmqpflowError | None) -> None:
         settled(error)
     except Exception:
         # raising here would end the reader of the whole connection
-        log.exception("what became of a publish could not be told")
+        log.exception("reporting the end of a publish failed")

@@ -114,7 +114,7 @@ class Connection:
         self._pika.content.on_blocked.append(callback)
 
     async def open_channel(self) -> Channel:
-        """A channel in confirm mode. Raises BrokerUnavailableError, BrokerError (channel limit)."""
+        """Open a channel in confirm mode. Raises BrokerUnavailableError, BrokerError (channel limit)."""
         channel = Channel(await self._open(publisher_confirms=True), self.frame_max, self._pika.content)
         self._monitor.add(channel)
         return channel
@@ -180,7 +180,7 @@ class Connection:
         return (now.user, now.password) != (self.address.user, self.address.password)
 
     def _give_up(self, why: str) -> None:
-        self._pika.content.abort(why)  # whoever opened it says so, with the reason
+        self._pika.content.abort(why)  # the connection's owner reports it, with the reason
 
     async def close(self, why: str = "", *, within: float = CLOSE_TIMEOUT) -> None:
         """
@@ -228,7 +228,7 @@ async def connect(
 
     Raises:
         AuthenticationError, VirtualHostMissingError, TlsError, BrokerUnavailableError: each with one clear sentence.
-        AddressChangedError: the URL names another broker or virtual host than that of `beside`, and it can be reached.
+        AddressChangedError: the URL names another broker or virtual host than `beside` leads to, and it can be reached.
         ClientLibraryError: the installed aiormq or aio-pika is not one that amqpflow works with.
     """
     now = await address.current()

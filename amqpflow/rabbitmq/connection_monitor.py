@@ -41,7 +41,7 @@ class Unchanged:
     looks: int = 0
 
     def look(self, value: int) -> Unchanged:
-        """What the next look finds."""
+        """Return what the next look finds."""
         return Unchanged(value, self.looks + 1 if value == self.value else 0)
 
 
@@ -56,7 +56,7 @@ class Patience:
 
     @classmethod
     def of(cls, heartbeat: float, confirm: float = CONFIRM_PATIENCE) -> Patience:
-        """For a heartbeat, 0 for none, and the time that a confirm may take; in seconds."""
+        """Compute the patience for a heartbeat (0: none) and for the time that a confirm may take, both in seconds."""
         interval = min(heartbeat / 10 or _LONGEST_INTERVAL, confirm / 10, _LONGEST_INTERVAL)
         interval = max(interval, min(_SHORTEST_INTERVAL, confirm / 10))
 
@@ -80,7 +80,7 @@ class Asked:
 
     def look(self, patience: Patience, oldest: int, *, asking: bool, busy: bool) -> tuple[bool, bool]:
         """
-        Whether to ask now, and whether to give the connection up.
+        Decide whether to ask now, and whether to give the connection up.
 
         `oldest` is its number, 0 when all are confirmed; `busy`: no answer is to be expected now.
         """
@@ -132,7 +132,7 @@ class ConnectionMonitor:
         Args:
             transport: of the connection.
             heartbeat: in seconds, as negotiated; 0 for none.
-            give_up: told once, and why.
+            give_up: called once, with the reason.
         """
         self._transport = transport
         self._give_up = give_up
@@ -186,7 +186,7 @@ class ConnectionMonitor:
 
     def _sends(self) -> bool:
         """
-        Whether the socket took some of what waited for it at the last look.
+        Return whether the socket took some of what waited for it at the last look.
 
         What it took at once says nothing: the buffer of a dead connection takes some megabytes.
         """

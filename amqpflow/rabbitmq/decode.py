@@ -52,14 +52,14 @@ def binding(entry: Mapping[str, Any]) -> Binding:
         source=_name(entry, "source"),
         destination=_of(entry, "destination", str, "binding"),
         destination_type=_of(entry, "destination_type", str, "binding"),
-        # a text that is no routing key of ours, and tells such bindings apart
+        # a text that is not a routing key of ours, and that distinguishes such bindings
         routing_key=key if isinstance(key, str) else f"{_shown(key)} (not a string)",
         arguments=_of(entry, "arguments", dict, "binding"),
     )
 
 
 def policy(entry: Mapping[str, Any]) -> Policy:
-    """Strict: what a policy does cannot be told from a part of it."""
+    """Read a policy strictly: a part of it does not tell what it does."""
     return Policy(
         name=_name(entry),
         pattern=_of(entry, "pattern", str, "policy"),
@@ -90,7 +90,7 @@ def queue_stats(entry: Mapping[str, Any]) -> QueueStats:
     stats = entry.get("message_stats") or {}
     counts = depth(entry)
     # what a queue has never done is not among its statistics
-    never = {"rate": 0.0} if "consumers" in entry else {}  # totals have no consumers, and say nothing of rates
+    never = {"rate": 0.0} if "consumers" in entry else {}  # totals have no consumers, and no rates
     return QueueStats(
         ready=counts.ready,
         unacked=_count(entry.get("messages_unacknowledged")),
@@ -159,14 +159,14 @@ def depth(entry: Mapping[str, Any]) -> Depth:
 
 
 def tags(entry: Mapping[str, Any]) -> frozenset[str]:
-    """A user's tags: a list, or before 3.9 one string with commas."""
+    """Read a user's tags: a list, or before 3.9 one string with commas."""
     found = entry.get("tags", ())
     parts: Iterable[Any] = found.split(",") if isinstance(found, str) else found
     return frozenset(str(part).strip() for part in parts if str(part).strip())
 
 
 def version(entry: Mapping[str, Any]) -> tuple[int, ...]:
-    """`4.3.6-rc.1` is (4, 3, 6)."""
+    """Read a version: `4.3.6-rc.1` is (4, 3, 6)."""
     numbers = []
     for part in _of(entry, "rabbitmq_version", str).partition("-")[0].partition("+")[0].split("."):
         if not part.isdecimal():
@@ -176,7 +176,7 @@ def version(entry: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _number(entry: Mapping[str, Any]) -> Any:
-    """RabbitMQ accepts a priority of 1.5 (fact 11.6b): it stays as it is."""
+    """Read a priority, which may be 1.5 (fact 11.6b) and stays so."""
     value = entry.get("priority", 0)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UnreadableObjectError(f"policy {entry['name']!r}: priority is {_shown(value)}")
@@ -184,7 +184,7 @@ def _number(entry: Mapping[str, Any]) -> Any:
 
 
 def _name(entry: Mapping[str, Any], key: str = "name") -> str:
-    """Of the object. Without one the answer is not RabbitMQ's."""
+    """Return the name of an object. An answer without one is not RabbitMQ's."""
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, str):
         raise ValueError(f"{key} is {type(value).__name__}")
@@ -193,7 +193,7 @@ def _name(entry: Mapping[str, Any], key: str = "name") -> str:
 
 def _of(entry: Mapping[str, Any], key: str, kind: type[Any], thing: str = "") -> Any:
     """
-    The value of a key, of a kind.
+    Return the value of a key, which must be of a type.
 
     Raises:
         UnreadableObjectError: it is of another kind, and a `thing` was named to say of what. Without, another

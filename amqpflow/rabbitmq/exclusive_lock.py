@@ -68,7 +68,7 @@ async def acquire(
         connection: that holds it.
         name: of the queue.
         timeout: seconds to wait.
-        arguments: of the queue, beside its type: whoever finds it taken can read them.
+        arguments: of the queue, beside its type: a command that finds it taken can read them.
         stop: ends the wait.
         on_wait: called once before waiting.
 

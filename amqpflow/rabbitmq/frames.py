@@ -53,7 +53,7 @@ class ContentFrames:
         self._addresses: dict[bytes, tuple[str, str]] = {}  # exchange and routing key, as they stand in a delivery
 
     def take(self, kind: int, payload: bytes) -> bool:
-        """True when the frame was one of these."""
+        """Take a frame; return whether it was one of these."""
         if kind == _METHOD:
             method = payload[:4]
             if method in _CONTENT:
@@ -106,7 +106,7 @@ class ContentFrames:
 
 def publish_frames(channel: int, message: Publish, frame_max: int) -> bytes:
     """
-    A mandatory basic.publish with its content, ready for the socket.
+    Encode a mandatory basic.publish with its content, ready for the socket.
 
     Raises:
         ValueError: the exchange or routing key is over 255 bytes, or the header frame would be larger than `frame_max`
@@ -128,35 +128,35 @@ def publish_frames(channel: int, message: Publish, frame_max: int) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _publish_method(channel: int, exchange: str, routing_key: str) -> bytes:
-    """basic.publish, mandatory: most go to a few addresses."""
+    """Encode a mandatory basic.publish. It is cached: most messages go to a few addresses."""
     return encode_frame(
         _METHOD, channel, b"\x00\x3c\x00\x28\x00\x00" + _short(exchange) + _short(routing_key) + b"\x01"
     )
 
 
 def decode_close(payload: bytes) -> tuple[int, str]:
-    """Reply code and reply text of the method channel.close or connection.close."""
+    """Return reply code and reply text of the method channel.close or connection.close."""
     (code,) = _CODE.unpack_from(payload, 4)
     return code, decode_short(payload, 6)[0]
 
 
 def ack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
-    """basic.ack."""
+    """Encode a basic.ack."""
     return _SETTLE.pack(_METHOD, channel, 13, 60, 80, delivery_tag, multiple, 0xCE)
 
 
 def reject_frame(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
-    """basic.reject, which a quorum queue of RabbitMQ 4.3 counts, unlike basic.nack (facts 3.3, 8.4)."""
+    """Encode a basic.reject, which a quorum queue of RabbitMQ 4.3 counts, unlike basic.nack (facts 3.3, 8.4)."""
     return encode_frame(_METHOD, channel, struct.pack(">HHQB", 60, 90, delivery_tag, requeue))
 
 
 def nack_frame(channel: int, delivery_tag: int, *, multiple: bool, requeue: bool) -> bytes:
-    """basic.nack."""
+    """Encode a basic.nack."""
     return _SETTLE.pack(_METHOD, channel, 13, 60, 120, delivery_tag, multiple | requeue << 1, 0xCE)
 
 
 def encode_frame(kind: int, channel: int, payload: bytes) -> bytes:
-    """Any frame."""
+    """Encode any frame."""
     return _FRAME.pack(kind, channel, len(payload)) + payload + _END
 
 

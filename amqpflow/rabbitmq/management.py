@@ -72,17 +72,17 @@ class Management:
         return overview
 
     async def exchanges(self, vhost: str) -> tuple[Exchange, ...]:
-        """All but the default exchange."""
+        """List all exchanges but the default one."""
         found = await self._list(decode.exchange, "exchanges", vhost, query={"disable_stats": "true"})
         return tuple(exchange for exchange in found if exchange.name)
 
     async def queues(self, vhost: str) -> tuple[Queue, ...]:
-        """Without statistics: four to eight times cheaper, and never stale (facts 11.8, 11.9)."""
+        """List the queues without statistics: four to eight times cheaper, and never stale (facts 11.8, 11.9)."""
         query = {"disable_stats": "true", "columns": "name,durable,auto_delete,exclusive,type,arguments"}
         return await self._list(decode.queue, "queues", vhost, query=query)
 
     async def bindings(self, vhost: str) -> tuple[Binding, ...]:
-        """All but those of the default exchange, which every queue has."""
+        """List all bindings but those of the default exchange, which every queue has."""
         found = await self._get("bindings", vhost)
         return self._decoded(lambda entries: tuple(decode.binding(each) for each in entries if each["source"]), found)
 
@@ -94,7 +94,8 @@ class Management:
 
     async def queue_statistics(self, vhost: str, name: str) -> Mapping[str, Any] | None:
         """
-        One queue with its statistics (messages, messages_dlx, messages_delayed, consumers ...), None when missing.
+        Return one queue with its statistics (messages, messages_dlx, messages_delayed, consumers ...), None when
+        missing.
 
         They lag behind: up to 5.5 s on classic queues, 9 s on quorum queues (fact 11.7).
         """
@@ -120,7 +121,8 @@ class Management:
 
     async def has_connection(self, client_property: str, value: str) -> bool:
         """
-        Whether a connection with this client property is listed. It is after up to 5 s, without statistics never.
+        Return whether a connection with this client property is listed. It appears within 5 s, without statistics
+        never.
 
         A user who has the tag `management` alone sees the connections of that user.
         """
@@ -130,7 +132,7 @@ class Management:
 
     async def vhost(self, vhost: str) -> Mapping[str, Any]:
         """
-        What is known of a virtual host: default_queue_type, sums of messages; {} when it is not listed.
+        Return the entry of a virtual host: default_queue_type, sums of messages; {} when it is not listed.
 
         From the list, which the tag `management` may read; of a single one only an administrator may.
         """
@@ -162,7 +164,9 @@ class Management:
         )
 
     async def effective_policy(self, vhost: str, queue: str) -> Mapping[str, Any]:
-        """What policies make of a queue, without statistics. RabbitMQ 4.3 and later says it at once (fact 11.8)."""
+        """
+        Return what policies make of a queue, without statistics. RabbitMQ 4.3 and later know it at once (fact 11.8).
+        """
         found = await self._get("queues", vhost, queue, query={"disable_stats": "true"})
         return self._decoded(lambda entry: dict(entry["effective_policy_definition"] or {}), found)
 
@@ -209,7 +213,7 @@ class Management:
         await self._http.call("PUT", "global-parameters", name, body={"value": value})
 
     async def delete_global_parameter(self, name: str) -> None:
-        """Needs the tag `policymaker`. One that is gone already is no error."""
+        """Delete a global parameter; one that is missing is not an error. Needs the tag `policymaker`."""
         await self._gone("global-parameters", name)
 
     async def put_policy(self, vhost: str, policy: Policy) -> None:
@@ -223,11 +227,11 @@ class Management:
         await self._http.call("PUT", "policies", vhost, policy.name, body=body)
 
     async def delete_policy(self, vhost: str, name: str) -> None:
-        """Needs the tag `policymaker`. A policy that is gone already is no error."""
+        """Delete a policy; one that is missing is not an error. Needs the tag `policymaker`."""
         await self._gone("policies", vhost, name)
 
     async def create_vhost(self, vhost: str) -> None:
-        """A virtual host in which our own user may do everything. Needs the tag `administrator`."""
+        """Create a virtual host in which this client's user may do everything. Needs the tag `administrator`."""
         user = (await self._get("whoami"))["name"]
         await self._http.call("PUT", "vhosts", vhost, body={})
         everything = {"configure": ".*", "write": ".*", "read": ".*"}

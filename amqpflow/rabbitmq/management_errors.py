@@ -71,7 +71,7 @@ def _reason(body: bytes) -> str | None:
 
 def not_rabbitmq(url: str, status: int, location: str = "") -> ManagementUnavailableError:
     """
-    The error for an answer that is not RabbitMQ's own.
+    Return the error for an answer that is not RabbitMQ's own.
 
     Args:
         url: of the management API, without user and password.
@@ -104,7 +104,7 @@ def no_answer(
     url: str, error: Exception, *, slow: bool = False, speaks: Protocol = Protocol.UNKNOWN
 ) -> ManagementUnavailableError:
     """
-    The error for a request that got no answer in HTTP.
+    Return the error for a request that got no answer in HTTP.
 
     Args:
         url: of the management API, without user and password.
@@ -114,7 +114,9 @@ def no_answer(
     """
     where = f"the management API at {url}"
     if slow:
-        return ManagementUnavailableError(f"{where} does not answer in time")
+        return ManagementUnavailableError(
+            f"{where} does not answer in time", hint="does a firewall or a proxy swallow the requests?"
+        )
     text = str(error) or type(error).__name__
     words = text.lower().replace("_", " ")
     if speaks is Protocol.AMQP:
@@ -124,7 +126,9 @@ def no_answer(
     if speaks is Protocol.TLS:
         return ManagementUnavailableError(f"what listens at {url} wants TLS", hint="write https://")
     if "wrong version number" in words or "record layer failure" in words:
-        return ManagementUnavailableError(f"what listens at {url} does not speak TLS", hint="http:// is without TLS")
+        return ManagementUnavailableError(
+            f"what listens at {url} does not speak TLS", hint="write http://, which is without TLS"
+        )
     hint = ""
     if "certificate verify failed" in words:
         hint = "`ca_file` names the CA to trust"

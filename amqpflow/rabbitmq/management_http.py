@@ -83,7 +83,10 @@ class ManagementHttp:
         return await self._client.request(method, url, params=query, json=body)
 
     async def _renewed(self, client: httpx2.AsyncClient, *, another_login: bool) -> bool:
-        """Whether there is another client than the one that failed: made with what the files and functions hold now."""
+        """
+        Replace the client that failed, when the files and functions hold something new; return whether there is
+        another.
+        """
         async with self._renewing:
             if self._client is not client:
                 return True

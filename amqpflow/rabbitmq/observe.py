@@ -43,7 +43,7 @@ async def open_broker(
     Connect, and find the management API.
 
     A management URL that was given must work and be of the same broker. One that was derived from the AMQP URL may be
-    missing, or be that of another broker on the same host: then AMQP alone is used, and `source` says why.
+    missing, or belong to another broker on the same host: then AMQP alone is used, and `source` says why.
 
     Args:
         address: the broker, with the virtual host to administer.
@@ -53,7 +53,7 @@ async def open_broker(
     Raises:
         AuthenticationError, VirtualHostMissingError, TlsError, BrokerUnavailableError: as `connect` does.
         ManagementUnavailableError, PermissionDeniedError: the given management URL does not work.
-        RefusedError: the given management URL is that of another broker.
+        RefusedError: the given management URL leads to another broker.
     """
     async with AsyncExitStack() as stack:
         address = replace(address, default_heartbeat=COMMAND_HEARTBEAT)
@@ -75,7 +75,7 @@ async def open_broker(
 
 async def observe(desired: CompiledTopology, broker: Broker) -> Observation:
     """
-    See what the virtual host holds. Nothing is changed, nor created by accident.
+    Read what the virtual host holds. Nothing is changed, nor created by accident.
 
     Raises:
         PermissionDeniedError: this user may not look.
@@ -124,7 +124,7 @@ async def _through_management(
 
 
 async def _manifest(desired: CompiledTopology, vhost: str, management: Management, overview: Overview) -> Observation:
-    """An observation of the manifest alone."""
+    """Return an observation of the manifest alone."""
     now_ms = int(time.time() * 1000)
     if not overview.tags & {"policymaker", "administrator"}:
         problem = f"the user {overview.user} has no policymaker tag, which reading and writing it needs"
@@ -148,7 +148,7 @@ async def _manifest(desired: CompiledTopology, vhost: str, management: Managemen
 
 
 def _others(desired: CompiledTopology, vhost: str, found: Mapping[str, Any]) -> tuple[Manifest, ...]:
-    """The manifests of other topologies in the virtual host. What cannot be read has no owner here."""
+    """Read the manifests of other topologies in the virtual host. What cannot be read has no owner here."""
     manifests = []
     for name, value in found.items():
         topology = name.removeprefix(parameter_name(vhost, ""))

@@ -48,7 +48,7 @@ class Seen:
 
 
 def not_opened(error: BaseException, address: BrokerAddress, seen: Seen) -> AmqpflowError:
-    """The AmqpflowError for a connection that could not be opened."""
+    """Return the AmqpflowError for a connection that could not be opened."""
     if seen.closed is not None and seen.closed.code:
         return refused(seen.closed.code, seen.closed.reply_text, address)
     tls = next((each for each in chain_of(error) if isinstance(each, ssl.SSLError)), None)
@@ -85,7 +85,7 @@ def not_opened(error: BaseException, address: BrokerAddress, seen: Seen) -> Amqp
 
 def refused(code: int, reply_text: str, address: BrokerAddress) -> AmqpflowError:
     """
-    The AmqpflowError for RabbitMQ's refusal to open a connection.
+    Return the AmqpflowError for RabbitMQ's refusal to open a connection.
 
     Args:
         code, reply_text: of its connection.close.

@@ -26,7 +26,7 @@ def protocol_of(first: bytes) -> Protocol:
     if first.startswith(b"HTTP/"):
         return Protocol.HTTP
     if first.startswith(b"\x15\x03"):
-        return Protocol.TLS  # an alert: what it got is no TLS
+        return Protocol.TLS  # an alert: what it got is not TLS
     if first.startswith((b"AMQP", b"\x01\x00\x00")):
         return Protocol.AMQP
     return Protocol.UNKNOWN

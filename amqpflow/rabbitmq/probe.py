@@ -1,6 +1,6 @@
 """Compare exchanges and queues with what is there over AMQP alone, and never create one by doing so.
 
-A declare creates what is missing, so asking by declaring would leave a race. Every declare sent here bears an argument
+A declare creates what is missing, so asking by declaring would leave a race. Every declare sent here has an argument
 that RabbitMQ refuses when it creates and does not look at, or reports, when it compares:
 
 * a quorum queue `x-max-priority`, a classic queue `x-delivery-limit`: unknown to the other type, 406 "invalid arg" at
@@ -77,16 +77,19 @@ class Probe:
                 await self._channel.close()
 
     async def exchange_exists(self, name: str) -> bool:
-        """Raises PermissionDeniedError: 4.3 wants some permission on the name for a passive declare (fact 7.4)."""
+        """
+        Return whether the exchange exists. Raises PermissionDeniedError: 4.3 wants some permission on the name for a
+        passive declare (fact 7.4).
+        """
         return await self._exists(lambda channel: channel.exchange_declare(name, passive=True))
 
     async def queue_exists(self, name: str) -> bool:
-        """Raises as `exchange_exists` does."""
+        """Return whether the queue exists. Raises as `exchange_exists` does."""
         return await self._exists(lambda channel: channel.queue_declare(name, passive=True))
 
     async def queue(self, desired: Queue) -> Queue | Unreadable | None:
         """
-        The queue of that name as far as RabbitMQ compares it, None when there is none.
+        Read a queue as far as RabbitMQ compares it; None when it does not exist.
 
         Raises:
             PermissionDeniedError: comparing needs the configure permission.
@@ -113,7 +116,7 @@ class Probe:
 
     async def exchange(self, desired: Exchange) -> Exchange | Unreadable | None:
         """
-        The exchange of that name as far as RabbitMQ compares it, None when there is none.
+        Read an exchange as far as RabbitMQ compares it; None when it does not exist.
 
         Raises:
             PermissionDeniedError: comparing needs the configure permission.
@@ -165,7 +168,7 @@ class Probe:
         return True
 
     async def _ask(self, declare: Callable[[Any], Awaitable[Any]]) -> str | None:
-        """RabbitMQ's objection, None when it has none."""
+        """Return RabbitMQ's objection, None when it has none."""
         try:
             with translate():
                 await declare(await self._open_channel())
@@ -215,7 +218,7 @@ def _parse(text: str) -> _Difference | None:
 
 
 def _corrected(thing: Thing, difference: _Difference, attributes: tuple[str, ...]) -> Thing:
-    """The queue or exchange with what the broker has in place of what we asked for."""
+    """Return the queue or exchange with what the broker has in place of what was asked for."""
     key = difference.key
     if key in attributes:
         value: Any = difference.current

@@ -1,4 +1,4 @@
-"""Questions to the broker that come to their end although whoever asked does not wait any more.
+"""Calls to the broker that run to their end when their callers are cancelled.
 
 aiormq closes a channel when a call on it is cancelled while its answer is due. The deliveries that the channel holds go
 back to their queue then, with all acks that the broker has not applied, and a caller is cancelled for reasons that have

@@ -1,4 +1,4 @@
-"""Make sure that the management API is that of the broker on the other end of the AMQP connection.
+"""Make sure that the management API belongs to the broker on the other end of the AMQP connection.
 
 Cluster names prove nothing. Unrelated brokers often have the same one: containers with the host name `rabbitmq`,
 clusters of one name in two namespaces. The nodes of one cluster have different ones, unless a name was set. A queue
@@ -20,7 +20,7 @@ from .translate import translate
 
 DECLARED_WITHIN = 5.0  #: seconds for the broker to declare the queue; a cluster without a majority cannot
 LISTED_WITHIN = 2.0  #: seconds until every node of the cluster knows the queue
-CONNECTION_LISTED_WITHIN = 8.0  #: seconds until statistics tell of a connection; they are collected every 5 s
+CONNECTION_LISTED_WITHIN = 8.0  #: seconds until statistics list a connection; they are collected every 5 s
 
 
 async def require_same_broker(connection: Connection, management: Management, overview: Overview) -> None:
@@ -103,7 +103,7 @@ def _two_brokers(connection: Connection, management: Management, overview: Overv
 
 
 async def _declared(channel: Any) -> str | None:
-    """The name that the broker chose, None when it declares no such queue for this user, or not in time."""
+    """Return the name that the broker chose, None when it declares no such queue for this user, or not in time."""
     try:
         async with asyncio.timeout(DECLARED_WITHIN):
             with translate():

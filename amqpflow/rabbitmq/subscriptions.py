@@ -1,4 +1,4 @@
-"""The consumers of one channel: which of them a delivery is for, and what they are told."""
+"""The consumers of one channel: which of them a delivery is for, and what is reported to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Subscription:
 
 
 class Subscriptions:
-    """By consumer tag. `arrived` is told the delivery tag of every delivery, whoever it is for."""
+    """The consumers by tag. `arrived` is called with the delivery tag of every delivery, of all consumers."""
 
     def __init__(self, arrived: Callable[[int], None]) -> None:
         self._arrived = arrived
@@ -38,15 +38,15 @@ class Subscriptions:
         *,
         tags_from: int,
     ) -> None:
-        """Before the broker is asked to consume: deliveries may come with its answer."""
+        """Add a consumer before the broker is asked for it: deliveries may come with its answer."""
         self._subscriptions[tag] = _Subscription(queue, on_delivery, on_cancel, tags_from)
 
     def remove(self, tag: str) -> None:
-        """After the broker's answer to a cancel."""
+        """Remove a consumer after the broker's answer to a cancel."""
         self._subscriptions.pop(tag, None)
 
     def end(self) -> None:
-        """The channel is closed, or about to be: what still arrives is not handed on."""
+        """Drop all consumers, since the channel is closed or about to be: what still arrives is not handed on."""
         self._ended = True
         self._subscriptions.clear()
 
@@ -83,6 +83,6 @@ class Subscriptions:
             log.exception("a delivery from %s could not be taken and stays unacked", subscription.queue)
 
     def cancelled(self, frame: Any) -> None:
-        """The server cancelled a consumer."""
+        """Handle the server's cancel of a consumer."""
         if (subscription := self._subscriptions.get(frame.consumer_tag)) is not None:
             subscription.on_cancel()

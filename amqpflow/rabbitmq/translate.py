@@ -21,7 +21,7 @@ _TRANSPORT = (OSError, EOFError, asyncio.IncompleteReadError, asyncio.TimeoutErr
 
 @contextmanager
 def translate() -> Iterator[None]:
-    """Wrap calls on an open connection or channel."""
+    """Translate errors of calls on an open connection or channel."""
     try:
         yield
     except AmqpflowError:
@@ -37,7 +37,7 @@ def translate() -> Iterator[None]:
 
 def from_amqp(error: BaseException) -> AmqpflowError:
     """
-    The AmqpflowError for what went wrong on an open connection.
+    Return the AmqpflowError for what went wrong on an open connection.
 
     Match ACCESS_REFUSED, not the wording, which differs between releases (fact 7.5).
     """
@@ -77,7 +77,7 @@ _CODES = {"NOT_FOUND": 404, "PRECONDITION_FAILED": 406, "RESOURCE_LOCKED": 405, 
 
 
 def error_text(error: BaseException) -> str:
-    """The words of an error, or of what caused it; else the name of its class."""
+    """Return the words of an error, or of what caused it; else the name of its class."""
     for each in chain_of(error):
         words = [arg for arg in each.args if isinstance(arg, str) and arg]
         if words:
@@ -88,7 +88,7 @@ def error_text(error: BaseException) -> str:
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:
-    """The error and what caused it; aiormq makes chains that bite their own tail."""
+    """Yield the error and what caused it; aiormq makes chains that bite their own tail."""
     seen: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and not any(current is each for each in seen):

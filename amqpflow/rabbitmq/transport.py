@@ -1,6 +1,6 @@
 """Read and write what carries messages, beside aiormq.
 
-pamqp, aiormq's codec, raises on what producers may send: text that is no UTF-8, or a timestamp in microseconds. That
+pamqp, aiormq's codec, raises on what producers may send: text that is not UTF-8, or a timestamp in microseconds. That
 ends the connection, the message comes again, and ends the next one. aiormq also matches a returned message to its
 publish by message id alone, and starts a task for every delivery. So the frames of deliveries, returns and confirms are
 taken out of the byte stream here, and aiormq reads the rest.
@@ -42,7 +42,9 @@ class ContentTransport(TransportFactory):
     def __init__(self) -> None:
         self.takers: dict[int, Take] = {}
         self.blocked: str | None = None  #: why the broker reads nothing from this connection now (connection.blocked)
-        self.on_blocked: list[Callable[[str | None], None]] = []  #: told the reason, and None when it is over
+        self.on_blocked: list[
+            Callable[[str | None], None]
+        ] = []  #: called with the reason, and with None when it is over
         self.close_reason: CloseReason | None = None  #: what was first seen of the end of the connection
         self.explain: Callable[[CloseReason], CloseReason] | None = None  #: says more of a reason than the socket does
         self.heartbeat = 0.0  #: seconds, once it is negotiated; 0 for none
@@ -156,9 +158,9 @@ class FrameReader:
     ) -> None:
         self._stream = stream
         self._takers = takers
-        self._control = control  # is told the methods of channel 0, which aiormq reads as well
-        self._ended = ended  # is told what the socket ended with
-        self._cancelled = cancelled  # is told that aiormq reads no more
+        self._control = control  # called with the methods of channel 0, which aiormq reads as well
+        self._ended = ended  # called with what the socket ended with
+        self._cancelled = cancelled  # called when aiormq reads no more
         self._unread: list[bytes] = []  # from the socket, one frame that is not whole yet
         self._missing = 0  # bytes until it can be
         self._ready = bytearray()  # for aiormq
@@ -182,7 +184,7 @@ class FrameReader:
         return not self._ready and self._stream.at_eof()
 
     async def readexactly(self, n: int) -> bytes:
-        """As asyncio.StreamReader's."""
+        """Read as asyncio.StreamReader does."""
         while len(self._ready) < n:
             chunk = await self._read(_CHUNK)
             if not chunk:
@@ -193,7 +195,7 @@ class FrameReader:
         return data
 
     async def read(self, n: int = -1) -> bytes:
-        """As asyncio.StreamReader's."""
+        """Read as asyncio.StreamReader does."""
         if not self._ready:
             self._sort(await self._read(n))
         data = bytes(self._ready)
@@ -215,7 +217,7 @@ class FrameReader:
         self._last_read = asyncio.get_running_loop().time()
         self.first = self.first or chunk[:_FIRST]
         if not self.passed_on and chunk and chunk[0] not in _FRAME_TYPES and not self._unread:
-            raise OSError("no AMQP 0-9-1 is spoken here")  # aiormq would wait for the rest of a frame
+            raise OSError("the peer does not speak AMQP 0-9-1")  # aiormq would wait for the rest of a frame
         return chunk
 
     def _tell(self, reason: CloseReason) -> None:
@@ -242,7 +244,7 @@ class FrameReader:
                 break
             kind, channel, length = _HEAD.unpack_from(chunk, at)
             if kind not in _FRAME_TYPES:
-                # no AMQP 0-9-1 is spoken here: aiormq finds the words for it
+                # the peer does not speak AMQP 0-9-1: aiormq finds the words for it
                 self._frames = False
                 self._ready += chunk[at:]
                 return

@@ -19,7 +19,7 @@ _KINDS = {" ": "a space", "\t": "a tab", "\n": "a line break", "\r": "a line bre
 
 def checked_urls(text: str, source: str) -> tuple[str, ...]:
     """
-    Return the AMQP URLs in a text, one for each node; white space around them is no part of them.
+    Return the AMQP URLs in a text, one for each node; white space around them is removed.
 
     Args:
         text: one URL, or several with commas between them.
@@ -32,7 +32,7 @@ def checked_urls(text: str, source: str) -> tuple[str, ...]:
     _require_no_white_space(_SEPARATOR.sub(lambda found: "," * len(found[0]), text), source)
     urls = tuple(_checked(each, source, tuple(PORTS)) for each in _SEPARATOR.split(stripped))
     if len({each.partition(":")[0] for each in urls}) > 1:
-        raise UsageError(f"{source} mixes amqp:// and amqps://", hint="the nodes of a cluster are reached alike")
+        raise UsageError(f"{source} mixes amqp:// and amqps://", hint="give all nodes of the cluster the same scheme")
     return urls
 
 
@@ -61,7 +61,7 @@ def heartbeat_of(query: str) -> int | None:
 
 def redact(url: str) -> str:
     """
-    A URL without its password and query, whether it is well-formed or not.
+    Return a URL without its password and query, whether it is well-formed or not.
 
     All in front of the last @ is taken for user and password, since a password that was not percent-encoded moves the
     place where a parser sees the host; of that the user is shown.

@@ -42,7 +42,7 @@ class UrlFile:
         return f"{self.variable}_FILE ({redact(self.path)})"
 
     def read(self) -> str:
-        """Raises UsageError: it cannot be read, or is empty."""
+        """Read the URL. Raises UsageError: the file cannot be read, or is empty."""
         try:
             text = Path(self.path).read_text(encoding="utf-8-sig").strip()
         except (OSError, ValueError) as error:
@@ -124,7 +124,7 @@ class UrlOf:
         Raises BrokerUnavailableError: 10 earlier calls have not returned yet.
         """
         if len(self._calls) >= _HANGING_MOST:
-            raise BrokerUnavailableError(f"{len(self._calls)} earlier calls of it have not returned yet")
+            raise BrokerUnavailableError(f"{len(self._calls)} earlier calls of {self.name} have not returned yet")
         loop, call = asyncio.get_running_loop(), object()
         answer: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
 
@@ -139,7 +139,7 @@ class UrlOf:
             except BaseException as raised:
                 error = raised
             self._calls.discard(call)
-            with suppress(RuntimeError):  # the loop has ended, and with it whoever waits
+            with suppress(RuntimeError):  # the loop has ended, and the caller with it
                 loop.call_soon_threadsafe(answered, result, error)
 
         self._calls.add(call)

@@ -249,7 +249,7 @@ def test_a_kept_directory_that_is_somebody_elses_is_refused(
     with dev("--keep", tmp_path / "tmp", environment=environment) as running:
         running.process.wait(60)
         assert running.process.stdout is not None
-        assert "is not empty and holds no node of amqpflow's" in running.process.stdout.read()
+        assert "is not empty and was not made by amqpflow dev" in running.process.stdout.read()
         assert running.process.returncode == 4
 
 

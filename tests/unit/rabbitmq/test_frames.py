@@ -217,7 +217,7 @@ def test_what_speaks_no_amqp_is_not_waited_for(greeting: bytes) -> None:
 
     async def read() -> bytes:
         reader = FrameReader(Socket((greeting,)), {})  # type: ignore[arg-type]
-        with pytest.raises(OSError, match="no AMQP"):
+        with pytest.raises(OSError, match="does not speak AMQP"):
             await reader.readexactly(7)
         return reader.first
 
