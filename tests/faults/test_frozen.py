@@ -18,7 +18,7 @@ from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.model.wire import encode_content_header
 from amqpflow.rabbitmq import connection as connection_module
-from amqpflow.rabbitmq import watch
+from amqpflow.rabbitmq import connection_monitor
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.services.consuming import pending as in_flight
@@ -88,7 +88,7 @@ def test_a_good_message_is_handled_in_time_after_connections_froze(
 
 
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "CONFIRM_PATIENCE", 1.0)
+    monkeypatch.setattr(connection_monitor, "CONFIRM_PATIENCE", 1.0)
     monkeypatch.setattr(in_flight, "CONFIRM_PATIENCE", 1.0)
 
 
@@ -158,7 +158,7 @@ def test_a_broker_that_answers_but_does_not_confirm_is_waited_for(
 @pytest.mark.one_broker
 def test_a_large_message_on_a_slow_link_takes_its_time(vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is on its way for longer than a confirm may take, and the question waits behind it."""
-    monkeypatch.setattr(watch, "CONFIRM_PATIENCE", 2.0)
+    monkeypatch.setattr(connection_monitor, "CONFIRM_PATIENCE", 2.0)
 
     async def scenario() -> None:
         async with shop(vhost) as scene, Proxy(vhost) as proxy:
@@ -167,7 +167,7 @@ def test_a_large_message_on_a_slow_link_takes_its_time(vhost: BrokerAddress, mon
             proxy.rate = 3_000_000
             began = asyncio.get_running_loop().time()
             await outbox.publish(replace(parking("large"), header=header(15_000_000), body=b"x" * 15_000_000))
-            assert asyncio.get_running_loop().time() - began > 2 * watch.CONFIRM_PATIENCE
+            assert asyncio.get_running_loop().time() - began > 2 * connection_monitor.CONFIRM_PATIENCE
             await outbox.close()
             assert await scene.depth("orders.parking") == 2
 
