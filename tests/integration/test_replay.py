@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,7 @@ from amqpflow.parking.replay import Destination
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.reading.options import ReadOptions
+from amqpflow.services.reading.reader import ParkingReader
 from amqpflow.services.reading.requeueing import Requeueing
 from amqpflow.services.replaying import sending
 from amqpflow.services.replaying.plan import plan_replay
@@ -616,6 +618,32 @@ def test_a_replay_that_comes_to_nothing_within_the_time_of_holding_says_so(
             report = await replay_parked(broker, compiled, "b")
             assert (report.replayed, report.stopped) == (0, "messages had been held for 0 minutes")
             assert (report.hint, report.remaining) == ("replay again to continue", 3)
+
+    asyncio.run(go())
+
+
+def test_a_plan_reads_on_when_messages_were_held_for_as_long_as_may_be(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amqpflow.services.reading.reader.HOLD_MAX", 0.3)
+    compiled, openings = shop(vhost), 0
+    enter = ParkingReader.__aenter__
+
+    async def counted(reader: ParkingReader) -> ParkingReader:
+        nonlocal openings
+        openings += 1
+        return await enter(reader)
+
+    monkeypatch.setattr(ParkingReader, "__aenter__", counted)
+
+    async def go() -> None:
+        async with workplace(vhost, compiled) as (broker, connection):
+            await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(60)])
+            slow = ReadOptions(on_progress=lambda *_: time.sleep(0.01))
+            plan = await plan_replay(broker, compiled, WORK, options=slow)
+            assert (plan.selected, plan.complete, plan.ended_early) == (60, True, None)
+            assert openings > 1
+            assert ids(await drained(connection, PARKING, 60)) == [f"m{n}" for n in range(60)]
 
     asyncio.run(go())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -53,8 +52,8 @@ async def scan(
     make: Callable[[ParkedMessage], T],
     emit: Callable[[T], None],
     settle: Callable[[ParkingReader, ParkedMessage], None] | None = None,
-    after_batch: Callable[[ParkingReader], None] | None = None,
-    after_reading: Callable[[ParkingReader], None] | None = None,
+    after_batch: Callable[[ParkingReader], None] = lambda _: None,
+    after_reading: Callable[[ParkingReader], None] = lambda _: None,
     window: int | None = None,
     only: DigestMultiset | None = None,
     certain: bool = False,
@@ -90,28 +89,26 @@ async def scan(
     for queue in target.queues:
         if target.is_stopped or selected == selection.limit:
             break
-        messages = ParkedMessages(target, queue, window=window, in_parts=True, after_reading=after_reading)
+        reading = ParkedMessages(
+            target, queue, window=window, in_parts=True, after_batch=after_batch, after_reading=after_reading
+        )
         enough = False
-        async with aclosing(messages.batches()) as batches:
-            async for batch in batches:
-                for parked in batch:
-                    wanted = matcher(parked) and (only is None or only.take(parked_digest(parked.delivery)))
-                    if wanted and settle is not None:
-                        settle(messages.reader, parked)
-                    else:
-                        messages.keep(parked)
-                    if wanted and sampler is not None:
-                        sampler.offer(make(parked))
-                    elif wanted:
-                        selected += 1
-                        emit(make(parked))
-                        enough = selected == selection.limit
-                    target.progress(queue, messages.seen, messages.expected)
-                    if enough:
-                        messages.finish()
-                        break
-                if after_batch is not None:
-                    after_batch(messages.reader)
+        async with reading as messages:
+            async for parked in messages:
+                wanted = matcher(parked) and (only is None or only.take(parked_digest(parked.delivery)))
+                if wanted and settle is not None:
+                    settle(messages.reader, parked)
+                else:
+                    messages.keep(parked)
+                if wanted and sampler is not None:
+                    sampler.offer(make(parked))
+                elif wanted:
+                    selected += 1
+                    emit(make(parked))
+                    enough = selected == selection.limit
+                target.progress(queue, messages.seen, messages.expected)
+                if enough:
+                    messages.finish()
         readings.append(
             QueueReading(
                 parking_queue=queue,

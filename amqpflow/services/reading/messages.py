@@ -15,19 +15,25 @@ from amqpflow.parking.digest_multiset import DigestMultiset
 from amqpflow.parking.parked import ParkedMessage, read_parked
 
 from .reader import ParkingReader
-from .reading import open_reading
+from .reading import Reading, open_reading
 from .target import ReadTarget
 
 
 class ParkedMessages:
     """
-    Reads one parking queue. Everything that the caller does not settle is requeued.
+    Reads one parking queue. Use as an async context manager, and iterate over it: it yields the messages in the order
+    of delivery. `keep` or ack each; all others are requeued.
+
+    Raises, when it is iterated over:
+        NotAppliedError, RefusedError, StoppedError: as `open_reading`.
+        BrokerError, BrokerUnavailableError: reading failed; nothing is lost by that.
 
     Args:
         target: what to read, and how.
         queue: the parking queue, one of the target's.
         window: messages with the caller at once, when they are settled.
         in_parts: with a prefetch, read on where RabbitMQ delivers other messages next time.
+        after_batch: called when all that has arrived was yielded.
         after_reading: called when a reading has requeued what is left; `unproven` says whether acks are certain.
     """
 
@@ -38,7 +44,8 @@ class ParkedMessages:
         *,
         window: int | None = None,
         in_parts: bool = False,
-        after_reading: Callable[[ParkingReader], None] | None = None,
+        after_batch: Callable[[ParkingReader], None] = lambda _: None,
+        after_reading: Callable[[ParkingReader], None] = lambda _: None,
     ) -> None:
         self.reader: ParkingReader  #: the present one, or the last
         self.notes: list[str] = []  #: for people, of the last reading
@@ -51,50 +58,72 @@ class ParkedMessages:
         self._queue = queue
         self._window = window
         self._in_parts = in_parts
+        self._after_batch = after_batch
         self._after_reading = after_reading
         self._known = DigestMultiset()
         self._again = False  # a further reading: known messages come by
+        self._reads_part = False  # the further reading is for messages that the prefetch kept away
         self._finished = False
+        self._messages = self._read()
 
-    async def batches(self) -> AsyncGenerator[Iterator[ParkedMessage], None]:
-        """
-        Yield the messages in the order of delivery, as they arrive. Close it, as with `aclosing`.
+    async def __aenter__(self) -> ParkedMessages:
+        return self
 
-        Take each message of a batch, and `keep` it or ack it by the `reader`.
+    async def __aexit__(self, *_: object) -> None:
+        await self._messages.aclose()
 
-        Raises:
-            NotAppliedError, RefusedError, StoppedError: as `open_reading`.
-            BrokerError, BrokerUnavailableError: reading failed; nothing is lost by that.
-        """
-        in_parts = reads_on = False
-        while True:
+    def __aiter__(self) -> AsyncGenerator[ParkedMessage, None]:
+        return self._messages
+
+    async def _read(self) -> AsyncGenerator[ParkedMessage, None]:
+        reads_on = True
+        while reads_on:
             before = self.seen
-            async with open_reading(self._target, self._queue) as reading:
-                self.reader, self.notes, self.by_priority = reading.reader, reading.notes, reading.by_priority
+            async with (
+                open_reading(self._target, self._queue) as reading,
+                aclosing(self._arrivals(reading)) as arrivals,
+            ):
                 reader = reading.reader
-                self.expected = max(self.expected, reader.ready)
-                self.other_consumers = max(self.other_consumers, reader.other_consumers)
-                at_most = min(reader.ready, self.expected - self.seen) if in_parts else reader.ready
-                async with aclosing(reader.arrivals(at_most=at_most, window=self._window)) as arrivals:
-                    async for deliveries in arrivals:
-                        yield self._new(deliveries)
-                        if self._finished:
-                            break
-                is_over = self._finished or self._target.is_stopped
-                if in_parts and self.seen < self.expected and not is_over:
+                async for deliveries in arrivals:
+                    for parked in self._new(deliveries):
+                        yield parked
+                    self._after_batch(reader)
+                    if self._finished:
+                        break
+                if self._reads_part and self.seen < self.expected and not self._is_over:
                     reader.end_of_room()  # the rest lies behind what comes again and again
-                reads_on = self._in_parts and reader.may_read_on and self.seen > before and not is_over
+                has_parts = self._in_parts and reader.may_read_on and self.seen > before and not self._is_over
                 # once all had its turn, the queue has its order again
-                reader.is_part = reads_on or (in_parts and self.seen == self.expected)
-            if self._after_reading is not None:
-                self._after_reading(reader)
+                reader.is_part = has_parts or (self._reads_part and self.seen == self.expected)
+            self._after_reading(reader)
             reader.raise_if_cancelled()
-            is_over = self._finished or self._target.is_stopped
-            if is_over or not (reader.held_too_long or reads_on) or self.seen == before:
-                return
-            in_parts = in_parts or reads_on
-            self._known.recall()
+            reads_on = not self._is_over and (reader.held_too_long or has_parts) and self.seen > before
+            self._reads_part = self._reads_part or has_parts
             self._again = True
+            self._known.recall()
+
+    def _arrivals(self, reading: Reading) -> AsyncGenerator[list[Delivery], None]:
+        self.reader, self.notes, self.by_priority = reading.reader, reading.notes, reading.by_priority
+        self.expected = max(self.expected, self.reader.ready)
+        self.other_consumers = max(self.other_consumers, self.reader.other_consumers)
+        at_most = self.reader.ready
+        if self._reads_part:
+            at_most = min(at_most, self.expected - self.seen)
+        return self.reader.arrivals(at_most=at_most, window=self._window)
+
+    def _new(self, deliveries: Sequence[Delivery]) -> Iterator[ParkedMessage]:
+        reader, target = self.reader, self._target
+        for delivery in deliveries:
+            if self._finished or not reader.may_go_on():
+                return
+            unreadable = reader.unreadable.get(delivery.delivery_tag)
+            parked = read_parked(delivery, target.compiled.routes, unreadable=unreadable, origin=target.options.origin)
+            if self._again and self._known.take(parked.digest):
+                reader.keep(delivery)
+                continue
+            self.seen += 1
+            self.has_priorities = self.has_priorities or parked.priority is not None
+            yield parked
 
     def keep(self, parked: ParkedMessage) -> None:
         """Requeue this message at the end, and pass it over when it comes by again."""
@@ -110,20 +139,10 @@ class ParkedMessages:
         self._finished = True
 
     @property
+    def _is_over(self) -> bool:
+        return self._finished or self._target.is_stopped
+
+    @property
     def ended_early(self) -> str | None:
         """Say why not all was read that was there at the beginning; None: all was, or as much as was wanted."""
         return None if self._finished else self.reader.ended_early
-
-    def _new(self, deliveries: Sequence[Delivery]) -> Iterator[ParkedMessage]:
-        reader, target = self.reader, self._target
-        for delivery in deliveries:
-            if not reader.may_go_on():
-                return
-            unreadable = reader.unreadable.get(delivery.delivery_tag)
-            parked = read_parked(delivery, target.compiled.routes, unreadable=unreadable, origin=target.options.origin)
-            if self._again and self._known.take(parked.digest):
-                reader.keep(delivery)
-                continue
-            self.seen += 1
-            self.has_priorities = self.has_priorities or parked.priority is not None
-            yield parked

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from amqpflow.errors import UsageError
@@ -101,16 +100,13 @@ async def plan_replay(
     for parking_queue in target.queues:
         if target.is_stopped or counted.enough():
             break
-        messages = ParkedMessages(target, parking_queue)
-        async with aclosing(messages.batches()) as batches:
-            async for batch in batches:
-                for parked in batch:
-                    messages.keep(parked)
-                    counted.count(parked, is_readable=messages.is_readable(parked))
-                    target.progress(parking_queue, messages.seen, messages.expected)
-                    if counted.enough():
-                        messages.finish()
-                        break
+        async with ParkedMessages(target, parking_queue) as messages:
+            async for parked in messages:
+                messages.keep(parked)
+                counted.count(parked, is_readable=messages.is_readable(parked))
+                target.progress(parking_queue, messages.seen, messages.expected)
+                if counted.enough():
+                    messages.finish()
         notes += [note for note in messages.notes if note not in notes]
         if messages.ended_early:
             ended.append(messages.ended_early)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
 
 from amqpflow.errors import AmqpflowError
 from amqpflow.services.reading.messages import ParkedMessages
@@ -101,13 +100,11 @@ class ReparkedMessages:
         """Return how many came back, and whether all of the parked messages could be read."""
         count, is_known, state = 0, True, self._state
         for parking_queue in self._target.queues:
-            messages = ParkedMessages(self._target, parking_queue)
-            async with aclosing(messages.batches()) as batches:
-                async for batch in batches:
-                    for parked in batch:
-                        messages.keep(parked)
-                        mark = parked.record.replay if parked.record is not None else None
-                        count += mark is not None and mark.id == state.context.id
+            async with ParkedMessages(self._target, parking_queue) as messages:
+                async for parked in messages:
+                    messages.keep(parked)
+                    mark = parked.record.replay if parked.record is not None else None
+                    count += mark is not None and mark.id == state.context.id
             state.remaining[parking_queue] = messages.reader.ready_after
             is_known = is_known and not messages.reader.is_full
         state.report.came_back = max(state.report.came_back, count)

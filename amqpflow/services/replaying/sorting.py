@@ -73,19 +73,15 @@ class MessageSorter:
             is_over: tells whether no message can be replayed any more.
         """
         self._since = since
-        known = self._replay.interrupted
         # what came back may lie before what was there, so that all of the queue may have to be looked at
         wanted = self._reader.ready if at_most else 0
         try:
             async with aclosing(self._reader.arrivals(at_most=wanted, window=2 * window, busy=busy)) as arrivals:
                 async for batch in arrivals:
                     for delivery in batch:
-                        if self._were_there >= at_most or (self._has_enough() and not known):
-                            self._reader.keep(delivery)
-                        else:
-                            self._sort(delivery)
+                        (self._reader.keep if self._has_all(at_most) else self._sort)(delivery)
                     self._news.set()
-                    if is_over() or self._were_there >= at_most or (self._has_enough() and not known):
+                    if is_over() or self._has_all(at_most):
                         break
         except (BrokerUnavailableError, BrokerError) as error:
             self._replay.halt(str(error), "replay again to continue")
@@ -96,6 +92,9 @@ class MessageSorter:
     def _were_there(self) -> int:
         """Count the messages that were looked at and may have been there at first."""
         return self.looked_at - self.came_back - self.brought_back
+
+    def _has_all(self, at_most: int) -> bool:
+        return self._were_there >= at_most or (self._has_enough() and not self._replay.interrupted)
 
     def _has_enough(self) -> bool:
         """Tell whether as many were selected as were requested; what interrupted replays sent is still taken out."""
