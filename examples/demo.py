@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from amqpflow import AmqpflowError, Consumer, Message, OutgoingMessage, Publisher, Topology
-from amqpflow.node import Broker, start_broker
+from amqpflow.node import RunningBroker, start_broker
 
 ROOT = Path(__file__).parents[1]
 FILE = "examples/demo.yaml"
@@ -149,7 +149,7 @@ def problems(first: Timeline, parked: dict[str, str], second: Timeline, left: di
 class Demo:
     """The steps in order, on one broker."""
 
-    def __init__(self, console: Console, broker: Broker, state: str) -> None:
+    def __init__(self, console: Console, broker: RunningBroker, state: str) -> None:
         self.console = console
         self.address = broker.address
         self.topology = Topology.load(ROOT / FILE)

@@ -11,7 +11,7 @@ from amqpflow.model.headers import COUNTERS, DUE_AT, KEPT, LOST, NEVER_TRAVELS, 
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties, replace_properties
 from amqpflow.model.raw_headers import RawHeaders
-from amqpflow.model.record import Record, as_int, as_text, read_record
+from amqpflow.model.record import FailureRecord, as_int, as_text, read_record
 
 _PROPERTIES_OF_OURS = ("expiration", "user_id")  #: kept in the record, since the broker would act on them again
 _QUEUE, _DUE_AT, _LOST = (
@@ -38,11 +38,11 @@ class Incoming:
         """
         self.delivery = delivery
         self.native = native
-        self._record: Record | EllipsisType | None = ...
+        self._record: FailureRecord | EllipsisType | None = ...
         self._message_id: str | EllipsisType | None = ...
 
     @property
-    def record(self) -> Record | None:
+    def record(self) -> FailureRecord | None:
         """What is known of earlier attempts; None on a first one, and when the headers cannot be read."""
         record = self._record
         if record is ...:

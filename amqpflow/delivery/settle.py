@@ -15,7 +15,7 @@ from amqpflow.model.fast_dataclass import fast_init
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.outcome import Ack, Discard, Park, Retry
-from amqpflow.model.record import PastAttempt, Record, hop_id
+from amqpflow.model.record import FailureRecord, PastAttempt, hop_id
 from amqpflow.model.routes import NativeRetry, QueueRoutes, RetryTier
 
 from .incoming import Incoming
@@ -196,7 +196,7 @@ def set_back(incoming: Incoming, at: Circumstances, *, lost: int) -> Publish | N
         record = replace(before, exchange=incoming.exchange, routing_key=incoming.routing_key, lost=lost)
         record = replace(record, reason=None, reason_detail=None)
     else:
-        record = Record(
+        record = FailureRecord(
             queue=delivery.queue,
             exchange=delivery.exchange,
             routing_key=delivery.routing_key,
@@ -271,7 +271,7 @@ def _record(
     due_at: int | None = None,
     reason: ParkReason | None = None,
     detail: str | None = None,
-) -> Record:
+) -> FailureRecord:
     """Build the record after one more attempt."""
     before, delivery = incoming.record, incoming.delivery
     recorded = before.attempts if before else 0
@@ -279,7 +279,7 @@ def _record(
     root = (before.root if before else None) or incoming.message_id or at.new_root
     replay = before.replay if before else None
     failure = PastAttempt(at=at.now, tier=sent_to, error_type=error.type if error else "")
-    return Record(
+    return FailureRecord(
         queue=delivery.queue,
         attempts=made + 1,
         root=root,
@@ -312,7 +312,7 @@ def _first_failed_at(incoming: Incoming, at: Circumstances) -> int:
 
 
 def _copy(
-    incoming: Incoming, at: Circumstances, exchange: str, routing_key: str, record: Record
+    incoming: Incoming, at: Circumstances, exchange: str, routing_key: str, record: FailureRecord
 ) -> Publish | LeaveToBroker:
     """Copy the message, property by property: persistent, and without what the broker would act on twice."""
     header, body = incoming.delivery.header, incoming.delivery.body

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import headers as h
 from .clip import clip, clip_start
-from .record import Record
+from .record import FailureRecord
 from .record_table import encode_record, record_table
 from .wire import encode_table, encode_value, length_prefixed
 
@@ -36,7 +36,7 @@ def headroom(frame_max: int) -> int:
     return min(HEADROOM_MAX, frame_max // 4)
 
 
-def fit_into_frame(theirs: bytes, record: Record, *, others: int, frame_max: int) -> bytes | None:
+def fit_into_frame(theirs: bytes, record: FailureRecord, *, others: int, frame_max: int) -> bytes | None:
     """
     Encode one table of the producer's headers and ours, of ours as much as fits.
 
@@ -64,7 +64,7 @@ def fit_into_frame(theirs: bytes, record: Record, *, others: int, frame_max: int
     return length_prefixed(theirs + ours)
 
 
-def shortened(record: Record, room: int) -> bytes:
+def shortened(record: FailureRecord, room: int) -> bytes:
     """
     Encode of a record what fits into so many bytes, without a length.
 

@@ -43,7 +43,7 @@ class ReplayMark:
 
 @fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class FailureRecord:
     """What our headers say; absent or malformed values are None, zero or empty."""
 
     queue: str  #: the work queue it failed in; "" for a message that is replayed to an unknown queue
@@ -70,7 +70,7 @@ class Record:
     version: str | None = None
 
 
-def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> Record | None:
+def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> FailureRecord | None:
     """
     Read the record of a message; None when it has none.
 
@@ -87,13 +87,13 @@ def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> 
         return _read(partial(_value_of, headers), queue)
 
 
-def _read(get: Callable[[str], Any], queue: str | None) -> Record | None:
+def _read(get: Callable[[str], Any], queue: str | None) -> FailureRecord | None:
     failed_in = _short(get(h.QUEUE)) or None
     if failed_in is None or (queue is not None and failed_in != queue):
         return None
     hop = _short(get(h.HOP), _MAX_HOP) or None
     original = get(h.ORIGINAL)
-    return Record(
+    return FailureRecord(
         queue=failed_in,
         attempts=_count(get(h.ATTEMPT)),
         hop=hop,

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from . import headers as h
-from .record import MAX_HISTORY, PastAttempt, Record, ReplayMark
+from .record import MAX_HISTORY, FailureRecord, PastAttempt, ReplayMark
 from .wire import encode_table
 
 _LENGTH = 4  #: bytes before the entries of a table
@@ -19,7 +19,7 @@ _TIME = struct.Struct(">cq")
 _SIZE = struct.Struct(">cI")
 
 
-def record_table(record: Record) -> dict[str, Any]:
+def record_table(record: FailureRecord) -> dict[str, Any]:
     """
     Return our headers, as values. What is None, zero or empty is left out, but for the address it was published to.
     """
@@ -49,7 +49,7 @@ def record_table(record: Record) -> dict[str, Any]:
     return table | {name: value for name, value in address.items() if value is not None}
 
 
-def encode_record(record: Record) -> bytes:
+def encode_record(record: FailureRecord) -> bytes:
     """
     Encode our headers, without a length.
 
@@ -110,7 +110,7 @@ def _same_for_many(
     version: str | None,
     reason: str | None,
 ) -> bytes:
-    record = Record(
+    record = FailureRecord(
         queue=queue,
         exchange=exchange,
         routing_key=routing_key,

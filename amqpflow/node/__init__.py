@@ -6,7 +6,7 @@ with start_broker() as broker:      # or: async with
     print(broker.address, broker.version)
 """
 
-from .management import create_virtual_host
-from .start import Broker, BrokerContext, Found, find_broker, start_broker
+from .management_api import create_virtual_host
+from .start import BrokerContext, Found, RunningBroker, find_broker, start_broker
 
-__all__ = ["Broker", "BrokerContext", "Found", "create_virtual_host", "find_broker", "start_broker"]
+__all__ = ["BrokerContext", "Found", "RunningBroker", "create_virtual_host", "find_broker", "start_broker"]

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 from amqpflow.errors import BrokerUnavailableError
 from amqpflow.rabbitmq.address import BrokerAddress
 
+from .greeting import greet
 from .locate import Missing
-from .management import management_answers
-from .probe import greet
+from .management_api import management_answers
 
 IMAGE = "rabbitmq:4.3-management"
 _AMQP, _MANAGEMENT = 5672, 15672

@@ -19,9 +19,9 @@ from amqpflow.rabbitmq.address import BrokerAddress
 
 from . import ports as free_ports
 from .directory import NodeDirectory, kept, temporary
+from .greeting import greet
 from .locate import Installation
-from .management import management_answers
-from .probe import greet
+from .management_api import management_answers
 from .settings import Ports, environment
 
 _KEEPER = Path(__file__).with_name("keeper.py")

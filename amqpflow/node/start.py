@@ -22,15 +22,15 @@ from amqpflow.errors import BrokerUnavailableError, UsageError
 from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
 
 from .docker import DockerNode, find_engine
+from .greeting import greet
 from .locate import Installation, Missing, locate
 from .private import PrivateNode
-from .probe import greet
 
 Origin = Literal["given", "local", "docker"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Broker:
+class RunningBroker:
     """A broker that answers."""
 
     address: BrokerAddress
@@ -147,10 +147,10 @@ class BrokerContext:
     def __init__(self, found: Found) -> None:
         self.found = found
 
-    def __enter__(self) -> Broker:
+    def __enter__(self) -> RunningBroker:
         began = time.monotonic()
         address = self.found.node.start()
-        return Broker(
+        return RunningBroker(
             address=address,
             version=self.found.node.version,
             description=self.found.node.description,
@@ -163,7 +163,7 @@ class BrokerContext:
     ) -> None:
         self.found.node.stop()
 
-    async def __aenter__(self) -> Broker:
+    async def __aenter__(self) -> RunningBroker:
         starting = asyncio.create_task(asyncio.to_thread(self.__enter__))
         try:
             return await asyncio.shield(starting)

@@ -14,7 +14,7 @@ from hashlib import blake2b
 
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Delivery
-from amqpflow.model.record import Record, read_record
+from amqpflow.model.record import FailureRecord, read_record
 from amqpflow.model.routes import QueueRoutes
 
 from .deaths import Death, death_in
@@ -37,7 +37,7 @@ class ParkedMessage:
     failed_at: int | None  #: when it was parked, ms since the epoch
     exchange: str | None  #: as first published, like the next
     routing_key: str | None
-    record: Record | None  #: our headers; for reason `broker` the last known failure
+    record: FailureRecord | None  #: our headers; for reason `broker` the last known failure
     death: Death | None  #: why RabbitMQ parked it
     delivery: Delivery
     dialect: Foreign | None = None  #: what another framework wrote, when neither we nor RabbitMQ parked it
@@ -192,7 +192,7 @@ def _asserted(origin: str | None, parking_queue: str, routes: Mapping[str, Queue
     return origin if not owners or origin in owners else None
 
 
-def _reason(record: Record | None, death: Death | None, foreign: Foreign | None) -> tuple[str, str]:
+def _reason(record: FailureRecord | None, death: Death | None, foreign: Foreign | None) -> tuple[str, str]:
     if death is not None:
         return ParkReason.BROKER.value, death.reason
     if foreign is not None:
@@ -205,7 +205,7 @@ def _reason(record: Record | None, death: Death | None, foreign: Foreign | None)
 
 
 def _first_published(
-    record: Record | None, death: Death | None, foreign: Foreign | None
+    record: FailureRecord | None, death: Death | None, foreign: Foreign | None
 ) -> tuple[str | None, str | None]:
     if record is not None and record.routing_key is not None:
         return record.exchange or "", record.routing_key

@@ -16,7 +16,7 @@ from amqpflow.model import headers as h
 from amqpflow.model.budget import fit_into_frame
 from amqpflow.model.message import Publish
 from amqpflow.model.raw_headers import RawHeaders
-from amqpflow.model.record import PastAttempt, Record, ReplayMark, hop_id
+from amqpflow.model.record import FailureRecord, PastAttempt, ReplayMark, hop_id
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.wire import encode_table
 
@@ -114,11 +114,11 @@ def _encoded_theirs(parked: ParkedMessage, run: ReplayContext) -> bytes:
     return kept + encode_table(run.set_headers)[4:] if run.set_headers else kept
 
 
-def _record(parked: ParkedMessage, where: Destination, run: ReplayContext, hop: str) -> Record:
+def _record(parked: ParkedMessage, where: Destination, run: ReplayContext, hop: str) -> FailureRecord:
     """Return our headers of a message that is replayed."""
     before = parked.record
     known = parked.routing_key is not None
-    return Record(
+    return FailureRecord(
         queue=where.queue or parked.queue or "",
         attempts=parked.attempts if run.keep_attempts else 0,
         hop=hop,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .graph import Graph, Step
+from .graph import DelayNode, Graph
 
 
 def render_dot(graph: Graph) -> str:
@@ -46,7 +46,7 @@ def _lines(graph: Graph) -> Iterator[str]:
     yield "}"
 
 
-def _step(step: Step) -> str:
+def _step(step: DelayNode) -> str:
     several = f" ({len(step.queues)} queues)" if len(step.queues) > 1 else ""
     return f"{step.delay}{several}{_depth(step.depth)}"
 

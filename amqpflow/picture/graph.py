@@ -12,7 +12,7 @@ Show = Callable[[object], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
+class ExchangeNode:
     """An exchange that messages are published to."""
 
     name: str
@@ -30,7 +30,7 @@ class Feed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class DelayNode:
     """A delay; with jitter, several retry queues."""
 
     delay: str
@@ -39,20 +39,20 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class WorkNode:
     """A work queue."""
 
     name: str
     remarks: tuple[str, ...]  #: classic, existing, external
     feeds: tuple[Feed, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[DelayNode, ...]
     native: str | None  #: RabbitMQ's own delayed retry, in words
     parking: str
     depth: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parking:
+class ParkingNode:
     """A parking queue."""
 
     name: str
@@ -66,9 +66,9 @@ class Graph:
     name: str
     retry_exchange: str
     parking_exchange: str
-    exchanges: tuple[Exchange, ...]
-    works: tuple[Work, ...]
-    parkings: tuple[Parking, ...]
+    exchanges: tuple[ExchangeNode, ...]
+    works: tuple[WorkNode, ...]
+    parkings: tuple[ParkingNode, ...]
     live: bool = False
 
     @property
@@ -100,11 +100,11 @@ def build_graph(
     own = {topology.retry_exchange, topology.parking_exchange, topology.native_marker}
     desired = topology.desired
     exchanges = [
-        Exchange(name=show(each.name), kind=show(each.type), alternate=_shown(each.alternate_exchange, show))
+        ExchangeNode(name=show(each.name), kind=show(each.type), alternate=_shown(each.alternate_exchange, show))
         for each in desired.exchanges.values()
         if each.name not in own
     ]
-    exchanges += [Exchange(name=show(name), kind="", external=True) for name in topology.required_exchanges]
+    exchanges += [ExchangeNode(name=show(name), kind="", external=True) for name in topology.required_exchanges]
     feeds: dict[str, list[Feed]] = {}
     for binding in desired.bindings:
         if binding.source not in own and binding.destination in topology.routes:
@@ -114,7 +114,7 @@ def build_graph(
     known = {each.name for each in exchanges}
     named = [each.alternate for each in exchanges if each.alternate]
     named += [feed.exchange for each in feeds.values() for feed in each]
-    exchanges += [Exchange(name=name, kind="", external=True) for name in dict.fromkeys(named) if name not in known]
+    exchanges += [ExchangeNode(name=name, kind="", external=True) for name in dict.fromkeys(named) if name not in known]
     order = {name: position for position, name in enumerate(_parking_order(topology))}
     routes = sorted(topology.routes.values(), key=lambda each: order[each.parking_queue])
     return Graph(
@@ -123,7 +123,7 @@ def build_graph(
         parking_exchange=show(topology.parking_exchange),
         exchanges=tuple(exchanges),
         works=tuple(_work(each, tuple(feeds.get(each.queue, ())), depths, delayed or {}, show) for each in routes),
-        parkings=tuple(Parking(name=show(name), depth=_depth(depths, [name])) for name in order),
+        parkings=tuple(ParkingNode(name=show(name), depth=_depth(depths, [name])) for name in order),
         live=depths is not None,
     )
 
@@ -138,7 +138,7 @@ def _work(
     depths: Mapping[str, int] | None,
     delayed: Mapping[str, int],
     show: Show,
-) -> Work:
+) -> WorkNode:
     steps: dict[int, set[str]] = {}
     for step in (*routes.steps, *(each for rule in routes.rules for each in rule.steps or ())):
         steps.setdefault(step.delay_ms, set()).update(tier.queue for tier in step.tiers)
@@ -146,12 +146,12 @@ def _work(
     remarks = [routes.queue_type] if routes.queue_type != "quorum" else []
     remarks += ["existing"] if routes.existing else []
     remarks += ["external"] if routes.external else []
-    return Work(
+    return WorkNode(
         name=show(routes.queue),
         remarks=tuple(remarks),
         feeds=feeds,
         steps=tuple(
-            Step(
+            DelayNode(
                 delay=format_duration(delay_ms),
                 queues=tuple(show(name) for name in sorted(queues)),
                 depth=_depth(depths, queues),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .graph import Exchange, Feed, Graph, Parking, Work
+from .graph import ExchangeNode, Feed, Graph, ParkingNode, WorkNode
 from .measure import shortened, width_of
 from .shapes import COMPACT, ROOMY, Box, Layout, Line, Rail
 
@@ -126,10 +126,10 @@ class _Layouter:
         text = width_of(shortened(name, MAX_NAME), self.style.name)
         return max(text, width_of(remarks, self.style.small)) + 22 + badge
 
-    def _exchange_width(self, exchange: Exchange) -> float:
+    def _exchange_width(self, exchange: ExchangeNode) -> float:
         return max(self._name_width(exchange.name, None), width_of(_kind(exchange), self.style.small) + 22)
 
-    def _chip_texts(self, work: Work) -> list[tuple[str, str]]:
+    def _chip_texts(self, work: WorkNode) -> list[tuple[str, str]]:
         if work.native:
             return [(work.native, "RabbitMQ delays these itself")]
         texts = []
@@ -139,7 +139,7 @@ class _Layouter:
             texts.append((f"{step.delay}{several}{depth}", ", ".join(step.queues)))
         return texts
 
-    def _chips(self, work: Work) -> tuple[float, int, float]:
+    def _chips(self, work: WorkNode) -> tuple[float, int, float]:
         """Return the width of the widest chip, how many lines of chips, and the width of the box around them."""
         texts = [text for text, _ in self._chip_texts(work)]
         if not texts:
@@ -153,7 +153,7 @@ class _Layouter:
 
     # -- boxes
 
-    def _work_box(self, work: Work, x: float, y: float, width: float, height: float) -> Box:
+    def _work_box(self, work: WorkNode, x: float, y: float, width: float, height: float) -> Box:
         texts = [("name", shortened(work.name, MAX_NAME))]
         if work.remarks:
             texts.append(("small", ", ".join(work.remarks)))
@@ -169,7 +169,7 @@ class _Layouter:
             dashed="external" in work.remarks or "existing" in work.remarks,
         )
 
-    def _chip_boxes(self, work: Work, retry: Box) -> Iterator[Box]:
+    def _chip_boxes(self, work: WorkNode, retry: Box) -> Iterator[Box]:
         style, texts = self.style, self._chip_texts(work)
         rows = [texts[start : start + style.per_line] for start in range(0, len(texts), style.per_line)]
         y = retry.y + (retry.height - len(rows) * (style.chip + 4) + 4) / 2
@@ -187,7 +187,7 @@ class _Layouter:
         lines: list[Line],
         works: dict[str, Box],
         lanes: dict[str, float],
-        shared: Sequence[Parking],
+        shared: Sequence[ParkingNode],
         rail: float,
         tracks: float,
         x: float,
@@ -227,8 +227,8 @@ class _Layouter:
         boxes: list[Box],
         lines: list[Line],
         works: dict[str, Box],
-        feeding: Sequence[Exchange],
-        alternates: Sequence[Exchange],
+        feeding: Sequence[ExchangeNode],
+        alternates: Sequence[ExchangeNode],
         x: float,
         width: float,
         tracks: float,
@@ -301,10 +301,10 @@ class _Layouter:
                 found.setdefault(feed.exchange, []).append((name, feed, y))
         yield from found.items()
 
-    def _fed(self, exchange: Exchange) -> bool:
+    def _fed(self, exchange: ExchangeNode) -> bool:
         return any(feed.exchange == exchange.name for feeds in self.feeds.values() for feed in feeds)
 
-    def _users(self, parking: Parking) -> int:
+    def _users(self, parking: ParkingNode) -> int:
         return sum(1 for work in self.graph.works if work.parking == parking.name)
 
 
@@ -323,7 +323,7 @@ def _gathered(feeds: Sequence[Feed]) -> list[Feed]:
     return drawn
 
 
-def _kind(exchange: Exchange) -> str:
+def _kind(exchange: ExchangeNode) -> str:
     return ", ".join(each for each in (exchange.kind, "external" if exchange.external else "") if each)
 
 

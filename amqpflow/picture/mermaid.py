@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .graph import Graph, Step
+from .graph import DelayNode, Graph
 
 MAX_EDGES = 500
 """Mermaid refuses more, unless the page that draws it says otherwise (maxEdges)."""
@@ -72,7 +72,7 @@ def _lines(graph: Graph) -> Iterator[str]:
             yield f"  class {','.join(members)} {style}"
 
 
-def _step(step: Step) -> str:
+def _step(step: DelayNode) -> str:
     several = f" ({len(step.queues)} queues)" if len(step.queues) > 1 else ""
     return f"{step.delay}{several}{_depth(step.depth)}"
 

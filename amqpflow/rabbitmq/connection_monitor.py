@@ -46,7 +46,7 @@ class Unchanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class SilenceLimits:
     """How long to wait for a sign of life. `interval` is in seconds, all else in looks; 0 is for ever."""
 
     interval: float
@@ -55,7 +55,7 @@ class Patience:
     unanswered: int  #: with the same question, until it is
 
     @classmethod
-    def of(cls, heartbeat: float, confirm: float = CONFIRM_PATIENCE) -> Patience:
+    def of(cls, heartbeat: float, confirm: float = CONFIRM_PATIENCE) -> SilenceLimits:
         """Compute the patience for a heartbeat (0: none) and for the time that a confirm may take, both in seconds."""
         interval = min(heartbeat / 10 or _LONGEST_INTERVAL, confirm / 10, _LONGEST_INTERVAL)
         interval = max(interval, min(_SHORTEST_INTERVAL, confirm / 10))
@@ -78,7 +78,7 @@ class Asked:
     oldest: Unchanged = field(default_factory=Unchanged)
     unanswered: int = 0
 
-    def look(self, patience: Patience, oldest: int, *, asking: bool, busy: bool) -> tuple[bool, bool]:
+    def look(self, patience: SilenceLimits, oldest: int, *, asking: bool, busy: bool) -> tuple[bool, bool]:
         """
         Decide whether to ask now, and whether to give the connection up.
 
@@ -137,7 +137,7 @@ class ConnectionMonitor:
         self._transport = transport
         self._give_up = give_up
         self._heartbeat = heartbeat
-        self._patience = Patience.of(heartbeat, CONFIRM_PATIENCE)
+        self._patience = SilenceLimits.of(heartbeat, CONFIRM_PATIENCE)
         self._silence = Unchanged()
         self._unsent = self._taken = 0  # at the last look
         self._channels: dict[Watched, Asked] = {}

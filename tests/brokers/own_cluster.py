@@ -14,9 +14,9 @@ from pathlib import Path
 from amqpflow.errors import BrokerUnavailableError
 from amqpflow.node import ports as free_ports
 from amqpflow.node.directory import NodeDirectory
+from amqpflow.node.greeting import greet
 from amqpflow.node.locate import Installation
-from amqpflow.node.management import management_answers
-from amqpflow.node.probe import greet
+from amqpflow.node.management_api import management_answers
 from amqpflow.node.settings import Identity, Ports, environment
 from amqpflow.rabbitmq.address import BrokerAddress
 

@@ -17,7 +17,7 @@ from amqpflow.cli.safe import safe
 from amqpflow.cli.topology_file import load
 
 if TYPE_CHECKING:
-    from amqpflow.node import Broker
+    from amqpflow.node import RunningBroker
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.loading.topology import Topology
 
@@ -91,7 +91,7 @@ def _say_what_is_ignored(url: str | None) -> None:
         click.echo(f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not used: {wish}.", err=True)
 
 
-def _apply(topology: Topology, broker: Broker) -> str:
+def _apply(topology: Topology, broker: RunningBroker) -> str:
     """Apply the topology, in a virtual host that is created where the broker is ours; what was done, in one line."""
     import asyncio
 
@@ -114,14 +114,14 @@ def _plural(kind: str, count: int) -> str:
     return "policies" if kind == "policy" else f"{kind}s"
 
 
-def _headline(broker: Broker, keep: Path | None) -> str:
+def _headline(broker: RunningBroker, keep: Path | None) -> str:
     if broker.origin == "given":
         return f"Using {broker.description}. It is not ours: it is not stopped."
     fate = f"its data stays in {safe(keep)}" if keep else "its data is thrown away; --keep DIR keeps it"
     return f"Ready in {broker.seconds:.1f} s: {broker.description}\n({fate})"
 
 
-def _guide(broker: Broker, file: str | None, applied: str) -> str:
+def _guide(broker: RunningBroker, file: str | None, applied: str) -> str:
     """Where the broker is, how other terminals find it, and what to do next."""
     address = broker.address
     lines = ["", f"  AMQP        {address.redacted}"]

@@ -69,7 +69,7 @@ def _drawn(picture: Graph, form: str) -> str:
                 err=True,
             )
         return render_mermaid(picture)
-    from amqpflow.picture.text import render_text
+    from amqpflow.picture.plain_text import render_text
 
     return render_text(picture)
 

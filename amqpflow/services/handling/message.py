@@ -15,7 +15,7 @@ from amqpflow.model.decompression import LARGE, decompress, may_take_long
 from amqpflow.model.message import Delivery
 from amqpflow.model.outgoing import OutgoingMessage
 from amqpflow.model.properties import Properties
-from amqpflow.model.record import Record as RetryState
+from amqpflow.model.record import FailureRecord as RetryState
 from amqpflow.model.record import hop_id
 from amqpflow.services.publishing.loop_publisher import Lateness
 

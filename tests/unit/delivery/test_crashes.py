@@ -16,7 +16,7 @@ from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
-from amqpflow.model.record import Record, read_record
+from amqpflow.model.record import FailureRecord, read_record
 from amqpflow.model.record_table import encode_record, record_table
 from amqpflow.model.routes import NativeRetry, QueueRoutes
 from amqpflow.model.wire import encode_table
@@ -167,7 +167,7 @@ def test_counts_begin_afresh_in_the_parked_copy() -> None:
     assert record.lost == 0
 
 
-def moved(message: Incoming, lost: int, where: Circumstances | None = None) -> tuple[Publish, Record]:
+def moved(message: Incoming, lost: int, where: Circumstances | None = None) -> tuple[Publish, FailureRecord]:
     publish = set_back(message, where or at(WHERE), lost=lost)
     assert publish is not None
     record = read_record(header_of(publish), QUEUE)
@@ -210,7 +210,7 @@ def test_what_leaves_no_room_for_a_record_is_not_moved() -> None:
 
 
 def test_the_header_survives_the_wire_both_ways() -> None:
-    record = Record(queue=QUEUE, lost=4)
+    record = FailureRecord(queue=QUEUE, lost=4)
     assert record_table(record)[h.LOST] == 4
     assert encode_table(record_table(record))[4:].find(b"x-amqpflow-lost") > 0
     assert b"x-amqpflow-lost" in encode_record(record)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from amqpflow.model import headers as h
 from amqpflow.model.budget import OURS_MAX, fit_into_frame, headroom, shortened
 from amqpflow.model.raw_headers import RawHeaders
-from amqpflow.model.record import PastAttempt, Record
+from amqpflow.model.record import FailureRecord, PastAttempt
 from amqpflow.model.record_table import encode_record, record_table
 from amqpflow.model.wire import encode_table
 from tests.unit.model.test_record_table import records
@@ -30,7 +30,7 @@ def size(table: dict[str, Any]) -> int:
 
 
 @given(records, st.integers(-100, 6000) | st.floats(0, 1))
-def test_what_is_kept_fits_and_is_a_part_of_the_record(record: Record, room: float) -> None:
+def test_what_is_kept_fits_and_is_a_part_of_the_record(record: FailureRecord, room: float) -> None:
     room = room if isinstance(room, int) else int(room * len(encode_record(record)))
     whole, encoded = decoded(encode_record(record)), shortened(record, room)
     kept = decoded(encoded)
@@ -49,7 +49,7 @@ def test_what_is_kept_fits_and_is_a_part_of_the_record(record: Record, room: flo
 
 
 @given(records, st.floats(0, 1))
-def test_nothing_that_is_left_out_would_fit(record: Record, part: float) -> None:
+def test_nothing_that_is_left_out_would_fit(record: FailureRecord, part: float) -> None:
     room = int(part * len(encode_record(record)))
     whole, encoded = record_table(record), shortened(record, room)
     kept, left = decoded(encoded), room - len(encoded)
@@ -67,12 +67,12 @@ def test_nothing_that_is_left_out_would_fit(record: Record, part: float) -> None
 
 
 @given(records)
-def test_what_has_room_is_whole(record: Record) -> None:
+def test_what_has_room_is_whole(record: FailureRecord) -> None:
     whole = encode_record(record)
     assert decoded(shortened(record, len(whole))) == decoded(whole)
 
 
-FAILURE = Record(
+FAILURE = FailureRecord(
     queue="orders",
     attempts=3,
     hop="m-1/0/3",

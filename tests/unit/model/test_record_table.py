@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from amqpflow.model import headers as h
 from amqpflow.model.raw_headers import RawHeaders
-from amqpflow.model.record import MAX_HISTORY, PastAttempt, Record, ReplayMark, read_record
+from amqpflow.model.record import MAX_HISTORY, FailureRecord, PastAttempt, ReplayMark, read_record
 from amqpflow.model.record_table import encode_record, record_table
 from amqpflow.model.wire import encode_table
 from tests.messages import tables
@@ -19,7 +19,7 @@ times = st.integers(1, (1 << 53) - 1)
 texts = st.text(min_size=1, max_size=300)
 some_texts = st.none() | texts
 records = st.builds(
-    Record,
+    FailureRecord,
     queue=texts,
     attempts=st.integers(0, 1_000_000),
     hop=st.builds("{}/{}/{}".format, texts, st.integers(0, 9), st.integers(0, 9)),
@@ -51,7 +51,7 @@ def decoded(entries: bytes) -> dict[str, Any]:
 
 
 @given(records)
-def test_what_is_written_is_read_back(record: Record) -> None:
+def test_what_is_written_is_read_back(record: FailureRecord) -> None:
     back = read_record(decoded(encode_record(record)))
     assert back is not None
     root = record.hop.rsplit("/", 2)[0] if record.hop else None
@@ -61,16 +61,16 @@ def test_what_is_written_is_read_back(record: Record) -> None:
 
 
 @given(records)
-def test_what_is_encoded_at_once_is_what_is_encoded_as_values(record: Record) -> None:
+def test_what_is_encoded_at_once_is_what_is_encoded_as_values(record: FailureRecord) -> None:
     assert decoded(encode_record(record)) == decoded(encode_table(record_table(record))[4:])
 
 
 def test_what_is_absent_is_not_written() -> None:
-    assert record_table(Record(queue="orders")) == {h.QUEUE: "orders"}
-    assert decoded(encode_record(Record(queue=""))) == {}
+    assert record_table(FailureRecord(queue="orders")) == {h.QUEUE: "orders"}
+    assert decoded(encode_record(FailureRecord(queue=""))) == {}
 
 
 def test_an_empty_exchange_or_routing_key_is_written() -> None:
     """A message came through the default exchange, or to a fanout exchange: not the same as unknown."""
-    record = Record(queue="orders", exchange="", routing_key="")
+    record = FailureRecord(queue="orders", exchange="", routing_key="")
     assert decoded(encode_record(record)) == {h.QUEUE: "orders", h.EXCHANGE: "", h.ROUTING_KEY: ""}

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from amqpflow.cli.safe import safe
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.picture.dot import render_dot
-from amqpflow.picture.graph import Exchange, Feed, Graph, Parking, Step, Work, build_graph
+from amqpflow.picture.graph import DelayNode, ExchangeNode, Feed, Graph, ParkingNode, WorkNode, build_graph
 from amqpflow.picture.layout import lay_out
 from amqpflow.picture.measure import shortened, width_of
 from amqpflow.picture.mermaid import count_edges, render_mermaid
+from amqpflow.picture.plain_text import render_text
 from amqpflow.picture.shapes import Box, Layout
 from amqpflow.picture.svg import render_svg
-from amqpflow.picture.text import render_text
 from tests.topology_files import compiled
 
 SHOP = """
@@ -56,11 +56,11 @@ def graphs(draw: st.DrawFn) -> Graph:
         feeds = draw(st.lists(st.tuples(st.sampled_from(exchanges), WORDS), max_size=9)) if exchanges else []
         delays = draw(st.lists(st.sampled_from(["1s", "2m30s", "12345ms"]), max_size=20))
         works.append(
-            Work(
+            WorkNode(
                 name=name,
                 remarks=tuple(draw(st.sampled_from([(), ("classic",), ("existing",)]))),
                 feeds=tuple(Feed(exchange=exchange, key=key) for exchange, key in feeds),
-                steps=tuple(Step(delay=delay, queues=("a", "b"), depth=draw(depth)) for delay in delays),
+                steps=tuple(DelayNode(delay=delay, queues=("a", "b"), depth=draw(depth)) for delay in delays),
                 native=None,
                 parking=draw(st.sampled_from(parkings)),
                 depth=draw(depth),
@@ -72,11 +72,11 @@ def graphs(draw: st.DrawFn) -> Graph:
         retry_exchange="shop.retry",
         parking_exchange="shop.parking",
         exchanges=tuple(
-            Exchange(name=name, kind="topic", alternate=draw(st.none() | st.sampled_from(exchanges)))
+            ExchangeNode(name=name, kind="topic", alternate=draw(st.none() | st.sampled_from(exchanges)))
             for name in exchanges
         ),
         works=tuple(sorted(works, key=lambda work: list(used).index(work.parking))),
-        parkings=tuple(Parking(name=name, depth=draw(depth)) for name in used),
+        parkings=tuple(ParkingNode(name=name, depth=draw(depth)) for name in used),
     )
 
 
@@ -184,9 +184,9 @@ def test_hostile_keys_break_no_format(show: object) -> None:
         name=show(HOSTILE),  # type: ignore[operator]
         retry_exchange="r",
         parking_exchange="p",
-        exchanges=(Exchange(name="e", kind="topic"),),
+        exchanges=(ExchangeNode(name="e", kind="topic"),),
         works=(
-            Work(
+            WorkNode(
                 name="q",
                 remarks=(),
                 feeds=(Feed(exchange="e", key=show(HOSTILE)),),  # type: ignore[operator]
@@ -195,7 +195,7 @@ def test_hostile_keys_break_no_format(show: object) -> None:
                 parking="x",
             ),
         ),
-        parkings=(Parking(name="x"),),
+        parkings=(ParkingNode(name="x"),),
     )
     svg = render_svg(graph)
     tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(svg).iter()}

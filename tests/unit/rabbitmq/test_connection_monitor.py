@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from amqpflow.rabbitmq.connection_monitor import Asked, Patience, Unchanged
+from amqpflow.rabbitmq.connection_monitor import Asked, SilenceLimits, Unchanged
 
 
 def test_a_value_is_unchanged_from_its_second_look_on() -> None:
@@ -14,21 +14,21 @@ def test_a_value_is_unchanged_from_its_second_look_on() -> None:
 
 @pytest.mark.parametrize("heartbeat", [1, 2, 5, 10, 20, 60, 600])
 def test_two_heartbeats_without_a_byte_are_waited_for(heartbeat: int) -> None:
-    patience = Patience.of(heartbeat)
+    patience = SilenceLimits.of(heartbeat)
     assert patience.silent * patience.interval >= 2 * heartbeat
     assert patience.silent * patience.interval <= max(2 * heartbeat + 1, 3)
     assert patience.silent >= 12
 
 
 def test_without_heartbeats_silence_is_no_sign_and_confirms_are() -> None:
-    patience = Patience.of(0)
+    patience = SilenceLimits.of(0)
     assert patience.silent == 0
     assert patience.unconfirmed * patience.interval == 10
 
 
 def dead_after(asked: Asked, looks: int, *, answers: bool, busy: bool = False, oldest: int = 7) -> int:
     """At which look the connection is given up, 0 when it never is. A question is answered at once, or never."""
-    patience, asking = Patience.of(0), False
+    patience, asking = SilenceLimits.of(0), False
     for look in range(1, looks + 1):
         ask, dead = asked.look(patience, oldest, asking=asking, busy=busy)
         if dead:
@@ -58,5 +58,5 @@ def test_each_publish_has_its_own_time() -> None:
 
 
 def test_nothing_is_asked_while_all_is_confirmed() -> None:
-    asked, patience = Asked(), Patience.of(5)
+    asked, patience = Asked(), SilenceLimits.of(5)
     assert {asked.look(patience, 0, asking=False, busy=False) for _ in range(99)} == {(False, False)}

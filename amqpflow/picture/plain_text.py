@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .graph import Exchange, Graph, Step
+from .graph import DelayNode, ExchangeNode, Graph
 
 
 def render_text(graph: Graph) -> str:
@@ -32,12 +32,12 @@ def _lines(graph: Graph) -> Iterator[str]:
         yield f"  parked --> {graph.parking_exchange} --> {work.parking}{_depth(depths.get(work.parking))}"
 
 
-def _exchange(exchange: Exchange) -> str:
+def _exchange(exchange: ExchangeNode) -> str:
     remarks = tuple(each for each in (exchange.kind, "external" if exchange.external else "") if each)
     return f"exchange {exchange.name}{_remarks(remarks)}"
 
 
-def _step(step: Step) -> str:
+def _step(step: DelayNode) -> str:
     several = f" ({len(step.queues)} queues)" if len(step.queues) > 1 else ""
     return f"{step.delay}{several}{_depth(step.depth)}"
 
