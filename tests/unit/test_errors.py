@@ -6,7 +6,7 @@ import pytest
 
 import amqpflow
 from amqpflow import errors
-from amqpflow.services.handling.errors import bears
+from amqpflow.services.handling.errors import is_named
 
 
 def test_every_error_ends_in_error() -> None:
@@ -42,10 +42,10 @@ def test_another_name_is_no_attribute(module: object) -> None:
 
 @pytest.mark.parametrize("name", ["Unroutable", "amqpflow.errors.Unroutable", "amqpflow.Unroutable"])
 def test_a_rule_may_have_the_old_name(name: str) -> None:
-    assert bears(errors.UnroutableError, name)
-    assert bears(errors.UnroutableError, f"{name}Error")
-    assert not bears(errors.PublishRefusedError, name)
-    assert not bears(type("Other", (Exception,), {}), name)
+    assert is_named(errors.UnroutableError, name)
+    assert is_named(errors.UnroutableError, f"{name}Error")
+    assert not is_named(errors.PublishRefusedError, name)
+    assert not is_named(type("Other", (Exception,), {}), name)
 
 
 NEW = {**errors.RENAMED, "ReplayChoice": "ReplayRequest", "SelectionInvalid": "InvalidSelectionError"}

@@ -1,24 +1,24 @@
-"""Which of the deliveries that a session holds may start: what pauses it, what is handled alone, what is tried."""
+"""Decide which of a session's deliveries may start: what pauses it, what is handled alone, what is tried."""
 
 from __future__ import annotations
 
 
 class Admission:
     """
-    What may start in one session, by delivery tags.
+    Decides what may start in one session, by delivery tags.
 
-    Two things keep deliveries waiting, each for a reason of its own, and both at once: one that is handled alone, here
-    or in another session, and an outage, during which a single one may be tried. One that cannot be settled keeps no
-    other waiting; it only takes a place of the prefetch.
+    Two causes keep deliveries waiting, and both may hold at once: a delivery that is handled alone, here or in another
+    session, and an outage, during which a single delivery may be tried. A delivery that cannot be settled keeps no
+    other waiting; it only takes up the prefetch.
     """
 
     def __init__(self) -> None:
         self.held_up: set[int] = set()  #: cannot be settled now
-        self.alone: int | None = None  #: in so many crashes that nothing runs beside it
+        self.alone: int | None = None  #: the delivery that was in so many crashes that nothing runs beside it
         self.elsewhere = 0  #: suspects that wait until a session of another queue has handled its own
         self.outage = False
-        self.tried: int | None = None  #: the one that was let start although there is an outage
-        self.single = False  #: one may be, and none has started yet
+        self.tried: int | None = None  #: the delivery that was let start despite the outage
+        self.single = False  #: one delivery may be tried, and none has started yet
 
     @property
     def paused(self) -> bool:

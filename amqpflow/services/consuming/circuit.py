@@ -1,10 +1,10 @@
 """
-Stop consuming a queue while what its handler depends on is down, instead of sending the whole queue through its retry
+Stop consuming a queue while a dependency of its handler is down, instead of sending the whole queue through its retry
 queues into parking.
 
-A message that failed takes its retry queue as always; what is prefetched waits. It goes back to the queue where that
-is not counted: a quorum queue before RabbitMQ 4.3 counts a nack against its delivery limit (fact 3.3), so there it is
-held, for half the consumer timeout at most. So it is where an order is to be kept.
+A failed message takes its retry queue as always; prefetched messages wait. They are requeued where that is not counted.
+A quorum queue before RabbitMQ 4.3 counts a nack against its delivery limit (fact 3.3), so there they are held, for half
+the consumer timeout at most. They are held as well where an order must be kept.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CircuitBreaker:
     The breaker of one handler, over all its sessions.
 
     Args:
-        breaker: when to stop; without one, only a handler's `Pause` does.
+        breaker: when to stop; without one, only a handler's `Pause` stops.
         health: says that the breaker is open, by queue.
     """
 
@@ -60,13 +60,13 @@ class CircuitBreaker:
         """Return whether the breaker is closed."""
         return self.state.phase is Phase.CLOSED
 
-    # -- what a call came to
+    # -- counting calls
 
     async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
         """Call the handler as its middleware, and count what the call came to."""
         before = self.state
         if before.phase is not Phase.CLOSED and not self._is_tried(message):
-            raise NotStarted(f"breaker {before.phase}")  # it waited for its turn while the outage began
+            raise NotStarted(f"breaker {before.phase}")  # the outage began while it waited for its turn
         try:
             result = await call_next(message)
         except BaseException as error:
@@ -85,7 +85,7 @@ class CircuitBreaker:
 
     def _ended(self, before: BreakerState, result: BaseException | None, raised: BaseException | None = None) -> None:
         """Count a call. `result`: an outcome or an exception. `raised`: the group that it may be out of."""
-        # a call that began before the breaker opened, or half-opened, says nothing of what is now
+        # a call that began before the breaker opened, or half-opened, says nothing about the present
         if self._breaker is None or isinstance(result, Pause) or before.openings != self.state.openings:
             return
         if self._stopped and raised is not None and cancellation_in(raised) is not None:
@@ -122,9 +122,9 @@ class CircuitBreaker:
             if verdict is not None and self._breaker is None:
                 self._become(tried(self.state, None, now, failed=False))
             else:
-                self._changed.set()  # its handler was not called: another one is tried
+                self._changed.set()  # its handler was not called, so another delivery is tried
 
-    # -- what follows
+    # -- stopping and trying
 
     def watch(self, session: Session, *, hold: bool) -> None:
         """Keep a new session from consuming while the outage lasts. `hold`: keep what is prefetched then."""
@@ -147,7 +147,7 @@ class CircuitBreaker:
             why = f"breaker open: {state.reason}"
             self._health.set(queue, Cause.BREAKER, why)
             if self._session is not None:
-                self._session.shut()  # now, in this very step: nothing that waits may start
+                self._session.shut()  # in this step already: nothing that waits may start
                 self._attend(self._session)
             if before.phase is Phase.CLOSED:
                 self._events.emit(ConsumerPaused(queue=queue, reason=why))
@@ -188,7 +188,7 @@ class CircuitBreaker:
 
     async def _goes_on(self, session: Session) -> bool:
         if self.over and not session.over.is_set():
-            await session.open()  # what was held may begin the next outage before the broker has answered
+            await session.open()  # held messages may begin the next outage before the broker has answered
         return not (self.over or session.over.is_set())
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""What a consumer's connections tell: alarms of the broker (connection.blocked), lost and new connections for retries.
+"""Report alarms of the broker (connection.blocked), and lost and new connections for retries.
 
 In: callbacks of connections. Out: events, and the problem `publishing` while the broker takes no publishes.
 """

@@ -1,4 +1,8 @@
-"""The work of a consumer that has started: its runners, on one connection after the other."""
+"""Run the handlers of a started consumer on one connection after the other.
+
+In: a way to connect, and the handlers' runners. Out: handled deliveries, until the consumer stops. A lost connection is
+opened again; nothing is settled on the dead one.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +48,10 @@ _CLOSE_TIMEOUT = 1.0  #: seconds for the other connection to close, when this on
 
 @dataclass(kw_only=True)
 class Consuming:
-    """Consumes until it is told to stop, and connects anew whenever the connection is lost."""
+    """Consumes until it is asked to stop, and connects again whenever the connection is lost."""
 
     runners: Sequence[HandlerRunner]
-    routes: Callable[[str], QueueRoutes]  #: where the failed messages of a queue go
+    routes: Callable[[str], QueueRoutes]  #: for a queue: where its failed messages go
     #: for a purpose: consumer, retries or publisher; beside a connection it leads to where that does, or
     #: AddressChangedError
     connect: Callable[[str, Connection | None], Coroutine[Any, Any, Connection]]
@@ -108,7 +112,7 @@ class Consuming:
             if await set_within(self.stopping, pause):
                 break
             wait = _BACKOFF.after(wait)
-        await self._stop_runners()  # what they were handed is given back before the connection counts it
+        await self._stop_runners()  # their deliveries are requeued before the connection's end would count them
         closing = [self._close_publisher()] if connection is None else [self._close_publisher(), connection.close()]
         await asyncio.gather(*closing)
 
@@ -141,7 +145,7 @@ class Consuming:
                 drained = True
             for task in loops:
                 if task.done() and not task.cancelled() and (bug := task.exception()) is not None:
-                    failed = f"a runner failed: {bug!r}"
+                    failed = f"a handler's loop failed: {bug!r}"
                     log.error("a bug of amqpflow, the consumer connects again: %s", safe(repr(bug)), exc_info=bug)
                     await asyncio.sleep(jittered(_BACKOFF.first, random.random()))
         finally:
@@ -163,7 +167,7 @@ class Consuming:
             connection.explain(partial(self._explained, connection.heartbeat))
             return connection
         except AddressChangedError as error:
-            # what is published there would leave its broker: what was not settled comes again, here or there
+            # a copy that is published there would leave its broker: unsettled messages come again, here or there
             if not consuming.is_closed:
                 log.warning("%s: the consumer moves there", error)
                 await consuming.close(f"{error}: the consumer moves there")
@@ -175,7 +179,7 @@ class Consuming:
 
         Raises:
             AddressChangedError: the URL names another broker by now, and the consumer moves there; nothing was sent.
-            BrokerUnavailableError and its kin.
+            BrokerUnavailableError, or another error of the connection.
         """
         beside = self._consuming
         if beside is None:

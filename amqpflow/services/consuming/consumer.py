@@ -1,4 +1,7 @@
-"""The consumer that services import: handlers for work queues, with ack, retry and park."""
+"""The consumer that services import: handlers for work queues, with ack, retry and park.
+
+In: a topology, handlers, and when to start and stop. Out: `Consuming`, which runs them in a task of its own.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +61,8 @@ class Consumer:
     """
     Consumes the work queues of one topology.
 
-    Each handler has a channel of its own; what is published for a retry or for parking goes over another. A lost
-    connection is opened again, and nothing is settled on the dead one: its deliveries come again.
+    Each handler has a channel of its own; retries and parking are published over another connection. A lost connection
+    is opened again, and nothing is settled on the dead one: its deliveries come again.
 
     Args:
         topology: a path, or a loaded `Topology`.
@@ -81,7 +84,7 @@ class Consumer:
         health_host: the interface for that; all of them when absent.
 
     Raises:
-        InvalidTopologyError: the file has errors. UsageError: the URL is none.
+        InvalidTopologyError: the file has errors. UsageError: the URL is not a URL.
     """
 
     def __init__(
@@ -134,7 +137,7 @@ class Consumer:
             raise InvalidHandlerError(f"concurrency={concurrency}, must be at least 1")
         self._concurrency = concurrency
         self._runners: list[HandlerRunner] = []
-        self.suspects = Suspects()  #: what is handled now and was lost before
+        self.suspects = Suspects()  #: messages that are handled now and were lost before
         self._loop: asyncio.AbstractEventLoop | None = None  # where it runs, from the beginning of its start
         self._begun: asyncio.Future[None] | None = None  # done when its start has ended, however
         self._task: asyncio.Task[None] | None = None
@@ -175,8 +178,8 @@ class Consumer:
             breaker: when failures stop the consumer of this queue.
             rate: how often it is called at most, evenly: "100/s", "5000/m", "10/h". Of this process.
             order_by: a header's name, or a function of the message that returns its key: messages of one key are
-                handled one after the other, as the queue has them. Those of other keys go on meanwhile. A message that
-                is retried is overtaken. It holds across a reconnect: a handler that still runs keeps its key. Of this
+                handled one after the other, in the order of the queue. Other keys are handled meanwhile. A retried
+                message is overtaken. It holds across a reconnect: a handler that still runs keeps its key. Of this
                 process: with several, make the queue a single active consumer's.
             weight: its share of the consumer's `concurrency`, beside that of other handlers.
             retry_policy: another policy of the topology's file than the queue's own; its delays must be among those
@@ -324,9 +327,9 @@ class Consumer:
         Raises:
             UsageError: it runs already, here or in another event loop.
             InvalidHandlerError: no handler is registered.
-            NotAppliedError: the broker does not hold the topology; the hint is the command that mends it.
+            NotAppliedError: the broker does not hold the topology; the hint is the command that fixes it.
             RefusedError: the topology uses what this version does not consume.
-            BrokerUnavailableError and its kin: the broker cannot be reached.
+            BrokerUnavailableError, or another error of the connection: the broker cannot be reached.
         """
         self.require_not_running()
         if not self._handlers:
@@ -350,7 +353,7 @@ class Consumer:
             self._begun.set_result(None)
 
     async def _start(self) -> None:
-        """Leave no task when it was asked to stop meanwhile."""
+        """Start the task that consumes, unless the consumer was asked to stop meanwhile."""
         connection = await self._connect_to_topology()
         if connection is None:
             return

@@ -1,11 +1,11 @@
-"""The log of a consumer: a listener like any other. Never a body, never a header's value.
+"""Write the log of a consumer: a listener like any other. Never a body, never a header's value.
 
-What a message or a broker wrote is neutralised in the text of a record, whichever handler prints it. The fields beside
+Text from a message or a broker is neutralised in the text of a record, whichever handler prints it. The fields beside
 the text are as they came, for handlers that write JSON.
 
-A queue whose messages all fail would write a line for each of them: of one kind of end (an error at a line of code, or
-a reason that the handler gives, in a queue) and of held messages with one reason 20 lines in 10 seconds are written,
-and then how many more there were. Of a queue 10 reasons are told apart at a time. At DEBUG all lines are written.
+A queue whose messages all fail would write a line for each of them. So 20 lines of a kind are written in 10 seconds,
+and then how many more there were. A kind is an error at a line of code, a reason that the handler gave, or the reason
+of held messages, in a queue. A queue has 10 reasons at a time. At DEBUG all lines are written.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .log_limit import LogLimit
 
 log = logging.getLogger("amqpflow.consumer")
 
-_REASONS_MAX = 10  #: reasons by which lines of a queue are told apart at a time
+_REASONS_MAX = 10  #: reasons that are kinds of their own in a queue at a time
 
 #: which fields of an event a log record has as `extra`
 FIELDS = (
@@ -64,7 +64,7 @@ class EventLog:
 
     def listen(self, events: Events, *, tracebacks: bool = False) -> None:
         """
-        Subscribe to what is logged; what the logger's level leaves out is not even listened to.
+        Subscribe to the events that are logged, without those that the logger's level leaves out.
 
         Args:
             events: of the consumer.
@@ -123,7 +123,7 @@ class EventLog:
         if isinstance(error, BaseExceptionGroup):
             found = leaves(error)
             if len(found) == LEAVES_MAX or isinstance(found[0], BaseExceptionGroup):
-                error = found[0]  # who formats a traceback looks at all of the group
+                error = found[0]  # a formatted traceback would go through all of the group
             if isinstance(error, BaseExceptionGroup) and error is found[0]:
                 return None
         return type(error), error, users_part(error.__traceback__)

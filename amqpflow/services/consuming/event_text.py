@@ -1,4 +1,4 @@
-"""The words of a consumer's log: the level and the line of each event, from the event alone."""
+"""Put events into words: the level and the line of each in the log, from the event alone."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ LEVELS: dict[type[e.Event], int] = {
 
 
 def held_text(queue: str, reason: str, count: int, seconds: float) -> str:
+    """Return the line that counts lines about held messages."""
     return f"{queue}: {count} more held within {_seconds(round(seconds, 1))}{f': {reason}' if reason else ''}"
 
 
 def given_reason(event: e.MessageSettled) -> str | None:
     """
-    Return what the handler itself gave as the reason, with which no exception and no line of code goes: its beginning
-    tells apart what it decides for different reasons.
+    Return the beginning of the reason that the handler gave without an exception: it distinguishes what the handler
+    decides for different reasons.
     """
     if getattr(event, "error_type", None) is not None:
         return None
@@ -54,11 +55,12 @@ def given_reason(event: e.MessageSettled) -> str | None:
 def left_out_text(
     kind: type[e.MessageSettled], queue: str, error_type: str | None, location: str | None, count: int, seconds: float
 ) -> str:
+    """Return the line that counts lines about one kind of end."""
     what = f"{queue}: {count} more {kind.outcome} within {_seconds(round(seconds, 1))}"
     return _one_line(what, error_type, location=location)
 
 
-_ENDED = (ParkReason.EXHAUSTED, ParkReason.GAVE_UP)  #: reasons that say how often it was tried
+_ENDED = (ParkReason.EXHAUSTED, ParkReason.GAVE_UP)  #: reasons whose text says how many attempts were made
 
 
 def event_level(event: e.Event) -> int:
@@ -130,7 +132,7 @@ def _why(event: e.MessageRetried | e.MessageParked, *said: str | None) -> str:
 
 
 def _one_line(*parts: str | None, location: str | None) -> str:
-    """NameError: name 'gateway' is not defined (service.py:10)."""
+    """Join the parts as in `NameError: name 'gateway' is not defined (service.py:10)`."""
     text = ": ".join(filter(None, parts))
     return f"{text} ({location})" if location else text
 

@@ -1,4 +1,4 @@
-"""Tell listeners what happens in a consumer. What nobody listens to costs a look into a dictionary."""
+"""Send events to the listeners of a consumer. A kind without listeners costs a look into a dictionary."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Events:
 
     def __init__(self) -> None:
         self._limit = LogLimit()
-        self.listeners: dict[type[Event], tuple[Listener, ...]] = {}  #: only kinds that somebody listens to
+        self.listeners: dict[type[Event], tuple[Listener, ...]] = {}  #: only kinds that have listeners
 
     def subscribe(self, listener: Listener, *events: str | type[Event]) -> Callable[[], None]:
         """
@@ -63,7 +63,7 @@ class Events:
         return kind in self.listeners
 
     def emit(self, event: Event) -> None:
-        """Tell the listeners, in the order of their subscription. What one raises is logged, and disturbs nothing."""
+        """Call the listeners in the order of their subscription. An exception of one is logged, and changes nothing."""
         for listener in self.listeners.get(type(event), ()):
             try:
                 listener(event)
@@ -75,7 +75,7 @@ class Events:
     def _failed(self, listener: Listener, event: Event, error: BaseException) -> None:
         what, place = type_name(type(error)), location(error, listener)
         at = f" ({safe(place)})" if place else ""
-        if self._limit.admits((id(listener), event.name, what, place), partial(_tell, event.name, f"{what}{at}")):
+        if self._limit.admits((id(listener), event.name, what, place), partial(_log_more, event.name, f"{what}{at}")):
             text = ": ".join(filter(None, (what, safe(" ".join(message_of(error).split())))))
             log.error("a listener failed on %s: %s", event.name, text + at, exc_info=error)
 
@@ -84,7 +84,7 @@ class Events:
         self._limit.end()
 
 
-def _tell(event: str, what: str, count: int, seconds: float) -> None:
+def _log_more(event: str, what: str, count: int, seconds: float) -> None:
     log.error("a listener failed %d more times on %s within %.0fs: %s", count, event, seconds, what)
 
 

@@ -29,13 +29,13 @@ _PATIENCE = 5.0  #: seconds without a new handler call in which those that run m
 
 
 class Isolation:
-    """What one handler's consumer does about suspects, its own and those of other queues."""
+    """Isolates the suspects of one handler's queue, and stands back for those of other queues."""
 
     def __init__(self, suspects: Suspects, routes: QueueRoutes, in_background: InBackground) -> None:
         self._suspects = suspects
         self._routes = routes
         self._in_background = in_background
-        self._now: tuple[Session, Settler] | None = None
+        self._current: tuple[Session, Settler] | None = None
         self._standing_back = 0  # times that it does
         self._clearing = 0  # and still holds suspects that waited
         self._cleared = asyncio.Event()
@@ -45,7 +45,7 @@ class Isolation:
 
     def begin(self, session: Session, settler: Settler) -> None:
         """Note that deliveries come from this session from now on."""
-        self._now = session, settler
+        self._current = session, settler
 
     def suspicion(self, session: Session, incoming: Incoming) -> Suspicion:
         """Decide what to do about a delivery before its handler is called."""
@@ -72,7 +72,7 @@ class Isolation:
         """
         Let the next suspect be handled: this one is settled, or its session is over.
 
-        Its handler may run on then, for as long as it likes. RabbitMQ has counted the loss already.
+        Its handler may still run, for as long as it likes. RabbitMQ has counted the loss already.
         """
         if self._turn is not None and (delivery is None or delivery is self._turn):
             self._turn = None
@@ -125,7 +125,7 @@ class Isolation:
         self._in_background(session, self._wait_aside(session, settler, delivery, back))
 
     async def _wait_aside(self, session: Session, settler: Settler, delivery: Delivery, back: asyncio.Event) -> None:
-        """Say so while a suspect waits for others, and keep it no longer than half the consumer timeout."""
+        """Report a suspect that waits for others, and keep it no longer than half the consumer timeout."""
         left = session.held_since(delivery) + self._routes.half_consumer_timeout - asyncio.get_running_loop().time()
         _report_aside(session, settler)
         try:
@@ -139,19 +139,19 @@ class Isolation:
             _report_aside(session, settler)
 
     def _begin_to_stand_back(self) -> None:
-        if self._now is not None and not (self._now[0].over.is_set() or self._standing_back):
-            self._in_background(self._now[0], self._stand_back(*self._now))
+        if self._current is not None and not (self._current[0].over.is_set() or self._standing_back):
+            self._in_background(self._current[0], self._stand_back(*self._current))
 
     async def stands_back(self) -> None:
         """Hold no suspect that waits, until the one that is handled alone in another queue is settled."""
-        if self._now is None:
+        if self._current is None:
             return
-        if self._now[0].has_waiting_suspects:
+        if self._current[0].has_waiting_suspects:
             self._begin_to_stand_back()
-        await self._now[0].until_set(self._cleared)
+        await self._current[0].until_set(self._cleared)
 
     def _stand_back(self, session: Session, settler: Settler) -> Coroutine[Any, Any, None]:
-        # from this moment on, and not when the task is run: the other consumer asks at once
+        # now, and not when the task runs: the other consumer asks at once
         self._standing_back += 1
         self._clearing += 1
         self._cleared.clear()
@@ -160,7 +160,7 @@ class Isolation:
     async def _keep_back(self, session: Session, settler: Settler) -> None:
         try:
             try:
-                await session.stand_back()  # else what is put away would be here again before the other one starts
+                await session.stand_back()  # else the consumer would get them again before the other one starts
                 await self._put_suspects_away(session, settler)
             finally:
                 self._clearing -= 1
@@ -172,7 +172,7 @@ class Isolation:
             await session.come_forward()
 
     async def _say(self, session: Session, settler: Settler, why: str) -> None:
-        """Wait until no suspect is handled alone, and say so if that takes long."""
+        """Wait until no suspect is handled alone, and report it if that takes long."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 await session.until_set(self._suspects.free)
@@ -185,7 +185,7 @@ class Isolation:
             settler.health.clear(session.queue, Cause.ALONE)
 
     async def _put_suspects_away(self, session: Session, settler: Settler) -> None:
-        """Give back suspects where that is not counted; else move them to the end of their queue."""
+        """Requeue suspects where that is not counted; else move them to the end of their queue."""
         await asyncio.gather(*(self._put_away(session, settler, each) for each in session.waiting_suspects()))
 
     async def _put_away(self, session: Session, settler: Settler, delivery: Delivery) -> None:
@@ -193,7 +193,7 @@ class Isolation:
             session.requeue(delivery)
             return
         if self.suspicion(session, self._incoming(delivery)) is Suspicion.CRASHED:
-            session.put_off(delivery)  # it is parked next, and a copy would be handled once more before that
+            session.put_off(delivery)  # it is parked next; a copy would be handled again before that
         elif not await self.move(session, settler, delivery):
             session.put_off(delivery)
 
@@ -201,17 +201,17 @@ class Isolation:
         """
         Requeue a delivery whose handler was not called, or not to its end.
 
-        One that a copy of ours calls a suspect is moved where RabbitMQ would count that: what it is counted from then
-        on, it is parked for.
+        A message that a copy of ours calls a suspect is moved where RabbitMQ counts requeueing: each later count would
+        bring it closer to parking.
         """
         if not (self._is_counted(session, delivery) and await self.move(session, settler, delivery)):
             session.requeue(delivery)
 
     def leaves(self, delivery: Delivery) -> asyncio.Task[None] | None:
-        """Requeue in a task what is not to be requeued with a nack; None when it may be. The consumer stops."""
-        if self._now is None or not self._is_counted(self._now[0], delivery):
+        """Requeue in a task what must not be requeued with a nack, as the consumer stops; None when a nack will do."""
+        if self._current is None or not self._is_counted(self._current[0], delivery):
             return None
-        return self._in_background(self._now[0], self.requeue(*self._now, delivery))
+        return self._in_background(self._current[0], self.requeue(*self._current, delivery))
 
     def _is_counted(self, session: Session, delivery: Delivery) -> bool:
         return session.nack_counts and is_moved(self._incoming(delivery))
@@ -221,8 +221,8 @@ class Isolation:
         Put a message behind all others of its queue, so that RabbitMQ counts its deliveries from 0.
 
         Returns:
-            False when that cannot be done now, and nothing was done. A message whose copy the broker does not confirm
-            is held meanwhile, and waits again if there is no copy in the end.
+            False when that cannot be done now, and nothing was done. A message whose copy is not confirmed is held
+            meanwhile, and waits again if there is no copy in the end.
         """
         answers: list[bool] = []
         elsewhere = False

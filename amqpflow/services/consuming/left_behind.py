@@ -1,9 +1,9 @@
 """
-Handlers that still run although their channel has ended.
+Report handlers that still run although their channel has ended.
 
-The broker has their messages back, so what they come to is of no use; but they are not cancelled, which would leave
-their work half done, and they keep their slots of `concurrency`. One without a timeout may hang for ever. When such
-handlers have all slots, nothing is started, and that has to be said.
+The broker has their messages back, so their results are of no use. They are not cancelled, which would leave their work
+half done, and they keep their slots of `concurrency`. A handler without a timeout may hang for ever. When such handlers
+have all slots, no message is started, and that is reported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .health import Cause, ConsumerHealth
 
 log = logging.getLogger("amqpflow.consumer")
 
-_PATIENCE = 10.0  #: seconds after which it is said that handlers of an ended channel have all slots
+_PATIENCE = 10.0  #: seconds after which handlers of ended channels that have all slots are reported
 _EVERY = 1.0  #: seconds between two looks
 _NAMED, _NAME_LENGTH = 3, 80  # messages that a text names, bytes of an id in it
 
@@ -33,7 +33,7 @@ class Slot:
     """One slot of a handler's concurrency in one session."""
 
     task: asyncio.Task[None] | None = None
-    delivery: Delivery | None = None  #: what is handled in it
+    delivery: Delivery | None = None  #: the delivery that is handled in it
     since: float = 0.0  #: the loop's time in seconds when that began
 
 

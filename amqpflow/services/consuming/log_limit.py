@@ -1,4 +1,4 @@
-"""Keep a flood of equal failures from flooding the log: after some lines of a kind, count them."""
+"""Keep equal failures from flooding the log: after some lines of a kind, count them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KINDS_MAX = 1000  #: kinds of lines that are counted at a time
 
 
 class LogLimit:
-    """Decides about each line whether it is written. What is left out is told when the window of its kind ends."""
+    """Decides whether each line is written. The lines left out are counted when the window of their kind ends."""
 
     def __init__(self) -> None:
         self._kinds: dict[Hashable, Lines] = {}  # the oldest first
@@ -45,12 +45,12 @@ class LogLimit:
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
-                return False  # told with the next line of the kind, or at the end
+                return False  # counted with the next line of the kind, or at the end
             self._timers[kind] = loop.call_later(lines.since + WINDOW - now, self._end, kind)
         return False
 
     def end(self) -> None:
-        """Tell what was left out so far: the consumer stops."""
+        """Log the counts so far: the consumer stops."""
         for kind in list(self._kinds):
             self._end(kind)
 

@@ -1,4 +1,4 @@
-"""Warn of what keeps the event loop for seconds: nothing else is handled meanwhile, and no heartbeat is sent.
+"""Warn about code that keeps the event loop for seconds: meanwhile nothing is handled and no heartbeat is sent.
 
 The loop leaves the time behind, twice a second; a thread of its own looks at that time as often, and at the stack of
 the loop's thread when it is old. So the warning comes while it happens, with the handler, its message and the line.
@@ -24,14 +24,14 @@ from amqpflow.services.handling.stack import standing_at
 
 log = logging.getLogger("amqpflow.consumer")
 
-LIMIT = 2.0  #: seconds without a turn of the loop after which it is warned of
+LIMIT = 2.0  #: seconds without a turn of the loop before a warning
 _EVERY = 0.5  #: seconds between two looks
 _REMEMBERED = 60.0  #: seconds for which a blocked loop may be the reason of a lost connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked:
-    """What kept the event loop."""
+    """Code that kept the event loop."""
 
     what: str  #: `handler service.confirm with message o-1`, or `code outside handlers`
     at: str  #: file and line where it stood, "" when unknown
@@ -42,7 +42,7 @@ class Blocked:
         return f"{self.what}{f', at {self.at}' if self.at else ''}"
 
 
-_NO_QUEUE = "consumer"  #: the subject of a line that is about no queue
+_NO_QUEUE = "consumer"  #: the subject of a line that is not about a queue
 _UNSEEN = Blocked(what="code that let no other thread run, or the whole process stood still", at="", queue="")
 
 
@@ -93,7 +93,7 @@ class LoopMonitor:
         while not self._left.wait(_EVERY) and not self._loop.is_closed():
             now = time.monotonic()
             late, looked = now - looked > LIMIT / 2, now
-            # a process that was stopped for a while, or a machine without time for it, is no fault of a handler
+            # a stopped process, or a machine without time for it, is not the fault of a handler
             if self._seen is None and not late and now - self._beat >= LIMIT:
                 self._seen = blocked = blocked_by(sys._current_frames().get(self._loops_thread))
                 log.warning(
@@ -125,7 +125,7 @@ class LoopMonitor:
         if not heartbeat:
             return None
         now = time.monotonic()
-        if now - self._beat >= 2 * heartbeat:  # it goes on
+        if now - self._beat >= 2 * heartbeat:  # it is still kept
             return self._seen or _UNSEEN, now - self._beat
         if self._last is not None:
             blocked, away, ended = self._last

@@ -1,4 +1,4 @@
-"""Name the handlers in threads that run on after nothing waits for them: in the log and in `Consumer.problems`."""
+"""Name the calls in threads that still run although nothing waits for them: in the log and in `Consumer.problems`."""
 
 from __future__ import annotations
 

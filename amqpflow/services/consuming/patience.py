@@ -1,7 +1,7 @@
 """Hold what cannot be settled now, while others are handled: unacked, for half the consumer timeout at most.
 
 In: a delivery whose publish waits, was refused or is not confirmed. Out: it is settled after all, or requeued. What is
-held takes up the prefetch: once it is all of it the consumer stands still, which listeners and probes are told.
+held takes up the prefetch. Once it takes all of it the consumer stands still, which listeners and probes see.
 """
 
 from __future__ import annotations

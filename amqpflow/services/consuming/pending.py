@@ -1,8 +1,8 @@
 """Copies on their way to a retry or parking queue, and the deliveries that are acked once those are confirmed.
 
 Nearly every failure is settled by one publish that is confirmed within milliseconds. No task waits for that: the ack
-follows in the connection's reader, and the handler's task has gone on to the next message. What takes long, and what
-is returned, refused or uncertain, is `Settler`'s, in a task of its own.
+follows in the connection's reader, and the handler's task handles the next message. A publish that takes long, or is
+returned, refused or uncertain, is `Settler`'s, in a task of its own.
 
 If the process dies here, the delivery is unacked: it comes again, and settling it again writes the same hop id.
 """
@@ -26,32 +26,32 @@ from .settler import Settler, wake
 
 _LOOK = 1.0  #: seconds between looks at what is not confirmed, and whether the broker takes publishes
 
-Told = Callable[[Settlement | Requeued], None]
-"""Told once what became of a delivery."""
+Report = Callable[[Settlement | Requeued], None]
+"""Called once with what became of a delivery."""
 
 Otherwise = Callable[[AmqpflowError | None], Coroutine[Any, Any, None]]
-"""Settles, and tells of, a delivery that is still ours though its publish has ended so, or was not made yet."""
+"""Settles and reports a delivery whose publish failed, or was not made yet; the delivery is still ours."""
 
 
 @dataclass(slots=True, eq=False)
 class PendingPublish:
-    """A copy on its way, and its delivery. The callbacks run in the context in which it was made."""
+    """A copy that is being published, and its delivery. The callbacks run in the context in which it was made."""
 
     session: Session
     incoming: Incoming
     settlement: ToTier | ToParking
-    told: Told
+    report: Report
     otherwise: Otherwise
     context: Context = field(default_factory=copy_context, init=False)  #: the handler's, which is not the reader's
     error: AmqpflowError | None = field(default=None, init=False)
     late: asyncio.Future[None] | None = field(default=None, init=False)  #: a task waits for the answer by now
-    is_told: bool = field(default=False, init=False)
+    is_reported: bool = field(default=False, init=False)
 
-    def tell(self, what: Settlement | Requeued) -> None:
-        """Once: a delivery that the broker has back may be confirmed later."""
-        if not self.is_told:
-            self.is_told = True
-            self.context.run(self.told, what)
+    def end(self, settled: Settlement | Requeued) -> None:
+        """Report once what became of it: a delivery that the broker has back may be confirmed later."""
+        if not self.is_reported:
+            self.is_reported = True
+            self.context.run(self.report, settled)
 
 
 class PendingPublishes:
@@ -65,8 +65,8 @@ class PendingPublishes:
     ) -> None:
         """
         Args:
-            settler: whose they are.
-            most: how many may be on their way.
+            settler: settles their deliveries.
+            most: how many may be outstanding.
             in_background: runs a coroutine as a task that ends with the consumer, and ends the session if it fails.
         """
         self.settler = settler
@@ -82,10 +82,10 @@ class PendingPublishes:
         return len(self._pending) + max(0, self._with_task - session.held_up) > self._most
 
     def send(self, pending: PendingPublish) -> None:
-        """Publish; ack once it is confirmed. What its `otherwise` does counts as on its way until it has ended."""
+        """Publish; ack once it is confirmed. It counts as outstanding until its `otherwise` has ended."""
         if not pending.session.holds(pending.incoming.delivery):
-            # its channel ended while the handler ran: the broker has it, and whoever gets it next decides anew
-            pending.tell(self.settler.patience.lost(pending.session))
+            # its channel ended while the handler ran: the broker has it, and its next consumer decides again
+            pending.end(self.settler.patience.lost(pending.session))
             return
         if self.settler.outbox.blocked is not None:
             self.settle(pending.session, pending.otherwise(None))
@@ -110,7 +110,7 @@ class PendingPublishes:
             self.settle(pending.session, self._wait_for(pending, pending.late))
 
     def settle(self, session: Session, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Let a task settle a delivery; it counts as on its way until it is settled or held."""
+        """Let a task settle a delivery; it counts as outstanding until it is settled or held."""
         self._with_task += 1
         task = self._in_background(session, work)
         task.add_done_callback(self._ended)
@@ -126,7 +126,7 @@ class PendingPublishes:
         finally:
             pending.late = None
             if not answered.done():
-                pending.tell(self.settler.patience.lost(pending.session))
+                pending.end(self.settler.patience.lost(pending.session))
             elif pending.error is not None:
                 self._failed(pending, pending.error)
 
@@ -137,7 +137,7 @@ class PendingPublishes:
         if error is None:
             self.settler.step("publish.confirmed")
             acked = self.settler.ack(pending.session, pending.incoming)
-            pending.tell(pending.settlement if acked else self.settler.patience.lost(pending.session))
+            pending.end(pending.settlement if acked else self.settler.patience.lost(pending.session))
         elif late is None:
             self._failed(pending, error)
         if late is not None:
@@ -145,6 +145,6 @@ class PendingPublishes:
 
     def _failed(self, pending: PendingPublish, error: AmqpflowError) -> None:
         if not pending.session.holds(pending.incoming.delivery):
-            pending.tell(self.settler.patience.lost(pending.session))
+            pending.end(self.settler.patience.lost(pending.session))
             return
         pending.context.run(self.settle, pending.session, pending.otherwise(error))

@@ -1,4 +1,7 @@
-"""Run one handler on a connection: session after session, each with its own channel, until the connection ends."""
+"""Run one handler on a connection: session after session, each with its own channel, until the connection ends.
+
+In: a connection, and a session if one is open. Out: each delivery goes through the pipeline in a slot of the handler.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ log = logging.getLogger("amqpflow.consumer")
 _BACKOFF = Backoff(0.5)  #: between attempts to consume
 _ASKING = 5.0  #: seconds for the broker to say whether a queue is there
 _HALT_PATIENCE = 25.0  #: seconds for handlers that run when a consumer stops itself
-_LONG_ENOUGH = 5.0  #: seconds after which a session that ended is not one that cannot begin
+_LONG_ENOUGH = 5.0  #: seconds after which an ended session did begin properly
 _NACK_IS_NOT_COUNTED = (4, 3)  #: from this release on a nack does not count against a delivery limit (fact 3.3)
 
 
@@ -133,7 +136,7 @@ class HandlerRunner:
             on_end=self._isolation.lost,
             on_leave=self._isolation.leaves,
         )
-        # what a single active consumer gives back is its own again at once
+        # a single active consumer gets at once what it requeues
         self._breaker.watch(session, hold=counted or session.keeps_order)
         await session.start()
         self.session = session
@@ -198,7 +201,7 @@ class HandlerRunner:
             if clock() - opened > _LONG_ENOUGH:
                 wait = _BACKOFF.first
                 continue
-            # what ends at once would end at once again, and every round counts against delivery limits
+            # a session that ends at once would do so again, and every round counts against delivery limits
             await _first_of(
                 connection.closed.wait(), self._stopping.wait(), asyncio.sleep(jittered(wait, random.random()))
             )
@@ -252,7 +255,7 @@ class HandlerRunner:
         try:
             await work
         except BaseException:
-            # nobody else would settle what it was about: its channel gives it back
+            # nothing else would settle its delivery: the end of the channel requeues it
             if not self._stopping.is_set():
                 await session.channel.close()
             raise
@@ -265,14 +268,14 @@ class HandlerRunner:
         try:
             await self._left_behind.watch(session.ended)
         finally:
-            # those in a handler run on to its end: cancelling them would leave its work half done for nothing
+            # handlers run to their end: cancelling them would leave their work half done for nothing
             session.dismiss_idle()
             for each in self._flow:
                 each.refuse_gone()
             self._left_behind.add(slots)
 
     async def _work(self, session: Session, publishes: PendingPublishes, slot: Slot) -> None:
-        # a slot before a delivery: what is started is in a handler, or about to be
+        # a slot before a delivery: a started one is in a handler, or about to be
         async with self._slots:
             while (delivery := await session.next()) is not None:
                 slot.delivery, slot.since = delivery, self._clock()
@@ -280,7 +283,7 @@ class HandlerRunner:
                 slot.delivery = None
 
     async def _halt(self, session: Session, delivery: Delivery, why: str) -> None:
-        """Stop to consume for good: a person has to look, and a restart consumes again."""
+        """Stop consuming for good: a person has to look, and a restart consumes again."""
         session.requeue(delivery)
         if self._halted:
             return
@@ -324,7 +327,7 @@ class HandlerRunner:
             each.close()
 
     async def abandon(self) -> None:
-        """Cancel the handlers that run. A thread that is in a handler runs on to its end."""
+        """Cancel the handlers that run. A thread runs to the end of its handler."""
         self._stopping.set()
         self._refuse_waiting()
         self._breaker.stop()

@@ -1,15 +1,15 @@
-"""One consumer on one channel: deliveries come in, each is settled at most once, and on this channel only.
+"""Consume on one channel: deliveries come in, each is settled at most once, and on this channel only.
 
 A crash counts against the delivery limit of everything that is unacked then (fact 3.8). So a session starts with a
 small prefetch and widens it once acks have gone out, and a message that was in several crashes is handled alone
 (`delivery/crashes.py`).
 
-What the broker has just assigned to a consumer when that is cancelled goes back to the queue before or behind what is
-given back then: another order. So where an order is to be kept the consumer begins with its whole prefetch, and a pause
-does not cancel it but holds what arrives.
+When a consumer is cancelled, deliveries that are on their way return to the queue before or behind those that are
+requeued then: in another order. So where an order must be kept, the consumer begins with its whole prefetch, and a
+pause does not cancel it but holds what arrives.
 
-A session ends with its channel. Deliveries that were not settled then are the broker's again, whatever their handlers
-come to: a tag means nothing on another channel (facts 9.2, 12.2).
+A session ends with its channel. The broker then has all unsettled deliveries back, whatever their handlers return: a
+tag means nothing on another channel (facts 9.2, 12.2).
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Session:
         self.channel = channel
         self.queue = queue
         self.ended = asyncio.Event()  #: the channel is closed, or the server cancelled the consumer
-        self.over = asyncio.Event()  #: ended, or about to: nothing is waited for any more
+        self.over = asyncio.Event()  #: ended, or about to: nothing waits for it any more
         self.cancelled_by_server = False
         self.why_ended = ""  #: in words, once it is known; see `why`
         #: the prefetch does not grow, and a pause holds what arrives
         self.keeps_order = single_active or ordering is not None
         self._ordering = ordering.of_session(self._wake) if ordering is not None else None
-        self.nack_counts = nack_counts  #: giving back counts as a crash does, before RabbitMQ 4.3
+        self.nack_counts = nack_counts  #: requeueing counts as a crash does, before RabbitMQ 4.3
         self._is_suspect, self._on_suspect, self._on_end, self._on_leave = is_suspect, on_suspect, on_end, on_leave
         self._excused: set[int] = set()
         self._aside: dict[int, asyncio.Event] = {}  # suspects that wait for `_longer`, by tag, and what ends the wait
@@ -75,8 +75,8 @@ class Session:
         self._waiting: deque[Delivery] = deque()  # no handler has started them
         self._started: dict[int, Delivery] = {}  # those of `_held` that were handed out
         self._unsettled: set[int] = set()  # and those whose handler has ended, while their publish is awaited
-        self._idle: deque[asyncio.Future[None]] = deque()  # who waits in `next`
-        self._off_hands: dict[int, asyncio.Future[None]] = {}  # who waits until a delivery is settled or held, by tag
+        self._idle: deque[asyncio.Future[None]] = deque()  # the waits in `next`
+        self._off_hands: dict[int, asyncio.Future[None]] = {}  # the waits for a delivery to be settled or held, by tag
         self._delivered_before = 0  # the last tag that an earlier consumer of this channel was handed
         self._last_tag = 0
         self._waking = False  # one of them was woken and has not run yet: it wakes the next if there is more to do
@@ -124,7 +124,7 @@ class Session:
         self._held[delivery.delivery_tag] = self._loop.time()
         suspected = may_have_been_lost(delivery) and self._is_suspect(delivery)
         if suspected and delivery.redelivered and not self.keeps_order:
-            # before others start that may kill it: what came back together arrives together
+            # before others start that may kill it: messages that came back together arrive together
             self._waiting.appendleft(delivery)
         else:
             self._waiting.append(delivery)
@@ -162,14 +162,14 @@ class Session:
         """
         Return the next delivery to handle, once the session is not paused; None when the session is over.
 
-        Returns at once while there is something to do: one task goes on from message to message as long as its handler
-        does not wait for anything, and is held up now and then for everybody else's sake.
+        Returns at once while there is something to do: one task handles message after message as long as its handler
+        does not wait for anything. Now and then it yields to other tasks.
         """
         admission = self._admission
         while True:
             if self._turn_is_over():
                 await asyncio.sleep(0)
-                continue  # asked again: else each of many tasks would handle one more in this turn
+                continue  # look again: else each of many tasks would handle one more in this turn
             if admission.running and not self._stopping:
                 while self._unstarted:
                     delivery = self._waiting.popleft() if self._ordering is None else self._ordering.pick(self._waiting)
@@ -311,7 +311,7 @@ class Session:
             self._wake()
         await self._subscription.reconcile()
 
-    # -- what cannot be settled now
+    # -- holding
 
     def hold(self, delivery: Delivery) -> bool:
         """Note that a delivery cannot be settled now; others are handled meanwhile. False if that was known."""
@@ -370,16 +370,16 @@ class Session:
 
     async def rest(self, *, older_than: float = 0.0) -> None:
         """
-        Stop consuming after `shut`, and give back what has waited for `older_than` seconds.
+        Stop consuming after `shut`, and requeue what has waited for `older_than` seconds.
 
-        Where an order is to be kept nothing is done before something has waited so long.
+        Where an order must be kept, nothing is done until a delivery has waited so long.
         """
         if not self.keeps_order or self._has_waited(older_than):
             await self._subscription.leave()
             self.requeue_waiting(older_than=older_than)
 
     async def try_one(self) -> None:
-        """Let one delivery start although it is shut: one that is held, else the next that the broker has."""
+        """Let one delivery start despite the outage: a held one, else the next one of the broker."""
         if self._admission.single or self._admission.tried in self._held:
             return
         self._admission.try_one()
@@ -401,12 +401,12 @@ class Session:
         """
         Let nothing else start until this delivery is settled and `resume` is called.
 
-        What waits is given back where that is not counted and no order is to be kept; else it is held, and counted
-        should this one kill.
+        Waiting deliveries are requeued where that is not counted and no order must be kept. Else they are held, and
+        counted if this one kills the consumer.
         """
         self._admission.alone = delivery.delivery_tag
         await self._subscription.reconcile()
-        if not (self.nack_counts or self.keeps_order):  # what those gave back would be their own again
+        if not (self.nack_counts or self.keeps_order):  # such a consumer would get them again
             self.requeue_waiting()
 
     @property
@@ -416,7 +416,7 @@ class Session:
         return bool(self._aside) or any(map(self._is_suspect, (*self._waiting, *behind)))
 
     def waiting_suspects(self) -> list[Delivery]:
-        """Take out the suspects that have not started, for them to be put away; none where an order is to be kept."""
+        """Take out the suspects that have not started, to put them away; none where an order must be kept."""
         if self.keeps_order:
             return []
         self._end_aside()
@@ -426,16 +426,16 @@ class Session:
         return suspects
 
     def _gather(self) -> None:
-        """Let those that wait behind another one of their key be looked at once more, in the order of the queue."""
+        """Return deliveries that wait behind another one of their key to the others, in the order of the queue."""
         if self._ordering is not None:
             found = [*self._ordering.drain(), *self._waiting]
             self._waiting = deque(sorted(found, key=lambda each: each.delivery_tag))
 
     async def is_alone(self, delivery: Delivery, *, within: float) -> bool:
         """
-        Wait for what has started before `isolate`.
+        Wait for the deliveries that started before `isolate`.
 
-        False when it runs on after so many seconds, or the delivery is not the session's any more.
+        False when one still runs after so many seconds, or the delivery is no longer the session's.
         """
         until = self._loop.time() + within
         while self.holds(delivery) and self._running > 1 and not self.over.is_set():
@@ -454,10 +454,10 @@ class Session:
 
     def set_aside(self, delivery: Delivery) -> asyncio.Event:
         """
-        Let a suspect wait until what runs now has ended, and others be handled meanwhile. It keeps its key.
+        Let a suspect wait until the handlers that run now have ended; others are handled meanwhile. It keeps its key.
 
         Returns:
-            What is set when it waits for a slot again.
+            An event that is set when it waits for a slot again.
         """
         tag = delivery.delivery_tag
         self._admission.not_started(tag)
@@ -496,7 +496,7 @@ class Session:
                 self._end_aside()
 
     def put_off(self, delivery: Delivery) -> None:
-        """Let it wait again, before all others: it was let start, and has not begun."""
+        """Let a delivery wait again, before all others: it was let start, and has not begun."""
         tag = delivery.delivery_tag
         self._started.pop(tag, None)
         if self._ordering is not None:
@@ -509,7 +509,7 @@ class Session:
             self._wake()
 
     def waits_again(self, delivery: Delivery) -> bool:
-        """Put off what cannot begin now, where an order is to be kept; False when it is to be given back."""
+        """Put off what cannot begin now, where an order must be kept; False when it is to be requeued."""
         waits = self.keeps_order and self.holds(delivery) and not self._stopping
         if waits:
             self.put_off(delivery)
@@ -535,7 +535,7 @@ class Session:
                 each.cancel()
 
     def excuse_others(self, delivery: Delivery) -> None:
-        """Remember what is held beside a message that kills: it may have been counted for that one's doing."""
+        """Remember what is held beside a message that kills: it may have been counted for that message."""
         self._excused |= self._held.keys() - {delivery.delivery_tag}
 
     def is_excused(self, delivery: Delivery) -> bool:
@@ -544,11 +544,11 @@ class Session:
 
     def requeue_waiting(self, *, older_than: float = 0.0) -> int:
         """
-        Give back, in delivery order, what no handler has started; returns how many.
+        Requeue, in delivery order, what no handler has started; return how many.
 
-        `older_than` is in seconds: what is held for a shorter time stays, unless an order is to be kept.
+        `older_than` is in seconds: what is held for a shorter time stays, unless an order must be kept.
         """
-        if self.keeps_order:  # what stayed would be before what is given back: all stays, or nothing
+        if self.keeps_order:  # deliveries that stayed would be before those that are requeued: all stay, or none
             if not self._has_waited(older_than):
                 return 0
             older_than = 0.0
@@ -561,7 +561,7 @@ class Session:
             else:
                 self._waiting.append(delivery)
         if self._ordering is not None and self._waiting:
-            self._wake()  # those that waited behind another one are to be looked at once more
+            self._wake()  # those that waited behind another one may start
         return self._requeue_all(sorted(tags))
 
     def _has_waited(self, seconds: float) -> bool:
@@ -577,13 +577,13 @@ class Session:
 
     async def stop(self, *, until: float) -> int:
         """
-        Cancel the consumer, give back what has not started, wait for what has, close the channel.
+        Cancel the consumer, requeue what has not started, wait for what has, close the channel.
 
         Args:
-            until: the event loop's time in seconds after which started deliveries are given back as well.
+            until: the event loop's time in seconds after which started deliveries are requeued as well.
 
         Returns:
-            How many started deliveries had to be given back.
+            How many started deliveries had to be requeued.
         """
         self._stopping = True
         try:
@@ -594,7 +594,7 @@ class Session:
                 self._end_aside()
                 self._waiting = deque([each for each in self._waiting if self._on_leave(each) is None])
                 self.requeue_waiting()
-                # what cannot be parked now cannot be parked within the time there is
+                # what cannot be parked now cannot be parked in the time that is left
                 self._requeue_all(sorted(self._admission.held_up))
                 self.over.set()
                 while self._held and not self.ended.is_set():
@@ -613,7 +613,7 @@ class Session:
         return unfinished
 
     async def _all_arrived(self) -> None:
-        """Wait for what the broker has just assigned: a cancel would put it before what is given back after that."""
+        """Wait for deliveries on their way: a cancel would put them before those that are requeued after it."""
         last = self._loop.time() + _LONGEST_ARRIVAL
         while len(self._held) < self._subscription.prefetch and not self.ended.is_set():
             left = min(self._subscription.room_since + _ON_ITS_WAY, last) - self._loop.time()

@@ -73,7 +73,7 @@ class Settler:
     version: str
     events: Events
     health: ConsumerHealth
-    on_step: Callable[[str], None] | None = None  #: told before and after each broker operation
+    on_step: Callable[[str], None] | None = None  #: called before and after each broker operation
     rejections: Rejections | None = None  #: of a native queue
     random: random.Random = field(default_factory=random.Random)
     limit: LogLimit = field(default_factory=LogLimit)  #: of lines about messages
@@ -97,15 +97,15 @@ class Settler:
         failure: AmqpflowError | None = None,
     ) -> Settlement | Requeued:
         """
-        Do what the verdict asks for, and say what was done.
+        Do what the verdict asks for, and return what was done.
 
         Args:
             session: where the delivery came from.
             incoming: the delivery.
-            verdict: what came of its handler.
-            at: the circumstances of every decision about it, so that each copy bears the same hop.
+            verdict: what its handler decided.
+            at: the circumstances of every decision about it, so that each copy has the same hop.
             first: what was decided already.
-            failure: the error that its publish has ended with already.
+            failure: the error that its publish ended with.
         """
         missing: frozenset[str] = frozenset()
         looked_again = False
@@ -148,7 +148,7 @@ class Settler:
         """
         Put a message behind all others of its queue, so that RabbitMQ counts its deliveries from 0.
 
-        False when that cannot be done now, as in an alarm: it stays held, and nothing was done.
+        False when that cannot be done now, as in an alarm: the delivery stays held, and nothing was done.
         """
         if self.outbox.blocked is not None:
             return False
@@ -159,7 +159,7 @@ class Settler:
         try:
             confirmed = await self._confirmed(session, incoming, copy)
         except AmqpflowError as error:
-            log.warning("%s: a message that may kill cannot be put back into its queue: %s", session.queue, error)
+            log.warning("%s: a message that may kill its consumer cannot be moved back: %s", session.queue, error)
             return False
         self.step("publish.confirmed")
         if confirmed:
@@ -210,7 +210,7 @@ class Settler:
         return done
 
     def _acked(self, session: Session, incoming: Incoming, settlement: Settlement) -> Settlement | Requeued:
-        """Ack what was settled so; given back when it is no longer ours."""
+        """Ack a delivery that was settled so."""
         return settlement if self.ack(session, incoming) else lost(session)
 
     async def _publish(
@@ -225,12 +225,12 @@ class Settler:
         """
         Publish and await the confirm, for as long as the delivery is ours.
 
-        A publish that is uncertain is made again, with the same hop id, while its source stays unacked. So is one for
-        which a permission is missing: that is an outage, and the message keeps the retries that it has left.
+        An uncertain publish is made again, with the same hop id, while its source stays unacked. So is one without
+        permission: that is an outage, and the message keeps its remaining retries.
 
         Args:
             failure: how a first publish has ended already.
-            until_taken: hold on when the message is returned or refused as well.
+            until_taken: publish again when the message is returned or refused as well.
 
         Returns:
             True when confirmed, False when returned or refused and not `until_taken`, else what became of the delivery.
@@ -254,7 +254,7 @@ class Settler:
                 except UnpublishableError as error:
                     return await self.leave_to_broker(session, incoming, str(error))
                 except PublishForbiddenError as error:
-                    # nothing is wrong with the message or its queue: another exchange would only hide what is missing
+                    # the message and its queue are fine: another exchange would only hide the missing permission
                     why = f"cannot publish: {error}"
                 except PublishError as error:
                     if not until_taken:
@@ -272,17 +272,17 @@ class Settler:
 
     async def _confirmed(self, session: Session, incoming: Incoming, publish: Publish) -> bool:
         """Await one publish, however long it takes; False when the delivery was requeued meanwhile."""
-        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         answers: list[AmqpflowError | None] = []
 
         def settled(error: AmqpflowError | None) -> None:
             answers.append(error)
-            wake(told)
+            wake(answered)
 
         self.outbox.post(publish, settled)
-        await asyncio.wait([told], timeout=CONFIRM_PATIENCE)
+        await asyncio.wait([answered], timeout=CONFIRM_PATIENCE)
         if not answers:
-            await self.patience.wait_for_confirm(session, incoming, told)
+            await self.patience.wait_for_confirm(session, incoming, answered)
         if answers and answers[0] is not None:
             raise answers[0]
         return bool(answers)
@@ -309,7 +309,7 @@ class Settler:
         return done
 
     def step(self, name: str) -> None:
-        """Tell whoever wants to know that a broker operation is next, or done."""
+        """Report that a broker operation is next, or done."""
         if self.on_step is not None:
             self.on_step(name)
 

@@ -1,6 +1,6 @@
-"""The suspects that a process handles: one at a time in all its queues, and told of before they start.
+"""Keep the suspects of a process: handled one at a time in all its queues, and reported before they start.
 
-What a process was doing when it died is lost with it, but for what it told its parent before.
+When a process dies, only what it reported to its parent before is known about what it was doing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 from amqpflow.delivery.crashes import Suspect, identity, suspect
 from amqpflow.delivery.incoming import Incoming
 
-_REMEMBERED = 1000  #: messages that ended their session
+_REMEMBERED = 1000  #: messages whose handler ended the session
 
 
 class QueueConsumer(Protocol):
@@ -24,7 +24,7 @@ class QueueConsumer(Protocol):
 
 
 class Suspects:
-    """Those of one process."""
+    """The suspects of one process."""
 
     def __init__(self) -> None:
         self.on_change: Callable[[], object] = lambda: None  #: called when `handled` has changed

@@ -1,4 +1,4 @@
-"""Tell what became of deliveries: count it, and make the events that somebody listens to."""
+"""Report what became of deliveries: count it, and make the events that have listeners."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _renamed(key: Any) -> str:
 
 
 class ConsumerTelemetry:
-    """What a consumer's listeners learn of its deliveries. `totals` counts by outcome."""
+    """Reports a consumer's deliveries to its listeners. `totals` counts them by outcome."""
 
     def __init__(self, events: Events, totals: Counter[str]) -> None:
         self._events = events

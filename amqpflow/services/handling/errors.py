@@ -1,4 +1,4 @@
-"""What is kept of an exception."""
+"""Turn an exception into values: its failure record, and the rules that name it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def rule_names(error: BaseException, routes: QueueRoutes) -> frozenset[str]:
         return _NONE
     kinds = _kinds(error)
     names = {name for rule in routes.rules for name in rule.errors}
-    return frozenset(name for name in names if any(bears(kind, name) for kind in kinds))
+    return frozenset(name for name in names if any(is_named(kind, name) for kind in kinds))
 
 
 def _kinds(error: BaseException) -> tuple[type, ...]:
@@ -92,14 +92,14 @@ def named_among(error: BaseException, errors: tuple[type[BaseException] | str, .
     for each in errors_in(error):
         for wanted in errors:
             if isinstance(wanted, str):
-                if any(bears(kind, wanted) for kind in type(each).__mro__):
+                if any(is_named(kind, wanted) for kind in type(each).__mro__):
                     return each
             elif isinstance(each, wanted):
                 return each
     return None
 
 
-def bears(kind: type, name: str) -> bool:
+def is_named(kind: type, name: str) -> bool:
     """Return whether a class may be called so: ValueError, httpx.ConnectError."""
     if kind.__module__ == AmqpflowError.__module__:
         name = current_name(name)

@@ -1,4 +1,4 @@
-"""Handlers: what may be registered."""
+"""Check a handler before it is registered."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def make_handler(
     Check a function before it is used.
 
     Raises:
-        InvalidHandlerError: it does not take exactly one message, promises to return what is no outcome, or the numbers
-            do not fit.
+        InvalidHandlerError: it does not take exactly one message, promises to return something else than an outcome, or
+            the numbers do not fit.
     """
     name = name_of(function)
     if not callable(function):

@@ -1,4 +1,4 @@
-"""Call a handler and say what came of it."""
+"""Call a handler: a message goes in, a verdict comes out."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ class HandlerInvoker:
 
     async def call(self, message: Message) -> Verdict:
         """
-        Run the handler on a message and say what came of it.
+        Run the handler on a message and return what it decided.
 
         A handler that runs into its timeout has failed with TimeoutError. A thread cannot be stopped: its timed-out
-        call runs on, and may overlap the retry. Whatever else a handler raises is its failure, a BaseException too:
-        gevent's timeouts are some, and a delivery that is not settled would be held for ever. So are `sys.exit` and
+        call still runs, and may overlap the retry. Any other exception is a failure, a BaseException too: gevent's
+        timeouts are such, and an unsettled delivery would be held for ever. So are `sys.exit` and
         KeyboardInterrupt, unless a signal raised them: a message must not end the service.
 
         Raises:
@@ -89,12 +89,12 @@ class HandlerInvoker:
             return Decided(outcome=result, error=cause_of(result, result, self.handler))
         name = name_of(self.handler.function)
         return BadResult(
-            detail=f"{name} returned {type(result).__name__}, which is no outcome",
+            detail=f"{name} returned {type(result).__name__}, which is not an outcome",
             location=defined_at(self.handler.function),
         )
 
     def _verdict_on(self, raised: BaseException, message: Message) -> Verdict:
-        """What an exception means. Raises it, or what is in the group that it is, where nothing is decided."""
+        """Return what an exception means. Raises it, or one of its group, where nothing is decided."""
         task = asyncio.current_task()
         being_cancelled = self._stopping.is_set() and task is not None and task.cancelling()
         if being_cancelled and (cancelled := cancellation_in(raised)) is not None:

@@ -198,7 +198,7 @@ class Message:
 
         Raises:
             UnroutableError, PublishRefusedError, UnpublishableError, PublishUncertainError, BrokerUnavailableError and
-                its kin: as `Publisher.publish`; uncaught, they fail this message like any exception.
+                others: as `Publisher.publish`; uncaught, they fail this message like any exception.
             TimeoutError: the handler ran into its timeout, and this message is retried. Nothing was published, unless
                 the text says that it may be in a queue.
             UsageError: the message was not handed to a handler by a `Consumer`.

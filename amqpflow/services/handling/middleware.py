@@ -1,4 +1,4 @@
-"""Middlewares: what wraps a handler. Ours, such as the timeout, are of the same kind.
+"""Wrap handlers in middlewares. Ours, such as the timeout, are of the same kind.
 
 A chain is made once, when the consumer starts; without middlewares and a timeout a handler is called directly.
 """
@@ -21,11 +21,11 @@ from .message import Message, call_late
 from .thread_pool import Threads
 from .turns import require_held
 
-_TIMELY = 0.1  #: of a timeout: what ends later than this did not end when it was told to
+_TIMELY = 0.1  #: of a timeout: a handler that ends later than this did not end when it was cancelled
 
 
 class CallNext(Protocol):
-    """What a middleware calls to go on: the next middleware, and in the end the handler."""
+    """Calls the next middleware, and in the end the handler."""
 
     async def __call__(self, message: Message, /) -> Outcome | None: ...
 
@@ -34,9 +34,9 @@ class Middleware(Protocol):
     """
     Runs around a handler: an async function or an object that is called like one.
 
-    `await call_next(message)` calls what is further in and returns what the handler returned or raised as an outcome;
-    None means `Ack`. What it raises is a failure. A middleware may return another outcome, raise, or not call the
-    handler at all; what comes out at the end is settled as if the handler had said it. Context variables that it sets
+    `await call_next(message)` calls the next one and returns the outcome that the handler returned or raised; None
+    means `Ack`. An exception is a failure. A middleware may return another outcome, raise, or not call the
+    handler at all; its result is settled like the handler's. Context variables that it sets
     are seen by the handler, in a thread as well. It runs in the handler's `timeout`.
     """
 
@@ -44,7 +44,7 @@ class Middleware(Protocol):
 
 
 class Timeout:
-    """Fails what is further in with TimeoutError after some seconds. `name` is the handler's."""
+    """Fails the inner call with TimeoutError after some seconds. `name` is the handler's."""
 
     def __init__(self, seconds: float, name: str) -> None:
         self.seconds = seconds
@@ -100,7 +100,7 @@ class ThreadPlace:
         place = self._reserved.get()
         if place:
             place.clear()
-        else:  # a middleware calls it once more
+        else:  # a middleware calls it again
             await self._threads.acquire(message)
         result = await self._threads.run(message)
         return await result if inspect.isawaitable(result) else result
@@ -127,7 +127,7 @@ def chain(
     Args:
         function: async, or run in one of `threads`.
         timeout: seconds for the handler and its middlewares.
-        outer: what is outside the timeout, outermost first.
+        outer: middlewares outside the timeout, outermost first.
         name: the handler's, for the text of a TimeoutError.
     """
     around: list[Middleware] = [*outer]

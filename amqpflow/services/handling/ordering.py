@@ -1,4 +1,7 @@
-"""Messages of one key one after the other: the next one starts when the one before is settled."""
+"""Handle messages of one key in order: the next one starts when the one before is settled.
+
+In: deliveries of a session. Out: those that may start. Each session has its part, and all of a handler share the keys.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ KeyOf = Callable[[Message], Hashable]
 
 
 class HeaderKey:
-    """The value of a header as the key: no body is read for it."""
+    """Takes the value of a header as the key, without reading a body."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -34,7 +37,7 @@ def key_function(order_by: str | KeyOf) -> KeyOf:
 
 
 class KeyCheck:
-    """The middleware that fails a message whose key cannot be told, as its handler would."""
+    """The middleware that fails a message without a computable key, as its handler would."""
 
     def __init__(self, key_of: KeyOf) -> None:
         self._key_of = key_of
@@ -106,10 +109,10 @@ class KeyOrdering:
 
 class SessionOrdering:
     """
-    Which of the deliveries of a session may start. A message without a key (None) waits for no other.
+    Decides which deliveries of a session may start. A message without a key (None) waits for no other.
 
-    Each delivery is looked at once, and those behind a busy key wait in a line of their own: however many there are,
-    finding the next one takes the same time.
+    Each delivery is looked at once, and those behind a busy key wait in a line of their own: finding the next one takes
+    the same time however many wait.
     """
 
     def __init__(self, ordering: KeyOrdering, wake: Callable[[], None]) -> None:
@@ -129,7 +132,7 @@ class SessionOrdering:
         return self._count
 
     def pick(self, waiting: deque[Delivery]) -> Delivery | None:
-        """Take the first that may start, if there is one: of those here, or of `waiting`, which goes on arriving."""
+        """Take the first delivery that may start, if there is one: of those here, or of `waiting`."""
         if self._over:  # nothing would free the key
             return None
         taken = self._ordering.taken
@@ -190,7 +193,7 @@ class SessionOrdering:
         return found
 
     def drain(self) -> list[Delivery]:
-        """Take out all that wait here."""
+        """Take out all deliveries that wait here."""
         found = self.waiting()
         self._next.clear()
         self._behind.clear()

@@ -1,7 +1,7 @@
 """Where an exception was raised in the user's own code, and its stack as text.
 
-The user's code is what is neither amqpflow, nor the standard library, nor an installed package. A service that is
-itself an installed package is told by its handler: the package of that is the user's too.
+The user's code is neither amqpflow, nor the standard library, nor an installed package. A service that is itself an
+installed package is known by its handler: the handler's package is the user's too.
 """
 
 from __future__ import annotations

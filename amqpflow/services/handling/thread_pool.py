@@ -1,6 +1,6 @@
 """Threads for handlers that are not async.
 
-A thread cannot be stopped. A call that nobody waits for any more, as after its timeout, runs on: it is overdue, and
+A thread cannot be stopped. A call that nothing waits for any more, as after its timeout, still runs: it is overdue, and
 keeps its thread until it ends. Others are called in fresh threads meanwhile, up to a bound; beyond it each overdue call
 keeps a place of the handler's `concurrency`, and when all of them are kept so nothing can be called any more.
 """
@@ -65,8 +65,8 @@ class Threads:
         self._idle = 0  # threads that wait for a job
         self._closed = False
         self._overdue: dict[Call, None] = {}
-        self.on_overdue: Callable[[Call], None] | None = None  #: told of a call that has become overdue
-        self.on_ended: Callable[[Call], None] | None = None  #: told when an overdue call has ended after all
+        self.on_overdue: Callable[[Call], None] | None = None  #: called with a call that has become overdue
+        self.on_ended: Callable[[Call], None] | None = None  #: called when an overdue call has ended after all
         self.available = asyncio.Event()  #: not set while nothing can be called: `exhausted`
         self.available.set()
 
@@ -143,7 +143,7 @@ class Threads:
             return result
         except asyncio.CancelledError:
             if not call.ended:
-                self._nobody_waits(call)
+                self._becomes_overdue(call)
             raise
         finally:
             # this frame is in the traceback: what it kept of the error would be a reference cycle
@@ -162,10 +162,10 @@ class Threads:
             try:
                 loop.call_soon_threadsafe(self._ended, call, result)
             except RuntimeError:
-                return  # the loop is gone, and with it whoever waits
+                return  # the loop is gone, and all that waits with it
             del call, result
 
-    def _nobody_waits(self, call: Call) -> None:
+    def _becomes_overdue(self, call: Call) -> None:
         self._taken -= 1
         self._overdue[call] = None
         if self.exhausted:

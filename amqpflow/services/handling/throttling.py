@@ -1,7 +1,7 @@
 """
-What a message waits for before its handler is called: a rate, and a slot of a budget that several handlers share.
+Make messages wait before their handler is called: for a rate, or for a slot of a budget that several handlers share.
 
-What waits is held, not started: when the consumer stops it is given back. A rate and a budget are those of a process.
+A waiting message is held, not started: when the consumer stops it is requeued. A rate and a budget hold for a process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .turns import GONE, Turns
 
 
 class Rate:
-    """The middleware that calls what is further in so many times a second at most."""
+    """The middleware that limits the calls a second."""
 
     def __init__(self, per_second: float) -> None:
         self._bucket = LeakyBucket(interval=1 / per_second)
@@ -37,8 +37,8 @@ class Rate:
         return await call_next(message)
 
     def _give(self, loop: asyncio.AbstractEventLoop) -> None:
-        # a turn is taken when it comes and not when the wait for it begins: a message that is refused meanwhile, as all
-        # of a lost connection are, holds up no other
+        # a turn is taken when it comes and not when the wait begins: a message that is refused meanwhile, as all of a
+        # lost connection are, delays no other
         self._timer = None
         while self._turns:
             bucket, at = self._bucket.begin(loop.time())
@@ -61,10 +61,10 @@ class Rate:
 
 class ConcurrencyBudget:
     """
-    So many calls at once in all handlers of a consumer.
+    A concurrency limit shared by all handlers of a consumer.
 
-    Each handler has one slot for itself whenever it needs it, so that none can starve another. The others go to
-    whoever uses least of them for its weight.
+    Each handler has one slot for itself whenever it needs it, so that none can starve another. The other slots go to
+    the handler that uses least for its weight.
     """
 
     def __init__(self, size: int) -> None:
@@ -98,7 +98,7 @@ class ConcurrencyBudget:
 
 
 class ConcurrencyShare:
-    """The middleware that calls what is further in when its handler's share of a budget allows it."""
+    """The middleware that calls a handler when its share of the budget allows it."""
 
     def __init__(self, budget: ConcurrencyBudget, weight: float) -> None:
         self.weight = weight

@@ -1,4 +1,4 @@
-"""Waiting before a handler begins: for a rate, a slot of a budget, a thread."""
+"""Let messages wait before their handler begins: for a rate, a slot of a budget, a thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .message import Message, is_held
 
 
 class NotStarted(BaseException):
-    """Raised by what is outside a handler: it is not called, and its message is to be given back."""
+    """Raised outside a handler: the handler is not called, and its message is to be requeued."""
 
 
 STOPPED = "the consumer was stopped"

@@ -1,7 +1,7 @@
-"""Probes over HTTP: /livez says that the event loop turns and handlers can be called, /readyz that every queue is
+"""Answer probes over HTTP: /livez that the event loop turns and handlers can be called, /readyz that every queue is
 being consumed.
 
-Liveness does not look at the broker: restarting a service does not mend a broker, and all instances at once would make
+Liveness does not look at the broker: restarting a service does not fix a broker, and all instances at once would make
 it worse. https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/
 """
 
@@ -21,7 +21,7 @@ _LARGEST = 16 * 1024  #: bytes of a request's head
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What the probes answer."""
+    """The answer of the probes."""
 
     ready: bool  #: every queue is being consumed
     problems: Mapping[str, str] = field(default_factory=dict)  #: by queue or subject: why not
@@ -59,7 +59,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, he
             writer.write(response(head, health()))
             await writer.drain()
     except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        pass  # a probe that gives up is its own business
+        pass  # the probe gave up
     finally:
         writer.close()
 

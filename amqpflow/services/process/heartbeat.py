@@ -1,4 +1,4 @@
-"""What a worker process tells the process that started it: a line of JSON a second, over a pipe."""
+"""Report a worker process to the process that started it: a line of JSON a second, over a pipe."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ def decode(line: bytes) -> Status | None:
 @asynccontextmanager
 async def report_to_parent(consumer: Runnable) -> AsyncIterator[Callable[[], object]]:
     """
-    Tell the parent, if there is one, how the consumer does. A parent that is gone stops the consumer.
+    Report the consumer to the parent, if there is one. The consumer stops when the parent is gone.
 
-    Yields a function that tells it now.
+    Yields a function that reports now.
     """
     descriptor = os.environ.pop(VARIABLE, None)
     if descriptor is None:
@@ -106,19 +106,19 @@ async def report_to_parent(consumer: Runnable) -> AsyncIterator[Callable[[], obj
         return
     pipe = int(descriptor)
     os.set_blocking(pipe, False)
-    telling = asyncio.create_task(_tell(consumer, pipe))
-    consumer.suspects.on_change = partial(_write, consumer, pipe)  # before one starts, which may be the end
+    reporting = asyncio.create_task(_report(consumer, pipe))
+    consumer.suspects.on_change = partial(_write, consumer, pipe)  # before a suspect starts, which may end the process
     try:
         yield partial(_write, consumer, pipe)
     finally:
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+        reporting.cancel()
+        await asyncio.gather(reporting, return_exceptions=True)
         consumer.suspects.on_change = lambda: None
         _write(consumer, pipe, ends=True)
         os.close(pipe)
 
 
-async def _tell(consumer: Runnable, pipe: int) -> None:
+async def _report(consumer: Runnable, pipe: int) -> None:
     while _write(consumer, pipe):  # noqa: ASYNC110 - a beat, not a wait for something
         await asyncio.sleep(EVERY)
     consumer.stop_soon()

@@ -1,4 +1,4 @@
-"""A consumer as the purpose of a process: signals, the exit code, threads that do not end."""
+"""Run a process for its consumer: signals, the exit code, threads that do not end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(consumer: Runnable) -> None:
         raise UsageError("an event loop runs in this thread already", hint="await consumer.serve()")
     code = _served(consumer)
     if not _in_main_thread():
-        return  # what else runs in this process goes on
+        return  # the rest of this process keeps running
     for thread in threading.enumerate():
         if thread.name.startswith(THREAD_NAME):
             thread.join(0 if code else 0.2)

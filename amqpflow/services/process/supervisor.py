@@ -1,4 +1,4 @@
-"""Several worker processes as one: started, watched, started again when they die, stopped together."""
+"""Run several worker processes as one: start and watch them, restart those that die, stop them together."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Worker:
     process: asyncio.subprocess.Process | None = None
     status: Status = field(default_factory=lambda: Status(ready=False))
     heard_at: float = 0.0
-    replaced: bool = False  #: it stands still, and was told to stop
+    replaced: bool = False  #: it stands still, and was asked to stop
     code: int = 0  #: with which it ended last
     handled: tuple[Suspect, ...] = ()  #: what was lost before and it handled when it ended last
     totals: Counter[str] = field(default_factory=Counter)  #: of its earlier lives
@@ -60,9 +60,9 @@ class Supervisor:
     """
     Runs a command as a number of worker processes.
 
-    A worker that dies is started again: after 200ms, then 1s, 2s, 4s, up to 30s while it goes on dying, and not of one
-    message that is known by then. One that cannot even start for the first time ends all of them, with its exit code:
-    the others would not fare better. That is why the first one starts alone: what is wrong is said once.
+    A worker that dies is started again: after 200ms, then 1s, 2s, 4s, up to 30s while it keeps dying, and not of one
+    message that is known by then. A worker that cannot even start for the first time ends all of them, with its exit
+    code: the others would not fare better. So the first one starts alone, and the cause is logged once.
     """
 
     def __init__(self, command: Sequence[str], workers: int, *, environ: Mapping[str, str] | None = None) -> None:
@@ -89,7 +89,7 @@ class Supervisor:
         log.info("%s", self.summary)
         if self._failed is not None:
             return self._failed
-        # one that was told to stop before it had begun dies of the signal
+        # a worker that was asked to stop before it had begun dies of the signal
         codes = {worker.code for worker in self._workers} - {-signal.SIGTERM}
         return 130 if 130 in codes else int(not codes <= {0})
 
@@ -125,7 +125,7 @@ class Supervisor:
         self._stopping.set()
         for worker in self._workers:
             if worker.process is not None:
-                _tell_to_stop(worker.process)
+                _ask_to_stop(worker.process)
 
     async def _keep(self, worker: _Worker) -> None:
         wait, clock = 0.0, asyncio.get_running_loop().time
@@ -167,7 +167,7 @@ class Supervisor:
         """Live a worker's life; return its exit code, negative for a signal, 1 when there is no room for it."""
         try:
             return await self._life(worker)
-        except OSError as error:  # of memory, processes or file descriptors: there may be some later
+        except OSError as error:  # no memory, process or file descriptor is left: there may be some later
             log.error("worker %d cannot be started: %s", worker.number, error)
             return 1
 
@@ -188,7 +188,7 @@ class Supervisor:
         worker.process, worker.heard_at = process, asyncio.get_running_loop().time()
         worker.replaced = False
         if self._stopping.is_set():
-            _tell_to_stop(process)
+            _ask_to_stop(process)
         listening = asyncio.create_task(self._listen(worker, reading))
         try:
             return await process.wait()
@@ -215,14 +215,14 @@ class Supervisor:
                         if not status.live and not worker.replaced and worker.process is not None:
                             worker.replaced = True
                             why = "; ".join(f"{subject}: {why}" for subject, why in status.problems.items())
-                            log.error("worker %d is restarted, since it cannot go on: %s", worker.number, safe(why))
-                            _tell_to_stop(worker.process)
+                            log.error("worker %d is restarted, since only that helps: %s", worker.number, safe(why))
+                            _ask_to_stop(worker.process)
             finally:
                 transport.close()
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Yield the lines of a stream; what is too long for one is passed over, and the next line is read."""
+    """Yield the lines of a stream; a longer one is skipped."""
     while True:
         try:
             line = await stream.readline()
@@ -233,7 +233,7 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
         yield line
 
 
-def _tell_to_stop(process: asyncio.subprocess.Process) -> None:
+def _ask_to_stop(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):  # it has ended already, and its last words are awaited
         process.send_signal(signal.SIGTERM)
 
@@ -249,7 +249,7 @@ async def _either(*events: asyncio.Event, within: float) -> None:
 
 
 def _while_handling(handled: Sequence[Suspect]) -> str:
-    """Return what a worker was doing, as far as it may be the cause: only what was lost before was told."""
+    """Return what a worker was doing, as far as it may be the cause: it reports only messages that were lost before."""
     if not handled:
         return ""
     first = handled[0]

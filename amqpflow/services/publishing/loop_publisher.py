@@ -1,4 +1,4 @@
-"""The publisher of one event loop: its connection, and how many messages are without a confirm."""
+"""Publish in one event loop, over one connection, with a limit of messages without a confirm."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class LoopPublisher:
     async def _admitted(self, most: int, then: int | None = None) -> None:
         """
         Wait while `most` publishes are without a confirm (until there are fewer than `then`), or the broker takes none:
-        it would not read them, and what is not sent can be withdrawn. Raises BrokerUnavailableError: it is closed.
+        it would not read them, and unsent messages can be withdrawn. Raises BrokerUnavailableError: it is closed.
         """
         while True:
             self._require_open()

@@ -1,5 +1,7 @@
 """Publish on a connection of its own, opened on first use and again after it was lost.
 
+In: encoded messages. Out: for each, once, whether the broker has it.
+
 Consumers never publish where they consume: a publish that closes its channel would take every unacked delivery with it,
 and a broker short of memory or disk stops reading from connections that publish, acks included
 (https://www.rabbitmq.com/docs/alarms).
@@ -30,11 +32,11 @@ from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.confirms import Settled, Ticket, withdrawn_error
 from amqpflow.rabbitmq.connection import ANOTHER_LOGIN, CLOSE_TIMEOUT, Connection
 
-LAST_CONFIRMS = 10.0  #: seconds for what is on its way on a connection that is left for another login
+LAST_CONFIRMS = 10.0  #: seconds for outstanding confirms on a connection that is left for another login
 
 
 class Outbox:
-    """Publishes, and knows what became of each message. Safe for many tasks of one event loop."""
+    """Publishes, and reports what became of each message. Safe for many tasks of one event loop."""
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
         self._connect = connect
@@ -47,7 +49,7 @@ class Outbox:
         self._one_at_a_time = asyncio.Lock()
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        #: exchanges whose last publish closed its channel: missing, or without permission. What is for them is
+        #: exchanges whose last publish closed its channel: missing, or without permission. Messages for them are
         #: published alone until one is taken, so that they make no other publish uncertain
         self.alone: set[str] = set()
 
@@ -62,10 +64,10 @@ class Outbox:
         """Return what is done once the broker takes publishes again, or has lost the connection that it blocked."""
         waiting = self._unblocked = self._unblocked or asyncio.get_running_loop().create_future()
         if self.blocked is None:
-            self._told_blocked(None)
+            self._blocked_changed(None)
         return waiting
 
-    def _told_blocked(self, reason: str | None) -> None:
+    def _blocked_changed(self, reason: str | None) -> None:
         if reason is None and self._unblocked is not None:
             waiting, self._unblocked = self._unblocked, None
             waiting.set_result(None)
@@ -94,7 +96,7 @@ class Outbox:
             UnpublishableError: this message is what closes the channel, or it cannot be encoded.
             PublishUncertainError: the connection was lost before the confirm; a queue may have it. So it may when it
                 cannot be published again because its exchange, or the permission, is missing by then.
-            BrokerUnavailableError and its kin: there is no connection; nothing was sent.
+            BrokerUnavailableError, or another error of the connection: nothing was sent.
         """
         await self.submit(message)
 
@@ -117,9 +119,9 @@ class Outbox:
         """
         Publish one of many, without a future or a task for each while the channel is open: see `Channel.post`.
 
-        `settled` is told once what became of the message, perhaps at once: None when it is confirmed, else the error
-        that `publish` raises. Await `room` between some hundred messages. Once its `ticket` is withdrawn, the message
-        is not sent, or not once more; `settled` is told then as well.
+        `settled` is called once, perhaps at once: with None when the message is confirmed, else with the error that
+        `publish` raises. Await `room` between some hundred messages. Once its `ticket` is withdrawn, the message
+        is not sent, or not again; `settled` is called then as well.
         """
         channel = self._channel
         if channel is None or not self.is_open:
@@ -132,7 +134,7 @@ class Outbox:
             self._in_background(alone, settled, BrokerUnavailableError("it is closed"))
             return
 
-        def told(error: AmqpflowError | None) -> None:
+        def answered(error: AmqpflowError | None) -> None:
             if error is None:
                 settled(None)
             elif isinstance(error, PublishUncertainError) and error.closed_by_publish is not None:
@@ -145,7 +147,7 @@ class Outbox:
                 settled(error)
 
         try:
-            channel.post(message, told, ticket)
+            channel.post(message, answered, ticket)
         except ValueError as error:
             settled(UnpublishableError(f"it cannot be encoded: {error}"))
 
@@ -158,13 +160,13 @@ class Outbox:
     def _in_background(
         self, work: Callable[[Settled], Coroutine[Any, Any, None]], settled: Settled, not_begun: AmqpflowError
     ) -> None:
-        """Run a task that tells `settled` once. `not_begun` is told when it is cancelled before it has begun."""
-        is_told = False
+        """Run a task that calls `settled` once. It is called with `not_begun` when cancelled before it has begun."""
+        is_settled = False
 
         def tell(error: AmqpflowError | None) -> None:
-            nonlocal is_told
-            if not is_told:
-                is_told = True
+            nonlocal is_settled
+            if not is_settled:
+                is_settled = True
                 settled(error)
 
         task = asyncio.create_task(work(tell))
@@ -235,11 +237,11 @@ class Outbox:
         self.alone.discard(message.exchange)
 
     def _leave(self, connection: Connection) -> None:
-        """Publish on another connection from now on; what is on its way on this one is still confirmed there."""
+        """Publish on another connection from now on; outstanding publishes are still confirmed on this one."""
         if self._connection is not connection:
             return
         channel, self._connection, self._channel, self._refused = self._channel, None, None, False
-        self._told_blocked(None)
+        self._blocked_changed(None)
 
         async def finish() -> None:
             try:
@@ -254,7 +256,7 @@ class Outbox:
 
     @property
     def _worn_out(self) -> bool:
-        # RabbitMQ 3.10 goes on to refuse on this channel after the queue's limit was lifted
+        # RabbitMQ 3.10 still refuses on this channel after the queue's limit was lifted
         return self._refused and self._channel is not None and self._channel.is_idle
 
     async def _open(self) -> Channel:
@@ -299,7 +301,7 @@ class Outbox:
         if self._closed.is_set():
             await connection.close()
             raise BrokerUnavailableError("it was closed while it connected")
-        connection.on_blocked(self._told_blocked)
+        connection.on_blocked(self._blocked_changed)
         self._connection = connection
         return connection
 
@@ -313,7 +315,7 @@ class Outbox:
         self._closed.set()
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            self._told_blocked(None)
+            self._blocked_changed(None)
             await connection.close(within=within)
         if self._connecting is not None:
             self._tasks.add(self._connecting)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Publish messages so that the caller knows what became of each: persistent, mandatory, confirmed."""
+"""Publish messages and report what became of each: persistent, mandatory, confirmed."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Publisher:
     Use it as an async context manager, or call `close`. Safe for many tasks at once, and for several event loops, in
     threads or one after the other: each event loop has a connection of its own, which `asyncio.run` closes at its end.
     So `asyncio.run(publisher.publish(...))` connects each time; a program that publishes often keeps one event loop.
-    After a fork the child process connects anew in an event loop of its own. A handler that is not async publishes with
-    `Message.publish`.
+    After a fork the child process connects again, in an event loop of its own. A handler that is not async publishes
+    with `Message.publish`.
 
     Args:
         url: where RabbitMQ is; AMQPFLOW_URL when absent. A function that returns it, async or not, is called for each
@@ -140,7 +140,7 @@ class Publisher:
                 the channel over this message.
             PublishUncertainError: the connection was lost before the confirm; it may be in a queue. Publish it again
                 with the same message id, which is the error's `message_id`.
-            BrokerUnavailableError and its kin: nothing was sent.
+            BrokerUnavailableError, or another error of the connection: nothing was sent.
         """
         return await self._here().publish(
             OutgoingMessage(
