@@ -25,3 +25,4 @@ from .provisioning import explain_offline as explain_offline
 from .provisioning import permissions as permissions
 from .replaying import prune_replay_history as prune_replay_history
 from .replaying import replay_history as replay_history
+from .replaying import resumed_replay as resumed_replay

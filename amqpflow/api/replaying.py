@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from amqpflow.services.reading.options import ReadOptions
 
-from .connections import Connections, TopologyLike
+from .connections import Connections, TopologyLike, compiled_of
 from .options import refuse_places
 
 if TYPE_CHECKING:
@@ -120,6 +120,28 @@ class Replaying:
     ) -> tuple[str, ...]:
         """As `amqpflow.prune_replay_history`."""
         return prune_replay_history(journal, older_than=older_than)
+
+
+def resumed_replay(
+    topology: TopologyLike,
+    resume: str,
+    *,
+    queue: str | Sequence[str] | None = None,
+    choice: ReplayRequest | None = None,
+    journal: str | Path | None = None,
+) -> tuple[tuple[str, ...] | None, ReplayRequest]:
+    """
+    Return the queues and the request of an interrupted replay, for a plan of what resuming it would take.
+
+    Arguments and errors as for `Client.replay`; the broker is not asked.
+    """
+    from amqpflow.services.replaying.journal_files import journals_in
+    from amqpflow.services.replaying.kept_request import resumed_request
+    from amqpflow.services.replaying.run_journal import require_resumable
+
+    state = journals_in(journal).load(resume)
+    require_resumable(state)
+    return resumed_request(state, queue, choice, compiled_of(topology))
 
 
 def replay_history(journal: str | Path | None = None) -> tuple[JournalState, ...]:

@@ -31,7 +31,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 _QUESTIONS = {
     "replace": "Replace {replaced}, by way of other queues?",
     "delete": "Remove {removed}?",
-    "migrate": "Move the messages of {replaced}?",
 }
 
 

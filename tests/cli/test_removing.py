@@ -187,7 +187,7 @@ def test_one_name_consents_to_one_removal(vhost: BrokerAddress, file: Path) -> N
 def test_what_cannot_be_allowed_is_wrong_usage(vhost: BrokerAddress, file: Path, words: str) -> None:
     result = amqpflow(vhost, "apply", file, "--allow", words)
     assert result.code == 64
-    assert result.says("--allow: ", "unknown value", "use replace, migrate, delete, or one object alone: delete:QUEUE")
+    assert result.says("--allow: ", "unknown value", "use replace, delete, or one object alone: delete:QUEUE")
 
 
 def test_what_others_do_while_it_asks_makes_the_plan_stale(vhost: BrokerAddress, file: Path) -> None:

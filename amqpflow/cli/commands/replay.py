@@ -65,6 +65,7 @@ def replay(
     """
     import gc
 
+    from amqpflow.api import resumed_replay
     from amqpflow.cli.options.replay import choice_of
     from amqpflow.errors import RefusedError
 
@@ -80,13 +81,7 @@ def replay(
     choice = choice_of(topology, selection, how)
     queues: tuple[str, ...] | None = selection.queues or None
     if resume is not None:
-        from amqpflow.services.replaying.journal_files import journals_in
-        from amqpflow.services.replaying.kept_request import resumed_request
-        from amqpflow.services.replaying.run_journal import require_resumable
-
-        state = journals_in(journal).load(resume)
-        require_resumable(state)
-        queues, choice = resumed_request(state, queues, choice, topology.compiled)
+        queues, choice = resumed_replay(topology, resume, queue=queues, choice=choice, journal=journal)
     if not (yes or dry_run) and not sys.stdin.isatty():
         raise RefusedError(
             "replay asks before it moves messages, and there is no terminal to ask on; nothing was done",

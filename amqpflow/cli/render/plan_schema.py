@@ -44,7 +44,7 @@ def plan_schema() -> dict[str, Any]:
                 },
                 "required": {
                     **_NAMES,
-                    "description": "What has to be allowed: replace, migrate, delete, delete:binding NAME.",
+                    "description": "What has to be allowed: replace, delete, delete:binding NAME.",
                 },
                 "used": {
                     "type": "array",

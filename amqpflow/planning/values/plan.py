@@ -52,7 +52,7 @@ class Plan:
     guarantees: tuple[Guarantee, ...] = ()  #: what holds on each `existing` queue, and what does not
     purpose: str = "apply"  #: apply, prune, destroy, adopt or disown: which command makes this of it
     required: tuple[str, ...] = ()
-    """What needs consent: replace, migrate, delete; delete:binding NAME for one that may be an application's."""
+    """What needs consent: replace, delete; delete:binding NAME for one that may be an application's."""
     replaced: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
     """Retry queues that are swapped for one with other arguments, and what differs."""
     observed: Observation | None = field(default=None, repr=False, compare=False)  #: what it was compared with

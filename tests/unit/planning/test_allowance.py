@@ -24,6 +24,10 @@ def test_words_are_for_all_and_names_for_one() -> None:
     assert not parse_allowance([]).words
 
 
+def test_migrate_which_was_offered_before_allows_nothing_and_is_no_error() -> None:
+    assert parse_allowance(["migrate", "migrate,delete"]) == parse_allowance(["delete"])
+
+
 def test_what_reads_like_a_binding_is_one() -> None:
     allowance = parse_allowance(["delete:events -> invoices (order.placed),delete:h -> q [a=1, b=2]"])
     assert allowance.names("delete", "binding events -> invoices (order.placed)")
@@ -40,5 +44,5 @@ def test_a_flag_is_read_as_what_it_was_written_for(kind: str, name: str) -> None
 
 @pytest.mark.parametrize("text", ["", "all", "delete:", "delete: ", "replace:orders", "delete,,replace", "DELETE"])
 def test_other_values_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"unknown value .*; use replace, migrate, delete, or one object alone"):
+    with pytest.raises(ValueError, match=r"unknown value .*; use replace, delete, or one object alone"):
         parse_allowance([text])
