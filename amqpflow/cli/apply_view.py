@@ -1,4 +1,4 @@
-"""What apply, destroy, adopt and disown share: the plan on the terminal, the question, the progress, the account."""
+"""What apply, destroy, adopt and disown share: show the plan, ask, draw progress, report."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _QUESTIONS = {
 def allow_options(function: F) -> F:
     """Add --allow and --wait."""
     for option in (
-        click.option("--wait", is_flag=True, help="Wait until the retry queues that go are empty."),
+        click.option("--wait", is_flag=True, help="Wait until retry queues that are removed or replaced are empty."),
         click.option(
             "--allow",
             multiple=True,
@@ -83,7 +83,7 @@ def carry_out(call: Callable[[ApplyOptions], Awaitable[ApplyReport]], view: Appl
 
 
 class ApplyView:
-    """Shows a plan, asks, draws a progress bar, and accounts for what was done."""
+    """Shows a plan, asks, draws a progress bar, and reports what was done."""
 
     def __init__(self, output: str, color: str, *, lock_timeout: float, wait: bool = False) -> None:
         self.lock_timeout, self.wait = lock_timeout, wait
@@ -102,7 +102,7 @@ class ApplyView:
 
     @property
     def options(self) -> ApplyOptions:
-        """How a call of the client waits, and what it notifies."""
+        """The options of the call: how it waits, and the callbacks of this view."""
         return {
             "wait": self.wait,
             "lock_timeout": self.lock_timeout,
@@ -117,7 +117,7 @@ class ApplyView:
         click.echo(f"Waiting: {safe(holder)}.", err=True)
 
     def _planned(self, plan: Plan, allowance: Allowance) -> Allowance:
-        """Show the plan, and return what is allowed once a person on a terminal was asked for what is not."""
+        """Show the plan, ask on a terminal for what is not allowed yet, and return what is allowed."""
         from amqpflow.planning.compare.consent import lacking
 
         from .render.plan import plan_text
@@ -177,7 +177,7 @@ class ApplyView:
         self._update, self._draining = update, drain
 
     def _report(self, report: ApplyReport) -> None:
-        """Say how far it got: as JSON always, as text when it did not get to its end, Ctrl-C included."""
+        """Report what was done: as JSON always, as text if the run was stopped, Ctrl-C included."""
         from .render.plan_json import applied_object
         from .render.report import stopped_text
 

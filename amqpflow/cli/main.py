@@ -16,21 +16,21 @@ from amqpflow.version import __version__
 
 #: name -> (module of cli.commands, attribute, one line for --help). A command that is not here does not exist.
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
-    "init": ("init", "init", "Write a topology file to begin with."),
-    "validate": ("validate", "validate", "Check topology files; all problems at once."),
-    "schema": ("schema", "schema", "Print the JSON Schema of topology files, of a plan, of a drift."),
-    "plan": ("plan", "plan", "Show what apply would do, and what it means."),
-    "apply": ("apply", "apply", "Create on the broker what a topology file asks for."),
-    "status": ("status", "status", "Show how many messages are where, and what stands still."),
+    "init": ("init", "init", "Write a starter topology file."),
+    "validate": ("validate", "validate", "Check topology files, and report all problems at once."),
+    "schema": ("schema", "schema", "Print the JSON Schema of topology files, plans or drift reports."),
+    "plan": ("plan", "plan", "Show what apply would do, and its consequences."),
+    "apply": ("apply", "apply", "Create on the broker what a topology file declares."),
+    "status": ("status", "status", "Show how many messages are where, and what is stuck."),
     "graph": ("graph", "graph", "Draw a topology: text, Mermaid, DOT or SVG."),
     "permissions": ("permissions", "permissions", "Print the least permissions for each kind of user."),
-    "drift": ("drift", "drift", "Show what was changed on the broker behind the file's back."),
-    "explain": ("explain", "explain", "Show what works on a queue, and where it comes from."),
+    "drift": ("drift", "drift", "Show how the broker differs from the file."),
+    "explain": ("explain", "explain", "Show which settings are in effect on a queue, and where they come from."),
     "destroy": ("destroy", "destroy", "Remove from the broker what a topology owns."),
     "adopt": ("adopt", "adopt", "Take over existing queues, exchanges, bindings or policies."),
-    "disown": ("adopt", "disown", "Give up what was adopted, or a binding; it stays on the broker."),
-    "parked": ("parked.group", "parked", "Look at parked messages."),
-    "replay": ("replay", "replay", "Bring parked messages back to their work queue."),
+    "disown": ("adopt", "disown", "Release adopted objects or bindings; they stay on the broker."),
+    "parked": ("parked.group", "parked", "Read, export, restore or discard parked messages."),
+    "replay": ("replay", "replay", "Replay parked messages to their work queues."),
     "run": ("run", "run", "Run a service's consumer."),
     "healthcheck": ("healthcheck", "healthcheck", "Ask a running service for its health, for exec probes."),
     "dev": ("dev", "dev", "Start a private RabbitMQ to develop against."),
@@ -38,7 +38,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
 }
 
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""What a full or broken disk answers to a write; what a connection fails with has become an AmqpflowError by then."""
+"""The errors of a write to a full or broken disk. Connection failures are AmqpflowErrors by then."""
 
 
 class LazyGroup(click.Group):
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
     except BrokenPipeError:
         # the reader of our output went away (`amqpflow ... | head`): nothing left to say, and nowhere to say it
-        _give_output_up()
+        _discard_output()
         code = 0
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(error, AmqpflowError):
             code = show(error)
         elif isinstance(error, OSError) and error.filename is None and error.errno in _OUTPUT_ERRORS:
-            _give_output_up()
+            _discard_output()
             click.echo(f"Error: cannot write the output: {os.strerror(error.errno)}", err=True)
             code = 1
         elif isinstance(error, FileNotFoundError) and error.filename is None and "temporary dir" in str(error):
@@ -136,8 +136,8 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _give_output_up() -> None:
-    """What is buffered goes nowhere, else Python would fail over it once more on its way out."""
+def _discard_output() -> None:
+    """Discard buffered output, which Python would fail to write again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

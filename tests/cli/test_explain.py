@@ -91,8 +91,8 @@ def test_offline_for_a_release(explain: Explain) -> None:
     ("arguments", "says"),
     [
         (["orderz", "--offline"], "did you mean orders?"),
-        (["orders", "--release", "4.3"], "--release goes with --offline"),
-        (["orders", "--offline", "--release", "new"], "'new' is no release of RabbitMQ"),
+        (["orders", "--release", "4.3"], "--release needs --offline"),
+        (["orders", "--offline", "--release", "new"], "'new' is not a release of RabbitMQ"),
     ],
 )
 def test_wrong_usage(explain: Explain, arguments: list[str], says: str) -> None:

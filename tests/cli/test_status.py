@@ -195,7 +195,7 @@ def test_watching_survives_a_password_that_is_rotated(vhost: BrokerAddress, shop
             assert process.stderr is not None
             assert json.loads(process.stdout.readline())["queues"][0]["ready"] == 3
             rotate("new")
-            assert "refuses the user or the password; trying again" in process.stderr.readline()
+            assert "refuses the user or the password; retrying" in process.stderr.readline()
             mount("new")
             mounted = datetime.now(UTC)
             while datetime.fromisoformat(json.loads(process.stdout.readline())["taken_at"]) < mounted:

@@ -1,4 +1,4 @@
-"""`amqpflow adopt FILE KIND NAME...` and `amqpflow disown FILE KIND NAME...`: what is recorded as a topology's own."""
+"""`amqpflow adopt FILE KIND NAME...` and `amqpflow disown FILE KIND NAME...`: record what a topology owns."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from amqpflow.cli.apply_view import ApplyView, carry_out, lock_option
-from amqpflow.cli.options.connection import FILE, connection_options, output_option
-from amqpflow.cli.render import colors
+from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
 from amqpflow.cli.topology_file import at_virtual_host
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ _KIND = click.Choice(["queue", "exchange", "binding", "policy"])
 def _objects(function: F) -> F:
     """Add the arguments and options of adopt and disown."""
     for option in (
-        click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR."),
+        color_option,
         output_option("text", "json"),
         connection_options,
         lock_option,
@@ -41,11 +40,11 @@ def adopt(**given: Any) -> int:
     """
     Take over existing queues, exchanges, bindings or policies as the topology's own.
 
-    The record is kept on the broker; nothing else is changed, but for one exchange of the topology that is created
-    where nothing carries its stamp yet. A queue, exchange or binding must be as FILE says, or it is refused with the
-    difference (exit code 4); from then on apply takes it for its own, and --prune and destroy remove it. A policy must
-    match nothing but the topology's queues and exchanges; --prune removes it. A binding is named as the plan shows it:
-    'events -> orders (order.placed)'. `amqpflow disown` undoes it.
+    The record is kept on the broker. Nothing else is changed, except that one exchange of the topology is created if
+    none of its objects exists yet. A queue, exchange or binding must match FILE, or adopt refuses it and shows the
+    difference (exit code 4). From then on apply treats it as its own, and --prune and destroy remove it. A policy must
+    match only the topology's queues and exchanges; --prune removes it. Name a binding as the plan shows it:
+    'events -> orders (order.placed)'. `amqpflow disown` reverses it.
     """
 
     return _record("adopt", **given)
@@ -55,10 +54,10 @@ def adopt(**given: Any) -> int:
 @_objects
 def disown(**given: Any) -> int:
     """
-    Give up queues, exchanges or policies that were adopted, and bindings; they stay on the broker as they are.
+    Release adopted queues, exchanges or policies, and bindings. They stay on the broker unchanged.
 
-    From then on neither --prune nor destroy removes them. What amqpflow declared carries the topology's stamp and
-    cannot be given up (exit code 4). A binding may also be one that apply made; it is named as the plan shows it:
+    From then on neither --prune nor destroy removes them. Objects that amqpflow declared carry the topology's stamp and
+    cannot be released (exit code 4). A binding may also be one that apply created. Name it as the plan shows it:
     'events -> orders (order.placed)'.
     """
 

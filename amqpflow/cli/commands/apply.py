@@ -1,4 +1,4 @@
-"""`amqpflow apply FILE`: make the broker hold what the file says."""
+"""`amqpflow apply FILE`: create on the broker what the file declares."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from amqpflow.cli.apply_view import ApplyView, allow_options, carry_out, lock_option
-from amqpflow.cli.options.connection import FILE, connection_options, output_option
-from amqpflow.cli.render import colors
+from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
 from amqpflow.cli.safe import safe
 from amqpflow.cli.topology_file import at_virtual_host
 
@@ -18,12 +17,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.option("--prune", is_flag=True, help="Remove what the topology owns and FILE no longer has.")
+@click.option("--prune", is_flag=True, help="Remove objects that the topology owns and FILE no longer has.")
 @allow_options
 @lock_option
 @connection_options
 @output_option("text", "json")
-@click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
+@color_option
 def apply(
     file: str,
     prune: bool,
@@ -35,19 +34,18 @@ def apply(
     color: str,
 ) -> int:
     """
-    Create what FILE asks for and the broker lacks, in an order in which stopping anywhere is safe.
+    Create what FILE declares and the broker lacks, in an order that is safe to stop at any point.
 
-    Without --prune nothing is deleted, and no question is asked unless a retry queue has to be replaced. What replaces
-    or deletes asks on a terminal, and elsewhere needs --allow, without which nothing at all is done. `--allow delete`
-    permits every removal of the plan, `--allow delete:QUEUE` that of one queue. A queue with messages or consumers is
-    removed only when it is named; a retry queue returns its messages first, and stays for another time (exit code 3)
-    unless --wait.
+    Applying again is a no-op. Without --prune nothing is deleted, and amqpflow asks only if a retry queue has to be
+    replaced. A step that replaces or deletes asks on a terminal. Elsewhere it needs --allow; without it nothing is
+    done. `--allow delete` permits every removal in the plan, `--allow delete:QUEUE` that of one queue. A queue with
+    messages or consumers is removed only by name. A retry queue returns its messages first; without --wait it is left
+    for the next apply (exit code 3).
 
-    What stands in the way is refused before anything is done (4). A failure in the middle tells what was done and what
-    remains (3); apply again goes on from there. Another apply of the same topology is waited for with --lock-timeout,
-    else the exit code is 5. The virtual host is that of FILE, else that of the URL. FILE may also be a plan that
-    `amqpflow plan --out` saved: it is carried out exactly as it is, or refused (4) with what changed on the broker
-    since.
+    If a change would replace or override something, apply refuses, names both sides and changes nothing (4). A failure
+    halfway reports what was done and what remains (3); apply again to continue. --lock-timeout waits for another apply
+    of the same topology, else the exit code is 5. The virtual host is that of FILE, else that of the URL. FILE may also
+    be a plan saved by `amqpflow plan --out`: it is carried out exactly, or refused (4) with what changed on the broker.
     """
     from amqpflow import Topology, connect
     from amqpflow.services.provisioning.plan_files import load_plan

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from amqpflow.cli.apply_view import ApplyView, allow_options, carry_out, lock_option
-from amqpflow.cli.options.connection import FILE, connection_options, output_option
-from amqpflow.cli.render import colors
+from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
 from amqpflow.cli.topology_file import at_virtual_host
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 @lock_option
 @connection_options
 @output_option("text", "json")
-@click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
+@color_option
 def destroy(
     file: str,
     allow: tuple[str, ...],
@@ -32,12 +31,11 @@ def destroy(
     color: str,
 ) -> int:
     """
-    Remove everything that the topology in FILE owns, in an order in which stopping anywhere is safe.
+    Remove everything that the topology in FILE owns, in an order that is safe to stop at any point.
 
-    What it did not create or adopt stays as it is. Asks on a terminal; elsewhere --allow delete is needed, without
-    which nothing at all is done (exit code 4). A queue with messages or consumers is removed only when --allow
-    delete:QUEUE names it, besides; a retry queue returns its messages first, and stays for another time (3) unless
-    --wait.
+    What the topology did not create or adopt stays. destroy asks on a terminal. Elsewhere it needs --allow delete;
+    without it nothing is done (exit code 4). A queue with messages or consumers also needs --allow delete:QUEUE. A
+    retry queue returns its messages first; without --wait it is left for the next destroy (3).
     """
     from amqpflow import Topology, connect
 

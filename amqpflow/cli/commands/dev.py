@@ -1,4 +1,4 @@
-"""`amqpflow dev [FILE]`: a private broker to develop against."""
+"""`amqpflow dev [FILE]`: start a private broker to develop against."""
 
 from __future__ import annotations
 
@@ -29,14 +29,16 @@ WARNING = (
 
 @click.command()
 @click.argument("file", type=FILE, required=False)
-@click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Keep the data in DIR, and go on with it.")
+@click.option(
+    "--keep", metavar="DIR", type=click.Path(path_type=Path), help="Keep the data in DIR, and reuse it on the next run."
+)
 @click.option("--url", help="Use this broker instead of a private one. $AMQPFLOW_URL is ignored.")
-@click.option("--management-url", help="Its management API. Default: derived from --url.")
+@click.option("--management-url", help="Use this management API. Default: derived from --url.")
 @click.option(
     "--ready-file",
     metavar="PATH",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the export lines there when all is ready; removed when the broker ends.",
+    help="Write the export lines to this file when the broker is ready; removed when the broker ends.",
 )
 def dev(
     file: str | None, keep: Path | None, url: str | None, management_url: str | None, ready_file: Path | None
@@ -44,10 +46,10 @@ def dev(
     """
     Start a private RabbitMQ, apply FILE to it, and print how to reach it.
 
-    The broker comes from --url, a RabbitMQ installed here, or Docker, in that order; never from AMQPFLOW_URL, which may
-    name a broker that others work with. A private one listens on
-    loopback alone, has a generated password, and is gone with all its data on Ctrl-C (exit code 0), on SIGTERM, and
-    when this process dies in any other way. --keep DIR keeps the data, its name and its password for the next time.
+    The broker comes from --url, an installed RabbitMQ, or Docker, in that order; never from AMQPFLOW_URL, which may
+    name a shared broker. A private broker listens on loopback only and has a generated password. It ends, with all its
+    data, on Ctrl-C (exit code 0), on SIGTERM, and if this process dies in any other way. --keep DIR keeps its data,
+    name and password for the next run.
     """
     from amqpflow.node import start_broker
 

@@ -1,4 +1,4 @@
-"""`amqpflow drift FILE`: what was changed on the broker behind the file's back."""
+"""`amqpflow drift FILE`: show how the broker differs from the file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from amqpflow.cli.exit_codes import DIFFERENCES, REFUSED
-from amqpflow.cli.options.connection import FILE, connection_options, output_option
+from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
 from amqpflow.cli.render import colors
 from amqpflow.cli.topology_file import at_virtual_host, load
 
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 @click.argument("file", type=FILE)
 @connection_options
 @output_option("text", "json")
-@click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
-@click.option("--partial", is_flag=True, help="Exit with 0 also when not everything could be compared.")
+@color_option
+@click.option("--partial", is_flag=True, help="Exit with 0 even if some objects could not be compared.")
 def drift(file: str, address: BrokerAddress, output: str, color: str, partial: bool) -> int:
     """
-    Show what is otherwise on the broker than FILE says, and change nothing.
+    Show how the broker differs from FILE, and change nothing.
 
-    Missing and changed exchanges, queues, bindings and policies, attribute by attribute; what is this topology's but
-    not in FILE; foreign policies and bindings that break what FILE promises. Exit code 0: all is as FILE says; 2: it
-    is not; 4: no difference was found, but not everything could be seen, as over AMQP alone (with --partial: 0).
+    drift lists missing and changed exchanges, queues, bindings and policies, attribute by attribute, then objects of
+    this topology that FILE does not have, then foreign policies and bindings that break what FILE promises. Exit code
+    0: no difference. 2: differences. 4: no difference was found, but some objects could not be compared, as over AMQP
+    alone (with --partial: 0).
     """
     from amqpflow import connect
     from amqpflow.cli.asynchronous import run_async

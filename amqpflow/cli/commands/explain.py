@@ -1,4 +1,4 @@
-"""`amqpflow explain FILE QUEUE`: what works on a queue, and why."""
+"""`amqpflow explain FILE QUEUE`: show which settings are in effect on a queue, and why."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from amqpflow.cli.options.connection import FILE, connection_options, output_option
+from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
 from amqpflow.cli.render import colors
 from amqpflow.cli.safe import safe
 from amqpflow.cli.topology_file import at_virtual_host
@@ -21,7 +21,7 @@ def _release(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
     if value is None:
         return None
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3}){1,2}", value, re.ASCII):
-        raise click.BadParameter(f"{value!r} is no release of RabbitMQ; write 4.3 or 3.13.7")
+        raise click.BadParameter(f"{value!r} is not a release of RabbitMQ; write 4.3 or 3.13.7")
     return tuple(map(int, value.split(".")))
 
 
@@ -29,10 +29,10 @@ def _release(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
 @click.argument("file", type=FILE)
 @click.argument("queue")
 @connection_options
-@click.option("--offline", is_flag=True, help="Do not look at a broker: what FILE alone gives.")
-@click.option("--release", callback=_release, help="With --offline: for this release of RabbitMQ, for example 4.0.")
+@click.option("--offline", is_flag=True, help="Compute from FILE only, without a broker.")
+@click.option("--release", callback=_release, help="With --offline: assume this release of RabbitMQ, e.g. 4.0.")
 @output_option("text", "json")
-@click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
+@color_option
 def explain(
     file: str,
     queue: str,
@@ -43,11 +43,11 @@ def explain(
     color: str,
 ) -> int:
     """
-    Show every setting that works on QUEUE, where it comes from, and what it overruled.
+    Show every setting in effect on QUEUE, where it comes from, and what it overrides.
 
-    QUEUE is a work queue, a retry queue or a parking queue of FILE. Arguments, our policies, policies of others,
-    operator policies and defaults are weighed as RabbitMQ weighs them. What FILE wants and does not get is listed, with
-    what to do. Nothing is changed. Without the management API policies cannot be seen, and the answer says so.
+    QUEUE is a work queue, a retry queue or a parking queue of FILE. Arguments, policies of amqpflow and of others,
+    operator policies and defaults take precedence as in RabbitMQ. explain lists what FILE asks for and does not get,
+    with what to do. Nothing is changed. Without the management API policies are not visible, and the output says so.
     """
     from amqpflow import Topology, connect
     from amqpflow.api import explain_offline
@@ -55,7 +55,7 @@ def explain(
     from amqpflow.cli.render.explanation import explanation_object, explanation_text
 
     if release is not None and not offline:
-        raise click.UsageError("--release goes with --offline; a broker says what it is")
+        raise click.UsageError("--release needs --offline: a broker reports its own release")
     topology = Topology.load(file)
     if offline:
         explanation = explain_offline(topology, queue, release=release or ())

@@ -1,4 +1,4 @@
-"""`amqpflow graph FILE`: a picture of a topology, from the file alone; with --live also of what is in it."""
+"""`amqpflow graph FILE`: draw a topology, from the file alone, or with the messages in its queues."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ FORMATS = ("text", "mermaid", "dot", "svg")
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Of the picture.")
-@click.option("--out", type=click.Path(dir_okay=False), help="Write it there instead of printing it.")
-@click.option("--live", is_flag=True, help="Ask the broker, and draw how many messages are where.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Draw in this format."
+)
+@click.option("--out", type=click.Path(dir_okay=False), help="Write to this file instead of standard output.")
+@click.option("--live", is_flag=True, help="Connect to the broker, and show how many messages each queue holds.")
 @connection_options
 def graph(file: str, form: str, out: str | None, live: bool, address: BrokerAddress) -> int:
     """
     Draw FILE's topology: exchanges, work queues, retry queues with their delays, parking queues.
 
-    Nothing is needed but the file; the options of the connection are for --live. svg is a finished picture for pages
-    light and dark, mermaid goes into Markdown, dot to Graphviz.
+    Without --live no broker is needed, and the connection options have no effect. Use svg for a finished picture that
+    suits light and dark pages, mermaid for Markdown, dot for Graphviz.
     """
     from amqpflow import connect
     from amqpflow.cli.asynchronous import run_async
@@ -75,7 +77,7 @@ def _drawn(picture: Graph, form: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all: a picture that is half written is worse than the old one."""
+    """Write the file completely or not at all: half a picture is worse than the old one."""
     from amqpflow.errors import AmqpflowError
 
     try:

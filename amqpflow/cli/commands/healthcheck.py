@@ -12,29 +12,34 @@ from amqpflow.cli.safe import safe
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), envvar="AMQPFLOW_HEALTH_PORT", help="As given to `run`.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where the service runs.")
-@click.option("--live", is_flag=True, help="Ask whether its event loop turns, not whether every queue is consumed.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    envvar="AMQPFLOW_HEALTH_PORT",
+    help="Connect to the --health-port of `amqpflow run`.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Connect to this host.")
+@click.option("--live", is_flag=True, help="Ask only whether the event loop runs.")
 @click.option(
     "--timeout",
     type=DURATION_OR_SECONDS,
     default="3s",
     show_default=True,
     metavar="DURATION",
-    help="Fail without an answer after this time.",
+    help="Fail if there is no answer within this time.",
 )
 def healthcheck(port: int | None, host: str, live: bool, timeout: float) -> int:
     """
     Ask the service started with `amqpflow run --health-port PORT` whether every queue is being consumed.
 
-    Exit code 0 when it is, 1 when it is not or nobody answers; the reasons are printed.
+    Exit code 0: every queue is consumed. 1: one is not, or the service does not answer; the reasons are printed.
     """
     from amqpflow.errors import UsageError
 
     if port is None:
-        raise UsageError("which port?", hint="--port PORT or AMQPFLOW_HEALTH_PORT, as given to amqpflow run")
+        raise UsageError("no port given", hint="give --port PORT or AMQPFLOW_HEALTH_PORT, as for amqpflow run")
     if timeout < 0.1:
-        raise UsageError("--timeout: at least 100ms")
+        raise UsageError("--timeout must be at least 100ms")
     path = "/livez" if live else "/readyz"
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:

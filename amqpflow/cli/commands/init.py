@@ -1,4 +1,4 @@
-"""`amqpflow init`: a topology file to begin with."""
+"""`amqpflow init`: write a starter topology file."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ queues:
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False), default="topology.yaml")
-@click.option("--name", help="The topology's name. Default: that of the directory.")
+@click.option("--name", help="Give the topology this name. Default: the name of the directory.")
 def init(file: str, name: str | None) -> None:
     """
-    Write a topology file to begin with, and its JSON Schema beside it, for the editor.
+    Write a starter topology file, and its JSON Schema beside it for the editor.
 
-    Nothing is ever overwritten. FILE is topology.yaml when it is not given.
+    Existing files are never overwritten. FILE defaults to topology.yaml.
     """
     from amqpflow.errors import RefusedError, UsageError
     from amqpflow.topology.check import check_files
@@ -78,6 +78,6 @@ def init(file: str, name: str | None) -> None:
 
 
 def _from_directory(path: Path) -> str:
-    """The directory's name, as a topology can bear it."""
+    """Return the name of the directory, made valid for a topology."""
     cleaned = re.sub(r"[^a-z0-9]+", "-", path.absolute().parent.name.lower()).strip("-")
     return cleaned or "app"

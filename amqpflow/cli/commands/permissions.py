@@ -1,4 +1,4 @@
-"""`amqpflow permissions FILE`: what each kind of user has to be allowed, and no more. No broker is asked."""
+"""`amqpflow permissions FILE`: print the least permissions for each kind of user, without a broker."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ _ROLES = ("apply", "consume", "publish", "replay", "observe")
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.option("--role", "roles", type=click.Choice(_ROLES), multiple=True, help="Only this one; may be repeated.")
 @click.option(
-    "--queue", "queues", multiple=True, help="What consume and replay are about: this work queue; may be repeated."
+    "--role", "roles", type=click.Choice(_ROLES), multiple=True, help="Print only this role. May be repeated."
 )
-@click.option("--exact", is_flag=True, help="Never widen a pattern; RabbitMQ before 4.3 takes long ones.")
+@click.option(
+    "--queue", "queues", multiple=True, help="Limit the consume and replay roles to this work queue. May be repeated."
+)
+@click.option("--exact", is_flag=True, help="Never widen a pattern. RabbitMQ before 4.3 accepts long ones.")
 @output_option("text", "json")
 def permissions(file: str, roles: tuple[str, ...], queues: tuple[str, ...], exact: bool, output: str) -> int:
     """
     Print the least permissions and tags for users that apply, consume, publish, replay and observe FILE's topology.
 
-    The text ends with the rabbitmqctl lines that grant them, quoted for a shell; users are called TOPOLOGY-ROLE there.
-    Patterns are exact as long as they fit into the 1024 bytes that RabbitMQ 4.3 takes; what is wider is said.
+    The output ends with the rabbitmqctl commands that grant them, quoted for a shell, with users named TOPOLOGY-ROLE.
+    Patterns are exact as long as they fit into the 1024 bytes that RabbitMQ 4.3 accepts. A note names each wider one.
     """
     from amqpflow.api import permissions as grants
     from amqpflow.cli.render.permissions import permissions_object, permissions_text

@@ -1,4 +1,4 @@
-"""`amqpflow plan FILE`: what apply would do, and what it means for messages and consumers."""
+"""`amqpflow plan FILE`: show what apply would do, and what it means for messages and consumers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from amqpflow.cli.exit_codes import DIFFERENCES, REFUSED
-from amqpflow.cli.options.connection import FILE, connection_options, output_option
+from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
 from amqpflow.cli.render import colors
 from amqpflow.cli.safe import safe
 from amqpflow.cli.topology_file import at_virtual_host, load
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 @click.argument("file", type=FILE)
 @connection_options
 @output_option("text", "json", "markdown")
-@click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
+@color_option
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there is something to do.")
-@click.option("--prune", is_flag=True, help="Plan also to remove what the topology owns and FILE no longer has.")
+@click.option(
+    "--prune", is_flag=True, help="Include the removal of objects that the topology owns and FILE no longer has."
+)
 @click.option(
     "--allow",
     multiple=True,
     metavar="WORDS",
-    help="Plan with what apply --allow permits, e.g. delete:QUEUE.",
+    help="Plan as if apply had this --allow, e.g. delete:QUEUE.",
 )
-@click.option("--out", type=click.Path(dir_okay=False), metavar="PATH", help="Save the plan, for apply PATH.")
+@click.option("--out", type=click.Path(dir_okay=False), metavar="PATH", help="Save the plan for `amqpflow apply PATH`.")
 def plan(
     file: str,
     address: BrokerAddress,
@@ -43,11 +45,11 @@ def plan(
     out: str | None,
 ) -> int:
     """
-    Show what `amqpflow apply FILE` would do, in its steps, and change nothing.
+    Show what `amqpflow apply FILE` would do, step by step, and change nothing.
 
-    Exit code 0: apply may be called (with --detailed-exitcode: nothing to do); 2, with --detailed-exitcode: there is
-    something to do; 4: apply would refuse, and the reasons are shown. A plan saved with --out is carried out by
-    `amqpflow apply PATH` exactly as it is, or refused when the broker has changed; it holds no password.
+    Exit code 0: apply can run (with --detailed-exitcode: nothing to do). 2, with --detailed-exitcode: there is
+    something to do. 4: apply would refuse, and the reasons are shown. `amqpflow apply PATH` carries out a plan that
+    --out saved exactly, or refuses it if the broker has changed. A saved plan contains no password.
     """
     from amqpflow import connect
     from amqpflow.cli.asynchronous import run_async

@@ -1,4 +1,4 @@
-"""`amqpflow replay FILE`: bring parked messages back to where they failed."""
+"""`amqpflow replay FILE`: replay parked messages to the work queues they failed in."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 @click.argument("file", type=FILE, required=False)
 @selection_options
 @how_options
-@click.option("--dry-run", is_flag=True, help="Say what would be replayed, and do nothing.")
-@click.option("--watch", is_flag=True, help="Afterwards watch until nothing of it is on its way any more.")
+@click.option("--dry-run", is_flag=True, help="Show what would be replayed, and do nothing.")
+@click.option("--watch", is_flag=True, help="Watch afterwards until no replayed message is in a work or retry queue.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--journal", type=click.Path(file_okay=False), help="Where journals are kept.")
-@click.option("--resume", metavar="ID", help="Resume an interrupted replay as it was asked for.")
-@click.option("--history", is_flag=True, help="List the replays whose journals are kept on this machine.")
+@click.option("--journal", type=click.Path(file_okay=False), help="Keep journals in this directory.")
+@click.option("--resume", metavar="ID", help="Resume the interrupted replay with this id, with its own options.")
+@click.option("--history", is_flag=True, help="List the replays that have a journal on this machine.")
 @click.option("--prune", is_flag=True, help="With --history: remove the journals of finished replays.")
 @safety_options
 @connection_options
@@ -59,9 +59,9 @@ def replay(
     """
     Publish the parked messages of FILE to their work queues again, in the order of the parking queue.
 
-    Each is published, confirmed, and only then taken out of the parking queue. Stopping at any point loses nothing;
-    what cannot be published stays parked (exit code 3). What fails again meanwhile is not replayed again. A journal
-    records what was sent, so the next replay resumes an interrupted one.
+    A message leaves the parking queue only when its publish is confirmed. Stopping at any point loses nothing. A
+    message that cannot be published stays parked (exit code 3). A message that fails again meanwhile is not replayed
+    twice. A journal records what was sent, so the next replay resumes an interrupted one.
     """
     import gc
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("target", metavar="MODULE:CONSUMER")
-@click.option("--app-dir", default=".", show_default=True, help="Where to import MODULE from.")
+@click.option("--app-dir", default=".", show_default=True, help="Import MODULE from this directory.")
 @click.option(
     "--wait-for-topology",
     metavar="DURATION",
@@ -32,17 +32,27 @@ if TYPE_CHECKING:
 @click.option(
     "--shutdown-timeout", metavar="DURATION", type=DURATION, help="Let started handlers finish within this time: 25s."
 )
-@click.option("--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes.")
+@click.option("--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Run this many processes.")
 @click.option(
     "--health-port",
     type=click.IntRange(0, 65535),
     envvar="AMQPFLOW_HEALTH_PORT",
-    help="Answer the probes /livez and /readyz there.",
+    help="Serve the probes /livez and /readyz on this port.",
 )
-@click.option("--health-host", help="The interface for that; all of them when absent.")
-@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
-@click.option("--tracebacks", is_flag=True, help="Log failures of handlers with their traceback.")
-@click.option("--log-format", default="text", type=click.Choice(["text", "json"]))
+@click.option("--health-host", help="Serve the probes on this interface. Default: all.")
+@click.option(
+    "--log-level",
+    default="info",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Log from this level on.",
+)
+@click.option("--tracebacks", is_flag=True, help="Log handler failures with their traceback.")
+@click.option(
+    "--log-format",
+    default="text",
+    type=click.Choice(["text", "json"]),
+    help="Log as text, or as one JSON object a line.",
+)
 def run(
     target: str,
     app_dir: str,
@@ -58,8 +68,8 @@ def run(
     """
     Run the Consumer named CONSUMER in MODULE until SIGTERM or SIGINT.
 
-    The first signal drains: started handlers finish, the rest goes back to its queue. A second one stops at once. With
-    --workers several processes run it; one that dies is started again.
+    The first signal drains: started handlers finish, and all other messages are requeued. A second signal stops at
+    once. With --workers several processes run it, and one that dies is restarted.
     """
     configure_logging(log_level, log_format)
     if workers > 1 and VARIABLE not in os.environ:

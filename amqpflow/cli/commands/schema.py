@@ -13,9 +13,9 @@ KINDS = ("topology", "plan", "drift")
 @click.argument("kind", type=click.Choice(KINDS), default=KINDS[0])
 def schema(kind: str) -> None:
     """
-    Print a JSON Schema: of topology files, for editors, or of what a command prints with -o json.
+    Print a JSON Schema: of topology files, for editors, or of the JSON that a command prints.
 
-    Save that of topology files beside yours, and let their first line be
+    Save the schema of topology files beside yours, and begin each of them with
 
     \b
         # yaml-language-server: $schema=./topology.schema.json

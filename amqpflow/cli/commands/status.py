@@ -1,4 +1,4 @@
-"""`amqpflow status FILE`: how many messages are where, and what stands still or hides."""
+"""`amqpflow status FILE`: show how many messages are where, and what is stuck or hidden."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from amqpflow.cli.exit_codes import DIFFERENCES
-from amqpflow.cli.options.connection import FILE, connection_options, output_option
+from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
 from amqpflow.cli.options.quantities import DURATION
 from amqpflow.cli.render import colors
 from amqpflow.cli.safe import safe
@@ -27,17 +27,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.option("--watch", is_flag=True, help="Look again and again until Ctrl-C; a live table on a terminal.")
+@click.option("--watch", is_flag=True, help="Refresh until Ctrl-C; on a terminal as a live table.")
 @click.option(
     "--interval", type=DURATION, default="2s", show_default=True, metavar="DURATION", help="Refresh after this time."
 )
-@click.option(
-    "--oldest", is_flag=True, help="Also read the first message of each parking queue, and show how old it is."
-)
-@click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are alerts.")
+@click.option("--oldest", is_flag=True, help="Show the age of the oldest message of each parking queue, by reading it.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 if there are alerts.")
 @connection_options
 @output_option("text", "json")
-@click.option("--color", type=click.Choice(colors.CHOICES), default="auto", help="Colours. Also: NO_COLOR.")
+@color_option
 def status(
     file: str,
     watch: bool,
@@ -51,14 +49,14 @@ def status(
     """
     Show how many messages of FILE's topology are ready, unacked, waiting for a retry, and parked.
 
-    Alerts come first: what RabbitMQ retains unseen, queues that are missing or that nobody consumes, parking queues
-    that grow, foreign policies. No message is touched; --oldest reads one of each parking queue, as `parked list` does.
-    Without the management API ready messages and consumers are all that can be seen. docs/how-to/watch.md says more.
+    Alerts come first: messages that RabbitMQ retains unseen, missing queues, queues without a consumer, growing parking
+    queues, foreign policies. No message is touched; --oldest reads one message of each parking queue, as `parked list`
+    does. Without the management API only ready messages and consumers are visible. See docs/how-to/watch.md.
     """
     from amqpflow.errors import UsageError
 
     if interval < 0.1:
-        raise UsageError("--interval: at least 100ms")
+        raise UsageError("--interval must be at least 100ms")
     topology = load(file)
     view = _View(topology, at_virtual_host(topology, address), oldest, output == "json", color)
     return view.watch(interval) if watch else view.once(detailed_exitcode)
@@ -82,10 +80,10 @@ class _View:
         return DIFFERENCES if detailed_exitcode and found.alerts else 0
 
     def watch(self, pause: float) -> int:
-        """Until Ctrl-C, which is how one leaves it: 0."""
+        """Show the status until Ctrl-C, and return 0."""
         from amqpflow.cli.stopping import run_until_stopped
 
-        run_until_stopped(lambda stop: self._watch(stop, pause), says="the look that has begun")
+        run_until_stopped(lambda stop: self._watch(stop, pause), says="finishing this refresh")
         return 0
 
     async def _watch(self, stop: asyncio.Event, pause: float) -> None:
@@ -95,7 +93,7 @@ class _View:
                 interval=pause,
                 oldest=self.oldest,
                 stop=stop,
-                on_error=lambda error: show.trouble(f"{error}; trying again"),
+                on_error=lambda error: show.trouble(f"{error}; retrying"),
             )
             async for found in statuses:
                 show.status(found)

@@ -1,4 +1,4 @@
-"""`amqpflow validate`: every problem of topology files, at once and with its place. No broker is asked."""
+"""`amqpflow validate`: report every problem of topology files at once, each with its place, without a broker."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _MESSAGE_IDS = "publish with a message id: without one, a copy made by a crash a
 
 @click.command()
 @click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
-@click.option("--strict", is_flag=True, help="Warnings fail as errors do.")
+@click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @output_option("text", "json")
 def validate(files: tuple[str, ...], strict: bool, output: str) -> int:
     """
-    Check topology files, alone and against each other.
+    Check topology files, each alone and all against each other.
 
-    A directory is read as the .yaml and .yml files in it. Problems are printed as file:line:column: code: message
-    (hint); docs/reference/diagnostics.md explains the codes. Exit code 0: no errors; 1: errors, or with --strict
-    warnings.
+    For a directory, amqpflow reads the .yaml and .yml files in it. Problems are printed as file:line:column: code:
+    message (hint); docs/reference/diagnostics.md explains the codes. Exit code 0: no errors. 1: errors, or warnings
+    with --strict.
     """
     from amqpflow.services.loading.topology_files import check_paths
 

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from amqpflow.cli.render import colors
+
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(dir_okay=True, path_type=str)
-MANAGEMENT_URL = "Management API. Default: $AMQPFLOW_MANAGEMENT_URL (not with --url), else derived from the AMQP URL."
+MANAGEMENT_URL = (
+    "Use this management API. Default: $AMQPFLOW_MANAGEMENT_URL (not with --url), else derived from the AMQP URL."
+)
 
 
 def connection_options(function: F) -> F:
@@ -42,11 +46,11 @@ def connection_options(function: F) -> F:
 
     for option in reversed(
         (
-            click.option("--url", help="AMQP URL. Default: $AMQPFLOW_URL, else guest on localhost."),
+            click.option("--url", help="Connect to this AMQP URL. Default: $AMQPFLOW_URL, else guest on localhost."),
             click.option("--management-url", help=MANAGEMENT_URL),
-            click.option("--ca-file", type=click.Path(), help="CA certificates to verify the broker with."),
-            click.option("--cert-file", type=click.Path(), help="Client certificate."),
-            click.option("--key-file", type=click.Path(), help="Key of the client certificate."),
+            click.option("--ca-file", type=click.Path(), help="Verify the broker with these CA certificates."),
+            click.option("--cert-file", type=click.Path(), help="Present this client certificate."),
+            click.option("--key-file", type=click.Path(), help="Use this key for the client certificate."),
             click.option("--insecure", is_flag=True, help="Do not verify the broker's certificate."),
         )
     ):
@@ -55,7 +59,7 @@ def connection_options(function: F) -> F:
 
 
 def silence_libraries() -> None:
-    """Keep what the libraries log off the terminal: their errors come back as ours, said once and in one line."""
+    """Keep library logs off the terminal: amqpflow reports their errors itself, once and in one line."""
     import logging
 
     for name in ("aiormq", "aio_pika", "httpx2", "amqpflow"):
@@ -63,7 +67,7 @@ def silence_libraries() -> None:
 
 
 def announce(address: BrokerAddress) -> None:
-    """Say on standard error what is not obvious about where we connect to."""
+    """Report on standard error what is not obvious about the address."""
     if address.source in ("RABBITMQ_URL", "CLOUDAMQP_URL"):
         click.echo(f"Using {address.source}: {address.redacted}", err=True)
     if address.unused is not None:
@@ -86,6 +90,14 @@ def announce(address: BrokerAddress) -> None:
         )
 
 
+color_option = click.option(
+    "--color",
+    type=click.Choice(colors.CHOICES),
+    default="auto",
+    help="Color the output. NO_COLOR in the environment turns it off.",
+)
+
+
 def output_option(*formats: str) -> Callable[[F], F]:
     """Add -o/--output with the given formats, the first being the default."""
     return click.option(
@@ -94,5 +106,5 @@ def output_option(*formats: str) -> Callable[[F], F]:
         type=click.Choice(formats),
         default=formats[0],
         show_default=True,
-        help="Output format.",
+        help="Print in this format.",
     )

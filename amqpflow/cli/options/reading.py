@@ -1,4 +1,4 @@
-"""The options by which a command says how parked messages are read."""
+"""The options that say how parked messages are read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-ORIGIN_HELP = "Assert this work queue for messages that do not say where they failed."
+ORIGIN_HELP = "Assume this work queue for messages that do not say where they failed."
 
 _unverified = click.option(
     "--unverified",
     is_flag=True,
-    help="Read also where it cannot be found out that reading uses nothing up (no management API, no permission), and "
-    "queues that drop their oldest messages.",
+    help="Read even if amqpflow cannot verify that reading is safe (no management API, missing permission, or a queue "
+    "with drop-head overflow).",
 )
 
 _prefetch = click.option(
@@ -35,12 +35,12 @@ _from = click.option(
     "from_queues",
     multiple=True,
     metavar="QUEUE",
-    help="Read this queue, whoever made it, instead of the parking queues of FILE, which may be left out then.",
+    help="Read this queue instead of the parking queues of FILE. FILE may be omitted.",
 )
 
 
 def _read_options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Add options, of which the command receives one `options: ReadOptions`."""
+    """Return a decorator that adds options; the command receives one `options: ReadOptions`."""
 
     def add(function: F) -> F:
         @wraps(function)

@@ -1,4 +1,4 @@
-"""The options by which list, stats, export, discard and replay say which parked messages they mean."""
+"""The options that select parked messages, for list, stats, export, discard and replay."""
 
 from __future__ import annotations
 
@@ -11,14 +11,24 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MULTIPLE: tuple[tuple[str, str, str, str], ...] = (  # option, field, metavar, help
-    ("--queue", "queues", "QUEUE", "Of this work queue, or in this parking queue."),
-    ("--reason", "reasons", "REASON", "Parked for this reason: exhausted, permanent, broker, broker:expired ..."),
-    ("--error-type", "error_types", "NAME", "With this error: the class, or the last part of its name."),
-    ("--fingerprint", "fingerprints", "HEX", "With this fingerprint, or one that begins so."),
-    ("--header", "headers", "NAME[=VALUE]", "With this header. Given twice: with both."),
-    ("--routing-key", "routing_keys", "KEY", "First published with this key; * and # as in a topic binding."),
-    ("--attempts", "attempts", "N", "After so many attempts: 3, '>=3', '<10', '!=1'. Given twice: both."),
-    ("--id", "ids", "ID", "With this id, or one that begins so, or this message id, or hop."),
+    ("--queue", "queues", "QUEUE", "Select messages of this work queue, or in this parking queue."),
+    ("--reason", "reasons", "REASON", "Select by reason: exhausted, permanent, broker, broker:expired ..."),
+    ("--error-type", "error_types", "NAME", "Select by error class, or the last part of its name."),
+    ("--fingerprint", "fingerprints", "HEX", "Select by fingerprint, or its beginning."),
+    ("--header", "headers", "NAME[=VALUE]", "Select by header. Given twice, both must match."),
+    (
+        "--routing-key",
+        "routing_keys",
+        "KEY",
+        "Select by the routing key of the first publish; * and # as in a topic binding.",
+    ),
+    (
+        "--attempts",
+        "attempts",
+        "N",
+        "Select by number of attempts: 3, '>=3', '<10', '!=1'. Given twice, both must hold.",
+    ),
+    ("--id", "ids", "ID", "Select by id, the beginning of an id, message id or hop id."),
 )
 
 
@@ -44,16 +54,22 @@ def selection_options(function: F) -> F:
         for option, field, metavar, text in _MULTIPLE
     ]
     options += [
-        click.option("--older-than", metavar="DURATION", help="Parked at least so long ago: 90s, 2h, 14d."),
-        click.option("--newer-than", metavar="DURATION", help="Parked less long ago than that."),
-        click.option("--match", metavar="JMESPATH", help="True of {headers, properties, body, record}."),
+        click.option(
+            "--older-than", metavar="DURATION", help="Select messages parked at least this long ago: 90s, 2h, 14d."
+        ),
+        click.option("--newer-than", metavar="DURATION", help="Select messages parked less than this long ago."),
+        click.option(
+            "--match",
+            metavar="JMESPATH",
+            help="Select messages for which this is true of {headers, properties, body, record}.",
+        ),
         click.option(
             "--limit",
             type=click.IntRange(min=1),
-            help="Take the first N selected messages in the queue's order: the oldest, after those of higher priority.",
+            help="Take the first N selected messages of the queue: higher priorities first, then the oldest.",
         ),
-        click.option("--sample", type=click.IntRange(min=1), help="So many of those selected, at random, evenly."),
-        click.option("--seed", type=int, default=0, show_default=True, help="For another sample."),
+        click.option("--sample", type=click.IntRange(min=1), help="Take N of the selected messages at random."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Draw another sample."),
     ]
     for option in reversed(options):
         with_selection = option(with_selection)

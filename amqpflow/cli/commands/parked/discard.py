@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=FILE, required=False)
-@click.option("--all", "everything", is_flag=True, help="Without any filter: discard all messages.")
-@click.option("--export", "target", type=click.Path(dir_okay=False), help="Keep them in this file; a new one.")
-@click.option("--no-export", is_flag=True, help="Keep them nowhere: they are lost for good.")
+@click.option("--all", "everything", is_flag=True, help="Discard all messages, without a filter.")
+@click.option("--export", "target", type=click.Path(dir_okay=False), help="Keep the messages in this new file.")
+@click.option("--no-export", is_flag=True, help="Keep no copy: the messages are lost.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @selection_options
 @read_options
@@ -45,10 +45,10 @@ def discard(
     output: str,
 ) -> int:
     """
-    Take parked messages out of their queue, into a file from which `parked restore` brings them back.
+    Move parked messages out of their queue into a file from which `parked restore` can restore them.
 
-    Each is in the file, and the file on the disk, before it leaves the queue. The file is named after the time, unless
-    --export names it.
+    A message leaves its queue only when it is in the file and the file is synced to disk. Without --export the file is
+    named after the time.
     """
     from amqpflow import connect
     from amqpflow.cli.render.parked_json import export_object

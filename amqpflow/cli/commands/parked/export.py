@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "target",
     required=True,
     type=click.Path(dir_okay=False, allow_dash=True),
-    help="Write a new file; PATH/: a new directory; -: the standard output.",
+    help="Write to this new file, or to a new directory (PATH/), or to standard output (-).",
 )
 @selection_options
 @read_options
@@ -45,9 +45,9 @@ def export(
     """
     Write the parked messages of FILE's work queues to a file of JSON lines; they stay parked.
 
-    With a slash at its end it is a directory, a message a file. `amqpflow parked restore` puts them back, byte by byte.
-    It appears when it is whole. On the standard output it is whole when it has its end line; the report is then on
-    standard error.
+    With --to PATH/ each message becomes a file in a new directory. `amqpflow parked restore` restores the messages byte
+    for byte. The file appears only when it is complete. On standard output an export is complete if it has its end
+    line, and the report goes to standard error.
     """
     import shutil
     import sys

@@ -37,7 +37,8 @@ def list_(
     """
     List the parked messages of FILE's work queues, the oldest of each parking queue first.
 
-    Options are combined with and; one that is given twice asks for any of its values. -o jsonl has one object a line.
+    A message must match every option given; for an option given twice, any of its values. -o jsonl prints one object
+    per line.
     """
     from amqpflow import connect
     from amqpflow.cli.render.parked import listing_lines

@@ -22,12 +22,16 @@ _NAMED = 10  #: messages that are listed
 
 @click.command()
 @click.argument("export", type=click.Path(allow_dash=True), metavar="EXPORT")
-@click.option("--to", metavar="QUEUE", help="Put all of them into this queue, not into those they were in.")
+@click.option("--to", metavar="QUEUE", help="Restore all messages to this queue instead of their own.")
 @click.option(
-    "--strip", is_flag=True, help="Leave out user_id, CC, BCC and x-opt-delivery-time where RabbitMQ would act on them."
+    "--strip", is_flag=True, help="Remove user_id, CC, BCC and x-opt-delivery-time where RabbitMQ would act on them."
 )
-@click.option("--again", is_flag=True, help="Restore also what was restored before, unless it is still parked.")
-@click.option("--duplicates", is_flag=True, help="Restore also what is still parked, without looking at the queues.")
+@click.option(
+    "--again", is_flag=True, help="Restore messages again that were restored before, unless they are still parked."
+)
+@click.option(
+    "--duplicates", is_flag=True, help="Restore messages even if they are still parked, without reading the queues."
+)
 @prefetch_option
 @connection_options
 @output_option("text", "json")
@@ -42,11 +46,11 @@ def restore(
     output: str,
 ) -> int:
     """
-    Put the messages of EXPORT back into the parking queues they were in, byte by byte; - is the standard input.
+    Restore the messages of EXPORT to their parking queues, byte for byte; - reads standard input.
 
-    A message that is still parked there is left alone. After a discard an equal one that is parked is another message,
-    unless the discard was killed before the ack was certain. EXPORT.restored records which are back in which broker,
-    virtual host and queue, so that after a crash the same command continues where it stopped.
+    A message that is still parked is skipped. After a discard an equal parked message is another one, unless the
+    discard was killed before its ack was certain. EXPORT.restored records what was restored to which broker, virtual
+    host and queue, so after a crash the same command continues.
     """
     import sys
 

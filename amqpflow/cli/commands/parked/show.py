@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[FILE] ID")
-@click.option("--queue", "queues", multiple=True, help="Look only in the parking queue of this work queue.")
+@click.option("--queue", "queues", multiple=True, help="Search only the parking queue of this work queue.")
 @read_options
 @connection_options
 @output_option("text", "json")
@@ -32,9 +32,9 @@ def show(
     output: str,
 ) -> int:
     """
-    Show all of a parked message of FILE: failure record, history, headers and body.
+    Show a parked message of FILE in full: failure record, history, headers and body.
 
-    ID is that of `parked list`, or its beginning, or the message id, or the hop. All matches are shown.
+    ID is an id from `parked list` or its beginning, a message id or a hop id. All matches are shown.
     """
     from amqpflow import connect
     from amqpflow.cli.render.parked_json import message_object

@@ -29,7 +29,7 @@ _BY = ("queue", "parking-queue", "reason", "error-type", "fingerprint", "routing
     default="queue,reason,error-type",
     show_default=True,
     metavar="NAMES",
-    help=f"What to group by, separated by commas: {', '.join(_BY)}.",
+    help=f"Group by these, separated by commas: {', '.join(_BY)}.",
 )
 @selection_options
 @read_options
@@ -46,7 +46,7 @@ def stats(
     """
     Count the parked messages of FILE's work queues by what they have in common, most first.
 
-    Each group has its count, when its first and its last message was parked, and the id of the oldest as a sample.
+    Each group shows its count, when its first and last messages were parked, and the id of the oldest as a sample.
     """
     from amqpflow import connect
     from amqpflow.cli.render.parked_stats import stats_lines, stats_object
