@@ -130,12 +130,10 @@ class Connection:
     async def queue_counts(self, queue: str) -> QueueCounts:
         """Count a queue's ready messages and its consumers, on a channel of its own. Raises as `RpcChannel` does."""
         channel = await self.admin_channel()
-        try:
-            return await channel.queue_counts(queue)
-        finally:
-            if not channel.is_closed:
-                with translate():
-                    await channel.close()
+        counts = await channel.queue_counts(queue)
+        with translate():  # not when cancelled: a silent broker would hold the caller up
+            await channel.close()
+        return counts
 
     async def _open(self, *, publisher_confirms: bool) -> RpcChannel:
         # nothing is on a channel that is not open yet: when this is cancelled, or takes too long, aiormq closes it
