@@ -186,7 +186,7 @@ async def deliveries(
     async with aclosing(reader.arrivals(at_most=at_most, busy=busy)) as arrivals:
         async for batch in arrivals:
             for delivery in batch:
-                if not reader.may_go_on():
+                if not reader.may_continue():
                     return
                 yield delivery
 

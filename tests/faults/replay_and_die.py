@@ -40,12 +40,12 @@ POINTS = (
     "ack.before",
     "ack.after",
     "ack.sent",
-    "give-back.before",
+    "requeue.before",
     "nack.sent",
-    "give-back.after",
+    "requeue.after",
 )
 WINDOW = 50  #: of the process that dies
-ONCE = ("give-back", "nack")  #: there is one giving back in each run
+ONCE = ("requeue", "nack")  #: there is one requeueing in each run
 
 
 def shared_shop(vhost: str, kind: str = "quorum") -> CompiledTopology:

@@ -572,7 +572,7 @@ def test_without_a_confirm_in_time_messages_stay_parked_and_are_in_doubt(
             def hold_confirms_back(step: str) -> None:
                 if step == "publish.before":
                     network.to_client.clear()
-                elif step == "give-back.before":
+                elif step == "requeue.before":
                     network.to_client.set()
 
             report = await replay_parked(broker, compiled, WORK, on_step=hold_confirms_back)
@@ -597,7 +597,7 @@ def test_nothing_is_held_for_long_and_the_replay_goes_on(vhost: BrokerAddress, m
             report = await replay_parked(broker, compiled, "b", choice=ReplayRequest(rate=200), on_step=steps.append)
             assert (report.replayed, report.complete, report.stopped) == (600, True, None)
             assert (report.others, report.remaining) == (200, 200)
-            assert steps.count("give-back.after") > 2
+            assert steps.count("requeue.after") > 2
             taken = ids(await drained(connection, "b", 600))
             assert taken == [f"m{n}" for n, each in enumerate(order) if each == "b"]
             left = ids(await drained(connection, "shared.parking", 200))

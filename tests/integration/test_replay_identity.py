@@ -41,7 +41,7 @@ from tests.parked import (
 from tests.topologies import topology
 
 CONFIRMED = "confirmed, and not acked"
-ACKED = "give-back.before"  #: all acks were given, and none is proven
+ACKED = "requeue.before"  #: all acks were given, and none is proven
 POINTS = ["publish.before", "publish.after", CONFIRMED, "ack.before", "ack.after", ACKED]
 FIRST_THREE = ReplayRequest(limit=3)
 FROM_A = ReplayRequest(origin="a")

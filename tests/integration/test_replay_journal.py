@@ -120,7 +120,7 @@ def test_a_replay_that_is_stopped_before_its_last_parking_queue_is_interrupted_a
     )
 
     def stop_after_the_first(step: str) -> None:
-        if step == "give-back.after":
+        if step == "requeue.after":
             stop.set()
 
     async def go() -> None:
@@ -141,7 +141,7 @@ def test_a_replay_that_is_stopped_at_its_limit_is_complete(vhost: BrokerAddress,
     compiled, stop = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost), asyncio.Event()
 
     def stop_after_the_first(step: str) -> None:
-        if step == "give-back.after":
+        if step == "requeue.after":
             stop.set()
 
     async def go() -> None:
@@ -659,7 +659,7 @@ def test_a_slow_replay_gives_back_before_the_consumer_timeout_and_goes_on(
             choice = ReplayRequest(rate=20)
             report = await replay_parked(opened, compiled, WORK, choice=choice, on_step=steps.append)
             assert (report.replayed, report.complete, report.stopped) == (60, True, None)
-            assert steps.count("give-back.after") >= 2
+            assert steps.count("requeue.after") >= 2
             assert ids(await drained(connection, WORK, 60)) == [f"m{n}" for n in range(60)]
 
     asyncio.run(go())
@@ -741,7 +741,7 @@ def test_a_step_of_a_ramp_whose_result_cannot_be_counted_ends_the_replay_with_a_
             stop, locks = asyncio.Event(), AsyncExitStack()
 
             def locked(step: str) -> None:
-                if step == "give-back.after":
+                if step == "requeue.after":
                     locking.append(asyncio.ensure_future(locks.enter_async_context(reading_alone(connection, PARKING))))
 
             locking: list[asyncio.Future[bool]] = []

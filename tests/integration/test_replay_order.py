@@ -135,7 +135,7 @@ async def acked_lines(
     async with workplace(vhost, compiled) as (broker, connection):
         await park(connection, compiled, [delivered("a", message_id=f"m{n}") for n in range(40)])
         slowly = ReplayRequest(rate=50)
-        assert await interrupted(broker, compiled, Journals(directory), "give-back.before", choice=slowly)
+        assert await interrupted(broker, compiled, Journals(directory), "requeue.before", choice=slowly)
         await depth(connection, "a")
     (state,) = Journals(directory).all(lambda *_: None)
     return state.confirmed - len(state.leaving), len(state.leaving)
@@ -203,6 +203,6 @@ def test_what_cannot_be_acked_any_more_is_not_counted_as_acked(vhost: BrokerAddr
 
 def is_going_on(reader: ParkingReader) -> bool:
     try:
-        return reader.may_go_on()
+        return reader.may_continue()
     except AmqpflowError:
         return False

@@ -114,7 +114,7 @@ class ParkedMessages:
     def _new(self, deliveries: Sequence[Delivery]) -> Iterator[ParkedMessage]:
         reader, target = self.reader, self._target
         for delivery in deliveries:
-            if self._finished or not reader.may_go_on():
+            if self._finished or not reader.may_continue():
                 return
             unreadable = reader.unreadable.get(delivery.delivery_tag)
             parked = read_parked(delivery, target.compiled.routes, unreadable=unreadable, origin=target.options.origin)

@@ -147,7 +147,7 @@ class ParkingReader:
 
         Ends after `at_most`, when the queue has no more to give, when stop is set, or when something was held for
         HOLD_MAX seconds, or half the consumer timeout; `ended_early` tells which of the last two it was. Ask
-        `may_go_on` before each message of a batch.
+        `may_continue` before each message of a batch.
 
         Args:
             at_most: how many; the number that was ready at the beginning, so that what arrives meanwhile does not
@@ -160,7 +160,7 @@ class ParkingReader:
             BrokerError: the queue was deleted. BrokerUnavailableError: the channel or the connection was lost.
         """
         consumers, given = self._consumers, 0
-        while given < at_most and self.may_go_on():
+        while given < at_most and self.may_continue():
             if consumers.holdings.latest is None and window is None:
                 await self._measure(at_most)
             await self._start_if_needed(window, at_most - given, busy)
@@ -206,7 +206,7 @@ class ParkingReader:
         self._finished = True
         self._consumers.news.set()
 
-    def may_go_on(self) -> bool:
+    def may_continue(self) -> bool:
         """Tell whether the caller of `arrivals` may look at the next message of a batch. Else the reading is over."""
         if self._finished:
             return False
@@ -239,7 +239,7 @@ class ParkingReader:
         """Wait for a delivery; False when there will be none."""
         loop = asyncio.get_running_loop()
         since, empty_before = loop.time(), False
-        while not self._consumers.arrived and self.may_go_on():
+        while not self._consumers.arrived and self.may_continue():
             if await self._arrives_within(QUIET):
                 continue
             if busy():
@@ -284,10 +284,10 @@ class ParkingReader:
             return
         await consumers.start(min(MEASURED, consumers.size.messages()))
         first = consumers.require_holding().tags.consumers[-1]
-        while first.held < first.prefetch and self.may_go_on() and await self._news_within(QUIET):
+        while first.held < first.prefetch and self.may_continue() and await self._news_within(QUIET):
             pass
         await consumers.cancel()
-        if self.may_go_on() and wanted > first.received and consumers.room:
+        if self.may_continue() and wanted > first.received and consumers.room:
             await consumers.start(min(wanted - first.received, consumers.size.messages(), consumers.room))
 
     async def _start_if_needed(self, window: int | None, wanted: int, busy: Callable[[], bool]) -> None:
@@ -299,7 +299,7 @@ class ParkingReader:
             await self._end_of(latest)
         if not consumers.arrived:
             await consumers.cancel()
-        if consumers.arrived or not self.may_go_on():
+        if consumers.arrived or not self.may_continue():
             return
         size = consumers.size.messages()
         if window is not None:
@@ -329,7 +329,7 @@ class ParkingReader:
         then, which would be held in memory at once.
         """
         consumers = self._consumers
-        while consumer.tag and consumer.held < consumer.prefetch and not consumers.arrived and self.may_go_on():
+        while consumer.tag and consumer.held < consumer.prefetch and not consumers.arrived and self.may_continue():
             consumers.hold_acks_back()
             if not await self._arrives_within(QUIET):
                 return

@@ -56,7 +56,7 @@ def kept_request(queue: str | Sequence[str] | None, choice: ReplayRequest) -> Ke
 
     Args:
         queue: as for `replay`.
-        choice: the same; its selection has been through `asking`.
+        choice: the same; its selection has been through `with_matcher`.
     """
     options = {name: getattr(choice, name) for name in _PLAIN if getattr(choice, name) != getattr(_NONE, name)}
     options |= {name: sorted(getattr(choice, name)) for name in _LISTS if getattr(choice, name)}

@@ -20,7 +20,7 @@ from amqpflow.services.reading.messages import ParkedMessages
 from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.target import ReadTarget, unknown_queue
 
-from .request import ReplayRequest, asking
+from .request import ReplayRequest, with_matcher
 
 Group = tuple[str, str]  #: reason and error type; for reason `broker` what RabbitMQ says
 OTHER_GROUPS: Group = (OTHERS, "")
@@ -86,7 +86,7 @@ async def plan_replay(
         UsageError: also an id prefix of several messages.
         NotAppliedError, RefusedError, StoppedError: as `replay` does.
     """
-    choice = asking(choice or ReplayRequest(), compiled)
+    choice = with_matcher(choice or ReplayRequest(), compiled)
     routes = await routes_of(broker, compiled, queue)
     counted = _Counted(compiled=compiled, choice=choice, everything=queue is None, routes=routes)
     target = ReadTarget(

@@ -46,7 +46,7 @@ class QueuePass:
         self.cut_short = False  #: stopped while messages were waiting
         self.sorter = MessageSorter(replay, reader, news)
         self._replay = replay
-        self._reader = reader
+        self.reader = reader
         self._outbox = outbox
         self._limiter = limiter
         self._stop = options.stop
@@ -61,7 +61,7 @@ class QueuePass:
         self._prove_at = self._loop.time() + PROVE_EVERY
         self._provable = 0
 
-    async def go(self, *, at_most: int, since: int | None) -> None:
+    async def run(self, *, at_most: int, since: int | None) -> None:
         """Read and replay; return when nothing is outstanding. Arguments as for `MessageSorter.run`."""
         sorting = self.sorter.run(
             at_most=at_most,
@@ -76,7 +76,7 @@ class QueuePass:
         finally:
             self._sender.put_back(self._prepared)
             self._prepared = []
-            self._reader.finish()
+            self.reader.finish()
             await taking
             if self._proving is not None:
                 self._proving.cancel()
@@ -84,7 +84,7 @@ class QueuePass:
         self.cut_short = self._stop.is_set() and bool(self._waiting)
         if self._waiting and not self._stop.is_set() and not self._replay.stopped and not self._sender.has_nowhere:
             self.again = True
-        self.again = self.again or self.sorter.has_deferred or self._reader.held_too_long
+        self.again = self.again or self.sorter.has_deferred or self.reader.held_too_long
 
     def _is_busy(self) -> bool:
         return bool(
@@ -111,18 +111,18 @@ class QueuePass:
 
     def _is_over(self) -> bool:
         """Tell whether nothing more is sent in this reading."""
-        if self._waiting and self._loop.time() - self._waiting.since >= self._reader.hold_max:
-            self._reader.end_of_holding()
+        if self._waiting and self._loop.time() - self._waiting.since >= self.reader.hold_max:
+            self.reader.end_of_holding()
         if self._limiter.wants_look:
             self.again = True
-            self._reader.finish()
+            self.reader.finish()
         if self._sender.has_nowhere:
-            self._reader.finish()
+            self.reader.finish()
         is_stopped = self._stop.is_set() or self._replay.stopped or self._sender.has_nowhere
-        return is_stopped or self._reader.held_too_long or self._limiter.wants_look
+        return is_stopped or self.reader.held_too_long or self._limiter.wants_look
 
     async def _advance(self, batch: list[PendingReplay], confirmed: list[PendingReplay]) -> None:
-        replay, reader = self._replay, self._reader
+        replay, reader = self._replay, self.reader
         if batch:
             before = self.sorter.numbers_before
             replay.intend(batch, [before[each.tag] for each in batch if each.tag in before])
@@ -180,11 +180,11 @@ class QueuePass:
         journal = self._replay.journal
         is_torn = journal is None or journal.is_torn or journal.failed is None
         for parked in (*(each.parked for each in acking), *(each for each, _ in settled)):
-            self._reader.keep(parked.delivery)
+            self.reader.keep(parked.delivery)
             self._replay.leave(parked, f"{why}; its copy is confirmed", in_doubt=True)
         if is_torn:
             for pending in confirmed:
-                self._reader.keep(pending.parked.delivery)
+                self.reader.keep(pending.parked.delivery)
                 self._replay.leave(pending.parked, f"{why}; its copy is confirmed", in_doubt=True)
             return [], []
         return confirmed, []
@@ -216,7 +216,7 @@ class QueuePass:
     def _acked(self, tags: list[int]) -> bool | None:
         """Ack them; False when none could be, None when it is not known."""
         try:
-            return self._reader.ack_all(tags)
+            return self.reader.ack_all(tags)
         except BrokerUnavailableError:
             return None
 
@@ -231,7 +231,7 @@ class QueuePass:
             until.append(self._sender.resend_at - now)
         if self._waiting:
             until.append(self._limiter.next_at - now)
-            until.append(self._waiting.since + self._reader.hold_max - now)
+            until.append(self._waiting.since + self.reader.hold_max - now)
         try:
             async with asyncio.timeout(max(0.005, min(until))):
                 await self._news.wait()
@@ -250,7 +250,7 @@ class QueuePass:
 
     async def _prove_up_to(self, number: int) -> None:
         try:
-            await self._reader.prove()
+            await self.reader.prove()
         except AmqpflowError:
             return  # the reading finds out itself
         self._replay.prove(number)

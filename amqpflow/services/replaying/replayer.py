@@ -18,7 +18,6 @@ from amqpflow.parking.replay import Destination, ReplayContext
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.services.reading.options import ReadOptions
-from amqpflow.services.reading.reader import ParkingReader
 from amqpflow.services.reading.reading import open_reading
 from amqpflow.services.reading.target import ReadTarget
 from amqpflow.version import __version__
@@ -32,7 +31,7 @@ from .queue_pass import QueuePass
 from .rate_limiter import RateLimiter
 from .reparked import OnWatch, ReparkedMessages
 from .report import ReplayReport
-from .request import ReplayRequest, asking
+from .request import ReplayRequest, with_matcher
 from .run_journal import ReplayJournal, require_resumable
 from .sending import WINDOW
 from .state import ReplayState
@@ -80,7 +79,7 @@ async def replay_parked(
     if resume is not None:
         require_resumable(resume)
         queue, choice = resumed_request(resume, queue, choice, compiled)
-    choice = asking(choice or ReplayRequest(), compiled)
+    choice = with_matcher(choice or ReplayRequest(), compiled)
     if choice.only is None and (choice.sample is not None or choice.id_prefixes):
         silent = replace(options, on_progress=None)
         plan = await plan_replay(broker, compiled, queue, choice=choice, options=silent)
@@ -96,7 +95,7 @@ async def replay_parked(
         target=target, routes=routes, everything=queue is None, choice=choice, on_watch=on_watch, on_step=on_step
     )
     journal = ReplayJournal(journals, resume, kept_request(queue, choice))
-    return await replay.go(journal)
+    return await replay.run(journal)
 
 
 @dataclass(kw_only=True)
@@ -120,7 +119,7 @@ class _Replay:
         self.since: dict[str, int] = {}  #: when the first reading of a parking queue began, ms since the epoch
         self.brought_back: dict[str, int] = {}  #: by others, meanwhile, by parking queue
 
-    async def go(self, journal: ReplayJournal) -> ReplayReport:
+    async def run(self, journal: ReplayJournal) -> ReplayReport:
         started = time.monotonic()
         self.journal = journal
         self.state = ReplayState(
@@ -172,12 +171,20 @@ class _Replay:
             return False
         return True
 
-    def _passed_over(self, reader: ParkingReader, one: QueuePass) -> bool:
+    def _passed_over(self, queue_pass: QueuePass) -> bool:
         """Tell whether messages that were parked meanwhile have taken the place of some that were there."""
         limit, report = self.choice.limit, self.state.report
-        if one.again or self.stop.is_set() or self.state.stopped or (limit is not None and report.taken >= limit):
+        if (
+            queue_pass.again
+            or self.stop.is_set()
+            or self.state.stopped
+            or (limit is not None and report.taken >= limit)
+        ):
             return False
-        return one.sorter.new > 0 and (reader.ready_after or 0) > one.sorter.looked_at - one.gone
+        return (
+            queue_pass.sorter.new > 0
+            and (queue_pass.reader.ready_after or 0) > queue_pass.sorter.looked_at - queue_pass.gone
+        )
 
     async def _replay(self, parking_queue: str, outbox: ReplayOutbox) -> None:
         state, total, gone = self.state, None, 0
@@ -186,67 +193,70 @@ class _Replay:
         report = state.report
         untouched = report.others, report.misplaced, report.unknown_origin
         while True:
-            reader, one = await self._read_once(parking_queue, outbox, total, gone)
-            if one is None or reader is None:
+            queue_pass = await self._read_once(parking_queue, outbox, total, gone)
+            if queue_pass is None:
                 return
-            total = reader.ready if total is None else total
-            gone += one.gone
-            report.came_back = max(report.came_back, one.sorter.came_back)
-            self.brought_back[parking_queue] = max(self.brought_back.get(parking_queue, 0), one.sorter.brought_back)
+            total = queue_pass.reader.ready if total is None else total
+            gone += queue_pass.gone
+            report.came_back = max(report.came_back, queue_pass.sorter.came_back)
+            self.brought_back[parking_queue] = max(
+                self.brought_back.get(parking_queue, 0), queue_pass.sorter.brought_back
+            )
             if self.limiter.wants_look and not (self.stop.is_set() or state.stopped):
                 try:
                     await self.reparked.look()
                 except AmqpflowError as error:
                     self._stop_for(error)
-            elif one.again and not one.gone and not state.stopped and not self.stop.is_set():
+            elif queue_pass.again and not queue_pass.gone and not state.stopped and not self.stop.is_set():
                 state.halt(
-                    reader.ended_early or "no message to replay came within the time that messages may be held",
+                    queue_pass.reader.ended_early
+                    or "no message to replay came within the time that messages may be held",
                     "replay again to continue",
                 )
-            if not one.again or not self._wants_more():
+            if not queue_pass.again or not self._wants_more():
                 return
             # those of this queue are seen again
             report.others, report.misplaced, report.unknown_origin = untouched
 
     async def _read_once(
         self, parking_queue: str, outbox: ReplayOutbox, total: int | None, gone: int
-    ) -> tuple[ParkingReader | None, QueuePass | None]:
+    ) -> QueuePass | None:
         state = self.state
         try:
             async with open_reading(self.target, parking_queue) as reading:
                 self.begun = True
                 await self.journal.look_again(self.state)  # who was reading before us may have died since
                 reader = reading.reader
-                one = QueuePass(state, reader, outbox, self.limiter, self.target.options, news=self.news)
+                queue_pass = QueuePass(state, reader, outbox, self.limiter, self.target.options, news=self.news)
                 guard = asyncio.create_task(self.reparked.guard(reader), name="amqpflow replay guard")
                 try:
                     since = self.since.get(parking_queue)
                     self.since.setdefault(parking_queue, time.time_ns() // 1_000_000)
-                    await one.go(at_most=max(0, (reader.ready if total is None else total) - gone), since=since)
+                    await queue_pass.run(at_most=max(0, (reader.ready if total is None else total) - gone), since=since)
                 finally:
                     guard.cancel()
                     await asyncio.gather(guard, return_exceptions=True)
-                state.step("give-back.before")
-            state.step("give-back.after")
+                state.step("requeue.before")
+            state.step("requeue.after")
         except AmqpflowError as error:
             if not self.begun:
                 raise
             self._stop_for(error)
-            return None, None
+            return None
         state.report.notes += [note for note in reading.notes if note not in state.report.notes]
         self.state.remaining[parking_queue] = reader.ready_after
         if reader.other_consumers:
             self.unseen.add(parking_queue)  # what they hold, an interrupted replay may have sent
         else:
             self.unseen.discard(parking_queue)
-        await self._end_of_reading(reader, one)
-        if reading.by_priority and self._passed_over(reader, one):
+        await self._end_of_reading(queue_pass)
+        if reading.by_priority and self._passed_over(queue_pass):
             self.unseen.add(parking_queue)
             self.passed.append(
-                f"{parking_queue} delivers higher priorities first: {one.sorter.new} messages that were parked "
+                f"{parking_queue} delivers higher priorities first: {queue_pass.sorter.new} messages that were parked "
                 "meanwhile came before as many that were there"
             )
-        return reader, one
+        return queue_pass
 
     def _stop_for(self, error: AmqpflowError) -> None:
         """End with a report, since something was done already."""
@@ -255,9 +265,9 @@ class _Replay:
         else:
             self.state.halt(str(error), getattr(error, "hint", "") or "replay again to continue")
 
-    async def _end_of_reading(self, reader: ParkingReader, one: QueuePass) -> None:
-        state = self.state
-        if self.stop.is_set() and (one.cut_short or reader.ended_early is not None):
+    async def _end_of_reading(self, queue_pass: QueuePass) -> None:
+        state, reader = self.state, queue_pass.reader
+        if self.stop.is_set() and (queue_pass.cut_short or reader.ended_early is not None):
             state.report.interrupted = True
         elif reader.ended_early and not reader.held_too_long:
             hint = "a larger prefetch reaches those behind them" if reader.is_full else "replay again to continue"

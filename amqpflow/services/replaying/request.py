@@ -44,14 +44,14 @@ class ReplayRequest:
     """Messages that an interrupted replay may have sent: `send` again, or `hold`. None: as resumed, else send."""
 
     def selects(self, parked: ParkedMessage) -> bool:
-        """Tell whether the message is selected. The request has been through `asking`."""
+        """Tell whether the message is selected. The request has been through `with_matcher`."""
         if isinstance(self.select, Selection):
-            raise TypeError("a selection has to be made a function by `asking` first")
+            raise TypeError("a selection has to be made a function by `with_matcher` first")
         return self.select is None or self.select(parked)
 
     @property
     def id_prefixes(self) -> IdPrefixes:
-        """Return the id prefixes of the selection. The request has been through `asking`."""
+        """Return the id prefixes of the selection. The request has been through `with_matcher`."""
         return IdPrefixes(self.select.selection if isinstance(self.select, Matcher) else None)
 
     def lacks_origin(self, parked: ParkedMessage, *, everything: bool) -> bool:
@@ -90,7 +90,7 @@ class ReplayRequest:
             raise UsageError("`max_depth` must be at least 1 message")
 
 
-def asking(choice: ReplayRequest, compiled: CompiledTopology) -> ReplayRequest:
+def with_matcher(choice: ReplayRequest, compiled: CompiledTopology) -> ReplayRequest:
     """
     Return the request with its selection as a function of a message.
 

@@ -24,7 +24,7 @@ from amqpflow.parking.journal import (
 from amqpflow.parking.replay import Destination
 from amqpflow.parking.selection import Matcher, Selection
 from amqpflow.services.replaying.kept_request import kept_request, resumed_request
-from amqpflow.services.replaying.request import ReplayRequest, asking
+from amqpflow.services.replaying.request import ReplayRequest, with_matcher
 from tests.topologies import topology
 from tests.unit.parking.test_journal import HEAD, KEYS
 
@@ -48,7 +48,7 @@ EVERYTHING = ReplayRequest(
 
 def journal_of(queue: Any, choice: ReplayRequest, *lines: bytes) -> JournalState:
     """The journal of a replay that was asked for this, as it is read again."""
-    request = kept_request(queue, asking(choice, COMPILED))
+    request = kept_request(queue, with_matcher(choice, COMPILED))
     head = replace(HEAD, queues=request.queues, selection=request.selection, options=request.options)
     only = [only_line(request.only)] if request.only is not None else []
     return read_journal([head_line(head), *only, *lines])
@@ -68,7 +68,7 @@ def test_all_of_a_request_is_taken_up_again() -> None:
 
 
 def test_ages_are_counted_to_the_time_of_the_first_run() -> None:
-    choice = asking(EVERYTHING, COMPILED)
+    choice = with_matcher(EVERYTHING, COMPILED)
     assert isinstance(choice.select, Matcher)
     long_ago = Matcher(choice.select.selection, now=choice.select.now - 86_400_000, routes=COMPILED.routes)
     _, again = resumed(journal_of(None, replace(choice, select=long_ago)))
