@@ -1,7 +1,7 @@
 """Bring messages of a queue that delivers by priority into the order of their age.
 
 A quorum queue of RabbitMQ 4 and a classic queue with x-max-priority deliver messages of one priority in their order,
-and those of different priorities mixed (fact 12.4). When a message was parked is told by clocks that may differ: within
+and those of different priorities mixed (fact 12.4). The clocks that say when a message was parked may differ: within
 one priority the queue's order holds, whatever they say.
 """
 

@@ -1,7 +1,7 @@
 """A JMESPath expression over one parked message: `{headers, properties, body, record}`.
 
 The expression is the user's and is checked before anything is read. The message is anybody's: whatever it holds, the
-answer is yes, no, or "could not be told", never an error. https://jmespath.org/specification.html
+answer is yes, no, or "cannot be evaluated", never an error. https://jmespath.org/specification.html
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Expression:
     A JMESPath expression.
 
     Raises:
-        ValueError: it is none; says what is wrong, and at which column.
+        ValueError: it is not an expression; the text says what is wrong, and at which column.
     """
 
     def __init__(self, text: str) -> None:
@@ -40,7 +40,7 @@ class Expression:
         Is it true of the message? As JMESPath has it: false, null, "", [] and {} are not, everything else is.
 
         Raises:
-            ValueError: this cannot be told: a function was given what it does not take, or the body is too large.
+            ValueError: it cannot be evaluated: a function got a value that it does not take, or the body is too large.
         """
         try:
             found = self._compiled.search(document(parked, body=self._reads_body))

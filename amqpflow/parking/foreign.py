@@ -27,7 +27,7 @@ class Foreign:
     error_type: str | None = None
     error_message: str | None = None
     error_stack: str | None = None
-    attempts: int = 0  #: that were made, 0 when it is not told
+    attempts: int = 0  #: that were made, 0 when it is not known
     failed_at: int | None = None  #: ms since the epoch
     died_of: str | None = None  #: RabbitMQ itself dead-lettered it: rejected, expired, maxlen or delivery_limit
 

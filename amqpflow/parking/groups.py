@@ -1,4 +1,4 @@
-"""How many kinds of messages are told apart when messages are counted by what they have in common."""
+"""Count messages by group, in a limited number of groups."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-GROUPS_AT_MOST = 10_000  #: what comes later and fits into none of them is counted together
+GROUPS_AT_MOST = 10_000  #: messages of further groups are counted together
 OTHERS = "(others)"
 
 

@@ -1,8 +1,8 @@
-"""What tells a parked message apart from every other that may exist at the same time.
+"""The identity of a parked message among all that may exist at the same time.
 
 A message has no identity of its own on a broker: a message id may be used twice, and one event that went to several
 queues has one id in all of them. So a message is known by all of it, byte for byte, by the queue it is parked in, and
-by where it goes. Messages that are equal in all of that are counted, and never told apart.
+by where it goes. Messages that are equal in all of that are counted, and cannot be told apart.
 """
 
 from __future__ import annotations
@@ -48,6 +48,6 @@ def parked_digest(delivery: Delivery) -> bytes:
 
 @lru_cache(maxsize=256)
 def digest_of_text(*parts: str, size: int) -> bytes:
-    """Hash names, each behind its length, to so many bytes."""
+    """Hash names, each behind its length, to `size` bytes."""
     encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
     return blake2b(b"".join([_LENGTH.pack(len(each)) + each for each in encoded]), digest_size=size).digest()

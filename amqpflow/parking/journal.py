@@ -1,7 +1,7 @@
-"""The journal of a replay: what was about to be sent, confirmed, and acked, one JSON value a line.
+"""The journal of a replay: the messages that were about to be sent, confirmed, and acked, one JSON value a line.
 
-A line is whole or it is not there: what is cut off at the end was never acted on, since messages are sent, and acked,
-only after their line was written out. Format: docs/reference/journal.md.
+A line that is cut off at the end was never acted on: messages are sent, and acked, only after their line was written.
+Format: docs/reference/journal.md.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ OLD_VERSION = 1  #: names a message by hop and body alone, which two messages ca
 
 Key = tuple[str, str]
 """
-The hop id of the copy, and the name of the message: hex digits of what is parked where (`parked_digest`), then those of
-where the copy goes. In the old version a hash of the body.
+The hop id of the copy, and the name of the message: hex digits of the message and its queue (`parked_digest`), then
+those of the destination. In the old version a hash of the body.
 """
 
-PARKED_DIGITS = 32  #: of a name, those that say what is parked where
+PARKED_DIGITS = 32  #: of a name, those of the message and its queue
 
 
 class UnreadableJournalError(ValueError):
@@ -31,7 +31,7 @@ class UnreadableJournalError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalHead:
-    """The first line: which replay this is, and what it was asked for."""
+    """The first line: which replay this is, and its request."""
 
     id: str
     at: int  #: when it began, ms since the epoch

@@ -1,7 +1,7 @@
-"""A message in a parking queue: where it failed, why, and what is known of its attempts.
+"""A message in a parking queue: where it failed, why, and its attempts.
 
 Our consumers write a failure record into the headers and send no x-death. A work queue of the topology in x-death
-therefore means that RabbitMQ parked the message itself; a record on it then tells of the last failure before that.
+therefore means that RabbitMQ parked the message itself; a record on it is then that of the last failure before.
 Every other message in a parking queue is shown as well, with the reason `unknown`. Nothing here raises, whatever the
 headers hold.
 """
@@ -64,18 +64,18 @@ class ParkedMessage:
     @property
     def attempts(self) -> int:
         """Count the attempts whose failure is recorded. One that a crash cut short is not among them."""
-        told = self.record or self.dialect
-        return told.attempts if told else 0
+        source = self.record or self.dialect
+        return source.attempts if source else 0
 
     @property
     def error_type(self) -> str | None:
-        told = self.record or self.dialect
-        return told.error_type if told else None
+        source = self.record or self.dialect
+        return source.error_type if source else None
 
     @property
     def error_message(self) -> str | None:
-        told = self.record or self.dialect
-        return told.error_message if told else None
+        source = self.record or self.dialect
+        return source.error_message if source else None
 
     @property
     def error_location(self) -> str | None:
@@ -84,8 +84,8 @@ class ParkedMessage:
 
     @property
     def error_stack(self) -> str | None:
-        told = self.record or self.dialect
-        return told.error_stack if told else None
+        source = self.record or self.dialect
+        return source.error_stack if source else None
 
     @property
     def fingerprint(self) -> str | None:
@@ -149,12 +149,12 @@ def read_parked(
         queue = (foreign.queue if foreign else None) or _asserted(origin, delivery.queue, routes)
     exchange, routing_key = _first_published(record, death, foreign)
     reason, detail = _reason(record, death, foreign)
-    told = death.at if death else record.failed_at if record else foreign.failed_at if foreign else None
+    source = death.at if death else record.failed_at if record else foreign.failed_at if foreign else None
     return ParkedMessage(
         queue=queue,
         reason=reason,
         detail=detail,
-        failed_at=told,
+        failed_at=source,
         exchange=exchange,
         routing_key=routing_key,
         record=record,

@@ -1,10 +1,10 @@
-"""The record of a restore, `FILE.restored`: which messages were put back where, one JSON value a line.
+"""The record of a restore, `FILE.restored`: which messages were restored where, one JSON value a line.
 
-Before messages are published, the record says so; when RabbitMQ confirmed or refused them, it says that. What was
-published and has neither is in doubt: one that is equal to it may be parked because of it.
+Before messages are published, the record says so; when RabbitMQ confirmed or refused them, it says that. A
+message that was published and has neither is in doubt: an equal one may be parked because of it.
 
-A line names broker, virtual host and queue, since what was put back into one place is missing in every other. Messages
-are named by their `check` and counted, never by their number: an export that was edited since has other numbers.
+A line names broker, virtual host and queue: a message that was restored into one place is missing in every other.
+Messages are named by their `check` and counted, never by their number: an edited export has other numbers.
 Format: docs/reference/export.md.
 """
 
@@ -49,11 +49,13 @@ class RestorePlace:
 class Restored:
     """What a record says of one place."""
 
-    queues: dict[str, DigestMultiset] = field(default_factory=dict)  #: queue -> checks of what was confirmed there
+    queues: dict[str, DigestMultiset] = field(
+        default_factory=dict
+    )  #: queue -> checks of messages that were confirmed there
     doubtful: dict[str, DigestMultiset] = field(
         default_factory=dict
-    )  #: queue -> checks of what may have been put back there
-    forgotten: bool = False  #: something was: what is parked may be what was put back before that
+    )  #: queue -> checks of messages that may have been restored there
+    forgotten: bool = False  #: a line was voided: parked messages may be those that were restored before that
     elsewhere: dict[str, int] = field(default_factory=dict)
     """Addresses of a cluster of the same name -> messages put back there, or in doubt: the same broker, or not."""
 

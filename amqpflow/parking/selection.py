@@ -65,8 +65,8 @@ class Selection:
     attempts: tuple[str, ...] = ()  #: `3`, `>=3`, `<10`, `!=1`
     ids: tuple[str, ...] = ()  #: ids or their first four digits or more, message ids, or hops
     match: str | None = None  #: JMESPath over {headers, properties, body, record}
-    limit: int | None = None  #: the first so many, in the order of delivery: higher priorities may come first
-    sample: int | None = None  #: so many, chosen evenly and at random among all that are selected
+    limit: int | None = None  #: the first messages in the order of delivery: higher priorities may come first
+    sample: int | None = None  #: messages chosen evenly and at random among all that are selected
     seed: int = 0  #: another seed, another sample; the same seed, the same sample
 
     def __post_init__(self) -> None:

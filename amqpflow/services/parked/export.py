@@ -122,18 +122,18 @@ async def discard_parked(
     does not say so, a restore takes an equal parked message for one of the file.
 
     Args:
-        target: what to read, and how; what was acked until its stop is set is gone from the queue.
+        target: what to read, and how; messages that were acked before its stop is set are gone from the queue.
         selection: which messages.
         path: of the file; None: they are lost for good.
         chosen: no other messages than these.
         on_step: for tests.
 
     Raises:
-        RefusedError: the file exists. AmqpflowError: it cannot be written; what is not in it is in the queue.
-            Else as `scan`.
+        RefusedError: the file exists. AmqpflowError: it cannot be written; messages that are not in it are in
+            the queue. Else as `scan`.
     """
     if chosen is None and (selection.sample is not None or IdPrefixes(selection)):
-        # what is drawn, or named by the beginning of an id, is known when all messages were looked at
+        # a sample, or the messages of an id prefix, are known when all messages were read
         chosen = await choose(target, selection)
     if chosen is not None:
         selection = replace(selection, sample=None, limit=None)

@@ -95,7 +95,7 @@ class ExportWriter:
             durable_file.sync_directory(self.path.absolute().parent)
 
     def abandon(self) -> None:
-        """End without `finish`: what has no name yet is removed, and so is what holds no message."""
+        """End without `finish`, and remove a file that has no name yet or no message."""
         if not self._file.closed:
             try:
                 self._file.close()
@@ -211,7 +211,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 def read_export(source: str | IO[bytes]) -> Iterator[tuple[int, Line]]:
     """
-    Read the lines of an export with their numbers, one after the other, from a path or from a file that can be rewound.
+    Read the lines of an export with their numbers, one by one, from a path or from a file that can be rewound.
 
     No line is left out. Each file of a directory holds one line, whose end it may lack: it was written whole.
 

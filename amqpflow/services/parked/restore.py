@@ -1,7 +1,7 @@
-"""Put exported messages back into parking queues: the same bytes, each once.
+"""Restore exported messages into parking queues: the same bytes, each once.
 
-A message is put back when it is missing: what is still parked in its queue is looked at first, and what was put back
-before is recorded (`restore_record`). Both are multisets of all that a message holds, of one broker, virtual host and
+A message is restored when it is missing: its queue is read first, and the messages that were restored before are
+recorded (`restore_record`). Both are multisets of all that a message holds, of one broker, virtual host and
 queue. The reading lock is held from the look to the last confirm, so that of two restores one sees what the other did.
 
 A parked message is equal to one of the file: is it that one? After a plain export it is. After a discard it is another
@@ -47,13 +47,13 @@ async def restore_parked(
     """
     Publish the messages of an export that are missing from their parking queues, through the default exchange.
 
-    The whole file is checked first. Exchange and routing key of the delivery are not what they were; what our own
-    record says of the first publish is.
+    The whole file is checked first. Exchange and routing key of the delivery change; those of the first publish in our
+    own record stay.
 
     Args:
         broker: where.
         source: the export, a path, or a binary file to read it from.
-        reading: how the queues are looked at; what is outstanding when its stop is set is awaited.
+        reading: how the queues are read; publishes that are outstanding when its stop is set are awaited.
         options: how.
         on_step: for tests.
 

@@ -23,7 +23,7 @@ from .restore_check import ACTING
 from .restore_record import RestoreRecord
 from .restore_report import NAMED_AT_MOST, NotRestored, RestoreOptions, RestoreReport
 
-CONFIRM_TIMEOUT = 30.0  #: seconds without a confirm after which what is outstanding is in doubt
+CONFIRM_TIMEOUT = 30.0  #: seconds without a confirm after which outstanding messages are in doubt
 _LAST_WORDS = 1.0  #: seconds for a broker that does not confirm to answer a close
 _LOOK = 1.0  #: seconds between looks whether the broker takes publishes
 WINDOW = 500  #: messages outstanding, and in doubt when the process is killed
@@ -68,10 +68,10 @@ class RestorePublisher:
         self._outstanding = 0
         self._largest = -1  # bytes of a message that was confirmed
         self._some_settled = asyncio.Event()
-        self._given_up = False  # what is on its way by now is in doubt
+        self._given_up = False  # outstanding messages are in doubt
 
     async def publish_all(self, messages: Iterator[ExportedMessage]) -> None:
-        """Publish what is missing, and return when RabbitMQ has said of each what became of it."""
+        """Publish the missing messages, and return when RabbitMQ has answered each."""
         missing = self._missing(messages)
         while some := list(islice(missing, WINDOW // 2)):
             for each in some:
@@ -94,7 +94,7 @@ class RestorePublisher:
         self._report.interrupted = self._reading.stop.is_set() and self._done < self._report.messages
 
     async def close(self) -> None:
-        """Close the channel; when what is on its way was given up, the connection, whose broker may not read."""
+        """Close the channel, or the connection when outstanding messages were given up: its broker may not read."""
         if self._given_up:
             await self._connection.close("no confirm came", within=_LAST_WORDS)
         if self._channel is not None:
@@ -154,10 +154,10 @@ class RestorePublisher:
         """
         Tell whether the message is in its queue, or was there after an earlier restore.
 
-        What is parked is taken for what was restored before, as far as that goes: of equal messages so many are put
-        back that none is missing, whichever of them are the parked ones. Otherwise it is taken for a message that may
-        never have left its queue, or that a restore may have put back. It is another one, if this one was certainly
-        taken out.
+        A parked message counts as one that was restored before, as long as there are such: of equal messages as many
+        are restored as are missing, whichever of them are the parked ones. Otherwise it counts as a message that may
+        never have left its queue, or that a restore may have published. It is another message if this one was
+        certainly taken out.
         """
         recorded, still = self._record.before.take(queue, message.check), self._still.get(queue)
         digests = [content_digest(each, message.body) for each in (message.header, stripped) if each is not None]
@@ -219,8 +219,8 @@ class RestorePublisher:
 
     async def _or_over(self, waiting: Coroutine[Any, Any, Any]) -> None:
         """
-        Await what the broker's next confirm, or read, ends. Give up when neither comes for `CONFIRM_TIMEOUT`, and at
-        once when it takes no publishes and stop is set: what is on its way is in doubt then.
+        Await the broker's next confirm or read. Give up when neither comes for `CONFIRM_TIMEOUT`, and at once when it
+        takes no publishes and stop is set: outstanding messages are in doubt then.
         """
         task = asyncio.ensure_future(waiting)
         stop = asyncio.create_task(self._reading.stop.wait())

@@ -32,11 +32,11 @@ class RestoreRecord:
     The messages that were restored into this place before, and now. A record without a file remembers nothing.
 
     Args:
-        place: where messages are put back.
-        before: what was put back there before.
+        place: where messages are restored.
+        before: the messages that were restored there before.
         path, file: the record.
         keep: bytes of the file that stay.
-        first: what is written behind them, before anything else.
+        first: a line to write behind them, before all others.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class RestoreRecord:
         self._new.setdefault((line, queue), []).append(check)
 
     def write(self) -> None:
-        """Return when what was confirmed is on the disk. Raises AmqpflowError: it cannot be written."""
+        """Write what was noted to the disk. Raises AmqpflowError: it cannot be written."""
         lines = [self._first, *(line(self._place, queue, checks) for (line, queue), checks in self._new.items())]
         self._first, self._new = b"", {}
         if self._file is None:
@@ -98,8 +98,8 @@ def open_record(export: str | None, export_id: str, place: RestorePlace, *, agai
     Args:
         export: path of the export; None: it came through a pipe, beside which nothing can be recorded.
         export_id: of its head.
-        place: where messages are put back.
-        again: forget what was put back there.
+        place: where messages are restored.
+        again: forget what was restored there.
 
     Raises:
         RefusedError: another restore of the export is running; the record cannot be used; or it names the same cluster
@@ -114,7 +114,7 @@ def open_record(export: str | None, export_id: str, place: RestorePlace, *, agai
     except OSError as error:
         raise AmqpflowError(
             f"cannot write {path}: {error.strerror}",
-            hint="what was restored is recorded beside the export: copy it to a directory that can be written",
+            hint="restored messages are recorded beside the export: copy it to a directory that can be written",
         ) from error
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         try:

@@ -28,13 +28,13 @@ class RestoreReport:
     restored: int = 0  #: confirmed now
     before: int = 0  #: confirmed by earlier runs, in this place
     still_parked: int = 0  #: of the others, those that are in their queue anyway
-    taken_out: int = 0  #: the first so many of the file were taken out of their queues for certain, by a discard
+    taken_out: int = 0  #: messages at the beginning of the file that a discard certainly took out of their queues
     equal: int = 0  #: of those, restored now although an equal message is parked, which is another one
     changed: int = 0  #: of those restored now, without what `strip` leaves out
     failed: int = 0  #: certainly not restored
     in_doubt: int = 0  #: perhaps in their queue: the next restore looks
     left_behind: list[NotRestored] = field(default_factory=list)  #: the first 100 of both
-    finished: bool = True  #: the export has its end: whoever wrote it was not killed over it, and it was copied whole
+    finished: bool = True  #: the export has its end: its writer was not killed, and it was copied whole
     cut_off: int | None = None  #: number of the last line when it has no end; it was not restored
     interrupted: bool = False
     stopped: str | None = None  #: why it ended before its end
@@ -55,7 +55,7 @@ class RestoreOptions:
     to: str | None = None  #: put all messages into this queue
     strip: bool = False  #: leave out what would act on RabbitMQ: user_id, CC, BCC, x-opt-delivery-time and -delay
     again: bool = False  #: forget what was restored before
-    duplicates: bool = False  #: put back also what is still parked; the queues are not looked at
+    duplicates: bool = False  #: restore also messages that are still parked; the queues are not read
 
     def queue_of(self, message: ExportedMessage) -> str:
         """Return the queue that the message goes to."""

@@ -46,7 +46,7 @@ async def still_parked(broker: Broker, queue: str, options: ReadOptions) -> tupl
     known = DigestMultiset()
     counts = await broker.connection.queue_counts(queue)
     if counts.consumers:
-        raise _unseen(queue, f"it has {counts.consumers} consumers, and what they hold is not seen")
+        raise _unseen(queue, f"it has {counts.consumers} consumers, and the messages that they hold are not seen")
     if not counts.ready:
         return known, ()
     target = ReadTarget(broker=broker, compiled=no_topology(), queues=(queue,), options=options, locked=True)

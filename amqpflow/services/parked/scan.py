@@ -26,8 +26,8 @@ class QueueReading:
     parking_queue: str
     ready: int  #: messages when it began
     read: int
-    other_consumers: int  #: what they hold was not seen
-    complete: bool  #: everything that was ready at the beginning was read, or as much as was asked for
+    other_consumers: int  #: the messages that they hold were not seen
+    complete: bool  #: everything that was ready at the beginning was read, or as much as was requested
     ended_early: str | None  #: why not
     by_priority: bool = False  #: RabbitMQ delivers higher priorities first: the first messages need not be the oldest
 
@@ -72,7 +72,7 @@ async def scan(
         emit: called with what was kept.
         settle: settles a selected message; without it all messages are requeued.
         after_batch: called after each batch of messages.
-        after_reading: called when the reader has requeued what is left; its `unproven` says whether acks are certain.
+        after_reading: called when a reading has requeued the rest; `unproven` says whether acks are certain.
         window: messages that are held at once, when they are settled.
         only: of those that are selected, these alone, by `parked_digest`.
         certain: as for `Matcher`.
@@ -115,7 +115,7 @@ async def scan(
                 ready=messages.expected,
                 read=messages.seen,
                 other_consumers=messages.other_consumers,
-                # what was taken out by others meanwhile is not missing: nothing but the queue's own end ended it
+                # messages that others took out meanwhile are not missing: the reading came to the end of the queue
                 complete=messages.ended_early is None,
                 ended_early=messages.ended_early,
                 by_priority=messages.by_priority,

@@ -1,4 +1,4 @@
-"""The consumers of one reading: the channels they are on, what was delivered to them, and what of it is held."""
+"""The consumers of one reading, their channels, and the deliveries that they hold."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILLED_WITHIN = 120.0
 
 class QueueConsumers:
     """
-    Consumes one queue, by one consumer after the other, and holds what is delivered until it is settled.
+    Consumes one queue, by one consumer after another, and holds its deliveries until they are settled.
 
     Args:
         connection: where to consume.
@@ -36,13 +36,13 @@ class QueueConsumers:
 
     def __init__(self, connection: Connection, queue: str, *, limit: int, average_bytes: float | None) -> None:
         self.queue = queue
-        self.arrived: list[Delivery] = []  #: deliveries that are still to be looked at
+        self.arrived: list[Delivery] = []  #: deliveries that the reader has not passed on yet
         self.news = asyncio.Event()  #: set when something arrived or ended
         self.unreadable: dict[int, str] = {}  #: delivery tag -> why its properties cannot be read; they are empty
         self.returned_before = False  #: the latest delivery had been requeued before
-        self.only_taking = False  #: deliveries are held, and not looked at
+        self.only_taking = False  #: deliveries are held, and not passed on
         self.lost: Channel | None = None
-        self.control: Any = None  #: the channel on which the queue is asked
+        self.control: Any = None  #: the channel for passive declares
         self._connection = connection
         self._limit = limit
         self._average_bytes = average_bytes
@@ -53,7 +53,7 @@ class QueueConsumers:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was held: all of it was requeued, and the next channel counts its tags from 1 again."""
+        """Forget all deliveries: they were requeued, and the next channel counts its tags from 1 again."""
         self.holdings = Holdings()
         self.size = FetchSize(self._average_bytes)
         self.lost = None
@@ -63,7 +63,7 @@ class QueueConsumers:
     # -- channels
 
     async def open_control(self) -> None:
-        """Open the channel on which the queue is asked."""
+        """Open the channel for passive declares."""
         self.control = await self._connection.admin_channel()
 
     async def look(self) -> QueueCounts:
@@ -122,8 +122,8 @@ class QueueConsumers:
         """
         End the deliveries to the present consumer.
 
-        RabbitMQ 4 requeues at once what is on its way to a consumer that is cancelled, ahead of what it holds. So
-        nothing may be on its way: acks, which would let more through, are held back meanwhile.
+        RabbitMQ 4 requeues deliveries that are under way to a cancelled consumer at once, ahead of those that it holds.
+        So none may be under way: acks, which would let more through, are held back meanwhile.
         """
         consumer = self.holdings.latest
         if consumer is None or not consumer.tag:

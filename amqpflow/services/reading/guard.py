@@ -4,8 +4,8 @@ A quorum queue counts deliveries and drops what passes its delivery limit: with 
 deletes a message after 21 rounds, on 4.3 one that RabbitMQ itself had parked at the first (facts 6.2, 6.3). Limits come
 from arguments, policies and operator policies, and the smallest works (fact 11.6).
 
-A queue with a length limit that drops its head counts what is ready. What is held while others publish to it comes back
-over the limit, as its head (fact 6.20).
+A queue with a length limit that drops its head counts ready messages. Messages that are held while others publish to it
+come back over the limit, as its head (fact 6.20).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def length_problem(queue: Queue, policies: Iterable[Policy]) -> str | None:
             if f"{prefix}{key}" in found:
                 return (
                     f"{source} limit it to {found[prefix + key]} {unit}, and it drops its oldest message for a new "
-                    "one: what is published to it while messages are held pushes them out when they come back"
+                    "one: messages that are published meanwhile push out the ones that are requeued"
                 )
     return None
 

@@ -1,4 +1,4 @@
-"""The channels of a reading, and what each holds.
+"""The channels of a reading, and the deliveries that each holds.
 
 RabbitMQ looks for a delivery that is acked among those that its channel holds, from the oldest on: an ack takes the
 longer the more is held before it on the same channel (fact 6.18). So a long queue is held by several channels, each of
@@ -21,7 +21,7 @@ MAX_CONSUMERS = 30  #: of a channel; what more of them hold is requeued in the o
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Holding:
-    """What one channel holds. The reading's tags are one sequence over all channels."""
+    """The deliveries that one channel holds. The reading's tags are one sequence over all channels."""
 
     channel: Channel
     before: int  #: deliveries of the channels before it: the reading's tag less this is the channel's
@@ -58,7 +58,7 @@ class Holding:
 
 
 class Holdings:
-    """All that a reading holds, channel by channel."""
+    """The deliveries that a reading holds, channel by channel."""
 
     def __init__(self) -> None:
         self.all: list[Holding] = []

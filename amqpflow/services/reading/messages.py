@@ -1,7 +1,7 @@
 """The messages of a parking queue, in as many readings as it takes.
 
 No delivery is held for longer than the reader allows. When that time is over in the middle of a queue, all goes back to
-its place, and the queue is read again from its head: a message that comes by once more is known by its hash and passed
+its place, and the queue is read again from its head: a message that was seen before is known by its hash, and passed
 over.
 """
 
@@ -33,8 +33,8 @@ class ParkedMessages:
         queue: the parking queue, one of the target's.
         window: messages with the caller at once, when they are settled.
         in_parts: with a prefetch, read on where RabbitMQ delivers other messages next time.
-        after_batch: called when all that has arrived was yielded.
-        after_reading: called when a reading has requeued what is left; `unproven` says whether acks are certain.
+        after_batch: called when all messages that have arrived were yielded.
+        after_reading: called when a reading has requeued the rest; `unproven` says whether acks are certain.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ParkedMessages:
         self._after_batch = after_batch
         self._after_reading = after_reading
         self._known = DigestMultiset()
-        self._again = False  # a further reading: known messages come by
+        self._again = False  # a further reading, in which known messages are delivered again
         self._reads_part = False  # the further reading is for messages that the prefetch kept away
         self._finished = False
         self._messages = self._read()
@@ -91,9 +91,9 @@ class ParkedMessages:
                     if self._finished:
                         break
                 if self._reads_part and self.seen < self.expected and not self._is_over:
-                    reader.end_of_room()  # the rest lies behind what comes again and again
+                    reader.end_of_room()  # the rest is behind messages that are delivered again and again
                 has_parts = self._in_parts and reader.may_read_on and self.seen > before and not self._is_over
-                # once all had its turn, the queue has its order again
+                # once all had their turn, the queue has its order again
                 reader.is_part = has_parts or (self._reads_part and self.seen == self.expected)
             self._after_reading(reader)
             reader.raise_if_cancelled()
@@ -126,7 +126,7 @@ class ParkedMessages:
             yield parked
 
     def keep(self, parked: ParkedMessage) -> None:
-        """Requeue this message at the end, and pass it over when it comes by again."""
+        """Requeue this message at the end, and pass it over in further readings."""
         self.reader.keep(parked.delivery)
         self._known.add(parked.digest)
 

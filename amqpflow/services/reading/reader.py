@@ -2,7 +2,7 @@
 
 The messages are taken by as few consumers as the broker's memory allows: a prefetch is filled in one step, so that a
 connection lost in the middle of it requeues all or nothing. A few messages of a long queue are taken first, to measure
-them, and no message is looked at before the others are held as well.
+them, and none is passed on before the others are held as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .requeueing import Requeueing
 from .tags import WindowConsumer
 
 HOLD_MAX = 600.0  #: seconds a delivery is held at most; RabbitMQ's consumer timeout is 30 minutes by default
-QUIET = 0.25  #: seconds without a delivery after which the queue is asked whether it is empty
+QUIET = 0.25  #: seconds without a delivery after which amqpflow asks whether the queue is empty
 STALLED = 10.0  #: seconds without a delivery while the queue says that it is not empty
 HELD_BY_A_CHANNEL = 4_000
 """Deliveries that one channel keeps while others are acked (fact 6.18)."""
@@ -79,7 +79,7 @@ class ParkingReader:
 
     @property
     def other_consumers(self) -> int:
-        """Count the other consumers when the reading began; what they hold is not seen."""
+        """Count the other consumers when the reading began; the messages that they hold are not seen."""
         return self._requeueing.other_consumers
 
     @property
@@ -189,7 +189,7 @@ class ParkingReader:
         return self._consumers.ack_all(delivery_tags)
 
     async def parked_meanwhile(self) -> int:
-        """Return how many messages came into the queue since the reading began, less what others took out of it."""
+        """Return how many messages came into the queue since the reading began, less those that others took out."""
         ready, _ = await self._consumers.look()
         return ready + self.received - self.ready
 
@@ -250,7 +250,7 @@ class ParkingReader:
             ready, _ = await self._consumers.look()
             if not ready and empty_before:
                 return False
-            # what the queue has just handed out may still be on its way to us
+            # the latest deliveries may still be under way to us
             empty_before = not ready
             if loop.time() > since + STALLED:
                 self.ended_early = f"the queue says that {ready} messages are ready, and does not deliver them"
@@ -309,7 +309,7 @@ class ParkingReader:
                 await consumers.open_channel()
         if not consumers.room:
             if busy():
-                return  # what is acked makes room
+                return  # acks make room
             self.end_of_room()
             return
         if not consumers.require_holding().has_room:
@@ -323,9 +323,9 @@ class ParkingReader:
 
     async def _end_of(self, consumer: WindowConsumer) -> None:
         """
-        Wait for the next of what a consumer may yet be given; acks, which would let more through, are held back.
+        Wait for the next delivery that a consumer may get; acks, which would let more through, are held back.
 
-        What arrives is looked at before the broker is asked anything: its answer comes behind all that it has sent by
+        Deliveries are passed on before the broker is asked anything: its answer comes behind all that it has sent by
         then, which would be held in memory at once.
         """
         consumers = self._consumers

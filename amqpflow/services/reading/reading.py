@@ -59,8 +59,8 @@ async def open_reading(target: ReadTarget, parking_queue: str) -> AsyncIterator[
         async with reader:
             if reader.other_consumers:
                 notes.append(
-                    f"{parking_queue} has {reader.other_consumers} other consumers: what they hold is not seen, "
-                    "and what they requeue may change the order"
+                    f"{parking_queue} has {reader.other_consumers} other consumers: their messages are not seen, "
+                    "and may change the order when they are requeued"
                 )
             yield Reading(reader=reader, notes=notes, by_priority=_by_priority(readable.queue, broker))
         if reader.unproven:

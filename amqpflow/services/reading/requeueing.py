@@ -1,12 +1,13 @@
-"""Requeue what a reading holds, so that the queue has its order again, and prove that a queue is empty.
+"""Requeue the messages of a reading, so that the queue has its order again, and prove that a queue is empty.
 
-On a classic queue each message goes back to its place, whatever is done. A quorum queue puts what it gets back behind
-what it got back earlier, and ahead of what was never delivered. What keeps its order was measured on 3.10, 4.0 and 4.3:
+On a classic queue each message goes back to its place in any case. A quorum queue puts a requeued message behind those
+that were requeued earlier, and ahead of those that were never delivered. Measured on 3.10, 4.0 and 4.3, this keeps the
+order:
 
-* All that was ever requeued is taken before anything is requeued again: to the end, or to the first message that was
-  never delivered before.
-* RabbitMQ 4: one nack for each consumer's deliveries, oldest first; a nack over all mixes consumers up. What is still
-  on its way to a consumer that is cancelled goes back at once, so nothing may be.
+* All messages that were ever requeued are taken before any is requeued again: to the end, or to the first message that
+  was never delivered before.
+* RabbitMQ 4: one nack for each consumer's deliveries, oldest first; a nack over all mixes consumers up. A
+  delivery that is under way to a cancelled consumer goes back at once, so none may be under way.
 * RabbitMQ 3: closing the channel. A nack of more than 32 messages there requeues them in the order of a hash table.
 * A closed channel, or a lost connection, requeues in the order of the consumer tags, so tags ascend; the deliveries
   of more than 32 consumers come back in the order of a hash table, so there are fewer.
@@ -100,7 +101,7 @@ class Requeueing:
         return False
 
     async def _requeue(self, ready: int) -> None:
-        """Requeue all that is held behind what is ready, and was requeued just now, and ahead of what is fresh."""
+        """Requeue all held messages behind those that were requeued just now, and ahead of those never delivered."""
         consumers, counted = self._consumers, True
         for holding in consumers.holdings:
             ready += holding.tags.held
@@ -115,7 +116,7 @@ class Requeueing:
             self.ready_after, _ = await consumers.look()
 
     async def _take_the_rest(self, *, is_part: bool) -> int:
-        """Hold all that was ever requeued, so that it stays together. Return what is ready then, never delivered."""
+        """Hold all messages that were ever requeued. Return how many are ready then, never delivered yet."""
         consumers = self._consumers
         ready, _ = await consumers.look()
         since = asyncio.get_running_loop().time()
@@ -133,7 +134,7 @@ class Requeueing:
         return ready
 
     async def _wait_until_returned(self, expected: int) -> bool:
-        """Return False when the queue does not count so many in time, for one because another consumer took some."""
+        """Return False when the queue does not count that many in time, perhaps because another consumer took some."""
         deadline = asyncio.get_running_loop().time() + RETURN_TIMEOUT
         while True:
             self.ready_after, consumers = await self._consumers.look()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class WindowConsumer:
-    """One of the consumers, and what it was given."""
+    """A consumer, and its deliveries."""
 
     prefetch: int
     tag: str = ""  #: the consumer's; empty once it was cancelled
@@ -28,7 +28,7 @@ class WindowConsumer:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether what is kept leaves it little room."""
+        """Tell whether kept deliveries leave it little room."""
         return self.prefetch - self.kept <= self.prefetch // 4
 
 

@@ -1,1 +1,1 @@
-"""Put parked messages back, with a journal of what was sent."""
+"""Replay parked messages, with a journal of what was sent."""

@@ -38,7 +38,7 @@ class InterruptedReplay:
     is_believed: bool  #: it is of this very broker, and no other process is writing it
     lines: list[bytes] = field(default_factory=list)  #: to be written to it
     used: list[int] = field(default_factory=list)  #: numbers whose messages were taken out on its word
-    passed_over: bool = False  #: what it knows of is parked, and was not selected
+    passed_over: bool = False  #: a message that it knows of is parked, and was not selected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class InterruptedSends:
         return iter(tuple(self._all.values()))
 
     def add(self, interrupted: InterruptedReplay) -> None:
-        """Take a replay into account, in place of what was known of it."""
+        """Add a replay, or replace what was known of it."""
         self._all[interrupted.state.head.id] = interrupted
 
     def forget(self, replay_id: str) -> None:
@@ -135,9 +135,9 @@ class InterruptedSends:
 
     def ordinals(self, parked_where: str) -> tuple[list[int], int]:
         """
-        Return what is known of the copies of messages that have no id and are equal in everything: the ordinals of
-        those whose messages are certainly parked still, and the first that no copy has. A message whose ack may have
-        been taken gets a new one: with the old one it would be taken for the copy of another message.
+        Return the ordinals of copies of messages that have no id and are equal in everything: of those whose messages
+        are certainly still parked, and the first that no copy has. A message whose ack may have been taken gets a new
+        one: with the old one it would count as the copy of another message.
         """
         known = self._parked.get(parked_where, ())
         parked = {_ordinal(sent.hop) for sent in known if sent.is_parked}

@@ -39,7 +39,7 @@ class JournalFile:
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self.failed: OSError | None = None  #: why nothing more can be written
-        self.is_torn = False  #: what failed may be on the disk, in part or whole
+        self.is_torn = False  #: the line that failed may be on the disk, in part or whole
         # a task that is cancelled leaves its thread writing: closing waits for it, or the write would go to
         # whatever file the process opens next under the same descriptor
         self._lock = Lock()
@@ -83,7 +83,7 @@ class JournalFile:
 
     def write(self, data: bytes) -> None:
         """
-        Append, and return when it is on disk; what was written of a line that failed is cut off again.
+        Append, and return when it is on the disk; a line that was written in part is cut off again.
 
         Raises:
             OSError: the disk refused it, or the journal was closed.

@@ -152,7 +152,7 @@ class Journals:
         """
         Yield the journals of interrupted replays, each whole, with its file taken over; None for the file when a
         process is writing it. One that was seen to be finished, or is not wanted, is not read again until it changes.
-        `but`: these are not looked at.
+        `but`: these are skipped.
         """
         for path in self._paths():
             if path in but:
@@ -262,7 +262,7 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def _make(directory: Path) -> None:
-    """Make a directory, and what is missing above it: all of it on disk, or a crash takes the journal along."""
+    """Make a directory, and its missing parents: all of them on the disk, or a crash takes the journal along."""
     missing = [directory, *directory.parents]
     missing = missing[: next((at for at, each in enumerate(missing) if each.exists()), len(missing))]
     for each in reversed(missing):

@@ -52,7 +52,7 @@ class KeptRequest:
 
 def kept_request(queue: str | Sequence[str] | None, choice: ReplayRequest) -> KeptRequest:
     """
-    Turn a request into what a journal keeps.
+    Turn a request into the form of a journal.
 
     Args:
         queue: as for `replay`.
@@ -97,7 +97,7 @@ def resumed_request(
     for name in (*_PLAIN, *_LISTS, "to"):
         now, then = getattr(choice, name), getattr(kept, name)
         if name == "limit" and then is not None and now == state.head.options.get(name):
-            continue  # as it was asked for; what it has sent since counts
+            continue  # as it was requested; messages that were sent since count
         if name != "in_doubt" and now != getattr(_NONE, name) and now != then:
             differs.append((name, now, then))
     if head.selection.get(_AS_FOUND):
@@ -176,7 +176,7 @@ def _headers_given_again(state: JournalState, given: Mapping[str, Any]) -> Mappi
         wanted = ", ".join(names) or "none"
         raise RefusedError(
             f"replay {state.head.id} sets these headers: {wanted}. Its journal does not hold their values, so they "
-            "have to be given again, and no others; nothing was done"
+            "must be given again, and no others; nothing was done"
         )
     salt, _, digest = str(kept).partition(":")
     if names and _digest_of(given, bytes.fromhex(salt)) != digest:

@@ -85,7 +85,7 @@ class ReplayOutbox:
         """
         Publish. Each is in one of the lists later, with the error that `Outbox.publish` raises.
 
-        Returns when the socket has taken what was written; no two of `flights`, and none that is on its way, may be
+        Return when the socket has taken what was written. No two of `pendings`, and none that is outstanding, may be
         the same to a return (`is_outstanding`), or the second would wait for the confirm of the first.
         """
         try:

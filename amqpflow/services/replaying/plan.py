@@ -203,7 +203,7 @@ class _Counted:
             self.only = None
 
     def finish(self) -> None:
-        """Count the sample, when one is asked for; what is not in it stays."""
+        """Count the sample, when one is requested; messages that are not in it stay."""
         if self._sampler is None:
             return
         sample = self._sampler.items

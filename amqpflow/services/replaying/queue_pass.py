@@ -190,7 +190,7 @@ class QueuePass:
         return confirmed, []
 
     def _ack(self, pendings: list[PendingReplay], settled: list[tuple[ParkedMessage, InterruptedSend]]) -> None:
-        """Take out of the queue what was replayed. The journal says that it is about to be."""
+        """Ack replayed messages. The journal says that they are about to be acked."""
         replay = self._replay
         done = [each.tag for each in pendings] + [each.delivery.delivery_tag for each, _ in settled]
         if not done:
@@ -244,7 +244,7 @@ class QueuePass:
         if now < self._prove_at or (self._proving is not None and not self._proving.done()):
             return
         self._prove_at = now + PROVE_EVERY
-        # a quorum queue may apply an ack a moment after it was read: what is proven is what was acked one round before
+        # a quorum queue may apply an ack a moment after it was read: the acks of one round before are proven
         provable, self._provable = self._provable, self._replay.resolved_up_to
         self._proving = asyncio.create_task(self._prove_up_to(provable), name="amqpflow replay proof")
 

@@ -23,7 +23,7 @@ class RateLimiter:
 
     def __init__(self, choice: ReplayRequest, depth: Callable[[], Awaitable[int]], now: float) -> None:
         self.next_at = inf  #: seconds of the event loop: when there may be more
-        self.wants_look = False  #: a step of the ramp is done: look at what came back before the next
+        self.wants_look = False  #: a step of the ramp is done: count what came back before the next
         self.total = 0  #: sent
         self._rate = choice.rate
         self._max_depth = choice.max_depth

@@ -16,7 +16,7 @@ from .state import ReplayState
 
 GUARD_EVERY = 2.0  #: seconds between two looks at how much was parked meanwhile
 WATCH_EVERY = 1.0  #: seconds
-_QUIET = 3  #: looks in a row that find nothing on the way, which end a watch
+_QUIET = 3  #: looks in a row that find empty destinations, which end a watch
 
 OnWatch = Callable[[int, int], None]
 """Ready messages in the destinations and their retry queues; ready in the parking queues."""
@@ -29,9 +29,9 @@ class ReparkedMessages:
     Args:
         state: of the replay, whose report says how many came back.
         target: the parking queues.
-        limiter: is asked to stop sending for a look.
+        limiter: stops sending for a look.
         depths: of the replay's queues.
-        news: set when the limiter was asked.
+        news: set when the limiter stops.
     """
 
     def __init__(

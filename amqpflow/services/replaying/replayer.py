@@ -61,8 +61,8 @@ async def replay_parked(
         queue: a work queue, several, or (None) all.
         choice: the request: which messages, where to, how fast, when to stop.
         journals: where to keep the journal, and to find those of interrupted replays; None: none is kept.
-        resume: resume this replay, with its id, as it was asked for; see `resumed_request`.
-        options: how to read; once its stop is set, what is outstanding is settled and the rest requeued.
+        resume: resume this replay, with its id and its request; see `resumed_request`.
+        options: how to read; once its stop is set, outstanding messages are settled and the rest requeued.
         on_watch: watch, once all is sent, until the destinations stay empty; called with what there is.
         on_step: called before and after each operation.
 
@@ -114,7 +114,7 @@ class _Replay:
         self.depths = Depths(self.broker.connection, self.routes, self.choice.to, self.parking_queues)
         self.limiter = RateLimiter(self.choice, self.depths.fullest, asyncio.get_running_loop().time())
         self.unseen: set[str] = set()  #: parking queues of which others held a part
-        self.passed: list[str] = []  #: why messages that were there when it began were not looked at
+        self.passed: list[str] = []  #: why messages that were there when it began were not read
         self.begun = False
         self.since: dict[str, int] = {}  #: when the first reading of a parking queue began, ms since the epoch
         self.brought_back: dict[str, int] = {}  #: by others, meanwhile, by parking queue
@@ -153,7 +153,7 @@ class _Replay:
             await journal.end(self.state, read_whole=self._read_whole(), held_by_others=bool(self.unseen))
             return self.state.report
         finally:
-            # without a last line where it was not reached: what is in doubt stays so
+            # a journal without a last line keeps messages in doubt
             journal.close(self.state.interrupted)
             waking.cancel()
             await asyncio.gather(waking, return_exceptions=True)
@@ -246,7 +246,7 @@ class _Replay:
         state.report.notes += [note for note in reading.notes if note not in state.report.notes]
         self.state.remaining[parking_queue] = reader.ready_after
         if reader.other_consumers:
-            self.unseen.add(parking_queue)  # what they hold, an interrupted replay may have sent
+            self.unseen.add(parking_queue)  # an interrupted replay may have sent the messages that they hold
         else:
             self.unseen.discard(parking_queue)
         await self._end_of_reading(queue_pass)

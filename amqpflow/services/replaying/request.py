@@ -27,7 +27,7 @@ class ReplayRequest:
     limit: int | None = None  #: messages, in the order of delivery
     select: Select | Selection | None = None
     """Which messages: a selection, whose `limit` and `sample` do not count, or a function of a message."""
-    sample: int | None = None  #: so many of those selected, at random; takes a reading of its own
+    sample: int | None = None  #: as many of those selected, at random; takes a reading of its own
     seed: int = 0  #: another seed, another sample
     only: Mapping[bytes, int] | None = None  #: no other messages: how many of which digest, as a plan of it found them
     to: Destination | None = None  #: instead of the work queue each message failed in

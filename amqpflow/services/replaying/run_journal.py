@@ -138,7 +138,7 @@ class ReplayJournal:
                 if file is not None:
                     file.close()
                 continue
-            # clusters can have one name: what another broker confirmed may never have been sent to this one
+            # clusters can have one name: a copy that another broker confirmed may never have been sent to this one
             is_believed = file is not None and state.head.address == head.address
             replay.interrupted.add(InterruptedReplay(state=state, file=file, is_believed=is_believed))
 
@@ -163,7 +163,7 @@ class ReplayJournal:
 
     async def end(self, replay: ReplayState, *, read_whole: bool, held_by_others: bool = False) -> None:
         """
-        Write the last line. Nothing is raised: what it would say is in the report.
+        Write the last line. Never raises: the report says what failed.
 
         Args:
             replay: its state.
@@ -181,7 +181,7 @@ class ReplayJournal:
         summary = {**replay.report.summary(), **replay.totals}
         own = [each for each in replay.interrupted if each.file is self._file]
         if any(not self._is_done_with(each) for each in own) or (own and held_by_others):
-            summary["complete"] = False  # for one, what is too old by now to be selected
+            summary["complete"] = False  # for example, messages that are too old by now to be selected
         try:
             await self._file.written(end_line(summary))
             for each in others if read_whole else ():

@@ -1,4 +1,4 @@
-"""Choose which messages are sent next, publish again what may be, and give up what may not."""
+"""Choose which messages are sent next, and which are sent again or left after a failure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .rate_limiter import RateLimiter
 from .sorting import MessageSorter
 from .state import ReplayState
 
-WINDOW = 4000  #: publishes without a confirm at a time; a crash leaves at most so many in doubt
+WINDOW = 4000  #: publishes without a confirm at a time; a crash leaves at most as many in doubt
 BATCH = 1000  #: messages that go through the journal together, at most
 CONFIRM_TIMEOUT = 30.0  #: seconds; a broker short of memory or disk does not confirm
 PATIENCE = 5.0  #: seconds to wait for room in a work queue that is full, since it last took a message
@@ -88,7 +88,7 @@ class ReplaySender:
         the first, and others pass both.
 
         Args:
-            behind: what is about to be sent before them.
+            behind: messages that are about to be sent before them.
         """
         if self._resend or not self._waiting:
             return []
@@ -99,7 +99,7 @@ class ReplaySender:
         try:
             allowed = await self._limiter.allowance(self._loop.time())
         except AmqpflowError as error:
-            # what is on its way has to be settled all the same, and what is being written has to be awaited
+            # outstanding messages still have to be settled, and the write to be awaited
             self._replay.halt(str(error), getattr(error, "hint", "") or "replay again to continue")
             return []
         room = min(BATCH, WINDOW - self._outbox.outstanding - reserved, allowed - reserved)
@@ -109,7 +109,7 @@ class ReplaySender:
         batch: list[PendingReplay] = []
         sending = {each.copy.returned_as for each in behind}
         self._waiting.release(lambda same: same not in sending and not self._outbox.is_outstanding(same))
-        for _ in range(BATCH):  # of a long row of equals no more are looked at in one turn of the loop
+        for _ in range(BATCH):  # at most as many of a long row of equals in one turn of the loop
             if len(batch) == room or (taken := self._waiting.take()) is None:
                 break
             parked, since = taken
@@ -128,7 +128,7 @@ class ReplaySender:
         return batch
 
     def put_back(self, prepared: list[PendingReplay]) -> None:
-        """Let what was made ready and is not sent wait again, for the next reading."""
+        """Let messages that were prepared and not sent wait for the next reading."""
         for pending in reversed(prepared):
             self._replay.uncount(pending.parked)
             self._waiting.add(pending.parked, self._loop.time())

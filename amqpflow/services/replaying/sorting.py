@@ -73,7 +73,7 @@ class MessageSorter:
             is_over: tells whether no message can be replayed any more.
         """
         self._since = since
-        # what came back may lie before what was there, so that all of the queue may have to be looked at
+        # messages that came back may be ahead of those that were there, so all of the queue may have to be read
         wanted = self._reader.ready if at_most else 0
         try:
             async with aclosing(self._reader.arrivals(at_most=wanted, window=2 * window, busy=busy)) as arrivals:
@@ -90,7 +90,7 @@ class MessageSorter:
 
     @property
     def _were_there(self) -> int:
-        """Count the messages that were looked at and may have been there at first."""
+        """Count the messages so far that may have been there at first."""
         return self.looked_at - self.came_back - self.brought_back
 
     def _has_all(self, at_most: int) -> bool:

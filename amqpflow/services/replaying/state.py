@@ -223,7 +223,7 @@ class ReplayState:
         """Report a message whose headers cannot be read. It stays parked: a copy would lack them."""
         self.report.others += 1
         if parked.id in self._unread or len(self._unread) == UNREAD_NAMED:
-            return  # it may come by in each of several readings
+            return  # each of several readings may deliver it
         self._unread.add(parked.id)
         more = ", and perhaps more" if len(self._unread) == UNREAD_NAMED else ""
         self.report.notes.append(

@@ -1,4 +1,4 @@
-"""Messages that wait to be replayed, in their order, but one waits for another that a return could not tell from it."""
+"""Messages that wait to be replayed, in order. One waits for another if a return could not tell them apart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Waiting:
     def __init__(self) -> None:
         self.size = 0  #: bytes of their properties and bodies
         self._in_order: deque[_Entry] = deque()
-        self._aside: dict[Same, deque[_Entry]] = {}  # those that wait for one that is on its way
+        self._aside: dict[Same, deque[_Entry]] = {}  # those that wait for an outstanding one
         self._released: deque[_Entry] = deque()
 
     def __bool__(self) -> bool:
