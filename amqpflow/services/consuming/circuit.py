@@ -10,7 +10,6 @@ the consumer timeout at most. They are held as well where an order must be kept.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from amqpflow.delivery.breaker import Breaker, BreakerState, Phase, counted, half_opened, opened, tried
 from amqpflow.delivery.schedule import rule_for
@@ -26,6 +25,7 @@ from amqpflow.services.handling.message import Message
 from amqpflow.services.handling.middleware import CallNext
 from amqpflow.services.handling.stack import message_of, type_name
 from amqpflow.services.handling.turns import NotStarted
+from amqpflow.services.process.waiting import first_of
 
 from .events import Events
 from .health import Cause, ConsumerHealth
@@ -163,30 +163,23 @@ class CircuitBreaker:
     def _attend(self, session: Session) -> None:
         if self._attending is None or self._attending.done() or self._attended is not session:
             self._attended = session
-            self._attending = asyncio.create_task(self._last(session), name="amqpflow outage")
+            self._attending = asyncio.create_task(self._attend_to_end(session), name="amqpflow outage")
 
-    async def _last(self, session: Session) -> None:
+    async def _attend_to_end(self, session: Session) -> None:
         """Requeue what waits, and try one delivery at a time, as long as the outage and the session last."""
-        over = asyncio.create_task(session.over.wait())
         half = self._routes.half_consumer_timeout
         clock = asyncio.get_running_loop().time
-        try:
-            while await self._goes_on(session):
-                self._changed.clear()
-                self._become(half_opened(self.state, clock()))
-                if self.state.phase is Phase.OPEN:
-                    await session.rest(older_than=half if self._hold else 0.0)
-                else:
-                    await session.try_one()
-                wait = self.state.until - clock() if self.state.phase is Phase.OPEN else half / 2
-                changed = asyncio.create_task(self._changed.wait())
-                waiting: list[asyncio.Task[Any]] = [over, changed]
-                await asyncio.wait(waiting, timeout=max(0.0, min(wait, half / 2)), return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
-        finally:
-            over.cancel()
+        while await self._continues(session):
+            self._changed.clear()
+            self._become(half_opened(self.state, clock()))
+            if self.state.phase is Phase.OPEN:
+                await session.rest(older_than=half if self._hold else 0.0)
+            else:
+                await session.try_one()
+            wait = self.state.until - clock() if self.state.phase is Phase.OPEN else half / 2
+            await first_of(session.over.wait(), self._changed.wait(), within=max(0.0, min(wait, half / 2)))
 
-    async def _goes_on(self, session: Session) -> bool:
+    async def _continues(self, session: Session) -> bool:
         if self.over and not session.over.is_set():
             await session.open()  # held messages may begin the next outage before the broker has answered
         return not (self.over or session.over.is_set())

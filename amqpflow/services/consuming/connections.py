@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from amqpflow.delivery.backoff import Backoff, jittered
 from amqpflow.delivery.hot_loop import Rejections
@@ -24,6 +24,7 @@ from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.safe import safe
 from amqpflow.model.units import roughly
 from amqpflow.rabbitmq.connection import CLOSE_TIMEOUT, Connection
+from amqpflow.services.process.waiting import end, first_of, set_within, unless_set
 from amqpflow.services.publishing.loop_publisher import CLOSE_TIMEOUT as CONFIRM_TIMEOUT
 from amqpflow.services.publishing.loop_publisher import LoopPublisher
 from amqpflow.services.publishing.outbox import Outbox
@@ -38,8 +39,6 @@ from .settler import Settler
 from .suspects import Suspects
 
 log = logging.getLogger("amqpflow.consumer")
-
-T = TypeVar("T")
 
 _BACKOFF = Backoff(0.5)  #: between attempts to connect
 _LONG_ENOUGH = 10.0  #: seconds after which a connection that was lost is opened again almost at once
@@ -135,11 +134,10 @@ class Consuming:
             )
             for runner in self.runners
         ]
-        stopping = asyncio.create_task(self.stopping.wait())
-        lost = asyncio.create_task(connection.closed.wait())
         failed, drained = "", False
         try:
-            await asyncio.wait([stopping, lost, *loops], return_when=asyncio.FIRST_COMPLETED)
+            one_ends = asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+            await first_of(self.stopping.wait(), connection.closed.wait(), one_ends)
             if self.stopping.is_set():
                 await self._stop_runners()
                 drained = True
@@ -149,10 +147,7 @@ class Consuming:
                     log.error("a bug of amqpflow, the consumer connects again: %s", safe(repr(bug)), exc_info=bug)
                     await asyncio.sleep(jittered(_BACKOFF.first, random.random()))
         finally:
-            ending: list[asyncio.Task[Any]] = [*loops, stopping, lost]
-            for each in ending:
-                each.cancel()
-            await asyncio.gather(*ending, return_exceptions=True)
+            await end(loops)
             for runner in self.runners:
                 runner.session = None
             within = _CLOSE_TIMEOUT if connection.is_closed else CLOSE_TIMEOUT
@@ -225,26 +220,3 @@ class Consuming:
 
 def _same_broker(consuming: Connection, other: Connection) -> bool:
     return consuming.cluster.leads_to(other.address)
-
-
-async def unless_set(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what `work` returns, or None if the event is set before: then `work` was cancelled, and has ended."""
-    working, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait([working])
-    return None if working.cancelled() else working.result()
-
-
-async def set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event; False when it was not set within so many seconds."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

@@ -34,11 +34,12 @@ from amqpflow.services.handling.ordering import KeyOf
 from amqpflow.services.handling.registry import HandlerOptions, Handlers
 from amqpflow.services.handling.throttling import ConcurrencyBudget
 from amqpflow.services.process import serving as process
+from amqpflow.services.process.waiting import first_of, set_within, unless_set
 from amqpflow.services.provisioning.verification import require_as_compiled, require_topology, warn_of_short_timeouts
 from amqpflow.services.publishing.loop_publisher import LoopPublisher
 
 from .connection_events import ConnectionEvents
-from .connections import Consuming, set_within, unless_set
+from .connections import Consuming
 from .event_log import EventLog
 from .events import Events, Listener
 from .health import ConsumerHealth
@@ -296,11 +297,7 @@ class Consumer:
     async def wait(self) -> None:
         """Return when it was asked to stop, or has come to an end."""
         if self._task is not None:
-            stopping = asyncio.create_task(self._stopping.wait())
-            try:
-                await asyncio.wait([stopping, self._task], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                stopping.cancel()
+            await first_of(self._stopping.wait(), asyncio.wait([self._task]))
 
     @property
     def _runs(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from typing import Any
 
 from amqpflow.delivery.backoff import Backoff, jittered
@@ -27,6 +27,7 @@ from amqpflow.services.handling.ordering import KeyCheck, KeyOrdering
 from amqpflow.services.handling.thread_pool import Threads
 from amqpflow.services.handling.throttling import ConcurrencyBudget, ConcurrencyShare, Rate
 from amqpflow.services.handling.unpacking import Unpacker
+from amqpflow.services.process.waiting import end, first_of
 from amqpflow.services.publishing.loop_publisher import LoopPublisher
 
 from .circuit import CircuitBreaker
@@ -158,11 +159,11 @@ class HandlerRunner:
         while not (connection.is_closed or self._stopping.is_set()):
             if self._halted:
                 self._health.set(self.handler.queue, Cause.HALTED, self._halted)
-                await _first_of(connection.closed.wait(), self._stopping.wait())
+                await first_of(connection.closed.wait(), self._stopping.wait())
                 return
             if self._overdue is not None and self._overdue.exhausted:
                 self._health.set(self.handler.queue, Cause.THREADS, self._overdue.text)
-                await _first_of(connection.closed.wait(), self._stopping.wait(), self._overdue.available.wait())
+                await first_of(connection.closed.wait(), self._stopping.wait(), self._overdue.available.wait())
                 continue
             opened = clock()
             try:
@@ -202,7 +203,7 @@ class HandlerRunner:
                 wait = _BACKOFF.first
                 continue
             # a session that ends at once would do so again, and every round counts against delivery limits
-            await _first_of(
+            await first_of(
                 connection.closed.wait(), self._stopping.wait(), asyncio.sleep(jittered(wait, random.random()))
             )
             wait = _BACKOFF.after(wait)
@@ -242,7 +243,7 @@ class HandlerRunner:
             return False if error.missing else None
         except (AmqpflowError, TimeoutError):
             # a virtual host cancels the consumers before it closes the connections
-            await _first_of(connection.closed.wait(), asyncio.sleep(1))
+            await first_of(connection.closed.wait(), asyncio.sleep(1))
             return None
 
     def _in_background(self, session: Session, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -337,20 +338,4 @@ class HandlerRunner:
             self._overdue.forget()
         self._left_behind.forget()
         self._unpacker.shutdown()
-        await _cancelled(self._tasks)
-
-
-async def _first_of(*coroutines: object) -> None:
-    tasks = [asyncio.ensure_future(each) for each in coroutines]  # type: ignore[call-overload]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await _cancelled(tasks)
-
-
-async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until they have ended."""
-    ending = list(tasks)
-    for task in ending:
-        task.cancel()
-    await asyncio.gather(*ending, return_exceptions=True)
+        await end(self._tasks)

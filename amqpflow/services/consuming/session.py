@@ -24,6 +24,7 @@ from amqpflow.delivery.incoming import Incoming, may_have_been_lost
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.services.handling.ordering import KeyOrdering
+from amqpflow.services.process.waiting import first_of
 
 from .admission import Admission
 from .subscription import Subscription
@@ -175,13 +176,14 @@ class Session:
                     delivery = self._waiting.popleft() if self._ordering is None else self._ordering.pick(self._waiting)
                     if delivery is None:
                         break
-                    if delivery.delivery_tag in self._held and not self.ended.is_set():
-                        if admission.single:
-                            admission.started(delivery.delivery_tag)
-                        elif self._waiting and self._idle and not self._waking:
-                            self._wake()
-                        self._started[delivery.delivery_tag] = delivery
-                        return delivery
+                    if delivery.delivery_tag not in self._held or self.ended.is_set():
+                        continue
+                    if admission.single:
+                        admission.started(delivery.delivery_tag)
+                    elif self._waiting and self._idle and not self._waking:
+                        self._wake()
+                    self._started[delivery.delivery_tag] = delivery
+                    return delivery
             if self._dismissed:
                 return None
             waiter = self._loop.create_future()
@@ -527,12 +529,7 @@ class Session:
 
     async def until_set(self, event: asyncio.Event) -> None:
         """Wait for an event, or until the session is over."""
-        waiting = [asyncio.ensure_future(each.wait()) for each in (event, self.over)]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waiting:
-                each.cancel()
+        await first_of(event.wait(), self.over.wait())
 
     def excuse_others(self, delivery: Delivery) -> None:
         """Remember what is held beside a message that kills: it may have been counted for that message."""

@@ -82,9 +82,11 @@ class Settler:
     def __post_init__(self) -> None:
         self.patience = Patience(routes=self.routes, outbox=self.outbox, events=self.events, health=self.health)
 
-    def acknowledge(self, session: Session, incoming: Incoming) -> Settlement | Requeued:
-        """Settle a delivery that its handler is done with."""
-        return _DONE if self.ack(session, incoming) else lost(session)
+    def acknowledge(
+        self, session: Session, incoming: Incoming, settlement: Settlement = _DONE
+    ) -> Settlement | Requeued:
+        """Ack a delivery that its handler is done with, or whose copy is confirmed."""
+        return settlement if self.ack(session, incoming) else lost(session)
 
     async def settle(
         self,
@@ -113,7 +115,7 @@ class Settler:
         while True:
             match settlement:
                 case Acknowledge():
-                    return settlement if self.ack(session, incoming) else lost(session)
+                    return self.acknowledge(session, incoming, settlement)
                 case ToTier():
                     done = await self._to_tier(session, incoming, settlement, error)
                     if done is not None:
@@ -199,19 +201,15 @@ class Settler:
             if self.limit.admits(names, partial(_log_more_not_taken, *names)):  # one for each message that fails
                 log.warning("%s: retry queue %s does not take messages", *names)
             return None
-        return self._acked(session, incoming, settlement) if done is True else done
+        return self.acknowledge(session, incoming, settlement) if done is True else done
 
     async def _park(
         self, session: Session, incoming: Incoming, settlement: ToParking, error: AmqpflowError | None
     ) -> Settlement | Requeued:
         done = await self._publish(session, incoming, settlement.publish, error, until_taken=True)
         if isinstance(done, bool):
-            return self._acked(session, incoming, settlement) if done else lost(session)
+            return self.acknowledge(session, incoming, settlement) if done else lost(session)
         return done
-
-    def _acked(self, session: Session, incoming: Incoming, settlement: Settlement) -> Settlement | Requeued:
-        """Ack a delivery that was settled so."""
-        return settlement if self.ack(session, incoming) else lost(session)
 
     async def _publish(
         self,

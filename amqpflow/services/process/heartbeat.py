@@ -14,6 +14,7 @@ from amqpflow.delivery.crashes import Suspect
 from amqpflow.model.clip import NAME_MAX, clip
 
 from .runnable import Runnable
+from .waiting import end
 
 VARIABLE = "AMQPFLOW_STATUS_FD"  #: names the pipe's file descriptor
 WORKER = "AMQPFLOW_WORKER"  #: the number of a worker, from 1
@@ -111,8 +112,7 @@ async def report_to_parent(consumer: Runnable) -> AsyncIterator[Callable[[], obj
     try:
         yield partial(_write, consumer, pipe)
     finally:
-        reporting.cancel()
-        await asyncio.gather(reporting, return_exceptions=True)
+        await end([reporting])
         consumer.suspects.on_change = lambda: None
         _write(consumer, pipe, ends=True)
         os.close(pipe)

@@ -18,6 +18,7 @@ from amqpflow.model.units import format_duration
 
 from .health import Health, serve_health
 from .heartbeat import VARIABLE, WORKER, Status, decode
+from .waiting import end, first_of, set_within
 
 log = logging.getLogger("amqpflow.consumer")
 
@@ -130,7 +131,7 @@ class Supervisor:
     async def _keep(self, worker: _Worker) -> None:
         wait, clock = 0.0, asyncio.get_running_loop().time
         if worker.number > 1:
-            await _either(self._ever_started, self._stopping, within=_HEAD_START)
+            await first_of(self._ever_started.wait(), self._stopping.wait(), within=_HEAD_START)
         while not self._stopping.is_set():
             began = clock()
             worker.code = await self._live(worker)
@@ -147,8 +148,7 @@ class Supervisor:
             log.error(
                 "worker %d ended (%s), starting it again in %s", worker.number, how, format_duration(round(wait * 1000))
             )
-            await _either(self._stopping, within=wait)
-            if self._stopping.is_set():
+            if await set_within(self._stopping, wait):
                 worker.code = 0  # nothing of it had to be stopped
 
     def _is_known(self, handled: Sequence[Suspect]) -> bool:
@@ -194,8 +194,7 @@ class Supervisor:
             return await process.wait()
         finally:
             await asyncio.wait([listening], timeout=1)  # its last words; a child of its own may hold the pipe open
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            await end([listening])
             worker.process = None
             worker.totals += Counter(worker.status.totals)
             worker.handled = worker.status.handled
@@ -210,15 +209,18 @@ class Supervisor:
                 async for line in _lines(stream):
                     if (status := decode(line)) is not None:
                         worker.status, worker.heard_at = status, loop.time()
-                        if status.started:
-                            self._ever_started.set()
-                        if not status.live and not worker.replaced and worker.process is not None:
-                            worker.replaced = True
-                            why = "; ".join(f"{subject}: {why}" for subject, why in status.problems.items())
-                            log.error("worker %d is restarted, since only that helps: %s", worker.number, safe(why))
-                            _ask_to_stop(worker.process)
+                        self._heard(worker, status)
             finally:
                 transport.close()
+
+    def _heard(self, worker: _Worker, status: Status) -> None:
+        if status.started:
+            self._ever_started.set()
+        if not status.live and not worker.replaced and worker.process is not None:
+            worker.replaced = True
+            why = "; ".join(f"{subject}: {why}" for subject, why in status.problems.items())
+            log.error("worker %d is restarted, since only that helps: %s", worker.number, safe(why))
+            _ask_to_stop(worker.process)
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
@@ -236,16 +238,6 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
 def _ask_to_stop(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):  # it has ended already, and its last words are awaited
         process.send_signal(signal.SIGTERM)
-
-
-async def _either(*events: asyncio.Event, within: float) -> None:
-    """Return when one of them is set, or the time in seconds is over."""
-    waiting = [asyncio.create_task(each.wait()) for each in events]
-    try:
-        await asyncio.wait(waiting, timeout=within, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for each in waiting:
-            each.cancel()
 
 
 def _while_handling(handled: Sequence[Suspect]) -> str:
