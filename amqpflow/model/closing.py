@@ -1,4 +1,4 @@
-"""Why a channel or a connection ended: the broker's own words, and what they mean.
+"""Why a channel or a connection ended: the broker's text, and its meaning.
 
 RabbitMQ gives its reason in channel.close and connection.close (fact 18.1). It gives none when it misses heartbeats:
 then it resets the socket (fact 18.3).

@@ -1,9 +1,8 @@
 """
-What is in a body: the content encodings gzip and deflate undone, with a limit on what that may grow to.
+Decompress bodies, gzip and deflate, up to a limit.
 
-A producer chooses the body and what it grows to, so the work is bounded by bytes, whatever the body is made of: zlib
-copies what is behind a gzip member, which is one piece at most and not the rest of the body, and nothing is written
-past the limit.
+A producer chooses the body and how much it grows, so the work is bounded by bytes, whatever the body contains. zlib
+copies what is behind a gzip member: one piece at most, not the rest of the body. Nothing is written past the limit.
 """
 
 from __future__ import annotations

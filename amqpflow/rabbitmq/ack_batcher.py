@@ -15,7 +15,7 @@ from .frames import ack_frame
 # RabbitMQ hands a quorum queue 32 settlements of a channel at a time and keeps the others for when those are applied.
 # What it keeps it forgets when the channel closes (measured on 3.10, 4.0 and 4.3): 200 acks and a close settle 33.
 _KEPT_BACK_FROM = 32  #: settlements
-_LATELY = 1.0  #: seconds in which so many may not be applied yet
+_LATELY = 1.0  #: seconds; what was settled within them may not be applied yet
 
 
 class AckBatcher:
@@ -55,7 +55,7 @@ class AckBatcher:
             del self._unsettled[each]
 
     def frames(self) -> tuple[bytes, int]:
-        """Return the frames that ack what was passed to `ack` since the last call, and how many deliveries that are."""
+        """Return the frames that ack what was passed to `ack` since the last call, and the number of deliveries."""
         if not self._acked:
             return b"", 0
         acked, self._acked = self._acked, []
@@ -74,7 +74,7 @@ class AckBatcher:
         self._written_at.extend([now] * min(count, _KEPT_BACK_FROM))
 
     def may_be_kept_back(self, now: float) -> bool:
-        """Return whether so many were settled just now that a quorum queue may not know of all of them."""
+        """Return whether a quorum queue may not know yet of all that was settled just now."""
         return len(self._written_at) == _KEPT_BACK_FROM and now - self._written_at[0] < _LATELY
 
     def clear(self) -> None:

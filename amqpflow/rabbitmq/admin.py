@@ -43,14 +43,14 @@ STEP_TIMEOUT = 60.0  #: seconds for one change; a quorum queue waits for the ele
 
 class Admin:
     """
-    Does changes, each on a channel that no other uses meanwhile; every change may be done twice without harm.
+    Executes changes, each on a channel of its own meanwhile. Every change may be executed twice without harm.
 
-    Channels are kept for the next change, as many as were in use at once.
+    Channels are kept for the next changes.
 
     Args:
         broker: where the changes are made.
         lock: the exclusive queue that the apply holds there. A deletion opens a connection of its own, by an address
-            that may lead to another broker by now (DNS, a load balancer): the lock tells.
+            that may lead to another broker by now (DNS, a load balancer): the lock shows that.
     """
 
     def __init__(self, broker: Broker, lock: str) -> None:
@@ -59,7 +59,7 @@ class Admin:
 
     async def execute(self, change: Change) -> None:
         """
-        Do one change and have the broker's word for it.
+        Execute one change and wait for the broker's answer.
 
         Raises:
             PermissionDeniedError, BrokerError: RabbitMQ refused it. The next change can be tried.
@@ -122,7 +122,7 @@ class Admin:
                 assert_never(change)
 
     async def _require_delay(self, queue: str, native: NativeRetry) -> None:
-        """Wait until the broker itself says that it delays what is rejected: a policy works some ms after its PUT."""
+        """Wait until the effective policy delays rejected messages: a policy works some ms after its PUT."""
         for _ in range(_POLICY_LOOKS):
             effective = await self._management.effective_policy(self._broker.address.vhost, queue)
             if holds(effective, native):
@@ -184,7 +184,7 @@ class Admin:
                 await channel.queue_delete(queue.name, **guard)
 
     async def _require_lock(self, connection: Connection) -> None:
-        """Make sure that a connection leads to the broker where the lock is held: there it is another one's, 405."""
+        """Make sure that a connection leads to the broker where the lock is held, where it is exclusive (405)."""
         channel = await connection.admin_channel()
         try:
             await channel.queue_counts(self._lock)

@@ -1,4 +1,4 @@
-"""The publishes of one channel, and what becomes of each: confirmed, returned, refused, or uncertain.
+"""The publishes of one channel, and how each ends: confirmed, returned, refused, or uncertain.
 
 A return names no publish: it has the exchange, the routing key and the message. So two publishes that are alike in
 exchange, routing key and id are never in flight together; the later waits here for the confirm of the earlier.
@@ -19,7 +19,7 @@ from .frames import publish_frames
 log = logging.getLogger("amqpflow.channel")
 
 Settled = Callable[[AmqpflowError | None], None]
-"""Told once what became of a publish: None when it was confirmed. Runs in the connection's reader."""
+"""Called once with the end of a publish: None when it was confirmed. Runs in the connection's reader."""
 
 Key = tuple[str, str, str]
 
@@ -58,7 +58,7 @@ class Confirms:
         self._nameless = 0
         self._taken_by: set[str] = set()  # exchanges that exist and may be published to, as far as this channel knows
         self._outstanding: dict[int, _Outstanding] = {}  # by sequence number, in that order
-        self._in_flight: dict[Key, _Outstanding] = {}
+        self._sent: dict[Key, _Outstanding] = {}
         self._behind: dict[Key, deque[tuple[bytes, Settled, Ticket | None]]] = {}
         self._waiting = 0  # how many those are
 
@@ -73,7 +73,7 @@ class Confirms:
 
     def post(self, message: Publish, settled: Settled, ticket: Ticket | None = None) -> None:
         """
-        Publish mandatory. One that waits for its like is not sent when its ticket is withdrawn meanwhile.
+        Publish mandatory. A publish that waits for an equal one is not sent when its ticket is withdrawn meanwhile.
 
         Raises:
             ValueError: a name is too long, or the headers are; nothing is sent, and `settled` is not called.
@@ -84,7 +84,7 @@ class Confirms:
             # put back as it was, without any id: its return counts for all that went to the same address
             self._nameless += 1
             key = message.exchange, message.routing_key, f"\0{self._nameless}"
-        if key in self._in_flight:
+        if key in self._sent:
             self._behind.setdefault(key, deque()).append((data, settled, ticket))
             self._waiting += 1
         else:
@@ -94,7 +94,7 @@ class Confirms:
         if ticket is not None:
             ticket.written = True
         self._last += 1
-        self._outstanding[self._last] = self._in_flight[key] = _Outstanding(key, settled)
+        self._outstanding[self._last] = self._sent[key] = _Outstanding(key, settled)
         self._write(data)
 
     def written(self) -> None:
@@ -105,7 +105,7 @@ class Confirms:
         """Handle a basic.return: the confirm that follows it is not a success (fact 9.1)."""
         try:
             identity = identity_of(ContentHeader(header).properties)
-            found = self._in_flight.get((exchange, routing_key, identity)) if identity else None
+            found = self._sent.get((exchange, routing_key, identity)) if identity else None
         except ValueError:
             found = None
         if found is not None:
@@ -131,7 +131,7 @@ class Confirms:
         if outstanding is None:
             return
         key = outstanding.key
-        del self._in_flight[key]
+        del self._sent[key]
         withdrawn = self._send_next(key) if self._behind else ()
         error: AmqpflowError | None = None
         self._taken_by.add(key[0])
@@ -146,7 +146,7 @@ class Confirms:
             self.on_idle()
 
     def _send_next(self, key: Key) -> Sequence[Settled]:
-        """Send what waited behind one with this key. Returns those before it that were withdrawn meanwhile."""
+        """Send the publish that waited for this key. Return those before it that were withdrawn meanwhile."""
         withdrawn: list[Settled] = []
         behind = self._behind.get(key)
         while behind:
@@ -171,7 +171,7 @@ class Confirms:
         on_their_way = Counter(each.key[0] for each in self._outstanding.values())
         sent, self._outstanding = self._outstanding, {}
         waited, self._behind, self._waiting = self._behind, {}, 0
-        self._in_flight.clear()
+        self._sent.clear()
         for number, outstanding in sent.items():
             exchange = outstanding.key[0]
             if number > self._written:

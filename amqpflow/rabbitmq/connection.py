@@ -110,7 +110,7 @@ class Connection:
         return blocked
 
     def on_blocked(self, callback: Callable[[str | None], None]) -> None:
-        """Call back with the reason whenever the broker blocks the connection, with None when that or it then ends."""
+        """Call back with the reason when the broker blocks the connection, with None when that ends or it is closed."""
         self._pika.content.on_blocked.append(callback)
 
     async def open_channel(self) -> Channel:
@@ -122,7 +122,7 @@ class Connection:
     async def admin_channel(self) -> RpcChannel:
         """
         Open an aiormq channel, for declaring. Wrap what you do with it in `translate()`. A call whose caller is
-        cancelled comes to its end all the same (`RpcChannel`). Raises BrokerUnavailableError, BrokerError (channel
+        cancelled is finished all the same (`RpcChannel`). Raises BrokerUnavailableError, BrokerError (channel
         limit).
         """
         return await self._open(publisher_confirms=False)
@@ -163,7 +163,7 @@ class Connection:
 
     async def has_another_login(self) -> bool:
         """
-        Say whether a new connection would log in with another user or password, so that this one is better left.
+        Return whether a new connection would log in with another user or password, so that this one should be closed.
 
         RabbitMQ before 4.3 refuses what a token permitted once it has expired, and keeps the connection open (fact
         18.10). So this is asked when a permission is missing. A function may return another token each time: a
@@ -222,7 +222,7 @@ async def connect(
         address: where to, with credentials and TLS settings.
         name: what the management page shows for the connection.
         timeout: seconds until a silent peer is given up; 5 while another node is left to try.
-        beside: a connection that this one works together with, on the same broker and virtual host.
+        beside: a connection that this one must share broker and virtual host with.
 
     Raises:
         AuthenticationError, VirtualHostMissingError, TlsError, BrokerUnavailableError: each with one clear sentence.
@@ -257,7 +257,7 @@ async def _connect_to_any(address: BrokerAddress, name: str, timeout: float) -> 
         if not errors:
             raise
         errors.append(error)
-    # what every node of a cluster would say is the reason; else all of them are
+    # an error that every node of a cluster would give is the reason; else all of them are
     clear = next((each for each in errors if type(each) is not BrokerUnavailableError), None)
     raise clear or BrokerUnavailableError("; ".join(map(str, errors)))
 

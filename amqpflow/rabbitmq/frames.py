@@ -12,7 +12,7 @@ from amqpflow.model.wire_decode import decode_short
 DeliveryCallback = Callable[[str, int, bool, str, str, bytes, bytes], None]
 """Consumer tag, delivery tag, redelivered, exchange, routing key, payload of the content header, body."""
 ReturnCallback = Callable[[str, str, str, bytes], None]
-"""What the broker says, exchange, routing key, payload of the content header."""
+"""The broker's text, exchange, routing key, payload of the content header."""
 ConfirmCallback = Callable[[int, bool, bool], None]
 """Delivery tag, multiple, acknowledged."""
 
@@ -21,7 +21,7 @@ _DELIVER, _RETURN = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32"
 _ACK, _NACK, _CLOSE = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78", b"\x00\x14\x00\x28"
 _CONTENT, _CONFIRM = (_DELIVER, _RETURN), (_ACK, _NACK)
 _FRAME_OVERHEAD = 8
-_MOST_ADDRESSES = 256  #: that are kept decoded: a producer may make up routing keys
+_MOST_ADDRESSES = 256  #: kept decoded at most: a producer may make up routing keys
 _TAG_AND_BITS, _SIZE = struct.Struct(">QB"), struct.Struct(">Q")
 _FRAME, _CODE = struct.Struct(">BHI"), struct.Struct(">H")
 _SETTLE = struct.Struct(">BHIHHQBB")  # a whole frame of basic.ack or basic.nack

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """Who answers: the broker's name and release, and what it can do."""
+    """The broker's name and release, and what it can do."""
 
     product: str
     version: tuple[int, ...]
@@ -134,11 +134,11 @@ class Management:
         """
         Return the entry of a virtual host: default_queue_type, sums of messages; {} when it is not listed.
 
-        From the list, which the tag `management` may read; of a single one only an administrator may.
+        It is read from the list, for which the tag `management` suffices; a single one takes an administrator.
         """
         found = await self._get("vhosts")
         return self._decoded(
-            # one that is being deleted may be listed without its name
+            # a virtual host that is being deleted may be listed without its name
             lambda entries: next((each for each in entries if each.get("name") == vhost), {}),
             found,
         )
@@ -147,7 +147,7 @@ class Management:
         """
         Return the messages that RabbitMQ keeps because their dead-lettering does not succeed, by queue; up to 10 s old.
 
-        The sums of the virtual host tell whether there are any, so that the statistics of all queues are asked for
+        The sums of the virtual host show whether there are any, so the statistics of all queues are asked for
         only then. A queue whose count is not known is missing, so the answer serves a warning and never a permission.
         """
         sums = await self.vhost(vhost)
@@ -174,7 +174,7 @@ class Management:
         """
         Return the statistics of all queues, by name, in one list; 2 to 9 s behind (fact 11.7).
 
-        Where they are switched off, of each queue what its totals say (fact 11.26); everything else is None.
+        Where they are switched off, its totals (fact 11.26); everything else is None.
         """
         found = await self._get("queues", vhost, query=self._counting(decode.NUMBERS))
         return self._decoded(lambda entries: {str(each["name"]): decode.queue_stats(each) for each in entries}, found)
@@ -203,7 +203,7 @@ class Management:
         return {"columns": ",".join(columns), **totals}
 
     async def global_parameters(self, prefix: str) -> Mapping[str, Any]:
-        """Return the global parameters whose name begins so, with their values. Needs the tag `policymaker`."""
+        """Return the global parameters whose name begins with `prefix`, as values. Needs the tag `policymaker`."""
         found = await self._get("global-parameters")
         entries = self._decoded(lambda entries: [(each["name"], each["value"]) for each in entries], found)
         return {name: value for name, value in entries if str(name).startswith(prefix)}

@@ -111,6 +111,6 @@ def _client(address: BrokerAddress, url: str) -> httpx2.AsyncClient:
         auth=httpx2.BasicAuth(*address.management_credentials()),
         verify=verify,
         timeout=httpx2.Timeout(ANSWER_TIMEOUT, connect=CONNECT_TIMEOUT),
-        trust_env=False,  # a proxy, or a password from ~/.netrc, is not for a broker we reach without
+        trust_env=False,  # a proxy, or a password from ~/.netrc, is not meant for this broker
         headers={"user-agent": f"amqpflow/{__version__}", "accept": "application/json", "accept-encoding": "identity"},
     )

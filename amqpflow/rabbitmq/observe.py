@@ -1,4 +1,4 @@
-"""Look at a virtual host: through the management API where it can be had, else over AMQP alone."""
+"""Read a virtual host: through the management API where there is one, else over AMQP alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def open_broker(
     """
     Connect, and find the management API.
 
-    A management URL that was given must work and be of the same broker. One that was derived from the AMQP URL may be
+    A given management URL must work and belong to the same broker. A URL derived from the AMQP URL may be
     missing, or belong to another broker on the same host: then AMQP alone is used, and `source` says why.
 
     Args:
@@ -78,8 +78,8 @@ async def observe(desired: CompiledTopology, broker: Broker) -> Observation:
     Read what the virtual host holds. Nothing is changed, nor created by accident.
 
     Raises:
-        PermissionDeniedError: this user may not look.
-        BrokerError, BrokerUnavailableError, ManagementUnavailableError: looking failed.
+        PermissionDeniedError: this user may not read it.
+        BrokerError, BrokerUnavailableError, ManagementUnavailableError: reading failed.
     """
     if broker.management is not None and broker.overview is not None:
         return await _through_management(desired, broker, broker.management, broker.overview)

@@ -39,7 +39,7 @@ _BACKEND = re.compile(r"refused for user '.*' by backend (.+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What was seen of the peer before it came to nothing."""
+    """What was seen of the peer before the attempt failed."""
 
     reached: bool = False  #: the socket was open
     first: bytes = field(default=b"", repr=False)  #: the first bytes that it sent

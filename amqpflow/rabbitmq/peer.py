@@ -1,4 +1,4 @@
-"""What listens on a port, when it is not what was expected there: asked once more, without a login."""
+"""Find out what listens on a port where RabbitMQ was expected: ask it once more, without a login."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from enum import StrEnum
 _TIMEOUT = 1.0  #: seconds for each question
 _AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
 _QUESTIONS = (_AMQP_HEADER, b"HEAD / HTTP/1.0\r\n\r\n")
-_LENGTH = 8  #: bytes of an answer that tell what speaks
+_LENGTH = 8  #: bytes of an answer that show the protocol
 
 
 class Protocol(StrEnum):
-    """What speaks."""
+    """The protocol that a peer speaks."""
 
     AMQP = "AMQP"
     HTTP = "HTTP"
@@ -22,7 +22,7 @@ class Protocol(StrEnum):
 
 
 def protocol_of(first: bytes) -> Protocol:
-    """Tell it by the first bytes that a peer sent."""
+    """Recognise it by the first bytes that a peer sent."""
     if first.startswith(b"HTTP/"):
         return Protocol.HTTP
     if first.startswith(b"\x15\x03"):

@@ -1,4 +1,4 @@
-"""Compare exchanges and queues with what is there over AMQP alone, and never create one by doing so.
+"""Compare exchanges and queues with the broker's over AMQP alone, and never create one by doing so.
 
 A declare creates what is missing, so asking by declaring would leave a race. Every declare sent here has an argument
 that RabbitMQ refuses when it creates and does not look at, or reports, when it compares:
@@ -29,7 +29,7 @@ from .translate import translate
 
 Thing = TypeVar("Thing", Queue, Exchange)
 
-_ROUNDS = 24  #: differences that are read of one object
+_ROUNDS = 24  #: differences read of one object at most
 _PLAIN_TYPES = frozenset({"direct", "topic", "fanout", "headers"})
 _CREATION_STOP = {"quorum": {"x-max-priority": 1}, "classic": {"x-delivery-limit": 1}}
 _OTHER_TYPE = {"quorum": "classic", "classic": "quorum"}
@@ -60,7 +60,7 @@ class UnknownExchangeTypeError(Exception):
 class _Difference:
     key: str
     current: str | None  #: None: not there
-    type: str | None  #: AMQP's type when the answer tells it
+    type: str | None  #: AMQP's type when the answer names it
 
 
 class Probe:

@@ -35,7 +35,7 @@ async def require_same_broker(connection: Connection, management: Management, ov
     Raises:
         RefusedError: they are two brokers; the text names both.
         PermissionDeniedError: the management API denies access to the virtual host.
-        BrokerUnavailableError, BrokerError, ManagementUnavailableError: looking failed.
+        BrokerUnavailableError, BrokerError, ManagementUnavailableError: reading failed.
     """
     channel = await connection.admin_channel()
     queue = await _declared(channel)
@@ -67,11 +67,11 @@ async def require_listed(
         connection: the AMQP side.
         management, overview: the other side.
         queue: exists on the AMQP side, under a name that is not expected on other brokers.
-        arguments: tell it from another queue of the same name.
+        arguments: distinguish it from another queue of the same name.
 
     Raises:
         RefusedError: it does not know the queue; the text names both sides.
-        PermissionDeniedError, BrokerError, ManagementUnavailableError: looking failed.
+        PermissionDeniedError, BrokerError, ManagementUnavailableError: reading failed.
     """
     vhost = connection.address.vhost
 
@@ -115,7 +115,7 @@ async def _declared(channel: Any) -> str | None:
 
 
 async def _deleted(channel: Any, queue: str) -> None:
-    """Delete it before anything looks at the virtual host; if that fails it ends with its connection."""
+    """Delete it before the virtual host is read; if that fails it ends with its connection."""
     try:
         async with asyncio.timeout(DECLARED_WITHIN):
             with translate():

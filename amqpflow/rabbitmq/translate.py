@@ -1,4 +1,4 @@
-"""aio-pika's and aiormq's exceptions become ours, each one clear sentence without a password."""
+"""Translate aio-pika's and aiormq's exceptions to amqpflow's, each one clear sentence without a password."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def translate() -> Iterator[None]:
     except (amqp.AMQPError, *_TRANSPORT) as error:
         raise from_amqp(error) from error
     except Exception as error:
-        # what aiormq throws into its tasks when the peer hung up without a word
+        # aiormq throws it into its tasks when the peer closed the socket without a reason
         if type(error) is Exception:
             raise BrokerUnavailableError("the connection to the broker was lost") from error
         raise
@@ -88,7 +88,7 @@ def error_text(error: BaseException) -> str:
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and what caused it; aiormq makes chains that bite their own tail."""
+    """Yield the error and what caused it; aiormq makes circular chains."""
     seen: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and not any(current is each for each in seen):

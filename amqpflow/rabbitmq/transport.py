@@ -1,4 +1,4 @@
-"""Read and write what carries messages, beside aiormq.
+"""Read and write the frames of messages beside aiormq.
 
 pamqp, aiormq's codec, raises on what producers may send: text that is not UTF-8, or a timestamp in microseconds. That
 ends the connection, the message comes again, and ends the next one. aiormq also matches a returned message to its
@@ -69,7 +69,7 @@ class ContentTransport(TransportFactory):
 
     @property
     def received(self) -> int:
-        """How often something has come from the socket: it grows while the peer is alive."""
+        """How often bytes were received: it grows while the peer is alive."""
         return self._reader.received if self._reader is not None else 0
 
     @property
@@ -127,7 +127,7 @@ class ContentTransport(TransportFactory):
             self.close_reason = self.explain(reason) if self.explain is not None else reason
 
     def _reading_cancelled(self) -> None:
-        # by aiormq's look at heartbeats; who closes the connection has said so before
+        # by aiormq's check of heartbeats; a close of ours has set the reason before
         if self.heartbeat and self.silent_for > self.heartbeat:
             self.ended(missed_heartbeats(self.heartbeat, self.silent_for))
 
@@ -244,7 +244,7 @@ class FrameReader:
                 break
             kind, channel, length = _HEAD.unpack_from(chunk, at)
             if kind not in _FRAME_TYPES:
-                # the peer does not speak AMQP 0-9-1: aiormq finds the words for it
+                # the peer does not speak AMQP 0-9-1: aiormq raises the error for it
                 self._frames = False
                 self._ready += chunk[at:]
                 return

@@ -1,4 +1,4 @@
-"""AMQP and management URLs as people write them: what is a URL, what is wrong with one that is not, and no password."""
+"""Check AMQP and management URLs: say what is wrong with one, and show no password."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from amqpflow.errors import UsageError
 
 PORTS = {"amqp": 5672, "amqps": 5671}
 DEFAULT_HEARTBEAT = 5  #: seconds: a dead connection is given up after 10, by RabbitMQ after 10 to 15
-COMMAND_HEARTBEAT = 20  #: seconds, of commands: they compute for long now and then, and hold no other work up
+COMMAND_HEARTBEAT = 20  #: seconds, of commands: they sometimes compute for long, and delay no other work
 _SEPARATOR = re.compile(r"\s*,\s*(?=amqps?://)", re.IGNORECASE)  # a comma may be in a password
-_USER = re.compile(r"(?:(?!%3a)[^:/?#@,;\s])+", re.IGNORECASE)  # as far as it is surely no password
+_USER = re.compile(r"(?:(?!%3a)[^:/?#@,;\s])+", re.IGNORECASE)  # as far as it is surely not a password
 _AROUND = " \t\r\n\v\f\x00\ufeff"  # what editors, `echo` and `base64` leave around a value
 _INSIDE = re.compile(r"[\s\x00-\x1f\x7f\ufeff\u200b\u2060]")
 _KINDS = {" ": "a space", "\t": "a tab", "\n": "a line break", "\r": "a line break"}
@@ -23,7 +23,7 @@ def checked_urls(text: str, source: str) -> tuple[str, ...]:
 
     Args:
         text: one URL, or several with commas between them.
-        source: what the user knows it by, for the error.
+        source: its name for the user, in errors.
 
     Raises:
         UsageError: one of them is malformed; the text says where, and shows no password.
@@ -48,7 +48,7 @@ def heartbeat_of(query: str) -> int | None:
     Return the heartbeat in the query of an AMQP URL, in seconds; None where it names none.
 
     Raises:
-        ValueError: the heartbeat is not a number of seconds, or one that AMQP cannot say.
+        ValueError: the heartbeat is not a number of seconds, or more than AMQP can carry.
     """
     given = parse_qs(query, keep_blank_values=True).get("heartbeat")
     if given is None:

@@ -23,11 +23,14 @@ UrlFunction: TypeAlias = Callable[[], str | Awaitable[str]]
 
 Check: TypeAlias = Callable[[str, str], tuple[str, ...]]  #: text and source to URLs; raises UsageError
 
-_LOOKS, _PAUSE = 5, 0.1  #: times and seconds: so long a file may be empty, missing or half written while it is replaced
+_LOOKS, _PAUSE = (
+    5,
+    0.1,
+)  #: times and seconds: for so long a file may be empty, missing or half written while it is replaced
 _FRESH = 1.0  #: seconds
 _ANSWER_TIMEOUT = 10.0  #: seconds for a function, which may ask an identity provider
 _HANGING_MOST = 10  #: calls of a function that were given up and have not ended
-_SECRET = re.compile(r"(?is)(\bamqps?:/*).*@|\S*@")  # in a URL that is none, a password may hold anything
+_SECRET = re.compile(r"(?is)(\bamqps?:/*).*@|\S*@")  # in a malformed URL, a password may hold anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ class UrlFile:
         the beginning of a URL may be a URL as well.
 
         Raises:
-            BrokerUnavailableError: there are none, also not a moment later.
+            BrokerUnavailableError: there are none, nor a moment later.
         """
         before: tuple[str, ...] = ()
         failed: UsageError | None = None
@@ -119,7 +122,7 @@ class UrlOf:
 
     async def _in_a_thread(self) -> str | Awaitable[str]:
         """
-        Call it in a daemon thread: those of the event loop's executor would keep a process that ends until it returns.
+        Call it in a daemon thread: threads of the event loop's executor would keep an ending process until they return.
 
         Raises BrokerUnavailableError: 10 earlier calls have not returned yet.
         """
