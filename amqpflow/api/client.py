@@ -30,7 +30,7 @@ class Client(Provisioning, Replaying):
 
     @property
     def parked(self) -> ParkedClient:
-        """The calls that read parked messages, and export, discard or restore them."""
+        """The calls that read, export, discard or restore parked messages."""
         return self._parked
 
     async def __aenter__(self) -> Self:

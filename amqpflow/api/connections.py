@@ -1,4 +1,4 @@
-"""The connections of a client: a call has one to itself, and the next call finds it again."""
+"""The connections of a client. Each call has one to itself; the next call reuses it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Connections:
                 self._idle.setdefault(address.vhost, []).append((broker, stack.pop_all()))
 
     async def _reused(self, vhost: str, stack: AsyncExitStack) -> Broker | None:
-        """An open connection that no call uses. Its management API is asked again who the user is, and what runs."""
+        """Return an idle open connection, with a fresh overview of the management API; None if there is none."""
         from amqpflow.errors import AmqpflowError
 
         while idle := self._idle.get(vhost):
@@ -111,7 +111,7 @@ class Connections:
         return None
 
     async def close(self) -> None:
-        """Close what no call uses. A call that is under way closes its connection when it ends."""
+        """Close idle connections. A running call closes its own when it ends."""
         self.keep = False
         async with AsyncExitStack() as stack:
             for each in self._idle.values():

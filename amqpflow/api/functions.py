@@ -116,7 +116,7 @@ async def disown(
 async def explain(
     topology: TopologyLike, queue: str, url: str | BrokerAddress | None = None, *, management_url: str | None = None
 ) -> Explanation:
-    """Return every setting that works on a queue, and where it comes from; see `Client.explain`."""
+    """Return every setting in effect on a queue, and where it comes from; see `Client.explain`."""
     return await _once(url, management_url, lambda broker: broker.explain(topology, queue))
 
 

@@ -1,4 +1,4 @@
-"""`ReadOptions` in the calls of a client, and the arguments that came before it."""
+"""`ReadOptions` in the calls of a client, and the deprecated arguments for its fields."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amqpflow.services.reading.options import Progress, ReadOptions
 
 
 class OldReadOptions(TypedDict, total=False):
-    """The fields of `ReadOptions` as arguments of their own: deprecated, and gone with version 1.0."""
+    """The fields of `ReadOptions` as separate arguments: deprecated, removed in 1.0."""
 
     from_queues: Sequence[str]
     origin: str | None
@@ -25,10 +25,10 @@ class OldReadOptions(TypedDict, total=False):
 
 def merged(options: ReadOptions | None, old: Mapping[str, Any]) -> ReadOptions:
     """
-    Return the options, with what was given as an argument of its own, of which the caller's caller is warned.
+    Return the options with the deprecated arguments merged in, and warn the caller of the public function.
 
     Raises:
-        TypeError: an argument that never was.
+        TypeError: an unknown argument.
     """
     if unknown := old.keys() - OldReadOptions.__annotations__.keys():
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
@@ -40,7 +40,7 @@ def merged(options: ReadOptions | None, old: Mapping[str, Any]) -> ReadOptions:
 
 def refuse_places(options: ReadOptions | None) -> ReadOptions:
     """
-    Return the options of a call that does not choose its queues by them.
+    Return the options of a call that takes no queues from them.
 
     Raises:
         UsageError: they name queues.

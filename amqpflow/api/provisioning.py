@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class ApplyOptions(TypedDict, total=False):
-    """How a plan is carried out, and who is notified meanwhile."""
+    """How a plan is carried out, and the callbacks meanwhile."""
 
     wait: bool
     """Wait until the last message of retry queues that are removed or replaced is due. False (default): a retry queue
@@ -46,7 +46,7 @@ class ApplyOptions(TypedDict, total=False):
 
 
 class Provisioning:
-    """What a client does with a topology."""
+    """The calls of a client about a topology."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -232,7 +232,7 @@ class Provisioning:
 
     async def explain(self, topology: TopologyLike, queue: str) -> Explanation:
         """
-        Return every setting that works on a queue, where it comes from, and what it overruled. Nothing is changed.
+        Return every setting in effect on a queue, where it comes from, and what it overrides. Nothing is changed.
 
         Args:
             topology: as for `plan`.
@@ -273,7 +273,7 @@ class Provisioning:
 
     async def status(self, topology: TopologyLike, *, oldest: bool = False) -> Status:
         """
-        Return how many messages are where, with alerts for what stands still. No message is touched without `oldest`.
+        Return how many messages are where, with alerts for what is stuck. No message is touched without `oldest`.
 
         Args:
             topology: as for `plan`.
@@ -348,7 +348,7 @@ class Provisioning:
 def permissions(
     topology: TopologyLike, *, roles: Collection[str] = (), queues: Collection[str] = (), exact: bool = False
 ) -> tuple[Grant, ...]:
-    """As `Client.permissions`, without a client."""
+    """Return the least permissions without a client; see `Client.permissions`."""
     from amqpflow.errors import UsageError
     from amqpflow.planning.reports.permissions import ROLES, grants
 
@@ -362,7 +362,7 @@ def permissions(
 
 def explain_offline(topology: TopologyLike, queue: str, *, release: tuple[int, ...] = ()) -> Explanation:
     """
-    Return what the file alone says of a queue. The broker is not asked, whose policies may decide otherwise.
+    Return the settings of a queue, computed from the file only; policies on the broker may override them.
 
     Args:
         topology: as for `Client.plan`.

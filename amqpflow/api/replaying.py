@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Replaying:
-    """What a client does to replay."""
+    """The calls of a client about replays."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -112,13 +112,13 @@ class Replaying:
             )
 
     def replay_history(self, journal: str | Path | None = None) -> tuple[JournalState, ...]:
-        """As `amqpflow.replay_history`: journals are on this machine, and the broker is not asked."""
+        """Return the replays with a journal on this machine, see `amqpflow.replay_history`."""
         return replay_history(journal)
 
     def prune_replay_history(
         self, journal: str | Path | None = None, *, older_than: timedelta | None = None
     ) -> tuple[str, ...]:
-        """As `amqpflow.prune_replay_history`."""
+        """Remove journals of finished replays, see `amqpflow.prune_replay_history`."""
         return prune_replay_history(journal, older_than=older_than)
 
 

@@ -14,7 +14,7 @@ _CHATTY = ("aio_pika", "aiormq", "asyncio", "httpx2", "httpcore2")
 
 def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
     """
-    Run a coroutine to its end, and keep the libraries below from printing tracebacks of errors that we report.
+    Run a coroutine, and keep libraries from printing tracebacks of errors that amqpflow reports.
 
     Logging that was configured stays as it is.
     """

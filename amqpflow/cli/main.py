@@ -1,4 +1,4 @@
-"""The console script. Commands are imported when they are called, so that --help stays as cheap as click."""
+"""The console script. Commands are imported on use, so --help is as fast as click."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class LazyGroup(click.Group):
-    """A group whose commands live in modules that are imported on use; the help lines are known without them."""
+    """A group whose commands are imported on use; their help lines are known without an import."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
             code = 1
         elif isinstance(error, FileNotFoundError) and error.filename is None and "temporary dir" in str(error):
             click.echo(f"Error: cannot make a temporary file: {error.strerror}", err=True)
-            click.echo("  TMPDIR names a directory for them that can be written", err=True)
+            click.echo("  set TMPDIR to a writable directory", err=True)
             code = 1
         else:
             raise

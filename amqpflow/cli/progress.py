@@ -1,4 +1,4 @@
-"""A progress bar for counting messages, on a terminal and on standard error, so that standard output stays clean."""
+"""Draw a progress bar for messages, on a terminal, on standard error, so standard output stays clean."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Progress = Callable[[str, int, int], None]  #: what is worked on, done, expected
 @contextmanager
 def progress(verb: str, *, at_most: int | None = None) -> Iterator[Progress | None]:
     """
-    Yields a callback, or None where there is no terminal to draw on.
+    Yield a callback, or None if standard error is not a terminal.
 
     Args:
-        verb: what is being done: Reading, Replaying.
-        at_most: there will be no more than that, whatever is expected.
+        verb: the activity: Reading, Replaying.
+        at_most: the most messages that can come, whatever is expected.
     """
     if not sys.stderr.isatty():
         yield None

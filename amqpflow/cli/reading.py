@@ -1,4 +1,4 @@
-"""Read parked messages for a command: with a progress bar, until it is done or Ctrl-C."""
+"""Read parked messages for a command, with a progress bar and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-GIVING_BACK = "everything goes back to its place"
+GIVING_BACK = "all messages are requeued"
 
 
 def read(

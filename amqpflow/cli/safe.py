@@ -1,4 +1,4 @@
-"""Neutralise what came from a message or a broker before a terminal shows it: see `amqpflow.model.safe`."""
+"""Neutralize text from a message or a broker before a terminal shows it; see `amqpflow.model.safe`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from .option_names import with_options
 
 
 def said(text: object, *, multiline: bool = False) -> str:
-    """Return a text of the library as the command line shows it: neutralised, and with options for arguments."""
+    """Return a text of the library for a terminal: neutralized, with options instead of arguments."""
     return safe(with_options(text), multiline=multiline)

@@ -1,4 +1,4 @@
-"""Rows that wait on the disk until all were read: a slow reader of our output must not hold up the broker."""
+"""Keep rows on disk until all are read: a slow reader of the output must not block the broker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IN_MEMORY = 1024 * 1024  #: bytes, compressed
 
 
 class Spool:
-    """Takes rows, and gives them back as often as they are asked for. Use as a context manager."""
+    """Stores rows on disk and returns them any number of times. Use as a context manager."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -42,13 +42,13 @@ class Spool:
             self._sorted.close()
 
     def add(self, row: ParkedRow) -> None:
-        """One more. Those of one parking queue come one after the other."""
+        """Add a row. Rows of one parking queue are consecutive."""
         self.count += 1
         self._ages.setdefault(row.parking_queue, AgeOrder()).add(row.priority, row.failed_at)
         self._packed.write(_line(row))
 
     def sort_by_age(self, queues: Collection[str]) -> None:
-        """Bring the rows of these parking queues into the order of their age; no more are added."""
+        """Sort the rows of these parking queues by age; no row is added afterwards."""
         orders = {name: age.order() for name, age in self._ages.items() if name in queues}
         self._ages.clear()
         if not any(orders.values()):
@@ -70,7 +70,7 @@ class Spool:
                     self._sorted.write(plain.readline())
 
     def rows(self) -> Iterator[ParkedRow]:
-        """All of them, in their order."""
+        """Yield all rows in order."""
         if self._sorted is None:
             return self._read(self._unpacked())
         self._sorted.seek(0)

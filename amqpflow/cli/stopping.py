@@ -1,4 +1,4 @@
-"""Ctrl-C that stops in order: the first one asks, the second one is obeyed at once."""
+"""Handle Ctrl-C: the first stops in order, the second ends the process at once."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[T]], *, says: str) -> tuple[T, bool]:
     """
-    Run `work(stop)`, where SIGINT and SIGTERM set `stop`. Returns its result and whether one of them came.
+    Run `work(stop)`, and return its result and whether SIGINT or SIGTERM set `stop`.
 
-    The second signal ends the process on the spot, which loses nothing: what is unacked then goes back by itself.
+    The second signal ends the process at once. That loses nothing: RabbitMQ requeues unacked messages.
 
     Args:
         work: returns soon after `stop` was set.
-        says: what is being done until then, for the person who pressed Ctrl-C.
+        says: what happens until then, printed after Ctrl-C.
     """
     stopped = False
 
@@ -56,7 +56,7 @@ def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[T]], *, says: st
 
 
 def wait_message(queue: str) -> None:
-    """Say on standard error that another command is reading the queue."""
+    """Report on standard error that another command is reading the queue."""
     from .safe import safe
 
     click.echo(f"Waiting for another amqpflow command that reads {safe(queue)}.", err=True)

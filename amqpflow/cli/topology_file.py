@@ -1,4 +1,4 @@
-"""The topology file of a command, and the broker's address in its virtual host."""
+"""Load the topology file of a command, and find its virtual host."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load(file: str) -> Topology:
 
 
 def load_place(file: str | None, options: ReadOptions, address: BrokerAddress) -> tuple[Topology | None, BrokerAddress]:
-    """The topology, if there is one, and the broker's address in its virtual host."""
+    """Return the topology, if one is given, and the broker's address in its virtual host."""
     if file is None:
         if not options.from_queues:
             raise click.UsageError("Name a topology file, or a queue with --from.")
@@ -35,7 +35,7 @@ def load_place(file: str | None, options: ReadOptions, address: BrokerAddress) -
 
 
 def at_virtual_host(topology: Topology, address: BrokerAddress) -> BrokerAddress:
-    """The address of the virtual host that the file names, else of the one in the URL; says so when both differ."""
+    """Return the address in the virtual host of the file, else of the URL; report it if both differ."""
     if not topology.vhost or topology.vhost == address.vhost:
         return address
     if address.vhost != "/":

@@ -138,7 +138,7 @@ def test_without_a_terminal_it_does_not_ask_and_does_nothing(shop: Path, vhost: 
     fill(shop, vhost, [delivered("orders")])
     done = replay(shop, vhost, "--queue", "orders")
     assert done.code == 4
-    assert "there is no terminal to ask on; nothing was done" in done.err
+    assert "standard input is not a terminal; nothing was done" in done.err
     assert "--yes" in done.err
     assert depth_of(vhost, "orders.parking") == 1
 

@@ -1,4 +1,4 @@
-"""`amqpflow completion SHELL`: the script by which a shell completes our commands, options and files."""
+"""`amqpflow completion SHELL`: print the completion script of a shell."""
 
 from __future__ import annotations
 

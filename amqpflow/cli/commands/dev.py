@@ -85,7 +85,7 @@ def _interrupt(*_: Any) -> None:
 
 
 def _say_what_is_ignored(url: str | None) -> None:
-    """Say which variables other commands would use."""
+    """Report environment variables that dev ignores and other commands use."""
     variables = ["AMQPFLOW_MANAGEMENT_URL"] if url is not None else ["AMQPFLOW_URL", "AMQPFLOW_MANAGEMENT_URL"]
     names = [name for each in variables for name in (each, f"{each}_FILE") if os.environ.get(name)]
     if names:
@@ -94,7 +94,7 @@ def _say_what_is_ignored(url: str | None) -> None:
 
 
 def _apply(topology: Topology, broker: RunningBroker) -> str:
-    """Apply the topology, in a virtual host that is created where the broker is ours; what was done, in one line."""
+    """Apply the topology and return one line about it. On a private broker the virtual host is created first."""
     import asyncio
 
     from amqpflow.api import apply
@@ -124,7 +124,7 @@ def _headline(broker: RunningBroker, keep: Path | None) -> str:
 
 
 def _guide(broker: RunningBroker, file: str | None, applied: str) -> str:
-    """Where the broker is, how other terminals find it, and what to do next."""
+    """Return where the broker is, how other terminals find it, and what to do next."""
     address = broker.address
     lines = ["", f"  AMQP        {address.redacted}"]
     if broker.origin != "given":
@@ -144,7 +144,7 @@ def _guide(broker: RunningBroker, file: str | None, applied: str) -> str:
 
 
 def exports(address: BrokerAddress) -> list[str]:
-    """The lines by which a shell, and every amqpflow command in it, finds the broker."""
+    """Return the export lines by which a shell and its amqpflow commands find the broker."""
     lines = [f"export AMQPFLOW_URL={quote(address.url)}"]
     if address.management_url:
         lines.append(f"export AMQPFLOW_MANAGEMENT_URL={quote(address.management_url)}")
@@ -158,7 +158,7 @@ def _box(text: tuple[str, ...]) -> list[str]:
 
 
 def _write(file: Path | None, address: BrokerAddress) -> Path | None:
-    """Write the export lines in one piece, readable by us alone, since they hold the password."""
+    """Write the export lines atomically, readable only by the owner: they contain the password."""
     from amqpflow.errors import UsageError
 
     if file is None:

@@ -60,7 +60,9 @@ def init(file: str, name: str | None) -> None:
     wanted = name if name is not None else _from_directory(path)
     text = _STARTER.format(name=wanted)
     if errors := check_files([(file, text.encode())], {}).errors:
-        raise UsageError(f"{wanted!r} cannot be a topology's name: {errors[0].message}", hint="--name NAME")
+        raise UsageError(
+            f"{wanted!r} cannot be a topology's name: {errors[0].message}", hint="give another name with --name"
+        )
     schema = path.with_name(_SCHEMA)
     try:
         with path.open("x", encoding="utf-8") as created:

@@ -12,7 +12,7 @@ from amqpflow.cli.options.connection import FILE, connection_options, output_opt
 from amqpflow.cli.options.reading import safety_options
 from amqpflow.cli.options.replay import how_options
 from amqpflow.cli.options.selection import selection_options
-from amqpflow.cli.reading import GIVING_BACK, read
+from amqpflow.cli.reading import read
 from amqpflow.cli.render.notes import show_notes
 from amqpflow.cli.safe import said
 from amqpflow.cli.topology_file import at_virtual_host, load
@@ -71,7 +71,7 @@ def replay(
 
     gc.set_threshold(20_000, 20, 20)  # a sixth of the time went into looking for cycles, of which there are none
     if prune and not history:
-        raise click.UsageError("--prune needs --history: it removes journals, and no messages")
+        raise click.UsageError("--prune needs --history: it removes journals, not messages")
     if history:
         return _prune(journal, selection, output) if prune else _history(journal, output)
     if file is None:
@@ -84,8 +84,8 @@ def replay(
         queues, choice = resumed_replay(topology, resume, queue=queues, choice=choice, journal=journal)
     if not (yes or dry_run) and not sys.stdin.isatty():
         raise RefusedError(
-            "replay asks before it moves messages, and there is no terminal to ask on; nothing was done",
-            hint="--yes replays without asking, --dry-run says what would be replayed",
+            "replay asks before it moves messages, and standard input is not a terminal; nothing was done",
+            hint="replay without asking with --yes, or see what would be replayed with --dry-run",
         )
     if not yes or dry_run:
         plan, stopped = _plan(topology, address, queues, choice, options)
@@ -106,7 +106,7 @@ def replay(
 
 
 def _notes_of(choice: ReplayRequest) -> tuple[str, ...]:
-    """What the selection has to say once it was asked about all messages."""
+    """Return the notes of the selection, which are complete when all messages were read."""
     from amqpflow.parking.selection import Matcher
 
     return choice.select.notes if isinstance(choice.select, Matcher) else ()
@@ -157,7 +157,7 @@ def _replay(
         ),
         options,
         verb="Replaying",
-        says=f"what is in flight is settled, {GIVING_BACK}",
+        says="messages in flight are settled, all others are requeued",
         at_most=at_most,
     )
 
@@ -197,7 +197,7 @@ def _prune(journal: str | None, selection: Selection, output: str) -> int:
     from amqpflow.parking.selection import Selection
 
     if selection != Selection(older_than=selection.older_than):
-        raise click.UsageError("--history --prune takes --older-than alone: how long ago the replays began")
+        raise click.UsageError("--history --prune takes no selection but --older-than, the age of the replays")
     age = timedelta(milliseconds=parse_duration(selection.older_than)) if selection.older_than is not None else None
     removed = api.prune_replay_history(journal, older_than=age)
     if output == "json":

@@ -119,7 +119,8 @@ def load_consumer(target: str, app_dir: str) -> Consumer:
         if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise
         raise UsageError(
-            f"there is no module {module_name!r} in {app_dir}", hint="--app-dir says where to look for it"
+            f"there is no module {module_name!r} in {app_dir}",
+            hint="set the directory to import from with --app-dir",
         ) from error
     value: Any = module
     for part in attribute.split("."):

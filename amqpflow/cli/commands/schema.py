@@ -1,4 +1,4 @@
-"""`amqpflow schema`: the JSON Schemas of topology files and of what commands print."""
+"""`amqpflow schema`: print the JSON Schemas of topology files and of command output."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class _View:
             console.print(status_view(found, console.width), soft_wrap=False)
 
     def console(self) -> Console:
-        """Where to print: as wide as the terminal, and off one as wide as is needed."""
+        """Return where to print: as wide as the terminal, otherwise as wide as needed."""
         from rich.console import Console
 
         wanted = colors.wanted(self.color)
@@ -130,7 +130,7 @@ class _View:
 
 
 class _Snapshots:
-    """Off a terminal: one status after the other, as JSON one a line."""
+    """Prints one status after the other, as JSON one a line; for output that is not a terminal."""
 
     def __init__(self, view: _View) -> None:
         self.view = view
@@ -152,7 +152,7 @@ class _Snapshots:
 
 
 class _Screen:
-    """A live table on a terminal, which is as it was before when it ends; the last status stays below."""
+    """Draws a live table on a terminal, restores the screen at the end, and leaves the last status below."""
 
     def __init__(self, console: Console) -> None:
         from rich.live import Live

@@ -1,4 +1,4 @@
-"""How a replay is to be done, as options of the command."""
+"""The options that say how to replay."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def how_options(function: F) -> F:
 
 def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) -> ReplayRequest:
     """
-    Return what is asked for, as a value.
+    Return the request that the options describe.
 
     Raises:
         click.UsageError: an option cannot be read. UsageError: options that no replay can have.

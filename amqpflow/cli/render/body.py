@@ -1,4 +1,4 @@
-"""A message body for people: JSON and XML indented, text as text, anything else as a hex dump."""
+"""Show a message body: JSON and XML indented, text as text, anything else as a hex dump."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INDENT = "  "
 
 
 def body_lines(body: bytes, content_type: str | None, content_encoding: str | None) -> Iterator[str]:
-    """The body in lines that are safe to print, after one line that says what it is."""
+    """Yield lines that are safe to print: first what the body is, then the body."""
     unpacked, how = _unpacked(body, content_encoding)
     shown = unpacked[:SHOWN_BYTES]
     text = _text(shown)
@@ -47,7 +47,7 @@ def _unpacked(body: bytes, content_encoding: str | None) -> tuple[bytes, str]:
 
 
 def _text(data: bytes) -> str | None:
-    """UTF-8, cut between characters; None for what is rather binary."""
+    """Return UTF-8 text, cut between characters; None if the bytes look binary."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -61,7 +61,7 @@ def _text(data: bytes) -> str | None:
 
 def _pretty_json(text: str) -> list[str] | None:
     """
-    JSON with line breaks, else None. Not a byte of a string or number is changed: no duplicate key goes, no 1e400.
+    Return JSON with line breaks, else None. Strings and numbers keep every byte; duplicate keys and 1e400 stay.
     """
     if not text.lstrip().startswith(("{", "[")):
         return None

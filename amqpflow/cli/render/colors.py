@@ -1,4 +1,4 @@
-"""Colours, where they are wanted: a terminal, no NO_COLOR (https://no-color.org), or asked for."""
+"""Color the output on a terminal, without NO_COLOR (https://no-color.org), or on request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHOICES = ("auto", "always", "never")
 
 
 def wanted(choice: str, stream: TextIO | None = None) -> bool:
-    """Whether to write colours to `stream`, standard output when absent."""
+    """Tell whether to write colors to `stream`, by default standard output."""
     if choice != "auto":
         return choice == "always"
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":

@@ -1,4 +1,4 @@
-"""What matters of a queue, an exchange or a policy, in a few words."""
+"""Describe queues, exchanges and policies in a few words."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SAID_OTHERWISE = frozenset(
 
 
 def queue_words(queue: Queue, topology: CompiledTopology) -> str:
-    """quorum, delivery limit 50, parks what the broker gives up on"""
+    """Describe a queue: quorum, delivery limit 50, parks what the broker gives up on."""
     return ", ".join(_queue_words(queue, topology))
 
 
@@ -56,7 +56,7 @@ def _at_most_once(arguments: Mapping[str, Any]) -> str:
 
 
 def exchange_words(exchange: Exchange, topology: CompiledTopology) -> str:
-    """topic, alternate exchange orders.lost"""
+    """Describe an exchange: topic, alternate exchange orders.lost."""
     words = [exchange.type]
     if exchange.name == topology.retry_exchange:
         words.append("consumers and replay publish retries through it")
@@ -70,7 +70,7 @@ def exchange_words(exchange: Exchange, topology: CompiledTopology) -> str:
 
 
 def policy_words(policy: Policy) -> str:
-    """max-length 100000, consumer-timeout 30m"""
+    """Describe a policy: max-length 100000, consumer-timeout 30m."""
     return ", ".join(definition_words(policy.definition))
 
 
@@ -91,7 +91,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def value_words(key: str, value: Any) -> str:
-    """The value of an attribute: 30m, 1GiB, "7", (not set)"""
+    """Write the value of an attribute: 30m, 1GiB, "7", (not set)."""
     if value is None:
         return "(not set)"
     if isinstance(value, str) and (not value or value.lstrip("-").isdigit()):

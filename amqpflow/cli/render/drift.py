@@ -1,4 +1,4 @@
-"""What drifted, for people and for programs."""
+"""Show drift, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _TITLES = {
 
 
 def drift_text(report: DriftReport, *, color: bool, width: int = 120) -> str:
-    """What drifted by what happened to it; `width` is the terminal's, in columns."""
+    """Return the drift as text, grouped by kind; `width` is that of the terminal, in columns."""
     return "\n".join(_lines(report, color, max(width, 40)))
 
 
 def drift_summary(report: DriftReport) -> str:
-    """Drift: 1 missing, 2 changed; 31 as the file says."""
+    """Return one line: Drift: 1 missing, 2 changed; 31 as the file says."""
     counts: Counter[str] = Counter(each.what for each in report.drifts)
     told = ", ".join(f"{counts[what]} {what}" for what in _SYMBOLS if counts[what])
     if told:
@@ -44,7 +44,7 @@ def drift_summary(report: DriftReport) -> str:
 
 
 def drift_object(report: DriftReport) -> dict[str, Any]:
-    """The report as JSON takes it, by `drift_schema`. Within one `version`, keys are only added."""
+    """Return the report for JSON, by `drift_schema`. Within one `version`, keys are only added."""
     plan = report.plan
     return {
         "version": VERSION,
@@ -62,7 +62,7 @@ def drift_object(report: DriftReport) -> dict[str, Any]:
 
 
 def drift_schema() -> dict[str, Any]:
-    """The JSON Schema of `drift -o json`, draft 2020-12."""
+    """Return the JSON Schema of `drift -o json`, draft 2020-12."""
     text = {"type": "string"}
     attribute = {"type": "object", "required": ["name", "file", "broker"], "properties": {"name": text}}
     drifted = {
@@ -123,7 +123,7 @@ def _lines(report: DriftReport, color: bool, width: int) -> Iterator[str]:
 
 
 def _together(drifts: list[Drift]) -> Iterator[Drift]:
-    """Of many of a kind that say the same, such as all queues of a virtual host that was emptied, one line."""
+    """Merge many equal drifts of one kind into a line, such as all queues of an emptied virtual host."""
     alike: dict[tuple[str, str], list[Drift]] = {}
     for each in drifts:
         alike.setdefault((each.object.partition(" ")[0], each.message), []).append(each)

@@ -1,4 +1,4 @@
-"""What works on a queue, as a table for people and as JSON for programs."""
+"""Show the settings in effect on a queue, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NOTHING = {
 
 
 def explanation_text(explanation: Explanation, topology: Topology, *, color: bool) -> str:
-    """A line for each setting, below it what it overruled; then what is not as the file wants it, and notes."""
+    """Return a line for each setting with what it overrides, then what the file does not get, then notes."""
     rows = [(each.key, _value(each), _source(each), each) for each in explanation.effective.settings.values()]
     keys = max(len(row[0]) for row in rows)
     values = min(max(len(safe(row[1])) for row in rows), 40)
@@ -61,7 +61,7 @@ def explanation_text(explanation: Explanation, topology: Topology, *, color: boo
 
 
 def explanation_object(explanation: Explanation, topology: Topology) -> dict[str, Any]:
-    """The same, as JSON takes it. Within one `version`, keys are only added."""
+    """Return the explanation for JSON. Within one `version`, keys are only added."""
     works = explanation.effective
     return {
         "version": VERSION,

@@ -1,4 +1,4 @@
-"""XML with line breaks for people. Nothing is expanded or fetched: what has a type declaration stays as it is."""
+"""Indent XML. Nothing is expanded or fetched: a text with a type declaration stays unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _DeclarationError(Exception):
 
 def pretty_xml(text: str) -> list[str] | None:
     """
-    An element a line, else None: no XML, a document type declaration, or nested too deeply.
+    Return XML with an element a line; None if it is not XML, has a type declaration, or is nested too deeply.
 
     Tags, text, comments and sections are shown as they were written; only white space at their ends is not.
     """
@@ -36,7 +36,7 @@ def _refuse(*_: object) -> None:
 
 
 def _joined(parts: list[str]) -> list[str]:
-    """Text in one part, sections too, each without white space at its ends."""
+    """Join the parts of a text, CDATA sections included, and strip it."""
     joined: list[str] = []
     text = ""
     section = False
@@ -67,7 +67,7 @@ def _indented(parts: list[str]) -> list[str] | None:
 
 
 def _leaf(parts: list[str], at: int) -> int:
-    """How many parts go into one line: an element without elements does, whole."""
+    """Count the parts that go into one line: an element without child elements is one line."""
     if _opens(parts[at]):
         for size in (2, 3):
             if at + size <= len(parts) and parts[at + size - 1].startswith("</"):

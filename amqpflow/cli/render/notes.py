@@ -1,4 +1,4 @@
-"""What a person should know beside a result, on standard error."""
+"""Print notes about a result on standard error."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def show_notes(notes: tuple[str, ...] | list[str]) -> None:
-    """What a person should know, on standard error."""
+    """Print notes on standard error."""
     for note in notes:
         click.echo(f"Note: {said(note)}.", err=True)
 
 
 def show_readings(notes: tuple[str, ...], readings: Iterable[QueueReading]) -> None:
-    """Notes, and which queues were not read to their end, on standard error."""
+    """Print notes, and which queues were not read to the end, on standard error."""
     show_notes(notes)
     for each in readings:
         if each.ended_early:

@@ -1,4 +1,4 @@
-"""Parked messages for people, as a table. What came from elsewhere goes through safe()."""
+"""Show parked messages as a table. Foreign text goes through safe()."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WIDEST_ERROR = 100  #: off a terminal
 def listing_lines(
     listing: ParkedListing, rows: Callable[[], Iterable[ParkedRow]], count: int, *, now: int
 ) -> Iterator[str]:
-    """A table, oldest first, and a sum below it. `rows` is called twice; `now` is in ms since the epoch."""
+    """Yield a table, oldest first, and a total. `rows` is called twice; `now` is in ms since the epoch."""
     if count:
         terminal = _terminal_width()
         columns = _COLUMNS if terminal is None or terminal >= _ROOMY else _NARROW
@@ -55,7 +55,7 @@ def _cells(row: ParkedRow, now: int, *, whole: bool) -> dict[str, object]:
 
 
 def table(rows: Callable[[], Iterable[Sequence[str]]], *, stretched: int) -> Iterator[str]:
-    """Columns as wide as what is in them; the one that is `stretched` takes what a terminal has left."""
+    """Yield rows with columns as wide as their content; the `stretched` one takes the rest of the terminal."""
     widths: list[int] = []
     for row in rows():
         widths = widths or [0] * len(row)
@@ -78,13 +78,13 @@ def _sum(listing: ParkedListing, count: int) -> str:
 
 
 def time_text(milliseconds: int | None) -> str:
-    """To the second, in UTC."""
+    """Write a time to the second, in UTC."""
     text = rfc3339(milliseconds)
     return text[:19] + "Z" if text else "-"
 
 
 def age_text(milliseconds: int | None) -> str:
-    """In the largest unit that fits: 45s, 12m, 3h, 5d."""
+    """Write an age in the largest unit that fits: 45s, 12m, 3h, 5d."""
     if milliseconds is None:
         return "-"
     seconds = max(0, milliseconds // 1000)
@@ -95,7 +95,7 @@ def age_text(milliseconds: int | None) -> str:
 
 
 def size_text(size: float) -> str:
-    """Of a body: 812 B, 1.5 KiB."""
+    """Write the size of a body: 812 B, 1.5 KiB."""
     if size < 1024:
         return f"{size:.0f} B"
     for unit in ("KiB", "MiB"):

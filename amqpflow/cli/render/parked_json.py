@@ -1,4 +1,4 @@
-"""Parked messages and replays as JSON documents; docs/how-to/replay.md describes the fields."""
+"""Write parked messages and replays as JSON; docs/how-to/replay.md describes the fields."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .values import as_document, as_line, json_value, rfc3339
 
 
 def listing_pieces(listing: ParkedListing, rows: Iterable[ParkedRow]) -> Iterator[str]:
-    """`parked list -o json`, piece by piece, however many rows there are."""
+    """Yield `parked list -o json` piece by piece, for any number of rows."""
     head = {
         "version": 1,
         "topology": listing.topology,
@@ -39,7 +39,7 @@ def listing_pieces(listing: ParkedListing, rows: Iterable[ParkedRow]) -> Iterato
 
 
 def reading_object(reading: QueueReading) -> dict[str, Any]:
-    """How the reading of a queue went."""
+    """Return how a queue was read."""
     return {
         "parking_queue": reading.parking_queue,
         "ready": reading.ready,
@@ -52,7 +52,7 @@ def reading_object(reading: QueueReading) -> dict[str, Any]:
 
 
 def export_object(report: ExportReport) -> dict[str, Any]:
-    """`parked export -o json` and `parked discard -o json`."""
+    """Return `parked export -o json` and `parked discard -o json`."""
     return {
         "version": 1,
         "topology": report.topology,
@@ -66,7 +66,7 @@ def export_object(report: ExportReport) -> dict[str, Any]:
 
 
 def restore_object(report: RestoreReport) -> dict[str, Any]:
-    """`parked restore -o json`."""
+    """Return `parked restore -o json`."""
     return {
         "version": 1,
         "file": report.file,
@@ -98,7 +98,7 @@ def restore_object(report: RestoreReport) -> dict[str, Any]:
 
 
 def row_object(row: ParkedRow) -> dict[str, Any]:
-    """One message of a list."""
+    """Return one message of a list."""
     return {
         "id": row.id,
         "queue": row.queue,
@@ -124,7 +124,7 @@ def row_object(row: ParkedRow) -> dict[str, Any]:
 
 
 def message_object(parked: ParkedMessage) -> dict[str, Any]:
-    """`parked show -o json`: one message with all that is known of it."""
+    """Return one message of `parked show -o json`, in full."""
     record, body = parked.record, parked.delivery.body
     text = _text(body)
     return {
@@ -164,7 +164,7 @@ def message_object(parked: ParkedMessage) -> dict[str, Any]:
 
 
 def plan_object(plan: ReplayPlan) -> dict[str, Any]:
-    """`replay --dry-run -o json`."""
+    """Return `replay --dry-run -o json`."""
     return {
         "version": 1,
         "dry_run": True,
@@ -184,7 +184,7 @@ def plan_object(plan: ReplayPlan) -> dict[str, Any]:
 
 
 def report_object(report: ReplayReport) -> dict[str, Any]:
-    """`replay -o json`."""
+    """Return `replay -o json`."""
     return {
         "version": 1,
         "topology": report.topology,
@@ -229,7 +229,7 @@ def _replay_mark(parked: ParkedMessage) -> dict[str, Any] | None:
 
 
 def _properties(properties: Properties) -> dict[str, Any]:
-    """Those that are set."""
+    """Return the properties that are set."""
     named = {each.name: getattr(properties, each.name) for each in fields(properties) if each.name != "headers"}
     return {name: json_value(value) for name, value in named.items() if value is not None}
 

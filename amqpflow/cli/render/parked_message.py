@@ -1,4 +1,4 @@
-"""All of one parked message, for people. What came from elsewhere goes through safe()."""
+"""Show one parked message in full. Foreign text goes through safe()."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .values import compact
 
 
 def message_lines(parked: ParkedMessage) -> Iterator[str]:
-    """Everything about one message."""
+    """Yield all lines about one message."""
     yield f"Parked message {parked.id}"
     yield from _facts(parked)
     record = parked.record

@@ -1,4 +1,4 @@
-"""Numbers of parked messages, for people and as JSON."""
+"""Show counts of parked messages, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .values import rfc3339
 
 
 def stats_lines(stats: ParkedStats) -> Iterator[str]:
-    """A table, most messages first, and a sum below it."""
+    """Yield a table, most messages first, and a total."""
     if stats.groups:
         columns = ("COUNT", *(each.upper() for each in stats.by), "FIRST", "LAST", "SAMPLE", "ERROR OF THE SAMPLE")
         rows = [
@@ -37,7 +37,7 @@ def stats_lines(stats: ParkedStats) -> Iterator[str]:
 
 
 def stats_object(stats: ParkedStats) -> dict[str, Any]:
-    """`parked stats -o json`."""
+    """Return `parked stats -o json`."""
     return {
         "version": 1,
         "topology": stats.topology,

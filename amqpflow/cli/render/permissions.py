@@ -1,4 +1,4 @@
-"""Permissions, for people, for a shell and as JSON."""
+"""Show permissions, as text, as shell commands and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VERSION = 1
 
 
 def permissions_text(topology: CompiledTopology, grants: Iterable[Grant]) -> str:
-    """Each role with its patterns, tags and remarks; then the lines that grant them."""
+    """Return each role with its patterns, tags and notes, then the commands that grant them."""
     return "\n".join(_lines(topology, tuple(grants)))
 
 
@@ -38,7 +38,7 @@ def _lines(topology: CompiledTopology, grants: tuple[Grant, ...]) -> Iterator[st
 
 
 def commands(topology: CompiledTopology, grant: Grant) -> tuple[str, str]:
-    """The two rabbitmqctl lines for a role, quoted for a POSIX shell. Setting tags replaces those a user has."""
+    """Return the two rabbitmqctl commands for a role, quoted for a POSIX shell. They replace the tags of the user."""
     user = f"{topology.name}-{grant.role}"
     patterns = [pattern.text for pattern in grant.patterns.values()]
     return (
@@ -48,7 +48,7 @@ def commands(topology: CompiledTopology, grant: Grant) -> tuple[str, str]:
 
 
 def permissions_object(topology: CompiledTopology, grants: Iterable[Grant]) -> dict[str, Any]:
-    """Documented in docs/how-to/least-privilege.md; version grows when a key changes its meaning or goes."""
+    """Return the grants for JSON, see docs/how-to/least-privilege.md. `version` grows if a key changes or goes."""
     return {
         "version": VERSION,
         "topology": topology.name,

@@ -1,4 +1,4 @@
-"""A plan for people: Terraform's symbols, what is dangerous first, grouped by work queue, unchanged things counted."""
+"""Show a plan with Terraform's symbols: dangerous steps first, then by work queue; unchanged objects are counted."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _TO_DO = {
 
 
 def plan_text(plan: Plan, *, color: bool, width: int = WIDTH) -> str:
-    """The plan as lines: what changes, then warnings and notes. `width` is the terminal's, in columns."""
+    """Return the changes, then warnings and notes. `width` is that of the terminal, in columns."""
     text = _Text(plan, color, max(width, 40))
     return "\n".join(text.lines())
 
 
 def plan_summary(plan: Plan) -> str:
-    """Plan: 15 to create (2 exchanges, 6 queues, 7 bindings), 1 to replace (1 queue), refused; 0 unchanged."""
+    """Return one line: Plan: 15 to create (2 exchanges, 6 queues, 7 bindings), refused; 0 unchanged."""
     refused = Counter(each.object.partition(" ")[0] for each in _differing(plan))
     swapped = Counter(queue=len(plan.replaced))
     if plan.nothing_to_do and not plan.refusals:
@@ -63,7 +63,7 @@ def plan_summary(plan: Plan) -> str:
 
 
 def applied_summary(plan: Plan, done: Iterable[Change]) -> str:
-    """Applied: 2 exchanges, 6 queues, 7 bindings created; 0 unchanged."""
+    """Return one line: Applied: 2 exchanges, 6 queues, 7 bindings created; 0 unchanged."""
     if plan.nothing_to_do:
         return _nothing_to_do(plan)
     counts = _counts(done)
@@ -77,7 +77,7 @@ def applied_summary(plan: Plan, done: Iterable[Change]) -> str:
 
 
 def _counts(changes: Iterable[Change]) -> Counter[tuple[str, str]]:
-    """How many of each (action, kind); a manifest that is written before and after counts once."""
+    """Count each (action, kind); a manifest that is written before and after counts once."""
     counts = Counter((change.action, change.kind) for change in changes)
     for action in ("create", "update"):
         counts[action, "manifest"] = min(counts[action, "manifest"], 1)

@@ -1,4 +1,4 @@
-"""A plan and what became of it, for programs. Within one `version`, keys are only added."""
+"""Write a plan and its result as JSON. Within one `version`, keys are only added."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ VERSION = 1
 
 
 def plan_object(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON takes it, by `plan_schema`; `changes` are in the order in which they are carried out."""
+    """Return the plan for JSON, by `plan_schema`; `changes` are in the order of execution."""
     told = consequences(plan)
     depths = plan.observed.depths if plan.observed is not None else {}
     return {
@@ -68,7 +68,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
 
 
 def applied_object(report: ApplyReport) -> dict[str, Any]:
-    """The plan, and under `result` how far it got."""
+    """Return the plan, with what was done under `result`."""
     failed = report.failed
     return plan_object(report.plan) | {
         "result": {
@@ -88,7 +88,7 @@ def _name(change: Change) -> dict[str, Any]:
 
 
 def _summary(plan: Plan, told: Iterable[Consequence]) -> dict[str, int]:
-    """How many of each: what replaces or migrates is counted on its own."""
+    """Count each action; replacements and migrations are counted separately."""
     counts = Counter(each.action for each in told)
     counts["replace"] += len(plan.replaced)
     for _ in replaced_queues(plan.changes):
@@ -98,7 +98,7 @@ def _summary(plan: Plan, told: Iterable[Consequence]) -> dict[str, int]:
 
 
 def _told(each: Consequence) -> dict[str, Any]:
-    """What there is to say about a change, or about what would have to be replaced."""
+    """Return the details of a change, or of a queue that would have to be replaced."""
     effects = each.effects
     return {
         "action": each.action,

@@ -1,4 +1,4 @@
-"""A plan as markdown, for a comment on a pull request: a summary, what is dangerous, and the rest to unfold.
+"""Write a plan as markdown for a pull request: a summary, dangerous steps, and the rest folded.
 
 Names come from files and brokers. In a comment they could be markup, mention people or hide what follows, so all of
 them are escaped: HTML, what markdown acts on, and through `safe` what acts on how text is shown.
@@ -22,7 +22,7 @@ _ACTIVE = re.compile(r"[\\`*_\[\]#!|~<>^$]|:(?! )")
 
 
 def plan_markdown(plan: Plan) -> str:
-    """GitHub's and GitLab's markdown."""
+    """Return the plan in the markdown of GitHub and GitLab."""
     made: list[str] = []
     size = 0
     left_out = 0
@@ -38,18 +38,18 @@ def plan_markdown(plan: Plan) -> str:
 
 
 def prose(text: str) -> str:
-    """Text in which nothing is markup, nobody is mentioned, and no line ends."""
+    """Return text without markup, mentions and line ends."""
     escaped = _escaped(text)
     return escaped.replace("@", "<code>@</code>")
 
 
 def code(text: str) -> str:
-    """Text as code, whatever is in it. Backticks could be closed from within; the element cannot."""
+    """Return text as code. Text could close backticks, but not the element."""
     return f"<code>{_escaped(text)}</code>"
 
 
 def _escaped(text: str) -> str:
-    """Character references are text to HTML and to markdown alike."""
+    """Escape text by character references, which HTML and markdown both read as text."""
     return _ACTIVE.sub(lambda found: f"&#{ord(found[0])};", safe(text).replace("&", "&amp;").replace('"', "&quot;"))
 
 

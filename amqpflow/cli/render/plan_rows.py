@@ -1,4 +1,4 @@
-"""A plan as rows in groups, for people: what is dangerous first, then by work queue, what repeats told once.
+"""Arrange a plan as rows in groups: dangerous steps first, then by work queue, repetitions merged.
 
 Text and markdown are written from the same rows. Each row names the steps it stands for, since the order in which
 apply works is another one than the order in which people read.
@@ -50,7 +50,7 @@ _WORK, _TIER, _PARKING, _BINDING, _OWN_BINDINGS = range(5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One change, or several that are alike."""
+    """One change, or several equal ones."""
 
     symbol: str
     action: str
@@ -70,7 +70,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Rows under one title; `others` are the names of work queues that change in the same way."""
+    """Rows under one title; `others` are the work queues that change in the same way."""
 
     title: str
     rows: tuple[Row, ...]
@@ -80,7 +80,7 @@ class Group:
 
 
 def plan_groups(plan: Plan) -> tuple[Group, ...]:
-    """Groups that have rows, the dangerous one first. What is unchanged is in none."""
+    """Return the groups that have rows, the dangerous one first. Unchanged objects are in none."""
     return tuple(group for group in _Grouping(plan).groups() if group.rows)
 
 
@@ -148,7 +148,7 @@ class _Grouping:
                 self.leaving.append(_row(each, self._words(each)))
 
     def _found(self) -> None:
-        """The bindings of the file that are not surely ours, unless a step is about them."""
+        """Return the bindings of the file that may be foreign, unless a step changes them."""
         changed = {change.name for change in self.plan.changes if change.kind == "binding"}
         words = {"foreign": "was there before, and stays", "unproven": "made by amqpflow or there before: not known"}
         for listed in self.plan.listed:
@@ -197,7 +197,7 @@ class _Grouping:
 
 
 def _shape(queue: str, group: Group) -> object:
-    """Equal for work queues that differ in their names alone, and in the routing keys they are bound with."""
+    """Return a value that is equal for work queues that differ only in names and routing keys."""
 
     def anonymous(text: str) -> str:
         return text.replace(queue, "\0")
@@ -212,7 +212,7 @@ def _shape(queue: str, group: Group) -> object:
 
 
 def _together(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Rows of one kind that say the same, but for their own names, are one row when there are more than a few."""
+    """Merge rows of one kind that differ only in their names, if there are more than a few."""
     alike: dict[object, list[Row]] = {}
     for row in rows:
         common = _common(row)
@@ -244,7 +244,7 @@ def _merged(same: list[Row]) -> Row:
 
 
 def _common(row: Row) -> Row:
-    """The row without what is its own."""
+    """Return the row without its own names and counts."""
 
     def common(text: str) -> str:
         for own, instead in row.own:
@@ -258,7 +258,7 @@ def _common(row: Row) -> Row:
 
 
 def _own(each: Consequence) -> tuple[tuple[str, str], ...]:
-    """The names and counts in what is said of a change that takes something away; longer names first."""
+    """Return the names and counts in the text of a removal; longer names first."""
     names: dict[str, str] = {}
     held: int | None = None
     match each.change:
@@ -296,7 +296,7 @@ def _row(each: Consequence, words: str = "", rank: int = 0) -> Row:
 
 
 def _details(each: Consequence) -> Iterator[tuple[str, str]]:
-    """What is worth a line: nothing of what is new, or bound once more."""
+    """Yield the details of a change; new objects and repeated bindings have none."""
     for difference in each.attributes:
         old, new = difference.observed, difference.desired
         if difference.key == "pattern" and (text := _names_changed(old, new)):
@@ -329,7 +329,7 @@ def _names_changed(old: object, new: object) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """a, b, c; of many the first three and the last"""
+    """List names: a, b, c; of many the first three and the last."""
     all_names = list(names)
     if len(all_names) <= _NAMES:
         return ", ".join(all_names)
@@ -337,12 +337,12 @@ def listed(names: Iterable[str]) -> str:
 
 
 def counted(number: int, kind: str) -> str:
-    """1 queue; 3 queues"""
+    """Write a count: 1 queue, 3 queues."""
     return f"{number} {kind if number == 1 else _PLURALS.get(kind, kind + 's')}"
 
 
 def ranges(steps: Iterable[int]) -> str:
-    """3, 5-8, 12"""
+    """Write numbers as ranges: 3, 5-8, 12."""
     parts: list[list[int]] = []
     for step in sorted(steps):
         if parts and step == parts[-1][1] + 1:
@@ -362,7 +362,7 @@ def _used(plan: Plan) -> Iterator[Row]:
 
 
 def _owners(plan: Plan) -> dict[str, str]:
-    """The work queue that each queue belongs to; a parking queue of several belongs to none."""
+    """Return the work queue of each queue; a shared parking queue has none."""
     routes = plan.topology.routes.values()
     users = Counter(each.parking_queue for each in routes)
     owners = {each.parking_queue: each.queue for each in routes if users[each.parking_queue] == 1}

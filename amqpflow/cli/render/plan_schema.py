@@ -1,4 +1,4 @@
-"""The JSON Schema of `plan -o json` and `apply -o json`. Within one format keys are only added, so it forbids none."""
+"""The JSON Schema of `plan -o json` and `apply -o json`. Within one format keys are only added, so it allows any."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _COUNT = {"type": "integer", "minimum": 0}
 
 
 def plan_schema() -> dict[str, Any]:
-    """The schema as JSON values, draft 2020-12."""
+    """Return the schema as JSON values, draft 2020-12."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "amqpflow plan",

@@ -1,4 +1,4 @@
-"""A replay for people: what it will do, and what it did."""
+"""Show what a replay will do, and what it did."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_FOR_PEOPLE = ("now", "set_headers_digest")
 
 
 def plan_lines(plan: ReplayPlan, *, keep_attempts: bool) -> Iterator[str]:
-    """What would be replayed."""
+    """Yield what would be replayed."""
     queue, parking = safe(plan.queue), safe(plan.parking_queue)
     if not plan.selected:
         yield f"Nothing to replay: {parking} holds no message of {queue} that is selected."
@@ -43,7 +43,7 @@ def plan_lines(plan: ReplayPlan, *, keep_attempts: bool) -> Iterator[str]:
 
 
 def report_lines(report: ReplayReport) -> Iterator[str]:
-    """What was replayed, and what was not and why."""
+    """Yield what was replayed, and what was not and why."""
     rate = f", {report.replayed / report.seconds:.0f} a second" if report.replayed > 1 and report.seconds > 0 else ""
     yield f"Replayed {_messages(report.replayed)} to {safe(report.to or report.queue)} in {report.seconds:.1f} s{rate}."
     yield from _groups(report.groups.most_common())
@@ -71,7 +71,7 @@ def report_lines(report: ReplayReport) -> Iterator[str]:
 
 
 def history_lines(states: Sequence[JournalState]) -> Iterator[str]:
-    """`replay --history`: a line for each replay, the oldest first."""
+    """Yield `replay --history`: the replays, oldest first."""
     if not states:
         yield "No replays."
     for state in states:
@@ -108,7 +108,7 @@ def _words(value: object) -> str:
 
 
 def history_object(state: JournalState) -> dict[str, Any]:
-    """A replay of `replay --history -o json`."""
+    """Return one replay of `replay --history -o json`."""
     head = state.head
     return {
         "id": head.id,

@@ -1,4 +1,4 @@
-"""What became of an apply, for people: what was done, what failed, what remains."""
+"""Show the result of an apply: what was done, what failed, what remains."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .colors import paint
 
 
 def stopped_text(report: ApplyReport, *, color: bool) -> str:
-    """The account of an apply that did not get to its end."""
+    """Return what an apply did before it was stopped."""
     return "\n".join(_lines(report, color))
 
 
 def postponed_text(report: ApplyReport) -> str:
-    """What waits for messages to leave retry queues, and when to come again."""
+    """Return what waits for messages to leave retry queues, and when to apply again."""
     now_ms = int(time.time() * 1000)
     waiting = [(each.change, each.messages) for each in report.postponed if isinstance(each.change, Drain)]
     lines = ["Left for the next time:"]

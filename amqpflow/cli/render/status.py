@@ -1,4 +1,4 @@
-"""A status as a table on a terminal, and as JSON. What comes from a broker goes through safe()."""
+"""Show a status as a table, and as JSON. Text from the broker goes through safe()."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BOLD = Style(bold=True)
 
 def status_view(status: Status, width: int, height: int | None = None) -> RenderableType:
     """
-    The status for a person.
+    Return the status for a terminal.
 
     Args:
         status: what to show.
@@ -63,7 +63,7 @@ def _alert(finding: Finding) -> Text:
 
 
 def _table(status: Status, queues: Sequence[WorkStatus], width: int) -> Iterator[Text]:
-    """Lines. On a narrow terminal what waits for a retry has a line of its own, else a column."""
+    """Yield lines. On a narrow terminal retries have a line of their own, else a column."""
     wide = width >= _WIDE
     headings = _HEADINGS if wide else _SHORT_HEADINGS
     rows = [list(_cells(status, work)) for work in queues]
@@ -95,7 +95,7 @@ def _table(status: Status, queues: Sequence[WorkStatus], width: int) -> Iterator
 
 
 def fitting(parts: Sequence[str], room: int) -> str:
-    """As many of the parts as fit, and how many more there are."""
+    """Return as many parts as fit, and how many more there are."""
     for count in range(len(parts), 0, -1):
         text = ", ".join(parts[:count]) + (f" and {len(parts) - count} more" if count < len(parts) else "")
         if len(text) <= room or count == 1:
@@ -159,7 +159,7 @@ def _rate(rate: float | None) -> Text:
 
 
 def age(milliseconds: int) -> str:
-    """3d, 4h, 12m, 5s"""
+    """Write an age: 3d, 4h, 12m, 5s."""
     seconds = max(0, milliseconds // 1000)
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
         if seconds >= size:
@@ -168,7 +168,7 @@ def age(milliseconds: int) -> str:
 
 
 def shortened(text: str, room: int) -> str:
-    """The text with its middle left out when it is longer than `room`: queues differ at their ends, too."""
+    """Cut the middle of a text that is longer than `room`: queue names differ at both ends."""
     if len(text) <= room:
         return text
     head = (room - 1) // 2
@@ -209,7 +209,7 @@ def _foot(status: Status) -> Iterator[Text]:
 
 
 def status_object(status: Status) -> dict[str, Any]:
-    """Documented in docs/how-to/watch.md; version grows when a key changes its meaning or goes."""
+    """Return the status for JSON, see docs/how-to/watch.md. `version` grows if a key changes or goes."""
     return {
         "version": VERSION,
         "topology": status.topology,

@@ -1,4 +1,4 @@
-"""Values of messages as JSON and as text: times, headers, bodies. What is printed acts on no terminal."""
+"""Write values of messages as JSON and as text: times, headers, bodies. The output is safe for a terminal."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _ESCAPED = str.maketrans({"\x7f": "\\u007f", "<": "\\u003c", ">": "\\u003e", "&"
 
 
 def compact(value: Any) -> str:
-    """A header's value in one line: text as it is, everything else as JSON."""
+    """Write a header value in one line: text as it is, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(json_value(value), ensure_ascii=False)
 
 
 def as_document(value: Any) -> str:
-    """One JSON document in ASCII: escape sequences, bidirectional marks and HTML arrive escaped."""
+    """Write one JSON document in ASCII: escape sequences, bidirectional marks and HTML are escaped."""
     return json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False).translate(_ESCAPED)
 
 
 def as_line(value: Any) -> str:
-    """The same in one line."""
+    """Write the same in one line."""
     return json.dumps(value, ensure_ascii=True, allow_nan=False).translate(_ESCAPED)

@@ -1,1 +1,1 @@
-"""Find, read and hold topology files, and open what they name on a broker."""
+"""Find, read and hold topology files; write files that survive a crash."""

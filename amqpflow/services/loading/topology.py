@@ -13,7 +13,7 @@ from amqpflow.model.routes import CompiledTopology, QueueRoutes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """What a topology file says, compiled: pass it to `Consumer`, `plan`, `apply` and `replay`."""
+    """A topology file, compiled. Pass it to `Consumer`, `plan`, `apply` and `replay`."""
 
     compiled: CompiledTopology
     warnings: tuple[Diagnostic, ...] = ()
@@ -53,7 +53,7 @@ class Topology:
 
     @property
     def file(self) -> str:
-        """Where it was read."""
+        """The file it was read from."""
         return self.compiled.file
 
     @property
@@ -63,7 +63,7 @@ class Topology:
 
 
 def no_topology() -> CompiledTopology:
-    """Return what stands for the topology of queues that are in no file: it declares nothing."""
+    """Return an empty topology, for queues that no file declares."""
     return CompiledTopology(
         name="", vhost="", file="", retry_exchange="", parking_exchange="", desired=BrokerState(), routes={}
     )

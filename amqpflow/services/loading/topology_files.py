@@ -1,4 +1,4 @@
-"""Topology files on disk: found, read with a limit, checked together."""
+"""Find topology files, read them with a size limit, and check them together."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_paths(paths: Iterable[str | os.PathLike[str]], environ: Mapping[str, s
 
 
 def not_one(path: str | os.PathLike[str], found: Iterable[CompiledTopology]) -> Diagnostic:
-    """What to say where one topology is wanted and a directory holds several."""
+    """Return the problem of a directory that holds several topologies where one is wanted."""
     files = ", ".join(each.file for each in found)
     return _unreadable(Path(path), "the directory holds more than one topology", f"name one of {files}")
 

@@ -1,4 +1,4 @@
-"""Who runs this process, for those who read a lock or a journal later."""
+"""The user of this process, for readers of a lock or a journal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 
 def user() -> str:
-    """The user's name, the number of one that has none."""
+    """Return the user's name, or the number of a user without a name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
@@ -16,5 +16,5 @@ def user() -> str:
 
 
 def whoami() -> str:
-    """user@host"""
+    """Return user@host."""
     return f"{user()}@{socket.gethostname()}"

@@ -12,7 +12,7 @@ from amqpflow.cli.exit_codes import INTERRUPTED, PARTLY_DONE, REFUSED
 from amqpflow.cli.options.connection import FILE, connection_options, output_option
 from amqpflow.cli.options.reading import read_options
 from amqpflow.cli.options.selection import selection_options
-from amqpflow.cli.reading import GIVING_BACK, read
+from amqpflow.cli.reading import read
 from amqpflow.cli.render.notes import show_readings
 from amqpflow.cli.safe import safe
 from amqpflow.cli.topology_file import load_place
@@ -58,13 +58,13 @@ def discard(
     if target and no_export:
         raise click.UsageError("--export and --no-export cannot be combined.")
     if target == "-":
-        raise click.UsageError("--export needs a file: the standard output does not say that a message is on the disk.")
+        raise click.UsageError("--export needs a file: standard output cannot confirm that a message is on disk.")
     if not (selection.filters or selection.limit or selection.sample or everything):
-        raise click.UsageError("Say which messages, by any of the filters, or --all.")
+        raise click.UsageError("Select messages by a filter, or give --all.")
     if not yes and not sys.stdin.isatty():
         raise RefusedError(
-            "discard asks before it takes messages out, and there is no terminal to ask on; nothing was done",
-            hint="--yes discards without asking; parked list with the same options shows what it would take",
+            "discard asks before it takes messages out, and standard input is not a terminal; nothing was done",
+            hint="discard without asking with --yes; parked list with the same options shows what it would take",
         )
     topology, address = load_place(file, options, address)
     if not (target or no_export):
@@ -87,7 +87,7 @@ def discard(
         lambda how: connect(address).parked.discard(topology, target, selection=selection, chosen=chosen, options=how),
         options,
         verb="Discarding",
-        says=f"what is in the file is taken out, of the rest {GIVING_BACK}",
+        says="messages in the file are discarded, all others are requeued",
     )
     if output == "json":
         click.echo(as_document(export_object(report)))

@@ -66,7 +66,7 @@ def export(
             lambda how: connect(address).parked.export(topology, file_or_path, selection=selection, options=how),
             options,
             verb="Exporting",
-            says=f"what was read so far is written, {GIVING_BACK}",
+            says=f"the messages read so far are written, {GIVING_BACK}",
         )
         if not isinstance(file_or_path, str):
             file_or_path.seek(0)

@@ -65,7 +65,7 @@ def restore(
         ),
         options,
         verb="Restoring",
-        says="what is in flight is awaited",
+        says="waiting for outstanding confirms",
     )
     if output == "json":
         click.echo(as_document(restore_object(report)))

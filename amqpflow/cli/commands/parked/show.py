@@ -59,6 +59,6 @@ def show(
     if not found:
         click.echo(f"Error: no parked message {safe(wanted)}", err=True)
         if file is not None:
-            click.echo(f"  amqpflow parked list {safe(file)} shows those there are", err=True)
+            click.echo(f"  amqpflow parked list {safe(file)} lists the parked messages", err=True)
         return FAILED
     return 0
