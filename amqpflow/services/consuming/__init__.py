@@ -1,1 +1,1 @@
-"""Take messages from queues, have them handled, settle them, and say what became of each."""
+"""Take messages from queues, have them handled, settle them, and report what became of each."""

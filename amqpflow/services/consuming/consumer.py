@@ -67,22 +67,22 @@ class Consumer:
 
     Args:
         topology: a path, or a loaded `Topology`.
-        url: where RabbitMQ is; AMQPFLOW_URL when absent. Several with commas between them are the nodes of a cluster:
-            it starts with any, and takes the next when one is lost. A function that returns it, async or not, is
-            called for each connection: for tokens that expire. AMQPFLOW_URL_FILE is read for each as well.
+        url: of RabbitMQ; AMQPFLOW_URL when absent. Several URLs, with commas between them, name the nodes of a cluster:
+            the consumer starts with any, and takes the next one when a node is lost. A function that returns the URL,
+            async or not, is called for each connection: for tokens that expire. So is AMQPFLOW_URL_FILE read.
         management_url: when given (or AMQPFLOW_MANAGEMENT_URL, if `url` is absent), the start also compares queue
             arguments and preflights effective settings. It must be of the same broker.
         shutdown_timeout: seconds that started handlers may take to finish when the consumer stops.
-        wait_for_topology: seconds to wait at the start for a broker that is not up, or a topology not applied yet.
+        wait_for_topology: seconds to wait at the start for a broker that is down, or a topology that is not applied.
         keep_stack: put a stack, at most 8 KiB, into the failure record.
         tracebacks: log failures with their exception (`exc_info`), so that the log shows tracebacks and Sentry has the
             exception. At level DEBUG they always have it.
-        max_body_bytes: what a compressed body may grow to.
-        concurrency: how many messages all handlers together handle at once. Each has one slot whenever it needs it, the
-            others are shared by `weight`. Without it, each handler has its own `concurrency` and no more.
+        max_body_bytes: limit of a decompressed body.
+        concurrency: limit of messages that all handlers together handle at once. Each handler has one slot whenever it
+            needs it; the others are shared by `weight`. Without it, only each handler's own `concurrency` is a limit.
         middlewares: around every handler, outermost first, outside those of the handler.
-        health_port: where `run` and `serve` answer the probes /livez and /readyz; none when absent.
-        health_host: the interface for that; all of them when absent.
+        health_port: the port on which `run` and `serve` answer the probes /livez and /readyz; no probes when absent.
+        health_host: the interface of the probes; all interfaces when absent.
 
     Raises:
         InvalidTopologyError: the file has errors. UsageError: the URL is not a URL.
@@ -145,7 +145,7 @@ class Consumer:
         self._stopping = asyncio.Event()
         self._asked_to_stop, self._was_stopped = False, False
         self._event_log, self._logged = EventLog(), False
-        self.started = False  #: it has begun to consume, at least once
+        self.started = False  #: it has consumed, at least once
         self._on_step: Callable[[str], None] | None = None  # for tests that kill the process at a step
 
     def handler(
@@ -166,22 +166,22 @@ class Consumer:
         Register the decorated function for a work queue.
 
         An async function runs in the event loop; any other runs in a thread, and a thread that runs into `timeout`
-        cannot be stopped: it runs on and may overlap its retry. A fresh thread takes its place, up to as many as
-        `concurrency` and at least 10; beyond that the places of `concurrency` become fewer, and with the last one the
-        queue stands still and `live` is False.
+        cannot be stopped: it still runs and may overlap its retry. A fresh thread replaces it, up to as many as
+        `concurrency` and at least 10. Beyond that the handler loses slots of `concurrency`; with the last one the queue
+        stands still and `live` is False.
 
         Args:
             queue: a queue of the topology.
             concurrency: how many messages are handled at once.
-            prefetch: how many the broker hands out ahead; the same as `concurrency` when absent.
+            prefetch: how many messages the broker delivers ahead; the same as `concurrency` when absent.
             timeout: seconds after which the handler has failed with TimeoutError.
             middlewares: around this handler, outermost first.
             breaker: when failures stop the consumer of this queue.
-            rate: how often it is called at most, evenly: "100/s", "5000/m", "10/h". Of this process.
+            rate: limit of calls in this process, evenly spread: "100/s", "5000/m", "10/h".
             order_by: a header's name, or a function of the message that returns its key: messages of one key are
                 handled one after the other, in the order of the queue. Other keys are handled meanwhile. A retried
-                message is overtaken. It holds across a reconnect: a handler that still runs keeps its key. Of this
-                process: with several, make the queue a single active consumer's.
+                message is overtaken. The order holds across a reconnect: a handler that still runs keeps its key. It
+                holds in this process: with several, give the queue a single active consumer.
             weight: its share of the consumer's `concurrency`, beside that of other handlers.
             retry_policy: another policy of the topology's file than the queue's own; its delays must be among those
                 that the queue has retry queues for.
@@ -234,8 +234,8 @@ class Consumer:
         """
         Subscribe without the decorator `on`; return a function that ends the subscription.
 
-        A listener is called in the event loop, in the middle of the work: it must be quick. What it raises is logged,
-        and changes nothing.
+        A listener is called in the event loop, in the middle of the work: it must be quick. An exception of it is
+        logged, and changes nothing.
         """
         return self._events.subscribe(listener, *events)
 
@@ -264,15 +264,15 @@ class Consumer:
         In a thread other than the main one, as beside a web server, there are no signals: `stop_soon` stops it.
 
         Raises:
-            UsageError: an event loop runs in this thread, where `serve` is to be awaited; or it runs already.
+            UsageError: an event loop runs in this thread, where `serve` must be awaited; or it runs already.
             NotAppliedError, BrokerUnavailableError and the other errors of the start; later losses are reconnected.
         """
         process.run(self)
 
     async def serve(self) -> None:
         """
-        `run` inside an event loop of your own; in the main thread it handles the signals while it runs. Several
-        consumers that serve in one event loop are all stopped by a signal. Cancelling it stops at once.
+        Run inside an event loop of your own; in the main thread, handle the signals meanwhile. A signal stops all
+        consumers that serve in one event loop. Cancelling the call stops at once.
         """
         await process.serve(self)
 
@@ -283,9 +283,9 @@ class Consumer:
 
     def stop_soon(self) -> None:
         """
-        Ask it to stop, from any thread, a signal handler or a message's handler: `wait` returns, `run` and `serve` end,
-        and nothing new is taken. Asked for again while it stops, it changes nothing. What is asked for before a start
-        ends that start.
+        Ask the consumer to stop, from any thread, a signal handler or a message's handler: `wait` returns, `run` and
+        `serve` end, and nothing new is taken. Calling it again while the consumer stops changes nothing. Called before
+        a start, it ends that start.
         """
         self._asked_to_stop = True
         if self._loop is None:
@@ -295,7 +295,7 @@ class Consumer:
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def wait(self) -> None:
-        """Return when it was asked to stop, or has come to an end."""
+        """Return when the consumer was asked to stop, or has ended."""
         if self._task is not None:
             await first_of(self._stopping.wait(), asyncio.wait([self._task]))
 
@@ -406,9 +406,9 @@ class Consumer:
         """
         Stop consuming, let started handlers finish within `shutdown_timeout`, requeue the rest, disconnect.
 
-        Does nothing when it was not started, or was stopped. Whoever calls it meanwhile, from any event loop, waits
-        for the same end. When the call is cancelled it stops all the same; `abandon` stops at once. A handler that
-        wants it to stop calls `stop_soon`: `stop` would wait for that handler.
+        Does nothing when the consumer was not started, or was stopped. Other calls meanwhile, from any event loop, wait
+        for the same end. If the call is cancelled the consumer stops nevertheless; `abandon` stops at once. A handler
+        calls `stop_soon` instead: `stop` would wait for that handler.
 
         Raises:
             UsageError: it was started in an event loop that does not run now, where it would have to stop.

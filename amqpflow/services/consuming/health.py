@@ -1,4 +1,4 @@
-"""Why a consumer does not work as it should: each part sets and clears its own causes, listeners read one text a queue.
+"""Own the problems of a consumer: each part sets and clears its own causes, probes read one text a queue.
 
 Several causes may hold at once, as when the connection is lost during an outage. The first one in `Cause` is shown, and
 the next one once that is cleared.
@@ -36,7 +36,7 @@ class ConsumerHealth:
         self._causes: dict[str, dict[Cause, str]] = {}
 
     def set(self, subject: str, cause: Cause, text: str) -> None:
-        """Say why a queue, or another subject, has a problem; replace what this cause said before."""
+        """Set why a queue, or another subject, has a problem; replace the text that this cause had."""
         causes = self._causes.setdefault(subject, {})
         causes[cause] = text
         self.problems[subject] = causes[min(causes)]

@@ -38,7 +38,7 @@ class Slot:
 
 
 class LeftBehind:
-    """The handlers of ended sessions of one runner. The problem of `QUEUE handlers` names them."""
+    """Reports handlers of ended sessions of one runner. The problem of `QUEUE handlers` names them."""
 
     def __init__(self, handler: Handler, health: ConsumerHealth) -> None:
         self._queue, self._slots = handler.queue, handler.concurrency

@@ -27,7 +27,7 @@ class LogLimit:
         Return whether to write one more line of this kind.
 
         Args:
-            kind: what lines have in common that stand for one another.
+            kind: equal for lines that stand for one another.
             tell: called later, if this line is left out, with how many were. It must not keep a message or an error.
         """
         now = time.monotonic()

@@ -1,7 +1,7 @@
 """Warn about code that keeps the event loop for seconds: meanwhile nothing is handled and no heartbeat is sent.
 
-The loop leaves the time behind, twice a second; a thread of its own looks at that time as often, and at the stack of
-the loop's thread when it is old. So the warning comes while it happens, with the handler, its message and the line.
+The loop notes the time twice a second. A thread of its own checks that time as often, and looks at the stack of the
+loop's thread when the time is old. So the warning comes while it happens, with the handler, its message and the line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger("amqpflow.consumer")
 
 LIMIT = 2.0  #: seconds without a turn of the loop before a warning
 _EVERY = 0.5  #: seconds between two looks
-_REMEMBERED = 60.0  #: seconds for which a blocked loop may be the reason of a lost connection
+_REMEMBERED = 60.0  #: seconds during which a blocked loop may be the cause of a lost connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Copies on their way to a retry or parking queue, and the deliveries that are acked once those are confirmed.
+"""Publish copies to retry and parking queues, and ack their deliveries once those are confirmed.
 
 Nearly every failure is settled by one publish that is confirmed within milliseconds. No task waits for that: the ack
 follows in the connection's reader, and the handler's task handles the next message. A publish that takes long, or is
@@ -55,7 +55,7 @@ class PendingPublish:
 
 
 class PendingPublishes:
-    """The publishes of one settler that no task waits for."""
+    """Keeps the outstanding publishes of one settler that no task waits for."""
 
     def __init__(
         self,

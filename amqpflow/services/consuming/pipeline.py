@@ -56,7 +56,7 @@ class _Handled(NamedTuple):
 
 @dataclass(kw_only=True, slots=True)
 class Pipeline:
-    """The stages of one handler's deliveries, over all its sessions."""
+    """Processes the deliveries of one handler, over all its sessions."""
 
     invoker: HandlerInvoker
     isolation: Isolation
@@ -68,7 +68,7 @@ class Pipeline:
     max_body_bytes: int
     ordered: bool  #: messages of one key are handled in order
     stopping: asyncio.Event
-    halt: Callable[[Session, Delivery, str], Awaitable[None]]  #: stops to consume the queue for good, for a reason
+    halt: Callable[[Session, Delivery, str], Awaitable[None]]  #: stops consuming the queue for good, for a reason
     clock: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
 
     async def process(self, session: Session, publishes: PendingPublishes, delivery: Delivery) -> None:

@@ -39,7 +39,7 @@ _LONGEST_ARRIVAL = 1.0  #: seconds to wait for such messages before a consumer i
 
 
 class Session:
-    """The consuming side of one handler on one channel."""
+    """Hands out the deliveries of one handler's queue on one channel, and settles them."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Session:
         self._is_suspect, self._on_suspect, self._on_end, self._on_leave = is_suspect, on_suspect, on_end, on_leave
         self._excused: set[int] = set()
         self._aside: dict[int, asyncio.Event] = {}  # suspects that wait for `_longer`, by tag, and what ends the wait
-        self._longer: set[int] = set()  # tags of what ran on when one of them was to be alone
+        self._longer: set[int] = set()  # tags of deliveries that still ran when one of them was to be alone
         self._admission = Admission()
         self._loop = asyncio.get_running_loop()
         self._held: dict[int, float] = {}  # what is not settled, by tag: when it arrived
@@ -367,7 +367,7 @@ class Session:
     # -- an outage
 
     def shut(self) -> None:
-        """Start nothing more, from this moment on. `cancel` tells the broker."""
+        """Start nothing more, from this moment on. `rest` tells the broker."""
         self._admission.shut()
 
     async def rest(self, *, older_than: float = 0.0) -> None:

@@ -169,7 +169,7 @@ class Settler:
         return True
 
     async def postpone(self, session: Session, incoming: Incoming) -> Settlement | Requeued | None:
-        """Send a message that is back before it is due to a tier again, uncounted; None when it is due."""
+        """Send a message that is back before it is due to a retry queue again, uncounted; None when it is due."""
         record = incoming.record
         if record is None or record.due_at is None or record.due_at <= now():
             return None
@@ -325,7 +325,7 @@ class Settler:
 
 
 def wake(waiting: asyncio.Future[None]) -> None:
-    """End the wait for it, if it has not ended."""
+    """End a wait that has not ended."""
     if not waiting.done():
         waiting.set_result(None)
 

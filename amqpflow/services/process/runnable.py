@@ -1,4 +1,4 @@
-"""What a process runs and reports on: the part of a consumer that supervision needs."""
+"""Describe what a process runs and reports on: the part of a consumer that supervision needs."""
 
 from __future__ import annotations
 

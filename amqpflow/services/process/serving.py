@@ -54,8 +54,8 @@ def _served(consumer: Runnable) -> int:
     """
     Serve until it ends; returns the exit code.
 
-    An exit out of any task stops the event loop. One that a handler started has failed, and so has the message; any
-    other is the application's wish to end: what has started is finished first, as for a signal.
+    SystemExit or KeyboardInterrupt out of any task stops the event loop. From a task that a handler started, it is a
+    failure of the message. From any other, it is the application's: started handlers finish first, as for a signal.
     """
     asked: Exit | None = None
     with asyncio.Runner() as runner:

@@ -27,7 +27,7 @@ _BACKOFF = Backoff(1.0, 30.0)  #: from the second time on
 _LONG_ENOUGH = 60.0  #: seconds after which a death is a new one
 _HEAD_START = 5.0  #: seconds at most that the others wait for the first worker to consume
 _REMEMBERED = 100  #: messages that were in hand when workers died
-_SILENCE = 30.0  #: seconds without a word after which a worker's event loop counts as stuck
+_SILENCE = 30.0  #: seconds without a report after which a worker's event loop counts as stuck
 
 
 def next_wait(wait: float, lived: float, *, known: bool = False) -> float:
@@ -53,7 +53,7 @@ class _Worker:
     heard_at: float = 0.0
     replaced: bool = False  #: it stands still, and was asked to stop
     code: int = 0  #: with which it ended last
-    handled: tuple[Suspect, ...] = ()  #: what was lost before and it handled when it ended last
+    handled: tuple[Suspect, ...] = ()  #: messages that were lost before, and that it handled when it ended last
     totals: Counter[str] = field(default_factory=Counter)  #: of its earlier lives
 
 
@@ -95,7 +95,7 @@ class Supervisor:
         return 130 if 130 in codes else int(not codes <= {0})
 
     def health(self) -> Health:
-        """Return ready when every worker is; live when every running worker has reported lately."""
+        """Return the health: ready when every worker is, live when every running worker has reported lately."""
         now = asyncio.get_running_loop().time()
         problems: dict[str, str] = {}
         live = True

@@ -61,7 +61,7 @@ class Outbox:
         return self._connection.blocked if self._connection is not None and not self._connection.is_closed else None
 
     def unblocked(self) -> asyncio.Future[None]:
-        """Return what is done once the broker takes publishes again, or has lost the connection that it blocked."""
+        """Return a future, done once the broker takes publishes again or the blocked connection is lost."""
         waiting = self._unblocked = self._unblocked or asyncio.get_running_loop().create_future()
         if self.blocked is None:
             self._blocked_changed(None)

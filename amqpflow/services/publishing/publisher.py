@@ -36,8 +36,8 @@ class Publisher:
     with `Message.publish`.
 
     Args:
-        url: where RabbitMQ is; AMQPFLOW_URL when absent. A function that returns it, async or not, is called for each
-            connection: for tokens that expire. AMQPFLOW_URL_FILE is read for each as well.
+        url: of RabbitMQ; AMQPFLOW_URL when absent. A function that returns it, async or not, is called for each
+            connection: for tokens that expire. So is AMQPFLOW_URL_FILE read.
         topology: a path, or a loaded `Topology`: its virtual host is used, as by `Consumer`. Without a topology, or if
             its file names no virtual host, the one in the URL is used.
 
@@ -182,8 +182,8 @@ class Publisher:
     @property
     def blocked(self) -> str | None:
         """
-        Why RabbitMQ takes no messages now: an alarm, of its memory or disk, stops connections that publish
-        (https://www.rabbitmq.com/docs/connection-blocked). None when it takes them. Publishes wait meanwhile, unsent.
+        Return why RabbitMQ takes no messages now, or None when it does. An alarm of its memory or disk stops
+        connections that publish (https://www.rabbitmq.com/docs/connection-blocked). Publishes wait meanwhile, unsent.
         """
         reasons = [each.outbox.blocked for each in list(self._loops.values())]
         return next((each for each in reasons if each is not None), None)
