@@ -97,7 +97,6 @@ DIMENSIONS: Mapping[str, Callable[[ParkedMessage], str | None]] = {
     "parked-by": lambda parked: parked.parked_by,
     "hour": _hour,
 }
-DEFAULT_BY = ("queue", "reason", "error-type")
 
 
 async def count_parked(target: ReadTarget, selection: Selection, *, by: Sequence[str]) -> ParkedStats:

@@ -177,10 +177,6 @@ class ParkingReader:
         if self._oldest_kept is None:
             self._oldest_kept = asyncio.get_running_loop().time()
 
-    def ack(self, delivery: Delivery) -> bool:
-        """Take this message out of the queue; as `ack_all`."""
-        return self.ack_all((delivery.delivery_tag,))
-
     def ack_all(self, delivery_tags: Sequence[int]) -> bool:
         """
         Take messages out of the queue; False when they are not ours any more: the channel is closed, or the server
