@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
-_PARTS = 10  # of a window: what is older than a window is forgotten a tenth at a time
+_PARTS = 10  # of a window: calls that are older than it are forgotten a tenth at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,10 +14,10 @@ class Breaker:
     """
     When a handler's failures stop its consumer: `breaker=Breaker(failure_ratio=0.5, errors=(ConnectionError,))`.
 
-    It opens when of the calls that ended within `window` seconds at least `minimum` have ended and `failure_ratio` of
-    them failed, or at once when one fails with an error of `trip_on`. While it is open nothing is consumed. After
-    `open_for` seconds a single message is tried: unless it fails too the breaker closes, else it is open again, for
-    twice as long as before up to `longest`. A message that failed takes its retry queue as always.
+    The breaker opens when at least `minimum` calls finished within `window` seconds and `failure_ratio` of them failed,
+    or at once when a call fails with an error of `trip_on`. While it is open nothing is consumed. After `open_for`
+    seconds a single message is tried. If it fails, the breaker opens again, for twice as long as before, up to
+    `longest`; else it closes. A message that failed goes to its retry queue as always.
 
     Args:
         failure_ratio: above 0, at most 1.
@@ -25,12 +25,12 @@ class Breaker:
         minimum: calls, at least 1.
         errors: what counts as a failure: exception classes, or names as in a topology's rules. Without any, every
             exception that no rule of the retry policy parks, and `Retry`.
-        trip_on: errors of which one is enough; the same form.
+        trip_on: errors that open the breaker at once; the same form.
         open_for: seconds, or a timedelta.
-        longest: what `open_for` doubles up to, seconds or a timedelta; without it, it does not double.
+        longest: the limit up to which `open_for` doubles, seconds or a timedelta; without it, it does not double.
 
     Raises:
-        ValueError: a number that does not fit.
+        ValueError: an argument is out of range.
     """
 
     failure_ratio: float = 0.5
@@ -127,7 +127,7 @@ def counted(state: BreakerState, breaker: Breaker, now: float, *, failed: bool, 
 
 
 def opened(state: BreakerState, now: float, open_for: float, reason: str) -> BreakerState:
-    """Open for so many seconds from now; what is open already stays so as long as either asks for."""
+    """Open the breaker for `open_for` seconds from now, or for longer if it was open for longer already."""
     until = now + open_for
     if state.phase is Phase.OPEN:
         return replace(state, until=max(state.until, until))

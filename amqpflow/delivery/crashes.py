@@ -1,4 +1,4 @@
-"""Tell messages that kill their consumer from those that were beside them, by what RabbitMQ counts.
+"""Distinguish messages that kill their consumer from their neighbours, by what RabbitMQ counts.
 
 A quorum queue counts every delivery that ended without an answer: of the message that killed its process, of whatever
 was unacked beside it, of all that a lost connection had, and before RabbitMQ 4.3 of what was requeued (facts 3.3,
@@ -23,12 +23,12 @@ SUSPECT = 3  #: deliveries without an answer after which a message is handled al
 
 
 class Suspicion(Enum):
-    """What a delivery's count says of its message."""
+    """The meaning of a delivery's count for its message."""
 
     NONE = "none"
     ALONE = "alone"  #: a suspect: it is handled alone
     CRASHED = "crashed"  #: it was lost `crash_limit` times: it is parked
-    UNCERTAIN = "uncertain"  #: other queues, or requeues, may have counted as well: its count has to start afresh
+    UNCERTAIN = "uncertain"  #: other queues, or requeues, may have counted as well: its count must start again
 
 
 def losses(incoming: Incoming, routes: QueueRoutes) -> int:
@@ -61,7 +61,7 @@ def suspicion(
     requeues_count: bool = False,
 ) -> Suspicion:
     """
-    Decide what is to be done about a delivery before its handler is called.
+    Decide what to do about a delivery before its handler is called.
 
     Args:
         incoming: the delivery.
@@ -93,7 +93,7 @@ def is_moved(incoming: Incoming) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
-    """A message that was lost before and is being handled, for those who look for what killed a process."""
+    """A message that was lost before and is being handled, for a search for the cause of a process's death."""
 
     queue: str
     message: str  #: the message id; without one a hash of the body

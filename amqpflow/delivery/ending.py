@@ -10,7 +10,7 @@ from amqpflow.model.closing import CloseReason
 from amqpflow.model.units import roughly
 
 DEFAULT_TIMEOUT_MS = 30 * 60 * 1000  #: RabbitMQ's consumer timeout where nothing else is configured
-_TRAVEL_MS = 100  #: the broker counts from when it sent a delivery, we from when it arrived
+_TRAVEL_MS = 100  #: the broker counts from the sending of a delivery, amqpflow from its arrival
 CANCELLED = "the broker cancelled the consumer"
 HeldState = Literal["waiting", "handled", "unsettled"]
 

@@ -1,4 +1,4 @@
-"""Do rejected messages come back too soon? Then nothing delays them, and retries would be a hot loop.
+"""Detect rejected messages that come back too soon: nothing delays them, and retries would be a hot loop.
 
 Where delayed retry does not work (an older broker, a foreign policy in place of ours) RabbitMQ delivers a rejected
 message again within milliseconds, until the delivery limit parks it (fact 8.1).
@@ -26,7 +26,7 @@ Key = tuple[bytes, int]
 
 
 class Rejections:
-    """What one consumer of a native queue rejected, and when."""
+    """The rejections of one consumer of a native queue, with their times."""
 
     def __init__(self, native: NativeRetry) -> None:
         # half of the shortest delay: clocks and brokers are not that wrong

@@ -13,7 +13,7 @@ from amqpflow.model.properties import Properties, replace_properties
 from amqpflow.model.raw_headers import RawHeaders
 from amqpflow.model.record import FailureRecord, as_int, as_text, read_record
 
-_PROPERTIES_OF_OURS = ("expiration", "user_id")  #: kept in the record, since the broker would act on them again
+_PROPERTIES_OF_OURS = ("expiration", "user_id")  #: kept in the failure record, since the broker would act on them again
 _QUEUE, _DUE_AT, _LOST = (
     bytes((len(name),)) + name.encode() for name in (QUEUE, DUE_AT, LOST)
 )  #: as they stand in a header table
@@ -24,7 +24,7 @@ class Incoming:
     """
     A delivery and the record of its earlier attempts, if this queue wrote one.
 
-    Nearly every message is acked, and for that none of its headers matters: they are read when they are asked for. So
+    Most messages are acked, and then none of their headers matters: they are read when they are asked for. So
     is the record, but for the queue that wrote it: records of other queues are ignored, and removed from every copy.
     """
 
@@ -43,7 +43,7 @@ class Incoming:
 
     @property
     def record(self) -> FailureRecord | None:
-        """What is known of earlier attempts; None on a first one, and when the headers cannot be read."""
+        """The record of earlier attempts; None on a first attempt, and when the headers cannot be read."""
         record = self._record
         if record is ...:
             record = None
@@ -78,7 +78,7 @@ class Incoming:
 
     @property
     def may_have_been_lost(self) -> bool:
-        """Whether a delivery of it may have ended without an answer: nearly always it is certain that none did."""
+        """Whether a delivery of it may have ended without an answer. For most messages it is certain that none did."""
         return may_have_been_lost(self.delivery)
 
     @property
@@ -113,14 +113,14 @@ class Incoming:
 
     @property
     def deliveries_lost(self) -> int:
-        """How often a quorum queue got it back without an answer: a crash, a lost connection, or a give-back."""
+        """How often a quorum queue got it back without an answer: a crash, a lost connection, or a requeue."""
         # a producer may have written the headers; the queue has, once the message is redelivered and counted (fact 1.8)
         if not self.delivery.redelivered:
             return 0
         try:
             count = _count(self.delivery.headers, "x-delivery-count") or 0
-            # RabbitMQ 4.3 does not count a give-back, and leaves a producer's count alone until it counts; but it says
-            # how often it has handed the message out, so that a forged count is one for each give-back (fact 1.8)
+            # RabbitMQ 4.3 does not count a requeue, and leaves a producer's count alone until it counts; but it says
+            # how often it has handed the message out, so that a forged count is one for each requeue (fact 1.8)
             handed_out = _count(self.delivery.headers, "x-acquired-count")
             return count if handed_out is None else min(count, handed_out)
         except ValueError:
@@ -155,7 +155,8 @@ class Incoming:
     @property
     def original(self) -> Mapping[str, Any]:
         """
-        What must not travel with a copy, from the record or, on a first attempt, from the delivery itself.
+        The properties and headers that must not travel with a copy: from the record or, on a first attempt, the
+        delivery.
 
         Raises:
             ValueError: a header of the producer's that is to be kept cannot be decoded.
@@ -180,7 +181,7 @@ class Incoming:
     @property
     def properties(self) -> Properties:
         """
-        The properties for the handler, what does not travel put back from the record.
+        The properties for the handler, with those from the record that do not travel.
 
         Raises:
             ValueError: one of them, or a header that is shown, cannot be decoded.

@@ -32,7 +32,7 @@ shortened to it. Any publisher can write our headers, and must not make a messag
 @fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """What a decision depends on beside the message: time, chance and identity are arguments."""
+    """The inputs of a decision beside the message: time, chance and identity."""
 
     routes: QueueRoutes
     now: int  #: ms since the epoch
@@ -96,7 +96,7 @@ def decide(
 
     Args:
         incoming: the delivery.
-        verdict: what came of its handler.
+        verdict: the result of its handler.
         at: the circumstances.
         missing: retry queues whose publish for this settlement was returned or refused.
     """
@@ -140,11 +140,11 @@ def decide(
 
 def decide_early(incoming: Incoming, at: Circumstances, *, missing: frozenset[str] = frozenset()) -> Settlement | None:
     """
-    Send a message round again that is back before it is due, or None when its handler should see it.
+    Send a message to a retry queue again that is back before it is due; None when its handler should see it.
 
     Only `Retry(after=...)` past the longest tier makes such messages. Its wait is measured against the wait that was
     asked for and not against the clock alone, so that two hosts whose clocks differ do not hold up ordinary retries.
-    The headers may be forged: what no settlement of ours writes is not waited for, and the handler sees the message.
+    The headers may be forged: a time that no settlement of ours writes is not waited for, and the handler is called.
     """
     record, tiers = incoming.record, at.routes.tiers
     if record is None or record.due_at is None or record.failed_at is None or record.root is None or not tiers:
@@ -189,7 +189,7 @@ def set_back(incoming: Incoming, at: Circumstances, *, lost: int) -> Publish | N
     Args:
         incoming: the delivery.
         at: the circumstances.
-        lost: what the copy says of deliveries that were lost before.
+        lost: the number of deliveries lost before, for the copy.
     """
     before, delivery = incoming.record, incoming.delivery
     if before is not None:

@@ -18,7 +18,7 @@ class StackPart:
     frames: tuple[str, ...]  #: outermost first
     end: str  #: the exception itself: `KeyError: 'total'`
     left_out: int = 0  #: frames further out that are not in `frames`
-    link: str = ""  #: said between this one, a cause, and the exception that follows
+    link: str = ""  #: the line between this one, a cause, and the exception that follows
 
 
 def stack_text(parts: Sequence[StackPart], limit: int) -> str:

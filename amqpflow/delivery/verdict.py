@@ -1,4 +1,4 @@
-"""What came of calling a handler, as values that the settlement is decided from."""
+"""The result of calling a handler, as values from which the settlement is decided."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BadResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crashed:
-    """The handler was not called: the message has been delivered so often without an answer that it kills."""
+    """The handler was not called: the message was delivered `crash_limit` times without an answer."""
 
     deliveries: int
 

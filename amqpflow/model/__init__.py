@@ -1,1 +1,1 @@
-"""The vocabulary: frozen values that every other package speaks in. Standard library only, no I/O."""
+"""The vocabulary: frozen values that all other packages use. Standard library only, no I/O."""

@@ -15,7 +15,7 @@ from .record import FailureRecord
 from .record_table import encode_record, record_table
 from .wire import encode_table, encode_value, length_prefixed
 
-OURS_MAX = 16 * 1024  #: bytes for our headers, what does not travel excepted
+OURS_MAX = 16 * 1024  #: bytes for our headers, without `ORIGINAL`
 HEADROOM_MAX = 4 * 1024  #: bytes left free below frame_max
 _FRAME_OVERHEAD = 8
 _LENGTH = 4  #: bytes before a table
@@ -66,11 +66,11 @@ def fit_into_frame(theirs: bytes, record: FailureRecord, *, others: int, frame_m
 
 def shortened(record: FailureRecord, room: int) -> bytes:
     """
-    Encode of a record what fits into so many bytes, without a length.
+    Encode as much of a record as fits into `room` bytes, without a length.
 
     What identifies and routes the message is always there. Then come, while there is room: type, location,
     fingerprint, version and host, each whole or not at all; detail, message and stack, each as long as it can be; the
-    history, its latest entries. Something shorter may have room where something more useful has none.
+    history, its latest entries. A shorter header may fit where a more useful one does not.
     """
     table = record_table(record)
     parts = [encode_table({name: value for name, value in table.items() if name not in _OPTIONAL})[_LENGTH:]]

@@ -35,7 +35,7 @@ class CloseReason:
     text: str  #: one sentence
     code: int = 0  #: the reply code of channel.close or connection.close; 0 when the broker sent neither
     reply_text: str = ""  #: the broker's own text beside the code
-    by_us: bool = False  #: amqpflow closed it
+    by_us: bool = False  #: whether amqpflow closed it
 
     def __str__(self) -> str:
         return self.text
@@ -44,7 +44,7 @@ class CloseReason:
     def consumer_timeout_ms(self) -> int | None:
         """
         The limit that RabbitMQ names when it closes a channel for a delivery without an acknowledgement; None when it
-        closed it for something else. 0 is a limit that it does not name: 4.3 says -1 for a consumer that was cancelled.
+        closed it for another reason. 0 is a limit that it does not name: 4.3 says -1 for a consumer that was cancelled.
         """
         found = _ACK_TIMED_OUT.search(self.reply_text)
         return max(0, int(found[1])) if found else None

@@ -62,20 +62,20 @@ class ContentHeader:
 
     @property
     def properties(self) -> Properties:
-        """All of them; None means absent. Raises ValueError: they are cut short, or `headers` are."""
+        """All properties; None means absent. Raises ValueError: they are cut short, or `headers` are."""
         if self._properties is None:
             self._properties = decode_properties(self.payload, lambda _, __: (self.headers, self._table()[2]))
         return self._properties
 
     @property
     def content_encoding(self) -> str | None:
-        """That property alone, which nearly no message has. Raises ValueError."""
+        """The property content_encoding alone, which few messages have. Raises ValueError."""
         payload = self.payload
         return self.properties.content_encoding if len(payload) <= 12 or payload[12] & 0x40 else None
 
     @property
     def message_id(self) -> str | None:
-        """That property alone, which every failure needs. Raises ValueError."""
+        """The property message_id alone, which every failure needs. Raises ValueError."""
         if self._properties is not None:
             return self._properties.message_id
         flags, _, at = self._table()
@@ -92,7 +92,7 @@ class ContentHeader:
 
     @property
     def acts_on_the_broker(self) -> bool:
-        """It has a property that a copy must not have: `expiration` or `user_id`. Raises ValueError."""
+        """Whether it has a property that a copy must not have: `expiration` or `user_id`. Raises ValueError."""
         return bool(self._table()[0] & (_EXPIRATION | _USER_ID))
 
     def unread(self) -> ContentHeader:
@@ -121,7 +121,7 @@ class ContentHeader:
     def copy(self, table: bytes, body_size: int) -> bytes:
         """
         Encode the payload for a copy of the message: persistent, and without `expiration` and `user_id`, which the
-        broker would act on again; every other property as it came.
+        broker would act on again. Every other property is copied as it came.
 
         Args:
             table: its headers, in place of those that came, as `encode_table` gives them.

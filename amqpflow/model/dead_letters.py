@@ -1,4 +1,4 @@
-"""The policy of a queue whose dead letters are its application's to direct."""
+"""The policy of a queue whose dead letters its application directs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def parks(definition: Mapping[str, Any], parking_queue: str) -> bool:
 
 def dead_letters_kept(definition: Mapping[str, Any], *, parking_queue: str, limit_said: bool) -> dict[str, Any]:
     """
-    Return a policy definition without what decides the fate of messages that RabbitMQ gives up on.
+    Return a policy definition without the keys that decide where dead letters go.
 
     Args:
         definition: as it would be with dead-lettering to the parking queue. Keys that lead elsewhere are the

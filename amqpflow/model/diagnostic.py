@@ -1,4 +1,4 @@
-"""A problem found in a file: a stable code, a place, a sentence, a hint. Problems arrive all together."""
+"""A problem found in a file: a stable code, a place, a sentence, a hint. All problems are reported together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Place:
-    """Where in a file; line and column count from 1, as editors do."""
+    """A place in a file; line and column count from 1, as in editors."""
 
     file: str
     line: int = 1

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened. `name` is what it is subscribed to by; every kind has its own."""
+    """An event. Listeners subscribe by `name`; every kind has its own."""
 
     name: ClassVar[str] = ""
 
@@ -45,7 +45,7 @@ class MessageReceived(MessageEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageHandled(MessageEvent):
-    """The handler, with its middlewares, has come to an end; the settlement follows."""
+    """The handler and its middlewares have ended; the settlement follows."""
 
     name: ClassVar[str] = "message.handled"
     outcome: str  #: ack, retry, pause, park, discard, error, undecodable or bad-result
@@ -112,7 +112,7 @@ class MessageDiscarded(MessageSettled):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessagePostponed(MessageSettled):
-    """Back before its `Retry(after=...)` was over, it went to a retry queue again, uncounted and not handled."""
+    """The message came back before its `Retry(after=...)` was over, and went to a retry queue again, uncounted."""
 
     name: ClassVar[str] = "message.postponed"
     outcome: ClassVar[str] = "postponed"
@@ -158,7 +158,7 @@ class ConsumerStarted(ConsumerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerPaused(ConsumerEvent):
-    """Nothing new is taken from the queue: all that may be held is, and cannot be settled, or a breaker is open."""
+    """The queue is not consumed: the prefetch is full of messages that cannot be settled, or a breaker is open."""
 
     name: ClassVar[str] = "consumer.paused"
     reason: str  #: why
@@ -219,7 +219,7 @@ class ConnectionEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLost(ConnectionEvent):
-    """It ended without being asked to. What was unacked comes again."""
+    """A connection was lost. Unacked messages are delivered again."""
 
     name: ClassVar[str] = "connection.lost"
     reason: str  #: what the broker or the socket said: closed by an operator, missed heartbeats, reset by peer, ...
@@ -227,7 +227,7 @@ class ConnectionLost(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRecovered(ConnectionEvent):
-    """There is a new one."""
+    """A new connection replaces the lost one."""
 
     name: ClassVar[str] = "connection.recovered"
     down_for: float  #: seconds since the old one was lost
@@ -244,8 +244,8 @@ class ConnectionBlocked(ConnectionEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionUnblocked(ConnectionEvent):
     """
-    The alarm is over, the broker says. The end of a blocked connection does not say so: there is `connection.lost`, and
-    the next connection is blocked should the alarm last.
+    The broker reports the end of the alarm. When a blocked connection ends, `connection.lost` is emitted instead, and
+    the next connection is blocked if the alarm lasts.
     """
 
     name: ClassVar[str] = "connection.unblocked"

@@ -35,11 +35,11 @@ class ParkReason(StrEnum):
     EXHAUSTED = "exhausted"  #: no attempt left in the schedule
     GAVE_UP = "gave-up"  #: give_up_after would be passed
     PERMANENT = "permanent"  #: a rule parks this error at once
-    PARKED = "parked"  #: the handler said Park
+    PARKED = "parked"  #: the handler returned or raised Park
     UNDECODABLE = "undecodable"  #: the body could not be decoded
     BAD_RESULT = "bad-result"  #: the handler returned something else than an outcome
-    NO_ROUTE = "no-route"  #: every retry queue was missing
-    CRASHED = "crashed"  #: so many deliveries ended without an answer: its consumers died of it
+    NO_ROUTE = "no-route"  #: all its retry queues were missing
+    CRASHED = "crashed"  #: `crash_limit` deliveries ended without an answer: the message killed its consumers
     BROKER = "broker"  #: RabbitMQ itself gave up on it
 
 

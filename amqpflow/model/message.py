@@ -1,4 +1,4 @@
-"""A message as it is on the wire: one delivery of it, and one publish."""
+"""A message on the wire: a delivery and a publish of it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Publish:
     body: bytes
     identity: str
     """
-    What the broker's return of it is recognised by, since a return names no publish: the hop in its headers, else its
+    What identifies the broker's return of it, since a return names no publish: the hop in its headers, else its
     message id. "" when it has neither: then a return to its address counts for all that went there.
     """
 
@@ -76,12 +76,12 @@ class Publish:
 
     @property
     def returned_as(self) -> tuple[str, str, str]:
-        """What the broker's return of it names: two publishes with one of these must not be in flight together."""
+        """What the broker's return of it names. Two publishes with equal values must not be outstanding together."""
         return self.exchange, self.routing_key, self.identity
 
     @property
     def properties(self) -> Properties:
-        """What `header` says, decoded each time."""
+        """The properties in `header`, decoded each time."""
         return decode_content_header(self.header)
 
 

@@ -1,4 +1,4 @@
-"""What a name may look like: the set that both RabbitMQ and aio-pika can address."""
+"""Names that both RabbitMQ and aio-pika can address."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def name_problem(name: str) -> str | None:
     Say why a queue or exchange cannot have this name; None when it can.
 
     RabbitMQ takes any UTF-8, but silently strips CR and LF, and aio-pika's codec refuses everything outside
-    `[a-zA-Z0-9-_.:@#,/+ ]`: a queue that the consumer cannot address is of no use.
+    `[a-zA-Z0-9-_.:@#,/+ ]`: a consumer could not address such a queue.
     """
     if not name:
         return "the name is empty, which means the default exchange or a server-named queue"

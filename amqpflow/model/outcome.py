@@ -6,7 +6,7 @@ from datetime import timedelta
 
 
 class Outcome(Exception):  # noqa: N818 - returned as often as raised
-    """Ack | Retry | Pause | Park | Discard, no other. Exceptions, so that a handler may raise them from any depth."""
+    """Ack | Retry | Pause | Park | Discard. They are exceptions, so that a handler may raise them from any depth."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""A message that a program publishes: what is wrong with it is found before any of it is sent.
+"""A message that a program publishes. It is checked before any of it is sent.
 
 RabbitMQ closes the whole connection over a header that is NaN or infinity (fact 9.12), and the channel over an
 expiration or a CC that it cannot use: each takes along what others have published there. An integer from 2^63 on
@@ -24,7 +24,7 @@ from .wire import MAX_DEPTH, encode_content_header, encode_value
 
 MAX_EXPIRATION = 315_360_000_000  #: ms, ten years: RabbitMQ takes no more (fact 5.5)
 _SHORT = 255  #: bytes of a property, an exchange, a routing key or a header's name
-_NOT_SENT = BROKER_OWNED | COUNTERS  #: what a handler that passes its headers on would forge (facts 1.6, 1.7, 1.8)
+_NOT_SENT = BROKER_OWNED | COUNTERS  #: what a handler that forwards its headers would forge (facts 1.6, 1.7, 1.8)
 _TEXTS = (
     "exchange",
     "routing_key",

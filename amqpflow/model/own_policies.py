@@ -62,7 +62,7 @@ def policies_for(
 
 
 def _chunks(names: Iterable[str]) -> Iterable[tuple[str, list[str]]]:
-    """Yield lists of names, each with the end of its policy's name: what the cut before it was."""
+    """Yield lists of names, each with the suffix of its policy's name, which the cut before it decides."""
     anchor, part, chunk, room = "", 0, list[str](), MAX_PATTERN_BYTES - len("^(?:)$")
     for name in sorted(names):
         size = len(escape(name)) + 1

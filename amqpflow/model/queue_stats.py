@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class QueueCounts(NamedTuple):
-    """What a passive declare tells, exactly. It counts neither unacked nor retained messages (fact 11.7)."""
+    """The exact answer of a passive declare. It counts neither unacked nor retained messages (fact 11.7)."""
 
     ready: int  #: messages
     consumers: int

@@ -20,7 +20,7 @@ class RawHeaders(Mapping[str, Any]):
     A field table in the bytes it came in.
 
     Asking for a value decodes it, and raises ValueError when it cannot be: the table's own entries are known to be
-    whole, what is nested in them is not looked at before.
+    whole; nested values are not checked before.
     """
 
     __slots__ = ("_at", "_begins", "_data", "_decoded")
@@ -64,7 +64,7 @@ class RawHeaders(Mapping[str, Any]):
         return f"RawHeaders({list(self._begins)})"
 
     def make_readable(self) -> None:
-        """Let values that cannot be decoded, which only what is nested may be, be the bytes that they came in."""
+        """Replace values that cannot be decoded, which are nested ones, by the bytes that they came in."""
         data = self._data
         for name, begin in self._begins.items():
             value = begin + 1 + data[begin]

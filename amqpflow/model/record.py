@@ -44,7 +44,7 @@ class ReplayMark:
 @fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureRecord:
-    """What our headers say; absent or malformed values are None, zero or empty."""
+    """The failure record in our headers; absent or malformed values are None, zero or empty."""
 
     queue: str  #: the work queue it failed in; "" for a message that is replayed to an unknown queue
     attempts: int = 0  #: attempts already made

@@ -1,4 +1,4 @@
-"""What lives on a broker: exchanges, queues, bindings and policies, and a snapshot of them all."""
+"""The objects of a broker: exchanges, queues, bindings and policies, and a snapshot of them all."""
 
 from __future__ import annotations
 

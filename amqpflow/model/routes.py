@@ -1,4 +1,4 @@
-"""Where a queue's failed messages go: what the consumer and replay need to know of a compiled topology."""
+"""Where a queue's failed messages go: the part of a compiled topology that consumers and replays use."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NativeRetry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """A policy of the file, of no queue: its tiers have delays and no names."""
+    """A retry policy of the file. It belongs to no queue: its tiers have delays and no names."""
 
     steps: tuple[RetryStep, ...] = ()
     rules: tuple[RetryRule, ...] = ()
@@ -66,7 +66,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueRoutes:
-    """All that settling a delivery of one work queue rests on."""
+    """All that a delivery of one work queue needs to be settled."""
 
     queue: str
     queue_type: str  #: classic or quorum
@@ -121,9 +121,9 @@ class CompiledTopology:
     policy_priority: int = DEFAULT_POLICY_PRIORITY  #: of the policies that amqpflow writes
     policies: Mapping[str, RetryPolicy] = field(default_factory=dict)  #: by name, for a handler's `retry_policy`
     native_marker: str | None = None
-    """The exchange that says that the broker delays what is rejected; None without native queues."""
+    """The exchange whose presence shows that the broker delays rejected messages; None without native queues."""
 
     @property
     def native_queues(self) -> tuple[QueueRoutes, ...]:
-        """The work queues whose retries are RabbitMQ's own."""
+        """The work queues with RabbitMQ's own delayed retry."""
         return tuple(routes for routes in self.routes.values() if routes.native is not None)

@@ -17,7 +17,7 @@ from typing import Any
 from .properties import Properties
 from .wire import MAX_DEPTH
 
-LAST_SECOND = 253_402_300_799  #: of the year 9999, the last that a datetime can hold
+LAST_SECOND = 253_402_300_799  #: the last second of the year 9999, the largest that a datetime can hold
 
 _SCALARS = {
     ord("b"): struct.Struct(">b"),
