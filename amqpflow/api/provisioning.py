@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -338,11 +338,10 @@ class Provisioning:
     async def _status_reader(self, topology: TopologyLike, purpose: str) -> AsyncIterator[StatusReader]:
         from amqpflow.services.status import StatusReader
 
-        async with (
-            self._connections.broker(topology, purpose) as (broker, compiled),
-            aclosing(StatusReader(broker, compiled)) as reader,
-        ):
+        async with self._connections.broker(topology, purpose) as (broker, compiled):
+            reader = StatusReader(broker, compiled)
             yield reader
+            await reader.aclose()  # not after a failure, which closes the connection: it may not answer any more
 
 
 def permissions(
