@@ -1,7 +1,7 @@
 """Restore exported messages into parking queues: the same bytes, each once.
 
 A message is restored when it is missing: its queue is read first, and the messages that were restored before are
-recorded (`restore_record`). Both are multisets of all that a message holds, of one broker, virtual host and
+recorded (`restore_record_file`). Both are multisets of all that a message holds, of one broker, virtual host and
 queue. The reading lock is held from the look to the last confirm, so that of two restores one sees what the other did.
 
 A parked message is equal to one of the file: is it that one? After a plain export it is. After a discard it is another
@@ -31,7 +31,7 @@ from amqpflow.services.reading.options import ReadOptions
 
 from .restore_check import check_export, exported_messages
 from .restore_publisher import RestorePublisher
-from .restore_record import open_record
+from .restore_record_file import open_record
 from .restore_report import RestoreOptions, RestoreReport
 from .restore_targets import require_queues, still_parked
 

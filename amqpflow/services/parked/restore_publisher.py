@@ -20,7 +20,7 @@ from amqpflow.rabbitmq.connection import Connection
 from amqpflow.services.reading.options import ReadOptions
 
 from .restore_check import ACTING
-from .restore_record import RestoreRecord
+from .restore_record_file import RestoreRecord
 from .restore_report import NAMED_AT_MOST, NotRestored, RestoreOptions, RestoreReport
 
 CONFIRM_TIMEOUT = 30.0  #: seconds without a confirm after which outstanding messages are in doubt

@@ -14,8 +14,8 @@ from amqpflow.model.message import Delivery
 from amqpflow.parking.digest_multiset import DigestMultiset
 from amqpflow.parking.parked import ParkedMessage, read_parked
 
+from .open_reading import Reading, open_reading
 from .reader import ParkingReader
-from .reading import Reading, open_reading
 from .target import ReadTarget
 
 

@@ -17,8 +17,8 @@ from amqpflow.parking.journal import JournalState
 from amqpflow.parking.replay import Destination, ReplayContext
 from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.rabbitmq.observe import Broker
+from amqpflow.services.reading.open_reading import open_reading
 from amqpflow.services.reading.options import ReadOptions
-from amqpflow.services.reading.reading import open_reading
 from amqpflow.services.reading.target import ReadTarget
 from amqpflow.version import __version__
 

@@ -10,7 +10,7 @@ from .plan import Group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeftBehind:
+class NotReplayed:
     """A message that should have been replayed, and is still parked."""
 
     id: str
@@ -35,7 +35,7 @@ class ReplayReport:
     sent_again: int = 0  #: an interrupted replay may have sent them: sent, with the hop id of that copy
     failed: int = 0  #: certainly not in the work queue, still parked
     in_doubt: int = 0  #: still parked, and perhaps in the work queue too
-    left_behind: list[LeftBehind] = field(default_factory=list)  #: the first 100 of both
+    left_behind: list[NotReplayed] = field(default_factory=list)  #: the first 100 of both
     others: int = 0  #: of other work queues, or not selected: not touched
     misplaced: int = 0  #: of these, those of work queues that are not parked here: no replay takes them
     unknown_origin: int = 0  #: selected, and do not say where they failed: not touched

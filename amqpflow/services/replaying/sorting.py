@@ -16,7 +16,7 @@ from amqpflow.services.reading.reader import ParkingReader
 from .interrupted_sends import InterruptedSend
 from .plan import is_misplaced
 from .state import ReplayState
-from .waiting import Waiting
+from .waiting_messages import WaitingMessages
 
 WAITING_BYTES = 32 * 1024 * 1024  #: bodies that wait to be sent; what is over that is read again later
 
@@ -32,7 +32,7 @@ class MessageSorter:
     """
 
     def __init__(self, replay: ReplayState, reader: ParkingReader, news: asyncio.Event) -> None:
-        self.waiting = Waiting()  #: to be replayed
+        self.waiting = WaitingMessages()  #: to be replayed
         self.settled: list[tuple[ParkedMessage, InterruptedSend]] = []
         """Sent by an interrupted replay, and proven to be: to be acked."""
         self.sent_before: set[int] = set()  #: delivery tags of messages that an interrupted replay may have sent

@@ -26,7 +26,7 @@ from .interrupted_sends import InterruptedSends
 from .journal_file import JournalFile
 from .outbox import Address, PendingReplay
 from .plan import OTHER_GROUPS, group_of
-from .report import LeftBehind, ReplayReport
+from .report import NotReplayed, ReplayReport
 from .request import ReplayRequest
 
 REPORTED = 100  #: messages that are named in a report
@@ -212,7 +212,7 @@ class ReplayState:
             self.report.failed += 1
         if len(self.report.left_behind) < REPORTED:
             self.report.left_behind.append(
-                LeftBehind(id=parked.id, message_id=parked.message_id, why=why, in_doubt=in_doubt)
+                NotReplayed(id=parked.id, message_id=parked.message_id, why=why, in_doubt=in_doubt)
             )
 
     def was_left(self, parked: ParkedMessage) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amqpflow.parking.parked import ParkedMessage, read_parked
-from amqpflow.services.replaying.waiting import Waiting
+from amqpflow.services.replaying.waiting_messages import WaitingMessages
 from tests.parked import delivered
 
 SAME = ("exchange", "key", "hop")
@@ -16,7 +16,7 @@ def message(name: str) -> ParkedMessage:
     return read_parked(delivered("orders", message_id=name, body=b"123"), {})
 
 
-def names(waiting: Waiting) -> list[str | None]:
+def names(waiting: WaitingMessages) -> list[str | None]:
     taken = []
     while (entry := waiting.take()) is not None:
         taken.append(entry[0].message_id)
@@ -24,7 +24,7 @@ def names(waiting: Waiting) -> list[str | None]:
 
 
 def test_messages_are_taken_in_the_order_of_their_arrival() -> None:
-    waiting = Waiting()
+    waiting = WaitingMessages()
     for at, name in enumerate("abc"):
         waiting.add(message(name), float(at))
     size = message("a").delivery.size  # of the properties too: many headers take more memory than a small body
@@ -35,7 +35,7 @@ def test_messages_are_taken_in_the_order_of_their_arrival() -> None:
 
 
 def test_what_is_set_aside_counts_as_waiting_and_is_released_one_by_one_ahead_of_the_others() -> None:
-    waiting = Waiting()
+    waiting = WaitingMessages()
     waiting.set_aside(SAME, message("first"), 1.0)
     waiting.set_aside(SAME, message("second"), 2.0)
     waiting.set_aside(OTHER, message("third"), 3.0)
@@ -53,4 +53,4 @@ def test_what_is_set_aside_counts_as_waiting_and_is_released_one_by_one_ahead_of
 
 def test_of_nothing_that_waits_there_is_no_oldest() -> None:
     with pytest.raises(ValueError, match="empty"):
-        _ = Waiting().since
+        _ = WaitingMessages().since

@@ -11,7 +11,7 @@ Same = tuple[str, str, str]  #: what a return names: exchange, routing key, hop
 _Entry = tuple[ParkedMessage, float]
 
 
-class Waiting:
+class WaitingMessages:
     """A queue. Times are seconds of the event loop."""
 
     def __init__(self) -> None:
