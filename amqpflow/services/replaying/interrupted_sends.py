@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.parking.journal import OLD_VERSION, PARKED_DIGITS, JournalState, acked_line, acking_line, confirmed_line
+from amqpflow.parking.journal import OLD_VERSION, PARKED_DIGITS, JournalState
+from amqpflow.parking.journal_lines import acked_line, acking_line, confirmed_line
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import is_anonymous
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from amqpflow.errors import RefusedError, UsageError
-from amqpflow.parking.journal import JournalHead, JournalState, UnreadableJournalError, end_line, finished, head_line
+from amqpflow.parking.journal import JournalHead, JournalState, UnreadableJournalError, finished
+from amqpflow.parking.journal_lines import end_line, head_line
 from amqpflow.services.loading import durable_file
 from amqpflow.services.loading.whoami import user
 

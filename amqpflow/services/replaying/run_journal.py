@@ -11,14 +11,8 @@ from threading import Lock
 from uuid import uuid4
 
 from amqpflow.errors import RefusedError
-from amqpflow.parking.journal import (
-    OLD_VERSION,
-    JournalHead,
-    JournalState,
-    end_line,
-    only_line,
-    resumed_line,
-)
+from amqpflow.parking.journal import OLD_VERSION, JournalHead, JournalState
+from amqpflow.parking.journal_lines import end_line, only_line, resumed_line
 from amqpflow.services.loading.whoami import whoami
 from amqpflow.version import __version__
 

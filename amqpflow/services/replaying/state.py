@@ -11,14 +11,8 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.parking.digest_multiset import DigestMultiset
 from amqpflow.parking.groups import count_group
 from amqpflow.parking.identity import digest_of_text, parked_digest
-from amqpflow.parking.journal import (
-    JournalState,
-    acked_line,
-    acking_line,
-    confirmed_line,
-    intent_line,
-    left_line,
-)
+from amqpflow.parking.journal import JournalState
+from amqpflow.parking.journal_lines import acked_line, acking_line, confirmed_line, intent_line, left_line
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import Destination, ReplayContext, is_anonymous
 

@@ -7,21 +7,16 @@ from collections import Counter
 
 import pytest
 
-from amqpflow.parking.journal import (
-    JournalHead,
-    UnreadableJournalError,
+from amqpflow.parking.journal import JournalHead, UnreadableJournalError, finished, is_finished, read_head, read_journal
+from amqpflow.parking.journal_lines import (
     acked_line,
     acking_line,
     confirmed_line,
     end_line,
-    finished,
     head_line,
     intent_line,
-    is_finished,
     left_line,
     only_line,
-    read_head,
-    read_journal,
     resumed_line,
 )
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from amqpflow.errors import RefusedError, UsageError
-from amqpflow.parking.journal import JournalState, confirmed_line, end_line, intent_line, resumed_line
+from amqpflow.parking.journal import JournalState
+from amqpflow.parking.journal_lines import confirmed_line, end_line, intent_line, resumed_line
 from amqpflow.services.loading import durable_file
 from amqpflow.services.replaying import journal_file
 from amqpflow.services.replaying.journal_file import JournalFile

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from amqpflow.errors import RefusedError
-from amqpflow.parking.journal import (
-    JournalState,
+from amqpflow.parking.journal import JournalState, read_journal
+from amqpflow.parking.journal_lines import (
     acked_line,
     acking_line,
     confirmed_line,
@@ -19,7 +19,6 @@ from amqpflow.parking.journal import (
     intent_line,
     left_line,
     only_line,
-    read_journal,
 )
 from amqpflow.parking.replay import Destination
 from amqpflow.parking.selection import Matcher, Selection
