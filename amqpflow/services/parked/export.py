@@ -92,7 +92,7 @@ async def export_parked(target: ReadTarget, selection: Selection, file: str | IO
         if selection.sample is not None:
             only = (await choose(target, selection, certain=False)).only
             selection = replace(selection, sample=None)
-        done = await scan(target, selection, make=_itself, emit=writer.write, only=only)
+        done = await scan(target, selection, make=lambda parked: parked, emit=writer.write, only=only)
         writer.finish()
     finally:
         writer.abandon()
@@ -173,7 +173,7 @@ async def discard_parked(
         done = await scan(
             target,
             selection,
-            make=_digest,
+            make=lambda _: None,
             emit=lambda _: None,
             settle=settle,
             after_batch=after_batch,
@@ -206,11 +206,3 @@ def _head(target: ReadTarget, *, discard: bool) -> ExportHead:
         version=__version__,
         discard=discard,
     )
-
-
-def _digest(parked: ParkedMessage) -> bytes:
-    return parked_digest(parked.delivery)
-
-
-def _itself(parked: ParkedMessage) -> ParkedMessage:
-    return parked

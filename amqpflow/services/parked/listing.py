@@ -110,7 +110,7 @@ async def find_parked(target: ReadTarget, wanted: str) -> tuple[ParkedMessage, .
         if len(matches) < SHOWN_AT_MOST:
             matches.append(parked)
 
-    done: Scan = await scan(target, Selection(ids=(wanted,)), make=_itself, emit=keep)
+    done: Scan = await scan(target, Selection(ids=(wanted,)), make=lambda parked: parked, emit=keep)
     if target.is_stopped and not matches:
         raise StoppedError(f"interrupted before {wanted!r} was found")
     for each in done.queues:
@@ -123,10 +123,6 @@ async def find_parked(target: ReadTarget, wanted: str) -> tuple[ParkedMessage, .
     if len(ids) > 1:
         raise UsageError(f"{len(ids)} ids begin with {wanted!r}: {', '.join(ids)}")
     return tuple(matches)
-
-
-def _itself(parked: ParkedMessage) -> ParkedMessage:
-    return parked
 
 
 def row_of(parked: ParkedMessage) -> ParkedRow:

@@ -6,7 +6,6 @@ from collections.abc import Collection
 
 from amqpflow.errors import BrokerError, NotAppliedError, PermissionDeniedError, RefusedError
 from amqpflow.parking.digest_multiset import DigestMultiset
-from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection
 from amqpflow.rabbitmq.observe import Broker
 from amqpflow.services.loading.topology import no_topology
@@ -51,7 +50,7 @@ async def still_parked(broker: Broker, queue: str, options: ReadOptions) -> tupl
         return known, ()
     target = ReadTarget(broker=broker, compiled=no_topology(), queues=(queue,), options=options, locked=True)
     try:
-        done = await scan(target, Selection(), make=_digest, emit=known.add)
+        done = await scan(target, Selection(), make=lambda parked: parked.digest, emit=known.add)
     except (RefusedError, PermissionDeniedError) as error:
         raise _unseen(queue, str(error)) from error
     for reading in done.queues:
@@ -66,7 +65,3 @@ def _unseen(queue: str, why: str) -> RefusedError:
         f"cannot find out which messages of the export are still in {queue}; nothing was done: {why}",
         hint="`duplicates` restores all that was not restored before, without looking",
     )
-
-
-def _digest(parked: ParkedMessage) -> bytes:
-    return parked.digest

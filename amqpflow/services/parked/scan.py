@@ -118,12 +118,12 @@ async def scan(
                 # messages that others took out meanwhile are not missing: the reading came to the end of the queue
                 complete=messages.ended_early is None,
                 ended_early=messages.ended_early,
-                by_priority=messages.by_priority,
+                by_priority=messages.reader.by_priority,
             )
         )
-        if enough and messages.by_priority and messages.has_priorities and messages.seen < messages.expected:
+        if enough and messages.reader.by_priority and messages.has_priorities and messages.seen < messages.expected:
             notes.append(f"{queue} delivers higher priorities first: the first in its order need not be the oldest")
-        notes += [each for each in messages.notes if each not in notes]
+        notes += [each for each in messages.reader.notes if each not in notes]
     if sampler is not None:
         selected = len(sampler.items)
         for item in sampler.items:

@@ -14,7 +14,7 @@ from amqpflow.model.message import Delivery
 from amqpflow.parking.digest_multiset import DigestMultiset
 from amqpflow.parking.parked import ParkedMessage, read_parked
 
-from .open_reading import Reading, open_reading
+from .open_reading import open_reading
 from .reader import ParkingReader
 from .target import ReadTarget
 
@@ -48,8 +48,6 @@ class ParkedMessages:
         after_reading: Callable[[ParkingReader], None] = lambda _: None,
     ) -> None:
         self.reader: ParkingReader  #: the present one, or the last
-        self.notes: list[str] = []  #: for people, of the last reading
-        self.by_priority = False  #: higher priorities are delivered before older messages
         self.expected = 0  #: messages when the first reading began
         self.seen = 0  #: each counts once
         self.other_consumers = 0  #: what they hold is not seen
@@ -80,10 +78,9 @@ class ParkedMessages:
         while reads_on:
             before = self.seen
             async with (
-                open_reading(self._target, self._queue) as reading,
-                aclosing(self._arrivals(reading)) as arrivals,
+                open_reading(self._target, self._queue) as reader,
+                aclosing(self._arrivals(reader)) as arrivals,
             ):
-                reader = reading.reader
                 async for deliveries in arrivals:
                     for parked in self._new(deliveries):
                         yield parked
@@ -102,14 +99,14 @@ class ParkedMessages:
             self._again = True
             self._known.recall()
 
-    def _arrivals(self, reading: Reading) -> AsyncGenerator[list[Delivery], None]:
-        self.reader, self.notes, self.by_priority = reading.reader, reading.notes, reading.by_priority
-        self.expected = max(self.expected, self.reader.ready)
-        self.other_consumers = max(self.other_consumers, self.reader.other_consumers)
-        at_most = self.reader.ready
+    def _arrivals(self, reader: ParkingReader) -> AsyncGenerator[list[Delivery], None]:
+        self.reader = reader
+        self.expected = max(self.expected, reader.ready)
+        self.other_consumers = max(self.other_consumers, reader.other_consumers)
+        at_most = reader.ready
         if self._reads_part:
             at_most = min(at_most, self.expected - self.seen)
-        return self.reader.arrivals(at_most=at_most, window=self._window)
+        return reader.arrivals(at_most=at_most, window=self._window)
 
     def _new(self, deliveries: Sequence[Delivery]) -> Iterator[ParkedMessage]:
         reader, target = self.reader, self._target

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 
 from amqpflow.model.resources import Queue
@@ -16,17 +15,8 @@ from .reader import ParkingReader
 from .target import ReadTarget
 
 
-@dataclass(slots=True, kw_only=True)
-class Reading:
-    """A parking queue that is being read."""
-
-    reader: ParkingReader
-    notes: list[str]
-    by_priority: bool  #: higher priorities are delivered before older messages
-
-
 @asynccontextmanager
-async def open_reading(target: ReadTarget, parking_queue: str) -> AsyncIterator[Reading]:
+async def open_reading(target: ReadTarget, parking_queue: str) -> AsyncIterator[ParkingReader]:
     """
     Open a queue that may be read, keep other readers away, and hold what is taken until the end.
 
@@ -55,14 +45,16 @@ async def open_reading(target: ReadTarget, parking_queue: str) -> AsyncIterator[
             prefetch=options.prefetch,
             average_bytes=await _average_bytes(broker, parking_queue),
             stop=options.stop,
+            by_priority=_by_priority(readable.queue, broker),
         )
+        reader.notes = notes
         async with reader:
             if reader.other_consumers:
                 notes.append(
                     f"{parking_queue} has {reader.other_consumers} other consumers: their messages are not seen, "
                     "and may change the order when they are requeued"
                 )
-            yield Reading(reader=reader, notes=notes, by_priority=_by_priority(readable.queue, broker))
+            yield reader
         if reader.unproven:
             notes.append(
                 f"{parking_queue} was left before it counted its messages again, which RabbitMQ requeues: "

@@ -44,6 +44,7 @@ class ParkingReader:
         prefetch: unacked messages at most; None: as many as are read. RabbitMQ delivers first what was requeued, so
             that with a limit no more than that are seen of messages that stay.
         stop: set it to end the reading.
+        by_priority: the queue delivers higher priorities before older messages.
     """
 
     def __init__(
@@ -56,8 +57,11 @@ class ParkingReader:
         consumer_timeout_ms: int | None = None,
         prefetch: int | None = None,
         stop: asyncio.Event | None = None,
+        by_priority: bool = False,
     ) -> None:
         self.queue = queue
+        self.by_priority = by_priority
+        self.notes: list[str] = []  #: for people
         self.ready = 0  #: messages when the reading began
         self.ended_early: str | None = None  #: why not everything was read
         self.held_too_long = False  #: that is why: another reading can read the rest

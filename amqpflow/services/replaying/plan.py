@@ -107,7 +107,7 @@ async def plan_replay(
                 target.progress(parking_queue, messages.seen, messages.expected)
                 if counted.enough():
                     messages.finish()
-        notes += [note for note in messages.notes if note not in notes]
+        notes += [note for note in messages.reader.notes if note not in notes]
         if messages.ended_early:
             ended.append(messages.ended_early)
     if counted.id_prefixes.problem:

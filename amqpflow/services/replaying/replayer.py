@@ -223,10 +223,9 @@ class _Replay:
     ) -> QueuePass | None:
         state = self.state
         try:
-            async with open_reading(self.target, parking_queue) as reading:
+            async with open_reading(self.target, parking_queue) as reader:
                 self.begun = True
                 await self.journal.look_again(self.state)  # who was reading before us may have died since
-                reader = reading.reader
                 queue_pass = QueuePass(state, reader, outbox, self.limiter, self.target.options, news=self.news)
                 guard = asyncio.create_task(self.reparked.guard(reader), name="amqpflow replay guard")
                 try:
@@ -243,14 +242,14 @@ class _Replay:
                 raise
             self._stop_for(error)
             return None
-        state.report.notes += [note for note in reading.notes if note not in state.report.notes]
+        state.report.notes += [note for note in reader.notes if note not in state.report.notes]
         self.state.remaining[parking_queue] = reader.ready_after
         if reader.other_consumers:
             self.unseen.add(parking_queue)  # an interrupted replay may have sent the messages that they hold
         else:
             self.unseen.discard(parking_queue)
         await self._end_of_reading(queue_pass)
-        if reading.by_priority and self._passed_over(queue_pass):
+        if reader.by_priority and self._passed_over(queue_pass):
             self.unseen.add(parking_queue)
             self.passed.append(
                 f"{parking_queue} delivers higher priorities first: {queue_pass.sorter.new} messages that were parked "
