@@ -1,4 +1,4 @@
-"""A RabbitMQ without ceremony: find one, or start a private throw-away node, and leave nothing behind.
+"""A RabbitMQ to develop and test against: find one, or start a private throw-away node that leaves nothing behind.
 
 from amqpflow.node import start_broker
 

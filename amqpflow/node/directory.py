@@ -23,7 +23,7 @@ _LOG_PREFIX = re.compile(r"^\d{4}-\S+ \S+ \[\w+\] <[\d.]+> ?")
 
 @dataclass(slots=True, kw_only=True)
 class NodeDirectory:
-    """Where a node lives, who it is, and the lock that keeps a second one out of a kept directory."""
+    """A node's directory and identity, and the lock that keeps a second node out of a kept directory."""
 
     path: Path
     kept: bool
@@ -33,7 +33,7 @@ class NodeDirectory:
     lock: int | None = None
 
     def write(self, ports: Ports) -> None:
-        """Write all that the node reads at its start; only we can read it, since it holds a password."""
+        """Write all that the node reads at its start; only its user can read it, since it holds a password."""
         for name in ("data", "generated", "schema", "conf.d"):
             (self.path / name).mkdir(mode=0o700, exist_ok=True)
         _write(self.log, "")
@@ -46,7 +46,7 @@ class NodeDirectory:
         self.remember(ports, self.version)
 
     def remember(self, ports: Ports, version: str) -> None:
-        """Write down, in a directory that is kept, who the node is, for the next time."""
+        """Record the node's identity in a kept directory, for the next run."""
         if self.kept:
             content = {
                 "node": self.identity.name,

@@ -25,7 +25,7 @@ from .management_api import management_answers
 
 IMAGE = "rabbitmq:4.3-management"
 _AMQP, _MANAGEMENT = 5672, 15672
-_PAUSE = 0.2  #: seconds between two looks whether it answers
+_PAUSE = 0.2  #: seconds between two checks whether it answers
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -49,7 +49,7 @@ def find_engine(*, timeout: int = 2) -> str | Missing:
 
 
 def _knock(host: str, timeout: int) -> None:
-    """Connect and hang up, before Docker's client does so with less grace (it leaves its socket open)."""
+    """Connect and close, before Docker's client does so and leaves its socket open."""
     parts = urlsplit(host)
     if parts.scheme == "unix":
         with socket.socket(socket.AF_UNIX) as engine:
@@ -136,7 +136,7 @@ class DockerNode:
         raise self._failure(container, "has ended")
 
     def stop(self) -> None:
-        """Remove the container and its data; nothing when there is none."""
+        """Remove the container and its data, if there is one."""
         self._stopped.set()
         container, self._container = self._container, None
         if container is not None:
@@ -164,7 +164,7 @@ def _container(user: str, password: str) -> Any:
     container.with_env("RABBITMQ_DEFAULT_USER", user).with_env("RABBITMQ_DEFAULT_PASS", password)
     client = container.get_docker_client()
     mode = client.get_connection_mode()
-    # loopback, unless we would not reach it: the engine is elsewhere, or we are in a container beside this one
+    # loopback, unless it cannot be reached: the engine is elsewhere, or this process is in a container beside it
     far = mode is ConnectionMode.gateway_ip or (mode is ConnectionMode.docker_host and client.host() not in _LOCAL)
     ports: dict[str, Any] = container.ports  # Docker's client takes (address, port) too, None being any free port
     for port in (_AMQP, _MANAGEMENT):

@@ -1,4 +1,4 @@
-"""Does a RabbitMQ answer, and which one is it?"""
+"""Find out whether a RabbitMQ answers, and which one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _LARGEST_GREETING = 64 * 1024
 
 def greet(address: BrokerAddress, *, timeout: float) -> tuple[str, str]:
     """
-    Connect, read connection.start and hang up: the product and version that the broker says it is.
+    Connect, read connection.start and close; return the broker's product and version.
 
-    No user is needed for it. `timeout` is in seconds, for each step.
+    It takes no user. `timeout` is in seconds, for each step.
 
     Raises:
         BrokerUnavailableError: nothing answers there, or something else than an AMQP 0-9-1 broker.

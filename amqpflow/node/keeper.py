@@ -1,4 +1,4 @@
-"""The process between us and a private RabbitMQ node: it ends the node when we end, however we end.
+"""The process between the starter and a private RabbitMQ node: it ends the node when the starter ends, in whatever way.
 
 Run as a file by `python -I -S`, with the standard library alone: keeper.py JSON. Its standard input is a pipe that the
 starting process alone holds open. When that closes (the starter stopped it, exited, crashed or was killed), the node,
@@ -95,7 +95,7 @@ class Starter:
                 self.selector.register(os.pidfd_open(pid), selectors.EVENT_READ, "gone")
 
     def wait(self, node: subprocess.Popen[bytes] | None = None) -> None:
-        """Wait until the starter does not want the node any more, or until `node` has ended by itself."""
+        """Wait until the starter no longer wants the node, or until `node` has ended by itself."""
         while self.wants_it and (node is None or node.poll() is None):
             for key, _ in self.selector.select():
                 if key.data == "signal":
@@ -119,7 +119,7 @@ def wait_for_port(port: int) -> None:
 
 
 def reap(*, deadline: float) -> None:
-    """Kill whatever is still our child, also what detached itself and was left to us, until there is none."""
+    """Kill all children, also those that detached themselves and were inherited, until there are none."""
     while time.monotonic() < deadline:
         for pid in orphans():
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -145,7 +145,7 @@ def orphans() -> list[int]:
 
 
 def remove(directory: str) -> None:
-    """Delete the data; a node that is dying may still create a file between two of our looks."""
+    """Delete the data; a node that is dying may still create files meanwhile."""
     for _ in range(50):
         shutil.rmtree(directory, ignore_errors=True)
         if not os.path.lexists(directory):

@@ -37,7 +37,7 @@ class Installation:
     """A RabbitMQ that can be started, and the Erlang that runs it."""
 
     server: Path  #: sbin/rabbitmq-server of the distribution itself
-    version: str  #: "3.10.8", or "" when no name tells
+    version: str  #: "3.10.8", or "" when it is not known
     erl: Path
     epmd: Path | None  #: None: the node has to start it
     path: str  #: PATH for the node, in which `erl` is found

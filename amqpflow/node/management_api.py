@@ -1,4 +1,4 @@
-"""The little of the management API that a node of our own needs, without an HTTP client to import."""
+"""The part of the management API that a private node needs, without importing an HTTP client."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def management_answers(address: BrokerAddress, *, timeout: float) -> bool:
 
 def create_virtual_host(address: BrokerAddress, vhost: str, *, timeout: float = 30) -> None:
     """
-    Create a virtual host, and let our user do everything in it.
+    Create a virtual host, and let the address's user do everything in it.
 
     Raises:
-        ManagementUnavailableError: it could not be done, and why.
+        ManagementUnavailableError: it failed; the text says why.
     """
     name = quote(vhost, safe="")
     _call(address, "PUT", f"vhosts/{name}", {}, timeout=timeout)
@@ -35,7 +35,7 @@ def create_virtual_host(address: BrokerAddress, vhost: str, *, timeout: float = 
 
 
 def _call(address: BrokerAddress, method: str, path: str, body: Any = None, *, timeout: float) -> Any:
-    """Call the API, never through a proxy, since our nodes are on loopback."""
+    """Call the API, never through a proxy: private nodes are on loopback."""
     user, password = address.management_credentials()
     token = base64.b64encode(f"{user}:{password}".encode()).decode()
     request = Request(  # noqa: S310

@@ -11,7 +11,7 @@ from .settings import Ports
 #: Below the range from which Linux (32768) and macOS (49152) take the ports of outgoing connections.
 FIRST, LAST = 20_000, 32_000
 
-_RANDOM = random.SystemRandom()  # two nodes that start at once must not roll the same dice
+_RANDOM = random.SystemRandom()  # two nodes that start at once must not choose alike
 
 
 def choose(preferred: Ports | None = None) -> Ports:

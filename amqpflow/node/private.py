@@ -27,15 +27,14 @@ from .settings import Ports, environment
 _KEEPER = Path(__file__).with_name("keeper.py")
 _ATTEMPTS = 3  #: how often other ports are chosen, when a process took them before the node did
 _GRACE = 30.0  #: seconds for a node whose data is kept to stop in order
-_PAUSE = 0.05  #: seconds between two looks whether the node answers
+_PAUSE = 0.05  #: seconds between two checks whether the node answers
 
 
 class PrivateNode:
     """
     One node: `start`, then `address`, and `stop`, which may be called at any time and from any thread.
 
-    It ends with this process, whichever way that ends (see keeper.py). Data that is not kept is not worth an orderly
-    stop: then the node is killed.
+    It ends with this process, in whatever way that ends (see keeper.py). A node whose data is not kept is killed.
     """
 
     def __init__(self, installation: Installation, *, keep: Path | None = None, ready_within: float = 120.0) -> None:
@@ -123,7 +122,7 @@ class PrivateNode:
         raise self._failure(self._run, "has ended")
 
     def stop(self) -> None:
-        """End the node, and wait until it and (unless kept) its files are gone; nothing when there is none."""
+        """End the node, if there is one, and wait until it and (unless kept) its files are gone."""
         self._stopped.set()
         if self._run is not None:
             self._end(self._run)
@@ -137,7 +136,7 @@ class PrivateNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """A node's one run: its keeper, with the pipe that keeps it alive and the one that closes when the node ends."""
+    """One run of a node: its keeper, the pipe that keeps it alive, and the pipe that closes when the node ends."""
 
     address: BrokerAddress
     directory: NodeDirectory

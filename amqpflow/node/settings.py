@@ -22,7 +22,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who a node is; its data belongs to this name and this user."""
+    """A node's name and user, to which its data belongs."""
 
     name: str  #: amqpflow-1a2b3c@localhost
     user: str

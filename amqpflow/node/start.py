@@ -1,4 +1,4 @@
-"""Get a broker, from what there is: a given URL, a RabbitMQ installed here, Docker; else say what to install.
+"""Get a broker: a given URL, else an installed RabbitMQ, else Docker; else say what to install.
 
 with start_broker() as broker:
     ... broker.address ...
@@ -34,7 +34,7 @@ class RunningBroker:
     """A broker that answers."""
 
     address: BrokerAddress
-    version: str  #: what the broker says it is: "4.3.6"
+    version: str  #: the broker's, such as "4.3.6"
     description: str  #: one line for people, without a password
     origin: Origin
     seconds: float  #: how long it took to answer
@@ -54,7 +54,7 @@ class Node(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What `start_broker` would use; nothing runs yet, but a given broker."""
+    """The broker that `start_broker` would use; only a given one runs already."""
 
     origin: Origin
     version: str  #: as far as it is known without starting it
@@ -87,7 +87,7 @@ class GivenBroker:
         """Return at once: it is not ours to wait for."""
 
     def stop(self) -> None:
-        """Leave it as it is."""
+        """Do nothing: the broker was not started here."""
 
 
 def find_broker(
@@ -101,11 +101,11 @@ def find_broker(
     """
     Decide which broker to use: `url`, else a local RabbitMQ, else Docker.
 
-    AMQPFLOW_URL and its like are not looked at: what a shell names there may be a broker that others work with.
+    AMQPFLOW_URL and its like are ignored: the broker of a shell may be one that others work with.
 
     Raises:
-        BrokerUnavailableError: there is none of them; the hint is the command that installs one.
-        UsageError: the URL is none, or `keep` is asked of a broker that is not a local node.
+        BrokerUnavailableError: there is none; the hint is the command that installs one.
+        UsageError: the URL is malformed, or `keep` is given for a broker that is not a local node.
     """
     env = os.environ if environ is None else environ
     if url is not None:
@@ -180,7 +180,7 @@ class BrokerContext:
 
     def wait(self) -> None:
         """
-        Block until the broker that was started ends by itself; return at once when it was given.
+        Wait until the started broker ends by itself; return at once when the broker was given.
 
         Raises:
             BrokerUnavailableError: it has ended, with the end of its log.

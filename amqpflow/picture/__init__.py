@@ -1,1 +1,1 @@
-"""Pictures of a topology: what is drawn, and the formats it is drawn in. Pure."""
+"""Pictures of a topology: the graph, and the formats that it is drawn in. Pure."""

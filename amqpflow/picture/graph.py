@@ -1,4 +1,4 @@
-"""What is drawn: a topology as exchanges, work queues with their delays, and parking queues, in an order to draw in."""
+"""The graph to draw: exchanges, work queues with their delays, and parking queues, in the order of drawing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ExchangeNode:
     name: str
     kind: str  #: topic; empty when the file does not say
     external: bool = False
-    alternate: str | None = None  #: name of the exchange that takes what nothing is bound for
+    alternate: str | None = None  #: name of its alternate exchange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Graph:
 
     @property
     def description(self) -> str:
-        """One sentence, for who cannot see the picture."""
+        """One sentence, for people who cannot see the picture."""
         steps = sum(len(work.steps) for work in self.works)
         return (
             f"{_count(len(self.exchanges), 'exchange')}, {_count(len(self.works), 'work queue')}, "
@@ -94,8 +94,8 @@ def build_graph(
     Args:
         topology: as compiled.
         depths: messages by queue, to draw on it; None draws none.
-        delayed: those that wait in RabbitMQ's own delayed retry, by work queue.
-        show: makes names and keys fit to be shown.
+        delayed: messages in RabbitMQ's own delayed retry, by work queue.
+        show: neutralises names and keys.
     """
     own = {topology.retry_exchange, topology.parking_exchange, topology.native_marker}
     desired = topology.desired

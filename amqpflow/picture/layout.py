@@ -1,4 +1,4 @@
-"""Where everything stands: four columns, a row for each work queue, lines that run between boxes and never through one.
+"""Lay out a graph: four columns, a row for each work queue, lines that run between boxes and never through one.
 
 From left to right: exchanges, work queues, retry queues, parking queues. Bindings run from an exchange along a track of
 its own in the gap before the work queues. What a consumer publishes crosses the rail of the exchange it goes through.

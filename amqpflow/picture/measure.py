@@ -1,4 +1,4 @@
-"""How wide text is, without a font: never narrower than a browser draws it."""
+"""Measure text without a font: never narrower than a browser draws it."""
 
 from __future__ import annotations
 

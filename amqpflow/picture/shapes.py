@@ -1,4 +1,4 @@
-"""What a layout is made of: boxes, lines between them, rails that lines go through. All in pixels."""
+"""The parts of a layout: boxes, lines between them, rails that lines go through. All in pixels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Box:
     width: float
     height: float
     lines: tuple[tuple[str, str], ...] = ()  #: class (name, small) and text
-    title: str = ""  #: what was shortened, whole
+    title: str = ""  #: the whole text, where it was shortened
     badge: str = ""  #: messages
     dashed: bool = False
 
@@ -74,7 +74,7 @@ class Rail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """All that is drawn. Boxes do not overlap, and no line crosses a box."""
+    """A layout. Boxes do not overlap, and no line crosses a box."""
 
     style: Style
     width: float

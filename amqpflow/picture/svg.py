@@ -1,4 +1,4 @@
-"""A layout as SVG: one file, no script, no font, readable on light and on dark pages, with words for who cannot see."""
+"""A layout as SVG: one file, no script, no font, readable on light and on dark pages, with a description."""
 
 from __future__ import annotations
 
