@@ -297,7 +297,7 @@ def test_a_consumer_timeout_that_closes_the_channel_names_handler_message_and_bo
             )
             assert "longer than the consumer timeout of 1s; the broker closed the channel: 406 PRECOND" in stopped
             assert stopped in given_back
-            assert f"orders: the consumer ended and starts again: {stopped}" in caplog.messages
+            assert f"orders: the consumer ended and restarts: {stopped}" in caplog.messages
 
     node.set("channel_tick_interval", "300")  # milliseconds between two looks; a minute is the default
     node.set("consumer_timeout", "1000")

@@ -52,8 +52,8 @@ def test_a_handler_that_blocks_is_named_with_message_and_line_while_it_does(
                 await until(lambda: any("runs again" in each for each in caplog.messages))
         first, second = [each for each in caplog.records if "event loop" in each.getMessage()]
         named = r"handler tests\.\S+\.handle with message slow, at tests/integration/test_blocked_loop\.py:\d+"
-        assert re.match(rf"orders: the event loop has been kept for \d+ms by {named}: no other", first.getMessage())
-        again = rf"orders: the event loop runs again after 1\.\ds; it was kept by {named}$"
+        assert re.match(rf"orders: the event loop has been blocked for \d+ms by {named}: no other", first.getMessage())
+        again = rf"orders: the event loop runs again after 1\.\ds; it was blocked by {named}$"
         assert re.match(again, second.getMessage())
         assert first.levelname == second.levelname == "WARNING"
 
@@ -78,7 +78,9 @@ def test_heartbeats_that_a_blocked_loop_missed_are_said_to_be_why_the_connection
                 await scene.publish("slow")
                 await until(lambda: scene.done == ["slow", "slow"], timeout=20)
                 await until(lambda: consumer.healthy)
-            why = r"missed heartbeats: handler tests\.\S+\.handle with message slow, at \S+ kept the event loop for 5"
+            why = (
+                r"missed heartbeats: handler tests\.\S+\.handle with message slow, at \S+ blocked the event loop for 5"
+            )
             assert any(re.match(why, each) for each in reasons), reasons
             assert all(re.search(why, each) for each in reasons), reasons
 
@@ -95,8 +97,8 @@ def test_what_no_thread_could_see_is_said_afterwards(caplog: pytest.LogCaptureFi
             assert time.monotonic() - began > 0.5, "the machine became too fast for this test"
             await until(lambda: "runs again" in caplog.text)
             assert monitor.why_heartbeats_were_missed(60) == ""
-            assert "kept the event loop" in monitor.why_heartbeats_were_missed(0.2)
-        assert "it was kept by code that let no other thread run" in caplog.text
+            assert "blocked the event loop" in monitor.why_heartbeats_were_missed(0.2)
+        assert "it was blocked by code that let no other thread run" in caplog.text
 
     asyncio.run(scenario())
 
@@ -111,7 +113,7 @@ def test_code_outside_handlers_is_said_by_its_line(caplog: pytest.LogCaptureFixt
 
     asyncio.run(scenario())
     kept = [each for each in caplog.messages if "kept" in each]
-    assert kept[0].startswith("consumer: the event loop has been kept")
+    assert kept[0].startswith("consumer: the event loop has been blocked")
     assert re.search(r"by code outside handlers, at tests/integration/test_blocked_loop\.py:\d+", kept[0])
 
 

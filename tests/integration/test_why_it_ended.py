@@ -114,7 +114,7 @@ def test_the_queue_is_deleted_and_declared_again(vhost: BrokerAddress, caplog: p
                 assert consumer.problems["orders"] == f"cannot consume: {missing}; {hint}"
                 deleted = "the broker cancelled the consumer: the queue was deleted"
                 assert only(told, ConsumerStopped).reason == deleted
-                assert f"orders: the consumer ended and starts again: {deleted}" in caplog.messages
+                assert f"orders: the consumer ended and restarts: {deleted}" in caplog.messages
                 await scene.declare()
                 await until(lambda: consumer.healthy)
 

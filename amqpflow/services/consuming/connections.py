@@ -144,7 +144,7 @@ class Consuming:
             for task in loops:
                 if task.done() and not task.cancelled() and (bug := task.exception()) is not None:
                     failed = f"a handler's loop failed: {bug!r}"
-                    log.error("a bug of amqpflow, the consumer connects again: %s", safe(repr(bug)), exc_info=bug)
+                    log.error("a bug in amqpflow; the consumer reconnects: %s", safe(repr(bug)), exc_info=bug)
                     await asyncio.sleep(jittered(_BACKOFF.first, random.random()))
         finally:
             await end(loops)

@@ -68,7 +68,7 @@ class LeftBehind:
             oldest = sorted(self._left, key=lambda each: each.since)
             text = left_text(self._name, oldest, now)
             self._health.set(self._subject, Cause.HANDLERS, text)
-            log.error("%s: nothing is started: %s", self._queue, text)
+            log.error("%s: no message is started: %s", self._queue, text)
 
     def forget(self) -> None:
         """End the report."""

@@ -31,7 +31,7 @@ _REMEMBERED = 60.0  #: seconds during which a blocked loop may be the cause of a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked:
-    """Code that kept the event loop."""
+    """Code that blocked the event loop."""
 
     what: str  #: `handler service.confirm with message o-1`, or `code outside handlers`
     at: str  #: file and line where it stood, "" when unknown
@@ -80,7 +80,7 @@ class LoopMonitor:
             blocked = self._seen or _UNSEEN
             self._last = blocked, away, now
             log.warning(
-                "%s: the event loop runs again after %s; it was kept by %s",
+                "%s: the event loop runs again after %s; it was blocked by %s",
                 blocked.queue or _NO_QUEUE,
                 roughly(away),
                 safe(str(blocked)),
@@ -97,7 +97,7 @@ class LoopMonitor:
             if self._seen is None and not late and now - self._beat >= LIMIT:
                 self._seen = blocked = blocked_by(sys._current_frames().get(self._loops_thread))
                 log.warning(
-                    "%s: the event loop has been kept for %s by %s: no other message is handled and no heartbeat is "
+                    "%s: the event loop has been blocked for %s by %s: no other message is handled and no heartbeat is "
                     "sent; await what takes long, or make the handler a plain def, which runs in a thread",
                     blocked.queue or _NO_QUEUE,
                     roughly(now - self._beat),
@@ -113,7 +113,7 @@ class LoopMonitor:
                 after two it may be late in noticing.
         """
         kept = self._kept_for(heartbeat)
-        return "" if kept is None else f"{kept[0]} kept the event loop for {roughly(kept[1])}"
+        return "" if kept is None else f"{kept[0]} blocked the event loop for {roughly(kept[1])}"
 
     def message_that_outlasted(self, heartbeat: float) -> Hashable:
         """Return the `identity` of the message whose handler kept the loop so long, or None."""

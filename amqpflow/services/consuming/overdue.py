@@ -61,7 +61,7 @@ class Overdue:
         text = self.text
         self._health.set(self._subject, Cause.THREADS, text)
         if not self.exhausted:
-            log.warning("%s: a handler runs on in its thread: %s; %s", self._queue, call_text(call), text)
+            log.warning("%s: a handler still runs in its thread: %s; %s", self._queue, call_text(call), text)
             return
         self._health.set(self._queue, Cause.THREADS, text)
         log.error("%s: no handler can be called: %s", self._queue, text)
@@ -69,7 +69,7 @@ class Overdue:
 
     def _ended(self, call: Call) -> None:
         ran = time.time() - call.since
-        log.warning("%s: an overdue handler has ended after %.0f s: %s", self._queue, ran, call_text(call))
+        log.warning("%s: an overdue handler ended after %.0f s: %s", self._queue, ran, call_text(call))
         if self._threads.overdue:
             self._health.set(self._subject, Cause.THREADS, self.text)
         else:

@@ -120,7 +120,7 @@ class Patience:
         """Report what is held, and whether anything else is handled."""
         self._why, count, still = why, session.held_up, session.stands_still
         held = f"{count} message{'s' if count != 1 else ''} held"
-        text = f"{why}: {held}, {'which is all that may be: nothing else is' if still else 'others are'} handled"
+        text = f"{why}: {held}, {'the whole prefetch: nothing else is' if still else 'others are'} handled"
         self.health.set(session.queue, Cause.HELD, text)
         self._report_pause(session, text if still else "")
 

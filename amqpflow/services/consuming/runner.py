@@ -195,7 +195,7 @@ class HandlerRunner:
                 if self._stopping.is_set():
                     return
                 if not connection.is_closed:
-                    log.warning("%s: the consumer ended and starts again: %s", self.handler.queue, safe(session.why))
+                    log.warning("%s: the consumer ended and restarts: %s", self.handler.queue, safe(session.why))
                 await session.channel.close()
                 self._health.set(self.handler.queue, Cause.ENDED, session.why)
                 session = None

@@ -105,7 +105,7 @@ async def serve(consumer: Runnable) -> None:
     def stop() -> None:
         nonlocal at_once
         if consumer.stopping and serving is not None:
-            log.warning("stopped at once; what was not settled comes again")
+            log.warning("stopped at once; unsettled messages come again")
             at_once = True
             serving.cancel()
         else:

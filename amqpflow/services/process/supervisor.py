@@ -105,7 +105,7 @@ class Supervisor:
                 problems[name] = "it is not running"
             elif now - worker.heard_at > _SILENCE:
                 live = False
-                problems[name] = f"it has said nothing for {now - worker.heard_at:.0f} s"
+                problems[name] = f"it has not reported for {now - worker.heard_at:.0f} s"
             else:
                 problems |= {f"{name}: {subject}": why for subject, why in worker.status.problems.items()}
         ready = all(worker.process is not None and worker.status.ready for worker in self._workers)
@@ -219,7 +219,7 @@ class Supervisor:
         if not status.live and not worker.replaced and worker.process is not None:
             worker.replaced = True
             why = "; ".join(f"{subject}: {why}" for subject, why in status.problems.items())
-            log.error("worker %d is restarted, since only that helps: %s", worker.number, safe(why))
+            log.error("worker %d stands still and is restarted: %s", worker.number, safe(why))
             _ask_to_stop(worker.process)
 
 

@@ -71,7 +71,7 @@ def test_a_worker_that_stands_still_is_restarted_and_the_reason_is_logged(
 
     asyncio.run(scenario())
     told = [each.getMessage() for each in caplog.records if "is restarted" in each.getMessage()]
-    assert told == ["worker 1 is restarted, since only that helps: orders: stands still"], "once"
+    assert told == ["worker 1 stands still and is restarted: orders: stands still"], "once"
 
 
 def test_a_worker_for_which_there_is_no_room_is_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
