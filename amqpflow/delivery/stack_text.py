@@ -39,7 +39,7 @@ def stack_text(parts: Sequence[StackPart], limit: int) -> str:
         if index > len(kept):
             continue  # the one before it did not fit
         if index == len(kept):
-            cost = _size(part.end) + (_size(f"\n{part.link}\n") if index else 0)
+            cost = _size(part.end) + (_size(f"\n{part.link}\n\n") if index else 0)
             cost += len(_HEAD) + _MARK if part.frames else 0
             if cost > left:
                 if not index:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from amqpflow.delivery.stack_text import StackPart, stack_text
@@ -21,6 +21,7 @@ def frames(count: int, of: str = "f") -> tuple[str, ...]:
 
 
 @given(parts, st.integers(0, 2000))
+@example([StackPart(frames=(), end="0\n", link=LINK)] * 3, 146)
 def test_a_stack_is_never_longer_than_it_may_be_and_ends_with_its_exception(these: list[StackPart], limit: int) -> None:
     text = stack_text(these, limit)
     assert len(text.encode()) <= limit
