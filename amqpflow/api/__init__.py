@@ -21,8 +21,8 @@ from .functions import plan_replay as plan_replay
 from .functions import replay as replay
 from .functions import restore_parked as restore_parked
 from .parked_client import ParkedClient as ParkedClient
-from .provisioning import explain_offline as explain_offline
-from .provisioning import permissions as permissions
 from .replaying import prune_replay_history as prune_replay_history
 from .replaying import replay_history as replay_history
 from .replaying import resumed_replay as resumed_replay
+from .reporting import explain_offline as explain_offline
+from .reporting import permissions as permissions

@@ -8,6 +8,7 @@ from .connections import Connections, address_of
 from .parked_client import ParkedClient
 from .provisioning import Provisioning
 from .replaying import Replaying
+from .reporting import Reporting
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
 
 
-class Client(Provisioning, Replaying):
+class Client(Provisioning, Reporting, Replaying):
     """
     A broker to plan, apply, read and replay on; made by `connect`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections import Counter
@@ -73,13 +74,12 @@ def carry_out(call: Callable[[ApplyOptions], Awaitable[ApplyReport]], view: Appl
     Returns:
         The exit code: 0, or 3 when something waits for messages to leave a retry queue.
     """
-    from .asynchronous import run_async
 
     async def run() -> ApplyReport:
         with view:
             return await call(view.options)
 
-    return view.conclude(run_async(run()))
+    return view.conclude(asyncio.run(run()))
 
 
 class ApplyView:

@@ -14,8 +14,6 @@ import click
 
 from amqpflow.cli.exit_codes import INTERRUPTED
 
-from .asynchronous import run_async
-
 T = TypeVar("T")
 
 
@@ -52,7 +50,7 @@ def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[T]], *, says: st
             for each, handler in before.items():
                 signal.signal(each, handler)
 
-    return run_async(run()), stopped
+    return asyncio.run(run()), stopped
 
 
 def wait_message(queue: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,9 @@ def drift(file: str, address: BrokerAddress, output: str, color: str, partial: b
     alone (with --partial: 0).
     """
     from amqpflow import connect
-    from amqpflow.cli.asynchronous import run_async
 
     topology = load(file)
-    report = run_async(connect(at_virtual_host(topology, address)).drift(topology))
+    report = asyncio.run(connect(at_virtual_host(topology, address)).drift(topology))
     if output == "json":
         from amqpflow.cli.render.drift import drift_object
         from amqpflow.cli.render.values import as_document

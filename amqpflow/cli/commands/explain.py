@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import TYPE_CHECKING
@@ -51,7 +52,6 @@ def explain(
     """
     from amqpflow import Topology, connect
     from amqpflow.api import explain_offline
-    from amqpflow.cli.asynchronous import run_async
     from amqpflow.cli.render.explanation import explanation_object, explanation_text
 
     if release is not None and not offline:
@@ -60,7 +60,7 @@ def explain(
     if offline:
         explanation = explain_offline(topology, queue, release=release or ())
     else:
-        explanation = run_async(connect(at_virtual_host(topology, address)).explain(topology, queue))
+        explanation = asyncio.run(connect(at_virtual_host(topology, address)).explain(topology, queue))
     if output == "json":
         click.echo(json.dumps(explanation_object(explanation, topology), indent=2))
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -37,11 +38,10 @@ def graph(file: str, form: str, out: str | None, live: bool, address: BrokerAddr
     suits light and dark pages, mermaid for Markdown, dot for Graphviz.
     """
     from amqpflow import connect
-    from amqpflow.cli.asynchronous import run_async
     from amqpflow.picture.graph import build_graph
 
     topology = load(file)
-    numbers = run_async(connect(at_virtual_host(topology, address)).queue_counts(topology)) if live else {}
+    numbers = asyncio.run(connect(at_virtual_host(topology, address)).queue_counts(topology)) if live else {}
     depths = {name: each.ready for name, each in numbers.items() if each.ready is not None}
     delayed = {name: each.delayed for name, each in numbers.items() if each.delayed is not None}
     text = _drawn(build_graph(topology.compiled, depths if live else None, delayed=delayed, show=safe), form)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from typing import TYPE_CHECKING
 
@@ -52,11 +53,10 @@ def plan(
     --out saved exactly, or refuses it if the broker has changed. A saved plan contains no password.
     """
     from amqpflow import connect
-    from amqpflow.cli.asynchronous import run_async
 
     topology = load(file)
     broker = connect(at_virtual_host(topology, address))
-    made = run_async(broker.plan(topology, prune=prune, allow=allow))
+    made = asyncio.run(broker.plan(topology, prune=prune, allow=allow))
     _print(made, output, colors.wanted(color))
     if out is not None:
         _save(made, out)

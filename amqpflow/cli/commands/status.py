@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from typing import TYPE_CHECKING, Literal
@@ -73,9 +74,8 @@ class _View:
         self.color = color
 
     def once(self, detailed_exitcode: bool) -> int:
-        from amqpflow.cli.asynchronous import run_async
 
-        found = run_async(self.broker.status(self.topology, oldest=self.oldest))
+        found = asyncio.run(self.broker.status(self.topology, oldest=self.oldest))
         self._print(found)
         return DIFFERENCES if detailed_exitcode and found.alerts else 0
 

@@ -59,10 +59,10 @@ def connection_options(function: F) -> F:
 
 
 def silence_libraries() -> None:
-    """Keep library logs off the terminal: amqpflow reports their errors itself, once and in one line."""
+    """Keep logs off the terminal unless logging is configured: amqpflow reports errors itself, once and in one line."""
     import logging
 
-    for name in ("aiormq", "aio_pika", "httpx2", "amqpflow"):
+    for name in ("aiormq", "aio_pika", "asyncio", "httpx2", "httpcore2", "amqpflow"):
         logging.getLogger(name).addHandler(logging.NullHandler())
 
 
