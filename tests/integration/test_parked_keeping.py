@@ -380,7 +380,7 @@ def test_a_queue_that_would_drop_what_comes_back_is_read_only_when_told_so(vhost
             assert refused.value.exit_code == 4
             listing = await list_parked(places["drops", True], Selection())
             assert [row.message_id for row in listing.messages] == ids
-            assert any("pushes them out" in note for note in listing.notes)
+            assert any("push out the ones that are requeued" in note for note in listing.notes)
             listing = await list_parked(places["rejects", False], Selection())
             assert ([row.message_id for row in listing.messages], listing.notes) == (ids, ())
             # why: three that come while all is held take the places of three that are held
