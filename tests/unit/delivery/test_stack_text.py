@@ -61,3 +61,11 @@ def test_a_cause_without_room_is_left_out_with_what_it_came_from() -> None:
     short = StackPart(frames=(), end="OSError\n", link=LINK)
     assert "OSError" not in stack_text([own, long, short], 500)
     assert "OSError" in stack_text([own, short, long], 500)
+
+
+def test_the_empty_line_after_a_link_counts() -> None:
+    these = [StackPart(frames=(), end="one\n", link=LINK), StackPart(frames=(), end="two\n", link=LINK)]
+    whole = stack_text(these, 1000)
+    assert whole == f"two\n\n{LINK}\n\none\n"
+    assert stack_text(these, len(whole)) == whole
+    assert stack_text(these, len(whole) - 1) == "one\n"
