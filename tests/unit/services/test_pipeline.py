@@ -242,3 +242,32 @@ def test_an_open_breaker_requeues_what_waits_and_tries_one() -> None:
 
     asyncio.run(scenario())
     assert totals == Counter(received=2, acked=1, retried=1)
+
+
+def test_a_suspect_is_handled_alone_and_one_that_was_lost_too_often_is_parked_without_a_call() -> None:
+    heard, totals, running_with = list[Event](), Totals(), list[tuple[str, int]]()
+
+    async def scenario() -> None:
+        running_now = 0
+
+        async def handle(message: Message) -> None:
+            nonlocal running_now
+            running_now += 1
+            running_with.append((str(message.message_id), running_now))
+            await asyncio.sleep(0.05)
+            running_now -= 1
+
+        async with running(handle, heard, totals) as scene:
+            scene.deliver("good")
+            scene.deliver("suspect", {"x-delivery-count": 3}, redelivered=True)
+            scene.deliver("killer", {"x-delivery-count": 9}, redelivered=True)
+            await until(lambda: ("ack", 2) in scene.channel.settled)
+            scene.deliver("good")
+            await until(lambda: len(scene.channel.settled) == 4)
+            assert scene.outbox.published == ["orders.parking"]
+
+    asyncio.run(scenario())
+    assert dict(running_with)["suspect"] == 1, "alone"
+    assert "killer" not in dict(running_with)
+    assert totals["parked"] == 1
+    assert totals["received"] == totals["acked"] + totals["parked"]
