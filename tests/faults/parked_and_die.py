@@ -18,7 +18,7 @@ from amqpflow.services.parked_export import discard_parked, export_parked
 from amqpflow.services.parked_list import list_parked
 from amqpflow.services.parked_restore import restore_parked
 from amqpflow.services.parked_scan import Watch, place_of
-from tests.faults.replay_and_die import shared_shop
+from tests.faults.replay_and_die import mark_connections, name_of, shared_shop
 
 STEPS = {
     "list": ("seen",),
@@ -52,4 +52,5 @@ async def main(url: str, management: str, kind: str, what: str, step: str, times
 
 
 if __name__ == "__main__":
+    mark_connections(name_of(os.getpid()))
     asyncio.run(main(*sys.argv[1:]))

@@ -22,11 +22,11 @@ from typing import Any
 
 from amqpflow import ReplayChoice, Selection, Topology, api, api_parked
 from amqpflow.errors import AmqpflowError
-from amqpflow.rabbitmq import connection, observe
+from amqpflow.rabbitmq import observe
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.services import parked_export, parked_restore, replay_choice, replay_pass, replayer
-from tests.faults.replay_and_die import Death
+from tests.faults.replay_and_die import Death, mark_connections
 
 WINDOW = 4  #: publishes of an operator that may be in doubt at once
 REPORTED = (
@@ -82,20 +82,6 @@ class Loop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         self.on_turn("turn")
         super()._run_once()  # type: ignore[misc]
-
-
-def mark_connections(name: str) -> None:
-    """Each connection declares an exclusive queue, `NAME.0` and so on: that is gone once the broker has ended it."""
-    connect, numbers = connection._connect, iter(range(100))
-
-    async def marked(*arguments: Any) -> Any:
-        made = await connect(*arguments)
-        channel = await made.admin_channel()
-        await channel.queue_declare(f"{name}.{next(numbers)}", exclusive=True, durable=False)
-        await channel.close()
-        return made
-
-    connection._connect = marked  # type: ignore[assignment]
 
 
 def small_steps(batch: int, prove_every: float) -> None:
