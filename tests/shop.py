@@ -110,7 +110,7 @@ class Shop:
     async def account(self) -> Counter[str]:
         """How often each message is there: in a queue (which this empties), or done."""
         found = Counter(self.done)
-        for queue in self.compiled.desired.queues:
+        for queue in reversed(self.compiled.desired.queues):  # tiers first: what comes back meanwhile is found then
             found.update(str(each.header.properties.message_id) for each in await self.take(queue))
         return found
 
