@@ -117,7 +117,7 @@ def test_a_handler_that_does_not_end_keeps_a_suspect_waiting_and_nothing_else(
                 await scene.publish("suspect", headers={**SUSPECT, "key": "b"})
                 await scene.publish("behind it", headers={"key": "b"})
                 await scene.publish(*good, headers={"key": "c"})
-                await until(lambda: scene.done == good, timeout=5)
+                await until(lambda: scene.done == good)
                 await until(lambda: "lost before" in consumer.problems.get("orders", ""))
                 go_on.set()
                 await until(lambda: len(scene.done) == 11)
@@ -151,7 +151,7 @@ def test_a_suspect_that_waits_for_a_handler_is_requeued_when_the_consumer_stops(
             stopping = asyncio.create_task(consumer.stop())
             await scene.holds("orders", 1)
             go_on.set()
-            await asyncio.wait_for(stopping, 5)
+            await asyncio.wait_for(stopping, 20)
             assert scene.done == ["slow"]
 
     asyncio.run(scenario())
@@ -193,7 +193,7 @@ def test_a_message_that_others_looked_at_in_its_retry_queue_is_not_parked(vhost:
     """RabbitMQ counts it there, and the count may come with it."""
 
     async def scenario() -> None:
-        async with shop(vhost, {"orders": (2000,)}) as scene:
+        async with shop(vhost, {"orders": (5000,)}) as scene:
 
             async def handle(message: Message) -> None:
                 if message.attempt == 1:
@@ -203,9 +203,9 @@ def test_a_message_that_others_looked_at_in_its_retry_queue_is_not_parked(vhost:
             async with scene.consumer(orders=handle):
                 await scene.publish("m")
                 for _ in range(5):
-                    await scene.holds("orders.retry.2s", 1)
+                    await scene.holds("orders.retry.5s", 1)
                     channel = await scene.connection.admin_channel()
-                    await channel.basic_get("orders.retry.2s")
+                    await channel.basic_get("orders.retry.5s")
                     await channel.close()
                 await scene.all_settled(["m"])
             assert scene.done == ["m"]
