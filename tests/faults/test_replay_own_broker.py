@@ -77,7 +77,7 @@ def test_a_message_that_is_too_large_for_the_broker_stays_parked_and_the_others_
 def test_a_queue_that_confirms_nothing_leaves_only_its_own_messages_in_doubt(
     node: OwnNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_pass, "CONFIRM_TIMEOUT", 2.0)
+    monkeypatch.setattr(replay_pass, "CONFIRM_TIMEOUT", 5.0)  # those of the other queue have to be confirmed within
 
     async def scenario() -> None:
         async with own_place(node, "stuck", "a", "b") as (compiled, broker, connection):
