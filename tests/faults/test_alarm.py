@@ -95,7 +95,7 @@ def test_messages_that_fail_in_an_alarm_are_held_and_the_backlog_is_handled(
     async def backlog(kind: str, began: asyncio.Barrier, handled: asyncio.Barrier) -> None:
         async with own_shop(node, f"backlog {kind}", **KINDS[kind]) as scene:
             consumer = scene.consumer(orders=fails_bad_ones(scene), concurrency=2, prefetch=10)
-            consumer.address = replace(consumer.address, url=f"{consumer.address.url}?heartbeat=1")
+            consumer.address = replace(consumer.address, url=f"{consumer.address.url}?heartbeat=2")
             said: list[Any] = []
             consumer.subscribe(said.append, MessageHeld, "consumer.paused", "connection.lost")
             await scene.publish(*BAD, *GOOD)
@@ -106,9 +106,8 @@ def test_messages_that_fail_in_an_alarm_are_held_and_the_backlog_is_handled(
                 await until(lambda: consumer.problems.get("orders") == held)
                 assert not consumer.healthy
                 assert consumer.totals["retried"] == consumer.totals["parked"] == 0
-                await asyncio.sleep(
-                    4
-                )  # RabbitMQ reads no heartbeats of a connection that it has blocked, and sends its own
+                # RabbitMQ reads no heartbeats of a connection that it has blocked, and sends its own
+                await asyncio.sleep(7)
                 await handled.wait()
                 await until(lambda: consumer.healthy)
                 await until(lambda: len(scene.done) == len(GOOD) + 3)

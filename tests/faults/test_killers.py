@@ -94,7 +94,7 @@ def watched(vhost: BrokerAddress, directory: Path, queues: str, messages: dict[s
                 parked = sum([await scene.depth(each) for each in compiled.parking_queues])
                 return len(place.done) + parked >= expected
 
-            await until(all_settled, timeout=90, every=0.2)
+            await until(all_settled, timeout=180, every=0.2)
             run.process.send_signal(signal.SIGTERM)
             assert await run.ends(within=60) == 0
             await check(place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,10 @@ async def own_place(
 ) -> AsyncIterator[tuple[CompiledTopology, Broker, Connection]]:
     await asyncio.to_thread(create_virtual_host, node.address, vhost)
     compiled = topology({each: [1000] for each in queues}, vhost=vhost, queue_type="classic")
-    async with workplace(node.address.with_vhost(vhost), compiled) as (broker, connection):
+    address = node.address.with_vhost(vhost)
+    # rabbitmqctl takes seconds, and the event loop may stand still meanwhile
+    address = replace(address, url=f"{address.url}?heartbeat=60")
+    async with workplace(address, compiled) as (broker, connection):
         yield compiled, broker, connection
 
 
