@@ -133,7 +133,7 @@ async def depth(connection: Connection, queue: str) -> int:
 
 async def depth_becomes(connection: Connection, queue: str, wanted: int) -> None:
     """Return when the queue has so many ready messages."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await depth(connection, queue) != wanted:
             await asyncio.sleep(0.02)
 
