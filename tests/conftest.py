@@ -198,12 +198,12 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_leaked_threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test ends with the threads it began with; those that are ending get two seconds for it."""
+    """A test ends with the threads it began with; those that are ending get ten seconds for it."""
     before = set(threading.enumerate())
     yield
     if request.node.get_closest_marker("leaves_threads"):
         return
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 10
     for thread in set(threading.enumerate()) - before:
         thread.join(max(0.0, deadline - time.monotonic()))
     leaked = [thread for thread in set(threading.enumerate()) - before if thread.is_alive()]
