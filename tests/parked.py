@@ -26,6 +26,7 @@ from amqpflow.services import parked_list
 from amqpflow.services.parked_list import ParkedListing
 from amqpflow.services.parked_scan import Watch, place_of
 from tests.topologies import declare
+from tests.waiting import until
 
 NOW = 1_790_000_000_000
 
@@ -133,9 +134,11 @@ async def depth(connection: Connection, queue: str) -> int:
 
 async def depth_becomes(connection: Connection, queue: str, wanted: int) -> None:
     """Return when the queue has so many ready messages."""
-    async with asyncio.timeout(30):
-        while await depth(connection, queue) != wanted:
-            await asyncio.sleep(0.02)
+
+    async def has_become() -> bool:
+        return await depth(connection, queue) == wanted
+
+    await until(has_become, every=0.02)
 
 
 async def drained(connection: Connection, queue: str, count: int) -> list[Delivery]:

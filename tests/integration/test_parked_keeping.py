@@ -35,7 +35,7 @@ from amqpflow.services.replay_plan import plan_replay
 from amqpflow.services.replayer import replay_parked
 from tests.cli.parked_shop import amqpflow, fill, write_shop
 from tests.messages import nested
-from tests.parked import delivered, depth, drained, park, parking_publish, publish, workplace
+from tests.parked import delivered, depth, depth_becomes, drained, park, parking_publish, publish, workplace
 from tests.topologies import topology
 
 WORK, PARKING = "orders", "orders.parking"
@@ -404,6 +404,7 @@ def test_a_dead_letter_queue_that_is_in_no_file_is_listed_exported_and_restored(
             for _ in range(5):
                 got = await channel.basic_get("work")
                 await channel.basic_reject(got.delivery.delivery_tag, requeue=False)
+            await depth_becomes(connection, "dead", 5)  # RabbitMQ takes them there in its own time
             await publish(connection, "counted", Properties(message_id="c"))
             async with open_broker(vhost) as broker:
                 place = place_of(broker, no_topology(), (), from_queues=("dead",))
@@ -445,6 +446,7 @@ def test_a_rejected_message_with_a_count_of_its_own_shows_both(vhost: BrokerAddr
                 await publish(broker.connection, "tasks", Properties(message_id=f"m{number}", headers=headers))
                 got = await channel.basic_get("tasks")
                 await channel.basic_reject(got.delivery.delivery_tag, requeue=False)
+                await depth_becomes(broker.connection, "tasks.dlq", number + 1)  # before the next one
             await publish(
                 broker.connection,
                 "tasks.dlq",
