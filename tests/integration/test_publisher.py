@@ -477,7 +477,7 @@ def test_what_may_have_arrived_before_its_exchange_was_deleted_stays_uncertain(v
                     await there
                 with pytest.raises(Unroutable):
                     await culprit
-                assert await scene.depth("orders.parking") == 2
+                await scene.holds("orders.parking", 2)
             finally:
                 await outbox.close()
 

@@ -41,6 +41,7 @@ ENTRY = Binding(source="amq.topic", destination="orders", routing_key="order.#")
 def short_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     """Statistics of an idle queue are the same however old: what they are waited for is tested by itself."""
     monkeypatch.setattr(emptiness, "STATISTICS_LAG", 0.2)
+    monkeypatch.setattr(emptiness, "STATISTICS_APPEAR", 60.0)
     monkeypatch.setattr(emptiness, "POLL", 0.1)
 
 
