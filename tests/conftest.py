@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from amqpflow.node import BrokerContext
 from amqpflow.node.locate import Installation, locate
@@ -22,7 +22,8 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.own_node import OwnNode
 from tests.brokers.selection import BrokerUnderTest, Candidate, NoBroker, find_candidates, matches, parse_version
 
-settings.register_profile("amqpflow", deadline=None)  # a busy machine is no failure
+# a busy machine is no failure
+settings.register_profile("amqpflow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("amqpflow")
 
 MARKERS = (
