@@ -10,6 +10,7 @@ A classic queue counts nothing: its messages cannot be told apart.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from amqpflow.model.routes import QueueRoutes
@@ -41,19 +42,35 @@ def losses(incoming: Incoming, routes: QueueRoutes) -> int:
     return max(0, before + incoming.deliveries_lost - (routes.native.retries if routes.native is not None else 0))
 
 
-def carried(incoming: Incoming, routes: QueueRoutes, *, survived: int = 0) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survived:
+    """Losses of a message that this process lived through, so that the message is not their cause."""
+
+    held: int = 0  #: it was held when a connection or a channel ended
+    unseen: int = 0  #: it may have been on its way then
+
+    @property
+    def all(self) -> int:
+        """Return both."""
+        return self.held + self.unseen
+
+
+NONE_SURVIVED = Survived()
+
+
+def carried(incoming: Incoming, routes: QueueRoutes, *, survived: Survived = NONE_SURVIVED) -> int:
     """Return what a copy of a message, for the end of its queue, says of losses before it: less than parks it."""
     if incoming.count_may_be_another_queue_s and incoming.record is None:
         return 0
     most = routes.crash_limit if is_moved(incoming) else routes.crash_limit - 1
-    return max(0, min(losses(incoming, routes) - survived, most))
+    return max(0, min(losses(incoming, routes) - survived.all, most))
 
 
 def suspicion(
     incoming: Incoming,
     routes: QueueRoutes,
     *,
-    survived: int = 0,
+    survived: Survived = NONE_SURVIVED,
     excused: bool = False,
     requeues_count: bool = False,
 ) -> Suspicion:
@@ -63,8 +80,9 @@ def suspicion(
     Args:
         incoming: the delivery.
         routes: of its queue.
-        survived: losses that this process lived through, so that the message is not their cause: a connection or a
-            channel that ended.
+        survived: losses that this process lived through. Those in which the message was perhaps unseen keep it from
+            being parked, but not from being handled alone: else a killer that comes from another process would be
+            handled beside others, which are lost with it.
         excused: a message that killed was parked while this one was held beside it, so that its count may be due to
             that one.
         requeues_count: RabbitMQ counts what is requeued like a loss (before 4.3), and consumers that stop requeue. A
@@ -76,11 +94,11 @@ def suspicion(
     # a copy that was beside a killer, before that one was a suspect, has one loss more than is its own doing
     limit = routes.crash_limit + (requeues_count and is_moved(incoming))
     # a forged header alone does not reach the limit: there has to be a delivery that was really lost
-    if lost - survived >= limit and incoming.deliveries_lost and not excused:
+    if lost - survived.all >= limit and incoming.deliveries_lost and not excused:
         uncertain = incoming.count_may_be_another_queue_s or (requeues_count and not is_moved(incoming))
         return Suspicion.UNCERTAIN if uncertain else Suspicion.CRASHED
     first = 1 if routes.native is not None else min(SUSPECT, routes.crash_limit - 1)
-    return Suspicion.ALONE if lost - survived >= first else Suspicion.NONE
+    return Suspicion.ALONE if lost - survived.held >= first else Suspicion.NONE
 
 
 def is_moved(incoming: Incoming) -> bool:

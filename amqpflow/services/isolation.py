@@ -7,7 +7,7 @@ others hold none: they take nothing new, and put theirs where the death of this 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from amqpflow.delivery.crashes import Suspicion, carried, is_moved, suspicion
@@ -76,11 +76,11 @@ class Isolation:
             self._turn = None
             self._suspects.end_turn()
 
-    def lost(self) -> None:
-        """The session is over, and RabbitMQ counts what it held: this process lives, so that none of them killed it."""
+    def lost(self, held: Sequence[Delivery]) -> None:
+        """A session is over, and RabbitMQ counts what it held: this process lives, so that none of them killed it."""
         self.ended()
         if self._routes.queue_type == "quorum":
-            self._suspects.live_through(self._routes.queue)
+            self._suspects.live_through(self._routes.queue, map(self._incoming, held))
 
     def _incoming(self, delivery: Delivery) -> Incoming:
         return Incoming(delivery, native=self._routes.native is not None)

@@ -11,7 +11,6 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Hashable
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 
@@ -21,7 +20,7 @@ from amqpflow.model.safe import safe
 from .calling import Caller
 from .handler import full_name
 from .stack import standing_at
-from .suspects import identity
+from .suspects import Identity, identity
 
 log = logging.getLogger("amqpflow.consumer")
 
@@ -37,7 +36,7 @@ class Blocked:
     what: str  #: `handler service.confirm with message o-1`, or `code outside handlers`
     at: str  #: file and line where it stood, "" when unknown
     queue: str  #: of the handler, "" without one
-    message: Hashable = None  #: the `identity` of its message
+    message: Identity | None = None  #: the `identity` of its message
 
     def __str__(self) -> str:
         return f"{self.what}{f', at {self.at}' if self.at else ''}"
@@ -116,7 +115,7 @@ class LoopMonitor:
         kept = self._kept_for(heartbeat)
         return "" if kept is None else f"{kept[0]} kept the event loop for {roughly(kept[1])}"
 
-    def message_that_outlasted(self, heartbeat: float) -> Hashable:
+    def message_that_outlasted(self, heartbeat: float) -> Identity | None:
         """The `identity` of the message whose handler did so; None when nothing, or nothing that is known, did."""
         kept = self._kept_for(heartbeat)
         return None if kept is None else kept[0].message

@@ -6,18 +6,24 @@ What a process was doing when it died is lost with it, but for what it told its 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from amqpflow.delivery.crashes import NONE_SURVIVED, Survived
 from amqpflow.delivery.incoming import Incoming
 
 if TYPE_CHECKING:
     from .isolation import Isolation
 
-_REMEMBERED = 1000  #: messages that ended their session
+_REMEMBERED = 10_000  #: messages that were held when their session ended
+_UNDERWAY = 60.0  #: seconds after a loss; what was on its way then has come again by then, to whichever process
+_COMPARED = 4096  #: bytes of a body
+
+Identity = tuple[str, str | None, int, int]  #: queue, message id, size and hash of the body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +54,8 @@ class Suspects:
         """The consumer starts, perhaps once more and in another event loop."""
         self.handled: dict[int, Suspect] = {}  #: by the identity of a delivery
         self.consumers: list[Isolation] = []  #: of the queues
-        self._sessions_lost: Counter[str] = Counter()  # by queue
-        self._own_doing: OrderedDict[Hashable, int] = OrderedDict()  # of these, by message: those that it caused
+        self._held: OrderedDict[Identity, int] = OrderedDict()  # by message: lost sessions, but those that it ended
+        self._recent: dict[str, deque[tuple[float, set[Identity]]]] = {}  # lost sessions
         self.free = asyncio.Event()  #: none is handled alone
         self.free.set()
 
@@ -74,22 +80,38 @@ class Suspects:
         if self.handled.pop(id(incoming), None) is not None:
             self.on_change()
 
-    def live_through(self, queue: str) -> None:
+    def live_through(self, queue: str, held: Iterable[Incoming]) -> None:
         """A session is over, and RabbitMQ counts what it held or was sent as lost, while this process lives."""
-        self._sessions_lost[queue] += 1
+        now, those = time.monotonic(), {identity(each) for each in held}
+        for each in those:
+            self._held[each] = self._held.pop(each, 0) + 1
+        while len(self._held) > _REMEMBERED:
+            self._held.popitem(last=False)
+        recent = self._recent.setdefault(queue, deque())
+        recent.append((now, those))
+        while now - recent[0][0] > _UNDERWAY:
+            recent.popleft()
 
-    def blame(self, message: Hashable) -> None:
-        """The message with this `identity` is why the session is over: its handler outlasted the heartbeat."""
-        self._own_doing[message] = self._own_doing.pop(message, 0) + 1
-        if len(self._own_doing) > _REMEMBERED:
-            self._own_doing.popitem(last=False)
+    def blame(self, message: Identity) -> None:
+        """The message with this `identity` is why its last session is over: its handler outlasted the heartbeat."""
+        if not (recent := self._recent.get(message[0])):
+            return
+        _, held = recent[-1]
+        if message in held and message in self._held:
+            self._held[message] -= 1
+        held.add(message)  # its handler may have ended before the loss was seen: then its ack was lost
 
-    def survived(self, incoming: Incoming) -> int:
+    def survived(self, incoming: Incoming) -> Survived:
         """How often RabbitMQ may have counted this message as lost though it is not the cause: this process lives."""
-        lost = self._sessions_lost.get(incoming.delivery.queue, 0)
-        return max(0, lost - self._own_doing.get(identity(incoming), 0)) if lost else 0
+        recent = self._recent.get(incoming.delivery.queue)
+        if recent is None:
+            return NONE_SURVIVED
+        message, since = identity(incoming), time.monotonic() - _UNDERWAY
+        unseen = sum(message not in held for at, held in recent if at >= since)
+        return Survived(held=self._held.get(message, 0), unseen=unseen)
 
 
-def identity(incoming: Incoming) -> Hashable:
+def identity(incoming: Incoming) -> Identity:
     """Return what tells a message of a queue from others when it is delivered again."""
-    return incoming.delivery.queue, incoming.message_id, hash(incoming.delivery.body)
+    body = incoming.delivery.body
+    return incoming.delivery.queue, incoming.message_id, len(body), hash(body[:_COMPARED])

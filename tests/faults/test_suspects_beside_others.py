@@ -54,6 +54,43 @@ def test_messages_of_lost_connections_are_still_handled_side_by_side(
     asyncio.run(scenario())
 
 
+def test_a_suspect_is_handled_alone_however_often_this_process_lost_its_connection(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of those losses was of this message, which another process had: it kills what is handled beside it."""
+    monkeypatch.setattr(consuming, "_LONGEST_WAIT", 0.1)
+    monkeypatch.setattr(consuming, "_FIRST_WAIT", 0.1)
+    monkeypatch.setattr(isolation, "_PATIENCE", 0.3)
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            go_on = asyncio.Event()
+
+            async def handle(message: Message) -> None:
+                if message.message_id == "suspect":
+                    await go_on.wait()
+                scene.done.append(str(message.message_id))
+
+            consumer = scene.consumer(orders=handle)
+            connections = connections_of(consumer)
+            async with consumer:
+                for _ in range(4):
+                    await until(lambda: connections and consumer.healthy)
+                    closed = connections[0].closed
+                    cut(connections)
+                    await closed.wait()
+                await until(lambda: consumer.healthy)
+                await scene.publish("suspect", headers=SUSPECT)
+                await until(lambda: consumer.problems.get("orders") == isolation._ALONE)
+                await scene.publish("beside")
+                await until(lambda: scene.depth("orders"))
+                assert scene.done == []
+                go_on.set()
+                await until(lambda: scene.done == ["suspect", "beside"])
+
+    asyncio.run(scenario())
+
+
 def test_a_problem_ends_although_a_suspect_is_handled_alone(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
