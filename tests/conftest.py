@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from amqpflow.node import BrokerContext
 from amqpflow.node.locate import Installation, locate
@@ -22,7 +22,8 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.own_node import OwnNode
 from tests.brokers.selection import BrokerUnderTest, Candidate, NoBroker, find_candidates, matches, parse_version
 
-settings.register_profile("amqpflow", deadline=None)  # a busy machine is no failure
+# a busy machine is no failure
+settings.register_profile("amqpflow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("amqpflow")
 
 MARKERS = (
@@ -198,12 +199,12 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_leaked_threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test ends with the threads it began with; those that are ending get two seconds for it."""
+    """A test ends with the threads it began with; those that are ending get ten seconds for it."""
     before = set(threading.enumerate())
     yield
     if request.node.get_closest_marker("leaves_threads"):
         return
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 10
     for thread in set(threading.enumerate()) - before:
         thread.join(max(0.0, deadline - time.monotonic()))
     leaked = [thread for thread in set(threading.enumerate()) - before if thread.is_alive()]

@@ -28,6 +28,7 @@ from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.reader import ParkingReader
 from amqpflow.services.reading.target import read_target
 from tests.topologies import declare
+from tests.waiting import until
 
 NOW = 1_790_000_000_000
 
@@ -135,9 +136,11 @@ async def depth(connection: Connection, queue: str) -> int:
 
 async def depth_becomes(connection: Connection, queue: str, wanted: int) -> None:
     """Return when the queue has so many ready messages."""
-    async with asyncio.timeout(10):
-        while await depth(connection, queue) != wanted:
-            await asyncio.sleep(0.02)
+
+    async def has_become() -> bool:
+        return await depth(connection, queue) == wanted
+
+    await until(has_become, every=0.02)
 
 
 async def drained(connection: Connection, queue: str, count: int) -> list[Delivery]:

@@ -110,7 +110,12 @@ class Shop:
     async def account(self) -> Counter[str]:
         """How often each message is there: in a queue (which this empties), or done."""
         found = Counter(self.done)
-        for queue in self.compiled.desired.queues:
+
+        def stage(queue: str) -> tuple[bool, bool]:
+            return queue in self.compiled.parking_queues, queue in self.compiled.routes
+
+        # the way that messages go, retry queues first: what moves meanwhile is found where it comes to
+        for queue in sorted(self.compiled.desired.queues, key=stage):
             found.update(str(each.header.properties.message_id) for each in await self.take(queue))
         return found
 

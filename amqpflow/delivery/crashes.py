@@ -10,7 +10,6 @@ A classic queue counts nothing: its messages cannot be distinguished.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
 from zlib import crc32
@@ -20,6 +19,9 @@ from amqpflow.model.routes import QueueRoutes
 from .incoming import Incoming
 
 SUSPECT = 3  #: deliveries without an answer after which a message is handled alone
+_COMPARED = 4096  #: bytes of a body
+
+Identity = tuple[str, str | None, int, int]  #: queue, message id, size and hash of the body
 
 
 class Suspicion(Enum):
@@ -44,19 +46,35 @@ def losses(incoming: Incoming, routes: QueueRoutes) -> int:
     return max(0, before + incoming.deliveries_lost - (routes.native.retries if routes.native is not None else 0))
 
 
-def carried(incoming: Incoming, routes: QueueRoutes, *, survived: int = 0) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survived:
+    """Losses of a message that this process lived through, so that the message is not their cause."""
+
+    held: int = 0  #: it was held when a connection or a channel ended
+    unseen: int = 0  #: it may have been on its way then
+
+    @property
+    def all(self) -> int:
+        """Return both."""
+        return self.held + self.unseen
+
+
+NONE_SURVIVED = Survived()
+
+
+def carried(incoming: Incoming, routes: QueueRoutes, *, survived: Survived = NONE_SURVIVED) -> int:
     """Return what a copy of a message, for the end of its queue, says of losses before it: less than parks it."""
     if incoming.count_may_be_another_queue_s and incoming.record is None:
         return 0
     most = routes.crash_limit if is_moved(incoming) else routes.crash_limit - 1
-    return max(0, min(losses(incoming, routes) - survived, most))
+    return max(0, min(losses(incoming, routes) - survived.all, most))
 
 
 def suspicion(
     incoming: Incoming,
     routes: QueueRoutes,
     *,
-    survived: int = 0,
+    survived: Survived = NONE_SURVIVED,
     excused: bool = False,
     requeues_count: bool = False,
 ) -> Suspicion:
@@ -66,8 +84,9 @@ def suspicion(
     Args:
         incoming: the delivery.
         routes: of its queue.
-        survived: losses that this process lived through, so that the message is not their cause: a connection or a
-            channel that ended.
+        survived: losses that this process lived through. Those in which the message was perhaps unseen keep it from
+            being parked, but not from being handled alone: else a killer that comes from another process would be
+            handled beside others, which are lost with it.
         excused: a message that killed was parked while this one was held beside it, so that its count may be due to
             that one.
         requeues_count: RabbitMQ counts what is requeued like a loss (before 4.3), and consumers that stop requeue. A
@@ -79,11 +98,11 @@ def suspicion(
     # a copy that was beside a killer, before that one was a suspect, has one loss more than is its own doing
     limit = routes.crash_limit + (requeues_count and is_moved(incoming))
     # a forged header alone does not reach the limit: there has to be a delivery that was really lost
-    if lost - survived >= limit and incoming.deliveries_lost and not excused:
+    if lost - survived.all >= limit and incoming.deliveries_lost and not excused:
         uncertain = incoming.count_may_be_another_queue_s or (requeues_count and not is_moved(incoming))
         return Suspicion.UNCERTAIN if uncertain else Suspicion.CRASHED
     first = 1 if routes.native is not None else min(SUSPECT, routes.crash_limit - 1)
-    return Suspicion.ALONE if lost - survived >= first else Suspicion.NONE
+    return Suspicion.ALONE if lost - survived.held >= first else Suspicion.NONE
 
 
 def is_moved(incoming: Incoming) -> bool:
@@ -108,6 +127,7 @@ def suspect(incoming: Incoming, lost: int, *, alone: bool) -> Suspect:
     return Suspect(queue=delivery.queue, message=name, lost=lost, alone=alone)
 
 
-def identity(incoming: Incoming) -> Hashable:
+def identity(incoming: Incoming) -> Identity:
     """Return what tells a message of a queue from others when it is delivered again."""
-    return incoming.delivery.queue, incoming.message_id, hash(incoming.delivery.body)
+    body = incoming.delivery.body
+    return incoming.delivery.queue, incoming.message_id, len(body), hash(body[:_COMPARED])

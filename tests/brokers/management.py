@@ -24,7 +24,7 @@ class Management:
         user, password = address.management_credentials()
         self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
-    def call(self, method: str, *path: str, body: Any = None, query: str = "", timeout: float = 30) -> Any:
+    def call(self, method: str, *path: str, body: Any = None, query: str = "", timeout: float = 60) -> Any:
         """
         Call `/api/` and the path segments, each of which is percent-encoded; return the decoded JSON.
 

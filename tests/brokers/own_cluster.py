@@ -15,6 +15,7 @@ from amqpflow.errors import BrokerUnavailableError
 from amqpflow.node import ports as free_ports
 from amqpflow.node.directory import NodeDirectory
 from amqpflow.node.greeting import greet
+from amqpflow.node.keeper import wait_for_port
 from amqpflow.node.locate import Installation
 from amqpflow.node.management_api import management_answers
 from amqpflow.node.settings import Identity, Ports, environment
@@ -83,17 +84,28 @@ class Node:
             process.wait()
 
 
+def _choose_ports(size: int) -> list[Ports]:
+    """Those of each node; none is chosen twice."""
+    chosen: list[Ports] = []
+    while len(chosen) < size:
+        ports = free_ports.choose(None)
+        if not {*ports} & {port for each in chosen for port in each}:
+            chosen.append(ports)
+    return chosen
+
+
 class OwnCluster:
     """Three nodes with one port mapper. Its methods block; call them in a thread."""
 
     def __init__(self, installation: Installation, directory: Path, size: int = 3) -> None:
         assert installation.epmd is not None
         cookie, password, tag = secrets.token_hex(16), secrets.token_urlsafe(12), secrets.token_hex(3)
-        ports = [free_ports.choose(None) for _ in range(size)]
+        ports = _choose_ports(size)
         self._epmd_port = ports[0].epmd
         self._epmd = subprocess.Popen(
             [str(installation.epmd), "-port", str(self._epmd_port), "-address", "127.0.0.1"], preexec_fn=_end_with_us
         )
+        wait_for_port(self._epmd_port)
         names = [f"cluster-{tag}-{number}@localhost" for number in range(size)]
         self.nodes: list[Node] = []
         for name, own in zip(names, ports, strict=True):

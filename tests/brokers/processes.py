@@ -23,7 +23,7 @@ def belonging_to(directory: Path) -> dict[int, str]:
     return found
 
 
-def wait_until_gone(directory: Path, *, seconds: float = 20) -> None:
+def wait_until_gone(directory: Path, *, seconds: float = 60) -> None:
     """
     Wait until neither processes nor files of the node are left.
 

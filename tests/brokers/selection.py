@@ -81,7 +81,7 @@ def _running(pair: str, source: str) -> Candidate:
     url, _, management = pair.strip().partition("|")
     address = resolve_address(url, management or None, environ={})
     try:
-        overview = Management(address).call("GET", "overview", timeout=10)
+        overview = Management(address).call("GET", "overview", timeout=30)
         version = overview["rabbitmq_version"]
     except (OSError, AssertionError, LookupError, TypeError, ValueError) as error:
         where = address.management_candidates()[-1]

@@ -33,6 +33,7 @@ queues:
 SERVICE = """\
 import asyncio
 import time
+from pathlib import Path
 
 from amqpflow import Consumer, Message, Park, Retry
 
@@ -46,7 +47,9 @@ async def handle(message: Message) -> None:
     print("started", message.message_id, flush=True)
     if message.message_id == "secret":
         raise Park(f"no account for {message.message_id}")
-    await asyncio.sleep(1.0)
+    while not Path("go").exists():  # until the test lets it
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.2)  # what the service said before that is done by then
     print("finished", message.message_id, flush=True)
 
 
@@ -108,11 +111,18 @@ class Run:
         lines.extend(iter(stream.readline, ""))
 
     async def says(self, line: str) -> None:
-        await until(lambda: f"{line}\n" in self.out or self.process.poll() is not None)
+        await until(lambda: f"{line}\n" in self.out or self._is_over())
         assert f"{line}\n" in self.out, "".join(self.err)
 
-    async def ends(self, within: float = 20) -> int:
-        return int(await asyncio.to_thread(self.process.wait, within))
+    def _is_over(self) -> bool:
+        """It has ended, and all that it said was read."""
+        return self.process.poll() is not None and not any(reader.is_alive() for reader in self._readers)
+
+    async def ends(self, within: float = 60) -> int:
+        """Return its exit code once it has ended, and all that it said was read."""
+        code = int(await asyncio.to_thread(self.process.wait, within))
+        await until(self._is_over)
+        return code
 
     def close(self) -> None:
         self.process.kill()

@@ -335,7 +335,7 @@ def on_terminals(file: Path, address: BrokerAddress, **variables: str) -> tuple[
                 if not part:
                     os.close(descriptor)
                     open_ends.remove(descriptor)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     return texts[out_read].decode(), texts[err_read].decode()
 
 
@@ -346,7 +346,7 @@ def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAd
     file.write_text(f"version: 1\nname: many\nqueues:\n{queues}")
 
     async def interrupt() -> tuple[int, str]:
-        async with Proxy(vhost) as proxy:
+        async with Proxy(vhost, heartbeat=None) as proxy:  # what is held back is not to look like a dead network
             proxy.hold_after(10_000)  # some way into 200 queues
             command = [*COMMAND, str(file), "--url", proxy.address.url, "--management-url", vhost.management_url or ""]
             process = subprocess.Popen(
@@ -357,11 +357,11 @@ def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAd
                 text=True,
             )
             try:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     await proxy.held.wait()
                 process.send_signal(signal.SIGINT)
                 proxy.restore()
-                _, err = await asyncio.to_thread(process.communicate, timeout=30)
+                _, err = await asyncio.to_thread(process.communicate, timeout=60)
             except TimeoutError:
                 process.kill()
                 _, err = await asyncio.to_thread(process.communicate)
@@ -381,7 +381,7 @@ def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAd
 
 def test_wrong_usage_is_64(shop: Path) -> None:
     def run(*arguments: str) -> Any:
-        return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
     assert run().returncode == 64
     assert run(str(shop), "--url", "http://x").returncode == 64

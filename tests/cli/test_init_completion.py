@@ -66,7 +66,7 @@ def test_each_script_completes_commands_and_options(shell: str, tmp_path: Path) 
     script = run("completion", shell, cwd=tmp_path).stdout
     assert "_AMQPFLOW_COMPLETE" in script
     if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=30)
+        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=60)
     asked = {"COMP_WORDS": "amqpflow st", "COMP_CWORD": "1" if shell != "fish" else "st"}
     answer = run(cwd=tmp_path, _AMQPFLOW_COMPLETE=f"{shell}_complete", **asked).stdout
     assert "status" in answer

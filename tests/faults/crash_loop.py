@@ -47,7 +47,7 @@ def main(url: str, vhost: str) -> None:
         child = os.fork()
         if not child:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.alarm(30)
+            signal.alarm(120)
             asyncio.run(consume(url, compiled))
             os._exit(0)
         _, status = os.waitpid(child, 0)

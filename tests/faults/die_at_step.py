@@ -17,7 +17,7 @@ from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.services.loading.topology import Topology
 from tests.topologies import topology
 
-TIMEOUT = 30  #: seconds for a consumer to reach its point
+TIMEOUT = 90  #: seconds for a consumer to reach its point
 
 PUBLISHING = (
     "publish.before",

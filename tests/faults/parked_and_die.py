@@ -19,7 +19,7 @@ from amqpflow.services.parked.listing import list_parked
 from amqpflow.services.parked.restore import restore_parked
 from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.target import read_target
-from tests.faults.replay_and_die import shared_shop
+from tests.faults.replay_and_die import mark_connections, name_of, shared_shop
 
 STEPS = {
     "list": ("seen",),
@@ -53,4 +53,5 @@ async def main(url: str, management: str, kind: str, what: str, step: str, times
 
 
 if __name__ == "__main__":
+    mark_connections(name_of(os.getpid()))
     asyncio.run(main(*sys.argv[1:]))

@@ -44,6 +44,7 @@ class Proxy:
         self._heartbeat = heartbeat
         self._links: dict[_Link, None] = {}  # in the order in which they were opened
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self._fuse: int | None = None
         self._budget: int | None = None
         self.held = asyncio.Event()  #: set when what `hold_after` allowed has gone through
@@ -74,8 +75,10 @@ class Proxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        tasks = [task for link in self._links for task in link.tasks]
+        tasks = [*self._serving, *(task for link in self._links for task in link.tasks)]
         self.cut()
+        for task in tasks:  # one may be connecting to the broker still, for a client that has gone
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def cut(self) -> None:
@@ -118,6 +121,18 @@ class Proxy:
         self.to_client.set()
 
     async def _serve(self, from_client: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            await self._serve_one(from_client, client)
+        except asyncio.CancelledError:
+            pass  # the proxy ends
+        finally:
+            self._serving.discard(task)
+            client.transport.abort()
+
+    async def _serve_one(self, from_client: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         if self.silent:
             await from_client.read()
             client.transport.abort()

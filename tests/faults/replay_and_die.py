@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.rabbitmq import connection
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.rabbitmq.observe import open_broker
@@ -45,6 +46,7 @@ POINTS = (
     "requeue.after",
 )
 WINDOW = 50  #: of the process that dies
+CONNECTIONS = 2  #: of it, at most: one reads, one publishes
 ONCE = ("requeue", "nack")  #: there is one requeueing in each run
 
 
@@ -56,6 +58,11 @@ def shared_shop(vhost: str, kind: str = "quorum") -> CompiledTopology:
     parking = replace(compiled.desired.queues["shared.parking"], arguments={"x-queue-type": "classic"})
     queues = {**compiled.desired.queues, "shared.parking": parking}
     return replace(compiled, desired=replace(compiled.desired, queues=queues))
+
+
+def name_of(process: int) -> str:
+    """Under which a process that dies marks its connections."""
+    return f"dying-{process}"
 
 
 class Death:
@@ -121,6 +128,20 @@ class Os:
         return getattr(os, name)
 
 
+def mark_connections(name: str) -> None:
+    """Each connection declares an exclusive queue, `NAME.0` and so on: that is gone once the broker has ended it."""
+    connect, numbers = connection._connect, iter(range(100))
+
+    async def marked(*arguments: Any) -> Any:
+        made = await connect(*arguments)
+        channel = await made.admin_channel()
+        await channel.queue_declare(f"{name}.{next(numbers)}", exclusive=True, durable=False)
+        await channel.close()
+        return made
+
+    connection._connect = marked  # type: ignore[assignment]
+
+
 async def run(address: BrokerAddress, death: Death, directory: str, kind: str) -> None:
     compiled = shared_shop(address.vhost, kind)
     async with open_broker(address) as broker:
@@ -137,6 +158,7 @@ def main() -> None:
     url, management_url, point, times, directory, kind = sys.argv[1:]
     death = Death(point, int(times))
     death.watch(Channel)
+    mark_connections(name_of(os.getpid()))
     asyncio.run(run(BrokerAddress(url=url, source="test", management_url=management_url), death, directory, kind))
 
 

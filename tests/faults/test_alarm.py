@@ -16,6 +16,7 @@ from amqpflow import BrokerUnavailableError, Message, Park, Publisher, PublishUn
 from amqpflow.model.event import MessageHeld
 from amqpflow.node import create_virtual_host
 from amqpflow.parking.selection import Selection
+from amqpflow.services.consuming import pending as in_flight
 from amqpflow.services.parked import export as parked_export
 from amqpflow.services.parked import restore as parked_restore
 from amqpflow.services.parked import restore_publisher
@@ -89,26 +90,28 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.one_broker
-def test_messages_that_fail_in_an_alarm_are_held_and_the_backlog_is_handled(node: OwnNode) -> None:
+def test_messages_that_fail_in_an_alarm_are_held_and_the_backlog_is_handled(
+    node: OwnNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The backlog may be what the broker is short of memory for."""
+    monkeypatch.setattr(in_flight, "CONFIRM_PATIENCE", 120.0)  # it is the alarm that is known, long before that
 
     async def backlog(kind: str, began: asyncio.Barrier, handled: asyncio.Barrier) -> None:
         async with own_shop(node, f"backlog {kind}", **KINDS[kind]) as scene:
             consumer = scene.consumer(orders=fails_bad_ones(scene), concurrency=2, prefetch=10)
-            consumer.address = replace(consumer.address, url=f"{consumer.address.url}?heartbeat=1")
+            consumer.address = replace(consumer.address, url=f"{consumer.address.url}?heartbeat=2")
             said: list[Any] = []
             consumer.subscribe(said.append, MessageHeld, "consumer.paused", "connection.lost")
             await scene.publish(*BAD, *GOOD)
             await began.wait()
             async with consumer:
-                await until(lambda: len(scene.done) == len(GOOD), timeout=8)  # an alarm is known before 10 s are over
+                await until(lambda: len(scene.done) == len(GOOD))
                 held = f"{WHY}: {len(BAD)} messages held, others are handled"
                 await until(lambda: consumer.problems.get("orders") == held)
                 assert not consumer.healthy
                 assert consumer.totals["retried"] == consumer.totals["parked"] == 0
-                await asyncio.sleep(
-                    4
-                )  # RabbitMQ reads no heartbeats of a connection that it has blocked, and sends its own
+                # RabbitMQ reads no heartbeats of a connection that it has blocked, and sends its own
+                await asyncio.sleep(7)
                 await handled.wait()
                 await until(lambda: consumer.healthy)
                 await until(lambda: len(scene.done) == len(GOOD) + 3)
@@ -131,7 +134,7 @@ def test_messages_that_fail_in_an_alarm_are_held_and_the_backlog_is_handled(node
             await until(lambda: began.n_waiting == len(KINDS))
             await alarm.begin()
             await began.wait()
-            await until(lambda: handled.n_waiting == len(KINDS), timeout=30)
+            await until(lambda: handled.n_waiting == len(KINDS), timeout=90)
             await alarm.end()
             await handled.wait()
 
@@ -160,11 +163,12 @@ def test_a_consumer_stands_still_and_says_why_once_all_that_it_may_hold_has_fail
                 assert paused[0].endswith("messages held, the whole prefetch: nothing else is handled")
                 assert scene.done == ["good0"]
                 began = asyncio.get_running_loop().time()
-            assert asyncio.get_running_loop().time() - began < 10
+            assert asyncio.get_running_loop().time() - began < 20  # the broker answers no close: 5 s are for that
             async with scene.consumer(orders=fails_bad_ones(scene), concurrency=1, prefetch=10) as another:
                 await until(lambda: "good1" in scene.done)
                 await alarm.end()
-                await until(lambda: len(scene.done) == 5)
+                # what the first consumer had sent before it knew of the alarm may be there twice
+                await until(lambda: len(set(scene.done)) == 5)
                 await until(lambda: another.totals["parked"] == 2)
                 await until(lambda: another.totals["postponed"])
             await until(lambda: scene.depth("orders"))  # the early one has come round
@@ -191,18 +195,18 @@ def test_threads_that_publish_in_an_alarm_end_with_their_timeout(node: OwnNode) 
                     raise
                 scene.done.append(message.message_id or "")
 
-            ids = [f"m{number}" for number in range(30)]
-            consumer = scene.consumer(orders=handle, concurrency=2, prefetch=100, timeout=0.3)
+            ids = [f"m{number}" for number in range(14)]  # more than there may be threads
+            consumer = scene.consumer(orders=handle, concurrency=2, prefetch=100, timeout=1.0)
             await scene.publish(*ids)
             await alarm.begin()
             async with consumer:
-                await until(lambda: len(said) + len(scene.done) == len(ids), timeout=20)
+                await until(lambda: len(said) + len(scene.done) == len(ids))
                 assert len(said) > len(ids) - 4, "all but what was published before the alarm was known"
                 assert consumer.live, "no thread is kept"
                 assert len(unsent(said)) >= len(said) - 4
                 await alarm.end()
-                await until(lambda: sorted(scene.done) == sorted(ids), timeout=20)
-                await until(lambda: consumer.healthy, timeout=5)
+                await until(lambda: sorted(scene.done) == sorted(ids))
+                await until(lambda: consumer.healthy)
             copies = await scene.take("orders.parking")
             assert len(copies) == len(ids) + len(said) - len(unsent(said))
 
@@ -217,7 +221,7 @@ def test_publishes_that_are_cancelled_in_an_alarm_are_not_sent_after_it(node: Ow
                 await publisher.publish(b"", routing_key="orders", message_id="before")
                 await alarm.begin()
                 sent = asyncio.create_task(publisher.publish(b"", routing_key="orders", message_id="sent"))
-                await until(lambda: publisher.blocked, timeout=10)
+                await until(lambda: publisher.blocked)
                 late = [publisher.publish(b"x" * 1000, routing_key="orders") for _ in range(2000)]
                 ended = await asyncio.gather(*(asyncio.wait_for(each, 0.05) for each in late), return_exceptions=True)
                 assert {type(each) for each in ended} == {TimeoutError}
@@ -239,7 +243,7 @@ def test_a_publisher_that_closes_in_an_alarm_has_sent_nothing_of_what_waits(node
             await publisher.publish(b"", routing_key="orders")
             await alarm.begin()
             sent = asyncio.create_task(publisher.publish(b"", routing_key="orders"))
-            await until(lambda: publisher.blocked, timeout=10)
+            await until(lambda: publisher.blocked)
             waits = asyncio.create_task(publisher.publish(b"", routing_key="orders"))
             await asyncio.sleep(0)
             await publisher.close(timeout=0)
@@ -272,10 +276,10 @@ def test_a_restore_in_an_alarm_ends_when_it_is_told_to_or_says_why(
             await alarm.begin()
             watch = ReadOptions()
             restore = asyncio.create_task(parked_restore.restore_parked(broker, export, watch))
-            await until(lambda: broker.connection.blocked, timeout=10)
+            await until(lambda: broker.connection.blocked)
             if ends == "stop":
                 watch.stop.set()
-            report = await asyncio.wait_for(restore, 20)
+            report = await asyncio.wait_for(restore, 60)
             assert (report.restored, report.in_doubt, report.interrupted) == (0, 1, ends == "stop")
             why = None if ends == "stop" else f"no confirm within 2 s: {WHY}"
             assert report.stopped == why

@@ -19,6 +19,7 @@ from amqpflow.node.locate import Installation, locate
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.consuming import connections as consuming
 from amqpflow.services.parked.restore_targets import require_queues
+from tests.brokers.management import Management
 from tests.brokers.own_cluster import OwnCluster
 from tests.shop import hop_of, shop
 from tests.topology_files import compiled
@@ -74,12 +75,18 @@ def test_a_queue_whose_node_is_down_is_not_reported_as_missing(cluster: OwnClust
         await consumer.stop()
         return None
 
+    def is_down() -> bool:
+        """The others have noticed."""
+        nodes = {each["name"]: each["running"] for each in Management(first.address).get("nodes")}
+        return not nodes[last.directory.identity.name]
+
     async def scenario() -> None:
         await asyncio.to_thread(create_virtual_host, first.address, "homes")
         assert (await apply(file, last.address.with_vhost("homes"))).complete
         await asyncio.to_thread(last.kill)
         try:
-            error = await until(start, timeout=30)
+            await until(lambda: asyncio.to_thread(is_down))
+            error = await until(start)
             async with open_broker(first.address.with_vhost("homes"), use_management=False) as broker:
                 with pytest.raises(BrokerError, match="orders"):  # a restore says it, too
                     await require_queues(broker, ["orders"])
@@ -144,14 +151,21 @@ def test_a_cluster_that_loses_its_nodes_one_by_one_loses_no_message(
                     node.start()
                     await asyncio.to_thread(node.wait)
                 await publishing
-                parked = sum(1 for number in range(MESSAGES) if number % 10 == 3)
+                parked = {f"m{number}" for number in range(MESSAGES) if number % 10 == 3}
                 # what a tier was moving when the node died it moves again after 180 s, or when a policy changes
                 scene.policy("touch", "^orders[.]retry", {"max-length": 1_000_000})
-                await until(lambda: len(finished) == MESSAGES - parked, timeout=240)
-                await until(lambda: consumer.healthy, timeout=30)
+                await until(lambda: len(finished) == MESSAGES - len(parked), timeout=240)
+                await until(lambda: consumer.healthy)
+                rows: list[Any] = []
+                async with shop(everywhere, {"orders": (50, 300)}, delivery_limit=1000) as anew:
+
+                    async def all_parked() -> bool:
+                        rows.extend(await anew.take("orders.parking"))
+                        return parked <= {str(each.header.properties.message_id) for each in rows}
+
+                    await until(all_parked)
         async with shop(everywhere, {"orders": (50, 300)}, delivery_limit=1000) as scene:
-            await until(lambda: scene.depth("orders.parking"))
-            rows = await scene.take("orders.parking")
+            rows += await scene.take("orders.parking")
         names = Counter(str(each.header.properties.message_id) for each in rows)
         assert names.keys() | finished.keys() == set(published)
         assert len({(each.header.properties.message_id, hop_of(each)) for each in rows}) == len(names)

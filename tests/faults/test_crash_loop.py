@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 from amqpflow.rabbitmq.address import BrokerAddress
@@ -28,21 +26,32 @@ def test_a_crash_looping_worker_parks_the_poison_message_and_not_its_neighbours(
         scene = Shop(vhost, compiled, await connected(vhost, compiled))
         await scene.publish("poison", *GOOD)
         command = [sys.executable, "-m", "tests.faults.crash_loop", vhost.url, vhost.vhost]
-        process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=Path(__file__).parents[2], stdout=asyncio.subprocess.PIPE
+        )
+        said: set[str] = set()
+        listening = asyncio.create_task(_listen(process, said))
         try:
-            await until(lambda: scene.depth("orders.parking"), timeout=60)
+            await until(lambda: scene.depth("orders.parking"), timeout=120)
+            await until(lambda: said == set(GOOD))
             await until(lambda: _is_empty(scene))
         finally:
             process.terminate()
-            said = await asyncio.to_thread(lambda: process.communicate(timeout=30)[0])
+            await asyncio.wait_for(listening, 60)
+            await process.wait()
         assert process.returncode == 0
-        scene.done = sorted(set(said.splitlines()))
         parked = [str(each.header.properties.message_id) for each in await scene.take("orders.parking")]
         assert parked == ["poison"]
-        assert Counter(scene.done) == Counter(GOOD)
+        assert said == set(GOOD)
         await scene.connection.close()
 
     asyncio.run(scenario())
+
+
+async def _listen(process: asyncio.subprocess.Process, said: set[str]) -> None:
+    assert process.stdout is not None
+    async for line in process.stdout:
+        said.add(line.decode().rstrip())
 
 
 async def _is_empty(scene: Shop) -> bool:

@@ -30,7 +30,7 @@ async def consumers_that_die(shop: Shop, kind: str) -> set[str]:
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    output, _ = await asyncio.wait_for(process.communicate(), 150)
     return set(output.decode().splitlines())
 
 

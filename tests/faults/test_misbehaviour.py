@@ -96,12 +96,12 @@ def test_a_timed_out_thread_does_not_use_up_the_time_of_others(
                 else:
                     running.append(message)
                     most_at_once.append(len(running))
-                    time.sleep(0.6)  # two of them one after the other take longer than the timeout
+                    time.sleep(1.1)  # two of them one after the other take longer than the timeout
                     running.remove(message)
                     scene.done.append(str(message.message_id))
 
             consumer = scene.consumer()
-            consumer.add_handler("orders", handle, concurrency=2, prefetch=10, timeout=1.0)
+            consumer.add_handler("orders", handle, concurrency=2, prefetch=10, timeout=2.0)
             try:
                 async with consumer:
                     await scene.publish(*hanging)

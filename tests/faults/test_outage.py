@@ -65,9 +65,10 @@ def test_a_thousand_messages_wait_while_the_dependency_is_down(vhost: BrokerAddr
                 await until(lambda: states.count("breaker.half_open") >= 8)
                 assert "breaker" in consumer.problems["orders"]
                 assert not consumer.healthy
-                assert len(dependency.asked) <= 10 + 9, "those that ran when it opened, and one for each try"
+                tries = states.count("breaker.half_open")
+                assert len(dependency.asked) <= 10 + 9 + tries, "those that opened it or ran then, and one for each try"
                 dependency.up = True
-                await until(lambda: len(scene.done) == len(ids), timeout=30)
+                await until(lambda: len(scene.done) == len(ids), timeout=90)
                 await until(lambda: consumer.healthy)
                 assert consumer.totals["parked"] == 0
                 assert consumer.totals["retried"] == len(dependency.asked)
@@ -124,8 +125,8 @@ def test_the_open_time_doubles_up_to_the_longest(vhost: BrokerAddress) -> None:
             consumer.add_handler("orders", handle, concurrency=1, breaker=breaker)
             consumer.subscribe(opened.append, "breaker.opened")
             async with consumer:
-                await until(lambda: len(opened) == 4)
-            assert [round(each.open_for, 2) for each in opened] == [0.05, 0.1, 0.15, 0.15]
+                await until(lambda: len(opened) >= 4)
+            assert [round(each.open_for, 2) for each in opened[:4]] == [0.05, 0.1, 0.15, 0.15]
             assert opened[0].reason == "ConnectionError: "
 
     asyncio.run(scenario())
@@ -144,7 +145,7 @@ def test_a_handler_pauses_its_queue(vhost: BrokerAddress, queue_type: str) -> No
             async def handle(message: Message) -> Any:
                 times.setdefault(str(message.message_id), []).append(clock())
                 if message.message_id == "m0" and message.attempt == 1:
-                    raise Pause(for_=0.3, reason="503")
+                    raise Pause(for_=1.0, reason="503")
                 scene.done.append(str(message.message_id))
                 return Ack()
 
@@ -156,11 +157,11 @@ def test_a_handler_pauses_its_queue(vhost: BrokerAddress, queue_type: str) -> No
                 problem = await until(lambda: consumer.problems.get("orders"))
                 assert problem == "breaker open: a handler said Pause: 503"
                 await until(lambda: len(scene.done) == len(ids))
-                assert consumer.healthy
+                await until(lambda: consumer.healthy)
                 assert consumer.totals["retried"] == 1
             begin = times["m0"][0]
             others = [each - begin for name in ids[1:] for each in times[name]]
-            assert min(others) >= 0.3
+            assert min(others) >= 1.0
             assert sorted(scene.done) == sorted(ids)
 
     asyncio.run(scenario())
@@ -199,7 +200,7 @@ def test_an_outage_outlives_its_connection(vhost: BrokerAddress) -> None:
 
             ids = [f"m{number}" for number in range(20)]
             consumer = scene.consumer()
-            breaker = Breaker(trip_on=(ConnectionError,), open_for=3)
+            breaker = Breaker(trip_on=(ConnectionError,), open_for=6)
             consumer.add_handler("orders", handle, concurrency=1, prefetch=5, breaker=breaker)
             started: list[Any] = []
             consumer.subscribe(started.append, "consumer.started")
@@ -213,7 +214,7 @@ def test_an_outage_outlives_its_connection(vhost: BrokerAddress) -> None:
                 assert scene.done == []
                 assert "breaker" in consumer.problems["orders"]
                 await until(lambda: set(scene.done) == set(ids))  # the cut may have taken an ack along
-                assert consumer.healthy
+                await until(lambda: consumer.healthy)
             assert len(dependency.asked) == 1
 
     asyncio.run(scenario())

@@ -21,15 +21,19 @@ from amqpflow.services.parked.restore import restore_parked
 from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.target import read_target
 from tests.faults.parked_and_die import STEPS
-from tests.faults.replay_and_die import shared_shop
+from tests.faults.replay_and_die import CONNECTIONS, name_of, shared_shop
 from tests.parked import delivered, depth, drained, park, workplace
+from tests.statemachine.places import Places
 
 PARKING = "shared.parking"
 COUNT = 60
 EACH = [f"{queue}{n}" for n in range(COUNT // 2) for queue in "ab"]
 
 
-async def killed(address: BrokerAddress, kind: str, what: str, step: str, times: int, file: Path) -> None:
+async def killed(
+    address: BrokerAddress, connection: Connection, kind: str, what: str, step: str, times: int, file: Path
+) -> None:
+    """Run it until it kills itself, and the broker has noticed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -46,13 +50,14 @@ async def killed(address: BrokerAddress, kind: str, what: str, step: str, times:
     )
     output, _ = await process.communicate()
     assert process.returncode == -signal.SIGKILL, (what, step, output.decode())
+    await Places(connection).gone(name_of(process.pid), CONNECTIONS)
 
 
 async def given_back(connection: Connection, least: int) -> int:
-    """The depth of the queue once the broker knows that the process is dead: an ack may have reached it or not."""
+    """The depth of the queue once it has what the dead process held: an ack may have reached the broker or not."""
     channel = await connection.open_channel()
     seen: list[int] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(seen) < 10 or len(set(seen[-10:])) > 1 or seen[-1] < least:
             seen.append((await channel.queue_counts(PARKING)).ready)
             await asyncio.sleep(0.03)
@@ -78,7 +83,7 @@ def test_a_killed_list_export_or_discard_loses_nothing(vhost: BrokerAddress, tmp
                 for step in STEPS[what]:
                     await park(connection, compiled, [delivered(each[0], message_id=each) for each in EACH])
                     file = tmp_path / f"{what}-{step}.jsonl"
-                    await killed(vhost, kind, what, step, 20 if step in ("seen", "write") else 1, file)
+                    await killed(vhost, connection, kind, what, step, 20 if step in ("seen", "write") else 1, file)
                     kept = exported(file)
                     assert what == "discard" or kept == []
                     left = await given_back(connection, COUNT - len(kept))
@@ -105,7 +110,7 @@ def test_a_killed_restore_resumes_and_no_message_is_there_twice(
             target = read_target(broker, compiled)
             report = await discard_parked(target, Selection(), str(file))
             assert (report.discarded, report.complete) == (count, True)
-            await killed(vhost, "quorum", "restore", step, 900 if step == "publish" else 3, file)
+            await killed(vhost, connection, "quorum", "restore", step, 900 if step == "publish" else 3, file)
             there = await given_back(connection, 0)
             lines = [json.loads(line) for line in Path(f"{file}.restored").read_text().splitlines()[1:]]
             recorded = sum(len(line.get("restored", ())) for line in lines)
@@ -131,7 +136,7 @@ def test_what_a_killed_discard_left_is_whole_after_a_restore(vhost: BrokerAddres
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered("b", message_id=each) for each in EACH])
-            await killed(vhost, "quorum", "discard", step, 20 if step == "seen" else 1, file)
+            await killed(vhost, connection, "quorum", "discard", step, 20 if step == "seen" else 1, file)
             kept = exported(file)
             assert len(lines_of(file, Discarded)) == (step == "finish")
             await given_back(connection, COUNT - len(kept))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from functools import partial
+from uuid import uuid4
 
 import pytest
 
@@ -22,7 +23,6 @@ from tests.shop import PARKING, RETRY, Shop, shop
 from tests.waiting import until
 
 IDS = [f"m{number}" for number in range(6)]
-USER = "amqpflow-test-narrow"
 
 
 class Rights:
@@ -30,21 +30,22 @@ class Rights:
 
     def __init__(self, scene: Shop) -> None:
         self._scene = scene
+        self._user = f"amqpflow-test-narrow-{uuid4().hex[:8]}"  # other tests have one at the same time
 
     def may_write(self, pattern: str) -> None:
         rights = {"configure": "", "write": pattern, "read": ".*"}
-        self._scene.management.put("permissions", self._scene.address.vhost, USER, body=rights)
+        self._scene.management.put("permissions", self._scene.address.vhost, self._user, body=rights)
 
     @property
     def address(self) -> BrokerAddress:
-        return replace(as_user(self._scene.address, USER, "s3cret"), management_url=None)
+        return replace(as_user(self._scene.address, self._user, "s3cret"), management_url=None)
 
     def __enter__(self) -> Rights:
-        self._scene.management.put("users", USER, body={"password": "s3cret", "tags": ""})
+        self._scene.management.put("users", self._user, body={"password": "s3cret", "tags": ""})
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._scene.management.delete("users", USER)
+        self._scene.management.delete("users", self._user)
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +80,7 @@ def test_messages_wait_for_a_write_permission_that_comes_back(vhost: BrokerAddre
                     assert consumer.totals["retried" if missing == RETRY else "parked"] == 0
                     rights.may_write(f"^({PARKING}|{RETRY})$")
                     await until(lambda: len(set(scene.done)) == 3)
+                    await until(lambda: consumer.totals["parked"] >= 3 and consumer.totals["retried"] >= 3)
                     await until(lambda: consumer.healthy)
                 assert consumer.totals["parked"] == 3
                 assert consumer.totals["retried"] == 3

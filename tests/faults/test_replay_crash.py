@@ -18,17 +18,24 @@ from amqpflow.rabbitmq.connection import Connection, connect
 from amqpflow.services.replaying.journal_files import Journals
 from amqpflow.services.replaying.replayer import replay_parked
 from tests.brokers.selection import BrokerUnderTest
-from tests.faults.replay_and_die import ONCE, POINTS, shared_shop
+from tests.faults.replay_and_die import CONNECTIONS, ONCE, POINTS, name_of, shared_shop
 from tests.faults.replay_and_die import WINDOW as DYING_WINDOW
 from tests.parked import delivered, depth, depth_becomes, drained, list_parked, park, publish, workplace
+from tests.statemachine.places import Places
 
 PARKING = "shared.parking"
 B_COUNT = 120
 
 
 async def run_until_killed(
-    address: BrokerAddress, point: str, times: int, directory: Path | None = None, kind: str = "quorum"
+    address: BrokerAddress,
+    connection: Connection,
+    point: str,
+    times: int,
+    directory: Path | None = None,
+    kind: str = "quorum",
 ) -> int:
+    """Run it until it kills itself, or ends, and the broker has noticed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -44,13 +51,14 @@ async def run_until_killed(
     )
     output, _ = await process.communicate()
     assert process.returncode in (0, -signal.SIGKILL), output.decode()
+    await Places(connection).gone(name_of(process.pid), CONNECTIONS)
     return process.returncode
 
 
 async def settled(connection: Connection, queue: str) -> int:
     """The queue's depth, once the broker has taken back what a dead process held."""
     channel = await connection.admin_channel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await channel.queue_declare(queue, passive=True)).consumer_count:
             await asyncio.sleep(0.02)
     await channel.close()
@@ -91,7 +99,7 @@ def test_killed_at_every_point_a_replay_loses_nothing_and_the_next_one_finishes_
         async with workplace(vhost, compiled) as (broker, connection):
             mixed = [delivered(queue, message_id=f"{queue}{n}") for n in range(B_COUNT) for queue in "ab"]
             await park(connection, compiled, mixed)
-            killed = await run_until_killed(vhost, point, times, directory, kind) == -signal.SIGKILL
+            killed = await run_until_killed(vhost, connection, point, times, directory, kind) == -signal.SIGKILL
             await settled(connection, PARKING)
             at_death = next(Journals(directory).all(lambda *_: None), None)
             report = await replay_parked(broker, compiled, "b", journals=Journals(directory))
@@ -130,7 +138,7 @@ def test_without_a_journal_one_kill_sends_at_most_the_window_twice(vhost: Broker
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered("b", message_id=f"b{n}") for n in range(1000)])
-            assert await run_until_killed(vhost, "publish.confirmed", 5) == -signal.SIGKILL
+            assert await run_until_killed(vhost, connection, "publish.confirmed", 5) == -signal.SIGKILL
             await settled(connection, PARKING)
             await replay_parked(broker, compiled, "b")
             copies: dict[str, set[str]] = defaultdict(set)
@@ -155,7 +163,7 @@ def test_a_listing_that_is_killed_in_the_middle_changes_nothing(
         async with workplace(vhost, compiled) as (opened, connection):
             await publish(connection, PARKING, *(Properties(message_id=each) for each in expected))
             for _ in range(2):
-                assert await run_until_killed(vhost, "listing", times) == -signal.SIGKILL
+                assert await run_until_killed(vhost, connection, "listing", times) == -signal.SIGKILL
                 await depth_becomes(connection, PARKING, 5000)
                 listing = await list_parked(opened, compiled)
                 assert [row.message_id for row in listing.messages] == expected

@@ -42,7 +42,7 @@ async def replay_until_the_broker_dies(node: OwnNode, directory: Path) -> Replay
 
     async with workplace(node.address, compiled) as (broker, connection):
         await park(connection, compiled, [delivered("orders", message_id=f"m{n}") for n in range(COUNT)])
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             return await replay_parked(
                 broker,
                 compiled,
@@ -62,10 +62,12 @@ async def recovered(node: OwnNode) -> None:
     async def all_ready() -> bool:
         arguments = ("-s", "list_queues", "-p", node.address.vhost, "messages_ready", "messages_unacknowledged")
         rows = [row.split() for row in (await asyncio.to_thread(node.ctl, *arguments)).splitlines()]
+        if any(len(row) < 2 for row in rows):
+            return False  # a queue without a leader has no counts
         ready, unacked = (sum(int(row[column]) for row in rows) for column in (0, 1))
         return ready >= COUNT and unacked == 0
 
-    await until(all_ready, timeout=60)
+    await until(all_ready, timeout=120)
 
 
 async def replay_the_rest(node: OwnNode, directory: Path) -> None:

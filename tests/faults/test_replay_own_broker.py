@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,10 @@ async def own_place(
 ) -> AsyncIterator[tuple[CompiledTopology, Broker, Connection]]:
     await asyncio.to_thread(create_virtual_host, node.address, vhost)
     compiled = topology({each: [1000] for each in queues}, vhost=vhost, queue_type="classic")
-    async with workplace(node.address.with_vhost(vhost), compiled) as (broker, connection):
+    address = node.address.with_vhost(vhost)
+    # rabbitmqctl takes seconds, and the event loop may stand still meanwhile
+    address = replace(address, url=f"{address.url}?heartbeat=60")
+    async with workplace(address, compiled) as (broker, connection):
         yield compiled, broker, connection
 
 
@@ -78,7 +82,7 @@ def test_a_message_that_is_too_large_for_the_broker_stays_parked_and_the_others_
 def test_a_queue_that_confirms_nothing_leaves_only_its_own_messages_in_doubt(
     node: OwnNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "CONFIRM_TIMEOUT", 2.0)
+    monkeypatch.setattr(sending, "CONFIRM_TIMEOUT", 5.0)  # those of the other queue have to be confirmed within
 
     async def scenario() -> None:
         async with own_place(node, "stuck", "a", "b") as (compiled, broker, connection):

@@ -11,19 +11,23 @@ from dataclasses import replace
 import pytest
 
 from amqpflow import api
+from amqpflow.model.names import applying_lock
 from amqpflow.model.resources import BrokerState
 from amqpflow.planning.values.changes import Change
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import observe, open_broker
 from amqpflow.services.provisioning import drain as emptiness
 from amqpflow.services.provisioning.planner import make_destruction, make_plan
+from tests.brokers.management import Management
 from tests.integration.apply_and_die import carry_out, changed_shop, small_shop, swapped_shop
 from tests.plans import assert_nothing_dangles
+from tests.waiting import until
 
 ONCE = pytest.mark.one_broker
 
 
 def kill_at(address: BrokerAddress, step: int, when: str, what: str = "apply") -> None:
+    """Return when it is dead, and the broker has freed its lock: it deletes what was exclusive some time after that."""
     arguments = [address.url, address.management_candidates()[-1], str(step), when, what]
     done = subprocess.run(
         [sys.executable, "-m", "tests.integration.apply_and_die", *arguments],
@@ -33,6 +37,8 @@ def kill_at(address: BrokerAddress, step: int, when: str, what: str = "apply") -
         check=False,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
+    lock, management = applying_lock("shop"), Management(address)
+    asyncio.run(until(lambda: management.get("queues", address.vhost, lock) is None))
 
 
 def look(address: BrokerAddress) -> BrokerState:

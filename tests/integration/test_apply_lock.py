@@ -39,13 +39,13 @@ def test_the_holder_is_named_and_its_death_frees_the_lock(vhost: BrokerAddress, 
     async def hold() -> None:
         async with open_broker(vhost) as broker, applying_alone(broker, "shop") as lock:
             await lock.check(ask=True)
-            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30)
+            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
             assert done.returncode == 5, done.stderr
             assert (
                 f"topology shop is locked: another amqpflow command holds it: pid {os.getpid()} of user" in done.stderr
             )
             waiting = await asyncio.create_subprocess_exec(
-                *command, "--lock-timeout", "30s", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+                *command, "--lock-timeout", "60s", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
             )
             assert waiting.stderr is not None
             assert b"Waiting: another amqpflow command holds it: pid" in await waiting.stderr.readline()
@@ -75,7 +75,7 @@ def test_a_killed_holder_leaves_no_lock(vhost: BrokerAddress) -> None:
         with pytest.raises(LockedError):
             asyncio.run(api.apply(topology({"orders": []}, vhost=vhost.vhost), vhost))
         process.send_signal(signal.SIGKILL)
-    assert asyncio.run(api.apply(topology({"orders": []}, vhost=vhost.vhost), vhost, lock_timeout=10)).complete
+    assert asyncio.run(api.apply(topology({"orders": []}, vhost=vhost.vhost), vhost, lock_timeout=30)).complete
 
 
 @pytest.mark.one_broker
@@ -96,7 +96,7 @@ def test_a_lock_that_is_cut_in_the_middle_stops_the_apply(vhost: BrokerAddress) 
         def on_step(number: int, _: Change, done: bool) -> None:
             if number == 3 and not done:
                 # the loop stands still here, as an apply does in a slow step: only the next look can notice
-                deadline = loop.time() + 15
+                deadline = loop.time() + 30
                 while not (found := locks()):
                     assert loop.time() < deadline
                 for name in found:
@@ -113,7 +113,8 @@ def test_a_lock_that_is_cut_in_the_middle_stops_the_apply(vhost: BrokerAddress) 
         assert len(report.remaining) > 100  # type: ignore[attr-defined]
 
     asyncio.run(cut())
-    assert asyncio.run(api.apply(compiled, vhost)).complete
+    # the broker frees the lock some time after it has closed the connection
+    assert asyncio.run(api.apply(compiled, vhost, lock_timeout=30)).complete
 
 
 def test_of_two_applies_at_once_one_wins_whole(vhost: BrokerAddress) -> None:

@@ -31,6 +31,18 @@ def nap(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def told(caplog: pytest.LogCaptureFixture, words: str) -> list[logging.LogRecord]:
+    return [each for each in caplog.records if words in each.getMessage()]
+
+
+def block_until_told(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    """A machine without time for the thread that watches is no fault of a handler, so that it may take a while."""
+    deadline = time.monotonic() + 30
+    while not told(caplog, words):
+        assert time.monotonic() < deadline, "it is said while it happens"
+        nap(0.1)
+
+
 @pytest.mark.usefixtures("soon")
 def test_a_handler_that_blocks_is_named_with_message_and_line_while_it_does(
     vhost: BrokerAddress, caplog: pytest.LogCaptureFixture
@@ -40,20 +52,20 @@ def test_a_handler_that_blocks_is_named_with_message_and_line_while_it_does(
 
             async def handle(message: Message) -> None:
                 if message.message_id == "slow":
-                    before = len(caplog.records)
-                    nap(1.5)
-                    assert len(caplog.records) == before + 1, "it is said while it happens"
+                    block_until_told(caplog, "with message slow")
                 await asyncio.sleep(0)
                 scene.done.append(str(message.message_id))
 
             async with scene.consumer(orders=handle):
                 await scene.publish("quick", "slow")
                 await until(lambda: len(scene.done) == 2)
-                await until(lambda: any("runs again" in each for each in caplog.messages))
-        first, second = [each for each in caplog.records if "event loop" in each.getMessage()]
+                await until(lambda: len(told(caplog, "with message slow")) > 1)
+        first, second = told(caplog, "with message slow")
         named = r"handler tests\.\S+\.handle with message slow, at tests/integration/test_blocked_loop\.py:\d+"
-        assert re.match(rf"orders: the event loop has been blocked for \d+ms by {named}: no other", first.getMessage())
-        again = rf"orders: the event loop runs again after 1\.\ds; it was blocked by {named}$"
+        assert re.match(
+            rf"orders: the event loop has been blocked for [\d.]+m?s by {named}: no other", first.getMessage()
+        )
+        again = rf"orders: the event loop runs again after [\d.]+m?s; it was blocked by {named}$"
         assert re.match(again, second.getMessage())
         assert first.levelname == second.levelname == "WARNING"
 
@@ -76,10 +88,10 @@ def test_heartbeats_that_a_blocked_loop_missed_are_said_to_be_why_the_connection
             consumer.subscribe(lambda event: reasons.append(event.reason), "connection.lost", "message.requeued")
             async with consumer:
                 await scene.publish("slow")
-                await until(lambda: scene.done == ["slow", "slow"], timeout=20)
+                await until(lambda: scene.done[:2] == ["slow", "slow"])
                 await until(lambda: consumer.healthy)
             why = (
-                r"missed heartbeats: handler tests\.\S+\.handle with message slow, at \S+ blocked the event loop for 5"
+                r"missed heartbeats: handler tests\.\S+\.handle with message slow, at \S+ blocked the event loop for \d"
             )
             assert any(re.match(why, each) for each in reasons), reasons
             assert all(re.search(why, each) for each in reasons), reasons
@@ -88,7 +100,11 @@ def test_heartbeats_that_a_blocked_loop_missed_are_said_to_be_why_the_connection
 
 
 @pytest.mark.usefixtures("soon")
-def test_what_no_thread_could_see_is_said_afterwards(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_no_thread_could_see_is_said_afterwards(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_monitor, "_EVERY", 0.15)  # the thread must not look twice before the loop turns again
+
     async def scenario() -> None:
         with LoopMonitor() as monitor:
             await asyncio.sleep(0.1)
@@ -108,17 +124,20 @@ def test_code_outside_handlers_is_said_by_its_line(caplog: pytest.LogCaptureFixt
     async def scenario() -> None:
         with LoopMonitor():
             await asyncio.sleep(0.1)
-            nap(0.9)
-            await until(lambda: "runs again" in caplog.text)
+            block_until_told(caplog, "has been blocked")
+            await until(lambda: told(caplog, "runs again"))
 
     asyncio.run(scenario())
-    kept = [each for each in caplog.messages if "kept" in each]
-    assert kept[0].startswith("consumer: the event loop has been blocked")
-    assert re.search(r"by code outside handlers, at tests/integration/test_blocked_loop\.py:\d+", kept[0])
+    (blocked,) = told(caplog, "has been blocked")
+    assert blocked.getMessage().startswith("consumer: the event loop has been blocked")
+    assert re.search(r"by code outside handlers, at tests/integration/test_blocked_loop\.py:\d+", blocked.getMessage())
 
 
 @pytest.mark.usefixtures("soon")
-def test_a_loop_that_turns_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loop_that_turns_is_not_warned_of(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For longer than the limit in all, which is far above one nap: a machine may be busy for a moment."""
+    monkeypatch.setattr(loop_monitor, "LIMIT", 1.5)
+
     async def scenario() -> None:
         with LoopMonitor(), caplog.at_level(logging.DEBUG):
             for _ in range(20):
@@ -146,7 +165,7 @@ def test_a_message_whose_handler_always_outlasts_the_heartbeat_is_parked(vhost: 
             consumer.subscribe(lambda event: parked.append(event.reason), "message.parked")
             async with consumer:
                 await scene.publish("slow")
-                await until(lambda: bool(parked), timeout=40)
+                await until(lambda: bool(parked), timeout=60)
             assert (set(calls), parked) == ({"slow"}, ["crashed"])
             assert 2 <= len(calls) <= 4, "before RabbitMQ 4.3 up to two more than crash_limit"
             assert (await scene.depth("orders"), await scene.depth("orders.parking")) == (0, 1)

@@ -94,7 +94,7 @@ def test_a_channel_is_closed_although_the_caller_of_close_is_cancelled(vhost: Br
             async with holding(vhost) as (connection, channel, _):
                 await cancelled_after(turns, channel.close())
                 if turns:
-                    await asyncio.wait_for(channel.closed.wait(), 10)
+                    await asyncio.wait_for(channel.closed.wait(), 20)
                 else:
                     await channel.close()  # that one had not begun
                 await until(lambda: depth(connection, "here"))
@@ -148,7 +148,7 @@ def test_without_an_answer_in_time_the_connection_is_closed(
     monkeypatch.setattr("amqpflow.rabbitmq.channel.ANSWER_TIMEOUT", 0.2)
 
     async def scenario() -> None:
-        async with Proxy(vhost) as proxy, opened(vhost, here=QUORUM) as (_, look):
+        async with Proxy(vhost, heartbeat=None) as proxy, opened(vhost, here=QUORUM) as (_, look):
             await look.publish(message("here", "m"))
             async with await connect(proxy.address, name="amqpflow test") as connection:
                 channel = await connection.open_channel()
@@ -159,7 +159,7 @@ def test_without_an_answer_in_time_the_connection_is_closed(
                 proxy.to_client.clear()
                 with pytest.raises(BrokerUnavailableError, match="no answer within"):
                     await (channel.cancel("first") if call == "cancel" else consume(channel, held, answer_within=0.2))
-                await asyncio.wait_for(connection.closed.wait(), 5)
+                await asyncio.wait_for(connection.closed.wait(), 20)
                 assert channel.is_closed
 
                 async def ready() -> int:

@@ -16,7 +16,7 @@ from tests.integration.test_channel import QUORUM, fates, message, opened
 from tests.waiting import until
 
 
-async def ended(connection: Connection, channel: Channel, within: float = 15) -> tuple[str, str]:
+async def ended(connection: Connection, channel: Channel, within: float = 30) -> tuple[str, str]:
     """The reasons of both, once they have ended."""
     async with asyncio.timeout(within):
         await connection.closed.wait()
@@ -45,7 +45,7 @@ def test_an_operator_closes_the_connection(vhost: BrokerAddress) -> None:
 def test_the_virtual_host_is_deleted(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
         async with opened(vhost) as (connection, channel):
-            Management(vhost).delete("vhosts", vhost.vhost)
+            await asyncio.to_thread(Management(vhost).delete, "vhosts", vhost.vhost)
             said, channels = await ended(connection, channel)
             assert said.startswith("the virtual host was deleted or stopped (320 CONNECTION_FORCED - vhost ")
             assert channels == said
@@ -90,7 +90,7 @@ def test_who_closes_a_channel_or_a_connection_is_told_apart_from_the_broker(vhos
 @pytest.mark.one_broker
 def test_the_network_cuts_the_connection(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
-        async with Proxy(vhost) as proxy, opened(proxy.address) as (connection, channel):
+        async with Proxy(vhost, heartbeat=None) as proxy, opened(proxy.address) as (connection, channel):
             proxy.cut()
             said, channels = await ended(connection, channel)
             assert said in (

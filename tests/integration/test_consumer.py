@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+import threading
 import time
 import zlib
 from collections import Counter
@@ -123,6 +124,7 @@ NATIVE = NativeRetry(min_ms=50, max_ms=100, retries=2)
 )
 def test_every_outcome_returned_or_raised(vhost: BrokerAddress, kind: str, native: NativeRetry | None) -> None:
     attempts: Counter[str] = Counter()
+    release = threading.Event()
 
     async def scenario() -> None:
         async with shop(vhost, rules=RULES, native=native) as scene:
@@ -135,7 +137,7 @@ def test_every_outcome_returned_or_raised(vhost: BrokerAddress, kind: str, nativ
             def in_thread(message: Message) -> Any:
                 attempts[str(message.message_id)] += 1
                 if message.message_id == "timeout":
-                    time.sleep(0.8)  # a thread runs on, and what it does then is not counted
+                    release.wait(30)  # a thread runs on, and what it does then is not counted
                     return None
                 if message.message_id == "raise ack":
                     scene.done.append("raise ack")
@@ -146,13 +148,14 @@ def test_every_outcome_returned_or_raised(vhost: BrokerAddress, kind: str, nativ
                     await asyncio.sleep(30)
                 return in_thread(message)
 
-            consumer = scene.consumer(orders=in_loop if kind == "async" else in_thread, timeout=0.5)
+            consumer = scene.consumer(orders=in_loop if kind == "async" else in_thread, timeout=2)
             async with consumer:
                 await scene.publish(*ENDS, body=b"{no json")
                 gone = [name for name, end in ENDS.items() if end == "gone"]
                 await until(
                     lambda: sum(consumer.totals[each] for each in ("acked", "discarded", "parked")) == len(ENDS)
                 )
+                release.set()
             parked = {each.header.properties.message_id: each for each in await scene.take("orders.parking")}
             assert await scene.account() == Counter(name for name, end in ENDS.items() if end == "done")
             assert consumer.totals["discarded"] == len(gone)
@@ -172,7 +175,7 @@ def test_every_outcome_returned_or_raised(vhost: BrokerAddress, kind: str, nativ
             tiers = [] if native else ["orders.retry.50ms", "orders.retry.100ms"]
             assert [each["tier"] for each in always[h.HISTORY]] == [*tiers, "parking"]
             assert (
-                "ran longer than its timeout of 200ms" in parked["timeout"].header.properties.headers[h.ERROR_MESSAGE]
+                "ran longer than its timeout of 2s" in parked["timeout"].header.properties.headers[h.ERROR_MESSAGE]
                 or kind == "async"
             )
             assert "JSON" in parked["json"].header.properties.headers[h.ERROR_MESSAGE]
@@ -272,7 +275,7 @@ def test_a_consumer_may_wait_for_its_topology(vhost: BrokerAddress) -> None:
         async with shop(vhost) as scene:
             scene.delete("queues", "orders")
             consumer = scene.consumer(orders=act)
-            consumer.wait_for_topology = 20
+            consumer.wait_for_topology = 60
             starting = asyncio.create_task(consumer.start())
             await asyncio.sleep(0.2)
             assert not starting.done()
@@ -311,7 +314,7 @@ def test_a_consumer_that_is_asked_to_stop_before_it_has_started_stops(vhost: Bro
         async with shop(vhost) as scene:
             consumer = scene.consumer(orders=act)
             consumer.stop_soon()
-            await asyncio.wait_for(consumer.serve(), 10)
+            await asyncio.wait_for(consumer.serve(), 30)
             assert consumer.totals["received"] == 0
             await consumer.start()
             assert not consumer.stopping, "that was for the run before"
@@ -331,14 +334,14 @@ def test_a_retry_past_the_longest_tier_is_not_handled_before_it_is_due(vhost: Br
             async def handle(message: Message) -> None:
                 times.append(time.monotonic())
                 if message.attempt == 1:
-                    raise Retry(after=0.45)
+                    raise Retry(after=1.5)  # many rounds: of a machine that is slow at least one is seen
                 scene.done.append(str(message.message_id))
 
             consumer = scene.consumer(orders=handle)
             async with consumer:
                 await scene.publish("m")
                 await scene.all_settled(["m"])
-            assert times[1] - times[0] >= 0.45
+            assert times[1] - times[0] >= 1.5
             assert consumer.totals["retried"] == 1
             assert consumer.totals["postponed"] >= 1
             assert len(times) == 2

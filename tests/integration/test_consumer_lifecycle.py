@@ -75,7 +75,7 @@ def test_run_in_a_thread_consumes_until_it_is_told_to_stop(vhost: BrokerAddress)
                 await handles(scene, name)
                 assert consumer.healthy
                 consumer.stop_soon()  # of another thread than its event loop's
-                await asyncio.to_thread(thread.join, 10)
+                await asyncio.to_thread(thread.join, 30)
                 assert (thread.is_alive(), raised, consumer.healthy) == (False, [], False)
 
     asyncio.run(scenario())
@@ -86,7 +86,7 @@ def test_the_errors_of_run_in_a_thread_are_those_of_the_start(vhost: BrokerAddre
         async with shop(vhost) as scene:
             scene.delete("queues", "orders")
             thread, raised = in_a_thread(counting(scene).run)
-            await asyncio.to_thread(thread.join, 10)
+            await asyncio.to_thread(thread.join, 30)
             assert [type(each) for each in raised] == [NotAppliedError]
 
     asyncio.run(scenario())
@@ -112,10 +112,10 @@ def test_a_second_start_is_refused_and_the_first_goes_on(vhost: BrokerAddress) -
                 with pytest.raises(UsageError, match="runs already"):
                     await again()
             elsewhere, raised = in_a_thread(lambda: asyncio.run(consumer.start()))
-            await asyncio.to_thread(elsewhere.join, 10)
+            await asyncio.to_thread(elsewhere.join, 30)
             assert [type(each) for each in raised] == [UsageError]
             elsewhere, raised = in_a_thread(consumer.run)
-            await asyncio.to_thread(elsewhere.join, 10)
+            await asyncio.to_thread(elsewhere.join, 30)
             assert [type(each) for each in raised] == [UsageError]
             await handles(scene, "m")
             assert consumer.totals["received"] == 1
@@ -187,7 +187,7 @@ def test_it_is_stopped_from_another_event_loop(vhost: BrokerAddress) -> None:
             await consumer.start()
             await handles(scene, "m")
             thread, raised = in_a_thread(lambda: asyncio.run(consumer.stop()))
-            await asyncio.to_thread(thread.join, 10)
+            await asyncio.to_thread(thread.join, 30)
             assert (thread.is_alive(), raised, consumer.healthy) == (False, [], False)
             async with consumer:
                 await handles(scene, "again")
@@ -210,7 +210,7 @@ def test_a_stop_while_it_waits_for_its_topology_ends_the_start(
             await consumer.stop()
             with pytest.raises(NotAppliedError):
                 await starting
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 30
             await scene.declare()
             async with consumer:
                 await handles(scene, "m")
@@ -224,7 +224,7 @@ def test_what_is_asked_before_the_start_ends_it_once_started(vhost: BrokerAddres
             consumer = counting(scene)
             for _ in range(2):
                 consumer.stop_soon()
-                await asyncio.wait_for(consumer.serve(), 10)
+                await asyncio.wait_for(consumer.serve(), 30)
             async with consumer:
                 await handles(scene, "m")
 
@@ -251,7 +251,7 @@ def test_a_consumer_that_was_asked_twice_to_stop_runs_again(vhost: BrokerAddress
                 await until(lambda: consumer._was_stopped)  # it waits for the handler
                 consumer.stop_soon()
                 gate.set()
-                await asyncio.wait_for(serving, 10)
+                await asyncio.wait_for(serving, 30)
 
     asyncio.run(scenario())
 
@@ -287,7 +287,7 @@ def test_a_stop_ends_a_start_that_connects(vhost: BrokerAddress, stop: Callable[
             there, consumer.address = consumer.address, nowhere
             starting = asyncio.create_task(consumer.start())
             await reached.wait()
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(8):  # less than it takes to give up connecting
                 await stop(consumer)
                 await starting
             assert (consumer.started, consumer.healthy) == (False, False)
@@ -311,7 +311,7 @@ def test_a_stop_ends_a_reconnect(vhost: BrokerAddress, stop: Callable[[Consumer]
                 consumer.address = nowhere
                 cut(opened)
                 await reached.wait()
-                async with asyncio.timeout(3):
+                async with asyncio.timeout(8):  # less than it takes to give up connecting
                     await stop(consumer)
 
     asyncio.run(scenario())
@@ -345,7 +345,7 @@ def test_one_signal_stops_all_consumers_that_serve_in_an_event_loop(vhost: Broke
             serving = asyncio.gather(*(each.serve() for each in consumers))
             await until(lambda: all(each.healthy for each in consumers))
             os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.wait_for(serving, 10)
+            await asyncio.wait_for(serving, 30)
 
     asyncio.run(scenario())
 

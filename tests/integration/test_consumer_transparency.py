@@ -213,6 +213,7 @@ def test_headers_that_leave_no_room_stay_in_a_classic_queue_and_its_consumer_pau
                 await scene.publish("large", headers={"h": "x" * (scene.connection.frame_max - 100)})
                 problem = await until(lambda: consumer.problems.get("orders"))
                 assert "cannot be copied" in problem
+            await scene.holds("orders", 1)
             assert await scene.account() == Counter(["large"])
 
     asyncio.run(scenario())
@@ -222,7 +223,11 @@ DELAYS = (100, 1000, 5000)
 
 
 def test_a_message_comes_back_when_it_is_due_and_no_tier_holds_up_another(vhost: BrokerAddress) -> None:
-    """All three tiers at once: never early, and half of the messages at most 100 ms late on a machine that is busy."""
+    """
+    All three tiers at once: never early, and half of the messages at most 500 ms late on a machine that is busy.
+
+    What waited behind a message of another tier would be 900 ms late.
+    """
 
     async def scenario(scene: Shop) -> dict[int, list[float]]:
         failed: dict[str, float] = {}
@@ -248,7 +253,7 @@ def test_a_message_comes_back_when_it_is_due_and_no_tier_holds_up_another(vhost:
             late = await scenario(scene)
         for delay, each in late.items():
             assert min(each) >= 0, f"{delay} ms: {each}"
-            assert median(each) <= 100, f"{delay} ms: {each}"
+            assert median(each) <= 500, f"{delay} ms: {each}"
 
     asyncio.run(run())
 

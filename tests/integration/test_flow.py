@@ -32,7 +32,7 @@ def test_a_rate_is_kept_evenly_and_no_burst_follows_an_idle_time(vhost: BrokerAd
                 await asyncio.sleep(0.5)
                 await scene.publish(*(f"m{number}" for number in range(40)))
                 await until(lambda: len(times) == 40)
-            assert 39 / 50 - 0.15 <= times[-1] - times[0] < 2
+            assert 39 / 50 - 0.15 <= times[-1] - times[0] < 3.5
             within = max(sum(1 for each in times if at <= each < at + 0.2) for at in times)
             assert within <= 10 + 6, "what a late event loop missed is caught up with, no more"
 
@@ -53,7 +53,7 @@ def test_what_waits_for_its_turn_is_given_back_when_the_consumer_stops(vhost: Br
             async with consumer:
                 await until(lambda: scene.done)
                 began = asyncio.get_running_loop().time()
-            assert asyncio.get_running_loop().time() - began < 3
+            assert asyncio.get_running_loop().time() - began < 5, "the next turn would be after 6 s"
             assert scene.done == ["m0"]
             await scene.holds("orders", 19)
             assert consumer.totals["requeued"] == consumer.totals["received"] - 1
@@ -75,7 +75,7 @@ def test_messages_of_one_key_are_handled_one_after_the_other_and_others_meanwhil
                 assert key is None or running[key] == 1
                 most_together = max(most_together, running.total())
                 order.setdefault(key, []).append(str(message.message_id))
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.03)  # so that the others arrive while the hot key is at work
                 running[key] -= 1
                 scene.done.append(str(message.message_id))
 
@@ -90,8 +90,8 @@ def test_messages_of_one_key_are_handled_one_after_the_other_and_others_meanwhil
             consumer = scene.consumer()
             consumer.add_handler("orders", handle, concurrency=5, prefetch=80, order_by="customer")
             async with consumer:
-                await until(lambda: len(scene.done) == len(ids) + 2)
-                assert consumer.totals["acked"] == len(ids) + 2
+                await until(lambda: consumer.totals["acked"] == len(ids) + 2)
+            assert len(scene.done) == len(ids) + 2
             for key, handled in order.items():
                 if key is not None:
                     assert handled == sorted(handled, key=lambda each: int(each.strip("hot").rpartition("-")[2]))

@@ -80,7 +80,7 @@ def test_a_message_has_one_digest_however_often_it_is_given_back(vhost: BrokerAd
                         here.set()
 
                 await channel.consume("parking", take, prefetch=100, on_cancel=lambda: None)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     await all_here.wait()
                 looks.append([parked_digest(each) for each in arrived])
                 await channel.close()

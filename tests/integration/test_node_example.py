@@ -120,7 +120,7 @@ def test_what_node_failed_python_retries_and_sees_as_first_published(node: Servi
             await publish(shop, {"total": 1, "failures": 9}, "m", **properties)
             await until(lambda: node.says("failed m attempt 1"))
             node.process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(node.process.wait, 20) == 0
+            assert await asyncio.to_thread(node.process.wait, 60) == 0
             consumer, seen = orders(vhost, failing=set())
             async with consumer:
                 await until(lambda: consumer.totals["acked"])

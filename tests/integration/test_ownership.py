@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import subprocess
-import sys
 from collections.abc import Awaitable
 from typing import Any
 
@@ -24,6 +21,7 @@ from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.provisioning import drain as emptiness
 from amqpflow.services.provisioning.planner import make_destruction
 from tests.brokers.management import Management
+from tests.integration.test_apply_killed import kill_at
 from tests.topology_files import compiled
 
 BORROWED = """
@@ -174,7 +172,7 @@ def test_killed_before_a_bind_an_apply_does_not_claim_what_the_application_binds
     application(vhost, bind=False)
     changes = asyncio.run(api.plan(topology(BORROWED, vhost), vhost)).changes
     step = next(number for number, change in enumerate(changes) if label(change) == f"binding {NAMED}")
-    kill_at(vhost, step, "before")
+    kill_at(vhost, step, "before", "borrowed")
     bind_by_hand(vhost, *ENTRY)
     assert run(api.apply(topology(BORROWED, vhost), vhost)).complete
     with pytest.raises(RefusedError, match="refused"):
@@ -190,24 +188,12 @@ def test_killed_after_each_step_an_apply_forgets_nothing_that_it_made(vhost: Bro
     for _ in range(total):
         if not asyncio.run(api.plan(topology(BORROWED, vhost), vhost)).changes:
             break
-        kill_at(vhost, 0, "after")
+        kill_at(vhost, 0, "after", "borrowed")
     assert asyncio.run(api.plan(topology(BORROWED, vhost), vhost)).changes == ()
     assert manifest(vhost)["unproven"] == [["events", "q", "invoices", "order.placed"]]
     assert remove("destroy", vhost, f"delete:{NAMED}").complete
     assert bindings(vhost) == set()
     assert queues(vhost) == {"invoices"}
-
-
-def kill_at(address: BrokerAddress, step: int, when: str) -> None:
-    arguments = [address.url, address.management_candidates()[-1], str(step), when, "borrowed"]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.apply_and_die", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def with_dlq(vhost: BrokerAddress) -> None:

@@ -37,7 +37,7 @@ from amqpflow.services.replaying.replayer import replay_parked
 from amqpflow.services.replaying.request import ReplayRequest
 from tests.cli.parked_shop import amqpflow, fill, write_shop
 from tests.messages import nested
-from tests.parked import delivered, deliveries, depth, drained, park, parking_publish, publish, workplace
+from tests.parked import delivered, deliveries, depth, depth_becomes, drained, park, parking_publish, publish, workplace
 from tests.topologies import topology
 
 WORK, PARKING = "orders", "orders.parking"
@@ -410,6 +410,7 @@ def test_a_dead_letter_queue_that_is_in_no_file_is_listed_exported_and_restored(
             for _ in range(5):
                 got = await channel.basic_get("work")
                 await channel.basic_reject(got.delivery.delivery_tag, requeue=False)
+            await depth_becomes(connection, "dead", 5)  # RabbitMQ takes them there in its own time
             await publish(connection, "counted", Properties(message_id="c"))
             async with open_broker(vhost) as broker:
                 target = read_target(broker, no_topology(), (), ReadOptions(from_queues=("dead",)))
@@ -451,6 +452,7 @@ def test_a_rejected_message_with_a_count_of_its_own_shows_both(vhost: BrokerAddr
                 await publish(broker.connection, "tasks", Properties(message_id=f"m{number}", headers=headers))
                 got = await channel.basic_get("tasks")
                 await channel.basic_reject(got.delivery.delivery_tag, requeue=False)
+                await depth_becomes(broker.connection, "tasks.dlq", number + 1)  # before the next one
             await publish(
                 broker.connection,
                 "tasks.dlq",

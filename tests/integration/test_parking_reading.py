@@ -408,9 +408,16 @@ def test_a_consumer_that_takes_messages_while_they_are_read_neither_hangs_nor_mi
     asyncio.run(go())
 
 
-def test_two_readings_at_once_wait_for_one_another(vhost: BrokerAddress) -> None:
+def test_two_readings_at_once_wait_for_one_another(vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = shop(vhost)
     waited: list[str] = []
+    enter = ParkingReader.__aenter__
+
+    async def once_the_other_waits(reader: ParkingReader) -> ParkingReader:
+        await until(lambda: waited)  # else one may be done before the other has asked
+        return await enter(reader)
+
+    monkeypatch.setattr(ParkingReader, "__aenter__", once_the_other_waits)
 
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection), workplace(vhost, compiled) as (second, _):
@@ -614,7 +621,7 @@ def test_nothing_is_held_for_longer_than_half_the_consumer_timeout(
     vhost: BrokerAddress, broker: BrokerUnderTest
 ) -> None:
     compiled = shop(vhost)
-    body = {"pattern": "parking$", "apply-to": "queues", "definition": {"consumer-timeout": 2000}, "priority": 1}
+    body = {"pattern": "parking$", "apply-to": "queues", "definition": {"consumer-timeout": 4000}, "priority": 1}
     broker.management.put("policies", vhost.vhost, "theirs", body=body)
 
     async def go() -> None:
@@ -636,7 +643,7 @@ def test_nothing_is_held_for_longer_than_half_the_consumer_timeout(
 def test_after_the_server_cancelled_the_consumer_nothing_is_acked(vhost: BrokerAddress) -> None:
     compiled = shop(vhost)
     queue = compiled.desired.queues[PARKING]
-    short = replace(queue, arguments={**queue.arguments, "x-consumer-timeout": 1000})
+    short = replace(queue, arguments={**queue.arguments, "x-consumer-timeout": 2000})
     compiled = replace(compiled, desired=replace(compiled.desired, queues={**compiled.desired.queues, PARKING: short}))
 
     async def go() -> None:

@@ -171,6 +171,7 @@ def test_the_applying_user_may_replace_a_retry_queue(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(emptiness, "STATISTICS_LAG", 0.2)
+    monkeypatch.setattr(emptiness, "STATISTICS_APPEAR", 60.0)
     topology, roles = loaded(tmp_path, WITHOUT_POLICIES)
     other, _ = loaded(tmp_path, WITHOUT_POLICIES.replace("    bindings", "    tiers: {type: classic}\n    bindings"))
 

@@ -297,7 +297,7 @@ async def _take(connection: Connection, address: BrokerAddress) -> Counter[str]:
 
         consumer = await channel.basic_consume(queue["name"], take, no_ack=True)
         for _ in range(ready):
-            found[await asyncio.wait_for(arrived.get(), 10)] += 1
+            found[await asyncio.wait_for(arrived.get(), 30)] += 1
         await channel.basic_cancel(consumer.consumer_tag)
     await channel.close()
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.one_broker
 
+SLOW = re.compile(r"Executing <.*> took \d+\.\d+ seconds")  #: a callback of more than 0.1 s
 IN_SHORT_LOOPS = """
 import asyncio
 import gc
@@ -74,14 +76,19 @@ async def ids_in(scene: Shop) -> list[str]:
 
 
 async def run(vhost: BrokerAddress, code: str) -> str:
-    """Run a program that warns of whatever is left open; it has to say nothing on standard error."""
+    """
+    Run a program that warns of whatever is left open; it has to say nothing on standard error.
+
+    But for what a slow machine makes asyncio say there.
+    """
     command = (sys.executable, "-X", "dev", "-W", "error", "-c", code)
     environment = os.environ | {"AMQPFLOW_URL": vhost.url}
     process = await asyncio.create_subprocess_exec(
         *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     said, complaints = await asyncio.wait_for(process.communicate(), 60)
-    assert (process.returncode, complaints.decode()) == (0, "")
+    complained = [each for each in complaints.decode().splitlines() if not SLOW.fullmatch(each)]
+    assert (process.returncode, complained) == (0, [])
     return said.decode()
 
 
@@ -143,7 +150,7 @@ def test_without_an_event_loop_it_is_said_what_to_do() -> None:
 
 def test_closing_waits_for_confirms_and_refuses_what_has_not_begun(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
-        async with shop(vhost) as scene, Proxy(vhost) as proxy:
+        async with shop(vhost) as scene, Proxy(vhost, heartbeat=None) as proxy:
             publisher = Publisher(proxy.address.url)
             await publisher.publish(b"", routing_key="orders", message_id="first")
             proxy.to_client.clear()  # the broker gets what is published, and its confirms wait
@@ -152,7 +159,7 @@ def test_closing_waits_for_confirms_and_refuses_what_has_not_begun(vhost: Broker
             messages = [OutgoingMessage(body=b"", routing_key="orders")] * 3
             many = asyncio.create_task(publisher.publish_many(messages))
             await until(lambda: publisher._here()._outstanding == 1000)
-            closing = asyncio.create_task(publisher.close())
+            closing = asyncio.create_task(publisher.close(timeout=30))
             await asyncio.sleep(0)
             with pytest.raises(BrokerUnavailableError, match="closed"):
                 await publisher.publish(b"", routing_key="orders")
@@ -170,7 +177,7 @@ def test_closing_waits_for_confirms_and_refuses_what_has_not_begun(vhost: Broker
 
 def test_closing_does_not_wait_for_ever(vhost: BrokerAddress) -> None:
     async def scenario() -> None:
-        async with shop(vhost), Proxy(vhost) as proxy:
+        async with shop(vhost), Proxy(vhost, heartbeat=None) as proxy:
             publisher = Publisher(proxy.address.url)
             await publisher.publish(b"", routing_key="orders")
             proxy.to_client.clear()

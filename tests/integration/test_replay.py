@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from amqpflow.model.wire import encode_content_header
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.replay import Destination
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.connection import connect
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.reader import ParkingReader
@@ -47,6 +49,7 @@ from tests.parked import (
     workplace,
 )
 from tests.topologies import topology
+from tests.waiting import until
 
 WORK = "orders"
 PARKING = "orders.parking"
@@ -345,16 +348,23 @@ def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(
             channel, parking = await connection.open_channel(), await connection.open_channel()
             tasks: list[asyncio.Task[object]] = []
             parked_again: list[str | None] = []
-            others: list[asyncio.Task[object]] = []
+            others: list[Thread] = []
 
             async def park_again(delivery: Delivery) -> None:
                 await parking.publish(parking_publish(compiled, delivery))
                 channel.ack(delivery.delivery_tag)
                 parked_again.append(delivery.properties.message_id)
 
+            async def taken_by_others() -> None:
+                async with await connect(vhost, name="amqpflow test") as theirs:
+                    await drained(theirs, PARKING, 1500)
+
             def take_others(_: str, done: int, __: int) -> None:
                 if done and not others:
-                    others.append(asyncio.create_task(drained(connection, PARKING, 1500)))
+                    # the replay waits for it: else it may have read all before they begin
+                    others.append(Thread(target=lambda: asyncio.run(taken_by_others())))
+                    others[0].start()
+                    others[0].join()
 
             await channel.consume(
                 WORK,
@@ -369,7 +379,8 @@ def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(
             )
             assert report.came_back > 0
             await depth_becomes(connection, WORK, 0)
-            await asyncio.gather(*tasks, *others)
+            await until(lambda: len(parked_again) >= report.replayed)
+            await asyncio.gather(*tasks)
             assert sorted(map(str, parked_again)) == sorted(set(map(str, parked_again)))
             assert len(parked_again) == report.replayed
             await channel.close()
@@ -429,8 +440,8 @@ def test_a_work_queue_that_is_full_for_a_moment_is_waited_for(vhost: BrokerAddre
             await channel.consume(WORK, take, prefetch=10, on_cancel=lambda: None)
             report = await replay_parked(broker, compiled, WORK)
             assert (report.replayed, report.complete) == (500, True)
+            await until(lambda: len(set(taken)) == 500)  # the last ones may be on their way
             await depth_becomes(connection, WORK, 0)
-            assert len(set(taken)) == 500
             await channel.close()
 
     asyncio.run(go())
@@ -542,7 +553,10 @@ def test_a_topology_that_was_never_applied_and_a_queue_that_is_not_in_the_file(v
     asyncio.run(go())
 
 
-def test_a_user_without_write_permission_is_told_at_once(vhost: BrokerAddress, broker: BrokerUnderTest) -> None:
+def test_a_user_without_write_permission_is_told_at_once(
+    vhost: BrokerAddress, broker: BrokerUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "PATIENCE", 60.0)
     compiled = shop(vhost)
 
     async def go() -> None:
@@ -553,7 +567,7 @@ def test_a_user_without_write_permission_is_told_at_once(vhost: BrokerAddress, b
             report = await replay_parked(opened, compiled, WORK)
             assert report.stopped is not None
             assert "no permission to publish to exchange 'shop.retry'" in report.stopped
-            assert report.seconds < 3
+            assert report.seconds < 30
             assert await depth(connection, PARKING) == 3
 
     asyncio.run(go())
@@ -566,7 +580,10 @@ def test_without_a_confirm_in_time_messages_stay_parked_and_are_in_doubt(
     compiled = shop(vhost)
 
     async def go() -> None:
-        async with Proxy(vhost) as network, workplace(network.address, compiled) as (broker, connection):
+        async with (
+            Proxy(vhost, heartbeat=None) as network,
+            workplace(network.address, compiled) as (broker, connection),
+        ):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(50)])
 
             def hold_confirms_back(step: str) -> None:
@@ -586,7 +603,7 @@ def test_without_a_confirm_in_time_messages_stay_parked_and_are_in_doubt(
 
 
 def test_nothing_is_held_for_long_and_the_replay_goes_on(vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amqpflow.services.reading.reader.HOLD_MAX", 0.8)
+    monkeypatch.setattr("amqpflow.services.reading.reader.HOLD_MAX", 1.2)
     compiled = topology({"a": [1000], "b": [1000]}, vhost=vhost.vhost, parking="shared.parking")
     steps: list[str] = []
 

@@ -26,6 +26,7 @@ from amqpflow.services.replaying.request import ReplayRequest
 from tests.integration.test_replay_identity import CONFIRMED, interrupted
 from tests.parked import delivered, depth, park, workplace
 from tests.topologies import topology
+from tests.waiting import until
 
 
 class Disk:
@@ -193,9 +194,7 @@ def test_what_cannot_be_acked_any_more_is_not_counted_as_acked(vhost: BrokerAddr
                         await (await connection.admin_channel()).queue_delete("a.parking")
                     else:
                         await reading.close()
-                    async with asyncio.timeout(10):
-                        while is_going_on(reader):
-                            await asyncio.sleep(0.01)
+                    await until(lambda: not is_going_on(reader))
                     assert reader.ack_all([batch[-1].delivery_tag]) is False
 
     asyncio.run(go())

@@ -269,6 +269,7 @@ def test_a_user_who_may_declare_nothing_reaches_a_cluster_whose_nodes_have_diffe
     vhost: BrokerAddress, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The API lists the user's own connection, after some seconds."""
+    monkeypatch.setattr(same_broker, "CONNECTION_LISTED_WITHIN", 30.0)
     overview = Management.overview
 
     async def of_another_node(management: Management) -> Overview:

@@ -27,7 +27,7 @@ def test_after_the_server_cancelled_the_consumer_a_session_settles_nothing(vhost
             assert session.holds(delivery)
             admin = await connection.admin_channel()
             await admin.queue_delete("here")
-            await asyncio.wait_for(session.ended.wait(), 10)
+            await asyncio.wait_for(session.ended.wait(), 30)
             assert session.cancelled_by_server
             assert not channel.is_closed
             assert not session.holds(delivery)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from amqpflow import apply, destroy, parked, plan
+from amqpflow import Consumer, apply, destroy, parked, plan
 from amqpflow.errors import NotAppliedError
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
@@ -54,20 +54,25 @@ def test_what_is_parked_outlives_a_ttl_that_a_platform_gives_to_everything(vhost
 
 def test_a_consumer_starts_under_a_shield_and_not_without_it(vhost: BrokerAddress) -> None:
     """Its retries, parking and replay work; a policy that comes later is named with the command that shields."""
-    file = topology(FILE, vhost)
+    file, management = topology(FILE, vhost), Management(vhost)
+
+    def works(policy: str) -> bool:
+        """On every queue: it does a moment after it was put."""
+        listed = management.get("queues", vhost.vhost, query="disable_stats=true")
+        return all((each.get("policy") or "").startswith(policy) for each in listed if not each["exclusive"])
 
     async def scenario() -> None:
         await apply(file, vhost)
         everything(vhost, message_ttl=50, max_length=1000)
+        await until(lambda: works("everything"))
+        consumer = Consumer(file, vhost.url, management_url=vhost.management_url)
+        consumer.add_handler("orders", lambda _: None)
         with pytest.raises(NotAppliedError) as refused:
-            await fail_retry_park_replay(file, vhost, ("orders",))
+            await consumer.start()
         assert any("policy amqpflow.shop.quorum-shield-" in each for each in refused.value.problems)
         assert refused.value.hint.startswith("amqpflow apply")
         assert (await apply(file, vhost)).complete
-        connection = await connect(vhost, name="application")
-        channel = await connection.admin_channel()
-        await channel.queue_purge("orders")
-        await connection.close()
+        await until(lambda: works("amqpflow.shop."))
         await fail_retry_park_replay(file, vhost, ("orders",))
 
     asyncio.run(scenario())

@@ -48,15 +48,25 @@ def test_an_operator_closes_the_connection(vhost: BrokerAddress, caplog: pytest.
         async with shop(vhost) as scene:
             handler = Holding(scene)
             consumer = scene.consumer(orders=handler)
+            connect, may_connect = consumer._connect, asyncio.Event()
+            may_connect.set()
+
+            async def connected(purpose: str = "consumer", beside: Connection | None = None) -> Connection:
+                await may_connect.wait()
+                return await connect(purpose, beside)
+
+            consumer._connect = connected  # type: ignore[method-assign]
             told = events_of(consumer)
             async with consumer:
                 await scene.publish("m1")
                 await until(lambda: handler.first)
+                may_connect.clear()  # else it is soon well again
                 await scene.close_connections("amqpflow consumer")
                 await until(lambda: not consumer.healthy)
                 closed = "an operator closed the connection in the management API (320 CONNECTION_FORCED - Closed"
                 assert consumer.problems["orders"].startswith(f"the connection was lost: {closed}")
                 handler.release.set()
+                may_connect.set()
                 await until(lambda: consumer.healthy)
                 await until(lambda: "requeued" in consumer.totals)
             assert closed in only(told, ConnectionLost).reason
@@ -126,8 +136,8 @@ def test_a_consumer_timeout_that_cancels_names_handler_message_and_both_times(
     vhost: BrokerAddress, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
-        arguments = {"x-consumer-timeout": 1000}
-        async with shop(vhost, consumer_timeout_ms=1000, arguments=arguments) as scene:
+        arguments = {"x-consumer-timeout": 2000}
+        async with shop(vhost, consumer_timeout_ms=2000, arguments=arguments) as scene:
             handler = Holding(scene)
             consumer = scene.consumer(orders=handler)
             told = events_of(consumer)
@@ -139,7 +149,7 @@ def test_a_consumer_timeout_that_cancels_names_handler_message_and_both_times(
             reason = told[0].reason
             held = "handler tests.integration.test_why_it_ended.Holding held message slow for "
             assert reason.startswith(f"the broker cancelled the consumer: {held}")
-            assert reason.endswith(", longer than the consumer timeout of 1s")
+            assert reason.endswith(", longer than the consumer timeout of 2s")
             assert held in only(told, MessageRequeued).reason
             assert any(each.startswith("orders: the consumer ended") and held in each for each in caplog.messages)
 

@@ -41,7 +41,7 @@ async def soak(
     async with opened(node, directory, seed=seed, rate=rate, workers=workers) as scene:
         until = time.time() + seconds
         loading = asyncio.create_task(scene.load(until))
-        if not await scene.flows(0, 30):
+        if not await scene.flows(0, 60):
             raise AssertionError(f"the service does not begin:\n{(directory / 'service.log').read_text()}")
         await scene.break_things(faults, until - 5, say)
         await loading

@@ -63,6 +63,8 @@ def fault(
 async def publishing_frozen(scene: Scene, chance: random.Random) -> AsyncIterator[None]:
     scene.network.freeze("amqpflow retries")
     yield
+    # what fails until then is held, and may be all that a queue may hold: that is not the next fault's doing
+    await asyncio.sleep(12)
 
 
 @fault(DEAD)

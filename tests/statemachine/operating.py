@@ -22,7 +22,7 @@ from typing import Any
 
 from amqpflow import ReadOptions, ReplayRequest, Selection, Topology, api
 from amqpflow.errors import AmqpflowError
-from amqpflow.rabbitmq import connection, observe
+from amqpflow.rabbitmq import observe
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.services.parked import export as parked_export
@@ -30,7 +30,7 @@ from amqpflow.services.parked import restore as parked_restore
 from amqpflow.services.parked import restore_publisher
 from amqpflow.services.replaying import queue_pass, reparked, replayer, sending
 from amqpflow.services.replaying import request as replay_request
-from tests.faults.replay_and_die import Death
+from tests.faults.replay_and_die import Death, mark_connections
 
 WINDOW = 4  #: publishes of an operator that may be in doubt at once
 REPORTED = (
@@ -86,20 +86,6 @@ class Loop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         self.on_turn("turn")
         super()._run_once()  # type: ignore[misc]
-
-
-def mark_connections(name: str) -> None:
-    """Each connection declares an exclusive queue, `NAME.0` and so on: that is gone once the broker has ended it."""
-    connect, numbers = connection._connect, iter(range(100))
-
-    async def marked(*arguments: Any) -> Any:
-        made = await connect(*arguments)
-        channel = await made.admin_channel()
-        await channel.queue_declare(f"{name}.{next(numbers)}", exclusive=True, durable=False)
-        await channel.close()
-        return made
-
-    connection._connect = marked  # type: ignore[assignment]
 
 
 def small_steps(batch: int, prove_every: float) -> None:

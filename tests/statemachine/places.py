@@ -14,7 +14,7 @@ from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.translate import translate
 
-PATIENCE = 20.0  #: seconds
+PATIENCE = 60.0  #: seconds
 MARKER = "marker"  #: the type of messages that are none of anybody's
 
 
@@ -124,7 +124,7 @@ class Places:
         await channel.close()
 
     async def gone(self, operator: str, connections: int) -> None:
-        """Return when the broker has ended the connections of an operator, of which there may have been so many."""
+        """Return when the broker has ended the connections of a process, of which there may have been so many."""
         async with asyncio.timeout(PATIENCE):
             for number in range(connections):
                 while await self._exists(f"{operator}.{number}"):

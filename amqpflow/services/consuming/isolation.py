@@ -7,7 +7,7 @@ others hold none: they take nothing new, and put theirs where the death of this 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from amqpflow.delivery.crashes import Suspicion, carried, is_moved, suspicion
@@ -78,11 +78,11 @@ class Isolation:
             self._turn = None
             self._suspects.end_turn()
 
-    def lost(self) -> None:
+    def lost(self, held: Sequence[Delivery]) -> None:
         """Note that RabbitMQ counts what the ended session held, and that none of it killed this process."""
         self.ended()
         if self._routes.queue_type == "quorum":
-            self._suspects.live_through(self._routes.queue)
+            self._suspects.live_through(self._routes.queue, map(self._incoming, held))
 
     def _incoming(self, delivery: Delivery) -> Incoming:
         return Incoming(delivery, native=self._routes.native is not None)

@@ -11,11 +11,10 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Hashable
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 
-from amqpflow.delivery.crashes import identity
+from amqpflow.delivery.crashes import Identity, identity
 from amqpflow.model.safe import safe
 from amqpflow.model.units import roughly
 from amqpflow.services.handling.handler import full_name
@@ -36,7 +35,7 @@ class Blocked:
     what: str  #: `handler service.confirm with message o-1`, or `code outside handlers`
     at: str  #: file and line where it stood, "" when unknown
     queue: str  #: of the handler, "" without one
-    message: Hashable = None  #: the `identity` of its message
+    message: Identity | None = None  #: the `identity` of its message
 
     def __str__(self) -> str:
         return f"{self.what}{f', at {self.at}' if self.at else ''}"
@@ -115,8 +114,8 @@ class LoopMonitor:
         kept = self._kept_for(heartbeat)
         return "" if kept is None else f"{kept[0]} blocked the event loop for {roughly(kept[1])}"
 
-    def message_that_outlasted(self, heartbeat: float) -> Hashable:
-        """Return the `identity` of the message whose handler kept the loop so long, or None."""
+    def message_that_outlasted(self, heartbeat: float) -> Identity | None:
+        """Return the `identity` of the message whose handler kept the loop so long; None when no known one did."""
         kept = self._kept_for(heartbeat)
         return None if kept is None else kept[0].message
 

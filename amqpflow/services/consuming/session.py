@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from amqpflow.delivery.ending import CANCELLED, Held, HeldState
 from amqpflow.delivery.incoming import Incoming, may_have_been_lost
@@ -53,7 +53,7 @@ class Session:
         nack_counts: bool = False,
         is_suspect: Callable[[Delivery], bool] = lambda _: False,
         on_suspect: Callable[[], object] = lambda: None,
-        on_end: Callable[[], object] = lambda: None,
+        on_end: Callable[[Sequence[Delivery]], object] = lambda _: None,
         on_leave: Callable[[Delivery], asyncio.Task[None] | None] = lambda _: None,
     ) -> None:
         self.channel = channel
@@ -157,7 +157,7 @@ class Session:
         if self._ordering is not None:
             self._ordering.over()
         if first:
-            self._on_end()
+            self._on_end(tuple(self.unsettled_deliveries()))
 
     async def next(self) -> Delivery | None:
         """
@@ -282,13 +282,18 @@ class Session:
         """Note that the handler has ended, and that the delivery is still to be settled."""
         self._unsettled.add(delivery.delivery_tag)
 
+    def unsettled_deliveries(self) -> Iterator[Delivery]:
+        """Yield what is held: while the session lasts, or when it ended."""
+        behind = self._ordering.waiting() if self._ordering is not None else ()
+        for each in (*self._started.values(), *self._waiting, *behind):
+            if each.delivery_tag in self._held:
+                yield each
+
     def held(self) -> list[Held]:
         """Return what is not settled: while the session lasts, or when it ended."""
         now, found = self._loop.time(), list[Held]()
-        behind = self._ordering.waiting() if self._ordering is not None else ()
-        for each in (*self._started.values(), *self._waiting, *behind):
-            if (tag := each.delivery_tag) not in self._held:
-                continue
+        for each in self.unsettled_deliveries():
+            tag = each.delivery_tag
             in_handler: HeldState = "unsettled" if tag in self._unsettled else "handled"
             state = in_handler if tag in self._started and tag not in self._aside else "waiting"
             message_id = Incoming(each).message_id

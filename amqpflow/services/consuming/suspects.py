@@ -6,14 +6,16 @@ When a process dies, only what it reported to its parent before is known about w
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from amqpflow.delivery.crashes import Suspect, identity, suspect
+from amqpflow.delivery.crashes import NONE_SURVIVED, Identity, Survived, Suspect, identity, suspect
 from amqpflow.delivery.incoming import Incoming
 
-_REMEMBERED = 1000  #: messages whose handler ended the session
+_REMEMBERED = 10_000  #: messages that were held when their session ended
+_UNDERWAY = 60.0  #: seconds after a loss; what was on its way then has come again by then, to whichever process
 
 
 class QueueConsumer(Protocol):
@@ -34,8 +36,8 @@ class Suspects:
         """Forget everything: the consumer starts, perhaps again and in another event loop."""
         self.handled: dict[int, Suspect] = {}  #: by the identity of a delivery
         self.consumers: list[QueueConsumer] = []  #: of the queues
-        self._sessions_lost: Counter[str] = Counter()  # by queue
-        self._own_doing: OrderedDict[Hashable, int] = OrderedDict()  # of these, by message: those that it caused
+        self._held: OrderedDict[Identity, int] = OrderedDict()  # by message: lost sessions, but those that it ended
+        self._recent: dict[str, deque[tuple[float, set[Identity]]]] = {}  # lost sessions, by queue
         self.free = asyncio.Event()  #: none is handled alone
         self.free.set()
 
@@ -60,17 +62,32 @@ class Suspects:
         if self.handled.pop(id(incoming), None) is not None:
             self.on_change()
 
-    def live_through(self, queue: str) -> None:
-        """Count a session's end: RabbitMQ counts what it held as lost, but this process lives."""
-        self._sessions_lost[queue] += 1
+    def live_through(self, queue: str, held: Iterable[Incoming]) -> None:
+        """Note a session's end: RabbitMQ counts what it held or was sent as lost, but this process lives."""
+        now, those = time.monotonic(), {identity(each) for each in held}
+        for each in those:
+            self._held[each] = self._held.pop(each, 0) + 1
+        while len(self._held) > _REMEMBERED:
+            self._held.popitem(last=False)
+        recent = self._recent.setdefault(queue, deque())
+        recent.append((now, those))
+        while now - recent[0][0] > _UNDERWAY:
+            recent.popleft()
 
-    def blame(self, message: Hashable) -> None:
-        """Blame the message with this `identity` for the session's end: its handler outlasted the heartbeat."""
-        self._own_doing[message] = self._own_doing.pop(message, 0) + 1
-        if len(self._own_doing) > _REMEMBERED:
-            self._own_doing.popitem(last=False)
+    def blame(self, message: Identity) -> None:
+        """Blame the message with this `identity` for its last session's end: its handler outlasted the heartbeat."""
+        if not (recent := self._recent.get(message[0])):
+            return
+        _, held = recent[-1]
+        if message in held and message in self._held:
+            self._held[message] -= 1
+        held.add(message)  # its handler may have ended before the loss was seen: then its ack was lost
 
-    def survived(self, incoming: Incoming) -> int:
+    def survived(self, incoming: Incoming) -> Survived:
         """Count the losses that RabbitMQ may have counted for this message although it is not their cause."""
-        lost = self._sessions_lost.get(incoming.delivery.queue, 0)
-        return max(0, lost - self._own_doing.get(identity(incoming), 0)) if lost else 0
+        recent = self._recent.get(incoming.delivery.queue)
+        if recent is None:
+            return NONE_SURVIVED
+        message, since = identity(incoming), time.monotonic() - _UNDERWAY
+        unseen = sum(message not in held for at, held in recent if at >= since)
+        return Survived(held=self._held.get(message, 0), unseen=unseen)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow.delivery.crashes import Suspicion, carried, losses, suspicion
+from amqpflow.delivery.crashes import Survived, Suspicion, carried, losses, suspicion
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Circumstances, ToParking, decide, set_back
 from amqpflow.delivery.verdict import Crashed
@@ -76,9 +76,12 @@ def test_retries_of_a_native_queue_are_not_losses() -> None:
 
 
 def test_losses_that_the_process_survived_park_nothing() -> None:
-    assert suspicion(lost(6), WHERE, survived=2) is Suspicion.ALONE
-    assert suspicion(lost(7), WHERE, survived=2) is Suspicion.CRASHED
-    assert suspicion(lost(4), WHERE, survived=2) is Suspicion.NONE, "and it is no suspect for them"
+    held, unseen = Survived(held=2), Survived(unseen=2)
+    for survived in (held, unseen):
+        assert suspicion(lost(6), WHERE, survived=survived) is Suspicion.ALONE
+        assert suspicion(lost(7), WHERE, survived=survived) is Suspicion.CRASHED
+    assert suspicion(lost(4), WHERE, survived=held) is Suspicion.NONE, "and it is no suspect for them"
+    assert suspicion(lost(4), WHERE, survived=unseen) is Suspicion.ALONE, "for those of which this is certain"
 
 
 def test_what_was_beside_a_killer_gets_one_more_try_alone() -> None:

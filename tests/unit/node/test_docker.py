@@ -60,7 +60,7 @@ def test_an_engine_that_is_silent_is_given_up_after_its_time(tmp_path: Path, mon
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
         began = time.monotonic()
         assert isinstance(find_engine(timeout=1), Missing)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30  # Docker's own is 60 s
 
 
 def test_without_the_extra_the_reason_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

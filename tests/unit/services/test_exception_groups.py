@@ -247,9 +247,9 @@ def test_the_task_of_a_handler_that_was_cancelled_by_itself_handles_the_next_mes
 
 def test_a_group_of_many_is_not_looked_at_to_its_end() -> None:
     many = group(*(ValueError(number) for number in range(50_000)))
-    began = time.perf_counter()
+    began = time.process_time()
     verdict = called(many)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert isinstance(verdict, Failed)
     assert verdict.error.message == "0 (and at least 999 more in the group: ValueError)"
     assert len(leaves(many)) == LEAVES_MAX

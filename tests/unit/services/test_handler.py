@@ -460,7 +460,7 @@ def test_handlers_in_threads_run_at_once_up_to_the_concurrency() -> None:
     together = threading.Barrier(4)
 
     def handler(message: Message) -> None:
-        together.wait(10)
+        together.wait(30)
 
     made_handler = made(handler, concurrency=4)
 
@@ -507,6 +507,6 @@ def test_a_handler_is_cancelled_only_when_the_consumer_stops() -> None:
         began = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
 
     asyncio.run(run())

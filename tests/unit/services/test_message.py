@@ -101,10 +101,10 @@ def test_a_body_of_exactly_the_limit_is_taken() -> None:
 
 def test_a_bomb_costs_little() -> None:
     bomb = gzip.compress(b"0" * 200_000_000)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(UndecodableError):
         _ = message(bomb, "gzip", max_body_bytes=1_000_000).body
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le"])

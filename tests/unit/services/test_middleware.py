@@ -38,7 +38,7 @@ def called(function: Any, *middlewares: Any, calls: int = 1, timeout: float | No
         threads = handler.threads()
         invoker = HandlerInvoker(handler, routes(5000), asyncio.Event(), threads=threads)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 for _ in range(calls):
                     verdict = await invoker.call(MESSAGE)
             return verdict

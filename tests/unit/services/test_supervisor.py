@@ -35,7 +35,7 @@ def test_a_worker_that_has_just_ended_does_not_keep_the_others_from_being_stoppe
         first, second = both._workers
         await until(lambda: second.status.ready and first.process and first.process.returncode is not None, every=0.001)
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 30)
         assert second.code == -signal.SIGTERM
 
     asyncio.run(scenario())
@@ -67,7 +67,7 @@ def test_a_worker_that_stands_still_is_restarted_and_the_reason_is_logged(
         await until(lambda: one.health().ready)
         assert "restarts: 1" in one.summary
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 30)
 
     asyncio.run(scenario())
     told = [each.getMessage() for each in caplog.records if "is restarted" in each.getMessage()]
@@ -94,7 +94,7 @@ def test_a_worker_for_which_there_is_no_room_is_started_later(monkeypatch: pytes
         running = asyncio.create_task(both.run())
         await until(lambda: both._workers[0].process)
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 30)
 
     asyncio.run(scenario())
 
@@ -126,6 +126,6 @@ def test_a_line_of_any_length_does_not_end_the_listening(tmp_path: Path) -> None
         await until(lambda: one._workers[0].status.ready)
         assert one.health().live
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(running, 10)
+        await asyncio.wait_for(running, 30)
 
     asyncio.run(scenario())

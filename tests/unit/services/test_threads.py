@@ -15,6 +15,7 @@ from amqpflow.services.handling.middleware import ThreadPlace, Timeout
 from amqpflow.services.handling.thread_pool import Call, Threads, spare_threads
 from amqpflow.services.handling.turns import NotStarted
 from tests.deliveries import incoming
+from tests.waiting import until
 
 
 class Hanging:
@@ -111,9 +112,7 @@ def test_threads_that_replaced_others_end_when_those_have_ended(handler: Hanging
         while len(ended) < 5:
             await asyncio.sleep(0.005)
         assert not threads.overdue
-        for each in alive():
-            each.join(0.05)
-        assert len(alive()) == 1
+        await until(lambda: len(alive()) == 1)
         assert await call(threads, named("good")) == "good"
         assert len(alive()) == 1
         threads.shutdown()
