@@ -13,7 +13,8 @@ from amqpflow.model.resources import Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.policies.effective import effective
 from amqpflow.planning.policies.matching import applies, may_work, surely_matches, working
-from amqpflow.planning.values.findings import Finding, named, refuse, warn
+from amqpflow.planning.values.findings import Finding, refuse, warn
+from amqpflow.planning.values.ref import Ref
 
 from .carrying import Carrying, carrying
 from .dead_letters import kept_by
@@ -97,7 +98,7 @@ def clashes(
 
 def _judge(clash: _Clash, queues: list[str]) -> Iterable[Finding]:
     ours, foreign, carry = clash.ours, clash.foreign, clash.carry
-    object_, where = f"policy {ours.name}", named("queue", queues)
+    ref, where = Ref("policy", ours.name), str(Ref.of("queue", queues))
     narrow = f"take {where} out of its pattern {foreign.pattern}, or write `settings: arguments` in the file"
     if clash.avoidable:
         narrow = (
@@ -113,7 +114,7 @@ def _judge(clash: _Clash, queues: list[str]) -> Iterable[Finding]:
     if foreign.priority > ours.priority:
         yield warn(
             "policy-hidden",
-            object_,
+            ref,
             f"policy {foreign.name} has the higher priority ({foreign.priority} over {ours.priority}) on {where}"
             f"{doubt}: {', '.join(sorted(ours.definition))} of the file will have no effect there",
             f"{above}; or {narrow}",
@@ -121,7 +122,7 @@ def _judge(clash: _Clash, queues: list[str]) -> Iterable[Finding]:
     elif foreign.priority == ours.priority:
         yield refuse(
             "policy-tie",
-            object_,
+            ref,
             f"policy {foreign.name} has the same priority ({foreign.priority}) on {where}{doubt}, and which of the two "
             "wins differs between RabbitMQ's releases",
             f"{above}; or {narrow}",
@@ -130,14 +131,14 @@ def _judge(clash: _Clash, queues: list[str]) -> Iterable[Finding]:
         if carry.lost:
             yield warn(
                 "policy-displaces",
-                object_,
+                ref,
                 f"it works instead of policy {foreign.name} on {where}{doubt}{lost}",
                 advice,
             )
     elif carry.lost:
         yield refuse(
             "policy-displaces",
-            object_,
+            ref,
             f"it {'would' if clash.certain else 'may'} displace policy {foreign.name} (priority {foreign.priority} "
             f"under {ours.priority}) on {where}{doubt}{lost}",
             advice,
@@ -152,7 +153,7 @@ def _judge(clash: _Clash, queues: list[str]) -> Iterable[Finding]:
         )
         yield warn(
             "policy-displaces",
-            object_,
+            ref,
             f"it will work instead of policy {foreign.name} (priority {foreign.priority} under {ours.priority}) on "
             f"{where}{doubt}; {kept}",
         )

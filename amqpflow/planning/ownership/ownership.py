@@ -12,6 +12,7 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.values.changes import STANDS_IN
 from amqpflow.planning.values.findings import Finding, warn
 from amqpflow.planning.values.manifest import Manifest
+from amqpflow.planning.values.ref import Ref
 
 Origin = Literal["ours", "unproven", "foreign"]
 """Whose a binding is; unproven: amqpflow may have made it, and it is between two foreign objects."""
@@ -202,7 +203,7 @@ def outlived(stale: Manifest) -> Finding:
         told.append(f"{count} binding{'s' * (count != 1)}")
     return warn(
         "manifest-outdated",
-        f"global parameter {stale.name}",
+        Ref("global parameter", stale.name),
         f"nothing here carries the stamp of topology {stale.topology}, so what it records is not taken for the "
         f"topology's own: {', '.join(told)}. It is of an earlier virtual host of this name, or an adopt or a destroy "
         "was interrupted",

@@ -20,6 +20,7 @@ from amqpflow.planning.values.changes import Change, DeleteQueue, PutPolicy, Rem
 from amqpflow.planning.values.differences import Difference, same_value
 from amqpflow.planning.values.findings import Finding
 from amqpflow.planning.values.plan import Plan
+from amqpflow.planning.values.ref import Ref
 from amqpflow.planning.values.stake import Stake
 
 from .effects import effect_of_change, effect_of_key
@@ -201,40 +202,39 @@ class _Judge:
 
     def replacements(self) -> Iterator[Consequence]:
         """Objects that differ in what cannot be changed in place, each once, with all its attributes."""
-        found: dict[str, list[Finding]] = {}
+        found: dict[Ref, list[Finding]] = {}
         for finding in self.plan.refusals:
             if finding.code == "differs":
-                found.setdefault(finding.object, []).append(finding)
-        for object_, findings in found.items():
-            kind, _, name = object_.partition(" ")
+                found.setdefault(finding.ref, []).append(finding)
+        for ref, findings in found.items():
             differences = tuple(f.difference for f in findings if f.difference is not None)
             yield Consequence(
                 symbol="-/+",
                 step=None,
                 action="replace",
-                kind=kind,
-                name=name,
+                kind=ref.kind,
+                name=ref.name,
                 attributes=differences,
-                reason=(_fixed(kind, differences) if differences else findings[0].message) + self._owned(kind, name),
-                how=self._refused(kind, name),
-                effects=_nothing(kind),
+                reason=(_fixed(ref.kind, differences) if differences else findings[0].message) + self._owned(ref),
+                how=self._refused(ref),
+                effects=_nothing(ref.kind),
                 danger=Danger.DANGER,
             )
 
-    def _owned(self, kind: str, name: str) -> str:
+    def _owned(self, ref: Ref) -> str:
         state = self.plan.observed.state if self.plan.observed is not None else BrokerState()
-        there = state.exchanges.get(name) if kind == "exchange" else state.queues.get(name)
+        there = state.exchanges.get(ref.name) if ref.kind == "exchange" else state.queues.get(ref.name)
         if there is None or there.owner in (None, self.plan.topology.name):
             return ""
         return f"; it is owned by the topology {there.owner}"
 
-    def _refused(self, kind: str, name: str) -> str:
-        if kind == "exchange":
+    def _refused(self, ref: Ref) -> str:
+        if ref.kind == "exchange":
             return (
                 "refused, nothing is done. By hand: declare an exchange of another name, bind it alike, let publishers "
                 "move, delete this one"
             )
-        held = self.plan.depths.get(name)
+        held = self.plan.depths.get(ref.name)
         messages = "its messages" if held is None else f"{held} ready messages" if held else "no message"
         if held == 0:
             return (

@@ -18,7 +18,7 @@ from amqpflow.planning.values.plan import Plan
 
 from .json_codec import UnreadablePlanError, decode, encode
 
-FORMAT = 1
+FORMAT = 2
 _KEY = "amqpflow_plan"
 _HEAD = re.compile(rf'\s*\{{\s*"{_KEY}"')
 

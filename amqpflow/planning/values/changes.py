@@ -15,6 +15,7 @@ from amqpflow.model.routes import NativeRetry
 
 from .differences import Difference, policy_differences
 from .manifest import Manifest
+from .ref import Ref
 from .stake import Stake
 
 STANDS_IN = "x-amqpflow-stands-in-for"
@@ -262,9 +263,14 @@ Removal = Unbind | Rebind | Drain | DeleteQueue | DeleteExchange
 Change = Addition | Removal | PutManifest | RemoveManifest
 
 
+def ref_of(change: Change) -> Ref:
+    """Return a reference to the object that a change is about."""
+    return Ref(change.kind, change.name)
+
+
 def label(change: Change) -> str:
-    """queue orders.confirm"""
-    return f"{change.kind} {change.name}"
+    """Return the object that a change is about as text: queue orders.confirm"""
+    return str(ref_of(change))
 
 
 def binding_name(binding: Binding) -> str:

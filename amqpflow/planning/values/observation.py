@@ -77,9 +77,14 @@ class Observation:
     tags: frozenset[str] | None = None  #: the management user's tags; None when not known
 
     @property
+    def release(self) -> str:
+        """Return the version as text: 4.3.6; empty when the broker does not say."""
+        return ".".join(map(str, self.version))
+
+    @property
     def broker(self) -> str:
-        """RabbitMQ 4.3.6"""
-        return f"{self.product} {'.'.join(map(str, self.version))}".rstrip()
+        """Return product and version: RabbitMQ 4.3.6"""
+        return f"{self.product} {self.release}".rstrip()
 
     def has_exchange_type(self, kind: str) -> bool:
         """Whether exchanges of this type can be declared; True when it is not known."""

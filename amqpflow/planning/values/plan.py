@@ -11,6 +11,7 @@ from amqpflow.model.diagnostic import Severity
 from amqpflow.model.resources import Binding
 from amqpflow.model.routes import CompiledTopology
 
+from .approvals import Approval
 from .changes import Change
 from .differences import Difference
 from .findings import Finding
@@ -51,7 +52,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     guarantees: tuple[Guarantee, ...] = ()  #: what holds on each `existing` queue, and what does not
     purpose: str = "apply"  #: apply, prune, destroy, adopt or disown: which command makes this of it
-    required: tuple[str, ...] = ()
+    required: tuple[Approval, ...] = ()
     """What needs consent: replace, delete; delete:binding NAME for one that may be an application's."""
     replaced: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
     """Retry queues that are swapped for one with other arguments, and what differs."""

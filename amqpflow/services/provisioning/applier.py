@@ -19,7 +19,7 @@ from amqpflow.planning.checks.dropping import at_stake
 from amqpflow.planning.compare.consent import idle_names, lacking, unnamed
 from amqpflow.planning.compare.order import holds, together, waits_for
 from amqpflow.planning.ownership.manifest_steps import so_far
-from amqpflow.planning.values.approvals import Allowance, allow_flag
+from amqpflow.planning.values.approvals import Approval, Approvals, allow_flag
 from amqpflow.planning.values.changes import (
     Change,
     DeleteExchange,
@@ -32,6 +32,7 @@ from amqpflow.planning.values.changes import (
     label,
 )
 from amqpflow.planning.values.plan import Plan
+from amqpflow.planning.values.ref import Ref
 from amqpflow.planning.values.report import ApplyReport, Failure, Postponed
 
 from .drain import Emptiness, Remaining
@@ -181,7 +182,7 @@ class Application:
             names = [each.name for each in run if not (isinstance(each, DeleteQueue) and each.forced)]
             if remaining := await self._emptiness.remaining([each for each in names if each not in drained]):
                 problems = [f"queue {name} has {left}" for name, left in sorted(remaining.items())]
-                flags = (allow_flag("delete", f"queue {name}") for name in sorted(remaining))
+                flags = (allow_flag(Approval("delete", Ref("queue", name))) for name in sorted(remaining))
                 raise RefusedError("; ".join(problems), hint=f"to lose them add {' '.join(flags)}")
         if isinstance(change, PutPolicy | RemovePolicy):
             stakes = list(at_stake(self._run_of(number, PutPolicy, RemovePolicy)))
@@ -240,35 +241,34 @@ async def _all(coroutines: Iterable[Coroutine[None, None, None]]) -> None:
         raise failed.exceptions[0] from None
 
 
-def check(plan: Plan, allowance: Allowance | None = None) -> None:
+def check(plan: Plan, approvals: Approvals | None = None) -> None:
     """
     Raise RefusedError with all reasons when a plan must not be carried out.
 
     Args:
         plan: the plan.
-        allowance: what was agreed to; None: not looked at.
+        approvals: what was agreed to; None: not looked at.
     """
     problems = [str(each) for each in plan.refusals]
-    missing = lacking(plan, allowance) if allowance is not None else ()
-    if "replace" in missing:
+    missing = lacking(plan, approvals) if approvals is not None else ()
+    if Approval("replace") in missing:
         problems += [
             f"queue {name}: {', '.join(map(str, differences)) or 'its replacement was begun'}; "
             "it is replaced by way of another queue with `allow` replace"
             for name, differences in sorted(plan.replaced.items())
         ]
-    if allowance is not None and "delete" in missing:
-        removed = [label(change) for change in unnamed(plan, allowance)]
+    if approvals is not None and Approval("delete") in missing:
+        removed = [label(change) for change in unnamed(plan, approvals)]
         more = f" and {len(removed) - 5} more" if len(removed) > 5 else ""
         problems.append(f"{', '.join(removed[:5])}{more} would be removed, which `allow` delete agrees to")
     problems += [
-        f"{one} would be removed, and amqpflow cannot tell whether it made it or found it there: "
-        f"{allow_flag('delete', one)} removes it; to keep it: amqpflow disown FILE binding "
-        f"{shlex.quote(one.removeprefix('binding '))}"
-        for one in (need.partition(":")[2] for need in missing)
-        if one
+        f"{need.ref} would be removed, and amqpflow cannot tell whether it made it or found it there: "
+        f"{allow_flag(need)} removes it; to keep it: amqpflow disown FILE {need.ref.kind} {shlex.quote(need.ref.name)}"
+        for need in missing
+        if need.ref is not None
     ]
-    if problems and allowance is not None:
-        problems += [f"nothing is removed that `allow` names: {one}" for one in idle_names(plan, allowance)]
+    if problems and approvals is not None:
+        problems += [f"nothing is removed that `allow` names: {one}" for one in idle_names(plan, approvals)]
     if problems:
         raise RefusedError(
             f"topology {plan.topology.name}, virtual host {plan.vhost}: refused, and nothing was done",

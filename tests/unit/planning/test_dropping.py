@@ -11,14 +11,14 @@ from amqpflow.model.diagnostic import Severity
 from amqpflow.model.resources import BrokerState, Policy, Queue
 from amqpflow.planning.checks.dropping import leaving, objection, objections, with_stakes
 from amqpflow.planning.compare.diff import diff
-from amqpflow.planning.values.approvals import Allowance, parse_allowance
+from amqpflow.planning.values.approvals import NOTHING, Approval, Approvals, parse_approvals
 from amqpflow.planning.values.changes import Change, DeleteQueue, PutPolicy, RemovePolicy
 from amqpflow.planning.values.observation import Depth, Observation
+from amqpflow.planning.values.ref import Ref
 from amqpflow.planning.values.stake import Risk, Stake
 from tests.plans import after, limits, observation, with_objects
 from tests.topologies import topology
 
-NOTHING = Allowance()
 RETAINING = {"dead_letter_exchange": "", "dead_letter_routing_key": "park", "dead_letter_strategy": "at-least-once"}
 
 
@@ -37,8 +37,8 @@ def seen(there: Queue, *policies: Policy, operators: tuple[Policy, ...] = (), **
     return replace(found, depths={"orders": Depth(**depth)}) if depth else found
 
 
-def staked(observed: Observation, *changes: Change, allowance: Allowance = NOTHING) -> list[Stake]:
-    planned = with_stakes(changes, observed, allowance, "shop")
+def staked(observed: Observation, *changes: Change, approvals: Approvals = NOTHING) -> list[Stake]:
+    planned = with_stakes(changes, observed, approvals, "shop")
     return [stake for each in planned if isinstance(each, PutPolicy | RemovePolicy) for stake in each.at_stake]
 
 
@@ -276,17 +276,17 @@ def test_what_is_lost_is_refused_unless_the_queue_is_named(
 
 def test_a_name_allows_that_queue_to_lose_messages_and_nothing_else() -> None:
     observed = seen(queue(), messages=100, ready=100)
-    named = parse_allowance(["drop:orders"])
-    assert not named.forced
-    for allowance, severity in ((named, Severity.WARNING), (parse_allowance(["drop:other"]), Severity.ERROR)):
-        changes = with_stakes([put(max_length=5)], observed, allowance, "shop")
+    named = parse_approvals(["drop:orders"])
+    assert Approval("delete", Ref("queue", "orders")) not in named
+    for approvals, severity in ((named, Severity.WARNING), (parse_approvals(["drop:other"]), Severity.ERROR)):
+        changes = with_stakes([put(max_length=5)], observed, approvals, "shop")
         (finding,) = objections(changes, observed)
         assert finding.severity is severity
         assert "95 messages, the oldest, are deleted at once" in finding.message
-    assert parse_allowance(["delete,drop:a,b"]).named == {("drop", "queue a,b")}
+    assert parse_approvals(["delete,drop:a,b"]) == {Approval("delete"), Approval("drop", Ref("queue", "a,b"))}
     for nonsense in ("drop", "drop:"):
         with pytest.raises(ValueError, match="drop:QUEUE"):
-            parse_allowance([nonsense])
+            parse_approvals([nonsense])
 
 
 def test_the_plan_counts_what_leaves_queues_that_exist_only() -> None:

@@ -14,7 +14,7 @@ from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.planning.compare.adoption import adoption
 from amqpflow.planning.compare.diff import destruction, diff
 from amqpflow.planning.compare.order import waits_for
-from amqpflow.planning.values.approvals import parse_allowance
+from amqpflow.planning.values.approvals import Approval, parse_approvals
 from amqpflow.planning.values.changes import (
     Change,
     CreateExchange,
@@ -59,7 +59,7 @@ def applied(compiled: CompiledTopology) -> BrokerState:
 
 
 def prune(compiled: CompiledTopology, observed: Observation, *forced: str) -> Plan:
-    return diff(compiled, observed, prune=True, allowance=parse_allowance(["delete", *(f"delete:{n}" for n in forced)]))
+    return diff(compiled, observed, prune=True, approvals=parse_approvals(["delete", *(f"delete:{n}" for n in forced)]))
 
 
 def labels(plan: Plan) -> list[str]:
@@ -69,7 +69,7 @@ def labels(plan: Plan) -> list[str]:
 def test_a_changed_delay_is_a_new_queue_and_the_old_one_is_retired() -> None:
     plan = prune(shop(7000), seen(applied(shop(5000))))
     assert plan.findings == ()
-    assert plan.required == ("delete",)
+    assert plan.required == (Approval("delete"),)
     assert labels(plan) == [
         "update manifest amqpflow./.shop",
         "create queue orders.retry.7s",
@@ -439,7 +439,7 @@ def differing() -> BrokerState:
 def test_a_retry_queue_with_other_arguments_is_swapped_through_another_one() -> None:
     plan = diff(shop(5000), seen(differing()))
     assert plan.refusals == ()
-    assert plan.required == ("replace",)
+    assert plan.required == (Approval("replace"),)
     assert [str(each) for each in plan.replaced[TIER]]
     assert labels(plan)[1:-1] == [
         f"create queue {TIER}.swap",

@@ -79,9 +79,9 @@ def test_a_cut_or_edited_or_foreign_file_is_told_from_a_good_one() -> None:
     for broken, said in {
         text[: len(text) // 2]: "it is not complete",
         text.replace("orders", "ordrs", 1): "its checksum does not fit",
-        text.replace('"amqpflow_plan": 1', '"amqpflow_plan": 2'): "it has format 2",
+        text.replace('"amqpflow_plan": 2', '"amqpflow_plan": 3'): "it has format 3",
         text.replace('"amqpflow": "1"', '"amqpflow": "0.9"'): "amqpflow 0.9 made it, this is 1",
-        '{"amqpflow_plan": 1}': "amqpflow None made it",
+        '{"amqpflow_plan": 2}': "amqpflow None made it",
         "{}": "it is no saved plan",
         "[" * 100_000: "it is not complete",
     }.items():

@@ -14,11 +14,12 @@ from amqpflow.errors import BrokerError
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.compare.diff import diff
-from amqpflow.planning.values.approvals import Allowance
+from amqpflow.planning.values.approvals import Approval
 from amqpflow.planning.values.changes import Change, DeleteQueue, Drain, Unbind, label
 from amqpflow.planning.values.manifest import Manifest
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import Plan
+from amqpflow.planning.values.ref import Ref
 from amqpflow.planning.values.report import ApplyReport
 from amqpflow.services.provisioning.applier import Application
 from amqpflow.services.provisioning.drain import Emptiness, Remaining
@@ -26,7 +27,7 @@ from tests.plans import after, assert_nothing_dangles, manifest_after, observati
 from tests.topologies import topology
 
 ENTRY = Binding(source="events", destination="mail", routing_key="mail.*")
-ALLOWED = Allowance(words=frozenset({"delete", "replace"}))
+ALLOWED = frozenset({Approval("delete"), Approval("replace")})
 
 
 class Model:
@@ -151,8 +152,8 @@ def test_a_prune_that_stops_in_the_middle_leaves_nothing_to_be_planned(fails_at:
 
 def test_every_queue_is_looked_at_before_its_deletion_also_behind_one_that_may_be_lost() -> None:
     model = applied(shop(5000))
-    forced = replace(ALLOWED, named=frozenset({("delete", "queue mail.retry.1s")}))
-    plan = diff(shop(5000, mail=None), model.seen(), prune=True, allowance=forced)
+    forced = ALLOWED | {Approval("delete", Ref("queue", "mail.retry.1s"))}
+    plan = diff(shop(5000, mail=None), model.seen(), prune=True, approvals=forced)
     deleted = [each for each in plan.changes if isinstance(each, DeleteQueue)]
     assert [each.forced for each in deleted] == [True, False, False, False]
     # both retry queues are in one run; with the second one's drain taken away, only a look keeps its messages
