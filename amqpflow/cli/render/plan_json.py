@@ -43,7 +43,7 @@ VERSION = 1
 def plan_object(plan: Plan) -> dict[str, Any]:
     """Return the plan for JSON, by `plan_schema`; `changes` are in the order of execution."""
     told = consequences(plan)
-    depths = plan.observed.depths if plan.observed is not None else {}
+    depths = plan.observed.depths
     return {
         "version": VERSION,
         "topology": plan.topology.name,

@@ -39,7 +39,7 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
         return ()
     state = observed.state
     ours = desired.desired.policies
-    owns = Ownership(topology=desired, there=state, manifest=observed.manifest)
+    owns = Ownership.of(desired, observed)
     users = [p for p in state.policies.values() if p.name not in ours and not owns.of_policy(p)]
     operators = [*state.operator_policies.values()]
     foreign = [*users, *operators]

@@ -12,6 +12,7 @@ from amqpflow.planning.policies.matching import applies, surely_matches
 from amqpflow.planning.values.changes import Change, CreateExchange, PutManifest, binding_name
 from amqpflow.planning.values.differences import exchange_differences, queue_differences
 from amqpflow.planning.values.findings import Finding, refuse
+from amqpflow.planning.values.manifest import Damaged, Unseen
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import Plan
 from amqpflow.planning.values.ref import Ref
@@ -29,7 +30,7 @@ def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence
         observed: what is on the broker.
         wanted: (queue, exchange, binding or policy; name). A binding is named as in the plan: `events -> mail (new)`.
     """
-    owns = Ownership(topology=topology, there=observed.state, manifest=observed.manifest)
+    owns = Ownership.of(topology, observed)
     findings = [*recordable(topology, observed, "nothing can be adopted")]
     bindings = {binding_name(each): each for each in observed.state.bindings}
     new: list[tuple[str, str]] = []
@@ -53,30 +54,26 @@ def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence
         mark = _mark(owns)
         findings += [mark] if isinstance(mark, Finding) else []
         changes = (
-            PutManifest(manifest=manifest, replaces=observed.manifest),
+            PutManifest(manifest=manifest, replaces=observed.recorded),
             *([mark] if isinstance(mark, CreateExchange) else []),
         )
     return Plan(
         topology=topology,
-        broker=observed.broker,
-        vhost=observed.vhost,
-        complete=observed.complete,
-        source=observed.source,
+        observed=observed,
         changes=changes,
         unchanged=tuple(unchanged),
         findings=tuple(findings),
         purpose="adopt",
-        observed=observed,
     )
 
 
 def recordable(topology: CompiledTopology, observed: Observation, nothing: str) -> Iterator[Finding]:
     """Why the manifest cannot be written, if it cannot."""
-    if not observed.complete or not observed.manifest_known or observed.manifest_damaged:
-        why = observed.manifest_problem or f"the management API is not used: {observed.source}"
-        yield refuse(
-            "adoption-needs-manifest", Ref("topology", topology.name), f"{nothing}: {why}", observed.manifest_hint
-        )
+    state = observed.manifest
+    if isinstance(state, Unseen | Damaged):
+        why = state.why or f"the management API is not used: {observed.source}"
+        hint = state.hint if isinstance(state, Damaged) else ""
+        yield refuse("adoption-needs-manifest", Ref("topology", topology.name), f"{nothing}: {why}", hint)
 
 
 def _mark(owns: Ownership) -> CreateExchange | Finding | None:

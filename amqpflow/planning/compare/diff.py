@@ -19,7 +19,7 @@ from amqpflow.planning.values.changes import Change, RemovePolicy, Unbind, ref_o
 from amqpflow.planning.values.differences import policy_differences
 from amqpflow.planning.values.findings import Finding, refuse
 from amqpflow.planning.values.guarantee import Guarantee
-from amqpflow.planning.values.manifest import parameter_name
+from amqpflow.planning.values.manifest import Damaged, Unseen, parameter_name
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import ListedBinding, Plan
 from amqpflow.planning.values.ref import Ref
@@ -78,7 +78,7 @@ class _Comparison:
         self.notes = [*topology.notes, *notes]
         self.prune, self.approvals = prune, approvals
         self.promised: tuple[Guarantee, ...] = ()
-        self.owns = Ownership(topology=self.topology, there=self.there, manifest=observed.manifest)
+        self.owns = Ownership.of(self.topology, observed)
         self.tiers = {tier.queue: name for name, each in topology.routes.items() for tier in each.tiers}
         self.swaps = {swap.desired.name: swap for swap in self._swaps()}
         self.added = Additions(self.topology, observed, self.owns, self.swaps)
@@ -173,33 +173,27 @@ class _Comparison:
     def _plan(self, changes: tuple[Change, ...], left: Leftovers, required: list[Approval], purpose: str) -> Plan:
         changes = self._with_stakes(changes)
         self.findings += objections(changes, self.observed)
-        if self.observed.manifest_damaged:
-            self.findings.append(
-                refuse(
-                    "manifest-unreadable",
-                    Ref("global parameter", parameter_name(self.observed.vhost, self.topology.name)),
-                    f"it should be the manifest of topology {self.topology.name}, but {self.observed.manifest_problem}",
-                    self.observed.manifest_hint,
+        match self.observed.manifest:
+            case Damaged(why=why, hint=hint):
+                name = parameter_name(self.observed.vhost, self.topology.name)
+                text = f"it should be the manifest of topology {self.topology.name}, but {why}"
+                self.findings.append(refuse("manifest-unreadable", Ref("global parameter", name), text, hint))
+            case Unseen(why=why):
+                if why:
+                    self.notes.append(
+                        f"No manifest: {why}. Owners are told by stamps alone: a binding that leaves the file is not "
+                        "recognised, and nothing can be adopted."
+                    )
+            case _:
+                staying = [each.name for each in left.queues] if purpose == "apply" else []
+                changes = with_manifest(
+                    changes, self.owns, self.observed, still_retiring=staying, destroy=purpose == "destroy"
                 )
-            )
-        elif self.observed.complete and self.observed.manifest_problem:
-            self.notes.append(
-                f"No manifest: {self.observed.manifest_problem}. Owners are told by stamps alone: a binding that "
-                "leaves the file is not recognised, and nothing can be adopted."
-            )
-        if self.observed.manifest_known and not self.observed.manifest_damaged:
-            staying = [each.name for each in left.queues] if purpose == "apply" else []
-            changes = with_manifest(
-                changes, self.owns, self.observed, still_retiring=staying, destroy=purpose == "destroy"
-            )
         if (stale := self.owns.disbelieved) is not None:
             self.findings.append(outlived(stale))
         return Plan(
             topology=self.topology,
-            broker=self.observed.broker,
-            vhost=self.observed.vhost,
-            complete=self.observed.complete,
-            source=self.observed.source,
+            observed=self.observed,
             changes=changes,
             purpose=purpose,
             required=tuple(required),
@@ -209,7 +203,6 @@ class _Comparison:
             listed=tuple(self._listed()),
             findings=tuple(dict.fromkeys(self.findings)),
             notes=tuple(dict.fromkeys(self.notes)),
-            observed=self.observed,
             guarantees=self.promised,
         )
 

@@ -27,7 +27,7 @@ def disowning(topology: CompiledTopology, observed: Observation, wanted: Sequenc
         observed: what is on the broker.
         wanted: (queue, exchange, binding or policy; name). A binding is named as in the plan: `events -> mail (new)`.
     """
-    owns = Ownership(topology=topology, there=observed.state, manifest=observed.manifest)
+    owns = Ownership.of(topology, observed)
     findings = [*recordable(topology, observed, "nothing is recorded that could be given up")]
     bindings = {binding_name(each): each for each in observed.state.bindings}
     given_up: list[tuple[str, str]] = []
@@ -42,18 +42,14 @@ def disowning(topology: CompiledTopology, observed: Observation, wanted: Sequenc
     changes: tuple[Change, ...] = ()
     if given_up:
         manifest = _without(given_up, owns, owns.recorded(observed.vhost), bindings)
-        changes = (PutManifest(manifest=manifest, replaces=observed.manifest),)
+        changes = (PutManifest(manifest=manifest, replaces=observed.recorded),)
     return Plan(
         topology=topology,
-        broker=observed.broker,
-        vhost=observed.vhost,
-        complete=observed.complete,
-        source=observed.source,
+        observed=observed,
         changes=changes,
         unchanged=tuple(unchanged),
         findings=tuple(findings),
         purpose="disown",
-        observed=observed,
     )
 
 

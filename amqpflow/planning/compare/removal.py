@@ -312,7 +312,7 @@ class Removal:
 
     def _drain(self, queue: Queue) -> Drain:
         depth = self.observed.depths.get(queue.name)
-        manifest = self.observed.manifest
+        manifest = self.observed.recorded
         return Drain(
             queue=queue,
             messages=messages_in(depth),

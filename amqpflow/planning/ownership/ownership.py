@@ -12,6 +12,7 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.values.changes import STANDS_IN
 from amqpflow.planning.values.findings import Finding, warn
 from amqpflow.planning.values.manifest import Manifest
+from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.ref import Ref
 
 Origin = Literal["ours", "unproven", "foreign"]
@@ -64,6 +65,10 @@ class Ownership:
     _recorded: frozenset[Identity] = field(init=False)
     _unproven: frozenset[Identity] = field(init=False)
     _known: frozenset[Identity] = field(init=False)
+
+    @classmethod
+    def of(cls, topology: CompiledTopology, observed: Observation) -> Ownership:
+        return cls(topology=topology, there=observed.state, manifest=observed.recorded)
 
     def __post_init__(self) -> None:
         things: Iterable[Exchange | Queue] = (*self.there.exchanges.values(), *self.there.queues.values())

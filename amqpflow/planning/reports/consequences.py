@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from amqpflow.model.resources import BrokerState, Policy
+from amqpflow.model.resources import Policy
 from amqpflow.planning.checks.dropping import leaving, sentence
 from amqpflow.planning.ownership.ownership import is_own_policy
 from amqpflow.planning.policies.index import covered
@@ -103,8 +103,7 @@ class _Judge:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         topology = plan.topology
-        there = plan.observed.state if plan.observed is not None else BrokerState()
-        self.version = plan.observed.version if plan.observed is not None else ()
+        there, self.version = plan.observed.state, plan.observed.version
         left = {q.name: q for q in there.queues.values() if q.owner == topology.name}
         self.there = there.queues.keys()
         self.queues = {**left, **topology.desired.queues}
@@ -193,7 +192,7 @@ class _Judge:
 
     def _lost(self, stakes: Sequence[Stake]) -> Iterator[str]:
         """What the first queues of a policy lose, by what was counted, and how many more there are."""
-        depths = self.plan.observed.depths if self.plan.observed is not None else {}
+        depths = self.plan.observed.depths
         for stake in stakes[:_QUEUES_TOLD]:
             depth = depths.get(stake.queue)
             yield f"queue {stake.queue}: {sentence(stake, leaving(stake, depth), depth)}"
@@ -222,7 +221,7 @@ class _Judge:
             )
 
     def _owned(self, ref: Ref) -> str:
-        state = self.plan.observed.state if self.plan.observed is not None else BrokerState()
+        state = self.plan.observed.state
         there = state.exchanges.get(ref.name) if ref.kind == "exchange" else state.queues.get(ref.name)
         if there is None or there.owner in (None, self.plan.topology.name):
             return ""

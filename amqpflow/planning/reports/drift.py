@@ -131,8 +131,7 @@ def _differing(plan: Plan) -> Iterator[Drift]:
 def _added(plan: Plan) -> Iterator[Drift]:
     """What is ours and not in the file, and bindings into what is ours that the file does not have."""
     topology, desired = plan.topology, plan.topology.desired
-    state = plan.observed.state if plan.observed is not None else BrokerState()
-    owns = Ownership(topology=topology, there=state, manifest=plan.observed.manifest if plan.observed else None)
+    state, owns = plan.observed.state, Ownership.of(topology, plan.observed)
     left: set[tuple[str, str]] = set()
     for exchange in state.exchanges.values():
         if exchange.name not in desired.exchanges and owns.of_exchange(exchange):

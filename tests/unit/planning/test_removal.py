@@ -28,10 +28,10 @@ from amqpflow.planning.values.changes import (
     Unbind,
     label,
 )
-from amqpflow.planning.values.manifest import Manifest, to_json
+from amqpflow.planning.values.manifest import Damaged, Manifest, to_json
 from amqpflow.planning.values.observation import Depth, Observation
 from amqpflow.planning.values.plan import Plan
-from tests.plans import after, assert_nothing_dangles, limits, manifest_after, observation, with_objects
+from tests.plans import after, assert_nothing_dangles, limits, manifest_after, observation, state_of, with_objects
 from tests.topologies import topology
 
 EVENTS = Exchange(name="events", type="topic", arguments={STAMP: "shop", "alternate-exchange": "lost"})
@@ -51,7 +51,7 @@ def shop(*delays: int, **queues: tuple[int, ...]) -> CompiledTopology:
 
 
 def seen(state: BrokerState, manifest: Manifest | None = KNOWN, **depths: Depth) -> Observation:
-    return replace(observation(state), manifest=manifest, manifest_known=True, now_ms=1_000_000, depths=dict(depths))
+    return replace(observation(state), manifest=state_of(manifest), now_ms=1_000_000, depths=dict(depths))
 
 
 def applied(compiled: CompiledTopology) -> BrokerState:
@@ -168,7 +168,7 @@ def test_a_lost_manifest_is_written_again() -> None:
 
 
 def test_an_unreadable_manifest_is_refused_with_what_it_is() -> None:
-    observed = replace(seen(applied(shop()), None), manifest_damaged=True, manifest_problem="it has no format")
+    observed = replace(seen(applied(shop()), None), manifest=Damaged(why="it has no format"))
     for plan in (diff(shop(), observed), destruction(shop(), observed)):
         assert [each.code for each in plan.refusals] == ["manifest-unreadable"]
         assert not any(isinstance(each, PutManifest | RemoveManifest) for each in plan.changes)

@@ -94,7 +94,7 @@ def test_a_cut_or_edited_or_foreign_file_is_told_from_a_good_one() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ({}, "plan lacks, or should not have: broker"),
+        ({}, "plan lacks, or should not have: changes"),
         ([], "plan is list, and should be an object"),
     ],
 )

@@ -23,7 +23,7 @@ from amqpflow.planning.values.ref import Ref
 from amqpflow.planning.values.report import ApplyReport
 from amqpflow.services.provisioning.applier import Application
 from amqpflow.services.provisioning.drain import Emptiness, Remaining
-from tests.plans import after, assert_nothing_dangles, manifest_after, observation, with_objects
+from tests.plans import after, assert_nothing_dangles, manifest_after, observation, state_of, with_objects
 from tests.topologies import topology
 
 ENTRY = Binding(source="events", destination="mail", routing_key="mail.*")
@@ -45,7 +45,7 @@ class Model:
         assert_nothing_dangles(self.state)
 
     def seen(self) -> Observation:
-        return replace(observation(self.state), manifest=self.manifest, manifest_known=True, now_ms=1)
+        return replace(observation(self.state), manifest=state_of(self.manifest), now_ms=1)
 
 
 class Waiting(Emptiness):
