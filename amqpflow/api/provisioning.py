@@ -11,9 +11,9 @@ from .connections import Connections, TopologyLike
 if TYPE_CHECKING:
     from amqpflow.model.routes import CompiledTopology
     from amqpflow.planning.reports.drift import DriftReport
+    from amqpflow.planning.values.apply_report import ApplyReport
     from amqpflow.planning.values.approvals import Approvals
     from amqpflow.planning.values.plan import Plan
-    from amqpflow.planning.values.report import ApplyReport
     from amqpflow.rabbitmq.observe import Broker
     from amqpflow.services.provisioning.applier import OnStep
     from amqpflow.services.provisioning.drain import OnDrain
@@ -196,8 +196,8 @@ class Provisioning:
     ) -> ApplyReport:
         from amqpflow.rabbitmq.admin import Admin
         from amqpflow.services.provisioning.applier import Application, check
+        from amqpflow.services.provisioning.apply_lock import applying_alone
         from amqpflow.services.provisioning.drain import Emptiness
-        from amqpflow.services.provisioning.lock import applying_alone
         from amqpflow.services.provisioning.plan_files import require_unmoved
 
         timeout, on_wait = options.get("lock_timeout", 0.0), options.get("on_wait")

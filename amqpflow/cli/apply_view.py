@@ -20,10 +20,10 @@ from .safe import safe
 
 if TYPE_CHECKING:
     from amqpflow.api.provisioning import ApplyOptions
+    from amqpflow.planning.values.apply_report import ApplyReport
     from amqpflow.planning.values.approvals import Approval, Approvals
     from amqpflow.planning.values.changes import Change
     from amqpflow.planning.values.plan import Plan
-    from amqpflow.planning.values.report import ApplyReport
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -15,9 +15,9 @@ from amqpflow.errors import ManagementUnavailableError, PartlyDoneError, Permiss
 from amqpflow.model.names import applying_lock
 from amqpflow.model.resources import STAMP, Binding, Exchange
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.changes import label
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.admin import Admin
 from amqpflow.rabbitmq.observe import open_broker

@@ -17,7 +17,7 @@ from amqpflow.model.names import applying_lock
 from amqpflow.planning.values.changes import Change
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.provisioning.lock import applying_alone
+from amqpflow.services.provisioning.apply_lock import applying_alone
 from tests.brokers.management import Management, as_user
 from tests.topologies import topology
 from tests.waiting import until
@@ -61,7 +61,7 @@ def test_a_killed_holder_leaves_no_lock(vhost: BrokerAddress) -> None:
         "import asyncio, sys\n"
         "from amqpflow.rabbitmq.address import BrokerAddress\n"
         "from amqpflow.rabbitmq.observe import open_broker\n"
-        "from amqpflow.services.provisioning.lock import applying_alone\n"
+        "from amqpflow.services.provisioning.apply_lock import applying_alone\n"
         "async def main():\n"
         "    async with open_broker(BrokerAddress(url=sys.argv[1], source='test')) as broker:\n"
         "        async with applying_alone(broker, 'shop'):\n"

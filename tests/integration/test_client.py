@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 import amqpflow
+from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.approvals import Approval, Approvals
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.topologies import topology
 

@@ -14,14 +14,14 @@ from amqpflow.errors import NotAppliedError, PartlyDoneError, RefusedError, Usag
 from amqpflow.model.outcome import Retry
 from amqpflow.model.resources import STAMP, Binding, Exchange
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.changes import Change, CreateExchange, DeleteQueue, Drain, PutManifest
 from amqpflow.planning.values.manifest import parameter_name
-from amqpflow.planning.values.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.admin import Admin
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.provisioning import drain as emptiness
-from amqpflow.services.provisioning.lock import applying_alone
+from amqpflow.services.provisioning.apply_lock import applying_alone
 from amqpflow.services.provisioning.verification import require_as_compiled
 from tests.brokers.management import Management
 from tests.plans import with_objects

@@ -9,8 +9,9 @@ from typing import Any, assert_never
 
 from amqpflow.cli.option_names import with_options
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
-from amqpflow.planning.checks.dropping import leaving
+from amqpflow.planning.checks.message_loss import leaving
 from amqpflow.planning.reports.consequences import Consequence, consequences, replaced_queues
+from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.changes import (
     Bind,
     Change,
@@ -32,8 +33,7 @@ from amqpflow.planning.values.findings import Finding
 from amqpflow.planning.values.manifest import to_json
 from amqpflow.planning.values.observation import Depth
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.report import ApplyReport
-from amqpflow.planning.values.stake import Stake
+from amqpflow.planning.values.queue_risk import Stake
 
 from .values import json_value
 

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from amqpflow.model.resources import Arguments, Binding, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.model.wire import encode_table
-from amqpflow.planning.checks.dead_letters import existing_queues
-from amqpflow.planning.checks.displacement import clashes
+from amqpflow.planning.checks.existing_queues import existing_queues
+from amqpflow.planning.checks.policy_conflicts import clashes
 from amqpflow.planning.checks.shield import broad_policies
 from amqpflow.planning.ownership.ownership import Ownership, is_own_policy
 from amqpflow.planning.values.changes import (

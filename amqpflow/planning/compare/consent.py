@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from amqpflow.planning.checks.dropping import at_stake
+from amqpflow.planning.checks.message_loss import at_stake
 from amqpflow.planning.ownership.ownership import is_own_policy
 from amqpflow.planning.values.approvals import Approval, Approvals
 from amqpflow.planning.values.changes import Change, DeleteExchange, DeleteQueue, RemovePolicy, Unbind, ref_of

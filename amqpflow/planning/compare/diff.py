@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.checks.dead_letters import around_existing
-from amqpflow.planning.checks.dropping import at_stake, objections, with_stakes
+from amqpflow.planning.checks.existing_queues import around_existing
 from amqpflow.planning.checks.guarantees import guarantees, sentences
+from amqpflow.planning.checks.message_loss import at_stake, objections, with_stakes
 from amqpflow.planning.checks.preflight import preflight
 from amqpflow.planning.checks.shield import shielded
 from amqpflow.planning.ownership.manifest_steps import with_manifest

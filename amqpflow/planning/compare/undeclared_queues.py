@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from amqpflow.model.resources import BrokerState, Queue
 from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes
-from amqpflow.planning.checks.dead_letters import LENGTHS, dead_letter_findings
+from amqpflow.planning.checks.existing_queues import LENGTHS, dead_letter_findings
 from amqpflow.planning.checks.guarantees import as_planned
 from amqpflow.planning.ownership.ownership import topology_of_policy
 from amqpflow.planning.policies.effective import effective_in

@@ -13,15 +13,15 @@ from enum import IntEnum
 from typing import Any
 
 from amqpflow.model.resources import Policy
-from amqpflow.planning.checks.dropping import leaving, sentence
+from amqpflow.planning.checks.message_loss import leaving, sentence
 from amqpflow.planning.ownership.ownership import is_own_policy
 from amqpflow.planning.policies.index import covered
 from amqpflow.planning.values.changes import Change, DeleteQueue, PutPolicy, RemovePolicy
 from amqpflow.planning.values.differences import Difference, same_value
 from amqpflow.planning.values.findings import Finding
 from amqpflow.planning.values.plan import Plan
+from amqpflow.planning.values.queue_risk import Stake
 from amqpflow.planning.values.ref import Ref
-from amqpflow.planning.values.stake import Stake
 
 from .effects import effect_of_change, effect_of_key
 

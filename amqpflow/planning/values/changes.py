@@ -15,8 +15,8 @@ from amqpflow.model.routes import NativeRetry
 
 from .differences import Difference, policy_differences
 from .manifest import Manifest
+from .queue_risk import Stake
 from .ref import Ref
-from .stake import Stake
 
 STANDS_IN = "x-amqpflow-stands-in-for"
 """The argument of a queue that carries a retry queue's key while that one is replaced: the name of the latter."""
@@ -82,7 +82,7 @@ class PutPolicy:
     kind: ClassVar[str] = "policy"
     policy: Policy
     replaces: Policy | None = None
-    at_stake: tuple[Stake, ...] = ()  #: whose messages it may take away, see `dropping`; looked at just before
+    at_stake: tuple[Stake, ...] = ()  #: whose messages it may take away, see `message_loss`; looked at just before
 
     @property
     def action(self) -> str:

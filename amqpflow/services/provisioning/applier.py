@@ -15,10 +15,11 @@ from amqpflow.errors import (
     PermissionDeniedError,
     RefusedError,
 )
-from amqpflow.planning.checks.dropping import at_stake
+from amqpflow.planning.checks.message_loss import at_stake
 from amqpflow.planning.compare.consent import idle_names, lacking, unnamed
 from amqpflow.planning.compare.order import holds, together, waits_for
 from amqpflow.planning.ownership.manifest_steps import so_far
+from amqpflow.planning.values.apply_report import ApplyReport, Failure, Postponed
 from amqpflow.planning.values.approvals import Approval, Approvals, allow_flag
 from amqpflow.planning.values.changes import (
     Change,
@@ -33,10 +34,9 @@ from amqpflow.planning.values.changes import (
 )
 from amqpflow.planning.values.plan import Plan
 from amqpflow.planning.values.ref import Ref
-from amqpflow.planning.values.report import ApplyReport, Failure, Postponed
 
+from .apply_lock import ApplyLock
 from .drain import Emptiness, Remaining
-from .lock import ApplyLock
 
 _AT_ONCE = 16  #: changes; more gain nothing on two cores, and each has a channel
 _WORTH_A_CHANNEL = 4  #: changes

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from amqpflow.errors import BrokerError, ManagementUnavailableError
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.queue_stats import QueueCounts
-from amqpflow.planning.checks.dropping import objection
+from amqpflow.planning.checks.message_loss import objection
 from amqpflow.planning.values.changes import Drain
 from amqpflow.planning.values.findings import Finding
 from amqpflow.planning.values.observation import Depth
-from amqpflow.planning.values.stake import Risk, Stake
+from amqpflow.planning.values.queue_risk import Risk, Stake
 from amqpflow.rabbitmq.observe import Broker
 
 STATISTICS_LAG = 10.0  #: seconds

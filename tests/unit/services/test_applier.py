@@ -14,13 +14,13 @@ from amqpflow.errors import BrokerError
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.compare.diff import diff
+from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.approvals import Approval
 from amqpflow.planning.values.changes import Change, DeleteQueue, Drain, Unbind, label
 from amqpflow.planning.values.manifest import Manifest
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import Plan
 from amqpflow.planning.values.ref import Ref
-from amqpflow.planning.values.report import ApplyReport
 from amqpflow.services.provisioning.applier import Application
 from amqpflow.services.provisioning.drain import Emptiness, Remaining
 from tests.plans import after, assert_nothing_dangles, manifest_after, observation, state_of, with_objects

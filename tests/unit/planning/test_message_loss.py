@@ -9,13 +9,13 @@ import pytest
 
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.resources import BrokerState, Policy, Queue
-from amqpflow.planning.checks.dropping import leaving, objection, objections, with_stakes
+from amqpflow.planning.checks.message_loss import leaving, objection, objections, with_stakes
 from amqpflow.planning.compare.diff import diff
 from amqpflow.planning.values.approvals import NOTHING, Approval, Approvals, parse_approvals
 from amqpflow.planning.values.changes import Change, DeleteQueue, PutPolicy, RemovePolicy
 from amqpflow.planning.values.observation import Depth, Observation
+from amqpflow.planning.values.queue_risk import Risk, Stake
 from amqpflow.planning.values.ref import Ref
-from amqpflow.planning.values.stake import Risk, Stake
 from tests.plans import after, limits, observation, with_objects
 from tests.topologies import topology
 

@@ -16,8 +16,8 @@ from amqpflow.planning.policies.matching import applies, may_work, surely_matche
 from amqpflow.planning.values.findings import Finding, refuse, warn
 from amqpflow.planning.values.ref import Ref
 
-from .carrying import Carrying, carrying
-from .dead_letters import kept_by
+from .existing_queues import kept_by
+from .lost_keys import Carrying, carrying
 from .preflight import breaking, role_of
 
 

@@ -29,8 +29,8 @@ from amqpflow.planning.values.approvals import Approval, Approvals, allow_flag
 from amqpflow.planning.values.changes import Change, CreateQueue, DeleteQueue, PutPolicy, RemovePolicy
 from amqpflow.planning.values.findings import Finding, refuse, warn
 from amqpflow.planning.values.observation import Depth, Observation
+from amqpflow.planning.values.queue_risk import Risk, Stake
 from amqpflow.planning.values.ref import Ref
-from amqpflow.planning.values.stake import Risk, Stake
 
 _LENGTHS = (Risk.LENGTH, Risk.BYTES)
 
