@@ -24,7 +24,7 @@ from amqpflow.planning.values.changes import (
     RemovePolicy,
     Unbind,
 )
-from amqpflow.planning.values.manifest import Absent, Found, Manifest, ManifestState
+from amqpflow.planning.values.manifest import Absent, Manifest, ManifestState, Recorded
 from amqpflow.planning.values.observation import Observation
 
 PREDECLARED = {
@@ -96,7 +96,7 @@ def after(state: BrokerState, changes: Iterable[Change]) -> BrokerState:
 
 def state_of(manifest: Manifest | None) -> ManifestState:
     """What an observation says of a manifest that is there, or of none."""
-    return Absent() if manifest is None else Found(manifest=manifest)
+    return Absent() if manifest is None else Recorded(manifest=manifest)
 
 
 def manifest_after(before: Manifest | None, changes: Iterable[Change]) -> Manifest | None:

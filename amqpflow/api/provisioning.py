@@ -117,7 +117,7 @@ class Provisioning:
             AmqpflowError: as for `plan`, or the first step failed; nothing was done.
         """
         from amqpflow.planning.values.plan import Plan
-        from amqpflow.services.provisioning.plan_files import require_unmoved
+        from amqpflow.services.provisioning.plan_files import require_current
         from amqpflow.services.provisioning.planner import make_plan
 
         given = plan if isinstance(plan, Plan) else None
@@ -128,7 +128,7 @@ class Provisioning:
         async def make(compiled: CompiledTopology, broker: Broker) -> Plan:
             current = await make_plan(compiled, broker, prune=prune, approvals=approvals)
             if given is not None:
-                require_unmoved(given, current)
+                require_current(given, current)
             return current
 
         return await self._carry_out("apply", topology, make, approvals, options)
@@ -195,26 +195,24 @@ class Provisioning:
         self, purpose: str, topology: TopologyLike, make: Make, approvals: Approvals, options: ApplyOptions
     ) -> ApplyReport:
         from amqpflow.rabbitmq.admin import Admin
-        from amqpflow.services.provisioning.applier import Application, check
-        from amqpflow.services.provisioning.apply_lock import applying_alone
-        from amqpflow.services.provisioning.drain import Emptiness
-        from amqpflow.services.provisioning.plan_files import require_unmoved
+        from amqpflow.services.provisioning.applier import ApplyRun, check
+        from amqpflow.services.provisioning.apply_lock import apply_lock
+        from amqpflow.services.provisioning.drain import DrainMonitor
+        from amqpflow.services.provisioning.plan_files import require_current
 
         timeout, on_wait = options.get("lock_timeout", 0.0), options.get("on_wait")
         async with (
             self._connections.broker(topology, purpose) as (broker, compiled),
-            applying_alone(broker, compiled.name, timeout=timeout, on_wait=on_wait) as lock,
+            apply_lock(broker, compiled.name, timeout=timeout, on_wait=on_wait) as lock,
         ):
             plan = await make(compiled, broker)
             agreed = options["on_plan"](plan, approvals) if "on_plan" in options else approvals
             check(plan, agreed)
             if agreed != approvals:
                 # during the question others may have made what the plan is about to make and record as ours
-                require_unmoved(plan, await make(compiled, broker))
-            emptiness = Emptiness(broker, lock.check, options.get("on_drain"))
-            run = Application(
-                plan, options.get("on_step"), lock=lock, emptiness=emptiness, wait=options.get("wait", False)
-            )
+                require_current(plan, await make(compiled, broker))
+            monitor = DrainMonitor(broker, lock.check, options.get("on_drain"))
+            run = ApplyRun(plan, options.get("on_step"), lock=lock, monitor=monitor, wait=options.get("wait", False))
             try:
                 report = await run.run(Admin(broker, lock.name))
             finally:

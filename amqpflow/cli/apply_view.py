@@ -117,13 +117,13 @@ class ApplyView:
 
     def _planned(self, plan: Plan, approvals: Approvals) -> Approvals:
         """Show the plan, ask on a terminal for what is not allowed yet, and return what is allowed."""
-        from amqpflow.planning.compare.consent import lacking
+        from amqpflow.planning.compare.consent import missing_approvals
 
         from .render.plan import plan_text
         from .render.plan_json import plan_object
 
         self._plan = plan
-        missing = lacking(plan, approvals)
+        missing = missing_approvals(plan, approvals)
         if not self.as_json:
             click.echo(plan_text(plan, color=self.color), color=self.color)
         elif plan.refusals or missing:
@@ -204,10 +204,10 @@ def _question(need: Approval, plan: Plan, approvals: Approvals) -> str:
 
 
 def _removed(plan: Plan, approvals: Approvals) -> str:
-    from amqpflow.planning.compare.consent import unnamed
+    from amqpflow.planning.compare.consent import unapproved_removals
 
     from .render.plan_rows import counted
 
-    kinds = Counter(change.kind for change in unnamed(plan, approvals))
+    kinds = Counter(change.kind for change in unapproved_removals(plan, approvals))
     parts = [counted(kinds[kind], kind) for kind in ("queue", "exchange", "binding", "policy") if kinds[kind]]
     return ", ".join(parts)

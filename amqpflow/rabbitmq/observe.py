@@ -12,12 +12,12 @@ from typing import Any
 from amqpflow.errors import ManagementUnavailableError, PermissionDeniedError, RefusedError
 from amqpflow.model.resources import BrokerState, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.compare.additions import outside
+from amqpflow.planning.compare.additions import required_objects
 from amqpflow.planning.values.manifest import (
     Absent,
     Damaged,
-    Found,
     Manifest,
+    Recorded,
     UnreadableManifestError,
     Unseen,
     from_json,
@@ -147,7 +147,7 @@ async def _manifest(desired: CompiledTopology, vhost: str, management: Managemen
         manifest = from_json(value, vhost=vhost, topology=desired.name)
     except UnreadableManifestError as error:
         return Observation(manifest=Damaged(why=str(error), hint=error.hint), now_ms=now_ms)
-    return Observation(manifest=Found(manifest=manifest), others=others, now_ms=now_ms)
+    return Observation(manifest=Recorded(manifest=manifest), others=others, now_ms=now_ms)
 
 
 def _others(desired: CompiledTopology, vhost: str, found: Mapping[str, Any]) -> tuple[Manifest, ...]:
@@ -167,7 +167,7 @@ async def _over_amqp(desired: CompiledTopology, broker: Broker) -> Observation:
     queues: dict[str, Queue] = {}
     unreadable: dict[tuple[str, str], str] = {}
     missing_types: set[str] = set()
-    needed_exchanges, needed_queues = outside(desired)
+    needed_exchanges, needed_queues = required_objects(desired)
     try:
         for name in sorted(needed_exchanges):
             if await probe.exchange_exists(name):

@@ -33,7 +33,7 @@ from amqpflow.planning.values.findings import Finding
 from amqpflow.planning.values.manifest import to_json
 from amqpflow.planning.values.observation import Depth
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.queue_risk import Stake
+from amqpflow.planning.values.queue_risk import QueueRisk
 
 from .values import json_value
 
@@ -123,7 +123,7 @@ def _told(each: Consequence) -> dict[str, Any]:
     }
 
 
-def _at_stake(stakes: Iterable[Stake], depths: Mapping[str, Depth]) -> list[dict[str, Any]]:
+def _at_stake(stakes: Iterable[QueueRisk], depths: Mapping[str, Depth]) -> list[dict[str, Any]]:
     return [
         {
             "queue": stake.queue,

@@ -13,7 +13,7 @@ from amqpflow.planning.values.findings import Finding, refuse
 from amqpflow.planning.values.ref import Ref
 
 
-def intrusions(desired: CompiledTopology, owns: Ownership, policies: list[Policy]) -> Iterator[Finding]:
+def foreign_bindings(desired: CompiledTopology, owns: Ownership, policies: list[Policy]) -> Iterator[Finding]:
     """
     What stands on the retry and the parking exchange, or would, that amqpflow did not put there.
 

@@ -29,13 +29,13 @@ from amqpflow.planning.values.approvals import Approval, Approvals, allow_flag
 from amqpflow.planning.values.changes import Change, CreateQueue, DeleteQueue, PutPolicy, RemovePolicy
 from amqpflow.planning.values.findings import Finding, refuse, warn
 from amqpflow.planning.values.observation import Depth, Observation
-from amqpflow.planning.values.queue_risk import Risk, Stake
+from amqpflow.planning.values.queue_risk import QueueRisk, Risk
 from amqpflow.planning.values.ref import Ref
 
 _LENGTHS = (Risk.LENGTH, Risk.BYTES)
 
 
-def with_stakes(
+def with_risks(
     changes: Sequence[Change], observed: Observation, approvals: Approvals, topology: str
 ) -> tuple[Change, ...]:
     """
@@ -73,7 +73,7 @@ def with_stakes(
         else:
             touched = [now.pop(change.name, change.policy)]
         later = ByName(now.values())
-        found: list[Stake] = []
+        found: list[QueueRisk] = []
         queues = {each.name: each for policy in touched for each in covered(policy, by_name.values(), by_name, version)}
         for queue in queues.values():
             if queue.name in losing:
@@ -94,7 +94,7 @@ def with_stakes(
     return tuple(result)
 
 
-def stakes(before: Effective, after: Effective, there: BrokerState, queues: Container[str]) -> Iterator[Stake]:
+def stakes(before: Effective, after: Effective, there: BrokerState, queues: Container[str]) -> Iterator[QueueRisk]:
     """
     Say what a change puts at stake in one queue.
 
@@ -107,17 +107,17 @@ def stakes(before: Effective, after: Effective, there: BrokerState, queues: Cont
     queue = after.queue
     delays = queue.type == "quorum" and any(_delays(each) for each in (before, after))
     if _may_retain(before) and not after.at_least_once:
-        yield Stake(queue=queue.name, risk=Risk.RETAINED, delays=delays)
+        yield QueueRisk(queue=queue.name, risk=Risk.RETAINED, delays=delays)
     for risk in _LENGTHS:
         limit, was = _drops_beyond(after, risk), _surely_dropped_beyond(before, risk)
         if limit is not None and (was is None or limit < was):
             target = _target(after, there, queues)
-            yield Stake(queue=queue.name, risk=risk, before=was, after=limit, target=target, delays=delays)
+            yield QueueRisk(queue=queue.name, risk=risk, before=was, after=limit, target=target, delays=delays)
     expires = _numbers(after, Risk.EXPIRES)
     already = _numbers(before, Risk.EXPIRES)
     if expires and (not already or min(expires) < max(already)):
         was = max(already) if already else None
-        yield Stake(queue=queue.name, risk=Risk.EXPIRES, before=was, after=min(expires), delays=delays)
+        yield QueueRisk(queue=queue.name, risk=Risk.EXPIRES, before=was, after=min(expires), delays=delays)
 
 
 def _may_retain(works: Effective) -> bool:
@@ -173,7 +173,7 @@ def _target(works: Effective, there: BrokerState, queues: Container[str]) -> str
     return f"queue {bound[0]}" if len(bound) == 1 else f"exchange {exchange}"
 
 
-def leaving(stake: Stake, depth: Depth | None) -> int | None:
+def leaving(stake: QueueRisk, depth: Depth | None) -> int | None:
     """
     How many messages leave the queue with the change: at most 9 s ago, by statistics. None: not known.
 
@@ -208,13 +208,13 @@ def leaving(stake: Stake, depth: Depth | None) -> int | None:
             return None if depth.unacked is None or depth.unacked_bytes is None else 0
 
 
-def _delayed(stake: Stake, depth: Depth) -> int | None:
+def _delayed(stake: QueueRisk, depth: Depth) -> int | None:
     if not stake.delays:
         return 0
     return depth.hidden if depth.delayed is None else depth.delayed
 
 
-def objection(stake: Stake, depth: Depth | None, *, counted: bool) -> Finding | None:
+def objection(stake: QueueRisk, depth: Depth | None, *, counted: bool) -> Finding | None:
     """
     Return what speaks against a change, for one queue: a refusal, a warning, or nothing.
 
@@ -246,7 +246,7 @@ def objection(stake: Stake, depth: Depth | None, *, counted: bool) -> Finding | 
     return refuse(code, ref, text, f"consume them first, raise the limit, or add {flag}")
 
 
-def _of_retained(ref: Ref, stake: Stake, count: int | None, counted: bool) -> Finding | None:
+def _of_retained(ref: Ref, stake: QueueRisk, count: int | None, counted: bool) -> Finding | None:
     ends = "at-least-once dead-lettering ends with this change, and RabbitMQ then deletes what it retains for a target"
     if count:
         held = "retains or delays" if stake.delays else "retains"
@@ -266,7 +266,7 @@ def _of_retained(ref: Ref, stake: Stake, count: int | None, counted: bool) -> Fi
     return None
 
 
-def sentence(stake: Stake, count: int | None, depth: Depth | None = None) -> str:
+def sentence(stake: QueueRisk, count: int | None, depth: Depth | None = None) -> str:
     """Say what becomes of messages: max-length becomes 5 (20 before): 95 messages, the oldest, are deleted at once."""
     if stake.risk is Risk.RETAINED:
         return "those that RabbitMQ retains for a target would be deleted (fact 4.11): refused while there are any"
@@ -308,7 +308,7 @@ def objections(changes: Iterable[Change], observed: Observation) -> tuple[Findin
     return tuple(dict.fromkeys(found))
 
 
-def at_stake(changes: Iterable[Change]) -> Iterator[Stake]:
+def at_stake(changes: Iterable[Change]) -> Iterator[QueueRisk]:
     """Everything that the changes of a plan put at stake."""
     for change in changes:
         if isinstance(change, PutPolicy | RemovePolicy):

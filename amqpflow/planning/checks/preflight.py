@@ -20,7 +20,7 @@ from amqpflow.planning.values.findings import Finding, refuse, warn
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.ref import Ref
 
-from .foreign_bindings import intrusions
+from .foreign_bindings import foreign_bindings
 from .retained import retained
 
 _PARKING, _TIER, _WORK = "parking", "tier", "work"
@@ -55,7 +55,7 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
                     effects.setdefault(effect, []).append(queue.name)
     return (
         *(effect.on(queues) for effect, queues in effects.items()),
-        *intrusions(desired, owns, users),
+        *foreign_bindings(desired, owns, users),
         *retained(desired, observed),
     )
 

@@ -10,7 +10,7 @@ from amqpflow.model.resources import Arguments, Binding, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.model.wire import encode_table
 from amqpflow.planning.checks.existing_queues import existing_queues
-from amqpflow.planning.checks.policy_conflicts import clashes
+from amqpflow.planning.checks.policy_conflicts import policy_conflicts
 from amqpflow.planning.checks.shield import broad_policies
 from amqpflow.planning.ownership.ownership import Ownership, is_own_policy
 from amqpflow.planning.values.changes import (
@@ -31,10 +31,10 @@ from amqpflow.planning.values.ref import Ref
 
 from .delayed_retry import delays, hidden
 from .release_support import refused_arguments
-from .undeclared_queues import borrowed, needed_exchanges, needed_queues
+from .undeclared_queues import needed_exchanges, needed_queues, undeclared_queue_findings
 
 
-def outside(desired: CompiledTopology) -> tuple[frozenset[str], frozenset[str]]:
+def required_objects(desired: CompiledTopology) -> tuple[frozenset[str], frozenset[str]]:
     """The exchanges and queues that a topology refers to without declaring them: they must be there before it."""
     state = desired.desired
     exchanges = {*desired.required_exchanges, *needed_exchanges(desired)}
@@ -76,7 +76,7 @@ class Additions:
 
     def compare(self) -> None:
         self._outside()
-        self.findings += borrowed(self.topology, self.observed)
+        self.findings += undeclared_queue_findings(self.topology, self.observed)
         for exchange in self.desired.exchanges.values():
             self._exchange(exchange)
         for queue in self.desired.queues.values():
@@ -85,7 +85,7 @@ class Additions:
         self._policies()
 
     def _outside(self) -> None:
-        exchanges, queues = outside(self.topology)
+        exchanges, queues = required_objects(self.topology)
         for kind, names, present in (
             ("exchange", exchanges, self.there.exchanges),
             ("queue", queues, self.there.queues),
@@ -263,7 +263,7 @@ class Additions:
             else:
                 foreign.append(there)
         queues = (*self.desired.queues.values(), *existing_queues(self.topology, self.there))
-        self.findings += clashes(
+        self.findings += policy_conflicts(
             queues,
             self.desired.policies.values(),
             foreign,

@@ -16,7 +16,7 @@ from .replacement import stand_in_name
 _KINDS = ("queue", "exchange", "policy", "binding")
 
 
-def lacking(plan: Plan, approvals: Approvals) -> tuple[Approval, ...]:
+def missing_approvals(plan: Plan, approvals: Approvals) -> tuple[Approval, ...]:
     """
     Return what of `Plan.required` is still needed.
 
@@ -27,10 +27,10 @@ def lacking(plan: Plan, approvals: Approvals) -> tuple[Approval, ...]:
 
 
 def _all_named(need: Approval, plan: Plan, approvals: Approvals) -> bool:
-    return need == Approval("delete") and not unnamed(plan, approvals)
+    return need == Approval("delete") and not unapproved_removals(plan, approvals)
 
 
-def unnamed(plan: Plan, approvals: Approvals) -> list[Change]:
+def unapproved_removals(plan: Plan, approvals: Approvals) -> list[Change]:
     """Return the removals that were not named, queues first. A binding goes with a removed queue or exchange."""
     removed = {ref_of(change) for change in removals(plan)}
     found = []
@@ -62,7 +62,7 @@ def removals(plan: Plan) -> Iterator[Change]:
                     yield change
 
 
-def idle_names(plan: Plan, approvals: Approvals) -> tuple[str, ...]:
+def unused_approvals(plan: Plan, approvals: Approvals) -> tuple[str, ...]:
     """Return the names that were allowed and that the plan does not remove: misspelled, or gone already."""
     known = {*map(ref_of, plan.changes), *(Ref("queue", each.queue) for each in at_stake(plan.changes))}
     known |= {each.ref for each in plan.refusals}

@@ -9,7 +9,7 @@ from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.checks.existing_queues import around_existing
 from amqpflow.planning.checks.guarantees import guarantees, sentences
-from amqpflow.planning.checks.message_loss import at_stake, objections, with_stakes
+from amqpflow.planning.checks.message_loss import at_stake, objections, with_risks
 from amqpflow.planning.checks.preflight import preflight
 from amqpflow.planning.checks.shield import shielded
 from amqpflow.planning.ownership.manifest_steps import with_manifest
@@ -24,12 +24,12 @@ from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import ListedBinding, Plan
 from amqpflow.planning.values.ref import Ref
 
-from .additions import Additions, outside
+from .additions import Additions, required_objects
 from .delayed_retry import too_old
-from .order import ordered, swapped
+from .order import ordered, replacement_steps
 from .release_support import adapt_to_release
 from .removal import FILE_LACKS_IT, Leftovers, Removal, left_alone, leftovers
-from .replacement import Swap, stand_in_name
+from .replacement import TierReplacement, stand_in_name
 
 NO_MANAGEMENT = (
     "owners, bindings and foreign policies cannot be read over AMQP, so bindings are made again (which changes nothing "
@@ -93,7 +93,7 @@ class _Comparison:
         if not self.observed.complete:
             self.notes.append(f"Without the management API ({self.observed.source}): {NO_MANAGEMENT}")
         additions = ordered(self.added.changes, self.topology)
-        swaps = swapped(self.swaps.values())
+        swaps = replacement_steps(self.swaps.values())
         left = self._leftovers(self.desired)
         removals: tuple[Change, ...] = ()
         if self.prune:
@@ -134,12 +134,12 @@ class _Comparison:
         ) or any(name not in wanted and is_own_policy(name, self.topology.name) for name in there)
 
     def _with_stakes(self, changes: Sequence[Change]) -> tuple[Change, ...]:
-        return with_stakes(changes, self.observed, self.approvals, self.topology.name)
+        return with_risks(changes, self.observed, self.approvals, self.topology.name)
 
     def _leftovers(self, kept: BrokerState) -> Leftovers:
         if not self.observed.complete:
             return Leftovers()
-        exchanges, queues = outside(self.topology)
+        exchanges, queues = required_objects(self.topology)
         needed = {("exchange", name) for name in exchanges} | {("queue", name) for name in queues}
         needed |= {("queue", name) for name in self.topology.required_queues}
         left = leftovers(self.owns, kept, frozenset(needed) if kept.queues or kept.exchanges else frozenset())
@@ -213,7 +213,7 @@ class _Comparison:
             if binding.identity in wanted and binding.source not in own:
                 yield ListedBinding(binding=binding, origin=self.owns.of_binding(binding))
 
-    def _swaps(self) -> Iterator[Swap]:
+    def _swaps(self) -> Iterator[TierReplacement]:
         """Retry queues of ours that differ under the same name, and those whose swap was begun."""
         if not self.observed.complete:
             return
@@ -222,7 +222,7 @@ class _Comparison:
             if desired is None:
                 continue
             there = self.there.queues.get(name)
-            swap = Swap(
+            swap = TierReplacement(
                 desired=desired,
                 work_queue=work_queue,
                 retry_exchange=self.topology.retry_exchange,

@@ -29,7 +29,7 @@ def stand_in_name(queue: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Swap:
+class TierReplacement:
     """One retry queue to be replaced, or whose replacement was begun."""
 
     desired: Queue

@@ -31,7 +31,7 @@ def needed_queues(topology: CompiledTopology) -> frozenset[str]:
     )
 
 
-def borrowed(topology: CompiledTopology, observed: Observation) -> Iterator[Finding]:
+def undeclared_queue_findings(topology: CompiledTopology, observed: Observation) -> Iterator[Finding]:
     """What speaks against using a queue that somebody else declared. That one is missing is said elsewhere."""
     if not observed.complete:
         return

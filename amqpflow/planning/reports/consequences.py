@@ -20,7 +20,7 @@ from amqpflow.planning.values.changes import Change, DeleteQueue, PutPolicy, Rem
 from amqpflow.planning.values.differences import Difference, same_value
 from amqpflow.planning.values.findings import Finding
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.queue_risk import Stake
+from amqpflow.planning.values.queue_risk import QueueRisk
 from amqpflow.planning.values.ref import Ref
 
 from .effects import effect_of_change, effect_of_key
@@ -190,7 +190,7 @@ class _Judge:
         danger = Danger.DANGER if dangerous else Danger.CARE if effects else Danger.NONE
         return tuple(found.values()), effects, danger
 
-    def _lost(self, stakes: Sequence[Stake]) -> Iterator[str]:
+    def _lost(self, stakes: Sequence[QueueRisk]) -> Iterator[str]:
         """What the first queues of a policy lose, by what was counted, and how many more there are."""
         depths = self.plan.observed.depths
         for stake in stakes[:_QUEUES_TOLD]:

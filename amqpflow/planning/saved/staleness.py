@@ -16,7 +16,7 @@ from .saved_plan import relevant
 _MANY = 20
 
 
-def moved(then: Plan, now: Plan) -> tuple[str, ...]:
+def changes_since(then: Plan, now: Plan) -> tuple[str, ...]:
     """
     Why a plan is not the one that it was, in sentences: first what moved on the broker, else which steps differ.
 

@@ -15,7 +15,7 @@ from amqpflow.model.routes import NativeRetry
 
 from .differences import Difference, policy_differences
 from .manifest import Manifest
-from .queue_risk import Stake
+from .queue_risk import QueueRisk
 from .ref import Ref
 
 STANDS_IN = "x-amqpflow-stands-in-for"
@@ -82,7 +82,7 @@ class PutPolicy:
     kind: ClassVar[str] = "policy"
     policy: Policy
     replaces: Policy | None = None
-    at_stake: tuple[Stake, ...] = ()  #: whose messages it may take away, see `message_loss`; looked at just before
+    at_stake: tuple[QueueRisk, ...] = ()  #: whose messages it may take away, see `message_loss`; looked at just before
 
     @property
     def action(self) -> str:
@@ -105,7 +105,7 @@ class RemovePolicy:
     kind: ClassVar[str] = "policy"
     action: ClassVar[str] = "delete"
     policy: Policy
-    at_stake: tuple[Stake, ...] = ()  #: as of `PutPolicy`
+    at_stake: tuple[QueueRisk, ...] = ()  #: as of `PutPolicy`
     after: tuple[str, ...] = ()  #: queues that it covers, and that are gone before
 
     @property

@@ -113,13 +113,13 @@ class Damaged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Recorded:
     """The topology's manifest, as it was read."""
 
     manifest: Manifest
 
 
-ManifestState = Unseen | Absent | Damaged | Found
+ManifestState = Unseen | Absent | Damaged | Recorded
 
 
 def parameter_name(vhost: str, topology: str) -> str:

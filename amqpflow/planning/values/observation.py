@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from amqpflow.model.resources import BrokerState
 
-from .manifest import Found, Manifest, ManifestState, Unseen
+from .manifest import Manifest, ManifestState, Recorded, Unseen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Observation:
     @property
     def recorded(self) -> Manifest | None:
         """Return the topology's manifest; None when there is none, or none that can be read."""
-        return self.manifest.manifest if isinstance(self.manifest, Found) else None
+        return self.manifest.manifest if isinstance(self.manifest, Recorded) else None
 
     @property
     def release(self) -> str:

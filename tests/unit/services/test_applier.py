@@ -21,8 +21,8 @@ from amqpflow.planning.values.manifest import Manifest
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import Plan
 from amqpflow.planning.values.ref import Ref
-from amqpflow.services.provisioning.applier import Application
-from amqpflow.services.provisioning.drain import Emptiness, Remaining
+from amqpflow.services.provisioning.applier import ApplyRun
+from amqpflow.services.provisioning.drain import DrainMonitor, Remaining
 from tests.plans import after, assert_nothing_dangles, manifest_after, observation, state_of, with_objects
 from tests.topologies import topology
 
@@ -48,7 +48,7 @@ class Model:
         return replace(observation(self.state), manifest=state_of(self.manifest), now_ms=1)
 
 
-class Waiting(Emptiness):
+class Waiting(DrainMonitor):
     """Some queues have messages; remembers which were looked at."""
 
     def __init__(self, *names: str) -> None:
@@ -63,9 +63,9 @@ class Waiting(Emptiness):
         return {name: Remaining(messages=1) for name in names if name in self.names}
 
 
-def carried_out(plan: Plan, model: Model, emptiness: Emptiness | None = None) -> ApplyReport:
+def carried_out(plan: Plan, model: Model, emptiness: DrainMonitor | None = None) -> ApplyReport:
     assert plan.refusals == ()
-    return asyncio.run(Application(plan, emptiness=emptiness).run(model))
+    return asyncio.run(ApplyRun(plan, monitor=emptiness).run(model))
 
 
 def shop(*delays: int, mail: tuple[int, ...] | None = (1000, 3000)) -> CompiledTopology:
@@ -230,7 +230,7 @@ def test_an_interruption_among_many_at_once_tells_what_may_be_done_or_not() -> N
     async def interrupted() -> tuple[Slow, Plan, ApplyReport]:
         model = Slow(observation().state, "queue q20.retry.1s")
         plan = diff(MANY, model.seen())
-        application = Application(plan)
+        application = ApplyRun(plan)
         running = asyncio.create_task(application.run(model))
         await model.reached.wait()
         running.cancel()
