@@ -9,8 +9,8 @@ export PYTHON
 
 BIN := .venv/bin
 LOCKED_GROUPS := dev coverage dist docs lock typing
-PURE := delivery model parking picture planning topology
-FLOOR := 90
+# percent of lines and branches that the unit tests of the pure packages cover at least; other tests cover more of planning
+FLOORS := delivery=94 model=90 parking=90 picture=98 planning=66 topology=97
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint typing coverage format docs dist lock clean
@@ -42,8 +42,13 @@ typing:  ## the public names as a type checker sees them, by mypy and by pyright
 
 coverage:  ## what the unit tests cover of the pure packages; fails below the floor
 	@scripts/setup python coverage
-	$(BIN)/coverage run -m pytest -q $(PURE:%=tests/unit/%)
-	$(BIN)/coverage report --fail-under=$(FLOOR)
+	$(BIN)/coverage run -m pytest -q $(foreach floor,$(FLOORS),tests/unit/$(firstword $(subst =, ,$(floor)))) \
+	  --deselect tests/unit/topology/test_document.py::test_hostile_files_end_soon_with_an_error  # it measures time
+	$(BIN)/coverage report
+	@for floor in $(FLOORS); do \
+	  printf '%s, covered: ' "$$floor"; \
+	  $(BIN)/coverage report --format=total --include="amqpflow/$${floor%=*}/*" --fail-under="$${floor#*=}" || exit 1; \
+	done
 
 docs:  ## the documentation as a site, in build/site; fails when a link leads nowhere
 	@scripts/setup python docs
