@@ -175,11 +175,11 @@ def _public(name: str) -> Iterator[str]:
         yield f"{_docstring(value)} {'See [events](events.md).' if value.name else 'A class of events.'}\n"
         return
     if getattr(value, "_is_protocol", False):
-        yield f"```python\nasync def {name}{_signature(value.__call__, method=True)}\n```\n"
+        yield f"```python\nasync def {name}{signature(value.__call__, method=True)}\n```\n"
         yield f"{_docstring(value)}\n"
         return
     prefix = "await " if inspect.iscoroutinefunction(value) else ""
-    yield f"```python\n{prefix}{name}{_signature(value)}\n```\n"
+    yield f"```python\n{prefix}{name}{signature(value)}\n```\n"
     yield f"{_docstring(value)}\n"
     if isinstance(value, type):
         members = list(_members(value))
@@ -196,7 +196,7 @@ def _members(kind: type) -> Iterator[str]:
             yield f"- `{name}`: {_docstring(member) or _annotation(member.fget)}"
         elif inspect.isfunction(function):
             prefix = "await " if inspect.iscoroutinefunction(function) else ""
-            yield f"- `{prefix}{name}{_signature(function, method=True)}`: {_docstring(function)}"
+            yield f"- `{prefix}{name}{signature(function, method=True)}`: {_docstring(function)}"
 
 
 def _annotation(getter: Any) -> str:
@@ -209,13 +209,13 @@ def _docstring(value: Any) -> str:
     return " ".join(text.split("\n\n")[0].replace("`` ", "``").split())
 
 
-def _signature(value: Any, *, method: bool = False) -> str:
+def signature(value: Any, *, method: bool = False) -> str:
     """As written in the source; a long one has a line for each parameter."""
     try:
-        signature = inspect.signature(value)
+        found = inspect.signature(value)
     except ValueError:
         return "()"  # an exception without a constructor of its own
-    parameters = list(signature.parameters.values())[1 if method and "self" in signature.parameters else 0 :]
+    parameters = list(found.parameters.values())[1 if method and "self" in found.parameters else 0 :]
     if method and parameters and parameters[0].name == "cls":
         parameters = parameters[1:]
     shown: list[str] = []
@@ -223,7 +223,7 @@ def _signature(value: Any, *, method: bool = False) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in shown and not any(s.startswith("*") for s in shown):
             shown.append("*")
         shown.append(_parameter(parameter))
-    returned = "" if inspect.isclass(value) else f" -> {_type(signature.return_annotation)}"
+    returned = "" if inspect.isclass(value) else f" -> {_type(found.return_annotation)}"
     line = f"({', '.join(shown)}){returned}"
     if len(line) <= 100 or method:
         return line

@@ -24,7 +24,7 @@ from amqpflow.planning.values.changes import (
     RemovePolicy,
     Unbind,
 )
-from amqpflow.planning.values.manifest import Manifest
+from amqpflow.planning.values.manifest import Absent, Manifest, ManifestState, Recorded
 from amqpflow.planning.values.observation import Observation
 
 PREDECLARED = {
@@ -92,6 +92,11 @@ def after(state: BrokerState, changes: Iterable[Change]) -> BrokerState:
             case Drain() | PutManifest() | RemoveManifest():
                 pass
     return replace(state, exchanges=exchanges, queues=queues, bindings=tuple(bindings.values()), policies=policies)
+
+
+def state_of(manifest: Manifest | None) -> ManifestState:
+    """What an observation says of a manifest that is there, or of none."""
+    return Absent() if manifest is None else Recorded(manifest=manifest)
 
 
 def manifest_after(before: Manifest | None, changes: Iterable[Change]) -> Manifest | None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from amqpflow.parking.selection import Selection
     from amqpflow.planning.reports.drift import DriftReport
     from amqpflow.planning.reports.explain import Explanation
+    from amqpflow.planning.values.apply_report import ApplyReport
     from amqpflow.planning.values.plan import Plan
-    from amqpflow.planning.values.report import ApplyReport
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.parked.export import Chosen, ExportReport
     from amqpflow.services.parked.listing import ParkedListing, ParkedRow

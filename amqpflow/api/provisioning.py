@@ -11,9 +11,9 @@ from .connections import Connections, TopologyLike
 if TYPE_CHECKING:
     from amqpflow.model.routes import CompiledTopology
     from amqpflow.planning.reports.drift import DriftReport
-    from amqpflow.planning.values.approvals import Allowance
+    from amqpflow.planning.values.apply_report import ApplyReport
+    from amqpflow.planning.values.approvals import Approvals
     from amqpflow.planning.values.plan import Plan
-    from amqpflow.planning.values.report import ApplyReport
     from amqpflow.rabbitmq.observe import Broker
     from amqpflow.services.provisioning.applier import OnStep
     from amqpflow.services.provisioning.drain import OnDrain
@@ -29,7 +29,7 @@ class ApplyOptions(TypedDict, total=False):
     that has messages stays for the next time, see `postponed` of the report."""
     lock_timeout: float  #: seconds to wait for another apply of the same topology; default: 0
     on_wait: Callable[[str], None]  #: called once, before waiting, with who holds the lock
-    on_plan: Callable[[Plan, Allowance], Allowance]
+    on_plan: Callable[[Plan, Approvals], Approvals]
     """Called with the plan and what is allowed before anything is done, the lock being held; returns what is allowed.
 
     When it allows more, the plan is made again, and refused if the broker changed meanwhile."""
@@ -64,9 +64,9 @@ class Provisioning:
         """
         from amqpflow.services.provisioning.planner import make_plan
 
-        allowance = allowance_of(allow)
+        approvals = approvals_of(allow)
         async with self._connections.broker(topology, "plan") as (broker, compiled):
-            return await make_plan(compiled, broker, prune=prune, allowance=allowance)
+            return await make_plan(compiled, broker, prune=prune, approvals=approvals)
 
     async def drift(self, topology: TopologyLike) -> DriftReport:
         """
@@ -117,21 +117,21 @@ class Provisioning:
             AmqpflowError: as for `plan`, or the first step failed; nothing was done.
         """
         from amqpflow.planning.values.plan import Plan
-        from amqpflow.services.provisioning.plan_files import require_unmoved
+        from amqpflow.services.provisioning.plan_files import require_current
         from amqpflow.services.provisioning.planner import make_plan
 
         given = plan if isinstance(plan, Plan) else None
         topology = plan.topology if isinstance(plan, Plan) else plan
-        allowance = allowance_of(allow)
+        approvals = approvals_of(allow)
         prune = prune or (given is not None and given.purpose == "prune")
 
         async def make(compiled: CompiledTopology, broker: Broker) -> Plan:
-            current = await make_plan(compiled, broker, prune=prune, allowance=allowance)
+            current = await make_plan(compiled, broker, prune=prune, approvals=approvals)
             if given is not None:
-                require_unmoved(given, current)
+                require_current(given, current)
             return current
 
-        return await self._carry_out("apply", topology, make, allowance, options)
+        return await self._carry_out("apply", topology, make, approvals, options)
 
     async def destroy(
         self, topology: TopologyLike, *, allow: Iterable[str] = (), **options: Unpack[ApplyOptions]
@@ -144,9 +144,9 @@ class Provisioning:
         """
         from amqpflow.services.provisioning.planner import make_destruction
 
-        allowance = allowance_of(allow)
-        make = partial(make_destruction, allowance=allowance)
-        return await self._carry_out("destroy", topology, make, allowance, options)
+        approvals = approvals_of(allow)
+        make = partial(make_destruction, approvals=approvals)
+        return await self._carry_out("destroy", topology, make, approvals, options)
 
     async def adopt(
         self, topology: TopologyLike, kind: str, names: Iterable[str], **options: Unpack[ApplyOptions]
@@ -172,7 +172,7 @@ class Provisioning:
         from amqpflow.services.provisioning.planner import make_adoption
 
         make = partial(make_adoption, wanted=_objects(kind, names))
-        return await self._carry_out("adopt", topology, make, allowance_of(()), options)
+        return await self._carry_out("adopt", topology, make, approvals_of(()), options)
 
     async def disown(
         self, topology: TopologyLike, kind: str, names: Iterable[str], **options: Unpack[ApplyOptions]
@@ -189,32 +189,30 @@ class Provisioning:
         from amqpflow.services.provisioning.planner import make_disowning
 
         make = partial(make_disowning, wanted=_objects(kind, names))
-        return await self._carry_out("disown", topology, make, allowance_of(()), options)
+        return await self._carry_out("disown", topology, make, approvals_of(()), options)
 
     async def _carry_out(
-        self, purpose: str, topology: TopologyLike, make: Make, allowance: Allowance, options: ApplyOptions
+        self, purpose: str, topology: TopologyLike, make: Make, approvals: Approvals, options: ApplyOptions
     ) -> ApplyReport:
         from amqpflow.rabbitmq.admin import Admin
-        from amqpflow.services.provisioning.applier import Application, check
-        from amqpflow.services.provisioning.drain import Emptiness
-        from amqpflow.services.provisioning.lock import applying_alone
-        from amqpflow.services.provisioning.plan_files import require_unmoved
+        from amqpflow.services.provisioning.applier import ApplyRun, check
+        from amqpflow.services.provisioning.apply_lock import apply_lock
+        from amqpflow.services.provisioning.drain import DrainMonitor
+        from amqpflow.services.provisioning.plan_files import require_current
 
         timeout, on_wait = options.get("lock_timeout", 0.0), options.get("on_wait")
         async with (
             self._connections.broker(topology, purpose) as (broker, compiled),
-            applying_alone(broker, compiled.name, timeout=timeout, on_wait=on_wait) as lock,
+            apply_lock(broker, compiled.name, timeout=timeout, on_wait=on_wait) as lock,
         ):
             plan = await make(compiled, broker)
-            agreed = options["on_plan"](plan, allowance) if "on_plan" in options else allowance
+            agreed = options["on_plan"](plan, approvals) if "on_plan" in options else approvals
             check(plan, agreed)
-            if agreed != allowance:
+            if agreed != approvals:
                 # during the question others may have made what the plan is about to make and record as ours
-                require_unmoved(plan, await make(compiled, broker))
-            emptiness = Emptiness(broker, lock.check, options.get("on_drain"))
-            run = Application(
-                plan, options.get("on_step"), lock=lock, emptiness=emptiness, wait=options.get("wait", False)
-            )
+                require_current(plan, await make(compiled, broker))
+            monitor = DrainMonitor(broker, lock.check, options.get("on_drain"))
+            run = ApplyRun(plan, options.get("on_step"), lock=lock, monitor=monitor, wait=options.get("wait", False))
             try:
                 report = await run.run(Admin(broker, lock.name))
             finally:
@@ -224,7 +222,7 @@ class Provisioning:
             return report
 
 
-def allowance_of(allow: Iterable[str]) -> Allowance:
+def approvals_of(allow: Iterable[str]) -> Approvals:
     """
     Return what the words of `allow` allow.
 
@@ -232,10 +230,10 @@ def allowance_of(allow: Iterable[str]) -> Allowance:
         UsageError: one of them is unknown.
     """
     from amqpflow.errors import UsageError
-    from amqpflow.planning.values.approvals import parse_allowance
+    from amqpflow.planning.values.approvals import parse_approvals
 
     try:
-        return parse_allowance([allow] if isinstance(allow, str) else allow)
+        return parse_approvals([allow] if isinstance(allow, str) else allow)
     except ValueError as error:
         raise UsageError(f"`allow`: {error}") from error
 

@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,10 +20,10 @@ from .safe import safe
 
 if TYPE_CHECKING:
     from amqpflow.api.provisioning import ApplyOptions
-    from amqpflow.planning.values.approvals import Allowance
+    from amqpflow.planning.values.apply_report import ApplyReport
+    from amqpflow.planning.values.approvals import Approval, Approvals
     from amqpflow.planning.values.changes import Change
     from amqpflow.planning.values.plan import Plan
-    from amqpflow.planning.values.report import ApplyReport
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -116,30 +115,26 @@ class ApplyView:
     def _waits(self, holder: str) -> None:
         click.echo(f"Waiting: {safe(holder)}.", err=True)
 
-    def _planned(self, plan: Plan, allowance: Allowance) -> Allowance:
+    def _planned(self, plan: Plan, approvals: Approvals) -> Approvals:
         """Show the plan, ask on a terminal for what is not allowed yet, and return what is allowed."""
-        from amqpflow.planning.compare.consent import lacking
+        from amqpflow.planning.compare.consent import missing_approvals
 
         from .render.plan import plan_text
         from .render.plan_json import plan_object
 
         self._plan = plan
-        missing = lacking(plan, allowance)
+        missing = missing_approvals(plan, approvals)
         if not self.as_json:
             click.echo(plan_text(plan, color=self.color), color=self.color)
         elif plan.refusals or missing:
             click.echo(json.dumps(plan_object(plan), indent=2))
         if plan.refusals or self.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-            return allowance
+            return approvals
         for need in missing:
-            if not click.confirm(safe(_question(need, plan, allowance)), err=True):
+            if not click.confirm(safe(_question(need, plan, approvals)), err=True):
                 break
-            word, colon, one = need.partition(":")
-            if colon:
-                allowance = replace(allowance, named=allowance.named | {(word, one)})
-            else:
-                allowance = replace(allowance, words=allowance.words | {word})
-        return allowance
+            approvals |= {need}
+        return approvals
 
     def _step(self, _: int, change: Change, done: bool) -> None:
         if self._update is None:
@@ -199,20 +194,20 @@ class ApplyView:
         return PARTLY_DONE if report.postponed else 0
 
 
-def _question(need: str, plan: Plan, allowance: Allowance) -> str:
-    from amqpflow.planning.values.findings import named
+def _question(need: Approval, plan: Plan, approvals: Approvals) -> str:
+    from amqpflow.planning.values.ref import Ref
 
-    word, colon, one = need.partition(":")
-    if colon:
-        return f"Remove {one}?"
-    return _QUESTIONS[word].format(replaced=named("queue", sorted(plan.replaced)), removed=_removed(plan, allowance))
+    if need.ref is not None:
+        return f"Remove {need.ref}?"
+    replaced = Ref.of("queue", sorted(plan.replaced))
+    return _QUESTIONS[need.word].format(replaced=replaced, removed=_removed(plan, approvals))
 
 
-def _removed(plan: Plan, allowance: Allowance) -> str:
-    from amqpflow.planning.compare.consent import unnamed
+def _removed(plan: Plan, approvals: Approvals) -> str:
+    from amqpflow.planning.compare.consent import unapproved_removals
 
     from .render.plan_rows import counted
 
-    kinds = Counter(change.kind for change in unnamed(plan, allowance))
+    kinds = Counter(change.kind for change in unapproved_removals(plan, approvals))
     parts = [counted(kinds[kind], kind) for kind in ("queue", "exchange", "binding", "policy") if kinds[kind]]
     return ", ".join(parts)

@@ -50,7 +50,7 @@ def reading_lock(queue: str) -> str:
 
 
 def applying_lock(topology: str) -> str:
-    """Name the exclusive queue that stands for changing a topology, see `amqpflow.services.provisioning.lock`."""
+    """Name the exclusive queue that stands for changing a topology, see `amqpflow.services.provisioning.apply_lock`."""
     name = _APPLYING + topology
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name

@@ -12,7 +12,7 @@ from amqpflow.errors import BrokerError, ManagementUnavailableError, RefusedErro
 from amqpflow.model.resources import Binding, Queue
 from amqpflow.model.routes import NativeRetry
 from amqpflow.planning.compare.delayed_retry import holds
-from amqpflow.planning.values.approvals import allow_flag
+from amqpflow.planning.values.approvals import Approval, allow_flag
 from amqpflow.planning.values.changes import (
     Bind,
     Change,
@@ -30,6 +30,7 @@ from amqpflow.planning.values.changes import (
     Unbind,
 )
 from amqpflow.planning.values.manifest import to_json
+from amqpflow.planning.values.ref import Ref
 
 from .connection import Connection, connect
 from .management import Management
@@ -177,7 +178,7 @@ class Admin:
             if not forced and (found.ready or found.consumers):
                 raise RefusedError(
                     f"queue {queue.name} has {found.ready} messages and {found.consumers} consumers by now",
-                    hint=f"to lose them add {allow_flag('delete', f'queue {queue.name}')}",
+                    hint=f"to lose them add {allow_flag(Approval('delete', Ref('queue', queue.name)))}",
                 )
             guard = {"if_unused": True, "if_empty": True} if queue.type == "classic" and not forced else {}
             with translate():

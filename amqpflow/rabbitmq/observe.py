@@ -12,8 +12,17 @@ from typing import Any
 from amqpflow.errors import ManagementUnavailableError, PermissionDeniedError, RefusedError
 from amqpflow.model.resources import BrokerState, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.compare.additions import outside
-from amqpflow.planning.values.manifest import Manifest, UnreadableManifestError, from_json, parameter_name
+from amqpflow.planning.compare.additions import required_objects
+from amqpflow.planning.values.manifest import (
+    Absent,
+    Damaged,
+    Manifest,
+    Recorded,
+    UnreadableManifestError,
+    Unseen,
+    from_json,
+    parameter_name,
+)
 from amqpflow.planning.values.observation import Observation
 
 from .address import BrokerAddress
@@ -128,23 +137,17 @@ async def _manifest(desired: CompiledTopology, vhost: str, management: Managemen
     now_ms = int(time.time() * 1000)
     if not overview.tags & {"policymaker", "administrator"}:
         problem = f"the user {overview.user} has no policymaker tag, which reading and writing it needs"
-        return Observation(manifest_problem=problem, now_ms=now_ms)
+        return Observation(manifest=Unseen(why=problem), now_ms=now_ms)
     found = await management.global_parameters(parameter_name(vhost, ""))
     value = found.get(parameter_name(vhost, desired.name))
     others = _others(desired, vhost, found)
     if value is None:
-        return Observation(manifest_known=True, others=others, now_ms=now_ms)
+        return Observation(manifest=Absent(), others=others, now_ms=now_ms)
     try:
         manifest = from_json(value, vhost=vhost, topology=desired.name)
     except UnreadableManifestError as error:
-        return Observation(
-            manifest_known=True,
-            manifest_damaged=True,
-            manifest_problem=str(error),
-            manifest_hint=error.hint,
-            now_ms=now_ms,
-        )
-    return Observation(manifest=manifest, manifest_known=True, others=others, now_ms=now_ms)
+        return Observation(manifest=Damaged(why=str(error), hint=error.hint), now_ms=now_ms)
+    return Observation(manifest=Recorded(manifest=manifest), others=others, now_ms=now_ms)
 
 
 def _others(desired: CompiledTopology, vhost: str, found: Mapping[str, Any]) -> tuple[Manifest, ...]:
@@ -164,7 +167,7 @@ async def _over_amqp(desired: CompiledTopology, broker: Broker) -> Observation:
     queues: dict[str, Queue] = {}
     unreadable: dict[tuple[str, str], str] = {}
     missing_types: set[str] = set()
-    needed_exchanges, needed_queues = outside(desired)
+    needed_exchanges, needed_queues = required_objects(desired)
     try:
         for name in sorted(needed_exchanges):
             if await probe.exchange_exists(name):

@@ -16,6 +16,7 @@ from amqpflow.planning.checks.shield import with_policies_as_they_are
 from amqpflow.planning.reports.status import Status, assess
 from amqpflow.planning.values.findings import Finding, warn
 from amqpflow.planning.values.observation import Observation
+from amqpflow.planning.values.ref import Ref
 from amqpflow.rabbitmq.observe import Broker, observe
 from amqpflow.rabbitmq.rpc import RpcChannel
 from amqpflow.rabbitmq.translate import translate
@@ -138,14 +139,16 @@ class StatusReader:
                 target = read_target(self._broker, self._topology, (queue,))
                 listing = await list_parked(target, Selection(queues=(queue,), limit=1))
             except (PermissionDeniedError, RefusedError, NotAppliedError) as error:
-                problems.append(warn("oldest-unknown", f"queue {queue}", f"its oldest message was not read: {error}"))
+                problems.append(
+                    warn("oldest-unknown", Ref("queue", queue), f"its oldest message was not read: {error}")
+                )
                 continue
             for row in listing.messages:
                 if row.failed_at is not None:
                     found[queue] = row.failed_at
                 if row.priority is not None and any(each.by_priority for each in listing.queues):
                     why = f"it delivers higher priorities first, and its first message has priority {row.priority}"
-                    problems.append(warn("oldest-unknown", f"queue {queue}", f"{why}: others may be older"))
+                    problems.append(warn("oldest-unknown", Ref("queue", queue), f"{why}: others may be older"))
         return found
 
     async def aclose(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from amqpflow.model.diagnostic import Diagnostic, Severity
 from amqpflow.model.routes import CompiledTopology
 
-from .compile.topology import compile_topology
+from .compile.compiler import compile_topology
 from .reading.document import parse_document
 from .reading.parse import parse_topology
 from .reading.problems import Problems

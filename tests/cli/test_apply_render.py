@@ -15,7 +15,7 @@ from amqpflow.cli.render.report import stopped_text
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange, Policy
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.compare.diff import diff
-from amqpflow.planning.values.report import ApplyReport, Failure
+from amqpflow.planning.values.apply_report import ApplyReport, Failure
 from tests.plans import after, limits, observation, with_objects
 from tests.topologies import topology
 

@@ -142,7 +142,7 @@ def test_a_saved_plan_that_was_cut_or_edited_is_refused_in_one_line(
     for broken, said in {
         text[:-100]: "it is not complete: it was cut, or something was written into it",
         text.replace("orders", "ordrs", 1): "it was changed after it was saved: its checksum does not fit",
-        text.replace('"amqpflow_plan": 1', '"amqpflow_plan": 7'): "it has format 7",
+        text.replace('"amqpflow_plan": 2', '"amqpflow_plan": 7'): "it has format 7",
     }.items():
         saved.write_text(broken)
         result = apply(saved, vhost)

@@ -16,8 +16,8 @@ from typing import Any
 from amqpflow import api
 from amqpflow.model.resources import STAMP, Binding, Exchange
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.changes import Change
-from amqpflow.planning.values.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.provisioning import drain as emptiness
 from amqpflow.services.provisioning.applier import OnStep

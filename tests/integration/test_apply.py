@@ -15,14 +15,14 @@ from amqpflow.errors import ManagementUnavailableError, PartlyDoneError, Permiss
 from amqpflow.model.names import applying_lock
 from amqpflow.model.resources import STAMP, Binding, Exchange
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.changes import label
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.admin import Admin
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.rabbitmq.probe import Probe
-from amqpflow.services.provisioning.applier import Application
+from amqpflow.services.provisioning.applier import ApplyRun
 from amqpflow.services.provisioning.planner import make_plan
 from tests.brokers.management import Management, as_user
 from tests.brokers.selection import BrokerUnderTest
@@ -59,7 +59,7 @@ def run(compiled: CompiledTopology, address: BrokerAddress, *, management: bool 
 
     async def once() -> ApplyReport:
         async with open_broker(address, use_management=management) as broker:
-            return await Application(await make_plan(compiled, broker)).run(Admin(broker, applying_lock(compiled.name)))
+            return await ApplyRun(await make_plan(compiled, broker)).run(Admin(broker, applying_lock(compiled.name)))
 
     return asyncio.run(once())
 

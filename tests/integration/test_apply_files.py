@@ -15,7 +15,7 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.admin import Admin
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.provisioning.applier import Application
+from amqpflow.services.provisioning.applier import ApplyRun
 from amqpflow.services.provisioning.planner import make_plan
 from tests.brokers.management import Management
 from tests.brokers.selection import BrokerUnderTest
@@ -68,7 +68,7 @@ def test_over_amqp_alone_it_is_the_same(vhost: BrokerAddress, broker: BrokerUnde
 
     async def apply() -> None:
         async with open_broker(vhost, use_management=False) as broker:
-            await Application(await make_plan(topology, broker)).run(Admin(broker, applying_lock(topology.name)))
+            await ApplyRun(await make_plan(topology, broker)).run(Admin(broker, applying_lock(topology.name)))
             assert (await make_plan(topology, broker)).nothing_to_do
 
     if unfit(topology, broker) or topology.desired.policies:

@@ -17,7 +17,7 @@ from amqpflow.model.names import applying_lock
 from amqpflow.planning.values.changes import Change
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.provisioning.lock import applying_alone
+from amqpflow.services.provisioning.apply_lock import apply_lock
 from tests.brokers.management import Management, as_user
 from tests.topologies import topology
 from tests.waiting import until
@@ -37,7 +37,7 @@ def test_the_holder_is_named_and_its_death_frees_the_lock(vhost: BrokerAddress, 
     command += ["--management-url", vhost.management_candidates()[-1]]
 
     async def hold() -> None:
-        async with open_broker(vhost) as broker, applying_alone(broker, "shop") as lock:
+        async with open_broker(vhost) as broker, apply_lock(broker, "shop") as lock:
             await lock.check(ask=True)
             done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
             assert done.returncode == 5, done.stderr
@@ -61,10 +61,10 @@ def test_a_killed_holder_leaves_no_lock(vhost: BrokerAddress) -> None:
         "import asyncio, sys\n"
         "from amqpflow.rabbitmq.address import BrokerAddress\n"
         "from amqpflow.rabbitmq.observe import open_broker\n"
-        "from amqpflow.services.provisioning.lock import applying_alone\n"
+        "from amqpflow.services.provisioning.apply_lock import apply_lock\n"
         "async def main():\n"
         "    async with open_broker(BrokerAddress(url=sys.argv[1], source='test')) as broker:\n"
-        "        async with applying_alone(broker, 'shop'):\n"
+        "        async with apply_lock(broker, 'shop'):\n"
         "            print('held', flush=True)\n"
         "            await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 import amqpflow
-from amqpflow.planning.values.approvals import Allowance
+from amqpflow.planning.values.apply_report import ApplyReport
+from amqpflow.planning.values.approvals import Approval, Approvals
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.topologies import topology
 
@@ -70,10 +70,10 @@ def test_the_plan_is_shown_under_the_lock_and_may_be_allowed_more(vhost: BrokerA
     seen: list[Plan] = []
     reports: list[ApplyReport] = []
 
-    def on_plan(plan: Plan, allowance: Allowance) -> Allowance:
+    def on_plan(plan: Plan, approvals: Approvals) -> Approvals:
         seen.append(plan)
-        assert allowance == Allowance()
-        return Allowance(words=frozenset({"delete"}))
+        assert approvals == frozenset()
+        return frozenset({Approval("delete")})
 
     async def calls() -> None:
         async with amqpflow.connect(vhost) as client:

@@ -374,4 +374,4 @@ async def emptiness_of(vhost: BrokerAddress, queue: str) -> str:
         return
 
     async with open_broker(vhost) as broker:
-        return str((await emptiness.Emptiness(broker, check).remaining([queue]))[queue])
+        return str((await emptiness.DrainMonitor(broker, check).remaining([queue]))[queue])

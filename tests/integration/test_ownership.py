@@ -12,10 +12,10 @@ from amqpflow import api
 from amqpflow.errors import RefusedError
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.reports.consequences import Danger, consequences
+from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.changes import CreateExchange, PutManifest, RemoveManifest, Unbind, label
 from amqpflow.planning.values.manifest import parameter_name
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.provisioning import drain as emptiness

@@ -16,15 +16,15 @@ from amqpflow.model.outcome import Retry
 from amqpflow.model.properties import Properties
 from amqpflow.model.resources import STAMP, Binding, Exchange
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.changes import Change, CreateExchange, DeleteQueue, Drain, PutManifest
 from amqpflow.planning.values.manifest import parameter_name
-from amqpflow.planning.values.report import ApplyReport
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.admin import Admin
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.rabbitmq.observe import open_broker
 from amqpflow.services.provisioning import drain as emptiness
-from amqpflow.services.provisioning.lock import applying_alone
+from amqpflow.services.provisioning.apply_lock import apply_lock
 from amqpflow.services.provisioning.verification import require_as_compiled
 from tests.brokers.management import Management
 from tests.parked import publish
@@ -150,7 +150,7 @@ def test_a_message_that_comes_after_the_count_stops_the_deletion(vhost: BrokerAd
     run(api.apply(compiled, vhost))
 
     async def scene() -> None:
-        async with open_broker(vhost) as broker, applying_alone(broker, "shop") as lock:
+        async with open_broker(vhost) as broker, apply_lock(broker, "shop") as lock:
             await put(vhost, "orders", 1)
             await until(lambda: asyncio.create_task(holds_one(vhost)))
             with pytest.raises(RefusedError, match="queue orders has 1 messages"):
@@ -174,7 +174,7 @@ def test_nothing_is_deleted_where_the_lock_is_not_held(vhost: BrokerAddress, que
             async with (
                 open_broker(vhost) as broker,
                 open_broker(other) as elsewhere,
-                applying_alone(broker, "shop") as lock,
+                apply_lock(broker, "shop") as lock,
             ):
                 with pytest.raises(RefusedError, match="leads to another broker than before"):
                     await Admin(elsewhere, lock.name).execute(wanted)
@@ -211,7 +211,7 @@ def test_what_is_unacked_is_seen_once_statistics_have_caught_up(vhost: BrokerAdd
                 return answer.delivery.name == "Basic.GetOk"
 
             await until(taken)
-            look = emptiness.Emptiness(broker, check)
+            look = emptiness.DrainMonitor(broker, check)
             assert await look.look("orders") == (0, 0)
             return await look.remaining(["orders", "orders.parking", "gone"])
 
@@ -506,7 +506,7 @@ def test_a_queue_that_has_no_counts_yet_is_not_taken_for_empty(
                 return (await channel.basic_get("new")).body == b"1"
 
             await until(taken)
-            found = await emptiness.Emptiness(broker, check).remaining(["new"])
+            found = await emptiness.DrainMonitor(broker, check).remaining(["new"])
             assert found["new"].messages is None
             assert "unknown number of messages" in str(found["new"])
 

@@ -10,6 +10,7 @@ from typing import Any
 from amqpflow.cli.option_names import with_options
 from amqpflow.cli.safe import safe, said
 from amqpflow.planning.reports.drift import Drift, DriftReport
+from amqpflow.planning.values.ref import Ref
 
 from .colors import paint
 from .definition import value_words
@@ -126,15 +127,15 @@ def _together(drifts: list[Drift]) -> Iterator[Drift]:
     """Merge many equal drifts of one kind into a line, such as all queues of an emptied virtual host."""
     alike: dict[tuple[str, str], list[Drift]] = {}
     for each in drifts:
-        alike.setdefault((each.object.partition(" ")[0], each.message), []).append(each)
+        alike.setdefault((each.ref.kind, each.message), []).append(each)
     for (kind, message), same in alike.items():
         if len(same) <= ONE_BY_ONE:
             yield from same
         else:
-            names = listed([each.object.partition(" ")[2] for each in same])
+            names = listed([each.ref.name for each in same])
             yield Drift(
                 what=same[0].what,
-                object=f"{kind} {names}",
+                ref=Ref(kind, names),
                 attributes=same[0].attributes,
                 message=message,
                 hint=same[0].hint,

@@ -68,7 +68,7 @@ def explanation_object(explanation: Explanation, topology: Topology) -> dict[str
         "topology": topology.name,
         "file": topology.file,
         "broker": explanation.observed.broker if explanation.exists is not None else None,
-        "release": ".".join(map(str, explanation.observed.version)) or None,
+        "release": explanation.observed.release or None,
         "vhost": explanation.observed.vhost,
         "complete": explanation.observed.complete,
         "queue": explanation.queue,
@@ -111,7 +111,7 @@ def _title(explanation: Explanation, topology: Topology) -> str:
     of = ", ".join(explanation.work_queues)
     role = explanation.role if explanation.role == "work queue" else f"{explanation.role} of {of}"
     if explanation.exists is None:
-        release = ".".join(map(str, explanation.observed.version))
+        release = explanation.observed.release
         where = f"by {topology.file} alone" + (f", for RabbitMQ {release}" if release else "")
     else:
         where = f"on {explanation.observed.broker}, virtual host {explanation.observed.vhost}"

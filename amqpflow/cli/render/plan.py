@@ -45,7 +45,7 @@ def plan_text(plan: Plan, *, color: bool, width: int = WIDTH) -> str:
 
 def plan_summary(plan: Plan) -> str:
     """Return one line: Plan: 15 to create (2 exchanges, 6 queues, 7 bindings), refused; 0 unchanged."""
-    refused = Counter(each.object.partition(" ")[0] for each in _differing(plan))
+    refused = Counter(each.ref.kind for each in _differing(plan))
     swapped = Counter(queue=len(plan.replaced))
     if plan.nothing_to_do and not plan.refusals:
         return _nothing_to_do(plan)
@@ -57,7 +57,7 @@ def plan_summary(plan: Plan) -> str:
     told = ", ".join(parts) or "nothing to do"
     nothing = " Refused: apply would do nothing." if plan.refusals else ""
     if plan.required and not plan.refusals:
-        flags = with_options(" ".join(allow_flag(*need.split(":", 1)) for need in plan.required))
+        flags = with_options(" ".join(allow_flag(need) for need in plan.required))
         nothing = f" Apply asks first, or needs {flags}."
     return f"Plan: {told}; {len(plan.unchanged)} unchanged.{nothing}"
 
@@ -102,7 +102,7 @@ def _kinds(counts: Counter[str]) -> str:
 
 
 def _differing(plan: Plan) -> list[Finding]:
-    return list({each.object: each for each in plan.refusals if each.code == "differs"}.values())
+    return list({each.ref: each for each in plan.refusals if each.code == "differs"}.values())
 
 
 def _nothing_to_do(plan: Plan) -> str:

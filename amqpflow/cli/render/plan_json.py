@@ -9,8 +9,9 @@ from typing import Any, assert_never
 
 from amqpflow.cli.option_names import with_options
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
-from amqpflow.planning.checks.dropping import leaving
+from amqpflow.planning.checks.message_loss import leaving
 from amqpflow.planning.reports.consequences import Consequence, consequences, replaced_queues
+from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.changes import (
     Bind,
     Change,
@@ -32,8 +33,7 @@ from amqpflow.planning.values.findings import Finding
 from amqpflow.planning.values.manifest import to_json
 from amqpflow.planning.values.observation import Depth
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.report import ApplyReport
-from amqpflow.planning.values.stake import Stake
+from amqpflow.planning.values.queue_risk import QueueRisk
 
 from .values import json_value
 
@@ -43,7 +43,7 @@ VERSION = 1
 def plan_object(plan: Plan) -> dict[str, Any]:
     """Return the plan for JSON, by `plan_schema`; `changes` are in the order of execution."""
     told = consequences(plan)
-    depths = plan.observed.depths if plan.observed is not None else {}
+    depths = plan.observed.depths
     return {
         "version": VERSION,
         "topology": plan.topology.name,
@@ -57,7 +57,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "replacements": [_told(each) for each in told if each.change is None],
         "unchanged": [{"kind": kind, "name": name} for kind, name in plan.unchanged],
         "purpose": plan.purpose,
-        "required": list(plan.required),
+        "required": [str(each) for each in plan.required],
         "used": [asdict(each) for each in plan.used],
         "bindings": [{"name": binding_name(each.binding), "origin": each.origin} for each in plan.listed],
         "refusals": [_finding(each) for each in plan.refusals],
@@ -123,7 +123,7 @@ def _told(each: Consequence) -> dict[str, Any]:
     }
 
 
-def _at_stake(stakes: Iterable[Stake], depths: Mapping[str, Depth]) -> list[dict[str, Any]]:
+def _at_stake(stakes: Iterable[QueueRisk], depths: Mapping[str, Depth]) -> list[dict[str, Any]]:
     return [
         {
             "queue": stake.queue,

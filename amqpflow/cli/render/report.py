@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from amqpflow.cli.safe import safe, said
 from amqpflow.model.units import format_duration
+from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.changes import Change, Drain, label
-from amqpflow.planning.values.report import ApplyReport
 
 from .colors import paint
 

@@ -10,9 +10,10 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.ownership.ownership import Ownership
 from amqpflow.planning.policies.matching import may_work, surely_matches
 from amqpflow.planning.values.findings import Finding, refuse
+from amqpflow.planning.values.ref import Ref
 
 
-def intrusions(desired: CompiledTopology, owns: Ownership, policies: list[Policy]) -> Iterator[Finding]:
+def foreign_bindings(desired: CompiledTopology, owns: Ownership, policies: list[Policy]) -> Iterator[Finding]:
     """
     What stands on the retry and the parking exchange, or would, that amqpflow did not put there.
 
@@ -36,7 +37,7 @@ def _alternate_exchanges(exchange: Exchange, policies: list[Policy]) -> Iterator
             )
             yield refuse(
                 "foreign-alternate-exchange",
-                f"exchange {exchange.name}",
+                Ref("exchange", exchange.name),
                 f"policy {policy.name}{doubt} gives it the alternate exchange "
                 f"{policy.definition['alternate-exchange']}: a retry that finds no queue would be confirmed instead of "
                 "returned",
@@ -59,7 +60,7 @@ def _foreign_bindings(exchange: str, desired: CompiledTopology, owns: Ownership)
             continue
         yield refuse(
             "foreign-binding",
-            f"exchange {exchange}",
+            Ref("exchange", exchange),
             f"{binding.destination_type} {binding.destination} is bound to it with the key "
             f"{binding.routing_key!r}, which amqpflow did not do: messages would be copied there",
             "remove that binding",

@@ -16,10 +16,11 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.ownership.ownership import Ownership
 from amqpflow.planning.policies.effective import Contender, Effective, Origin, effective
 from amqpflow.planning.policies.matching import applies
-from amqpflow.planning.values.findings import Finding, named, refuse, warn
+from amqpflow.planning.values.findings import Finding, refuse, warn
 from amqpflow.planning.values.observation import Observation
+from amqpflow.planning.values.ref import Ref
 
-from .foreign_bindings import intrusions
+from .foreign_bindings import foreign_bindings
 from .retained import retained
 
 _PARKING, _TIER, _WORK = "parking", "tier", "work"
@@ -38,7 +39,7 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
         return ()
     state = observed.state
     ours = desired.desired.policies
-    owns = Ownership(topology=desired, there=state, manifest=observed.manifest)
+    owns = Ownership.of(desired, observed)
     users = [p for p in state.policies.values() if p.name not in ours and not owns.of_policy(p)]
     operators = [*state.operator_policies.values()]
     foreign = [*users, *operators]
@@ -54,7 +55,7 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
                     effects.setdefault(effect, []).append(queue.name)
     return (
         *(effect.on(queues) for effect, queues in effects.items()),
-        *intrusions(desired, owns, users),
+        *foreign_bindings(desired, owns, users),
         *retained(desired, observed),
     )
 
@@ -79,18 +80,18 @@ class _Effect:
     weakens: str | None
 
     def on(self, queues: list[str]) -> Finding:
-        object_ = named("queue", queues)
+        ref = Ref.of("queue", queues)
         doubt = "" if self.certain else f" (if its pattern {self.pattern} matches, which only RabbitMQ can tell)"
         text = f"{self.policy} sets {self.setting}{doubt}: {self.breaks or self.weakens}"
         if self.breaks is None:
-            return warn("foreign-policy-limits", object_, text)
-        narrow = f"take {object_} out of its pattern {self.pattern}"
+            return warn("foreign-policy-limits", ref, text)
+        narrow = f"take {ref} out of its pattern {self.pattern}"
         if self.lift is not None:
             narrow = (
                 f"write `policy_priority: {self.lift}` at the top of the file, so that a policy of amqpflow shields "
-                f"{object_} from it; or {narrow}"
+                f"{ref} from it; or {narrow}"
             )
-        return refuse("foreign-policy", object_, text, narrow)
+        return refuse("foreign-policy", ref, text, narrow)
 
 
 def breaking(queue: Queue, role: str, works: Effective, policy: Policy) -> dict[str, str]:

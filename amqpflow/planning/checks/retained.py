@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.values.findings import Finding, warn
 from amqpflow.planning.values.observation import Observation
+from amqpflow.planning.values.ref import Ref
 
 
 def retained(desired: CompiledTopology, observed: Observation) -> Iterator[Finding]:
@@ -14,7 +15,7 @@ def retained(desired: CompiledTopology, observed: Observation) -> Iterator[Findi
     if not observed.statistics:
         yield warn(
             "no-statistics",
-            observed.broker,
+            Ref(observed.product, observed.release),
             "its statistics are switched off (management_agent.disable_metrics_collector): consumers, rates and sizes "
             "are not known, and of messages that are neither ready nor unacked only how many there are",
             "switch them on to see which messages RabbitMQ retains",
@@ -25,7 +26,7 @@ def retained(desired: CompiledTopology, observed: Observation) -> Iterator[Findi
             plural = "s" if count != 1 else ""
             yield warn(
                 "retained",
-                f"queue {name}",
+                Ref("queue", name),
                 f"RabbitMQ retains {count} message{plural} whose dead-lettering did not succeed (messages_dlx, "
                 "statistics that are up to 10 s old): their target is missing, full or not bound",
                 "mend the target: RabbitMQ tries again every 3 minutes",

@@ -36,7 +36,7 @@ def shielded(topology: CompiledTopology, observed: Observation) -> CompiledTopol
     """
     if not observed.complete or topology.settings == "arguments":
         return topology
-    owns = Ownership(topology=topology, there=observed.state, manifest=observed.manifest)
+    owns = Ownership.of(topology, observed)
     foreign = [each for each in observed.state.policies.values() if not owns.of_policy(each)]
     broad = broad_policies(topology, observed)
     if not broad:
@@ -64,7 +64,7 @@ def broad_policies(topology: CompiledTopology, observed: Observation) -> frozens
 
     One whose pattern only RabbitMQ can read is among them, since nothing says that it is meant for these queues.
     """
-    owns = Ownership(topology=topology, there=observed.state, manifest=observed.manifest)
+    owns = Ownership.of(topology, observed)
     others = [
         queue
         for queue in observed.state.queues.values()

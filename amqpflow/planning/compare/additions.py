@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from amqpflow.model.resources import Arguments, Binding, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.model.wire import encode_table
-from amqpflow.planning.checks.dead_letters import existing_queues
-from amqpflow.planning.checks.displacement import clashes
+from amqpflow.planning.checks.existing_queues import existing_queues
+from amqpflow.planning.checks.policy_conflicts import policy_conflicts
 from amqpflow.planning.checks.shield import broad_policies
 from amqpflow.planning.ownership.ownership import Ownership, is_own_policy
 from amqpflow.planning.values.changes import (
@@ -27,13 +27,14 @@ from amqpflow.planning.values.differences import Difference, exchange_difference
 from amqpflow.planning.values.findings import Finding, refuse
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import UsedAsItIs
+from amqpflow.planning.values.ref import Ref
 
 from .delayed_retry import delays, hidden
 from .release_support import refused_arguments
-from .undeclared_queues import borrowed, needed_exchanges, needed_queues
+from .undeclared_queues import needed_exchanges, needed_queues, undeclared_queue_findings
 
 
-def outside(desired: CompiledTopology) -> tuple[frozenset[str], frozenset[str]]:
+def required_objects(desired: CompiledTopology) -> tuple[frozenset[str], frozenset[str]]:
     """The exchanges and queues that a topology refers to without declaring them: they must be there before it."""
     state = desired.desired
     exchanges = {*desired.required_exchanges, *needed_exchanges(desired)}
@@ -75,7 +76,7 @@ class Additions:
 
     def compare(self) -> None:
         self._outside()
-        self.findings += borrowed(self.topology, self.observed)
+        self.findings += undeclared_queue_findings(self.topology, self.observed)
         for exchange in self.desired.exchanges.values():
             self._exchange(exchange)
         for queue in self.desired.queues.values():
@@ -84,33 +85,33 @@ class Additions:
         self._policies()
 
     def _outside(self) -> None:
-        exchanges, queues = outside(self.topology)
+        exchanges, queues = required_objects(self.topology)
         for kind, names, present in (
             ("exchange", exchanges, self.there.exchanges),
             ("queue", queues, self.there.queues),
         ):
             for name in sorted(names - present.keys()):
                 self.findings.append(
-                    refuse("missing", f"{kind} {name}", "it does not exist", "create it first, or apply what owns it")
+                    refuse("missing", Ref(kind, name), "it does not exist", "create it first, or apply what owns it")
                 )
 
     def _exchange(self, desired: Exchange) -> None:
-        object_ = f"exchange {desired.name}"
+        ref = Ref("exchange", desired.name)
         there = self.there.exchanges.get(desired.name)
         if text := self.observed.unreadable.get(("exchange", desired.name)):
-            self.findings.append(refuse("differs", object_, f"{text}; it cannot be changed in place"))
+            self.findings.append(refuse("differs", ref, f"{text}; it cannot be changed in place"))
             return
         if there is None:
             if not self.observed.has_exchange_type(desired.type):
                 self.findings.append(
                     refuse(
                         "exchange-type",
-                        object_,
+                        ref,
                         f"this broker has no exchange type {desired.type}",
                         "a plugin provides it: rabbitmq-plugins enable NAME",
                     )
                 )
-            self._sendable(object_, desired.arguments)
+            self._sendable(ref, desired.arguments)
             self.changes.append(CreateExchange(exchange=desired, delays=self._delays(desired.name)))
             return
         ours = self.owns.of_exchange(there) or not self.observed.complete
@@ -122,7 +123,7 @@ class Additions:
         differences = exchange_differences(desired, there)
         external = "" if ours else f"if others declare it, write {{external: true}} for {desired.name} in the file"
         for difference in differences:
-            self.findings.append(self._differs(object_, difference, there, external))
+            self.findings.append(self._differs(ref, difference, there, external))
         if differences:
             return
         if ours:
@@ -135,23 +136,23 @@ class Additions:
         marker = exchange == self.topology.native_marker and self.topology.settings == "policies"
         return delays(self.topology) if marker else {}
 
-    def _differs(self, object_: str, difference: Difference, there: Exchange | Queue, hint: str = "") -> Finding:
+    def _differs(self, ref: Ref, difference: Difference, there: Exchange | Queue, hint: str = "") -> Finding:
         of = f" (it is owned by the topology {there.owner})" if there.owner not in (None, self.topology.name) else ""
         text = f"{difference}{of}; it cannot be changed in place"
-        return refuse("differs", object_, text, hint, difference=difference)
+        return refuse("differs", ref, text, hint, difference=difference)
 
     def _queue(self, desired: Queue) -> None:
-        object_ = f"queue {desired.name}"
+        ref = Ref("queue", desired.name)
         if desired.name in self.swapped:
             return
         there = self.there.queues.get(desired.name)
         if text := self.observed.unreadable.get(("queue", desired.name)):
-            self.findings.append(refuse("differs", object_, f"{text}; it cannot be changed in place"))
+            self.findings.append(refuse("differs", ref, f"{text}; it cannot be changed in place"))
             return
         if there is None:
-            self._sendable(object_, desired.arguments)
+            self._sendable(ref, desired.arguments)
             for text in refused_arguments(desired, self.observed.version):
-                self.findings.append(refuse("not-on-this-release", object_, text, "leave the argument out"))
+                self.findings.append(refuse("not-on-this-release", ref, text, "leave the argument out"))
             self.changes.append(CreateQueue(queue=desired))
             return
         if self.observed.complete and not self.owns.of_queue(there):
@@ -159,19 +160,19 @@ class Additions:
             return
         differences = queue_differences(desired, there)
         for difference in differences:
-            self.findings.append(self._differs(object_, difference, there))
+            self.findings.append(self._differs(ref, difference, there))
         if not differences:
             self.unchanged.append(("queue", desired.name))
 
     def _foreign(self, there: Exchange | Queue, differences: tuple[Difference, ...]) -> Finding:
         """It has the name of something that the file declares, and amqpflow did not create it."""
         kind = "queue" if isinstance(there, Queue) else "exchange"
-        object_ = f"{kind} {there.name}"
+        ref = Ref(kind, there.name)
         if there.owner is not None:
-            return _other_owner(object_, there)
+            return _other_owner(ref, there)
         return refuse(
             "not-ours",
-            object_,
+            ref,
             "it exists, and amqpflow did not create it",
             "; ".join(self._ways_out(kind, there.name, differences)),
         )
@@ -205,11 +206,11 @@ class Additions:
             key = "naming: {retry: TEMPLATE}"
         yield f"if the two have nothing to do with each other, `{key}` gives the one in the file another name"
 
-    def _sendable(self, object_: str, arguments: Arguments) -> None:
+    def _sendable(self, ref: Ref, arguments: Arguments) -> None:
         try:
             encode_table(arguments)
         except (TypeError, ValueError, struct.error) as error:
-            self.findings.append(refuse("not-sendable", object_, f"its arguments cannot be sent over AMQP: {error}"))
+            self.findings.append(refuse("not-sendable", ref, f"its arguments cannot be sent over AMQP: {error}"))
 
     def _bindings(self) -> None:
         present = {binding.identity for binding in self.there.bindings}
@@ -219,7 +220,7 @@ class Additions:
                 continue
             if self._is_swapped(binding):
                 continue
-            self._sendable(f"binding {binding_name(binding)}", binding.arguments)
+            self._sendable(Ref("binding", binding_name(binding)), binding.arguments)
             if self.observed.complete or self._is_new(binding):
                 self.changes.append(Bind(binding=binding))
             else:
@@ -238,7 +239,7 @@ class Additions:
                 self.findings.append(
                     refuse(
                         "policies-need-management",
-                        f"policy {', '.join(self.desired.policies)}",
+                        Ref("policy", ", ".join(self.desired.policies)),
                         f"policies cannot be written over AMQP, and the management API is not used: "
                         f"{self.observed.source}",
                         "give `management_url`, or write `settings: arguments` in the file",
@@ -262,7 +263,7 @@ class Additions:
             else:
                 foreign.append(there)
         queues = (*self.desired.queues.values(), *existing_queues(self.topology, self.there))
-        self.findings += clashes(
+        self.findings += policy_conflicts(
             queues,
             self.desired.policies.values(),
             foreign,
@@ -279,17 +280,17 @@ class Additions:
             self.findings.append(
                 refuse(
                     "missing-tag",
-                    f"user {self.observed.user}",
+                    Ref("user", self.observed.user),
                     "it has no policymaker tag, which writing a policy needs",
                     f"rabbitmqctl set_user_tags {self.observed.user} {' '.join(sorted(tags | {'policymaker'}))}",
                 )
             )
 
 
-def _other_owner(object_: str, there: Exchange | Queue) -> Finding:
+def _other_owner(ref: Ref, there: Exchange | Queue) -> Finding:
     return refuse(
         "other-owner",
-        object_,
+        ref,
         f"it is owned by the topology {there.owner}",
         "one topology owns it: take it out of one of the two files",
     )

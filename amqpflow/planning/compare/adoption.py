@@ -12,8 +12,10 @@ from amqpflow.planning.policies.matching import applies, surely_matches
 from amqpflow.planning.values.changes import Change, CreateExchange, PutManifest, binding_name
 from amqpflow.planning.values.differences import exchange_differences, queue_differences
 from amqpflow.planning.values.findings import Finding, refuse
+from amqpflow.planning.values.manifest import Damaged, Unseen
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import Plan
+from amqpflow.planning.values.ref import Ref
 
 
 def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence[tuple[str, str]]) -> Plan:
@@ -28,7 +30,7 @@ def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence
         observed: what is on the broker.
         wanted: (queue, exchange, binding or policy; name). A binding is named as in the plan: `events -> mail (new)`.
     """
-    owns = Ownership(topology=topology, there=observed.state, manifest=observed.manifest)
+    owns = Ownership.of(topology, observed)
     findings = [*recordable(topology, observed, "nothing can be adopted")]
     bindings = {binding_name(each): each for each in observed.state.bindings}
     new: list[tuple[str, str]] = []
@@ -52,30 +54,26 @@ def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence
         mark = _mark(owns)
         findings += [mark] if isinstance(mark, Finding) else []
         changes = (
-            PutManifest(manifest=manifest, replaces=observed.manifest),
+            PutManifest(manifest=manifest, replaces=observed.recorded),
             *([mark] if isinstance(mark, CreateExchange) else []),
         )
     return Plan(
         topology=topology,
-        broker=observed.broker,
-        vhost=observed.vhost,
-        complete=observed.complete,
-        source=observed.source,
+        observed=observed,
         changes=changes,
         unchanged=tuple(unchanged),
         findings=tuple(findings),
         purpose="adopt",
-        observed=observed,
     )
 
 
 def recordable(topology: CompiledTopology, observed: Observation, nothing: str) -> Iterator[Finding]:
     """Why the manifest cannot be written, if it cannot."""
-    if not observed.complete or not observed.manifest_known or observed.manifest_damaged:
-        why = observed.manifest_problem or f"the management API is not used: {observed.source}"
-        yield refuse(
-            "adoption-needs-manifest", f"topology {topology.name}", f"{nothing}: {why}", observed.manifest_hint
-        )
+    state = observed.manifest
+    if isinstance(state, Unseen | Damaged):
+        why = state.why or f"the management API is not used: {observed.source}"
+        hint = state.hint if isinstance(state, Damaged) else ""
+        yield refuse("adoption-needs-manifest", Ref("topology", topology.name), f"{nothing}: {why}", hint)
 
 
 def _mark(owns: Ownership) -> CreateExchange | Finding | None:
@@ -90,7 +88,7 @@ def _mark(owns: Ownership) -> CreateExchange | Finding | None:
     own = [name for name in (topology.parking_exchange, topology.retry_exchange) if name in owns.there.exchanges]
     return refuse(
         "not-adoptable",
-        f"topology {topology.name}",
+        Ref("topology", topology.name),
         "nothing in this virtual host carries its stamp, so the record would not be believed"
         + (f", and exchange {own[0]}, which should, was created by another program" if own else ""),
         f"delete exchange {own[0]} while nothing publishes to it: exchanges hold no messages, and it is declared again"
@@ -102,7 +100,7 @@ def _mark(owns: Ownership) -> CreateExchange | Finding | None:
 def _objections(
     kind: str, name: str, owns: Ownership, bindings: dict[str, Binding], version: tuple[int, ...]
 ) -> Iterator[Finding]:
-    object_, there, topology = f"{kind} {name}", owns.there, owns.topology
+    ref, there, topology = Ref(kind, name), owns.there, owns.topology
     if kind == "policy":
         yield from _objections_to_policy(name, owns, version)
         return
@@ -113,22 +111,20 @@ def _objections(
     present = there.queues.get(name) if kind == "queue" else there.exchanges.get(name)
     desired = topology.desired.queues.get(name) if kind == "queue" else topology.desired.exchanges.get(name)
     if present is None:
-        yield refuse("missing", object_, "it does not exist", "apply creates it")
+        yield refuse("missing", ref, "it does not exist", "apply creates it")
         return
     if kind == "exchange" and name == topology.native_marker:
         hint = "delete it: apply declares it once it has seen that the broker delays what is rejected"
-        yield refuse(
-            "not-adoptable", object_, "it would say that retries are delayed, which only apply can find out", hint
-        )
+        yield refuse("not-adoptable", ref, "it would say that retries are delayed, which only apply can find out", hint)
         return
     if name.startswith("amq."):
-        yield refuse("not-adoptable", object_, "it is RabbitMQ's own")
+        yield refuse("not-adoptable", ref, "it is RabbitMQ's own")
         return
     if present.owner not in (None, topology.name):
-        yield refuse("other-owner", object_, f"it is owned by the topology {present.owner}", "destroy it there first")
+        yield refuse("other-owner", ref, f"it is owned by the topology {present.owner}", "destroy it there first")
         return
     if desired is None:
-        yield refuse("not-in-file", object_, "the file does not declare it", "write it in the file as it is")
+        yield refuse("not-in-file", ref, "the file does not declare it", "write it in the file as it is")
         return
     if isinstance(present, Queue) and isinstance(desired, Queue):
         differences = queue_differences(desired, present)
@@ -139,7 +135,7 @@ def _objections(
     for difference in differences:
         yield refuse(
             "differs",
-            object_,
+            ref,
             f"{difference}; what is adopted must be as the file says, since it cannot be changed in place",
             difference=difference,
         )
@@ -148,10 +144,10 @@ def _objections(
 def _objections_to_binding(name: str, owns: Ownership, bindings: dict[str, Binding]) -> Iterator[Finding]:
     present = bindings.get(name)
     if present is None:
-        yield refuse("missing", f"binding {name}", "it does not exist", as_named(name, bindings))
+        yield refuse("missing", Ref("binding", name), "it does not exist", as_named(name, bindings))
     elif not owns.listed(present):
         yield refuse(
-            "not-in-file", f"binding {name}", "the file does not list it", "write it under its queue's bindings"
+            "not-in-file", Ref("binding", name), "the file does not list it", "write it under its queue's bindings"
         )
 
 
@@ -165,10 +161,10 @@ def as_named(name: str, bindings: dict[str, Binding]) -> str:
 def _objections_to_policy(name: str, owns: Ownership, version: tuple[int, ...]) -> Iterator[Finding]:
     policy = owns.there.policies.get(name)
     if policy is None:
-        yield refuse("missing", f"policy {name}", "it does not exist")
+        yield refuse("missing", Ref("policy", name), "it does not exist")
         return
     if strangers := strangers_to(policy, owns, version):
-        yield refuse("not-adoptable", f"policy {name}", strangers, "narrow its pattern first")
+        yield refuse("not-adoptable", Ref("policy", name), strangers, "narrow its pattern first")
 
 
 def strangers_to(policy: Policy, owns: Ownership, version: tuple[int, ...]) -> str:

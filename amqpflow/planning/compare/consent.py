@@ -4,49 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from amqpflow.planning.checks.dropping import at_stake
+from amqpflow.planning.checks.message_loss import at_stake
 from amqpflow.planning.ownership.ownership import is_own_policy
-from amqpflow.planning.values.approvals import Allowance
-from amqpflow.planning.values.changes import Change, DeleteExchange, DeleteQueue, RemovePolicy, Unbind, label
+from amqpflow.planning.values.approvals import Approval, Approvals
+from amqpflow.planning.values.changes import Change, DeleteExchange, DeleteQueue, RemovePolicy, Unbind, ref_of
 from amqpflow.planning.values.plan import Plan
+from amqpflow.planning.values.ref import Ref
 
 from .replacement import stand_in_name
 
 _KINDS = ("queue", "exchange", "policy", "binding")
 
 
-def lacking(plan: Plan, allowance: Allowance) -> tuple[str, ...]:
+def missing_approvals(plan: Plan, approvals: Approvals) -> tuple[Approval, ...]:
     """
     Return what of `Plan.required` is still needed.
 
     A need that names one object (`delete:binding events -> orders (placed)`) is met by that name alone. The word
     `delete` is not needed when every removal was named.
     """
-    return tuple(need for need in plan.required if not _met(need, plan, allowance))
+    return tuple(need for need in plan.required if need not in approvals and not _all_named(need, plan, approvals))
 
 
-def _met(need: str, plan: Plan, allowance: Allowance) -> bool:
-    word, colon, one = need.partition(":")
-    if colon:
-        return allowance.names(word, one)
-    return word in allowance.words or (word == "delete" and not unnamed(plan, allowance))
+def _all_named(need: Approval, plan: Plan, approvals: Approvals) -> bool:
+    return need == Approval("delete") and not unapproved_removals(plan, approvals)
 
 
-def unnamed(plan: Plan, allowance: Allowance) -> list[Change]:
+def unapproved_removals(plan: Plan, approvals: Approvals) -> list[Change]:
     """Return the removals that were not named, queues first. A binding goes with a removed queue or exchange."""
-    return sorted(_unnamed(plan, allowance), key=lambda change: _KINDS.index(change.kind))
-
-
-def _unnamed(plan: Plan, allowance: Allowance) -> Iterator[Change]:
-    removed = {label(change) for change in removals(plan)}
+    removed = {ref_of(change) for change in removals(plan)}
+    found = []
     for change in removals(plan):
-        ends: set[str] = set()
+        ends: set[Ref] = set()
         if isinstance(change, Unbind):
             binding = change.binding
-            ends = {f"{binding.destination_type} {binding.destination}", f"exchange {binding.source}"}
-        own_need = f"delete:{label(change)}" in plan.required
-        if ends.isdisjoint(removed) and not own_need and not allowance.names("delete", label(change)):
-            yield change
+            ends = {Ref(binding.destination_type, binding.destination), Ref("exchange", binding.source)}
+        one = Approval("delete", ref_of(change))
+        if ends.isdisjoint(removed) and one not in plan.required and one not in approvals:
+            found.append(change)
+    return sorted(found, key=lambda change: _KINDS.index(change.kind))
 
 
 def removals(plan: Plan) -> Iterator[Change]:
@@ -66,8 +62,8 @@ def removals(plan: Plan) -> Iterator[Change]:
                     yield change
 
 
-def idle_names(plan: Plan, allowance: Allowance) -> tuple[str, ...]:
+def unused_approvals(plan: Plan, approvals: Approvals) -> tuple[str, ...]:
     """Return the names that were allowed and that the plan does not remove: misspelled, or gone already."""
-    there = {label(change) for change in plan.changes} | {f"queue {each.queue}" for each in at_stake(plan.changes)}
-    refused = {each.object for each in plan.refusals}
-    return tuple(sorted(one for _, one in allowance.named if one not in there | refused))
+    known = {*map(ref_of, plan.changes), *(Ref("queue", each.queue) for each in at_stake(plan.changes))}
+    known |= {each.ref for each in plan.refusals}
+    return tuple(sorted(str(each.ref) for each in approvals if each.ref is not None and each.ref not in known))

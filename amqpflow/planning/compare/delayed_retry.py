@@ -12,7 +12,8 @@ from typing import Any
 from amqpflow.model.resources import Policy
 from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.planning.policies.matching import may_work, surely_matches
-from amqpflow.planning.values.findings import Finding, named, refuse
+from amqpflow.planning.values.findings import Finding, refuse
+from amqpflow.planning.values.ref import Ref
 
 SINCE = (4, 3)
 TYPE = "delayed-retry-type"
@@ -43,7 +44,7 @@ def too_old(topology: CompiledTopology, version: tuple[int, ...]) -> Iterator[Fi
     if wanted and version < SINCE:
         yield refuse(
             "native-not-on-this-release",
-            named("queue", list(wanted)),
+            Ref.of("queue", list(wanted)),
             f"engine: native needs RabbitMQ 4.3, and this is {'.'.join(map(str, version)) or 'an unknown release'}: "
             "a rejected message would come back at once",
             "engine: tiers in the retry policy works on every release",
@@ -64,7 +65,7 @@ def hidden(topology: CompiledTopology, policies: Iterable[Policy]) -> Iterator[F
                 works = "works" if surely_matches(policy, queue) else "works (if its pattern matches)"
                 yield refuse(
                     "native-hidden",
-                    f"queue {name}",
+                    Ref("queue", name),
                     f"policy {policy.name} (priority {policy.priority}) {works} there, and not the one that makes "
                     "RabbitMQ delay retries: a rejected message would come back at once",
                     f"take {name} out of its pattern {policy.pattern}, or use engine: tiers",

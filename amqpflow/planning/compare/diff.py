@@ -7,28 +7,29 @@ from dataclasses import replace
 
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology
-from amqpflow.planning.checks.dead_letters import around_existing
-from amqpflow.planning.checks.dropping import at_stake, objections, with_stakes
+from amqpflow.planning.checks.existing_queues import around_existing
 from amqpflow.planning.checks.guarantees import guarantees, sentences
+from amqpflow.planning.checks.message_loss import at_stake, objections, with_risks
 from amqpflow.planning.checks.preflight import preflight
 from amqpflow.planning.checks.shield import shielded
 from amqpflow.planning.ownership.manifest_steps import with_manifest
 from amqpflow.planning.ownership.ownership import Ownership, is_own_policy, outlived
-from amqpflow.planning.values.approvals import Allowance
-from amqpflow.planning.values.changes import Change, RemovePolicy, Unbind, label
+from amqpflow.planning.values.approvals import NOTHING, Approval, Approvals
+from amqpflow.planning.values.changes import Change, RemovePolicy, Unbind, ref_of
 from amqpflow.planning.values.differences import policy_differences
 from amqpflow.planning.values.findings import Finding, refuse
 from amqpflow.planning.values.guarantee import Guarantee
-from amqpflow.planning.values.manifest import parameter_name
+from amqpflow.planning.values.manifest import Damaged, Unseen, parameter_name
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import ListedBinding, Plan
+from amqpflow.planning.values.ref import Ref
 
-from .additions import Additions, outside
+from .additions import Additions, required_objects
 from .delayed_retry import too_old
-from .order import ordered, swapped
+from .order import ordered, replacement_steps
 from .release_support import adapt_to_release
 from .removal import FILE_LACKS_IT, Leftovers, Removal, left_alone, leftovers
-from .replacement import Swap, stand_in_name
+from .replacement import TierReplacement, stand_in_name
 
 NO_MANAGEMENT = (
     "owners, bindings and foreign policies cannot be read over AMQP, so bindings are made again (which changes nothing "
@@ -36,11 +37,8 @@ NO_MANAGEMENT = (
 )
 
 
-NOTHING = Allowance()
-
-
 def diff(
-    desired: CompiledTopology, observed: Observation, *, prune: bool = False, allowance: Allowance = NOTHING
+    desired: CompiledTopology, observed: Observation, *, prune: bool = False, approvals: Approvals = NOTHING
 ) -> Plan:
     """
     Compare a topology with what is there.
@@ -49,19 +47,19 @@ def diff(
         desired: the topology.
         observed: what is on the broker; with the depths of what `candidates` names.
         prune: remove what the topology owns and its file no longer has, too.
-        allowance: the queues it names may be removed with messages or consumers. Whether the plan as such is allowed
+        approvals: the queues it names may be removed with messages or consumers. Whether the plan as such is allowed
             is for who carries it out, see `Plan.required`.
 
     Returns:
         A plan whose changes are additive or in place, in an order in which every prefix is safe. What would need more
         than that is among its refusals, every reason at once; with a refusal there is nothing to be executed.
     """
-    return _Comparison(desired, observed, prune, allowance).plan()
+    return _Comparison(desired, observed, prune, approvals).plan()
 
 
-def destruction(desired: CompiledTopology, observed: Observation, *, allowance: Allowance = NOTHING) -> Plan:
+def destruction(desired: CompiledTopology, observed: Observation, *, approvals: Approvals = NOTHING) -> Plan:
     """The removal of everything the topology owns, by the same rules as `diff` with `prune`."""
-    return _Comparison(desired, observed, True, allowance).destruction()
+    return _Comparison(desired, observed, True, approvals).destruction()
 
 
 def candidates(
@@ -72,15 +70,15 @@ def candidates(
 
 
 class _Comparison:
-    def __init__(self, topology: CompiledTopology, observed: Observation, prune: bool, allowance: Allowance) -> None:
+    def __init__(self, topology: CompiledTopology, observed: Observation, prune: bool, approvals: Approvals) -> None:
         fitting, notes = adapt_to_release(topology.desired, observed.version)
         self.topology = shielded(around_existing(replace(topology, desired=fitting), observed), observed)
         self.desired, self.observed, self.there = self.topology.desired, observed, observed.state
         self.findings: list[Finding] = []
         self.notes = [*topology.notes, *notes]
-        self.prune, self.allowance = prune, allowance
+        self.prune, self.approvals = prune, approvals
         self.promised: tuple[Guarantee, ...] = ()
-        self.owns = Ownership(topology=self.topology, there=self.there, manifest=observed.manifest)
+        self.owns = Ownership.of(self.topology, observed)
         self.tiers = {tier.queue: name for name, each in topology.routes.items() for tier in each.tiers}
         self.swaps = {swap.desired.name: swap for swap in self._swaps()}
         self.added = Additions(self.topology, observed, self.owns, self.swaps)
@@ -95,21 +93,21 @@ class _Comparison:
         if not self.observed.complete:
             self.notes.append(f"Without the management API ({self.observed.source}): {NO_MANAGEMENT}")
         additions = ordered(self.added.changes, self.topology)
-        swaps = swapped(self.swaps.values())
+        swaps = replacement_steps(self.swaps.values())
         left = self._leftovers(self.desired)
         removals: tuple[Change, ...] = ()
         if self.prune:
             removals = self._removals(left)
         else:
             self.notes += left_alone(left, self.topology, self.there)
-        required = [word for word, steps in (("replace", swaps), ("delete", _sure(removals))) if steps]
+        required = [Approval(word) for word, steps in (("replace", swaps), ("delete", _sure(removals))) if steps]
         required += _unproven(removals)
         return self._plan((*additions, *swaps, *removals), left, required, "prune" if self.prune else "apply")
 
     def destruction(self) -> Plan:
         left = self._leftovers(BrokerState())
         removals = self._removals(left, f"topology {self.topology.name} is destroyed")
-        required = [*(["delete"] if _sure(removals) else []), *_unproven(removals)]
+        required = [*([Approval("delete")] if _sure(removals) else []), *_unproven(removals)]
         return self._plan(removals, left, required, "destroy")
 
     def candidates(self, destroy: bool) -> frozenset[str]:
@@ -136,12 +134,12 @@ class _Comparison:
         ) or any(name not in wanted and is_own_policy(name, self.topology.name) for name in there)
 
     def _with_stakes(self, changes: Sequence[Change]) -> tuple[Change, ...]:
-        return with_stakes(changes, self.observed, self.allowance, self.topology.name)
+        return with_risks(changes, self.observed, self.approvals, self.topology.name)
 
     def _leftovers(self, kept: BrokerState) -> Leftovers:
         if not self.observed.complete:
             return Leftovers()
-        exchanges, queues = outside(self.topology)
+        exchanges, queues = required_objects(self.topology)
         needed = {("exchange", name) for name in exchanges} | {("queue", name) for name in queues}
         needed |= {("queue", name) for name in self.topology.required_queues}
         left = leftovers(self.owns, kept, frozenset(needed) if kept.queues or kept.exchanges else frozenset())
@@ -161,47 +159,41 @@ class _Comparison:
             self.findings.append(
                 refuse(
                     "removal-needs-management",
-                    f"topology {self.topology.name}",
+                    Ref("topology", self.topology.name),
                     "who owns what cannot be read over AMQP, and the management API is not used: "
                     f"{self.observed.source}",
                     "give `management_url`",
                 )
             )
-        removal = Removal(owns=self.owns, left=left, observed=self.observed, allowance=self.allowance, why=why)
+        removal = Removal(owns=self.owns, left=left, observed=self.observed, approvals=self.approvals, why=why)
         hindrances = list(removal.hindrances())
         self.findings += hindrances
         return tuple(removal.steps())
 
-    def _plan(self, changes: tuple[Change, ...], left: Leftovers, required: list[str], purpose: str) -> Plan:
+    def _plan(self, changes: tuple[Change, ...], left: Leftovers, required: list[Approval], purpose: str) -> Plan:
         changes = self._with_stakes(changes)
         self.findings += objections(changes, self.observed)
-        if self.observed.manifest_damaged:
-            self.findings.append(
-                refuse(
-                    "manifest-unreadable",
-                    f"global parameter {parameter_name(self.observed.vhost, self.topology.name)}",
-                    f"it should be the manifest of topology {self.topology.name}, but {self.observed.manifest_problem}",
-                    self.observed.manifest_hint,
+        match self.observed.manifest:
+            case Damaged(why=why, hint=hint):
+                name = parameter_name(self.observed.vhost, self.topology.name)
+                text = f"it should be the manifest of topology {self.topology.name}, but {why}"
+                self.findings.append(refuse("manifest-unreadable", Ref("global parameter", name), text, hint))
+            case Unseen(why=why):
+                if why:
+                    self.notes.append(
+                        f"No manifest: {why}. Owners are told by stamps alone: a binding that leaves the file is not "
+                        "recognised, and nothing can be adopted."
+                    )
+            case _:
+                staying = [each.name for each in left.queues] if purpose == "apply" else []
+                changes = with_manifest(
+                    changes, self.owns, self.observed, still_retiring=staying, destroy=purpose == "destroy"
                 )
-            )
-        elif self.observed.complete and self.observed.manifest_problem:
-            self.notes.append(
-                f"No manifest: {self.observed.manifest_problem}. Owners are told by stamps alone: a binding that "
-                "leaves the file is not recognised, and nothing can be adopted."
-            )
-        if self.observed.manifest_known and not self.observed.manifest_damaged:
-            staying = [each.name for each in left.queues] if purpose == "apply" else []
-            changes = with_manifest(
-                changes, self.owns, self.observed, still_retiring=staying, destroy=purpose == "destroy"
-            )
         if (stale := self.owns.disbelieved) is not None:
             self.findings.append(outlived(stale))
         return Plan(
             topology=self.topology,
-            broker=self.observed.broker,
-            vhost=self.observed.vhost,
-            complete=self.observed.complete,
-            source=self.observed.source,
+            observed=self.observed,
             changes=changes,
             purpose=purpose,
             required=tuple(required),
@@ -211,7 +203,6 @@ class _Comparison:
             listed=tuple(self._listed()),
             findings=tuple(dict.fromkeys(self.findings)),
             notes=tuple(dict.fromkeys(self.notes)),
-            observed=self.observed,
             guarantees=self.promised,
         )
 
@@ -222,7 +213,7 @@ class _Comparison:
             if binding.identity in wanted and binding.source not in own:
                 yield ListedBinding(binding=binding, origin=self.owns.of_binding(binding))
 
-    def _swaps(self) -> Iterator[Swap]:
+    def _swaps(self) -> Iterator[TierReplacement]:
         """Retry queues of ours that differ under the same name, and those whose swap was begun."""
         if not self.observed.complete:
             return
@@ -231,7 +222,7 @@ class _Comparison:
             if desired is None:
                 continue
             there = self.there.queues.get(name)
-            swap = Swap(
+            swap = TierReplacement(
                 desired=desired,
                 work_queue=work_queue,
                 retry_exchange=self.topology.retry_exchange,
@@ -246,6 +237,6 @@ def _sure(removals: Iterable[Change]) -> list[Change]:
     return [change for change in removals if not (isinstance(change, Unbind) and change.unproven)]
 
 
-def _unproven(removals: Iterable[Change]) -> list[str]:
+def _unproven(removals: Iterable[Change]) -> list[Approval]:
     """Each needs a consent of its own: it may be an application's."""
-    return [f"delete:{label(change)}" for change in removals if isinstance(change, Unbind) and change.unproven]
+    return [Approval("delete", ref_of(change)) for change in removals if isinstance(change, Unbind) and change.unproven]

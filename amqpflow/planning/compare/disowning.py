@@ -13,6 +13,7 @@ from amqpflow.planning.values.findings import Finding, refuse, warn
 from amqpflow.planning.values.manifest import Manifest
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import Plan
+from amqpflow.planning.values.ref import Ref
 
 from .adoption import as_named, recordable
 
@@ -26,7 +27,7 @@ def disowning(topology: CompiledTopology, observed: Observation, wanted: Sequenc
         observed: what is on the broker.
         wanted: (queue, exchange, binding or policy; name). A binding is named as in the plan: `events -> mail (new)`.
     """
-    owns = Ownership(topology=topology, there=observed.state, manifest=observed.manifest)
+    owns = Ownership.of(topology, observed)
     findings = [*recordable(topology, observed, "nothing is recorded that could be given up")]
     bindings = {binding_name(each): each for each in observed.state.bindings}
     given_up: list[tuple[str, str]] = []
@@ -41,31 +42,27 @@ def disowning(topology: CompiledTopology, observed: Observation, wanted: Sequenc
     changes: tuple[Change, ...] = ()
     if given_up:
         manifest = _without(given_up, owns, owns.recorded(observed.vhost), bindings)
-        changes = (PutManifest(manifest=manifest, replaces=observed.manifest),)
+        changes = (PutManifest(manifest=manifest, replaces=observed.recorded),)
     return Plan(
         topology=topology,
-        broker=observed.broker,
-        vhost=observed.vhost,
-        complete=observed.complete,
-        source=observed.source,
+        observed=observed,
         changes=changes,
         unchanged=tuple(unchanged),
         findings=tuple(findings),
         purpose="disown",
-        observed=observed,
     )
 
 
 def _objections(kind: str, name: str, owns: Ownership, bindings: dict[str, Binding]) -> Iterator[Finding]:
-    object_, topology, state = f"{kind} {name}", owns.topology, owns.there
+    ref, topology, state = Ref(kind, name), owns.topology, owns.there
     if kind == "binding":
         present = bindings.get(name)
         if present is None:
-            yield refuse("missing", object_, "it does not exist", as_named(name, bindings))
+            yield refuse("missing", ref, "it does not exist", as_named(name, bindings))
         elif owns.of_binding(present) == "ours" and not owns.is_recorded(present):
             yield refuse(
                 "not-disownable",
-                object_,
+                ref,
                 "it binds a queue of the topology in one of its own exchanges, and goes with it",
                 "disown the queue, if it was adopted",
             )
@@ -76,14 +73,14 @@ def _objections(kind: str, name: str, owns: Ownership, bindings: dict[str, Bindi
         mark = "name says so" if kind == "policy" else "stamp is an argument, which RabbitMQ never changes"
         yield refuse(
             "not-disownable",
-            object_,
+            ref,
             f"amqpflow created it: its {mark}",
             "keep it in the file; only what was adopted can be given up",
         )
     elif owner is not None:
-        yield refuse("other-owner", object_, f"it is owned by the topology {owner}", "disown it there")
+        yield refuse("other-owner", ref, f"it is owned by the topology {owner}", "disown it there")
     elif not _is_recorded(kind, name, owns, bindings) and name not in (state.policies if kind == "policy" else things):
-        yield refuse("missing", object_, "it does not exist, and nothing of that name was adopted")
+        yield refuse("missing", ref, "it does not exist, and nothing of that name was adopted")
 
 
 def _is_recorded(kind: str, name: str, owns: Ownership, bindings: dict[str, Binding]) -> bool:
@@ -97,7 +94,7 @@ def _still_declared(kind: str, name: str, topology: CompiledTopology) -> Iterato
     if name in {"queue": desired.queues, "exchange": {}, "policy": {}, "binding": {}}[kind]:
         yield warn(
             "still-declared",
-            f"{kind} {name}",
+            Ref(kind, name),
             "the file still declares it as the topology's own, so apply refuses from now on",
             "take it out of the file, or write existing: true",
         )

@@ -6,7 +6,7 @@ and the bindings that let messages in come last, but for the marker that lets na
 
 Steps of one rank do not need each other, and may be done at the same time, but for two kinds: an exchange after its
 alternate exchange (`needs`), and a deletion after those it waits for (`waits_for`). The ranks of additions are those of
-`_rank`; a swap's are in `Swap.steps`; a removal goes level by level, see `removal`.
+`_rank`; a swap's are in `TierReplacement.steps`; a removal goes level by level, see `removal`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from amqpflow.planning.values.changes import (
 )
 
 from .delayed_retry import is_native
-from .replacement import Swap
+from .replacement import TierReplacement
 
 Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
 _REMOVAL = 7  #: the rank of a policy that goes
@@ -69,7 +69,7 @@ def ordered(changes: Iterable[Addition], topology: CompiledTopology) -> tuple[Ad
     return tuple(result)
 
 
-def swapped(swaps: Iterable[Swap]) -> tuple[Change, ...]:
+def replacement_steps(swaps: Iterable[TierReplacement]) -> tuple[Change, ...]:
     """All swaps step by step together: there is one wait for all old queues, and one for all stand-ins."""
     ranked = [(rank, change) for swap in swaps for rank, change in swap.steps()]
     return tuple(change for _, change in sorted(ranked, key=lambda each: each[0]))
@@ -109,7 +109,7 @@ def holds(change: Change) -> frozenset[str]:
             return frozenset()
 
 
-def together(changes: Sequence[Change], topology: CompiledTopology) -> Iterator[range]:
+def independent_runs(changes: Sequence[Change], topology: CompiledTopology) -> Iterator[range]:
     """
     Cut a plan into runs whose changes may be done at once, in any order: queues, or bindings, of one rank.
 

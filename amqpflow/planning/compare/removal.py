@@ -10,13 +10,13 @@ to one that goes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from amqpflow.model.resources import Binding, BrokerState, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.ownership.ownership import Identity, Ownership, is_own_policy
 from amqpflow.planning.policies.index import covered
-from amqpflow.planning.values.approvals import Allowance, allow_flag
+from amqpflow.planning.values.approvals import NOTHING, Approval, Approvals, allow_flag
 from amqpflow.planning.values.changes import (
     Change,
     DeleteExchange,
@@ -28,6 +28,7 @@ from amqpflow.planning.values.changes import (
 )
 from amqpflow.planning.values.findings import Finding, refuse
 from amqpflow.planning.values.observation import Observation, consumers_of, messages_in
+from amqpflow.planning.values.ref import Ref
 
 from .adoption import strangers_to
 
@@ -104,7 +105,7 @@ class Removal:
     owns: Ownership
     left: Leftovers
     observed: Observation
-    allowance: Allowance = field(default_factory=Allowance)
+    approvals: Approvals = NOTHING
     why: str = FILE_LACKS_IT
 
     @property
@@ -119,15 +120,15 @@ class Removal:
             yield from self._held(queue)
         yield from self._shared()
         for name in sorted(self._circle()):
-            yield refuse("still-used", f"queue {name}", "queues that are to be deleted dead-letter into each other")
+            yield refuse("still-used", Ref("queue", name), "queues that are to be deleted dead-letter into each other")
         leaving = {("queue", name) for name in queues} | {("exchange", each.name) for each in self.left.exchanges}
         for thing in sorted(leaving):
             users = [*self._users(thing, leaving), *self._foreign_bindings(thing, mine)]
-            if users and not (thing[0] == "queue" and thing[1] in self.allowance.forced):
+            if users and not (thing[0] == "queue" and self._forced(thing[1])):
                 more = f" and {len(users) - 3} more" if len(users) > 3 else ""
                 yield refuse(
                     "still-used",
-                    " ".join(thing),
+                    Ref(*thing),
                     f"it is not deleted while others use it: {'; '.join(users[:3])}{more}",
                     "change those first, or keep it in the file",
                 )
@@ -146,7 +147,7 @@ class Removal:
                 if binding.identity in other.listed and going.isdisjoint(self.owns.own_ends(binding)):
                     yield refuse(
                         "still-used",
-                        f"binding {name}",
+                        Ref("binding", name),
                         f"the topology {other.topology} lists it, too",
                         f"amqpflow disown {self.topology.file} binding '{name}', and adopt it there",
                     )
@@ -154,24 +155,24 @@ class Removal:
             foreign = not is_own_policy(policy.name, self.topology.name)
             if foreign and (strangers := strangers_to(policy, self.owns, self.observed.version)):
                 hint = f"narrow its pattern first, or amqpflow disown {self.topology.file} policy {policy.name}"
-                yield refuse("still-used", f"policy {policy.name}", strangers, hint)
+                yield refuse("still-used", Ref("policy", policy.name), strangers, hint)
 
     def _held(self, queue: Queue) -> Iterator[Finding]:
         depth = self.observed.depths.get(queue.name)
-        if depth is None or queue.name in self.allowance.forced:
+        if depth is None or self._forced(queue.name):
             return
-        flag = allow_flag("delete", f"queue {queue.name}")
+        flag = allow_flag(Approval("delete", Ref("queue", queue.name)))
         if depth.consumers:
             yield refuse(
                 "in-use",
-                f"queue {queue.name}",
+                Ref("queue", queue.name),
                 f"{depth.consumers} consumer{'s' * (depth.consumers != 1)} would be cut off by its deletion",
                 f"stop them first, or add {flag}",
             )
         if depth.messages and not self._drains(queue):
             yield refuse(
                 "not-empty",
-                f"queue {queue.name}",
+                Ref("queue", queue.name),
                 f"{depth.messages} message{'s' * (depth.messages != 1)} would be lost with it",
                 f"consume or replay them first, or add {flag} to lose them",
             )
@@ -261,7 +262,7 @@ class Removal:
                 yield from (
                     Unbind(binding=each, why=why, after=feeders[queue.name]) for each in late.get(queue.name, ())
                 )
-            yield from (self._drain(queue) for queue in here if self._drains(queue) and not self._forced(queue))
+            yield from (self._drain(queue) for queue in here if self._drains(queue) and not self._forced(queue.name))
             yield from (self._delete(queue, feeders[queue.name]) for queue in here)
         for policy in self.left.policies:
             if policy.name in covering:  # what it keeps off would work on the queues as long as these are there
@@ -305,12 +306,13 @@ class Removal:
             return f"queue {binding.destination} is retired: what comes back from now on takes the next longer tier"
         return self.why
 
-    def _forced(self, queue: Queue) -> bool:
-        return queue.name in self.allowance.forced
+    def _forced(self, queue: str) -> bool:
+        """Whether a queue may be deleted with messages and consumers."""
+        return Approval("delete", Ref("queue", queue)) in self.approvals
 
     def _drain(self, queue: Queue) -> Drain:
         depth = self.observed.depths.get(queue.name)
-        manifest = self.observed.manifest
+        manifest = self.observed.recorded
         return Drain(
             queue=queue,
             messages=messages_in(depth),
@@ -324,7 +326,7 @@ class Removal:
             queue=queue,
             messages=messages_in(depth),
             consumers=consumers_of(depth),
-            forced=self._forced(queue),
+            forced=self._forced(queue.name),
             fed_by=fed_by,
             why=self.why,
         )

@@ -29,7 +29,7 @@ def stand_in_name(queue: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Swap:
+class TierReplacement:
     """One retry queue to be replaced, or whose replacement was begun."""
 
     desired: Queue
@@ -109,7 +109,7 @@ class Swap:
 
     def _drain(self, queue: Queue) -> Drain:
         depth = self.observed.depths.get(queue.name)
-        since = self.observed.manifest.retiring.get(queue.name) if self.observed.manifest is not None else None
+        since = self.observed.recorded.retiring.get(queue.name) if self.observed.recorded is not None else None
         return Drain(queue=queue, messages=messages_in(depth), since_ms=since, returns_to=self.work_queue)
 
     def _delete(self, queue: Queue, why: str) -> DeleteQueue:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from amqpflow.model.resources import BrokerState, Queue
 from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes
-from amqpflow.planning.checks.dead_letters import LENGTHS, dead_letter_findings
+from amqpflow.planning.checks.existing_queues import LENGTHS, dead_letter_findings
 from amqpflow.planning.checks.guarantees import as_planned
 from amqpflow.planning.ownership.ownership import topology_of_policy
 from amqpflow.planning.policies.effective import effective_in
 from amqpflow.planning.policies.matching import applies
 from amqpflow.planning.values.findings import Finding, refuse, warn
 from amqpflow.planning.values.observation import Observation
+from amqpflow.planning.values.ref import Ref
 
 _ONE_OWNER = "one topology owns it: take it out of one of the two files; external: true uses what another owns"
 
@@ -30,7 +31,7 @@ def needed_queues(topology: CompiledTopology) -> frozenset[str]:
     )
 
 
-def borrowed(topology: CompiledTopology, observed: Observation) -> Iterator[Finding]:
+def undeclared_queue_findings(topology: CompiledTopology, observed: Observation) -> Iterator[Finding]:
     """What speaks against using a queue that somebody else declared. That one is missing is said elsewhere."""
     if not observed.complete:
         return
@@ -44,21 +45,19 @@ def borrowed(topology: CompiledTopology, observed: Observation) -> Iterator[Find
 def _existing(
     topology: CompiledTopology, observed: Observation, queue: Queue, routes: QueueRoutes
 ) -> Iterator[Finding]:
-    object_ = f"queue {queue.name}"
+    ref = Ref("queue", queue.name)
     if queue.owner not in (None, topology.name):
-        yield refuse("other-owner", object_, f"it is owned by the topology {queue.owner}", _ONE_OWNER)
+        yield refuse("other-owner", ref, f"it is owned by the topology {queue.owner}", _ONE_OWNER)
     elif first := _first_owner(topology, observed, queue):
-        yield refuse(
-            "other-owner", object_, f"the topology {first} has built retries and parking around it", _ONE_OWNER
-        )
+        yield refuse("other-owner", ref, f"the topology {first} has built retries and parking around it", _ONE_OWNER)
     if queue.type != routes.queue_type:
         stream = queue.type not in ("classic", "quorum")
         hint = "a stream has no retries" if stream else f"write type: {queue.type} under {queue.name} in the file"
-        yield refuse("other-type", object_, f"it is a {queue.type} queue, and {routes.queue_type} for the file", hint)
+        yield refuse("other-type", ref, f"it is a {queue.type} queue, and {routes.queue_type} for the file", hint)
     if routes.native is not None and not _delays(topology, observed, queue, routes.native):
         yield refuse(
             "native-hidden",
-            object_,
+            ref,
             "what makes RabbitMQ delay retries does not work on it: a rejected message would come back at once",
             "use engine: tiers; amqpflow explain FILE QUEUE tells what works there",
         )
@@ -66,7 +65,7 @@ def _existing(
     yield from _publishers(topology, observed, queue)
     if queue.exclusive:
         yield refuse(
-            "exclusive", object_, "it is exclusive: only the connection that declared it may consume it", "leave it out"
+            "exclusive", ref, "it is exclusive: only the connection that declared it may consume it", "leave it out"
         )
 
 
@@ -81,7 +80,7 @@ def _publishers(topology: CompiledTopology, observed: Observation, queue: Queue)
         why = "which at-least-once dead-lettering needs" if parks else "which is what limits have by default"
         yield warn(
             "overflow-changes",
-            f"queue {queue.name}",
+            Ref("queue", queue.name),
             f"its overflow becomes reject-publish ({before} before), {why}: while "
             "it is full, publishers get a basic.nack instead of the oldest message being dropped",
             "see that its publishers use confirms",
@@ -105,7 +104,7 @@ def _owned_by(queue: Queue, routes: QueueRoutes) -> Iterator[Finding]:
     if said is not None and queue.owner is not None and queue.owner != said:
         yield refuse(
             "other-owner",
-            f"queue {queue.name}",
+            Ref("queue", queue.name),
             f"it is owned by the topology {queue.owner}, and the file says owner: {said}",
             f"write owner: {queue.owner}",
         )

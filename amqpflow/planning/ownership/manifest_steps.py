@@ -46,7 +46,7 @@ def with_manifest(
         still_retiring: queues that were unbound by an earlier apply, and that this plan leaves as they are.
         destroy: the topology is to own nothing afterwards.
     """
-    before = observed.manifest
+    before = observed.recorded
     since = owns.believed.retiring if owns.believed is not None else {}
     draining = [change.name for change in changes if isinstance(change, Drain)]
     retiring = {name: since.get(name, observed.now_ms) for name in draining}

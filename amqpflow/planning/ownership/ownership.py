@@ -12,6 +12,8 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.values.changes import STANDS_IN
 from amqpflow.planning.values.findings import Finding, warn
 from amqpflow.planning.values.manifest import Manifest
+from amqpflow.planning.values.observation import Observation
+from amqpflow.planning.values.ref import Ref
 
 Origin = Literal["ours", "unproven", "foreign"]
 """Whose a binding is; unproven: amqpflow may have made it, and it is between two foreign objects."""
@@ -63,6 +65,10 @@ class Ownership:
     _recorded: frozenset[Identity] = field(init=False)
     _unproven: frozenset[Identity] = field(init=False)
     _known: frozenset[Identity] = field(init=False)
+
+    @classmethod
+    def of(cls, topology: CompiledTopology, observed: Observation) -> Ownership:
+        return cls(topology=topology, there=observed.state, manifest=observed.recorded)
 
     def __post_init__(self) -> None:
         things: Iterable[Exchange | Queue] = (*self.there.exchanges.values(), *self.there.queues.values())
@@ -202,7 +208,7 @@ def outlived(stale: Manifest) -> Finding:
         told.append(f"{count} binding{'s' * (count != 1)}")
     return warn(
         "manifest-outdated",
-        f"global parameter {stale.name}",
+        Ref("global parameter", stale.name),
         f"nothing here carries the stamp of topology {stale.topology}, so what it records is not taken for the "
         f"topology's own: {', '.join(told)}. It is of an earlier virtual host of this name, or an adopt or a destroy "
         "was interrupted",

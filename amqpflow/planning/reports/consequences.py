@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from amqpflow.model.resources import BrokerState, Policy
-from amqpflow.planning.checks.dropping import leaving, sentence
+from amqpflow.model.resources import Policy
+from amqpflow.planning.checks.message_loss import leaving, sentence
 from amqpflow.planning.ownership.ownership import is_own_policy
 from amqpflow.planning.policies.index import covered
 from amqpflow.planning.values.changes import Change, DeleteQueue, PutPolicy, RemovePolicy
 from amqpflow.planning.values.differences import Difference, same_value
 from amqpflow.planning.values.findings import Finding
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.stake import Stake
+from amqpflow.planning.values.queue_risk import QueueRisk
+from amqpflow.planning.values.ref import Ref
 
 from .effects import effect_of_change, effect_of_key
 
@@ -102,8 +103,7 @@ class _Judge:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         topology = plan.topology
-        there = plan.observed.state if plan.observed is not None else BrokerState()
-        self.version = plan.observed.version if plan.observed is not None else ()
+        there, self.version = plan.observed.state, plan.observed.version
         left = {q.name: q for q in there.queues.values() if q.owner == topology.name}
         self.there = there.queues.keys()
         self.queues = {**left, **topology.desired.queues}
@@ -190,9 +190,9 @@ class _Judge:
         danger = Danger.DANGER if dangerous else Danger.CARE if effects else Danger.NONE
         return tuple(found.values()), effects, danger
 
-    def _lost(self, stakes: Sequence[Stake]) -> Iterator[str]:
+    def _lost(self, stakes: Sequence[QueueRisk]) -> Iterator[str]:
         """What the first queues of a policy lose, by what was counted, and how many more there are."""
-        depths = self.plan.observed.depths if self.plan.observed is not None else {}
+        depths = self.plan.observed.depths
         for stake in stakes[:_QUEUES_TOLD]:
             depth = depths.get(stake.queue)
             yield f"queue {stake.queue}: {sentence(stake, leaving(stake, depth), depth)}"
@@ -201,40 +201,39 @@ class _Judge:
 
     def replacements(self) -> Iterator[Consequence]:
         """Objects that differ in what cannot be changed in place, each once, with all its attributes."""
-        found: dict[str, list[Finding]] = {}
+        found: dict[Ref, list[Finding]] = {}
         for finding in self.plan.refusals:
             if finding.code == "differs":
-                found.setdefault(finding.object, []).append(finding)
-        for object_, findings in found.items():
-            kind, _, name = object_.partition(" ")
+                found.setdefault(finding.ref, []).append(finding)
+        for ref, findings in found.items():
             differences = tuple(f.difference for f in findings if f.difference is not None)
             yield Consequence(
                 symbol="-/+",
                 step=None,
                 action="replace",
-                kind=kind,
-                name=name,
+                kind=ref.kind,
+                name=ref.name,
                 attributes=differences,
-                reason=(_fixed(kind, differences) if differences else findings[0].message) + self._owned(kind, name),
-                how=self._refused(kind, name),
-                effects=_nothing(kind),
+                reason=(_fixed(ref.kind, differences) if differences else findings[0].message) + self._owned(ref),
+                how=self._refused(ref),
+                effects=_nothing(ref.kind),
                 danger=Danger.DANGER,
             )
 
-    def _owned(self, kind: str, name: str) -> str:
-        state = self.plan.observed.state if self.plan.observed is not None else BrokerState()
-        there = state.exchanges.get(name) if kind == "exchange" else state.queues.get(name)
+    def _owned(self, ref: Ref) -> str:
+        state = self.plan.observed.state
+        there = state.exchanges.get(ref.name) if ref.kind == "exchange" else state.queues.get(ref.name)
         if there is None or there.owner in (None, self.plan.topology.name):
             return ""
         return f"; it is owned by the topology {there.owner}"
 
-    def _refused(self, kind: str, name: str) -> str:
-        if kind == "exchange":
+    def _refused(self, ref: Ref) -> str:
+        if ref.kind == "exchange":
             return (
                 "refused, nothing is done. By hand: declare an exchange of another name, bind it alike, let publishers "
                 "move, delete this one"
             )
-        held = self.plan.depths.get(name)
+        held = self.plan.depths.get(ref.name)
         messages = "its messages" if held is None else f"{held} ready messages" if held else "no message"
         if held == 0:
             return (

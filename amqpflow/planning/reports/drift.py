@@ -18,10 +18,11 @@ from amqpflow.planning.values.changes import (
     PutPolicy,
     RemovePolicy,
     binding_name,
-    label,
+    ref_of,
 )
 from amqpflow.planning.values.differences import Difference
 from amqpflow.planning.values.plan import Plan
+from amqpflow.planning.values.ref import Ref
 
 What = Literal["missing", "changed", "added", "foreign"]
 
@@ -51,11 +52,16 @@ class Drift:
     """One object that is not as the file says."""
 
     what: What  #: changed: see `attributes`; foreign: somebody else's object breaks what the file promises
-    object: str  #: queue orders.confirm
+    ref: Ref
     attributes: tuple[Difference, ...] = field(default=(), compare=False)
     """`observed` on the broker, `desired` in the file; `message` says the same."""
     message: str = ""
     hint: str = ""
+
+    @property
+    def object(self) -> str:
+        """Return the reference as text: queue orders.confirm"""
+        return str(self.ref)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,64 +88,63 @@ def _steps(plan: Plan) -> Iterator[Drift]:
     for change in plan.changes:
         match change:
             case CreateExchange() | CreateQueue() | Bind():
-                yield _missing(label(change))
+                yield _missing(ref_of(change))
             case PutPolicy(replaces=None):
-                yield _missing(label(change))
+                yield _missing(ref_of(change))
             case PutPolicy(differences=differences):
-                yield _changed(label(change), differences)
+                yield _changed(ref_of(change), differences)
             case RemovePolicy():
-                yield _left(label(change))
+                yield _left(ref_of(change))
 
 
-def _missing(object_: str) -> Drift:
-    return Drift(what="missing", object=object_, message="the file has it, the broker has not")
+def _missing(ref: Ref) -> Drift:
+    return Drift(what="missing", ref=ref, message="the file has it, the broker has not")
 
 
 _EITHER = "`amqpflow apply --prune` removes it, `amqpflow disown` gives it up"
 
 
-def _left(object_: str, *, adopted: bool = False) -> Drift:
+def _left(ref: Ref, *, adopted: bool = False) -> Drift:
     """What is ours and not in the file; what carries no stamp can be given up, too."""
     message = "it is this topology's, and the file does not have it"
-    return Drift(what="added", object=object_, message=message, hint=_EITHER if adopted else "")
+    return Drift(what="added", ref=ref, message=message, hint=_EITHER if adopted else "")
 
 
-def _changed(object_: str, differences: tuple[Difference, ...]) -> Drift:
-    return Drift(what="changed", object=object_, attributes=differences, message="; ".join(map(str, differences)))
+def _changed(ref: Ref, differences: tuple[Difference, ...]) -> Drift:
+    return Drift(what="changed", ref=ref, attributes=differences, message="; ".join(map(str, differences)))
 
 
 def _differing(plan: Plan) -> Iterator[Drift]:
-    found: dict[str, list[Difference]] = {}
+    found: dict[Ref, list[Difference]] = {}
     for finding in plan.refusals:
         if finding.code == "differs":
             if finding.difference is not None:
-                found.setdefault(finding.object, []).append(finding.difference)
+                found.setdefault(finding.ref, []).append(finding.difference)
             else:
-                yield Drift(what="changed", object=finding.object, message=finding.message)
+                yield Drift(what="changed", ref=finding.ref, message=finding.message)
     for name, differences in plan.replaced.items():
-        found.setdefault(f"queue {name}", []).extend(differences)
-    for object_, known in found.items():
-        yield _changed(object_, tuple(known))
+        found.setdefault(Ref("queue", name), []).extend(differences)
+    for ref, known in found.items():
+        yield _changed(ref, tuple(known))
 
 
 def _added(plan: Plan) -> Iterator[Drift]:
     """What is ours and not in the file, and bindings into what is ours that the file does not have."""
     topology, desired = plan.topology, plan.topology.desired
-    state = plan.observed.state if plan.observed is not None else BrokerState()
-    owns = Ownership(topology=topology, there=state, manifest=plan.observed.manifest if plan.observed else None)
+    state, owns = plan.observed.state, Ownership.of(topology, plan.observed)
     left: set[tuple[str, str]] = set()
     for exchange in state.exchanges.values():
         if exchange.name not in desired.exchanges and owns.of_exchange(exchange):
             left.add(("exchange", exchange.name))
-            yield _left(f"exchange {exchange.name}", adopted=exchange.owner is None)
+            yield _left(Ref("exchange", exchange.name), adopted=exchange.owner is None)
     for queue in state.queues.values():
         if queue.name not in desired.queues and owns.of_queue(queue):
             left.add(("queue", queue.name))
-            yield _left(f"queue {queue.name}", adopted=queue.owner is None)
+            yield _left(Ref("queue", queue.name), adopted=queue.owner is None)
     for policy in state.policies.values():
         adopted = owns.of_policy(policy) and not is_own_policy(policy.name, topology.name)
         if adopted and policy.name not in desired.policies:
-            yield _left(f"policy {policy.name}", adopted=True)
+            yield _left(Ref("policy", policy.name), adopted=True)
     wanted = {each.identity for each in desired.bindings}
     own = ("", topology.retry_exchange, topology.parking_exchange)  # foreign ones on ours are among the findings
     for binding in state.bindings:
@@ -148,13 +153,13 @@ def _added(plan: Plan) -> Iterator[Drift]:
             continue  # a binding goes with what left
         origin = owns.of_binding(binding)
         if origin == "ours":
-            yield _left(f"binding {binding_name(binding)}", adopted=True)
+            yield _left(Ref("binding", binding_name(binding)), adopted=True)
         elif origin == "unproven":
             message = f"it may be this topology's ({UNPROVEN}), and the file does not have it"
-            yield Drift(what="added", object=f"binding {binding_name(binding)}", message=message, hint=_EITHER)
+            yield Drift(what="added", ref=Ref("binding", binding_name(binding)), message=message, hint=_EITHER)
         elif binding.source not in own and _into(binding, desired):
             message = "messages come in by it, and the file does not have it"
-            yield Drift(what="added", object=f"binding {binding_name(binding)}", message=message)
+            yield Drift(what="added", ref=Ref("binding", binding_name(binding)), message=message)
 
 
 def _into(binding: Binding, desired: BrokerState) -> bool:
@@ -166,7 +171,7 @@ def _foreign(plan: Plan) -> Iterator[Drift]:
         displaced = each.code == "policy-displaces" and each.severity is Severity.ERROR
         if each.code in _FOREIGN or displaced:
             what: What = "missing" if each.code == "missing" else "foreign"
-            yield Drift(what=what, object=each.object, message=each.message, hint=each.hint)
+            yield Drift(what=what, ref=each.ref, message=each.message, hint=each.hint)
 
 
 def _unseen(plan: Plan) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from amqpflow.model.resources import Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.checks.dead_letter_targets import leads_nowhere
-from amqpflow.planning.checks.dead_letters import around_existing
+from amqpflow.planning.checks.existing_queues import around_existing
 from amqpflow.planning.checks.guarantees import guarantees
 from amqpflow.planning.checks.shield import shielded
 from amqpflow.planning.compare.release_support import adapt_to_release

@@ -9,7 +9,8 @@ from amqpflow.model.diagnostic import Severity
 from amqpflow.model.queue_stats import QueueStats
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.model.units import format_duration
-from amqpflow.planning.values.findings import Finding, named, refuse, warn
+from amqpflow.planning.values.findings import Finding, refuse, warn
+from amqpflow.planning.values.ref import Ref
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +190,7 @@ def _missing(works: Iterable[WorkStatus], parking: Iterable[ParkingStatus]) -> I
     missing += [each.queue for each in parking if each.numbers is None]
     if missing:
         text = f"{'it is' if len(missing) == 1 else 'they are'} not on the broker"
-        yield refuse("missing", named("queue", missing), text, "apply the file")
+        yield refuse("missing", Ref.of("queue", missing), text, "apply the file")
 
 
 def _hidden(works: Iterable[WorkStatus]) -> Iterator[Finding]:
@@ -201,7 +202,7 @@ def _hidden(works: Iterable[WorkStatus]) -> Iterator[Finding]:
             if numbers is not None and numbers.retained:
                 yield refuse(
                     "retained",
-                    f"queue {queue}",
+                    Ref("queue", queue),
                     f"RabbitMQ retains {_messages(numbers.retained)} that it cannot dead-letter to {target}; no other "
                     "count shows them",
                     f"is {target} there, and not full? RabbitMQ tries again every 3 minutes",
@@ -216,13 +217,13 @@ def _idle(works: Collection[WorkStatus]) -> Iterator[Finding]:
     }
     if idle:
         text = f"{_messages(sum(idle.values()))} ready, and no consumer"
-        yield warn("no-consumer", named("queue", list(idle)), text)
+        yield warn("no-consumer", Ref.of("queue", list(idle)), text)
     for work in works:
         for tier in work.tiers:
             if tier.numbers is not None and tier.numbers.consumers:
                 yield refuse(
                     "consumed-retry-queue",
-                    f"queue {tier.queue}",
+                    Ref("queue", tier.queue),
                     f"somebody consumes this retry queue: what they take does not come back after "
                     f"{format_duration(tier.delay_ms)}",
                     "stop that consumer",
@@ -244,10 +245,10 @@ def _growing(parking: Iterable[ParkingStatus], earlier: Status | None) -> Iterat
             growing[each.queue] = now.growth
     if more:
         text = f"{_messages(sum(more.values()))} more parked since the watch began"
-        yield warn("parking-grows", named("queue", list(more)), text)
+        yield warn("parking-grows", Ref.of("queue", list(more)), text)
     if growing:
         text = f"{sum(growing.values()):.1f} messages a second are being parked"
-        yield warn("parking-grows", named("queue", list(growing)), text)
+        yield warn("parking-grows", Ref.of("queue", list(growing)), text)
 
 
 def _messages(count: int) -> str:

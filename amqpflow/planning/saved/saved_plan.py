@@ -18,7 +18,7 @@ from amqpflow.planning.values.plan import Plan
 
 from .json_codec import UnreadablePlanError, decode, encode
 
-FORMAT = 1
+FORMAT = 2
 _KEY = "amqpflow_plan"
 _HEAD = re.compile(rf'\s*\{{\s*"{_KEY}"')
 
@@ -35,7 +35,7 @@ def plan_to_text(plan: Plan, *, version: str) -> str:
     Args:
         version: of amqpflow; another one may take other steps for the same difference.
     """
-    kept = encode(Plan, replace(plan, observed=plan.observed and relevant(plan, plan.observed)))
+    kept = encode(Plan, replace(plan, observed=relevant(plan)))
     body = {"amqpflow": version, "plan": kept}
     return json.dumps({_KEY: FORMAT, "checksum": _checksum(body), **body}, indent=1) + "\n"
 
@@ -64,16 +64,16 @@ def plan_from_text(text: str, *, version: str) -> Plan:
     return plan
 
 
-def relevant(plan: Plan, observed: Observation) -> Observation:
+def relevant(plan: Plan) -> Observation:
     """What the plan rests on: what it names, what is ours, and the policies. Other people's queues are not kept."""
-    topology, state = plan.topology, observed.state
+    topology, state = plan.topology, plan.observed.state
     desired = topology.desired
     queues = {*desired.queues, *topology.required_queues, *topology.routes}
     exchanges = {*desired.exchanges, *topology.required_exchanges}
     ends = {("queue", name) for name in queues} | {("exchange", name) for name in exchanges}
     own = (topology.retry_exchange, topology.parking_exchange)
     return replace(
-        observed,
+        plan.observed,
         others=(),
         state=BrokerState(
             exchanges={n: e for n, e in state.exchanges.items() if n in exchanges or e.owner == topology.name},

@@ -16,7 +16,7 @@ from .saved_plan import relevant
 _MANY = 20
 
 
-def moved(then: Plan, now: Plan) -> tuple[str, ...]:
+def changes_since(then: Plan, now: Plan) -> tuple[str, ...]:
     """
     Why a plan is not the one that it was, in sentences: first what moved on the broker, else which steps differ.
 
@@ -24,14 +24,10 @@ def moved(then: Plan, now: Plan) -> tuple[str, ...]:
         then: the plan that was agreed to, with what was observed.
         now: made of the same topology just now.
     """
-    if then.observed is None or now.observed is None:
-        return tuple(_steps(then, now))
     told = [f"it was {then.broker}, it is {now.broker}"] if then.broker != now.broker else []
     if then.complete != now.complete:
         told.append(f"it was read by {then.source}, now by {now.source}")
-    before, after = (
-        _things(relevant(plan, observed)) for plan, observed in ((then, then.observed), (now, now.observed))
-    )
+    before, after = _things(relevant(then)), _things(relevant(now))
     for name in dict.fromkeys([*before, *after]):
         told += _differences(name, before.get(name), after.get(name))
     return tuple(_shortened(told or [*_steps(then, now)]))

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .ref import Ref
+
 WORDS = ("replace", "delete")
 _RETIRED = "migrate"  #: was offered, and nothing ever asked for it: it allows nothing, and is not refused before 1.0
 NAMING = ("delete", "drop")  #: words that may be followed by a colon and one object
@@ -16,45 +18,40 @@ _NEXT = re.compile(rf",(?=\s*(?:{'|'.join(dict.fromkeys((*WORDS, _RETIRED, *NAMI
 """A comma that ends a value; one inside of a queue's name or a binding's arguments does not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
-    """Nothing is allowed by default."""
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """Consent to a destructive step; printed as `replace`, or `delete:queue orders.old`."""
 
-    words: frozenset[str] = frozenset()
-    named: frozenset[tuple[str, str]] = frozenset()  #: (word, object): ("delete", "queue orders.old")
+    word: str  #: replace, delete or drop
+    ref: Ref | None = None  #: the one object that it is for; None: every object
 
-    @property
-    def forced(self) -> frozenset[str]:
-        """The queues that may be deleted with messages or consumers."""
-        return frozenset(
-            label.removeprefix("queue ")
-            for word, label in self.named
-            if word == "delete" and label.startswith("queue ")
-        )
-
-    def names(self, word: str, label: str) -> bool:
-        """Whether this one object was named after the word: `names("delete", "queue orders.old")`."""
-        return (word, label) in self.named
+    def __str__(self) -> str:
+        return self.word if self.ref is None else f"{self.word}:{self.ref}"
 
 
-def allow_flag(word: str, label: str = "") -> str:
+Approvals = frozenset[Approval]
+NOTHING: Approvals = frozenset()
+
+
+def allow_flag(approval: Approval) -> str:
     """Return an argument as it is typed in a shell: `allow` delete:orders.old, `allow` 'delete:exchange events'."""
-    one = label.removeprefix("queue ") if _label(label.removeprefix("queue ")) == label else label
-    return f"`allow` {shlex.quote(f'{word}:{one}' if one else word)}"
+    ref = approval.ref
+    if ref is not None and _ref(ref.name) == ref:
+        return f"`allow` {shlex.quote(f'{approval.word}:{ref.name}')}"
+    return f"`allow` {shlex.quote(str(approval))}"
 
 
-def parse_allowance(texts: Iterable[str]) -> Allowance:
+def parse_approvals(texts: Iterable[str]) -> Approvals:
     """
-    Read `replace,delete`, `delete:QUEUE`, `delete:exchange NAME`, `delete:SOURCE -> QUEUE (KEY)`, `drop:QUEUE`.
+    Parse `replace,delete`, `delete:QUEUE`, `delete:exchange NAME`, `delete:SOURCE -> QUEUE (KEY)`, `drop:QUEUE`.
 
     A name allows this one object to be deleted and no other. After `drop` it names a queue: a change of policy may make
     RabbitMQ drop messages of this queue and of no other.
 
     Raises:
-        ValueError: with a sentence that says what may be written.
+        ValueError: a value is unknown; the text says which values there are.
     """
-    words: set[str] = set()
-    named: set[tuple[str, str]] = set()
+    approvals: set[Approval] = set()
     for part in (part.strip() for text in texts for part in _NEXT.split(text)):
         word, colon, one = part.partition(":")
         word, one = word.strip(), one.strip()
@@ -66,16 +63,13 @@ def parse_allowance(texts: Iterable[str]) -> Allowance:
                 "messages or consumers), 'delete:exchange NAME', 'delete:policy NAME', 'delete:SOURCE -> QUEUE (KEY)', "
                 "drop:QUEUE (a tighter limit may drop its messages)"
             )
-        if colon:
-            named.add((word, _label(one)))
-        else:
-            words.add(word)
-    return Allowance(words=frozenset(words), named=frozenset(named))
+        approvals.add(Approval(word, _ref(one) if colon else None))
+    return frozenset(approvals)
 
 
-def _label(one: str) -> str:
-    """The object's label; without a kind it is a binding when it reads like one, else a queue."""
-    kind, space, name = one.partition(" ")
+def _ref(text: str) -> Ref:
+    """Return the object that a text names; without a kind, a binding if the text looks like one, else a queue."""
+    kind, space, name = text.partition(" ")
     if space and name and kind in KINDS:
-        return one
-    return f"binding {one}" if " -> " in one else f"queue {one}"
+        return Ref(kind, name)
+    return Ref("binding" if " -> " in text else "queue", text)

@@ -15,7 +15,8 @@ from amqpflow.model.routes import NativeRetry
 
 from .differences import Difference, policy_differences
 from .manifest import Manifest
-from .stake import Stake
+from .queue_risk import QueueRisk
+from .ref import Ref
 
 STANDS_IN = "x-amqpflow-stands-in-for"
 """The argument of a queue that carries a retry queue's key while that one is replaced: the name of the latter."""
@@ -81,7 +82,7 @@ class PutPolicy:
     kind: ClassVar[str] = "policy"
     policy: Policy
     replaces: Policy | None = None
-    at_stake: tuple[Stake, ...] = ()  #: whose messages it may take away, see `dropping`; looked at just before
+    at_stake: tuple[QueueRisk, ...] = ()  #: whose messages it may take away, see `message_loss`; looked at just before
 
     @property
     def action(self) -> str:
@@ -104,7 +105,7 @@ class RemovePolicy:
     kind: ClassVar[str] = "policy"
     action: ClassVar[str] = "delete"
     policy: Policy
-    at_stake: tuple[Stake, ...] = ()  #: as of `PutPolicy`
+    at_stake: tuple[QueueRisk, ...] = ()  #: as of `PutPolicy`
     after: tuple[str, ...] = ()  #: queues that it covers, and that are gone before
 
     @property
@@ -262,9 +263,14 @@ Removal = Unbind | Rebind | Drain | DeleteQueue | DeleteExchange
 Change = Addition | Removal | PutManifest | RemoveManifest
 
 
+def ref_of(change: Change) -> Ref:
+    """Return a reference to the object that a change is about."""
+    return Ref(change.kind, change.name)
+
+
 def label(change: Change) -> str:
-    """queue orders.confirm"""
-    return f"{change.kind} {change.name}"
+    """Return the object that a change is about as text: queue orders.confirm"""
+    return str(ref_of(change))
 
 
 def binding_name(binding: Binding) -> str:

@@ -1,13 +1,13 @@
-"""What planning has to say against a plan, or beside it: a refusal stops the whole plan, a warning does not."""
+"""What planning finds wrong with a plan or a broker: a refusal stops the whole plan, a warning does not."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from amqpflow.model.diagnostic import Severity
 
 from .differences import Difference
+from .ref import Ref
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,29 +16,24 @@ class Finding:
 
     code: str  #: stable, documented in docs/reference/plan.md
     severity: Severity
-    object: str  #: queue orders.confirm
+    ref: Ref
     message: str
     hint: str = ""
     difference: Difference | None = field(default=None, compare=False)  #: the attribute it is about; said in `message`
 
+    @property
+    def object(self) -> str:
+        """Return the reference as text: queue orders.confirm"""
+        return str(self.ref)
+
     def __str__(self) -> str:
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{self.object}: {self.message}{hint}"
+        return f"{self.ref}: {self.message}{hint}"
 
 
-def refuse(code: str, object_: str, message: str, hint: str = "", difference: Difference | None = None) -> Finding:
-    return Finding(
-        code=code, severity=Severity.ERROR, object=object_, message=message, hint=hint, difference=difference
-    )
+def refuse(code: str, ref: Ref, message: str, hint: str = "", difference: Difference | None = None) -> Finding:
+    return Finding(code=code, severity=Severity.ERROR, ref=ref, message=message, hint=hint, difference=difference)
 
 
-def warn(code: str, object_: str, message: str, hint: str = "") -> Finding:
-    return Finding(code=code, severity=Severity.WARNING, object=object_, message=message, hint=hint)
-
-
-def named(kind: str, names: Sequence[str]) -> str:
-    """queue a; queues a, b, c and 4 more"""
-    if len(names) == 1:
-        return f"{kind} {names[0]}"
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{kind}s {', '.join(names[:3])}{more}"
+def warn(code: str, ref: Ref, message: str, hint: str = "") -> Finding:
+    return Finding(code=code, severity=Severity.WARNING, ref=ref, message=message, hint=hint)

@@ -92,6 +92,36 @@ class Manifest:
         return {each.identity: what for what, bindings in parts.items() for each in bindings}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unseen:
+    """The manifest was not read, and cannot be written."""
+
+    why: str = ""  #: empty: over AMQP alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absent:
+    """The topology has no manifest yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damaged:
+    """Something has the name of the manifest, and is not one of this topology."""
+
+    why: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """The topology's manifest, as it was read."""
+
+    manifest: Manifest
+
+
+ManifestState = Unseen | Absent | Damaged | Recorded
+
+
 def parameter_name(vhost: str, topology: str) -> str:
     """
     amqpflow.VHOST.NAME; dots of the virtual host are written %2E, so that no two topologies share a name.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from amqpflow.model.resources import BrokerState
 
-from .manifest import Manifest
+from .manifest import Manifest, ManifestState, Recorded, Unseen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,20 +66,26 @@ class Observation:
     old."""
     statistics: bool = True  #: False: the broker keeps none, and what it retains is not seen
     depths: Mapping[str, Depth] = field(default_factory=dict)  #: of queues that may be deleted or swapped
-    manifest: Manifest | None = None  #: None: there is none, or it cannot be read
-    manifest_known: bool = False  #: whether it was looked for, and can be written
-    manifest_problem: str = ""  #: why it cannot be read or written
-    manifest_damaged: bool = False  #: there is something of that name that is no manifest of this topology
-    manifest_hint: str = ""  #: what to do about it
+    manifest: ManifestState = field(default_factory=Unseen)
     others: tuple[Manifest, ...] = ()  #: of other topologies in this virtual host, as far as they can be read
     now_ms: int = 0  #: when it was looked, in ms since the epoch
     user: str = ""
     tags: frozenset[str] | None = None  #: the management user's tags; None when not known
 
     @property
+    def recorded(self) -> Manifest | None:
+        """Return the topology's manifest; None when there is none, or none that can be read."""
+        return self.manifest.manifest if isinstance(self.manifest, Recorded) else None
+
+    @property
+    def release(self) -> str:
+        """Return the version as text: 4.3.6; empty when the broker does not say."""
+        return ".".join(map(str, self.version))
+
+    @property
     def broker(self) -> str:
-        """RabbitMQ 4.3.6"""
-        return f"{self.product} {'.'.join(map(str, self.version))}".rstrip()
+        """Return product and version: RabbitMQ 4.3.6"""
+        return f"{self.product} {self.release}".rstrip()
 
     def has_exchange_type(self, kind: str) -> bool:
         """Whether exchanges of this type can be declared; True when it is not known."""

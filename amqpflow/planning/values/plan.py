@@ -11,6 +11,7 @@ from amqpflow.model.diagnostic import Severity
 from amqpflow.model.resources import Binding
 from amqpflow.model.routes import CompiledTopology
 
+from .approvals import Approval
 from .changes import Change
 from .differences import Difference
 from .findings import Finding
@@ -39,10 +40,7 @@ class Plan:
     """What apply does to one virtual host, in that order, unless something in `findings` refuses it."""
 
     topology: CompiledTopology
-    broker: str  #: RabbitMQ 4.3.6
-    vhost: str
-    complete: bool  #: False: seen over AMQP alone, without bindings, policies and owners
-    source: str  #: where it was read: the management API's URL, or why there is none
+    observed: Observation = field(repr=False, compare=False)  #: the topology was compared with
     changes: tuple[Change, ...] = ()
     unchanged: tuple[tuple[str, str], ...] = ()  #: (kind, name) of what is as the file says
     used: tuple[UsedAsItIs, ...] = ()
@@ -51,11 +49,10 @@ class Plan:
     notes: tuple[str, ...] = ()
     guarantees: tuple[Guarantee, ...] = ()  #: what holds on each `existing` queue, and what does not
     purpose: str = "apply"  #: apply, prune, destroy, adopt or disown: which command makes this of it
-    required: tuple[str, ...] = ()
+    required: tuple[Approval, ...] = ()
     """What needs consent: replace, delete; delete:binding NAME for one that may be an application's."""
     replaced: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
     """Retry queues that are swapped for one with other arguments, and what differs."""
-    observed: Observation | None = field(default=None, repr=False, compare=False)  #: what it was compared with
     depths: Mapping[str, int] = field(default_factory=dict, compare=False)  #: ready messages of queues that differ
     cluster: str = field(default="", compare=False)
     """The broker's cluster name, which other clusters may have and each node may have another; empty when not known."""
@@ -63,6 +60,25 @@ class Plan:
     address: Any = field(
         default=None, repr=False, compare=False, metadata={"saved": False}
     )  #: the broker it was made for; not looked into here
+
+    @property
+    def broker(self) -> str:
+        """Return product and version: RabbitMQ 4.3.6"""
+        return self.observed.broker
+
+    @property
+    def vhost(self) -> str:
+        return self.observed.vhost
+
+    @property
+    def complete(self) -> bool:
+        """Whether the management API was read; False: AMQP alone, without bindings, policies and owners."""
+        return self.observed.complete
+
+    @property
+    def source(self) -> str:
+        """Return the management API's URL, or why it was not used."""
+        return self.observed.source
 
     @property
     def refusals(self) -> tuple[Finding, ...]:

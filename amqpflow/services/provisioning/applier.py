@@ -15,11 +15,12 @@ from amqpflow.errors import (
     PermissionDeniedError,
     RefusedError,
 )
-from amqpflow.planning.checks.dropping import at_stake
-from amqpflow.planning.compare.consent import idle_names, lacking, unnamed
-from amqpflow.planning.compare.order import holds, together, waits_for
+from amqpflow.planning.checks.message_loss import at_stake
+from amqpflow.planning.compare.consent import missing_approvals, unapproved_removals, unused_approvals
+from amqpflow.planning.compare.order import holds, independent_runs, waits_for
 from amqpflow.planning.ownership.manifest_steps import so_far
-from amqpflow.planning.values.approvals import Allowance, allow_flag
+from amqpflow.planning.values.apply_report import ApplyReport, Failure, Postponed
+from amqpflow.planning.values.approvals import Approval, Approvals, allow_flag
 from amqpflow.planning.values.changes import (
     Change,
     DeleteExchange,
@@ -32,10 +33,10 @@ from amqpflow.planning.values.changes import (
     label,
 )
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.report import ApplyReport, Failure, Postponed
+from amqpflow.planning.values.ref import Ref
 
-from .drain import Emptiness, Remaining
-from .lock import ApplyLock
+from .apply_lock import ApplyLock
+from .drain import DrainMonitor, Remaining
 
 _AT_ONCE = 16  #: changes; more gain nothing on two cores, and each has a channel
 _WORTH_A_CHANNEL = 4  #: changes
@@ -51,7 +52,7 @@ OnStep = Callable[[int, Change, bool], None]
 """Called with the number of a step from 0, its change, and False before it, True after it. Up to 16 are under way."""
 
 
-class Application:
+class ApplyRun:
     """
     One run of a plan. `report` is right at any time, also after an interruption in the middle of a change.
 
@@ -66,12 +67,12 @@ class Application:
         on_step: OnStep | None = None,
         *,
         lock: ApplyLock | None = None,
-        emptiness: Emptiness | None = None,
+        monitor: DrainMonitor | None = None,
         wait: bool = False,
     ) -> None:
         self._plan = plan
         self._on_step = on_step or (lambda *_: None)
-        self._lock, self._emptiness, self._wait = lock, emptiness, wait
+        self._lock, self._monitor, self._wait = lock, monitor, wait
         self._done: set[int] = set()
         self._begun: set[int] = set()
         self._under_way: set[int] = set()
@@ -106,7 +107,7 @@ class Application:
             RefusedError: the plan has refusals; nothing was done.
         """
         check(self._plan)
-        for numbers in together(self._plan.changes, self._plan.topology):
+        for numbers in independent_runs(self._plan.changes, self._plan.topology):
             pending = iter(numbers)
             at_once = 1 if self._held else min(_AT_ONCE, -(-len(numbers) // _WORTH_A_CHANNEL))
             if at_once == 1:
@@ -166,26 +167,26 @@ class Application:
 
     async def _guarded(self, number: int, change: Change) -> bool:
         """Look before messages could be lost, at a whole run of changes at once. False: not now."""
-        if self._emptiness is None:
+        if self._monitor is None:
             return True
         if number in self._looked:
             return change.name not in self._held
         if isinstance(change, Drain):
             run = self._run_of(number, Drain)
             drains = [each for each in run if isinstance(each, Drain)]
-            self._held |= await self._emptiness.drained(drains, wait=self._wait)
+            self._held |= await self._monitor.drained(drains, wait=self._wait)
             return change.name not in self._held
         if isinstance(change, DeleteQueue) and not change.forced:
             drained = {each.name for each in self._plan.changes[:number] if isinstance(each, Drain)}
             run = self._run_of(number, DeleteQueue)
             names = [each.name for each in run if not (isinstance(each, DeleteQueue) and each.forced)]
-            if remaining := await self._emptiness.remaining([each for each in names if each not in drained]):
+            if remaining := await self._monitor.remaining([each for each in names if each not in drained]):
                 problems = [f"queue {name} has {left}" for name, left in sorted(remaining.items())]
-                flags = (allow_flag("delete", f"queue {name}") for name in sorted(remaining))
+                flags = (allow_flag(Approval("delete", Ref("queue", name))) for name in sorted(remaining))
                 raise RefusedError("; ".join(problems), hint=f"to lose them add {' '.join(flags)}")
         if isinstance(change, PutPolicy | RemovePolicy):
             stakes = list(at_stake(self._run_of(number, PutPolicy, RemovePolicy)))
-            if stakes and (found := await self._emptiness.objections(stakes)):
+            if stakes and (found := await self._monitor.objections(stakes)):
                 raise RefusedError("; ".join(map(str, dict.fromkeys(found))))
         return True
 
@@ -240,35 +241,34 @@ async def _all(coroutines: Iterable[Coroutine[None, None, None]]) -> None:
         raise failed.exceptions[0] from None
 
 
-def check(plan: Plan, allowance: Allowance | None = None) -> None:
+def check(plan: Plan, approvals: Approvals | None = None) -> None:
     """
     Raise RefusedError with all reasons when a plan must not be carried out.
 
     Args:
         plan: the plan.
-        allowance: what was agreed to; None: not looked at.
+        approvals: what was agreed to; None: not looked at.
     """
     problems = [str(each) for each in plan.refusals]
-    missing = lacking(plan, allowance) if allowance is not None else ()
-    if "replace" in missing:
+    missing = missing_approvals(plan, approvals) if approvals is not None else ()
+    if Approval("replace") in missing:
         problems += [
             f"queue {name}: {', '.join(map(str, differences)) or 'its replacement was begun'}; "
             "it is replaced by way of another queue with `allow` replace"
             for name, differences in sorted(plan.replaced.items())
         ]
-    if allowance is not None and "delete" in missing:
-        removed = [label(change) for change in unnamed(plan, allowance)]
+    if approvals is not None and Approval("delete") in missing:
+        removed = [label(change) for change in unapproved_removals(plan, approvals)]
         more = f" and {len(removed) - 5} more" if len(removed) > 5 else ""
         problems.append(f"{', '.join(removed[:5])}{more} would be removed, which `allow` delete agrees to")
     problems += [
-        f"{one} would be removed, and amqpflow cannot tell whether it made it or found it there: "
-        f"{allow_flag('delete', one)} removes it; to keep it: amqpflow disown FILE binding "
-        f"{shlex.quote(one.removeprefix('binding '))}"
-        for one in (need.partition(":")[2] for need in missing)
-        if one
+        f"{need.ref} would be removed, and amqpflow cannot tell whether it made it or found it there: "
+        f"{allow_flag(need)} removes it; to keep it: amqpflow disown FILE {need.ref.kind} {shlex.quote(need.ref.name)}"
+        for need in missing
+        if need.ref is not None
     ]
-    if problems and allowance is not None:
-        problems += [f"nothing is removed that `allow` names: {one}" for one in idle_names(plan, allowance)]
+    if problems and approvals is not None:
+        problems += [f"nothing is removed that `allow` names: {one}" for one in unused_approvals(plan, approvals)]
     if problems:
         raise RefusedError(
             f"topology {plan.topology.name}, virtual host {plan.vhost}: refused, and nothing was done",

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from amqpflow.errors import BrokerError, ManagementUnavailableError
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.queue_stats import QueueCounts
-from amqpflow.planning.checks.dropping import objection
+from amqpflow.planning.checks.message_loss import objection
 from amqpflow.planning.values.changes import Drain
 from amqpflow.planning.values.findings import Finding
 from amqpflow.planning.values.observation import Depth
-from amqpflow.planning.values.stake import Risk, Stake
+from amqpflow.planning.values.queue_risk import QueueRisk, Risk
 from amqpflow.rabbitmq.observe import Broker
 
 STATISTICS_LAG = 10.0  #: seconds
@@ -51,7 +51,7 @@ class Remaining:
         return " and ".join(parts)
 
 
-class Emptiness:
+class DrainMonitor:
     """Looks at queues of one broker. `check` is called now and then while it waits, and may raise to stop it."""
 
     def __init__(self, broker: Broker, check: Callable[[], Awaitable[None]], on_drain: OnDrain | None = None) -> None:
@@ -145,7 +145,7 @@ class Emptiness:
         moved = {name for name, each in depths.items() if name in before and before[name].leader != each.leader}
         return {name: Depth(messages=None) if name in moved else each for name, each in depths.items()}
 
-    async def objections(self, stakes: Sequence[Stake]) -> list[Finding]:
+    async def objections(self, stakes: Sequence[QueueRisk]) -> list[Finding]:
         """
         Count what changes of policies put at stake, and return why they must not be made now.
 

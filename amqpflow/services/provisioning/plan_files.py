@@ -8,7 +8,7 @@ from pathlib import Path
 from amqpflow.errors import AmqpflowError, RefusedError
 from amqpflow.planning.saved.json_codec import UnreadablePlanError
 from amqpflow.planning.saved.saved_plan import is_saved_plan, plan_from_text, plan_to_text
-from amqpflow.planning.saved.staleness import moved
+from amqpflow.planning.saved.staleness import changes_since
 from amqpflow.planning.values.plan import Plan
 from amqpflow.services.loading import durable_file
 from amqpflow.version import __version__
@@ -54,7 +54,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan | None:
     raise RefusedError(f"the saved plan {path} cannot be used: {reason}; nothing was done", hint=_AGAIN)
 
 
-def require_unmoved(then: Plan, now: Plan) -> None:
+def require_current(then: Plan, now: Plan) -> None:
     """
     Check that a plan is still what would be planned.
 
@@ -90,6 +90,6 @@ def require_unmoved(then: Plan, now: Plan) -> None:
     if (then.changes, then.refusals) != (now.changes, now.refusals):
         raise RefusedError(
             f"the plan for {then.topology.name} is stale: the broker changed since it was made; nothing was done",
-            problems=moved(then, now),
+            problems=changes_since(then, now),
             hint="plan again",
         )

@@ -8,9 +8,9 @@ from dataclasses import replace
 from amqpflow.errors import BrokerError, PermissionDeniedError
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.compare.adoption import adoption
-from amqpflow.planning.compare.diff import NOTHING, candidates, destruction, diff
+from amqpflow.planning.compare.diff import candidates, destruction, diff
 from amqpflow.planning.compare.disowning import disowning
-from amqpflow.planning.values.approvals import Allowance
+from amqpflow.planning.values.approvals import NOTHING, Approvals
 from amqpflow.planning.values.observation import Depth, Observation
 from amqpflow.planning.values.plan import Plan
 from amqpflow.rabbitmq.observe import Broker, observe
@@ -22,7 +22,7 @@ _COUNTED_TO_DECIDE = 1000  #: where a removal or a limit depends on it, 0.2 to 0
 
 
 async def make_plan(
-    topology: CompiledTopology, broker: Broker, *, prune: bool = False, allowance: Allowance = NOTHING
+    topology: CompiledTopology, broker: Broker, *, prune: bool = False, approvals: Approvals = NOTHING
 ) -> Plan:
     """
     What apply would do, with every reason against it among the plan's findings. Nothing is changed.
@@ -31,19 +31,19 @@ async def make_plan(
         topology: what the broker should hold.
         broker: the broker, at the topology's virtual host.
         prune: plan also to remove what the topology owns and its file no longer has.
-        allowance: queues that may be removed with messages or consumers.
+        approvals: queues that may be removed with messages or consumers.
 
     Raises:
         PermissionDeniedError, BrokerError, BrokerUnavailableError, ManagementUnavailableError: looking failed.
     """
     observed = await _observed(topology, broker, prune=prune)
-    return await _addressed(diff(topology, observed, prune=prune, allowance=allowance), broker)
+    return await _addressed(diff(topology, observed, prune=prune, approvals=approvals), broker)
 
 
-async def make_destruction(topology: CompiledTopology, broker: Broker, *, allowance: Allowance = NOTHING) -> Plan:
+async def make_destruction(topology: CompiledTopology, broker: Broker, *, approvals: Approvals = NOTHING) -> Plan:
     """What destroy would do: arguments and errors as for `make_plan`."""
     observed = await _observed(topology, broker, prune=True, destroy=True)
-    return await _addressed(destruction(topology, observed, allowance=allowance), broker)
+    return await _addressed(destruction(topology, observed, approvals=approvals), broker)
 
 
 async def make_adoption(topology: CompiledTopology, broker: Broker, wanted: Sequence[tuple[str, str]]) -> Plan:
@@ -92,9 +92,7 @@ async def _cluster_id(broker: Broker) -> str:
 async def _depths(plan: Plan, broker: Broker) -> dict[str, int]:
     """Ready messages of the queues that would have to be replaced, where they are few: one by one."""
     names = dict.fromkeys(
-        each.object.removeprefix("queue ")
-        for each in plan.refusals
-        if each.code == "differs" and each.object.startswith("queue ")
+        each.ref.name for each in plan.refusals if each.code == "differs" and each.ref.kind == "queue"
     )
     return await _ready(list(names), broker)
 

@@ -14,7 +14,7 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.checks.guarantees import as_found
 from amqpflow.planning.compare.delayed_retry import SINCE, is_native
 from amqpflow.planning.compare.diff import diff
-from amqpflow.planning.compare.replacement import Swap
+from amqpflow.planning.compare.replacement import TierReplacement
 from amqpflow.planning.ownership.ownership import is_own_policy
 from amqpflow.planning.values.changes import label
 from amqpflow.planning.values.observation import Observation
@@ -147,7 +147,7 @@ def _without_what_is_replaced(part: CompiledTopology, observed: Observation) -> 
     replaced = {
         name
         for name in tiers.keys() & desired.queues.keys()
-        if Swap(
+        if TierReplacement(
             desired=desired.queues[name],
             work_queue=tiers[name],
             retry_exchange=part.retry_exchange,

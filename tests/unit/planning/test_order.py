@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.compare.diff import diff
-from amqpflow.planning.compare.order import ordered, together
+from amqpflow.planning.compare.order import independent_runs, ordered
 from amqpflow.planning.values.changes import Bind, Change, CreateExchange, CreateQueue, PutPolicy
 from tests.plans import PREDECLARED, after, limits, observation, with_objects
 from tests.topologies import topology
@@ -93,7 +93,7 @@ def test_every_prefix_of_a_plan_is_safe(compiled: CompiledTopology, shuffle: ran
 @given(topologies(), st.data())
 def test_what_is_done_at_once_is_safe_whichever_of_it_is_done(compiled: CompiledTopology, data: st.DataObject) -> None:
     changes = diff(compiled, observation()).changes
-    runs = list(together(changes, compiled))
+    runs = list(independent_runs(changes, compiled))
     assert [number for run in runs for number in run] == list(range(len(changes)))
     circles = has_circle(dict(compiled.desired.exchanges))
     for run in runs:
@@ -107,7 +107,7 @@ def test_queues_of_one_kind_are_made_at_once_and_messages_are_let_in_last() -> N
     binding = Binding(source="amq.topic", destination="orders", routing_key="#")
     compiled = with_objects(made, bindings=(*made.desired.bindings, binding))
     changes = diff(compiled, observation()).changes
-    runs = [{each.name for each in changes[run.start : run.stop]} for run in together(changes, compiled)]
+    runs = [{each.name for each in changes[run.start : run.stop]} for run in independent_runs(changes, compiled)]
     assert runs[2:] == [
         {"orders.parking", "mail.parking"},
         {"shop.parking -> orders.parking (orders.parking)", "shop.parking -> mail.parking (mail.parking)"},

@@ -14,7 +14,7 @@ from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.planning.compare.adoption import adoption
 from amqpflow.planning.compare.diff import destruction, diff
 from amqpflow.planning.compare.order import waits_for
-from amqpflow.planning.values.approvals import parse_allowance
+from amqpflow.planning.values.approvals import Approval, parse_approvals
 from amqpflow.planning.values.changes import (
     Change,
     CreateExchange,
@@ -28,10 +28,10 @@ from amqpflow.planning.values.changes import (
     Unbind,
     label,
 )
-from amqpflow.planning.values.manifest import Manifest, to_json
+from amqpflow.planning.values.manifest import Damaged, Manifest, to_json
 from amqpflow.planning.values.observation import Depth, Observation
 from amqpflow.planning.values.plan import Plan
-from tests.plans import after, assert_nothing_dangles, limits, manifest_after, observation, with_objects
+from tests.plans import after, assert_nothing_dangles, limits, manifest_after, observation, state_of, with_objects
 from tests.topologies import topology
 
 EVENTS = Exchange(name="events", type="topic", arguments={STAMP: "shop", "alternate-exchange": "lost"})
@@ -51,7 +51,7 @@ def shop(*delays: int, **queues: tuple[int, ...]) -> CompiledTopology:
 
 
 def seen(state: BrokerState, manifest: Manifest | None = KNOWN, **depths: Depth) -> Observation:
-    return replace(observation(state), manifest=manifest, manifest_known=True, now_ms=1_000_000, depths=dict(depths))
+    return replace(observation(state), manifest=state_of(manifest), now_ms=1_000_000, depths=dict(depths))
 
 
 def applied(compiled: CompiledTopology) -> BrokerState:
@@ -59,7 +59,7 @@ def applied(compiled: CompiledTopology) -> BrokerState:
 
 
 def prune(compiled: CompiledTopology, observed: Observation, *forced: str) -> Plan:
-    return diff(compiled, observed, prune=True, allowance=parse_allowance(["delete", *(f"delete:{n}" for n in forced)]))
+    return diff(compiled, observed, prune=True, approvals=parse_approvals(["delete", *(f"delete:{n}" for n in forced)]))
 
 
 def labels(plan: Plan) -> list[str]:
@@ -69,7 +69,7 @@ def labels(plan: Plan) -> list[str]:
 def test_a_changed_delay_is_a_new_queue_and_the_old_one_is_retired() -> None:
     plan = prune(shop(7000), seen(applied(shop(5000))))
     assert plan.findings == ()
-    assert plan.required == ("delete",)
+    assert plan.required == (Approval("delete"),)
     assert labels(plan) == [
         "update manifest amqpflow./.shop",
         "create queue orders.retry.7s",
@@ -168,7 +168,7 @@ def test_a_lost_manifest_is_written_again() -> None:
 
 
 def test_an_unreadable_manifest_is_refused_with_what_it_is() -> None:
-    observed = replace(seen(applied(shop()), None), manifest_damaged=True, manifest_problem="it has no format")
+    observed = replace(seen(applied(shop()), None), manifest=Damaged(why="it has no format"))
     for plan in (diff(shop(), observed), destruction(shop(), observed)):
         assert [each.code for each in plan.refusals] == ["manifest-unreadable"]
         assert not any(isinstance(each, PutManifest | RemoveManifest) for each in plan.changes)
@@ -439,7 +439,7 @@ def differing() -> BrokerState:
 def test_a_retry_queue_with_other_arguments_is_swapped_through_another_one() -> None:
     plan = diff(shop(5000), seen(differing()))
     assert plan.refusals == ()
-    assert plan.required == ("replace",)
+    assert plan.required == (Approval("replace"),)
     assert [str(each) for each in plan.replaced[TIER]]
     assert labels(plan)[1:-1] == [
         f"create queue {TIER}.swap",

@@ -12,7 +12,7 @@ from amqpflow.model.resources import STAMP, BrokerState, Policy, Queue
 from amqpflow.planning.compare.diff import diff
 from amqpflow.planning.saved.json_codec import UnreadablePlanError, decode, encode
 from amqpflow.planning.saved.saved_plan import is_saved_plan, plan_from_text, plan_to_text
-from amqpflow.planning.saved.staleness import moved
+from amqpflow.planning.saved.staleness import changes_since
 from amqpflow.planning.values.changes import Change
 from amqpflow.planning.values.plan import Plan
 from tests.plans import after, observation
@@ -50,7 +50,7 @@ def test_what_was_saved_is_what_is_read() -> None:
         read = plan_from_text(text, version="1")
         assert read == plan
         assert plan_to_text(read, version="1") == text
-        assert moved(read, plan) == ()
+        assert changes_since(read, plan) == ()
         assert "theirs.secret" not in text
 
 
@@ -79,9 +79,9 @@ def test_a_cut_or_edited_or_foreign_file_is_told_from_a_good_one() -> None:
     for broken, said in {
         text[: len(text) // 2]: "it is not complete",
         text.replace("orders", "ordrs", 1): "its checksum does not fit",
-        text.replace('"amqpflow_plan": 1', '"amqpflow_plan": 2'): "it has format 2",
+        text.replace('"amqpflow_plan": 2', '"amqpflow_plan": 3'): "it has format 3",
         text.replace('"amqpflow": "1"', '"amqpflow": "0.9"'): "amqpflow 0.9 made it, this is 1",
-        '{"amqpflow_plan": 1}': "amqpflow None made it",
+        '{"amqpflow_plan": 2}': "amqpflow None made it",
         "{}": "it is no saved plan",
         "[" * 100_000: "it is not complete",
     }.items():
@@ -94,7 +94,7 @@ def test_a_cut_or_edited_or_foreign_file_is_told_from_a_good_one() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ({}, "plan lacks, or should not have: broker"),
+        ({}, "plan lacks, or should not have: changes"),
         ([], "plan is list, and should be an object"),
     ],
 )
@@ -133,14 +133,14 @@ def test_what_moved_names_the_object_and_the_attribute() -> None:
     }
     for said, parts in moves.items():
         now = diff(compiled(SHOP), observation(replace(state, **parts)))  # type: ignore[arg-type]
-        assert said in moved(plan, now), moved(plan, now)
+        assert said in changes_since(plan, now), changes_since(plan, now)
 
 
 def test_where_nothing_moved_the_first_step_that_differs_is_named() -> None:
     plan = diff(compiled(SHOP), observation())
     shorter = replace(plan, changes=plan.changes[1:])
-    assert moved(plan, shorter)[0].startswith("step 1 was create exchange ")
+    assert changes_since(plan, shorter)[0].startswith("step 1 was create exchange ")
     assert (
-        moved(plan, diff(compiled(SHOP), observation(version=(4, 0, 5))))[0]
+        changes_since(plan, diff(compiled(SHOP), observation(version=(4, 0, 5))))[0]
         == "it was RabbitMQ 4.3.6, it is RabbitMQ 4.0.5"
     )

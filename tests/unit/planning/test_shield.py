@@ -14,7 +14,7 @@ from amqpflow.planning.ownership.ownership import is_shield
 from amqpflow.planning.policies.matching import applies, working
 from amqpflow.planning.values.changes import PutPolicy, RemovePolicy, label
 from amqpflow.planning.values.manifest import Manifest
-from tests.plans import after, limits, observation, with_objects
+from tests.plans import after, limits, observation, state_of, with_objects
 from tests.topologies import topology
 
 SHOP = topology({"orders": [5000]}, vhost="/")
@@ -121,7 +121,7 @@ def test_an_adopted_queue_that_left_the_file_stays_shielded() -> None:
     there = replace(there, queues={**there.queues, dlq.name: dlq}, policies={"everything": catch_all()})
     manifest = Manifest(topology="shop", vhost="/", adopted=frozenset({("queue", dlq.name)}))
     for adopted, wanted in ((manifest, True), (None, False)):
-        plan = diff(SHOP, replace(observation(there), manifest=adopted, manifest_known=True))
+        plan = diff(SHOP, replace(observation(there), manifest=state_of(adopted)))
         made = [each.policy for each in plan.changes if isinstance(each, PutPolicy) and is_shield(each.name, "shop")]
         assert any(applies(policy, dlq, ()) for policy in made) is wanted
 

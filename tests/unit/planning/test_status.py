@@ -7,6 +7,7 @@ from typing import Any
 from amqpflow.model.queue_stats import QueueStats
 from amqpflow.planning.reports.status import Status, assess
 from amqpflow.planning.values.findings import warn
+from amqpflow.planning.values.ref import Ref
 from tests.topologies import topology
 
 SHOP = topology({"orders": (5_000, (9_000, 10_000)), "audit": ()}, vhost="/", parking="parking")
@@ -59,7 +60,10 @@ def test_what_waits_is_the_sum_of_retry_queues_and_of_the_brokers_delay() -> Non
 
 def test_retained_messages_are_an_alert_for_each_queue_and_come_first() -> None:
     kept = QueueStats(ready=0, retained=2, consumers=0)
-    found = alerts(numbers(orders__retry__5s=kept), foreign=[warn("retained", "queue x", ""), warn("other", "x", "")])
+    found = alerts(
+        numbers(orders__retry__5s=kept),
+        foreign=[warn("retained", Ref("queue", "x"), ""), warn("other", Ref("x", ""), "")],
+    )
     assert found == [("retained", "queue orders.retry.5s"), ("other", "x")]
     assert status(numbers(orders__retry__5s=kept)).queues[0].retained == 2
 

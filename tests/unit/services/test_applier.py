@@ -14,19 +14,20 @@ from amqpflow.errors import BrokerError
 from amqpflow.model.resources import STAMP, Binding, BrokerState, Exchange
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.compare.diff import diff
-from amqpflow.planning.values.approvals import Allowance
+from amqpflow.planning.values.apply_report import ApplyReport
+from amqpflow.planning.values.approvals import Approval
 from amqpflow.planning.values.changes import Change, DeleteQueue, Drain, Unbind, label
 from amqpflow.planning.values.manifest import Manifest
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.report import ApplyReport
-from amqpflow.services.provisioning.applier import Application
-from amqpflow.services.provisioning.drain import Emptiness, Remaining
-from tests.plans import after, assert_nothing_dangles, manifest_after, observation, with_objects
+from amqpflow.planning.values.ref import Ref
+from amqpflow.services.provisioning.applier import ApplyRun
+from amqpflow.services.provisioning.drain import DrainMonitor, Remaining
+from tests.plans import after, assert_nothing_dangles, manifest_after, observation, state_of, with_objects
 from tests.topologies import topology
 
 ENTRY = Binding(source="events", destination="mail", routing_key="mail.*")
-ALLOWED = Allowance(words=frozenset({"delete", "replace"}))
+ALLOWED = frozenset({Approval("delete"), Approval("replace")})
 
 
 class Model:
@@ -44,10 +45,10 @@ class Model:
         assert_nothing_dangles(self.state)
 
     def seen(self) -> Observation:
-        return replace(observation(self.state), manifest=self.manifest, manifest_known=True, now_ms=1)
+        return replace(observation(self.state), manifest=state_of(self.manifest), now_ms=1)
 
 
-class Waiting(Emptiness):
+class Waiting(DrainMonitor):
     """Some queues have messages; remembers which were looked at."""
 
     def __init__(self, *names: str) -> None:
@@ -62,9 +63,9 @@ class Waiting(Emptiness):
         return {name: Remaining(messages=1) for name in names if name in self.names}
 
 
-def carried_out(plan: Plan, model: Model, emptiness: Emptiness | None = None) -> ApplyReport:
+def carried_out(plan: Plan, model: Model, emptiness: DrainMonitor | None = None) -> ApplyReport:
     assert plan.refusals == ()
-    return asyncio.run(Application(plan, emptiness=emptiness).run(model))
+    return asyncio.run(ApplyRun(plan, monitor=emptiness).run(model))
 
 
 def shop(*delays: int, mail: tuple[int, ...] | None = (1000, 3000)) -> CompiledTopology:
@@ -151,8 +152,8 @@ def test_a_prune_that_stops_in_the_middle_leaves_nothing_to_be_planned(fails_at:
 
 def test_every_queue_is_looked_at_before_its_deletion_also_behind_one_that_may_be_lost() -> None:
     model = applied(shop(5000))
-    forced = replace(ALLOWED, named=frozenset({("delete", "queue mail.retry.1s")}))
-    plan = diff(shop(5000, mail=None), model.seen(), prune=True, allowance=forced)
+    forced = ALLOWED | {Approval("delete", Ref("queue", "mail.retry.1s"))}
+    plan = diff(shop(5000, mail=None), model.seen(), prune=True, approvals=forced)
     deleted = [each for each in plan.changes if isinstance(each, DeleteQueue)]
     assert [each.forced for each in deleted] == [True, False, False, False]
     # both retry queues are in one run; with the second one's drain taken away, only a look keeps its messages
@@ -229,7 +230,7 @@ def test_an_interruption_among_many_at_once_tells_what_may_be_done_or_not() -> N
     async def interrupted() -> tuple[Slow, Plan, ApplyReport]:
         model = Slow(observation().state, "queue q20.retry.1s")
         plan = diff(MANY, model.seen())
-        application = Application(plan)
+        application = ApplyRun(plan)
         running = asyncio.create_task(application.run(model))
         await model.reached.wait()
         running.cancel()

@@ -13,25 +13,26 @@ from amqpflow.model.resources import Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.policies.effective import effective
 from amqpflow.planning.policies.matching import applies, may_work, surely_matches, working
-from amqpflow.planning.values.findings import Finding, named, refuse, warn
+from amqpflow.planning.values.findings import Finding, refuse, warn
+from amqpflow.planning.values.ref import Ref
 
-from .carrying import Carrying, carrying
-from .dead_letters import kept_by
+from .existing_queues import kept_by
+from .lost_keys import LostKeys, lost_keys
 from .preflight import breaking, role_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Clash:
+class _Conflict:
     ours: Policy
     foreign: Policy
     certain: bool  #: the pattern of the foreign policy is known to match
     already: bool  #: a policy of ours works instead of the foreign one as it is, and the same keys are lost by it
-    carry: Carrying
+    carry: LostKeys
     harmful: tuple[str, ...]  #: keys of the foreign policy that would break a guarantee on a queue of ours
     avoidable: bool  #: with dead_letters: keep there would be no policy of ours on the queue
 
 
-def clashes(
+def policy_conflicts(
     queues: Iterable[Queue],
     ours: Iterable[Policy],
     foreign: Iterable[Policy],
@@ -57,7 +58,7 @@ def clashes(
             guarantee is kept off, and not lost.
     """
     mine, theirs, before, merged = tuple(ours), tuple(foreign), tuple(present), tuple(operators)
-    found: list[tuple[_Clash, list[str]]] = []
+    found: list[tuple[_Conflict, list[str]]] = []
     for queue in queues:
         foreign_here = may_work(theirs, queue, version)
         if not foreign_here:
@@ -72,13 +73,13 @@ def clashes(
                 harm = () if not keep_off else tuple(breaking(queue, role_of(queue, topology), works, other))
                 # the arguments of our queues direct their dead letters
                 kept_off = {*harm, *(key for key in other.definition if keep_off and key.startswith("dead-letter-"))}
-                carry = carrying(queue, wanted, other, version, own=own, operators=merged, harmful=kept_off)
+                carry = lost_keys(queue, wanted, other, version, own=own, operators=merged, harmful=kept_off)
                 lost_now = [
-                    set(carrying(queue, each, other, version, own=own, operators=merged, harmful=kept_off).lost)
+                    set(lost_keys(queue, each, other, version, own=own, operators=merged, harmful=kept_off).lost)
                     for each in now
                     if each.priority > other.priority
                 ]
-                clash = _Clash(
+                clash = _Conflict(
                     ours=wanted,
                     foreign=other,
                     certain=surely_matches(other, queue),
@@ -95,9 +96,9 @@ def clashes(
     return tuple(finding for clash, names in found for finding in _judge(clash, names))
 
 
-def _judge(clash: _Clash, queues: list[str]) -> Iterable[Finding]:
+def _judge(clash: _Conflict, queues: list[str]) -> Iterable[Finding]:
     ours, foreign, carry = clash.ours, clash.foreign, clash.carry
-    object_, where = f"policy {ours.name}", named("queue", queues)
+    ref, where = Ref("policy", ours.name), str(Ref.of("queue", queues))
     narrow = f"take {where} out of its pattern {foreign.pattern}, or write `settings: arguments` in the file"
     if clash.avoidable:
         narrow = (
@@ -113,7 +114,7 @@ def _judge(clash: _Clash, queues: list[str]) -> Iterable[Finding]:
     if foreign.priority > ours.priority:
         yield warn(
             "policy-hidden",
-            object_,
+            ref,
             f"policy {foreign.name} has the higher priority ({foreign.priority} over {ours.priority}) on {where}"
             f"{doubt}: {', '.join(sorted(ours.definition))} of the file will have no effect there",
             f"{above}; or {narrow}",
@@ -121,7 +122,7 @@ def _judge(clash: _Clash, queues: list[str]) -> Iterable[Finding]:
     elif foreign.priority == ours.priority:
         yield refuse(
             "policy-tie",
-            object_,
+            ref,
             f"policy {foreign.name} has the same priority ({foreign.priority}) on {where}{doubt}, and which of the two "
             "wins differs between RabbitMQ's releases",
             f"{above}; or {narrow}",
@@ -130,14 +131,14 @@ def _judge(clash: _Clash, queues: list[str]) -> Iterable[Finding]:
         if carry.lost:
             yield warn(
                 "policy-displaces",
-                object_,
+                ref,
                 f"it works instead of policy {foreign.name} on {where}{doubt}{lost}",
                 advice,
             )
     elif carry.lost:
         yield refuse(
             "policy-displaces",
-            object_,
+            ref,
             f"it {'would' if clash.certain else 'may'} displace policy {foreign.name} (priority {foreign.priority} "
             f"under {ours.priority}) on {where}{doubt}{lost}",
             advice,
@@ -152,13 +153,13 @@ def _judge(clash: _Clash, queues: list[str]) -> Iterable[Finding]:
         )
         yield warn(
             "policy-displaces",
-            object_,
+            ref,
             f"it will work instead of policy {foreign.name} (priority {foreign.priority} under {ours.priority}) on "
             f"{where}{doubt}; {kept}",
         )
 
 
-def _offer(carry: Carrying, where: str) -> str:
+def _offer(carry: LostKeys, where: str) -> str:
     cannot = "".join(
         f"{key} {'cannot be carried' if key in carry.lost else 'becomes reject-publish'}: {why}; "
         for key, why in carry.impossible

@@ -25,17 +25,18 @@ from amqpflow.model.resources import BrokerState
 from amqpflow.planning.policies.effective import Effective, effective
 from amqpflow.planning.policies.index import ByName, covered
 from amqpflow.planning.policies.precedence import is_number
-from amqpflow.planning.values.approvals import Allowance, allow_flag
+from amqpflow.planning.values.approvals import Approval, Approvals, allow_flag
 from amqpflow.planning.values.changes import Change, CreateQueue, DeleteQueue, PutPolicy, RemovePolicy
-from amqpflow.planning.values.findings import Finding, named, refuse, warn
+from amqpflow.planning.values.findings import Finding, refuse, warn
 from amqpflow.planning.values.observation import Depth, Observation
-from amqpflow.planning.values.stake import Risk, Stake
+from amqpflow.planning.values.queue_risk import QueueRisk, Risk
+from amqpflow.planning.values.ref import Ref
 
 _LENGTHS = (Risk.LENGTH, Risk.BYTES)
 
 
-def with_stakes(
-    changes: Sequence[Change], observed: Observation, allowance: Allowance, topology: str
+def with_risks(
+    changes: Sequence[Change], observed: Observation, approvals: Approvals, topology: str
 ) -> tuple[Change, ...]:
     """
     Return the changes of a plan, each that writes or removes a policy with what it puts at stake.
@@ -43,7 +44,7 @@ def with_stakes(
     Args:
         changes: in their order: each is judged by the policies that are there when its turn comes.
         observed: what is on the broker, policies of others included.
-        allowance: the queues that may lose messages.
+        approvals: the queues that may lose messages.
         topology: whose policies are ours.
     """
     changing = [each for each in changes if isinstance(each, PutPolicy | RemovePolicy)]
@@ -72,7 +73,7 @@ def with_stakes(
         else:
             touched = [now.pop(change.name, change.policy)]
         later = ByName(now.values())
-        found: list[Stake] = []
+        found: list[QueueRisk] = []
         queues = {each.name: each for policy in touched for each in covered(policy, by_name.values(), by_name, version)}
         for queue in queues.values():
             if queue.name in losing:
@@ -87,13 +88,13 @@ def with_stakes(
                 )
                 for each in (earlier, later)
             )
-            allowed = allowance.names("drop", f"queue {queue.name}")
+            allowed = Approval("drop", Ref("queue", queue.name)) in approvals
             found += (replace(each, allowed=allowed) for each in stakes(before, after, state, targets))
         result.append(replace(change, at_stake=tuple(found)))
     return tuple(result)
 
 
-def stakes(before: Effective, after: Effective, there: BrokerState, queues: Container[str]) -> Iterator[Stake]:
+def stakes(before: Effective, after: Effective, there: BrokerState, queues: Container[str]) -> Iterator[QueueRisk]:
     """
     Say what a change puts at stake in one queue.
 
@@ -106,17 +107,17 @@ def stakes(before: Effective, after: Effective, there: BrokerState, queues: Cont
     queue = after.queue
     delays = queue.type == "quorum" and any(_delays(each) for each in (before, after))
     if _may_retain(before) and not after.at_least_once:
-        yield Stake(queue=queue.name, risk=Risk.RETAINED, delays=delays)
+        yield QueueRisk(queue=queue.name, risk=Risk.RETAINED, delays=delays)
     for risk in _LENGTHS:
         limit, was = _drops_beyond(after, risk), _surely_dropped_beyond(before, risk)
         if limit is not None and (was is None or limit < was):
             target = _target(after, there, queues)
-            yield Stake(queue=queue.name, risk=risk, before=was, after=limit, target=target, delays=delays)
+            yield QueueRisk(queue=queue.name, risk=risk, before=was, after=limit, target=target, delays=delays)
     expires = _numbers(after, Risk.EXPIRES)
     already = _numbers(before, Risk.EXPIRES)
     if expires and (not already or min(expires) < max(already)):
         was = max(already) if already else None
-        yield Stake(queue=queue.name, risk=Risk.EXPIRES, before=was, after=min(expires), delays=delays)
+        yield QueueRisk(queue=queue.name, risk=Risk.EXPIRES, before=was, after=min(expires), delays=delays)
 
 
 def _may_retain(works: Effective) -> bool:
@@ -172,7 +173,7 @@ def _target(works: Effective, there: BrokerState, queues: Container[str]) -> str
     return f"queue {bound[0]}" if len(bound) == 1 else f"exchange {exchange}"
 
 
-def leaving(stake: Stake, depth: Depth | None) -> int | None:
+def leaving(stake: QueueRisk, depth: Depth | None) -> int | None:
     """
     How many messages leave the queue with the change: at most 9 s ago, by statistics. None: not known.
 
@@ -207,13 +208,13 @@ def leaving(stake: Stake, depth: Depth | None) -> int | None:
             return None if depth.unacked is None or depth.unacked_bytes is None else 0
 
 
-def _delayed(stake: Stake, depth: Depth) -> int | None:
+def _delayed(stake: QueueRisk, depth: Depth) -> int | None:
     if not stake.delays:
         return 0
     return depth.hidden if depth.delayed is None else depth.delayed
 
 
-def objection(stake: Stake, depth: Depth | None, *, counted: bool) -> Finding | None:
+def objection(stake: QueueRisk, depth: Depth | None, *, counted: bool) -> Finding | None:
     """
     Return what speaks against a change, for one queue: a refusal, a warning, or nothing.
 
@@ -223,49 +224,49 @@ def objection(stake: Stake, depth: Depth | None, *, counted: bool) -> Finding | 
         counted: False while planning: what cannot be counted yet is counted again before the change is made.
     """
     count = leaving(stake, depth)
-    object_ = f"queue {stake.queue}"
+    ref = Ref("queue", stake.queue)
     if stake.risk is Risk.RETAINED:
-        return _of_retained(object_, stake, count, counted)
+        return _of_retained(ref, stake, count, counted)
     delayed = _delayed(stake, depth) if depth is not None else None
     if stake.risk is Risk.LENGTH and stake.after is not None and (delayed or 0) > stake.after:
         return refuse(
             "limit-below-delayed",
-            object_,
+            ref,
             f"max-length becomes {stake.after}, and RabbitMQ delays {delayed} of its messages for a retry: a quorum "
             "queue of RabbitMQ 4.3 stops working for good when its limit is below that number",
             "wait until they have returned, or raise the limit",
         )
     text = sentence(stake, count, depth)
-    flag = allow_flag("drop", object_)
+    flag = allow_flag(Approval("drop", ref))
     code = "expires-shrinks" if stake.risk is Risk.EXPIRES else "limit-shrinks"
     if stake.allowed or (count == 0 and stake.risk is not Risk.EXPIRES) or (count is None and not counted):
-        return warn(code, object_, text)
+        return warn(code, ref, text)
     if stake.risk is Risk.EXPIRES:
-        return refuse(code, object_, text, f"leave expires out, or add {flag}")
-    return refuse(code, object_, text, f"consume them first, raise the limit, or add {flag}")
+        return refuse(code, ref, text, f"leave expires out, or add {flag}")
+    return refuse(code, ref, text, f"consume them first, raise the limit, or add {flag}")
 
 
-def _of_retained(object_: str, stake: Stake, count: int | None, counted: bool) -> Finding | None:
+def _of_retained(ref: Ref, stake: QueueRisk, count: int | None, counted: bool) -> Finding | None:
     ends = "at-least-once dead-lettering ends with this change, and RabbitMQ then deletes what it retains for a target"
     if count:
         held = "retains or delays" if stake.delays else "retains"
         return refuse(
             "retained-lost",
-            object_,
+            ref,
             f"{ends}: {count} message{'s' * (count != 1)} that it {held} (messages_dlx)",
             "repair their target first: RabbitMQ tries again every 3 minutes",
         )
     if count is None and counted and not stake.allowed:
         return refuse(
             "retained-lost",
-            object_,
+            ref,
             f"{ends}: how many messages that is cannot be read (messages_dlx)",
-            f"see that the management API has statistics of this queue, or add {allow_flag('drop', object_)}",
+            f"see that the management API has statistics of this queue, or add {allow_flag(Approval('drop', ref))}",
         )
     return None
 
 
-def sentence(stake: Stake, count: int | None, depth: Depth | None = None) -> str:
+def sentence(stake: QueueRisk, count: int | None, depth: Depth | None = None) -> str:
     """Say what becomes of messages: max-length becomes 5 (20 before): 95 messages, the oldest, are deleted at once."""
     if stake.risk is Risk.RETAINED:
         return "those that RabbitMQ retains for a target would be deleted (fact 4.11): refused while there are any"
@@ -303,11 +304,11 @@ def objections(changes: Iterable[Change], observed: Observation) -> tuple[Findin
                     names.append(stake.queue)
             else:
                 found.append(finding)
-    found += (warn("limit-shrinks", named("queue", names), text) for text, names in quiet.items())
+    found += (warn("limit-shrinks", Ref.of("queue", names), text) for text, names in quiet.items())
     return tuple(dict.fromkeys(found))
 
 
-def at_stake(changes: Iterable[Change]) -> Iterator[Stake]:
+def at_stake(changes: Iterable[Change]) -> Iterator[QueueRisk]:
     """Everything that the changes of a plan put at stake."""
     for change in changes:
         if isinstance(change, PutPolicy | RemovePolicy):

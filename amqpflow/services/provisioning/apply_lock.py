@@ -25,7 +25,7 @@ _HOLDER = {"host": "x-amqpflow-host", "pid": "x-amqpflow-pid", "user": "x-amqpfl
 
 
 class ApplyLock:
-    """Held until its connection is closed, or lost. Made by `applying_alone`."""
+    """Held until its connection is closed, or lost. Made by `apply_lock`."""
 
     def __init__(self, lock: ExclusiveLock, topology: str) -> None:
         self._lock, self._topology = lock, topology
@@ -65,7 +65,7 @@ class ApplyLock:
 
 
 @asynccontextmanager
-async def applying_alone(
+async def apply_lock(
     broker: Broker, topology: str, *, timeout: float = 0.0, on_wait: Callable[[str], None] | None = None
 ) -> AsyncIterator[ApplyLock]:
     """

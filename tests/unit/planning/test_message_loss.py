@@ -9,17 +9,18 @@ import pytest
 
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.resources import BrokerState, Policy, Queue
-from amqpflow.planning.checks.dropping import leaving, objection, objections, with_stakes
+from amqpflow.planning.checks.message_loss import leaving, objection, objections, with_risks
 from amqpflow.planning.compare.diff import diff
-from amqpflow.planning.values.approvals import Allowance, parse_allowance
+from amqpflow.planning.values.approvals import NOTHING, Approval, Approvals, parse_approvals
 from amqpflow.planning.values.changes import Change, DeleteQueue, PutPolicy, RemovePolicy
 from amqpflow.planning.values.observation import Depth, Observation
-from amqpflow.planning.values.stake import Risk, Stake
+from amqpflow.planning.values.queue_risk import QueueRisk, Risk
+from amqpflow.planning.values.ref import Ref
 from tests.plans import after, limits, observation, with_objects
 from tests.topologies import topology
 
-NOTHING = Allowance()
 RETAINING = {"dead_letter_exchange": "", "dead_letter_routing_key": "park", "dead_letter_strategy": "at-least-once"}
+SHRINKS = QueueRisk(queue="q", risk=Risk.LENGTH, after=5)
 
 
 def queue(queue_type: str = "classic", **arguments: object) -> Queue:
@@ -37,8 +38,8 @@ def seen(there: Queue, *policies: Policy, operators: tuple[Policy, ...] = (), **
     return replace(found, depths={"orders": Depth(**depth)}) if depth else found
 
 
-def staked(observed: Observation, *changes: Change, allowance: Allowance = NOTHING) -> list[Stake]:
-    planned = with_stakes(changes, observed, allowance, "shop")
+def staked(observed: Observation, *changes: Change, approvals: Approvals = NOTHING) -> list[QueueRisk]:
+    planned = with_risks(changes, observed, approvals, "shop")
     return [stake for each in planned if isinstance(each, PutPolicy | RemovePolicy) for stake in each.at_stake]
 
 
@@ -199,40 +200,40 @@ def test_where_dropped_messages_go_is_said(arguments: dict[str, Any], target: st
 @pytest.mark.parametrize(
     ("stake", "depth", "count"),
     [
-        (Stake(queue="q", risk=Risk.LENGTH, after=5), Depth(messages=100, ready=100), 95),
-        (Stake(queue="q", risk=Risk.LENGTH, after=5), Depth(messages=100, ready=6), 1),
-        (Stake(queue="q", risk=Risk.LENGTH, after=5), Depth(messages=5, ready=5, unacked=0), 0),
-        (Stake(queue="q", risk=Risk.LENGTH, after=5), Depth(messages=None), None),
-        (Stake(queue="q", risk=Risk.LENGTH, after=5), Depth(messages=5, ready=5), None),
-        (Stake(queue="q", risk=Risk.LENGTH, after=5), Depth(messages=9, ready=2, unacked=7), 4),
-        (Stake(queue="q", risk=Risk.LENGTH, after=5), Depth(messages=9, ready=0, unacked=9), 4),
-        (Stake(queue="q", risk=Risk.BYTES, after=500), Depth(messages=0, ready=0), None),
+        (SHRINKS, Depth(messages=100, ready=100), 95),
+        (SHRINKS, Depth(messages=100, ready=6), 1),
+        (SHRINKS, Depth(messages=5, ready=5, unacked=0), 0),
+        (SHRINKS, Depth(messages=None), None),
+        (SHRINKS, Depth(messages=5, ready=5), None),
+        (SHRINKS, Depth(messages=9, ready=2, unacked=7), 4),
+        (SHRINKS, Depth(messages=9, ready=0, unacked=9), 4),
+        (QueueRisk(queue="q", risk=Risk.BYTES, after=500), Depth(messages=0, ready=0), None),
         (
-            Stake(queue="q", risk=Risk.BYTES, after=500),
+            QueueRisk(queue="q", risk=Risk.BYTES, after=500),
             Depth(messages=10, ready=0, unacked=10, ready_bytes=0, unacked_bytes=1000),
             5,
         ),
         (
-            Stake(queue="q", risk=Risk.BYTES, after=500),
+            QueueRisk(queue="q", risk=Risk.BYTES, after=500),
             Depth(messages=5, ready=4, unacked=1, ready_bytes=400, unacked_bytes=100),
             0,
         ),
-        (Stake(queue="q", risk=Risk.LENGTH, after=5, delays=True), Depth(messages=10, ready=6, delayed=4), 5),
-        (Stake(queue="q", risk=Risk.LENGTH, after=5, delays=True), Depth(messages=10, ready=6, hidden=4), 5),
-        (Stake(queue="q", risk=Risk.LENGTH, after=5, delays=True), Depth(messages=None, ready=1), None),
-        (Stake(queue="q", risk=Risk.BYTES, after=500), Depth(messages=10, ready=10, ready_bytes=1000), 5),
-        (Stake(queue="q", risk=Risk.BYTES, after=500), Depth(messages=10, ready=10, ready_bytes=500), None),
-        (Stake(queue="q", risk=Risk.BYTES, after=500), Depth(messages=10, ready=10), None),
-        (Stake(queue="q", risk=Risk.BYTES, after=500), Depth(messages=0, ready=0, unacked=0), 0),
-        (Stake(queue="q", risk=Risk.RETAINED), Depth(messages=3, ready=0, hidden=3, retained=2), 2),
-        (Stake(queue="q", risk=Risk.RETAINED), Depth(messages=3, ready=0, hidden=3), 3),
-        (Stake(queue="q", risk=Risk.RETAINED), Depth(messages=3, ready=3, hidden=0, retained=0), 0),
-        (Stake(queue="q", risk=Risk.RETAINED), Depth(messages=None, ready=3), None),
-        (Stake(queue="q", risk=Risk.RETAINED), None, None),
+        (QueueRisk(queue="q", risk=Risk.LENGTH, after=5, delays=True), Depth(messages=10, ready=6, delayed=4), 5),
+        (QueueRisk(queue="q", risk=Risk.LENGTH, after=5, delays=True), Depth(messages=10, ready=6, hidden=4), 5),
+        (QueueRisk(queue="q", risk=Risk.LENGTH, after=5, delays=True), Depth(messages=None, ready=1), None),
+        (QueueRisk(queue="q", risk=Risk.BYTES, after=500), Depth(messages=10, ready=10, ready_bytes=1000), 5),
+        (QueueRisk(queue="q", risk=Risk.BYTES, after=500), Depth(messages=10, ready=10, ready_bytes=500), None),
+        (QueueRisk(queue="q", risk=Risk.BYTES, after=500), Depth(messages=10, ready=10), None),
+        (QueueRisk(queue="q", risk=Risk.BYTES, after=500), Depth(messages=0, ready=0, unacked=0), 0),
+        (QueueRisk(queue="q", risk=Risk.RETAINED), Depth(messages=3, ready=0, hidden=3, retained=2), 2),
+        (QueueRisk(queue="q", risk=Risk.RETAINED), Depth(messages=3, ready=0, hidden=3), 3),
+        (QueueRisk(queue="q", risk=Risk.RETAINED), Depth(messages=3, ready=3, hidden=0, retained=0), 0),
+        (QueueRisk(queue="q", risk=Risk.RETAINED), Depth(messages=None, ready=3), None),
+        (QueueRisk(queue="q", risk=Risk.RETAINED), None, None),
     ],
 )
 def test_counts_say_how_many_leave_and_an_unknown_one_is_not_0(
-    stake: Stake, depth: Depth | None, count: int | None
+    stake: QueueRisk, depth: Depth | None, count: int | None
 ) -> None:
     """Facts 8.8 and 11.27: what is unacked stays, what is delayed counts."""
     assert leaving(stake, depth) == count
@@ -241,26 +242,36 @@ def test_counts_say_how_many_leave_and_an_unknown_one_is_not_0(
 @pytest.mark.parametrize(
     ("stake", "depth", "counted", "verdict"),
     [
-        (Stake(queue="q", risk=Risk.LENGTH, after=5), Depth(messages=9, ready=9), True, Severity.ERROR),
-        (Stake(queue="q", risk=Risk.LENGTH, after=5, allowed=True), Depth(messages=9, ready=9), True, Severity.WARNING),
-        (Stake(queue="q", risk=Risk.LENGTH, after=5), Depth(messages=1, ready=1, unacked=0), True, Severity.WARNING),
-        (Stake(queue="q", risk=Risk.LENGTH, after=5), None, False, Severity.WARNING),
-        (Stake(queue="q", risk=Risk.LENGTH, after=5), None, True, Severity.ERROR),
-        (Stake(queue="q", risk=Risk.EXPIRES, after=5), Depth(messages=0, ready=0), True, Severity.ERROR),
-        (Stake(queue="q", risk=Risk.EXPIRES, after=5, allowed=True), None, True, Severity.WARNING),
-        (Stake(queue="q", risk=Risk.RETAINED), Depth(messages=1, ready=0, retained=1), False, Severity.ERROR),
+        (SHRINKS, Depth(messages=9, ready=9), True, Severity.ERROR),
         (
-            Stake(queue="q", risk=Risk.RETAINED, allowed=True),
+            replace(SHRINKS, allowed=True),
+            Depth(messages=9, ready=9),
+            True,
+            Severity.WARNING,
+        ),
+        (
+            SHRINKS,
+            Depth(messages=1, ready=1, unacked=0),
+            True,
+            Severity.WARNING,
+        ),
+        (SHRINKS, None, False, Severity.WARNING),
+        (SHRINKS, None, True, Severity.ERROR),
+        (QueueRisk(queue="q", risk=Risk.EXPIRES, after=5), Depth(messages=0, ready=0), True, Severity.ERROR),
+        (QueueRisk(queue="q", risk=Risk.EXPIRES, after=5, allowed=True), None, True, Severity.WARNING),
+        (QueueRisk(queue="q", risk=Risk.RETAINED), Depth(messages=1, ready=0, retained=1), False, Severity.ERROR),
+        (
+            QueueRisk(queue="q", risk=Risk.RETAINED, allowed=True),
             Depth(messages=1, ready=0, retained=1),
             True,
             Severity.ERROR,
         ),
-        (Stake(queue="q", risk=Risk.RETAINED), Depth(messages=1, ready=1, retained=0), True, None),
-        (Stake(queue="q", risk=Risk.RETAINED), None, False, None),
-        (Stake(queue="q", risk=Risk.RETAINED), None, True, Severity.ERROR),
-        (Stake(queue="q", risk=Risk.RETAINED, allowed=True), None, True, None),
+        (QueueRisk(queue="q", risk=Risk.RETAINED), Depth(messages=1, ready=1, retained=0), True, None),
+        (QueueRisk(queue="q", risk=Risk.RETAINED), None, False, None),
+        (QueueRisk(queue="q", risk=Risk.RETAINED), None, True, Severity.ERROR),
+        (QueueRisk(queue="q", risk=Risk.RETAINED, allowed=True), None, True, None),
         (
-            Stake(queue="q", risk=Risk.LENGTH, after=2, delays=True, allowed=True),
+            QueueRisk(queue="q", risk=Risk.LENGTH, after=2, delays=True, allowed=True),
             Depth(messages=4, ready=0, delayed=4),
             True,
             Severity.ERROR,
@@ -268,7 +279,7 @@ def test_counts_say_how_many_leave_and_an_unknown_one_is_not_0(
     ],
 )
 def test_what_is_lost_is_refused_unless_the_queue_is_named(
-    stake: Stake, depth: Depth | None, counted: bool, verdict: Severity | None
+    stake: QueueRisk, depth: Depth | None, counted: bool, verdict: Severity | None
 ) -> None:
     found = objection(stake, depth, counted=counted)
     assert (found and found.severity) == verdict
@@ -276,17 +287,17 @@ def test_what_is_lost_is_refused_unless_the_queue_is_named(
 
 def test_a_name_allows_that_queue_to_lose_messages_and_nothing_else() -> None:
     observed = seen(queue(), messages=100, ready=100)
-    named = parse_allowance(["drop:orders"])
-    assert not named.forced
-    for allowance, severity in ((named, Severity.WARNING), (parse_allowance(["drop:other"]), Severity.ERROR)):
-        changes = with_stakes([put(max_length=5)], observed, allowance, "shop")
+    named = parse_approvals(["drop:orders"])
+    assert Approval("delete", Ref("queue", "orders")) not in named
+    for approvals, severity in ((named, Severity.WARNING), (parse_approvals(["drop:other"]), Severity.ERROR)):
+        changes = with_risks([put(max_length=5)], observed, approvals, "shop")
         (finding,) = objections(changes, observed)
         assert finding.severity is severity
         assert "95 messages, the oldest, are deleted at once" in finding.message
-    assert parse_allowance(["delete,drop:a,b"]).named == {("drop", "queue a,b")}
+    assert parse_approvals(["delete,drop:a,b"]) == {Approval("delete"), Approval("drop", Ref("queue", "a,b"))}
     for nonsense in ("drop", "drop:"):
         with pytest.raises(ValueError, match="drop:QUEUE"):
-            parse_allowance([nonsense])
+            parse_approvals([nonsense])
 
 
 def test_the_plan_counts_what_leaves_queues_that_exist_only() -> None:

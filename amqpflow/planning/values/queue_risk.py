@@ -16,7 +16,7 @@ class Risk(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stake:
+class QueueRisk:
     """One queue whose messages a change may take away."""
 
     queue: str

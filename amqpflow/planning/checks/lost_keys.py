@@ -24,7 +24,7 @@ _WHOLE = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carrying:
+class LostKeys:
     """The keys of a foreign policy that stop working when ours works instead."""
 
     lost: tuple[str, ...]
@@ -37,7 +37,7 @@ class Carrying:
         return f"under {where} in the file write `{self.possible}`"
 
 
-def carrying(
+def lost_keys(
     queue: Queue,
     ours: Policy,
     foreign: Policy,
@@ -46,7 +46,7 @@ def carrying(
     own: QueueRoutes | None,
     operators: Iterable[Policy] = (),
     harmful: Container[str] = (),
-) -> Carrying:
+) -> LostKeys:
     """
     Compare what works on a queue by a foreign policy with what works by ours.
 
@@ -108,7 +108,7 @@ class _Place:
         return self.own is not None and not parks(self.ours.definition, self.own.parking_queue)
 
 
-def _told(place: _Place, foreign: Policy, theirs: Effective, lost: list[str], tightened: list[str]) -> Carrying:
+def _told(place: _Place, foreign: Policy, theirs: Effective, lost: list[str], tightened: list[str]) -> LostKeys:
     wanted = {key: foreign.definition[key] for key in lost}
     if place.existing and wanted.keys() & set(_LENGTHS) and theirs.value("overflow") != _overflow(place, wanted):
         # the key limits would bring reject-publish with it
@@ -121,7 +121,7 @@ def _told(place: _Place, foreign: Policy, theirs: Effective, lost: list[str], ti
             impossible.append((key, why))
         else:
             _write(written, key, value, place)
-    return Carrying(
+    return LostKeys(
         lost=tuple(lost),
         possible=", ".join(_entries(written)),
         impossible=tuple(impossible),

@@ -17,6 +17,7 @@ from amqpflow.planning.policies.effective import Effective, Origin, effective
 from amqpflow.planning.policies.matching import applies, working
 from amqpflow.planning.values.findings import Finding, refuse, warn
 from amqpflow.planning.values.observation import Observation
+from amqpflow.planning.values.ref import Ref
 
 from .guarantees import as_planned, duration_or_ms
 
@@ -115,12 +116,12 @@ def _forgetting(works: Effective) -> Iterator[str]:
 
 def dead_letter_findings(topology: CompiledTopology, observed: Observation, queue: Queue) -> Iterator[Finding]:
     """Say what becomes of the messages that an existing queue forgets, and refuse what no policy can do."""
-    routes, object_ = topology.routes[queue.name], f"queue {queue.name}"
+    routes, ref = topology.routes[queue.name], Ref("queue", queue.name)
     if _EXCHANGE in queue.arguments:
         if routes.dead_letters == "park":
             yield refuse(
                 "dead-letters-argument",
-                object_,
+                ref,
                 f"the file says dead_letters: park, but its argument {_EXCHANGE} goes before any policy",
                 "write dead_letters: keep, or leave the key out",
             )
@@ -131,7 +132,7 @@ def dead_letter_findings(topology: CompiledTopology, observed: Observation, queu
         # what was parked so far would be forgotten from now on: only the file can want that
         yield (refuse if parked else warn)(
             "dead-letters-kept",
-            object_,
+            ref,
             f"it is meant to forget ({how}), so its dead letters stay as they are and "
             f"{'would not be parked any more' if parked else 'are not parked'}",
             f"write dead_letters: keep under {queue.name} in the file if that is meant, dead_letters: park otherwise",
@@ -139,7 +140,7 @@ def dead_letter_findings(topology: CompiledTopology, observed: Observation, queu
     elif how and routes.dead_letters == "park":
         yield warn(
             "parking-floods",
-            object_,
+            ref,
             f"it is meant to forget ({how}), and every message that it forgets goes to {routes.parking_queue}, which "
             "has no limit",
             f"write dead_letters: keep under {queue.name} in the file to leave them where they go today",
