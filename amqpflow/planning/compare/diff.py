@@ -26,9 +26,10 @@ from amqpflow.planning.values.ref import Ref
 
 from .additions import Additions, required_objects
 from .delayed_retry import too_old
+from .leftovers import Leftovers, left_alone, leftovers
 from .order import ordered, replacement_steps
 from .release_support import adapt_to_release
-from .removal import FILE_LACKS_IT, Leftovers, Removal, left_alone, leftovers
+from .removal import FILE_LACKS_IT, Removal
 from .replacement import TierReplacement, stand_in_name
 
 NO_MANAGEMENT = (

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from amqpflow.model.resources import Binding, BrokerState, Exchange, Policy, Queue
+from amqpflow.model.resources import Binding, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.ownership.ownership import Identity, Ownership, is_own_policy
 from amqpflow.planning.policies.index import covered
@@ -31,71 +31,9 @@ from amqpflow.planning.values.observation import Observation, consumers_of, mess
 from amqpflow.planning.values.ref import Ref
 
 from .adoption import strangers_to
-
-Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leftovers:
-    """What is ours and not wanted any more."""
-
-    exchanges: tuple[Exchange, ...] = ()
-    queues: tuple[Queue, ...] = ()
-    bindings: tuple[Binding, ...] = ()  #: those of the queues and exchanges above included
-    policies: tuple[Policy, ...] = ()
-    unproven: frozenset[Identity] = frozenset()  #: of `bindings`: those that may be an application's
-
-    def __bool__(self) -> bool:
-        return bool(self.exchanges or self.queues or self.bindings or self.policies)
-
-
-def leftovers(owns: Ownership, kept: BrokerState, needed: frozenset[Thing] = frozenset()) -> Leftovers:
-    """
-    Everything owned that is not kept.
-
-    Args:
-        owns: whose, and what is on the broker.
-        kept: the objects that stay: the file's, or nothing.
-        needed: what the file refers to without declaring it.
-    """
-    there = owns.there
-    exchanges = tuple(
-        each
-        for each in there.exchanges.values()
-        if each.name not in kept.exchanges and ("exchange", each.name) not in needed and owns.of_exchange(each)
-    )
-    queues = tuple(
-        each
-        for each in there.queues.values()
-        if each.name not in kept.queues and ("queue", each.name) not in needed and owns.of_queue(each)
-    )
-    going = {("exchange", each.name) for each in exchanges} | {("queue", each.name) for each in queues}
-    wanted = {each.identity for each in kept.bindings}
-    bindings, unproven = [], set()
-    for binding in there.bindings:
-        if binding.identity in wanted:
-            continue
-        origin = owns.of_binding(binding)
-        # whoever made it, a binding goes with a queue or exchange of ours, if the file knew of it
-        goes = not going.isdisjoint(owns.own_ends(binding))
-        if origin != "foreign" or (goes and owns.knows(binding)):
-            bindings.append(binding)
-        if origin == "unproven" and not goes:
-            unproven.add(binding.identity)
-    return Leftovers(
-        exchanges=exchanges,
-        queues=queues,
-        bindings=tuple(bindings),
-        policies=tuple(
-            each for each in there.policies.values() if each.name not in kept.policies and owns.of_policy(each)
-        ),
-        unproven=frozenset(unproven),
-    )
-
+from .leftovers import Leftovers, Thing
 
 FILE_LACKS_IT = "the file no longer has it"
-UNPROVEN = "amqpflow cannot tell whether it made it or found it there"
-PARKED_UNSEEN = "`amqpflow parked list` does not list the messages parked in it any more"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -351,22 +289,3 @@ def _policy_targets(policy: Policy) -> frozenset[Thing]:
     elif key := definition.get("dead-letter-routing-key"):
         found.add(("queue", str(key)))
     return frozenset(found)
-
-
-def left_alone(left: Leftovers, topology: CompiledTopology, there: BrokerState) -> Iterator[str]:
-    """What this topology created once and the file no longer has: it stays until it is pruned."""
-    bound = {(each.source, each.destination) for each in there.bindings if each.destination_type == "queue"}
-    gone = {*(each.name for each in left.queues), *(each.name for each in left.exchanges)}
-    for exchange in sorted(left.exchanges, key=lambda each: each.name):
-        yield f"exchange {exchange.name} is no longer in the file; it is left as it is."
-    for queue in sorted(left.queues, key=lambda each: each.name):
-        parked = f"; {PARKED_UNSEEN}" if (topology.parking_exchange, queue.name) in bound else ""
-        yield f"queue {queue.name} is no longer in the file; it is left as it is{parked}."
-    for binding in left.bindings:
-        if binding.destination not in gone and binding.source not in gone:
-            doubt = f", and {UNPROVEN}" if binding.identity in left.unproven else ""
-            yield f"binding {binding_name(binding)} is no longer in the file; it is left as it is{doubt}."
-    for policy in left.policies:
-        yield f"policy {policy.name}, which was adopted, is not in the file; it is left as it is."
-    if left:
-        yield "`amqpflow apply --prune` removes what the file no longer has."

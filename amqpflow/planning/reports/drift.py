@@ -8,7 +8,7 @@ from typing import Literal
 
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.resources import Binding, BrokerState
-from amqpflow.planning.compare.removal import UNPROVEN
+from amqpflow.planning.compare.leftovers import UNPROVEN
 from amqpflow.planning.ownership.ownership import Ownership, is_own_policy
 from amqpflow.planning.values.changes import (
     Bind,
