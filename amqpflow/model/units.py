@@ -6,6 +6,7 @@ A bare number is an error on purpose: RabbitMQ counts milliseconds, people think
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
@@ -117,3 +118,14 @@ def format_size(number: int) -> str:
         if number and number % size == 0:
             return f"{number // size}{unit}"
     return f"{number}B"
+
+
+def plural(number: int, noun: str) -> str:
+    """Write a count: 1 message, 1,500 messages."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def first_few(texts: Sequence[str], most: int, separator: str = ", ") -> str:
+    """Join texts, of many the first ones: a, b, c and 4 more."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return separator.join(texts[:most]) + more

@@ -22,6 +22,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from amqpflow.model.resources import BrokerState
+from amqpflow.model.units import plural
 from amqpflow.planning.policies.effective import Effective, effective
 from amqpflow.planning.policies.index import ByName, covered
 from amqpflow.planning.policies.precedence import is_number
@@ -253,7 +254,7 @@ def _of_retained(ref: Ref, stake: QueueRisk, count: int | None, counted: bool) -
         return refuse(
             "retained-lost",
             ref,
-            f"{ends}: {count} message{'s' * (count != 1)} that it {held} (messages_dlx)",
+            f"{ends}: {plural(count, 'message')} that it {held} (messages_dlx)",
             "repair their target first: RabbitMQ tries again every 3 minutes",
         )
     if count is None and counted and not stake.allowed:
@@ -273,7 +274,7 @@ def sentence(stake: QueueRisk, count: int | None, depth: Depth | None = None) ->
     was = "nothing was dropped before" if stake.before is None else f"{stake.before} before"
     head = f"{stake.risk} becomes {stake.after} ({was})"
     if stake.risk is Risk.EXPIRES:
-        held = "all its messages" if count is None else f"its {count} message{'s' * (count != 1)}"
+        held = "all its messages" if count is None else f"its {plural(count, 'message')}"
         return f"{head}: when it is unused for that many ms, RabbitMQ deletes the queue with {held}"
     gone = f"dead-lettered to {stake.target} at once (at most once)" if stake.target else "deleted at once"
     if count == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.model.units import plural
 from amqpflow.planning.values.findings import Finding, warn
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.ref import Ref
@@ -23,11 +24,10 @@ def retained(desired: CompiledTopology, observed: Observation) -> Iterator[Findi
     names = {*desired.desired.queues, *desired.required_queues}
     for name, count in sorted(observed.retained.items()):
         if count > 0 and name in names:
-            plural = "s" if count != 1 else ""
             yield warn(
                 "retained",
                 Ref("queue", name),
-                f"RabbitMQ retains {count} message{plural} whose dead-lettering did not succeed (messages_dlx, "
+                f"RabbitMQ retains {plural(count, 'message')} whose dead-lettering did not succeed (messages_dlx, "
                 "statistics that are up to 10 s old): their target is missing, full or not bound",
                 "mend the target: RabbitMQ tries again every 3 minutes",
             )

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.model.units import first_few
 from amqpflow.planning.ownership.ownership import Ownership
 from amqpflow.planning.policies.matching import applies, surely_matches
 from amqpflow.planning.values.changes import Change, CreateExchange, PutManifest, binding_name
@@ -186,9 +187,8 @@ def strangers_to(policy: Policy, owns: Ownership, version: tuple[int, ...]) -> s
     if not strangers:
         return ""
     certain = all(surely_matches(policy, each) for each in every if applies(policy, each, version))
-    more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
     works = "works" if certain else "may work"
-    return f"it {works} on what is not the topology's, too: {', '.join(strangers[:3])}{more}"
+    return f"it {works} on what is not the topology's, too: {first_few(strangers, 3)}"
 
 
 def _is_ours(kind: str, name: str, owns: Ownership, bindings: dict[str, Binding]) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from amqpflow.model.resources import Binding, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.model.units import first_few, plural
 from amqpflow.planning.ownership.ownership import Identity, Ownership, is_own_policy
 from amqpflow.planning.policies.index import covered
 from amqpflow.planning.values.approvals import NOTHING, Approval, Approvals, allow_flag
@@ -63,11 +64,10 @@ class Removal:
         for thing in sorted(leaving):
             users = [*self._users(thing, leaving), *self._foreign_bindings(thing, mine)]
             if users and not (thing[0] == "queue" and self._forced(thing[1])):
-                more = f" and {len(users) - 3} more" if len(users) > 3 else ""
                 yield refuse(
                     "still-used",
                     Ref(*thing),
-                    f"it is not deleted while others use it: {'; '.join(users[:3])}{more}",
+                    f"it is not deleted while others use it: {first_few(users, 3, '; ')}",
                     "change those first, or keep it in the file",
                 )
 
@@ -104,14 +104,14 @@ class Removal:
             yield refuse(
                 "in-use",
                 Ref("queue", queue.name),
-                f"{depth.consumers} consumer{'s' * (depth.consumers != 1)} would be cut off by its deletion",
+                f"{plural(depth.consumers, 'consumer')} would be cut off by its deletion",
                 f"stop them first, or add {flag}",
             )
         if depth.messages and not self._drains(queue):
             yield refuse(
                 "not-empty",
                 Ref("queue", queue.name),
-                f"{depth.messages} message{'s' * (depth.messages != 1)} would be lost with it",
+                f"{plural(depth.messages, 'message')} would be lost with it",
                 f"consume or replay them first, or add {flag} to lose them",
             )
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from amqpflow.model.resources import Binding, BrokerState, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.model.units import plural
 from amqpflow.planning.values.changes import STANDS_IN
 from amqpflow.planning.values.findings import Finding, warn
 from amqpflow.planning.values.manifest import Manifest
@@ -205,7 +206,7 @@ def outlived(stale: Manifest) -> Finding:
     """Say what a manifest recorded that is not believed here."""
     told = [f"{kind} {name}" for kind, name in sorted(stale.adopted)]
     if count := len(stale.claimed):
-        told.append(f"{count} binding{'s' * (count != 1)}")
+        told.append(plural(count, "binding"))
     return warn(
         "manifest-outdated",
         Ref("global parameter", stale.name),

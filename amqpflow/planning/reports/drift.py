@@ -8,6 +8,7 @@ from typing import Literal
 
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.resources import Binding, BrokerState
+from amqpflow.model.units import plural
 from amqpflow.planning.compare.leftovers import UNPROVEN
 from amqpflow.planning.ownership.ownership import Ownership, is_own_policy
 from amqpflow.planning.values.changes import (
@@ -179,7 +180,7 @@ def _unseen(plan: Plan) -> Iterator[str]:
         return
     bindings = sum(isinstance(change, EnsureBinding) for change in plan.changes)
     if bindings:
-        yield f"{bindings} binding{'s' * (bindings != 1)} of the file: they cannot be read over AMQP"
+        yield f"{plural(bindings, 'binding')} of the file: they cannot be read over AMQP"
     if policies := len(plan.topology.desired.policies):
         yield f"{policies} {'policy' if policies == 1 else 'policies'} of the file: they cannot be read over AMQP"
     yield "owners, further bindings and foreign policies: they cannot be read over AMQP"

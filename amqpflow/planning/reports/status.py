@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.queue_stats import QueueStats
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
-from amqpflow.model.units import format_duration
+from amqpflow.model.units import format_duration, plural
 from amqpflow.planning.values.findings import Finding, refuse, warn
 from amqpflow.planning.values.ref import Ref
 
@@ -203,8 +203,8 @@ def _hidden(works: Iterable[WorkStatus]) -> Iterator[Finding]:
                 yield refuse(
                     "retained",
                     Ref("queue", queue),
-                    f"RabbitMQ retains {_messages(numbers.retained)} that it cannot dead-letter to {target}; no other "
-                    "count shows them",
+                    f"RabbitMQ retains {plural(numbers.retained, 'message')} that it cannot dead-letter to {target}; "
+                    "no other count shows them",
                     f"is {target} there, and not full? RabbitMQ tries again every 3 minutes",
                 )
 
@@ -216,7 +216,7 @@ def _idle(works: Collection[WorkStatus]) -> Iterator[Finding]:
         if work.numbers is not None and work.numbers.consumers == 0 and work.numbers.ready and not work.external
     }
     if idle:
-        text = f"{_messages(sum(idle.values()))} ready, and no consumer"
+        text = f"{plural(sum(idle.values()), 'message')} ready, and no consumer"
         yield warn("no-consumer", Ref.of("queue", list(idle)), text)
     for work in works:
         for tier in work.tiers:
@@ -244,12 +244,8 @@ def _growing(parking: Iterable[ParkingStatus], earlier: Status | None) -> Iterat
         elif now.growth is not None and now.growth > 0:
             growing[each.queue] = now.growth
     if more:
-        text = f"{_messages(sum(more.values()))} more parked since the watch began"
+        text = f"{plural(sum(more.values()), 'message')} more parked since the watch began"
         yield warn("parking-grows", Ref.of("queue", list(more)), text)
     if growing:
         text = f"{sum(growing.values()):.1f} messages a second are being parked"
         yield warn("parking-grows", Ref.of("queue", list(growing)), text)
-
-
-def _messages(count: int) -> str:
-    return f"{count:,} message{'' if count == 1 else 's'}"

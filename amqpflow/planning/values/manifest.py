@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amqpflow.model.resources import Binding
+from amqpflow.model.units import plural
 
 FORMAT = 2
 READABLE = (1, 2)  #: 1 recorded every binding of the file, also those that were there before
@@ -79,9 +80,9 @@ class Manifest:
         mine, theirs = self._kinds_of_bindings(), old._kinds_of_bindings()
         for what in dict.fromkeys(mine.values()):
             if count := sum(said == what and theirs.get(each) != what for each, said in mine.items()):
-                yield f"{count} binding{'s' * (count != 1)} {what}"
+                yield f"{plural(count, 'binding')} {what}"
         if dropped := len(theirs.keys() - mine.keys()):
-            yield f"{dropped} binding{'s' * (dropped != 1)} dropped"
+            yield f"{plural(dropped, 'binding')} dropped"
         for queue in sorted(self.retiring.keys() - old.retiring.keys()):
             yield f"queue {queue} is being retired"
         for queue in sorted(old.retiring.keys() - self.retiring.keys()):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from amqpflow.model.units import first_few
+
 
 @dataclass(frozen=True, slots=True)
 class Ref:
@@ -22,5 +24,4 @@ class Ref:
     def __str__(self) -> str:
         if not self.more:
             return f"{self.kind} {self.name}".strip()
-        further = f" and {len(self.more) - 2} more" if len(self.more) > 2 else ""
-        return f"{self.kind}s {', '.join((self.name, *self.more[:2]))}{further}"
+        return f"{self.kind}s {first_few((self.name, *self.more), 3)}"

@@ -15,6 +15,7 @@ from amqpflow.errors import (
     PermissionDeniedError,
     RefusedError,
 )
+from amqpflow.model.units import first_few
 from amqpflow.planning.checks.message_loss import at_stake
 from amqpflow.planning.compare.consent import missing_approvals, unapproved_removals, unused_approvals
 from amqpflow.planning.compare.order import holds, independent_runs, waits_for
@@ -259,8 +260,7 @@ def check(plan: Plan, approvals: Approvals | None = None) -> None:
         ]
     if approvals is not None and Approval("delete") in missing:
         removed = [label(change) for change in unapproved_removals(plan, approvals)]
-        more = f" and {len(removed) - 5} more" if len(removed) > 5 else ""
-        problems.append(f"{', '.join(removed[:5])}{more} would be removed, which `allow` delete agrees to")
+        problems.append(f"{first_few(removed, 5)} would be removed, which `allow` delete agrees to")
     problems += [
         f"{need.ref} would be removed, and amqpflow cannot tell whether it made it or found it there: "
         f"{allow_flag(need)} removes it; to keep it: amqpflow disown FILE {need.ref.kind} {shlex.quote(need.ref.name)}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from amqpflow.errors import BrokerError, ManagementUnavailableError
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.queue_stats import QueueCounts
+from amqpflow.model.units import plural
 from amqpflow.planning.checks.message_loss import objection
 from amqpflow.planning.values.changes import Drain
 from amqpflow.planning.values.findings import Finding
@@ -43,11 +44,11 @@ class Remaining:
     def __str__(self) -> str:
         kept = f", {self.retained} of them retained because their dead-lettering fails" if self.retained else ""
         kept += f", {self.delayed} of them delayed for a retry" if self.delayed else ""
-        parts = [f"{self.messages} message{'s' * (self.messages != 1)}{kept}"] if self.messages else []
+        parts = [f"{plural(self.messages, 'message')}{kept}"] if self.messages else []
         if self.messages is None:
             parts = ["an unknown number of messages (the management API has no counts of it)"]
         if self.consumers:
-            parts.append(f"{self.consumers} consumer{'s' * (self.consumers != 1)}")
+            parts.append(plural(self.consumers, "consumer"))
         return " and ".join(parts)
 
 

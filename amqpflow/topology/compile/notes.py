@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from amqpflow.model.units import first_few
 from amqpflow.topology.reading.spec import QueueSpec, TopologySpec
 
 
@@ -34,5 +35,4 @@ def _about(queues: list[QueueSpec], what: str) -> str:
     if not queues:
         return ""
     names = [queue.name for queue in queues]
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"{'queue' if len(names) == 1 else 'queues'} {shown}: {what}"
+    return f"{'queue' if len(names) == 1 else 'queues'} {first_few(names, 5)}: {what}"
