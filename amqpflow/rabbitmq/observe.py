@@ -136,7 +136,7 @@ async def _manifest(desired: CompiledTopology, vhost: str, management: Managemen
     """Return an observation of the manifest alone."""
     now_ms = int(time.time() * 1000)
     if not overview.tags & {"policymaker", "administrator"}:
-        problem = f"the user {overview.user} has no policymaker tag, which reading and writing it needs"
+        problem = f"the user {overview.user} lacks the policymaker tag, which reading and writing it requires"
         return Observation(manifest=Unseen(why=problem), now_ms=now_ms)
     found = await management.global_parameters(parameter_name(vhost, ""))
     value = found.get(parameter_name(vhost, desired.name))

@@ -140,8 +140,8 @@ def test_a_saved_plan_that_was_cut_or_edited_is_refused_in_one_line(
     amqpflow("plan", shop, "--out", saved, address=vhost)
     text = saved.read_text()
     for broken, said in {
-        text[:-100]: "it is not complete: it was cut, or something was written into it",
-        text.replace("orders", "ordrs", 1): "it was changed after it was saved: its checksum does not fit",
+        text[:-100]: "it is incomplete: the file was truncated or edited",
+        text.replace("orders", "ordrs", 1): "it was edited after it was saved: the checksum does not match",
         text.replace('"amqpflow_plan": 2', '"amqpflow_plan": 7'): "it has format 7",
     }.items():
         saved.write_text(broken)

@@ -330,7 +330,7 @@ def test_what_two_topologies_list_is_not_unbound_while_the_other_one_does(vhost:
     Management(vhost).put("exchanges", vhost.vhost, "books.retry", body=stamped)
     try:
         (refused,) = asyncio.run(_refused(api.destroy(shop, vhost, allow=["delete"])))
-        assert f"binding {NAMED}: the topology books lists it, too" in refused
+        assert f"binding {NAMED}: the topology books lists it too" in refused
         run(api.disown(shop, "binding", [NAMED], vhost))
         assert run(api.destroy(shop, vhost, allow=["delete"])).complete
     finally:

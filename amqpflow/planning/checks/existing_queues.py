@@ -1,7 +1,7 @@
 """Where the dead letters of an application's queue go, and what of it our policy leaves alone.
 
 They are parked unless the application decides already: by a dead-letter exchange of its own, as an argument or by a
-policy, or because the queue is meant to forget. A ring buffer that was parked would fill a queue without a limit.
+policy, or because the queue is configured to drop messages. Parking a ring buffer would fill a queue without a limit.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def dead_letter_findings(topology: CompiledTopology, observed: Observation, queu
             yield refuse(
                 "dead-letters-argument",
                 ref,
-                f"the file says dead_letters: park, but its argument {_EXCHANGE} goes before any policy",
+                f"the file says dead_letters: park, but its argument {_EXCHANGE} overrides any policy",
                 "write dead_letters: keep, or leave the key out",
             )
         return
@@ -133,7 +133,7 @@ def dead_letter_findings(topology: CompiledTopology, observed: Observation, queu
         yield (refuse if parked else warn)(
             "dead-letters-kept",
             ref,
-            f"it is meant to forget ({how}), so its dead letters stay as they are and "
+            f"it is configured to drop messages ({how}), so its dead letters stay as they are and "
             f"{'would not be parked any more' if parked else 'are not parked'}",
             f"write dead_letters: keep under {queue.name} in the file if that is meant, dead_letters: park otherwise",
         )
@@ -141,8 +141,8 @@ def dead_letter_findings(topology: CompiledTopology, observed: Observation, queu
         yield warn(
             "parking-floods",
             ref,
-            f"it is meant to forget ({how}), and every message that it forgets goes to {routes.parking_queue}, which "
-            "has no limit",
+            f"it is configured to drop messages ({how}), and every dropped message goes to {routes.parking_queue}, "
+            "which has no limit",
             f"write dead_letters: keep under {queue.name} in the file to leave them where they go today",
         )
 

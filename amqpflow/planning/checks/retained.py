@@ -29,5 +29,5 @@ def retained(desired: CompiledTopology, observed: Observation) -> Iterator[Findi
                 Ref("queue", name),
                 f"RabbitMQ retains {plural(count, 'message')} whose dead-lettering did not succeed (messages_dlx, "
                 "statistics that are up to 10 s old): their target is missing, full or not bound",
-                "mend the target: RabbitMQ tries again every 3 minutes",
+                "repair the target: RabbitMQ tries again every 3 minutes",
             )

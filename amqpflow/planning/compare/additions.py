@@ -92,7 +92,12 @@ class Additions:
         ):
             for name in sorted(names - present.keys()):
                 self.findings.append(
-                    refuse("missing", Ref(kind, name), "it does not exist", "create it first, or apply what owns it")
+                    refuse(
+                        "missing",
+                        Ref(kind, name),
+                        "it does not exist",
+                        "create it first, or apply the topology that owns it",
+                    )
                 )
 
     def _exchange(self, desired: Exchange) -> None:
@@ -180,7 +185,7 @@ class Additions:
     def _ways_out(self, kind: str, name: str, differences: tuple[Difference, ...]) -> Iterator[str]:
         """What to do about it, each with when it fits."""
         if kind == "exchange" and name == self.topology.native_marker:
-            yield "delete it: apply declares it once it has seen that the broker delays what is rejected"
+            yield "delete it: apply declares it after verifying that the broker delays rejected messages"
             return
         routes = self.topology.routes.get(name) if kind == "queue" else None
         if routes is not None:
@@ -190,11 +195,11 @@ class Additions:
             )
         command = f"amqpflow adopt {shlex.quote(self.topology.file)} {kind} {shlex.quote(name)}"
         if differences:
-            yield f"`{command}` is not possible, since it is not as the file says: {differences[0]}"
+            yield f"`{command}` cannot take it over, because it differs from the file: {differences[0]}"
         else:
-            yield f"if this topology is to own it from now on, also to remove it: `{command}`"
+            yield f"to let this topology own it, and remove it later: `{command}`"
         if routes is not None:
-            yield "if the two have nothing to do with each other, give the one in the file another name"
+            yield "if the two are unrelated, give the one in the file another name"
             return
         if name == self.topology.retry_exchange:
             key = "naming: {retry_exchange: NAME}"
@@ -204,7 +209,7 @@ class Additions:
             key = "parking: {queue: NAME}` under its work queue, or `naming: {parking: TEMPLATE}"
         else:
             key = "naming: {retry: TEMPLATE}"
-        yield f"if the two have nothing to do with each other, `{key}` gives the one in the file another name"
+        yield f"if the two are unrelated, `{key}` gives the one in the file another name"
 
     def _sendable(self, ref: Ref, arguments: Arguments) -> None:
         try:
@@ -281,7 +286,7 @@ class Additions:
                 refuse(
                     "missing-tag",
                     Ref("user", self.observed.user),
-                    "it has no policymaker tag, which writing a policy needs",
+                    "it lacks the policymaker tag, which writing a policy requires",
                     f"rabbitmqctl set_user_tags {self.observed.user} {' '.join(sorted(tags | {'policymaker'}))}",
                 )
             )
@@ -292,5 +297,5 @@ def _other_owner(ref: Ref, there: Exchange | Queue) -> Finding:
         "other-owner",
         ref,
         f"it is owned by the topology {there.owner}",
-        "one topology owns it: take it out of one of the two files",
+        "only one topology can own it: remove it from one of the two files",
     )

@@ -90,7 +90,7 @@ def _mark(owns: Ownership) -> CreateExchange | Finding | None:
     return refuse(
         "not-adoptable",
         Ref("topology", topology.name),
-        "nothing in this virtual host carries its stamp, so the record would not be believed"
+        "nothing in this virtual host carries its stamp, so the record would be ignored"
         + (f", and exchange {own[0]}, which should, was created by another program" if own else ""),
         f"delete exchange {own[0]} while nothing publishes to it: exchanges hold no messages, and it is declared again"
         if own
@@ -115,8 +115,8 @@ def _objections(
         yield refuse("missing", ref, "it does not exist", "apply creates it")
         return
     if kind == "exchange" and name == topology.native_marker:
-        hint = "delete it: apply declares it once it has seen that the broker delays what is rejected"
-        yield refuse("not-adoptable", ref, "it would say that retries are delayed, which only apply can find out", hint)
+        hint = "delete it: apply declares it after verifying that the broker delays rejected messages"
+        yield refuse("not-adoptable", ref, "it marks that retries are delayed, which only apply can verify", hint)
         return
     if name.startswith("amq."):
         yield refuse("not-adoptable", ref, "it is RabbitMQ's own")
@@ -125,7 +125,7 @@ def _objections(
         yield refuse("other-owner", ref, f"it is owned by the topology {present.owner}", "destroy it there first")
         return
     if desired is None:
-        yield refuse("not-in-file", ref, "the file does not declare it", "write it in the file as it is")
+        yield refuse("not-in-file", ref, "the file does not declare it", "add it to the file as it is on the broker")
         return
     if isinstance(present, Queue) and isinstance(desired, Queue):
         differences = queue_differences(desired, present)
@@ -137,7 +137,7 @@ def _objections(
         yield refuse(
             "differs",
             ref,
-            f"{difference}; what is adopted must be as the file says, since it cannot be changed in place",
+            f"{difference}; an adopted object must match the file, because it cannot be changed in place",
             difference=difference,
         )
 
@@ -148,7 +148,7 @@ def _objections_to_binding(name: str, owns: Ownership, bindings: dict[str, Bindi
         yield refuse("missing", Ref("binding", name), "it does not exist", as_named(name, bindings))
     elif not owns.listed(present):
         yield refuse(
-            "not-in-file", Ref("binding", name), "the file does not list it", "write it under its queue's bindings"
+            "not-in-file", Ref("binding", name), "the file does not list it", "add it to the bindings of its queue"
         )
 
 

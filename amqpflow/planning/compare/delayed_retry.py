@@ -66,7 +66,7 @@ def hidden(topology: CompiledTopology, policies: Iterable[Policy]) -> Iterator[F
                 yield refuse(
                     "native-hidden",
                     Ref("queue", name),
-                    f"policy {policy.name} (priority {policy.priority}) {works} there, and not the one that makes "
+                    f"policy {policy.name} (priority {policy.priority}) {works} there instead of the one that makes "
                     "RabbitMQ delay retries: a rejected message would come back at once",
                     f"take {name} out of its pattern {policy.pattern}, or use engine: tiers",
                 )

@@ -28,7 +28,7 @@ def disowning(topology: CompiledTopology, observed: Observation, wanted: Sequenc
         wanted: (queue, exchange, binding or policy; name). A binding is named as in the plan: `events -> mail (new)`.
     """
     owns = Ownership.of(topology, observed)
-    findings = [*recordable(topology, observed, "nothing is recorded that could be given up")]
+    findings = [*recordable(topology, observed, "nothing recorded can be disowned")]
     bindings = {binding_name(each): each for each in observed.state.bindings}
     given_up: list[tuple[str, str]] = []
     unchanged: list[tuple[str, str]] = []
@@ -63,7 +63,7 @@ def _objections(kind: str, name: str, owns: Ownership, bindings: dict[str, Bindi
             yield refuse(
                 "not-disownable",
                 ref,
-                "it binds a queue of the topology in one of its own exchanges, and goes with it",
+                "it binds a queue of the topology to one of its own exchanges, and is removed with the queue",
                 "disown the queue, if it was adopted",
             )
         return
@@ -75,7 +75,7 @@ def _objections(kind: str, name: str, owns: Ownership, bindings: dict[str, Bindi
             "not-disownable",
             ref,
             f"amqpflow created it: its {mark}",
-            "keep it in the file; only what was adopted can be given up",
+            "keep it in the file; only adopted objects can be disowned",
         )
     elif owner is not None:
         yield refuse("other-owner", ref, f"it is owned by the topology {owner}", "disown it there")

@@ -11,8 +11,8 @@ from amqpflow.planning.ownership.ownership import Identity, Ownership
 from amqpflow.planning.values.changes import binding_name
 
 Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
-UNPROVEN = "amqpflow cannot tell whether it made it or found it there"
-PARKED_UNSEEN = "`amqpflow parked list` does not list the messages parked in it any more"
+UNPROVEN = "amqpflow cannot tell whether it created it or found it"
+PARKED_UNSEEN = "`amqpflow parked list` no longer lists the messages parked in it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,15 +78,15 @@ def left_alone(left: Leftovers, topology: CompiledTopology, there: BrokerState) 
     bound = {(each.source, each.destination) for each in there.bindings if each.destination_type == "queue"}
     gone = {*(each.name for each in left.queues), *(each.name for each in left.exchanges)}
     for exchange in sorted(left.exchanges, key=lambda each: each.name):
-        yield f"exchange {exchange.name} is no longer in the file; it is left as it is."
+        yield f"exchange {exchange.name} is no longer in the file; apply leaves it unchanged."
     for queue in sorted(left.queues, key=lambda each: each.name):
         parked = f"; {PARKED_UNSEEN}" if (topology.parking_exchange, queue.name) in bound else ""
-        yield f"queue {queue.name} is no longer in the file; it is left as it is{parked}."
+        yield f"queue {queue.name} is no longer in the file; apply leaves it unchanged{parked}."
     for binding in left.bindings:
         if binding.destination not in gone and binding.source not in gone:
             doubt = f", and {UNPROVEN}" if binding.identity in left.unproven else ""
-            yield f"binding {binding_name(binding)} is no longer in the file; it is left as it is{doubt}."
+            yield f"binding {binding_name(binding)} is no longer in the file; apply leaves it unchanged{doubt}."
     for policy in left.policies:
-        yield f"policy {policy.name}, which was adopted, is not in the file; it is left as it is."
+        yield f"policy {policy.name}, which was adopted, is not in the file; apply leaves it unchanged."
     if left:
         yield "`amqpflow apply --prune` removes what the file no longer has."

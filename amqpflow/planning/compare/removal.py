@@ -86,7 +86,7 @@ class Removal:
                     yield refuse(
                         "still-used",
                         Ref("binding", name),
-                        f"the topology {other.topology} lists it, too",
+                        f"the topology {other.topology} lists it too",
                         f"amqpflow disown {self.topology.file} binding '{name}', and adopt it there",
                     )
         for policy in self.left.policies:
@@ -133,7 +133,7 @@ class Removal:
         for each in self.observed.state.bindings:
             touches = (each.destination_type, each.destination) == thing or (kind == "exchange" and each.source == name)
             if touches and each.identity not in mine:
-                yield f"a binding {each.source} -> {each.destination} that is not ours"
+                yield f"a foreign binding {each.source} -> {each.destination}"
 
     def _referring(self) -> Iterator[tuple[Thing, frozenset[Thing]]]:
         state = self.observed.state
@@ -241,7 +241,7 @@ class Removal:
 
     def _why_unbound(self, binding: Binding, queues: dict[str, Queue]) -> str:
         if binding.destination in queues and self._drains(queues[binding.destination]):
-            return f"queue {binding.destination} is retired: what comes back from now on takes the next longer tier"
+            return f"queue {binding.destination} is retired: later retries take the next longer tier"
         return self.why
 
     def _forced(self, queue: str) -> bool:

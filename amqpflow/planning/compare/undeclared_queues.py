@@ -15,7 +15,7 @@ from amqpflow.planning.values.findings import Finding, refuse, warn
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.ref import Ref
 
-_ONE_OWNER = "one topology owns it: take it out of one of the two files; external: true uses what another owns"
+_ONE_OWNER = "only one topology can own it: remove it from one of the two files; external: true uses what another owns"
 
 
 def needed_exchanges(topology: CompiledTopology) -> frozenset[str]:
@@ -58,8 +58,8 @@ def _existing(
         yield refuse(
             "native-hidden",
             ref,
-            "what makes RabbitMQ delay retries does not work on it: a rejected message would come back at once",
-            "use engine: tiers; amqpflow explain FILE QUEUE tells what works there",
+            "RabbitMQ's delayed retry has no effect on it: a rejected message would come back at once",
+            "use engine: tiers; amqpflow explain FILE QUEUE shows what works there",
         )
     yield from dead_letter_findings(topology, observed, queue)
     yield from _publishers(topology, observed, queue)

@@ -290,7 +290,7 @@ def _duel(
     if earlier.source.origin is not Origin.ARGUMENT:
         return later, earlier, f"{later.source.phrase} goes before it"
     if key in ARGUMENT_ONLY or argument_wins(key, queue_type):
-        return earlier, later, f"for {key} on a {queue_type} queue the argument goes before any policy"
+        return earlier, later, f"for {key} on a {queue_type} queue the argument overrides any policy"
     return later, earlier, f"for {key} on a {queue_type} queue {later.source.phrase} goes before the argument"
 
 

@@ -99,15 +99,15 @@ def _steps(plan: Plan) -> Iterator[Drift]:
 
 
 def _missing(ref: Ref) -> Drift:
-    return Drift(what="missing", ref=ref, message="the file has it, the broker has not")
+    return Drift(what="missing", ref=ref, message="the file declares it, but the broker does not have it")
 
 
-_EITHER = "`amqpflow apply --prune` removes it, `amqpflow disown` gives it up"
+_EITHER = "`amqpflow apply --prune` removes it, `amqpflow disown` releases it"
 
 
 def _left(ref: Ref, *, adopted: bool = False) -> Drift:
     """What is ours and not in the file; what carries no stamp can be given up, too."""
-    message = "it is this topology's, and the file does not have it"
+    message = "this topology owns it, but the file does not declare it"
     return Drift(what="added", ref=ref, message=message, hint=_EITHER if adopted else "")
 
 
@@ -156,10 +156,10 @@ def _added(plan: Plan) -> Iterator[Drift]:
         if origin == "ours":
             yield _left(Ref("binding", binding_name(binding)), adopted=True)
         elif origin == "unproven":
-            message = f"it may be this topology's ({UNPROVEN}), and the file does not have it"
+            message = f"this topology may own it ({UNPROVEN}), but the file does not declare it"
             yield Drift(what="added", ref=Ref("binding", binding_name(binding)), message=message, hint=_EITHER)
         elif binding.source not in own and _into(binding, desired):
-            message = "messages come in by it, and the file does not have it"
+            message = "it brings in messages, but the file does not declare it"
             yield Drift(what="added", ref=Ref("binding", binding_name(binding)), message=message)
 
 

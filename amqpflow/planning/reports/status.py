@@ -224,7 +224,7 @@ def _idle(works: Collection[WorkStatus]) -> Iterator[Finding]:
                 yield refuse(
                     "consumed-retry-queue",
                     Ref("queue", tier.queue),
-                    f"somebody consumes this retry queue: what they take does not come back after "
+                    f"a program consumes this retry queue: the messages that it takes do not come back after "
                     f"{format_duration(tier.delay_ms)}",
                     "stop that consumer",
                 )

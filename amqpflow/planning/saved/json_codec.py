@@ -106,7 +106,7 @@ def _of_class(hint: Any, data: Any, place: str) -> Any:
     _checked(isinstance(data, dict), data, "an object", place)
     if data.keys() != hints.keys():
         names = ", ".join(sorted(data.keys() ^ hints.keys()))
-        raise UnreadablePlanError(f"{place or 'it'} lacks, or should not have: {names}")
+        raise UnreadablePlanError(f"{place or 'it'} has missing or unknown fields: {names}")
     prefix = f"{place}." if place else ""
     return hint(**{name: decode(kind, data[name], f"{prefix}{name}") for name, kind in hints.items()})
 

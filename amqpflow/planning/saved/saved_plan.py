@@ -50,16 +50,16 @@ def plan_from_text(text: str, *, version: str) -> Plan:
     try:
         whole: Any = json.loads(text)
     except (ValueError, RecursionError):
-        raise UnreadablePlanError("it is not complete: it was cut, or something was written into it") from None
+        raise UnreadablePlanError("it is incomplete: the file was truncated or edited") from None
     if not isinstance(whole, dict) or _KEY not in whole:
-        raise UnreadablePlanError("it is no saved plan")
+        raise UnreadablePlanError("it is not a saved plan")
     if whole[_KEY] != FORMAT:
         raise UnreadablePlanError(f"it has format {whole[_KEY]!r}, this version of amqpflow reads {FORMAT}")
     if whole.get("amqpflow") != version:
         raise UnreadablePlanError(f"amqpflow {whole.get('amqpflow')} made it, this is {version}")
     body = {"amqpflow": whole["amqpflow"], "plan": whole.get("plan")}
     if whole.get("checksum") != _checksum(body):
-        raise UnreadablePlanError("it was changed after it was saved: its checksum does not fit")
+        raise UnreadablePlanError("it was edited after it was saved: the checksum does not match")
     plan: Plan = decode(Plan, body["plan"], "plan")
     return plan
 

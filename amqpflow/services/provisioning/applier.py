@@ -227,7 +227,7 @@ class ApplyRun:
             return
         if self._done or isinstance(self._error, LockLostError):
             raise PartlyDoneError(
-                str(self.report), hint="apply again when the cause is mended: it goes on from here", report=self.report
+                str(self.report), hint="fix the cause and apply again: it resumes from here", report=self.report
             ) from self._error
         raise self._error
 
@@ -254,21 +254,24 @@ def check(plan: Plan, approvals: Approvals | None = None) -> None:
     missing = missing_approvals(plan, approvals) if approvals is not None else ()
     if Approval("replace") in missing:
         problems += [
-            f"queue {name}: {', '.join(map(str, differences)) or 'its replacement was begun'}; "
-            "it is replaced by way of another queue with `allow` replace"
+            f"queue {name}: {', '.join(map(str, differences)) or 'its replacement has begun'}; "
+            "`allow` replace permits replacing it through a stand-in queue"
             for name, differences in sorted(plan.replaced.items())
         ]
     if approvals is not None and Approval("delete") in missing:
         removed = [label(change) for change in unapproved_removals(plan, approvals)]
-        problems.append(f"{first_few(removed, 5)} would be removed, which `allow` delete agrees to")
+        problems.append(f"{first_few(removed, 5)} would be removed; `allow` delete permits it")
     problems += [
-        f"{need.ref} would be removed, and amqpflow cannot tell whether it made it or found it there: "
+        f"{need.ref} would be removed, and amqpflow cannot tell whether it created it or found it: "
         f"{allow_flag(need)} removes it; to keep it: amqpflow disown FILE {need.ref.kind} {shlex.quote(need.ref.name)}"
         for need in missing
         if need.ref is not None
     ]
     if problems and approvals is not None:
-        problems += [f"nothing is removed that `allow` names: {one}" for one in unused_approvals(plan, approvals)]
+        problems += [
+            f"`allow` names an object that this plan does not remove: {one}"
+            for one in unused_approvals(plan, approvals)
+        ]
     if problems:
         raise RefusedError(
             f"topology {plan.topology.name}, virtual host {plan.vhost}: refused, and nothing was done",

@@ -48,7 +48,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan | None:
     except OSError:
         return None  # whoever reads it as a topology says so
     except UnicodeDecodeError:
-        reason = "it is no UTF-8: something was written into it"
+        reason = "it is not valid UTF-8: the file was edited or damaged"
     except UnreadablePlanError as error:
         reason = str(error)
     raise RefusedError(f"the saved plan {path} cannot be used: {reason}; nothing was done", hint=_AGAIN)

@@ -73,7 +73,7 @@ class Code(StrEnum):
     TRANSIENT_EXCHANGE = "T509"
     SHORT_CONSUMER_TIMEOUT = "T510"
     AT_MOST_ONCE = "T511"
-    FORGETS = "T512"  #: an existing queue that is meant to forget, and its dead letters
+    FORGETS = "T512"  #: an existing queue that is configured to drop messages, and its dead letters
     CRASH_LIMIT = "T513"  #: RabbitMQ's delivery limit comes first
 
     # T6: arguments and dead-lettering

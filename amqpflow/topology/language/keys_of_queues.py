@@ -258,8 +258,8 @@ QUEUE = Record(
             shape=Choice(words=("keep", "park")),
             help="With existing: where messages go that RabbitMQ itself gives up on. keep: where they go today, and no "
             "policy of ours touches that. park: into the parking queue, by a policy.",
-            default="park; keep where the application has a dead-letter exchange, and where the queue is meant to "
-            "forget (a TTL, or a length with drop-head)",
+            default="park; keep where the application has a dead-letter exchange, and where the queue is configured "
+            "to drop messages (a TTL, or a length with drop-head)",
             example="keep",
         ),
         Key(

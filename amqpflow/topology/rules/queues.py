@@ -155,7 +155,7 @@ def who_declares(spec: TopologySpec, problems: Problems) -> None:
 
 
 def forgetting(spec: TopologySpec, problems: Problems) -> None:
-    """A queue that is meant to forget would fill a parking queue, which has no limit."""
+    """A queue that is configured to drop messages would fill a parking queue, which has no limit."""
     for queue in spec.queues.values():
         if not (queue.existing and queue.forgets):
             continue

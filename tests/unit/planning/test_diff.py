@@ -94,7 +94,8 @@ def test_another_type_is_refused() -> None:
 def test_a_queue_of_another_topology_is_refused_naming_it() -> None:
     there = with_queue(applied(SHOP), "orders", amqpflow_topology="billing")
     assert refusals(diff(SHOP, observation(there))) == [
-        "queue orders: it is owned by the topology billing; one topology owns it: take it out of one of the two files"
+        "queue orders: it is owned by the topology billing; "
+        "only one topology can own it: remove it from one of the two files"
     ]
 
 
@@ -104,12 +105,12 @@ def test_a_queue_of_nobody_is_refused_saying_what_to_do() -> None:
         "queue orders: it exists, and amqpflow did not create it; "
         "if an application declares it, write `existing: true` under orders in the file: it stays as it is, and "
         "retries and parking are built around it; "
-        "if this topology is to own it from now on, also to remove it: `amqpflow adopt shop.yaml queue orders`; "
-        "if the two have nothing to do with each other, give the one in the file another name"
+        "to let this topology own it, and remove it later: `amqpflow adopt shop.yaml queue orders`; "
+        "if the two are unrelated, give the one in the file another name"
     ]
     plain = with_queue(there, "orders", dead_letter_exchange=None)
     assert any(
-        "`amqpflow adopt shop.yaml queue orders` is not possible, since it is not as the file says: "
+        "`amqpflow adopt shop.yaml queue orders` cannot take it over, because it differs from the file: "
         "x-dead-letter-exchange is not set on the broker" in each
         for each in refusals(diff(SHOP, observation(plain)))
     )
@@ -206,7 +207,7 @@ def test_what_left_the_file_is_left_alone_and_said() -> None:
     assert plan.changes == ()
     assert plan.findings == ()
     assert plan.notes == (
-        "queue orders.retry.1h is no longer in the file; it is left as it is.",
+        "queue orders.retry.1h is no longer in the file; apply leaves it unchanged.",
         PRUNES,
     )
 
@@ -217,8 +218,8 @@ def test_parked_messages_that_are_not_listed_any_more_are_said() -> None:
     bound = Binding(source="shop.parking", destination=park.name, routing_key=park.name)
     there = replace(there, queues={**there.queues, park.name: park}, bindings=(*there.bindings, bound))
     assert diff(SHOP, observation(there)).notes == (
-        "queue old.parking is no longer in the file; it is left as it is; "
-        "`amqpflow parked list` does not list the messages parked in it any more.",
+        "queue old.parking is no longer in the file; apply leaves it unchanged; "
+        "`amqpflow parked list` no longer lists the messages parked in it.",
         PRUNES,
     )
 
@@ -292,7 +293,7 @@ def test_a_user_without_the_tag_for_policies_is_told_before_anything_is_done() -
     seen = replace(observation(), tags=frozenset({"management"}))
     (problem,) = diff(WITH_POLICY, seen).refusals
     assert str(problem) == (
-        "user deploy: it has no policymaker tag, which writing a policy needs; "
+        "user deploy: it lacks the policymaker tag, which writing a policy requires; "
         "rabbitmqctl set_user_tags deploy management policymaker"
     )
     assert not diff(SHOP, seen).refusals

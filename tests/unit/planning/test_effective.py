@@ -54,7 +54,7 @@ def test_for_dead_lettering_the_argument_works(key: str) -> None:
     found = works(policy={key: values[1]}, **{**base, key.replace("-", "_"): values[0]}).settings[key]
     assert (found.value, found.source.origin) == (values[0], Origin.ARGUMENT)
     assert [(each.value, each.source.name) for each in found.overruled] == [(values[1], "ops")]
-    assert "the argument goes before any policy" in found.overruled[0].why
+    assert "the argument overrides any policy" in found.overruled[0].why
 
 
 @pytest.mark.parametrize(("kind", "value"), [("classic", "reject-publish"), ("quorum", "drop-head")])

@@ -109,7 +109,7 @@ def test_what_a_queue_forgets_is_said_until_the_file_says_what_is_meant(argument
     assert ours(flooded) == {"dead-letter-exchange": "", "dead-letter-routing-key": "q.parking"}
     (warning,) = flooded.warnings
     assert warning.code == "parking-floods"
-    assert "every message that it forgets goes to q.parking, which has no limit" in warning.message
+    assert "every dropped message goes to q.parking, which has no limit" in warning.message
 
 
 def test_what_was_parked_until_now_is_not_forgotten_unasked() -> None:

@@ -90,7 +90,7 @@ def test_without_prune_nothing_is_removed() -> None:
     plan = diff(shop(7000), seen(applied(shop(5000))))
     assert not plan.required
     assert all(change.action == "create" for change in plan.changes)
-    assert "queue orders.retry.5s is no longer in the file; it is left as it is." in plan.notes
+    assert "queue orders.retry.5s is no longer in the file; apply leaves it unchanged." in plan.notes
 
 
 def test_a_work_queue_goes_after_its_retry_queues_and_before_its_parking_queue() -> None:
@@ -151,7 +151,7 @@ def test_a_binding_is_ours_only_when_it_is_recorded() -> None:
     known = prune(without, seen(there))
     assert labels(known) == ["delete binding events -> orders (order.*)", "update manifest amqpflow./.shop"]
     assert diff(without, seen(there)).notes[0] == (
-        "binding events -> orders (order.*) is no longer in the file; it is left as it is."
+        "binding events -> orders (order.*) is no longer in the file; apply leaves it unchanged."
     )
     lost = prune(without, seen(there, None))
     assert lost.changes == ()

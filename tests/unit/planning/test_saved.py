@@ -77,13 +77,13 @@ def test_every_kind_of_change_can_be_saved() -> None:
 def test_a_cut_or_edited_or_foreign_file_is_told_from_a_good_one() -> None:
     text = plan_to_text(diff(compiled(SHOP), observation()), version="1")
     for broken, said in {
-        text[: len(text) // 2]: "it is not complete",
-        text.replace("orders", "ordrs", 1): "its checksum does not fit",
+        text[: len(text) // 2]: "it is incomplete",
+        text.replace("orders", "ordrs", 1): "the checksum does not match",
         text.replace('"amqpflow_plan": 2', '"amqpflow_plan": 3'): "it has format 3",
         text.replace('"amqpflow": "1"', '"amqpflow": "0.9"'): "amqpflow 0.9 made it, this is 1",
         '{"amqpflow_plan": 2}': "amqpflow None made it",
-        "{}": "it is no saved plan",
-        "[" * 100_000: "it is not complete",
+        "{}": "it is not a saved plan",
+        "[" * 100_000: "it is incomplete",
     }.items():
         with pytest.raises(UnreadablePlanError, match=said):
             plan_from_text(broken, version="1")
@@ -94,7 +94,7 @@ def test_a_cut_or_edited_or_foreign_file_is_told_from_a_good_one() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ({}, "plan lacks, or should not have: changes"),
+        ({}, "plan has missing or unknown fields: changes"),
         ([], "plan is list, and should be an object"),
     ],
 )
