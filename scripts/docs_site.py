@@ -30,6 +30,7 @@ _TOKEN = re.compile(  # code keeps what looks like a link
     r"|`[^`\n]+`",
     re.MULTILINE | re.DOTALL,
 )
+_FOREIGN = re.compile(r"<(?:script|img|link rel=.?(?:stylesheet|preconnect))[^>]*(?:src|href)=[\"']?https?:[^>]*>")
 _ADDRESS = re.compile(r"[a-z]+:")
 _log = get_plugin_logger("docs_site")
 
@@ -90,6 +91,12 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         return f"{match['text']}({link}{hash_}{anchor}{match['title'] or ''})"
 
     return _TOKEN.sub(replaced, markdown)
+
+
+def on_post_page(output: str, page: Page, **_: Any) -> None:
+    """Refuse a page that loads something from another host: the site works without the network."""
+    for match in _FOREIGN.finditer(output):
+        _log.warning("%s loads from another host: %s", page.file.src_uri, match[0])
 
 
 def linked(document: Path) -> list[Path]:
