@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -81,3 +83,26 @@ def test_the_example_is_where_the_compose_file_mounts_it() -> None:
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
     source = compose["services"]["amqpflow"]["volumes"][0].partition(":")[0]
     assert (ROOT / source / "topology.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("message", "refused"),
+    [
+        ("Say what changed\n\nWhy it did.\n", ""),
+        ("# a comment of git\nSay what changed\n", ""),
+        ("a" * 72, ""),
+        ("ä" * 72, ""),
+        ("a" * 73, "the subject has 73 characters"),
+        ("Say what changed.", "the subject ends with a full stop"),
+        ("fixup! " + "a" * 80, ""),
+    ],
+    ids=["with a body", "after a comment", "72", "72 of two bytes", "73", "full stop", "fixup"],
+)
+def test_the_subject_of_a_commit_is_checked(message: str, refused: str, tmp_path: Path) -> None:
+    file = tmp_path / "COMMIT_EDITMSG"
+    file.write_text(message)
+    environment = {**os.environ, "LC_ALL": "C"}  # characters are counted as such in any locale
+    done = subprocess.run(
+        [ROOT / "scripts" / "check-subject", file], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, refused in done.stderr) == (bool(refused), True), done.stderr
