@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import amqpflow
+from amqpflow.model import event
 from tests.golden import assert_golden
 from tests.scripts import load_script
 
@@ -64,3 +65,9 @@ def class_surface(kind: type) -> Iterator[str]:
 def signature(value: Any, *, method: bool = False) -> str:
     shown: str = generate_docs.signature(value, method=method)
     return " ".join(shown.split()).replace("( ", "(").replace(", )", ")")
+
+
+def test_every_event_is_public_and_has_its_name_among_the_names() -> None:
+    kinds = [each for each in vars(event).values() if isinstance(each, type) and issubclass(each, event.Event)]
+    assert [each.__name__ for each in kinds if each.__name__ not in amqpflow.__all__] == []
+    assert {each for each in kinds if each.name} == set(event.EVENTS.values())
