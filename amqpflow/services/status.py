@@ -80,12 +80,12 @@ class StatusReader:
         )
 
     async def numbers(self) -> dict[str, QueueStats]:
-        """What each queue holds, for a picture; what is missing is left out. Raises as `read` does."""
+        """Return what each queue holds, for a picture; what is missing is left out. Raises as `read` does."""
         management, vhost = self._broker.management, self._broker.address.vhost
         return await self._numbers(None if management is None else await management.queue_stats(vhost))
 
     async def _look(self) -> None:
-        """Preflight, and retry queues that left the file."""
+        """Run preflight, and find retry queues that left the file."""
         if self._observed is not None and time.monotonic() < self._looked_at + PREFLIGHT_EVERY:
             return
         self._observed = await observe(self._topology, self._broker)
@@ -162,7 +162,7 @@ class StatusReader:
 
 
 def _names(topology: CompiledTopology) -> tuple[str, ...]:
-    """Every queue that a status shows, once."""
+    """Return every queue that a status shows, once."""
     names: dict[str, None] = {}
     for routes in topology.routes.values():
         names |= dict.fromkeys((routes.queue, *(tier.queue for tier in routes.tiers)))
@@ -170,7 +170,7 @@ def _names(topology: CompiledTopology) -> tuple[str, ...]:
 
 
 def _left(topology: CompiledTopology, queues: Iterable[Queue]) -> dict[str, tuple[str, int]]:
-    """Retry queues that bear our stamp and are not in the file: their messages still come back."""
+    """Return retry queues with our stamp that are not in the file: their messages still come back."""
     found: dict[str, tuple[str, int]] = {}
     for queue in queues:
         target, delay = queue.arguments.get("x-dead-letter-routing-key"), queue.arguments.get("x-message-ttl")

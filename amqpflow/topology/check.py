@@ -58,7 +58,7 @@ def check_files(files: Iterable[tuple[str, bytes]], environ: Mapping[str, str]) 
 
 
 def read_spec(data: bytes, problems: Problems, environ: Mapping[str, str]) -> TopologySpec | None:
-    """One file as a spec, None when it is no YAML mapping."""
+    """Return one file as a spec, None when it is not a YAML mapping."""
     text = decode(data, problems)
     root = None if text is None else parse_document(text, problems, environ)
     return None if root is None else parse_topology(root, problems)

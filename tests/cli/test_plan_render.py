@@ -172,7 +172,7 @@ def test_pruning_the_same_of_a_thousand_queues_is_told_once() -> None:
         assert len(text.splitlines()) < 70
         assert max(map(len, text.splitlines())) <= width
         assert "- 1000 queues" in text
-        assert "what is in it goes back to its work queue, each when it is due" in " ".join(text.split())
+        assert "its messages go back to its work queue, each when it is due" in " ".join(text.split())
 
 
 def test_a_queue_that_goes_says_how_many_messages_it_holds_and_what_becomes_of_them() -> None:
@@ -181,7 +181,7 @@ def test_a_queue_that_goes_says_how_many_messages_it_holds_and_what_becomes_of_t
     plan = diff(compiled(many(1).replace("30s", "1m")), seen, prune=True)
     text = " ".join(plan_text(plan, color=False).split())
     assert "its 4 messages go back to q0000, each when it is due" in text
-    assert "left when it holds any (4 when the plan was made)" in text
+    assert "keeps the queue if it holds any (4 when the plan was made)" in text
     assert plan_summary(plan).endswith("Apply asks first, or needs --allow delete.")
 
 

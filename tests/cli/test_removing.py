@@ -112,7 +112,7 @@ def test_a_changed_delay_from_the_refusal_to_the_end(vhost: BrokerAddress, file:
 
     refused = amqpflow(vhost, "apply", file, "--prune")
     assert refused.code == 4
-    assert refused.says("nothing was done", "queue orders.retry.1m would be removed, which --allow delete agrees to")
+    assert refused.says("nothing was done", "queue orders.retry.1m would be removed; --allow delete permits it")
     assert names(vhost, "queues") == before
 
     left = amqpflow(vhost, "apply", file, "--prune", "--allow", "delete", "-o", "json")
@@ -169,7 +169,7 @@ def test_one_name_consents_to_one_removal(vhost: BrokerAddress, file: Path) -> N
     refused = amqpflow(vhost, "destroy", file, "--allow", "delete:orders,delete:ordres.parking")
     assert refused.code == 4
     assert refused.says("queue orders.retry.1m, queue orders.parking, exchange shop.", "which --allow delete agrees to")
-    assert refused.says("nothing is removed that --allow names: queue ordres.parking")
+    assert refused.says("--allow names an object that this plan does not remove: queue ordres.parking")
     assert not refused.says("queue orders,")
     assert (names(vhost, "queues"), names(vhost, "exchanges")) == before
     asked = answered(vhost, "n", "destroy", file, "--allow", "delete:orders,delete:orders.parking")
@@ -177,7 +177,7 @@ def test_one_name_consents_to_one_removal(vhost: BrokerAddress, file: Path) -> N
     file.write_text(FILE.replace("DELAY", "1s"))
     queue, exchange = "delete:orders.retry.1m", "delete:exchange shop.retry"
     assert amqpflow(vhost, "apply", file, "--prune", "--allow", exchange).says(
-        "queue orders.retry.1m would be removed, which --allow delete agrees to"
+        "queue orders.retry.1m would be removed; --allow delete permits it"
     )
     assert amqpflow(vhost, "apply", file, "--prune", "--allow", queue).code == 0
     assert names(vhost, "queues") == {"orders", "orders.parking", "orders.retry.1s"}

@@ -9,7 +9,7 @@ from amqpflow.model.resources import BrokerState, Exchange
 
 def leads_nowhere(now: BrokerState, planned: BrokerState, queue: str, exchange: Any, key: Any) -> bool:
     """
-    Whether a message that is dead-lettered to this exchange is lost.
+    Return whether a message that is dead-lettered to this exchange is lost.
 
     Args:
         now: the virtual host as it is.
@@ -38,7 +38,7 @@ def leads_nowhere(now: BrokerState, planned: BrokerState, queue: str, exchange: 
 
 def leads_only_to(state: BrokerState, queue: str, exchange: Any, key: Any) -> bool:
     """
-    Whether a message that is dead-lettered to this exchange surely gets into one queue, and into no other.
+    Return whether a message that is dead-lettered to this exchange surely gets into one queue, and into no other.
 
     Args:
         state: the virtual host as it is.

@@ -26,7 +26,7 @@ _EXCHANGE = "x-dead-letter-exchange"
 
 
 def existing_queues(topology: CompiledTopology, state: BrokerState) -> tuple[Queue, ...]:
-    """The existing queues of a topology, as they are on the broker."""
+    """Return the existing queues of a topology, as they are on the broker."""
     return tuple(
         state.queues[each.queue] for each in topology.routes.values() if each.existing and each.queue in state.queues
     )
@@ -63,7 +63,7 @@ def without_ours(topology: CompiledTopology, observed: Observation, queue: Queue
 
 
 def _beside(policy: Policy, routes: QueueRoutes, works: Effective) -> Policy:
-    """Our policy for an existing queue, as far as the application leaves it room."""
+    """Return our policy for an existing queue, as far as the application leaves it room."""
     if _keeps(routes, works):
         return replace(policy, definition=kept_by(policy, routes) | _overflow_today(policy, routes, works))
     limit = works.settings.get("delivery-limit")
@@ -75,7 +75,7 @@ def _beside(policy: Policy, routes: QueueRoutes, works: Effective) -> Policy:
 
 
 def _overflow_today(policy: Policy, routes: QueueRoutes, works: Effective) -> dict[str, object]:
-    """What a full queue does today, where it is limited already and the file does not say what it should do."""
+    """Return what a full queue does today, where it is limited already and the file does not say what it should do."""
     limits_of_file = policy.definition.keys() & set(LENGTHS)
     limited = any(works.value(key) is not None for key in LENGTHS)
     if routes.overflow_said or not (limits_of_file and limited):
@@ -84,12 +84,12 @@ def _overflow_today(policy: Policy, routes: QueueRoutes, works: Effective) -> di
 
 
 def kept_by(policy: Policy, routes: QueueRoutes) -> dict[str, object]:
-    """What is left of our policy where the dead letters of an existing queue stay as they are."""
+    """Return what is left of our policy where the dead letters of an existing queue stay as they are."""
     return dead_letters_kept(policy.definition, parking_queue=routes.parking_queue, limit_said=routes.limit_said)
 
 
 def _keeps(routes: QueueRoutes, works: Effective) -> bool:
-    """Whether the application's word on the dead letters of its queue holds."""
+    """Return whether the application's word on the dead letters of its queue holds."""
     if _EXCHANGE in works.queue.arguments:
         return True
     if routes.dead_letters is not None:
@@ -98,12 +98,12 @@ def _keeps(routes: QueueRoutes, works: Effective) -> bool:
 
 
 def forgets(works: Effective) -> bool:
-    """Whether messages may leave a queue unhandled when they are old, or when it is full."""
+    """Return whether messages may leave a queue unhandled when they are old, or when it is full."""
     return bool([*_forgetting(works)])
 
 
 def _forgetting(works: Effective) -> Iterator[str]:
-    """How it forgets, in words."""
+    """Yield each setting that makes the queue drop messages."""
     for each in works.settings["message-ttl"].possible:
         if each.value is not None:
             yield f"message-ttl {duration_or_ms(each.value)}, {each.source}"

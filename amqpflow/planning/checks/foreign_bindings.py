@@ -15,7 +15,7 @@ from amqpflow.planning.values.ref import Ref
 
 def foreign_bindings(desired: CompiledTopology, owns: Ownership, policies: list[Policy]) -> Iterator[Finding]:
     """
-    What stands on the retry and the parking exchange, or would, that amqpflow did not put there.
+    Yield what stands on the retry and the parking exchange, or would, that amqpflow did not create.
 
     Args:
         desired: the topology.

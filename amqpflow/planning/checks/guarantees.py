@@ -1,4 +1,4 @@
-"""What amqpflow's promises come to on a queue that an application declared: its arguments stay, and decide much.
+"""Judge which guarantees hold on a queue that an application declared: its arguments stay, and decide much.
 
 Told from the settings that work on the queue, as it will be once the plan is carried out.
 """
@@ -30,7 +30,7 @@ from .dead_letter_targets import leads_nowhere, leads_only_to
 
 
 def guarantees(desired: CompiledTopology, observed: Observation) -> tuple[Guarantee, ...]:
-    """Every promise about every `existing` queue of a topology that is there, with whether it holds and why."""
+    """Return every promise about every `existing` queue of a topology that is there, with whether it holds and why."""
     found: list[Guarantee] = []
     for routes in desired.routes.values():
         queue = observed.state.queues.get(routes.queue)
@@ -44,7 +44,7 @@ def guarantees(desired: CompiledTopology, observed: Observation) -> tuple[Guaran
 
 
 def as_planned(desired: CompiledTopology, observed: Observation, queue: Queue) -> Effective:
-    """What will work on a queue once the policies of the topology are as the file says."""
+    """Return what will work on a queue once the policies of the topology are as the file says."""
     ours = desired.desired.policies
     theirs = [p for p in observed.state.policies.values() if not is_own_policy(p.name, desired.name)]
     return effective(
@@ -89,7 +89,7 @@ def as_found(desired: CompiledTopology, observed: Observation) -> CompiledTopolo
 
 
 def sentences(found: tuple[Guarantee, ...]) -> Iterator[str]:
-    """What a plan says of them: a line for what holds, one for each thing that does not."""
+    """Yield what a plan says of them: a line for what holds, one for each thing that does not."""
     by_queue: dict[str, list[Guarantee]] = {}
     for each in found:
         by_queue.setdefault(each.queue, []).append(each)
@@ -103,7 +103,9 @@ def sentences(found: tuple[Guarantee, ...]) -> Iterator[str]:
 
 
 def _parks(works: Effective, parking_queue: str, state: BrokerState) -> bool:
-    """Whether the queue's own dead-lettering leads to its parking queue, also by an exchange of the application's."""
+    """
+    Return whether the queue's own dead-lettering leads to its parking queue, also by an exchange of the application's.
+    """
     exchanges, keys = (works.settings[key].possible for key in ("dead-letter-exchange", "dead-letter-routing-key"))
     return all(
         exchange.value is not None and leads_only_to(state, parking_queue, exchange.value, key.value)
@@ -113,7 +115,9 @@ def _parks(works: Effective, parking_queue: str, state: BrokerState) -> bool:
 
 
 def _parks_for_good(queue: Queue, parking_queue: str) -> bool:
-    """Whether the queue's own arguments, which beat every policy, dead-letter straight into its parking queue."""
+    """
+    Return whether the queue's own arguments, which beat every policy, dead-letter straight into its parking queue.
+    """
     arguments = queue.arguments
     target = (arguments.get("x-dead-letter-exchange"), arguments.get("x-dead-letter-routing-key"))
     return target == ("", parking_queue)
@@ -151,7 +155,7 @@ class _Judge:
         return self._guarantee(RETRIES, True, "a failed message waits in a retry queue and comes back to it")
 
     def _fate(self) -> str:
-        """What becomes of a message that RabbitMQ takes out of the queue, after `which`."""
+        """Return what becomes of a message that RabbitMQ takes out of the queue, after `which`."""
         exchange, key = self.works.settings["dead-letter-exchange"], self.works.settings["dead-letter-routing-key"]
         if exchange.value is None:
             return "is deleted"
@@ -170,11 +174,12 @@ class _Judge:
         return self._guarantee(
             BROKER_PARKS,
             self.parks,
-            f"what it gives up on (delivery limit, expiry, length, a foreign reject) {self._fate()}{self._hidden()}",
+            "a message that RabbitMQ gives up on (delivery limit, expiry, length, a foreign reject) "
+            f"{self._fate()}{self._hidden()}",
         )
 
     def _hidden(self) -> str:
-        """Why our policy does not do it."""
+        """Return why our policy does not do it."""
         for setting in self._dead_lettering():
             for each in setting.overruled:
                 if each.source.policy is not None and is_own_policy(each.source.name, self.desired.name):
@@ -214,7 +219,9 @@ class _Judge:
     def _crashes_end(self) -> Guarantee:
         if self.queue.type != "quorum":
             return self._guarantee(
-                CRASHES_END, False, "a classic queue counts no deliveries: what crashes its consumer comes for ever"
+                CRASHES_END,
+                False,
+                "a classic queue counts no deliveries: a message that crashes its consumer is redelivered for ever",
             )
         limit = self.works.settings["delivery-limit"]
         if limit.value is None or (isinstance(limit.value, int) and limit.value < 0):
@@ -239,7 +246,7 @@ class _Judge:
         return self._guarantee(SURVIVES, not flaws, f"it is {', and '.join(flaws) or 'durable'}")
 
     def _limits(self) -> Guarantee | None:
-        """Whether the limits that the file sets by our policy are those that work."""
+        """Return whether the limits that the file sets by our policy are those that work."""
         wanted = [
             policy.definition
             for policy in (*self.works.policies, *self.works.hidden, *(each.policy for each in self.works.passed_over))
@@ -277,7 +284,7 @@ def _tie(setting: Setting) -> str:
 
 
 def duration_or_ms(value: object) -> str:
-    """5s; a value that is not a positive number of milliseconds as it is."""
+    """Return 5s; a value that is not a positive number of milliseconds unchanged."""
     return (
         format_duration(value)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0

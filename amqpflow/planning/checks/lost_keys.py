@@ -33,7 +33,7 @@ class LostKeys:
     tightened: tuple[str, ...] = ()  #: not lost: the file has a smaller number, in words
 
     def place(self, where: str) -> str:
-        """Under queue orders write `limits: {max_length: 5}`"""
+        """Return advice: under queue orders in the file write `limits: {max_length: 5}`"""
         return f"under {where} in the file write `{self.possible}`"
 
 
@@ -104,7 +104,7 @@ class _Place:
 
     @property
     def keeps(self) -> bool:
-        """Whether its dead letters are its application's to direct: our policy says nothing about them."""
+        """Return whether its dead letters are its application's to direct: our policy says nothing about them."""
         return self.own is not None and not parks(self.ours.definition, self.own.parking_queue)
 
 
@@ -130,7 +130,7 @@ def _told(place: _Place, foreign: Policy, theirs: Effective, lost: list[str], ti
 
 
 def _overflow(place: _Place, wanted: Mapping[str, Any]) -> Any:
-    """What would work on the queue with these lengths written under `limits`, and no overflow."""
+    """Return what would work on the queue with these lengths written under `limits`, and no overflow."""
     overflow = wanted.get("overflow", place.ours.definition.get("overflow", "reject-publish"))
     definition = {**place.ours.definition, **wanted, "overflow": overflow}
     return effective(place.queue, [replace(place.ours, definition=definition)]).value("overflow")
@@ -182,7 +182,7 @@ def _write(written: dict[str, Any], key: str, value: Any, place: _Place) -> None
 
 
 def _entries(written: Mapping[str, Any]) -> Iterator[str]:
-    """As flow mappings of YAML."""
+    """Yield entries as flow mappings of YAML."""
     for key, value in written.items():
         if isinstance(value, Mapping):
             yield f"{key}: {{{', '.join(_entries(value))}}}"

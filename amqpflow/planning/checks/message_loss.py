@@ -122,7 +122,7 @@ def stakes(before: Effective, after: Effective, there: BrokerState, queues: Cont
 
 
 def _may_retain(works: Effective) -> bool:
-    """Whether at-least-once may work: it is asked for, even where it should have no effect."""
+    """Return whether at-least-once may work: it is asked for, even where it should have no effect."""
     setting = works.settings.get("dead-letter-strategy")
     asked = () if setting is None else (*setting.possible, *setting.overruled)
     return works.queue.type == "quorum" and any(each.value == "at-least-once" for each in asked)
@@ -138,19 +138,19 @@ def _numbers(works: Effective, key: str) -> list[int]:
 
 
 def _dropping(works: Effective) -> list[bool]:
-    """By each overflow that may work: whether a full queue drops its head. Fact 4.12 for reject-publish-dlx."""
+    """Return for each overflow that may work whether a full queue drops its head (fact 4.12)."""
     setting = works.settings.get("overflow")
     kept = ("reject-publish",) if works.queue.type == "quorum" else ("reject-publish", "reject-publish-dlx")
     return [each.value not in kept for each in setting.possible] if setting is not None else [True]
 
 
 def _drops_beyond(works: Effective, key: str) -> int | None:
-    """The smallest limit beyond which messages may be dropped, None when none is."""
+    """Return the smallest limit beyond which messages may be dropped, None when none is."""
     return min(_numbers(works, key), default=None) if any(_dropping(works)) else None
 
 
 def _surely_dropped_beyond(works: Effective, key: str) -> int | None:
-    """The largest limit that may have worked, None when it is not certain that any did."""
+    """Return the largest limit that may have worked, None when it is not certain that any did."""
     setting = works.settings.get(key)
     numbers = _numbers(works, key)
     certain = setting is not None and len(numbers) == len(setting.possible) and all(_dropping(works))
@@ -158,7 +158,7 @@ def _surely_dropped_beyond(works: Effective, key: str) -> int | None:
 
 
 def _target(works: Effective, there: BrokerState, queues: Container[str]) -> str:
-    """Where the dead letters of a queue go, "" when they are deleted."""
+    """Return where the dead letters of a queue go, "" when they are deleted."""
     exchange, key = works.value("dead-letter-exchange"), works.value("dead-letter-routing-key")
     if exchange is None:
         return ""
@@ -176,7 +176,7 @@ def _target(works: Effective, there: BrokerState, queues: Container[str]) -> str
 
 def leaving(stake: QueueRisk, depth: Depth | None) -> int | None:
     """
-    How many messages leave the queue with the change: at most 9 s ago, by statistics. None: not known.
+    Return how many messages leave the queue with the change: at most 9 s ago, by statistics. None: not known.
 
     What is unacked does not count for a length until it comes back, and goes then (fact 6.20).
     """
@@ -310,7 +310,7 @@ def objections(changes: Iterable[Change], observed: Observation) -> tuple[Findin
 
 
 def at_stake(changes: Iterable[Change]) -> Iterator[QueueRisk]:
-    """Everything that the changes of a plan put at stake."""
+    """Yield everything that the changes of a plan put at stake."""
     for change in changes:
         if isinstance(change, PutPolicy | RemovePolicy):
             yield from change.at_stake

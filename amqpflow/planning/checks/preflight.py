@@ -29,7 +29,7 @@ HELD_MS = 600_000  #: how long a reader of a parking queue holds a message when 
 
 def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding, ...]:
     """
-    Everything foreign that would break a guarantee of `desired`, as it is or will be on the broker.
+    Return everything foreign that would break a guarantee of `desired`, as it is or will be on the broker.
 
     Severity ERROR is what apply refuses to build on and a consumer should not trust; WARNING is for people to know.
     Over AMQP alone nothing of this can be seen, and the answer is empty. What holds for `existing` queues, whose
@@ -61,7 +61,7 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
 
 
 def role_of(queue: Queue, desired: CompiledTopology) -> str:
-    """What a queue of the topology is for: parking, work or tier."""
+    """Return what a queue of the topology is for: parking, work or tier."""
     if queue.name in desired.parking_queues:
         return _PARKING
     return _WORK if queue.name in desired.routes else _TIER
@@ -95,7 +95,7 @@ class _Effect:
 
 
 def breaking(queue: Queue, role: str, works: Effective, policy: Policy) -> dict[str, str]:
-    """The keys of a foreign policy that, as it works on a queue of ours, break a guarantee: key -> which."""
+    """Return the keys of a foreign policy that, as it works on a queue of ours, break a guarantee: key -> which."""
     found: dict[str, str] = {}
     for key, setting in works.settings.items():
         for each in setting.possible:
@@ -122,14 +122,14 @@ def _effects(key: str, works: Contender, queue: Queue, role: str, desired: Compi
 
 
 def _lift(works: Contender, policy: Policy, desired: CompiledTopology) -> int | None:
-    """A priority above that of a foreign user policy, where the topology may write policies."""
+    """Return a priority above that of a foreign user policy, where the topology may write policies."""
     if works.source.origin is not Origin.POLICY or desired.settings == "arguments":
         return None
     return max(int(policy.priority) + 1, 0) if policy.priority >= desired.policy_priority else None
 
 
 def _breaks(key: str, value: Any, queue: Queue, role: str) -> str | None:
-    """Which guarantee a foreign value that works takes away from a queue of ours; None when it does not."""
+    """Return which guarantee a foreign value that works takes away from a queue of ours; None when it does not."""
     arguments = queue.arguments
     match key:
         case "expires":

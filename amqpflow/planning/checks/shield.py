@@ -60,7 +60,7 @@ def shielded(topology: CompiledTopology, observed: Observation) -> CompiledTopol
 
 def broad_policies(topology: CompiledTopology, observed: Observation) -> frozenset[str]:
     """
-    The names of foreign policies that match more than the topology's own queues: a platform's, for everything.
+    Return the names of foreign policies that match more than the topology's own queues: a platform's, for everything.
 
     One whose pattern only RabbitMQ can read is among them, since nothing says that it is meant for these queues.
     """
@@ -98,14 +98,16 @@ def _harm(queue: Queue, topology: CompiledTopology, observed: Observation, polic
 
 
 def _role(queue: Queue, topology: CompiledTopology) -> str:
-    """A queue that left the file is a parking queue unless it hands messages on."""
+    """Treat a queue that left the file as a parking queue, unless it dead-letters."""
     if queue.name in topology.desired.queues:
         return role_of(queue, topology)
     return "tier" if "x-dead-letter-exchange" in queue.arguments else "parking"
 
 
 def _harmless(queue: Queue, policy: Policy, harm: Mapping[str, str]) -> Mapping[str, Any]:
-    """What the foreign policy says without what breaks a guarantee; RabbitMQ takes no policy that says nothing."""
+    """
+    Return what the foreign policy says without what breaks a guarantee; RabbitMQ takes no policy that says nothing.
+    """
     kept = {
         key: value
         for key, value in policy.definition.items()

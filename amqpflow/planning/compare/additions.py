@@ -1,4 +1,4 @@
-"""What the file asks for, object by object: missing, as it should be, to be changed in place, or in the way."""
+"""Compare each object of the file with the broker: missing, matching, to be changed in place, or in the way."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ from .undeclared_queues import needed_exchanges, needed_queues, undeclared_queue
 
 
 def required_objects(desired: CompiledTopology) -> tuple[frozenset[str], frozenset[str]]:
-    """The exchanges and queues that a topology refers to without declaring them: they must be there before it."""
+    """
+    Return the exchanges and queues that a topology refers to without declaring them: they must be there before it.
+    """
     state = desired.desired
     exchanges = {*desired.required_exchanges, *needed_exchanges(desired)}
     queues = {*desired.required_queues, *needed_queues(desired)}
@@ -137,7 +139,7 @@ class Additions:
             self.used.append(UsedAsItIs(exchange=desired.name, owner=there.owner))
 
     def _delays(self, exchange: str) -> Mapping[str, NativeRetry]:
-        """What is read back before the marker is declared; what is in arguments was compared already."""
+        """Return what is read back before the marker is declared; what is in arguments was compared already."""
         marker = exchange == self.topology.native_marker and self.topology.settings == "policies"
         return delays(self.topology) if marker else {}
 
@@ -170,7 +172,7 @@ class Additions:
             self.unchanged.append(("queue", desired.name))
 
     def _foreign(self, there: Exchange | Queue, differences: tuple[Difference, ...]) -> Finding:
-        """It has the name of something that the file declares, and amqpflow did not create it."""
+        """Refuse an object that has a name of the file, and that amqpflow did not create."""
         kind = "queue" if isinstance(there, Queue) else "exchange"
         ref = Ref(kind, there.name)
         if there.owner is not None:
@@ -183,7 +185,7 @@ class Additions:
         )
 
     def _ways_out(self, kind: str, name: str, differences: tuple[Difference, ...]) -> Iterator[str]:
-        """What to do about it, each with when it fits."""
+        """Yield what to do about it, each with when it fits."""
         if kind == "exchange" and name == self.topology.native_marker:
             yield "delete it: apply declares it after verifying that the broker delays rejected messages"
             return

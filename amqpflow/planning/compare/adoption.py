@@ -1,4 +1,4 @@
-"""To take over what amqpflow did not create: arguments are immutable, so it is recorded in the manifest."""
+"""Take over objects that amqpflow did not create: arguments are immutable, so the manifest records them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence
 
 
 def recordable(topology: CompiledTopology, observed: Observation, nothing: str) -> Iterator[Finding]:
-    """Why the manifest cannot be written, if it cannot."""
+    """Yield why the manifest cannot be written, if it cannot."""
     state = observed.manifest
     if isinstance(state, Unseen | Damaged):
         why = state.why or f"the management API is not used: {observed.source}"
@@ -78,7 +78,7 @@ def recordable(topology: CompiledTopology, observed: Observation, nothing: str) 
 
 
 def _mark(owns: Ownership) -> CreateExchange | Finding | None:
-    """What carries the stamp from now on, where nothing does."""
+    """Return what carries the stamp from now on, where nothing does."""
     if owns.marked:
         return None
     topology = owns.topology

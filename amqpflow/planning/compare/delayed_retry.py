@@ -20,17 +20,19 @@ TYPE = "delayed-retry-type"
 
 
 def delays(topology: CompiledTopology) -> Mapping[str, NativeRetry]:
-    """The delays of a topology's native queues, by queue."""
+    """Return the delays of a topology's native queues, by queue."""
     return {routes.queue: routes.native for routes in topology.native_queues if routes.native is not None}
 
 
 def is_native(policy: Policy) -> bool:
-    """Whether a policy makes a queue delay what is rejected."""
+    """Return whether a policy makes a queue delay rejected messages."""
     return TYPE in policy.definition
 
 
 def holds(definition: Mapping[str, Any], native: NativeRetry) -> bool:
-    """Whether an effective policy definition, or a queue's arguments without their x-, delays as the file says."""
+    """
+    Return whether an effective policy definition, or a queue's arguments without their x-, delays as the file says.
+    """
     return (
         definition.get(TYPE) == "failed"
         and definition.get("delayed-retry-min") == native.min_ms
@@ -39,7 +41,9 @@ def holds(definition: Mapping[str, Any], native: NativeRetry) -> bool:
 
 
 def too_old(topology: CompiledTopology, version: tuple[int, ...]) -> Iterator[Finding]:
-    """A refusal when the release has no delayed retry; () is a broker that does not say, which counts as too old."""
+    """
+    Yield a refusal when the release has no delayed retry; () is a broker that does not say, which counts as too old.
+    """
     wanted = delays(topology)
     if wanted and version < SINCE:
         yield refuse(
@@ -52,7 +56,9 @@ def too_old(topology: CompiledTopology, version: tuple[int, ...]) -> Iterator[Fi
 
 
 def hidden(topology: CompiledTopology, policies: Iterable[Policy]) -> Iterator[Finding]:
-    """A refusal for each native queue on which another policy works. `policies`: all user policies as they will be."""
+    """
+    Yield a refusal for each native queue on which another policy works. `policies`: all user policies as they will be.
+    """
     if topology.settings == "arguments":
         return
     every = tuple(policies)

@@ -1,4 +1,4 @@
-"""Desired against observed: what is missing, what is as it should be, and what stands in the way. All of it at once."""
+"""Compare the desired with the observed state: what is missing, what matches, and what stands in the way."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def diff(
 
 
 def destruction(desired: CompiledTopology, observed: Observation, *, approvals: Approvals = NOTHING) -> Plan:
-    """The removal of everything the topology owns, by the same rules as `diff` with `prune`."""
+    """Return the removal of everything the topology owns, by the same rules as `diff` with `prune`."""
     return _Comparison(desired, observed, True, approvals).destruction()
 
 
 def candidates(
     desired: CompiledTopology, observed: Observation, *, prune: bool, destroy: bool = False
 ) -> frozenset[str]:
-    """The queues that a plan may remove or swap: their depths should be observed before it is made."""
+    """Return the queues that a plan may remove or swap: their depths should be observed before it is made."""
     return _Comparison(desired, observed, prune, NOTHING).candidates(destroy)
 
 
@@ -119,7 +119,7 @@ class _Comparison:
         return frozenset(names & self.there.queues.keys())
 
     def _policy_changes(self, destroy: bool) -> list[Change]:
-        """The changes of a plan that write or remove policies, those of other kinds left out."""
+        """Return the changes of a plan that write or remove policies, those of other kinds left out."""
         left = self._leftovers(BrokerState() if destroy else self.desired) if self.prune else Leftovers()
         removed: list[Change] = [RemovePolicy(policy=each) for each in left.policies]
         if destroy or not self.there.queues or not self._policies_differ():
@@ -128,7 +128,7 @@ class _Comparison:
         return [*(each for each in self.added.changes if each.kind == "policy"), *removed]
 
     def _policies_differ(self) -> bool:
-        """Whether a plan writes or removes a policy at all: most do not, and need no second comparison."""
+        """Return whether a plan writes or removes a policy at all: most do not, and need no second comparison."""
         wanted, there = self.desired.policies, self.there.policies
         return any(
             name not in there or policy_differences(policy, there[name]) for name, policy in wanted.items()
@@ -215,7 +215,7 @@ class _Comparison:
                 yield ListedBinding(binding=binding, origin=self.owns.of_binding(binding))
 
     def _swaps(self) -> Iterator[TierReplacement]:
-        """Retry queues of ours that differ under the same name, and those whose swap was begun."""
+        """Yield retry queues of ours that differ under the same name, and those whose swap was begun."""
         if not self.observed.complete:
             return
         for name, work_queue in self.tiers.items():
@@ -239,5 +239,5 @@ def _sure(removals: Iterable[Change]) -> list[Change]:
 
 
 def _unproven(removals: Iterable[Change]) -> list[Approval]:
-    """Each needs a consent of its own: it may be an application's."""
+    """Return an approval for each of them: the binding may be an application's."""
     return [Approval("delete", ref_of(change)) for change in removals if isinstance(change, Unbind) and change.unproven]

@@ -1,4 +1,4 @@
-"""Give up what was adopted, or a binding that apply made: it stays on the broker, and no topology owns it then."""
+"""Disown adopted objects, or bindings that apply made: they stay on the broker without an owner."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Leftovers:
 
 def leftovers(owns: Ownership, kept: BrokerState, needed: frozenset[Thing] = frozenset()) -> Leftovers:
     """
-    Everything owned that is not kept.
+    Return everything owned that is not kept.
 
     Args:
         owns: whose, and what is on the broker.
@@ -74,7 +74,7 @@ def leftovers(owns: Ownership, kept: BrokerState, needed: frozenset[Thing] = fro
 
 
 def left_alone(left: Leftovers, topology: CompiledTopology, there: BrokerState) -> Iterator[str]:
-    """What this topology created once and the file no longer has: it stays until it is pruned."""
+    """Yield what this topology created once and the file no longer has: it stays until it is pruned."""
     bound = {(each.source, each.destination) for each in there.bindings if each.destination_type == "queue"}
     gone = {*(each.name for each in left.queues), *(each.name for each in left.exchanges)}
     for exchange in sorted(left.exchanges, key=lambda each: each.name):

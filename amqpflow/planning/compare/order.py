@@ -70,14 +70,14 @@ def ordered(changes: Iterable[Addition], topology: CompiledTopology) -> tuple[Ad
 
 
 def replacement_steps(swaps: Iterable[TierReplacement]) -> tuple[Change, ...]:
-    """All swaps step by step together: there is one wait for all old queues, and one for all stand-ins."""
+    """Return all swaps step by step together: there is one wait for all old queues, and one for all stand-ins."""
     ranked = [(rank, change) for swap in swaps for rank, change in swap.steps()]
     return tuple(change for _, change in sorted(ranked, key=lambda each: each[0]))
 
 
 def waits_for(change: Change) -> frozenset[str]:
     """
-    The queues that must be drained, or gone, before a change may be carried out.
+    Return the queues that must be drained, or gone, before a change may be carried out.
 
     Where draining has to be left for another time, everything that waits for it is left as well, and nothing else.
     """
@@ -97,7 +97,9 @@ def waits_for(change: Change) -> frozenset[str]:
 
 
 def holds(change: Change) -> frozenset[str]:
-    """The queues that stay as they are when a change is left for another time; what waits for them is left as well."""
+    """
+    Return the queues that stay as they are when a change is left for another time; what waits for them is left as well.
+    """
     match change:
         case DeleteQueue(queue=queue) | Drain(queue=queue):
             return frozenset({queue.name})
@@ -134,7 +136,7 @@ def independent_runs(changes: Sequence[Change], topology: CompiledTopology) -> I
 
 
 def makes(change: Change) -> Thing | None:
-    """What exists after a change that did not before."""
+    """Return what exists after a change that did not before."""
     match change:
         case CreateExchange():
             return ("exchange", change.exchange.name)
@@ -145,7 +147,7 @@ def makes(change: Change) -> Thing | None:
 
 
 def needs(change: Addition) -> Iterator[Thing]:
-    """What must exist before a change, or messages could be lost after it."""
+    """Yield what must exist before a change, or messages could be lost after it."""
     match change:
         case CreateExchange(exchange=exchange):
             if exchange.alternate_exchange:
@@ -187,7 +189,7 @@ def _without_gaps(changes: Iterable[Addition], ranks: Mapping[int, int]) -> Mapp
 
 
 def _let_go(change: Addition) -> frozenset[str]:
-    """The queues that a policy covers until it is written again."""
+    """Return the queues that a policy covers until it is written again."""
     return _names(change.replaces) - _names(change.policy) if isinstance(change, PutPolicy) else frozenset()
 
 

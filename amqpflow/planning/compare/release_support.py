@@ -42,7 +42,7 @@ def adapt_to_release(desired: BrokerState, version: tuple[int, ...]) -> tuple[Br
 
 
 def refused_arguments(queue: Queue, version: tuple[int, ...]) -> Iterator[str]:
-    """What a release refuses to declare a queue with (406), so that apply would stop at it in the middle."""
+    """Yield what a release refuses to declare a queue with (406), so that apply would stop at it in the middle."""
     locator = queue.arguments.get("x-queue-leader-locator")
     if locator is None or not version or version >= _LOCATORS:
         return

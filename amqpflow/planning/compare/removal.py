@@ -52,7 +52,7 @@ class Removal:
         return self.owns.topology
 
     def hindrances(self) -> Iterator[Finding]:
-        """Every reason why the removal must not be begun."""
+        """Yield every reason why the removal must not be begun."""
         queues = {each.name for each in self.left.queues}
         mine = {each.identity for each in self.left.bindings}
         for queue in self.left.queues:
@@ -72,7 +72,7 @@ class Removal:
                 )
 
     def _shared(self) -> Iterator[Finding]:
-        """What was ours alone when it was recorded, and is not any more."""
+        """Yield what was ours alone when it was recorded, and is not any more."""
         going = {("exchange", each.name) for each in self.left.exchanges}
         going |= {("queue", each.name) for each in self.left.queues}
         state = self.observed.state
@@ -144,7 +144,7 @@ class Removal:
                 yield ("exchange", exchange.name), frozenset({("exchange", exchange.alternate_exchange)})
 
     def _levels(self) -> dict[Thing, int]:
-        """How many deletions must come before each; what is in a circle is missing."""
+        """Return how many deletions must come before each; what is in a circle is missing."""
         leaving = {("queue", each.name) for each in self.left.queues}
         leaving |= {("exchange", each.name) for each in self.left.exchanges}
         feeds = {user: targets & leaving - {user} for user, targets in self._referring() if user in leaving}
@@ -170,7 +170,7 @@ class Removal:
         return {each.name for each in self.left.queues if ("queue", each.name) not in levels}
 
     def steps(self) -> Iterator[Change]:
-        """The removal, for leftovers without hindrances. Nothing feeds a thing any more when it is deleted."""
+        """Yield the removal, for leftovers without hindrances. Nothing feeds a thing any more when it is deleted."""
         levels = self._levels()
         queues = {each.name: each for each in self.left.queues}
         internal = {each for each in queues if not self._drains(queues[each])}
@@ -214,7 +214,9 @@ class Removal:
             yield DeleteExchange(exchange=exchanges[name], why=self.why)
 
     def _stays_for(self, policy: Policy, queues: Mapping[str, Queue]) -> tuple[str, ...]:
-        """The queues that a policy works on until they are gone: none where it sends messages to what goes itself."""
+        """
+        Return the queues that a policy works on until they are gone: none where it sends messages to what goes itself.
+        """
         going = {("queue", each.name) for each in self.left.queues} | {
             ("exchange", e.name) for e in self.left.exchanges
         }
@@ -225,7 +227,9 @@ class Removal:
         )
 
     def _drains(self, queue: Queue) -> bool:
-        """Whether it is a retry queue, which empties by itself; a work queue with a TTL must not be emptied so."""
+        """
+        Return whether it is a retry queue, which empties by itself; a work queue with a TTL must not be emptied so.
+        """
         arguments = queue.arguments
         if "x-message-ttl" not in arguments or arguments.get("x-dead-letter-exchange") != "":
             return False
@@ -245,7 +249,7 @@ class Removal:
         return self.why
 
     def _forced(self, queue: str) -> bool:
-        """Whether a queue may be deleted with messages and consumers."""
+        """Return whether a queue may be deleted with messages and consumers."""
         return Approval("delete", Ref("queue", queue)) in self.approvals
 
     def _drain(self, queue: Queue) -> Drain:
@@ -271,7 +275,7 @@ class Removal:
 
 
 def _queue_targets(queue: Queue) -> frozenset[Thing]:
-    """Where its dead letters go. Without a key of its own a message keeps the one it came with."""
+    """Return where its dead letters go. Without a key of its own a message keeps the one it came with."""
     exchange = queue.arguments.get("x-dead-letter-exchange")
     if exchange is None:
         return frozenset()

@@ -1,6 +1,6 @@
 """A retry queue whose arguments changed under the same name is swapped through another one that stands in for it.
 
-The stand-in takes the key, the old queue gives its messages back to the work queue, is deleted and declared anew, takes
+The stand-in takes the key, the old queue returns its messages to the work queue, is deleted and declared again, takes
 the key back, and the stand-in goes the same way. Which of these steps are left is read from the broker each time, so
 that a swap that was interrupted anywhere goes on: no record is needed, the stand-in's argument says what it is.
 """
@@ -21,7 +21,7 @@ SUFFIX = ".swap"  #: of a stand-in's name
 
 
 def stand_in_name(queue: str) -> str:
-    """The queue that carries a retry queue's key meanwhile."""
+    """Return the queue that carries a retry queue's key meanwhile."""
     name = queue + SUFFIX
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name
@@ -39,24 +39,24 @@ class TierReplacement:
 
     @property
     def differences(self) -> tuple[Difference, ...]:
-        """In what the queue of that name differs from the file; empty when it is missing, or new already."""
+        """Return how the queue of that name differs from the file; empty when it is missing, or new already."""
         there = self.observed.state.queues.get(self.desired.name)
         return queue_differences(self.desired, there) if there is not None else ()
 
     @property
     def under_way(self) -> bool:
-        """Its stand-in exists."""
+        """Return whether the stand-in exists."""
         return self._stand_in_there is not None
 
     @property
     def carries(self) -> bool:
-        """It is under way, and a queue with the arguments of the file has the key: retries are delayed as ever."""
+        """Return whether a queue with the arguments of the file has the key: retries are delayed as before."""
         has = {each.identity for each in self.observed.state.bindings}
         new = self.desired.name in self.observed.state.queues and not self.differences
         return self.under_way and (self._to_stand_in.identity in has or (new and self._to_itself.identity in has))
 
     def steps(self) -> Iterator[tuple[int, Change]]:
-        """What is left to do: (rank, change). Swaps go on together, and the steps of one rank are independent."""
+        """Yield the steps that are left: (rank, change). Swaps run together; steps of one rank are independent."""
         state = self.observed.state
         there = state.queues.get(self.desired.name)
         differs = bool(self.differences)

@@ -19,20 +19,20 @@ _ONE_OWNER = "only one topology can own it: remove it from one of the two files;
 
 
 def needed_exchanges(topology: CompiledTopology) -> frozenset[str]:
-    """Exchanges of other topologies through which external queues are settled."""
+    """Return exchanges of other topologies through which external queues are settled."""
     found = {name for each in _external(topology) for name in (each.retry_exchange, each.parking_exchange)}
     return frozenset(found - {""})
 
 
 def needed_queues(topology: CompiledTopology) -> frozenset[str]:
-    """Retry and parking queues that other topologies have declared for external queues."""
+    """Return retry and parking queues that other topologies have declared for external queues."""
     return frozenset(
         name for each in _external(topology) for name in (each.parking_queue, *(tier.queue for tier in each.tiers))
     )
 
 
 def undeclared_queue_findings(topology: CompiledTopology, observed: Observation) -> Iterator[Finding]:
-    """What speaks against using a queue that somebody else declared. That one is missing is said elsewhere."""
+    """Yield every objection to using a queue that another program declared; a missing one is reported elsewhere."""
     if not observed.complete:
         return
     for routes in topology.routes.values():
@@ -70,7 +70,7 @@ def _existing(
 
 
 def _publishers(topology: CompiledTopology, observed: Observation, queue: Queue) -> Iterator[Finding]:
-    """At-least-once dead-lettering needs overflow reject-publish, which publishers notice when the queue is full."""
+    """Warn when overflow becomes reject-publish, which publishers notice when the queue is full."""
     now = effective_in(observed.state, queue, version=observed.version, topology=topology.name)
     then = as_planned(topology, observed, queue)
     limited = any(then.value(key) is not None for key in LENGTHS)
@@ -111,7 +111,9 @@ def _owned_by(queue: Queue, routes: QueueRoutes) -> Iterator[Finding]:
 
 
 def _first_owner(topology: CompiledTopology, observed: Observation, queue: Queue) -> str | None:
-    """Another topology that has this queue as an existing one: its retry exchange is bound, or its policy works."""
+    """
+    Return another topology that lists this queue as existing: its retry exchange is bound, or its policy works.
+    """
     state = observed.state
     for binding in state.bindings:
         if binding.destination == queue.name == binding.routing_key and binding.destination_type == "queue":
@@ -127,7 +129,7 @@ def _first_owner(topology: CompiledTopology, observed: Observation, queue: Queue
 
 
 def _is_retry_exchange(state: BrokerState, exchange: str, owner: str) -> bool:
-    """By its default name, or by another queue of its topology that is bound to it by its own name."""
+    """Recognise a retry exchange by its default name, or by another queue of its topology bound by its own name."""
     return exchange == f"{owner}.retry" or any(
         each.source == exchange
         and each.routing_key == each.destination

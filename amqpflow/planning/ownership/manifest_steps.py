@@ -38,7 +38,8 @@ def with_manifest(
     destroy: bool,
 ) -> tuple[Change, ...]:
     """
-    The changes, opened by a `PutManifest` where they bind or drain what is not recorded, closed by one where they end.
+    Return the changes, opened by a `PutManifest` where they bind or drain what is not recorded, closed by one where
+    they end.
 
     Args:
         changes: of a plan, in order.
@@ -65,7 +66,8 @@ def with_manifest(
 
 def so_far(changes: Sequence[Change], done: Collection[Change]) -> PutManifest | None:
     """
-    What records a plan that stopped in the middle, instead of the manifest that closes it; None when that is not due.
+    Return what records a plan that stopped in the middle, instead of the manifest that closes it; None when that is not
+    due.
 
     Args:
         changes: of the plan.

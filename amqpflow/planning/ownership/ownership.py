@@ -26,7 +26,7 @@ _AFTER_TOPOLOGY = re.compile(r"\.(classic|quorum)(-shield)?-[0-9a-f]{8}(\.[0-9a-
 
 def is_own_policy(name: str, topology: str) -> bool:
     """
-    Whether a policy of this name was made for this topology.
+    Return whether a policy of this name was made for this topology.
 
     The whole name is looked at, so that the topology orders does not claim the policies of orders.eu.
     """
@@ -35,13 +35,13 @@ def is_own_policy(name: str, topology: str) -> bool:
 
 
 def is_shield(name: str, topology: str) -> bool:
-    """Whether a policy of this name was made for this topology to keep foreign policies off its queues."""
+    """Return whether a policy of this name was made for this topology to keep foreign policies off its queues."""
     found = _AFTER_TOPOLOGY.fullmatch(name, len(f"amqpflow.{topology}")) if is_own_policy(name, topology) else None
     return found is not None and found[2] is not None
 
 
 def topology_of_policy(name: str) -> str | None:
-    """The topology that a policy of this name was made for; None for a foreign policy."""
+    """Return the topology that a policy of this name was made for; None for a foreign policy."""
     for found in _AFTER_TOPOLOGY.finditer(name):
         if found.end() == len(name) and name.startswith("amqpflow."):
             return name[len("amqpflow.") : found.start()] or None
@@ -96,7 +96,7 @@ class Ownership:
 
     @property
     def disbelieved(self) -> Manifest | None:
-        """A manifest that claims something here, and is not believed."""
+        """Return a manifest that claims something here, and is not believed."""
         stale = self.manifest if self.believed is None else None
         return stale if stale is not None and (stale.adopted or stale.claimed) else None
 
@@ -130,19 +130,19 @@ class Ownership:
         return "unproven" if binding.identity in self._unproven else "foreign"
 
     def knows(self, binding: Binding) -> bool:
-        """Whether the file lists a binding, or did when it was last applied, whoever made it."""
+        """Return whether the file lists a binding, or did when it was last applied, whoever made it."""
         return binding.identity in self._known
 
     def listed(self, binding: Binding) -> bool:
-        """Whether the file lists a binding."""
+        """Return whether the file lists a binding."""
         return any(each.identity == binding.identity for each in self.topology.desired.bindings)
 
     def is_recorded(self, binding: Binding) -> bool:
-        """Whether the manifest has it as ours, or as what may be."""
+        """Return whether the manifest has it as ours, or as what may be."""
         return binding.identity in self._recorded or self.is_unproven(binding)
 
     def is_unproven(self, binding: Binding) -> bool:
-        """Whether apply may have made it, which nothing proves."""
+        """Return whether apply may have made it, which nothing proves."""
         return binding.identity in self._unproven
 
     def own_ends(self, binding: Binding) -> Iterator[tuple[str, str]]:
@@ -157,19 +157,21 @@ class Ownership:
             yield binding.destination_type, binding.destination
 
     def _in_own(self, binding: Binding) -> bool:
-        """Whether it is one in the topology's own two exchanges."""
+        """Return whether it is one in the topology's own two exchanges."""
         source = self.there.exchanges.get(binding.source)
         own = binding.source in (self.topology.retry_exchange, self.topology.parking_exchange)
         return own and source is not None and self.of_exchange(source)
 
     def _is_internal(self, binding: Binding) -> bool:
-        """Whether it binds a queue of ours to one of the topology's own two exchanges: known without a record."""
+        """
+        Return whether it binds a queue of ours to one of the topology's own two exchanges: known without a record.
+        """
         queue = self.there.queues.get(binding.destination) if binding.destination_type == "queue" else None
         return queue is not None and self._in_own(binding) and self.of_queue(queue) and bound_by_name(binding, queue)
 
     def recorded(self, vhost: str, binding: Iterable[Binding] = ()) -> Manifest:
         """
-        The manifest as it should be before a plan begins.
+        Return the manifest as it should be before a plan begins.
 
         What is gone from the broker is dropped, what the file lists and was there before is noted as found.
 
@@ -198,7 +200,7 @@ class Ownership:
 
 
 def bound_by_name(binding: Binding, queue: Queue) -> bool:
-    """Whether the key is the queue's own name, or the name of the retry queue that it stands in for."""
+    """Return whether the key is the queue's own name, or the name of the retry queue that it stands in for."""
     return not binding.arguments and binding.routing_key in (queue.name, queue.arguments.get(STANDS_IN))
 
 

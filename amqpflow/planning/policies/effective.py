@@ -34,7 +34,7 @@ CORE = (
     "max-priority",
     "single-active-consumer",
 )
-"""Keys that are always told of, in this order, where the queue's type knows them."""
+"""Keys that are always shown, in this order, where the queue's type knows them."""
 
 _QUORUM_ONLY = ("delivery-limit", "dead-letter-strategy")
 
@@ -62,12 +62,12 @@ class Source:
 
     @property
     def foreign(self) -> bool:
-        """Somebody else's doing: neither ours nor RabbitMQ's."""
+        """Return whether neither amqpflow nor RabbitMQ set it."""
         return self.origin in (Origin.POLICY, Origin.OPERATOR_POLICY)
 
     @property
     def phrase(self) -> str:
-        """As part of a sentence: the policy ops; our policy amqpflow.shop...; RabbitMQ's default."""
+        """Return it as part of a sentence: the policy ops; our policy amqpflow.shop...; RabbitMQ's default."""
         match self.origin:
             case Origin.OUR_POLICY:
                 return str(self)
@@ -78,7 +78,7 @@ class Source:
 
     @property
     def label(self) -> str:
-        """policy ops"""
+        """Return it as a label: policy ops"""
         return f"{self.origin} {self.name}".rstrip()
 
     def __str__(self) -> str:
@@ -108,7 +108,7 @@ class Setting:
 
     @property
     def value(self) -> Any:
-        """What works; None: nothing sets it, and RabbitMQ has no default. The first of several possible ones."""
+        """Return what works; None: nothing sets it, and RabbitMQ has no default. The first of several possible ones."""
         return self.possible[0].value
 
     @property
@@ -121,11 +121,11 @@ class Setting:
 
     @property
     def known(self) -> bool:
-        """False: what works cannot be seen, and `overruled` holds what may."""
+        """Return False when what works cannot be seen; `overruled` holds what may."""
         return self.source.origin is not Origin.UNSEEN
 
     def is_surely(self, value: Any) -> bool:
-        """Whether this value works whichever policy does."""
+        """Return whether this value works whichever policy does."""
         return all(same_value(each.value, value) for each in self.possible)
 
 
@@ -149,7 +149,7 @@ class Effective:
     passed_over: tuple[PassedOver, ...] = ()
 
     def value(self, key: str) -> Any:
-        """The value that works, of a key that may not be set at all."""
+        """Return the value that works, of a key that may not be set at all."""
         setting = self.settings.get(key)
         return None if setting is None else setting.value
 
@@ -159,7 +159,7 @@ class Effective:
 
     @property
     def at_least_once(self) -> bool:
-        """Whether its dead-lettering cannot lose, whoever wins a tie (fact 4.4)."""
+        """Return whether its dead-lettering cannot lose, whoever wins a tie (fact 4.4)."""
         return self.surely("dead-letter-strategy", "at-least-once")
 
 
@@ -221,7 +221,7 @@ def effective(
 
 
 def effective_in(state: BrokerState, queue: Queue, *, version: tuple[int, ...], topology: str) -> Effective:
-    """What works on a queue among the policies of a virtual host as it is."""
+    """Return what works on a queue among the policies of a virtual host as it is."""
     return effective(
         queue, state.policies.values(), state.operator_policies.values(), version=version, topology=topology
     )
@@ -246,7 +246,7 @@ def _resolve(
     topology: str,
     default_queue_type: str | None,
 ) -> tuple[Contender, tuple[Contender, ...]]:
-    """What works when this user policy and this operator policy do, and what does not."""
+    """Return what works when this user policy and this operator policy do, and what does not."""
     contenders: list[Contender] = []
     argument = queue.arguments.get(f"x-{key}")
     if argument is not None:
@@ -282,7 +282,7 @@ def _resolve(
 def _duel(
     key: str, queue_type: str, earlier: Contender, later: Contender, version: tuple[int, ...]
 ) -> tuple[Contender, Contender, str]:
-    """Winner, loser and why. They come in the order argument, user policy, operator policy."""
+    """Return winner, loser and why. They come in the order argument, user policy, operator policy."""
     if key in SMALLER:
         if smaller(key, earlier.value, later.value, version):
             return earlier, later, f"of two numbers the smaller works: that of {earlier.source.phrase}"
@@ -305,7 +305,7 @@ def _merged(key: str, outcomes: list[tuple[Contender, tuple[Contender, ...]]], h
 
 
 def _at_least_once_or_not(settings: dict[str, Setting]) -> dict[str, Setting]:
-    """At-least-once is accepted anywhere, and works only with reject-publish and a dead-letter exchange (fact 4.4)."""
+    """Switch at-least-once off without reject-publish or a dead-letter exchange, as RabbitMQ does (fact 4.4)."""
     strategy = settings.get("dead-letter-strategy")
     if strategy is None or not any(each.value == "at-least-once" for each in strategy.possible):
         return settings

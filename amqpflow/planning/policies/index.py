@@ -16,7 +16,7 @@ _PART = re.compile(r"\\(.)|(\|)|([^\\|]+)", re.DOTALL)
 
 @lru_cache(maxsize=4096)
 def named_exactly(pattern: str) -> tuple[str, ...] | None:
-    """The names in `^(?:a|b)$`; None for a pattern that is anything else."""
+    """Return the names in `^(?:a|b)$`; None for a pattern that is anything else."""
     whole = _EXACT.fullmatch(pattern)
     if whole is None:
         return None
@@ -44,7 +44,7 @@ class ByName:
                     self._exact.setdefault(name, []).append(policy)
 
     def near(self, name: str) -> list[Policy]:
-        """Those that may apply to a queue of this name, for `applies` and `working` to judge."""
+        """Return those that may apply to a queue of this name, for `applies` and `working` to judge."""
         return [*self._exact.get(name, ()), *self._others]
 
 

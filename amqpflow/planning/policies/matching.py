@@ -34,7 +34,7 @@ _UNKNOWN_FROM_4 = frozenset({"max-in-memory-length", "max-in-memory-bytes"})
 
 def working(policies: Iterable[Policy], target: Queue | Exchange, version: tuple[int, ...] = ()) -> tuple[Policy, ...]:
     """
-    The policy that works on a queue or exchange, whether it exists already or not.
+    Return the policy that works on a queue or exchange, whether it exists already or not.
 
     More than one when the highest priority is shared: which of them wins differs between releases (fact 11.6b).
     """
@@ -45,7 +45,7 @@ def working(policies: Iterable[Policy], target: Queue | Exchange, version: tuple
 
 def may_work(policies: Iterable[Policy], target: Queue | Exchange, version: tuple[int, ...] = ()) -> tuple[Policy, ...]:
     """
-    The policies that may work on a queue or exchange, the highest priority first.
+    Return the policies that may work on a queue or exchange, the highest priority first.
 
     More than `working` has where the highest is one whose pattern cannot be read here: it may not match, and then the
     next works.
@@ -60,12 +60,12 @@ def may_work(policies: Iterable[Policy], target: Queue | Exchange, version: tupl
 
 
 def alternatives(policies: tuple[Policy, ...], target: Queue | Exchange) -> tuple[Policy | None, ...]:
-    """Each of the policies that `may_work`, one of which does; None where it may be that none does."""
+    """Return each of the policies that `may_work`, one of which does; None where it may be that none does."""
     return policies if any(surely_matches(each, target) for each in policies) else (*policies, None)
 
 
 def applies(policy: Policy, target: Queue | Exchange, version: tuple[int, ...]) -> bool:
-    """Whether RabbitMQ would consider the policy for this object at all; a version of () is a new one."""
+    """Return whether RabbitMQ would consider the policy for this object at all; a version of () is a new one."""
     return (
         _covers(policy.apply_to, target)
         and not _unknown(policy, target, version)
@@ -74,7 +74,7 @@ def applies(policy: Policy, target: Queue | Exchange, version: tuple[int, ...]) 
 
 
 def passed_over(policy: Policy, queue: Queue, version: tuple[int, ...] = ()) -> tuple[str, ...]:
-    """The keys because of which a policy that matches a queue has no effect on it at all (fact 11.6d)."""
+    """Return the keys because of which a policy that matches a queue has no effect on it at all (fact 11.6d)."""
     unknown = _unknown(policy, queue, version)
     return (
         tuple(sorted(unknown))
@@ -94,7 +94,7 @@ def _unknown(policy: Policy, target: Queue | Exchange, version: tuple[int, ...])
 
 def surely_matches(policy: Policy, target: Queue | Exchange) -> bool:
     """
-    Whether the pattern of a policy that `applies` is known to match.
+    Return whether the pattern of a policy that `applies` is known to match.
 
     A pattern that amqpflow cannot read as RabbitMQ does counts as matching everything, and then this is False.
     """
@@ -133,7 +133,7 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def _is_read_otherwise(compiled: re.Pattern[bytes], name: str) -> bool:
-    """RabbitMQ matches the bytes of UTF-8, and takes them for the letters of Latin-1."""
+    """Tell where RabbitMQ reads a name otherwise: it takes the bytes of UTF-8 for letters of Latin-1."""
     return not name.isascii() and _OF_LETTERS.search(compiled.pattern) is not None
 
 

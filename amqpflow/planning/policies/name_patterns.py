@@ -28,13 +28,13 @@ class Pattern:
 
     @property
     def fits(self) -> bool:
-        """Whether every release takes it."""
+        """Return whether every release takes it."""
         return len(self.text.encode()) <= MAX_BYTES
 
 
 def pattern_of(names: Mapping[str, Iterable[str]], *, exact: bool = False) -> Pattern:
     """
-    A pattern for names.
+    Return a pattern for names.
 
     Args:
         names: beginnings of names, and for each the regular expressions that may follow; "" is the name itself.
@@ -62,7 +62,7 @@ def pattern_of(names: Mapping[str, Iterable[str]], *, exact: bool = False) -> Pa
 def _widened(
     names: Mapping[str, Iterable[str]], segments: Mapping[str, tuple[str, ...]], length: int
 ) -> tuple[str, tuple[str, ...]]:
-    """The pattern when names that agree in so many segments, and go on after them, are put together."""
+    """Return the pattern when names that share so many segments, and continue after them, are merged."""
     together: dict[str, list[str]] = {}
     for name, parts in segments.items():
         if len(parts) > length:
@@ -85,7 +85,7 @@ def _anchored(parts: Iterable[str]) -> str:
 
 
 def _group(names: Iterable[str], endings: tuple[str, ...]) -> str:
-    """NAMES(ENDINGS)"""
+    """Return NAMES(ENDINGS)."""
     head = _alternatives([tuple(_SEGMENT.findall(name)) for name in sorted(names)])
     tails = [ending for ending in endings if ending]
     if not tails:
@@ -99,7 +99,7 @@ def _group(names: Iterable[str], endings: tuple[str, ...]) -> str:
 
 
 def _alternatives(names: list[tuple[str, ...]]) -> str:
-    """Alternatives with what they begin with in common written once; the empty name makes the rest optional."""
+    """Return alternatives with what they begin with in common written once; the empty name makes the rest optional."""
     by_first: dict[str, list[tuple[str, ...]]] = {}
     for name in names:
         if name:
@@ -113,7 +113,7 @@ def _alternatives(names: list[tuple[str, ...]]) -> str:
 
 
 def _outside(text: str) -> str:
-    """What stands outside of all parentheses."""
+    """Return what stands outside of all parentheses."""
     kept, depth, escaped = [], 0, False
     for character in text:
         if escaped:

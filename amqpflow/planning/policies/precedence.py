@@ -37,12 +37,12 @@ _RELEASE_4 = (4, 0)
 
 
 def at_least(version: tuple[int, ...], release: tuple[int, ...]) -> bool:
-    """Whether a broker is of this release or later; one that does not say its version is taken for a new one."""
+    """Return whether a broker is of this release or later; one that does not say its version is taken for a new one."""
     return not version or version >= release
 
 
 def argument_wins(key: str, queue_type: str) -> bool:
-    """Of what is no number: whether the argument works when a policy sets the key as well (fact 11.6)."""
+    """Return whether the argument works when a policy sets the key too, where the value is not a number (fact 11.6)."""
     if key == "overflow":
         return queue_type != "quorum"
     return key in ARGUMENT_FIRST
@@ -50,7 +50,7 @@ def argument_wins(key: str, queue_type: str) -> bool:
 
 def smaller(key: str, one: Any, other: Any, version: tuple[int, ...]) -> bool:
     """
-    Whether `one` works instead of `other`. What is no number gives way to what is.
+    Return whether `one` works instead of `other`. A number wins over any other value.
 
     A delivery limit below 0 is none from RabbitMQ 4 on, so that any other is smaller; before, it is the smaller one.
     """
@@ -66,7 +66,7 @@ def is_number(value: Any) -> bool:
 
 
 def no_effect(key: str, queue_type: str, version: tuple[int, ...], *, argument: bool) -> str:
-    """Why RabbitMQ takes a setting and makes nothing of it; "" when it works."""
+    """Return why RabbitMQ takes a setting and makes nothing of it; "" when it works."""
     dotted = ".".join(map(str, version))
     match key:
         case "consumer-timeout" if not at_least(version, _CONSUMER_TIMEOUT):
@@ -86,7 +86,7 @@ def no_effect(key: str, queue_type: str, version: tuple[int, ...], *, argument: 
 
 
 def default(key: str, queue_type: str, version: tuple[int, ...]) -> Any:
-    """What works when nothing sets a key; None where there is no such limit."""
+    """Return what works when nothing sets a key; None where there is no such limit."""
     quorum = queue_type == "quorum"
     match key:
         case "overflow":

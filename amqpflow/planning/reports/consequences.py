@@ -1,4 +1,4 @@
-"""What a change means, for people who have to agree to it: how it is done, and what becomes of messages and consumers.
+"""Explain a change to people who approve it: how it is done, and what happens to messages and consumers.
 
 One value for each change and for each attribute that stands in the way, so that text, JSON and markdown say the same.
 The prose rests on measured facts: a deadline is fixed at enqueue (5.3), a policy works within 40 ms (11.6e), a limit
@@ -79,7 +79,7 @@ SYMBOLS: Mapping[str, str] = {
 
 
 def replaced_queues(changes: Iterable[Change]) -> tuple[str, ...]:
-    """Queues that a plan deletes and declares anew under the same name, in several steps."""
+    """Return queues that a plan deletes and declares again under the same name, in several steps."""
     made: dict[str, set[str]] = {"create": set(), "delete": set()}
     for change in changes:
         if change.kind == "queue" and change.action in made:
@@ -89,7 +89,7 @@ def replaced_queues(changes: Iterable[Change]) -> tuple[str, ...]:
 
 def consequences(plan: Plan) -> tuple[Consequence, ...]:
     """
-    Everything a plan does, in that order, and then what would have to be replaced, which it does not do.
+    Return everything a plan does, in that order, and then what would have to be replaced, which it does not do.
 
     Args:
         plan: as `diff` returns it, with what was observed.
@@ -164,7 +164,9 @@ class _Judge:
         queues: Iterable[str],
         definition: Mapping[str, Any],
     ) -> tuple[tuple[Difference, ...], Effects, Danger]:
-        """What queues that exist notice of it: their own policy of before, whatever its name was, against this one."""
+        """
+        Compare the policy that existing queues had, whatever its name, with this one.
+        """
         found = {repr(each): each for each in differences}
         told: dict[str, dict[str, None]] = {"messages": {}, "consumers": {}, "when": {}}
         dangerous = bool(change.at_stake)
@@ -191,7 +193,7 @@ class _Judge:
         return tuple(found.values()), effects, danger
 
     def _lost(self, stakes: Sequence[QueueRisk]) -> Iterator[str]:
-        """What the first queues of a policy lose, by what was counted, and how many more there are."""
+        """Yield what the first queues of a policy lose, by what was counted, and how many more there are."""
         depths = self.plan.observed.depths
         for stake in stakes[:_QUEUES_TOLD]:
             depth = depths.get(stake.queue)
@@ -200,7 +202,7 @@ class _Judge:
             yield f"and {more} more queues, see the warnings"
 
     def replacements(self) -> Iterator[Consequence]:
-        """Objects that differ in what cannot be changed in place, each once, with all its attributes."""
+        """Yield objects that differ in what cannot be changed in place, each once, with all its attributes."""
         found: dict[Ref, list[Finding]] = {}
         for finding in self.plan.refusals:
             if finding.code == "differs":
@@ -238,7 +240,7 @@ class _Judge:
         if held == 0:
             return (
                 "refused, nothing is done. It holds no ready message now: once no consumer is left it can be deleted, "
-                "and apply declares it anew"
+                "and apply declares it again"
             )
         return (
             f"refused, nothing is done. Migrating would declare a queue of another name, move {messages} there by "
@@ -259,7 +261,7 @@ def _fixed(kind: str, differences: tuple[Difference, ...]) -> str:
 def _nothing(kind: str) -> Effects:
     if kind == "exchange":
         return Effects(bindings="stay as they are, since nothing is done")
-    return Effects(messages="stay where they are, since nothing is done", consumers="go on with the queue as it is")
+    return Effects(messages="stay where they are, since nothing is done", consumers="continue with the queue as it is")
 
 
 def _and(words: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The comparison told the other way round: what is otherwise on the broker than the file says, object by object."""
+"""Report how the broker differs from the file, object by object."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ _FOREIGN = frozenset(
         "manifest-outdated",
     }
 )
-"""Findings that say what somebody else did to the broker. The others say why something could not be applied."""
+"""Findings that say what another program did to the broker. The others say why something could not be applied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
     """One object that is not as the file says."""
 
-    what: What  #: changed: see `attributes`; foreign: somebody else's object breaks what the file promises
+    what: What  #: changed: see `attributes`; foreign: a foreign object breaks a promise of the file
     ref: Ref
     attributes: tuple[Difference, ...] = field(default=(), compare=False)
     """`observed` on the broker, `desired` in the file; `message` says the same."""
@@ -75,12 +75,14 @@ class DriftReport:
 
     @property
     def same(self) -> int:
-        """Objects that are as the file says."""
+        """Return objects that are as the file says."""
         return len(self.plan.unchanged)
 
 
 def drift(plan: Plan) -> DriftReport:
-    """What a plan says of the broker; the plan is as `diff` returns it, with what was observed, and prunes nothing."""
+    """
+    Return what a plan says of the broker; the plan is as `diff` returns it, with what was observed, and prunes nothing.
+    """
     found = [*_steps(plan), *_differing(plan), *_added(plan), *_foreign(plan)]
     return DriftReport(plan=plan, drifts=tuple(dict.fromkeys(found)), unseen=tuple(_unseen(plan)))
 
@@ -106,7 +108,7 @@ _EITHER = "`amqpflow apply --prune` removes it, `amqpflow disown` releases it"
 
 
 def _left(ref: Ref, *, adopted: bool = False) -> Drift:
-    """What is ours and not in the file; what carries no stamp can be given up, too."""
+    """Return what is ours and not in the file; an object without a stamp can also be disowned."""
     message = "this topology owns it, but the file does not declare it"
     return Drift(what="added", ref=ref, message=message, hint=_EITHER if adopted else "")
 
@@ -130,7 +132,7 @@ def _differing(plan: Plan) -> Iterator[Drift]:
 
 
 def _added(plan: Plan) -> Iterator[Drift]:
-    """What is ours and not in the file, and bindings into what is ours that the file does not have."""
+    """Yield what is ours and not in the file, and bindings into what is ours that the file does not have."""
     topology, desired = plan.topology, plan.topology.desired
     state, owns = plan.observed.state, Ownership.of(topology, plan.observed)
     left: set[tuple[str, str]] = set()

@@ -27,7 +27,7 @@ from amqpflow.planning.values.plan import Plan
 
 Where = Literal["messages", "consumers", "when"]
 
-AT_ONCE = "within 40 ms, for messages that are in the queue too"
+AT_ONCE = "within 40 ms, for messages in the queue too"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +53,16 @@ class ChangeEffect:
 
 
 def effect_of_change(change: Change, plan: Plan) -> ChangeEffect:
-    """What a change means for what is there, policies aside."""
+    """Return what a change means for what is there, policies aside."""
     match change:
         case CreateExchange():
             return ChangeEffect(how="exchange.declare")
         case CreateQueue(queue=queue):
             consumers = "may start from now on" if queue.name in plan.topology.routes else ""
-            messages = "none yet: it is empty, and gets some when it is bound"
+            messages = "none yet: it is empty until it is bound"
             return ChangeEffect(how="queue.declare", messages=messages, consumers=consumers)
         case EnsureBinding():
-            return ChangeEffect(how="queue.bind once more, which changes nothing where it is bound")
+            return ChangeEffect(how="queue.bind again, which changes nothing where it is bound")
         case Bind(binding=binding):
             return ChangeEffect(
                 how=_method(binding, "bind"),
@@ -74,7 +74,7 @@ def effect_of_change(change: Change, plan: Plan) -> ChangeEffect:
             return ChangeEffect(
                 how=_method(binding, "unbind"),
                 reason=f"{why}{doubt}",
-                messages=f"those in {_destination(binding)} stay; what is published with this key no longer gets there",
+                messages=f"those in {_destination(binding)} stay; those published with this key no longer get there",
                 bindings="others stay as they are",
                 when="for what is published after it",
                 notable=True,
@@ -97,7 +97,7 @@ def effect_of_change(change: Change, plan: Plan) -> ChangeEffect:
             return ChangeEffect(
                 how="exchange.delete, if nothing is bound from it",
                 reason=why,
-                messages=f"what is published to {exchange.name} afterwards closes its channel (404)",
+                messages=f"publishing to {exchange.name} afterwards closes the channel (404)",
                 bindings="those into it go with it",
                 when="at once",
                 dangerous=True,
@@ -113,12 +113,12 @@ def effect_of_change(change: Change, plan: Plan) -> ChangeEffect:
 
 
 def _drain(change: Drain) -> ChangeEffect:
-    held = "what is in it goes" if change.messages is None else f"its {change.messages} messages go"
+    held = "its messages go" if change.messages is None else f"its {change.messages} messages go"
     return ChangeEffect(
         how="waiting until it is empty, seen twice; without `wait`, left for the next apply",
         reason="a deadline is fixed when a message is enqueued (fact 5.3), so each leaves at its own time",
         messages=f"{held} back to {change.returns_to or 'the work queue'}, each when it is due",
-        consumers="go on",
+        consumers="continue",
         when=f"the last after at most {format_duration(change.delay_ms)}",
         notable=True,
     )
@@ -126,13 +126,13 @@ def _drain(change: Drain) -> ChangeEffect:
 
 def _delete(change: DeleteQueue) -> ChangeEffect:
     if change.forced:
-        held = "what is in it is" if change.messages is None else f"its {change.messages} messages are"
+        held = "its messages are" if change.messages is None else f"its {change.messages} messages are"
         messages = f"{held} deleted, none is dead-lettered (fact 5.7)"
         consumers = "are cancelled"
     else:
         held = "" if change.messages is None else f" ({change.messages} when the plan was made)"
-        messages = f"none is lost: it is looked at exactly first, and left when it holds any{held}"
-        consumers = "none: with one it is left"
+        messages = f"none is lost: amqpflow counts exactly first, and keeps the queue if it holds any{held}"
+        consumers = "none: the queue is kept if it has one"
     return ChangeEffect(
         how="queue.delete, on a connection of its own",
         reason=change.why,
@@ -154,7 +154,7 @@ def _destination(binding: Binding) -> str:
 
 def effect_of_key(key: str, old: Any, new: Any, queue: Queue) -> KeyEffect:
     """
-    What becomes of a queue when a policy key changes; None is a key that is not set.
+    Return what becomes of a queue when a policy key changes; None is a key that is not set.
 
     Args:
         queue: as the file says it will be: its arguments decide about limits and dead-lettering.

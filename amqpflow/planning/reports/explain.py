@@ -1,4 +1,4 @@
-"""Everything that works on one queue, and what the file wants and does not get there."""
+"""Explain every setting that works on one queue, and what the file asks for without effect."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Explanation:
 
 
 def queues_of(topology: CompiledTopology) -> tuple[str, ...]:
-    """Every queue that a topology declares or uses."""
+    """Return every queue that a topology declares or uses."""
     names = dict.fromkeys(topology.routes)
     for routes in topology.routes.values():
         names |= dict.fromkeys((*(tier.queue for tier in routes.tiers), routes.parking_queue))
@@ -121,7 +121,7 @@ class _Explainer:
         return "parking queue" if any(each.parking_queue == self.name for each in self.routes) else "retry queue"
 
     def _queue(self) -> Queue:
-        """As it is; else as it will be declared; else of what the file says of its type."""
+        """Return the queue as it is; else as it will be declared; else with the type that the file says."""
         if self.there is not None and (self.seen.complete or self.declared is not None):
             return self.there
         if self.declared is not None:
@@ -147,7 +147,7 @@ class _Explainer:
         )
 
     def _unseen(self) -> Effective:
-        """What arguments settle on a queue that is there; all else is not known without its policies."""
+        """Return what arguments settle on a queue that is there; all else is not known without its policies."""
         queue, version = self._queue(), self.seen.version
         alone = effective(queue, (), version=version, topology=self.topology.name)
         asked = effective(queue, self.desired.policies.values(), version=version, topology=self.topology.name)
@@ -165,7 +165,9 @@ class _Explainer:
         return replace(alone, settings=settings)
 
     def _settled(self, key: str, queue: Queue) -> bool:
-        """Whether arguments, which are seen of our own queues alone, decide about a key, or bound it from above."""
+        """
+        Return whether arguments, which are seen of our own queues alone, decide about a key, or bound it from above.
+        """
         if self.declared is None or key == "dead-letter-strategy":  # this one needs the overflow, too
             return False
         has = queue.arguments.get(f"x-{key}") is not None
@@ -177,7 +179,7 @@ class _Explainer:
         return "if no policy decides" if self.declared is not None else "the file says so; it cannot be seen"
 
     def _wanted(self) -> Mapping[str, tuple[Any, str]]:
-        """Key -> value, and the policy of ours that carries it, "" for an argument."""
+        """Return by key the value, and the policy of ours that carries it, "" for an argument."""
         wanted: dict[str, tuple[Any, str]] = {}
         queue = self._queue()
         for policy in working(self.desired.policies.values(), queue, self.seen.version):
@@ -223,7 +225,7 @@ class _Explainer:
         if policy and self.looked and policy not in self.seen.state.policies:
             return self._apply()
         if wrong.source.origin is Origin.ARGUMENT and self.declared is None:
-            return "the argument is its declarer's, and stays"
+            return "the argument belongs to the program that declares the queue, and stays"
         other = wrong.source.policy
         if other is None and overruled is not None:
             # nothing of somebody else's has a value for the key: what hides ours is a policy, or the release
@@ -253,7 +255,7 @@ class _Explainer:
             key="dead-letter-exchange",
             wanted="a queue",
             works=where,
-            why="no queue is there or bound: what RabbitMQ dead-letters is deleted",
+            why="no queue is there or bound: messages that RabbitMQ dead-letters are deleted",
             hint=self._apply() if self.declared is not None else "create the queue or the binding",
         )
 
@@ -266,17 +268,17 @@ class _Explainer:
         if self.looked and not self.seen.complete:
             yield UNSEEN_POLICIES
             if self.there is not None and self.declared is None:
-                yield "its arguments are those of whoever declared it, and cannot be seen over AMQP alone either"
+                yield "another program declared it, and its arguments cannot be seen over AMQP alone either"
         if not self.looked:
-            yield "of the file alone: nobody looked at a broker, whose policies may decide otherwise"
+            yield "computed from the file only; policies on the broker may override it"
             if self.declared is None:
-                yield "somebody else declares it: its arguments are not in the file"
+                yield "another program declares it: its arguments are not in the file"
         if any(each.source.policy is not None and not each.source.certain for each in _all(works)):
             yield "the pattern of a policy can be read by RabbitMQ alone: it is taken to match"
         if works.value("consumer-timeout") is not None and works.settings["consumer-timeout"].source.origin is (
             Origin.BROKER_DEFAULT
         ):
-            yield "rabbitmq.conf may set another consumer_timeout for the whole node, which nobody can see from outside"
+            yield "rabbitmq.conf may set another consumer_timeout for the whole node, which is not visible from outside"
         if count := self.seen.retained.get(self.name):
             yield f"RabbitMQ retains {count} messages whose dead-lettering did not succeed (statistics, up to 10 s old)"
         if works.queue.type == "quorum" and (own := self.topology.routes.get(self.name)) is not None:

@@ -1,8 +1,8 @@
 """What each kind of user needs to be allowed: the least, as regular expressions and tags.
 
 https://www.rabbitmq.com/docs/access-control. RabbitMQ asks for more than the obvious where objects refer to each other:
-whoever declares a queue with a dead-letter exchange needs to read the queue and to write to that exchange, which is the
-default exchange here and is called amq.default; whoever binds needs to write to the queue and to read the exchange.
+a user who declares a queue with a dead-letter exchange needs to read the queue and to write to that exchange, here the
+default exchange, called amq.default; a user who binds needs to write to the queue and to read the exchange.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Grant:
 
     @property
     def patterns(self) -> dict[str, Pattern]:
-        """By kind, in the order in which rabbitmqctl takes them."""
+        """Return them by kind, in the order in which rabbitmqctl takes them."""
         return {"configure": self.configure, "write": self.write, "read": self.read}
 
 
@@ -54,7 +54,7 @@ def grants(
     exact: bool = False,
 ) -> tuple[Grant, ...]:
     """
-    The permissions for each role, in the order of `ROLES`.
+    Return the permissions for each role, in the order of `ROLES`.
 
     Args:
         topology: as compiled.
@@ -166,7 +166,7 @@ class _Grants:
 
     @property
     def _tiers(self) -> frozenset[str]:
-        """Retry queues that the topology declares."""
+        """Return retry queues that the topology declares."""
         every = (tier.queue for routes in self.topology.routes.values() for tier in routes.tiers)
         return frozenset(every) & self.topology.desired.queues.keys()
 
@@ -184,7 +184,7 @@ class _Grants:
         return Grant(role=role, tags=tags, notes=(*notes, *_about_length(patterns)), **patterns)
 
     def _pattern(self, names: Collection[str | None]) -> Pattern:
-        """The pattern for names, those of retry queues whatever delay they name."""
+        """Return the pattern for names, those of retry queues whatever delay they name."""
         if not names:
             return Pattern(text=NOTHING, exact_bytes=len(NOTHING))
         endings: dict[str, set[str]] = {}
@@ -196,7 +196,7 @@ class _Grants:
         return pattern_of(endings, exact=self.exact)
 
     def _derived(self) -> dict[str, tuple[str, str]]:
-        """For each retry and parking queue: the work queue whose name it begins with, and what follows."""
+        """Return for each retry and parking queue the work queue whose name it begins with, and what follows."""
         found: dict[str, tuple[str, str]] = {}
         for routes in self.topology.routes.values():
             if routes.external:
@@ -215,7 +215,7 @@ class _Grants:
 
 
 def _split(name: str, beginning: str) -> tuple[str, str]:
-    """The work queue's name and the rest; ("", name) when it does not begin with it."""
+    """Return the work queue's name and the rest; ("", name) when it does not begin with it."""
     return (beginning, name[len(beginning) :]) if name.startswith(beginning) else ("", name)
 
 

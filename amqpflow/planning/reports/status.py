@@ -25,7 +25,7 @@ class TierStatus:
 
     @property
     def due_within_ms(self) -> int | None:
-        """All that wait here now are back in the work queue after so long, its delay; None when none waits."""
+        """Return after how long all messages are back in the work queue, its delay; None when none waits."""
         return self.delay_ms if self.numbers is not None and self.numbers.ready else None
 
 
@@ -51,7 +51,10 @@ class WorkStatus:
 
     @property
     def waiting(self) -> int | None:
-        """Messages that wait for another attempt, in retry queues or in the broker's delayed retry; None: not known."""
+        """
+        Return messages that wait for another attempt, in retry queues or in the broker's delayed retry; None: not
+        known.
+        """
         counts = [each.numbers.ready for each in self.tiers if each.numbers is not None]
         if self.numbers is not None and self.numbers.delayed is not None:
             counts.append(self.numbers.delayed)
@@ -60,7 +63,7 @@ class WorkStatus:
     @property
     def retained(self) -> int | None:
         """
-        Messages that RabbitMQ keeps in this queue or its retry queues because it cannot dead-letter them.
+        Return messages that RabbitMQ keeps in this queue or its retry queues because it cannot dead-letter them.
 
         At least so many where not every count is known; None, never 0, when those that are known are 0.
         """
@@ -84,7 +87,7 @@ class Status:
     alerts: tuple[Finding, ...]
 
     def parked_of(self, work: WorkStatus) -> ParkingStatus | None:
-        """Where a work queue's messages are parked; None for a queue of another topology."""
+        """Return where a work queue's messages are parked; None for a queue of another topology."""
         return next((each for each in self.parking if each.queue == work.parking), None)
 
 

@@ -22,7 +22,7 @@ class UnreadablePlanError(ValueError):
 
 
 def encode(hint: Any, value: Any) -> Any:
-    """`value`, which is of the type `hint`, as JSON takes it."""
+    """Return `value`, which is of the type `hint`, as JSON takes it."""
     if value is None or hint is Any or hint in _PLAIN:
         return value
     origin, arguments = get_origin(hint), get_args(hint)
@@ -51,7 +51,7 @@ def encode(hint: Any, value: Any) -> Any:
 
 def decode(hint: Any, data: Any, place: str = "") -> Any:
     """
-    The value of the type `hint` that `encode` made `data` of.
+    Return the value of the type `hint` that `encode` made `data` of.
 
     Raises:
         UnreadablePlanError: it was made of something else.
@@ -136,6 +136,6 @@ def _checked(right: bool, data: Any, wanted: str, place: str) -> Any:
 
 @lru_cache(maxsize=256)
 def _hints(kind: Any) -> Mapping[str, Any]:
-    """Of the fields that are values; what is no type that can be saved, `address` of a plan, is not."""
+    """Return the types of the fields that are saved: `address` of a plan is not."""
     hints = get_type_hints(kind)
     return {each.name: hints[each.name] for each in fields(kind) if each.metadata.get("saved", True)}

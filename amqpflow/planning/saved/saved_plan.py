@@ -24,13 +24,13 @@ _HEAD = re.compile(rf'\s*\{{\s*"{_KEY}"')
 
 
 def is_saved_plan(text: str) -> bool:
-    """Whether a file that begins so is a saved plan, and no topology."""
+    """Return whether a file that begins so is a saved plan, and no topology."""
     return _HEAD.match(text) is not None
 
 
 def plan_to_text(plan: Plan, *, version: str) -> str:
     """
-    The plan as JSON, with a checksum that an edited or cut file does not have.
+    Return the plan as JSON, with a checksum that an edited or cut file does not have.
 
     Args:
         version: of amqpflow; another one may take other steps for the same difference.
@@ -42,7 +42,7 @@ def plan_to_text(plan: Plan, *, version: str) -> str:
 
 def plan_from_text(text: str, *, version: str) -> Plan:
     """
-    The plan that `plan_to_text` wrote, with no address.
+    Return the plan that `plan_to_text` wrote, with no address.
 
     Raises:
         UnreadablePlanError: cut, edited, or written by another version. `str()` says which.
@@ -65,7 +65,9 @@ def plan_from_text(text: str, *, version: str) -> Plan:
 
 
 def relevant(plan: Plan) -> Observation:
-    """What the plan rests on: what it names, what is ours, and the policies. Other people's queues are not kept."""
+    """
+    Return what the plan rests on: what it names, what is ours, and the policies. Other people's queues are not kept.
+    """
     topology, state = plan.topology, plan.observed.state
     desired = topology.desired
     queues = {*desired.queues, *topology.required_queues, *topology.routes}

@@ -18,7 +18,7 @@ _MANY = 20
 
 def changes_since(then: Plan, now: Plan) -> tuple[str, ...]:
     """
-    Why a plan is not the one that it was, in sentences: first what moved on the broker, else which steps differ.
+    Return why a plan is not the one that it was, in sentences: first what moved on the broker, else which steps differ.
 
     Args:
         then: the plan that was agreed to, with what was observed.
@@ -34,7 +34,7 @@ def changes_since(then: Plan, now: Plan) -> tuple[str, ...]:
 
 
 def _things(observed: Observation) -> dict[str, Mapping[str, Any]]:
-    """Everything seen, by its label, as attributes."""
+    """Return everything seen, by its label, as attributes."""
     state = observed.state
     things: dict[str, Mapping[str, Any]] = {}
     for exchange in state.exchanges.values():
@@ -70,7 +70,7 @@ def _shown(attributes: Mapping[str, Any], key: str) -> str:
 
 
 def _steps(then: Plan, now: Plan) -> Iterator[str]:
-    """Nothing moved that was kept: say where the plans part."""
+    """Say where two plans part when nothing that was saved has changed."""
     for number, (old, new) in enumerate(zip(then.changes, now.changes, strict=False), 1):
         if old != new:
             yield f"step {number} was {old.action} {label(old)}, it would be {new.action} {label(new)}"

@@ -42,11 +42,11 @@ class ApplyReport:
 
     @property
     def only_postponed(self) -> bool:
-        """Everything was done but what waits for messages."""
+        """Return whether only steps that wait for messages are left."""
         return self.failed is None and not self.interrupted and not self.remaining
 
     def due_ms(self, now_ms: int) -> int | None:
-        """When the last message of what is postponed is due, in ms since the epoch; None when nothing is."""
+        """Return when the last message of postponed steps is due, in ms since the epoch; None when none is."""
         drains = [each.change for each in self.postponed if isinstance(each.change, Drain)]
         return max((each.due_ms or now_ms + each.delay_ms for each in drains), default=None)
 

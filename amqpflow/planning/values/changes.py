@@ -94,7 +94,7 @@ class PutPolicy:
 
     @property
     def differences(self) -> tuple[Difference, ...]:
-        """What an update changes; empty for a new policy."""
+        """Return what an update changes; empty for a new policy."""
         return () if self.replaces is None else policy_differences(self.policy, self.replaces)
 
 
@@ -151,7 +151,7 @@ class Rebind:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
     """
-    Wait until a retry queue that nothing is bound to has given all its messages back to its work queue.
+    Wait until a retry queue that nothing is bound to has returned all its messages to its work queue.
 
     Nothing is sent to the broker but questions. Over when ready, unacked and `messages_dlx` are 0, seen twice, with
     the time in between by which statistics lag behind (fact 11.7). Without `--wait` an apply does not wait for
@@ -172,12 +172,12 @@ class Drain:
 
     @property
     def delay_ms(self) -> int:
-        """How long a message stays in it, and so the longest that there is to wait after the unbinding."""
+        """Return how long a message stays in it, and so the longest that there is to wait after the unbinding."""
         return int(self.queue.arguments.get("x-message-ttl", 0))
 
     @property
     def due_ms(self) -> int | None:
-        """When the last message is due, in ms since the epoch; None when it is not known since when it is unbound."""
+        """Return when the last message is due, in ms since the epoch; None when the time of unbinding is not known."""
         return None if self.since_ms is None else self.since_ms + self.delay_ms
 
 
@@ -237,7 +237,7 @@ class PutManifest:
 
     @property
     def differences(self) -> tuple[str, ...]:
-        """What it records, in words: adopts queue orders, 3 bindings recorded."""
+        """Return what it records, in words: adopts queue orders, 3 bindings recorded."""
         return tuple(self.manifest.differences(self.replaces))
 
 
@@ -274,7 +274,7 @@ def label(change: Change) -> str:
 
 
 def binding_name(binding: Binding) -> str:
-    """A binding has no name of its own: orders.events -> orders.confirm (order.placed)"""
+    """Return a name for a binding, which has none: orders.events -> orders.confirm (order.placed)"""
     return f"{binding.source} -> {binding.destination}" + "".join(_binding_terms(binding))
 
 

@@ -32,7 +32,9 @@ class Difference:
 
 
 def same_value(one: Any, other: Any) -> bool:
-    """Whether RabbitMQ holds two argument values for equal: 1 and True differ, so do 1 and "1"; 1 and 1.0 differ."""
+    """
+    Return whether RabbitMQ holds two argument values for equal: 1 and True differ, so do 1 and "1"; 1 and 1.0 differ.
+    """
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
@@ -41,7 +43,7 @@ def same_value(one: Any, other: Any) -> bool:
 
 
 def queue_differences(desired: Queue, observed: Queue) -> tuple[Difference, ...]:
-    """What hinders a redeclare, or would be silently ignored by one (fact 7.2)."""
+    """Return what hinders a redeclare, or would be silently ignored by one (fact 7.2)."""
     attributes = _attributes(desired, observed, ("durable", "auto_delete", "exclusive"))
     if _identical(desired.arguments, observed.arguments):
         return tuple(attributes)
@@ -50,9 +52,9 @@ def queue_differences(desired: Queue, observed: Queue) -> tuple[Difference, ...]
 
 def exchange_differences(desired: Exchange, observed: Exchange) -> tuple[Difference, ...]:
     """
-    What hinders a redeclare of an exchange.
+    Return what hinders a redeclare of an exchange.
 
-    An exchange of somebody else may carry further arguments, a stamp of his for example: they do not matter, but for
+    A foreign exchange may carry further arguments, such as its owner's stamp: they do not matter, except for
     the alternate exchange.
     """
     attributes = _attributes(desired, observed, ("type", "durable", "auto_delete", "internal"))
@@ -63,7 +65,7 @@ def exchange_differences(desired: Exchange, observed: Exchange) -> tuple[Differe
 
 
 def policy_differences(desired: Policy, observed: Policy) -> tuple[Difference, ...]:
-    """What a PUT of the policy would change."""
+    """Return what a PUT of the policy would change."""
     attributes = _attributes(desired, observed, ("pattern", "priority", "apply_to"))
     return (*attributes, *_arguments(desired.definition, observed.definition))
 
@@ -84,7 +86,7 @@ def _arguments(desired: Arguments, observed: Arguments) -> Iterator[Difference]:
 
 
 def _identical(one: Arguments, other: Arguments) -> bool:
-    """Whether arguments are the same without a doubt, as those of nearly all of thousands of queues are."""
+    """Return whether arguments are the same without a doubt, as those of nearly all of thousands of queues are."""
     return one == other and all(type(value) is type(other[key]) and type(value) in _PLAIN for key, value in one.items())
 
 
@@ -93,7 +95,7 @@ def _typed(queue: Queue) -> Arguments:
 
 
 def _shown(value: Any, quoted: bool) -> str:
-    """As the broker lists it; a string in quotes where it could be taken for another value, or for nothing."""
+    """Write a value as the broker lists it; a string in quotes where it could be taken for another value."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str) and (not value or (quoted and (value.lstrip("-").isdigit() or value in _WORDS))):

@@ -52,26 +52,28 @@ class Manifest:
 
     @property
     def name(self) -> str:
-        """The name of the global parameter."""
+        """Return the name of the global parameter."""
         return parameter_name(self.vhost, self.topology)
 
     @property
     def claimed(self) -> tuple[Binding, ...]:
-        """The bindings that it says are the topology's, rightly or not."""
+        """Return the bindings that it says are the topology's, rightly or not."""
         return (*self.bindings, *(self.unproven if self.older else ()))
 
     @property
     def listed(self) -> frozenset[tuple[str, ...]]:
-        """The identities of every binding that its topology's file lists, whoever made them."""
+        """Return the identities of every binding that its topology's file lists, whoever made them."""
         return frozenset(each.identity for each in (*self.bindings, *self.unproven, *self.found))
 
     def says_the_same(self, other: Manifest | None) -> bool:
-        """Whether writing it in place of the other would change nothing; no manifest and an empty one are the same."""
+        """
+        Return whether writing it in place of the other would change nothing; no manifest and an empty one are the same.
+        """
         mine, theirs = to_json(self), to_json(other or Manifest(topology=self.topology, vhost=self.vhost))
         return mine | {"retiring": [*mine["retiring"]]} == theirs | {"retiring": [*theirs["retiring"]]}
 
     def differences(self, before: Manifest | None) -> Iterator[str]:
-        """What is recorded that was not, in words."""
+        """Yield what is recorded that was not, in words."""
         old = before or Manifest(topology=self.topology, vhost=self.vhost)
         for kind, name in sorted(self.adopted - old.adopted):
             yield f"adopts {kind} {name}"
@@ -125,13 +127,13 @@ ManifestState = Unseen | Absent | Damaged | Recorded
 
 def parameter_name(vhost: str, topology: str) -> str:
     """
-    amqpflow.VHOST.NAME; dots of the virtual host are written %2E, so that no two topologies share a name.
+    Return amqpflow.VHOST.NAME; dots of the virtual host are written %2E, so that no two topologies share a name.
     """
     return f"amqpflow.{vhost.replace('%', '%25').replace('.', '%2E')}.{topology}"
 
 
 def to_json(manifest: Manifest) -> dict[str, Any]:
-    """The parameter's value: sorted, so that the same ownership is the same text."""
+    """Return the parameter's value: sorted, so that the same ownership is the same text."""
     return {
         "format": FORMAT,
         "topology": manifest.topology,

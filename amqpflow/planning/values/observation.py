@@ -32,12 +32,12 @@ class Depth:
 
 
 def messages_in(depth: Depth | None) -> int | None:
-    """Every message a queue holds, None when not known."""
+    """Return every message a queue holds, None when not known."""
     return None if depth is None else depth.messages
 
 
 def consumers_of(depth: Depth | None) -> int | None:
-    """None when not known."""
+    """Return how many consumers a queue has, None when not known."""
     return None if depth is None else depth.consumers
 
 
@@ -88,7 +88,7 @@ class Observation:
         return f"{self.product} {self.release}".rstrip()
 
     def has_exchange_type(self, kind: str) -> bool:
-        """Whether exchanges of this type can be declared; True when it is not known."""
+        """Return whether exchanges of this type can be declared; True when it is not known."""
         if kind in self.missing_types:
             return False
         return self.exchange_types is None or kind in self.exchange_types

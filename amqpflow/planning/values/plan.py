@@ -1,4 +1,4 @@
-"""A plan is a value: a dry run is a plan that nobody executed."""
+"""A plan is a value: a dry run is a plan that was not executed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .observation import Observation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsedAsItIs:
-    """An exchange of the same definition that somebody else created: used, never changed, never deleted."""
+    """An exchange of the same definition that another program created: used, never changed, never deleted."""
 
     exchange: str
     owner: str | None  #: the topology that owns it, None when it was not amqpflow
@@ -72,7 +72,7 @@ class Plan:
 
     @property
     def complete(self) -> bool:
-        """Whether the management API was read; False: AMQP alone, without bindings, policies and owners."""
+        """Return whether the management API was read; False: AMQP alone, without bindings, policies and owners."""
         return self.observed.complete
 
     @property
@@ -82,7 +82,7 @@ class Plan:
 
     @property
     def refusals(self) -> tuple[Finding, ...]:
-        """Every reason why apply does nothing at all; empty when it may start."""
+        """Return every reason why apply does nothing at all; empty when it may start."""
         return tuple(each for each in self.findings if each.severity is Severity.ERROR)
 
     @property
@@ -91,10 +91,10 @@ class Plan:
 
     @property
     def count(self) -> Counter[tuple[str, str]]:
-        """How many changes of each (action, kind)."""
+        """Return how many changes of each (action, kind)."""
         return Counter((change.action, change.kind) for change in self.changes)
 
     @property
     def nothing_to_do(self) -> bool:
-        """Nothing differs. Bindings that cannot be read are bound again all the same."""
+        """Return whether nothing differs. Bindings that cannot be read are bound again all the same."""
         return all(change.action == "ensure" for change in self.changes)

@@ -192,7 +192,7 @@ class ApplyRun:
         return True
 
     def _run_of(self, number: int, *kinds: type[Change]) -> Sequence[Change]:
-        """From here on, as long as they are of these kinds, those that are carried out now: looked at together."""
+        """Return the changes from here on that are of these kinds and carried out now: they are looked at together."""
         run = []
         for later, change in enumerate(self._plan.changes[number:], number):
             if not isinstance(change, kinds):
@@ -203,7 +203,7 @@ class ApplyRun:
         return run
 
     async def _record_so_far(self, executor: Executor) -> None:
-        """The manifest that closes a plan is written also when it stops in the middle, about what was done."""
+        """Write the closing manifest also when a plan stops in the middle, for what was done."""
         if not (self._error is None or isinstance(self._error, RefusedError | BrokerError | PermissionDeniedError)):
             return
         change = so_far(self._plan.changes, self._numbered(self._done))

@@ -32,7 +32,7 @@ class ApplyLock:
 
     @property
     def name(self) -> str:
-        """The queue that is held."""
+        """Return the queue that is held."""
         return self._lock.name
 
     @property
@@ -118,7 +118,7 @@ def _here() -> Mapping[str, str]:
 
 
 async def _holder(broker: Broker, name: str) -> str:
-    """another apply holds it: pid 123 of user deploy on build-7, since 2026-11-22T21:50:00Z."""
+    """Say who holds it: another apply holds it: pid 123 of user deploy on build-7, since 2026-11-22T21:50:00Z."""
     arguments: Mapping[str, Any] = {}
     if broker.management is not None:
         try:

@@ -1,4 +1,4 @@
-"""Is a queue empty? Exactly, not by statistics alone, and with what hides from a passive declare.
+"""Decide exactly whether a queue is empty, including unacked and retained messages.
 
 A passive declare counts what is ready, now. Unacked messages and those that RabbitMQ retains or delays are in
 statistics alone, which lag behind by up to 9 s (fact 11.7). So a queue counts as empty when nothing was ready, and
@@ -91,7 +91,7 @@ class DrainMonitor:
         return {}
 
     async def remaining(self, names: Collection[str]) -> dict[str, Remaining]:
-        """By queue, what is in it, after statistics have caught up; empty ones and those that are gone are left out."""
+        """Return what each queue holds, after statistics have caught up; empty and missing queues are left out."""
         management = self._broker.management
         if management is None:
             raise ManagementUnavailableError(f"nothing is deleted without the management API: {self._broker.source}")

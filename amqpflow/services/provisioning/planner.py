@@ -25,7 +25,7 @@ async def make_plan(
     topology: CompiledTopology, broker: Broker, *, prune: bool = False, approvals: Approvals = NOTHING
 ) -> Plan:
     """
-    What apply would do, with every reason against it among the plan's findings. Nothing is changed.
+    Return what apply would do, with every reason against it among the plan's findings. Nothing is changed.
 
     Args:
         topology: what the broker should hold.
@@ -41,18 +41,18 @@ async def make_plan(
 
 
 async def make_destruction(topology: CompiledTopology, broker: Broker, *, approvals: Approvals = NOTHING) -> Plan:
-    """What destroy would do: arguments and errors as for `make_plan`."""
+    """Return what destroy would do: arguments and errors as for `make_plan`."""
     observed = await _observed(topology, broker, prune=True, destroy=True)
     return await _addressed(destruction(topology, observed, approvals=approvals), broker)
 
 
 async def make_adoption(topology: CompiledTopology, broker: Broker, wanted: Sequence[tuple[str, str]]) -> Plan:
-    """What adopt would record: arguments and errors as for `make_plan`."""
+    """Return what adopt would record: arguments and errors as for `make_plan`."""
     return await _addressed(adoption(topology, await observe(topology, broker), wanted), broker)
 
 
 async def make_disowning(topology: CompiledTopology, broker: Broker, wanted: Sequence[tuple[str, str]]) -> Plan:
-    """What disown would give up: arguments and errors as for `make_plan`."""
+    """Return what disown would give up: arguments and errors as for `make_plan`."""
     return await _addressed(disowning(topology, await observe(topology, broker), wanted), broker)
 
 
@@ -82,7 +82,7 @@ async def _addressed(plan: Plan, broker: Broker) -> Plan:
 
 
 async def _cluster_id(broker: Broker) -> str:
-    """RabbitMQ's id of the cluster (fact 16), empty where this user may not read it."""
+    """Return RabbitMQ's id of the cluster (fact 16), empty where this user may not read it."""
     if broker.management is None or broker.overview is None or not broker.overview.tags & MAY_READ_PARAMETERS:
         return ""
     value = (await broker.management.global_parameters(CLUSTER_ID)).get(CLUSTER_ID)
@@ -90,7 +90,7 @@ async def _cluster_id(broker: Broker) -> str:
 
 
 async def _depths(plan: Plan, broker: Broker) -> dict[str, int]:
-    """Ready messages of the queues that would have to be replaced, where they are few: one by one."""
+    """Return ready messages of the queues that would have to be replaced, where they are few: one by one."""
     names = dict.fromkeys(
         each.ref.name for each in plan.refusals if each.code == "differs" and each.ref.kind == "queue"
     )
@@ -98,7 +98,7 @@ async def _depths(plan: Plan, broker: Broker) -> dict[str, int]:
 
 
 async def _ready(names: Sequence[str], broker: Broker, *, at_most: int = _COUNTED) -> dict[str, int]:
-    """Ready messages, now, where the queues are few: one by one."""
+    """Return ready messages, now, where the queues are few: one by one."""
     depths: dict[str, int] = {}
     if not names or len(names) > at_most:
         return depths

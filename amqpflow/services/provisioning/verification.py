@@ -30,12 +30,12 @@ _NOT_A_CONSUMERS = ("missing-tag", "policy-tie", "manifest-unreadable", "dead-le
 
 async def require_topology(connection: Connection, compiled: CompiledTopology, queues: Iterable[str]) -> None:
     """
-    Passive declares of the work queues and the two exchanges.
+    Declare the work queues and the two exchanges passively.
 
     A passive declare proves existence alone (fact 7.3); arguments are compared where the management API is configured.
 
     Raises:
-        NotAppliedError: what is missing, all of it, with the command that mends it.
+        NotAppliedError: what is missing, all of it, with the command that fixes it.
         BrokerUnavailableError: nothing is missing, but a queue cannot be reached now: its node is down.
         PermissionDeniedError: the user may not look.
     """
@@ -93,7 +93,7 @@ async def require_as_compiled(
         The topology, with the at-least-once dead-lettering and consumer timeouts that were found to work.
 
     Raises:
-        NotAppliedError: every difference, with the command that mends it or says more.
+        NotAppliedError: every difference, with the command that fixes it or says more.
         ManagementUnavailableError, PermissionDeniedError: the configured API cannot be used.
     """
     from amqpflow.rabbitmq.observe import observe, open_broker
@@ -134,7 +134,7 @@ def warn_of_short_timeouts(compiled: CompiledTopology, timeouts: Mapping[str, fl
         if seconds is not None and shortest is not None and seconds * 1000 >= shortest:
             log.warning(
                 "%s: its handler may take %g s, and RabbitMQ takes a delivery back after %g s (consumer timeout): the "
-                "message is then handled once more. Raise consumer_timeout, or lower the handler's timeout",
+                "message is then handled again. Raise consumer_timeout, or lower the handler's timeout",
                 queue,
                 seconds,
                 shortest / 1000,
@@ -142,7 +142,7 @@ def warn_of_short_timeouts(compiled: CompiledTopology, timeouts: Mapping[str, fl
 
 
 def _without_what_is_replaced(part: CompiledTopology, observed: Observation) -> CompiledTopology:
-    """An apply may take as long as a retry queue's delay to replace it: meanwhile another one does its work."""
+    """Leave out retry queues that an apply replaces right now: stand-in queues do their work meanwhile."""
     desired, tiers = part.desired, {tier.queue: name for name, routes in part.routes.items() for tier in routes.tiers}
     replaced = {
         name
@@ -165,7 +165,7 @@ def _without_what_is_replaced(part: CompiledTopology, observed: Observation) -> 
 
 
 def _with_policies_as_they_are(part: CompiledTopology, observed: Observation) -> CompiledTopology:
-    """Policies are not for a consumer to change: what ours do now is what it lives with."""
+    """Use our policies as they are on the broker: a consumer does not change them."""
     own = {
         name: each
         for name, each in observed.state.policies.items()
@@ -175,7 +175,7 @@ def _with_policies_as_they_are(part: CompiledTopology, observed: Observation) ->
 
 
 def _part_for(compiled: CompiledTopology, queues: frozenset[str]) -> CompiledTopology:
-    """The part of a topology that settling the deliveries of some work queues rests on."""
+    """Return the part of a topology that settling the deliveries of some work queues rests on."""
     names = set(queues)
     for queue in queues:
         routes = compiled.routes[queue]

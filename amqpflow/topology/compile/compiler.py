@@ -25,7 +25,7 @@ from .schedule import QueueSchedule, delays_of
 
 
 def compile_topology(spec: TopologySpec) -> CompiledTopology:
-    """Everything the file means, as values; the same file gives the same values in the same order."""
+    """Return everything the file means, as values; the same file gives the same values in the same order."""
     return _Compiler(spec).run()
 
 

@@ -18,7 +18,7 @@ def work_queue_arguments(
     queue: QueueSpec, policy: PolicySpec | None, parking_queue: str, settings: str
 ) -> dict[str, Any]:
     """
-    The arguments of a work queue.
+    Return the arguments of a work queue.
 
     What RabbitMQ itself gives up on goes to parking and never to a retry queue, which would be a cycle without a
     rejection: the broker drops those (facts 2.1 to 2.4). Overflow is an argument on both types: on a quorum queue
@@ -39,7 +39,7 @@ def work_queue_arguments(
 
 def existing_queue_policy(queue: QueueSpec, policy: PolicySpec | None, parking_queue: str) -> dict[str, Any]:
     """
-    What an existing queue can only get by policy, since its arguments stay what they are.
+    Return what an existing queue can only get by policy, since its arguments stay what they are.
 
     Whether its dead letters are parked may depend on what is on the broker: `dead_letters_kept` takes these keys away.
     """
@@ -52,13 +52,13 @@ def existing_queue_policy(queue: QueueSpec, policy: PolicySpec | None, parking_q
 
 
 def limit_said(queue: QueueSpec, policy: PolicySpec | None) -> bool:
-    """Whether the file asks for a delivery limit, by its key or by native retry, which counts deliveries."""
+    """Return whether the file asks for a delivery limit, by its key or by native retry, which counts deliveries."""
     written = "delivery_limit" in queue.places or "delivery_limit" in queue.inherited
     return queue.quorum and (written or native_limit(policy) > 0)
 
 
 def dead_lettering(queue: QueueSpec, policy: PolicySpec | None, parking_queue: str) -> dict[str, Any]:
-    """Where messages go that RabbitMQ gives up on, through the default exchange, which nobody can unbind."""
+    """Return where messages go that RabbitMQ gives up on, through the default exchange, which cannot be unbound."""
     keys: dict[str, Any] = {"dead-letter-exchange": "", "dead-letter-routing-key": parking_queue}
     if queue.quorum:
         keys["dead-letter-strategy"] = "at-least-once"
@@ -67,7 +67,7 @@ def dead_lettering(queue: QueueSpec, policy: PolicySpec | None, parking_queue: s
 
 
 def tunables(queue: QueueSpec, policy: PolicySpec | None) -> dict[str, Any]:
-    """What may change while the queue stands: lengths, the consumer timeout, the delays of native retry."""
+    """Return what may change while the queue stands: lengths, the consumer timeout, the delays of native retry."""
     keys: dict[str, Any] = {}
     if queue.max_length is not None:
         keys["max-length"] = queue.max_length
@@ -86,7 +86,7 @@ def tunables(queue: QueueSpec, policy: PolicySpec | None) -> dict[str, Any]:
 
 def native_limit(policy: PolicySpec | None) -> int:
     """
-    How many deliveries native retry needs, 0 without it.
+    Return how many deliveries native retry needs, 0 without it.
 
     An argument cannot be changed, and of argument and policy the smaller works (fact 11.6): the argument is no smaller
     than this, and the policy has it exactly, so that `retries` can be changed in place.
@@ -95,7 +95,7 @@ def native_limit(policy: PolicySpec | None) -> int:
 
 
 def policy_definition(queue: QueueSpec, policy: PolicySpec | None) -> dict[str, Any]:
-    """What a queue that we declare gets by policy."""
+    """Return what a queue that we declare gets by policy."""
     keys = tunables(queue, policy)
     if limit := native_limit(policy):
         keys["delivery-limit"] = limit
@@ -108,7 +108,7 @@ def _carried(queue: QueueSpec) -> dict[str, Any]:
 
 def tier_arguments(queue: QueueSpec, delay_ms: int) -> dict[str, Any]:
     """
-    The arguments of a retry queue: it waits, then hands the message back to its work queue and to no other.
+    Return the arguments of a retry queue: it waits, then hands the message back to its work queue and to no other.
 
     Never x-expires, which deletes messages (fact 5.6); one hop only (fact 2.5). At-least-once, so that a work queue
     that is full or missing costs time and no message (facts 4.5, 4.8).
@@ -125,7 +125,7 @@ def tier_arguments(queue: QueueSpec, delay_ms: int) -> dict[str, Any]:
 
 
 def parking_arguments(queue_type: str) -> dict[str, Any]:
-    """The arguments of a parking queue: nothing that could remove a message from it."""
+    """Return the arguments of a parking queue: nothing that could remove a message from it."""
     arguments: dict[str, Any] = {"x-queue-type": queue_type}
     if queue_type == "quorum":
         arguments["x-delivery-limit"] = PARKING_DELIVERY_LIMIT

@@ -34,11 +34,11 @@ class Names:
     naming: NamingSpec
 
     def retry_queue(self, queue: str, delay_ms: int) -> str:
-        """A retry queue; two delays never share a name, since a duration is written in one way only."""
+        """Return a retry queue; two delays never share a name, since a duration is written in one way only."""
         return _fill(self.naming.retry, topology=self.topology, delay=format_duration(delay_ms), queue=queue)
 
     def parking_queue(self, queue: str) -> str:
-        """A work queue's own parking queue."""
+        """Return a work queue's own parking queue."""
         return _fill(self.naming.parking, topology=self.topology, queue=queue)
 
     @property
@@ -51,7 +51,7 @@ class Names:
 
     @property
     def native_marker(self) -> str:
-        """The exchange that says that the broker's delayed retry was found in effect."""
+        """Return the exchange that says that the broker's delayed retry was found in effect."""
         return f"{self.topology}.native"
 
 

@@ -7,12 +7,13 @@ from amqpflow.topology.reading.spec import QueueSpec, TopologySpec
 
 
 def notes_for(spec: TopologySpec) -> tuple[str, ...]:
-    """One sentence for each thing, naming the queues it is about."""
+    """Return one sentence for each thing, naming the queues it is about."""
     queues = [queue for queue in spec.queues.values() if not queue.external]
     notes = (
         _about(
             [queue for queue in queues if not queue.quorum and not queue.keeps_dead_letters],
-            "classic: what RabbitMQ itself gives up on (expiry, length, a foreign reject) is parked at most once",
+            "classic: messages that RabbitMQ itself gives up on (expiry, length, a foreign reject) are parked at most "
+            "once",
         ),
         _about(
             [queue for queue in queues if queue.tiers_type == "classic" and spec.has_tiers(queue)],

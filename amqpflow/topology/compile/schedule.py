@@ -14,14 +14,14 @@ _SPREAD = (Fraction(3, 3), Fraction(2, 3), Fraction(1, 3), Fraction(0))
 
 
 def delays_of(delays: tuple[DelaySpec, ...] | None, backoff: BackoffSpec | None) -> tuple[int, ...]:
-    """A schedule as milliseconds, one entry a retry; empty when there is none."""
+    """Return a schedule as milliseconds, one entry a retry; empty when there is none."""
     if delays is not None:
         return tuple(delay.delay_ms for delay in delays for _ in range(delay.times))
     return backoff_delays(backoff) if backoff is not None else ()
 
 
 def backoff_delays(backoff: BackoffSpec) -> tuple[int, ...]:
-    """initial, initial * multiplier, ... capped at max; whole milliseconds."""
+    """Return initial, initial * multiplier, ... capped at max; whole milliseconds."""
     if backoff.initial_ms is None or backoff.retries is None:
         return ()
     longest = min(backoff.max_ms or MAX_DELAY_MS, MAX_DELAY_MS)
@@ -36,14 +36,16 @@ def backoff_delays(backoff: BackoffSpec) -> tuple[int, ...]:
 
 
 def spread(delay_ms: int, jitter: Fraction) -> tuple[int, ...]:
-    """The delays that jitter makes of one: four from (1 - jitter) to 1 times it, those that round to one merged."""
+    """
+    Return the delays that jitter makes of one: four from (1 - jitter) to 1 times it, those that round to one merged.
+    """
     if not jitter:
         return (delay_ms,)
     return tuple(sorted({max(1, round(delay_ms * (1 - jitter * part))) for part in _SPREAD}))
 
 
 def all_delays(policy: PolicySpec) -> tuple[int, ...]:
-    """Every delay of a policy that needs a queue, jitter included; each once."""
+    """Return every delay of a policy that needs a queue, jitter included; each once."""
     if policy.native:
         return ()
     written = {*delays_of(policy.delays, policy.backoff)}
@@ -53,19 +55,19 @@ def all_delays(policy: PolicySpec) -> tuple[int, ...]:
 
 
 def delays_by_policy(spec: TopologySpec) -> dict[str | None, tuple[int, ...]]:
-    """`all_delays` of each policy by its name; nothing under none, and under names that are not defined."""
+    """Return `all_delays` of each policy by its name; undefined names have none."""
     return {name: all_delays(policy) for name, policy in spec.policies.items()}
 
 
 def retries_in(delays: tuple[DelaySpec, ...] | None, backoff: BackoffSpec | None) -> int:
-    """How long a schedule is, without making it."""
+    """Return how long a schedule is, without making it."""
     if delays is not None:
         return sum(delay.times for delay in delays)
     return (backoff.retries or 0) if backoff is not None else 0
 
 
 def length_of(policy: PolicySpec) -> int:
-    """How long all schedules of a policy are together, without making them."""
+    """Return how long all schedules of a policy are together, without making them."""
     return retries_in(policy.delays, policy.backoff) + sum(retries_in(rule.delays, rule.backoff) for rule in policy.on)
 
 
@@ -88,7 +90,7 @@ class QueueSchedule:
         return step
 
     def rules(self, policy: PolicySpec) -> tuple[RetryRule, ...]:
-        """The policy's rules, in its order."""
+        """Return the policy's rules, in its order."""
         return tuple(
             RetryRule(errors=tuple(error.value for error in rule.errors), park=rule.park)
             if rule.park is not None

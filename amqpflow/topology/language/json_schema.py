@@ -36,7 +36,7 @@ _NAMES = {"pattern": f"^(?:{ADDRESSABLE})+$", "maxLength": MAX_NAME_BYTES}
 
 
 def topology_schema() -> dict[str, Any]:
-    """The schema as JSON values."""
+    """Return the schema as JSON values."""
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "amqpflow topology",
@@ -46,7 +46,7 @@ def topology_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The schema as it is shipped and printed."""
+    """Return the schema as it is shipped and printed."""
     return json.dumps(topology_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -220,7 +220,7 @@ class _Composer:
             mapping.key = (key, place)
 
     def drop(self) -> None:
-        """A value that cannot be used: its key is gone with it, and nothing is said of it twice."""
+        """Drop a value that cannot be used, with its key, so that it is not reported twice."""
         self.nodes += 1
         if self.open and self.open[-1].mapping:
             top = self.open[-1]

@@ -56,7 +56,7 @@ Node = Scalar | ListNode | MappingNode
 
 
 def plain_value(text: str) -> str | int | float | bool | None:
-    """What an unquoted scalar stands for: true, false, null, a decimal number, else its text."""
+    """Return what an unquoted scalar stands for: true, false, null, a decimal number, else its text."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):

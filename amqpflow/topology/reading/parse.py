@@ -60,7 +60,7 @@ def parse_topology(root: MappingNode, problems: Problems) -> TopologySpec:
 
 
 def _defaults(defaults: Fields | None) -> tuple[dict[str, Any], dict[str, Place]]:
-    """What every queue starts from, as arguments of QueueSpec, and where each of it was written."""
+    """Return what every queue starts from, as arguments of QueueSpec, and where each of it was written."""
     if defaults is None:
         return {}, {}
     queue: Fields | None = defaults.get("queue")
@@ -75,7 +75,7 @@ def _defaults(defaults: Fields | None) -> tuple[dict[str, Any], dict[str, Place]
 
 
 def _queue_values(fields: Fields) -> dict[str, Any]:
-    """The arguments of QueueSpec that these fields determine."""
+    """Return the arguments of QueueSpec that these fields determine."""
     values = {name: fields.values[name] for name in _SIMPLE if name in fields.values}
     if "type" in fields.places:
         values.setdefault("type", "")  # neither type is assumed, so that nothing is said that follows from a guess

@@ -46,7 +46,7 @@ class Problems:
 
     def nearest(self, wrong: str, known: Collection[str]) -> str:
         """
-        A hint with the known word that is nearest, else with the known words when they are few, else nothing.
+        Return a hint with the known word that is nearest, else with the known words when they are few, else nothing.
 
         Nothing also once a file has used up its share: it is not one that somebody mistyped.
         """
@@ -67,11 +67,11 @@ class Problems:
 
     @property
     def fatal(self) -> bool:
-        """Whether anything found so far is an error."""
+        """Return whether anything found so far is an error."""
         return bool(self._found[Severity.ERROR])
 
     def sorted(self) -> tuple[Diagnostic, ...]:
-        """All of them in the order of their places in the file."""
+        """Return all of them in the order of their places in the file."""
         found = [problem for of_severity in self._found.values() for problem in of_severity.values()]
         found.sort(key=lambda problem: (problem.place, problem.code, problem.message))
         for severity, dropped in self._dropped.items():

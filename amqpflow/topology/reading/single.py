@@ -23,7 +23,7 @@ class UnfitError(Exception):
 
 
 def describe(node: Node) -> str:
-    """What a node is, in a few words, for messages."""
+    """Return what a node is, in a few words, for messages."""
     match node:
         case MappingNode():
             return "a mapping"
@@ -42,7 +42,7 @@ def describe(node: Node) -> str:
 
 def read_single(node: Node, shape: Single, name: str) -> str | int | float | bool | Fraction:
     """
-    The value of a scalar: milliseconds for a duration, bytes for a size, a Fraction for a percentage.
+    Return the value of a scalar: milliseconds for a duration, bytes for a size, a Fraction for a percentage.
 
     Raises:
         UnfitError: it is something else.

@@ -22,7 +22,7 @@ class Located:
     places: Mapping[str, Place] = field(default_factory=dict)
 
     def at(self, key: str) -> Place:
-        """Where a key stands, else where this part begins."""
+        """Return where a key stands, else where this part begins."""
         return self.places.get(key, self.place)
 
 
@@ -138,15 +138,15 @@ class QueueSpec(Located):
     inherited: Mapping[str, Place] = field(default_factory=dict)
 
     def at(self, key: str) -> Place:
-        """Where a key stands: on the queue, else in the defaults, else the queue itself."""
+        """Return where a key stands: on the queue, else in the defaults, else the queue itself."""
         return self.places.get(key) or self.inherited.get(key) or self.place
 
     def says(self, key: str) -> bool:
-        """Whether the file has a key for it, on the queue or in the defaults."""
+        """Return whether the file has a key for it, on the queue or in the defaults."""
         return key in self.places or key in self.inherited
 
     def subject(self, key: str) -> str:
-        """Who is spoken of in a message about this key."""
+        """Return the subject of a message about this key."""
         return "the defaults" if key in self.inherited and key not in self.places else f"queue {self.name}"
 
     @property
@@ -163,12 +163,12 @@ class QueueSpec(Located):
 
     @property
     def forgets(self) -> bool:
-        """By the file alone: messages leave it unhandled when they are old, or when it is full."""
+        """Return whether, by the file alone, messages leave it unhandled when they are old, or when it is full."""
         return "message-ttl" in self.carried or (self.limited and self.overflow == "drop-head")
 
     @property
     def keeps_dead_letters(self) -> bool:
-        """By the file alone: where its dead letters go is the application's to say."""
+        """Return whether, by the file alone, the application decides where its dead letters go."""
         return self.existing and (self.dead_letters == "keep" or (self.dead_letters is None and self.forgets))
 
 
@@ -199,10 +199,10 @@ class TopologySpec(Located):
     unreadable: frozenset[str] = frozenset()  #: names of policies, exchanges and queues that are there, but no mapping
 
     def policy_of(self, queue: QueueSpec) -> PolicySpec | None:
-        """The retry policy a queue names; None for none, and for one that is not defined."""
+        """Return the retry policy a queue names; None for none, and for one that is not defined."""
         return self.policies.get(queue.retry) if queue.retry is not None else None
 
     def has_tiers(self, queue: QueueSpec) -> bool:
-        """Whether a queue's retries go by retry queues."""
+        """Return whether a queue's retries go by retry queues."""
         policy = self.policy_of(queue)
         return policy is not None and not policy.native

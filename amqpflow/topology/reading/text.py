@@ -14,7 +14,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def decode(data: bytes, problems: Problems) -> str | None:
-    """The text of a file, None when it has none (then said)."""
+    """Return the text of a file, None when it has none (then said)."""
     start = Place(file=problems.file)
     if len(data) > MAX_BYTES:
         hint = "write several files; validate and apply take them together"

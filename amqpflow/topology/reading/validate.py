@@ -38,7 +38,7 @@ class Fields:
 
 def read(node: Node, shape: Shape, name: str, place: Place, problems: Problems) -> Any:
     """
-    The value of a node, None when it does not fit (then said).
+    Return the value of a node, None when it does not fit (then said).
 
     Args:
         node: what the file holds.
@@ -147,7 +147,7 @@ def _list(node: Node, shape: ListOf, name: str, place: Place, problems: Problems
 
 
 def _argument_name(entry: Entry, name: str, problems: Problems) -> None:
-    """AMQP's tables have keys of at most 255 bytes."""
+    """Check that keys of AMQP's tables have at most 255 bytes."""
     size = len(entry.key.encode(errors="surrogatepass"))
     if size > MAX_NAME_BYTES:
         message = f"{name} {entry.key[:40]!r}...: the name has {size:,} bytes, AMQP takes {MAX_NAME_BYTES}"

@@ -25,7 +25,7 @@ RULES: tuple[Rule, ...] = (
 
 def check_topology(spec: TopologySpec, problems: Problems) -> bool:
     """
-    Every rule for one file, whatever the others found.
+    Apply every rule to one file, whatever the others found.
 
     Returns:
         False when the file asks for so much that it was not looked at any further.

@@ -14,14 +14,14 @@ Pair = tuple[TopologySpec, Problems]
 
 
 def check_together(files: Sequence[Pair]) -> None:
-    """Every rule about several files; each finding is put down to the later file."""
+    """Apply every rule about several files; each finding is reported for the later file."""
     same_topologies(files)
     second_owners(files)
     external_queues(files)
 
 
 def same_topologies(files: Sequence[Pair]) -> None:
-    """The name is the owner: two files of one name would undo each other."""
+    """Refuse two files of one name: the name is the owner, and they would undo each other."""
     known: dict[tuple[str, str], TopologySpec] = {}
     for spec, problems in files:
         first = known.setdefault((spec.vhost, spec.name), spec)
@@ -31,7 +31,7 @@ def same_topologies(files: Sequence[Pair]) -> None:
 
 
 def second_owners(files: Sequence[Pair]) -> None:
-    """One topology owns a queue or an exchange, derived ones included."""
+    """Check that one topology owns each queue and exchange, derived ones included."""
     known: dict[tuple[str, str, str], tuple[TopologySpec, Claim]] = {}
     for spec, problems in files:
         for claim in claims(spec):
@@ -46,7 +46,7 @@ def second_owners(files: Sequence[Pair]) -> None:
 
 
 def external_queues(files: Sequence[Pair]) -> None:
-    """When the owner's file is there, the queue must be in it."""
+    """Check that an external queue is in its owner's file, where that file is given."""
     owners = {(spec.vhost, spec.name): spec for spec, _ in files}
     for spec, problems in files:
         for queue in spec.queues.values():

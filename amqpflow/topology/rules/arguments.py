@@ -66,7 +66,7 @@ _LEAST: Mapping[str, int] = {
 
 
 def own_arguments(spec: TopologySpec, problems: Problems) -> None:
-    """What the compiler writes cannot be written twice."""
+    """Refuse arguments that amqpflow writes itself."""
     for queue, name, argument in _arguments(spec):
         if name in OWN:
             message = f"queue {queue.name}: {name} is written by amqpflow"
@@ -77,7 +77,7 @@ def own_arguments(spec: TopologySpec, problems: Problems) -> None:
 
 
 def own_exchange_arguments(spec: TopologySpec, problems: Problems) -> None:
-    """The same for exchanges."""
+    """Refuse arguments of exchanges that amqpflow writes itself."""
     for exchange in spec.exchanges.values():
         for name, argument in exchange.arguments.items():
             if name == "alternate-exchange":
@@ -89,7 +89,7 @@ def own_exchange_arguments(spec: TopologySpec, problems: Problems) -> None:
 
 
 def loses_messages(spec: TopologySpec, problems: Problems) -> None:
-    """A queue that expires takes its messages with it, without dead-lettering (fact 5.6)."""
+    """Refuse x-expires: a queue that expires takes its messages with it, without dead-lettering (fact 5.6)."""
     for queue, name, argument in _arguments(spec):
         if name == "x-expires":
             message = f"queue {queue.name}: x-expires deletes a queue that is not consumed, with its messages"
@@ -97,7 +97,7 @@ def loses_messages(spec: TopologySpec, problems: Problems) -> None:
 
 
 def legacy_arguments(spec: TopologySpec, problems: Problems) -> None:
-    """What RabbitMQ 4 refuses or no longer does (fact 12.10)."""
+    """Refuse arguments that RabbitMQ 4 refuses or ignores (fact 12.10)."""
     for queue, name, argument in _arguments(spec):
         if name in LEGACY:
             message = f"queue {queue.name}: {name}: {LEGACY[name]}"
@@ -108,7 +108,7 @@ def legacy_arguments(spec: TopologySpec, problems: Problems) -> None:
 
 
 def arguments_for_type(spec: TopologySpec, problems: Problems) -> None:
-    """RabbitMQ refuses an argument that only another queue type knows (facts 3.9, 7.12)."""
+    """Refuse arguments that only another queue type knows, as RabbitMQ does (facts 3.9, 7.12)."""
     for queue, name, argument in _arguments(spec):
         types = KNOWN.get(name)
         if types is not None and queue.type and queue.type not in types:
@@ -118,7 +118,7 @@ def arguments_for_type(spec: TopologySpec, problems: Problems) -> None:
 
 
 def unknown_arguments(spec: TopologySpec, problems: Problems) -> None:
-    """RabbitMQ takes and ignores them, which hides a slip of the pen."""
+    """Warn about arguments that RabbitMQ does not know: it accepts and ignores them, which hides a typo."""
     for queue, name, argument in _arguments(spec):
         known = name in OWN or name in LEGACY or name in KNOWN or name == "x-expires"
         if name.startswith("x-") and not known and not name.startswith("x-amqpflow-"):
@@ -128,7 +128,7 @@ def unknown_arguments(spec: TopologySpec, problems: Problems) -> None:
 
 
 def argument_values(spec: TopologySpec, problems: Problems) -> None:
-    """Values are checked by RabbitMQ at declare at best, and there not all of them (facts 3.10, 5.5)."""
+    """Check values of arguments: RabbitMQ checks some at declare, and others never (facts 3.10, 5.5)."""
     for queue, name, argument in _arguments(spec):
         if queue.type not in KNOWN.get(name, ()):
             continue

@@ -14,7 +14,7 @@ _MATCHES = ("all", "any", "all-with-x", "any-with-x")
 
 
 def exchange_types(spec: TopologySpec, problems: Problems) -> None:
-    """An exchange that is declared has a type, and one that is not has nothing else."""
+    """Check that a declared exchange has a type, and that an external one has no other keys."""
     for exchange in spec.exchanges.values():
         if exchange.external:
             for key in sorted(exchange.places.keys() - {"external", "type"}):
@@ -26,7 +26,7 @@ def exchange_types(spec: TopologySpec, problems: Problems) -> None:
 
 
 def transient_exchanges(spec: TopologySpec, problems: Problems) -> None:
-    """A restart removes a transient exchange with its bindings, and what is published to it closes the channel."""
+    """Warn about transient exchanges: a restart removes them with their bindings."""
     for exchange in spec.exchanges.values():
         if not exchange.durable and not exchange.external:
             message = f"exchange {exchange.name[:80]} and what is bound to it are gone after a restart of the broker"
@@ -34,7 +34,7 @@ def transient_exchanges(spec: TopologySpec, problems: Problems) -> None:
 
 
 def binding_keys(spec: TopologySpec, problems: Problems) -> None:
-    """A routing key is an AMQP short string."""
+    """Check that a routing key is an AMQP short string."""
     for _, binding in _bindings(spec):
         size = len(binding.routing_key.encode("utf-8", "replace"))
         if size > MAX_KEY_BYTES:
@@ -43,7 +43,7 @@ def binding_keys(spec: TopologySpec, problems: Problems) -> None:
 
 
 def bindings_fit(spec: TopologySpec, problems: Problems) -> None:
-    """A binding says what its exchange routes by."""
+    """Check that a binding has what its exchange routes by."""
     for _, binding in _bindings(spec):
         exchange_type = _type_of(spec, binding)
         if exchange_type in ("direct", "topic") and "routing_key" not in binding.places:
@@ -64,7 +64,7 @@ def bindings_fit(spec: TopologySpec, problems: Problems) -> None:
 
 
 def duplicate_bindings(spec: TopologySpec, problems: Problems) -> None:
-    """RabbitMQ holds two equal bindings for one."""
+    """Warn about equal bindings, which RabbitMQ treats as one."""
     known: dict[tuple[str, str, str, str], BindingSpec] = {}
     for queue, binding in _bindings(spec):
         arguments = repr(sorted((name, repr(argument.value)) for name, argument in binding.arguments.items()))
@@ -75,7 +75,7 @@ def duplicate_bindings(spec: TopologySpec, problems: Problems) -> None:
 
 
 def delayed_message_type(spec: TopologySpec, problems: Problems) -> None:
-    """The delayed message plugin's exchange is refused without the type it stands for."""
+    """Check that an x-delayed-message exchange names the type that it stands for."""
     for exchange in spec.exchanges.values():
         if (
             exchange.type == "x-delayed-message"

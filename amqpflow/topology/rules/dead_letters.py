@@ -31,7 +31,7 @@ class Edge:
 
 
 def cycles(spec: TopologySpec, problems: Problems) -> None:
-    """Follow what the broker does on its own; coming back to a queue is a cycle."""
+    """Report cycles: dead-letter paths that lead back to a queue without a consumer."""
     graph: dict[str, list[Edge]] = {}
     for edge in _edges(spec):
         graph.setdefault(edge.source, []).append(edge)
@@ -41,7 +41,7 @@ def cycles(spec: TopologySpec, problems: Problems) -> None:
 
 
 def _walk(start: str, graph: dict[str, list[Edge]], finished: set[str], problems: Problems) -> None:
-    """Depth first without recursion: a file may hold thousands of queues in a row."""
+    """Walk depth first without recursion: a file may hold thousands of queues in a row."""
     if start in finished:
         return
     path: list[Edge] = []
@@ -90,7 +90,7 @@ def _edges(spec: TopologySpec) -> Iterator[Edge]:
 
 
 def _why(queue: QueueSpec) -> str:
-    """What makes RabbitMQ dead-letter to parking without a consumer's doing; empty when nothing does."""
+    """Return what makes RabbitMQ dead-letter to parking without a consumer; empty when nothing does."""
     if queue.keeps_dead_letters:
         return ""
     if queue.quorum:
@@ -102,7 +102,7 @@ def _why(queue: QueueSpec) -> str:
 
 def _target(queue: QueueSpec, spec: TopologySpec, names: Names, exchanges: dict[str, str | None]) -> tuple[str, Place]:
     """
-    Where a queue dead-letters to, and where that was written.
+    Return where a queue dead-letters to, and where that was written.
 
     A file's own dead-letter arguments are refused elsewhere; here they are followed, to say what they would do. A
     named exchange is a node of its own, and goes to `exchanges` with the key of what arrives there.
@@ -125,7 +125,7 @@ def _target(queue: QueueSpec, spec: TopologySpec, names: Names, exchanges: dict[
 
 
 def _routes(spec: TopologySpec, names: Names, exchanges: dict[str, str | None]) -> Iterator[Edge]:
-    """From exchanges to the queues bound there: by key when direct, and to all where patterns or headers decide."""
+    """Yield edges from exchanges to the queues bound there: by key when direct, else to all."""
     for node, key in exchanges.items():
         if key is not None and node == f"exchange {names.retry_exchange} key {key}":
             yield Edge(source=node, target=key, why="routed", place=spec.place)

@@ -19,7 +19,7 @@ _TOPOLOGY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
 def topology_name(spec: TopologySpec, problems: Problems) -> None:
-    """The name becomes part of exchange, policy and parameter names."""
+    """Check the topology's name, which becomes part of exchange, policy and parameter names."""
     if not spec.name:
         return
     if spec.name.startswith("amq."):
@@ -32,7 +32,7 @@ def topology_name(spec: TopologySpec, problems: Problems) -> None:
 
 
 def vhost_name(spec: TopologySpec, problems: Problems) -> None:
-    """A virtual host's name is an AMQP short string."""
+    """Check that a virtual host's name is an AMQP short string."""
     if len(spec.vhost.encode("utf-8", "replace")) > MAX_NAME_BYTES:
         message = f"the virtual host's name is longer than {MAX_NAME_BYTES} bytes"
         problems.error(Code.NAME_TOO_LONG, spec.at("vhost"), message)
@@ -41,7 +41,7 @@ def vhost_name(spec: TopologySpec, problems: Problems) -> None:
 
 
 def written_names(spec: TopologySpec, problems: Problems) -> None:
-    """Queue, exchange and parking queue names as they stand in the file."""
+    """Check the names of queues, exchanges and parking queues that the file holds."""
     for queue in spec.queues.values():
         _check_name(f"queue {queue.name[:80]!r}", queue.name, queue.place, problems)
         if queue.parking_queue is not None:
@@ -54,14 +54,14 @@ def written_names(spec: TopologySpec, problems: Problems) -> None:
 
 
 def policy_names(spec: TopologySpec, problems: Problems) -> None:
-    """`none` means that there is no policy."""
+    """Refuse a policy named `none`, which means that there is no policy."""
     if NO_RETRY in spec.policies:
         message = f"a retry policy cannot be called {NO_RETRY}: retry: {NO_RETRY} means no retries"
         problems.error(Code.RESERVED_NAME, spec.policies[NO_RETRY].place, message)
 
 
 def templates(spec: TopologySpec, problems: Problems) -> None:
-    """Templates need the placeholders that keep names apart, and know no others."""
+    """Check that templates have the placeholders that keep names apart, and no unknown ones."""
     for key, template in _templates(spec):
         found = set(PLACEHOLDER.findall(template))
         place = spec.naming.at(key)
@@ -77,7 +77,7 @@ def templates(spec: TopologySpec, problems: Problems) -> None:
 
 
 def derived_names(spec: TopologySpec, problems: Problems) -> None:
-    """Names that a template makes, at the place that makes them too long or unaddressable."""
+    """Check the names that a template makes: their length and characters."""
     if not _nameable(spec):
         return
     names, delays = Names(topology=spec.name, naming=spec.naming), delays_by_policy(spec)
@@ -97,7 +97,7 @@ def derived_names(spec: TopologySpec, problems: Problems) -> None:
 
 
 def collisions(spec: TopologySpec, problems: Problems) -> None:
-    """No two things of one file may have one name. Queues and exchanges do not share theirs."""
+    """Check that names are unique in one file; queues and exchanges have separate names."""
     known: dict[tuple[str, str], Claim] = {}
     for claim in claims(spec):
         first = known.setdefault((claim.kind, claim.name), claim)
@@ -123,7 +123,7 @@ class Claim:
 
 
 def claims(spec: TopologySpec) -> Iterator[Claim]:
-    """Every queue and exchange name of a topology, written and derived; nothing when names cannot be made."""
+    """Yield every queue and exchange name of a topology, written and derived; nothing when names cannot be made."""
     for exchange in spec.exchanges.values():
         what, declared = f"exchange {exchange.name[:80]}", not exchange.external
         yield Claim(kind="exchange", name=exchange.name, what=what, place=exchange.place, declared=declared)
@@ -162,7 +162,7 @@ def _templates(spec: TopologySpec) -> Iterator[tuple[str, str]]:
 
 
 def _nameable(spec: TopologySpec) -> bool:
-    """Whether derived names say anything: the topology has a name, and the templates are in order."""
+    """Return whether derived names can be made: the topology has a name, and the templates are valid."""
     fit = all(NEEDED[key] <= set(PLACEHOLDER.findall(template)) <= POSSIBLE[key] for key, template in _templates(spec))
     return bool(spec.name) and fit
 

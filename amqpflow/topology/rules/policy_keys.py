@@ -64,7 +64,7 @@ _NUMBERS = {
 
 
 def policy_keys(spec: TopologySpec, problems: Problems) -> None:
-    """Every key is one that RabbitMQ knows on that type, that amqpflow does not write, and that loses no message."""
+    """Check that RabbitMQ knows each key on that type, and that it neither repeats nor breaks what amqpflow sets."""
     for queue, key, value in _carried(spec):
         who = f"queue {queue.name}: policy"
         types = KNOWN.get(key, ())
@@ -92,7 +92,7 @@ def policy_keys(spec: TopologySpec, problems: Problems) -> None:
 
 
 def who_writes_policies(spec: TopologySpec, problems: Problems) -> None:
-    """Keys of policies go with settings: policies, on queues whose policies are ours to write."""
+    """Check that keys of policies stand with settings: policies, on queues for which amqpflow writes policies."""
     for queue in spec.queues.values():
         if queue.external and "policy" in queue.places:
             message = f"queue {queue.name} is external: policy is its owner's to say"

@@ -20,7 +20,7 @@ _NOT_EXTERNAL = ("bindings", "max_priority", "limits", "delivery_limit", "single
 
 
 def overflow(spec: TopologySpec, problems: Problems) -> None:
-    """On a quorum queue only reject-publish keeps at-least-once dead-lettering on (facts 4.4, 4.12)."""
+    """Require reject-publish on quorum queues, which at-least-once dead-lettering needs (facts 4.4, 4.12)."""
     for queue in spec.queues.values():
         kept = queue.existing and queue.dead_letters == "keep" and queue.overflow == "drop-head"
         if queue.quorum and not queue.external and not kept and queue.overflow != "reject-publish":
@@ -32,7 +32,7 @@ def overflow(spec: TopologySpec, problems: Problems) -> None:
 
 
 def overflow_on_classic(spec: TopologySpec, problems: Problems) -> None:
-    """What the other two do on a classic queue, for those who want it."""
+    """Warn about what drop-head and reject-publish-dlx do on a classic queue."""
     consequences = {
         "drop-head": "a full queue parks its oldest messages, at most once",
         "reject-publish-dlx": "a full queue refuses a message and parks it as well, so that a publisher who tries "
@@ -45,7 +45,7 @@ def overflow_on_classic(spec: TopologySpec, problems: Problems) -> None:
 
 
 def priority_range(spec: TopologySpec, problems: Problems) -> None:
-    """Quorum queues have priorities 0 to 31, classic ones 0 to 255 (facts 12.3, 12.4)."""
+    """Check priorities: 0 to 31 on quorum queues, 0 to 255 on classic ones (facts 12.3, 12.4)."""
     for queue in spec.queues.values():
         if queue.quorum and queue.max_priority is not None and queue.max_priority > MOST_QUORUM_PRIORITY:
             message = f"{queue.subject('max_priority')}: a quorum queue has priorities up to {MOST_QUORUM_PRIORITY}"
@@ -54,7 +54,7 @@ def priority_range(spec: TopologySpec, problems: Problems) -> None:
 
 def quorum_only_keys(spec: TopologySpec, problems: Problems) -> None:
     """
-    RabbitMQ refuses the first two on classic queues (facts 3.9, 12.1), and does not count for the third (fact 3.7).
+    Refuse on classic queues what only quorum queues have (facts 3.7, 3.9, 12.1).
 
     From the defaults they are simply not taken.
     """
@@ -67,7 +67,7 @@ def quorum_only_keys(spec: TopologySpec, problems: Problems) -> None:
 
 
 def crash_limits(spec: TopologySpec, problems: Problems) -> None:
-    """Above the delivery limit RabbitMQ parks a message first, after the delivery that passes its limit."""
+    """Warn about crash limits above the delivery limit: RabbitMQ parks the message first."""
     for queue in spec.queues.values():
         policy = spec.policy_of(queue)
         if not queue.quorum or queue.external or (policy is not None and policy.native):
@@ -82,7 +82,7 @@ def crash_limits(spec: TopologySpec, problems: Problems) -> None:
 
 
 def at_most_once(spec: TopologySpec, problems: Problems) -> None:
-    """A classic queue's own dead-lettering can lose; so can classic retry queues (facts 4.1, 4.9)."""
+    """Warn that classic queues and classic retry queues can lose dead letters (facts 4.1, 4.9)."""
     said: set[Place] = set()
     for queue in spec.queues.values():
         if queue.external:
@@ -104,7 +104,7 @@ def at_most_once(spec: TopologySpec, problems: Problems) -> None:
 
 
 def classic_tiers_with_limits(spec: TopologySpec, problems: Problems) -> None:
-    """A classic retry queue loses what a full work queue refuses (facts 4.1, 4.9)."""
+    """Refuse classic retry queues with limits: they lose what a full work queue refuses (facts 4.1, 4.9)."""
     for queue in spec.queues.values():
         if queue.tiers_type == "classic" and queue.limited and spec.has_tiers(queue):
             message = f"queue {queue.name} has limits: classic retry queues lose what it refuses while it is full"
@@ -114,7 +114,7 @@ def classic_tiers_with_limits(spec: TopologySpec, problems: Problems) -> None:
 
 
 def parking_types(spec: TopologySpec, problems: Problems) -> None:
-    """A parking queue has one type, however many share it."""
+    """Check that work queues that share a parking queue agree on its type."""
     names = Names(topology=spec.name, naming=spec.naming)
     first: dict[str, QueueSpec] = {}
     for queue in spec.queues.values():
@@ -132,7 +132,7 @@ def parking_types(spec: TopologySpec, problems: Problems) -> None:
 
 
 def who_declares(spec: TopologySpec, problems: Problems) -> None:
-    """A queue that somebody else declares takes no keys that would be declared."""
+    """Refuse keys that would be declared on a queue that another program declares."""
     for queue in spec.queues.values():
         if queue.existing and queue.external:
             message = f"queue {queue.name} is existing (an application's) or external (another topology's), not both"
@@ -155,7 +155,7 @@ def who_declares(spec: TopologySpec, problems: Problems) -> None:
 
 
 def forgetting(spec: TopologySpec, problems: Problems) -> None:
-    """A queue that is configured to drop messages would fill a parking queue, which has no limit."""
+    """Warn about queues that are configured to drop messages: parking them has no limit."""
     for queue in spec.queues.values():
         if not (queue.existing and queue.forgets):
             continue
@@ -172,7 +172,7 @@ def forgetting(spec: TopologySpec, problems: Problems) -> None:
 
 
 def whose_dead_letters(spec: TopologySpec, problems: Problems) -> None:
-    """dead_letters is for existing queues, and parking them takes a policy."""
+    """Check that dead_letters stands on existing queues, with policies where it parks."""
     for queue in spec.queues.values():
         if "dead_letters" not in queue.places or queue.dead_letters is None:
             continue
@@ -187,7 +187,7 @@ def whose_dead_letters(spec: TopologySpec, problems: Problems) -> None:
 
 
 def short_consumer_timeouts(spec: TopologySpec, problems: Problems) -> None:
-    """RabbitMQ before 4.3 looks once a minute, and its documentation advises against less."""
+    """Warn about short consumer timeouts: RabbitMQ before 4.3 checks once a minute."""
     for queue in spec.queues.values():
         timeout = queue.consumer_timeout_ms
         if queue.quorum and timeout is not None and timeout < SHORT_TIMEOUT_MS:

@@ -21,7 +21,7 @@ PREDECLARED = {
 
 
 def exchanges_of_bindings(spec: TopologySpec, problems: Problems) -> None:
-    """A queue is bound to an exchange of this file, or to one that RabbitMQ brings."""
+    """Check that queues are bound to exchanges of this file, or to predeclared ones."""
     for queue in spec.queues.values():
         for binding in queue.bindings:
             if binding.exchange is not None:
@@ -29,7 +29,7 @@ def exchanges_of_bindings(spec: TopologySpec, problems: Problems) -> None:
 
 
 def alternate_exchanges(spec: TopologySpec, problems: Problems) -> None:
-    """An alternate exchange is defined as well: RabbitMQ takes any name, and drops messages there in silence."""
+    """Check that alternate exchanges are defined: RabbitMQ takes any name, and silently drops messages there."""
     for exchange in spec.exchanges.values():
         if exchange.alternate_exchange is not None:
             _check_exchange(spec, exchange.alternate_exchange, exchange.at("alternate_exchange"), problems)
@@ -50,7 +50,7 @@ def _check_exchange(spec: TopologySpec, name: str, place: Place, problems: Probl
 
 
 def retry_policies(spec: TopologySpec, problems: Problems) -> None:
-    """`retry` names a policy of this file, or none."""
+    """Check that `retry` names a policy of this file, or none."""
     default = spec.default_retry
     if default is not None and not _is_policy(spec, default.value):
         _undefined_policy(spec, default.value, default.place, problems)
@@ -70,7 +70,7 @@ def _undefined_policy(spec: TopologySpec, name: str, place: Place, problems: Pro
 
 def retry_is_said(spec: TopologySpec, problems: Problems) -> None:
     """
-    A queue that names no policy is not retried at all, which is easily meant otherwise.
+    Warn about queues without a retry policy, which may be an oversight.
 
     Nothing is lost then, the first failure parks; so it is a warning.
     """
@@ -85,7 +85,7 @@ def retry_is_said(spec: TopologySpec, problems: Problems) -> None:
 
 
 def unused_policies(spec: TopologySpec, problems: Problems) -> None:
-    """A policy that nothing names has no effect."""
+    """Warn about policies that no queue names: they have no effect."""
     used = {queue.retry for queue in spec.queues.values()}
     if spec.default_retry is not None:
         used.add(spec.default_retry.value)

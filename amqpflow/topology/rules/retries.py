@@ -35,7 +35,7 @@ class Schedule:
 
 
 def one_schedule(spec: TopologySpec, problems: Problems) -> None:
-    """A policy has delays or a backoff; a rule has one of delays, backoff and park."""
+    """Check that a policy has delays or a backoff, and a rule one of delays, backoff and park."""
     for policy in spec.policies.values():
         if policy.tiers:
             _exactly_one(f"retry policy {policy.name}", policy, ("delays", "backoff"), problems)
@@ -54,7 +54,7 @@ def _exactly_one(what: str, part: PolicySpec | RuleSpec, keys: tuple[str, ...], 
 
 
 def native_only_keys(spec: TopologySpec, problems: Problems) -> None:
-    """delay and retries belong to the native engine."""
+    """Refuse delay and retries without the native engine."""
     for policy in spec.policies.values():
         for key in _NATIVE_ONLY:
             if policy.tiers and key in policy.places:
@@ -63,7 +63,7 @@ def native_only_keys(spec: TopologySpec, problems: Problems) -> None:
 
 
 def native_keys(spec: TopologySpec, problems: Problems) -> None:
-    """The broker's own delayed retry grows linearly, with neither jitter nor schedules by error (facts 8.3, 8.11)."""
+    """Check keys of native retry: it grows linearly, without jitter or schedules by error (facts 8.3, 8.11)."""
     for policy in spec.policies.values():
         if not policy.native:
             continue
@@ -88,7 +88,7 @@ def native_keys(spec: TopologySpec, problems: Problems) -> None:
 
 
 def native_queues(spec: TopologySpec, problems: Problems) -> None:
-    """Only quorum queues have it, with the delivery limit that its retries need."""
+    """Check that native retry stands on quorum queues, without a delivery limit of their own."""
     for queue in spec.queues.values():
         policy = spec.policy_of(queue)
         if policy is None or not policy.native:
@@ -108,7 +108,7 @@ def native_queues(spec: TopologySpec, problems: Problems) -> None:
 
 
 def delays_increase(spec: TopologySpec, problems: Problems) -> None:
-    """A list that does not grow is nearly always a slip of the pen: 5m 30s, or 1s for 1m."""
+    """Refuse delays that do not grow, which are nearly always typos: 5m 30s, or 1s for 1m."""
     for _, schedule in _schedules(spec):
         for before, after in _pairs(schedule.delays or ()):
             if after.delay_ms <= before.delay_ms:
@@ -124,7 +124,7 @@ def _pairs(delays: tuple[DelaySpec, ...]) -> Iterator[tuple[DelaySpec, DelaySpec
 
 
 def backoff_grows(spec: TopologySpec, problems: Problems) -> None:
-    """A backoff stays between its initial delay and the longest that RabbitMQ can hold."""
+    """Check that a backoff stays between its initial delay and the longest that RabbitMQ can hold."""
     for _, schedule in _schedules(spec):
         backoff = schedule.backoff
         if backoff is None or backoff.initial_ms is None:
@@ -139,7 +139,7 @@ def backoff_grows(spec: TopologySpec, problems: Problems) -> None:
 
 
 def gives_up(spec: TopologySpec, problems: Problems) -> None:
-    """A schedule must fit into give_up_after, at least its first delay."""
+    """Check that a schedule fits into give_up_after, at least its first delay."""
     for policy, schedule in _schedules(spec):
         limit = policy.give_up_after_ms
         delays = delays_of(schedule.delays, schedule.backoff)
@@ -164,7 +164,7 @@ def gives_up(spec: TopologySpec, problems: Problems) -> None:
 
 
 def error_names(spec: TopologySpec, problems: Problems) -> None:
-    """An error is named as in Python: a class, or a class with its module."""
+    """Check that errors are named as in Python: a class, or a class with its module."""
     for policy in spec.policies.values():
         for rule in policy.on:
             for error in rule.errors:
@@ -175,7 +175,7 @@ def error_names(spec: TopologySpec, problems: Problems) -> None:
 
 
 def rules_reachable(spec: TopologySpec, problems: Problems) -> None:
-    """The first rule that matches wins, so a later one for the same error, or for a kind of it, is never used."""
+    """Warn about unreachable rules: the first rule that matches an error, or a base of it, wins."""
     for policy in spec.policies.values():
         earlier: dict[str, Place] = {}
         for rule in policy.on:
@@ -189,7 +189,7 @@ def rules_reachable(spec: TopologySpec, problems: Problems) -> None:
 
 
 def _names_above(name: str) -> list[str]:
-    """The name itself, and the bases of a built-in exception."""
+    """Return the name itself, and the bases of a built-in exception."""
     found = getattr(builtins, re.sub(r"^builtins\.", "", name), None)
     if isinstance(found, type) and issubclass(found, BaseException):
         return [base.__name__ for base in found.__mro__ if base is not object]
@@ -197,7 +197,7 @@ def _names_above(name: str) -> list[str]:
 
 
 def _schedules(spec: TopologySpec) -> Iterator[tuple[PolicySpec, Schedule]]:
-    """Every schedule of the policies that have some."""
+    """Yield every schedule of the policies that have some."""
     for policy in spec.policies.values():
         if policy.native:
             continue

@@ -15,12 +15,12 @@ MANY_RETRY_QUEUES = 40
 
 
 def fits(spec: TopologySpec, problems: Problems) -> bool:
-    """Whether the schedules and retry queues of a file can be worked out at all."""
+    """Return whether the schedules and retry queues of a file are small enough to work out."""
     return schedules(spec, problems) and retry_queues(spec, problems)
 
 
 def schedules(spec: TopologySpec, problems: Problems) -> bool:
-    """A schedule has an end that somebody lives to see, and all of them together fit into memory."""
+    """Check that each schedule is bounded, and that all of them together fit into memory."""
     fit = True
     for policy in spec.policies.values():
         written = [(policy.at("delays"), retries_in(policy.delays, policy.backoff))]
@@ -44,7 +44,7 @@ def schedules(spec: TopologySpec, problems: Problems) -> bool:
 
 
 def retry_queues(spec: TopologySpec, problems: Problems) -> bool:
-    """Each retry queue is a quorum queue of its own: a Raft group, and some files and memory on each node."""
+    """Limit the retry queues: each is a quorum queue, with a Raft group, files and memory on each node."""
     counts = {name: len(delays) for name, delays in delays_by_policy(spec).items()}
     total = sum(counts.get(queue.retry, 0) for queue in spec.queues.values())
     if total > MOST_RETRY_QUEUES:

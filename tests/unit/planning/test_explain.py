@@ -64,7 +64,7 @@ def test_a_policy_that_was_not_applied_is_applied() -> None:
 def test_what_leads_nowhere_is_said() -> None:
     queues = {name: queue for name, queue in THERE.queues.items() if name != "orders.parking"}
     (lost,) = explained("orders", replace(THERE, queues=queues)).unmet
-    assert "what RabbitMQ dead-letters is deleted" in lost.why
+    assert "messages that RabbitMQ dead-letters are deleted" in lost.why
 
 
 def test_a_queue_that_is_not_there_yet_is_explained_as_it_will_be() -> None:
@@ -89,7 +89,7 @@ def test_the_file_alone_says_what_it_cannot_know() -> None:
     found = explain(SHOP, "orders", Observation(version=(3, 10), complete=False))
     assert (found.exists, found.effective.value("max-length")) == (None, 5)
     assert found.effective.value("consumer-timeout") == 1_800_000
-    assert found.notes[0].startswith("of the file alone")
+    assert found.notes[0].startswith("computed from the file only")
 
 
 def test_over_amqp_alone_it_says_what_cannot_be_seen() -> None:
