@@ -115,7 +115,7 @@ def _forgetting(works: Effective) -> Iterator[str]:
 
 
 def dead_letter_findings(topology: CompiledTopology, observed: Observation, queue: Queue) -> Iterator[Finding]:
-    """Say what becomes of the messages that an existing queue forgets, and refuse what no policy can do."""
+    """Report where the dropped messages of an existing queue go, and refuse what no policy can do."""
     routes, ref = topology.routes[queue.name], Ref("queue", queue.name)
     if _EXCHANGE in queue.arguments:
         if routes.dead_letters == "park":
@@ -135,7 +135,7 @@ def dead_letter_findings(topology: CompiledTopology, observed: Observation, queu
             ref,
             f"it is configured to drop messages ({how}), so its dead letters stay as they are and "
             f"{'would not be parked any more' if parked else 'are not parked'}",
-            f"write dead_letters: keep under {queue.name} in the file if that is meant, dead_letters: park otherwise",
+            f"write dead_letters: keep under {queue.name} in the file if intended, else dead_letters: park",
         )
     elif how and routes.dead_letters == "park":
         yield warn(

@@ -53,7 +53,7 @@ def _foreign_bindings(exchange: str, desired: CompiledTopology, owns: Ownership)
             continue
         # a tier that left the file stays bound until it is pruned: it is ours, and its key is its own name
         ours = owns.of_binding(binding) == "ours"
-        # an existing queue that left the file: not ours, and bound by us; nobody publishes with its key any more
+        # an existing queue that left the file: not ours, and bound by us; no program publishes with its key any more
         queue = state.queues.get(binding.destination) if binding.destination_type == "queue" else None
         left = queue is not None and queue.owner is None and exchange == desired.retry_exchange
         if ours or (left and binding.routing_key == binding.destination and not binding.arguments):

@@ -98,7 +98,7 @@ def sentences(found: tuple[Guarantee, ...]) -> Iterator[str]:
         yield f"existing queue {queue}: holds: {', '.join(held) or 'nothing for sure'}."
         for each in judged:
             if not each.holds:
-                verdict = "does not hold" if each.holds is False else "cannot be told"
+                verdict = "does not hold" if each.holds is False else "unknown"
                 yield f"existing queue {queue}: {verdict}: {each.name}: {each.why}."
 
 
@@ -155,7 +155,7 @@ class _Judge:
         return self._guarantee(RETRIES, True, "a failed message waits in a retry queue and comes back to it")
 
     def _fate(self) -> str:
-        """Return what becomes of a message that RabbitMQ takes out of the queue, after `which`."""
+        """Return what happens to a message that RabbitMQ removes from the queue, after `which`."""
         exchange, key = self.works.settings["dead-letter-exchange"], self.works.settings["dead-letter-routing-key"]
         if exchange.value is None:
             return "is deleted"

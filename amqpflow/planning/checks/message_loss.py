@@ -268,7 +268,7 @@ def _of_retained(ref: Ref, stake: QueueRisk, count: int | None, counted: bool) -
 
 
 def sentence(stake: QueueRisk, count: int | None, depth: Depth | None = None) -> str:
-    """Say what becomes of messages: max-length becomes 5 (20 before): 95 messages, the oldest, are deleted at once."""
+    """Say what happens to messages: max-length becomes 5 (20 before): 95 messages, the oldest, are deleted at once."""
     if stake.risk is Risk.RETAINED:
         return "those that RabbitMQ retains for a target would be deleted (fact 4.11): refused while there are any"
     was = "nothing was dropped before" if stake.before is None else f"{stake.before} before"

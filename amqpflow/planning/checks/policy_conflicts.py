@@ -1,6 +1,6 @@
 """One policy works on a queue: would ours push a foreign one aside, tie with it, or be hidden by it? (fact 11.6b)
 
-What would be lost is told from the settings that work: a key counts when another value, or none, would work without the
+The settings that work tell what would be lost: a key counts when another value, or none, would work without the
 foreign policy. Each such key comes with the place in the file where ours carries it.
 """
 

@@ -1,8 +1,8 @@
-"""Does anything of somebody else's switch off what amqpflow promises? Checked before building and before consuming.
+"""Check whether foreign policies and bindings break a guarantee, before building and before consuming.
 
 Structure lives in arguments, and arguments do not always win: of numbers the smaller works, and for the overflow of a
 quorum queue the policy (fact 11.6). So the settings that work on every queue of ours are worked out, and those that
-somebody else decides are judged.
+another program decides are judged.
 """
 
 from __future__ import annotations

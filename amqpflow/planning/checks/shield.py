@@ -22,7 +22,7 @@ from amqpflow.planning.values.observation import Observation
 
 from .preflight import breaking, role_of
 
-_ANY = "-"  #: the name of a queue that no policy is meant for
+_ANY = "-"  #: the name of a queue that no policy is written for
 _NEVER_REACHED = 1_000_000  #: a delivery limit that no message reaches
 
 

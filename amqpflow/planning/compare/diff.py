@@ -182,7 +182,7 @@ class _Comparison:
             case Unseen(why=why):
                 if why:
                     self.notes.append(
-                        f"No manifest: {why}. Owners are told by stamps alone: a binding that leaves the file is not "
+                        f"No manifest: {why}. Owners are known by stamps alone: a binding that leaves the file is not "
                         "recognised, and nothing can be adopted."
                     )
             case _:

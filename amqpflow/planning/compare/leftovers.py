@@ -56,7 +56,7 @@ def leftovers(owns: Ownership, kept: BrokerState, needed: frozenset[Thing] = fro
         if binding.identity in wanted:
             continue
         origin = owns.of_binding(binding)
-        # whoever made it, a binding goes with a queue or exchange of ours, if the file knew of it
+        # no matter who made it, a binding goes with a queue or exchange of ours, if the file knew of it
         goes = not going.isdisjoint(owns.own_ends(binding))
         if origin != "foreign" or (goes and owns.knows(binding)):
             bindings.append(binding)

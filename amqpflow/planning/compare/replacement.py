@@ -2,7 +2,7 @@
 
 The stand-in takes the key, the old queue returns its messages to the work queue, is deleted and declared again, takes
 the key back, and the stand-in goes the same way. Which of these steps are left is read from the broker each time, so
-that a swap that was interrupted anywhere goes on: no record is needed, the stand-in's argument says what it is.
+that an interrupted swap resumes: no record is needed, the stand-in's argument says what it is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is ours: told by the stamp among an object's arguments, by a policy's name, and by the manifest for the rest."""
+"""Tell what is ours: by the stamp among an object's arguments, a policy's name, and the manifest for the rest."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Source:
     origin: Origin
     name: str = ""  #: of the argument or the policy
     policy: Policy | None = None
-    certain: bool = True  #: False: whether the policy's pattern matches cannot be told here
+    certain: bool = True  #: False: whether the policy's pattern matches is not known here
 
     @property
     def foreign(self) -> bool:
@@ -143,7 +143,7 @@ class Effective:
 
     queue: Queue
     settings: Mapping[str, Setting]
-    policies: tuple[Policy, ...] = ()  #: the user policy that works; several when that cannot be told
+    policies: tuple[Policy, ...] = ()  #: the user policy that works; several when that is not known
     operator_policies: tuple[Policy, ...] = ()
     hidden: tuple[Policy, ...] = ()  #: user policies that match and have a lower priority
     passed_over: tuple[PassedOver, ...] = ()
@@ -159,7 +159,7 @@ class Effective:
 
     @property
     def at_least_once(self) -> bool:
-        """Return whether its dead-lettering cannot lose, whoever wins a tie (fact 4.4)."""
+        """Return whether its dead-lettering cannot lose, whichever policy wins a tie (fact 4.4)."""
         return self.surely("dead-letter-strategy", "at-least-once")
 
 
@@ -181,7 +181,7 @@ def effective(
         operator_policies: every operator policy of it.
         version: of the broker; () is taken for a new one.
         topology: whose policies are ours.
-        default_queue_type: of the virtual host, when it is known and the queue was declared by somebody else, for whom
+        default_queue_type: of the virtual host, when it is known and another program declared the queue, for which
             RabbitMQ 4 may have filled in x-queue-type (fact 7.13).
     """
     users, operators = tuple(policies), tuple(operator_policies)

@@ -38,7 +38,7 @@ class Danger(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """What becomes of what is there. An empty text: nothing."""
+    """What happens to messages, consumers and bindings. An empty text: nothing."""
 
     messages: str = ""
     consumers: str = ""

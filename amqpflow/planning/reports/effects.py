@@ -154,7 +154,7 @@ def _destination(binding: Binding) -> str:
 
 def effect_of_key(key: str, old: Any, new: Any, queue: Queue) -> KeyEffect:
     """
-    Return what becomes of a queue when a policy key changes; None is a key that is not set.
+    Return what happens to a queue when a policy key changes; None is a key that is not set.
 
     Args:
         queue: as the file says it will be: its arguments decide about limits and dead-lettering.

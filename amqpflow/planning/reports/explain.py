@@ -45,7 +45,7 @@ class Explanation:
     queue: str
     role: str  #: work queue, retry queue, parking queue
     work_queues: tuple[str, ...]  #: those that it belongs to; itself for a work queue
-    exists: bool | None  #: None: nobody looked
+    exists: bool | None  #: None: the broker was not read
     effective: Effective
     unmet: tuple[Unmet, ...]
     guarantees: tuple[Guarantee, ...]  #: of an existing queue
@@ -228,7 +228,7 @@ class _Explainer:
             return "the argument belongs to the program that declares the queue, and stays"
         other = wrong.source.policy
         if other is None and overruled is not None:
-            # nothing of somebody else's has a value for the key: what hides ours is a policy, or the release
+            # no foreign source has a value for the key: a policy of ours or the release hides it
             other = next(iter(self._working()), None)
             if other is None or is_own_policy(other.name, self.topology.name):
                 return "leave it out of the file, or use a release or queue type that has it"

@@ -1,7 +1,7 @@
 """Frozen dataclasses as JSON values and back, by their type hints: whatever is saved today is read as strictly.
 
 A value that does not have the type its field says is a `UnreadablePlanError` that names the place. Members of a union
-of classes bear the name of their class.
+of classes carry the name of their class.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A plan as a text to be kept: what somebody agreed to, to be carried out later exactly so, or not at all.
+"""Save a plan as text: it is approved now, and later carried out exactly so, or not at all.
 
 It holds the compiled topology, the steps, and what was seen of the virtual host as far as the plan rests on it. No
 password and no address is in it.

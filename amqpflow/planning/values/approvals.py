@@ -1,4 +1,4 @@
-"""What a person agreed to: the words of `allow`, or a yes on a terminal."""
+"""What a person approved: the words of `allow`, or a yes on a terminal."""
 
 from __future__ import annotations
 

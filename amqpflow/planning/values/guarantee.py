@@ -20,5 +20,5 @@ class Guarantee:
 
     queue: str
     name: str  #: one of the names above
-    holds: bool | None  #: None: it cannot be told
+    holds: bool | None  #: None: unknown
     why: str

@@ -1,4 +1,4 @@
-"""Apply: carry out a plan, one change after another, and say what became of it, however it ends."""
+"""Apply a plan, one change after another, and report what was done, however it ends."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class ApplyRun:
             if self._error is None:
                 self._error, self._failed = error, change
             else:
-                self._begun.discard(number)  # the next apply tells of it
+                self._begun.discard(number)  # the next apply reports it
             return False
         self._under_way.remove(number)
         self._done.add(number)
@@ -157,7 +157,7 @@ class ApplyRun:
         if not self._held:
             return False
         if isinstance(change, DeleteExchange | PutManifest | RemoveManifest):
-            return True  # an exchange may be in use by what is still there, and the manifest tells of it
+            return True  # an exchange may be in use by what is still there, and the manifest records it
         return bool(waits_for(change) & self._held.keys())
 
     def _postpone(self, change: Change) -> None:

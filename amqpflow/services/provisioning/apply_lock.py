@@ -75,7 +75,7 @@ async def apply_lock(
         broker: where the topology is.
         topology: its name.
         timeout: seconds to wait for another one that holds it.
-        on_wait: told once who holds it, before waiting.
+        on_wait: called once with who holds it, before waiting.
 
     Raises:
         LockedError: it is held; the text says by whom, as far as that can be seen.

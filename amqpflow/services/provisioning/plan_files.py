@@ -46,7 +46,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan | None:
             text = (start + file.read()).decode("utf-8")
         return plan_from_text(text, version=__version__)
     except OSError:
-        return None  # whoever reads it as a topology says so
+        return None  # reading it as a topology reports it
     except UnicodeDecodeError:
         reason = "it is not valid UTF-8: the file was edited or damaged"
     except UnreadablePlanError as error:

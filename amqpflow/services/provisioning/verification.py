@@ -52,7 +52,7 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
             if connection.version < SINCE:
                 native.append(queue)
         names.append(queue)
-        if routes.external:  # its owner declared them, perhaps by another file than we were told
+        if routes.external:  # its owner declared them, perhaps by a file that was not given
             names += (routes.parking_queue, *(tier.queue for tier in routes.tiers))
     for queue in dict.fromkeys(names):
         try:

@@ -14,7 +14,7 @@ class Code(StrEnum):
     NOT_TEXT = "T003"  #: binary, UTF-16, broken UTF-8, control characters
     SYNTAX = "T004"  #: not YAML
     DUPLICATE_KEY = "T005"
-    UNSUPPORTED_YAML = "T006"  #: tags, merge keys, several documents, keys that are no text
+    UNSUPPORTED_YAML = "T006"  #: tags, merge keys, several documents, keys that are not text
     TOO_COMPLEX = "T007"  #: nesting, number of nodes, aliases that multiply
     NOT_A_MAPPING = "T008"  #: empty, a list or a scalar at the top
     VARIABLE = "T009"  #: undefined, malformed, or in a key

@@ -78,7 +78,7 @@ TOPOLOGY = Record(
             name="policy_priority",
             shape=Integer(minimum=0, maximum=1_000_000),
             help="Priority of the policies that amqpflow writes. Of all that match a queue only the one with the "
-            "highest priority works, so that a higher one lets ours work instead of somebody else's, whose keys are "
+            "highest priority works, so that a higher one lets ours work instead of a foreign one, whose keys are "
             "then to be carried under policy.",
             default="10",
             example=10,

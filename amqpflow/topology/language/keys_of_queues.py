@@ -127,7 +127,7 @@ _POLICY = Key(
     name="policy",
     shape=Table(of=Free(), names="policy key"),
     help="Further keys of the policy that amqpflow writes for this queue, in RabbitMQ's words and units: to carry what "
-    "a policy of somebody else gave it, since of all that match a queue one policy works alone. On a queue it replaces "
+    "a foreign policy gave it, since of all that match a queue one policy works alone. On a queue it replaces "
     "that of the defaults. Not with settings: arguments.",
     default="none",
     example={"queue-leader-locator": "balanced"},

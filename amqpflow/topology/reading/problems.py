@@ -9,7 +9,7 @@ from amqpflow.model.diagnostic import Diagnostic, Place, Severity
 from amqpflow.topology.language.codes import Code
 
 MOST = 200
-"""Errors, and warnings: a hostile file has a problem on every line, and nobody reads more than this many."""
+"""Errors, and warnings: a hostile file has a problem on every line, and people read no more than this many."""
 
 COMPARED_CHARACTERS = 3_000_000
 """
@@ -48,7 +48,7 @@ class Problems:
         """
         Return a hint with the known word that is nearest, else with the known words when they are few, else nothing.
 
-        Nothing also once a file has used up its share: it is not one that somebody mistyped.
+        Nothing also once a file has used up its share: its keys are then not typos.
         """
         wrong, left = wrong[:255], COMPARED_CHARACTERS - self._compared
         if len(known) > left:

@@ -30,7 +30,7 @@ class Fields:
     place: Place
     values: dict[str, Any]
     places: dict[str, Place]
-    readable: bool = True  #: False: stands for what is no mapping at all
+    readable: bool = True  #: False: stands for a value that is not a mapping
 
     def get(self, name: str) -> Any:
         return self.values.get(name)

@@ -54,7 +54,7 @@ class Expansion:
         return "".join(parts)
 
     def _variable(self, text: str, start: int) -> tuple[str, int]:
-        """Return the value of the variable at `start`, and where the text goes on."""
+        """Return the value of the variable at `start`, and where the rest of the text begins."""
         end = text.find("}", start)
         if end < 0:
             raise VariableError("${ without its }", offset=start, hint=_FORMS)

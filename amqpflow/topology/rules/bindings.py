@@ -21,7 +21,7 @@ def exchange_types(spec: TopologySpec, problems: Problems) -> None:
                 message = f"exchange {exchange.name[:80]} is external: {key} is its owner's to say"
                 problems.error(Code.NOT_DECLARED_HERE, exchange.at(key), message, f"remove {key}, or external")
         elif "type" not in exchange.places:
-            hint = "direct, topic, fanout or headers; external: true when somebody else declares it"
+            hint = "direct, topic, fanout or headers; external: true if another program declares it"
             problems.error(Code.MISSING_KEY, exchange.place, f"exchange {exchange.name[:80]} has no type", hint)
 
 

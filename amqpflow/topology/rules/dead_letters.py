@@ -1,9 +1,9 @@
 """Dead-letter cycles without a rejection: RabbitMQ drops a message that goes round in one, in silence.
 
 Delivery limit, expiry and length count as the broker's own doing; only basic.reject and basic.nack by a consumer make
-a cycle legal (facts 2.1 to 2.4). What amqpflow builds has no such cycle: a work queue gives to parking, a retry queue
-to its work queue, and parking to nobody. A file can build one by naming parking after another of its queues, or by
-arguments of its own.
+a cycle legal (facts 2.1 to 2.4). What amqpflow builds has no such cycle: a work queue dead-letters to parking, a retry
+queue to its work queue, and parking does not dead-letter. A file can build one by naming parking after another of its
+queues, or by arguments of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Edge:
     target: str
     why: str
     place: Place
-    chosen: bool = False  #: by the file, and so the place to mend it
+    chosen: bool = False  #: by the file, and so the place to fix it
 
 
 def cycles(spec: TopologySpec, problems: Problems) -> None:

@@ -106,7 +106,7 @@ def collisions(spec: TopologySpec, problems: Problems) -> None:
         message = f"{claim.what} and {first.what} would both be the {claim.kind} {claim.name[:255]}"
         hint = f"the other stands on line {first.place.line}"
         if "shared" in (claim.role, first.role):
-            hint += "; a parking queue is declared for you, and is no work queue"
+            hint += "; amqpflow declares parking queues: they are not work queues"
         problems.error(Code.NAME_COLLISION, claim.place, message, hint)
 
 
@@ -116,10 +116,10 @@ class Claim:
 
     kind: str  #: queue or exchange
     name: str
-    what: str  #: what would bear it
+    what: str  #: what would have the name
     place: Place
     role: str = "only"  #: shared: several may claim it in this role
-    declared: bool = True  #: False: somebody else declares it
+    declared: bool = True  #: False: another program declares it
 
 
 def claims(spec: TopologySpec) -> Iterator[Claim]:

@@ -1,4 +1,4 @@
-"""`policy` of queues: keys that amqpflow's own policy carries for somebody else's, which it would push aside.
+"""`policy` of queues: keys that amqpflow's own policy carries for a foreign policy, which it would displace.
 
 RabbitMQ refuses what it does not know (400), passes a whole policy over for a queue whose type does not know a key of
 it (fact 11.20), and takes keys that lose messages: so the check is here.
@@ -105,7 +105,7 @@ def who_writes_policies(spec: TopologySpec, problems: Problems) -> None:
     places = {queue.at("policy"): queue for queue in spec.queues.values() if queue.carried and not queue.external}
     for place, queue in places.items():
         message = f"{queue.subject('policy')}: settings: arguments writes no policies, and so carries no keys of others"
-        problems.error(Code.CONFLICTING_KEYS, place, message, "remove policy; a foreign policy goes on working then")
+        problems.error(Code.CONFLICTING_KEYS, place, message, "remove policy: a foreign policy then keeps working")
 
 
 def _carried(spec: TopologySpec) -> Iterator[tuple[QueueSpec, str, At]]:

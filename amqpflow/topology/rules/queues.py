@@ -163,7 +163,7 @@ def forgetting(spec: TopologySpec, problems: Problems) -> None:
         cause = "messages leave it when they are old" if key == "policy" else "a full queue drops its oldest message"
         if queue.dead_letters is None:
             message = f"queue {queue.name}: {cause}, so amqpflow keeps its dead letters out of the parking queue"
-            hint = "dead_letters: keep says that this is meant, dead_letters: park parks them"
+            hint = "write dead_letters: keep to confirm this, or dead_letters: park to park them"
             problems.warning(Code.FORGETS, queue.at(key), message, hint)
         elif queue.dead_letters == "park":
             message = f"queue {queue.name}: {cause}, and all of them are parked: a parking queue has no limit"

@@ -45,7 +45,7 @@ def _check_exchange(spec: TopologySpec, name: str, place: Place, problems: Probl
         problems.error(Code.UNUSABLE_EXCHANGE, place, message, "define an exchange of your own under exchanges")
     elif name not in spec.exchanges and name not in PREDECLARED and name not in spec.unreadable:
         known = problems.nearest(name, [*spec.exchanges, *PREDECLARED] if name.startswith("amq.") else spec.exchanges)
-        hint = known or "define it under exchanges; external: true when somebody else declares it"
+        hint = known or "define it under exchanges; external: true if another program declares it"
         problems.error(Code.UNDEFINED_EXCHANGE, place, f"exchange {name[:255]!r} is not defined", hint)
 
 
@@ -76,10 +76,10 @@ def retry_is_said(spec: TopologySpec, problems: Problems) -> None:
     """
     for queue in spec.queues.values():
         if queue.retry is None and "retry" not in queue.places and "retry" not in queue.inherited:
-            hint = f"write retry: {NO_RETRY} if that is meant"
+            hint = f"write retry: {NO_RETRY} if intended"
             if spec.policies:
                 first = next(iter(spec.policies))
-                hint = f"write retry: {first} here or under defaults, or retry: {NO_RETRY} if that is meant"
+                hint = f"write retry: {first} here or under defaults, or retry: {NO_RETRY} if intended"
             message = f"queue {queue.name} names no retry policy: its first failure parks a message"
             problems.warning(Code.NO_RETRY_NAMED, queue.place, message, hint)
 
