@@ -103,9 +103,7 @@ def sentences(found: tuple[Guarantee, ...]) -> Iterator[str]:
 
 
 def _parks(works: Effective, parking_queue: str, state: BrokerState) -> bool:
-    """
-    Return whether the queue's own dead-lettering leads to its parking queue, also by an exchange of the application's.
-    """
+    """Return whether the queue's own dead-lettering leads to its parking queue, by whatever exchange."""
     exchanges, keys = (works.settings[key].possible for key in ("dead-letter-exchange", "dead-letter-routing-key"))
     return all(
         exchange.value is not None and leads_only_to(state, parking_queue, exchange.value, key.value)
@@ -115,9 +113,7 @@ def _parks(works: Effective, parking_queue: str, state: BrokerState) -> bool:
 
 
 def _parks_for_good(queue: Queue, parking_queue: str) -> bool:
-    """
-    Return whether the queue's own arguments, which beat every policy, dead-letter straight into its parking queue.
-    """
+    """Return whether the queue's arguments, which beat every policy, dead-letter straight to its parking queue."""
     arguments = queue.arguments
     target = (arguments.get("x-dead-letter-exchange"), arguments.get("x-dead-letter-routing-key"))
     return target == ("", parking_queue)

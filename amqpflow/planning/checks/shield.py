@@ -105,9 +105,7 @@ def _role(queue: Queue, topology: CompiledTopology) -> str:
 
 
 def _harmless(queue: Queue, policy: Policy, harm: Mapping[str, str]) -> Mapping[str, Any]:
-    """
-    Return what the foreign policy says without what breaks a guarantee; RabbitMQ takes no policy that says nothing.
-    """
+    """Return the keys of a foreign policy that break no guarantee; RabbitMQ refuses an empty policy."""
     kept = {
         key: value
         for key, value in policy.definition.items()

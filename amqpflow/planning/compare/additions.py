@@ -35,9 +35,7 @@ from .undeclared_queues import needed_exchanges, needed_queues, undeclared_queue
 
 
 def required_objects(desired: CompiledTopology) -> tuple[frozenset[str], frozenset[str]]:
-    """
-    Return the exchanges and queues that a topology refers to without declaring them: they must be there before it.
-    """
+    """Return the exchanges and queues that a topology refers to without declaring them: they must exist."""
     state = desired.desired
     exchanges = {*desired.required_exchanges, *needed_exchanges(desired)}
     queues = {*desired.required_queues, *needed_queues(desired)}

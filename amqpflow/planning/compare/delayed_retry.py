@@ -30,9 +30,7 @@ def is_native(policy: Policy) -> bool:
 
 
 def holds(definition: Mapping[str, Any], native: NativeRetry) -> bool:
-    """
-    Return whether an effective policy definition, or a queue's arguments without their x-, delays as the file says.
-    """
+    """Return whether a policy definition, or arguments without their x-, delays as the file says."""
     return (
         definition.get(TYPE) == "failed"
         and definition.get("delayed-retry-min") == native.min_ms
@@ -41,9 +39,7 @@ def holds(definition: Mapping[str, Any], native: NativeRetry) -> bool:
 
 
 def too_old(topology: CompiledTopology, version: tuple[int, ...]) -> Iterator[Finding]:
-    """
-    Yield a refusal when the release has no delayed retry; () is a broker that does not say, which counts as too old.
-    """
+    """Yield a refusal when the release has no delayed retry; a broker without a version counts as too old."""
     wanted = delays(topology)
     if wanted and version < SINCE:
         yield refuse(
@@ -56,9 +52,7 @@ def too_old(topology: CompiledTopology, version: tuple[int, ...]) -> Iterator[Fi
 
 
 def hidden(topology: CompiledTopology, policies: Iterable[Policy]) -> Iterator[Finding]:
-    """
-    Yield a refusal for each native queue on which another policy works. `policies`: all user policies as they will be.
-    """
+    """Yield a refusal for each native queue on which another of `policies`, all user policies to be, works."""
     if topology.settings == "arguments":
         return
     every = tuple(policies)

@@ -97,9 +97,7 @@ def waits_for(change: Change) -> frozenset[str]:
 
 
 def holds(change: Change) -> frozenset[str]:
-    """
-    Return the queues that stay as they are when a change is left for another time; what waits for them is left as well.
-    """
+    """Return the queues that stay as they are when a change is postponed; what waits for them is postponed too."""
     match change:
         case DeleteQueue(queue=queue) | Drain(queue=queue):
             return frozenset({queue.name})

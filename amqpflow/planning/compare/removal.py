@@ -214,9 +214,7 @@ class Removal:
             yield DeleteExchange(exchange=exchanges[name], why=self.why)
 
     def _stays_for(self, policy: Policy, queues: Mapping[str, Queue]) -> tuple[str, ...]:
-        """
-        Return the queues that a policy works on until they are gone: none where it sends messages to what goes itself.
-        """
+        """Return the queues that a policy covers until they are gone: none if it sends messages to a leaving object."""
         going = {("queue", each.name) for each in self.left.queues} | {
             ("exchange", e.name) for e in self.left.exchanges
         }
@@ -227,9 +225,7 @@ class Removal:
         )
 
     def _drains(self, queue: Queue) -> bool:
-        """
-        Return whether it is a retry queue, which empties by itself; a work queue with a TTL must not be emptied so.
-        """
+        """Return whether it is a retry queue, which empties by itself, and not a work queue with a TTL."""
         arguments = queue.arguments
         if "x-message-ttl" not in arguments or arguments.get("x-dead-letter-exchange") != "":
             return False

@@ -111,9 +111,7 @@ def _owned_by(queue: Queue, routes: QueueRoutes) -> Iterator[Finding]:
 
 
 def _first_owner(topology: CompiledTopology, observed: Observation, queue: Queue) -> str | None:
-    """
-    Return another topology that lists this queue as existing: its retry exchange is bound, or its policy works.
-    """
+    """Return another topology that lists the queue as existing: its retry exchange is bound, or its policy works."""
     state = observed.state
     for binding in state.bindings:
         if binding.destination == queue.name == binding.routing_key and binding.destination_type == "queue":

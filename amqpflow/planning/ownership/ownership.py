@@ -163,9 +163,7 @@ class Ownership:
         return own and source is not None and self.of_exchange(source)
 
     def _is_internal(self, binding: Binding) -> bool:
-        """
-        Return whether it binds a queue of ours to one of the topology's own two exchanges: known without a record.
-        """
+        """Return whether it binds a queue of ours to one of our own two exchanges: known without a record."""
         queue = self.there.queues.get(binding.destination) if binding.destination_type == "queue" else None
         return queue is not None and self._in_own(binding) and self.of_queue(queue) and bound_by_name(binding, queue)
 

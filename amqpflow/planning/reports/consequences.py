@@ -164,9 +164,7 @@ class _Judge:
         queues: Iterable[str],
         definition: Mapping[str, Any],
     ) -> tuple[tuple[Difference, ...], Effects, Danger]:
-        """
-        Compare the policy that existing queues had, whatever its name, with this one.
-        """
+        """Compare the policy that existing queues had, whatever its name, with this one."""
         found = {repr(each): each for each in differences}
         told: dict[str, dict[str, None]] = {"messages": {}, "consumers": {}, "when": {}}
         dangerous = bool(change.at_stake)

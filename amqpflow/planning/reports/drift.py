@@ -80,9 +80,7 @@ class DriftReport:
 
 
 def drift(plan: Plan) -> DriftReport:
-    """
-    Return what a plan says of the broker; the plan is as `diff` returns it, with what was observed, and prunes nothing.
-    """
+    """Return what a plan says about the broker; the plan is as `diff` returns it, and prunes nothing."""
     found = [*_steps(plan), *_differing(plan), *_added(plan), *_foreign(plan)]
     return DriftReport(plan=plan, drifts=tuple(dict.fromkeys(found)), unseen=tuple(_unseen(plan)))
 

@@ -165,9 +165,7 @@ class _Explainer:
         return replace(alone, settings=settings)
 
     def _settled(self, key: str, queue: Queue) -> bool:
-        """
-        Return whether arguments, which are seen of our own queues alone, decide about a key, or bound it from above.
-        """
+        """Return whether arguments, seen of our own queues alone, decide a key or bound it from above."""
         if self.declared is None or key == "dead-letter-strategy":  # this one needs the overflow, too
             return False
         has = queue.arguments.get(f"x-{key}") is not None

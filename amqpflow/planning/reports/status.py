@@ -51,10 +51,7 @@ class WorkStatus:
 
     @property
     def waiting(self) -> int | None:
-        """
-        Return messages that wait for another attempt, in retry queues or in the broker's delayed retry; None: not
-        known.
-        """
+        """Return messages that wait for a retry, in retry queues or in the broker; None: not known."""
         counts = [each.numbers.ready for each in self.tiers if each.numbers is not None]
         if self.numbers is not None and self.numbers.delayed is not None:
             counts.append(self.numbers.delayed)

@@ -65,9 +65,7 @@ def plan_from_text(text: str, *, version: str) -> Plan:
 
 
 def relevant(plan: Plan) -> Observation:
-    """
-    Return what the plan rests on: what it names, what is ours, and the policies. Other people's queues are not kept.
-    """
+    """Return what the plan rests on: what it names, what is ours, and the policies. Foreign queues are left out."""
     topology, state = plan.topology, plan.observed.state
     desired = topology.desired
     queues = {*desired.queues, *topology.required_queues, *topology.routes}

@@ -32,9 +32,7 @@ class Difference:
 
 
 def same_value(one: Any, other: Any) -> bool:
-    """
-    Return whether RabbitMQ holds two argument values for equal: 1 and True differ, so do 1 and "1"; 1 and 1.0 differ.
-    """
+    """Return whether RabbitMQ holds two argument values for equal: 1, True, "1" and 1.0 all differ."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):

@@ -66,9 +66,7 @@ class Manifest:
         return frozenset(each.identity for each in (*self.bindings, *self.unproven, *self.found))
 
     def says_the_same(self, other: Manifest | None) -> bool:
-        """
-        Return whether writing it in place of the other would change nothing; no manifest and an empty one are the same.
-        """
+        """Return whether replacing the other by it changes nothing; no manifest and an empty one are the same."""
         mine, theirs = to_json(self), to_json(other or Manifest(topology=self.topology, vhost=self.vhost))
         return mine | {"retiring": [*mine["retiring"]]} == theirs | {"retiring": [*theirs["retiring"]]}
 
@@ -126,9 +124,7 @@ ManifestState = Unseen | Absent | Damaged | Recorded
 
 
 def parameter_name(vhost: str, topology: str) -> str:
-    """
-    Return amqpflow.VHOST.NAME; dots of the virtual host are written %2E, so that no two topologies share a name.
-    """
+    """Return amqpflow.VHOST.NAME; dots of the virtual host are written %2E, which keeps names apart."""
     return f"amqpflow.{vhost.replace('%', '%25').replace('.', '%2E')}.{topology}"
 
 

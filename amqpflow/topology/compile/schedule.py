@@ -36,9 +36,7 @@ def backoff_delays(backoff: BackoffSpec) -> tuple[int, ...]:
 
 
 def spread(delay_ms: int, jitter: Fraction) -> tuple[int, ...]:
-    """
-    Return the delays that jitter makes of one: four from (1 - jitter) to 1 times it, those that round to one merged.
-    """
+    """Return the delays that jitter makes of one: four from (1 - jitter) to 1 times it, equal ones merged."""
     if not jitter:
         return (delay_ms,)
     return tuple(sorted({max(1, round(delay_ms * (1 - jitter * part))) for part in _SPREAD}))
