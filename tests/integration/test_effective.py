@@ -11,6 +11,7 @@ from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.model.resources import BrokerState, Policy
 from amqpflow.planning.policies.effective import effective_in
+from amqpflow.planning.values.observation import Observation
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.rabbitmq.management import open_management
@@ -87,7 +88,7 @@ def test_the_policy_that_works_is_the_one_we_say(vhost: BrokerAddress, broker: B
     def ours() -> dict[str, list[str]]:
         state = asyncio.run(seen(vhost))
         found = {
-            name: effective_in(state, queue, version=broker.version, topology="").policies
+            name: effective_in(Observation(state=state, version=broker.version), queue, topology="").policies
             for name, queue in state.queues.items()
         }
         return {name: [each.name for each in policies] for name, policies in found.items()}
@@ -133,7 +134,7 @@ def test_what_rabbitmq_reports_is_what_we_work_out(vhost: BrokerAddress, broker:
     state = asyncio.run(seen(vhost))
     expected: dict[str, Any] = {}
     for name, (argument, user, operator) in cases.items():
-        works = effective_in(state, state.queues[name], version=broker.version, topology="")
+        works = effective_in(Observation(state=state, version=broker.version), state.queues[name], topology="")
         limit = works.value("delivery-limit") if broker.version >= (4,) else None
         # RabbitMQ reports what the two policies come to, the argument left out
         merged = {key: works.value(key) for key in (*user, *operator) if argument is None or key != "delivery-limit"}

@@ -13,7 +13,7 @@ from amqpflow.model.dead_letters import dead_letters_kept
 from amqpflow.model.resources import BrokerState, Policy, Queue
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.planning.ownership.ownership import is_own_policy
-from amqpflow.planning.policies.effective import Effective, Origin, effective
+from amqpflow.planning.policies.effective import Effective, Origin, effective_in
 from amqpflow.planning.policies.matching import applies, working
 from amqpflow.planning.values.findings import Finding, refuse, warn
 from amqpflow.planning.values.observation import Observation
@@ -59,7 +59,7 @@ def around_existing(topology: CompiledTopology, observed: Observation) -> Compil
 def without_ours(topology: CompiledTopology, observed: Observation, queue: Queue) -> Effective:
     """Work out what works on a queue by its arguments and everybody else's policies."""
     theirs = [each for each in observed.state.policies.values() if not is_own_policy(each.name, topology.name)]
-    return effective(queue, theirs, observed.state.operator_policies.values(), version=observed.version)
+    return effective_in(observed, queue, topology=topology.name, policies=theirs)
 
 
 def _beside(policy: Policy, routes: QueueRoutes, works: Effective) -> Policy:

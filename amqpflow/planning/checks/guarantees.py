@@ -12,7 +12,7 @@ from amqpflow.model.resources import BrokerState, Queue
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.model.units import format_duration
 from amqpflow.planning.ownership.ownership import is_own_policy
-from amqpflow.planning.policies.effective import Effective, Setting, effective
+from amqpflow.planning.policies.effective import Effective, Setting, effective_in
 from amqpflow.planning.values.guarantee import (
     AT_LEAST_ONCE,
     BROKER_PARKS,
@@ -47,13 +47,7 @@ def as_planned(desired: CompiledTopology, observed: Observation, queue: Queue) -
     """Return what will work on a queue once the policies of the topology are as the file says."""
     ours = desired.desired.policies
     theirs = [p for p in observed.state.policies.values() if not is_own_policy(p.name, desired.name)]
-    return effective(
-        queue,
-        [*theirs, *ours.values()],
-        observed.state.operator_policies.values(),
-        version=observed.version,
-        topology=desired.name,
-    )
+    return effective_in(observed, queue, topology=desired.name, policies=[*theirs, *ours.values()])
 
 
 def as_found(desired: CompiledTopology, observed: Observation) -> CompiledTopology:
@@ -71,13 +65,7 @@ def as_found(desired: CompiledTopology, observed: Observation) -> CompiledTopolo
         queue = observed.state.queues.get(name)
         if queue is None:
             continue
-        works = effective(
-            queue,
-            observed.state.policies.values(),
-            observed.state.operator_policies.values(),
-            version=observed.version,
-            topology=desired.name,
-        )
+        works = effective_in(observed, queue, topology=desired.name)
         timeouts = [each.value for each in works.settings["consumer-timeout"].possible]
         shortest = min((each for each in timeouts if isinstance(each, int) and each > 0), default=None)
         routes[name] = replace(

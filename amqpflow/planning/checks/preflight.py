@@ -13,6 +13,7 @@ from typing import Any
 
 from amqpflow.model.resources import Policy, Queue
 from amqpflow.model.routes import CompiledTopology
+from amqpflow.model.units import plural
 from amqpflow.planning.ownership.ownership import Ownership
 from amqpflow.planning.policies.effective import Contender, Effective, Origin, effective
 from amqpflow.planning.policies.matching import applies
@@ -21,7 +22,6 @@ from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.ref import Ref
 
 from .foreign_bindings import foreign_bindings
-from .retained import retained
 
 _PARKING, _TIER, _WORK = "parking", "tier", "work"
 HELD_MS = 600_000  #: how long a reader of a parking queue holds a message when no consumer timeout is shorter
@@ -56,7 +56,7 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
     return (
         *(effect.on(queues) for effect, queues in effects.items()),
         *foreign_bindings(desired, owns, users),
-        *retained(desired, observed),
+        *_retained(desired, observed),
     )
 
 
@@ -164,3 +164,25 @@ def _weakens(key: str, value: Any, role: str) -> str | None:
         case "consumer-timeout" if role == _PARKING and isinstance(value, int) and 0 < value < 2 * HELD_MS:
             return "reading ends after half of that: of many parked messages not all can be listed or replayed at once"
     return None
+
+
+def _retained(desired: CompiledTopology, observed: Observation) -> Iterator[Finding]:
+    """Warn of messages that RabbitMQ retains because dead-lettering fails (fact 4.5), or that it counts none."""
+    if not observed.statistics:
+        yield warn(
+            "no-statistics",
+            Ref(observed.product, observed.release),
+            "its statistics are switched off (management_agent.disable_metrics_collector): consumers, rates and sizes "
+            "are not known, and of messages that are neither ready nor unacked only how many there are",
+            "switch them on to see which messages RabbitMQ retains",
+        )
+    names = {*desired.desired.queues, *desired.required_queues}
+    for name, count in sorted(observed.retained.items()):
+        if count > 0 and name in names:
+            yield warn(
+                "retained",
+                Ref("queue", name),
+                f"RabbitMQ retains {plural(count, 'message')} whose dead-lettering did not succeed (messages_dlx, "
+                "statistics that are up to 10 s old): their target is missing, full or not bound",
+                "repair the target: RabbitMQ tries again every 3 minutes",
+            )

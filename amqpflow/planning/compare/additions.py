@@ -91,30 +91,29 @@ class Additions:
             ("queue", queues, self.there.queues),
         ):
             for name in sorted(names - present.keys()):
-                self.findings.append(
-                    refuse(
-                        "missing",
-                        Ref(kind, name),
-                        "it does not exist",
-                        "create it first, or apply the topology that owns it",
-                    )
+                self._refuse(
+                    "missing",
+                    Ref(kind, name),
+                    "it does not exist",
+                    "create it first, or apply the topology that owns it",
                 )
+
+    def _refuse(self, code: str, ref: Ref, message: str, hint: str = "") -> None:
+        self.findings.append(refuse(code, ref, message, hint))
 
     def _exchange(self, desired: Exchange) -> None:
         ref = Ref("exchange", desired.name)
         there = self.there.exchanges.get(desired.name)
         if text := self.observed.unreadable.get(("exchange", desired.name)):
-            self.findings.append(refuse("differs", ref, f"{text}; it cannot be changed in place"))
+            self._refuse("differs", ref, f"{text}; it cannot be changed in place")
             return
         if there is None:
             if not self.observed.has_exchange_type(desired.type):
-                self.findings.append(
-                    refuse(
-                        "exchange-type",
-                        ref,
-                        f"this broker has no exchange type {desired.type}",
-                        "a plugin provides it: rabbitmq-plugins enable NAME",
-                    )
+                self._refuse(
+                    "exchange-type",
+                    ref,
+                    f"this broker has no exchange type {desired.type}",
+                    "a plugin provides it: rabbitmq-plugins enable NAME",
                 )
             self._sendable(ref, desired.arguments)
             self.changes.append(CreateExchange(exchange=desired, delays=self._delays(desired.name)))
@@ -152,12 +151,12 @@ class Additions:
             return
         there = self.there.queues.get(desired.name)
         if text := self.observed.unreadable.get(("queue", desired.name)):
-            self.findings.append(refuse("differs", ref, f"{text}; it cannot be changed in place"))
+            self._refuse("differs", ref, f"{text}; it cannot be changed in place")
             return
         if there is None:
             self._sendable(ref, desired.arguments)
             for text in refused_arguments(desired, self.observed.version):
-                self.findings.append(refuse("not-on-this-release", ref, text, "leave the argument out"))
+                self._refuse("not-on-this-release", ref, text, "leave the argument out")
             self.changes.append(CreateQueue(queue=desired))
             return
         if self.observed.complete and not self.owns.of_queue(there):
@@ -215,7 +214,7 @@ class Additions:
         try:
             encode_table(arguments)
         except (TypeError, ValueError, struct.error) as error:
-            self.findings.append(refuse("not-sendable", ref, f"its arguments cannot be sent over AMQP: {error}"))
+            self._refuse("not-sendable", ref, f"its arguments cannot be sent over AMQP: {error}")
 
     def _bindings(self) -> None:
         present = {binding.identity for binding in self.there.bindings}
@@ -241,14 +240,11 @@ class Additions:
     def _policies(self) -> None:
         if not self.observed.complete:
             if self.desired.policies:
-                self.findings.append(
-                    refuse(
-                        "policies-need-management",
-                        Ref("policy", ", ".join(self.desired.policies)),
-                        f"policies cannot be written over AMQP, and the management API is not used: "
-                        f"{self.observed.source}",
-                        "give `management_url`, or write `settings: arguments` in the file",
-                    )
+                self._refuse(
+                    "policies-need-management",
+                    Ref("policy", ", ".join(self.desired.policies)),
+                    f"policies cannot be written over AMQP, and the management API is not used: {self.observed.source}",
+                    "give `management_url`, or write `settings: arguments` in the file",
                 )
             return
         before = len(self.changes)
@@ -282,13 +278,11 @@ class Additions:
         self.findings += hidden(self.topology, after)
         tags = self.observed.tags
         if len(self.changes) > before and tags is not None and not tags & {"policymaker", "administrator"}:
-            self.findings.append(
-                refuse(
-                    "missing-tag",
-                    Ref("user", self.observed.user),
-                    "it lacks the policymaker tag, which writing a policy requires",
-                    f"rabbitmqctl set_user_tags {self.observed.user} {' '.join(sorted(tags | {'policymaker'}))}",
-                )
+            self._refuse(
+                "missing-tag",
+                Ref("user", self.observed.user),
+                "it lacks the policymaker tag, which writing a policy requires",
+                f"rabbitmqctl set_user_tags {self.observed.user} {' '.join(sorted(tags | {'policymaker'}))}",
             )
 
 

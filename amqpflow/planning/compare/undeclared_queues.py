@@ -71,7 +71,7 @@ def _existing(
 
 def _publishers(topology: CompiledTopology, observed: Observation, queue: Queue) -> Iterator[Finding]:
     """Warn when overflow becomes reject-publish, which publishers notice when the queue is full."""
-    now = effective_in(observed.state, queue, version=observed.version, topology=topology.name)
+    now = effective_in(observed, queue, topology=topology.name)
     then = as_planned(topology, observed, queue)
     limited = any(then.value(key) is not None for key in LENGTHS)
     before = now.value("overflow")

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from amqpflow.model.resources import BrokerState, Policy, Queue
+from amqpflow.model.resources import Policy, Queue
 from amqpflow.planning.ownership.ownership import is_own_policy
 from amqpflow.planning.values.differences import same_value
+from amqpflow.planning.values.observation import Observation
 
 from .matching import alternatives, applies, may_work, passed_over, surely_matches
 from .precedence import ARGUMENT_ONLY, ROUTING, SMALLER, argument_wins, default, no_effect, smaller
@@ -220,11 +221,13 @@ def effective(
     )
 
 
-def effective_in(state: BrokerState, queue: Queue, *, version: tuple[int, ...], topology: str) -> Effective:
-    """Return what works on a queue among the policies of a virtual host as it is."""
-    return effective(
-        queue, state.policies.values(), state.operator_policies.values(), version=version, topology=topology
-    )
+def effective_in(
+    observed: Observation, queue: Queue, *, topology: str, policies: Iterable[Policy] | None = None
+) -> Effective:
+    """Return what works on a queue of a virtual host; `policies` take the place of its user policies."""
+    users = observed.state.policies.values() if policies is None else policies
+    operators = observed.state.operator_policies.values()
+    return effective(queue, users, operators, version=observed.version, topology=topology)
 
 
 def _known(queue: Queue) -> Iterator[str]:
