@@ -23,13 +23,9 @@ STANDS_IN = "x-amqpflow-stands-in-for"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateExchange:
-    """exchange.declare. The marker of native retry is declared once the broker was found to delay as it should."""
-
+class _OfExchange:
     kind: ClassVar[str] = "exchange"
-    action: ClassVar[str] = "create"
     exchange: Exchange
-    delays: Mapping[str, NativeRetry] = field(default_factory=dict)  #: of the marker: by queue, what is read back first
 
     @property
     def name(self) -> str:
@@ -37,11 +33,8 @@ class CreateExchange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateQueue:
-    """queue.declare"""
-
+class _OfQueue:
     kind: ClassVar[str] = "queue"
-    action: ClassVar[str] = "create"
     queue: Queue
 
     @property
@@ -50,11 +43,8 @@ class CreateQueue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
-    """queue.bind or exchange.bind"""
-
+class _OfBinding:
     kind: ClassVar[str] = "binding"
-    action: ClassVar[str] = "create"
     binding: Binding
 
     @property
@@ -63,24 +53,58 @@ class Bind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnsureBinding:
-    """queue.bind of what may be bound already: bindings cannot be read over AMQP, and binding twice changes nothing."""
-
-    kind: ClassVar[str] = "binding"
-    action: ClassVar[str] = "ensure"
-    binding: Binding
-
-    @property
-    def name(self) -> str:
-        return binding_name(self.binding)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PutPolicy:
-    """PUT /api/policies: a new policy of ours, or new values for one."""
-
+class _OfPolicy:
     kind: ClassVar[str] = "policy"
     policy: Policy
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfManifest:
+    kind: ClassVar[str] = "manifest"
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateExchange(_OfExchange):
+    """exchange.declare. The marker of native retry is declared once the broker was found to delay as it should."""
+
+    action: ClassVar[str] = "create"
+    delays: Mapping[str, NativeRetry] = field(default_factory=dict)  #: of the marker: by queue, what is read back first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateQueue(_OfQueue):
+    """queue.declare"""
+
+    action: ClassVar[str] = "create"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind(_OfBinding):
+    """queue.bind or exchange.bind"""
+
+    action: ClassVar[str] = "create"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnsureBinding(_OfBinding):
+    """queue.bind of what may be bound already: bindings cannot be read over AMQP, and binding twice changes nothing."""
+
+    action: ClassVar[str] = "ensure"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutPolicy(_OfPolicy):
+    """PUT /api/policies: a new policy of ours, or new values for one."""
+
     replaces: Policy | None = None
     at_stake: tuple[QueueRisk, ...] = ()  #: whose messages it may take away, see `message_loss`; looked at just before
 
@@ -89,48 +113,32 @@ class PutPolicy:
         return "create" if self.replaces is None else "update"
 
     @property
-    def name(self) -> str:
-        return self.policy.name
-
-    @property
     def differences(self) -> tuple[Difference, ...]:
         """Return what an update changes; empty for a new policy."""
         return () if self.replaces is None else policy_differences(self.policy, self.replaces)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemovePolicy:
+class RemovePolicy(_OfPolicy):
     """DELETE /api/policies of one of our own that the file has no use for any more."""
 
-    kind: ClassVar[str] = "policy"
     action: ClassVar[str] = "delete"
-    policy: Policy
     at_stake: tuple[QueueRisk, ...] = ()  #: as of `PutPolicy`
     after: tuple[str, ...] = ()  #: queues that it covers, and that are gone before
 
-    @property
-    def name(self) -> str:
-        return self.policy.name
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unbind:
+class Unbind(_OfBinding):
     """queue.unbind or exchange.unbind of a binding of ours. What is in the queue stays there."""
 
-    kind: ClassVar[str] = "binding"
     action: ClassVar[str] = "delete"
-    binding: Binding
     why: str = ""  #: the file no longer has it; queue orders.retry.5s is retired
     after: tuple[str, ...] = ()  #: queues that feed its destination, and are gone before
     unproven: bool = False  #: between two foreign objects, and it is not known whether apply made it
 
-    @property
-    def name(self) -> str:
-        return binding_name(self.binding)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rebind:
+class Rebind(_OfBinding):
     """
     A key is taken from one queue and given to another: an unbind and then a bind.
 
@@ -138,18 +146,13 @@ class Rebind:
     tier, or after the longest tries again. The other way round it would be copied to both.
     """
 
-    kind: ClassVar[str] = "binding"
     action: ClassVar[str] = "update"
     binding: Binding  #: as it will be
     replaces: Binding  #: as it is
 
-    @property
-    def name(self) -> str:
-        return binding_name(self.binding)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drain:
+class Drain(_OfQueue):
     """
     Wait until a retry queue that nothing is bound to has returned all its messages to its work queue.
 
@@ -158,17 +161,11 @@ class Drain:
     messages: this step and what depends on it are left for the next one.
     """
 
-    kind: ClassVar[str] = "queue"
     action: ClassVar[str] = "drain"
-    queue: Queue
     messages: int | None = field(default=None, compare=False)  #: in it when the plan was made, None when not known
     since_ms: int | None = field(default=None, compare=False)
     """When it was unbound, in ms since the epoch; None: by this plan, or not known."""
     returns_to: str = ""  #: the work queue
-
-    @property
-    def name(self) -> str:
-        return self.queue.name
 
     @property
     def delay_ms(self) -> int:
@@ -182,7 +179,7 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteQueue:
+class DeleteQueue(_OfQueue):
     """
     queue.delete of a queue of ours, on a connection of its own; its bindings go with it.
 
@@ -190,9 +187,7 @@ class DeleteQueue:
     left, and apply stops, unless `forced`.
     """
 
-    kind: ClassVar[str] = "queue"
     action: ClassVar[str] = "delete"
-    queue: Queue
     messages: int | None = field(default=None, compare=False)
     """In it when the plan was made: ready, unacked and retained; None when not known."""
     consumers: int | None = field(default=None, compare=False)
@@ -200,40 +195,24 @@ class DeleteQueue:
     fed_by: tuple[str, ...] = ()  #: queues that dead-letter into it; they are gone before
     why: str = ""
 
-    @property
-    def name(self) -> str:
-        return self.queue.name
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteExchange:
+class DeleteExchange(_OfExchange):
     """exchange.delete of an exchange of ours, if-unused: with a binding from it that is not ours it stays."""
 
-    kind: ClassVar[str] = "exchange"
     action: ClassVar[str] = "delete"
-    exchange: Exchange
     why: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.exchange.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PutManifest:
+class PutManifest(_OfManifest):
     """PUT /api/global-parameters: what this topology owns and cannot stamp. No message is touched by it."""
 
-    kind: ClassVar[str] = "manifest"
-    manifest: Manifest
     replaces: Manifest | None = None
 
     @property
     def action(self) -> str:
         return "create" if self.replaces is None else "update"
-
-    @property
-    def name(self) -> str:
-        return self.manifest.name
 
     @property
     def differences(self) -> tuple[str, ...]:
@@ -242,16 +221,10 @@ class PutManifest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveManifest:
+class RemoveManifest(_OfManifest):
     """DELETE /api/global-parameters, the last step of a destroy."""
 
-    kind: ClassVar[str] = "manifest"
     action: ClassVar[str] = "delete"
-    manifest: Manifest
-
-    @property
-    def name(self) -> str:
-        return self.manifest.name
 
 
 Addition = CreateExchange | CreateQueue | Bind | EnsureBinding | PutPolicy | RemovePolicy
