@@ -173,7 +173,8 @@ class Additions:
         kind = "queue" if isinstance(there, Queue) else "exchange"
         ref = Ref(kind, there.name)
         if there.owner is not None:
-            return _other_owner(ref, there)
+            hint = "only one topology can own it: remove it from one of the two files"
+            return refuse("other-owner", ref, f"it is owned by the topology {there.owner}", hint)
         return refuse(
             "not-ours",
             ref,
@@ -284,12 +285,3 @@ class Additions:
                 "it lacks the policymaker tag, which writing a policy requires",
                 f"rabbitmqctl set_user_tags {self.observed.user} {' '.join(sorted(tags | {'policymaker'}))}",
             )
-
-
-def _other_owner(ref: Ref, there: Exchange | Queue) -> Finding:
-    return refuse(
-        "other-owner",
-        ref,
-        f"it is owned by the topology {there.owner}",
-        "only one topology can own it: remove it from one of the two files",
-    )

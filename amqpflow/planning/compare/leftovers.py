@@ -25,6 +25,10 @@ class Leftovers:
     policies: tuple[Policy, ...] = ()
     unproven: frozenset[Identity] = frozenset()  #: of `bindings`: those that may be an application's
 
+    @property
+    def things(self) -> set[Thing]:
+        return {("queue", each.name) for each in self.queues} | {("exchange", each.name) for each in self.exchanges}
+
     def __bool__(self) -> bool:
         return bool(self.exchanges or self.queues or self.bindings or self.policies)
 
@@ -76,7 +80,7 @@ def leftovers(owns: Ownership, kept: BrokerState, needed: frozenset[Thing] = fro
 def left_alone(left: Leftovers, topology: CompiledTopology, there: BrokerState) -> Iterator[str]:
     """Yield what this topology created once and the file no longer has: it stays until it is pruned."""
     bound = {(each.source, each.destination) for each in there.bindings if each.destination_type == "queue"}
-    gone = {*(each.name for each in left.queues), *(each.name for each in left.exchanges)}
+    gone = {name for _, name in left.things}
     for exchange in sorted(left.exchanges, key=lambda each: each.name):
         yield f"exchange {exchange.name} is no longer in the file; apply leaves it unchanged."
     for queue in sorted(left.queues, key=lambda each: each.name):

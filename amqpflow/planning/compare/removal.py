@@ -53,14 +53,13 @@ class Removal:
 
     def hindrances(self) -> Iterator[Finding]:
         """Yield every reason why the removal must not be begun."""
-        queues = {each.name for each in self.left.queues}
         mine = {each.identity for each in self.left.bindings}
         for queue in self.left.queues:
             yield from self._held(queue)
         yield from self._shared()
         for name in sorted(self._circle()):
             yield refuse("still-used", Ref("queue", name), "queues that are to be deleted dead-letter into each other")
-        leaving = {("queue", name) for name in queues} | {("exchange", each.name) for each in self.left.exchanges}
+        leaving = self.left.things
         for thing in sorted(leaving):
             users = [*self._users(thing, leaving), *self._foreign_bindings(thing, mine)]
             if users and not (thing[0] == "queue" and self._forced(thing[1])):
@@ -73,8 +72,7 @@ class Removal:
 
     def _shared(self) -> Iterator[Finding]:
         """Yield what was ours alone when it was recorded, and is not any more."""
-        going = {("exchange", each.name) for each in self.left.exchanges}
-        going |= {("queue", each.name) for each in self.left.queues}
+        going = self.left.things
         state = self.observed.state
         owners = {each.owner for each in state.exchanges.values()} | {each.owner for each in state.queues.values()}
         for other in self.observed.others:
@@ -145,8 +143,7 @@ class Removal:
 
     def _levels(self) -> dict[Thing, int]:
         """Return how many deletions must come before each; what is in a circle is missing."""
-        leaving = {("queue", each.name) for each in self.left.queues}
-        leaving |= {("exchange", each.name) for each in self.left.exchanges}
+        leaving = self.left.things
         feeds = {user: targets & leaving - {user} for user, targets in self._referring() if user in leaving}
         waiting = dict.fromkeys(leaving, 0)
         for targets in feeds.values():
@@ -215,10 +212,7 @@ class Removal:
 
     def _stays_for(self, policy: Policy, queues: Mapping[str, Queue]) -> tuple[str, ...]:
         """Return the queues that a policy covers until they are gone: none if it sends messages to a leaving object."""
-        going = {("queue", each.name) for each in self.left.queues} | {
-            ("exchange", e.name) for e in self.left.exchanges
-        }
-        if not going.isdisjoint(_policy_targets(policy)):
+        if not self.left.things.isdisjoint(_policy_targets(policy)):
             return ()
         return tuple(
             sorted(each.name for each in covered(policy, queues.values(), dict(queues), self.observed.version))

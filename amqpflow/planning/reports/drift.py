@@ -9,7 +9,7 @@ from typing import Literal
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.resources import Binding, BrokerState
 from amqpflow.model.units import plural
-from amqpflow.planning.compare.leftovers import UNPROVEN
+from amqpflow.planning.compare.leftovers import UNPROVEN, leftovers
 from amqpflow.planning.ownership.ownership import Ownership, is_own_policy
 from amqpflow.planning.values.changes import (
     Bind,
@@ -133,24 +133,20 @@ def _added(plan: Plan) -> Iterator[Drift]:
     """Yield what is ours and not in the file, and bindings into what is ours that the file does not have."""
     topology, desired = plan.topology, plan.topology.desired
     state, owns = plan.observed.state, Ownership.of(topology, plan.observed)
-    left: set[tuple[str, str]] = set()
-    for exchange in state.exchanges.values():
-        if exchange.name not in desired.exchanges and owns.of_exchange(exchange):
-            left.add(("exchange", exchange.name))
-            yield _left(Ref("exchange", exchange.name), adopted=exchange.owner is None)
-    for queue in state.queues.values():
-        if queue.name not in desired.queues and owns.of_queue(queue):
-            left.add(("queue", queue.name))
-            yield _left(Ref("queue", queue.name), adopted=queue.owner is None)
-    for policy in state.policies.values():
-        adopted = owns.of_policy(policy) and not is_own_policy(policy.name, topology.name)
-        if adopted and policy.name not in desired.policies:
+    left = leftovers(owns, desired)
+    gone = left.things
+    for exchange in left.exchanges:
+        yield _left(Ref("exchange", exchange.name), adopted=exchange.owner is None)
+    for queue in left.queues:
+        yield _left(Ref("queue", queue.name), adopted=queue.owner is None)
+    for policy in left.policies:
+        if not is_own_policy(policy.name, topology.name):
             yield _left(Ref("policy", policy.name), adopted=True)
     wanted = {each.identity for each in desired.bindings}
     own = ("", topology.retry_exchange, topology.parking_exchange)  # foreign ones on ours are among the findings
     for binding in state.bindings:
         ends = {("exchange", binding.source), (binding.destination_type, binding.destination)}
-        if binding.identity in wanted or not left.isdisjoint(ends):
+        if binding.identity in wanted or not gone.isdisjoint(ends):
             continue  # a binding goes with what left
         origin = owns.of_binding(binding)
         if origin == "ours":

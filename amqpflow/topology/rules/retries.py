@@ -110,17 +110,13 @@ def native_queues(spec: TopologySpec, problems: Problems) -> None:
 def delays_increase(spec: TopologySpec, problems: Problems) -> None:
     """Refuse delays that do not grow, which are nearly always typos: 5m 30s, or 1s for 1m."""
     for _, schedule in _schedules(spec):
-        for before, after in _pairs(schedule.delays or ()):
+        for before, after in pairwise(schedule.delays or ()):
             if after.delay_ms <= before.delay_ms:
                 here, there = format_duration(after.delay_ms), format_duration(before.delay_ms)
                 hint = "the delays of a list increase"
                 if after.delay_ms == before.delay_ms:
                     hint = f"write {{delay: {here}, times: {before.times + after.times}}}"
                 problems.error(Code.DELAYS_NOT_INCREASING, after.place, f"{here} comes after {there}", hint)
-
-
-def _pairs(delays: tuple[DelaySpec, ...]) -> Iterator[tuple[DelaySpec, DelaySpec]]:
-    return pairwise(delays)
 
 
 def backoff_grows(spec: TopologySpec, problems: Problems) -> None:
