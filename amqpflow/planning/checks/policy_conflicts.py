@@ -107,7 +107,7 @@ def _judge(clash: _Conflict, queues: list[str]) -> Iterable[Finding]:
         )
     lost = f"; lost there: {', '.join(carry.lost)}" if carry.lost else ""
     advice = f"{_offer(carry, where)}or {narrow}"
-    above = f"write `policy_priority: {_above(foreign)}` at the top of the file"
+    above = f"write `policy_priority: {max(int(foreign.priority) + 1, 0)}` at the top of the file"
     doubt = "" if clash.certain else f" (if its pattern {foreign.pattern} matches, which only RabbitMQ can tell)"
     if carry.lost:
         above += f" and carry what would be lost: {carry.place(where)}" if carry.possible else ""
@@ -165,7 +165,3 @@ def _offer(carry: LostKeys, where: str) -> str:
         for key, why in carry.impossible
     )
     return f"carry them: {carry.place(where)}; {cannot}" if carry.possible else cannot
-
-
-def _above(foreign: Policy) -> int:
-    return max(int(foreign.priority) + 1, 0)

@@ -223,16 +223,13 @@ class Additions:
             if identity in present:
                 self.unchanged.append(("binding", binding_name(binding)))
                 continue
-            if self._is_swapped(binding):
+            if binding.source == self.topology.retry_exchange and binding.destination in self.swapped:
                 continue
             self._sendable(Ref("binding", binding_name(binding)), binding.arguments)
             if self.observed.complete or self._is_new(binding):
                 self.changes.append(Bind(binding=binding))
             else:
                 self.changes.append(EnsureBinding(binding=binding))
-
-    def _is_swapped(self, binding: Binding) -> bool:
-        return binding.source == self.topology.retry_exchange and binding.destination in self.swapped
 
     def _is_new(self, binding: Binding) -> bool:
         ends = self.there.queues if binding.destination_type == "queue" else self.there.exchanges

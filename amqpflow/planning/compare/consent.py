@@ -23,11 +23,8 @@ def missing_approvals(plan: Plan, approvals: Approvals) -> tuple[Approval, ...]:
     A need that names one object (`delete:binding events -> orders (placed)`) is met by that name alone. The word
     `delete` is not needed when every removal was named.
     """
-    return tuple(need for need in plan.required if need not in approvals and not _all_named(need, plan, approvals))
-
-
-def _all_named(need: Approval, plan: Plan, approvals: Approvals) -> bool:
-    return need == Approval("delete") and not unapproved_removals(plan, approvals)
+    needs = [need for need in plan.required if need not in approvals]
+    return tuple(each for each in needs if each != Approval("delete") or unapproved_removals(plan, approvals))
 
 
 def unapproved_removals(plan: Plan, approvals: Approvals) -> list[Change]:

@@ -57,7 +57,8 @@ class Removal:
         for queue in self.left.queues:
             yield from self._held(queue)
         yield from self._shared()
-        for name in sorted(self._circle()):
+        levels = self._levels()
+        for name in sorted(each.name for each in self.left.queues if ("queue", each.name) not in levels):
             yield refuse("still-used", Ref("queue", name), "queues that are to be deleted dead-letter into each other")
         leaving = self.left.things
         for thing in sorted(leaving):
@@ -162,10 +163,6 @@ class Removal:
             free, level = sorted(following), level + 1
         return levels
 
-    def _circle(self) -> set[str]:
-        levels = self._levels()
-        return {each.name for each in self.left.queues if ("queue", each.name) not in levels}
-
     def steps(self) -> Iterator[Change]:
         """Yield the removal, for leftovers without hindrances. Nothing feeds a thing any more when it is deleted."""
         levels = self._levels()
@@ -173,7 +170,8 @@ class Removal:
         internal = {each for each in queues if not self._drains(queues[each])}
         late: dict[str, list[Binding]] = {}
         for binding in sorted(self.left.bindings, key=lambda each: each.identity):
-            if binding.destination_type == "queue" and binding.destination in internal and self._own(binding):
+            by_name = binding.routing_key == binding.destination and not binding.arguments
+            if binding.destination_type == "queue" and binding.destination in internal and by_name:
                 # replay and consumers may use it as long as the queue is there
                 late.setdefault(binding.destination, []).append(binding)
             else:
@@ -229,9 +227,6 @@ class Removal:
             for each in self.observed.state.bindings
         )
         return not parks and queue.name not in self.topology.routes and target not in self.topology.parking_queues
-
-    def _own(self, binding: Binding) -> bool:
-        return binding.routing_key == binding.destination and not binding.arguments
 
     def _why_unbound(self, binding: Binding, queues: dict[str, Queue]) -> str:
         if binding.destination in queues and self._drains(queues[binding.destination]):

@@ -190,7 +190,8 @@ def effective(
     pairs = [(user, each) for user in alternatives(active, queue) for each in alternatives(operating, queue)]
     matching = [each for each in users if applies(each, queue, version)]
     hidden = tuple(each for each in matching if each not in active)
-    keys = dict.fromkeys((*_known(queue), *_mentioned(queue, (*matching, *operating))))
+    known = (key for key in CORE if queue.type == "quorum" or key not in _QUORUM_ONLY)
+    keys = dict.fromkeys((*known, *_mentioned(queue, (*matching, *operating))))
     settings = {}
     for key in keys:
         outcomes = [
@@ -228,10 +229,6 @@ def effective_in(
     users = observed.state.policies.values() if policies is None else policies
     operators = observed.state.operator_policies.values()
     return effective(queue, users, operators, version=observed.version, topology=topology)
-
-
-def _known(queue: Queue) -> Iterator[str]:
-    return (key for key in CORE if queue.type == "quorum" or key not in _QUORUM_ONLY)
 
 
 def _mentioned(queue: Queue, policies: Iterable[Policy]) -> Iterator[str]:

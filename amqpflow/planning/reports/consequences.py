@@ -107,12 +107,10 @@ class _Judge:
         left = {q.name: q for q in there.queues.values() if q.owner == topology.name}
         self.there = there.queues.keys()
         self.queues = {**left, **topology.desired.queues}
-        own = (p for p in there.policies.values() if p.name in topology.desired.policies or self._is_ours(p.name))
+        wanted = topology.desired.policies
+        own = (p for p in there.policies.values() if p.name in wanted or is_own_policy(p.name, topology.name))
         self.before = self._by_queue(own)
         self.after = self._by_queue(topology.desired.policies.values())
-
-    def _is_ours(self, name: str) -> bool:
-        return is_own_policy(name, self.plan.topology.name)
 
     def _covered(self, policy: Policy) -> tuple[str, ...]:
         return tuple(queue.name for queue in covered(policy, self.queues.values(), self.queues, self.version))

@@ -227,7 +227,8 @@ class _Explainer:
         other = wrong.source.policy
         if other is None and overruled is not None:
             # no foreign source has a value for the key: a policy of ours or the release hides it
-            other = next(iter(self._working()), None)
+            works = working(self.seen.state.policies.values(), self._queue(), self.seen.version)
+            other = next(iter(works), None)
             if other is None or is_own_policy(other.name, self.topology.name):
                 return "leave it out of the file, or use a release or queue type that has it"
         if wrong.source.origin is Origin.OPERATOR_POLICY and other is not None:
@@ -240,9 +241,6 @@ class _Explainer:
         if wrong.source.origin is Origin.ARGUMENT:
             return "an argument cannot be changed in place: amqpflow apply says what that takes"
         return self._apply()
-
-    def _working(self) -> tuple[Any, ...]:
-        return working(self.seen.state.policies.values(), self._queue(), self.seen.version)
 
     def _lost(self, works: Effective) -> Unmet | None:
         exchange, key = works.value("dead-letter-exchange"), works.value("dead-letter-routing-key")
@@ -271,7 +269,8 @@ class _Explainer:
             yield "computed from the file only; policies on the broker may override it"
             if self.declared is None:
                 yield "another program declares it: its arguments are not in the file"
-        if any(each.source.policy is not None and not each.source.certain for each in _all(works)):
+        possible = [each for setting in works.settings.values() for each in setting.possible]
+        if any(each.source.policy is not None and not each.source.certain for each in possible):
             yield "the pattern of a policy can be read by RabbitMQ alone: it is taken to match"
         if works.value("consumer-timeout") is not None and works.settings["consumer-timeout"].source.origin is (
             Origin.BROKER_DEFAULT
@@ -291,8 +290,3 @@ class _Explainer:
                 f"policy {each.policy.name} matches and has no effect at all: a {works.queue.type} queue does not know "
                 f"{keys}"
             )
-
-
-def _all(works: Effective) -> Iterator[Contender]:
-    for setting in works.settings.values():
-        yield from setting.possible
