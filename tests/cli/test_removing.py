@@ -168,7 +168,7 @@ def test_one_name_consents_to_one_removal(vhost: BrokerAddress, file: Path) -> N
     before = names(vhost, "queues"), names(vhost, "exchanges")
     refused = amqpflow(vhost, "destroy", file, "--allow", "delete:orders,delete:ordres.parking")
     assert refused.code == 4
-    assert refused.says("queue orders.retry.1m, queue orders.parking, exchange shop.", "which --allow delete agrees to")
+    assert refused.says("queue orders.retry.1m, queue orders.parking, exchange shop.", "--allow delete permits it")
     assert refused.says("--allow names an object that this plan does not remove: queue ordres.parking")
     assert not refused.says("queue orders,")
     assert (names(vhost, "queues"), names(vhost, "exchanges")) == before
