@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 10_000  #: messages that were held when their session ended
 _UNDERWAY = 60.0  #: seconds after a loss; what was on its way then has come again by then, to whichever process
-_COMPARED = 4096  #: bytes of a body
 
-Identity = tuple[str, str | None, int, int]  #: queue, message id, size and hash of the body
+Identity = tuple[str, str | None, int]  #: queue, message id, hash of the body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,5 +112,4 @@ class Suspects:
 
 def identity(incoming: Incoming) -> Identity:
     """Return what tells a message of a queue from others when it is delivered again."""
-    body = incoming.delivery.body
-    return incoming.delivery.queue, incoming.message_id, len(body), hash(body[:_COMPARED])
+    return incoming.delivery.queue, incoming.message_id, hash(incoming.delivery.body)
