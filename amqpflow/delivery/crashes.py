@@ -19,9 +19,8 @@ from amqpflow.model.routes import QueueRoutes
 from .incoming import Incoming
 
 SUSPECT = 3  #: deliveries without an answer after which a message is handled alone
-_COMPARED = 4096  #: bytes of a body
 
-Identity = tuple[str, str | None, int, int]  #: queue, message id, size and hash of the body
+Identity = tuple[str, str | None, int]  #: queue, message id, hash of the body
 
 
 class Suspicion(Enum):
@@ -129,5 +128,4 @@ def suspect(incoming: Incoming, lost: int, *, alone: bool) -> Suspect:
 
 def identity(incoming: Incoming) -> Identity:
     """Return what tells a message of a queue from others when it is delivered again."""
-    body = incoming.delivery.body
-    return incoming.delivery.queue, incoming.message_id, len(body), hash(body[:_COMPARED])
+    return incoming.delivery.queue, incoming.message_id, hash(incoming.delivery.body)

@@ -52,6 +52,8 @@ class ManagementHttp:
         url = f"{self.url}/api/" + "/".join(quote(part, safe="") for part in path)
         try:
             response = await self._answer(method, url, query, body)
+            if method == "GET" and response.status_code == 500 and not response.content:
+                response = await self._answer(method, url, query, body)  # a queue was being deleted (fact 11.28)
         except httpx2.HTTPError as error:
             slow, speaks = isinstance(error, httpx2.TimeoutException), Protocol.UNKNOWN
             if isinstance(error, httpx2.ReadError | httpx2.ProtocolError):

@@ -49,7 +49,7 @@ class Proxy:
         self._budget: int | None = None
         self.held = asyncio.Event()  #: set when what `hold_after` allowed has gone through
         self.to_broker, self.to_client = asyncio.Event(), asyncio.Event()
-        self.cuts = 0  #: how many connections were cut
+        self.cuts = 0  #: how many connections were cut, or given up while something was held back
         self.rate = 0.0  #: bytes a second to the broker; 0 for no limit
         self.silent = False  #: new connections are accepted, and nothing is said on them
         self.restore()
@@ -151,7 +151,9 @@ class Proxy:
         await asyncio.wait(link.tasks, return_when=asyncio.FIRST_COMPLETED)
         if link.swallows:
             await asyncio.wait(link.tasks)
-        self._links.pop(link, None)
+        if link in self._links:
+            self.cuts += not (self.to_broker.is_set() and self.to_client.is_set())
+            del self._links[link]
         link.abort()
 
     async def _forward(

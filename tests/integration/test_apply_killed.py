@@ -38,7 +38,7 @@ def kill_at(address: BrokerAddress, step: int, when: str, what: str = "apply") -
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     lock, management = applying_lock("shop"), Management(address)
-    asyncio.run(until(lambda: management.get("queues", address.vhost, lock) is None))
+    asyncio.run(until(lambda: not management.has_queue(address.vhost, lock)))
 
 
 def look(address: BrokerAddress) -> BrokerState:

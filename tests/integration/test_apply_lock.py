@@ -150,6 +150,6 @@ def test_it_is_gone_afterwards(vhost: BrokerAddress) -> None:
     asyncio.run(api.apply(topology({"orders": []}, vhost=vhost.vhost), vhost))
 
     async def gone() -> None:
-        await until(lambda: Management(vhost).get("queues", vhost.vhost, applying_lock("shop")) is None)
+        await until(lambda: not Management(vhost).has_queue(vhost.vhost, applying_lock("shop")))
 
     asyncio.run(gone())

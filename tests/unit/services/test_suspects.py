@@ -29,6 +29,13 @@ def test_what_was_held_is_counted_once_for_each_session_that_held_it() -> None:
     assert found.survived(message("held", b"another body")) == Survived(unseen=2)
 
 
+def test_large_messages_are_told_apart_by_their_last_byte() -> None:
+    found, large = Suspects(), bytes(1024 * 1024)
+    found.live_through(QUEUE, [message("same", large + b"1")])
+    assert found.survived(message("same", large + b"1")) == Survived(held=1)
+    assert found.survived(message("same", large + b"2")) == Survived(unseen=1)
+
+
 def test_what_was_not_held_may_have_been_on_its_way_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(suspects.time, "monotonic", lambda: now)
