@@ -20,8 +20,8 @@ from tests.cli.test_apply import Result, environment, names
 from tests.cli.test_plan import schema
 
 QUICK = (
-    "from amqpflow.services import emptiness\n"
-    "emptiness.STATISTICS_LAG = 0.2\n"
+    "from amqpflow.services.provisioning import drain\n"
+    "drain.STATISTICS_LAG = 0.2\n"
     "from amqpflow.cli.main import main\n"
     "main()\n"
 )

@@ -19,7 +19,7 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.changes import Change
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services.provisioning import drain as emptiness
+from amqpflow.services.provisioning import drain
 from amqpflow.services.provisioning.applier import OnStep
 from tests.plans import limits, with_objects
 from tests.topologies import topology
@@ -78,8 +78,8 @@ def carry_out(what: str, address: BrokerAddress, on_step: OnStep | None = None) 
 def main() -> None:
     url, management_url, step, when, *what = sys.argv[1:]
     address = BrokerAddress(url=url, source="test", management_url=management_url)
-    emptiness.STATISTICS_LAG = 0.2  # no messages here: how long statistics are waited for is tested by itself
-    emptiness.POLL = 0.05
+    drain.STATISTICS_LAG = 0.2  # no messages here: how long statistics are waited for is tested by itself
+    drain.POLL = 0.05
 
     def on_step(number: int, change: Change, done: bool) -> None:
         if number == int(step) and done is (when == "after"):

@@ -400,7 +400,7 @@ def test_a_user_who_may_not_write_policies_is_told_before_anything_is_done(vhost
     policy = limits("orders")
     with user(vhost, tags="management") as address, pytest.raises(RefusedError) as refused:
         asyncio.run(api.apply(with_objects(shop(vhost), policies={policy.name: policy}), address))
-    assert "no policymaker tag" in refused.value.problems[0]
+    assert "lacks the policymaker tag" in refused.value.problems[0]
     assert definitions(vhost)["queues"] == {}
 
 

@@ -16,7 +16,7 @@ from amqpflow.model.resources import BrokerState
 from amqpflow.planning.values.changes import Change
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import observe, open_broker
-from amqpflow.services.provisioning import drain as emptiness
+from amqpflow.services.provisioning import drain
 from amqpflow.services.provisioning.planner import make_destruction, make_plan
 from tests.brokers.management import Management
 from tests.integration.apply_and_die import carry_out, changed_shop, small_shop, swapped_shop
@@ -98,8 +98,8 @@ def test_a_removal_killed_after_each_step_goes_on(
 
     A run whose first step is the manifest's is killed after its second: the first alone would be all there ever is.
     """
-    monkeypatch.setattr(emptiness, "STATISTICS_LAG", 0.2)
-    monkeypatch.setattr(emptiness, "POLL", 0.05)
+    monkeypatch.setattr(drain, "STATISTICS_LAG", 0.2)
+    monkeypatch.setattr(drain, "POLL", 0.05)
     asyncio.run(api.apply(small_shop(vhost.vhost), vhost))
     total = len(_planned(what, vhost))
     for _ in range(2 * total):

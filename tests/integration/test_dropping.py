@@ -17,7 +17,7 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.values.changes import Change, PutPolicy, RemovePolicy
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.provisioning import drain as emptiness
+from amqpflow.services.provisioning import drain
 from amqpflow.services.provisioning.plan_files import load_plan, save_plan
 from tests.brokers.management import Management
 from tests.topology_files import compiled
@@ -374,4 +374,4 @@ async def emptiness_of(vhost: BrokerAddress, queue: str) -> str:
         return
 
     async with open_broker(vhost) as broker:
-        return str((await emptiness.DrainMonitor(broker, check).remaining([queue]))[queue])
+        return str((await drain.DrainMonitor(broker, check).remaining([queue]))[queue])

@@ -18,7 +18,7 @@ from amqpflow.planning.values.manifest import parameter_name
 from amqpflow.planning.values.plan import Plan
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.provisioning import drain as emptiness
+from amqpflow.services.provisioning import drain
 from amqpflow.services.provisioning.planner import make_destruction
 from tests.brokers.management import Management
 from tests.integration.test_apply_killed import kill_at
@@ -50,8 +50,8 @@ OWN_PARKING = DLQ.replace(", parking: {queue: orders.dlq, type: classic}", "")
 
 @pytest.fixture(autouse=True)
 def short_lag(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emptiness, "STATISTICS_LAG", 0.2)
-    monkeypatch.setattr(emptiness, "POLL", 0.1)
+    monkeypatch.setattr(drain, "STATISTICS_LAG", 0.2)
+    monkeypatch.setattr(drain, "POLL", 0.1)
 
 
 def topology(text: str, vhost: BrokerAddress) -> CompiledTopology:
@@ -145,7 +145,7 @@ def test_a_manifest_of_an_older_version_proves_no_binding_between_two_foreign_ob
     with pytest.raises(RefusedError) as refused:
         remove(how, vhost)
     (problem,) = refused.value.problems
-    assert f"`allow` 'delete:binding {NAMED}'" in problem
+    assert f"`allow` 'delete:{NAMED}'" in problem
     assert "amqpflow disown FILE binding" in problem
     assert ENTRY in bindings(vhost)
     if how == "destroy":

@@ -309,7 +309,7 @@ def test_a_damaged_export_is_refused_before_anything_is_published(vhost: BrokerA
             assert "changed since it was written" in raised.value.problems[0]
             assert "it has a x-opt-delivery-time header" in raised.value.problems[2]
             file.write_text(whole)
-            with pytest.raises(NotAppliedError, match="no target"):
+            with pytest.raises(NotAppliedError, match="no queue to go to"):
                 await restore_parked(broker, str(file), ReadOptions(), RestoreOptions(to="nowhere", strip=True))
             # the writer was killed over its last line
             file.write_text(whole[: whole.rindex('{"type": "discarded"') - 20])

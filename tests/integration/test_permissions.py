@@ -30,7 +30,7 @@ from amqpflow.planning.reports.permissions import Grant, grants
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.management import open_management
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.provisioning import drain as emptiness
+from amqpflow.services.provisioning import drain
 from amqpflow.services.status import StatusReader
 from tests.brokers.management import Management, as_user
 from tests.waiting import until
@@ -170,8 +170,8 @@ def test_the_applying_user_has_no_permission_to_spare(vhost: BrokerAddress, tmp_
 def test_the_applying_user_may_replace_a_retry_queue(
     vhost: BrokerAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emptiness, "STATISTICS_LAG", 0.2)
-    monkeypatch.setattr(emptiness, "STATISTICS_APPEAR", 60.0)
+    monkeypatch.setattr(drain, "STATISTICS_LAG", 0.2)
+    monkeypatch.setattr(drain, "STATISTICS_APPEAR", 60.0)
     topology, roles = loaded(tmp_path, WITHOUT_POLICIES)
     other, _ = loaded(tmp_path, WITHOUT_POLICIES.replace("    bindings", "    tiers: {type: classic}\n    bindings"))
 

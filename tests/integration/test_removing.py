@@ -23,7 +23,7 @@ from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.admin import Admin
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.rabbitmq.observe import open_broker
-from amqpflow.services.provisioning import drain as emptiness
+from amqpflow.services.provisioning import drain
 from amqpflow.services.provisioning.apply_lock import apply_lock
 from amqpflow.services.provisioning.verification import require_as_compiled
 from tests.brokers.management import Management
@@ -40,9 +40,9 @@ ENTRY = Binding(source="amq.topic", destination="orders", routing_key="order.#")
 @pytest.fixture
 def short_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     """Statistics of an idle queue are the same however old: what they are waited for is tested by itself."""
-    monkeypatch.setattr(emptiness, "STATISTICS_LAG", 0.2)
-    monkeypatch.setattr(emptiness, "STATISTICS_APPEAR", 60.0)
-    monkeypatch.setattr(emptiness, "POLL", 0.1)
+    monkeypatch.setattr(drain, "STATISTICS_LAG", 0.2)
+    monkeypatch.setattr(drain, "STATISTICS_APPEAR", 60.0)
+    monkeypatch.setattr(drain, "POLL", 0.1)
 
 
 def made(vhost: BrokerAddress, *delays: int, entry: bool = True, **options: Any) -> CompiledTopology:
@@ -201,7 +201,7 @@ def test_what_is_unacked_is_seen_once_statistics_have_caught_up(vhost: BrokerAdd
     async def check() -> None:
         return
 
-    async def hold() -> dict[str, emptiness.Remaining]:
+    async def hold() -> dict[str, drain.Remaining]:
         async with open_broker(vhost) as broker:
             channel = await broker.connection.admin_channel()
             await channel.basic_publish(b"x", routing_key="orders")
@@ -211,11 +211,11 @@ def test_what_is_unacked_is_seen_once_statistics_have_caught_up(vhost: BrokerAdd
                 return answer.delivery.name == "Basic.GetOk"
 
             await until(taken)
-            look = emptiness.DrainMonitor(broker, check)
+            look = drain.DrainMonitor(broker, check)
             assert await look.look("orders") == (0, 0)
             return await look.remaining(["orders", "orders.parking", "gone"])
 
-    assert asyncio.run(hold()) == {"orders": emptiness.Remaining(messages=1)}
+    assert asyncio.run(hold()) == {"orders": drain.Remaining(messages=1)}
 
 
 def test_a_retry_queue_with_messages_is_left_for_the_next_time(vhost: BrokerAddress, short_lag: None) -> None:
@@ -482,8 +482,8 @@ def test_a_queue_that_has_no_counts_yet_is_not_taken_for_empty(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RabbitMQ has no statistics of a queue in its first seconds; its only message is unacked."""
-    monkeypatch.setattr(emptiness, "STATISTICS_LAG", 0.0)
-    monkeypatch.setattr(emptiness, "STATISTICS_APPEAR", 0.0)
+    monkeypatch.setattr(drain, "STATISTICS_LAG", 0.0)
+    monkeypatch.setattr(drain, "STATISTICS_APPEAR", 0.0)
 
     async def check() -> None:
         return
@@ -506,7 +506,7 @@ def test_a_queue_that_has_no_counts_yet_is_not_taken_for_empty(
                 return (await channel.basic_get("new")).body == b"1"
 
             await until(taken)
-            found = await emptiness.DrainMonitor(broker, check).remaining(["new"])
+            found = await drain.DrainMonitor(broker, check).remaining(["new"])
             assert found["new"].messages is None
             assert "unknown number of messages" in str(found["new"])
 
