@@ -16,6 +16,7 @@ GROUPS = {each.name for each in (ROOT / "tests").iterdir() if any(each.glob("tes
 MAKE = """\
 #!/bin/sh
 echo "make $* on ${AMQPFLOW_TEST_URLS:-}${AMQPFLOW_URL:-}" >> "$CALLS"
+echo "_ test _"
 echo "E   why it failed on ${AMQPFLOW_TEST_URLS:-}."
 echo "== closing line =="
 case ${AMQPFLOW_TEST_URLS:-} in "") exit $FIRST ;; *) exit $SECOND ;; esac
@@ -101,7 +102,7 @@ def test_either_failure_fails_and_both_runs_print_their_closing_line(
     assert len(done.calls) == 2
     assert done.text.count("== closing line ==") == 2
     assert done.code == 1
-    assert ("ci: failed on the installed RabbitMQ:\nE   why it failed on .\n" in done.text) == bool(first)
+    assert ("ci: failed on the installed RabbitMQ:\n_ test _\nE   why it failed on .\n" in done.text) == bool(first)
     assert ("ci: failed on the brokers that AMQPFLOW_TEST_URLS names" in done.text) == bool(second)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from amqpflow import Breaker, Consumer, Message
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.services import session
 from tests.shop import Shop, connections_of, cut, shop
 from tests.waiting import until
 
@@ -26,8 +27,11 @@ def first_attempts(seen: list[str]) -> list[str]:
 @pytest.mark.parametrize("how", ["stopped", "cut"])
 @pytest.mark.parametrize("concurrency", [1, 5])
 def test_a_key_keeps_its_order_when_its_consumer_ends_in_the_middle(
-    vhost: BrokerAddress, how: str, concurrency: int
+    vhost: BrokerAddress, how: str, concurrency: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("_ON_ITS_WAY", "_LONGEST_ARRIVAL"):
+        monkeypatch.setattr(session, name, 20.0)  # however slow the broker is here: so many wait that it ends early
+
     async def scenario() -> None:
         async with shop(vhost, {"orders": (60_000,)}) as scene:
             seen: list[str] = []
@@ -60,6 +64,7 @@ def test_a_key_keeps_its_order_when_its_consumer_ends_in_the_middle(
                         cut(connections)
                         await until(lambda: consumer.problems)
                 await until(lambda: set(seen) == set(ids))
+                monkeypatch.setattr(session, "_ON_ITS_WAY", 0.0)
             assert first_attempts(seen) == ids
 
     asyncio.run(scenario())
