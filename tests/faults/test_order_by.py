@@ -9,7 +9,7 @@ import pytest
 
 from amqpflow import Breaker, Consumer, Message
 from amqpflow.rabbitmq.address import BrokerAddress
-from amqpflow.services import session
+from amqpflow.services.consuming import session
 from tests.shop import Shop, connections_of, cut, shop
 from tests.waiting import until
 
