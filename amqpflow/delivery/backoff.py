@@ -20,8 +20,7 @@ class Backoff:
 
 
 def jittered(wait: float, chance: float, took: float = 0.0) -> float:
-    """
-    Return half to all of a wait, so that the clients of a restarted broker do not come back in one moment.
+    """Return half to all of a wait, so that the clients of a restarted broker do not come back in one moment.
 
     Args:
         wait: in seconds.

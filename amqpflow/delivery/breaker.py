@@ -11,8 +11,7 @@ _PARTS = 10  # of a window: calls that are older than it are forgotten a tenth a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
-    """
-    When a handler's failures stop its consumer: `breaker=Breaker(failure_ratio=0.5, errors=(ConnectionError,))`.
+    """When a handler's failures stop its consumer: `breaker=Breaker(failure_ratio=0.5, errors=(ConnectionError,))`.
 
     The breaker opens when at least `minimum` calls finished within `window` seconds and `failure_ratio` of them failed,
     or at once when a call fails with an error of `trip_on`. While it is open nothing is consumed. After `open_for`

@@ -77,8 +77,7 @@ def suspicion(
     excused: bool = False,
     requeues_count: bool = False,
 ) -> Suspicion:
-    """
-    Decide what to do about a delivery before its handler is called.
+    """Decide what to do about a delivery before its handler is called.
 
     Args:
         incoming: the delivery.

@@ -33,8 +33,7 @@ def channel_closed(reason: CloseReason | None, held: Sequence[Held], handler: st
 
 
 def cancelled(exists: bool | None, held: Sequence[Held], handler: str, timeout_ms: int | None) -> str:
-    """
-    Say why the server cancelled a consumer. It gives no reason (fact 18.2).
+    """Say why the server cancelled a consumer. It gives no reason (fact 18.2).
 
     Args:
         exists: whether the queue is there; None when the broker could not be asked.

@@ -45,8 +45,7 @@ class Rejections:
             _remember(self._rejected, key, now)
 
     def too_soon(self, incoming: Incoming, arrived: float) -> float | None:
-        """
-        Return for how many seconds the message was away, when it and those before it were back much too soon; else
+        """Return for how many seconds the message was away, when it and those before it were back much too soon; else
         None.
 
         Args:

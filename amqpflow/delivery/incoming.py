@@ -21,8 +21,7 @@ _TIME = struct.Struct(">cq")
 
 
 class Incoming:
-    """
-    A delivery and the record of its earlier attempts, if this queue wrote one.
+    """A delivery and the record of its earlier attempts, if this queue wrote one.
 
     Most messages are acked, and then none of their headers matters: they are read when they are asked for. So
     is the record, but for the queue that wrote it: records of other queues are ignored, and removed from every copy.
@@ -57,8 +56,7 @@ class Incoming:
         return record
 
     def is_due(self, now: int) -> bool:
-        """
-        Return whether it is certain, without decoding anything, that no `x-amqpflow-due-at` is later than now.
+        """Return whether it is certain, without decoding anything, that no `x-amqpflow-due-at` is later than now.
 
         Args:
             now: ms since the epoch.
@@ -128,8 +126,7 @@ class Incoming:
 
     @property
     def count_may_be_another_queue_s(self) -> bool:
-        """
-        Whether RabbitMQ dead-lettered it here, as from a retry queue, and no copy of ours was made since.
+        """Whether RabbitMQ dead-lettered it here, as from a retry queue, and no copy of ours was made since.
 
         The first delivery after such a hop may have the flag `redelivered` and the counts of the queue before, and
         RabbitMQ 4.3 continues counting from them (facts 3.4, 3.6).
@@ -154,8 +151,7 @@ class Incoming:
 
     @property
     def original(self) -> Mapping[str, Any]:
-        """
-        The properties and headers that must not travel with a copy: from the record or, on a first attempt, the
+        """The properties and headers that must not travel with a copy: from the record or, on a first attempt, the
         delivery.
 
         Raises:
@@ -180,8 +176,7 @@ class Incoming:
 
     @property
     def properties(self) -> Properties:
-        """
-        The properties for the handler, with those from the record that do not travel.
+        """The properties for the handler, with those from the record that do not travel.
 
         Raises:
             ValueError: one of them, or a header that is shown, cannot be decoded.

@@ -17,8 +17,7 @@ class Lines(NamedTuple):
 
 
 def with_one_more(lines: Lines | None, now: float) -> Lines:
-    """
-    Return the lines after one more was asked for: written, or left out when the window is full.
+    """Return the lines after one more was asked for: written, or left out when the window is full.
 
     A window that is over is followed by one that begins now. Report before what it left out.
     """

@@ -11,8 +11,7 @@ def rule_for(routes: QueueRoutes, matches: frozenset[str]) -> RetryRule | None:
 
 
 def step_tier(steps: tuple[RetryStep, ...], attempts_made: int, choice: float) -> RetryTier | None:
-    """
-    Return the tier for the retry after `attempts_made` earlier attempts, None past the schedule's end.
+    """Return the tier for the retry after `attempts_made` earlier attempts, None past the schedule's end.
 
     Args:
         steps: the schedule that the current error chose.

@@ -91,8 +91,7 @@ Settlement = Acknowledge | ToTier | Reject | ToParking | LeaveToBroker
 def decide(
     incoming: Incoming, verdict: Verdict, at: Circumstances, *, missing: frozenset[str] = frozenset()
 ) -> Settlement:
-    """
-    Decide what to do about a delivery.
+    """Decide what to do about a delivery.
 
     Args:
         incoming: the delivery.
@@ -139,8 +138,7 @@ def decide(
 
 
 def decide_early(incoming: Incoming, at: Circumstances, *, missing: frozenset[str] = frozenset()) -> Settlement | None:
-    """
-    Send a message to a retry queue again that is back before it is due; None when its handler should see it.
+    """Send a message to a retry queue again that is back before it is due; None when its handler should see it.
 
     Only `Retry(after=...)` past the longest tier makes such messages. Its wait is measured against the wait that was
     asked for and not against the clock alone, so that two hosts whose clocks differ do not hold up ordinary retries.
@@ -181,8 +179,7 @@ def _longest_wait(at: Circumstances) -> int:
 
 
 def set_back(incoming: Incoming, at: Circumstances, *, lost: int) -> Publish | None:
-    """
-    Return a copy of a message for the end of its work queue, or None when it cannot be copied.
+    """Return a copy of a message for the end of its work queue, or None when it cannot be copied.
 
     It is as it was, without another attempt; but RabbitMQ counts its deliveries from 0.
 

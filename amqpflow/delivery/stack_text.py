@@ -22,8 +22,7 @@ class StackPart:
 
 
 def stack_text(parts: Sequence[StackPart], limit: int) -> str:
-    """
-    Return the parts as one text of at most `limit` bytes of UTF-8, the causes first, as Python prints them.
+    """Return the parts as one text of at most `limit` bytes of UTF-8, the causes first, as Python prints them.
 
     What does not fit is left out from the outside: the exception's own end and its innermost frames are kept first,
     then the ends of its causes with a few frames each, then the other frames.

@@ -45,8 +45,7 @@ class StatusReader:
         self._looked_at = 0.0
 
     async def read(self, *, oldest: bool = False, earlier: Status | None = None) -> Status:
-        """
-        One look.
+        """One look.
 
         Args:
             oldest: also read the first message of each parking queue, which puts it back where it was.

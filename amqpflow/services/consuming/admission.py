@@ -4,8 +4,7 @@ from __future__ import annotations
 
 
 class Admission:
-    """
-    Decides what may start in one session, by delivery tags.
+    """Decides what may start in one session, by delivery tags.
 
     Two causes keep deliveries waiting, and both may hold at once: a delivery that is handled alone, here or in another
     session, and an outage, during which a single delivery may be tried. A delivery that cannot be settled keeps no
@@ -47,9 +46,7 @@ class Admission:
             self.single, self.tried = self.outage, None
 
     def hold(self, tag: int) -> bool:
-        """
-        Note that a delivery cannot be settled now; False if that was known. In an outage another one may be tried.
-        """
+        """Note that a delivery cannot be settled now; False if that was known. In an outage another may be tried."""
         if tag in self.held_up:
             return False
         self.held_up.add(tag)

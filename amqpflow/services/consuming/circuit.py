@@ -33,8 +33,7 @@ from .session import Session
 
 
 class CircuitBreaker:
-    """
-    The breaker of one handler, over all its sessions.
+    """The breaker of one handler, over all its sessions.
 
     Args:
         breaker: when to stop; without one, only a handler's `Pause` stops.

@@ -169,8 +169,7 @@ class Consuming:
             raise
 
     async def connect_publisher(self) -> Connection:
-        """
-        Connect for what handlers publish, to the broker that is consumed from.
+        """Connect for what handlers publish, to the broker that is consumed from.
 
         Raises:
             AddressChangedError: the URL names another broker by now, and the consumer moves there; nothing was sent.

@@ -59,8 +59,7 @@ L = TypeVar("L", bound=Listener)
 
 
 class Consumer:
-    """
-    Consumes the work queues of one topology.
+    """Consumes the work queues of one topology.
 
     Each handler has a channel of its own; retries and parking are published over another connection. A lost connection
     is opened again, and nothing is settled on the dead one: its deliveries come again.
@@ -162,8 +161,7 @@ class Consumer:
         weight: float = 1,
         retry_policy: str | None = None,
     ) -> Callable[[F], F]:
-        """
-        Register the decorated function for a work queue.
+        """Register the decorated function for a work queue.
 
         An async function runs in the event loop; any other runs in a thread, and a thread that runs into `timeout`
         cannot be stopped: it still runs and may overlap its retry. A fresh thread replaces it, up to as many as
@@ -214,8 +212,7 @@ class Consumer:
         self._handlers.add(queue, function, options)
 
     def on(self, *events: str | type[Event]) -> Callable[[L], L]:
-        """
-        Subscribe the decorated function to events: `@consumer.on("message.parked")`.
+        """Subscribe the decorated function to events: `@consumer.on("message.parked")`.
 
         Args:
             events: names or classes; a class such as `MessageEvent` stands for all kinds below it, none for all events.
@@ -231,8 +228,7 @@ class Consumer:
         return register
 
     def subscribe(self, listener: Listener, *events: str | type[Event]) -> Callable[[], None]:
-        """
-        Subscribe without the decorator `on`; return a function that ends the subscription.
+        """Subscribe without the decorator `on`; return a function that ends the subscription.
 
         A listener is called in the event loop, in the middle of the work: it must be quick. An exception of it is
         logged, and changes nothing.
@@ -251,15 +247,13 @@ class Consumer:
 
     @property
     def live(self) -> bool:
-        """
-        Return False when only a restart helps: all threads of a handler still run after their timeout, and there are
+        """Return False when only a restart helps: all threads of a handler still run after their timeout, and there are
         as many as there may be, so that its queue is not consumed. `problems` names them.
         """
         return not any(runner.stands_still for runner in self._runners)
 
     def run(self) -> None:
-        """
-        Consume until SIGTERM or SIGINT; the first drains, a second one stops at once with exit code 130.
+        """Consume until SIGTERM or SIGINT; the first drains, a second one stops at once with exit code 130.
 
         In a thread other than the main one, as beside a web server, there are no signals: `stop_soon` stops it.
 
@@ -270,8 +264,7 @@ class Consumer:
         process.run(self)
 
     async def serve(self) -> None:
-        """
-        Run inside an event loop of your own; in the main thread, handle the signals meanwhile. A signal stops all
+        """Run inside an event loop of your own; in the main thread, handle the signals meanwhile. A signal stops all
         consumers that serve in one event loop. Cancelling the call stops at once.
         """
         await process.serve(self)
@@ -282,8 +275,7 @@ class Consumer:
         return self._asked_to_stop
 
     def stop_soon(self) -> None:
-        """
-        Ask the consumer to stop, from any thread, a signal handler or a message's handler: `wait` returns, `run` and
+        """Ask the consumer to stop, from any thread, a signal handler or a message's handler: `wait` returns, `run` and
         `serve` end, and nothing new is taken. Calling it again while the consumer stops changes nothing. Called before
         a start, it ends that start.
         """
@@ -315,9 +307,8 @@ class Consumer:
             )
 
     async def start(self) -> None:
-        """
-        Connect, check that the topology is there, and begin to consume; returns when every queue is consumed, or when
-        it was asked to stop.
+        """Connect, check that the topology is there, and begin to consume; returns when every queue is consumed, or
+        when it was asked to stop.
 
         A consumer that was stopped can be started again, in another event loop too.
 
@@ -403,8 +394,7 @@ class Consumer:
         return declared is not None and declared.arguments.get("x-single-active-consumer") is True
 
     async def stop(self) -> None:
-        """
-        Stop consuming, let started handlers finish within `shutdown_timeout`, requeue the rest, disconnect.
+        """Stop consuming, let started handlers finish within `shutdown_timeout`, requeue the rest, disconnect.
 
         Does nothing when the consumer was not started, or was stopped. Other calls meanwhile, from any event loop, wait
         for the same end. If the call is cancelled the consumer stops nevertheless; `abandon` stops at once. A handler

@@ -63,8 +63,7 @@ class EventLog:
         self._reasons: dict[tuple[type[e.Event], str], tuple[float, set[str]]] = {}
 
     def listen(self, events: Events, *, tracebacks: bool = False) -> None:
-        """
-        Subscribe to the events that are logged, without those that the logger's level leaves out.
+        """Subscribe to the events that are logged, without those that the logger's level leaves out.
 
         Args:
             events: of the consumer.
@@ -97,8 +96,7 @@ class EventLog:
         log.log(level, "%s", safe(event_text(event)), extra=extra, exc_info=self._exc_info(event))
 
     def _limited(self, event: e.MessageEvent, reason: str | None) -> str | None:
-        """
-        Return the reason by which lines are of one kind; None once too many were given at a time, as when each names
+        """Return the reason by which lines are of one kind; None once too many were given at a time, as when each names
         its message.
         """
         if reason is None:

@@ -41,8 +41,7 @@ def held_text(queue: str, reason: str, count: int, seconds: float) -> str:
 
 
 def given_reason(event: e.MessageSettled) -> str | None:
-    """
-    Return the beginning of the reason that the handler gave without an exception: it distinguishes what the handler
+    """Return the beginning of the reason that the handler gave without an exception: it distinguishes what the handler
     decides for different reasons.
     """
     if getattr(event, "error_type", None) is not None:

@@ -69,8 +69,7 @@ class Isolation:
             self._begin_to_stand_back()
 
     def ended(self, delivery: Delivery | None = None) -> None:
-        """
-        Let the next suspect be handled: this one is settled, or its session is over.
+        """Let the next suspect be handled: this one is settled, or its session is over.
 
         Its handler may still run, for as long as it likes. RabbitMQ has counted the loss already.
         """
@@ -88,8 +87,7 @@ class Isolation:
         return Incoming(delivery, native=self._routes.native is not None)
 
     async def may_start(self, session: Session, settler: Settler, delivery: Delivery) -> bool:
-        """
-        Wait until nothing else of the queue is handled, and no other suspect is held in this process.
+        """Wait until nothing else of the queue is handled, and no other suspect is held in this process.
 
         Returns:
             False when it is not to be handled now, and waits again or is the broker's.
@@ -198,8 +196,7 @@ class Isolation:
             session.put_off(delivery)
 
     async def requeue(self, session: Session, settler: Settler, delivery: Delivery) -> None:
-        """
-        Requeue a delivery whose handler was not called, or not to its end.
+        """Requeue a delivery whose handler was not called, or not to its end.
 
         A message that a copy of ours calls a suspect is moved where RabbitMQ counts requeueing: each later count would
         bring it closer to parking.
@@ -217,8 +214,7 @@ class Isolation:
         return session.nack_counts and is_moved(self._incoming(delivery))
 
     async def move(self, session: Session, settler: Settler, delivery: Delivery) -> bool:
-        """
-        Put a message behind all others of its queue, so that RabbitMQ counts its deliveries from 0.
+        """Put a message behind all others of its queue, so that RabbitMQ counts its deliveries from 0.
 
         Returns:
             False when that cannot be done now, and nothing was done. A message whose copy is not confirmed is held

@@ -23,8 +23,7 @@ class LogLimit:
         self._timers: dict[Hashable, asyncio.TimerHandle] = {}
 
     def admits(self, kind: Hashable, tell: Tell) -> bool:
-        """
-        Return whether to write one more line of this kind.
+        """Return whether to write one more line of this kind.
 
         Args:
             kind: equal for lines that stand for one another.

@@ -104,8 +104,7 @@ class LoopMonitor:
                 )
 
     def why_heartbeats_were_missed(self, heartbeat: float) -> str:
-        """
-        Return what just kept the loop for so long that RabbitMQ missed heartbeats, or "".
+        """Return what just kept the loop for so long that RabbitMQ missed heartbeats, or "".
 
         Args:
             heartbeat: seconds between two of them. RabbitMQ ends a connection that is silent for three (fact 18.3);

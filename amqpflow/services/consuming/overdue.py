@@ -21,8 +21,7 @@ _NAMED, _NAME_LENGTH = 3, 80  # calls that a text names, bytes of a message id i
 
 
 class Overdue:
-    """
-    Reports the overdue calls of one handler.
+    """Reports the overdue calls of one handler.
 
     Args:
         threads: its threads.

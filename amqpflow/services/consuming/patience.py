@@ -57,8 +57,7 @@ class Patience:
         wait: float | None = None,
         done: asyncio.Future[None] | None = None,
     ) -> None:
-        """
-        Keep a delivery unacked for `wait` seconds, half the consumer timeout at most.
+        """Keep a delivery unacked for `wait` seconds, half the consumer timeout at most.
 
         Returns early when `done` is, or when the session is over: what cannot be settled then is requeued.
         """
@@ -89,8 +88,7 @@ class Patience:
         await self.hold(session, incoming, _blocked(reason), done=self.outbox.unblocked())
 
     async def wait_for_confirm(self, session: Session, incoming: Incoming, answered: asyncio.Future[None]) -> None:
-        """
-        Hold a delivery until its publish is answered, or the delivery was requeued.
+        """Hold a delivery until its publish is answered, or the delivery was requeued.
 
         There is no second publish: the first may still be confirmed, as when a broker's alarm is over.
         """

@@ -149,8 +149,7 @@ class HandlerRunner:
         return session
 
     async def run(self, connection: Connection, settler: Settler, session: Session | None) -> None:
-        """
-        Handle deliveries until the connection ends or the task is cancelled.
+        """Handle deliveries until the connection ends or the task is cancelled.
 
         Args:
             session: the first session when it is open already.

@@ -103,8 +103,7 @@ class Session:
     # -- taking
 
     async def start(self) -> None:
-        """
-        Begin to consume, unless it was shut before.
+        """Begin to consume, unless it was shut before.
 
         Raises:
             BrokerError (404: no such queue), PermissionDeniedError, BrokerUnavailableError.
@@ -160,8 +159,7 @@ class Session:
             self._on_end(tuple(self.unsettled_deliveries()))
 
     async def next(self) -> Delivery | None:
-        """
-        Return the next delivery to handle, once the session is not paused; None when the session is over.
+        """Return the next delivery to handle, once the session is not paused; None when the session is over.
 
         Returns at once while there is something to do: one task handles message after message as long as its handler
         does not wait for anything. Now and then it yields to other tasks.
@@ -376,8 +374,7 @@ class Session:
         self._admission.shut()
 
     async def rest(self, *, older_than: float = 0.0) -> None:
-        """
-        Stop consuming after `shut`, and requeue what has waited for `older_than` seconds.
+        """Stop consuming after `shut`, and requeue what has waited for `older_than` seconds.
 
         Where an order must be kept, nothing is done until a delivery has waited so long.
         """
@@ -405,8 +402,7 @@ class Session:
         await self._subscription.start_again()
 
     async def isolate(self, delivery: Delivery) -> None:
-        """
-        Let nothing else start until this delivery is settled and `resume` is called.
+        """Let nothing else start until this delivery is settled and `resume` is called.
 
         Waiting deliveries are requeued where that is not counted and no order must be kept. Else they are held, and
         counted if this one kills the consumer.
@@ -439,8 +435,7 @@ class Session:
             self._waiting = deque(sorted(found, key=lambda each: each.delivery_tag))
 
     async def is_alone(self, delivery: Delivery, *, within: float) -> bool:
-        """
-        Wait for the deliveries that started before `isolate`.
+        """Wait for the deliveries that started before `isolate`.
 
         False when one still runs after so many seconds, or the delivery is no longer the session's.
         """
@@ -545,8 +540,7 @@ class Session:
         return delivery.delivery_tag in self._excused
 
     def requeue_waiting(self, *, older_than: float = 0.0) -> int:
-        """
-        Requeue, in delivery order, what no handler has started; return how many.
+        """Requeue, in delivery order, what no handler has started; return how many.
 
         `older_than` is in seconds: what is held for a shorter time stays, unless an order must be kept.
         """
@@ -578,8 +572,7 @@ class Session:
     # -- ending
 
     async def stop(self, *, until: float) -> int:
-        """
-        Cancel the consumer, requeue what has not started, wait for what has, close the channel.
+        """Cancel the consumer, requeue what has not started, wait for what has, close the channel.
 
         Args:
             until: the event loop's time in seconds after which started deliveries are requeued as well.

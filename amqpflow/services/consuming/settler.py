@@ -31,12 +31,7 @@ from amqpflow.delivery.settle import (
     set_back,
 )
 from amqpflow.delivery.verdict import Verdict
-from amqpflow.errors import (
-    AmqpflowError,
-    PublishError,
-    PublishForbiddenError,
-    UnpublishableError,
-)
+from amqpflow.errors import AmqpflowError, PublishError, PublishForbiddenError, UnpublishableError
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.routes import QueueRoutes
@@ -98,8 +93,7 @@ class Settler:
         first: Settlement,
         failure: AmqpflowError | None = None,
     ) -> Settlement | Requeued:
-        """
-        Do what the verdict asks for, and return what was done.
+        """Do what the verdict asks for, and return what was done.
 
         Args:
             session: where the delivery came from.
@@ -147,8 +141,7 @@ class Settler:
         )
 
     async def set_back(self, session: Session, incoming: Incoming, lost: int) -> bool:
-        """
-        Put a message behind all others of its queue, so that RabbitMQ counts its deliveries from 0.
+        """Put a message behind all others of its queue, so that RabbitMQ counts its deliveries from 0.
 
         False when that cannot be done now, as in an alarm: the delivery stays held, and nothing was done.
         """
@@ -220,8 +213,7 @@ class Settler:
         *,
         until_taken: bool,
     ) -> bool | Settlement | Requeued:
-        """
-        Publish and await the confirm, for as long as the delivery is ours.
+        """Publish and await the confirm, for as long as the delivery is ours.
 
         An uncertain publish is made again, with the same hop id, while its source stays unacked. So is one without
         permission: that is an outage, and the message keeps its remaining retries.

@@ -19,8 +19,7 @@ log = logging.getLogger("amqpflow.consumer")
 
 
 class Subscription:
-    """
-    Consumes one queue on one channel, with a small prefetch until acks have gone out.
+    """Consumes one queue on one channel, with a small prefetch until acks have gone out.
 
     Args:
         prefetch: the one that it grows to.
@@ -69,8 +68,7 @@ class Subscription:
         self.grows = prefetch < self._full  #: it is not the whole one
 
     async def consume(self) -> None:
-        """
-        Begin to consume.
+        """Begin to consume.
 
         Raises:
             BrokerError (404: no such queue), PermissionDeniedError, BrokerUnavailableError.

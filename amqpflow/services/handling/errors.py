@@ -25,8 +25,7 @@ def failed(error: BaseException, handler: Handler, routes: QueueRoutes) -> Faile
 
 
 def error_record(error: BaseException, handler: Handler) -> ErrorRecord:
-    """
-    Return an exception as the failure record keeps it.
+    """Return an exception as the failure record keeps it.
 
     Of a group it is the first error in it, and how many more there are. What was never raised itself, as an exception
     that was only put into a group, was raised where the group was.
@@ -65,8 +64,7 @@ def _fingerprint(queue: str, kind: str, where: str) -> str:
 
 
 def rule_names(error: BaseException, routes: QueueRoutes) -> frozenset[str]:
-    """
-    Return the names in a queue's rules that an exception's class or a base of it has.
+    """Return the names in a queue's rules that an exception's class or a base of it has.
 
     Of a group of several these are the names of all its errors, and its own: the first rule that names any of them
     decides.
@@ -114,8 +112,7 @@ def is_named(kind: type, name: str) -> bool:
 
 
 def cause_of(outcome: Outcome, raised: BaseException, handler: Handler) -> ErrorRecord | None:
-    """
-    Return what an outcome was raised from, else an error that was raised beside it.
+    """Return what an outcome was raised from, else an error that was raised beside it.
 
     Args:
         outcome: the handler's.

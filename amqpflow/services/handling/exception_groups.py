@@ -18,8 +18,7 @@ _OUTCOMES: tuple[type[Outcome], ...] = (Pause, Retry, Discard, Ack)
 
 
 def leaves(error: BaseException) -> tuple[BaseException, ...]:
-    """
-    Return the exceptions of a group in their order, those of groups within it too.
+    """Return the exceptions of a group in their order, those of groups within it too.
 
     What is not a group is its own only leaf. At most `LEAVES_MAX` are returned, and at least one.
     """
@@ -48,8 +47,7 @@ def _opened(error: BaseException) -> tuple[tuple[BaseException, ...], bool]:
 
 
 def errors_in(error: BaseException) -> tuple[BaseException, ...]:
-    """
-    Return the leaves that are errors, as rules, breakers and records see them.
+    """Return the leaves that are errors, as rules, breakers and records see them.
 
     Outcomes are not errors. A cancellation beside errors is what came of them: it is left out.
     """
@@ -60,8 +58,7 @@ def errors_in(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def meaning(error: BaseException) -> BaseException:
-    """
-    Return what an exception that a handler raised counts as.
+    """Return what an exception that a handler raised counts as.
 
     A group of one leaf is that leaf; a cancellation beside other leaves is what came of them, and is not counted. A
     group of several is, in this order:

@@ -23,8 +23,7 @@ _handling: ContextVar[bool] = ContextVar("amqpflow handling", default=False)
 
 
 def ends_the_process(error: Exit) -> bool:
-    """
-    Return whether an exit that was raised inside a handler came from outside of it: from a signal.
+    """Return whether an exit that was raised inside a handler came from outside of it: from a signal.
 
     A signal handler written in Python leaves its frame in the traceback. Python's own for SIGINT leaves none, so while
     that one is installed every KeyboardInterrupt counts as the user's.
@@ -54,8 +53,7 @@ def handling_context() -> Context:
 
 
 def left_a_handler_s_task(error: Exit) -> bool:
-    """
-    Return whether an exit that stopped the event loop came out of a task that a handler had started.
+    """Return whether an exit that stopped the event loop came out of a task that a handler had started.
 
     asyncio lets these two exceptions out of `run_until_complete`, whichever task raised them. The task has kept it as
     its result too, so whatever awaits that task gets it.

@@ -57,8 +57,7 @@ def make_handler(
     order_by: KeyOf | None = None,
     weight: float = 1.0,
 ) -> Handler:
-    """
-    Check a function before it is used.
+    """Check a function before it is used.
 
     Raises:
         InvalidHandlerError: it does not take exactly one message, promises to return something else than an outcome, or

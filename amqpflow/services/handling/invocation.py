@@ -29,8 +29,7 @@ DONE = Decided(outcome=Ack())  #: the verdict of nearly every call
 
 
 class HandlerInvoker:
-    """
-    Calls one handler.
+    """Calls one handler.
 
     Args:
         routes: the rules that its exceptions are matched with.
@@ -61,8 +60,7 @@ class HandlerInvoker:
         )
 
     async def call(self, message: Message) -> Verdict:
-        """
-        Run the handler on a message and return what it decided.
+        """Run the handler on a message and return what it decided.
 
         A handler that runs into its timeout has failed with TimeoutError. A thread cannot be stopped: its timed-out
         call still runs, and may overlap the retry. Any other exception is a failure, a BaseException too: gevent's

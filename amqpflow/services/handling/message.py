@@ -28,8 +28,7 @@ MAX_BODY_BYTES = 64 * 1024 * 1024  #: what a compressed body may grow to
 
 
 class Message:
-    """
-    A message, the same on every attempt: body, properties, headers, and the exchange and routing key it was first
+    """A message, the same on every attempt: body, properties, headers, and the exchange and routing key it was first
     published with (guarantee G4). amqpflow's own headers are not among `headers`; what they say is in `retry`.
     """
 
@@ -53,8 +52,7 @@ class Message:
 
     @property
     def body(self) -> bytes:
-        """
-        Return the body, with the content encodings gzip and deflate undone.
+        """Return the body, with the content encodings gzip and deflate undone.
 
         Raises:
             UndecodableError: it is not what its content encoding says, or grows past `max_body_bytes`.
@@ -72,8 +70,7 @@ class Message:
         return self._body
 
     def json(self) -> Any:
-        """
-        Return the body as JSON, in UTF-8, UTF-16 or UTF-32. Raises UndecodableError, which parks the message.
+        """Return the body as JSON, in UTF-8, UTF-16 or UTF-32. Raises UndecodableError, which parks the message.
 
         That takes 20 to 60 ms for each MiB: `await asyncio.to_thread(message.json)` keeps a large body out of the event
         loop.
@@ -85,8 +82,7 @@ class Message:
 
     @property
     def properties(self) -> Properties:
-        """
-        Return all basic properties; None means that the producer did not set it.
+        """Return all basic properties; None means that the producer did not set it.
 
         Raises:
             UndecodableError: a header cannot be decoded, as one that is nested more than 64 deep.
@@ -100,8 +96,7 @@ class Message:
 
     @property
     def headers(self) -> Mapping[str, Any]:
-        """
-        Return the producer's headers, without amqpflow's own and those that RabbitMQ counts a delivery with.
+        """Return the producer's headers, without amqpflow's own and those that RabbitMQ counts a delivery with.
 
         Raises:
             UndecodableError: as `properties`.
@@ -185,8 +180,7 @@ class Message:
         type: str | None = None,  # noqa: A002 - AMQP's name
         app_id: str | None = None,
     ) -> Any:
-        """
-        Publish another message as `Publisher.publish` does, and return its message id once it is confirmed.
+        """Publish another message as `Publisher.publish` does, and return its message id once it is confirmed.
 
         A handler that is not async calls it and waits: `message.publish(...)`. An async one awaits it:
         `await message.publish(...)`; without `await` nothing is published. All handlers of a consumer publish over one

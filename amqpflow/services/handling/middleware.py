@@ -31,8 +31,7 @@ class CallNext(Protocol):
 
 
 class Middleware(Protocol):
-    """
-    Runs around a handler: an async function or an object that is called like one.
+    """Runs around a handler: an async function or an object that is called like one.
 
     `await call_next(message)` calls the next one and returns the outcome that the handler returned or raised; None
     means `Ack`. An exception is a failure. A middleware may return another outcome, raise, or not call the
@@ -74,9 +73,8 @@ class Timeout:
 
 
 class ThreadPlace:
-    """
-    Calls a handler that is not async in a thread, which is reserved before the clock of its timeout starts: a message
-    that waits for a thread has not begun, and cannot be late.
+    """Calls a handler that is not async in a thread, which is reserved before the clock of its timeout starts: a
+    message that waits for a thread has not begun, and cannot be late.
     """
 
     def __init__(self, threads: Threads) -> None:
@@ -121,8 +119,7 @@ def chain(
     outer: Sequence[Middleware] = (),
     name: str = "the handler",
 ) -> Callable[[Message], Awaitable[Any]]:
-    """
-    What calls a handler: `outer`, a thread's place, the timeout, the middlewares in their order, the handler.
+    """What calls a handler: `outer`, a thread's place, the timeout, the middlewares in their order, the handler.
 
     Args:
         function: async, or run in one of `threads`.
@@ -149,8 +146,7 @@ def chain(
 
 
 def _outcomes_returned(function: Callable[[Message], Awaitable[Any]]) -> CallNext:
-    """
-    An outcome that was raised is returned: for a middleware, what is raised is a failure and nothing else. So is one
+    """An outcome that was raised is returned: for a middleware, what is raised is a failure and nothing else. So is one
     that a group means, if no error is in the group, which the failure record is to name.
     """
 

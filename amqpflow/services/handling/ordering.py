@@ -48,8 +48,7 @@ class KeyCheck:
 
 
 class KeyOrdering:
-    """
-    Keep messages of one key in order, over all sessions of a handler: one delivery holds a key at a time.
+    """Keep messages of one key in order, over all sessions of a handler: one delivery holds a key at a time.
 
     A handler that runs keeps its key when its channel is lost. The message comes again on the next session, and waits
     there until the handler has ended: two messages of a key are never handled at once by one consumer.
@@ -108,8 +107,7 @@ class KeyOrdering:
 
 
 class SessionOrdering:
-    """
-    Decides which deliveries of a session may start. A message without a key (None) waits for no other.
+    """Decides which deliveries of a session may start. A message without a key (None) waits for no other.
 
     Each delivery is looked at once, and those behind a busy key wait in a line of their own: finding the next one takes
     the same time however many wait.

@@ -58,8 +58,7 @@ def defined_at(function: Any) -> str | None:
 
 
 def location(error: BaseException, function: Any) -> str | None:
-    """
-    Return file and line of the innermost frame of the user's own code, as `service.py:10`, at most 255 bytes.
+    """Return file and line of the innermost frame of the user's own code, as `service.py:10`, at most 255 bytes.
 
     Without one it is the innermost frame that is not amqpflow's, else the place where the handler is defined.
 
@@ -88,8 +87,7 @@ def location(error: BaseException, function: Any) -> str | None:
 
 
 def standing_at(frame: FrameType | None) -> str:
-    """
-    Return file and line of the innermost frame of the user's own code, and of the library that it is in.
+    """Return file and line of the innermost frame of the user's own code, and of the library that it is in.
 
     Args:
         frame: the innermost one of a thread; None gives "".
@@ -124,8 +122,7 @@ def users_part(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def stack(error: BaseException, within: BaseException | None = None) -> str:
-    """
-    Return the stack of an exception with its causes, at most 8 KiB, without the frames of amqpflow.
+    """Return the stack of an exception with its causes, at most 8 KiB, without the frames of amqpflow.
 
     Args:
         error: the exception.

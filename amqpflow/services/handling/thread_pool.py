@@ -43,8 +43,7 @@ class Call:
 
 
 class Threads:
-    """
-    The threads of one handler.
+    """The threads of one handler.
 
     Args:
         function: the handler.
@@ -89,8 +88,7 @@ class Threads:
         return self._taken + max(0, len(self._overdue) - self._spare) < self._size
 
     async def acquire(self, message: Message) -> None:
-        """
-        Wait until a thread is free, and reserve it for the next `run`.
+        """Wait until a thread is free, and reserve it for the next `run`.
 
         Raises:
             NotStarted: there will be none, or the consumer does not hold the message any more.
@@ -114,8 +112,7 @@ class Threads:
             self._turns.give()
 
     async def run(self, message: Message) -> Any:
-        """
-        Call the function in the reserved thread. Cancelled, the call runs on and is overdue.
+        """Call the function in the reserved thread. Cancelled, the call runs on and is overdue.
 
         Raises:
             NotStarted: the consumer does not hold the message any more.

@@ -60,8 +60,7 @@ class Rate:
 
 
 class ConcurrencyBudget:
-    """
-    A concurrency limit shared by all handlers of a consumer.
+    """A concurrency limit shared by all handlers of a consumer.
 
     Each handler has one slot for itself whenever it needs it, so that none can starve another. The other slots go to
     the handler that uses least for its weight.

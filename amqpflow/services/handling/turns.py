@@ -41,8 +41,7 @@ class Turns:
             raise NotStarted(self._closed)
 
     async def wait(self, message: Message, *, unused: Callable[[], None] | None = None) -> None:
-        """
-        Return when it is this message's turn.
+        """Return when it is this message's turn.
 
         Args:
             unused: called when the turn came and the wait was cancelled all the same.

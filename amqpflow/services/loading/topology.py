@@ -20,8 +20,7 @@ class Topology:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None) -> Topology:
-        """
-        Read, check and compile a topology file.
+        """Read, check and compile a topology file.
 
         Args:
             path: a file, or a directory that holds exactly one (several are several topologies).

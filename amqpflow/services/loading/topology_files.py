@@ -16,8 +16,7 @@ SUFFIXES = (".yaml", ".yml")
 
 
 def check_paths(paths: Iterable[str | os.PathLike[str]], environ: Mapping[str, str] | None = None) -> Checked:
-    """
-    Read and check files, and directories as the topology files directly in them, all of them against each other.
+    """Read and check files, and directories as the topology files directly in them, all of them against each other.
 
     Args:
         paths: files and directories; one that is given twice counts once.

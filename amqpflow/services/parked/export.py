@@ -52,8 +52,7 @@ class Chosen:
 
 
 async def choose(target: ReadTarget, selection: Selection, *, certain: bool = True) -> Chosen:
-    """
-    Find the messages to discard, and requeue everything. Arguments as `scan`.
+    """Find the messages to discard, and requeue everything. Arguments as `scan`.
 
     Raises:
         UsageError: several ids begin with an id prefix. Else as `scan`.
@@ -79,8 +78,7 @@ async def choose(target: ReadTarget, selection: Selection, *, certain: bool = Tr
 
 
 async def export_parked(target: ReadTarget, selection: Selection, file: str | IO[bytes]) -> ExportReport:
-    """
-    Write the selected messages to a file, or to a directory when `file` ends in a slash, or to a binary file that is
+    """Write the selected messages to a file, or to a directory when `file` ends in a slash, or to a binary file that is
     open; requeue everything.
 
     Raises:

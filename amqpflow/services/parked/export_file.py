@@ -34,8 +34,7 @@ _PIECE = 1 << 20
 
 
 class ExportWriter:
-    """
-    Writes one export, for its owner's eyes only (mode 600).
+    """Writes one export, for its owner's eyes only (mode 600).
 
     `at_once`: the file has its name from the beginning, for a discard, whose messages must be found there if it is
     killed. Else it gets its name when it is finished, and never exists in part.
@@ -152,8 +151,7 @@ class DirectoryWriter:
 
 
 class StreamWriter:
-    """
-    Writes one export to a file that is open already: a pipe, the standard output. Without `finish` it has no end
+    """Writes one export to a file that is open already: a pipe, the standard output. Without `finish` it has no end
     line, by which its reader sees that it is not whole.
 
     Raises:
@@ -210,8 +208,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def read_export(source: str | IO[bytes]) -> Iterator[tuple[int, Line]]:
-    """
-    Read the lines of an export with their numbers, one by one, from a path or from a file that can be rewound.
+    """Read the lines of an export with their numbers, one by one, from a path or from a file that can be rewound.
 
     No line is left out. Each file of a directory holds one line, whose end it may lack: it was written whole.
 
@@ -251,8 +248,7 @@ def _lines(file: IO[bytes], *, ended: bool = False) -> Iterator[Line]:
 
 
 def _give_name(written: Path, path: Path) -> None:
-    """
-    Give a whole file its name, and never take the name from another file.
+    """Give a whole file its name, and never take the name from another file.
 
     A hard link does both at once. Where there are none (vfat, some network file systems) the name is taken by an empty
     file, which is then replaced: killed in between, it is empty, and a restore refuses it.

@@ -62,8 +62,7 @@ class ParkedListing:
 async def list_parked(
     target: ReadTarget, selection: Selection, *, on_row: Callable[[ParkedRow], None] | None = None
 ) -> ParkedListing:
-    """
-    List the messages of the parking queues, and requeue everything.
+    """List the messages of the parking queues, and requeue everything.
 
     Args:
         target: what to read, and how.
@@ -94,8 +93,7 @@ def _oldest_first(rows: list[ParkedRow], queues: tuple[QueueReading, ...]) -> tu
 
 
 async def find_parked(target: ReadTarget, wanted: str) -> tuple[ParkedMessage, ...]:
-    """
-    Find parked messages by id, id prefix (four digits or more), message id or hop, and requeue everything.
+    """Find parked messages by id, id prefix (four digits or more), message id or hop, and requeue everything.
 
     Returns:
         Every match, at most 20: two copies of one settlement have one id, and a producer may use a message id twice.

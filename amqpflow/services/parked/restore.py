@@ -44,8 +44,7 @@ async def restore_parked(
     *,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> RestoreReport:
-    """
-    Publish the messages of an export that are missing from their parking queues, through the default exchange.
+    """Publish the messages of an export that are missing from their parking queues, through the default exchange.
 
     The whole file is checked first. Exchange and routing key of the delivery change; those of the first publish in our
     own record stay.

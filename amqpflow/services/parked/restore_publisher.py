@@ -40,8 +40,7 @@ class _Missing:
 
 
 class RestorePublisher:
-    """
-    One restore, from its first publish to its last confirm.
+    """One restore, from its first publish to its last confirm.
 
     A message that is larger than any that was confirmed goes alone: the broker may close the channel over it, after
     which nothing would be known of those that are on their way. So does the first.
@@ -151,8 +150,7 @@ class RestorePublisher:
             self._record.unpublished(each.queue, each.message.check)
 
     def _is_there(self, message: ExportedMessage, queue: str, stripped: ContentHeader | None) -> bool:
-        """
-        Tell whether the message is in its queue, or was there after an earlier restore.
+        """Tell whether the message is in its queue, or was there after an earlier restore.
 
         A parked message counts as one that was restored before, as long as there are such: of equal messages as many
         are restored as are missing, whichever of them are the parked ones. Otherwise it counts as a message that may
@@ -218,9 +216,8 @@ class RestorePublisher:
             await self._or_over(self._some_settled.wait())
 
     async def _or_over(self, waiting: Coroutine[Any, Any, Any]) -> None:
-        """
-        Await the broker's next confirm or read. Give up when neither comes for `CONFIRM_TIMEOUT`, and at once when it
-        takes no publishes and stop is set: outstanding messages are in doubt then.
+        """Await the broker's next confirm or read. Give up when neither comes for `CONFIRM_TIMEOUT`, and at once when
+        it takes no publishes and stop is set: outstanding messages are in doubt then.
         """
         task = asyncio.ensure_future(waiting)
         stop = asyncio.create_task(self._reading.stop.wait())

@@ -28,8 +28,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
 class RestoreRecord:
-    """
-    The messages that were restored into this place before, and now. A record without a file remembers nothing.
+    """The messages that were restored into this place before, and now. A record without a file remembers nothing.
 
     Args:
         place: where messages are restored.
@@ -92,8 +91,7 @@ class RestoreRecord:
 
 @contextmanager
 def open_record(export: str | None, export_id: str, place: RestorePlace, *, again: bool) -> Iterator[RestoreRecord]:
-    """
-    Open the record beside an export, and keep other restores of that export away.
+    """Open the record beside an export, and keep other restores of that export away.
 
     Args:
         export: path of the export; None: it came through a pipe, beside which nothing can be recorded.

@@ -34,8 +34,7 @@ async def require_queues(broker: Broker, queues: Collection[str]) -> None:
 
 
 async def still_parked(broker: Broker, queue: str, options: ReadOptions) -> tuple[DigestMultiset, tuple[str, ...]]:
-    """
-    Return the messages that the queue holds now, and notes for people.
+    """Return the messages that the queue holds now, and notes for people.
 
     The caller has its reading lock. Everything goes back to its place.
 

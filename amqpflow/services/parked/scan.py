@@ -58,8 +58,7 @@ async def scan(
     only: DigestMultiset | None = None,
     certain: bool = False,
 ) -> Scan:
-    """
-    Read every message of the queues; for each that is selected `emit(make(message))` is called, in the order of
+    """Read every message of the queues; for each that is selected `emit(make(message))` is called, in the order of
     delivery, which is not that of age where higher priorities are delivered first (`QueueReading.by_priority`).
 
     With `selection.sample` only what the sample keeps is emitted, at the end. Bodies are not held, unless `make`

@@ -100,8 +100,7 @@ DIMENSIONS: Mapping[str, Callable[[ParkedMessage], str | None]] = {
 
 
 async def count_parked(target: ReadTarget, selection: Selection, *, by: Sequence[str]) -> ParkedStats:
-    """
-    Count messages, and requeue everything.
+    """Count messages, and requeue everything.
 
     Args:
         target: what to read, and how.

@@ -30,8 +30,7 @@ class Health:
 
 @asynccontextmanager
 async def serve_health(port: int | None, host: str | None, health: Callable[[], Health]) -> AsyncIterator[int | None]:
-    """
-    Answer probes while the context lasts; yields the port, None when there is none.
+    """Answer probes while the context lasts; yields the port, None when there is none.
 
     Args:
         port: to listen on, 0 for any that is free, None for no probes.

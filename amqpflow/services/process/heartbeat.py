@@ -37,8 +37,7 @@ class Status:
 
 
 def encode(status: Status) -> bytes:
-    """
-    Return a status as a line of at most `LONGEST_LINE` bytes.
+    """Return a status as a line of at most `LONGEST_LINE` bytes.
 
     An error's text may be of any length, and a consumer may have any number of queues. Texts are cut first; then
     problems are left out, and the last one says how many.
@@ -96,8 +95,7 @@ def decode(line: bytes) -> Status | None:
 
 @asynccontextmanager
 async def report_to_parent(consumer: Runnable) -> AsyncIterator[Callable[[], object]]:
-    """
-    Report the consumer to the parent, if there is one. The consumer stops when the parent is gone.
+    """Report the consumer to the parent, if there is one. The consumer stops when the parent is gone.
 
     Yields a function that reports now.
     """

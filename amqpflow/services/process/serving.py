@@ -51,8 +51,7 @@ def run(consumer: Runnable) -> None:
 
 
 def _served(consumer: Runnable) -> int:
-    """
-    Serve until it ends; returns the exit code.
+    """Serve until it ends; returns the exit code.
 
     SystemExit or KeyboardInterrupt out of any task stops the event loop. From a task that a handler started, it is a
     failure of the message. From any other, it is the application's: started handlers finish first, as for a signal.

@@ -31,8 +31,7 @@ _SILENCE = 30.0  #: seconds without a report after which a worker's event loop c
 
 
 def next_wait(wait: float, lived: float, *, known: bool = False) -> float:
-    """
-    Return the seconds until the next start of a worker that died.
+    """Return the seconds until the next start of a worker that died.
 
     Args:
         wait: seconds that were waited before its last start.
@@ -58,8 +57,7 @@ class _Worker:
 
 
 class Supervisor:
-    """
-    Runs a command as a number of worker processes.
+    """Runs a command as a number of worker processes.
 
     A worker that dies is started again: after 200ms, then 1s, 2s, 4s, up to 30s while it keeps dying, and not of one
     message that is known by then. A worker that cannot even start for the first time ends all of them, with its exit

@@ -54,8 +54,7 @@ OnStep = Callable[[int, Change, bool], None]
 
 
 class ApplyRun:
-    """
-    One run of a plan. `report` is right at any time, also after an interruption in the middle of a change.
+    """One run of a plan. `report` is right at any time, also after an interruption in the middle of a change.
 
     The order is what makes every prefix safe. Where many changes in a row do not depend on one another, 16 are under
     way at once: RabbitMQ serves a channel serially, and channels side by side. A retry queue that has messages is not
@@ -101,8 +100,7 @@ class ApplyRun:
         return tuple(self._plan.changes[number] for number in sorted(numbers))
 
     async def run(self, executor: Executor) -> ApplyReport:
-        """
-        Carry the plan out, up to the first failure.
+        """Carry the plan out, up to the first failure.
 
         Raises:
             RefusedError: the plan has refusals; nothing was done.
@@ -216,8 +214,7 @@ class ApplyRun:
                 pass  # the next apply records it
 
     def raise_failure(self) -> None:
-        """
-        Raise what stopped the run, if something did.
+        """Raise what stopped the run, if something did.
 
         Raises:
             PartlyDoneError: something was done before, or the lock was lost; `report` is among its attributes.
@@ -243,8 +240,7 @@ async def _all(coroutines: Iterable[Coroutine[None, None, None]]) -> None:
 
 
 def check(plan: Plan, approvals: Approvals | None = None) -> None:
-    """
-    Raise RefusedError with all reasons when a plan must not be carried out.
+    """Raise RefusedError with all reasons when a plan must not be carried out.
 
     Args:
         plan: the plan.

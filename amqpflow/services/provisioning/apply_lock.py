@@ -40,8 +40,7 @@ class ApplyLock:
         return self._lock.lost
 
     async def check(self, *, ask: bool = False) -> None:
-        """
-        Make sure that it is still ours.
+        """Make sure that it is still ours.
 
         Args:
             ask: ask the broker, too: a connection that is dead on the way is not always known to be.
@@ -68,8 +67,7 @@ class ApplyLock:
 async def apply_lock(
     broker: Broker, topology: str, *, timeout: float = 0.0, on_wait: Callable[[str], None] | None = None
 ) -> AsyncIterator[ApplyLock]:
-    """
-    Keep every other apply, prune, destroy and adopt of this topology from beginning.
+    """Keep every other apply, prune, destroy and adopt of this topology from beginning.
 
     Args:
         broker: where the topology is.

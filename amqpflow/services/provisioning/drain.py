@@ -60,8 +60,7 @@ class DrainMonitor:
         self._on_drain = on_drain or (lambda *_: None)
 
     async def drained(self, drains: Sequence[Drain], *, wait: bool) -> dict[str, Remaining]:
-        """
-        Wait until queues that nothing is bound to are empty, all at once.
+        """Wait until queues that nothing is bound to are empty, all at once.
 
         Args:
             drains: the queues.
@@ -119,8 +118,7 @@ class DrainMonitor:
         return found
 
     async def counted(self, names: Collection[str]) -> Mapping[str, Depth]:
-        """
-        Count what was in queues when this was called, or later. Counts that do not appear in time are None.
+        """Count what was in queues when this was called, or later. Counts that do not appear in time are None.
 
         A queue's new leader counts 0 until its first tick, 5 s later: counts hold when the same leader was there all
         the time.
@@ -147,8 +145,7 @@ class DrainMonitor:
         return {name: Depth(messages=None) if name in moved else each for name, each in depths.items()}
 
     async def objections(self, stakes: Sequence[QueueRisk]) -> list[Finding]:
-        """
-        Count what changes of policies put at stake, and return why they must not be made now.
+        """Count what changes of policies put at stake, and return why they must not be made now.
 
         What is unacked, retained or delayed, and bytes, are in statistics alone, which are waited for.
         """

@@ -9,8 +9,7 @@ from amqpflow.rabbitmq.observe import Broker, observe
 
 
 async def explain_on(topology: CompiledTopology, queue: str, broker: Broker) -> Explanation:
-    """
-    Return what works on a queue of the topology.
+    """Return what works on a queue of the topology.
 
     Raises:
         UsageError: the file has no such queue.

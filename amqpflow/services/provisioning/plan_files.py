@@ -17,8 +17,7 @@ _AGAIN = "make the plan again: amqpflow plan FILE --out PATH"
 
 
 def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
-    """
-    Write a plan, whole or not at all. Only its owner may read and write the file (mode 0600): values of variables
+    """Write a plan, whole or not at all. Only its owner may read and write the file (mode 0600): values of variables
     stand in it, and apply obeys it.
 
     Raises:
@@ -32,8 +31,7 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
 
 
 def load_plan(path: str | os.PathLike[str]) -> Plan | None:
-    """
-    Read a saved plan; None when the file is something else, a topology file for example.
+    """Read a saved plan; None when the file is something else, a topology file for example.
 
     Raises:
         RefusedError: it is a saved plan, but cut, edited, or made by another version.
@@ -55,8 +53,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan | None:
 
 
 def require_current(then: Plan, now: Plan) -> None:
-    """
-    Check that a plan is still what would be planned.
+    """Check that a plan is still what would be planned.
 
     Args:
         then: what was agreed to.

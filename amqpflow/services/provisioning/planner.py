@@ -24,8 +24,7 @@ _COUNTED_TO_DECIDE = 1000  #: where a removal or a limit depends on it, 0.2 to 0
 async def make_plan(
     topology: CompiledTopology, broker: Broker, *, prune: bool = False, approvals: Approvals = NOTHING
 ) -> Plan:
-    """
-    Return what apply would do, with every reason against it among the plan's findings. Nothing is changed.
+    """Return what apply would do, with every reason against it among the plan's findings. Nothing is changed.
 
     Args:
         topology: what the broker should hold.

@@ -29,8 +29,7 @@ _NOT_A_CONSUMERS = ("missing-tag", "policy-tie", "manifest-unreadable", "dead-le
 
 
 async def require_topology(connection: Connection, compiled: CompiledTopology, queues: Iterable[str]) -> None:
-    """
-    Declare the work queues and the two exchanges passively.
+    """Declare the work queues and the two exchanges passively.
 
     A passive declare proves existence alone (fact 7.3); arguments are compared where the management API is configured.
 
@@ -122,8 +121,7 @@ async def require_as_compiled(
 
 
 def warn_of_short_timeouts(compiled: CompiledTopology, timeouts: Mapping[str, float | None]) -> None:
-    """
-    Log a warning for each handler that may run for longer than RabbitMQ leaves it its delivery: it would run twice.
+    """Log a warning for each handler that may run for longer than RabbitMQ leaves it its delivery: it would run twice.
 
     Args:
         compiled: with the consumer timeouts that work, as far as they are known.
@@ -148,10 +146,7 @@ def _without_what_is_replaced(part: CompiledTopology, observed: Observation) -> 
         name
         for name in tiers.keys() & desired.queues.keys()
         if TierReplacement(
-            desired=desired.queues[name],
-            work_queue=tiers[name],
-            retry_exchange=part.retry_exchange,
-            observed=observed,
+            desired=desired.queues[name], work_queue=tiers[name], retry_exchange=part.retry_exchange, observed=observed
         ).carries
     }
     return replace(

@@ -40,8 +40,7 @@ _LOOK_AGAIN = 1.0  #: seconds after which a thread looks whether the event loop 
 
 
 class LoopPublisher:
-    """
-    Publishes in one event loop. Made by `Publisher`, whose docstrings hold here.
+    """Publishes in one event loop. Made by `Publisher`, whose docstrings hold here.
 
     Args:
         connect: opens a connection, when the first message is published and after it was lost.
@@ -76,8 +75,7 @@ class LoopPublisher:
             await self.outbox.close()
 
     async def publish(self, message: OutgoingMessage, message_id: str = "", ticket: Ticket | None = None) -> str:
-        """
-        Publish as `Publisher.publish`. The id is chosen here unless it is given.
+        """Publish as `Publisher.publish`. The id is chosen here unless it is given.
 
         Cancelled, it withdraws what was not written yet, and counts what was until that is settled: `ticket` says
         which it is.
@@ -94,9 +92,8 @@ class LoopPublisher:
         return message_id
 
     async def _admitted(self, most: int, then: int | None = None) -> None:
-        """
-        Wait while `most` publishes are without a confirm (until there are fewer than `then`), or the broker takes none:
-        it would not read them, and unsent messages can be withdrawn. Raises BrokerUnavailableError: it is closed.
+        """Wait while `most` publishes are without a confirm (until there are fewer than `then`), or the broker takes
+        none: it would not read them, and unsent messages can be withdrawn. Raises BrokerUnavailableError: it is closed.
         """
         while True:
             self._require_open()
@@ -128,8 +125,7 @@ class LoopPublisher:
             raise
 
     def publish_and_wait(self, message: OutgoingMessage, late: Lateness | None = None) -> str:
-        """
-        Publish from a thread in which no event loop runs: return when the message is confirmed.
+        """Publish from a thread in which no event loop runs: return when the message is confirmed.
 
         Args:
             message: what to publish.
@@ -287,8 +283,7 @@ class Lateness:
             raise TimeoutError(f"{_LATE}: nothing was published")
 
     async def ending(self, publish: Callable[[Ticket], Awaitable[str]]) -> str:
-        """
-        Publish, in a task of which nothing else is waited for.
+        """Publish, in a task of which nothing else is waited for.
 
         Raises:
             TimeoutError: the handler runs into its timeout before the confirm.

@@ -55,9 +55,7 @@ class Outbox:
 
     @property
     def blocked(self) -> str | None:
-        """
-        Return why the broker takes no publishes now (memory or disk alarm); None when it does, as far as is known.
-        """
+        """Return why the broker takes no publishes now (an alarm); None when it does, as far as is known."""
         return self._connection.blocked if self._connection is not None and not self._connection.is_closed else None
 
     def unblocked(self) -> asyncio.Future[None]:
@@ -82,8 +80,7 @@ class Outbox:
         await self._open()
 
     async def publish(self, message: Publish) -> None:
-        """
-        Publish mandatory and return when it is confirmed.
+        """Publish mandatory and return when it is confirmed.
 
         When another publish closed the channel before the confirm, this one is uncertain and is published again, one
         at a time, on a throw-away channel: then it is known which of them is the culprit. That may make a second copy
@@ -116,8 +113,7 @@ class Outbox:
         return confirm
 
     def post(self, message: Publish, settled: Settled, ticket: Ticket | None = None) -> None:
-        """
-        Publish one of many, without a future or a task for each while the channel is open: see `Channel.post`.
+        """Publish one of many, without a future or a task for each while the channel is open: see `Channel.post`.
 
         `settled` is called once, perhaps at once: with None when the message is confirmed, else with the error that
         `publish` raises. Await `room` between some hundred messages. Once its `ticket` is withdrawn, the message
@@ -306,8 +302,7 @@ class Outbox:
         return connection
 
     async def close(self, *, within: float = CLOSE_TIMEOUT) -> None:
-        """
-        Disconnect for good; publishes without a confirm become uncertain.
+        """Disconnect for good; publishes without a confirm become uncertain.
 
         Args:
             within: seconds for the broker to answer; see `Connection.close`.
@@ -333,8 +328,7 @@ def _still_uncertain(before: PublishUncertainError, error: AmqpflowError) -> Pub
 
 
 async def publish_alone(connection: Connection, message: Publish, ticket: Ticket | None = None) -> None:
-    """
-    Publish on a throw-away channel, so that it is known whether this message is what closes it.
+    """Publish on a throw-away channel, so that it is known whether this message is what closes it.
 
     Raises:
         As `Outbox.publish`; UnroutableError has a cause when it is the exchange that is missing.

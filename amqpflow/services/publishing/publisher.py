@@ -26,8 +26,7 @@ log = logging.getLogger("amqpflow.publisher")
 
 
 class Publisher:
-    """
-    Publishes over a connection, which is opened on first use and again after it was lost.
+    """Publishes over a connection, which is opened on first use and again after it was lost.
 
     Use it as an async context manager, or call `close`. Safe for many tasks at once, and for several event loops, in
     threads or one after the other: each event loop has a connection of its own, which `asyncio.run` closes at its end.
@@ -63,8 +62,7 @@ class Publisher:
         self._loops: dict[AbstractEventLoop, LoopPublisher] = {}
 
     def _here(self) -> LoopPublisher:
-        """
-        Return the publisher of the running event loop.
+        """Return the publisher of the running event loop.
 
         Raises:
             UsageError: no event loop runs here, or it was forked together with its connection.
@@ -123,8 +121,7 @@ class Publisher:
         type: str | None = None,  # noqa: A002 - AMQP's name
         app_id: str | None = None,
     ) -> str:
-        """
-        Publish one message and return its message id once the broker has confirmed it.
+        """Publish one message and return its message id once the broker has confirmed it.
 
         amqpflow's own headers, when a handler passes on what it received, are removed, and so are those that RabbitMQ
         writes, `x-death` and the delivery counts: RabbitMQ 3.x believes them, and drops messages over them. `CC`, `BCC`
@@ -162,10 +159,9 @@ class Publisher:
         )
 
     async def publish_many(self, messages: Iterable[OutgoingMessage]) -> Sequence[str | AmqpflowError]:
-        """
-        Publish many messages, pipelined and in their order, and return one result for each: its message id when it is
-        confirmed, else the error that `publish` would raise, with the id as its `message_id`. Nothing is raised for a
-        single message: one that cannot be sent is `UnpublishableError`, and the others are published. What is
+        """Publish many messages, pipelined and in their order, and return one result for each: its message id when it
+        is confirmed, else the error that `publish` would raise, with the id as its `message_id`. Nothing is raised for
+        a single message: one that cannot be sent is `UnpublishableError`, and the others are published. What is
         `PublishUncertainError` may be in a queue: publish it again with that id.
 
         Messages are taken from the iterable as there is room: at most 1,000 are without a confirm at one time, and
@@ -181,16 +177,14 @@ class Publisher:
 
     @property
     def blocked(self) -> str | None:
-        """
-        Return why RabbitMQ takes no messages now, or None when it does. An alarm of its memory or disk stops
+        """Return why RabbitMQ takes no messages now, or None when it does. An alarm of its memory or disk stops
         connections that publish (https://www.rabbitmq.com/docs/connection-blocked). Publishes wait meanwhile, unsent.
         """
         reasons = [each.outbox.blocked for each in list(self._loops.values())]
         return next((each for each in reasons if each is not None), None)
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT) -> None:
-        """
-        Disconnect in this event loop, as soon as what was published is confirmed.
+        """Disconnect in this event loop, as soon as what was published is confirmed.
 
         Publishes that begin later, or wait because 1,000 are without a confirm or the broker takes none, raise
         BrokerUnavailableError: nothing of them was sent. The connections of other event loops stay; entering the

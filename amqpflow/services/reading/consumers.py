@@ -24,8 +24,7 @@ FILLED_WITHIN = 120.0
 
 
 class QueueConsumers:
-    """
-    Consumes one queue, by one consumer after another, and holds its deliveries until they are settled.
+    """Consumes one queue, by one consumer after another, and holds its deliveries until they are settled.
 
     Args:
         connection: where to consume.
@@ -119,8 +118,7 @@ class QueueConsumers:
         )
 
     async def cancel(self) -> None:
-        """
-        End the deliveries to the present consumer.
+        """End the deliveries to the present consumer.
 
         RabbitMQ 4 requeues deliveries that are under way to a cancelled consumer at once, ahead of those that it holds.
         So none may be under way: acks, which would let more through, are held back meanwhile.
@@ -181,8 +179,7 @@ class QueueConsumers:
     # -- settling
 
     def ack_all(self, delivery_tags: Sequence[int]) -> bool:
-        """
-        Ack deliveries; False when they are not ours any more: the channel is closed, or the server cancelled the
+        """Ack deliveries; False when they are not ours any more: the channel is closed, or the server cancelled the
         consumer, after which an ack is void (fact 12.2).
         """
         self.require_holding()

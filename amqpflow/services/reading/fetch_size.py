@@ -13,8 +13,7 @@ LARGEST_HEADERS = 128 * 1024
 
 
 class FetchSize:
-    """
-    Learns the size of messages from those that arrive.
+    """Learns the size of messages from those that arrive.
 
     Args:
         average_bytes: of a body, when known.

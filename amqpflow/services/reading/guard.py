@@ -44,8 +44,7 @@ class Readable:
 async def require_readable(
     broker: Broker, compiled: CompiledTopology, queue: str, *, unverified: bool = False
 ) -> Readable:
-    """
-    Refuse to read a parking queue whose messages could be used up by it.
+    """Refuse to read a parking queue whose messages could be used up by it.
 
     With the management API arguments and policies are compared. Over AMQP alone the arguments are, which takes the
     configure permission, and policies stay unseen.
@@ -85,8 +84,7 @@ async def require_readable(
 
 
 def length_problem(queue: Queue, policies: Iterable[Policy]) -> str | None:
-    """
-    Say which length limit could make the queue drop what is requeued; None when there is none.
+    """Say which length limit could make the queue drop what is requeued; None when there is none.
 
     Args:
         queue: with its arguments.
@@ -119,8 +117,7 @@ def consumer_timeout(queue: Queue, policies: Iterable[Policy]) -> int | None:
 
 
 def reading_problem(queue: Queue, policies: Iterable[Policy], version: tuple[int, ...]) -> str | None:
-    """
-    Say why requeueing messages could lose them; None when it cannot.
+    """Say why requeueing messages could lose them; None when it cannot.
 
     Args:
         queue: with its arguments.

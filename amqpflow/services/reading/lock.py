@@ -26,8 +26,7 @@ async def reading_alone(
     on_wait: Callable[[], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> AsyncIterator[bool]:
-    """
-    Keep other amqpflow commands from reading the queue.
+    """Keep other amqpflow commands from reading the queue.
 
     Yields:
         False when the user may not declare the lock: it takes the configure permission on `reading_lock(queue)`.

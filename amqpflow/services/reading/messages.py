@@ -20,9 +20,8 @@ from .target import ReadTarget
 
 
 class ParkedMessages:
-    """
-    Reads one parking queue. Use as an async context manager, and iterate over it: it yields the messages in the order
-    of delivery. `keep` or ack each; all others are requeued.
+    """Reads one parking queue. Use as an async context manager, and iterate over it: it yields the messages in the
+    order of delivery. `keep` or ack each; all others are requeued.
 
     Raises, when it is iterated over:
         NotAppliedError, RefusedError, StoppedError: as `open_reading`.
@@ -77,10 +76,7 @@ class ParkedMessages:
         reads_on = True
         while reads_on:
             before = self.seen
-            async with (
-                open_reading(self._target, self._queue) as reader,
-                aclosing(self._arrivals(reader)) as arrivals,
-            ):
+            async with open_reading(self._target, self._queue) as reader, aclosing(self._arrivals(reader)) as arrivals:
                 async for deliveries in arrivals:
                     for parked in self._new(deliveries):
                         yield parked

@@ -17,8 +17,7 @@ from .target import ReadTarget
 
 @asynccontextmanager
 async def open_reading(target: ReadTarget, parking_queue: str) -> AsyncIterator[ParkingReader]:
-    """
-    Open a queue that may be read, keep other readers away, and hold what is taken until the end.
+    """Open a queue that may be read, keep other readers away, and hold what is taken until the end.
 
     Raises:
         NotAppliedError, RefusedError, StoppedError: as `require_readable` and `reading_alone` do.

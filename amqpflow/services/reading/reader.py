@@ -32,8 +32,7 @@ before the next consumer is filled, some round trips later, are these put behind
 
 
 class ParkingReader:
-    """
-    Reads one parking queue on one connection. Use as an async context manager: leaving it requeues everything.
+    """Reads one parking queue on one connection. Use as an async context manager: leaving it requeues everything.
 
     Args:
         connection: where to read.
@@ -102,9 +101,8 @@ class ParkingReader:
 
     @property
     def may_read_on(self) -> bool:
-        """
-        Tell whether a quorum queue delivers other messages next time: of those that were once requeued, the ones that
-        are requeued now come last.
+        """Tell whether a quorum queue delivers other messages next time: of those that were once requeued, the ones
+        that are requeued now come last.
         """
         return self.is_full and self._quorum and self._consumers.returned_before
 
@@ -146,8 +144,7 @@ class ParkingReader:
     async def arrivals(
         self, *, at_most: int, window: int | None = None, busy: Callable[[], bool] = lambda: False
     ) -> AsyncGenerator[list[Delivery], None]:
-        """
-        Yield the messages in the queue's order, as they arrive. The caller settles each by `ack_all` or `keep`.
+        """Yield the messages in the queue's order, as they arrive. The caller settles each by `ack_all` or `keep`.
 
         Ends after `at_most`, when the queue has no more to give, when stop is set, or when something was held for
         HOLD_MAX seconds, or half the consumer timeout; `ended_early` tells which of the last two it was. Ask
@@ -182,8 +179,7 @@ class ParkingReader:
             self._oldest_kept = asyncio.get_running_loop().time()
 
     def ack_all(self, delivery_tags: Sequence[int]) -> bool:
-        """
-        Take messages out of the queue; False when they are not ours any more: the channel is closed, or the server
+        """Take messages out of the queue; False when they are not ours any more: the channel is closed, or the server
         cancelled the consumer, after which an ack is void (fact 12.2).
         """
         return self._consumers.ack_all(delivery_tags)
@@ -274,8 +270,7 @@ class ParkingReader:
     # -- consumers
 
     async def _measure(self, wanted: int) -> None:
-        """
-        Take a few messages of a queue that might be too large to be taken at once, and the others by their size.
+        """Take a few messages of a queue that might be too large to be taken at once, and the others by their size.
 
         No caller has seen a message by then, so that this takes some round trips and nothing else.
         """
@@ -322,8 +317,7 @@ class ParkingReader:
         return max(least, self.ready * 4 // 3 // (MAX_CHANNELS - 5))  # one is left when it keeps three quarters of it
 
     async def _end_of(self, consumer: WindowConsumer) -> None:
-        """
-        Wait for the next delivery that a consumer may get; acks, which would let more through, are held back.
+        """Wait for the next delivery that a consumer may get; acks, which would let more through, are held back.
 
         Deliveries are passed on before the broker is asked anything: its answer comes behind all that it has sent by
         then, which would be held in memory at once.

@@ -26,8 +26,7 @@ from .consumers import RETURN_TIMEOUT, QueueConsumers
 
 
 class Requeueing:
-    """
-    Requeues what the consumers of a reading hold.
+    """Requeues what the consumers of a reading hold.
 
     Args:
         consumers: of the reading.
@@ -47,8 +46,7 @@ class Requeueing:
         self._hold_max = hold_max
 
     async def requeue_all(self, *, is_part: bool) -> None:
-        """
-        Requeue everything, and close the channels. `unproven` says what went wrong.
+        """Requeue everything, and close the channels. `unproven` says what went wrong.
 
         Args:
             is_part: the caller reads on in parts until all had its turn, and restores the order by that.
@@ -71,8 +69,7 @@ class Requeueing:
             await consumers.close_channels()
 
     async def prove_empty(self) -> bool:
-        """
-        Return whether a queue that counts 0 is empty. When it is not, everything is requeued, and it counts again.
+        """Return whether a queue that counts 0 is empty. When it is not, everything is requeued, and it counts again.
 
         A passive declare counts 0 while a quorum queue has no leader (fact 6.15). A basic.get is answered by a leader
         alone, which has read its log by then, or it fails. A message that it brings is requeued ahead of those that

@@ -63,8 +63,7 @@ class HeldTags:
         return consumers[bisect_right(consumers, delivery_tag, key=lambda consumer: consumer.first) - 1]
 
     def ack(self, delivery_tags: Iterable[int]) -> tuple[int, list[int]]:
-        """
-        Settle deliveries that are held.
+        """Settle deliveries that are held.
 
         Returns:
             A tag up to which nothing is held any more, which one ack with `multiple` says; 0 when something before

@@ -35,8 +35,7 @@ class ReadTarget:
 def read_target(
     broker: Broker, compiled: CompiledTopology, queues: Sequence[str] = (), options: ReadOptions | None = None
 ) -> ReadTarget:
-    """
-    Return the target for messages of these work queues or parking queues.
+    """Return the target for messages of these work queues or parking queues.
 
     Args:
         broker: the broker.
@@ -58,8 +57,7 @@ def read_target(
 
 
 def parking_queues_of(compiled: CompiledTopology, queue: str | None) -> Sequence[str]:
-    """
-    Return the parking queues of a work queue, of a parking queue, or (None) of the whole topology.
+    """Return the parking queues of a work queue, of a parking queue, or (None) of the whole topology.
 
     Raises:
         UsageError: the file has no such queue.

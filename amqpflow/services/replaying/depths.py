@@ -10,8 +10,7 @@ from amqpflow.rabbitmq.connection import Connection
 
 
 class Depths:
-    """
-    Asks RabbitMQ for the ready messages of queues.
+    """Asks RabbitMQ for the ready messages of queues.
 
     Args:
         connection: where to ask.

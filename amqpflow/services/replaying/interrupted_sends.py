@@ -95,11 +95,7 @@ class InterruptedSends:
             ):
                 for number, (hop, name) in numbers.items():
                     sent = InterruptedSend(
-                        by=each,
-                        number=number,
-                        hop=hop,
-                        is_unacked=is_unacked,
-                        is_parked=numbers is not state.leaving,
+                        by=each, number=number, hop=hop, is_unacked=is_unacked, is_parked=numbers is not state.leaving
                     )
                     what, where_to = name[:PARKED_DIGITS], name[PARKED_DIGITS:]
                     alike = left.setdefault(what, {}).setdefault(where_to, deque())
@@ -113,8 +109,7 @@ class InterruptedSends:
             sent.by.passed_over = True
 
     def take(self, name: str) -> InterruptedSend | None:
-        """
-        Take one entry of a message, or None. Each entry can be taken once a reading.
+        """Take one entry of a message, or None. Each entry can be taken once a reading.
 
         A copy that went another way is in doubt, however it ended: it may be in the queue that this one is sent to.
         """
@@ -135,10 +130,9 @@ class InterruptedSends:
         return bool(self._old_hops) and hop() in self._old_hops
 
     def ordinals(self, parked_where: str) -> tuple[list[int], int]:
-        """
-        Return the ordinals of copies of messages that have no id and are equal in everything: of those whose messages
-        are certainly still parked, and the first that no copy has. A message whose ack may have been taken gets a new
-        one: with the old one it would count as the copy of another message.
+        """Return the ordinals of copies of messages that have no id and are equal in everything: of those whose
+        messages are certainly still parked, and the first that no copy has. A message whose ack may have been taken
+        gets a new one: with the old one it would count as the copy of another message.
         """
         known = self._parked.get(parked_where, ())
         parked = {_ordinal(sent.hop) for sent in known if sent.is_parked}

@@ -28,8 +28,7 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class JournalFile:
-    """
-    One journal, open for writing by one process. `create` and `take` open it.
+    """One journal, open for writing by one process. `create` and `take` open it.
 
     Args:
         path: where it is.
@@ -57,8 +56,7 @@ class JournalFile:
 
     @classmethod
     def take(cls, path: Path) -> tuple[JournalFile, JournalState] | None:
-        """
-        Take over a journal that no process is writing, and read it.
+        """Take over a journal that no process is writing, and read it.
 
         Returns:
             None when a process is writing it.
@@ -82,8 +80,7 @@ class JournalFile:
         return cls(path, fd), state
 
     def write(self, data: bytes) -> None:
-        """
-        Append, and return when it is on the disk; a line that was written in part is cut off again.
+        """Append, and return when it is on the disk; a line that was written in part is cut off again.
 
         Raises:
             OSError: the disk refused it, or the journal was closed.
@@ -134,8 +131,7 @@ class JournalEnds:
 
 
 def read_ends(path: Path) -> JournalEnds | None:
-    """
-    Read the first line and the last.
+    """Read the first line and the last.
 
     Returns:
         None when the first line was not written out, so that nothing was sent.

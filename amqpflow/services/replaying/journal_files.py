@@ -24,8 +24,7 @@ OnUnreadable = Callable[[Path, str], None]
 
 
 def default_directory() -> Path:
-    """
-    Return `$XDG_STATE_HOME/amqpflow/replays`, by default below `~/.local/state`.
+    """Return `$XDG_STATE_HOME/amqpflow/replays`, by default below `~/.local/state`.
 
     Raises:
         UsageError: the user has no home directory, as in a container that runs under a number alone.
@@ -43,8 +42,7 @@ def default_directory() -> Path:
 
 
 class Journals:
-    """
-    A directory of journals.
+    """A directory of journals.
 
     Every method raises RefusedError when another user owns or may write the directory or a journal in it: a journal
     decides what is not sent, so no other user may write it.
@@ -55,8 +53,7 @@ class Journals:
         self._seen: dict[Path, tuple[int, int]] = {}
 
     def create(self, head: JournalHead, *, messages: int, lines: bytes = b"") -> JournalFile:
-        """
-        Begin a journal, which is on disk when this returns.
+        """Begin a journal, which is on disk when this returns.
 
         Args:
             head: which replay.
@@ -110,8 +107,7 @@ class Journals:
         return file
 
     def load(self, start: str) -> JournalState:
-        """
-        Read one journal, by its id or an id prefix.
+        """Read one journal, by its id or an id prefix.
 
         Raises:
             UsageError: there is none, or several. RefusedError: it cannot be read.
@@ -144,14 +140,9 @@ class Journals:
             yield state
 
     def unfinished(
-        self,
-        wanted: Callable[[JournalHead], bool],
-        on_unreadable: OnUnreadable,
-        *,
-        but: Collection[Path] = (),
+        self, wanted: Callable[[JournalHead], bool], on_unreadable: OnUnreadable, *, but: Collection[Path] = ()
     ) -> Iterator[tuple[JournalState, JournalFile | None]]:
-        """
-        Yield the journals of interrupted replays, each whole, with its file taken over; None for the file when a
+        """Yield the journals of interrupted replays, each whole, with its file taken over; None for the file when a
         process is writing it. One that was seen to be finished, or is not wanted, is not read again until it changes.
         `but`: these are skipped.
         """
@@ -179,8 +170,7 @@ class Journals:
                 on_unreadable(path, str(error))
 
     def prune(self, before: int | None = None) -> list[str]:
-        """
-        Remove the journals of finished replays.
+        """Remove the journals of finished replays.
 
         Args:
             before: only of those that began before it, in ms since the epoch.

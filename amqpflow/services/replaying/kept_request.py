@@ -51,8 +51,7 @@ class KeptRequest:
 
 
 def kept_request(queue: str | Sequence[str] | None, choice: ReplayRequest) -> KeptRequest:
-    """
-    Turn a request into the form of a journal.
+    """Turn a request into the form of a journal.
 
     Args:
         queue: as for `replay`.
@@ -77,8 +76,7 @@ def kept_request(queue: str | Sequence[str] | None, choice: ReplayRequest) -> Ke
 def resumed_request(
     state: JournalState, queue: str | Sequence[str] | None, choice: ReplayRequest | None, compiled: CompiledTopology
 ) -> tuple[tuple[str, ...] | None, ReplayRequest]:
-    """
-    Return the request of an interrupted replay.
+    """Return the request of an interrupted replay.
 
     Args:
         state: its journal.

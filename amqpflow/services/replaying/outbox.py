@@ -39,8 +39,7 @@ class PendingReplay:
 
 
 class ReplayOutbox:
-    """
-    One publishing connection, separate from the reading one: what closes it takes no delivery along, and a broker
+    """One publishing connection, separate from the reading one: what closes it takes no delivery along, and a broker
     short of memory or disk, which stops reading from connections that publish, still reads acks.
     """
 
@@ -82,8 +81,7 @@ class ReplayOutbox:
         return same in self._returnable
 
     async def send(self, pendings: Sequence[PendingReplay]) -> None:
-        """
-        Publish. Each is in one of the lists later, with the error that `Outbox.publish` raises.
+        """Publish. Each is in one of the lists later, with the error that `Outbox.publish` raises.
 
         Return when the socket has taken what was written. No two of `pendings`, and none that is outstanding, may be
         the same to a return (`is_outstanding`), or the second would wait for the confirm of the first.

@@ -79,8 +79,7 @@ async def plan_replay(
     choice: ReplayRequest | None = None,
     options: ReadOptions | None = None,
 ) -> ReplayPlan:
-    """
-    Count what `replay` would take. Everything is requeued.
+    """Count what `replay` would take. Everything is requeued.
 
     Raises:
         UsageError: also an id prefix of several messages.
@@ -226,8 +225,7 @@ async def routes_of(broker: Broker, compiled: CompiledTopology, queue: str | Seq
 
 
 async def ready_to_replay(broker: Broker, compiled: CompiledTopology, queue: str) -> QueueRoutes:
-    """
-    Return the routes of a work queue to which messages can be replayed.
+    """Return the routes of a work queue to which messages can be replayed.
 
     Raises:
         UsageError: the file has no such work queue. RefusedError: replaying to it is not supported yet.

@@ -171,8 +171,7 @@ class QueuePass:
         confirmed: list[PendingReplay],
         why: str,
     ) -> tuple[list[PendingReplay], list[tuple[ParkedMessage, InterruptedSend]]]:
-        """
-        Return what may be acked although the journal took no more lines.
+        """Return what may be acked although the journal took no more lines.
 
         What it does not call confirmed may be acked: no replay believes that it is parked. The rest stays parked, for
         the next replay to take out: of what the journal takes for parked one must be.

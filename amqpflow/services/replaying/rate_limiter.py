@@ -12,8 +12,7 @@ _BURST = 0.1  #: seconds' worth of a rate that may be sent at once
 
 
 class RateLimiter:
-    """
-    Says how many messages may be sent now.
+    """Says how many messages may be sent now.
 
     Args:
         choice: the request.

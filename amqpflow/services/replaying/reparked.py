@@ -23,8 +23,7 @@ OnWatch = Callable[[int, int], None]
 
 
 class ReparkedMessages:
-    """
-    Finds the messages of one replay that are parked again.
+    """Finds the messages of one replay that are parked again.
 
     Args:
         state: of the replay, whose report says how many came back.

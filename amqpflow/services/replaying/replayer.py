@@ -49,8 +49,7 @@ async def replay_parked(
     on_watch: OnWatch | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> ReplayReport:
-    """
-    Replay parked messages in the order in which RabbitMQ delivers them.
+    """Replay parked messages in the order in which RabbitMQ delivers them.
 
     It takes no more messages than there were when it began, and none that a replay brought back since: this one, or
     another that began later.

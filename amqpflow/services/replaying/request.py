@@ -55,8 +55,7 @@ class ReplayRequest:
         return IdPrefixes(self.select.selection if isinstance(self.select, Matcher) else None)
 
     def lacks_origin(self, parked: ParkedMessage, *, everything: bool) -> bool:
-        """
-        Tell whether a message that is selected stays parked because nothing says where it failed.
+        """Tell whether a message that is selected stays parked because nothing says where it failed.
 
         Args:
             parked: a message that could be read.
@@ -91,8 +90,7 @@ class ReplayRequest:
 
 
 def with_matcher(choice: ReplayRequest, compiled: CompiledTopology) -> ReplayRequest:
-    """
-    Return the request with its selection as a function of a message.
+    """Return the request with its selection as a function of a message.
 
     Raises:
         UsageError: its origin is not a work queue of the topology.
@@ -109,8 +107,7 @@ def with_matcher(choice: ReplayRequest, compiled: CompiledTopology) -> ReplayReq
 
 
 def destination_of(text: str, work_queues: Mapping[str, Destination]) -> Destination:
-    """
-    Read the value of `to`: QUEUE, or EXCHANGE:KEY.
+    """Read the value of `to`: QUEUE, or EXCHANGE:KEY.
 
     A work queue of the topology is reached as a replay does; another queue by the default exchange. Text with a colon
     is an exchange and a key, unless it names a work queue; `:KEY` is the default exchange.

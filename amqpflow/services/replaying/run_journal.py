@@ -24,8 +24,7 @@ from .state import ReplayState
 
 
 class ReplayJournal:
-    """
-    The journal of one replay. `id` is its replay's.
+    """The journal of one replay. `id` is its replay's.
 
     Args:
         journals: where it is kept; None: nowhere.
@@ -45,8 +44,7 @@ class ReplayJournal:
         self._closed = False
 
     async def begin(self, replay: ReplayState, parking_queues: tuple[str, ...], messages: int) -> None:
-        """
-        Write the first line, and read what interrupted replays sent.
+        """Write the first line, and read what interrupted replays sent.
 
         Raises:
             RefusedError: there is no place for it, another replay is writing it, or another user may write journals
@@ -84,9 +82,7 @@ class ReplayJournal:
                 replay.resume(self._resume)
                 replay.interrupted.add(
                     InterruptedReplay(
-                        state=self._resume,
-                        file=self._file,
-                        is_believed=self._resume.head.address == head.address,
+                        state=self._resume, file=self._file, is_believed=self._resume.head.address == head.address
                     )
                 )
                 replay.totals["resumed"].append({"resumed": head.at, "by": head.by})
@@ -103,8 +99,7 @@ class ReplayJournal:
             replay.report.journal = str(self._file.path)
 
     async def look_again(self, replay: ReplayState) -> None:
-        """
-        Read what was written since, for example by a replay that was running then and is not any more.
+        """Read what was written since, for example by a replay that was running then and is not any more.
 
         Raises:
             RefusedError: as `begin`.
@@ -156,8 +151,7 @@ class ReplayJournal:
             replay.report.notes.append(note)
 
     async def end(self, replay: ReplayState, *, read_whole: bool, held_by_others: bool = False) -> None:
-        """
-        Write the last line. Never raises: the report says what failed.
+        """Write the last line. Never raises: the report says what failed.
 
         Args:
             replay: its state.

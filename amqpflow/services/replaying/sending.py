@@ -28,8 +28,7 @@ _GROUP = 30  #: confirms that are worth a write to the disk while more are on th
 
 
 class ReplaySender:
-    """
-    Sends the messages that wait, in one reading.
+    """Sends the messages that wait, in one reading.
 
     Args:
         replay: its state.
@@ -81,8 +80,7 @@ class ReplaySender:
         self._resend_wait = _RESEND.first
 
     async def next_batch(self, *, behind: Sequence[PendingReplay] = ()) -> list[PendingReplay]:
-        """
-        Return messages that may be sent.
+        """Return messages that may be sent.
 
         A return names exchange, routing key and hop: of two copies that are the same in those, the second waits for
         the first, and others pass both.

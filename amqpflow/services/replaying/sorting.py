@@ -22,8 +22,7 @@ WAITING_BYTES = 32 * 1024 * 1024  #: bodies that wait to be sent; what is over t
 
 
 class MessageSorter:
-    """
-    Sorts the messages of one reading. `waiting` and `settled` are emptied by the sender and the acks.
+    """Sorts the messages of one reading. `waiting` and `settled` are emptied by the sender and the acks.
 
     Args:
         replay: its state.
@@ -53,16 +52,9 @@ class MessageSorter:
         self._since: int | None = None
 
     async def run(
-        self,
-        *,
-        at_most: int,
-        since: int | None,
-        window: int,
-        busy: Callable[[], bool],
-        is_over: Callable[[], bool],
+        self, *, at_most: int, since: int | None, window: int, busy: Callable[[], bool], is_over: Callable[[], bool]
     ) -> None:
-        """
-        Sort until the reading ends.
+        """Sort until the reading ends.
 
         Args:
             at_most: messages to look at, besides those that certainly were not there at first.

@@ -84,9 +84,8 @@ class ReplayState:
         return self.destinations.get(parked.queue) if parked.queue is not None else None
 
     def name(self, parked: ParkedMessage) -> str:
-        """
-        Return the name of a message in journals: a hash of all of it, its parking queue, and its destination. Messages
-        of one name are equal in every byte.
+        """Return the name of a message in journals: a hash of all of it, its parking queue, and its destination.
+        Messages of one name are equal in every byte.
         """
         destination = self.destination(parked)
         assert destination is not None  # noqa: S101 - it was selected
@@ -97,9 +96,8 @@ class ReplayState:
         return parked_digest(parked.delivery).hex() + where_to
 
     def ordinal(self, parked: ParkedMessage) -> int:
-        """
-        Return which of those equal to it in everything it is: for the hop id of a message that has no other identity.
-        The hop ids of copies that interrupted replays may have sent are used again first.
+        """Return which of those equal to it in everything it is: for the hop id of a message that has no other
+        identity. The hop ids of copies that interrupted replays may have sent are used again first.
         """
         if not is_anonymous(parked):
             return 0
@@ -174,8 +172,7 @@ class ReplayState:
             self._mark = number
 
     async def write(self) -> None:
-        """
-        Write what was noted to the disk.
+        """Write what was noted to the disk.
 
         Raises:
             OSError: it is not known to be there.
