@@ -37,13 +37,14 @@ def content_digest(header: ContentHeader, body: bytes) -> bytes:
     return hashed.digest()
 
 
-def parked_digest(delivery: Delivery) -> bytes:
+def parked_digest(delivery: Delivery, content: bytes | None = None) -> bytes:
     """
     Hash a message, the parking queue that it is in, and the exchange and routing key as delivered: all that a journal
-    knows it by.
+    knows it by. `content` is its `content_digest`, where that is known.
     """
     where = digest_of_text(delivery.queue, delivery.exchange, delivery.routing_key, size=DIGEST_SIZE)
-    return blake2b(where + content_digest(delivery.header, delivery.body), digest_size=DIGEST_SIZE).digest()
+    content = content or content_digest(delivery.header, delivery.body)
+    return blake2b(where + content, digest_size=DIGEST_SIZE).digest()
 
 
 @lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ headers hold.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from amqpflow.model.headers import ParkReason
@@ -41,6 +41,7 @@ class ParkedMessage:
     death: Death | None  #: why RabbitMQ parked it
     delivery: Delivery
     dialect: Foreign | None = None  #: what another framework wrote, when neither we nor RabbitMQ parked it
+    _digest: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     @property
     def parked_by(self) -> str | None:
@@ -58,8 +59,10 @@ class ParkedMessage:
 
     @property
     def digest(self) -> bytes:
-        """Hash body, properties and headers; the same for each look at the message. Computed at each call."""
-        return content_digest(self.delivery.header, self.delivery.body)
+        """Hash body, properties and headers, once; the same for each look at the message."""
+        if not self._digest:
+            object.__setattr__(self, "_digest", content_digest(self.delivery.header, self.delivery.body))
+        return self._digest
 
     @property
     def attempts(self) -> int:

@@ -180,19 +180,20 @@ class _Counted:
     def _take(self, parked: ParkedMessage) -> None:
         label = self.choice.to.label if self.choice.to else parked.queue or ""
         if self._sampler is not None:
-            self._sampler.offer((group_of(parked), label, parked_digest(parked.delivery), own_counters(parked)))
+            digest = parked_digest(parked.delivery, parked.digest)
+            self._sampler.offer((group_of(parked), label, digest, own_counters(parked)))
             return
         count_group(self.groups, group_of(parked), OTHER_GROUPS)
         self.destinations[label] += 1
         self.counters.update(own_counters(parked))
         if self.only is not None:
-            self.only[parked_digest(parked.delivery)] += 1
+            self.only[parked_digest(parked.delivery, parked.digest)] += 1
             self._forget_names()
 
     def _is_allowed(self, parked: ParkedMessage) -> bool:
         if self._allowed is None:
             return True
-        digest = parked_digest(parked.delivery)
+        digest = parked_digest(parked.delivery, parked.digest)
         self._allowed[digest] -= 1
         return self._allowed[digest] >= 0
 
