@@ -54,7 +54,6 @@ class Survived:
 
     @property
     def all(self) -> int:
-        """Return both."""
         return self.held + self.unseen
 
 
@@ -80,8 +79,6 @@ def suspicion(
     """Decide what to do about a delivery before its handler is called.
 
     Args:
-        incoming: the delivery.
-        routes: of its queue.
         survived: losses that this process lived through. Those in which the message was perhaps unseen keep it from
             being parked, but not from being handled alone: else a killer that comes from another process would be
             handled beside others, which are lost with it.

@@ -37,8 +37,6 @@ def cancelled(exists: bool | None, held: Sequence[Held], handler: str, timeout_m
 
     Args:
         exists: whether the queue is there; None when the broker could not be asked.
-        held: what the consumer held.
-        handler: its name.
         timeout_ms: the consumer timeout, as far as it is known.
     """
     if exists is False:

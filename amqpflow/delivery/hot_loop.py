@@ -48,9 +48,7 @@ class Rejections:
         """Return for how many seconds the message was away, when it and those before it were back much too soon; else
         None.
 
-        Args:
-            incoming: a delivery.
-            arrived: when it did, on the clock of `rejected`.
+        `arrived`: when it did, on the clock of `rejected`.
         """
         if not incoming.deliveries_lost:
             return None

@@ -30,11 +30,7 @@ class Incoming:
     __slots__ = ("_message_id", "_record", "delivery", "native")
 
     def __init__(self, delivery: Delivery, *, native: bool = False) -> None:
-        """
-        Args:
-            delivery: as it arrived.
-            native: the queue's retries are RabbitMQ's own, and counted by it.
-        """
+        """`native`: the queue's retries are RabbitMQ's own, and counted by it."""
         self.delivery = delivery
         self.native = native
         self._record: FailureRecord | EllipsisType | None = ...
@@ -56,11 +52,7 @@ class Incoming:
         return record
 
     def is_due(self, now: int) -> bool:
-        """Return whether it is certain, without decoding anything, that no `x-amqpflow-due-at` is later than now.
-
-        Args:
-            now: ms since the epoch.
-        """
+        """Return whether it is certain, without decoding anything, that no `x-amqpflow-due-at` is after now (ms)."""
         payload = self.delivery.header.payload
         at = payload.find(_DUE_AT)
         if at < 0:

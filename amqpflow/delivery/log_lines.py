@@ -29,5 +29,4 @@ def with_one_more(lines: Lines | None, now: float) -> Lines:
 
 
 def is_over(lines: Lines, now: float) -> bool:
-    """Return whether the window has ended."""
     return not lines.since <= now < lines.since + WINDOW

@@ -15,7 +15,6 @@ def step_tier(steps: tuple[RetryStep, ...], attempts_made: int, choice: float) -
 
     Args:
         steps: the schedule that the current error chose.
-        attempts_made: attempts before the one that just failed.
         choice: from 0 up to but not including 1; picks among the tiers that jitter spread a step over.
     """
     if attempts_made >= len(steps):

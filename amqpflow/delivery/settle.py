@@ -94,9 +94,6 @@ def decide(
     """Decide what to do about a delivery.
 
     Args:
-        incoming: the delivery.
-        verdict: the result of its handler.
-        at: the circumstances.
         missing: retry queues whose publish for this settlement was returned or refused.
     """
     match verdict:
@@ -182,11 +179,6 @@ def set_back(incoming: Incoming, at: Circumstances, *, lost: int) -> Publish | N
     """Return a copy of a message for the end of its work queue, or None when it cannot be copied.
 
     It is as it was, without another attempt; but RabbitMQ counts its deliveries from 0.
-
-    Args:
-        incoming: the delivery.
-        at: the circumstances.
-        lost: the number of deliveries lost before, for the copy.
     """
     before, delivery = incoming.record, incoming.delivery
     if before is not None:
@@ -269,7 +261,6 @@ def _record(
     reason: ParkReason | None = None,
     detail: str | None = None,
 ) -> FailureRecord:
-    """Build the record after one more attempt."""
     before, delivery = incoming.record, incoming.delivery
     recorded = before.attempts if before else 0
     made = recorded + (incoming.deliveries_lost if incoming.native else 0)

@@ -119,7 +119,6 @@ class StatusReader:
         return found
 
     async def _declared(self, name: str) -> QueueCounts | None:
-        """Count a queue now; None when there is no such queue."""
         if self._channel is None or self._channel.is_closed:
             self._channel = await self._broker.connection.admin_channel()
         try:
@@ -151,7 +150,6 @@ class StatusReader:
         return found
 
     async def aclose(self) -> None:
-        """Close the channel. Never raises."""
         if self._channel is not None and not self._channel.is_closed:
             try:
                 with translate():

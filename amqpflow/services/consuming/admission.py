@@ -21,12 +21,10 @@ class Admission:
 
     @property
     def paused(self) -> bool:
-        """Return whether something keeps deliveries waiting."""
         return bool(self.outage or self.elsewhere or self.alone is not None)
 
     @property
     def running(self) -> bool:
-        """Return whether a waiting delivery may start."""
         return not (self.elsewhere or self.alone is not None or (self.outage and not self.single))
 
     def wants_more(self, waiting: int) -> bool:
@@ -68,6 +66,5 @@ class Admission:
         self.single, self.tried = True, None
 
     def open(self) -> None:
-        """End the outage."""
         self.outage = self.single = False
         self.tried = None

@@ -33,12 +33,7 @@ from .session import Session
 
 
 class CircuitBreaker:
-    """The breaker of one handler, over all its sessions.
-
-    Args:
-        breaker: when to stop; without one, only a handler's `Pause` stops.
-        health: says that the breaker is open, by queue.
-    """
+    """The breaker of one handler, over all its sessions. Without a `Breaker`, only a handler's `Pause` opens it."""
 
     def __init__(self, breaker: Breaker | None, routes: QueueRoutes, events: Events, health: ConsumerHealth) -> None:
         self.state = BreakerState()
@@ -62,7 +57,6 @@ class CircuitBreaker:
     # -- counting calls
 
     async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
-        """Call the handler as its middleware, and count what the call came to."""
         before = self.state
         if before.phase is not Phase.CLOSED and not self._is_tried(message):
             raise NotStarted(f"breaker {before.phase}")  # the outage began while it waited for its turn

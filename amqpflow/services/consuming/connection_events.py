@@ -19,8 +19,6 @@ _SUBJECT = "publishing"  #: what retries and parking wait for, in all queues
 
 
 class ConnectionEvents:
-    """Listens to all connections of a consumer."""
-
     def __init__(self, health: ConsumerHealth, events: Events) -> None:
         self._health, self._events = health, events
         self._reasons: dict[Connection, str] = {}  # of those that are blocked now

@@ -451,7 +451,6 @@ class Consumer:
         self._task = self._loop = None
 
     def _end_logs(self, _: asyncio.Task[None]) -> None:
-        """Log what was left out so far."""
         self._event_log.end()
         self._events.end()
 

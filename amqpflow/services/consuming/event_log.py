@@ -54,8 +54,6 @@ FIELDS = (
 
 
 class EventLog:
-    """Writes events to the logger `amqpflow.consumer`."""
-
     def __init__(self) -> None:
         self._tracebacks = False
         self._limit = LogLimit()
@@ -66,7 +64,6 @@ class EventLog:
         """Subscribe to the events that are logged, without those that the logger's level leaves out.
 
         Args:
-            events: of the consumer.
             tracebacks: give records of failures their exception (`exc_info`) at any level. At DEBUG they have it.
         """
         self._tracebacks = tracebacks
@@ -75,7 +72,6 @@ class EventLog:
             events.subscribe(self.write, *kinds)
 
     def write(self, event: e.Event) -> None:
-        """Write one log record for an event, its fields beside the text."""
         level = event_level(event)
         if isinstance(event, e.MessageSettled) and level > logging.DEBUG:
             error_type: str | None = getattr(event, "error_type", None)
@@ -111,7 +107,6 @@ class EventLog:
         return reason if reason in reasons else None
 
     def end(self) -> None:
-        """Write how many lines were left out so far."""
         self._limit.end()
 
     def _exc_info(self, event: e.Event) -> tuple[type[BaseException], BaseException, TracebackType | None] | None:
@@ -137,7 +132,6 @@ def _tell(
     count: int,
     seconds: float,
 ) -> None:
-    """Write how many lines of this kind were left out."""
     text = left_out_text(kind, queue, error_type or said, location, count, seconds)
     fields = {"queue": queue, "error_type": error_type, "error_location": location, "count": count}
     extra = {name: value for name, value in fields.items() if value is not None}
@@ -145,6 +139,5 @@ def _tell(
 
 
 def _tell_held(queue: str, reason: str, count: int, seconds: float) -> None:
-    """Write how many lines about held messages were left out."""
     text = held_text(queue, reason, count, seconds)
     log.error("%s", safe(text), extra={"event_name": e.MessageHeld.name, "queue": queue, "count": count})

@@ -63,7 +63,6 @@ _ENDED = (ParkReason.EXHAUSTED, ParkReason.GAVE_UP)  #: reasons whose text says 
 
 
 def event_level(event: e.Event) -> int:
-    """Return the level of an event's line."""
     if isinstance(event, e.ConnectionLost) and event.purpose != "consumer":
         return logging.WARNING  # messages are handled meanwhile, and the next retry opens another
     if isinstance(event, e.MessageRetried) and event.error is None:
@@ -74,7 +73,6 @@ def event_level(event: e.Event) -> int:
 
 
 def event_text(event: e.Event) -> str:
-    """Return an event's line."""
     if isinstance(event, e.MessageSettled):
         detail = _detail(event)
         return f"{event.outcome} {event.message_id or 'a message without id'}{detail and ': '}{detail}"

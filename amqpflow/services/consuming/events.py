@@ -26,18 +26,14 @@ Listener = Callable[[Any], None]
 
 
 class Events:
-    """The listeners of one consumer, by kind of event."""
-
     def __init__(self) -> None:
         self._limit = LogLimit()
         self.listeners: dict[type[Event], tuple[Listener, ...]] = {}  #: only kinds that have listeners
 
     def subscribe(self, listener: Listener, *events: str | type[Event]) -> Callable[[], None]:
-        """
-        Call `listener` with each event of these kinds: names, or classes, which stand for all below them; none for all.
+        """Call `listener` with each event of these kinds; return a function that ends that.
 
-        Returns:
-            A function that ends the subscription.
+        Kinds are names, or classes, which stand for all below them; none stands for all.
 
         Raises:
             InvalidHandlerError: there is no such event, or the listener cannot be called with one, or is async.
@@ -80,7 +76,6 @@ class Events:
             log.error("a listener failed on %s: %s", event.name, text + at, exc_info=error)
 
     def end(self) -> None:
-        """Log how many failures of listeners were left out so far."""
         self._limit.end()
 
 

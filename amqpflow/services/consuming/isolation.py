@@ -48,7 +48,6 @@ class Isolation:
         self._current = session, settler
 
     def suspicion(self, session: Session, incoming: Incoming) -> Suspicion:
-        """Decide what to do about a delivery before its handler is called."""
         return suspicion(
             incoming,
             self._routes,
@@ -241,7 +240,6 @@ class Isolation:
 
 
 def _report_aside(session: Session, settler: Settler) -> None:
-    """Report how many suspects wait for others to end."""
     if session.aside and not session.ended.is_set():
         messages = "a message that was" if session.aside == 1 else f"{session.aside} messages that were"
         settler.health.set(session.queue, Cause.ASIDE, f"{messages} {_ASIDE}")

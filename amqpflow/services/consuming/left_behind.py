@@ -30,8 +30,6 @@ _NAMED, _NAME_LENGTH = 3, 80  # messages that a text names, bytes of an id in it
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """One slot of a handler's concurrency in one session."""
-
     task: asyncio.Task[None] | None = None
     delivery: Delivery | None = None  #: the delivery that is handled in it
     since: float = 0.0  #: the loop's time in seconds when that began
@@ -71,7 +69,6 @@ class LeftBehind:
             log.error("%s: no message is started: %s", self._queue, text)
 
     def forget(self) -> None:
-        """End the report."""
         self._health.clear(self._subject, Cause.HANDLERS)
 
 

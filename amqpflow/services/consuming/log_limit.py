@@ -49,7 +49,6 @@ class LogLimit:
         return False
 
     def end(self) -> None:
-        """Log the counts so far: the consumer stops."""
         for kind in list(self._kinds):
             self._end(kind)
 

@@ -30,8 +30,6 @@ _REMEMBERED = 60.0  #: seconds during which a blocked loop may be the cause of a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked:
-    """Code that blocked the event loop."""
-
     what: str  #: `handler service.confirm with message o-1`, or `code outside handlers`
     at: str  #: file and line where it stood, "" when unknown
     queue: str  #: of the handler, "" without one

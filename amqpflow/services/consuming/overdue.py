@@ -24,7 +24,6 @@ class Overdue:
     """Reports the overdue calls of one handler.
 
     Args:
-        threads: its threads.
         health: the problem of `QUEUE threads` names the calls. The queue has it too when nothing can be called any
             more; until then it is consumed.
         on_exhausted: called when nothing can be called any more.
@@ -53,7 +52,6 @@ class Overdue:
 
     @property
     def text(self) -> str:
-        """Name the overdue calls."""
         return overdue_text(self._name, self._threads.overdue, self._threads.most)
 
     def _overdue(self, call: Call) -> None:

@@ -99,7 +99,6 @@ class Patience:
         self.release(session, incoming)
 
     def release(self, session: Session, incoming: Incoming) -> None:
-        """Note that a delivery is no longer held."""
         session.let_go(incoming.delivery)
         if session.ended.is_set():
             self._paused = False  # the problem is another one now
@@ -115,7 +114,6 @@ class Patience:
         return lost(session) if session.ended.is_set() else Requeued(why=why)
 
     def _report(self, session: Session, why: str) -> None:
-        """Report what is held, and whether anything else is handled."""
         self._why, count, still = why, session.held_up, session.stands_still
         held = f"{count} message{'s' if count != 1 else ''} held"
         text = f"{why}: {held}, {'the whole prefetch: nothing else is' if still else 'others are'} handled"

@@ -43,8 +43,6 @@ _STOPPED = Requeued(why="the consumer was stopped")
 
 
 class _Handled(NamedTuple):
-    """A delivery with a decision, while it is carried out."""
-
     session: Session
     settler: Settler
     incoming: Incoming
@@ -210,7 +208,6 @@ class Pipeline:
             publishes.settle(handled.session, otherwise(None))
 
     def _report(self, handled: _Handled, settled: Settlement | Requeued) -> None:
-        """Report what became of a delivery that no task waits for."""
         self.telemetry.ended(handled.incoming, settled, self.clock() - handled.began, handled.verdict)
 
     async def _settle_after(self, handled: _Handled, failure: AmqpflowError | None) -> None:

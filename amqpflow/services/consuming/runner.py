@@ -149,11 +149,7 @@ class HandlerRunner:
         return session
 
     async def run(self, connection: Connection, settler: Settler, session: Session | None) -> None:
-        """Handle deliveries until the connection ends or the task is cancelled.
-
-        Args:
-            session: the first session when it is open already.
-        """
+        """Handle deliveries until the connection ends or the task is cancelled; `session` is the first, if open."""
         wait, clock = _BACKOFF.first, asyncio.get_running_loop().time
         while not (connection.is_closed or self._stopping.is_set()):
             if self._halted:

@@ -103,11 +103,7 @@ class Session:
     # -- taking
 
     async def start(self) -> None:
-        """Begin to consume, unless it was shut before.
-
-        Raises:
-            BrokerError (404: no such queue), PermissionDeniedError, BrokerUnavailableError.
-        """
+        """Begin to consume, unless it was shut before. Raises as `Subscription.consume`."""
         if not self._admission.paused:
             await self._subscription.consume()
 
@@ -414,7 +410,6 @@ class Session:
 
     @property
     def has_waiting_suspects(self) -> bool:
-        """Return whether a suspect is held that has not started."""
         behind = self._ordering.waiting() if self._ordering is not None else ()
         return bool(self._aside) or any(map(self._is_suspect, (*self._waiting, *behind)))
 
@@ -451,15 +446,12 @@ class Session:
 
     @property
     def has_longer_ones(self) -> bool:
-        """Return whether a handler still runs that a suspect has waited for in vain."""
         return bool(self._longer)
 
     def set_aside(self, delivery: Delivery) -> asyncio.Event:
-        """
-        Let a suspect wait until the handlers that run now have ended; others are handled meanwhile. It keeps its key.
+        """Let a suspect wait, and keep its key, until the handlers that run now have ended; others are handled.
 
-        Returns:
-            An event that is set when it waits for a slot again.
+        Return an event that is set when it waits for a slot again.
         """
         tag = delivery.delivery_tag
         self._admission.not_started(tag)
@@ -473,12 +465,10 @@ class Session:
         return back
 
     def is_aside(self, delivery: Delivery) -> bool:
-        """Return whether the delivery waits for others to end."""
         return self.holds(delivery) and delivery.delivery_tag in self._aside
 
     @property
     def aside(self) -> int:
-        """Count the suspects that wait for others to end."""
         return len(self._aside)
 
     def back(self, delivery: Delivery) -> None:
@@ -542,7 +532,7 @@ class Session:
     def requeue_waiting(self, *, older_than: float = 0.0) -> int:
         """Requeue, in delivery order, what no handler has started; return how many.
 
-        `older_than` is in seconds: what is held for a shorter time stays, unless an order must be kept.
+        What is held for less than `older_than` seconds stays, unless an order must be kept.
         """
         if self.keeps_order:  # deliveries that stayed would be before those that are requeued: all stay, or none
             if not self._has_waited(older_than):
@@ -574,11 +564,7 @@ class Session:
     async def stop(self, *, until: float) -> int:
         """Cancel the consumer, requeue what has not started, wait for what has, close the channel.
 
-        Args:
-            until: the event loop's time in seconds after which started deliveries are requeued as well.
-
-        Returns:
-            How many started deliveries had to be requeued.
+        After `until`, the event loop's time in seconds, started deliveries are requeued as well. Return how many were.
         """
         self._stopping = True
         try:

@@ -96,9 +96,6 @@ class Settler:
         """Do what the verdict asks for, and return what was done.
 
         Args:
-            session: where the delivery came from.
-            incoming: the delivery.
-            verdict: what its handler decided.
             at: the circumstances of every decision about it, so that each copy has the same hop.
             first: what was decided already.
             failure: the error that its publish ended with.
@@ -292,7 +289,6 @@ class Settler:
         return lost(session) if session.ended.is_set() else Requeued(why=reason)
 
     def ack(self, session: Session, incoming: Incoming) -> bool:
-        """Ack; False when the delivery is no longer ours."""
         self.step("ack.before")
         done = session.ack(incoming.delivery)
         self.step("ack.after")
@@ -317,7 +313,6 @@ class Settler:
 
 
 def wake(waiting: asyncio.Future[None]) -> None:
-    """End a wait that has not ended."""
     if not waiting.done():
         waiting.set_result(None)
 

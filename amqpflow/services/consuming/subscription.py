@@ -27,9 +27,6 @@ class Subscription:
         keeps_order: start with the whole prefetch, and do not cancel the consumer for a pause.
         single_active: never cancel it but to stop: another one would get the queue at once (fact 12.12).
         wanted: asked whether to consume now; its argument says whether the consumer outlasts pauses.
-        on_delivery: called with each delivery.
-        on_consume: called before each new consumer.
-        on_cancel: called when the server cancels the consumer.
         on_end: called when the channel ended while the consumer was changed.
     """
 
@@ -142,7 +139,6 @@ class Subscription:
         await self._replace()
 
     def stop_growing(self) -> None:
-        """Keep the consumer that there is."""
         if self._growing is not None:
             self._growing.cancel()
 

@@ -49,7 +49,6 @@ class Suspects:
         return True
 
     def end_turn(self) -> None:
-        """Let the next suspect be handled alone."""
         self.free.set()
 
     def starts(self, incoming: Incoming, lost: int, *, alone: bool) -> None:
@@ -58,7 +57,6 @@ class Suspects:
         self.on_change()
 
     def ended(self, incoming: Incoming) -> None:
-        """Note that the handler has ended."""
         if self.handled.pop(id(incoming), None) is not None:
             self.on_change()
 

@@ -56,7 +56,6 @@ class ConsumerTelemetry:
             self._events.emit(e.MessageReceived(**about(incoming), redelivered=redelivered, waited=waited))
 
     def handled(self, incoming: Incoming, verdict: Verdict, duration: float) -> None:
-        """Report that the handler has ended."""
         if MessageHandled in self._listeners:
             fields = {**about(incoming), **_error(verdict)}
             self._events.emit(e.MessageHandled(**fields, outcome=_outcome(verdict), duration=duration))
@@ -141,6 +140,5 @@ def _error(verdict: Verdict | None) -> dict[str, Any]:
 
 
 def _asked_for(verdict: Verdict | None) -> str | None:
-    """Return the reason that a handler gave for a retry."""
     outcome = verdict.outcome if isinstance(verdict, Decided) else None
     return outcome.reason if isinstance(outcome, Retry) else None

@@ -112,13 +112,7 @@ def is_named(kind: type, name: str) -> bool:
 
 
 def cause_of(outcome: Outcome, raised: BaseException, handler: Handler) -> ErrorRecord | None:
-    """Return what an outcome was raised from, else an error that was raised beside it.
-
-    Args:
-        outcome: the handler's.
-        raised: the same, or the group that it is in.
-        handler: whose it is.
-    """
+    """Return what an outcome was raised from, else an error that was raised beside it, in the group `raised`."""
     cause = outcome.__cause__ or (None if outcome.__suppress_context__ else outcome.__context__)
     if cause is None and raised is not outcome and has_error(raised):
         cause = raised

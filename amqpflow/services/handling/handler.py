@@ -39,7 +39,6 @@ class Handler:
     is_async: bool = True  #: otherwise it runs in a thread
 
     def threads(self) -> Threads | None:
-        """Return the threads that a function which is not async runs in."""
         return None if self.is_async else Threads(self.function, self.concurrency, self.queue)
 
 

@@ -32,9 +32,7 @@ class HandlerInvoker:
     """Calls one handler.
 
     Args:
-        routes: the rules that its exceptions are matched with.
         stopping: set before the consumer cancels its handlers; any other cancellation is the handler's own.
-        threads: where to run a function that is not async, from `Handler.threads`.
         outer: middlewares outside the timeout, outermost first.
     """
 

@@ -250,7 +250,6 @@ def takes_long_to_unpack(message: Message) -> bool:
 
 
 def unpack(message: Message) -> None:
-    """Undo the encoding of the body, so that `body` answers at once. Never raises."""
     with suppress(UndecodableError):
         _ = message.body
 

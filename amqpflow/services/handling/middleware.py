@@ -119,12 +119,11 @@ def chain(
     outer: Sequence[Middleware] = (),
     name: str = "the handler",
 ) -> Callable[[Message], Awaitable[Any]]:
-    """What calls a handler: `outer`, a thread's place, the timeout, the middlewares in their order, the handler.
+    """Return what calls a handler: `outer`, a thread's place, the timeout, the middlewares in their order, the handler.
 
     Args:
         function: async, or run in one of `threads`.
         timeout: seconds for the handler and its middlewares.
-        outer: middlewares outside the timeout, outermost first.
         name: the handler's, for the text of a TimeoutError.
     """
     around: list[Middleware] = [*outer]

@@ -57,13 +57,7 @@ class KeyOrdering:
     def __init__(
         self, key_of: KeyOf, max_body_bytes: int, *, native: bool, unpack: Callable[[Message], Awaitable[None]]
     ) -> None:
-        """
-        Args:
-            key_of: the key of a message.
-            max_body_bytes: what a body may grow to when it is decompressed.
-            native: as for `Incoming`.
-            unpack: undoes the encoding of a large body in a thread.
-        """
+        """`unpack` undoes the encoding of a large body in a thread."""
         self._key_of = key_of
         self._max_body_bytes = max_body_bytes
         self._native = native
@@ -79,7 +73,6 @@ class KeyOrdering:
         return session
 
     def message(self, delivery: Delivery) -> Message:
-        """Return the message as the function of the keys sees it."""
         return Message(Incoming(delivery, native=self._native), max_body_bytes=self._max_body_bytes)
 
     def key(self, message: Message) -> Any:
@@ -94,14 +87,12 @@ class KeyOrdering:
         return key
 
     def free(self, key: Any) -> None:
-        """Let the next delivery of the key start."""
         self.taken.discard(key)
         for session in self._sessions:
             if session.is_next(key):
                 return
 
     def over(self, session: SessionOrdering) -> None:
-        """Forget a session that has ended."""
         if session in self._sessions:
             self._sessions.remove(session)
 
@@ -126,7 +117,6 @@ class SessionOrdering:
         self._over = False
 
     def __len__(self) -> int:
-        """Count the deliveries that wait here and have not started."""
         return self._count
 
     def pick(self, waiting: deque[Delivery]) -> Delivery | None:
@@ -191,7 +181,6 @@ class SessionOrdering:
         return found
 
     def drain(self) -> list[Delivery]:
-        """Take out all deliveries that wait here."""
         found = self.waiting()
         self._next.clear()
         self._behind.clear()

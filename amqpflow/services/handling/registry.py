@@ -18,8 +18,6 @@ from .ordering import KeyOf, key_function
 
 
 class HandlerOptions(TypedDict, total=False):
-    """What `Consumer.handler` takes beside the queue."""
-
     concurrency: int
     prefetch: int | None
     timeout: float | None
@@ -84,7 +82,6 @@ class Handlers:
         return self._routes(compiled, queue, self._policies[queue])
 
     def require_queue(self, queue: str) -> None:
-        """Raise InvalidHandlerError when the topology has no such queue."""
         if queue not in self._compiled.routes:
             raise InvalidHandlerError(
                 f"{self._compiled.file} has no queue {queue!r}",

@@ -61,10 +61,6 @@ def location(error: BaseException, function: Any) -> str | None:
     """Return file and line of the innermost frame of the user's own code, as `service.py:10`, at most 255 bytes.
 
     Without one it is the innermost frame that is not amqpflow's, else the place where the handler is defined.
-
-    Args:
-        error: as it was raised.
-        function: the handler.
     """
     mine: tuple[FrameType, int] | None = None
     theirs: tuple[FrameType, int] | None = None
@@ -87,11 +83,7 @@ def location(error: BaseException, function: Any) -> str | None:
 
 
 def standing_at(frame: FrameType | None) -> str:
-    """Return file and line of the innermost frame of the user's own code, and of the library that it is in.
-
-    Args:
-        frame: the innermost one of a thread; None gives "".
-    """
+    """Return where a thread with this innermost frame is in the user's own code, and in which library it is."""
     innermost = library = ""
     while frame is not None:
         place = _place(frame.f_code.co_filename, frame.f_lineno)
@@ -124,9 +116,7 @@ def users_part(traceback: TracebackType | None) -> TracebackType | None:
 def stack(error: BaseException, within: BaseException | None = None) -> str:
     """Return the stack of an exception with its causes, at most 8 KiB, without the frames of amqpflow.
 
-    Args:
-        error: the exception.
-        within: the group that it is a leaf of.
+    `within` is the group that it is a leaf of.
     """
     parts, seen, at = [_part(error)], {id(error)}, error
     while len(parts) < _CAUSES_MAX:

@@ -33,8 +33,6 @@ def spare_threads(concurrency: int) -> int:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call of a handler in a thread."""
-
     message: Message
     answer: asyncio.Future[_Result]
     since: float = field(default_factory=time.time)  #: seconds since the epoch
@@ -46,9 +44,7 @@ class Threads:
     """The threads of one handler.
 
     Args:
-        function: the handler.
         size: how many calls run at once, those that are overdue not counted.
-        queue: names the threads.
         spare: how many threads may be overdue before they are counted all the same.
     """
 
@@ -102,7 +98,6 @@ class Threads:
             await self._turns.wait(message, unused=self.release)
 
     def release(self) -> None:
-        """Give up a reserved thread that was not used."""
         self._taken -= 1
         self._hand_out()
 
@@ -147,7 +142,6 @@ class Threads:
             result = error = call = None  # type: ignore[assignment]
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run calls, in a thread."""
         while (call := self._jobs.get()) is not None:
             # handed over as a value: a future cannot carry StopIteration
             result: _Result

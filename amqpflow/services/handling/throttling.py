@@ -17,8 +17,6 @@ from .turns import GONE, Turns
 
 
 class Rate:
-    """The middleware that limits the calls a second."""
-
     def __init__(self, per_second: float) -> None:
         self._bucket = LeakyBucket(interval=1 / per_second)
         self._turns = Turns()
@@ -72,7 +70,6 @@ class ConcurrencyBudget:
         self._running = 0
 
     def share(self, weight: float) -> ConcurrencyShare:
-        """Return the middleware of one handler."""
         share = ConcurrencyShare(self, weight)
         self._shares.append(share)
         return share

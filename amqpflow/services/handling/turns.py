@@ -18,7 +18,6 @@ GONE = "its channel ended before its handler began"
 
 
 def require_held(message: Message) -> None:
-    """Raise NotStarted when the broker has the delivery back: its handler must not begin."""
     if not is_held(message):
         raise NotStarted(GONE)
 
@@ -41,10 +40,7 @@ class Turns:
             raise NotStarted(self._closed)
 
     async def wait(self, message: Message, *, unused: Callable[[], None] | None = None) -> None:
-        """Return when it is this message's turn.
-
-        Args:
-            unused: called when the turn came and the wait was cancelled all the same.
+        """Return when it is this message's turn; `unused` is called if the turn came, and the wait was cancelled.
 
         Raises:
             NotStarted: the consumer stops, or does not hold the message any more.

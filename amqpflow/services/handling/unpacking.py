@@ -16,7 +16,6 @@ class Unpacker:
         self._executor: ThreadPoolExecutor | None = None
 
     async def unpack(self, message: Message) -> None:
-        """Undo the encoding of the body, so that `body` answers at once."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, self._name)
         await asyncio.get_running_loop().run_in_executor(self._executor, unpack, message)

@@ -16,5 +16,4 @@ def user() -> str:
 
 
 def whoami() -> str:
-    """Return user@host."""
     return f"{user()}@{socket.gethostname()}"

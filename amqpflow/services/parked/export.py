@@ -43,8 +43,6 @@ class ExportReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The messages that are selected, by their hashes."""
-
     count: int
     only: DigestMultiset
     queues: tuple[QueueReading, ...]
@@ -112,8 +110,7 @@ async def discard_parked(
     chosen: Chosen | None = None,
     on_step: Step = lambda _: None,
 ) -> ExportReport:
-    """
-    Remove the selected messages from their queues. Each is in the file, and the file on the disk, before it is acked.
+    """Remove the selected messages from their queues. Each is in the file, and that on the disk, before it is acked.
 
     What if the process dies here? Before the ack the message is in the file and in its queue, after it in the file
     alone. Once RabbitMQ has answered behind the acks of a reading, the file says that they are certain. Only where it
@@ -121,10 +118,8 @@ async def discard_parked(
 
     Args:
         target: what to read, and how; messages that were acked before its stop is set are gone from the queue.
-        selection: which messages.
         path: of the file; None: they are lost for good.
         chosen: no other messages than these.
-        on_step: for tests.
 
     Raises:
         RefusedError: the file exists. AmqpflowError: it cannot be written; messages that are not in it are in

@@ -60,7 +60,6 @@ class ExportWriter:
                 durable_file.sync_directory(self.path.absolute().parent)
 
     def write(self, parked: ParkedMessage) -> None:
-        """Write a message, which is on the disk after the next `checkpoint` or `finish`."""
         with _disk(self.path):
             self.count += 1
             self._checks.add(check_of(parked))
@@ -123,13 +122,11 @@ class DirectoryWriter:
             self._put(_HEAD, head_line(head, at=int(time.time() * 1000)))
 
     def write(self, parked: ParkedMessage) -> None:
-        """Write a message, to the disk."""
         with _disk(self.path):
             self.count += 1
             self._put(f"{self.count:08}.json", message_line(parked, self.count))
 
     def finish(self) -> None:
-        """Write the end, and give the directory its name."""
         with _disk(self.path):
             self._put(_END, end_line(self.count))
             durable_file.sync_directory(self._written)
@@ -164,12 +161,10 @@ class StreamWriter:
         self._put(head_line(head, at=int(time.time() * 1000)))
 
     def write(self, parked: ParkedMessage) -> None:
-        """Write a message."""
         self.count += 1
         self._put(message_line(parked, self.count))
 
     def finish(self) -> None:
-        """Write the end."""
         self._put(end_line(self.count))
         with _disk("the export"):
             self._file.flush()

@@ -65,8 +65,6 @@ async def list_parked(
     """List the messages of the parking queues, and requeue everything.
 
     Args:
-        target: what to read, and how.
-        selection: which messages are listed.
         on_row: is given each row, in the order of delivery, and `messages` stays empty: a million rows fill the memory.
 
     Raises:
@@ -124,7 +122,6 @@ async def find_parked(target: ReadTarget, wanted: str) -> tuple[ParkedMessage, .
 
 
 def row_of(parked: ParkedMessage) -> ParkedRow:
-    """Return the row of a message."""
     message = parked.error_message
     delivery: Delivery = parked.delivery
     return ParkedRow(

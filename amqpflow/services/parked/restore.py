@@ -50,11 +50,8 @@ async def restore_parked(
     own record stay.
 
     Args:
-        broker: where.
         source: the export, a path, or a binary file to read it from.
         reading: how the queues are read; publishes that are outstanding when its stop is set are awaited.
-        options: how.
-        on_step: for tests.
 
     Raises:
         RefusedError: the file is damaged or holds what cannot be published as it is; another restore of it is running;

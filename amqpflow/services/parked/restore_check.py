@@ -85,7 +85,6 @@ def _unfit(message: ExportedMessage, user: str) -> str | None:
 
 
 def exported_messages(source: str | IO[bytes]) -> Iterator[ExportedMessage]:
-    """Yield the messages of an export that was checked."""
     for _, line in read_export(source):
         if isinstance(line, ExportedMessage):
             yield line

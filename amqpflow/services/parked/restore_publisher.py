@@ -31,8 +31,6 @@ WINDOW = 500  #: messages outstanding, and in doubt when the process is killed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Missing:
-    """A message that has to be published."""
-
     message: ExportedMessage
     queue: str
     publish: Publish

@@ -31,9 +31,6 @@ class RestoreRecord:
     """The messages that were restored into this place before, and now. A record without a file remembers nothing.
 
     Args:
-        place: where messages are restored.
-        before: the messages that were restored there before.
-        path, file: the record.
         keep: bytes of the file that stay.
         first: a line to write behind them, before all others.
     """
@@ -95,8 +92,6 @@ def open_record(export: str | None, export_id: str, place: RestorePlace, *, agai
 
     Args:
         export: path of the export; None: it came through a pipe, beside which nothing can be recorded.
-        export_id: of its head.
-        place: where messages are restored.
         again: forget what was restored there.
 
     Raises:

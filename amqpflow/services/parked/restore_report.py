@@ -58,5 +58,4 @@ class RestoreOptions:
     duplicates: bool = False  #: restore also messages that are still parked; the queues are not read
 
     def queue_of(self, message: ExportedMessage) -> str:
-        """Return the queue that the message goes to."""
         return self.to if self.to is not None else message.parking_queue

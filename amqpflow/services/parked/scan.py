@@ -65,8 +65,6 @@ async def scan(
     returns them.
 
     Args:
-        target: what to read, and how.
-        selection: which messages.
         make: returns what to keep of a message.
         emit: called with what was kept.
         settle: settles a selected message; without it all messages are requeued.

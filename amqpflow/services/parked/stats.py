@@ -103,8 +103,6 @@ async def count_parked(target: ReadTarget, selection: Selection, *, by: Sequence
     """Count messages, and requeue everything.
 
     Args:
-        target: what to read, and how.
-        selection: which messages count.
         by: what to group by, names of DIMENSIONS; empty for one group.
 
     Raises:

@@ -35,7 +35,6 @@ async def serve_health(port: int | None, host: str | None, health: Callable[[], 
     Args:
         port: to listen on, 0 for any that is free, None for no probes.
         host: the interface; None is all of them, as a kubelet asks from outside.
-        health: asked for each probe.
 
     Raises:
         UsageError: the port cannot be listened on.

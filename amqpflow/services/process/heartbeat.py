@@ -26,8 +26,6 @@ _HANDLED = 4  #: suspects that are named, those that were lost most often first
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """One line."""
-
     ready: bool
     started: bool = False  #: it has consumed: an end from now on does not mean that it cannot start
     live: bool = True  #: False when only a restart helps
@@ -95,9 +93,9 @@ def decode(line: bytes) -> Status | None:
 
 @asynccontextmanager
 async def report_to_parent(consumer: Runnable) -> AsyncIterator[Callable[[], object]]:
-    """Report the consumer to the parent, if there is one. The consumer stops when the parent is gone.
+    """Report the consumer to the parent, if there is one; yield a function that reports now.
 
-    Yields a function that reports now.
+    The consumer stops when the parent is gone.
     """
     descriptor = os.environ.pop(VARIABLE, None)
     if descriptor is None:

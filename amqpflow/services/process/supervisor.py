@@ -222,7 +222,6 @@ class Supervisor:
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Yield the lines of a stream; a longer one is skipped."""
     while True:
         try:
             line = await stream.readline()

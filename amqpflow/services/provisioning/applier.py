@@ -230,7 +230,6 @@ class ApplyRun:
 
 
 async def _all(coroutines: Iterable[Coroutine[None, None, None]]) -> None:
-    """Run them at once, to the end of all; cancelled together."""
     try:
         async with asyncio.TaskGroup() as group:
             for each in coroutines:
@@ -240,12 +239,7 @@ async def _all(coroutines: Iterable[Coroutine[None, None, None]]) -> None:
 
 
 def check(plan: Plan, approvals: Approvals | None = None) -> None:
-    """Raise RefusedError with all reasons when a plan must not be carried out.
-
-    Args:
-        plan: the plan.
-        approvals: what was agreed to; None: not looked at.
-    """
+    """Raise RefusedError with all reasons not to carry out a plan. `approvals` None: they are not looked at."""
     problems = [str(each) for each in plan.refusals]
     missing = missing_approvals(plan, approvals) if approvals is not None else ()
     if Approval("replace") in missing:

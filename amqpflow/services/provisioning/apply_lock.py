@@ -32,7 +32,6 @@ class ApplyLock:
 
     @property
     def name(self) -> str:
-        """Return the queue that is held."""
         return self._lock.name
 
     @property
@@ -42,8 +41,7 @@ class ApplyLock:
     async def check(self, *, ask: bool = False) -> None:
         """Make sure that it is still ours.
 
-        Args:
-            ask: ask the broker, too: a connection that is dead on the way is not always known to be.
+        `ask` the broker, too: a connection that is dead on the way is not always known to be.
 
         Raises:
             LockLostError: it is not.
@@ -70,8 +68,6 @@ async def apply_lock(
     """Keep every other apply, prune, destroy and adopt of this topology from beginning.
 
     Args:
-        broker: where the topology is.
-        topology: its name.
         timeout: seconds to wait for another one that holds it.
         on_wait: called once with who holds it, before waiting.
 

@@ -63,7 +63,6 @@ class DrainMonitor:
         """Wait until queues that nothing is bound to are empty, all at once.
 
         Args:
-            drains: the queues.
             wait: until all is due; else only for what statistics lag behind.
 
         Returns:

@@ -27,8 +27,6 @@ async def make_plan(
     """Return what apply would do, with every reason against it among the plan's findings. Nothing is changed.
 
     Args:
-        topology: what the broker should hold.
-        broker: the broker, at the topology's virtual host.
         prune: plan also to remove what the topology owns and its file no longer has.
         approvals: queues that may be removed with messages or consumers.
 

@@ -128,7 +128,6 @@ class LoopPublisher:
         """Publish from a thread in which no event loop runs: return when the message is confirmed.
 
         Args:
-            message: what to publish.
             late: ends the wait when the handler runs into its timeout.
 
         Raises:
@@ -278,7 +277,6 @@ class Lateness:
         self._tasks: frozenset[asyncio.Task[Any]] = frozenset()  # nearly every message has none
 
     def require_in_time(self) -> None:
-        """Raise TimeoutError once the handler ran into its timeout."""
         if self.is_late:
             raise TimeoutError(f"{_LATE}: nothing was published")
 
@@ -325,7 +323,6 @@ class _Unsettled:
             self._waiter.set_result(None)
 
     async def none(self) -> None:
-        """Wait until there is none."""
         if self.count:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter

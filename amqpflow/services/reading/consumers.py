@@ -27,8 +27,6 @@ class QueueConsumers:
     """Consumes one queue, by one consumer after another, and holds its deliveries until they are settled.
 
     Args:
-        connection: where to consume.
-        queue: the queue.
         limit: unacked messages at most.
         average_bytes: of a body, when known.
     """
@@ -62,11 +60,9 @@ class QueueConsumers:
     # -- channels
 
     async def open_control(self) -> None:
-        """Open the channel for passive declares."""
         self.control = await self._connection.admin_channel()
 
     async def look(self) -> QueueCounts:
-        """Count the ready messages and the consumers of the queue."""
         counts: QueueCounts = await self.control.queue_counts(self.queue)
         return counts
 
@@ -83,7 +79,6 @@ class QueueConsumers:
         return self.holdings.open(channel)
 
     async def close_channels(self) -> None:
-        """Close all channels."""
         for holding in self.holdings:
             await holding.channel.close()
         if self.control is not None and not self.control.is_closed:
@@ -101,7 +96,6 @@ class QueueConsumers:
         return max(0, self._limit - sum(each.tags.held for each in self.holdings))
 
     async def start(self, prefetch: int) -> None:
-        """Start a further consumer on the latest channel."""
         holding = self.require_holding()
         consumers = holding.tags.consumers
         # it has its tag before the broker answers: a caller that is cancelled meanwhile leaves a consumer behind
@@ -219,6 +213,5 @@ class QueueConsumers:
             raise BrokerUnavailableError(f"{self.queue} was not read to its end: {self.close_text()}")
 
     def close_text(self) -> str:
-        """Say why the channel or the connection was closed."""
         reason = self.lost.close_reason if self.lost is not None else None
         return f"the channel or the connection was closed: {reason}" if reason else "the connection was lost"

@@ -13,24 +13,18 @@ LARGEST_HEADERS = 128 * 1024
 
 
 class FetchSize:
-    """Learns the size of messages from those that arrive.
-
-    Args:
-        average_bytes: of a body, when known.
-    """
+    """Learns the size of messages from those that arrive. `average_bytes`: of a body, when known."""
 
     def __init__(self, average_bytes: float | None) -> None:
         self._average_bytes = average_bytes
         self._count = self._body_bytes = self._header_bytes = 0
 
     def add(self, delivery: Delivery) -> None:
-        """Count a delivery."""
         self._count += 1
         self._body_bytes += len(delivery.body)
         self._header_bytes += len(delivery.header.payload)
 
     def messages(self) -> int:
-        """Return how many messages may be asked for at once."""
         if self._count:
             body = max(self._average_bytes or 0, self._body_bytes / self._count)
             header = self._header_bytes / self._count

@@ -50,9 +50,6 @@ async def require_readable(
     configure permission, and policies stay unseen.
 
     Args:
-        broker: where to look.
-        compiled: the topology.
-        queue: the parking queue.
         unverified: read also where that cannot be verified, and where it depends on what others publish meanwhile. A
             queue that is known to be unsafe is refused all the same.
 
@@ -84,12 +81,7 @@ async def require_readable(
 
 
 def length_problem(queue: Queue, policies: Iterable[Policy]) -> str | None:
-    """Say which length limit could make the queue drop what is requeued; None when there is none.
-
-    Args:
-        queue: with its arguments.
-        policies: those that work on it, operator policies included.
-    """
+    """Say which length limit could make the queue drop what is requeued; None when there is none."""
     sources = [(queue.arguments, "x-", "its arguments")]
     sources += [(policy.definition, "", _called(policy, queue)) for policy in policies]
     overflows = {found[f"{prefix}overflow"] for found, prefix, _ in sources if f"{prefix}overflow" in found}
@@ -117,13 +109,7 @@ def consumer_timeout(queue: Queue, policies: Iterable[Policy]) -> int | None:
 
 
 def reading_problem(queue: Queue, policies: Iterable[Policy], version: tuple[int, ...]) -> str | None:
-    """Say why requeueing messages could lose them; None when it cannot.
-
-    Args:
-        queue: with its arguments.
-        policies: those that work on it, operator policies included.
-        version: of the broker.
-    """
+    """Say why requeueing messages could lose them; None when it cannot."""
     if queue.type == "classic":
         return None
     if queue.type != "quorum":

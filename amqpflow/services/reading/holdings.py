@@ -29,12 +29,10 @@ class Holding:
 
     @property
     def kept(self) -> int:
-        """Count the deliveries that stay until the end."""
         return sum(consumer.kept for consumer in self.tags.consumers)
 
     @property
     def has_room(self) -> bool:
-        """Tell whether it has room for a further consumer."""
         return len(self.tags.consumers) < MAX_CONSUMERS
 
     def keep(self, delivery_tag: int) -> None:
@@ -43,7 +41,6 @@ class Holding:
         self.channel.keep(delivery_tag - self.before)
 
     def ack(self, delivery_tags: Iterable[int]) -> None:
-        """Ack deliveries, given by the reading's tags."""
         gone, singly = self.tags.ack(tag - self.before for tag in delivery_tags)
         if gone:
             self.channel.ack(gone, multiple=True)
@@ -68,7 +65,6 @@ class Holdings:
 
     @property
     def received(self) -> int:
-        """Count the deliveries so far."""
         return self.all[-1].before + self.all[-1].tags.received if self.all else 0
 
     @property
@@ -82,7 +78,6 @@ class Holdings:
         return self.all[-1]
 
     def take(self, delivery_tag: int) -> None:
-        """Count a delivery to the latest consumer."""
         latest = self.all[-1]
         latest.tags.take(delivery_tag - latest.before)
 
@@ -94,6 +89,5 @@ class Holdings:
         return self.all[bisect_right(self.all, delivery_tag - 1, key=lambda each: each.before) - 1]
 
     def ack(self, delivery_tags: Iterable[int]) -> None:
-        """Ack deliveries, each on its channel."""
         for holding, tags in groupby(sorted(delivery_tags), key=self.of):
             holding.ack(tags)

@@ -28,8 +28,6 @@ class ParkedMessages:
         BrokerError, BrokerUnavailableError: reading failed; nothing is lost by that.
 
     Args:
-        target: what to read, and how.
-        queue: the parking queue, one of the target's.
         window: messages with the caller at once, when they are settled.
         in_parts: with a prefetch, read on where RabbitMQ delivers other messages next time.
         after_batch: called when all messages that have arrived were yielded.
@@ -124,7 +122,6 @@ class ParkedMessages:
         self._known.add(parked.digest)
 
     def is_readable(self, parked: ParkedMessage) -> bool:
-        """Tell whether its properties could be read."""
         return parked.delivery.delivery_tag not in self.reader.unreadable
 
     def finish(self) -> None:

@@ -35,9 +35,6 @@ class ParkingReader:
     """Reads one parking queue on one connection. Use as an async context manager: leaving it requeues everything.
 
     Args:
-        connection: where to read.
-        queue: the parking queue.
-        quorum: it is a quorum queue.
         average_bytes: of a body, when known.
         consumer_timeout_ms: of the queue, when known. Nothing is held for longer than half of it.
         prefetch: unacked messages at most; None: as many as are read. RabbitMQ delivers first what was requeued, so
@@ -82,17 +79,14 @@ class ParkingReader:
 
     @property
     def other_consumers(self) -> int:
-        """Count the other consumers when the reading began; the messages that they hold are not seen."""
         return self._requeueing.other_consumers
 
     @property
     def ready_after(self) -> int | None:
-        """Count the ready messages once everything was requeued."""
         return self._requeueing.ready_after
 
     @property
     def unproven(self) -> str | None:
-        """Say why it is not known that the broker has taken every ack and nack."""
         return self._requeueing.unproven
 
     @property
@@ -108,7 +102,6 @@ class ParkingReader:
 
     @property
     def received(self) -> int:
-        """Count the deliveries so far."""
         return self._consumers.holdings.received
 
     async def __aenter__(self) -> ParkingReader:
@@ -179,9 +172,7 @@ class ParkingReader:
             self._oldest_kept = asyncio.get_running_loop().time()
 
     def ack_all(self, delivery_tags: Sequence[int]) -> bool:
-        """Take messages out of the queue; False when they are not ours any more: the channel is closed, or the server
-        cancelled the consumer, after which an ack is void (fact 12.2).
-        """
+        """Take messages out of the queue, as `QueueConsumers.ack_all`."""
         return self._consumers.ack_all(delivery_tags)
 
     async def parked_meanwhile(self) -> int:
@@ -190,11 +181,9 @@ class ParkingReader:
         return ready + self.received - self.ready
 
     async def prove(self) -> None:
-        """Return when RabbitMQ has read every ack that was given so far. Raises BrokerError, BrokerUnavailableError."""
         await self._consumers.prove()
 
     def raise_if_cancelled(self) -> None:
-        """Raise BrokerError when RabbitMQ cancelled the consumer, which it does when the queue is deleted."""
         self._consumers.raise_if_cancelled()
 
     def finish(self) -> None:
@@ -232,7 +221,6 @@ class ParkingReader:
         return f"{HOLD_MAX / 60:.0f} minutes"
 
     async def _wait(self, busy: Callable[[], bool]) -> bool:
-        """Wait for a delivery; False when there will be none."""
         loop = asyncio.get_running_loop()
         since, empty_before = loop.time(), False
         while not self._consumers.arrived and self.may_continue():

@@ -29,8 +29,6 @@ class Requeueing:
     """Requeues what the consumers of a reading hold.
 
     Args:
-        consumers: of the reading.
-        quorum: it reads a quorum queue.
         by_close: closing a channel keeps the order, and a nack does not.
         hold_max: seconds a delivery is held at most.
     """
@@ -48,8 +46,7 @@ class Requeueing:
     async def requeue_all(self, *, is_part: bool) -> None:
         """Requeue everything, and close the channels. `unproven` says what went wrong.
 
-        Args:
-            is_part: the caller reads on in parts until all had its turn, and restores the order by that.
+        `is_part`: the caller reads on in parts until all had its turn, and restores the order by that.
         """
         consumers = self._consumers
         try:

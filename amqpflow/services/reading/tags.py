@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class WindowConsumer:
-    """A consumer, and its deliveries."""
-
     prefetch: int
     tag: str = ""  #: the consumer's; empty once it was cancelled
     first: int = 0  #: the first delivery tag
@@ -23,7 +21,6 @@ class WindowConsumer:
 
     @property
     def held(self) -> int:
-        """Count the deliveries that are not settled."""
         return self.received - self.acked
 
     @property
@@ -43,11 +40,9 @@ class HeldTags:
 
     @property
     def held(self) -> int:
-        """Count the deliveries that are not settled."""
         return sum(consumer.held for consumer in self.consumers)
 
     def take(self, delivery_tag: int) -> None:
-        """Count a delivery to the latest consumer."""
         consumer = self.consumers[-1]
         consumer.first = consumer.first or delivery_tag
         consumer.received += 1
@@ -55,7 +50,6 @@ class HeldTags:
         self._acked.append(0)
 
     def consumer_of(self, delivery_tag: int) -> WindowConsumer:
-        """Return the consumer that was given a delivery."""
         latest = self.consumers[-1]
         if latest.first and latest.first <= delivery_tag:
             return latest

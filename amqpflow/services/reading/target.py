@@ -27,7 +27,6 @@ class ReadTarget:
         return self.options.stop.is_set()
 
     def progress(self, queue: str, seen: int, expected: int) -> None:
-        """Report progress to the caller."""
         if self.options.on_progress is not None:
             self.options.on_progress(queue, seen, expected)
 
@@ -38,7 +37,6 @@ def read_target(
     """Return the target for messages of these work queues or parking queues.
 
     Args:
-        broker: the broker.
         compiled: the topology, which may be that of no file.
         queues: work queues or parking queues; all parking queues of the topology when empty.
         options: how to read; its `from_queues` are read instead.

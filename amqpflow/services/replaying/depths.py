@@ -13,10 +13,7 @@ class Depths:
     """Asks RabbitMQ for the ready messages of queues.
 
     Args:
-        connection: where to ask.
-        routes: of the work queues that are replayed to.
         to: the destination instead of these, if there is one.
-        parking_queues: those that are replayed from.
     """
 
     def __init__(
@@ -35,15 +32,12 @@ class Depths:
             self._destinations, self._retry_queues = [to.queue] if to.queue else [], []
 
     async def fullest(self) -> int:
-        """Return the depth of the fullest destination."""
         return max([await self._total([queue]) for queue in self._destinations], default=0)
 
     async def on_the_way(self) -> int:
-        """Return how many messages are in the destinations and their retry queues."""
         return await self._total([*self._destinations, *self._retry_queues])
 
     async def parked(self) -> int:
-        """Return how many messages are in the parking queues."""
         return await self._total(self._parking_queues)
 
     async def _total(self, queues: Iterable[str]) -> int:

@@ -32,8 +32,6 @@ from .journal_file import JournalFile
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class InterruptedReplay:
-    """An interrupted replay."""
-
     state: JournalState
     file: JournalFile | None  #: None: a process is writing it
     is_believed: bool  #: it is of this very broker, and no other process is writing it
@@ -71,7 +69,6 @@ class InterruptedSends:
         return iter(tuple(self._all.values()))
 
     def add(self, interrupted: InterruptedReplay) -> None:
-        """Add a replay, or replace what was known of it."""
         self._all[interrupted.state.head.id] = interrupted
 
     def forget(self, replay_id: str) -> None:

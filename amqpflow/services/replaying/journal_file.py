@@ -31,7 +31,6 @@ class JournalFile:
     """One journal, open for writing by one process. `create` and `take` open it.
 
     Args:
-        path: where it is.
         fd: open for reading and writing, and locked.
     """
 
@@ -102,7 +101,6 @@ class JournalFile:
                 raise
 
     async def written(self, data: bytes) -> None:
-        """Do `write` in a thread."""
         await asyncio.to_thread(self.write, data)
 
     def discard(self) -> None:

@@ -56,7 +56,6 @@ class Journals:
         """Begin a journal, which is on disk when this returns.
 
         Args:
-            head: which replay.
             messages: how many there may be, to see that there is room.
             lines: what stands behind the first line.
 

@@ -51,12 +51,7 @@ class KeptRequest:
 
 
 def kept_request(queue: str | Sequence[str] | None, choice: ReplayRequest) -> KeptRequest:
-    """Turn a request into the form of a journal.
-
-    Args:
-        queue: as for `replay`.
-        choice: the same; its selection has been through `with_matcher`.
-    """
+    """Turn a request into the form of a journal."""
     options = {name: getattr(choice, name) for name in _PLAIN if getattr(choice, name) != getattr(_NONE, name)}
     options |= {name: sorted(getattr(choice, name)) for name in _LISTS if getattr(choice, name)}
     if choice.to is not None:

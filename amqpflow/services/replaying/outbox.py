@@ -20,8 +20,6 @@ Address = tuple[str, str]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class PendingReplay:
-    """A message that is being replayed."""
-
     number: int  #: in the journal
     parked: ParkedMessage
     copy: Publish
@@ -53,7 +51,6 @@ class ReplayOutbox:
         self.has_confirmed = False  #: something, ever
 
     async def open(self) -> None:
-        """Connect. Raises as `connect`."""
         await self._outbox.open()
 
     @property
@@ -77,7 +74,6 @@ class ReplayOutbox:
         return first.sent_at if first else None
 
     def is_outstanding(self, same: tuple[str, str, str]) -> bool:
-        """Tell whether a copy with this `returned_as` is outstanding."""
         return same in self._returnable
 
     async def send(self, pendings: Sequence[PendingReplay]) -> None:
@@ -122,5 +118,4 @@ class ReplayOutbox:
         return left
 
     async def close(self) -> None:
-        """Close the connection."""
         await self._outbox.close()

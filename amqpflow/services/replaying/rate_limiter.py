@@ -15,7 +15,6 @@ class RateLimiter:
     """Says how many messages may be sent now.
 
     Args:
-        choice: the request.
         depth: asks for the ready messages of the fullest destination.
         now: seconds of the event loop.
     """
@@ -69,7 +68,6 @@ class RateLimiter:
         return max(0, self._room)
 
     def sent(self, count: int) -> None:
-        """Count messages that were sent."""
         self.total += count
         self._tokens -= count
         if self._room is not None:

@@ -23,15 +23,7 @@ OnWatch = Callable[[int, int], None]
 
 
 class ReparkedMessages:
-    """Finds the messages of one replay that are parked again.
-
-    Args:
-        state: of the replay, whose report says how many came back.
-        target: the parking queues.
-        limiter: stops sending for a look.
-        depths: of the replay's queues.
-        news: set when the limiter stops.
-    """
+    """Finds the messages of one replay that are parked again."""
 
     def __init__(
         self, state: ReplayState, target: ReadTarget, limiter: RateLimiter, depths: Depths, news: asyncio.Event

@@ -55,15 +55,12 @@ async def replay_parked(
     another that began later.
 
     Args:
-        broker: where to work. Publishing has a connection of its own.
-        compiled: the topology.
         queue: a work queue, several, or (None) all.
         choice: the request: which messages, where to, how fast, when to stop.
         journals: where to keep the journal, and to find those of interrupted replays; None: none is kept.
         resume: resume this replay, with its id and its request; see `resumed_request`.
         options: how to read; once its stop is set, outstanding messages are settled and the rest requeued.
         on_watch: watch, once all is sent, until the destinations stay empty; called with what there is.
-        on_step: called before and after each operation.
 
     Returns:
         A report, also when it could not replay everything.

@@ -28,16 +28,7 @@ _GROUP = 30  #: confirms that are worth a write to the disk while more are on th
 
 
 class ReplaySender:
-    """Sends the messages that wait, in one reading.
-
-    Args:
-        replay: its state.
-        reader: of the parking queue, which keeps the messages that are left.
-        outbox: publishes.
-        limiter: says how many may be sent.
-        sorter: where they wait.
-        stop: set when the replay is to stop.
-    """
+    """Sends the messages that wait, in one reading."""
 
     def __init__(
         self,
@@ -65,12 +56,10 @@ class ReplaySender:
 
     @property
     def window(self) -> int:
-        """How many messages to hold at once."""
         return self._limiter.window(WINDOW)
 
     @property
     def resends(self) -> bool:
-        """Tell whether messages wait to be sent again."""
         return bool(self._resend)
 
     def succeeded(self, confirmed: Iterable[PendingReplay]) -> None:
@@ -84,9 +73,6 @@ class ReplaySender:
 
         A return names exchange, routing key and hop: of two copies that are the same in those, the second waits for
         the first, and others pass both.
-
-        Args:
-            behind: messages that are about to be sent before them.
         """
         if self._resend or not self._waiting:
             return []
@@ -248,7 +234,6 @@ class ReplaySender:
         return to is not None and to.queue is None
 
     def _close(self, address: Address, why: str, hint: str) -> None:
-        """Send nothing more to this destination."""
         self._replay.close(address, why, hint)
         self.has_nowhere = self.has_nowhere or all(
             each in self._replay.closed for each in self._replay.addresses_here()

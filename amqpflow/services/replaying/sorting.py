@@ -22,13 +22,7 @@ WAITING_BYTES = 32 * 1024 * 1024  #: bodies that wait to be sent; what is over t
 
 
 class MessageSorter:
-    """Sorts the messages of one reading. `waiting` and `settled` are emptied by the sender and the acks.
-
-    Args:
-        replay: its state.
-        reader: of the parking queue.
-        news: set when there is something new.
-    """
+    """Sorts the messages of one reading. `waiting` and `settled` are emptied by the sender and the acks."""
 
     def __init__(self, replay: ReplayState, reader: ParkingReader, news: asyncio.Event) -> None:
         self.waiting = WaitingMessages()  #: to be replayed
@@ -82,7 +76,6 @@ class MessageSorter:
 
     @property
     def _were_there(self) -> int:
-        """Count the messages so far that may have been there at first."""
         return self.looked_at - self.came_back - self.brought_back
 
     def _has_all(self, at_most: int) -> bool:

@@ -66,7 +66,6 @@ class ReplayState:
         self.totals = state.totals()
 
     def step(self, name: str) -> None:
-        """Call `on_step`, for tests."""
         if self.on_step is not None:
             self.on_step(name)
 
@@ -106,7 +105,6 @@ class ReplayState:
         return known[index] if index < len(known) else index - len(known) + unused
 
     def count(self, parked: ParkedMessage, by: int = 1) -> None:
-        """Count a message that is about to be sent: the next equal one gets another ordinal."""
         self.pass_ordinal(parked, by)
         if self._only is not None:
             self._only[parked_digest(parked.delivery)] -= by
@@ -116,7 +114,6 @@ class ReplayState:
         self.count(parked, -1)
 
     def pass_ordinal(self, parked: ParkedMessage, by: int = 1) -> None:
-        """Give the next message that is equal to it another ordinal."""
         if is_anonymous(parked):
             self._ordinals[parked_digest(parked.delivery)] += by
 
@@ -127,7 +124,6 @@ class ReplayState:
     # -- the journal
 
     def number(self) -> int:
-        """Return the number of the next message."""
         number, self.next_number = self.next_number, self.next_number + 1
         return number
 
@@ -138,13 +134,11 @@ class ReplayState:
         self._lines.append(intent_line(pendings[0].number, [each.key for each in pendings], again))
 
     def confirm(self, pendings: Iterable[PendingReplay]) -> None:
-        """Note messages that RabbitMQ has confirmed."""
         numbers = [each.number for each in pendings]
         self.totals["confirmed"] += len(numbers)
         self._lines.append(confirmed_line(numbers))
 
     def acking(self, pendings: Iterable[PendingReplay]) -> None:
-        """Note messages that are about to be acked."""
         self._lines.append(acking_line(each.number for each in pendings))
 
     def not_acked(self, pendings: Iterable[PendingReplay]) -> None:

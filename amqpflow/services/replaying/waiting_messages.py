@@ -25,7 +25,6 @@ class WaitingMessages:
 
     @property
     def ready(self) -> int:
-        """Count the messages that can be sent now."""
         return len(self._in_order) + len(self._released)
 
     @property
@@ -34,7 +33,6 @@ class WaitingMessages:
         return min(each[0][1] for each in (self._in_order, self._released, *self._aside.values()) if each)
 
     def add(self, parked: ParkedMessage, since: float) -> None:
-        """Add a message that arrived."""
         self._in_order.append((parked, since))
         self.size += parked.delivery.size
 
