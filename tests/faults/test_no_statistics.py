@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from amqpflow import api
+from amqpflow.api import functions as api
 from amqpflow.errors import AmqpflowError, RefusedError
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.node import create_virtual_host

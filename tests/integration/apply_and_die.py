@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from amqpflow import api
+from amqpflow.api import functions as api
 from amqpflow.model.resources import STAMP, Binding, Exchange
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.values.apply_report import ApplyReport

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import api
+from amqpflow.api import functions as api
 from amqpflow.errors import ManagementUnavailableError, PartlyDoneError, PermissionDeniedError, RefusedError
 from amqpflow.model.names import applying_lock
 from amqpflow.model.resources import STAMP, Binding, Exchange

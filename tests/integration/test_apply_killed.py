@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from amqpflow import api
+from amqpflow.api import functions as api
 from amqpflow.model.names import applying_lock
 from amqpflow.model.resources import BrokerState
 from amqpflow.planning.values.changes import Change

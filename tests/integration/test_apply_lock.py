@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow import api
+from amqpflow.api import functions as api
 from amqpflow.errors import LockedError, LockLostError, PartlyDoneError, PermissionDeniedError
 from amqpflow.model.names import applying_lock
 from amqpflow.planning.values.changes import Change

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import api
+from amqpflow.api import functions as api
 from amqpflow.errors import AmqpflowError, PartlyDoneError, RefusedError
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.values.changes import Change, PutPolicy, RemovePolicy

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import api
+from amqpflow.api import functions as api
 from amqpflow.errors import RefusedError
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.reports.consequences import Danger, consequences

@@ -26,7 +26,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, note, settings
 from hypothesis import strategies as st
 
-from amqpflow import api
+from amqpflow.api import functions as api
 from amqpflow.errors import PartlyDoneError, RefusedError
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties

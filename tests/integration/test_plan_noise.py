@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import api
+from amqpflow.api import functions as api
 from amqpflow.model.resources import STAMP
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.compare.diff import diff

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import api
+from amqpflow.api import functions as api
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import Connection
 from amqpflow.rabbitmq.management_http import ManagementHttp

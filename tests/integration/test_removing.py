@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import api
+from amqpflow.api import functions as api
 from amqpflow.errors import NotAppliedError, PartlyDoneError, RefusedError, UsageError
 from amqpflow.model.outcome import Retry
 from amqpflow.model.properties import Properties

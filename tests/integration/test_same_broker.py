@@ -29,7 +29,7 @@ from amqpflow import (
     plan,
     replay,
 )
-from amqpflow.api import plan_replay
+from amqpflow.api.functions import plan_replay
 from amqpflow.node import create_virtual_host
 from amqpflow.planning.reports.permissions import grants
 from amqpflow.rabbitmq import same_broker

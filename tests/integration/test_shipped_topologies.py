@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow.api import apply, plan
+from amqpflow.api.functions import apply, plan
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.loading.topology import Topology

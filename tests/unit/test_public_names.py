@@ -1,4 +1,4 @@
-"""The public names are in one place, `amqpflow/__init__.pyi`, and can be had."""
+"""The public names: `amqpflow/__init__.py` loads each of them, and `amqpflow/__init__.pyi` has the same."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _apply(topology: Topology, broker: RunningBroker) -> str:
     """Apply the topology and return one line about it. On a private broker the virtual host is created first."""
     import asyncio
 
-    from amqpflow.api import apply
+    from amqpflow import apply
     from amqpflow.node import create_virtual_host
 
     if broker.origin != "given" and topology.vhost not in ("", "/"):

@@ -51,7 +51,7 @@ def explain(
     with what to do. Nothing is changed. Without the management API policies are not visible, and the output says so.
     """
     from amqpflow import Topology, connect
-    from amqpflow.api import explain_offline
+    from amqpflow.api.reporting import explain_offline
     from amqpflow.cli.render.explanation import explanation_object, explanation_text
 
     if release is not None and not offline:

@@ -27,7 +27,7 @@ def permissions(file: str, roles: tuple[str, ...], queues: tuple[str, ...], exac
     The output ends with the rabbitmqctl commands that grant them, quoted for a shell, with users named TOPOLOGY-ROLE.
     Patterns are exact as long as they fit into the 1024 bytes that RabbitMQ 4.3 accepts. A note names each wider one.
     """
-    from amqpflow.api import permissions as grants
+    from amqpflow.api.reporting import permissions as grants
     from amqpflow.cli.render.permissions import permissions_object, permissions_text
     from amqpflow.cli.render.values import as_document
 

@@ -65,7 +65,7 @@ def replay(
     """
     import gc
 
-    from amqpflow.api import resumed_replay
+    from amqpflow.api.replaying import resumed_replay
     from amqpflow.cli.options.replay import choice_of
     from amqpflow.errors import RefusedError
 
@@ -191,7 +191,7 @@ def _show(report: ReplayReport, notes: tuple[str, ...], output: str, *, stopped:
 def _prune(journal: str | None, selection: Selection, output: str) -> int:
     from datetime import timedelta
 
-    from amqpflow import api
+    from amqpflow.api import replaying
     from amqpflow.cli.render.values import as_document
     from amqpflow.model.units import parse_duration
     from amqpflow.parking.selection import Selection
@@ -199,7 +199,7 @@ def _prune(journal: str | None, selection: Selection, output: str) -> int:
     if selection != Selection(older_than=selection.older_than):
         raise click.UsageError("--history --prune takes no selection but --older-than, the age of the replays")
     age = timedelta(milliseconds=parse_duration(selection.older_than)) if selection.older_than is not None else None
-    removed = api.prune_replay_history(journal, older_than=age)
+    removed = replaying.prune_replay_history(journal, older_than=age)
     if output == "json":
         click.echo(as_document({"version": 1, "removed": list(removed)}))
     else:
@@ -208,11 +208,11 @@ def _prune(journal: str | None, selection: Selection, output: str) -> int:
 
 
 def _history(journal: str | None, output: str) -> int:
-    from amqpflow import api
+    from amqpflow.api import replaying
     from amqpflow.cli.render.replay import history_lines, history_object
     from amqpflow.cli.render.values import as_document
 
-    states = api.replay_history(journal)
+    states = replaying.replay_history(journal)
     if output == "json":
         click.echo(as_document({"version": 1, "replays": [history_object(each) for each in states]}))
     else:
