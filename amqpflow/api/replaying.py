@@ -20,6 +20,42 @@ if TYPE_CHECKING:
     from amqpflow.services.replaying.request import ReplayRequest
 
 
+def replay_history(journal: str | Path | None = None) -> tuple[JournalState, ...]:
+    """
+    Return the replays whose journals are kept on this machine, oldest first: who, when, what, and the result.
+
+    Args:
+        journal: directory of the journals, as for `replay`.
+
+    Raises:
+        RefusedError: the directory cannot be read, or another user may write in it. A file in it that is not a
+            journal is left out.
+    """
+    from amqpflow.services.replaying.journal_files import journals_in
+
+    return tuple(journals_in(journal).all(lambda *_: None))
+
+
+def prune_replay_history(journal: str | Path | None = None, *, older_than: timedelta | None = None) -> tuple[str, ...]:
+    """
+    Remove the journals of finished replays. Those of replays that can be resumed stay.
+
+    Args:
+        journal: directory of the journals, as for `replay`.
+        older_than: only of replays that began at least this long ago; None: all.
+
+    Returns:
+        The ids of the replays, the oldest first.
+
+    Raises:
+        RefusedError: as for `replay_history`; or a journal cannot be removed.
+    """
+    from amqpflow.services.replaying.journal_files import journals_in
+
+    before = None if older_than is None else int((time.time() - older_than.total_seconds()) * 1000)
+    return tuple(journals_in(journal).prune(before))
+
+
 class Replaying:
     """The calls of a client about replays."""
 
@@ -111,15 +147,8 @@ class Replaying:
                 on_watch=on_watch,
             )
 
-    def replay_history(self, journal: str | Path | None = None) -> tuple[JournalState, ...]:
-        """Return the replays with a journal on this machine, see `amqpflow.replay_history`."""
-        return replay_history(journal)
-
-    def prune_replay_history(
-        self, journal: str | Path | None = None, *, older_than: timedelta | None = None
-    ) -> tuple[str, ...]:
-        """Remove journals of finished replays, see `amqpflow.prune_replay_history`."""
-        return prune_replay_history(journal, older_than=older_than)
+    replay_history = staticmethod(replay_history)
+    prune_replay_history = staticmethod(prune_replay_history)
 
 
 def resumed_replay(
@@ -142,39 +171,3 @@ def resumed_replay(
     state = journals_in(journal).load(resume)
     require_resumable(state)
     return resumed_request(state, queue, choice, compiled_of(topology))
-
-
-def replay_history(journal: str | Path | None = None) -> tuple[JournalState, ...]:
-    """
-    Return the replays whose journals are kept on this machine, oldest first: who, when, what, and the result.
-
-    Args:
-        journal: directory of the journals, as for `replay`.
-
-    Raises:
-        RefusedError: the directory cannot be read, or another user may write in it. A file in it that is not a
-            journal is left out.
-    """
-    from amqpflow.services.replaying.journal_files import journals_in
-
-    return tuple(journals_in(journal).all(lambda *_: None))
-
-
-def prune_replay_history(journal: str | Path | None = None, *, older_than: timedelta | None = None) -> tuple[str, ...]:
-    """
-    Remove the journals of finished replays. Those of replays that can be resumed stay.
-
-    Args:
-        journal: directory of the journals, as for `replay`.
-        older_than: only of replays that began at least this long ago; None: all.
-
-    Returns:
-        The ids of the replays, the oldest first.
-
-    Raises:
-        RefusedError: as for `replay_history`; or a journal cannot be removed.
-    """
-    from amqpflow.services.replaying.journal_files import journals_in
-
-    before = None if older_than is None else int((time.time() - older_than.total_seconds()) * 1000)
-    return tuple(journals_in(journal).prune(before))

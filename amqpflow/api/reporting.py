@@ -17,6 +17,32 @@ if TYPE_CHECKING:
     from amqpflow.services.status import StatusReader
 
 
+def permissions(
+    topology: TopologyLike, *, roles: Collection[str] = (), queues: Collection[str] = (), exact: bool = False
+) -> tuple[Grant, ...]:
+    """
+    Return the least permissions for each kind of user of a topology. The broker is not asked.
+
+    Args:
+        topology: as for `plan`.
+        roles: of `apply`, `consume`, `publish`, `replay`, `observe`; all when empty.
+        queues: the work queues that the users who consume and replay work with; all when empty.
+        exact: never widen a pattern, even if RabbitMQ 4.3 refuses its length (1024 bytes).
+
+    Raises:
+        UsageError: the topology has no such work queue.
+    """
+    from amqpflow.errors import UsageError
+    from amqpflow.planning.reports.permissions import ROLES, grants
+
+    compiled = compiled_of(topology)
+    if unknown := [queue for queue in queues if queue not in compiled.routes]:
+        raise UsageError(
+            f"{compiled.file} has no work queue {', '.join(unknown)}", hint=f"it has {', '.join(compiled.routes)}"
+        )
+    return grants(compiled, roles=roles or ROLES, queues=queues, exact=exact)
+
+
 class Reporting:
     """The calls of a client that change nothing: explain, permissions, status, watch, queue_counts."""
 
@@ -42,27 +68,7 @@ class Reporting:
         async with self._connections.broker(compiled, "explain") as (broker, _):
             return await explain_on(compiled, queue, broker)
 
-    def permissions(
-        self,
-        topology: TopologyLike,
-        *,
-        roles: Collection[str] = (),
-        queues: Collection[str] = (),
-        exact: bool = False,
-    ) -> tuple[Grant, ...]:
-        """
-        Return the least permissions for each kind of user of a topology. The broker is not asked.
-
-        Args:
-            topology: as for `plan`.
-            roles: of `apply`, `consume`, `publish`, `replay`, `observe`; all when empty.
-            queues: the work queues that the users who consume and replay work with; all when empty.
-            exact: never widen a pattern, even if RabbitMQ 4.3 refuses its length (1024 bytes).
-
-        Raises:
-            UsageError: the topology has no such work queue.
-        """
-        return permissions(topology, roles=roles, queues=queues, exact=exact)
+    permissions = staticmethod(permissions)
 
     async def status(self, topology: TopologyLike, *, oldest: bool = False) -> Status:
         """
@@ -135,21 +141,6 @@ class Reporting:
             reader = StatusReader(broker, compiled)
             yield reader
             await reader.aclose()  # not after a failure, which closes the connection: it may not answer any more
-
-
-def permissions(
-    topology: TopologyLike, *, roles: Collection[str] = (), queues: Collection[str] = (), exact: bool = False
-) -> tuple[Grant, ...]:
-    """Return the least permissions without a client; see `Client.permissions`."""
-    from amqpflow.errors import UsageError
-    from amqpflow.planning.reports.permissions import ROLES, grants
-
-    compiled = compiled_of(topology)
-    if unknown := [queue for queue in queues if queue not in compiled.routes]:
-        raise UsageError(
-            f"{compiled.file} has no work queue {', '.join(unknown)}", hint=f"it has {', '.join(compiled.routes)}"
-        )
-    return grants(compiled, roles=roles or ROLES, queues=queues, exact=exact)
 
 
 def explain_offline(topology: TopologyLike, queue: str, *, release: tuple[int, ...] = ()) -> Explanation:
