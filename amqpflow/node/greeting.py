@@ -46,11 +46,11 @@ def _greeting(connection: socket.socket, where: str) -> tuple[str, str]:
         chunk = connection.recv(4096)
         data += chunk
         if not chunk or len(data) > _LARGEST_GREETING or data[:1] != b"\x01":
-            raise BrokerUnavailableError(f"what answers at {where} does not speak AMQP 0-9-1")
+            raise BrokerUnavailableError(f"the server at {where} does not speak AMQP 0-9-1")
     try:
         _, _, start = frame.unmarshal(data)
     except PAMQPException as error:
-        raise BrokerUnavailableError(f"what answers at {where} does not speak AMQP 0-9-1: {error}") from error
+        raise BrokerUnavailableError(f"the server at {where} does not speak AMQP 0-9-1: {error}") from error
     properties = start.server_properties if isinstance(start, commands.Connection.Start) else {}
     product, version = properties.get("product", ""), properties.get("version", "")
     return str(product), str(version)

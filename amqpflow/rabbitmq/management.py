@@ -261,7 +261,7 @@ class Management:
             return decoder(found)
         except decode.UnreadableObjectError as error:
             raise ManagementUnavailableError(
-                f"the management API at {self.url} lists what cannot be read: {error}"
+                f"the management API at {self.url} returned a list that cannot be decoded: {error}"
             ) from error
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise self._http.strange() from error

@@ -11,7 +11,7 @@ from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailableErr
 from .peer import Protocol
 from .url import redact
 
-PATH_PREFIX = "is there a path in front of /api (management.path_prefix)? It is part of the management URL"
+PATH_PREFIX = "if there is a path in front of /api (management.path_prefix), add it to the management URL"
 
 
 def refusal(url: str, status: int, body: bytes, path: tuple[str, ...], location: str = "") -> AmqpflowError:
@@ -28,7 +28,7 @@ def refusal(url: str, status: int, body: bytes, path: tuple[str, ...], location:
     where, reason = " ".join(path), _reason(body)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR and not body:
         return BrokerError(
-            f"the management API at {url} failed on {where} (HTTP 500)",
+            f"the management API at {url} failed to list {where} (HTTP 500)",
             code=500,
             hint="RabbitMQ cannot list an object whose name or routing key is not text, which its HTTP API lets "
             "anyone create; its log names the request",
@@ -39,7 +39,7 @@ def refusal(url: str, status: int, body: bytes, path: tuple[str, ...], location:
         return _denied(url, reason, path)
     hint = ""
     if status == HTTPStatus.NOT_FOUND:
-        hint = PATH_PREFIX if path == ("whoami",) else "a proxy in between that decodes %2F gives the same answer"
+        hint = PATH_PREFIX if path == ("whoami",) else "a proxy that decodes %2F gives the same answer"
     return BrokerError(f"the management API refused {where}: {reason}", code=status, hint=hint)
 
 
@@ -47,16 +47,23 @@ def _denied(url: str, reason: str, path: tuple[str, ...]) -> PermissionDeniedErr
     where = f"the management API at {url}"
     if reason == "Not management user":
         return PermissionDeniedError(
-            f"{where} refuses this user: it has no management tag", hint="rabbitmqctl set_user_tags USER management"
+            f"{where} refuses this user: the tag management is missing",
+            hint="rabbitmqctl set_user_tags USER management",
         )
     if "virtual host" in reason:
-        return PermissionDeniedError(f"{where} refuses this user access to the virtual host {path[1]}")
+        return PermissionDeniedError(
+            f"{where} refuses this user access to the virtual host {path[1]}",
+            hint="rabbitmqctl set_permissions -p VHOST USER CONFIGURE WRITE READ",
+        )
     if "object" in reason:
         tag = "policymaker" if path[0] in ("policies", "parameters", "global-parameters") else "administrator"
         return PermissionDeniedError(
-            f"{where} refuses this user: it has no {tag} tag", hint=f"rabbitmqctl set_user_tags USER {tag}"
+            f"{where} refuses this user: the tag {tag} is missing", hint=f"rabbitmqctl set_user_tags USER {tag}"
         )
-    return PermissionDeniedError(f"{where} refuses the user or the password")
+    return PermissionDeniedError(
+        f"{where} refuses the user or the password",
+        hint="`rabbitmqctl authenticate_user USER` asks for a password and tests it",
+    )
 
 
 def _reason(body: bytes) -> str | None:
@@ -82,22 +89,25 @@ def not_rabbitmq(url: str, status: int, location: str = "") -> ManagementUnavail
     if 300 <= status < 400:
         where = redact(location) if location else "another address"
         return ManagementUnavailableError(
-            f"what answers at {url} redirects to {where} ({answered})",
+            f"the server at {url} redirects to {where} ({answered})",
             hint="give the management URL that it leads to, without /api/...; redirections are not followed",
         )
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED):
         what, hint = (
             "a proxy refuses the request",
-            "it wants another login than RabbitMQ's, or does not let this host in",
+            "it requires a login of its own, or does not admit this host",
         )
     elif status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT):
-        what = "a proxy does not reach RabbitMQ"
-        hint = "is RabbitMQ up, and its management plugin enabled? rabbitmq-plugins enable rabbitmq_management"
+        what = "a proxy cannot reach RabbitMQ"
+        hint = (
+            "check that RabbitMQ is up and its management plugin is enabled: "
+            "rabbitmq-plugins enable rabbitmq_management"
+        )
     elif status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_ACCEPTABLE):
         what, hint = "it is not RabbitMQ's management API", PATH_PREFIX
     else:
         what, hint = "it is not RabbitMQ's management API, or a proxy in front of it failed", ""
-    return ManagementUnavailableError(f"what answers at {url} says {answered}: {what}", hint=hint)
+    return ManagementUnavailableError(f"the server at {url} says {answered}: {what}", hint=hint)
 
 
 def no_answer(
@@ -115,19 +125,20 @@ def no_answer(
     where = f"the management API at {url}"
     if slow:
         return ManagementUnavailableError(
-            f"{where} does not answer in time", hint="does a firewall or a proxy swallow the requests?"
+            f"{where} does not answer in time", hint="check whether a firewall or a proxy drops the requests"
         )
     text = str(error) or type(error).__name__
     words = text.lower().replace("_", " ")
     if speaks is Protocol.AMQP:
         return ManagementUnavailableError(
-            f"what listens at {url} speaks AMQP", hint="the management API is usually on port 15672, with TLS on 15671"
+            f"the server at {url} speaks AMQP, not HTTP",
+            hint="the management API is usually on port 15672, with TLS on 15671",
         )
     if speaks is Protocol.TLS:
-        return ManagementUnavailableError(f"what listens at {url} wants TLS", hint="write https://")
+        return ManagementUnavailableError(f"the server at {url} requires TLS", hint="write https://")
     if "wrong version number" in words or "record layer failure" in words:
         return ManagementUnavailableError(
-            f"what listens at {url} does not speak TLS", hint="write http://, which is without TLS"
+            f"the server at {url} does not speak TLS", hint="write http://, which is without TLS"
         )
     hint = ""
     if "certificate verify failed" in words:

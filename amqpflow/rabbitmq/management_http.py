@@ -104,7 +104,7 @@ class ManagementHttp:
 
     def strange(self) -> ManagementUnavailableError:
         """Return the error for an answer that RabbitMQ would not give."""
-        return ManagementUnavailableError(f"what answers at {self.url} is not RabbitMQ's management API")
+        return ManagementUnavailableError(f"the server at {self.url} is not RabbitMQ's management API")
 
 
 def _client(address: BrokerAddress, url: str) -> httpx2.AsyncClient:

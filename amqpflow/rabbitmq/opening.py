@@ -66,19 +66,23 @@ def not_opened(error: BaseException, address: BrokerAddress, seen: Seen) -> Amqp
     if isinstance(error, amqp.ProbableAuthenticationError):
         return _login_refused(address)
     if isinstance(error, asyncio.TimeoutError):
-        what = "it is reached, and gives no answer in time" if seen.reached else "it cannot be reached in time"
-        hint = "is that the AMQP port of a running broker?" if seen.reached else "a firewall in between gives no answer"
+        what = "it was reached but did not answer in time" if seen.reached else "it could not be reached in time"
+        hint = (
+            "check that this is the AMQP port of a running broker"
+            if seen.reached
+            else "check whether a firewall drops the packets"
+        )
         return BrokerUnavailableError(f"{address}: {what}", hint=_port_hint(address) or hint)
     if seen.reached and not seen.first:
         return BrokerUnavailableError(
-            f"{address}: what listens there closed the connection without an answer",
+            f"{address}: the server closed the connection without an answer",
             hint=_port_hint(address)
-            or "AMQP is usually on port 5672, with TLS (amqps://) on 5671; a proxy does so while no broker is up",
+            or "AMQP is usually on port 5672, with TLS (amqps://) on 5671; a proxy does this while its broker is down",
         )
     if any(isinstance(each, OSError) and errno.ECONNREFUSED in each.args for each in chain_of(error)):
         return BrokerUnavailableError(
             f"{address}: cannot connect: nothing listens on port {address.port} of {address.host}",
-            hint="is the broker up, and is that its AMQP port?",
+            hint="check that the broker is up, and that this is its AMQP port",
         )
     return BrokerUnavailableError(f"{address}: cannot connect: {error_text(error)}")
 
@@ -99,12 +103,12 @@ def refused(code: int, reply_text: str, address: BrokerAddress) -> AmqpflowError
     if text.startswith("vhost ") and text.endswith(" not found"):
         hint = f"rabbitmqctl add_vhost {quoted_vhost}"
         if vhost.endswith("/") and vhost != "/":
-            hint = "the URL ends with a slash, which belongs to the name: leave it out"
+            hint = "remove the slash at the end of the URL: RabbitMQ takes it for a part of the name"
         return VirtualHostMissingError(f"{address}: there is no virtual host {vhost}", hint=hint)
     if text.endswith(" is down"):
         return BrokerUnavailableError(
             f"{address}: the virtual host {vhost} is down on this node",
-            hint=f"rabbitmqctl restart_vhost -p {quoted_vhost}; RabbitMQ's log says why it is",
+            hint=f"rabbitmqctl restart_vhost -p {quoted_vhost}; RabbitMQ's log has the reason",
         )
     if limit := _LIMIT.search(text):
         return _limit_reached(limit["whose"].strip(), int(limit["limit"]), address)
@@ -123,13 +127,13 @@ def _limit_reached(whose: str, limit: int, address: BrokerAddress) -> BrokerUnav
     more = json.dumps({"max-connections": limit + 10})
     match whose:
         case "node":
-            what = "the node takes no more connections"
+            what = "the node accepts no more connections"
             raised = "connection_max in rabbitmq.conf"
         case "user":
             what = f"the user {address.user} has no connections left"
             raised = f"rabbitmqctl set_user_limits {shlex.quote(address.user)} '{more}'"
         case _:
-            what = f"the virtual host {address.vhost} takes no more connections"
+            what = f"the virtual host {address.vhost} accepts no more connections"
             raised = f"rabbitmqctl set_vhost_limits -p {shlex.quote(address.vhost)} '{more}'"
     return BrokerUnavailableError(
         f"{address}: {what}: the limit of {limit} is reached",
@@ -141,7 +145,9 @@ def _login_refused(address: BrokerAddress) -> AuthenticationError:
     only_local = address.user == "guest" and address.host not in _LOOPBACK
     return AuthenticationError(
         f"{address}: RabbitMQ refused the user or the password",
-        hint="the user guest may only connect from localhost" if only_local else "",
+        hint="the user guest may only connect from localhost: create another user"
+        if only_local
+        else "`rabbitmqctl authenticate_user USER` asks for a password and tests it",
     )
 
 
@@ -156,25 +162,25 @@ def _tls_failed(error: ssl.SSLError, address: BrokerAddress) -> TlsError:
         else:
             hint = "`ca_file` names the CA to trust"
     elif "alert" in words and ("certificate" in words or "handshake" in words or "unknown ca" in words):
-        hint = "the broker wants a client certificate that it trusts: `cert_file` and `key_file`"
+        hint = "give a client certificate that the broker trusts: `cert_file` and `key_file`"
     else:
-        hint = "is this port really TLS? amqps is usually 5671; amqp:// is without TLS"
+        hint = "check that this port is TLS: amqps is usually 5671; amqp:// is without TLS"
     if "wrong version number" in words or "record layer failure" in words:
-        text = "what listens there does not speak TLS"
+        text = "the server does not speak TLS"
     return TlsError(f"{address}: TLS failed: {text}", hint=hint)
 
 
 def _not_amqp(seen: Seen, address: BrokerAddress) -> BrokerUnavailableError:
     first, speaks = seen.first, seen.speaks or protocol_of(seen.first)
     if speaks is Protocol.HTTP:
-        what, hint = "an HTTP server listens there", "AMQP is usually on port 5672; 15672 is the management API"
+        what, hint = "the server speaks HTTP", "give the AMQP port, usually 5672; 15672 is the management API"
     elif speaks is Protocol.TLS:
-        what, hint = "what listens there wants TLS", "write amqps://"
+        what, hint = "the server requires TLS", "write amqps://"
     elif speaks is Protocol.AMQP and len(first) >= 8:
         spoken = ".".join(map(str, first[5:8]))
-        what, hint = f"what listens there does not speak AMQP 0-9-1, but AMQP {spoken}", ""
+        what, hint = f"the server does not speak AMQP 0-9-1, but AMQP {spoken}", ""
     else:
-        what, hint = "what listens there does not speak AMQP 0-9-1", "AMQP is usually on port 5672"
+        what, hint = "the server does not speak AMQP 0-9-1", "AMQP is usually on port 5672"
     return BrokerUnavailableError(f"{address}: {what}", hint=hint)
 
 

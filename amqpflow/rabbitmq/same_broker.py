@@ -98,7 +98,7 @@ def _two_brokers(connection: Connection, management: Management, overview: Overv
     theirs = f"{management.url} (cluster {overview.cluster_name})"
     hint = "use the management URL of the same cluster, or leave it out: it is derived from the AMQP URL then"
     if "/" in connection.address.vhost and connection.cluster_name == overview.cluster_name:
-        hint += "; a proxy in between that decodes %2F gives the same answer"
+        hint += "; a proxy that decodes %2F gives the same answer"
     return RefusedError(f"{ours} and {theirs} are two brokers: {reason}", hint=hint)
 
 

@@ -105,7 +105,7 @@ def test_a_connection_limit_is_named_with_whose_it_is(vhost: BrokerAddress, user
     limit(vhost, "connections", user.user, -1)
     limit(vhost, "connections", "", 0)
     refused = refusal(user)
-    assert f"the virtual host {vhost.vhost} takes no more connections: the limit of 0 is reached" in str(refused)
+    assert f"the virtual host {vhost.vhost} accepts no more connections: the limit of 0 is reached" in str(refused)
     assert "set_vhost_limits" in refused.hint
 
 
@@ -171,14 +171,14 @@ def test_the_http_port_given_as_amqp(vhost: BrokerAddress) -> None:
     port = Management(vhost).base.rpartition(":")[2]
     refused = refusal(resolve_address(f"amqp://guest:guest@{vhost.host}:{port}/", environ={}))
     assert type(refused) is BrokerUnavailableError
-    assert "an HTTP server listens there" in str(refused)
+    assert "the server speaks HTTP" in str(refused)
     assert "15672 is the management API" in refused.hint
 
 
 @pytest.mark.one_broker
 def test_the_amqp_port_given_as_http(vhost: BrokerAddress) -> None:
     refused = no_management(replace(vhost, management_url=f"http://{vhost.host}:{vhost.port}"))
-    assert f"what listens at http://{vhost.host}:{vhost.port} speaks AMQP" in str(refused)
+    assert f"the server at http://{vhost.host}:{vhost.port} speaks AMQP" in str(refused)
     assert "15672" in refused.hint
 
 
@@ -233,10 +233,10 @@ async def hangs_up(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> Non
 @pytest.mark.parametrize(
     ("answer", "tls", "words", "hint"),
     [
-        (says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), False, "an HTTP server listens there", "5672"),
+        (says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), False, "the server speaks HTTP", "5672"),
         (says(b"AMQP\x00\x01\x00\x00"), False, "does not speak AMQP 0-9-1, but AMQP 1.0.0", ""),
         (says(b"SSH-2.0-OpenSSH_9.2\r\n"), False, "does not speak AMQP 0-9-1", "5672"),
-        (says(), True, "wants TLS", "amqps://"),
+        (says(), True, "requires TLS", "amqps://"),
         (hangs_up, False, "closed the connection without an answer", "5672"),
     ],
 )
@@ -259,7 +259,7 @@ def test_a_peer_that_says_nothing_is_told_from_one_that_cannot_be_reached(reache
     async def scenario() -> None:
         async with listening(says()) as port:
             host = f"127.0.0.1:{port}" if reached else "192.0.2.1:5672"
-            what = "is reached, and gives no answer in time" if reached else "cannot"
+            what = "was reached but did not answer in time" if reached else "cannot"
             within = 2 if reached else 0.3  # it is to be reached, on a slow machine as well
             with pytest.raises(BrokerUnavailableError, match=what):
                 await connect(resolve_address(f"amqp://{host}/", environ={}), name="amqpflow test", timeout=within)
@@ -278,7 +278,7 @@ def http(status: str, *headers: str, body: str = "") -> Answer:
         (http("301 Moved", "Location: https://m/api/whoami"), False, "redirects to https://m/api/whoami (HTTP 301"),
         (http("502 Bad Gateway", body="<html>nginx</html>"), False, "says HTTP 502 Bad Gateway: a proxy"),
         (http("200 OK", body="<html>It works!</html>"), False, "is not RabbitMQ's management API"),
-        (http("200 OK", body=json.dumps([])), True, "wants TLS"),
+        (http("200 OK", body=json.dumps([])), True, "requires TLS"),
     ],
 )
 def test_what_is_no_management_api(answer: Answer, tls: bool, words: str) -> None:

@@ -183,14 +183,14 @@ def test_a_queue_that_is_being_deleted_is_asked_for_again() -> None:
 def test_an_object_that_cannot_be_read_is_named_with_its_key() -> None:
     error = refused({QUEUES: (200, '[{"name":"theirs","arguments":7}]')}, lambda m: m.queues("/"))
     assert isinstance(error, ManagementUnavailableError)
-    assert str(error).endswith("lists what cannot be read: queue 'theirs': arguments is 7")
+    assert str(error).endswith("returned a list that cannot be decoded: queue 'theirs': arguments is 7")
 
 
 def test_a_list_that_rabbitmq_fails_to_make_is_no_other_server() -> None:
     error = refused({QUEUES: (500, "")}, lambda m: m.queues("/"))
     assert isinstance(error, BrokerError)
     assert error.code == 500
-    assert "failed on queues / (HTTP 500)" in str(error)
+    assert "failed to list queues / (HTTP 500)" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_what_is_not_rabbitmqs_answer_is_said_to_be_so(status: int, body: str) -
 @pytest.mark.parametrize(
     ("reason", "says", "path"),
     [
-        ("Not management user", "no management tag", "GET /api/policies/%2F"),
-        ("User not authorised to access object", "no policymaker tag", "GET /api/policies/%2F"),
+        ("Not management user", "tag management is missing", "GET /api/policies/%2F"),
+        ("User not authorised to access object", "tag policymaker is missing", "GET /api/policies/%2F"),
         ("User not authorised to access virtual host", "access to the virtual host /", "GET /api/policies/%2F"),
         ("Not_Authorized", "refuses the user or the password", "GET /api/policies/%2F"),
         ("Login failed", "refuses the user or the password", "GET /api/policies/%2F"),
@@ -230,7 +230,7 @@ def test_a_401_names_what_is_missing(reason: str, says: str, path: str) -> None:
 
 def test_a_vhost_needs_an_administrator() -> None:
     denied = (401, '{"error":"not_authorised","reason":"User not authorised to access object"}')
-    assert "no administrator tag" in str(refused({"PUT /api/vhosts/v": denied}, lambda m: m.create_vhost("v")))
+    assert "tag administrator is missing" in str(refused({"PUT /api/vhosts/v": denied}, lambda m: m.create_vhost("v")))
 
 
 def test_rabbitmqs_own_words_are_shown_unescaped() -> None:

@@ -63,7 +63,7 @@ def sure(found: AmqpflowError, kind: type[AmqpflowError], words: str, hint: str)
             530,
             "NOT_ALLOWED - access to vhost 'shop' refused for user 'app': connection limit (12) is reached",
             BrokerUnavailableError,
-            "the virtual host shop takes no more connections: the limit of 12 is reached",
+            "the virtual host shop accepts no more connections: the limit of 12 is reached",
             "set_vhost_limits -p shop",
         ),
         (
@@ -77,7 +77,7 @@ def sure(found: AmqpflowError, kind: type[AmqpflowError], words: str, hint: str)
             530,
             "NOT_ALLOWED - connection refused: node connection limit (5000) is reached",
             BrokerUnavailableError,
-            "the node takes no more connections: the limit of 5000 is reached",
+            "the node accepts no more connections: the limit of 5000 is reached",
             "connection_max",
         ),
         (
@@ -94,7 +94,7 @@ def sure(found: AmqpflowError, kind: type[AmqpflowError], words: str, hint: str)
             "the virtual host shop is down",
             "restart_vhost -p shop",
         ),
-        (403, "ACCESS_REFUSED - Login was refused", AuthenticationError, "user or the password", ""),
+        (403, "ACCESS_REFUSED - Login was refused", AuthenticationError, "user or the password", "authenticate_user"),
         (320, "CONNECTION_FORCED - maintenance", BrokerUnavailableError, "320 CONNECTION_FORCED - maintenance", ""),
     ],
 )
@@ -112,18 +112,16 @@ def test_a_name_with_a_space_is_quoted_in_the_command_that_helps() -> None:
 def test_a_slash_at_the_end_of_a_url_is_pointed_out() -> None:
     closed = closed_by_broker("connection", 530, "NOT_ALLOWED - vhost shop/ not found")
     found = not_opened(amqp.InvalidFrameError("x"), address("amqp://u:secret@h/shop/"), Seen(closed=closed))
-    sure(
-        found, VirtualHostMissingError, "no virtual host shop/", "the URL ends with a slash, which belongs to the name"
-    )
+    sure(found, VirtualHostMissingError, "no virtual host shop/", "remove the slash at the end of the URL")
 
 
 @pytest.mark.parametrize(
     ("url", "hint"),
     [
         ("amqp://guest:secret@broker", "only connect from localhost"),
-        ("amqp://guest:secret@127.0.0.1", ""),
-        ("amqp://guest:secret@[::1]", ""),
-        ("amqp://app:secret@broker", ""),
+        ("amqp://guest:secret@127.0.0.1", "authenticate_user USER"),
+        ("amqp://guest:secret@[::1]", "authenticate_user USER"),
+        ("amqp://app:secret@broker", "authenticate_user USER"),
     ],
 )
 def test_the_user_guest_is_only_explained_where_it_is_the_reason(url: str, hint: str) -> None:
@@ -143,8 +141,8 @@ def test_a_mechanism_that_the_broker_does_not_offer_is_no_wrong_password() -> No
 @pytest.mark.parametrize(
     ("first", "words", "hint"),
     [
-        (b"HTTP/1.1 400 Bad", "an HTTP server listens there", "5672"),
-        (b"\x15\x03\x01\x00\x02\x02\x46", "wants TLS", "amqps://"),
+        (b"HTTP/1.1 400 Bad", "the server speaks HTTP", "5672"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "requires TLS", "amqps://"),
         (b"AMQP\x00\x01\x00\x00", "but AMQP 1.0.0", ""),
         (b"SSH-2.0-OpenSSH_9", "does not speak AMQP 0-9-1", "5672"),
         (b"-ERR unknown", "does not speak AMQP 0-9-1", "5672"),
@@ -156,7 +154,7 @@ def test_what_is_no_rabbitmq_is_known_by_its_first_bytes(first: bytes, words: st
 
 
 @pytest.mark.parametrize(
-    ("speaks", "words"), [(Protocol.HTTP, "an HTTP server listens there"), (Protocol.TLS, "wants TLS")]
+    ("speaks", "words"), [(Protocol.HTTP, "the server speaks HTTP"), (Protocol.TLS, "requires TLS")]
 )
 def test_what_sent_nothing_is_known_by_what_it_answers_when_asked_again(speaks: Protocol, words: str) -> None:
     found = not_opened(amqp.AMQPConnectionError("x"), address(), Seen(reached=True, speaks=speaks))
@@ -166,7 +164,7 @@ def test_what_sent_nothing_is_known_by_what_it_answers_when_asked_again(speaks: 
 @pytest.mark.parametrize(
     ("url", "hint"),
     [
-        ("amqp://broker:5672", "a proxy does so while no broker is up"),
+        ("amqp://broker:5672", "a proxy does this while its broker is down"),
         ("amqp://broker:15672", "15672 is RabbitMQ's management API"),
         ("amqp://broker:5671", "amqps://"),
         ("amqps://broker:15671", "usually HTTP"),
@@ -182,13 +180,13 @@ def test_a_peer_that_closes_without_an_answer(url: str, hint: str) -> None:
 @pytest.mark.parametrize(
     ("error", "seen", "words", "hint"),
     [
-        (TimeoutError(), NOTHING, "cannot be reached in time", "firewall"),
-        (TimeoutError(), Seen(reached=True), "is reached, and gives no answer in time", "AMQP port"),
+        (TimeoutError(), NOTHING, "could not be reached in time", "firewall"),
+        (TimeoutError(), Seen(reached=True), "was reached but did not answer in time", "AMQP port"),
         (
             amqp.AMQPConnectionError(errno.ECONNREFUSED, "Connect call failed ('1.2.3.4', 5672)"),
             NOTHING,
             "cannot connect: nothing listens on port 5672 of broker",
-            "is the broker up",
+            "check that the broker is up",
         ),
         (OSError(errno.ENETUNREACH, "Network is unreachable"), NOTHING, "cannot connect: Network is unreachable", ""),
     ],
