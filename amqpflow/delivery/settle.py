@@ -129,7 +129,13 @@ def decide(
             no_error = ErrorRecord(type="", location=location)
             return _park(incoming, at, ParkReason.BAD_RESULT, detail, no_error)
         case Crashed(deliveries=lost):
-            return _park(incoming, at, ParkReason.CRASHED, f"{lost} deliveries ended without an answer", None)
+            return _park(
+                incoming,
+                at,
+                ParkReason.CRASHED,
+                f"{lost} deliveries ended without an ack: the consumer crashed or lost its connection",
+                None,
+            )
         case _:
             assert_never(verdict)
 

@@ -235,7 +235,7 @@ class ConnectionRecovered(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionBlocked(ConnectionEvent):
-    """The broker takes no publishes: a memory or disk alarm. Acks go through, retries and parking wait."""
+    """The broker blocks publishes: a memory or disk alarm. Acks go through, retries and parking wait."""
 
     name: ClassVar[str] = "connection.blocked"
     reason: str  #: the broker's

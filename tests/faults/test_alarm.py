@@ -1,4 +1,4 @@
-"""A broker in a memory alarm takes no publishes and every ack: what failed is held, and all else is handled."""
+"""A broker in a memory alarm blocks publishes and takes every ack: what failed is held, and all else is handled."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.waiting import until
 
 BAD = [f"bad{number}" for number in range(5)]
 GOOD = [f"good{number}" for number in range(40)]
-WHY = "the broker takes no publishes: low on memory"
+WHY = "the broker blocks publishes: low on memory"
 
 
 class Alarm:

@@ -1,4 +1,4 @@
-"""Handlers in threads that never return: the queue goes on in fresh threads, and stands still where that is bounded."""
+"""Handlers in threads that never return: the queue goes on in fresh threads, and is stuck where that is bounded."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_threads_that_hang_are_named_and_replaced_and_in_the_end_the_consumer_st
                 await scene.publish("hang3", "hang4", "good2", "good3")
                 await until(lambda: not consumer.live)
                 await until(lambda: consumer.totals["parked"] == 4)
-                assert consumer.problems["orders"].startswith("stands still: all 4 threads of ")
+                assert consumer.problems["orders"].startswith("stuck: all 4 threads of ")
                 assert not health_of(consumer).live
                 assert not health_of(consumer).ready
                 other = Consumer(Topology(compiled=scene.compiled), scene.address.url)
@@ -99,7 +99,7 @@ def test_threads_that_hang_are_named_and_replaced_and_in_the_end_the_consumer_st
         asyncio.run(scenario())
     text = caplog.text
     assert "orders: a handler still runs in its thread: message hang1 since 20" in text
-    assert "orders: no handler can be called: stands still: all 4 threads of " in text
+    assert "orders: no handler can be called: stuck: all 4 threads of " in text
     assert "orders: an overdue handler ended after" in text
 
 
@@ -145,7 +145,7 @@ def test_a_consumer_that_stands_still_stands_still_after_a_reconnect_too(
                 await until(lambda: consumer.totals["parked"] == 2)
                 await scene.close_connections("amqpflow consumer")
                 await asyncio.wait_for(reconnected.wait(), 30)
-                await until(lambda: str(consumer.problems.get("orders")).startswith("stands still"))
+                await until(lambda: str(consumer.problems.get("orders")).startswith("stuck"))
                 await scene.publish("good")
                 handler.end.set()
                 await until(lambda: "good" in scene.done)

@@ -200,7 +200,7 @@ def test_handlers_of_a_lost_channel_that_take_all_places_are_named(
                 await until(lambda: consumer.healthy)
 
     asyncio.run(scenario())
-    assert [each.levelname for each in caplog.records if "no message is started" in each.getMessage()] == ["ERROR"]
+    assert [each.levelname for each in caplog.records if "no message can be started" in each.getMessage()] == ["ERROR"]
 
 
 def test_a_key_is_free_after_a_connection_was_lost_with_messages_of_it_waiting(vhost: BrokerAddress) -> None:

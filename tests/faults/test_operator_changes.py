@@ -129,7 +129,7 @@ def test_a_read_permission_that_is_taken_away_for_a_while(vhost: BrokerAddress, 
     ("of", "words"),
     [
         ("user connections", "has no connections left: the limit of 1 is reached"),
-        ("vhost connections", "takes no more connections: the limit of 2 is reached"),
+        ("vhost connections", "accepts no more connections: the limit of 2 is reached"),
         ("user channels", "has no channels left, its limit is 1"),
     ],
 )

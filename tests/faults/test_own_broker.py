@@ -195,7 +195,7 @@ def test_a_broker_out_of_memory_takes_acks_and_the_consumer_says_that_it_cannot_
                     release.set()
                     await until(lambda: consumer.totals["acked"] == 2)
                     problem = await until(lambda: consumer.problems.get("publishing"))
-                    assert problem == "the broker takes no publishes: low on memory"
+                    assert problem == "the broker blocks publishes: low on memory"
                     assert not consumer.healthy
                     held = f"{problem}: 1 message held, others are handled"
                     await until(lambda: consumer.problems.get("orders") == held)
@@ -234,7 +234,7 @@ def test_a_retry_without_a_confirm_is_published_again_when_its_connection_is_los
                 await asyncio.to_thread(node.ctl, "set_vm_memory_high_watermark", "0.00001")
                 try:
                     release.set()
-                    await until(lambda: "takes no publishes" in consumer.problems.get("orders", ""))
+                    await until(lambda: "blocks publishes" in consumer.problems.get("orders", ""))
                     await scene.close_connections("amqpflow retries")
                     await until(lambda: "closed before the confirm" in consumer.problems.get("orders", ""))
                 finally:

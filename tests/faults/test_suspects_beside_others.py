@@ -155,7 +155,7 @@ def test_a_handler_that_does_not_end_keeps_a_suspect_waiting_and_nothing_else(
                 await scene.publish("behind it", headers={"key": "b"})
                 await scene.publish(*good, headers={"key": "c"})
                 await until(lambda: scene.done == good)
-                await until(lambda: "lost before" in consumer.problems.get("orders", ""))
+                await until(lambda: "suspected of killing its consumer" in consumer.problems.get("orders", ""))
                 go_on.set()
                 await until(lambda: len(scene.done) == 11)
                 await until(lambda: not consumer.problems)

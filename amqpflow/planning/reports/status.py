@@ -1,4 +1,4 @@
-"""A topology at one moment: how much is where, and what hides or stands still. Pure: numbers in, a `Status` out."""
+"""A topology at one moment: how much is where, and what is hidden or stuck. Pure: numbers in, a `Status` out."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Report alarms of the broker (connection.blocked), and lost and new connections for retries.
 
-In: callbacks of connections. Out: events, and the problem `publishing` while the broker takes no publishes.
+In: callbacks of connections. Out: events, and the problem `publishing` while the broker blocks publishes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ConnectionEvents:
         """
         address = connection.address.redacted
         if reason is not None:
-            why = self._reasons[connection] = f"the broker takes no publishes: {reason}"
+            why = self._reasons[connection] = f"the broker blocks publishes: {reason}"
             if self._health.problems.get(_SUBJECT) != why:
                 self._health.set(_SUBJECT, Cause.ALARM, why)
                 self._events.emit(ConnectionBlocked(address=address, purpose=purpose, reason=reason))

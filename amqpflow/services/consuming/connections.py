@@ -193,7 +193,7 @@ class Consuming:
             await publishing.close(f"the consumer has moved to {connection.address}", within=_CLOSE_TIMEOUT)
 
     async def _close_publisher(self) -> None:
-        """Close it after the confirms of threads that still run, unless the broker takes no publishes."""
+        """Close it after the confirms of threads that still run, unless the broker blocks publishes."""
         await self.publisher.close(CONFIRM_TIMEOUT if self.publisher.outbox.blocked is None else 0)
 
     async def _stop_runners(self) -> None:

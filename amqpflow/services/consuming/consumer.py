@@ -166,7 +166,7 @@ class Consumer:
         An async function runs in the event loop; any other runs in a thread, and a thread that runs into `timeout`
         cannot be stopped: it still runs and may overlap its retry. A fresh thread replaces it, up to as many as
         `concurrency` and at least 10. Beyond that the handler loses slots of `concurrency`; with the last one the queue
-        stands still and `live` is False.
+        is stuck and `live` is False.
 
         Args:
             queue: a queue of the topology.

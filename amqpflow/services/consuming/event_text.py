@@ -99,9 +99,9 @@ def event_text(event: e.Event) -> str:
         case e.ConnectionRecovered():
             return f"connected to {event.address} again ({event.purpose}) after {roughly(event.down_for)}"
         case e.ConnectionBlocked():
-            return f"{event.address} takes no publishes ({event.purpose}): {event.reason}"
+            return f"publishes to {event.address} are blocked ({event.purpose}): {event.reason}"
         case e.ConnectionUnblocked():
-            return f"{event.address} takes publishes again ({event.purpose})"
+            return f"publishes to {event.address} are unblocked ({event.purpose})"
         case _:
             return event.name
 

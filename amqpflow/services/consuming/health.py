@@ -15,7 +15,7 @@ class Cause(IntEnum):
     HALTED = auto()  #: this process does not consume the queue until it is restarted
     THREADS = auto()  #: threads of the handler are overdue
     CONNECTION = auto()  #: the connection was lost, or the queue cannot be consumed on it
-    ALARM = auto()  #: the broker takes no publishes
+    ALARM = auto()  #: the broker blocks publishes
     HELD = auto()  #: messages cannot be settled now
     BREAKER = auto()  #: the circuit breaker is open
     ENDED = auto()  #: the channel ended, and another one is opened

@@ -22,9 +22,11 @@ from .suspects import Suspects
 
 InBackground = Callable[[Session, Coroutine[Any, Any, None]], asyncio.Task[None]]
 
-_ALONE = "a message that was lost before is handled alone: nothing else is handled"
-_ELSEWHERE = "a message of another queue is handled alone, and one of this queue was lost before: none is handled"
-_ASIDE = "lost before will be handled alone once the handlers that run have ended: others are handled"
+_ALONE = "a message suspected of killing its consumer is handled alone; nothing else is handled until it ends"
+_ELSEWHERE = (
+    "a message of another queue suspected of killing its consumer is handled alone; a suspect here waits for it"
+)
+_ASIDE = "suspected of killing its consumer waits to be handled alone, until running handlers end; others are handled"
 _PATIENCE = 5.0  #: seconds without a new handler call in which those that run may end, so that a suspect is alone
 
 
@@ -241,7 +243,7 @@ class Isolation:
 
 def _report_aside(session: Session, settler: Settler) -> None:
     if session.aside and not session.ended.is_set():
-        messages = "a message that was" if session.aside == 1 else f"{session.aside} messages that were"
+        messages = "a message" if session.aside == 1 else f"{session.aside} messages, each"
         settler.health.set(session.queue, Cause.ASIDE, f"{messages} {_ASIDE}")
     else:
         settler.health.clear(session.queue, Cause.ASIDE)

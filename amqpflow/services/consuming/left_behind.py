@@ -3,7 +3,7 @@ Report handlers that still run although their channel has ended.
 
 The broker has their messages back, so their results are of no use. They are not cancelled, which would leave their work
 half done, and they keep their slots of `concurrency`. A handler without a timeout may hang for ever. When such handlers
-have all slots, no message is started, and that is reported.
+have all slots, no message can be started, and that is reported.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class LeftBehind:
             oldest = sorted(self._left, key=lambda each: each.since)
             text = left_text(self._name, oldest, now)
             self._health.set(self._subject, Cause.HANDLERS, text)
-            log.error("%s: no message is started: %s", self._queue, text)
+            log.error("%s: no message can be started: %s", self._queue, text)
 
     def forget(self) -> None:
         self._health.clear(self._subject, Cause.HANDLERS)

@@ -83,7 +83,7 @@ def overdue_text(function: str, calls: Sequence[Call], most: int) -> str:
     more = f" and {len(calls) - _NAMED} more" if len(calls) > _NAMED else ""
     if len(calls) >= most:
         return (
-            f"stands still: all {most} threads of {function} are overdue and cannot be stopped: {named}{more}; "
+            f"stuck: all {most} threads of {function} are overdue and cannot be stopped: {named}{more}; "
             "restart the process, and give what the handler waits for a timeout of its own"
         )
     return f"{len(calls)} of at most {most} threads of {function} are overdue and cannot be stopped: {named}{more}"

@@ -1,7 +1,7 @@
 """Hold what cannot be settled now, while others are handled: unacked, for half the consumer timeout at most.
 
 In: a delivery whose publish waits, was refused or is not confirmed. Out: it is settled after all, or requeued. What is
-held takes up the prefetch. Once it takes all of it the consumer stands still, which listeners and probes see.
+held takes up the prefetch. Once it takes all of it the consumer is paused, which listeners and probes see.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Patience:
     outbox: Outbox
     events: Events
     health: ConsumerHealth
-    _paused: bool = field(default=False, init=False)  #: listeners know that it stands still
+    _paused: bool = field(default=False, init=False)  #: listeners know that it is paused
     _why: str = field(default="", init=False)  #: what the last message was held for
 
     async def hold(
@@ -84,7 +84,7 @@ class Patience:
             log.error("%s: requeued after half the consumer timeout: %s", session.queue, why)
 
     async def hold_for_publishes(self, session: Session, incoming: Incoming, reason: str) -> None:
-        """Hold a delivery until the broker takes publishes again: what is not sent cannot be there twice."""
+        """Hold a delivery until the broker unblocks publishes: what is not sent cannot be there twice."""
         await self.hold(session, incoming, _blocked(reason), done=self.outbox.unblocked())
 
     async def wait_for_confirm(self, session: Session, incoming: Incoming, answered: asyncio.Future[None]) -> None:
@@ -129,4 +129,4 @@ class Patience:
 
 
 def _blocked(reason: str) -> str:
-    return f"the broker takes no publishes: {reason}"
+    return f"the broker blocks publishes: {reason}"

@@ -24,7 +24,7 @@ from .patience import CONFIRM_PATIENCE, Requeued
 from .session import Session
 from .settler import Settler, wake
 
-_LOOK = 1.0  #: seconds between looks at what is not confirmed, and whether the broker takes publishes
+_LOOK = 1.0  #: seconds between looks at what is not confirmed, and whether the broker blocks publishes
 
 Report = Callable[[Settlement | Requeued], None]
 """Called once with what became of a delivery."""

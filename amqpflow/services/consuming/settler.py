@@ -54,7 +54,7 @@ _DONE = Acknowledge()
 
 
 def _log_more_not_taken(queue: str, retry_queue: str, count: int, seconds: float) -> None:
-    log.warning("%s: retry queue %s did not take %d more messages within %.0fs", queue, retry_queue, count, seconds)
+    log.warning("%s: retry queue %s accepted none of %d more messages within %.0fs", queue, retry_queue, count, seconds)
 
 
 @dataclass(kw_only=True)
@@ -134,7 +134,7 @@ class Settler:
             return ""
         return (
             f"a rejected message is back after {away * 1000:.0f} ms instead of {format_duration(native.min_ms)}: "
-            f"RabbitMQ does not delay retries of {self.routes.queue}, and consuming it further would be a loop"
+            f"RabbitMQ does not delay retries of {self.routes.queue}, and consuming it further would loop"
         )
 
     async def set_back(self, session: Session, incoming: Incoming, lost: int) -> bool:
@@ -151,7 +151,9 @@ class Settler:
         try:
             confirmed = await self._confirmed(session, incoming, copy)
         except AmqpflowError as error:
-            log.warning("%s: a message that may kill its consumer cannot be moved back: %s", session.queue, error)
+            log.warning(
+                "%s: cannot move a message that may kill its consumer to the end of the queue: %s", session.queue, error
+            )
             return False
         self.step("publish.confirmed")
         if confirmed:
@@ -189,7 +191,11 @@ class Settler:
         if done is False:
             names = session.queue, settlement.tier.queue
             if self.limit.admits(names, partial(_log_more_not_taken, *names)):  # one for each message that fails
-                log.warning("%s: retry queue %s does not take messages", *names)
+                log.warning(
+                    "%s: retry queue %s accepts no messages (missing, full or not bound): they take the next longer "
+                    "delay or are parked",
+                    *names,
+                )
             return None
         return self.acknowledge(session, incoming, settlement) if done is True else done
 
@@ -277,7 +283,7 @@ class Settler:
     async def leave_to_broker(self, session: Session, incoming: Incoming, why: str) -> Settlement | Requeued:
         """Let the queue's own dead-lettering park what cannot be copied, where that cannot lose it."""
         if self.routes.at_least_once:
-            log.error("%s: parked by the broker, without a record: %s", session.queue, why)
+            log.error("%s: parked by the broker, without a failure record: %s", session.queue, why)
             self.step("nack.before")
             done = session.dead_letter(incoming.delivery)
             self.step("nack.after")

@@ -25,7 +25,7 @@ from .restore_report import NAMED_AT_MOST, NotRestored, RestoreOptions, RestoreR
 
 CONFIRM_TIMEOUT = 30.0  #: seconds without a confirm after which outstanding messages are in doubt
 _LAST_WORDS = 1.0  #: seconds for a broker that does not confirm to answer a close
-_LOOK = 1.0  #: seconds between looks whether the broker takes publishes
+_LOOK = 1.0  #: seconds between looks whether the broker blocks publishes
 WINDOW = 500  #: messages outstanding, and in doubt when the process is killed
 
 
@@ -215,7 +215,7 @@ class RestorePublisher:
 
     async def _or_over(self, waiting: Coroutine[Any, Any, Any]) -> None:
         """Await the broker's next confirm or read. Give up when neither comes for `CONFIRM_TIMEOUT`, and at once when
-        it takes no publishes and stop is set: outstanding messages are in doubt then.
+        it blocks publishes and stop is set: outstanding messages are in doubt then.
         """
         task = asyncio.ensure_future(waiting)
         stop = asyncio.create_task(self._reading.stop.wait())
@@ -228,7 +228,7 @@ class RestorePublisher:
                 if left <= 0 or (blocked is not None and stop.done()):
                     self._given_up = True
                     if not stop.done():
-                        why = f": the broker takes no publishes: {blocked}" if blocked else ""
+                        why = f": the broker blocks publishes: {blocked}" if blocked else ""
                         text = f"no confirm within {CONFIRM_TIMEOUT:.0f} s{why}"
                         self._report.stopped = self._report.stopped or text
                     return

@@ -50,7 +50,7 @@ class _Worker:
     process: asyncio.subprocess.Process | None = None
     status: Status = field(default_factory=lambda: Status(ready=False))
     heard_at: float = 0.0
-    replaced: bool = False  #: it stands still, and was asked to stop
+    replaced: bool = False  #: it is stuck, and was asked to stop
     code: int = 0  #: with which it ended last
     handled: tuple[Suspect, ...] = ()  #: messages that were lost before, and that it handled when it ended last
     totals: Counter[str] = field(default_factory=Counter)  #: of its earlier lives
@@ -217,7 +217,7 @@ class Supervisor:
         if not status.live and not worker.replaced and worker.process is not None:
             worker.replaced = True
             why = "; ".join(f"{subject}: {why}" for subject, why in status.problems.items())
-            log.error("worker %d stands still and is restarted: %s", worker.number, safe(why))
+            log.error("worker %d is stuck and is restarted: %s", worker.number, safe(why))
             _ask_to_stop(worker.process)
 
 
@@ -238,12 +238,12 @@ def _ask_to_stop(process: asyncio.subprocess.Process) -> None:
 
 
 def _while_handling(handled: Sequence[Suspect]) -> str:
-    """Return what a worker was doing, as far as it may be the cause: it reports only messages that were lost before."""
+    """Return what a worker was doing, as far as it may be the cause: it reports only messages with such deliveries."""
     if not handled:
         return ""
     first = handled[0]
-    named = f" while it handled message {first.message} of {first.queue}, lost {first.lost} times before"
-    return f"{named}, alone" if first.alone else f"{named}, and others"
+    named = f" while it handled message {first.message} of {first.queue}, delivered {first.lost} times before"
+    return f"{named} without an ack, {'alone' if first.alone else 'with others'}"
 
 
 def _how(code: int) -> str:

@@ -55,11 +55,11 @@ class Outbox:
 
     @property
     def blocked(self) -> str | None:
-        """Return why the broker takes no publishes now (an alarm); None when it does, as far as is known."""
+        """Return why the broker blocks publishes now (an alarm); None when it does, as far as is known."""
         return self._connection.blocked if self._connection is not None and not self._connection.is_closed else None
 
     def unblocked(self) -> asyncio.Future[None]:
-        """Return a future, done once the broker takes publishes again or the blocked connection is lost."""
+        """Return a future, done once the broker unblocks publishes or the blocked connection is lost."""
         waiting = self._unblocked = self._unblocked or asyncio.get_running_loop().create_future()
         if self.blocked is None:
             self._blocked_changed(None)

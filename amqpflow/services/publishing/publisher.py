@@ -95,9 +95,9 @@ class Publisher:
         def blocked(reason: str | None) -> None:
             nonlocal was_blocked
             if reason is not None:
-                log.error("%s takes no messages, publishes wait: %s", self.address, reason)
+                log.error("publishes to %s are blocked and wait: %s", self.address, reason)
             elif was_blocked and not closed.is_set():
-                log.warning("%s takes messages again", self.address)
+                log.warning("publishes to %s are unblocked", self.address)
             was_blocked = reason is not None
 
         connection.on_blocked(blocked)
@@ -177,7 +177,7 @@ class Publisher:
 
     @property
     def blocked(self) -> str | None:
-        """Return why RabbitMQ takes no messages now, or None when it does. An alarm of its memory or disk stops
+        """Return why RabbitMQ blocks publishes now, or None when it does not. An alarm of its memory or disk stops
         connections that publish (https://www.rabbitmq.com/docs/connection-blocked). Publishes wait meanwhile, unsent.
         """
         reasons = [each.outbox.blocked for each in list(self._loops.values())]

@@ -55,7 +55,7 @@ class ReplayOutbox:
 
     @property
     def blocked(self) -> str | None:
-        """Say why the broker takes no publishes now; None when it does, as far as is known."""
+        """Say why the broker blocks publishes now; None when it does not, as far as is known."""
         return self._outbox.blocked
 
     @property

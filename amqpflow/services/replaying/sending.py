@@ -148,7 +148,7 @@ class ReplaySender:
             return
         unconfirmed, why = self._outbox.give_up(until), f"no confirm within {CONFIRM_TIMEOUT:.0f} s"
         if blocked := self._outbox.blocked:
-            why = f"{why}: the broker takes no publishes: {blocked}"
+            why = f"{why}: the broker blocks publishes: {blocked}"
         self._leave(unconfirmed, why, in_doubt=True)
         if blocked:
             self._replay.halt(why, "replay again to continue")

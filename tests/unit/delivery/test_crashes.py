@@ -156,7 +156,10 @@ def parked(message: Incoming, where: QueueRoutes = WHERE) -> ToParking:
 
 def test_a_killer_is_parked_as_crashed_with_a_record() -> None:
     settlement = parked(lost(5))
-    assert (settlement.reason, settlement.detail) == (ParkReason.CRASHED, "5 deliveries ended without an answer")
+    assert (settlement.reason, settlement.detail) == (
+        ParkReason.CRASHED,
+        "5 deliveries ended without an ack: the consumer crashed or lost its connection",
+    )
     record = read_record(header_of(settlement.publish))
     assert record is not None
     assert (record.queue, record.reason, record.attempts, record.lost) == (QUEUE, "crashed", 1, 0)

@@ -1,4 +1,4 @@
-"""What a status says of numbers: sums, what is missing, and what hides or stands still."""
+"""What a status says of numbers: sums, what is missing, and what is hidden or stuck."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from amqpflow.services.consuming.connection_events import ConnectionEvents
 from amqpflow.services.consuming.events import Events
 from amqpflow.services.consuming.health import ConsumerHealth
 
-WHY = {"publishing": "the broker takes no publishes: low on memory"}
+WHY = {"publishing": "the broker blocks publishes: low on memory"}
 
 
 @dataclass(eq=False)

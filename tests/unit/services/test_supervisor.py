@@ -46,7 +46,7 @@ import json, os, pathlib, sys, time
 lives = pathlib.Path(sys.argv[0]).with_name("lives")
 first = not lives.exists()
 lives.touch()
-problems = {"orders": "stands still"} if first else {}
+problems = {"orders": "stuck"} if first else {}
 status = {"ready": not first, "started": True, "live": not first, "problems": problems, "totals": {}}
 pipe = int(os.environ["AMQPFLOW_STATUS_FD"])
 while True:
@@ -71,7 +71,7 @@ def test_a_worker_that_stands_still_is_restarted_and_the_reason_is_logged(
 
     asyncio.run(scenario())
     told = [each.getMessage() for each in caplog.records if "is restarted" in each.getMessage()]
-    assert told == ["worker 1 stands still and is restarted: orders: stands still"], "once"
+    assert told == ["worker 1 is stuck and is restarted: orders: stuck"], "once"
 
 
 def test_a_worker_for_which_there_is_no_room_is_started_later(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,7 +203,7 @@ def test_a_text_names_the_oldest_calls_and_is_short() -> None:
         assert text.endswith(" and 3 more")
         assert "\x1b" not in text
         assert len(text) < 400
-        assert overdue_text("confirm", calls, 6).startswith("stands still: all 6 threads of confirm are overdue")
+        assert overdue_text("confirm", calls, 6).startswith("stuck: all 6 threads of confirm are overdue")
 
     run(scenario)
 
