@@ -1,7 +1,6 @@
-"""Keep the headers of a copy within a frame.
+"""Keep the headers of a copy within one frame: the broker closes the whole connection on a larger one.
 
-Headers must fit one frame: the broker closes the whole connection on a larger one. Ours take at most 16 KiB, and of
-them as much as fits is kept, the most useful first. A producer's headers are never cut.
+Of ours as much as fits is kept, the most useful first, and at most 16 KiB. A producer's headers are never cut.
 """
 
 from __future__ import annotations
@@ -38,19 +37,10 @@ def headroom(frame_max: int) -> int:
 
 def fit_into_frame(theirs: bytes, record: FailureRecord, *, others: int, frame_max: int) -> bytes | None:
     """
-    Encode one table of the producer's headers and ours, of ours as much as fits.
+    Encode one table of the producer's headers, kept as they are, and as much of our record as fits.
 
-    Args:
-        theirs: the producer's headers, encoded and without a length, kept as they are.
-        record: ours.
-        others: bytes of the content header without its table.
-        frame_max: the negotiated frame size in bytes, 0 for no limit.
-
-    Returns:
-        None when not even the shortest record fits beside the producer's headers.
-
-    Raises:
-        TypeError, ValueError: ours cannot be encoded.
+    `theirs` is encoded and has no length, `others` are the bytes of the content header without its table. None: not
+    even the shortest record fits into `frame_max` bytes (0: no limit). Raises TypeError, ValueError as `encode_record`.
     """
     limit = frame_max or _UNLIMITED
     fixed = others + _LENGTH + len(theirs) + _FRAME_OVERHEAD
@@ -68,9 +58,7 @@ def shortened(record: FailureRecord, room: int) -> bytes:
     """
     Encode as much of a record as fits into `room` bytes, without a length.
 
-    What identifies and routes the message is always there. Then come, while there is room: type, location,
-    fingerprint, version and host, each whole or not at all; detail, message and stack, each as long as it can be; the
-    history, its latest entries. A shorter header may fit where a more useful one does not.
+    What identifies and routes the message is always there. A shorter header may fit where a more useful one does not.
     """
     table = record_table(record)
     parts = [encode_table({name: value for name, value in table.items() if name not in _OPTIONAL})[_LENGTH:]]

@@ -8,11 +8,7 @@ STACK_MAX = 8 * 1024  #: bytes of a stack
 
 
 def clip(text: str, limit: int) -> str:
-    """
-    Return at most `limit` bytes of UTF-8, cut between characters and marked with an ellipsis.
-
-    Lone surrogates, which cannot be encoded, are written as escapes.
-    """
+    """Return at most `limit` bytes of UTF-8, marked with an ellipsis where cut; lone surrogates become escapes."""
     if 4 * len(text) <= limit and text.isascii():
         return text  # nearly always
     # four bytes a character at most: no need to encode a text of a megabyte to keep a kilobyte of it

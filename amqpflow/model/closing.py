@@ -42,10 +42,7 @@ class CloseReason:
 
     @property
     def consumer_timeout_ms(self) -> int | None:
-        """
-        The limit that RabbitMQ names when it closes a channel for a delivery without an acknowledgement; None when it
-        closed it for another reason. 0 is a limit that it does not name: 4.3 says -1 for a consumer that was cancelled.
-        """
+        """The consumer timeout that ended the channel; 0: not named (4.3 may say -1); None: another reason ended it."""
         found = _ACK_TIMED_OUT.search(self.reply_text)
         return max(0, int(found[1])) if found else None
 
@@ -61,7 +58,8 @@ CLOSED_HERE = CloseReason(text="amqpflow closed it", by_us=True)
 def closed_by_broker(what: Literal["channel", "connection"], code: int, reply_text: str) -> CloseReason:
     """Return the reason in a channel.close or connection.close, with its meaning in front where it is known."""
     meaning = next((means for kind, part, means in _MEANINGS if kind == what and part in reply_text), "")
-    said = f"{code} {_shortened(reply_text)}".strip()
+    about_manual = r"\. This timeout value can be configured.*$"
+    said = f"{code} {re.sub(about_manual, '', reply_text)}".strip()
     text = f"{meaning} ({said})" if meaning else f"RabbitMQ closed the {what}: {said}"
     return CloseReason(text=text, code=code, reply_text=reply_text)
 
@@ -82,8 +80,3 @@ def missed_heartbeats(heartbeat: float, silent_for: float) -> CloseReason:
     """Return the reason of a connection that received nothing for `silent_for` seconds. `heartbeat` is its interval."""
     text = f"missed heartbeats: nothing was received for {roughly(silent_for)} (heartbeat {roughly(heartbeat)})"
     return CloseReason(text=text)
-
-
-def _shortened(reply_text: str) -> str:
-    """Remove the sentence that only names a page of the manual."""
-    return re.sub(r"\. This timeout value can be configured.*$", "", reply_text)

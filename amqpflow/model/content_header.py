@@ -110,25 +110,16 @@ class ContentHeader:
         return self
 
     def make_readable(self) -> None:
-        """
-        Make sure that no value raises when it is asked for: headers that are nested too deeply are bytes from now on,
-        and are copied as they came all the same. Raises ValueError: the properties are cut short, or the table of
-        headers is.
-        """
+        """Let no value raise: headers nested too deeply are shown as bytes. Raises ValueError: they are cut short."""
         if isinstance(headers := self.properties.headers, RawHeaders):
             headers.make_readable()
 
     def copy(self, table: bytes, body_size: int) -> bytes:
         """
-        Encode the payload for a copy of the message: persistent, and without `expiration` and `user_id`, which the
-        broker would act on again. Every other property is copied as it came.
+        Encode the payload for a persistent copy with the headers in `table`, as `encode_table` gives them.
 
-        Args:
-            table: its headers, in place of those that came, as `encode_table` gives them.
-            body_size: bytes.
-
-        Raises:
-            ValueError: it is cut short.
+        `expiration` and `user_id`, which the broker would act on again, are left out; every other property is copied as
+        it came. Raises ValueError: it is cut short.
         """
         flags, begin, at = self._table()
         dropped = flags & (_EXPIRATION | _USER_ID)
@@ -138,10 +129,7 @@ class ContentHeader:
         return b"".join((head, self.payload[_BEGIN:begin], table, _PERSISTENT, rest))
 
     def without(self, names: Collection[str]) -> bytes:
-        """
-        Encode the payload without these headers and without `user_id`, all else as it came: to publish the very message
-        as another user. It has to be readable.
-        """
+        """Encode the payload without these headers and `user_id`, all else as it came. It has to be readable."""
         payload = self.payload
         flags, begin, at = self._table()
         headers = self.headers
@@ -155,11 +143,9 @@ class ContentHeader:
 
     def canonical(self, *, without: Collection[str]) -> bytes:
         """
-        Return all properties as bytes that do not depend on the order of the headers: with a length before the
-        headers, and without those named. Two messages that differ in any other byte of them have different ones.
+        Return all properties, without these headers, as bytes that do not depend on the order of the others.
 
-        Raises:
-            ValueError: the properties are cut short, or the table of headers is.
+        Two messages that differ in any other byte have different ones. Raises ValueError: they are cut short.
         """
         payload = self.payload
         flags, begin, end = self._table()
@@ -216,16 +202,9 @@ def _short(data: bytes, at: int) -> tuple[str, int]:
         raise ValueError("the properties are cut short") from None
 
 
-def _skip_short(data: bytes, at: int) -> int:
-    return _short(data, at)[1]
-
-
-def _skip(size: int) -> Callable[[bytes, int], int]:
-    return lambda _, at: at + size
-
-
 # in the order of the wire (https://www.rabbitmq.com/amqp-0-9-1-reference): priority, correlation_id, reply_to,
 # expiration, message_id, timestamp, type, user_id, app_id, cluster_id
+_SKIP: dict[int, Callable[[bytes, int], int]] = {11: lambda _, at: at + 1, 6: lambda _, at: at + 8}
 _AFTER_THE_DELIVERY_MODE: tuple[tuple[int, Callable[[bytes, int], int]], ...] = tuple(
-    (1 << bit, {11: _skip(1), 6: _skip(8)}.get(bit, _skip_short)) for bit in range(11, 1, -1)
+    (1 << bit, _SKIP.get(bit, lambda data, at: _short(data, at)[1])) for bit in range(11, 1, -1)
 )

@@ -10,20 +10,15 @@ _LENGTHS = frozenset({"max-length", "max-length-bytes"})
 
 def parks(definition: Mapping[str, Any], parking_queue: str) -> bool:
     """Return whether a policy sends what RabbitMQ gives up on to a parking queue."""
-    target = definition.get("dead-letter-exchange"), definition.get("dead-letter-routing-key")
-    return target == ("", parking_queue)
+    return (definition.get("dead-letter-exchange"), definition.get("dead-letter-routing-key")) == ("", parking_queue)
 
 
 def dead_letters_kept(definition: Mapping[str, Any], *, parking_queue: str, limit_said: bool) -> dict[str, Any]:
     """
-    Return a policy definition without the keys that decide where dead letters go.
+    Return a policy definition without our keys that decide where dead letters go.
 
-    Args:
-        definition: as it would be with dead-lettering to the parking queue. Keys that lead elsewhere are the
-            application's, which the file carries.
-        parking_queue: its name.
-        limit_said: the file asks for a delivery limit. Unasked, it would send messages where the application does not
-            expect them.
+    Keys that lead elsewhere are the application's, which the file carries. A delivery limit that the file does not ask
+    for (`limit_said`) would send messages where the application does not expect them.
     """
     ours = parks(definition, parking_queue)
     kept = {key: value for key, value in definition.items() if not (ours and key.startswith("dead-letter-"))}

@@ -1,5 +1,4 @@
-"""
-Decompress bodies, gzip and deflate, up to a limit.
+"""Decompress bodies, gzip and deflate, up to a limit.
 
 A producer chooses the body and how much it grows, so the work is bounded by bytes, whatever the body contains. zlib
 copies what is behind a gzip member: one piece at most, not the rest of the body. Nothing is written past the limit.
@@ -10,10 +9,7 @@ from __future__ import annotations
 import zlib
 
 LARGE = 8 * 1024
-"""
-Bytes of an encoded body from which on undoing it may take long. 1 KiB grows to 1 MiB at most, which takes 2 to 5 ms, so
-8 KiB stay below 50 ms. A thread costs about 0.1 ms.
-"""
+"""Bytes whose decompression may take long: 1 KiB grows to 1 MiB, which takes 2 to 5 ms. A thread costs about 0.1 ms."""
 
 _MAX_MEMBERS = 10_000
 _PIECE = 64 * 1024  #: bytes that zlib is given at once: each member copies those behind it in its piece
@@ -29,13 +25,8 @@ def decompress(body: bytes, encoding: str | None, limit: int) -> bytes:
     """
     Return the body without its content encoding; as it is when there is none, or none that is known.
 
-    Args:
-        body: as it is in the message.
-        encoding: the property content_encoding.
-        limit: bytes that it may grow to.
-
     Raises:
-        ValueError: it is not what the encoding says, is cut short, or grows past the limit.
+        ValueError: it is not what the encoding says, is cut short, or grows past `limit` bytes.
     """
     window = _window(encoding)
     if window is None:

@@ -63,10 +63,7 @@ ROUTING = frozenset({"CC", "BCC"})
 """Routing keys to which the broker sends a message as well; it removes BCC before delivery (fact 9.10)."""
 
 SCHEDULING = frozenset({"x-opt-delivery-time", "x-opt-delivery-delay"})
-"""
-Until when, or for how long, a queue that supports delays holds a message, which is not seen meanwhile (fact 8.14). A
-future time would hold a retry beyond its tier's TTL, and hide a parked message.
-"""
+"""How long a queue that supports delays hides a message (fact 8.14): a retry beyond its TTL, and a parked message."""
 
 NEVER_TRAVELS = BROKER_OWNED | COUNTERS | ROUTING | SCHEDULING
 """Header names that a copy of ours never carries (facts 1.3, 2.6, 8.14, 9.10)."""

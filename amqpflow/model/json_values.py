@@ -22,11 +22,7 @@ def rfc3339(milliseconds: int | None) -> str | None:
 
 
 def json_value(value: Any) -> Any:
-    """
-    Convert a header's value to what JSON can hold.
-
-    Bytes that are not UTF-8 become `{"base64": ...}`, a time RFC 3339, a decimal its digits as text.
-    """
+    """Convert a header's value to what JSON can hold: bytes to `{"base64": ...}`, a time to RFC 3339."""
     match value:
         case None | bool() | int() | str():
             return value

@@ -54,20 +54,12 @@ class Publish:
     header: bytes  #: the content header's payload
     body: bytes
     identity: str
-    """
-    What identifies the broker's return of it, since a return names no publish: the hop in its headers, else its
-    message id. "" when it has neither: then a return to its address counts for all that went there.
-    """
+    """The hop in its headers, else its message id: a return names no publish. "" makes a return count for all of its
+    address."""
 
     @classmethod
     def of(cls, *, exchange: str, routing_key: str, properties: Properties, body: bytes) -> Publish:
-        """
-        Encode one.
-
-        Raises:
-            ValueError: it has neither a hop header nor a message id; or a property does not fit.
-            TypeError: a header value has no AMQP type.
-        """
+        """Encode one. Raises ValueError without a hop and a message id; TypeError, ValueError as `encode_table`."""
         identity = identity_of(properties)
         if not identity:
             raise ValueError("a message without a hop header needs a message id: its return could not be recognised")

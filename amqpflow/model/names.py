@@ -12,8 +12,6 @@ ADDRESSABLE = r"[a-zA-Z0-9\-_.:@#,/+ ]"
 """A regular expression for one character of a name that aio-pika can send."""
 
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}]")
-_APPLYING = "amqpflow.lock."
-_READING = ".reading"
 _ADDRESSABLE = re.compile(f"{ADDRESSABLE}*", re.ASCII)
 
 
@@ -21,8 +19,7 @@ def name_problem(name: str) -> str | None:
     """
     Say why a queue or exchange cannot have this name; None when it can.
 
-    RabbitMQ takes any UTF-8, but silently strips CR and LF, and aio-pika's codec refuses everything outside
-    `[a-zA-Z0-9-_.:@#,/+ ]`: a consumer could not address such a queue.
+    RabbitMQ takes any UTF-8, but silently strips CR and LF, and aio-pika's codec refuses what is not `ADDRESSABLE`.
     """
     if not name:
         return "the name is empty, which means the default exchange or a server-named queue"
@@ -41,17 +38,19 @@ def escape(name: str) -> str:
     return _SPECIAL.sub(lambda match: "\\" + match[0], name)
 
 
-def reading_lock(queue: str) -> str:
-    """Name the exclusive queue that stands for reading a parking queue, see `amqpflow.services.reading.lock`."""
-    name = queue + _READING
+def beside(queue: str, suffix: str) -> str:
+    """Name a queue that stands beside another: its name and a suffix, shortened by a hash when that is too long."""
+    name = queue + suffix
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name
-    return f"{queue[:200]}-{blake2b(queue.encode(), digest_size=8).hexdigest()}{_READING}"
+    return f"{queue[:200]}-{blake2b(queue.encode(), digest_size=8).hexdigest()}{suffix}"
+
+
+def reading_lock(queue: str) -> str:
+    """Name the exclusive queue that stands for reading a parking queue, see `amqpflow.services.reading.lock`."""
+    return beside(queue, ".reading")
 
 
 def applying_lock(topology: str) -> str:
     """Name the exclusive queue that stands for changing a topology, see `amqpflow.services.provisioning.apply_lock`."""
-    name = _APPLYING + topology
-    if len(name.encode()) <= MAX_NAME_BYTES:
-        return name
-    return f"{name[:200]}-{blake2b(topology.encode(), digest_size=8).hexdigest()}"
+    return f"amqpflow.lock.{topology}"  # a topology's name has at most 64 characters

@@ -87,9 +87,7 @@ class Discard(Outcome):
 
 
 def _text(reason: object) -> str | None:
-    """
-    Convert the reason to text: `raise Park(error)` is too natural to fail, and must not fail while a message waits.
-    """
+    """Convert the reason to text: `raise Park(error)` is too natural to fail while a message waits."""
     if reason is None or isinstance(reason, str):
         return reason
     try:

@@ -3,8 +3,6 @@
 RabbitMQ closes the whole connection over a header that is NaN or infinity (fact 9.12), and the channel over an
 expiration or a CC that it cannot use: each takes along what others have published there. An integer from 2^63 on
 arrives as a negative one (fact 9.13). So every argument is looked at here, and the message is refused by itself.
-
-What was received is not checked so: its headers travel as the bytes they came in.
 """
 
 from __future__ import annotations
@@ -25,18 +23,8 @@ from .wire import MAX_DEPTH, encode_content_header, encode_value
 MAX_EXPIRATION = 315_360_000_000  #: ms, ten years: RabbitMQ takes no more (fact 5.5)
 _SHORT = 255  #: bytes of a property, an exchange, a routing key or a header's name
 _NOT_SENT = BROKER_OWNED | COUNTERS  #: what a handler that forwards its headers would forge (facts 1.6, 1.7, 1.8)
-_TEXTS = (
-    "exchange",
-    "routing_key",
-    "message_id",
-    "correlation_id",
-    "content_type",
-    "content_encoding",
-    "reply_to",
-    "type",
-    "app_id",
-)
 _ADDRESS = ("exchange", "routing_key")
+_TEXTS = (*_ADDRESS, "message_id", "correlation_id", "content_type", "content_encoding", "reply_to", "type", "app_id")
 _MOST_NAMED = 10  #: problems that an error lists
 
 
@@ -68,11 +56,9 @@ class OutgoingMessage:
 
 def encode_outgoing(message: object, message_id: str) -> Publish:
     """
-    Encode a message for publishing, without the headers that are amqpflow's or RabbitMQ's own.
+    Encode an OutgoingMessage for publishing, without the headers that are amqpflow's or RabbitMQ's own.
 
-    Args:
-        message: an OutgoingMessage.
-        message_id: its id; the one in the message is checked, and otherwise ignored.
+    `message_id` is its id: the one in the message is checked, and otherwise ignored.
 
     Raises:
         ValueError: it cannot be sent. The text names every problem.
@@ -129,7 +115,8 @@ def header_problems(headers: Any, argument: str = "headers") -> Iterator[str]:
             continue  # most are
         if not (isinstance(name, str) and is_never_sent(name)):
             yield from _entry_problems(name, value, argument, 1)
-            if name in ROUTING and not _is_list_of_texts(value):
+            is_list = isinstance(value, list | tuple) and all(isinstance(each, str | bytes) for each in value)
+            if name in ROUTING and not is_list:
                 yield f"{argument}[{name!r}] is not a list of routing keys"
 
 
@@ -254,10 +241,6 @@ def _is_plain(value: Any) -> bool:
 
 def _is_small(value: Any) -> bool:
     return type(value) is int and -(1 << 63) <= value < 1 << 63
-
-
-def _is_list_of_texts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(each, str | bytes) for each in value)
 
 
 def _shown(name: Any) -> Any:

@@ -29,18 +29,17 @@ def policies_for(
     shield: bool = False,
 ) -> dict[str, Policy]:
     """
-    Build the policies that give each queue its values.
+    Build the policies, by name, that give each queue its values.
+
+    Each has one queue type and one set of values: a key that one type does not know would switch the whole policy off
+    for it (fact 11.6d).
 
     Args:
         topology: the owner; policy names start with amqpflow.TOPOLOGY.
         wanted: queue name -> its type, and a policy definition that is not empty.
+        alone: queues that share their policy with no other, so that what it holds can depend on what is there.
         priority: of all of them.
         shield: they keep foreign policies off, see `is_shield`.
-        alone: queues that share their policy with no other, so that what it holds can depend on what is there.
-
-    Returns:
-        Policies by name. Each has one queue type and one set of values: a key that one type does not know would
-        switch the whole policy off for it (fact 11.6d).
     """
     groups: dict[str, list[str]] = {}
     definitions: dict[str, Mapping[str, Any]] = {}
@@ -63,17 +62,18 @@ def policies_for(
 
 def _chunks(names: Iterable[str]) -> Iterable[tuple[str, list[str]]]:
     """Yield lists of names, each with the suffix of its policy's name, which the cut before it decides."""
-    anchor, part, chunk, room = "", 0, list[str](), MAX_PATTERN_BYTES - len("^(?:)$")
+    most = MAX_PATTERN_BYTES - len("^(?:)$")
+    anchor, part, chunk, room = "", 0, list[str](), most
     for name in sorted(names):
         size = len(escape(name)) + 1
         if chunk and room < size:
             yield _end(anchor, part), chunk
-            part, chunk, room = part + 1, [], MAX_PATTERN_BYTES - len("^(?:)$")
+            part, chunk, room = part + 1, [], most
         chunk.append(name)
         room -= size
         if int(_digest(name), 16) % _CUT_EVERY == 0:
             yield _end(anchor, part), chunk
-            anchor, part, chunk, room = _digest(name), 0, [], MAX_PATTERN_BYTES - len("^(?:)$")
+            anchor, part, chunk, room = _digest(name), 0, [], most
     if chunk:
         yield _end(anchor, part), chunk
 

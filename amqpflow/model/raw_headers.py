@@ -1,8 +1,7 @@
 """Headers that are decoded when they are asked for, and copied as the bytes they came in.
 
 Most of what travels with a message is never looked at: an ack needs none of it, a retry and a replay a few of our own
-headers. So a table is only cut into its entries, a value is decoded when it is asked for, and a copy takes the
-producer's entries over as they came.
+headers.
 """
 
 from __future__ import annotations
@@ -26,14 +25,7 @@ class RawHeaders(Mapping[str, Any]):
     __slots__ = ("_at", "_begins", "_data", "_decoded")
 
     def __init__(self, data: bytes, at: int) -> None:
-        """
-        Args:
-            data: bytes that hold a field table.
-            at: where it begins, with its length.
-
-        Raises:
-            ValueError: it is cut short, or has a type that AMQP 0-9-1 does not know.
-        """
+        """Scan the field table whose length is at `at`. Raises ValueError as `scan_table` does."""
         self._data = data
         self._at = at
         self._begins = scan_table(data, at)
@@ -86,10 +78,7 @@ class RawHeaders(Mapping[str, Any]):
         )
 
     def entries(self, *, without: Collection[str]) -> list[bytes]:
-        """
-        Return all bytes of the table, cut where entries begin, but those entries. Where a name comes twice, the first
-        of the two is part of the entry before it.
-        """
+        """Return all other entries, as bytes. Where a name comes twice, the first is part of the entry before it."""
         data, begins = self._data, self._begins
         if not begins:
             return []

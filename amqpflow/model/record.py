@@ -74,10 +74,8 @@ def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> 
     """
     Read the record of a message; None when it has none.
 
-    Args:
-        headers: as received.
-        queue: the work queue being consumed. A record of another queue is not ours: a handler forwarded it or a
-            producer forged it. None accepts the record of any queue, which is what parking needs.
+    A record of another queue than `queue` is not ours: a handler forwarded it or a producer forged it. None accepts the
+    record of any queue, which is what parking needs.
     """
     if not headers:
         return None

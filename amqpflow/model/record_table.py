@@ -1,12 +1,13 @@
 """Write our headers: a record as entries of a header table, the counterpart of `read_record`.
 
-Every failure writes one. Most of it is the same for all messages of a queue that fail alike, and is encoded once.
+Most of a record is the same for all messages of a queue that fail alike, and is encoded once.
 """
 
 from __future__ import annotations
 
 import struct
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from . import headers as h
@@ -17,12 +18,22 @@ _LENGTH = 4  #: bytes before the entries of a table
 _CACHED = 128  #: few, since a forged record may have texts as long as a frame
 _TIME = struct.Struct(">cq")
 _SIZE = struct.Struct(">cI")
+_SHARED = (
+    "queue",
+    "exchange",
+    "routing_key",
+    "error_type",
+    "error_location",
+    "fingerprint",
+    "host",
+    "version",
+    "reason",
+)
+_shared = attrgetter(*_SHARED)
 
 
 def record_table(record: FailureRecord) -> dict[str, Any]:
-    """
-    Return our headers, as values. What is None, zero or empty is left out, but for the address it was published to.
-    """
+    """Return our headers; what is None, zero or empty is left out, but for the address it was published to."""
     table: dict[str, Any] = {
         h.ATTEMPT: record.attempts,
         h.HOP: record.hop,
@@ -50,25 +61,8 @@ def record_table(record: FailureRecord) -> dict[str, Any]:
 
 
 def encode_record(record: FailureRecord) -> bytes:
-    """
-    Encode our headers, without a length.
-
-    Raises:
-        TypeError, ValueError: what is in `original` cannot be encoded.
-    """
-    parts = [
-        _same_for_many(
-            record.queue,
-            record.exchange,
-            record.routing_key,
-            record.error_type,
-            record.error_location,
-            record.fingerprint,
-            record.host,
-            record.version,
-            record.reason,
-        )
-    ]
+    """Encode our headers, without a length. Raises TypeError, ValueError: `original` cannot be encoded."""
+    parts = [_same_for_many(_shared(record))]
     if record.attempts:
         parts.append(_attempts(record.attempts))
     if record.lost:
@@ -82,12 +76,13 @@ def encode_record(record: FailureRecord) -> bytes:
         if text:
             data = text.encode("utf-8", "surrogateescape")
             parts += (name, _SIZE.pack(b"S", len(data)), data)
-    if record.failed_at:
-        parts += (_FAILED_AT, _TIME.pack(b"l", record.failed_at))
-    if record.first_failed_at:
-        parts += (_FIRST_FAILED_AT, _TIME.pack(b"l", record.first_failed_at))
-    if record.due_at:
-        parts += (_DUE_AT, _TIME.pack(b"l", record.due_at))
+    for name, time in (
+        (_FAILED_AT, record.failed_at),
+        (_FIRST_FAILED_AT, record.first_failed_at),
+        (_DUE_AT, record.due_at),
+    ):
+        if time:
+            parts += (name, _TIME.pack(b"l", time))
     if record.history:
         lines = b"".join([_encoded_past(each) for each in record.history[-MAX_HISTORY:]])
         parts += (_HISTORY, _SIZE.pack(b"A", len(lines)), lines)
@@ -99,28 +94,8 @@ def encode_record(record: FailureRecord) -> bytes:
 
 
 @lru_cache(maxsize=_CACHED)
-def _same_for_many(
-    queue: str,
-    exchange: str | None,
-    routing_key: str | None,
-    error_type: str | None,
-    error_location: str | None,
-    fingerprint: str | None,
-    host: str | None,
-    version: str | None,
-    reason: str | None,
-) -> bytes:
-    record = FailureRecord(
-        queue=queue,
-        exchange=exchange,
-        routing_key=routing_key,
-        error_type=error_type,
-        error_location=error_location,
-        fingerprint=fingerprint,
-        host=host,
-        version=version,
-        reason=reason,
-    )
+def _same_for_many(values: tuple[Any, ...]) -> bytes:
+    record = FailureRecord(**dict(zip(_SHARED, values, strict=True)))
     return encode_table(record_table(record))[_LENGTH:]
 
 

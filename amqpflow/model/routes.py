@@ -54,29 +54,26 @@ class NativeRetry:
 class RetryPolicy:
     """A retry policy of the file. It belongs to no queue: its tiers have delays and no names."""
 
-    steps: tuple[RetryStep, ...] = ()
-    rules: tuple[RetryRule, ...] = ()
+    steps: tuple[RetryStep, ...] = ()  #: the default schedule: at most len(steps) retries
+    rules: tuple[RetryRule, ...] = ()  #: first match wins
     give_up_after_ms: int | None = None
-    native: NativeRetry | None = None
+    native: NativeRetry | None = None  #: set when the engine is native
 
     @property
     def all_steps(self) -> tuple[RetryStep, ...]:
+        """The steps of the default schedule and of every rule."""
         return (*self.steps, *(step for rule in self.rules for step in rule.steps or ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueRoutes:
-    """All that a delivery of one work queue needs to be settled."""
+class QueueRoutes(RetryPolicy):
+    """A retry policy applied to one work queue: all that a delivery of it needs to be settled."""
 
     queue: str
     queue_type: str  #: classic or quorum
     retry_exchange: str  #: direct; key = name of a tier, or of the work queue itself
     parking_exchange: str  #: direct; key = name of a parking queue
     parking_queue: str
-    steps: tuple[RetryStep, ...] = ()  #: the default schedule: at most len(steps) retries
-    rules: tuple[RetryRule, ...] = ()  #: first match wins
-    give_up_after_ms: int | None = None
-    native: NativeRetry | None = None  #: set when the engine is native
     at_least_once: bool = True  #: the queue's own dead-lettering cannot lose (quorum, with arguments like ours)
     consumer_timeout_ms: int | None = None  #: None: the broker's default, 30 minutes
     crash_limit: int = DEFAULT_CRASH_LIMIT  #: deliveries without an answer after which a consumer parks the message
@@ -96,10 +93,7 @@ class QueueRoutes:
     @property
     def tiers(self) -> tuple[RetryTier, ...]:
         """Every retry queue of this work queue once, shortest delay first."""
-        steps = list(self.steps)
-        for rule in self.rules:
-            steps.extend(rule.steps or ())
-        return tuple(sorted({tier for step in steps for tier in step.tiers}))
+        return tuple(sorted({tier for step in self.all_steps for tier in step.tiers}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

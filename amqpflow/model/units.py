@@ -21,15 +21,7 @@ _SIZE = re.compile(rf"(\d+)({'|'.join(_SIZES)})", re.ASCII)
 
 
 def parse_duration(text: str) -> int:
-    """
-    Read a duration such as `500ms`, `5s`, `1m30s`, `2h` or `14d`.
-
-    Returns:
-        Whole milliseconds.
-
-    Raises:
-        ValueError: with a sentence that says what to write instead.
-    """
+    """Read a duration such as `500ms`, `1m30s` or `14d`, in milliseconds. Raises ValueError: what to write instead."""
     if len(text) > 64 or not _DURATION.fullmatch(text):
         if _BARE.fullmatch(text):
             raise ValueError(f"{text} has no unit: write {text}s for seconds or {text}ms for milliseconds")
@@ -38,11 +30,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(milliseconds: int) -> str:
-    """
-    Write milliseconds in the shortest form that `parse_duration` reads back: 90000 is `1m30s`, 4500 is `4500ms`.
-
-    Values with a fraction of a second stay in milliseconds, since they become part of queue names.
-    """
+    """Write milliseconds as `parse_duration` reads them back, and queue names hold them: `1m30s`, but `4500ms`."""
     if milliseconds == 0 or milliseconds % 1000:
         return f"{milliseconds}ms"
     parts, rest = [], milliseconds
@@ -61,15 +49,7 @@ def roughly(seconds: float) -> str:
 
 
 def parse_rate(text: str) -> float:
-    """
-    Read a rate such as `100/s`, `5000/m` or `10/h`.
-
-    Returns:
-        A number a second, at most a million.
-
-    Raises:
-        ValueError: with a sentence that says what to write instead.
-    """
+    """Read a rate such as `100/s` or `10/h`, a second, at most a million. Raises ValueError: what to write instead."""
     if isinstance(text, str) and _BARE.fullmatch(text):
         raise ValueError(f"{text} has no unit: write {text}/s, {text}/m or {text}/h")
     match = _RATE.fullmatch(text) if isinstance(text, str) and len(text) <= 32 else None
@@ -80,12 +60,7 @@ def parse_rate(text: str) -> float:
 
 
 def parse_percentage(text: str) -> Fraction:
-    """
-    Read a percentage such as `10%` or `0.5%`, as a share: 1/10, 1/200.
-
-    Raises:
-        ValueError: with a sentence that says what to write instead.
-    """
+    """Read a percentage such as `0.5%` as a share, 1/200. Raises ValueError: what to write instead."""
     match = _PERCENTAGE.fullmatch(text)
     if match is None:
         if _BARE.fullmatch(text):
@@ -95,15 +70,7 @@ def parse_percentage(text: str) -> Fraction:
 
 
 def parse_size(text: str) -> int:
-    """
-    Read a size such as `64KiB`, `1GiB` or `500MB`.
-
-    Returns:
-        Whole bytes.
-
-    Raises:
-        ValueError: with a sentence that says what to write instead.
-    """
+    """Read a size such as `64KiB` or `500MB`, in bytes. Raises ValueError: what to write instead."""
     match = _SIZE.fullmatch(text) if len(text) <= 32 else None
     if match is None:
         if _BARE.fullmatch(text):

@@ -64,7 +64,7 @@ def encode_value(value: Any, depth: int = 0) -> bytes:
 def _name(key: Any) -> bytes:
     if not isinstance(key, str):
         raise TypeError(f"a header name is text, not {type(key).__name__}")
-    name = _bytes(key)
+    name = key.encode("utf-8", "surrogateescape")  # bytes that are not UTF-8 were read as surrogates (`wire_decode`)
     if len(name) > 255:
         raise ValueError(f"header name {key[:40]!r}... is {len(name)} bytes long, AMQP allows 255")
     encoded = bytes((len(name),)) + name
@@ -105,16 +105,12 @@ def encode_content_header(properties: Properties, body_size: int) -> bytes:
     """
     Encode the payload of a content header frame: class, weight, body size, flags, properties.
 
-    Args:
-        properties: of the message.
-        body_size: bytes.
-
     Raises:
         TypeError, ValueError: a property does not fit its AMQP type; the message names it.
     """
     flags, parts, name = 0, [], ""
     try:
-        for (bit, name, encode), value in zip(_PROPERTIES, _values_of(properties)):  # noqa: B007,B905 - every message
+        for (bit, name, encode), value in zip(PROPERTIES, _values_of(properties)):  # noqa: B007,B905 - every message
             if value is not None:
                 flags |= bit
                 parts.append(encode(value))
@@ -126,11 +122,6 @@ def encode_content_header(properties: Properties, body_size: int) -> bytes:
 def length_prefixed(data: bytes) -> bytes:
     """Put the length before a long string, or before a table of these entries."""
     return _LENGTH.pack(len(data)) + data
-
-
-def _bytes(text: str) -> bytes:
-    # a producer's bytes that are not UTF-8 were read as surrogates (`wire_decode`)
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _short(text: str) -> bytes:
@@ -181,7 +172,7 @@ _ENCODERS: dict[type, Callable[[Any, int], bytes]] = {
     dict: lambda value, depth: b"F" + encode_table(value, depth + 1),
     **dict(_KINDS),
 }
-_PROPERTIES: tuple[tuple[int, str, Callable[[Any], bytes]], ...] = (
+PROPERTIES: tuple[tuple[int, str, Callable[[Any], bytes]], ...] = (
     (1 << 15, "content_type", _short),
     (1 << 14, "content_encoding", _short),
     (1 << 13, "headers", encode_table),
@@ -197,4 +188,4 @@ _PROPERTIES: tuple[tuple[int, str, Callable[[Any], bytes]], ...] = (
     (1 << 3, "app_id", _short),
     (1 << 2, "cluster_id", _short),
 )
-_values_of = attrgetter(*(name for _, name, _ in _PROPERTIES))
+_values_of = attrgetter(*(name for _, name, _ in PROPERTIES))

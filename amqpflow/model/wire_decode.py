@@ -1,9 +1,8 @@
 """Decode what a producer put into a message's properties, whatever it is.
 
-A producer can send invalid texts and dates: RabbitMQ stores and delivers it without a look. A decoder that raises
-on it inside a connection's reader ends the connection, and with it every other delivery; the message comes again and
-ends the next one. Here nothing but a table that is cut short, or nested without measure, is an error, and what was read
-is encoded to the same values again (`wire`).
+A producer can send invalid texts and dates: RabbitMQ stores and delivers them without a look. A decoder that raises
+inside a connection's reader ends the connection, again and again. So nothing but a table that is cut short, or nested
+without measure, is an error, and what was read is encoded to the same values again (`wire`).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from .properties import Properties
-from .wire import MAX_DEPTH
+from .wire import MAX_DEPTH, PROPERTIES
 
 LAST_SECOND = 253_402_300_799  #: the last second of the year 9999, the largest that a datetime can hold
 
@@ -60,19 +59,11 @@ def decode_properties(payload: bytes, headers: Callable[[bytes, int], tuple[Any,
 
 
 def decode_short(data: bytes, at: int) -> tuple[str, int]:
-    """
-    Read a short string, and return where it ends. Bytes that are not UTF-8 become lone surrogates, and bytes again in a
-    copy.
-    """
+    """Read a short string, and return where it ends. Bytes that are not UTF-8 become lone surrogates."""
     end = at + 1 + data[at]
     if end > len(data):
         raise ValueError("a short string is cut short")
     return data[at + 1 : end].decode("utf-8", "surrogateescape"), end
-
-
-def decode_timestamp(seconds: int) -> datetime | int:
-    """Return a datetime, or the number as it was sent when a datetime cannot hold it."""
-    return seconds if seconds > LAST_SECOND else datetime.fromtimestamp(seconds, UTC)
 
 
 def decode_value(data: bytes, at: int) -> Any:
@@ -93,7 +84,8 @@ def _octet(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _timestamp(data: bytes, at: int) -> tuple[datetime | int, int]:
-    return decode_timestamp(_LONG.unpack_from(data, at)[0]), at + 8
+    (seconds,) = _LONG.unpack_from(data, at)
+    return seconds if seconds > LAST_SECOND else datetime.fromtimestamp(seconds, UTC), at + 8
 
 
 def _headers(data: bytes, at: int) -> tuple[dict[str, Any], int]:
@@ -141,8 +133,7 @@ def scan_table(data: bytes, at: int) -> dict[str, int]:
     """
     Return where each entry of a field table begins, at its name, without decoding the values.
 
-    Raises:
-        ValueError: it is cut short, or has a type that AMQP 0-9-1 does not know.
+    Raises ValueError: it is cut short, or has a type that AMQP 0-9-1 does not know.
     """
     end = skip_table(data, at)
     at += 4
@@ -262,19 +253,10 @@ _DECODERS: dict[int, Callable[[bytes, int, int], tuple[Any, int]]] = {
     ord("D"): _decimal,
 }
 _HEADERS = 1 << 13
-_PROPERTIES = (
-    (1 << 15, "content_type", decode_short),
-    (1 << 14, "content_encoding", decode_short),
-    (1 << 13, "headers", _headers),
-    (1 << 12, "delivery_mode", _octet),
-    (1 << 11, "priority", _octet),
-    (1 << 10, "correlation_id", decode_short),
-    (1 << 9, "reply_to", decode_short),
-    (1 << 8, "expiration", decode_short),
-    (1 << 7, "message_id", decode_short),
-    (1 << 6, "timestamp", _timestamp),
-    (1 << 5, "type", decode_short),
-    (1 << 4, "user_id", decode_short),
-    (1 << 3, "app_id", decode_short),
-    (1 << 2, "cluster_id", decode_short),
-)
+_DECODERS_OF_PROPERTIES: dict[str, Callable[[bytes, int], tuple[Any, int]]] = {
+    "headers": _headers,
+    "delivery_mode": _octet,
+    "priority": _octet,
+    "timestamp": _timestamp,
+}
+_PROPERTIES = tuple((bit, name, _DECODERS_OF_PROPERTIES.get(name, decode_short)) for bit, name, _ in PROPERTIES)

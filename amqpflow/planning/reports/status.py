@@ -159,8 +159,7 @@ def _all_retained(numbers: QueueStats) -> QueueStats:
 
 
 def _work(routes: QueueRoutes, numbers: Mapping[str, QueueStats], left: Mapping[str, tuple[str, int]]) -> WorkStatus:
-    steps = [*routes.steps, *(step for rule in routes.rules for step in rule.steps or ())]
-    written = {tier.queue: step.delay_ms for step in steps for tier in step.tiers}
+    written = {tier.queue: step.delay_ms for step in routes.all_steps for tier in step.tiers}
     tiers = [
         TierStatus(
             queue=tier.queue, delay_ms=tier.delay_ms, step_ms=written[tier.queue], numbers=numbers.get(tier.queue)
