@@ -9,11 +9,10 @@ from amqpflow.model.diagnostic import Diagnostic, Severity
 from amqpflow.model.routes import CompiledTopology
 
 from .compile.compiler import compile_topology
-from .reading.document import parse_document
+from .reading.document import decode, parse_document
 from .reading.parse import parse_topology
 from .reading.problems import Problems
 from .reading.spec import TopologySpec
-from .reading.text import decode
 from .rules import check_topology
 from .rules.across_files import check_together
 
@@ -38,9 +37,7 @@ def check_files(files: Iterable[tuple[str, bytes]], environ: Mapping[str, str]) 
     """
     Check files that are to live together, and compile them if nothing is wrong.
 
-    Args:
-        files: how each is called in messages, and its bytes.
-        environ: values of `${VAR}`.
+    `files` are how each is called in messages, and its bytes; `environ` has the values of `${VAR}`.
     """
     read: list[tuple[TopologySpec, Problems]] = []
     problems: list[Problems] = []

@@ -46,24 +46,19 @@ class _Compiler:
             if not exchange.external:
                 self.exchanges[exchange.name] = self._exchange(exchange)
         if any(not queue.external for queue in spec.queues.values()):
-            for name in (names.retry_exchange, names.parking_exchange):
-                self.exchanges[name] = Exchange(name=name, type="direct", arguments=self.stamp)
+            self._own_exchange(names.retry_exchange)
+            self._own_exchange(names.parking_exchange)
         for queue in spec.queues.values():
             self._queue(queue)
-        if any(routes.native for routes in self.routes.values()):
-            self.exchanges[names.native_marker] = Exchange(
-                name=names.native_marker, type="direct", arguments=self.stamp
-            )
+        native = any(routes.native for routes in self.routes.values())
+        if native:
+            self._own_exchange(names.native_marker)
+        alone = {each.name for each in spec.queues.values() if each.existing}
         desired = BrokerState(
             exchanges=self.exchanges,
             queues=self.queues,
             bindings=tuple(self.bindings.values()),
-            policies=policies_for(
-                spec.name,
-                self.policies,
-                alone={each.name for each in spec.queues.values() if each.existing},
-                priority=spec.policy_priority,
-            ),
+            policies=policies_for(spec.name, self.policies, alone=alone, priority=spec.policy_priority),
         )
         return CompiledTopology(
             name=spec.name,
@@ -80,8 +75,11 @@ class _Compiler:
             policies={name: _policy(policy) for name, policy in spec.policies.items()},
             settings=spec.settings,
             policy_priority=spec.policy_priority,
-            native_marker=names.native_marker if any(each.native for each in self.routes.values()) else None,
+            native_marker=names.native_marker if native else None,
         )
+
+    def _own_exchange(self, name: str) -> None:
+        self.exchanges[name] = Exchange(name=name, type="direct", arguments=self.stamp)
 
     def _exchange(self, exchange: ExchangeSpec) -> Exchange:
         arguments = {name: argument.value for name, argument in exchange.arguments.items()}
@@ -101,12 +99,11 @@ class _Compiler:
             return
         if queue.existing:
             definition = existing_queue_policy(queue, policy, routes.parking_queue)
-            if self.spec.settings == "policies" and definition:
-                self.policies[queue.name] = (queue.type, definition)
         else:
+            definition = policy_definition(queue, policy)
             self._declare(queue.name, work_queue_arguments(queue, policy, routes.parking_queue, self.spec.settings))
-            if self.spec.settings == "policies" and (definition := policy_definition(queue, policy)):
-                self.policies[queue.name] = (queue.type, definition)
+        if self.spec.settings == "policies" and definition:
+            self.policies[queue.name] = (queue.type, definition)
         for binding in queue.bindings:
             arguments = {name: argument.value for name, argument in binding.arguments.items()}
             self._bind(binding.exchange or "", queue.name, binding.routing_key, arguments)
@@ -151,7 +148,7 @@ class _Compiler:
             existing=queue.existing,
             dead_letters=queue.dead_letters if queue.existing else None,
             limit_said=queue.existing and limit_said(queue, policy),
-            overflow_said=queue.existing and ("overflow" in queue.places or "overflow" in queue.inherited),
+            overflow_said=queue.existing and queue.says("overflow"),
             external=queue.external,
             owner=queue.owner if queue.external else None,
         )

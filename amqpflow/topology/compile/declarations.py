@@ -53,8 +53,7 @@ def existing_queue_policy(queue: QueueSpec, policy: PolicySpec | None, parking_q
 
 def limit_said(queue: QueueSpec, policy: PolicySpec | None) -> bool:
     """Return whether the file asks for a delivery limit, by its key or by native retry, which counts deliveries."""
-    written = "delivery_limit" in queue.places or "delivery_limit" in queue.inherited
-    return queue.quorum and (written or native_limit(policy) > 0)
+    return queue.quorum and (queue.says("delivery_limit") or native_limit(policy) > 0)
 
 
 def dead_lettering(queue: QueueSpec, policy: PolicySpec | None, parking_queue: str) -> dict[str, Any]:

@@ -18,12 +18,7 @@ NEEDED: dict[str, frozenset[str]] = {
 }
 """Without these, two things would get one name."""
 
-POSSIBLE: dict[str, frozenset[str]] = {
-    "retry": frozenset({"topology", "queue", "delay"}),
-    "parking": frozenset({"topology", "queue"}),
-    "retry_exchange": frozenset({"topology"}),
-    "parking_exchange": frozenset({"topology"}),
-}
+POSSIBLE = {key: needed | {"topology"} for key, needed in NEEDED.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

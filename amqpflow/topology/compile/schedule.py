@@ -53,7 +53,7 @@ def all_delays(policy: PolicySpec) -> tuple[int, ...]:
 
 
 def delays_by_policy(spec: TopologySpec) -> dict[str | None, tuple[int, ...]]:
-    """Return `all_delays` of each policy by its name; undefined names have none."""
+    """Return `all_delays` of each policy by its name."""
     return {name: all_delays(policy) for name, policy in spec.policies.items()}
 
 
@@ -62,11 +62,6 @@ def retries_in(delays: tuple[DelaySpec, ...] | None, backoff: BackoffSpec | None
     if delays is not None:
         return sum(delay.times for delay in delays)
     return (backoff.retries or 0) if backoff is not None else 0
-
-
-def length_of(policy: PolicySpec) -> int:
-    """Return how long all schedules of a policy are together, without making them."""
-    return retries_in(policy.delays, policy.backoff) + sum(retries_in(rule.delays, rule.backoff) for rule in policy.on)
 
 
 class QueueSchedule:
@@ -90,11 +85,10 @@ class QueueSchedule:
     def rules(self, policy: PolicySpec) -> tuple[RetryRule, ...]:
         """Return the policy's rules, in its order."""
         return tuple(
-            RetryRule(errors=tuple(error.value for error in rule.errors), park=rule.park)
-            if rule.park is not None
-            else RetryRule(
+            RetryRule(
                 errors=tuple(error.value for error in rule.errors),
-                steps=self.steps(delays_of(rule.delays, rule.backoff)),
+                steps=self.steps(delays_of(rule.delays, rule.backoff)) if rule.park is None else None,
+                park=rule.park,
             )
             for rule in policy.on
         )

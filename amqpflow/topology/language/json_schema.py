@@ -96,11 +96,9 @@ def _single(shape: Single) -> dict[str, Any]:
             return {"anyOf": [words, *more, _VARIABLE]}
         case Boolean():
             return {"anyOf": [{"type": "boolean"}, _VARIABLE]}
-        case Integer():
-            limits = {"minimum": shape.minimum, "maximum": shape.maximum}
-            return {"anyOf": [{"type": "integer", **limits}, _VARIABLE]}
-        case Number():
-            return {"anyOf": [{"type": "number", "minimum": shape.minimum, "maximum": shape.maximum}, _VARIABLE]}
+        case Integer() | Number():
+            kind = "integer" if isinstance(shape, Integer) else "number"
+            return {"anyOf": [{"type": kind, "minimum": shape.minimum, "maximum": shape.maximum}, _VARIABLE]}
         case Duration():
             return _pattern(r"(?:[0-9]+(?:ms|[dhms]))+")
         case Size():

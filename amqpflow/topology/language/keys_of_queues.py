@@ -9,16 +9,16 @@ from .types import Boolean, Choice, Duration, Free, Integer, Key, ListOf, Record
 DEFAULT_DELIVERY_LIMIT = 50
 
 _STREAM = "a work queue is classic or quorum: a stream has no acknowledgement of single messages to retry by"
-_QUEUE_TYPE = Choice(words=("quorum", "classic"), instead={"stream": _STREAM})
-_ARGUMENTS = Table(of=Free(), names="argument")
+_QUEUE_TYPE = Choice(("quorum", "classic"), instead={"stream": _STREAM})
+_ARGUMENTS = Table(Free(), "argument")
 
 TIERS = Record(
-    name="tiers",
-    keys=(
+    "tiers",
+    (
         Key(
-            name="type",
-            shape=_QUEUE_TYPE,
-            help="Type of the retry queues. A classic one hands messages back at most once: they are lost when the "
+            "type",
+            _QUEUE_TYPE,
+            "Type of the retry queues. A classic one hands messages back at most once: they are lost when the "
             "work queue is gone or full, so it is refused together with limits.",
             default="quorum",
             example="quorum",
@@ -27,20 +27,20 @@ TIERS = Record(
 )
 
 PARKING = Record(
-    name="parking",
-    keys=(
+    "parking",
+    (
         Key(
-            name="queue",
-            shape=Text(word="queue name"),
-            help="Name of the parking queue. Several work queues may share one. It is declared for you, and is never "
+            "queue",
+            Text(word="queue name"),
+            "Name of the parking queue. Several work queues may share one. It is declared for you, and is never "
             "listed under queues.",
             default="from naming.parking: NAME.parking",
             example="orders.parking",
         ),
         Key(
-            name="type",
-            shape=_QUEUE_TYPE,
-            help="Type of the parking queue; work queues that share it agree on it.",
+            "type",
+            _QUEUE_TYPE,
+            "Type of the parking queue; work queues that share it agree on it.",
             default="quorum",
             example="quorum",
         ),
@@ -48,26 +48,14 @@ PARKING = Record(
 )
 
 LIMITS = Record(
-    name="limits",
-    keys=(
+    "limits",
+    (
+        Key("max_length", Integer(1, 2**53), "Ready messages the queue takes.", default="no limit", example=100000),
+        Key("max_length_bytes", Size(), "Bytes of message bodies the queue takes.", default="no limit", example="1GiB"),
         Key(
-            name="max_length",
-            shape=Integer(minimum=1, maximum=2**53),
-            help="Ready messages the queue takes.",
-            default="no limit",
-            example=100000,
-        ),
-        Key(
-            name="max_length_bytes",
-            shape=Size(),
-            help="Bytes of message bodies the queue takes.",
-            default="no limit",
-            example="1GiB",
-        ),
-        Key(
-            name="overflow",
-            shape=Choice(words=("reject-publish", "drop-head", "reject-publish-dlx")),
-            help="What a full queue does. reject-publish: publishers get a basic.nack. The others are for classic "
+            "overflow",
+            Choice(("reject-publish", "drop-head", "reject-publish-dlx")),
+            "What a full queue does. reject-publish: publishers get a basic.nack. The others are for classic "
             "queues: drop-head parks the oldest message, at most once; reject-publish-dlx rejects and parks.",
             default="reject-publish",
             example="reject-publish",
@@ -76,114 +64,114 @@ LIMITS = Record(
 )
 
 _PRIORITY = Key(
-    name="max_priority",
-    shape=Integer(minimum=1, maximum=255),
-    help="Highest message priority: 1 to 255 on classic queues, 1 to 31 on quorum queues. On a quorum queue it is "
+    "max_priority",
+    Integer(1, 255),
+    "Highest message priority: 1 to 255 on classic queues, 1 to 31 on quorum queues. On a quorum queue it is "
     "never an argument: RabbitMQ 4.3 has strict priorities 0 to 31, 4.0 to 4.2 two classes (0-4 and 5 up), 3.x none.",
     default="no priorities on classic queues",
     example=10,
 )
 _LIMITS = Key(
-    name="limits",
-    shape=LIMITS,
-    help="How much the queue takes. Carried by a policy, or by arguments with settings: arguments; overflow is always "
+    "limits",
+    LIMITS,
+    "How much the queue takes. Carried by a policy, or by arguments with settings: arguments; overflow is always "
     "an argument.",
     default="no limits",
     example={"max_length": 100000, "overflow": "reject-publish"},
 )
 _DELIVERY_LIMIT = Key(
-    name="delivery_limit",
-    shape=Integer(minimum=1, maximum=1_000_000),
-    help="Deliveries that may end without an answer (a crash, a lost connection) before RabbitMQ itself parks the "
+    "delivery_limit",
+    Integer(1, 1_000_000),
+    "Deliveries that may end without an answer (a crash, a lost connection) before RabbitMQ itself parks the "
     "message. Quorum queues only. Retries do not count.",
     default=str(DEFAULT_DELIVERY_LIMIT),
     example=50,
 )
 _CRASH_LIMIT = Key(
-    name="crash_limit",
-    shape=Integer(minimum=2, maximum=1_000_000),
-    help="Deliveries that may end without an answer before the consumer parks the message, instead of handling it once "
+    "crash_limit",
+    Integer(2, 1_000_000),
+    "Deliveries that may end without an answer before the consumer parks the message, instead of handling it once "
     "more: it kills its consumer. From the third on the message is handled alone, so that its neighbours are not "
     "counted with it. Quorum queues only. Retries do not count. At delivery_limit RabbitMQ parks it, if that is lower.",
     default=str(DEFAULT_CRASH_LIMIT),
     example=5,
 )
 _CONSUMER_TIMEOUT = Key(
-    name="consumer_timeout",
-    shape=Duration(minimum=1000),
-    help="How long a delivery may stay unanswered before RabbitMQ takes it back. Quorum queues; RabbitMQ 3.12 and "
+    "consumer_timeout",
+    Duration(1000),
+    "How long a delivery may stay unanswered before RabbitMQ takes it back. Quorum queues; RabbitMQ 3.12 and "
     "later, checked about once a minute before 4.3.",
     default="RabbitMQ's, 30 minutes",
     example="30m",
 )
 _SINGLE_ACTIVE_CONSUMER = Key(
-    name="single_active_consumer",
-    shape=Boolean(),
-    help="One consumer at a time gets messages, the others wait for it to go.",
+    "single_active_consumer",
+    Boolean(),
+    "One consumer at a time gets messages, the others wait for it to go.",
     default="false",
     example=False,
 )
 _POLICY = Key(
-    name="policy",
-    shape=Table(of=Free(), names="policy key"),
-    help="Further keys of the policy that amqpflow writes for this queue, in RabbitMQ's words and units: to carry what "
+    "policy",
+    Table(Free(), "policy key"),
+    "Further keys of the policy that amqpflow writes for this queue, in RabbitMQ's words and units: to carry what "
     "a foreign policy gave it, since of all that match a queue one policy works alone. On a queue it replaces "
     "that of the defaults. Not with settings: arguments.",
     default="none",
     example={"queue-leader-locator": "balanced"},
 )
-_TYPE = Key(name="type", shape=_QUEUE_TYPE, help="Type of the work queue.", default="quorum", example="quorum")
+_TYPE = Key("type", _QUEUE_TYPE, "Type of the work queue.", default="quorum", example="quorum")
 _RETRY = Key(
-    name="retry",
-    shape=Text(word="name of a retry policy"),
-    help="A retry policy of this file, or none: the first failure parks the message. A policy is always named; it "
+    "retry",
+    Text(word="name of a retry policy"),
+    "A retry policy of this file, or none: the first failure parks the message. A policy is always named; it "
     "cannot be written here.",
     default="defaults.retry, else none, with a warning",
     example="standard",
 )
-_TIERS = Key(name="tiers", shape=TIERS, help="The retry queues.", default="type: quorum", example={"type": "quorum"})
+_TIERS = Key("tiers", TIERS, "The retry queues.", default="type: quorum", example={"type": "quorum"})
 _PARKING = Key(
-    name="parking",
-    shape=PARKING,
-    help="Where messages go that are not retried any more.",
+    "parking",
+    PARKING,
+    "Where messages go that are not retried any more.",
     default="one of its own, a quorum queue",
     example={"queue": "orders.parking"},
 )
 
 EXCHANGE = Record(
-    name="exchange",
-    keys=(
+    "exchange",
+    (
         Key(
-            name="type",
-            shape=Choice(words=("direct", "topic", "fanout", "headers"), more="x-[A-Za-z0-9._-]+"),
-            help="Exchange type; x-... needs the plugin that brings it. Required unless external.",
+            "type",
+            Choice(("direct", "topic", "fanout", "headers"), more="x-[A-Za-z0-9._-]+"),
+            "Exchange type; x-... needs the plugin that brings it. Required unless external.",
             example="topic",
         ),
         Key(
-            name="durable",
-            shape=Boolean(),
-            help="Whether it, and what is bound to it, is there after a restart of the broker.",
+            "durable",
+            Boolean(),
+            "Whether it, and what is bound to it, is there after a restart of the broker.",
             default="true",
             example=True,
         ),
         Key(
-            name="alternate_exchange",
-            shape=Text(word="exchange name"),
-            help="Where messages go that no binding takes.",
+            "alternate_exchange",
+            Text(word="exchange name"),
+            "Where messages go that no binding takes.",
             default="none: they are dropped, or returned when published mandatory",
             example="orders.unrouted",
         ),
         Key(
-            name="arguments",
-            shape=_ARGUMENTS,
-            help="Further arguments, passed through to the exchange type.",
+            "arguments",
+            _ARGUMENTS,
+            "Further arguments, passed through to the exchange type.",
             default="none",
             example={"x-delayed-type": "topic"},
         ),
         Key(
-            name="external",
-            shape=Boolean(),
-            help="Somebody else declares it: it must exist, and is never declared, changed or deleted. No other key "
+            "external",
+            Boolean(),
+            "Somebody else declares it: it must exist, and is never declared, changed or deleted. No other key "
             "but type goes with it.",
             default="false",
             example=False,
@@ -191,39 +179,39 @@ EXCHANGE = Record(
     ),
 )
 BINDING = Record(
-    name="binding",
-    keys=(
+    "binding",
+    (
         Key(
-            name="exchange",
-            shape=Text(empty=True, word="exchange name"),
-            help="An exchange of this file, or one that RabbitMQ brings, such as amq.topic.",
+            "exchange",
+            Text(empty=True, word="exchange name"),
+            "An exchange of this file, or one that RabbitMQ brings, such as amq.topic.",
             required=True,
             example="orders.events",
         ),
         Key(
-            name="routing_key",
-            shape=Text(empty=True, word="routing key"),
-            help="Binding key. Required for direct and topic exchanges.",
+            "routing_key",
+            Text(empty=True, word="routing key"),
+            "Binding key. Required for direct and topic exchanges.",
             default="empty",
             example="order.placed",
         ),
         Key(
-            name="arguments",
-            shape=_ARGUMENTS,
-            help="What a headers exchange matches on, x-match included.",
+            "arguments",
+            _ARGUMENTS,
+            "What a headers exchange matches on, x-match included.",
             default="none",
             example={"x-match": "all", "region": "eu"},
         ),
     ),
 )
 QUEUE = Record(
-    name="queue",
-    keys=(
+    "queue",
+    (
         _TYPE,
         Key(
-            name="bindings",
-            shape=ListOf(of=BINDING),
-            help="What the queue gets. Without bindings it gets what is published to its name.",
+            "bindings",
+            ListOf(BINDING),
+            "What the queue gets. Without bindings it gets what is published to its name.",
             default="none",
             example=[{"exchange": "orders.events", "routing_key": "order.placed"}],
         ),
@@ -238,42 +226,42 @@ QUEUE = Record(
         _TIERS,
         _POLICY,
         Key(
-            name="arguments",
-            shape=_ARGUMENTS,
-            help="Further arguments, passed through. An unknown x- argument is a warning, since RabbitMQ ignores it.",
+            "arguments",
+            _ARGUMENTS,
+            "Further arguments, passed through. An unknown x- argument is a warning, since RabbitMQ ignores it.",
             default="none",
             example={"x-queue-leader-locator": "balanced"},
         ),
         Key(
-            name="existing",
-            shape=Boolean(),
-            help="An application declares this queue: it must exist, and its arguments stay. Retry queues and parking "
+            "existing",
+            Boolean(),
+            "An application declares this queue: it must exist, and its arguments stay. Retry queues and parking "
             "are built around it; dead-lettering and limits come by policy where no argument hinders. Name its type. "
             "The plan says which guarantees hold.",
             default="false",
             example=False,
         ),
         Key(
-            name="dead_letters",
-            shape=Choice(words=("keep", "park")),
-            help="With existing: where messages go that RabbitMQ itself gives up on. keep: where they go today, and no "
+            "dead_letters",
+            Choice(("keep", "park")),
+            "With existing: where messages go that RabbitMQ itself gives up on. keep: where they go today, and no "
             "policy of ours touches that. park: into the parking queue, by a policy.",
             default="park; keep where the application has a dead-letter exchange, and where the queue is configured "
             "to drop messages (a TTL, or a length with drop-head)",
             example="keep",
         ),
         Key(
-            name="external",
-            shape=Boolean(),
-            help="Another topology owns this queue: it may be consumed with that topology's retry and parking queues, "
+            "external",
+            Boolean(),
+            "Another topology owns this queue: it may be consumed with that topology's retry and parking queues, "
             "and nothing is declared. retry, parking and naming must say what the owner's file says.",
             default="false",
             example=False,
         ),
         Key(
-            name="owner",
-            shape=Text(word="topology name"),
-            help="With external: name of the topology that owns the queue. Its retry and parking exchanges are then "
+            "owner",
+            Text(word="topology name"),
+            "With external: name of the topology that owns the queue. Its retry and parking exchanges are then "
             "used; without it messages go by the default exchange.",
             default="unknown",
             example="billing",
@@ -281,13 +269,13 @@ QUEUE = Record(
     ),
 )
 DEFAULTS = Record(
-    name="defaults",
-    keys=(
+    "defaults",
+    (
         Key(
-            name="queue",
-            shape=Record(
-                name="defaults.queue",
-                keys=(
+            "queue",
+            Record(
+                "defaults.queue",
+                (
                     _TYPE,
                     _PRIORITY,
                     _LIMITS,
@@ -298,7 +286,7 @@ DEFAULTS = Record(
                     _POLICY,
                 ),
             ),
-            help="Keys of queues that do not say otherwise; limits are taken one by one. A classic queue does not "
+            "Keys of queues that do not say otherwise; limits are taken one by one. A classic queue does not "
             "take delivery_limit, crash_limit and consumer_timeout.",
             example={"type": "quorum"},
         ),

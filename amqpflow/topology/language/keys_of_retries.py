@@ -7,98 +7,86 @@ from .types import MAX_DELAY_MS, Choice, Duration, Integer, Key, ListOf, Number,
 MOST_RETRIES = 1000
 
 DELAY = Record(
-    name="delay",
-    keys=(
-        Key(name="delay", shape=Duration(), help="How long the message waits.", required=True, example="10s"),
-        Key(
-            name="times",
-            shape=Integer(minimum=1, maximum=MOST_RETRIES),
-            help="How often in a row.",
-            default="1",
-            example=6,
-        ),
+    "delay",
+    (
+        Key("delay", Duration(), "How long the message waits.", required=True, example="10s"),
+        Key("times", Integer(1, MOST_RETRIES), "How often in a row.", default="1", example=6),
     ),
 )
 _DELAYS = Key(
-    name="delays",
-    shape=ListOf(of=ScalarOr(scalar=Duration(), record=DELAY)),
-    help="How long a message waits before each retry, shortest first; after the last one it is parked. An empty list "
+    "delays",
+    ListOf(ScalarOr(Duration(), DELAY)),
+    "How long a message waits before each retry, shortest first; after the last one it is parked. An empty list "
     "parks the first failure. Each different delay becomes a queue; its name carries the delay.",
     example=["5s", {"delay": "30s", "times": 3}, "5m"],
 )
 BACKOFF = Record(
-    name="backoff",
-    keys=(
-        Key(name="initial", shape=Duration(), help="Wait before the first retry.", required=True, example="10s"),
+    "backoff",
+    (
+        Key("initial", Duration(), "Wait before the first retry.", required=True, example="10s"),
         Key(
-            name="multiplier",
-            shape=Number(minimum=1, maximum=1000),
-            help="Each wait is this many times the one before, rounded to whole milliseconds.",
+            "multiplier",
+            Number(1, 1000),
+            "Each wait is this many times the one before, rounded to whole milliseconds.",
             default="2",
             example=4,
         ),
         Key(
-            name="max",
-            shape=Duration(),
-            help="No wait is longer.",
+            "max",
+            Duration(),
+            "No wait is longer.",
             default=f"ten years, {MAX_DELAY_MS} ms, RabbitMQ's longest",
             example="2h",
         ),
-        Key(
-            name="retries",
-            shape=Integer(minimum=1, maximum=MOST_RETRIES),
-            help="How many retries there are.",
-            required=True,
-            example=6,
-        ),
+        Key("retries", Integer(1, MOST_RETRIES), "How many retries there are.", required=True, example=6),
     ),
 )
 _BACKOFF = Key(
-    name="backoff",
-    shape=BACKOFF,
-    help="A growing schedule; instead of delays.",
+    "backoff",
+    BACKOFF,
+    "A growing schedule; instead of delays.",
     example={"initial": "10s", "multiplier": 4, "max": "2h", "retries": 6},
 )
 RULE = Record(
-    name="on",
-    keys=(
+    "on",
+    (
         Key(
-            name="errors",
-            shape=ListOf(of=Text(word="exception name"), at_least=1),
-            help="Exception classes, as ValueError or httpx.ConnectError. A name matches the class or any base of it.",
+            "errors",
+            ListOf(Text(word="exception name"), at_least=1),
+            "Exception classes, as ValueError or httpx.ConnectError. A name matches the class or any base of it.",
             required=True,
             example=["TimeoutError", "httpx.ConnectError"],
         ),
         _DELAYS,
         _BACKOFF,
         Key(
-            name="park",
-            shape=Text(word="text"),
-            help="Park these at once, with this text as the detail of the failure record.",
+            "park",
+            Text(word="text"),
+            "Park these at once, with this text as the detail of the failure record.",
             example="invalid",
         ),
     ),
 )
 NATIVE_DELAY = Record(
-    name="native delay",
-    keys=(
+    "native delay",
+    (
         Key(
-            name="min",
-            shape=Duration(),
-            help="Wait before the first retry; the n-th waits n times as long.",
+            "min",
+            Duration(),
+            "Wait before the first retry; the n-th waits n times as long.",
             required=True,
             example="1s",
         ),
-        Key(name="max", shape=Duration(), help="No wait is longer.", required=True, example="30s"),
+        Key("max", Duration(), "No wait is longer.", required=True, example="30s"),
     ),
 )
 RETRY_POLICY = Record(
-    name="retry policy",
-    keys=(
+    "retry policy",
+    (
         Key(
-            name="engine",
-            shape=Choice(words=("tiers", "native")),
-            help="tiers: retry queues, on every RabbitMQ. native: the delayed retry of quorum queues, RabbitMQ 4.3 and "
+            "engine",
+            Choice(("tiers", "native")),
+            "tiers: retry queues, on every RabbitMQ. native: the delayed retry of quorum queues, RabbitMQ 4.3 and "
             "later; takes only delay, retries and rules that park.",
             default="tiers",
             example="tiers",
@@ -106,39 +94,34 @@ RETRY_POLICY = Record(
         _DELAYS,
         _BACKOFF,
         Key(
-            name="give_up_after",
-            shape=Duration(),
-            help="A failed message is parked now if its next delay would end later than this after its first failure.",
+            "give_up_after",
+            Duration(),
+            "A failed message is parked now if its next delay would end later than this after its first failure.",
             default="no limit",
             example="24h",
         ),
         Key(
-            name="jitter",
-            shape=Percent(maximum=50),
-            help="Spreads messages that failed together: each delay becomes four queues from (1 - jitter) to 1 times "
+            "jitter",
+            Percent(50),
+            "Spreads messages that failed together: each delay becomes four queues from (1 - jitter) to 1 times "
             "the delay, and the consumer picks one at random.",
             default="0%",
             example="10%",
         ),
         Key(
-            name="on",
-            shape=ListOf(of=RULE),
-            help="Schedules of their own for some errors. The first rule that matches wins; the schedule it chooses is "
+            "on",
+            ListOf(RULE),
+            "Schedules of their own for some errors. The first rule that matches wins; the schedule it chooses is "
             "read at the number of attempts made in all. Each rule has one of delays, backoff and park.",
             default="no rules",
             example=[{"errors": ["ValueError"], "park": "invalid"}],
         ),
         Key(
-            name="delay",
-            shape=NATIVE_DELAY,
-            help="engine: native only: wait min times the attempt, at most max.",
+            "delay",
+            NATIVE_DELAY,
+            "engine: native only: wait min times the attempt, at most max.",
             example={"min": "1s", "max": "30s"},
         ),
-        Key(
-            name="retries",
-            shape=Integer(minimum=1, maximum=MOST_RETRIES),
-            help="engine: native only: how many retries there are.",
-            example=8,
-        ),
+        Key("retries", Integer(1, MOST_RETRIES), "engine: native only: how many retries there are.", example=8),
     ),
 )

@@ -1,4 +1,4 @@
-"""The kinds of values a topology file is made of. What each key takes is written down once, in keys.py."""
+"""The kinds of values a topology file is made of. What each key takes is written down once, in keys.py, as a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_DELAY_MS = 315_360_000_000
 """Ten years, the longest message TTL that RabbitMQ takes (fact 5.5)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Text:
     """Any text that is not empty, or with `empty` any text."""
 
@@ -18,7 +18,7 @@ class Text:
     word: str = "text"  #: how messages and the reference call it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Choice:
     """One of a few words."""
 
@@ -27,12 +27,12 @@ class Choice:
     instead: Mapping[str, str] | None = None  #: for words that people may try: what to say
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Boolean:
     """true or false."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Integer:
     """A whole number."""
 
@@ -40,7 +40,7 @@ class Integer:
     maximum: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Number:
     """A number, with a fraction or without."""
 
@@ -48,7 +48,7 @@ class Number:
     maximum: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Duration:
     """A duration such as 1m30s, read as milliseconds."""
 
@@ -56,24 +56,24 @@ class Duration:
     maximum: int = MAX_DELAY_MS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Size:
     """A size such as 64KiB, read as bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Percent:
     """A percentage such as 10%, read as a fraction."""
 
     maximum: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Free:
     """What AMQP allows as an argument: text, numbers, booleans, lists and tables of these."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """A mapping with known keys."""
 
@@ -84,7 +84,7 @@ class Record:
         return next((key for key in self.keys if key.name == name), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Table:
     """A mapping whose keys the user chooses."""
 
@@ -92,7 +92,7 @@ class Table:
     names: str  #: what the keys are
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ListOf:
     """A list."""
 
@@ -100,7 +100,7 @@ class ListOf:
     at_least: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ScalarOr:
     """Either a single value, or a record that says more."""
 
@@ -112,7 +112,7 @@ Single = Text | Choice | Boolean | Integer | Number | Duration | Size | Percent
 Shape = Single | Free | Record | Table | ListOf | ScalarOr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Key:
     """A key of a record: everything that is said of it anywhere."""
 

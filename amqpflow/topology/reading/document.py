@@ -1,4 +1,4 @@
-"""YAML text -> nodes that know their line and column.
+"""Bytes of a file -> UTF-8 text -> YAML nodes that know their line and column.
 
 Built on the parser's events instead of PyYAML's own composer: in one pass, without recursion, nesting and the
 expansion of aliases stay bounded, duplicate keys are seen, and scalars get YAML 1.2's few types (`on`, `1:30` and `010`
@@ -7,6 +7,7 @@ stay the text they look like). Nothing in a file can construct an object: tags a
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from amqpflow.topology.language.codes import Code
 
 from .nodes import UNUSABLE, Entry, ListNode, MappingNode, Node, Scalar, plain_value
 from .problems import Problems
-from .variables import Expansion, VariableError
+from .variables import VariableError, expand
 
 MAX_BYTES = 1024 * 1024
 """Some 3,000 queues; larger topologies are better several files."""
@@ -26,21 +27,36 @@ MAX_NODES = 100_000
 """Counted after aliases are expanded."""
 MAX_DEPTH = 32
 
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def decode(data: bytes, problems: Problems) -> str | None:
+    """Return the text of a file, None when it has none (then said)."""
+    start = Place(file=problems.file)
+    if len(data) > MAX_BYTES:
+        hint = "write several files; validate and apply take them together"
+        problems.error(Code.TOO_LARGE, start, f"the file is larger than {MAX_BYTES // 1024**2} MiB", hint)
+        return None
+    if data.startswith(_UTF16) or b"\0" in data:
+        known = "UTF-16" if data.startswith(_UTF16) else "binary"
+        problems.error(Code.NOT_TEXT, start, f"the file is {known}, not UTF-8 text", "save it as UTF-8")
+        return None
+    try:
+        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        column = error.start - before.rfind(b"\n")
+        place = Place(file=problems.file, line=before.count(b"\n") + 1, column=column)
+        problems.error(Code.NOT_TEXT, place, f"the byte {data[error.start]:#04x} is not UTF-8", "save it as UTF-8")
+        return None
 
 
 def parse_document(text: str, problems: Problems, environ: Mapping[str, str]) -> MappingNode | None:
     """
-    Read one YAML document.
+    Return the mapping at the top of one YAML document, None when the text is not one (then said).
 
-    Args:
-        text: the file's text.
-        problems: takes every problem found.
-        environ: values of the variables.
-
-    Returns:
-        The mapping at the top; None when the text is no such document. Duplicate keys, tags and undefined variables
-        are reported and left out, so that the rest can be checked as well.
+    Duplicate keys, tags and undefined variables are reported and left out, so that the rest can be checked as well.
     """
     composer = _Composer(problems, environ)
     try:
@@ -98,7 +114,7 @@ class _Open:
 class _Composer:
     def __init__(self, problems: Problems, environ: Mapping[str, str]) -> None:
         self.problems = problems
-        self.expansion = Expansion(environ)
+        self.environ = environ
         self.open: list[_Open] = []
         self.anchors: dict[str, tuple[Node, int, int] | None] = {}
         self.root: Node | None = None
@@ -179,7 +195,7 @@ class _Composer:
         expanded = "${" in text
         if expanded:
             try:
-                text = self.expansion.expand(text)
+                text = expand(text, self.environ)
             except VariableError as error:
                 # only in an unquoted scalar on one line is the offset in the value also one in the file
                 one_line = event.start_mark.line == event.end_mark.line

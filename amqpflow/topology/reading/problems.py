@@ -12,10 +12,7 @@ MOST = 200
 """Errors, and warnings: a hostile file has a problem on every line, and people read no more than this many."""
 
 COMPARED_CHARACTERS = 3_000_000
-"""
-What is spent on finding the words that were meant, over a whole file: the length of one word times that of the other,
-since that is what comparing them costs, up to a quarter of a microsecond each.
-"""
+"""What a whole file may spend on finding the words that were meant: the product of two words' lengths, at 0.25 us."""
 
 
 class Problems:
@@ -24,11 +21,8 @@ class Problems:
     def __init__(self, file: str) -> None:
         self.file = file
         self._compared = 0
-        self._found: dict[Severity, dict[tuple[str, Place, str], Diagnostic]] = {
-            Severity.ERROR: {},
-            Severity.WARNING: {},
-        }
-        self._dropped = {Severity.ERROR: 0, Severity.WARNING: 0}
+        self._found: dict[Severity, dict[tuple[str, Place, str], Diagnostic]] = {each: {} for each in Severity}
+        self._dropped = dict.fromkeys(Severity, 0)
 
     def error(self, code: Code, place: Place, message: str, hint: str = "") -> None:
         self._add(code, Severity.ERROR, place, message, hint)

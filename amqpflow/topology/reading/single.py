@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import assert_never
 
@@ -12,6 +13,15 @@ from amqpflow.topology.language.codes import Code
 from amqpflow.topology.language.types import Boolean, Choice, Duration, Integer, Number, Percent, Single, Size, Text
 
 from .nodes import ListNode, MappingNode, Node, Scalar
+
+_WORDS: Mapping[type, str] = {
+    Boolean: "true or false",
+    Integer: "a whole number",
+    Number: "a number",
+    Duration: "a duration such as 30s",
+    Size: "a size such as 64KiB",
+    Percent: "a percentage such as 10%",
+}
 
 
 class UnfitError(Exception):
@@ -41,25 +51,19 @@ def describe(node: Node) -> str:
 
 
 def read_single(node: Node, shape: Single, name: str) -> str | int | float | bool | Fraction:
-    """
-    Return the value of a scalar: milliseconds for a duration, bytes for a size, a Fraction for a percentage.
-
-    Raises:
-        UnfitError: it is something else.
-    """
+    """Return a value: a duration in milliseconds, a size in bytes, a percentage as Fraction. Raises UnfitError."""
     if not isinstance(node, Scalar):
-        raise UnfitError(Code.WRONG_TYPE, f"{name} is {_word(shape)}, found {describe(node)}")
+        raise _wrong(node, shape, name)
     match shape:
         case Text():
             return _text(node, shape, name)
         case Choice():
             return _choice(node, shape, name)
         case Boolean():
-            if not isinstance(node.value, bool):
-                old = node.text.casefold() in ("yes", "no", "on", "off", "y", "n")
-                hint = "yes, no, on and off are text in YAML 1.2" if old else ""
-                raise UnfitError(Code.WRONG_TYPE, f"{name} is true or false, found {describe(node)}", hint)
-            return node.value
+            if isinstance(node.value, bool):
+                return node.value
+            old = node.text.casefold() in ("yes", "no", "on", "off", "y", "n")
+            raise _wrong(node, shape, name, "yes, no, on and off are text in YAML 1.2" if old else "")
         case Integer():
             return _integer(node, shape, name)
         case Number():
@@ -74,24 +78,18 @@ def read_single(node: Node, shape: Single, name: str) -> str | int | float | boo
 
 
 def _word(shape: Single) -> str:
+    """Return what a value should be, in a few words."""
     match shape:
         case Text():
             return f"a {shape.word}" if shape.word != "text" else "text"
         case Choice():
             return f"one of {', '.join(shape.words)}"
-        case Boolean():
-            return "true or false"
-        case Integer():
-            return "a whole number"
-        case Number():
-            return "a number"
-        case Duration():
-            return "a duration such as 30s"
-        case Size():
-            return "a size such as 64KiB"
-        case Percent():
-            return "a percentage such as 10%"
-    assert_never(shape)
+        case _:
+            return _WORDS[type(shape)]
+
+
+def _wrong(node: Node, shape: Single, name: str, hint: str = "") -> UnfitError:
+    return UnfitError(Code.WRONG_TYPE, f"{name} is {_word(shape)}, found {describe(node)}", hint)
 
 
 def _text(node: Scalar, shape: Text, name: str) -> str:
@@ -101,7 +99,7 @@ def _text(node: Scalar, shape: Text, name: str) -> str:
             return node.text
         raise UnfitError(Code.WRONG_TYPE, f"{name} is empty")
     hint = f'quote it: "{node.text[:60]}"' if node.text else 'write "" for empty text' if shape.empty else ""
-    raise UnfitError(Code.WRONG_TYPE, f"{name} is {_word(shape)}, found {describe(node)}", hint)
+    raise _wrong(node, shape, name, hint)
 
 
 def _choice(node: Scalar, shape: Choice, name: str) -> str:
@@ -116,7 +114,7 @@ def _integer(node: Scalar, shape: Integer, name: str) -> int:
     value = node.value
     if isinstance(value, bool) or not isinstance(value, int):
         hint = "remove the quotes" if isinstance(value, str) and value.isascii() and value.isdigit() else ""
-        raise UnfitError(Code.WRONG_TYPE, f"{name} is a whole number, found {describe(node)}", hint)
+        raise _wrong(node, shape, name, hint)
     if name == "version" and value != shape.minimum:
         hint = f"write version: {shape.minimum}, or install the amqpflow that this file was written for"
         raise UnfitError(Code.UNKNOWN_VERSION, f"version {value} of the topology language is not known here", hint)
@@ -128,7 +126,7 @@ def _integer(node: Scalar, shape: Integer, name: str) -> int:
 def _number(node: Scalar, shape: Number, name: str) -> float:
     value = node.value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UnfitError(Code.WRONG_TYPE, f"{name} is a number, found {describe(node)}")
+        raise _wrong(node, shape, name)
     if not (math.isfinite(value) and shape.minimum <= value <= shape.maximum):
         raise UnfitError(Code.OUT_OF_RANGE, f"{name} is from {shape.minimum} to {shape.maximum}, found {node.text}")
     return value

@@ -40,16 +40,8 @@ def read(node: Node, shape: Shape, name: str, place: Place, problems: Problems) 
     """
     Return the value of a node, None when it does not fit (then said).
 
-    Args:
-        node: what the file holds.
-        shape: what it should be.
-        name: of its key, for messages.
-        place: of its key; a collection's problems are shown there.
-        problems: takes what does not fit.
-
-    Returns:
-        A `Fields` for a record; a dict of key to `At` or `Fields` for a table; a tuple of them for a list; else a
-        plain value: milliseconds for a duration, bytes for a size, a Fraction for a percentage.
+    A record is `Fields`, a table a dict of key to `At` or `Fields`, a list a tuple of them, the rest as `read_single`
+    returns it. `name` and `place` are those of its key, for messages.
     """
     if node is UNUSABLE:
         return None
@@ -83,8 +75,7 @@ def _is_nothing(node: Node) -> bool:
 def _record(node: Node, shape: Record, name: str, place: Place, problems: Problems) -> Fields | None:
     if not isinstance(node, MappingNode):
         if not _is_nothing(node):
-            known = ", ".join(key.name for key in shape.keys)
-            hint = f"its keys are {known}"
+            hint = f"its keys are {', '.join(key.name for key in shape.keys)}"
             problems.error(Code.WRONG_TYPE, node.place, f"{name} is a mapping, found {describe(node)}", hint)
             return None
         node = MappingNode(place=place, entries=())

@@ -24,12 +24,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def check_topology(spec: TopologySpec, problems: Problems) -> bool:
-    """
-    Apply every rule to one file, whatever the others found.
-
-    Returns:
-        False when the file asks for so much that it was not looked at any further.
-    """
+    """Apply every rule to one file; return False when it asks for so much that it was not looked at any further."""
     if not size.fits(spec, problems):
         return False
     for rule in RULES:

@@ -31,6 +31,7 @@ OWN: Mapping[str, str] = {
     "x-delayed-retry-max": "a retry policy with engine: native",
 }
 """Arguments that amqpflow writes itself, and the key to use instead."""
+_OWN_OF_EXCHANGES = {"alternate-exchange": "alternate_exchange"}
 
 LEGACY: Mapping[str, str] = {
     "x-ha-policy": "mirrored queues are gone since RabbitMQ 4.0: use type: quorum",
@@ -66,26 +67,18 @@ _LEAST: Mapping[str, int] = {
 
 
 def own_arguments(spec: TopologySpec, problems: Problems) -> None:
-    """Refuse arguments that amqpflow writes itself."""
-    for queue, name, argument in _arguments(spec):
-        if name in OWN:
-            message = f"queue {queue.name}: {name} is written by amqpflow"
-            problems.error(Code.OWN_ARGUMENT, argument.place, message, f"instead: {OWN[name]}")
+    """Refuse arguments of queues and exchanges that amqpflow writes itself."""
+    written = [(f"queue {queue.name}", name, argument, OWN) for queue, name, argument in _arguments(spec)]
+    for exchange in spec.exchanges.values():
+        who = f"exchange {exchange.name[:80]}"
+        written += [(who, name, argument, _OWN_OF_EXCHANGES) for name, argument in exchange.arguments.items()]
+    for who, name, argument, own in written:
+        if name in own:
+            message = f"{who}: {name} is written by amqpflow"
+            problems.error(Code.OWN_ARGUMENT, argument.place, message, f"instead: {own[name]}")
         elif name.startswith("x-amqpflow-"):
             message = f"{name}: arguments starting with x-amqpflow- are amqpflow's own"
             problems.error(Code.OWN_ARGUMENT, argument.place, message)
-
-
-def own_exchange_arguments(spec: TopologySpec, problems: Problems) -> None:
-    """Refuse arguments of exchanges that amqpflow writes itself."""
-    for exchange in spec.exchanges.values():
-        for name, argument in exchange.arguments.items():
-            if name == "alternate-exchange":
-                message = f"exchange {exchange.name[:80]}: {name} is written by amqpflow"
-                problems.error(Code.OWN_ARGUMENT, argument.place, message, "instead: alternate_exchange")
-            elif name.startswith("x-amqpflow-"):
-                message = f"{name}: arguments starting with x-amqpflow- are amqpflow's own"
-                problems.error(Code.OWN_ARGUMENT, argument.place, message)
 
 
 def loses_messages(spec: TopologySpec, problems: Problems) -> None:
@@ -154,12 +147,4 @@ def _arguments(spec: TopologySpec) -> Iterator[tuple[QueueSpec, str, At]]:
             yield queue, name, argument
 
 
-RULES = (
-    own_arguments,
-    own_exchange_arguments,
-    loses_messages,
-    legacy_arguments,
-    arguments_for_type,
-    unknown_arguments,
-    argument_values,
-)
+RULES = (own_arguments, loses_messages, legacy_arguments, arguments_for_type, unknown_arguments, argument_values)

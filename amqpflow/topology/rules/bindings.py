@@ -47,8 +47,7 @@ def bindings_fit(spec: TopologySpec, problems: Problems) -> None:
     for _, binding in _bindings(spec):
         exchange_type = _type_of(spec, binding)
         if exchange_type in ("direct", "topic") and "routing_key" not in binding.places:
-            every = ', or routing_key: "#" for every message' if exchange_type == "topic" else ""
-            hint = f"routing_key: KEY{every}"
+            hint = "routing_key: KEY" + (', or routing_key: "#" for every message' if exchange_type == "topic" else "")
             message = f"a binding to the {exchange_type} exchange {binding.exchange} needs a routing_key"
             problems.error(Code.BINDING, binding.place, message, hint)
         if exchange_type == "topic" and binding.routing_key.split(".").count("#") > MOST_HASHES:
@@ -77,14 +76,10 @@ def duplicate_bindings(spec: TopologySpec, problems: Problems) -> None:
 def delayed_message_type(spec: TopologySpec, problems: Problems) -> None:
     """Check that an x-delayed-message exchange names the type that it stands for."""
     for exchange in spec.exchanges.values():
-        if (
-            exchange.type == "x-delayed-message"
-            and not exchange.external
-            and "x-delayed-type" not in exchange.arguments
-        ):
+        delayed = exchange.type == "x-delayed-message" and not exchange.external
+        if delayed and "x-delayed-type" not in exchange.arguments:
             message = f"exchange {exchange.name[:80]}: the type x-delayed-message needs the argument x-delayed-type"
-            hint = "arguments: {x-delayed-type: direct}"
-            problems.error(Code.MISSING_KEY, exchange.at("type"), message, hint)
+            problems.error(Code.MISSING_KEY, exchange.at("type"), message, "arguments: {x-delayed-type: direct}")
 
 
 def _bindings(spec: TopologySpec) -> list[tuple[QueueSpec, BindingSpec]]:
@@ -96,11 +91,4 @@ def _type_of(spec: TopologySpec, binding: BindingSpec) -> str | None:
     return exchange.type if exchange is not None else PREDECLARED.get(binding.exchange or "")
 
 
-RULES = (
-    exchange_types,
-    transient_exchanges,
-    binding_keys,
-    bindings_fit,
-    duplicate_bindings,
-    delayed_message_type,
-)
+RULES = (exchange_types, transient_exchanges, binding_keys, bindings_fit, duplicate_bindings, delayed_message_type)

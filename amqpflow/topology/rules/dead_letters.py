@@ -78,8 +78,7 @@ def _edges(spec: TopologySpec) -> Iterator[Edge]:
     for queue in spec.queues.values():
         if queue.external:
             continue
-        why = _why(queue)
-        if why:
+        if why := _why(queue):
             target, place = _target(queue, spec, names, exchanges)
             yield Edge(source=queue.name, target=target, why=why, place=place, chosen=True)
         for delay in delays.get(queue.retry, ()):
@@ -118,9 +117,12 @@ def _target(queue: QueueSpec, spec: TopologySpec, names: Names, exchanges: dict[
         # a message keeps its key when there is no other, and through the default exchange that is the queue's name
         return (str(key.value) if key is not None else queue.name), exchange.place
     defined = spec.exchanges.get(str(exchange.value))
-    by_key = key is not None and (exchange.value == names.retry_exchange or (defined and defined.type == "direct"))
-    node = f"exchange {exchange.value} key {key.value}" if key is not None and by_key else f"exchange {exchange.value}"
-    exchanges[node] = str(key.value) if key is not None and by_key else None
+    node = f"exchange {exchange.value}"
+    if key is not None and (exchange.value == names.retry_exchange or (defined and defined.type == "direct")):
+        node += f" key {key.value}"
+        exchanges[node] = str(key.value)
+    else:
+        exchanges[node] = None
     return node, exchange.place
 
 

@@ -150,9 +150,8 @@ def _claims_of(queue: QueueSpec, spec: TopologySpec, delays: tuple[int, ...]) ->
     place = queue.place if queue.parking_queue is None else queue.at("parking_queue")
     what = f"the parking queue of {queue.name[:80]}"
     yield Claim(kind="queue", name=name, what=what, place=place, role="shared", declared=declared)
-    for delay in delays:
-        name = names.retry_queue(queue.name, delay)
-        what = f"a retry queue of {queue.name[:80]}"
+    what = f"a retry queue of {queue.name[:80]}"
+    for name in (names.retry_queue(queue.name, delay) for delay in delays):
         yield Claim(kind="queue", name=name, what=what, place=queue.place, declared=declared)
 
 
@@ -180,12 +179,4 @@ def _check_name(what: str, name: str, place: Place, problems: Problems) -> None:
     problems.error(code, place, f"{what} cannot be declared: {problem}")
 
 
-RULES = (
-    topology_name,
-    vhost_name,
-    written_names,
-    policy_names,
-    templates,
-    derived_names,
-    collisions,
-)
+RULES = (topology_name, vhost_name, written_names, policy_names, templates, derived_names, collisions)

@@ -70,7 +70,7 @@ def policy_keys(spec: TopologySpec, problems: Problems) -> None:
         types = KNOWN.get(key, ())
         if key in OWN and not _theirs(queue, key):
             problems.error(Code.OWN_ARGUMENT, value.place, f"{who}: {key} is amqpflow's own", f"instead: {OWN[key]}")
-        elif key == "delivery-limit" and (queue.existing or _native(spec, queue)):
+        elif key == "delivery-limit" and (queue.existing or ((policy := spec.policy_of(queue)) and policy.native)):
             message = f"{who}: {key} is amqpflow's own"
             hint = "instead: delivery_limit" if queue.existing else "engine: native sets it"
             problems.error(Code.OWN_ARGUMENT, value.place, message, hint)
@@ -120,19 +120,10 @@ def _carried(spec: TopologySpec) -> Iterator[tuple[QueueSpec, str, At]]:
 
 
 def _theirs(queue: QueueSpec, key: str) -> bool:
-    """
-    Whether a key that amqpflow writes elsewhere is the application's on this queue.
-
-    Where its dead letters go with dead_letters: keep; the consumer timeout of a classic queue, which has no key.
-    """
+    """Return whether a key of `OWN` is the application's; a classic queue's consumer timeout has no key of ours."""
     if key.startswith("dead-letter-"):
         return queue.existing and queue.dead_letters == "keep"
     return key == "consumer-timeout" and queue.classic
-
-
-def _native(spec: TopologySpec, queue: QueueSpec) -> bool:
-    policy = spec.policy_of(queue)
-    return policy is not None and policy.native
 
 
 RULES = (policy_keys, who_writes_policies)

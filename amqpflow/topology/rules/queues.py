@@ -53,11 +53,7 @@ def priority_range(spec: TopologySpec, problems: Problems) -> None:
 
 
 def quorum_only_keys(spec: TopologySpec, problems: Problems) -> None:
-    """
-    Refuse on classic queues what only quorum queues have (facts 3.7, 3.9, 12.1).
-
-    From the defaults they are simply not taken.
-    """
+    """Refuse on classic queues what only quorum queues have (facts 3.7, 3.9, 12.1), but for the defaults."""
     for queue in spec.queues.values():
         for key in ("delivery_limit", "consumer_timeout", "crash_limit"):
             if queue.classic and key in queue.places:
@@ -70,7 +66,7 @@ def crash_limits(spec: TopologySpec, problems: Problems) -> None:
     """Warn about crash limits above the delivery limit: RabbitMQ parks the message first."""
     for queue in spec.queues.values():
         policy = spec.policy_of(queue)
-        if not queue.quorum or queue.external or (policy is not None and policy.native):
+        if not queue.quorum or queue.external or (policy and policy.native):
             continue  # the owner's limit, or one that is always higher
         if queue.crash_limit > queue.delivery_limit and queue.says("crash_limit"):
             message = (

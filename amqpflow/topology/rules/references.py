@@ -52,34 +52,21 @@ def _check_exchange(spec: TopologySpec, name: str, place: Place, problems: Probl
 def retry_policies(spec: TopologySpec, problems: Problems) -> None:
     """Check that `retry` names a policy of this file, or none."""
     default = spec.default_retry
-    if default is not None and not _is_policy(spec, default.value):
-        _undefined_policy(spec, default.value, default.place, problems)
-    for queue in spec.queues.values():
-        if queue.retry is not None and "retry" in queue.places and not _is_policy(spec, queue.retry):
-            _undefined_policy(spec, queue.retry, queue.at("retry"), problems)
-
-
-def _is_policy(spec: TopologySpec, name: str) -> bool:
-    return name == NO_RETRY or name in spec.policies or name in spec.unreadable
-
-
-def _undefined_policy(spec: TopologySpec, name: str, place: Place, problems: Problems) -> None:
-    hint = problems.nearest(name, [*spec.policies, NO_RETRY])
-    problems.error(Code.UNDEFINED_POLICY, place, f"retry policy {name[:255]!r} is not defined", hint)
+    named = [(default.value, default.place)] if default is not None else []
+    named += [(each.retry, each.at("retry")) for each in spec.queues.values() if each.retry and "retry" in each.places]
+    for name, place in named:
+        if name != NO_RETRY and name not in spec.policies and name not in spec.unreadable:
+            hint = problems.nearest(name, [*spec.policies, NO_RETRY])
+            problems.error(Code.UNDEFINED_POLICY, place, f"retry policy {name[:255]!r} is not defined", hint)
 
 
 def retry_is_said(spec: TopologySpec, problems: Problems) -> None:
-    """
-    Warn about queues without a retry policy, which may be an oversight.
-
-    Nothing is lost then, the first failure parks; so it is a warning.
-    """
+    """Warn about queues without a retry policy, which may be an oversight: their first failure parks."""
+    first = next(iter(spec.policies), None)
+    choice = f"write retry: {first} here or under defaults, or" if first is not None else "write"
     for queue in spec.queues.values():
-        if queue.retry is None and "retry" not in queue.places and "retry" not in queue.inherited:
-            hint = f"write retry: {NO_RETRY} if intended"
-            if spec.policies:
-                first = next(iter(spec.policies))
-                hint = f"write retry: {first} here or under defaults, or retry: {NO_RETRY} if intended"
+        if queue.retry is None and not queue.says("retry"):
+            hint = f"{choice} retry: {NO_RETRY} if intended"
             message = f"queue {queue.name} names no retry policy: its first failure parks a message"
             problems.warning(Code.NO_RETRY_NAMED, queue.place, message, hint)
 

@@ -99,10 +99,8 @@ def native_queues(spec: TopologySpec, problems: Problems) -> None:
         if queue.external:
             message = f"{named}, which the owner of an external queue decides"
             problems.error(Code.NATIVE_CANNOT, queue.at("retry"), message)
-        for key, why in (
-            ("delivery_limit", "sets the limit itself, to its retries and 20"),
-            ("tiers", "has no retry queues"),
-        ):
+        excluded = {"delivery_limit": "sets the limit itself, to its retries and 20", "tiers": "has no retry queues"}
+        for key, why in excluded.items():
             if key in queue.places:
                 problems.error(Code.NATIVE_CANNOT, queue.at(key), f"{named}, which {why}", f"remove {key}")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from amqpflow.topology.compile.schedule import delays_by_policy, length_of, retries_in
+from amqpflow.topology.compile.schedule import delays_by_policy, retries_in
 from amqpflow.topology.language.codes import Code
 from amqpflow.topology.language.keys_of_retries import MOST_RETRIES
 from amqpflow.topology.reading.problems import Problems
-from amqpflow.topology.reading.spec import TopologySpec
+from amqpflow.topology.reading.spec import PolicySpec, RuleSpec, TopologySpec
 
 MOST_STEPS = 100_000
 MOST_STEPS_OF_QUEUES = 500_000
@@ -22,15 +22,16 @@ def fits(spec: TopologySpec, problems: Problems) -> bool:
 def schedules(spec: TopologySpec, problems: Problems) -> bool:
     """Check that each schedule is bounded, and that all of them together fit into memory."""
     fit = True
+    lengths = dict.fromkeys(spec.policies, 0)
     for policy in spec.policies.values():
-        written = [(policy.at("delays"), retries_in(policy.delays, policy.backoff))]
-        written += [(rule.at("delays"), retries_in(rule.delays, rule.backoff)) for rule in policy.on]
-        for place, retries in written:
+        parts: tuple[PolicySpec | RuleSpec, ...] = (policy, *policy.on)
+        for part in parts:
+            retries = retries_in(part.delays, part.backoff)
+            lengths[policy.name] += retries
             if retries > MOST_RETRIES:
                 message = f"retry policy {policy.name}: a schedule of {retries:,} retries, more than {MOST_RETRIES:,}"
-                problems.error(Code.OUT_OF_RANGE, place, message)
+                problems.error(Code.OUT_OF_RANGE, part.at("delays"), message)
                 fit = False
-    lengths = {name: length_of(policy) for name, policy in spec.policies.items()}
     used = sum(lengths.get(queue.retry or "", 0) for queue in spec.queues.values())
     for total, most, of in (
         (sum(lengths.values()), MOST_STEPS, "all retry policies together"),

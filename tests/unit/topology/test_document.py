@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqpflow.topology.reading import document
-from amqpflow.topology.reading.document import MAX_DEPTH, MAX_NODES, parse_document
+from amqpflow.topology.reading.document import MAX_DEPTH, MAX_NODES, decode, parse_document
 from amqpflow.topology.reading.nodes import ListNode, MappingNode
 from amqpflow.topology.reading.problems import Problems
-from amqpflow.topology.reading.text import decode
 from tests.topology_files import HEAD, check, found, parse
 
 

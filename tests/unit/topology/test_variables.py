@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpflow.topology.reading.variables import Expansion, VariableError
+from amqpflow.topology.reading.variables import VariableError, expand
 from tests.topology_files import HEAD, check, compiled, found
 
 ENVIRON = {"HOST": "h", "EMPTY": "", "NUMBER": "5", "_X1": "x", "YAML": "a, b: [c]\n- d"}
@@ -34,7 +34,7 @@ ENVIRON = {"HOST": "h", "EMPTY": "", "NUMBER": "5", "_X1": "x", "YAML": "a, b: [
     ],
 )
 def test_variables_expand(written: str, expanded: str) -> None:
-    assert Expansion(ENVIRON).expand(written) == expanded
+    assert expand(written, ENVIRON) == expanded
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_variables_expand(written: str, expanded: str) -> None:
 )
 def test_what_cannot_be_expanded_is_said(written: str, offset: int, said: str) -> None:
     with pytest.raises(VariableError, match="(?s).*" + said.replace("}", r"\}")) as caught:
-        Expansion(ENVIRON).expand(written)
+        expand(written, ENVIRON)
     assert caught.value.offset == offset
 
 
@@ -98,10 +98,10 @@ def test_keys_are_not_expanded() -> None:
 @given(st.text(max_size=200))
 def test_any_text_expands_or_is_refused_at_a_place_in_it(text: str) -> None:
     with suppress(VariableError):
-        Expansion(ENVIRON).expand(text)
+        expand(text, ENVIRON)
 
 
 @given(st.text(alphabet="ab ${}", max_size=40))
 def test_text_without_variables_stays_itself(text: str) -> None:
     if "${" not in text:
-        assert Expansion({}).expand(text) == text
+        assert expand(text, {}) == text
