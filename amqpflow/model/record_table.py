@@ -62,7 +62,7 @@ def record_table(record: FailureRecord) -> dict[str, Any]:
 
 def encode_record(record: FailureRecord) -> bytes:
     """Encode our headers, without a length. Raises TypeError, ValueError: `original` cannot be encoded."""
-    parts = [_same_for_many(_shared(record))]
+    parts = [_same_for_many(*_shared(record))]
     if record.attempts:
         parts.append(_attempts(record.attempts))
     if record.lost:
@@ -76,13 +76,12 @@ def encode_record(record: FailureRecord) -> bytes:
         if text:
             data = text.encode("utf-8", "surrogateescape")
             parts += (name, _SIZE.pack(b"S", len(data)), data)
-    for name, time in (
-        (_FAILED_AT, record.failed_at),
-        (_FIRST_FAILED_AT, record.first_failed_at),
-        (_DUE_AT, record.due_at),
-    ):
-        if time:
-            parts += (name, _TIME.pack(b"l", time))
+    if record.failed_at:
+        parts += (_FAILED_AT, _TIME.pack(b"l", record.failed_at))
+    if record.first_failed_at:
+        parts += (_FIRST_FAILED_AT, _TIME.pack(b"l", record.first_failed_at))
+    if record.due_at:
+        parts += (_DUE_AT, _TIME.pack(b"l", record.due_at))
     if record.history:
         lines = b"".join([_encoded_past(each) for each in record.history[-MAX_HISTORY:]])
         parts += (_HISTORY, _SIZE.pack(b"A", len(lines)), lines)
@@ -94,7 +93,7 @@ def encode_record(record: FailureRecord) -> bytes:
 
 
 @lru_cache(maxsize=_CACHED)
-def _same_for_many(values: tuple[Any, ...]) -> bytes:
+def _same_for_many(*values: Any) -> bytes:
     record = FailureRecord(**dict(zip(_SHARED, values, strict=True)))
     return encode_table(record_table(record))[_LENGTH:]
 

@@ -99,6 +99,10 @@ class BrokerState:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     operator_policies: Mapping[str, Policy] = field(default_factory=dict)
 
+    def things(self, kind: str) -> Mapping[str, Exchange | Queue]:
+        """Return its queues for the kind queue, else its exchanges."""
+        return self.queues if kind == "queue" else self.exchanges
+
 
 def _text(value: Any) -> str | None:
     """Read a name in an argument. A value that is not a string, which only others write, names nothing."""

@@ -9,22 +9,14 @@ from amqpflow.model.resources import BrokerState, Exchange
 
 def leads_nowhere(now: BrokerState, planned: BrokerState, queue: str, exchange: Any, key: Any) -> bool:
     """
-    Return whether a message that is dead-lettered to this exchange is lost.
+    Return whether a message that `queue` dead-letters to this exchange is surely lost.
 
-    Args:
-        now: the virtual host as it is.
-        planned: what will be there as well.
-        queue: the queue it comes from; without a dead-letter routing key the original key stays, which may be any.
-        exchange: the dead-letter exchange that works; "" is the default exchange.
-        key: the dead-letter routing key that works; None: the message keeps its own.
-
-    Returns:
-        True when it is certain; where bindings by pattern or header decide, they are taken to match.
+    `planned` is what will be there besides what is `now`. Where bindings by pattern or header decide, they are taken to
+    match. Without a dead-letter routing key (None) a message keeps its own, which may be any.
     """
-    queues = now.queues.keys() | planned.queues.keys()
     if exchange == "":
         # with its own key a message that came through the default exchange comes back to the queue itself
-        return (queue if key is None else key) not in queues
+        return (queue if key is None else key) not in now.queues.keys() | planned.queues.keys()
     target: Exchange | None = now.exchanges.get(exchange) or planned.exchanges.get(exchange)
     if target is None:
         return True
@@ -37,15 +29,7 @@ def leads_nowhere(now: BrokerState, planned: BrokerState, queue: str, exchange: 
 
 
 def leads_only_to(state: BrokerState, queue: str, exchange: Any, key: Any) -> bool:
-    """
-    Return whether a message that is dead-lettered to this exchange surely gets into one queue, and into no other.
-
-    Args:
-        state: the virtual host as it is.
-        queue: the queue that it should get into.
-        exchange: the dead-letter exchange that works; "" is the default exchange.
-        key: the dead-letter routing key that works; None: the message keeps its own, which may be any.
-    """
+    """Return whether a message that is dead-lettered to this exchange surely gets into one queue, and into no other."""
     if exchange == "":
         return bool(key == queue)
     target = state.exchanges.get(exchange)
@@ -55,10 +39,8 @@ def leads_only_to(state: BrokerState, queue: str, exchange: Any, key: Any) -> bo
     if target.type == "direct" and key is not None:
         matching = [each for each in matching if each.routing_key == key]
         sure = bool(matching)
-    elif target.type == "fanout":
-        sure = bool(matching)
     elif target.type == "topic":
-        sure = any(each.routing_key == "#" or (key is not None and each.routing_key == key) for each in matching)
+        sure = any(each.routing_key in ("#", key) for each in matching)
     else:
-        sure = False
+        sure = target.type == "fanout" and bool(matching)
     return sure and all(each.destination_type == "queue" and each.destination == queue for each in matching)

@@ -69,18 +69,14 @@ def _beside(policy: Policy, routes: QueueRoutes, works: Effective) -> Policy:
     limit = works.settings.get("delivery-limit")
     decided = limit is not None and limit.source.origin in (Origin.ARGUMENT, Origin.OPERATOR_POLICY)
     if decided and not routes.limit_said:
-        left = {key: value for key, value in policy.definition.items() if key != "delivery-limit"}
-        return replace(policy, definition=left)
+        return replace(policy, definition={k: v for k, v in policy.definition.items() if k != "delivery-limit"})
     return policy
 
 
 def _overflow_today(policy: Policy, routes: QueueRoutes, works: Effective) -> dict[str, object]:
     """Return what a full queue does today, where it is limited already and the file does not say what it should do."""
-    limits_of_file = policy.definition.keys() & set(LENGTHS)
-    limited = any(works.value(key) is not None for key in LENGTHS)
-    if routes.overflow_said or not (limits_of_file and limited):
-        return {}
-    return {"overflow": works.value("overflow")}
+    limited = any(works.value(key) is not None for key in LENGTHS) and policy.definition.keys() & set(LENGTHS)
+    return {"overflow": works.value("overflow")} if limited and not routes.overflow_said else {}
 
 
 def kept_by(policy: Policy, routes: QueueRoutes) -> dict[str, object]:
@@ -94,16 +90,12 @@ def _keeps(routes: QueueRoutes, works: Effective) -> bool:
         return True
     if routes.dead_letters is not None:
         return routes.dead_letters == "keep"
-    return any(each.value is not None for each in works.settings["dead-letter-exchange"].possible) or forgets(works)
-
-
-def forgets(works: Effective) -> bool:
-    """Return whether messages may leave a queue unhandled when they are old, or when it is full."""
-    return bool([*_forgetting(works)])
+    exchanges = works.settings["dead-letter-exchange"].possible
+    return any(each.value is not None for each in exchanges) or any(_forgetting(works))
 
 
 def _forgetting(works: Effective) -> Iterator[str]:
-    """Yield each setting that makes the queue drop messages."""
+    """Yield each setting that may make messages leave the queue unhandled, when they are old or when it is full."""
     for each in works.settings["message-ttl"].possible:
         if each.value is not None:
             yield f"message-ttl {duration_or_ms(each.value)}, {each.source}"

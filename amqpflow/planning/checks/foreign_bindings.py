@@ -14,14 +14,7 @@ from amqpflow.planning.values.ref import Ref
 
 
 def foreign_bindings(desired: CompiledTopology, owns: Ownership, policies: list[Policy]) -> Iterator[Finding]:
-    """
-    Yield what stands on the retry and the parking exchange, or would, that amqpflow did not create.
-
-    Args:
-        desired: the topology.
-        owns: the virtual host as it is, and what of it is ours.
-        policies: the foreign user policies among its policies.
-    """
+    """Yield what stands on the retry and the parking exchange, or would by these foreign user policies."""
     for name in (desired.retry_exchange, desired.parking_exchange):
         exchange = desired.desired.exchanges.get(name)
         if exchange is not None:
@@ -32,9 +25,8 @@ def foreign_bindings(desired: CompiledTopology, owns: Ownership, policies: list[
 def _alternate_exchanges(exchange: Exchange, policies: list[Policy]) -> Iterator[Finding]:
     for policy in may_work(policies, exchange):
         if "alternate-exchange" in policy.definition:
-            doubt = (
-                "" if surely_matches(policy, exchange) else " (if its pattern matches, which only RabbitMQ can tell)"
-            )
+            sure = surely_matches(policy, exchange)
+            doubt = "" if sure else " (if its pattern matches, which only RabbitMQ can tell)"
             yield refuse(
                 "foreign-alternate-exchange",
                 Ref("exchange", exchange.name),

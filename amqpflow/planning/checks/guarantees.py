@@ -13,17 +13,7 @@ from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.model.units import format_duration
 from amqpflow.planning.ownership.ownership import is_own_policy
 from amqpflow.planning.policies.effective import Effective, Setting, effective_in
-from amqpflow.planning.values.guarantee import (
-    AT_LEAST_ONCE,
-    BROKER_PARKS,
-    CRASHES_END,
-    LIMITS,
-    NOTHING_EXPIRES,
-    PARKING,
-    RETRIES,
-    SURVIVES,
-    Guarantee,
-)
+from amqpflow.planning.values.guarantee import Guarantee, Promise
 from amqpflow.planning.values.observation import Observation
 
 from .dead_letter_targets import leads_nowhere, leads_only_to
@@ -37,7 +27,7 @@ def guarantees(desired: CompiledTopology, observed: Observation) -> tuple[Guaran
         if routes.existing and queue is not None:
             if observed.complete:
                 works = as_planned(desired, observed, queue)
-                found += _Judge(desired, observed.state, routes, works).all()
+                found += _QueueGuarantees(desired, observed.state, routes, works).all()
             else:
                 found += _unseen(routes.queue)
     return tuple(found)
@@ -52,11 +42,11 @@ def as_planned(desired: CompiledTopology, observed: Observation, queue: Queue) -
 
 def as_found(desired: CompiledTopology, observed: Observation) -> CompiledTopology:
     """
-    Return the topology with what a consumer may rely on: at-least-once dead-lettering to the parking queue, and the
-    consumer timeout as the broker has it now. Over AMQP alone neither can be seen, and nothing changes.
+    Return the topology with the at-least-once dead-lettering and the consumer timeout that a consumer may rely on.
 
-    A consumer relies on it for as long as it runs. So dead-lettering counts only where arguments, which cannot change,
-    name the parking queue itself: a policy, or a binding of the application's exchange, can be gone a moment later.
+    Over AMQP alone neither can be seen, and nothing changes. A consumer relies on it for as long as it runs. So
+    dead-lettering counts only where arguments, which cannot change, name the parking queue itself: a policy, or a
+    binding of the application's exchange, can be gone a moment later.
     """
     if not observed.complete:
         return desired
@@ -66,11 +56,12 @@ def as_found(desired: CompiledTopology, observed: Observation) -> CompiledTopolo
         if queue is None:
             continue
         works = effective_in(observed, queue, topology=desired.name)
+        target = queue.arguments.get("x-dead-letter-exchange"), queue.arguments.get("x-dead-letter-routing-key")
         timeouts = [each.value for each in works.settings["consumer-timeout"].possible]
         shortest = min((each for each in timeouts if isinstance(each, int) and each > 0), default=None)
         routes[name] = replace(
             route,
-            at_least_once=not route.existing and works.at_least_once and _parks_for_good(queue, route.parking_queue),
+            at_least_once=not route.existing and works.at_least_once and target == ("", route.parking_queue),
             consumer_timeout_ms=shortest,
         )
     return replace(desired, routes=routes)
@@ -100,14 +91,7 @@ def _parks(works: Effective, parking_queue: str, state: BrokerState) -> bool:
     )
 
 
-def _parks_for_good(queue: Queue, parking_queue: str) -> bool:
-    """Return whether the queue's arguments, which beat every policy, dead-letter straight to its parking queue."""
-    arguments = queue.arguments
-    target = (arguments.get("x-dead-letter-exchange"), arguments.get("x-dead-letter-routing-key"))
-    return target == ("", parking_queue)
-
-
-class _Judge:
+class _QueueGuarantees:
     def __init__(self, desired: CompiledTopology, state: BrokerState, routes: QueueRoutes, works: Effective) -> None:
         self.desired, self.state, self.routes, self.works = desired, state, routes, works
         self.queue = works.queue
@@ -115,7 +99,8 @@ class _Judge:
 
     def all(self) -> Iterator[Guarantee]:
         yield self._retries()
-        yield self._guarantee(PARKING, True, "a message that is not retried any more is parked with its failure record")
+        parks = "a message that is not retried any more is parked with its failure record"
+        yield self._guarantee(Promise.PARKING, True, parks)
         yield self._broker_parks()
         yield self._at_least_once()
         yield self._nothing_expires()
@@ -124,7 +109,7 @@ class _Judge:
         if limits := self._limits():
             yield limits
 
-    def _guarantee(self, name: str, holds: bool | None, why: str) -> Guarantee:
+    def _guarantee(self, name: Promise, holds: bool | None, why: str) -> Guarantee:
         return Guarantee(queue=self.queue.name, name=name, holds=holds, why=why)
 
     def _retries(self) -> Guarantee:
@@ -135,8 +120,8 @@ class _Judge:
                 f"it is limited, and overflow {overflow.value} ({overflow.source}) works: while it is full, a message "
                 f"that comes back pushes the oldest one out, which {self._fate()}"
             )
-            return self._guarantee(RETRIES, False, text)
-        return self._guarantee(RETRIES, True, "a failed message waits in a retry queue and comes back to it")
+            return self._guarantee(Promise.RETRIES, False, text)
+        return self._guarantee(Promise.RETRIES, True, "a failed message waits in a retry queue and comes back to it")
 
     def _fate(self) -> str:
         """Return what happens to a message that RabbitMQ removes from the queue, after `which`."""
@@ -154,9 +139,9 @@ class _Judge:
     def _broker_parks(self) -> Guarantee:
         uncertain = [each for each in self._dead_lettering() if not each.certain]
         if uncertain:
-            return self._guarantee(BROKER_PARKS, None, _tie(uncertain[0]))
+            return self._guarantee(Promise.BROKER_PARKS, None, _tie(uncertain[0]))
         return self._guarantee(
-            BROKER_PARKS,
+            Promise.BROKER_PARKS,
             self.parks,
             "a message that RabbitMQ gives up on (delivery limit, expiry, length, a foreign reject) "
             f"{self._fate()}{self._hidden()}",
@@ -177,33 +162,33 @@ class _Judge:
 
     def _at_least_once(self) -> Guarantee:
         if self.queue.type != "quorum":
-            return self._guarantee(AT_LEAST_ONCE, False, "a classic queue's own dead-lettering is at most once")
+            return self._guarantee(Promise.AT_LEAST_ONCE, False, "a classic queue's own dead-lettering is at most once")
         if self.works.value("dead-letter-exchange") is None:
-            return self._guarantee(AT_LEAST_ONCE, False, "it has no dead-letter exchange")
+            return self._guarantee(Promise.AT_LEAST_ONCE, False, "it has no dead-letter exchange")
         setting = self.works.settings["dead-letter-strategy"]
         if not setting.certain:
-            return self._guarantee(AT_LEAST_ONCE, None, _tie(setting))
+            return self._guarantee(Promise.AT_LEAST_ONCE, None, _tie(setting))
         why = next((f": {each.why}" for each in setting.overruled if each.value == "at-least-once"), "")
         text = f"its own dead-lettering is {setting.value}{why}"
-        return self._guarantee(AT_LEAST_ONCE, self.works.at_least_once, text)
+        return self._guarantee(Promise.AT_LEAST_ONCE, self.works.at_least_once, text)
 
     def _nothing_expires(self) -> Guarantee:
         expires, ttl = self.works.settings["expires"], self.works.settings["message-ttl"]
         for each in (expires, ttl):
             if not each.certain:
-                return self._guarantee(NOTHING_EXPIRES, None, _tie(each))
+                return self._guarantee(Promise.NOTHING_EXPIRES, None, _tie(each))
         if expires.value is not None:
             text = f"unused for {duration_or_ms(expires.value)} it is deleted with its messages ({expires.source})"
-            return self._guarantee(NOTHING_EXPIRES, False, text)
+            return self._guarantee(Promise.NOTHING_EXPIRES, False, text)
         if ttl.value is not None:
             text = f"a message that waits for {duration_or_ms(ttl.value)} ({ttl.source}), unhandled, {self._fate()}"
-            return self._guarantee(NOTHING_EXPIRES, False, text)
-        return self._guarantee(NOTHING_EXPIRES, True, "no message-ttl and no expires works on it")
+            return self._guarantee(Promise.NOTHING_EXPIRES, False, text)
+        return self._guarantee(Promise.NOTHING_EXPIRES, True, "no message-ttl and no expires works on it")
 
     def _crashes_end(self) -> Guarantee:
         if self.queue.type != "quorum":
             return self._guarantee(
-                CRASHES_END,
+                Promise.CRASHES_END,
                 False,
                 "a classic queue counts no deliveries: a message that crashes its consumer is redelivered for ever",
             )
@@ -211,23 +196,18 @@ class _Judge:
         if limit.value is None or (isinstance(limit.value, int) and limit.value < 0):
             text = (
                 f"amqpflow's consumers park after {self.routes.crash_limit} deliveries without an answer; no delivery "
+                "limit works on it, which would bind other consumers too"
             )
-            return self._guarantee(CRASHES_END, True, f"{text}limit works on it, which would bind other consumers too")
-        return self._guarantee(CRASHES_END, True, f"the delivery limit is {limit.value} ({limit.source})")
+            return self._guarantee(Promise.CRASHES_END, True, text)
+        return self._guarantee(Promise.CRASHES_END, True, f"the delivery limit is {limit.value} ({limit.source})")
 
     def _survives(self) -> Guarantee:
-        flaws = [
-            word
-            for word, flawed in (
-                ("not durable: a restart of RabbitMQ deletes it", self.queue.durable is not True),
-                (
-                    "auto-delete: it is deleted with its messages when its last consumer goes",
-                    self.queue.auto_delete is not False,
-                ),
-            )
-            if flawed
-        ]
-        return self._guarantee(SURVIVES, not flaws, f"it is {', and '.join(flaws) or 'durable'}")
+        flaws = []
+        if self.queue.durable is not True:
+            flaws.append("not durable: a restart of RabbitMQ deletes it")
+        if self.queue.auto_delete is not False:
+            flaws.append("auto-delete: it is deleted with its messages when its last consumer goes")
+        return self._guarantee(Promise.SURVIVES, not flaws, f"it is {', and '.join(flaws) or 'durable'}")
 
     def _limits(self) -> Guarantee | None:
         """Return whether the limits that the file sets by our policy are those that work."""
@@ -244,16 +224,16 @@ class _Judge:
             setting = self.works.settings[key]
             if not setting.is_surely(value):
                 text = f"{key} is {setting.value} ({setting.source}) and not {value}"
-                return self._guarantee(LIMITS, False, text)
-        return self._guarantee(LIMITS, True, ", ".join(f"{key} {value}" for key, value in asked.items()))
+                return self._guarantee(Promise.LIMITS, False, text)
+        return self._guarantee(Promise.LIMITS, True, ", ".join(f"{key} {value}" for key, value in asked.items()))
 
 
 def _unseen(queue: str) -> Iterator[Guarantee]:
-    yield Guarantee(queue=queue, name=PARKING, holds=True, why="amqpflow itself retries and parks")
-    for name in (RETRIES, BROKER_PARKS, AT_LEAST_ONCE, NOTHING_EXPIRES, CRASHES_END, SURVIVES):
-        yield Guarantee(
-            queue=queue, name=name, holds=None, why="its arguments and policies cannot be seen over AMQP alone"
-        )
+    yield Guarantee(queue=queue, name=Promise.PARKING, holds=True, why="amqpflow itself retries and parks")
+    why = "its arguments and policies cannot be seen over AMQP alone"
+    for name in Promise:
+        if name not in (Promise.PARKING, Promise.LIMITS):
+            yield Guarantee(queue=queue, name=name, holds=None, why=why)
 
 
 def _tie(setting: Setting) -> str:
@@ -269,8 +249,6 @@ def _tie(setting: Setting) -> str:
 
 def duration_or_ms(value: object) -> str:
     """Return 5s; a value that is not a positive number of milliseconds unchanged."""
-    return (
-        format_duration(value)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0
-        else f"{value} ms"
-    )
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return format_duration(value)
+    return f"{value} ms"

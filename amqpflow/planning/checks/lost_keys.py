@@ -48,19 +48,11 @@ def lost_keys(
     harmful: Container[str] = (),
 ) -> LostKeys:
     """
-    Compare what works on a queue by a foreign policy with what works by ours.
+    Compare what works on a queue by a foreign policy with what would work by ours instead.
 
-    A key is not lost when ours has the same value, when it has no effect on this queue anyway, or when the file has a
-    tighter length or TTL. RabbitMQ's default is no decision: a value that only the default replaces is lost.
-
-    Args:
-        queue: with its arguments.
-        ours: the policy that would work instead of `foreign`.
-        foreign: the policy that works now.
-        version: of the broker.
-        own: the routes of the queue when an application declared it.
-        operators: the operator policies, which are merged into either.
-        harmful: keys that are not lost, since they would break a guarantee.
+    A key is not lost when ours has the same value, when it has no effect on this queue anyway, when the file has a
+    tighter length or TTL, or when it is `harmful` to a guarantee. RabbitMQ's default is no decision: a value that only
+    the default replaces is lost. `own` are the routes of a queue that an application declared.
     """
     every = tuple(operators)
     theirs = effective(queue, [foreign], every, version=version)
@@ -73,14 +65,9 @@ def lost_keys(
             now = mine.settings.get(key)
             if key in harmful or (now is not None and now.is_surely(was.value)):
                 continue
-            tighter = (
-                key in _HARMLESS_TIGHTER
-                and now is not None
-                and is_number(now.value)
-                and smaller(key, now.value, was.value, version)
-            )
-            if tighter and now is not None:
-                tightened.append(f"{key} {was.value} becomes {now.value}")
+            number = now.value if now is not None and key in _HARMLESS_TIGHTER else None
+            if is_number(number) and smaller(key, number, was.value, version):
+                tightened.append(f"{key} {was.value} becomes {number}")
             else:
                 lost.append(key)
     return _told(_Place(queue=queue, ours=ours, own=own), foreign, theirs, lost, tightened)

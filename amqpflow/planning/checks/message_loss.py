@@ -42,11 +42,7 @@ def with_risks(
     """
     Return the changes of a plan, each that writes or removes a policy with what it puts at stake.
 
-    Args:
-        changes: in their order: each is judged by the policies that are there when its turn comes.
-        observed: what is on the broker, policies of others included.
-        approvals: the queues that may lose messages.
-        topology: whose policies are ours.
+    Each is judged by the policies that are there when its turn comes. `topology` is whose policies are ours.
     """
     changing = [each for each in changes if isinstance(each, PutPolicy | RemovePolicy)]
     if not changing:
@@ -75,7 +71,7 @@ def with_risks(
             touched = [now.pop(change.name, change.policy)]
         later = ByName(now.values())
         found: list[QueueRisk] = []
-        queues = {each.name: each for policy in touched for each in covered(policy, by_name.values(), by_name, version)}
+        queues = {each.name: each for policy in touched for each in covered(policy, by_name, version)}
         for queue in queues.values():
             if queue.name in losing:
                 continue
@@ -97,13 +93,9 @@ def with_risks(
 
 def stakes(before: Effective, after: Effective, there: BrokerState, queues: Container[str]) -> Iterator[QueueRisk]:
     """
-    Say what a change puts at stake in one queue.
+    Say what a change puts at stake in one queue. Where policies share a priority, the worse is assumed.
 
-    Args:
-        before: what works on the queue now.
-        after: what works on it when the change is made. Where policies share a priority, the worse is assumed.
-        there: the virtual host, to tell where dead letters go.
-        queues: the names of those that are there when the change is made.
+    `queues` are the names of those that are there when the change is made: dead letters may go to one.
     """
     queue = after.queue
     delays = queue.type == "quorum" and any(_delays(each) for each in (before, after))
@@ -219,10 +211,7 @@ def objection(stake: QueueRisk, depth: Depth | None, *, counted: bool) -> Findin
     """
     Return what speaks against a change, for one queue: a refusal, a warning, or nothing.
 
-    Args:
-        stake: what the change puts at stake.
-        depth: what the queue holds; None when nothing tells.
-        counted: False while planning: what cannot be counted yet is counted again before the change is made.
+    While planning, `counted` is False: what cannot be counted yet is counted again before the change is made.
     """
     count = leaving(stake, depth)
     ref = Ref("queue", stake.queue)

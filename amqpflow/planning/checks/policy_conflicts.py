@@ -44,16 +44,10 @@ def policy_conflicts(
     broad: Container[str] = (),
 ) -> tuple[Finding, ...]:
     """
-    Compare our policies with foreign ones, queue by queue.
+    Compare the policies that the topology wants with foreign ones, queue by queue.
 
     Args:
-        queues: those of the topology.
-        ours: the policies the topology wants.
-        foreign: those on the broker that are not ours.
         present: ours that are on the broker now: what is lost by them already is not refused again.
-        version: of the broker.
-        topology: whose policies are ours.
-        operators: every operator policy.
         broad: names of foreign policies that match more than the topology's queues: what of them would break a
             guarantee is kept off, and not lost.
     """
@@ -129,12 +123,8 @@ def _judge(clash: _Conflict, queues: list[str]) -> Iterable[Finding]:
         )
     elif clash.already:
         if carry.lost:
-            yield warn(
-                "policy-displaces",
-                ref,
-                f"it works instead of policy {foreign.name} on {where}{doubt}{lost}",
-                advice,
-            )
+            text = f"it works instead of policy {foreign.name} on {where}{doubt}{lost}"
+            yield warn("policy-displaces", ref, text, advice)
     elif carry.lost:
         yield refuse(
             "policy-displaces",
@@ -144,13 +134,11 @@ def _judge(clash: _Conflict, queues: list[str]) -> Iterable[Finding]:
             advice,
         )
     else:
-        kept = (
-            f"{', '.join(clash.harmful)} would break a guarantee there, and nothing else is lost"
-            if clash.harmful
-            else f"{', '.join(carry.tightened)}, as the file says; nothing else is lost there"
-            if carry.tightened
-            else "nothing is lost there, since the file carries its keys or they have no effect"
-        )
+        kept = "nothing is lost there, since the file carries its keys or they have no effect"
+        if clash.harmful:
+            kept = f"{', '.join(clash.harmful)} would break a guarantee there, and nothing else is lost"
+        elif carry.tightened:
+            kept = f"{', '.join(carry.tightened)}, as the file says; nothing else is lost there"
         yield warn(
             "policy-displaces",
             ref,

@@ -1,8 +1,7 @@
 """Check whether foreign policies and bindings break a guarantee, before building and before consuming.
 
-Structure lives in arguments, and arguments do not always win: of numbers the smaller works, and for the overflow of a
-quorum queue the policy (fact 11.6). So the settings that work on every queue of ours are worked out, and those that
-another program decides are judged.
+Arguments do not always win: of numbers the smaller works, and for the overflow of a quorum queue the policy (fact
+11.6). So the settings that work on every queue of ours are worked out, and those that another program decides judged.
 """
 
 from __future__ import annotations
@@ -32,8 +31,7 @@ def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding
     Return everything foreign that would break a guarantee of `desired`, as it is or will be on the broker.
 
     Severity ERROR is what apply refuses to build on and a consumer should not trust; WARNING is for people to know.
-    Over AMQP alone nothing of this can be seen, and the answer is empty. What holds for `existing` queues, whose
-    settings are their application's, `guarantees` tells.
+    Over AMQP alone nothing of this can be seen. What holds for `existing` queues `guarantees` tells.
     """
     if not observed.complete:
         return ()

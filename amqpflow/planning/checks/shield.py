@@ -31,8 +31,7 @@ def shielded(topology: CompiledTopology, observed: Observation) -> CompiledTopol
     Return the topology with a shield for each queue of its own on which a foreign policy would break a guarantee.
 
     A policy that matches nothing but queues of the topology is meant for them, and is not displaced. Queues that left
-    the file are shielded as long as they stand, since they may hold messages. A queue that has a
-    policy of ours anyway needs none.
+    the file are shielded too, since they may hold messages. A queue that has a policy of ours anyway needs none.
     """
     if not observed.complete or topology.settings == "arguments":
         return topology
@@ -48,7 +47,10 @@ def shielded(topology: CompiledTopology, observed: Observation) -> CompiledTopol
             continue
         if any(applies(each, queue, observed.version) for each in topology.desired.policies.values()):
             continue
-        harm = [_harm(queue, topology, observed, each) for each in above]
+        operators, role = observed.state.operator_policies.values(), _role(queue, topology)
+        harm = [
+            breaking(queue, role, effective(queue, [each], operators, version=observed.version), each) for each in above
+        ]
         if any(harm):
             wanted[queue.name] = (queue.type, _harmless(queue, above[0], harm[0]))
     if not wanted:
@@ -59,11 +61,7 @@ def shielded(topology: CompiledTopology, observed: Observation) -> CompiledTopol
 
 
 def broad_policies(topology: CompiledTopology, observed: Observation) -> frozenset[str]:
-    """
-    Return the names of foreign policies that match more than the topology's own queues: a platform's, for everything.
-
-    One whose pattern only RabbitMQ can read is among them, since nothing says that it is meant for these queues.
-    """
+    """Name the foreign policies that match more than the topology's queues, or that RabbitMQ alone can match."""
     owns = Ownership.of(topology, observed)
     others = [
         queue
@@ -89,12 +87,6 @@ def _queues(topology: CompiledTopology, owns: Ownership) -> Iterator[Queue]:
     for queue in owns.there.queues.values():
         if owns.of_queue(queue) and queue.name not in topology.desired.queues:
             yield queue
-
-
-def _harm(queue: Queue, topology: CompiledTopology, observed: Observation, policy: Policy) -> dict[str, str]:
-    operators = observed.state.operator_policies.values()
-    works = effective(queue, [policy], operators, version=observed.version)
-    return breaking(queue, _role(queue, topology), works, policy)
 
 
 def _role(queue: Queue, topology: CompiledTopology) -> str:

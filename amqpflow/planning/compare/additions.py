@@ -6,7 +6,7 @@ import shlex
 import struct
 from collections.abc import Collection, Iterator, Mapping
 
-from amqpflow.model.resources import Arguments, Binding, Exchange, Queue
+from amqpflow.model.resources import Arguments, Exchange, Queue
 from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.model.wire import encode_table
 from amqpflow.planning.checks.existing_queues import existing_queues
@@ -55,13 +55,9 @@ def required_objects(desired: CompiledTopology) -> tuple[frozenset[str], frozens
 
 class Additions:
     """
-    Compares the objects of a topology, but for the queues that are swapped. `compare` fills what it holds.
+    Compares the objects of a topology as it fits the broker. `compare` fills what it holds.
 
-    Args:
-        topology: what is desired, as it fits the broker.
-        observed: what is there.
-        owns: whose that is.
-        swapped: retry queues that are replaced by steps of their own, with their bindings.
+    `swapped` are retry queues that are replaced by steps of their own, with their bindings: they are left out.
     """
 
     def __init__(
@@ -86,17 +82,10 @@ class Additions:
 
     def _outside(self) -> None:
         exchanges, queues = required_objects(self.topology)
-        for kind, names, present in (
-            ("exchange", exchanges, self.there.exchanges),
-            ("queue", queues, self.there.queues),
-        ):
-            for name in sorted(names - present.keys()):
-                self._refuse(
-                    "missing",
-                    Ref(kind, name),
-                    "it does not exist",
-                    "create it first, or apply the topology that owns it",
-                )
+        for kind, names in (("exchange", exchanges), ("queue", queues)):
+            for name in sorted(names - self.there.things(kind).keys()):
+                hint = "create it first, or apply the topology that owns it"
+                self._refuse("missing", Ref(kind, name), "it does not exist", hint)
 
     def _refuse(self, code: str, ref: Ref, message: str, hint: str = "") -> None:
         self.findings.append(refuse(code, ref, message, hint))
@@ -109,12 +98,8 @@ class Additions:
             return
         if there is None:
             if not self.observed.has_exchange_type(desired.type):
-                self._refuse(
-                    "exchange-type",
-                    ref,
-                    f"this broker has no exchange type {desired.type}",
-                    "a plugin provides it: rabbitmq-plugins enable NAME",
-                )
+                hint = "a plugin provides it: rabbitmq-plugins enable NAME"
+                self._refuse("exchange-type", ref, f"this broker has no exchange type {desired.type}", hint)
             self._sendable(ref, desired.arguments)
             self.changes.append(CreateExchange(exchange=desired, delays=self._delays(desired.name)))
             return
@@ -175,12 +160,8 @@ class Additions:
         if there.owner is not None:
             hint = "only one topology can own it: remove it from one of the two files"
             return refuse("other-owner", ref, f"it is owned by the topology {there.owner}", hint)
-        return refuse(
-            "not-ours",
-            ref,
-            "it exists, and amqpflow did not create it",
-            "; ".join(self._ways_out(kind, there.name, differences)),
-        )
+        hint = "; ".join(self._ways_out(kind, there.name, differences))
+        return refuse("not-ours", ref, "it exists, and amqpflow did not create it", hint)
 
     def _ways_out(self, kind: str, name: str, differences: tuple[Difference, ...]) -> Iterator[str]:
         """Yield what to do about it, each with when it fits."""
@@ -226,14 +207,10 @@ class Additions:
             if binding.source == self.topology.retry_exchange and binding.destination in self.swapped:
                 continue
             self._sendable(Ref("binding", binding_name(binding)), binding.arguments)
-            if self.observed.complete or self._is_new(binding):
-                self.changes.append(Bind(binding=binding))
-            else:
-                self.changes.append(EnsureBinding(binding=binding))
-
-    def _is_new(self, binding: Binding) -> bool:
-        ends = self.there.queues if binding.destination_type == "queue" else self.there.exchanges
-        return binding.source not in self.there.exchanges or binding.destination not in ends
+            ends = self.there.things(binding.destination_type)
+            is_new = binding.source not in self.there.exchanges or binding.destination not in ends
+            change = Bind if self.observed.complete or is_new else EnsureBinding
+            self.changes.append(change(binding=binding))
 
     def _policies(self) -> None:
         if not self.observed.complete:
@@ -272,8 +249,7 @@ class Additions:
             operators=self.there.operator_policies.values(),
             broad=broad_policies(self.topology, self.observed),
         )
-        after = [*foreign, *self.desired.policies.values()]
-        self.findings += hidden(self.topology, after)
+        self.findings += hidden(self.topology, [*foreign, *self.desired.policies.values()])
         tags = self.observed.tags
         if len(self.changes) > before and tags is not None and not tags & {"policymaker", "administrator"}:
             self._refuse(

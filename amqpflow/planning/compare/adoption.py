@@ -27,8 +27,6 @@ def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence
     manifest is believed only where something does.
 
     Args:
-        topology: who takes them over.
-        observed: what is on the broker.
         wanted: (queue, exchange, binding or policy; name). A binding is named as in the plan: `events -> mail (new)`.
     """
     owns = Ownership.of(topology, observed)
@@ -52,12 +50,12 @@ def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence
             found=tuple(each for each in manifest.found if each.identity not in adopted),
             adopted=manifest.adopted | {each for each in new if each[0] != "binding"},
         )
+        changes = (PutManifest(manifest=manifest, replaces=observed.recorded),)
         mark = _mark(owns)
-        findings += [mark] if isinstance(mark, Finding) else []
-        changes = (
-            PutManifest(manifest=manifest, replaces=observed.recorded),
-            *([mark] if isinstance(mark, CreateExchange) else []),
-        )
+        if isinstance(mark, Finding):
+            findings.append(mark)
+        elif mark is not None:
+            changes = (*changes, mark)
     return Plan(
         topology=topology,
         observed=observed,
@@ -81,12 +79,13 @@ def _mark(owns: Ownership) -> CreateExchange | Finding | None:
     """Return what carries the stamp from now on, where nothing does."""
     if owns.marked:
         return None
-    topology = owns.topology
-    for name in (topology.parking_exchange, topology.retry_exchange):
+    topology, there = owns.topology, owns.there.exchanges
+    names = (topology.parking_exchange, topology.retry_exchange)
+    for name in names:
         exchange = topology.desired.exchanges.get(name)
-        if exchange is not None and name not in owns.there.exchanges:
+        if exchange is not None and name not in there:
             return CreateExchange(exchange=exchange)
-    own = [name for name in (topology.parking_exchange, topology.retry_exchange) if name in owns.there.exchanges]
+    own = [name for name in names if name in there]
     return refuse(
         "not-adoptable",
         Ref("topology", topology.name),
@@ -108,9 +107,7 @@ def _objections(
     if kind == "binding":
         yield from _objections_to_binding(name, owns, bindings)
         return
-    present: Queue | Exchange | None
-    present = there.queues.get(name) if kind == "queue" else there.exchanges.get(name)
-    desired = topology.desired.queues.get(name) if kind == "queue" else topology.desired.exchanges.get(name)
+    present, desired = there.things(kind).get(name), topology.desired.things(kind).get(name)
     if present is None:
         yield refuse("missing", ref, "it does not exist", "apply creates it")
         return
@@ -134,22 +131,16 @@ def _objections(
     else:
         differences = ()
     for difference in differences:
-        yield refuse(
-            "differs",
-            ref,
-            f"{difference}; an adopted object must match the file, because it cannot be changed in place",
-            difference=difference,
-        )
+        text = f"{difference}; an adopted object must match the file, because it cannot be changed in place"
+        yield refuse("differs", ref, text, difference=difference)
 
 
 def _objections_to_binding(name: str, owns: Ownership, bindings: dict[str, Binding]) -> Iterator[Finding]:
-    present = bindings.get(name)
+    ref, present = Ref("binding", name), bindings.get(name)
     if present is None:
-        yield refuse("missing", Ref("binding", name), "it does not exist", as_named(name, bindings))
+        yield refuse("missing", ref, "it does not exist", as_named(name, bindings))
     elif not owns.listed(present):
-        yield refuse(
-            "not-in-file", Ref("binding", name), "the file does not list it", "add it to the bindings of its queue"
-        )
+        yield refuse("not-in-file", ref, "the file does not list it", "add it to the bindings of its queue")
 
 
 def as_named(name: str, bindings: dict[str, Binding]) -> str:
@@ -163,41 +154,30 @@ def _objections_to_policy(name: str, owns: Ownership, version: tuple[int, ...]) 
     policy = owns.there.policies.get(name)
     if policy is None:
         yield refuse("missing", Ref("policy", name), "it does not exist")
-        return
-    if strangers := strangers_to(policy, owns, version):
+    elif strangers := strangers_to(policy, owns, version):
         yield refuse("not-adoptable", Ref("policy", name), strangers, "narrow its pattern first")
 
 
 def strangers_to(policy: Policy, owns: Ownership, version: tuple[int, ...]) -> str:
     """Say what a policy works on that is not the topology's; empty when there is nothing."""
-    mine = owns.topology.desired
-    every: tuple[Queue | Exchange, ...] = (*owns.there.queues.values(), *owns.there.exchanges.values())
-    strangers = [
-        *(
-            f"queue {each.name}"
-            for each in owns.there.queues.values()
-            if each.name not in mine.queues and applies(policy, each, version) and not owns.of_queue(each)
-        ),
-        *(
-            f"exchange {each.name}"
-            for each in owns.there.exchanges.values()
-            if each.name not in mine.exchanges and applies(policy, each, version) and not owns.of_exchange(each)
-        ),
-    ]
+    strangers, certain = [], True
+    for kind in ("queue", "exchange"):
+        for each in owns.there.things(kind).values():
+            if applies(policy, each, version):
+                certain = certain and surely_matches(policy, each)
+                if each.name not in owns.topology.desired.things(kind) and not owns.of_thing(kind, each):
+                    strangers.append(f"{kind} {each.name}")
     if not strangers:
         return ""
-    certain = all(surely_matches(policy, each) for each in every if applies(policy, each, version))
     works = "works" if certain else "may work"
     return f"it {works} on what is not the topology's, too: {first_few(strangers, 3)}"
 
 
 def _is_ours(kind: str, name: str, owns: Ownership, bindings: dict[str, Binding]) -> bool:
     match kind:
-        case "queue":
-            return owns.of_queue(owns.there.queues[name])
-        case "exchange":
-            return owns.of_exchange(owns.there.exchanges[name])
         case "binding":
             return owns.of_binding(bindings[name]) == "ours" and not owns.is_unproven(bindings[name])
-        case _:
+        case "policy":
             return owns.of_policy(owns.there.policies[name])
+        case _:
+            return owns.of_thing(kind, owns.there.things(kind)[name])

@@ -17,12 +17,7 @@ _KINDS = ("queue", "exchange", "policy", "binding")
 
 
 def missing_approvals(plan: Plan, approvals: Approvals) -> tuple[Approval, ...]:
-    """
-    Return what of `Plan.required` is still needed.
-
-    A need that names one object (`delete:binding events -> orders (placed)`) is met by that name alone. The word
-    `delete` is not needed when every removal was named.
-    """
+    """Return what of `Plan.required` is still needed: the word `delete` is not when every removal was named."""
     needs = [need for need in plan.required if need not in approvals]
     return tuple(each for each in needs if each != Approval("delete") or unapproved_removals(plan, approvals))
 

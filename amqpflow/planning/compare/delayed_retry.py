@@ -29,13 +29,14 @@ def is_native(policy: Policy) -> bool:
     return TYPE in policy.definition
 
 
+def definition_of(native: NativeRetry) -> Mapping[str, Any]:
+    """Return the policy keys that delay as the file says."""
+    return {TYPE: "failed", "delayed-retry-min": native.min_ms, "delayed-retry-max": native.max_ms}
+
+
 def holds(definition: Mapping[str, Any], native: NativeRetry) -> bool:
     """Return whether a policy definition, or arguments without their x-, delays as the file says."""
-    return (
-        definition.get(TYPE) == "failed"
-        and definition.get("delayed-retry-min") == native.min_ms
-        and definition.get("delayed-retry-max") == native.max_ms
-    )
+    return all(definition.get(key) == value for key, value in definition_of(native).items())
 
 
 def too_old(topology: CompiledTopology, version: tuple[int, ...]) -> Iterator[Finding]:

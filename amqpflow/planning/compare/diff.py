@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from amqpflow.model.resources import BrokerState
@@ -42,7 +42,9 @@ def diff(
     desired: CompiledTopology, observed: Observation, *, prune: bool = False, approvals: Approvals = NOTHING
 ) -> Plan:
     """
-    Compare a topology with what is there.
+    Compare a topology with what is there: a plan whose changes are in an order in which every prefix is safe.
+
+    What would need more than additive changes is among its refusals, every reason at once.
 
     Args:
         desired: the topology.
@@ -50,10 +52,6 @@ def diff(
         prune: remove what the topology owns and its file no longer has, too.
         approvals: the queues it names may be removed with messages or consumers. Whether the plan as such is allowed
             is for who carries it out, see `Plan.required`.
-
-    Returns:
-        A plan whose changes are additive or in place, in an order in which every prefix is safe. What would need more
-        than that is among its refusals, every reason at once; with a refusal there is nothing to be executed.
     """
     return _Comparison(desired, observed, prune, approvals).plan()
 
@@ -101,15 +99,13 @@ class _Comparison:
             removals = self._removals(left)
         else:
             self.notes += left_alone(left, self.topology, self.there)
-        required = [Approval(word) for word, steps in (("replace", swaps), ("delete", _sure(removals))) if steps]
-        required += _unproven(removals)
+        required = [*([Approval("replace")] if swaps else []), *_consent_to(removals)]
         return self._plan((*additions, *swaps, *removals), left, required, "prune" if self.prune else "apply")
 
     def destruction(self) -> Plan:
         left = self._leftovers(BrokerState())
         removals = self._removals(left, f"topology {self.topology.name} is destroyed")
-        required = [*([Approval("delete")] if _sure(removals) else []), *_unproven(removals)]
-        return self._plan(removals, left, required, "destroy")
+        return self._plan(removals, left, [*_consent_to(removals)], "destroy")
 
     def candidates(self, destroy: bool) -> frozenset[str]:
         names = {name for swap in self.swaps.values() for name in (swap.desired.name, stand_in_name(swap.desired.name))}
@@ -157,18 +153,11 @@ class _Comparison:
 
     def _removals(self, left: Leftovers, why: str = FILE_LACKS_IT) -> tuple[Change, ...]:
         if not self.observed.complete:
-            self.findings.append(
-                refuse(
-                    "removal-needs-management",
-                    Ref("topology", self.topology.name),
-                    "who owns what cannot be read over AMQP, and the management API is not used: "
-                    f"{self.observed.source}",
-                    "give `management_url`",
-                )
-            )
+            text = f"who owns what cannot be read over AMQP, and the management API is not used: {self.observed.source}"
+            ref = Ref("topology", self.topology.name)
+            self.findings.append(refuse("removal-needs-management", ref, text, "give `management_url`"))
         removal = Removal(owns=self.owns, left=left, observed=self.observed, approvals=self.approvals, why=why)
-        hindrances = list(removal.hindrances())
-        self.findings += hindrances
+        self.findings += removal.hindrances()
         return tuple(removal.steps())
 
     def _plan(self, changes: tuple[Change, ...], left: Leftovers, required: list[Approval], purpose: str) -> Plan:
@@ -234,10 +223,9 @@ class _Comparison:
                 yield swap
 
 
-def _sure(removals: Iterable[Change]) -> list[Change]:
-    return [change for change in removals if not (isinstance(change, Unbind) and change.unproven)]
-
-
-def _unproven(removals: Iterable[Change]) -> list[Approval]:
-    """Return an approval for each of them: the binding may be an application's."""
-    return [Approval("delete", ref_of(change)) for change in removals if isinstance(change, Unbind) and change.unproven]
+def _consent_to(removals: Sequence[Change]) -> Iterator[Approval]:
+    """Yield the approvals that removals need: one each for a binding that may be an application's, one for the rest."""
+    unproven = [change for change in removals if isinstance(change, Unbind) and change.unproven]
+    if len(unproven) < len(removals):
+        yield Approval("delete")
+    yield from (Approval("delete", ref_of(change)) for change in unproven)

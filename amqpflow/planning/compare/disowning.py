@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from amqpflow.model.resources import Binding, Exchange, Queue
+from amqpflow.model.resources import Binding
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.ownership.ownership import Ownership, is_own_policy
 from amqpflow.planning.values.changes import Change, PutManifest, binding_name
@@ -23,8 +23,6 @@ def disowning(topology: CompiledTopology, observed: Observation, wanted: Sequenc
     Make a plan that drops objects from the record of what the topology owns, and does nothing else.
 
     Args:
-        topology: who gives them up.
-        observed: what is on the broker.
         wanted: (queue, exchange, binding or policy; name). A binding is named as in the plan: `events -> mail (new)`.
     """
     owns = Ownership.of(topology, observed)
@@ -67,16 +65,12 @@ def _objections(kind: str, name: str, owns: Ownership, bindings: dict[str, Bindi
                 "disown the queue, if it was adopted",
             )
         return
-    things: dict[str, Exchange | Queue] = {**(state.queues if kind == "queue" else state.exchanges)}
+    things = state.things(kind)
     owner = things[name].owner if kind != "policy" and name in things else None
     if owner == topology.name or (kind == "policy" and is_own_policy(name, topology.name)):
         mark = "name says so" if kind == "policy" else "stamp is an argument, which RabbitMQ never changes"
-        yield refuse(
-            "not-disownable",
-            ref,
-            f"amqpflow created it: its {mark}",
-            "keep it in the file; only adopted objects can be disowned",
-        )
+        hint = "keep it in the file; only adopted objects can be disowned"
+        yield refuse("not-disownable", ref, f"amqpflow created it: its {mark}", hint)
     elif owner is not None:
         yield refuse("other-owner", ref, f"it is owned by the topology {owner}", "disown it there")
     elif not _is_recorded(kind, name, owns, bindings) and name not in (state.policies if kind == "policy" else things):
@@ -90,8 +84,7 @@ def _is_recorded(kind: str, name: str, owns: Ownership, bindings: dict[str, Bind
 
 
 def _still_declared(kind: str, name: str, topology: CompiledTopology) -> Iterator[Finding]:
-    desired = topology.desired
-    if name in {"queue": desired.queues, "exchange": {}, "policy": {}, "binding": {}}[kind]:
+    if kind == "queue" and name in topology.desired.queues:
         yield warn(
             "still-declared",
             Ref(kind, name),

@@ -34,14 +34,7 @@ class Leftovers:
 
 
 def leftovers(owns: Ownership, kept: BrokerState, needed: frozenset[Thing] = frozenset()) -> Leftovers:
-    """
-    Return everything owned that is not kept.
-
-    Args:
-        owns: whose, and what is on the broker.
-        kept: the objects that stay: the file's, or nothing.
-        needed: what the file refers to without declaring it.
-    """
+    """Return everything owned that is neither `kept` (the file's objects, or none) nor `needed` by the file."""
     there = owns.there
     exchanges = tuple(
         each
@@ -53,7 +46,7 @@ def leftovers(owns: Ownership, kept: BrokerState, needed: frozenset[Thing] = fro
         for each in there.queues.values()
         if each.name not in kept.queues and ("queue", each.name) not in needed and owns.of_queue(each)
     )
-    going = {("exchange", each.name) for each in exchanges} | {("queue", each.name) for each in queues}
+    going = Leftovers(exchanges=exchanges, queues=queues).things
     wanted = {each.identity for each in kept.bindings}
     bindings, unproven = [], set()
     for binding in there.bindings:

@@ -34,9 +34,9 @@ from amqpflow.planning.values.changes import (
 )
 
 from .delayed_retry import is_native
+from .leftovers import Thing
 from .replacement import TierReplacement
 
-Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
 _REMOVAL = 7  #: the rank of a policy that goes
 
 
@@ -76,11 +76,7 @@ def replacement_steps(swaps: Iterable[TierReplacement]) -> tuple[Change, ...]:
 
 
 def waits_for(change: Change) -> frozenset[str]:
-    """
-    Return the queues that must be drained, or gone, before a change may be carried out.
-
-    Where draining has to be left for another time, everything that waits for it is left as well, and nothing else.
-    """
+    """Return the queues that must be drained, or gone, before a change, which is postponed with them."""
     match change:
         case DeleteQueue(queue=queue, fed_by=fed_by):
             return frozenset({queue.name, *fed_by})
@@ -135,13 +131,7 @@ def independent_runs(changes: Sequence[Change], topology: CompiledTopology) -> I
 
 def makes(change: Change) -> Thing | None:
     """Return what exists after a change that did not before."""
-    match change:
-        case CreateExchange():
-            return ("exchange", change.exchange.name)
-        case CreateQueue():
-            return ("queue", change.queue.name)
-        case _:
-            return None
+    return (change.kind, change.name) if isinstance(change, CreateExchange | CreateQueue) else None
 
 
 def needs(change: Addition) -> Iterator[Thing]:
@@ -210,8 +200,8 @@ def _rank(change: Addition, topology: CompiledTopology) -> int:
         case Bind(binding=binding) | EnsureBinding(binding=binding):
             return {topology.parking_exchange: 2, topology.retry_exchange: 5}.get(binding.source, 8)
         case PutPolicy(policy=policy):
-            # a native queue is born with its delay: what a consumer of it rejects must not come back at once
-            # and what a foreign policy would delete or lose must not be there a moment without its shield
+            # a native queue is born with its delay: what a consumer of it rejects must not come back at once; and
+            # what a foreign policy would delete or lose must not be there a moment without its shield
             return 0 if is_native(policy) or is_shield(policy.name, topology.name) else 6
         case RemovePolicy():
             return _REMOVAL

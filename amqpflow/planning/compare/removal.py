@@ -28,7 +28,7 @@ from amqpflow.planning.values.changes import (
     binding_name,
 )
 from amqpflow.planning.values.findings import Finding, refuse
-from amqpflow.planning.values.observation import Observation, consumers_of, messages_in
+from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.ref import Ref
 
 from .adoption import strangers_to
@@ -95,8 +95,8 @@ class Removal:
                 yield refuse("still-used", Ref("policy", policy.name), strangers, hint)
 
     def _held(self, queue: Queue) -> Iterator[Finding]:
-        depth = self.observed.depths.get(queue.name)
-        if depth is None or self._forced(queue.name):
+        depth = self.observed.depth(queue.name)
+        if self._forced(queue.name):
             return
         flag = allow_flag(Approval("delete", Ref("queue", queue.name)))
         if depth.consumers:
@@ -212,9 +212,7 @@ class Removal:
         """Return the queues that a policy covers until they are gone: none if it sends messages to a leaving object."""
         if not self.left.things.isdisjoint(_policy_targets(policy)):
             return ()
-        return tuple(
-            sorted(each.name for each in covered(policy, queues.values(), dict(queues), self.observed.version))
-        )
+        return tuple(sorted(each.name for each in covered(policy, queues, self.observed.version)))
 
     def _drains(self, queue: Queue) -> bool:
         """Return whether it is a retry queue, which empties by itself, and not a work queue with a TTL."""
@@ -238,21 +236,19 @@ class Removal:
         return Approval("delete", Ref("queue", queue)) in self.approvals
 
     def _drain(self, queue: Queue) -> Drain:
-        depth = self.observed.depths.get(queue.name)
-        manifest = self.observed.recorded
         return Drain(
             queue=queue,
-            messages=messages_in(depth),
-            since_ms=manifest.retiring.get(queue.name) if manifest is not None else None,
+            messages=self.observed.depth(queue.name).messages,
+            since_ms=self.observed.unbound_at(queue.name),
             returns_to=str(queue.arguments.get("x-dead-letter-routing-key", "")),
         )
 
     def _delete(self, queue: Queue, fed_by: tuple[str, ...]) -> DeleteQueue:
-        depth = self.observed.depths.get(queue.name)
+        depth = self.observed.depth(queue.name)
         return DeleteQueue(
             queue=queue,
-            messages=messages_in(depth),
-            consumers=consumers_of(depth),
+            messages=depth.messages,
+            consumers=depth.consumers,
             forced=self._forced(queue.name),
             fed_by=fed_by,
             why=self.why,
@@ -269,8 +265,7 @@ def _queue_targets(queue: Queue) -> frozenset[Thing]:
 
 
 def _policy_targets(policy: Policy) -> frozenset[Thing]:
-    found: set[Thing] = set()
-    definition = policy.definition
+    found, definition = set[Thing](), policy.definition
     if alternate := definition.get("alternate-exchange"):
         found.add(("exchange", str(alternate)))
     if exchange := definition.get("dead-letter-exchange"):

@@ -9,23 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 
-from amqpflow.model.names import MAX_NAME_BYTES
+from amqpflow.model.names import beside
 from amqpflow.model.resources import Binding, Queue
 from amqpflow.planning.values.changes import STANDS_IN, Bind, Change, CreateQueue, DeleteQueue, Drain, Rebind, Unbind
 from amqpflow.planning.values.differences import Difference, queue_differences
-from amqpflow.planning.values.observation import Observation, consumers_of, messages_in
+from amqpflow.planning.values.observation import Observation
 
 SUFFIX = ".swap"  #: of a stand-in's name
 
 
 def stand_in_name(queue: str) -> str:
     """Return the queue that carries a retry queue's key meanwhile."""
-    name = queue + SUFFIX
-    if len(name.encode()) <= MAX_NAME_BYTES:
-        return name
-    return f"{queue[:200]}-{blake2b(queue.encode(), digest_size=8).hexdigest()}{SUFFIX}"
+    return beside(queue, SUFFIX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +104,9 @@ class TierReplacement:
         return replace(self._to_itself, destination=stand_in_name(self.desired.name))
 
     def _drain(self, queue: Queue) -> Drain:
-        depth = self.observed.depths.get(queue.name)
-        since = self.observed.recorded.retiring.get(queue.name) if self.observed.recorded is not None else None
-        return Drain(queue=queue, messages=messages_in(depth), since_ms=since, returns_to=self.work_queue)
+        messages, since = self.observed.depth(queue.name).messages, self.observed.unbound_at(queue.name)
+        return Drain(queue=queue, messages=messages, since_ms=since, returns_to=self.work_queue)
 
     def _delete(self, queue: Queue, why: str) -> DeleteQueue:
-        depth = self.observed.depths.get(queue.name)
-        return DeleteQueue(queue=queue, messages=messages_in(depth), consumers=consumers_of(depth), why=why)
+        depth = self.observed.depth(queue.name)
+        return DeleteQueue(queue=queue, messages=depth.messages, consumers=depth.consumers, why=why)

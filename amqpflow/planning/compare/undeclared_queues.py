@@ -15,20 +15,21 @@ from amqpflow.planning.values.findings import Finding, refuse, warn
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.ref import Ref
 
+from .delayed_retry import definition_of
+
 _ONE_OWNER = "only one topology can own it: remove it from one of the two files; external: true uses what another owns"
 
 
 def needed_exchanges(topology: CompiledTopology) -> frozenset[str]:
     """Return exchanges of other topologies through which external queues are settled."""
-    found = {name for each in _external(topology) for name in (each.retry_exchange, each.parking_exchange)}
-    return frozenset(found - {""})
+    external = [each for each in topology.routes.values() if each.external]
+    return frozenset({name for each in external for name in (each.retry_exchange, each.parking_exchange)} - {""})
 
 
 def needed_queues(topology: CompiledTopology) -> frozenset[str]:
     """Return retry and parking queues that other topologies have declared for external queues."""
-    return frozenset(
-        name for each in _external(topology) for name in (each.parking_queue, *(tier.queue for tier in each.tiers))
-    )
+    external = [each for each in topology.routes.values() if each.external]
+    return frozenset(name for each in external for name in (each.parking_queue, *(tier.queue for tier in each.tiers)))
 
 
 def undeclared_queue_findings(topology: CompiledTopology, observed: Observation) -> Iterator[Finding]:
@@ -64,9 +65,8 @@ def _existing(
     yield from dead_letter_findings(topology, observed, queue)
     yield from _publishers(topology, observed, queue)
     if queue.exclusive:
-        yield refuse(
-            "exclusive", ref, "it is exclusive: only the connection that declared it may consume it", "leave it out"
-        )
+        text = "it is exclusive: only the connection that declared it may consume it"
+        yield refuse("exclusive", ref, text, "leave it out")
 
 
 def _publishers(topology: CompiledTopology, observed: Observation, queue: Queue) -> Iterator[Finding]:
@@ -89,14 +89,7 @@ def _publishers(topology: CompiledTopology, observed: Observation, queue: Queue)
 
 def _delays(topology: CompiledTopology, observed: Observation, queue: Queue, native: NativeRetry) -> bool:
     works = as_planned(topology, observed, queue)
-    return all(
-        works.surely(key, value)
-        for key, value in (
-            ("delayed-retry-type", "failed"),
-            ("delayed-retry-min", native.min_ms),
-            ("delayed-retry-max", native.max_ms),
-        )
-    )
+    return all(works.surely(key, value) for key, value in definition_of(native).items())
 
 
 def _owned_by(queue: Queue, routes: QueueRoutes) -> Iterator[Finding]:
@@ -135,7 +128,3 @@ def _is_retry_exchange(state: BrokerState, exchange: str, owner: str) -> bool:
         and state.queues[each.destination].owner == owner
         for each in state.bindings
     )
-
-
-def _external(topology: CompiledTopology) -> Iterator[QueueRoutes]:
-    return (each for each in topology.routes.values() if each.external)

@@ -30,22 +30,13 @@ from .ownership import Identity, Ownership
 
 
 def with_manifest(
-    changes: tuple[Change, ...],
-    owns: Ownership,
-    observed: Observation,
-    *,
-    still_retiring: Iterable[str],
-    destroy: bool,
+    changes: tuple[Change, ...], owns: Ownership, observed: Observation, *, still_retiring: Iterable[str], destroy: bool
 ) -> tuple[Change, ...]:
     """
-    Return the changes, opened by a `PutManifest` where they bind or drain what is not recorded, closed by one where
-    they end.
+    Return the changes of a plan between the manifest before and after them, each where it differs.
 
-    Args:
-        changes: of a plan, in order.
-        owns, observed: what they were made from.
-        still_retiring: queues that were unbound by an earlier apply, and that this plan leaves as they are.
-        destroy: the topology is to own nothing afterwards.
+    `still_retiring` are queues that an earlier apply unbound and this plan leaves as they are. With `destroy` the
+    topology owns nothing afterwards.
     """
     before = observed.recorded
     since = owns.believed.retiring if owns.believed is not None else {}
@@ -65,14 +56,7 @@ def with_manifest(
 
 
 def so_far(changes: Sequence[Change], done: Collection[Change]) -> PutManifest | None:
-    """
-    Return what records a plan that stopped in the middle, instead of the manifest that closes it; None when that is not
-    due.
-
-    Args:
-        changes: of the plan.
-        done: those that were carried out.
-    """
+    """Return the manifest of a plan that stopped when these were `done`, in place of the last one; None: not needed."""
     last = changes[-1] if changes else None
     if not isinstance(last, PutManifest) or last.replaces is None or last in done:
         return None

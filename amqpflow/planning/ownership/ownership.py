@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,11 +25,7 @@ _AFTER_TOPOLOGY = re.compile(r"\.(classic|quorum)(-shield)?-[0-9a-f]{8}(\.[0-9a-
 
 
 def is_own_policy(name: str, topology: str) -> bool:
-    """
-    Return whether a policy of this name was made for this topology.
-
-    The whole name is looked at, so that the topology orders does not claim the policies of orders.eu.
-    """
+    """Return whether a policy was made for this topology, by all of its name: orders does not claim orders.eu's."""
     prefix = f"amqpflow.{topology}"
     return name.startswith(prefix) and _AFTER_TOPOLOGY.fullmatch(name, len(prefix)) is not None
 
@@ -105,12 +101,13 @@ class Ownership:
         return self.believed.adopted if self.believed is not None else frozenset()
 
     def of_exchange(self, exchange: Exchange) -> bool:
-        return self._of("exchange", exchange)
+        return self.of_thing("exchange", exchange)
 
     def of_queue(self, queue: Queue) -> bool:
-        return self._of("queue", queue)
+        return self.of_thing("queue", queue)
 
-    def _of(self, kind: str, thing: Exchange | Queue) -> bool:
+    def of_thing(self, kind: str, thing: Exchange | Queue) -> bool:
+        """Return whether a queue or an exchange is ours."""
         if thing.owner is None:
             return (kind, thing.name) in self._adopted
         return thing.owner == self.topology.name
@@ -150,10 +147,8 @@ class Ownership:
         source = self.there.exchanges.get(binding.source)
         if source is not None and self.of_exchange(source):
             yield "exchange", source.name
-        ends: Mapping[str, Exchange | Queue]
-        ends = self.there.queues if binding.destination_type == "queue" else self.there.exchanges
-        destination = ends.get(binding.destination)
-        if destination is not None and self._of(binding.destination_type, destination):
+        destination = self.there.things(binding.destination_type).get(binding.destination)
+        if destination is not None and self.of_thing(binding.destination_type, destination):
             yield binding.destination_type, binding.destination
 
     def _in_own(self, binding: Binding) -> bool:
@@ -165,19 +160,19 @@ class Ownership:
     def _is_internal(self, binding: Binding) -> bool:
         """Return whether it binds a queue of ours to one of our own two exchanges: known without a record."""
         queue = self.there.queues.get(binding.destination) if binding.destination_type == "queue" else None
-        return queue is not None and self._in_own(binding) and self.of_queue(queue) and bound_by_name(binding, queue)
+        if queue is None or not self._in_own(binding) or not self.of_queue(queue):
+            return False
+        # the key is the queue's own name, or the name of the retry queue that it stands in for
+        return not binding.arguments and binding.routing_key in (queue.name, queue.arguments.get(STANDS_IN))
 
     def recorded(self, vhost: str, binding: Iterable[Binding] = ()) -> Manifest:
         """
-        Return the manifest as it should be before a plan begins.
+        Return the manifest as it should be before a plan begins that is about to make these bindings.
 
         What is gone from the broker is dropped, what the file lists and was there before is noted as found.
-
-        Args:
-            vhost: of the manifest.
-            binding: what the plan is about to bind.
         """
         topology, state = self.topology, self.there
+        kinds = {"queue": state.queues, "exchange": state.exchanges, "policy": state.policies}
         old = self.believed or Manifest(topology=topology.name, vhost=vhost)
         there = {each.identity: each for each in state.bindings}
         listed = {each.identity for each in topology.desired.bindings if not _known_without(each, topology)}
@@ -192,14 +187,9 @@ class Ownership:
             bindings=ours,
             unproven=tuple(unproven.values()),
             found=tuple(each for one, each in there.items() if one in listed | kept and one not in known),
-            adopted=frozenset(each for each in old.adopted if _exists(each, state)),
+            adopted=frozenset((kind, name) for kind, name in old.adopted if name in kinds[kind]),
             retiring={queue: since for queue, since in old.retiring.items() if queue in state.queues},
         )
-
-
-def bound_by_name(binding: Binding, queue: Queue) -> bool:
-    """Return whether the key is the queue's own name, or the name of the retry queue that it stands in for."""
-    return not binding.arguments and binding.routing_key in (queue.name, queue.arguments.get(STANDS_IN))
 
 
 def outlived(stale: Manifest) -> Finding:
@@ -220,8 +210,3 @@ def outlived(stale: Manifest) -> Finding:
 def _known_without(binding: Binding, topology: CompiledTopology) -> bool:
     own = binding.source in (topology.retry_exchange, topology.parking_exchange) and not binding.arguments
     return own and binding.destination in topology.desired.queues
-
-
-def _exists(thing: tuple[str, str], observed: BrokerState) -> bool:
-    kind, name = thing
-    return name in {"queue": observed.queues, "exchange": observed.exchanges, "policy": observed.policies}[kind]

@@ -8,7 +8,7 @@ know is passed over as a whole (11.6d). https://www.rabbitmq.com/docs/policies
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -101,10 +101,7 @@ class Setting:
 
     key: str
     possible: tuple[Contender, ...]
-    """
-    What works. More than one where policies share the highest priority, of which the winner differs between releases,
-    or where the pattern of one can be read by RabbitMQ alone.
-    """
+    """What works. Several where policies share the highest priority, or RabbitMQ alone can read the pattern of one."""
     overruled: tuple[Contender, ...] = ()
 
     @property
@@ -174,12 +171,9 @@ def effective(
     default_queue_type: str | None = None,
 ) -> Effective:
     """
-    Work out what works on a queue.
+    Work out what works on a queue, by every user and operator policy of its virtual host.
 
     Args:
-        queue: with the arguments it has, or will be declared with.
-        policies: every user policy of the virtual host.
-        operator_policies: every operator policy of it.
         version: of the broker; () is taken for a new one.
         topology: whose policies are ours.
         default_queue_type: of the virtual host, when it is known and another program declared the queue, for which
@@ -194,19 +188,14 @@ def effective(
     keys = dict.fromkeys((*known, *_mentioned(queue, (*matching, *operating))))
     settings = {}
     for key in keys:
-        outcomes = [
-            _resolve(key, queue, user, operator, version, topology, default_queue_type) for user, operator in pairs
-        ]
-        beaten = [
-            Contender(
-                value=policy.definition[key],
-                source=_of_policy(policy, topology, queue),
-                why=f"policy {active[0].name} has the higher priority ({active[0].priority} over {policy.priority}), "
-                "and one policy works alone",
-            )
-            for policy in hidden
-            if key in policy.definition
-        ]
+        outcomes = [_resolve(key, queue, *each, version, topology, default_queue_type) for each in pairs]
+        beaten = []
+        for policy in hidden:
+            if key in policy.definition:
+                over = f"({active[0].priority} over {policy.priority})"
+                why = f"policy {active[0].name} has the higher priority {over}, and one policy works alone"
+                source = _of_policy(policy, topology, queue)
+                beaten.append(Contender(value=policy.definition[key], source=source, why=why))
         settings[key] = _merged(key, outcomes, beaten)
     return Effective(
         queue=queue,
@@ -250,11 +239,10 @@ def _resolve(
     contenders: list[Contender] = []
     argument = queue.arguments.get(f"x-{key}")
     if argument is not None:
-        origin = Origin.ARGUMENT
+        source = Source(origin=Origin.ARGUMENT, name=f"x-{key}")
         if key == "queue-type" and argument == default_queue_type:
-            origin = Origin.VHOST_DEFAULT
-        name = f"x-{key}" if origin is Origin.ARGUMENT else ""
-        contenders.append(Contender(value=argument, source=Source(origin=origin, name=name)))
+            source = Source(origin=Origin.VHOST_DEFAULT)
+        contenders.append(Contender(value=argument, source=source))
     if user is not None and key in user.definition:
         contenders.append(Contender(value=user.definition[key], source=_of_policy(user, topology, queue)))
     if operator is not None and key in operator.definition:
@@ -266,12 +254,12 @@ def _resolve(
     for each in contenders:
         is_argument = each.source.origin in (Origin.ARGUMENT, Origin.VHOST_DEFAULT)
         if why := no_effect(key, queue.type, version, argument=is_argument):
-            beaten.append(Contender(value=each.value, source=each.source, why=why))
+            beaten.append(replace(each, why=why))
         elif best is None:
             best = each
         else:
             winner, loser, why = _duel(key, queue.type, best, each, version)
-            beaten.append(Contender(value=loser.value, source=loser.source, why=why))
+            beaten.append(replace(loser, why=why))
             best = winner
     if best is None:
         value = queue.type if key == "queue-type" else default(key, queue.type, version)
@@ -318,11 +306,7 @@ def _at_least_once_or_not(settings: dict[str, Setting]) -> dict[str, Setting]:
     if not hindrances:
         return settings
     source, why = hindrances[0]
-    switched_off = tuple(
-        Contender(value=each.value, source=each.source, why=why)
-        for each in strategy.possible
-        if each.value == "at-least-once"
-    )
+    switched_off = (replace(each, why=why) for each in strategy.possible if each.value == "at-least-once")
     settings["dead-letter-strategy"] = Setting(
         key="dead-letter-strategy",
         possible=(Contender(value="at-most-once", source=source),),

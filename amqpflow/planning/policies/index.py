@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from amqpflow.model.resources import Policy, Queue
@@ -48,17 +48,8 @@ class ByName:
         return [*self._exact.get(name, ()), *self._others]
 
 
-def covered(
-    policy: Policy, queues: Iterable[Queue], by_name: dict[str, Queue], version: tuple[int, ...]
-) -> tuple[Queue, ...]:
-    """
-    Return the queues that a policy applies to.
-
-    Args:
-        queues: all there are.
-        by_name: the same, by name.
-        version: of the broker, which decides what keys a queue type knows (fact 11.20).
-    """
+def covered(policy: Policy, queues: Mapping[str, Queue], version: tuple[int, ...]) -> tuple[Queue, ...]:
+    """Return the queues, of these by name, that a policy applies to."""
     names = named_exactly(policy.pattern)
-    candidates = queues if names is None else (by_name[name] for name in names if name in by_name)
+    candidates = queues.values() if names is None else (queues[name] for name in names if name in queues)
     return tuple(queue for queue in candidates if applies(policy, queue, version))

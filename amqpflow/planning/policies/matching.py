@@ -47,8 +47,7 @@ def may_work(policies: Iterable[Policy], target: Queue | Exchange, version: tupl
     """
     Return the policies that may work on a queue or exchange, the highest priority first.
 
-    More than `working` has where the highest is one whose pattern cannot be read here: it may not match, and then the
-    next works.
+    Where the pattern of the highest cannot be read here, it may not match, and then the next works.
     """
     left = [policy for policy in policies if applies(policy, target, version)]
     found: list[Policy] = []
@@ -76,11 +75,8 @@ def applies(policy: Policy, target: Queue | Exchange, version: tuple[int, ...]) 
 def passed_over(policy: Policy, queue: Queue, version: tuple[int, ...] = ()) -> tuple[str, ...]:
     """Return the keys because of which a policy that matches a queue has no effect on it at all (fact 11.6d)."""
     unknown = _unknown(policy, queue, version)
-    return (
-        tuple(sorted(unknown))
-        if unknown and _covers(policy.apply_to, queue) and _matches(policy.pattern, queue.name)
-        else ()
-    )
+    matches = unknown and _covers(policy.apply_to, queue) and _matches(policy.pattern, queue.name)
+    return tuple(sorted(unknown)) if matches else ()
 
 
 def _unknown(policy: Policy, target: Queue | Exchange, version: tuple[int, ...]) -> frozenset[str]:
@@ -93,11 +89,7 @@ def _unknown(policy: Policy, target: Queue | Exchange, version: tuple[int, ...])
 
 
 def surely_matches(policy: Policy, target: Queue | Exchange) -> bool:
-    """
-    Return whether the pattern of a policy that `applies` is known to match.
-
-    A pattern that amqpflow cannot read as RabbitMQ does counts as matching everything, and then this is False.
-    """
+    """Return whether the pattern of a policy that `applies` is known to match: one that cannot be read here is not."""
     compiled = _compiled(policy.pattern)
     return compiled is not None and not _is_read_otherwise(compiled, target.name)
 

@@ -34,20 +34,11 @@ class Pattern:
 
 def pattern_of(names: Mapping[str, Iterable[str]], *, exact: bool = False) -> Pattern:
     """
-    Return a pattern for names.
+    Return a pattern that matches all names: beginnings, and for each the regular expressions that may follow, or "".
 
-    Args:
-        names: beginnings of names, and for each the regular expressions that may follow; "" is the name itself.
-        exact: never wider than the names, however long it gets.
-
-    Returns:
-        A pattern that matches all of them. When the exact one is longer than `MAX_BYTES`, names that share a
-        beginning are put together; `fits` is False when even that does not help.
+    When it is longer than `MAX_BYTES`, names that share a beginning are put together, unless it is to be `exact`.
     """
-    groups: dict[tuple[str, ...], set[str]] = {}
-    for name, endings in names.items():
-        groups.setdefault(tuple(sorted(set(endings))), set()).add(name)
-    text = _anchored(_group(bases, endings) for endings, bases in sorted(groups.items()))
+    text = _anchored(_groups(names))
     size = len(text.encode())
     if exact or size <= MAX_BYTES:
         return Pattern(text=text, exact_bytes=size)
@@ -69,19 +60,22 @@ def _widened(
             together.setdefault("".join(parts[:length]), []).append(name)
     beginnings = sorted(beginning for beginning, each in together.items() if len(each) > 1)
     swallowed = {name for beginning in beginnings for name in together[beginning]}
-    rest: dict[tuple[str, ...], set[str]] = {}
-    for name, endings in names.items():
-        if name not in swallowed:
-            rest.setdefault(tuple(sorted(set(endings))), set()).add(name)
-    parts_of = [_group(bases, endings) for endings, bases in sorted(rest.items())]
-    return _anchored([*parts_of, *(f"{escape(each)}.*" for each in beginnings)]), tuple(beginnings)
+    rest = _groups({name: endings for name, endings in names.items() if name not in swallowed})
+    return _anchored([*rest, *(f"{escape(each)}.*" for each in beginnings)]), tuple(beginnings)
 
 
-def _anchored(parts: Iterable[str]) -> str:
-    each = list(parts)
-    if not each:
+def _anchored(parts: list[str]) -> str:
+    if not parts:
         return NOTHING
-    return f"^{each[0]}$" if len(each) == 1 and "|" not in _outside(each[0]) else f"^({'|'.join(each)})$"
+    return f"^{parts[0]}$" if len(parts) == 1 and "|" not in _outside(parts[0]) else f"^({'|'.join(parts)})$"
+
+
+def _groups(names: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return a pattern for the names of each set of endings."""
+    groups: dict[tuple[str, ...], set[str]] = {}
+    for name, endings in names.items():
+        groups.setdefault(tuple(sorted(set(endings))), set()).add(name)
+    return [_group(bases, endings) for endings, bases in sorted(groups.items())]
 
 
 def _group(names: Iterable[str], endings: tuple[str, ...]) -> str:

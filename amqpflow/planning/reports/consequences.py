@@ -23,7 +23,7 @@ from amqpflow.planning.values.plan import Plan
 from amqpflow.planning.values.queue_risk import QueueRisk
 from amqpflow.planning.values.ref import Ref
 
-from .effects import effect_of_change, effect_of_key
+from .effects import Effect, effect_of_change, effect_of_key
 
 _QUEUES_TOLD = 3
 
@@ -34,19 +34,6 @@ class Danger(IntEnum):
     NONE = 0
     CARE = 1  #: behaviour of something that exists changes
     DANGER = 2  #: messages may leave a queue, or something is deleted or cannot be done
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effects:
-    """What happens to messages, consumers and bindings. An empty text: nothing."""
-
-    messages: str = ""
-    consumers: str = ""
-    bindings: str = ""
-    when: str = ""  #: when it takes effect, for messages that wait already too
-
-    def __bool__(self) -> bool:
-        return bool(self.messages or self.consumers or self.bindings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +48,7 @@ class Consequence:
     attributes: tuple[Difference, ...] = ()  #: what is there, and what will be
     reason: str = ""  #: why it cannot be changed in place, or why it goes; empty when there is nothing to say
     how: str = ""
-    effects: Effects = Effects()
+    effects: Effect
     danger: Danger = Danger.NONE
     change: Change | None = None  #: None: nothing is done about it
     queues: tuple[str, ...] = ()  #: of a policy: those of the topology it will work on, or worked on
@@ -88,18 +75,13 @@ def replaced_queues(changes: Iterable[Change]) -> tuple[str, ...]:
 
 
 def consequences(plan: Plan) -> tuple[Consequence, ...]:
-    """
-    Return everything a plan does, in that order, and then what would have to be replaced, which it does not do.
-
-    Args:
-        plan: as `diff` returns it, with what was observed.
-    """
-    judge = _Judge(plan)
-    steps = [judge.change(number, change) for number, change in enumerate(plan.changes, 1)]
-    return (*steps, *judge.replacements())
+    """Return everything a plan does, in that order, and then what would have to be replaced, which it does not do."""
+    made = _Consequences(plan)
+    steps = [made.of(number, change) for number, change in enumerate(plan.changes, 1)]
+    return (*steps, *made.replacements())
 
 
-class _Judge:
+class _Consequences:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         topology = plan.topology
@@ -113,33 +95,21 @@ class _Judge:
         self.after = self._by_queue(topology.desired.policies.values())
 
     def _covered(self, policy: Policy) -> tuple[str, ...]:
-        return tuple(queue.name for queue in covered(policy, self.queues.values(), self.queues, self.version))
+        return tuple(queue.name for queue in covered(policy, self.queues, self.version))
 
     def _by_queue(self, policies: Iterable[Policy]) -> dict[str, Mapping[str, Any]]:
         return {name: policy.definition for policy in policies for name in self._covered(policy)}
 
-    def change(self, number: int, change: Change) -> Consequence:
+    def of(self, number: int, change: Change) -> Consequence:
         attributes: tuple[Difference, ...] = ()
         queues: tuple[str, ...] = ()
-        reason = ""
-        if isinstance(change, PutPolicy):
+        if isinstance(change, PutPolicy | RemovePolicy):
             queues = self._covered(change.policy)
-            how = "PUT of the policy, in place"
-            attributes, effects, danger = self._policy(change, change.differences, queues, change.policy.definition)
-        elif isinstance(change, RemovePolicy):
-            queues = self._covered(change.policy)
-            how = "DELETE of the policy, in place"
-            left = [name for name in queues if name not in self.after]  # else another of ours takes over, said there
-            attributes, effects, danger = self._policy(change, (), left, {})
+            attributes, effect = self._policy(change, queues)
         else:
             effect = effect_of_change(change, self.plan)
             if isinstance(change, DeleteQueue):
                 attributes = self.plan.replaced.get(change.name, ())
-            how, reason = effect.how, effect.reason
-            effects = Effects(
-                messages=effect.messages, consumers=effect.consumers, bindings=effect.bindings, when=effect.when
-            )
-            danger = Danger.DANGER if effect.dangerous else Danger.CARE if effect.notable else Danger.NONE
         return Consequence(
             symbol=SYMBOLS[change.action],
             step=number,
@@ -147,27 +117,28 @@ class _Judge:
             kind=change.kind,
             name=change.name,
             attributes=attributes,
-            reason=reason,
-            how=how,
-            effects=effects,
-            danger=danger,
+            reason=effect.reason,
+            how=effect.how,
+            effects=effect,
+            danger=Danger.DANGER if effect.dangerous else Danger.CARE if effect.notable else Danger.NONE,
             change=change,
             queues=queues,
         )
 
     def _policy(
-        self,
-        change: PutPolicy | RemovePolicy,
-        differences: Iterable[Difference],
-        queues: Iterable[str],
-        definition: Mapping[str, Any],
-    ) -> tuple[tuple[Difference, ...], Effects, Danger]:
+        self, change: PutPolicy | RemovePolicy, queues: tuple[str, ...]
+    ) -> tuple[tuple[Difference, ...], Effect]:
         """Compare the policy that existing queues had, whatever its name, with this one."""
-        found = {repr(each): each for each in differences}
+        how, definition = "DELETE of the policy, in place", dict[str, Any]()
+        found: dict[str, Difference] = {}
+        if isinstance(change, PutPolicy):
+            how, definition = "PUT of the policy, in place", dict(change.policy.definition)
+            found = {repr(each): each for each in change.differences}
+        else:
+            queues = tuple(name for name in queues if name not in self.after)  # else another of ours says it
         told: dict[str, dict[str, None]] = {"messages": {}, "consumers": {}, "when": {}}
+        told["messages"] |= dict.fromkeys(self._lost(change.at_stake))
         dangerous = bool(change.at_stake)
-        for text in self._lost(change.at_stake):
-            told["messages"][text] = None
         counted = {(stake.queue, str(stake.risk)) for stake in change.at_stake}
         for name in queues:
             if name not in self.there:
@@ -181,12 +152,12 @@ class _Judge:
                 found.setdefault(repr(difference), difference)
                 effect = effect_of_key(key, old, new, self.queues[name])
                 dangerous = dangerous or effect.dangerous
-                for where, text in effect.texts:
-                    if where != "messages" or (name, key) not in counted:
-                        told[where][text] = None
-        effects = Effects(**{where: "; ".join(texts) for where, texts in told.items()})
-        danger = Danger.DANGER if dangerous else Danger.CARE if effects else Danger.NONE
-        return tuple(found.values()), effects, danger
+                for where, texts in told.items():
+                    if (text := getattr(effect, where)) and (where != "messages" or (name, key) not in counted):
+                        texts[text] = None
+        texts_of = {where: "; ".join(texts) for where, texts in told.items()}
+        notable = bool(told["messages"] or told["consumers"])
+        return tuple(found.values()), Effect(how=how, dangerous=dangerous, notable=notable, **texts_of)
 
     def _lost(self, stakes: Sequence[QueueRisk]) -> Iterator[str]:
         """Yield what the first queues of a policy lose, by what was counted, and how many more there are."""
@@ -254,10 +225,10 @@ def _fixed(kind: str, differences: tuple[Difference, ...]) -> str:
     return f"RabbitMQ fixes {_and(keys)} when a queue is declared: no redeclare and no policy changes {word}"
 
 
-def _nothing(kind: str) -> Effects:
+def _nothing(kind: str) -> Effect:
     if kind == "exchange":
-        return Effects(bindings="stay as they are, since nothing is done")
-    return Effects(messages="stay where they are, since nothing is done", consumers="continue with the queue as it is")
+        return Effect(bindings="stay as they are, since nothing is done")
+    return Effect(messages="stay where they are, since nothing is done", consumers="continue with the queue as it is")
 
 
 def _and(words: list[str]) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from amqpflow.model.diagnostic import Severity
-from amqpflow.model.resources import Binding, BrokerState
 from amqpflow.model.units import plural
 from amqpflow.planning.compare.leftovers import UNPROVEN, leftovers
 from amqpflow.planning.ownership.ownership import Ownership, is_own_policy
@@ -154,13 +153,9 @@ def _added(plan: Plan) -> Iterator[Drift]:
         elif origin == "unproven":
             message = f"this topology may own it ({UNPROVEN}), but the file does not declare it"
             yield Drift(what="added", ref=Ref("binding", binding_name(binding)), message=message, hint=_EITHER)
-        elif binding.source not in own and _into(binding, desired):
+        elif binding.source not in own and binding.destination in desired.things(binding.destination_type):
             message = "it brings in messages, but the file does not declare it"
             yield Drift(what="added", ref=Ref("binding", binding_name(binding)), message=message)
-
-
-def _into(binding: Binding, desired: BrokerState) -> bool:
-    return binding.destination in (desired.queues if binding.destination_type == "queue" else desired.exchanges)
 
 
 def _foreign(plan: Plan) -> Iterator[Drift]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 from amqpflow.model.resources import Binding, Queue
 from amqpflow.model.units import format_duration
@@ -25,53 +25,43 @@ from amqpflow.planning.values.changes import (
 )
 from amqpflow.planning.values.plan import Plan
 
-Where = Literal["messages", "consumers", "when"]
-
 AT_ONCE = "within 40 ms, for messages in the queue too"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyEffect:
-    """What a changed policy key does to one queue."""
+class Effect:
+    """What a change, or a changed policy key, does to messages, consumers and bindings. An empty text: nothing."""
 
-    texts: tuple[tuple[Where, str], ...] = ()
-    dangerous: bool = False  #: messages may leave the queue, or be deleted
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeEffect:
-    """What a change other than a policy's does, and how it is done."""
-
-    how: str = ""
-    reason: str = ""  #: why it is not done in place
+    how: str = ""  #: how it is done
+    reason: str = ""  #: why it is not done in place, or why something goes
     messages: str = ""
     consumers: str = ""
     bindings: str = ""
-    when: str = ""
-    dangerous: bool = False
+    when: str = ""  #: when it takes effect, for messages that wait already too
+    dangerous: bool = False  #: messages may leave a queue, or something is deleted
     notable: bool = False  #: something that exists is affected
 
 
-def effect_of_change(change: Change, plan: Plan) -> ChangeEffect:
+def effect_of_change(change: Change, plan: Plan) -> Effect:
     """Return what a change means for what is there, policies aside."""
     match change:
         case CreateExchange():
-            return ChangeEffect(how="exchange.declare")
+            return Effect(how="exchange.declare")
         case CreateQueue(queue=queue):
             consumers = "may start from now on" if queue.name in plan.topology.routes else ""
             messages = "none yet: it is empty until it is bound"
-            return ChangeEffect(how="queue.declare", messages=messages, consumers=consumers)
+            return Effect(how="queue.declare", messages=messages, consumers=consumers)
         case EnsureBinding():
-            return ChangeEffect(how="queue.bind again, which changes nothing where it is bound")
+            return Effect(how="queue.bind again, which changes nothing where it is bound")
         case Bind(binding=binding):
-            return ChangeEffect(
+            return Effect(
                 how=_method(binding, "bind"),
                 messages=f"those that fit go to {_destination(binding)} too, from now on",
                 when="for what is published after it",
             )
         case Unbind(binding=binding, why=why, unproven=unproven):
             doubt = "; amqpflow cannot tell whether it made this binding or an application did" if unproven else ""
-            return ChangeEffect(
+            return Effect(
                 how=_method(binding, "unbind"),
                 reason=f"{why}{doubt}",
                 messages=f"those in {_destination(binding)} stay; those published with this key no longer get there",
@@ -81,7 +71,7 @@ def effect_of_change(change: Change, plan: Plan) -> ChangeEffect:
                 dangerous=unproven,
             )
         case Rebind(binding=binding, replaces=bound):
-            return ChangeEffect(
+            return Effect(
                 how="unbind and bind, sent together",
                 messages=f"those in {_destination(bound)} stay; new ones go to {_destination(binding)}",
                 bindings="for about a millisecond the key has none: a publish is returned, and takes the next longer "
@@ -94,7 +84,7 @@ def effect_of_change(change: Change, plan: Plan) -> ChangeEffect:
         case DeleteQueue():
             return _delete(change)
         case DeleteExchange(exchange=exchange, why=why):
-            return ChangeEffect(
+            return Effect(
                 how="exchange.delete, if nothing is bound from it",
                 reason=why,
                 messages=f"publishing to {exchange.name} afterwards closes the channel (404)",
@@ -103,18 +93,18 @@ def effect_of_change(change: Change, plan: Plan) -> ChangeEffect:
                 dangerous=True,
             )
         case PutManifest():
-            return ChangeEffect(how="PUT of a global parameter: what this topology owns and cannot stamp")
+            return Effect(how="PUT of a global parameter: what this topology owns and cannot stamp")
         case RemoveManifest():
-            return ChangeEffect(how="DELETE of the global parameter")
+            return Effect(how="DELETE of the global parameter")
         case PutPolicy() | RemovePolicy():
-            return ChangeEffect()
+            return Effect()
         case _:
             assert_never(change)
 
 
-def _drain(change: Drain) -> ChangeEffect:
+def _drain(change: Drain) -> Effect:
     held = "its messages go" if change.messages is None else f"its {change.messages} messages go"
-    return ChangeEffect(
+    return Effect(
         how="waiting until it is empty, seen twice; without `wait`, left for the next apply",
         reason="a deadline is fixed when a message is enqueued (fact 5.3), so each leaves at its own time",
         messages=f"{held} back to {change.returns_to or 'the work queue'}, each when it is due",
@@ -124,7 +114,7 @@ def _drain(change: Drain) -> ChangeEffect:
     )
 
 
-def _delete(change: DeleteQueue) -> ChangeEffect:
+def _delete(change: DeleteQueue) -> Effect:
     if change.forced:
         held = "its messages are" if change.messages is None else f"its {change.messages} messages are"
         messages = f"{held} deleted, none is dead-lettered (fact 5.7)"
@@ -133,7 +123,7 @@ def _delete(change: DeleteQueue) -> ChangeEffect:
         held = "" if change.messages is None else f" ({change.messages} when the plan was made)"
         messages = f"none is lost: amqpflow counts exactly first, and keeps the queue if it holds any{held}"
         consumers = "none: the queue is kept if it has one"
-    return ChangeEffect(
+    return Effect(
         how="queue.delete, on a connection of its own",
         reason=change.why,
         messages=messages,
@@ -152,91 +142,64 @@ def _destination(binding: Binding) -> str:
     return f"{binding.destination_type} {binding.destination}"
 
 
-def effect_of_key(key: str, old: Any, new: Any, queue: Queue) -> KeyEffect:
+def effect_of_key(key: str, old: Any, new: Any, queue: Queue) -> Effect:
     """
     Return what happens to a queue when a policy key changes; None is a key that is not set.
 
-    Args:
-        queue: as the file says it will be: its arguments decide about limits and dead-lettering.
+    The queue is as the file says it will be: its arguments decide about limits and dead-lettering.
     """
     match key:
         case "max-length" | "max-length-bytes":
             return _limit(key, old, new, queue)
         case "message-ttl":
-            return KeyEffect(
-                texts=(
-                    ("messages", "those in the queue keep the deadline they were enqueued with"),
-                    ("when", "for what is enqueued after it; a shorter time waits behind older messages (fact 5.3)"),
-                )
+            return Effect(
+                messages="those in the queue keep the deadline they were enqueued with",
+                when="for what is enqueued after it; a shorter time waits behind older messages (fact 5.3)",
             )
         case "expires" if new is not None:
-            return KeyEffect(
-                texts=(("messages", "an unused queue is deleted with all of them"), ("when", "within seconds")),
-                dangerous=True,
-            )
+            messages = "an unused queue is deleted with all of them"
+            return Effect(messages=messages, when="within seconds", dangerous=True)
         case "consumer-timeout":
-            return KeyEffect(
-                texts=(("consumers", _timeout(new)), ("when", "within 40 ms, for deliveries under way too"))
-            )
+            consumers = "the broker's own timeout for unacknowledged deliveries works again"
+            if isinstance(new, int):
+                held = f"one that holds a delivery longer than {format_duration(new)}"
+                consumers = f"{held} is cancelled and the message delivered again"
+            return Effect(consumers=consumers, when="within 40 ms, for deliveries under way too")
         case "delivery-limit":
             what = f"removed after {new} failed deliveries" if new is not None else "not removed by this limit any more"
-            return KeyEffect(texts=(("messages", what), ("when", "at the next return of each message")))
+            return Effect(messages=what, when="at the next return of each message")
         case "dead-letter-strategy" if old == "at-least-once":
-            return KeyEffect(
-                texts=(("messages", "dead letters that RabbitMQ retains for a target are deleted (fact 4.11)"),),
-                dangerous=True,
-            )
+            messages = "dead letters that RabbitMQ retains for a target are deleted (fact 4.11)"
+            return Effect(messages=messages, dangerous=True)
+        case "dead-letter-exchange" | "dead-letter-routing-key" | "dead-letter-strategy" if new is None:
+            messages = f"{key} is not set any more: what is rejected or expires may be deleted"
+            return Effect(messages=messages, when="at the next dead letter", dangerous=True)
         case "dead-letter-exchange" | "dead-letter-routing-key" | "dead-letter-strategy":
-            return _dead_letters(key, new)
+            return Effect(messages=f"dead letters go by {key} {new!r}", when="at the next dead letter (fact 11.6f)")
+        case "overflow" if new != "reject-publish" and queue.type == "quorum":
+            messages = "at-least-once dead-lettering is off (fact 4.4)"
+            return Effect(messages=messages, when=AT_ONCE, dangerous=True)
         case "overflow":
-            lossy = new != "reject-publish" and queue.type == "quorum"
-            text = (
-                "at-least-once dead-lettering is off (fact 4.4)" if lossy else f"when it is full: {new or 'drop-head'}"
-            )
-            return KeyEffect(texts=(("messages", text), ("when", AT_ONCE)), dangerous=lossy)
+            return Effect(messages=f"when it is full: {new or 'drop-head'}", when=AT_ONCE)
         case _ if key.startswith("delayed-retry-"):
-            return KeyEffect(
-                texts=(
-                    ("messages", "those that wait for a retry keep their time (fact 8.9)"),
-                    ("when", "at the next rejection"),
-                )
-            )
+            messages = "those that wait for a retry keep their time (fact 8.9)"
+            return Effect(messages=messages, when="at the next rejection")
         case "pattern" | "priority" | "apply-to":
-            return KeyEffect()
+            return Effect()
         case _:
-            return KeyEffect(texts=(("when", "within 40 ms"),))
+            return Effect(when="within 40 ms")
 
 
-def _limit(key: str, old: Any, new: Any, queue: Queue) -> KeyEffect:
+def _limit(key: str, old: Any, new: Any, queue: Queue) -> Effect:
     if new is None:
-        return KeyEffect(texts=(("messages", f"{key} ends, none is taken out"), ("when", AT_ONCE)))
-    tighter = not isinstance(old, int) or new < old
-    if not tighter:
-        return KeyEffect(texts=(("messages", f"{key} leaves room for more"), ("when", AT_ONCE)))
+        return Effect(messages=f"{key} ends, none is taken out", when=AT_ONCE)
+    if isinstance(old, int) and new >= old:
+        return Effect(messages=f"{key} leaves room for more", when=AT_ONCE)
     if queue.arguments.get("x-overflow", "drop-head") == "drop-head":
         gone = "dead-lettered" if "x-dead-letter-exchange" in queue.arguments else "deleted"
-        return KeyEffect(
-            texts=(("messages", f"the oldest beyond {key} are {gone} at once (fact 11.6f)"), ("when", AT_ONCE)),
-            dangerous=True,
-        )
-    return KeyEffect(
-        texts=(
-            ("messages", f"none is taken out; while there are more than {key}, publishes are refused (nack)"),
-            ("when", "within 40 ms, for what is published after it"),
-        )
-    )
-
-
-def _timeout(new: Any) -> str:
-    if not isinstance(new, int):
-        return "the broker's own timeout for unacknowledged deliveries works again"
-    return f"one that holds a delivery longer than {format_duration(new)} is cancelled and the message delivered again"
-
-
-def _dead_letters(key: str, new: Any) -> KeyEffect:
-    if new is None:
-        text = f"{key} is not set any more: what is rejected or expires may be deleted"
-        return KeyEffect(texts=(("messages", text), ("when", "at the next dead letter")), dangerous=True)
-    return KeyEffect(
-        texts=(("messages", f"dead letters go by {key} {new!r}"), ("when", "at the next dead letter (fact 11.6f)"))
+        messages = f"the oldest beyond {key} are {gone} at once (fact 11.6f)"
+        return Effect(messages=messages, when=AT_ONCE, dangerous=True)
+    return Effect(
+        messages=f"none is taken out; while there are more than {key}, publishes are refused (nack)",
+        when="within 40 ms, for what is published after it",
     )

@@ -65,24 +65,17 @@ def explain(
     topology: CompiledTopology, name: str, observed: Observation, *, default_queue_type: str | None = None
 ) -> Explanation:
     """
-    Explain a queue of a topology.
+    Explain a queue of a topology, one of `queues_of`.
 
-    Args:
-        topology: it has the queue.
-        name: of the queue, one of `queues_of`.
-        observed: the virtual host; for the file alone one without objects and source that is not complete.
-        default_queue_type: of the virtual host, when it is known.
+    `observed` is for the file alone one without objects and source that is not complete. The default queue type is that
+    of the virtual host, when it is known.
     """
     return _Explainer(topology, name, observed, default_queue_type).run()
 
 
 class _Explainer:
     def __init__(
-        self,
-        topology: CompiledTopology,
-        name: str,
-        seen: Observation,
-        default_queue_type: str | None,
+        self, topology: CompiledTopology, name: str, seen: Observation, default_queue_type: str | None
     ) -> None:
         fitting, _ = adapt_to_release(topology.desired, seen.version)
         self.topology = shielded(around_existing(replace(topology, desired=fitting), seen), seen)
@@ -199,18 +192,15 @@ class _Explainer:
                 continue  # nothing is known to be missing
             possible = setting.possible if setting is not None else ()
             wrong = next((each for each in possible if not same_value(each.value, value)), None)
+            if setting is None:
+                yield Unmet(key=key, wanted=value, works=None, why="nothing sets it", hint=self._apply())
             if setting is None or wrong is None:
-                if setting is None:
-                    yield Unmet(key=key, wanted=value, works=None, why="nothing sets it", hint=self._apply())
                 continue
             overruled = next((each for each in setting.overruled if same_value(each.value, value)), None)
             if not setting.certain:
-                doubtful = any(not each.source.certain for each in possible)
-                why = (
-                    "the pattern of a policy that decides it can be read by RabbitMQ alone"
-                    if doubtful
-                    else "policies of the same priority differ about it, and which works differs between releases"
-                )
+                why = "policies of the same priority differ about it, and which works differs between releases"
+                if any(not each.source.certain for each in possible):
+                    why = "the pattern of a policy that decides it can be read by RabbitMQ alone"
             elif overruled is not None:
                 why = overruled.why
             else:
@@ -272,9 +262,8 @@ class _Explainer:
         possible = [each for setting in works.settings.values() for each in setting.possible]
         if any(each.source.policy is not None and not each.source.certain for each in possible):
             yield "the pattern of a policy can be read by RabbitMQ alone: it is taken to match"
-        if works.value("consumer-timeout") is not None and works.settings["consumer-timeout"].source.origin is (
-            Origin.BROKER_DEFAULT
-        ):
+        timeout = works.settings.get("consumer-timeout")
+        if timeout and timeout.value is not None and timeout.source.origin is Origin.BROKER_DEFAULT:
             yield "rabbitmq.conf may set another consumer_timeout for the whole node, which is not visible from outside"
         if count := self.seen.retained.get(self.name):
             yield f"RabbitMQ retains {count} messages whose dead-lettering did not succeed (statistics, up to 10 s old)"
@@ -285,8 +274,5 @@ class _Explainer:
                 "a message (crashed)"
             )
         for each in works.passed_over:
-            keys = ", ".join(each.keys)
-            yield (
-                f"policy {each.policy.name} matches and has no effect at all: a {works.queue.type} queue does not know "
-                f"{keys}"
-            )
+            lacks = f"a {works.queue.type} queue does not know {', '.join(each.keys)}"
+            yield f"policy {each.policy.name} matches and has no effect at all: {lacks}"

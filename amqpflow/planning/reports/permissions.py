@@ -14,7 +14,7 @@ from amqpflow.model.names import applying_lock, escape, reading_lock
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.model.units import format_duration
 from amqpflow.planning.compare.replacement import SUFFIX, stand_in_name
-from amqpflow.planning.policies.name_patterns import NOTHING, Pattern, pattern_of
+from amqpflow.planning.policies.name_patterns import Pattern, pattern_of
 
 ROLES = ("apply", "consume", "publish", "replay", "observe")
 PURPOSES = {
@@ -47,38 +47,23 @@ class Grant:
 
 
 def grants(
-    topology: CompiledTopology,
-    *,
-    roles: Iterable[str] = ROLES,
-    queues: Collection[str] = (),
-    exact: bool = False,
+    topology: CompiledTopology, *, roles: Iterable[str] = ROLES, queues: Collection[str] = (), exact: bool = False
 ) -> tuple[Grant, ...]:
     """
-    Return the permissions for each role, in the order of `ROLES`.
+    Return the permissions for each of these roles, in the order of `ROLES`.
 
     Args:
-        topology: as compiled.
-        roles: which of `ROLES`.
         queues: the work queues that the consuming and the replaying user are about; none means all.
         exact: patterns are never wider than the names they are for, also where RabbitMQ 4.3 refuses their length.
     """
-    made = _Grants(topology, frozenset(queues or topology.routes), exact)
-    by_role = {
-        "apply": made.apply,
-        "consume": made.consume,
-        "publish": made.publish,
-        "replay": made.replay,
-        "observe": made.observe,
-    }
-    wanted = set(roles)
-    return tuple(by_role[role]() for role in ROLES if role in wanted)
+    made, wanted = _Grants(topology, frozenset(queues or topology.routes), exact), set(roles)
+    makers = (made.apply, made.consume, made.publish, made.replay, made.observe)
+    return tuple(make() for role, make in zip(ROLES, makers, strict=True) if role in wanted)
 
 
 class _Grants:
     def __init__(self, topology: CompiledTopology, queues: frozenset[str], exact: bool) -> None:
-        self.topology = topology
-        self.queues = queues
-        self.exact = exact
+        self.topology, self.queues, self.exact = topology, queues, exact
 
     def apply(self) -> Grant:
         desired = self.topology.desired
@@ -94,8 +79,8 @@ class _Grants:
         }
         bound = {binding.destination for binding in desired.bindings}
         sources = {binding.source for binding in desired.bindings}
-        notes = []
-        if self._tiers:
+        notes, tiers, derived = [], self._tiers, self._derived()
+        if tiers:
             notes.append(
                 "retry queues are matched whatever their delay, and those that stand in for them while they are "
                 "replaced, so that changing them needs no new grant"
@@ -105,7 +90,6 @@ class _Grants:
         else:
             notes.append("without policymaker no manifest is kept: a binding that left the file is not recognised")
         notes.append("to remove a queue or exchange that left the file it needs what the old file asked for, too")
-        tiers, derived = self._tiers, self._derived()
         # the others are matched with the retry queue that they stand in for
         stand_ins = {name for each in tiers if (name := stand_in_name(each)) != each + SUFFIX or each not in derived}
         return self._grant(
@@ -133,12 +117,10 @@ class _Grants:
     def publish(self) -> Grant:
         topology = self.topology
         own = {topology.retry_exchange, topology.parking_exchange, topology.native_marker}
-        exchanges = {
-            each.name for each in topology.desired.exchanges.values() if each.name not in own and not each.internal
-        }
+        declared = topology.desired.exchanges.values()
+        exchanges = {each.name for each in declared if each.name not in own and not each.internal}
         exchanges |= set(topology.required_exchanges)
-        alternates = {each.alternate_exchange for each in topology.desired.exchanges.values()}
-        left_out = sorted(each for each in exchanges if each in alternates)
+        left_out = sorted(exchanges & {each.alternate_exchange for each in declared if each.alternate_exchange})
         notes = [f"without {name}: messages come to it as an alternate exchange" for name in left_out]
         exchanges -= set(left_out)
         if not exchanges:
@@ -174,25 +156,22 @@ class _Grants:
         self,
         role: str,
         *,
-        configure: Collection[str | None] = (),
-        write: Collection[str | None] = (),
-        read: Collection[str | None] = (),
+        configure: Collection[str] = (),
+        write: Collection[str] = (),
+        read: Collection[str] = (),
         tags: tuple[str, ...] = (),
         notes: Collection[str] = (),
     ) -> Grant:
         patterns = {"configure": self._pattern(configure), "write": self._pattern(write), "read": self._pattern(read)}
         return Grant(role=role, tags=tags, notes=(*notes, *_about_length(patterns)), **patterns)
 
-    def _pattern(self, names: Collection[str | None]) -> Pattern:
+    def _pattern(self, names: Collection[str]) -> Pattern:
         """Return the pattern for names, those of retry queues whatever delay they name."""
-        if not names:
-            return Pattern(text=NOTHING, exact_bytes=len(NOTHING))
         endings: dict[str, set[str]] = {}
-        whose = self._derived()
+        whose = self._derived() if names else {}
         for name in names:
-            if name is not None:
-                base, ending = whose.get(name, (name, ""))
-                endings.setdefault(base, set()).add(ending)
+            base, ending = whose.get(name, (name, ""))
+            endings.setdefault(base, set()).add(ending)
         return pattern_of(endings, exact=self.exact)
 
     def _derived(self) -> dict[str, tuple[str, str]]:

@@ -90,12 +90,8 @@ class Status:
 
 def total(counts: Iterable[int | None]) -> int | None:
     """Return the sum, None when one of the counts is not known."""
-    known = 0
-    for count in counts:
-        if count is None:
-            return None
-        known += count
-    return known
+    known = list(counts)
+    return None if None in known else sum(count for count in known if count is not None)
 
 
 def assess(
@@ -116,7 +112,6 @@ def assess(
     Put together what was seen.
 
     Args:
-        topology: as compiled.
         numbers: by queue; a queue that is not in it is missing.
         left: retry queues of ours that the file has no more -> work queue and delay in ms.
         oldest: by parking queue, when its first message was parked.
@@ -182,11 +177,11 @@ def _work(routes: QueueRoutes, numbers: Mapping[str, QueueStats], left: Mapping[
 
 
 def _missing(works: Iterable[WorkStatus], parking: Iterable[ParkingStatus]) -> Iterator[Finding]:
-    missing = []
+    every: list[WorkStatus | TierStatus | ParkingStatus] = []
     for work in works:
-        each = ((work.queue, work.numbers), *((tier.queue, tier.numbers) for tier in work.tiers))
-        missing += [queue for queue, numbers in each if numbers is None]
-    missing += [each.queue for each in parking if each.numbers is None]
+        every += (work, *work.tiers)
+    every += parking
+    missing = [each.queue for each in every if each.numbers is None]
     if missing:
         text = f"{'it is' if len(missing) == 1 else 'they are'} not on the broker"
         yield refuse("missing", Ref.of("queue", missing), text, "apply the file")

@@ -32,8 +32,7 @@ def plan_to_text(plan: Plan, *, version: str) -> str:
     """
     Return the plan as JSON, with a checksum that an edited or cut file does not have.
 
-    Args:
-        version: of amqpflow; another one may take other steps for the same difference.
+    It holds the version of amqpflow: another one may take other steps for the same difference.
     """
     kept = encode(Plan, replace(plan, observed=relevant(plan)))
     body = {"amqpflow": version, "plan": kept}
@@ -70,7 +69,7 @@ def relevant(plan: Plan) -> Observation:
     desired = topology.desired
     queues = {*desired.queues, *topology.required_queues, *topology.routes}
     exchanges = {*desired.exchanges, *topology.required_exchanges}
-    ends = {("queue", name) for name in queues} | {("exchange", name) for name in exchanges}
+    ends = {"queue": queues, "exchange": exchanges}
     own = (topology.retry_exchange, topology.parking_exchange)
     return replace(
         plan.observed,
@@ -81,7 +80,7 @@ def relevant(plan: Plan) -> Observation:
             bindings=tuple(
                 each
                 for each in state.bindings
-                if each.source in own or (each.source and (each.destination_type, each.destination) in ends)
+                if each.source in own or (each.source and each.destination in ends[each.destination_type])
             ),
             policies=dict(state.policies),
             operator_policies=dict(state.operator_policies),

@@ -17,20 +17,16 @@ _MANY = 20
 
 
 def changes_since(then: Plan, now: Plan) -> tuple[str, ...]:
-    """
-    Return why a plan is not the one that it was, in sentences: first what moved on the broker, else which steps differ.
-
-    Args:
-        then: the plan that was agreed to, with what was observed.
-        now: made of the same topology just now.
-    """
+    """Return why a plan is not the one that it was, in sentences: what moved on the broker, else which steps differ."""
     told = [f"it was {then.broker}, it is {now.broker}"] if then.broker != now.broker else []
     if then.complete != now.complete:
         told.append(f"it was read by {then.source}, now by {now.source}")
     before, after = _things(relevant(then)), _things(relevant(now))
     for name in dict.fromkeys([*before, *after]):
         told += _differences(name, before.get(name), after.get(name))
-    return tuple(_shortened(told or [*_steps(then, now)]))
+    told = told or [*_steps(then, now)]
+    more = [f"and {len(told) - _MANY} more differences"] if len(told) > _MANY else []
+    return (*told[:_MANY], *more)
 
 
 def _things(observed: Observation) -> dict[str, Mapping[str, Any]]:
@@ -79,9 +75,3 @@ def _steps(then: Plan, now: Plan) -> Iterator[str]:
         yield f"it had {len(then.changes)} steps, it would have {len(now.changes)}"
     old_reasons = {str(each) for each in then.refusals}
     yield from (f"refused now: {each}" for each in now.refusals if str(each) not in old_reasons)
-
-
-def _shortened(told: list[str]) -> Iterator[str]:
-    yield from told[:_MANY]
-    if len(told) > _MANY:
-        yield f"and {len(told) - _MANY} more differences"

@@ -46,10 +46,7 @@ def parse_approvals(texts: Iterable[str]) -> Approvals:
     Parse `replace,delete`, `delete:QUEUE`, `delete:exchange NAME`, `delete:SOURCE -> QUEUE (KEY)`, `drop:QUEUE`.
 
     A name allows this one object to be deleted and no other. After `drop` it names a queue: a change of policy may make
-    RabbitMQ drop messages of this queue and of no other.
-
-    Raises:
-        ValueError: a value is unknown; the text says which values there are.
+    RabbitMQ drop messages of this queue and of no other. Raises ValueError, which says which values there are.
     """
     approvals: set[Approval] = set()
     for part in (part.strip() for text in texts for part in _NEXT.split(text)):

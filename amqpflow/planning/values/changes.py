@@ -6,7 +6,7 @@ retry queue (`Rebind`, `Drain`) comes into a plan only when it was asked for, se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -156,9 +156,8 @@ class Drain(_OfQueue):
     """
     Wait until a retry queue that nothing is bound to has returned all its messages to its work queue.
 
-    Nothing is sent to the broker but questions. Over when ready, unacked and `messages_dlx` are 0, seen twice, with
-    the time in between by which statistics lag behind (fact 11.7). Without `--wait` an apply does not wait for
-    messages: this step and what depends on it are left for the next one.
+    Over when ready, unacked and `messages_dlx` are 0, seen twice, with the time in between by which statistics lag
+    behind (fact 11.7). Without `--wait` this step and what depends on it are left for the next apply.
     """
 
     action: ClassVar[str] = "drain"
@@ -248,12 +247,6 @@ def label(change: Change) -> str:
 
 def binding_name(binding: Binding) -> str:
     """Return a name for a binding, which has none: orders.events -> orders.confirm (order.placed)"""
-    return f"{binding.source} -> {binding.destination}" + "".join(_binding_terms(binding))
-
-
-def _binding_terms(binding: Binding) -> Iterator[str]:
-    if binding.routing_key:
-        yield f" ({binding.routing_key})"
-    if binding.arguments:
-        terms = ", ".join(f"{key}={value}" for key, value in sorted(binding.arguments.items()))
-        yield f" [{terms}]"
+    key = f" ({binding.routing_key})" if binding.routing_key else ""
+    terms = ", ".join(f"{key}={value}" for key, value in sorted(binding.arguments.items()))
+    return f"{binding.source} -> {binding.destination}{key}{f' [{terms}]' if terms else ''}"

@@ -52,8 +52,7 @@ def exchange_differences(desired: Exchange, observed: Exchange) -> tuple[Differe
     """
     Return what hinders a redeclare of an exchange.
 
-    A foreign exchange may carry further arguments, such as its owner's stamp: they do not matter, except for
-    the alternate exchange.
+    Further arguments of a foreign one, such as its owner's stamp, do not matter, except for the alternate exchange.
     """
     attributes = _attributes(desired, observed, ("type", "durable", "auto_delete", "internal"))
     theirs = dict(observed.arguments)

@@ -29,11 +29,9 @@ _KINDS = {short: kind for kind, short in _ENDS.items()}
 class UnreadableManifestError(ValueError):
     """The global parameter holds something else than a manifest of this topology. `str()` says what."""
 
-    def __init__(
-        self, text: str, *, hint: str = "delete it: what is in the file and on the broker is recorded again"
-    ) -> None:
+    def __init__(self, text: str, *, hint: str = "") -> None:
         super().__init__(text)
-        self.hint = hint
+        self.hint = hint or "delete it: what is in the file and on the broker is recorded again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,12 +141,7 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
 
 
 def from_json(value: Any, *, vhost: str, topology: str) -> Manifest:
-    """
-    Read a parameter's value.
-
-    Raises:
-        UnreadableManifestError: it is none, of a newer format, or that of another topology.
-    """
+    """Read a parameter's value. Raises UnreadableManifestError: damaged, newer, or of another topology."""
     if not isinstance(value, Mapping):
         raise UnreadableManifestError("it is not an object of JSON")
     found = value.get("format")
@@ -163,12 +156,13 @@ def from_json(value: Any, *, vhost: str, topology: str) -> Manifest:
         of = (value["topology"], value["vhost"])
         if of != (topology, vhost):
             raise UnreadableManifestError(f"it is that of topology {of[0]} in virtual host {of[1]}")
-        bindings = {part: _bindings(value[part]) for part in ("bindings", "unproven", "found") if found == FORMAT}
+        parts = ("bindings", "unproven", "found") if found == FORMAT else ("bindings",)
+        bindings = {part: tuple(map(_binding, value[part])) for part in parts}
         return Manifest(
             topology=topology,
             vhost=vhost,
             older=found != FORMAT,
-            **(bindings or {"unproven": _bindings(value["bindings"])}),
+            **(bindings if found == FORMAT else {"unproven": bindings["bindings"]}),
             adopted=frozenset(_adopted(row) for row in value["adopted"]),
             retiring={_text(queue): _since(since) for queue, since in dict(value["retiring"]).items()},
         )
@@ -185,10 +179,6 @@ def _binding_rows(bindings: Iterable[Binding]) -> list[list[Any]]:
 def _binding_row(binding: Binding) -> list[Any]:
     row = [binding.source, _ENDS[binding.destination_type], binding.destination, binding.routing_key]
     return [*row, dict(binding.arguments)] if binding.arguments else row
-
-
-def _bindings(rows: Any) -> tuple[Binding, ...]:
-    return tuple(_binding(row) for row in rows)
 
 
 def _binding(row: Any) -> Binding:

@@ -19,7 +19,7 @@ class Depth:
     whose node is down, or of any queue where they are switched off (fact 11.26).
     """
 
-    messages: int | None  #: all of them: ready, unacked, retained and delayed
+    messages: int | None = None  #: all of them: ready, unacked, retained and delayed
     ready: int | None = None
     unacked: int | None = None  #: a consumer has them; they may come back
     hidden: int | None = None  #: neither ready nor unacked: retained or delayed
@@ -29,16 +29,6 @@ class Depth:
     unacked_bytes: int | None = None  #: `message_bytes_unacknowledged`
     consumers: int | None = None
     leader: str = ""  #: the node that counts; "" when not said
-
-
-def messages_in(depth: Depth | None) -> int | None:
-    """Return every message a queue holds, None when not known."""
-    return None if depth is None else depth.messages
-
-
-def consumers_of(depth: Depth | None) -> int | None:
-    """Return how many consumers a queue has, None when not known."""
-    return None if depth is None else depth.consumers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +67,14 @@ class Observation:
         """Return the topology's manifest; None when there is none, or none that can be read."""
         return self.manifest.manifest if isinstance(self.manifest, Recorded) else None
 
+    def depth(self, queue: str) -> Depth:
+        """Return the depth of a queue; one without counts when it is not known."""
+        return self.depths.get(queue) or Depth()
+
+    def unbound_at(self, queue: str) -> int | None:
+        """Return when a retiring queue was unbound, in ms since the epoch; None when that is not recorded."""
+        return self.recorded.retiring.get(queue) if self.recorded is not None else None
+
     @property
     def release(self) -> str:
         """Return the version as text: 4.3.6; empty when the broker does not say."""
@@ -89,6 +87,4 @@ class Observation:
 
     def has_exchange_type(self, kind: str) -> bool:
         """Return whether exchanges of this type can be declared; True when it is not known."""
-        if kind in self.missing_types:
-            return False
-        return self.exchange_types is None or kind in self.exchange_types
+        return kind not in self.missing_types and (self.exchange_types is None or kind in self.exchange_types)
