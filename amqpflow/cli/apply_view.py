@@ -195,7 +195,7 @@ class ApplyView:
 
 
 def _question(need: Approval, plan: Plan, approvals: Approvals) -> str:
-    from amqpflow.planning.values.ref import Ref
+    from amqpflow.planning.values.findings import Ref
 
     if need.ref is not None:
         return f"Remove {need.ref}?"

@@ -29,8 +29,8 @@ from amqpflow.planning.values.changes import (
     RemovePolicy,
     Unbind,
 )
+from amqpflow.planning.values.findings import Ref
 from amqpflow.planning.values.manifest import to_json
-from amqpflow.planning.values.ref import Ref
 
 from .connection import Connection, connect
 from .management import Management

@@ -14,9 +14,8 @@ from amqpflow.parking.selection import Selection
 from amqpflow.planning.checks.preflight import preflight
 from amqpflow.planning.checks.shield import with_policies_as_they_are
 from amqpflow.planning.reports.status import Status, assess
-from amqpflow.planning.values.findings import Finding, warn
+from amqpflow.planning.values.findings import Finding, Ref, warn
 from amqpflow.planning.values.observation import Observation
-from amqpflow.planning.values.ref import Ref
 from amqpflow.rabbitmq.observe import Broker, observe
 from amqpflow.rabbitmq.rpc import RpcChannel
 from amqpflow.rabbitmq.translate import translate

@@ -10,7 +10,7 @@ from typing import Any
 from amqpflow.cli.option_names import with_options
 from amqpflow.cli.safe import safe, said
 from amqpflow.planning.reports.drift import Drift, DriftReport
-from amqpflow.planning.values.ref import Ref
+from amqpflow.planning.values.findings import Ref
 
 from .colors import paint
 from .definition import value_words

@@ -15,9 +15,8 @@ from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.planning.ownership.ownership import is_own_policy
 from amqpflow.planning.policies.effective import Effective, Origin, effective_in
 from amqpflow.planning.policies.matching import applies, working
-from amqpflow.planning.values.findings import Finding, refuse, warn
+from amqpflow.planning.values.findings import Finding, Ref, refuse, warn
 from amqpflow.planning.values.observation import Observation
-from amqpflow.planning.values.ref import Ref
 
 from .guarantees import as_planned, duration_or_ms
 

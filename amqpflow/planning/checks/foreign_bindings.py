@@ -9,8 +9,7 @@ from amqpflow.model.resources import Exchange, Policy
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.ownership.ownership import Ownership
 from amqpflow.planning.policies.matching import may_work, surely_matches
-from amqpflow.planning.values.findings import Finding, refuse
-from amqpflow.planning.values.ref import Ref
+from amqpflow.planning.values.findings import Finding, Ref, refuse
 
 
 def foreign_bindings(desired: CompiledTopology, owns: Ownership, policies: list[Policy]) -> Iterator[Finding]:

@@ -28,10 +28,9 @@ from amqpflow.planning.policies.index import ByName, covered
 from amqpflow.planning.policies.precedence import is_number
 from amqpflow.planning.values.approvals import Approval, Approvals, allow_flag
 from amqpflow.planning.values.changes import Change, CreateQueue, DeleteQueue, PutPolicy, RemovePolicy
-from amqpflow.planning.values.findings import Finding, refuse, warn
+from amqpflow.planning.values.findings import Finding, Ref, refuse, warn
 from amqpflow.planning.values.observation import Depth, Observation
 from amqpflow.planning.values.queue_risk import QueueRisk, Risk
-from amqpflow.planning.values.ref import Ref
 
 _LENGTHS = (Risk.LENGTH, Risk.BYTES)
 

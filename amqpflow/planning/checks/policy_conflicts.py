@@ -13,8 +13,7 @@ from amqpflow.model.resources import Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.policies.effective import effective
 from amqpflow.planning.policies.matching import applies, may_work, surely_matches, working
-from amqpflow.planning.values.findings import Finding, refuse, warn
-from amqpflow.planning.values.ref import Ref
+from amqpflow.planning.values.findings import Finding, Ref, refuse, warn
 
 from .existing_queues import kept_by
 from .lost_keys import LostKeys, lost_keys

@@ -16,9 +16,8 @@ from amqpflow.model.units import plural
 from amqpflow.planning.ownership.ownership import Ownership
 from amqpflow.planning.policies.effective import Contender, Effective, Origin, effective
 from amqpflow.planning.policies.matching import applies
-from amqpflow.planning.values.findings import Finding, refuse, warn
+from amqpflow.planning.values.findings import Finding, Ref, refuse, warn
 from amqpflow.planning.values.observation import Observation
-from amqpflow.planning.values.ref import Ref
 
 from .foreign_bindings import foreign_bindings
 

@@ -24,10 +24,9 @@ from amqpflow.planning.values.changes import (
     binding_name,
 )
 from amqpflow.planning.values.differences import Difference, exchange_differences, policy_differences, queue_differences
-from amqpflow.planning.values.findings import Finding, refuse
+from amqpflow.planning.values.findings import Finding, Ref, refuse
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import UsedAsItIs
-from amqpflow.planning.values.ref import Ref
 
 from .delayed_retry import delays, hidden
 from .release_support import refused_arguments

@@ -12,11 +12,10 @@ from amqpflow.planning.ownership.ownership import Ownership
 from amqpflow.planning.policies.matching import applies, surely_matches
 from amqpflow.planning.values.changes import Change, CreateExchange, PutManifest, binding_name
 from amqpflow.planning.values.differences import exchange_differences, queue_differences
-from amqpflow.planning.values.findings import Finding, refuse
+from amqpflow.planning.values.findings import Finding, Ref, refuse
 from amqpflow.planning.values.manifest import Damaged, Unseen
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.ref import Ref
 
 
 def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence[tuple[str, str]]) -> Plan:

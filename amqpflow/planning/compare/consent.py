@@ -8,8 +8,8 @@ from amqpflow.planning.checks.message_loss import at_stake
 from amqpflow.planning.ownership.ownership import is_own_policy
 from amqpflow.planning.values.approvals import Approval, Approvals
 from amqpflow.planning.values.changes import Change, DeleteExchange, DeleteQueue, RemovePolicy, Unbind, ref_of
+from amqpflow.planning.values.findings import Ref
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.ref import Ref
 
 from .replacement import stand_in_name
 

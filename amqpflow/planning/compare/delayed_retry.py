@@ -12,8 +12,7 @@ from typing import Any
 from amqpflow.model.resources import Policy
 from amqpflow.model.routes import CompiledTopology, NativeRetry
 from amqpflow.planning.policies.matching import may_work, surely_matches
-from amqpflow.planning.values.findings import Finding, refuse
-from amqpflow.planning.values.ref import Ref
+from amqpflow.planning.values.findings import Finding, Ref, refuse
 
 SINCE = (4, 3)
 TYPE = "delayed-retry-type"

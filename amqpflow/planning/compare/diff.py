@@ -17,12 +17,11 @@ from amqpflow.planning.ownership.ownership import Ownership, is_own_policy, outl
 from amqpflow.planning.values.approvals import NOTHING, Approval, Approvals
 from amqpflow.planning.values.changes import Change, RemovePolicy, Unbind, ref_of
 from amqpflow.planning.values.differences import policy_differences
-from amqpflow.planning.values.findings import Finding, refuse
+from amqpflow.planning.values.findings import Finding, Ref, refuse
 from amqpflow.planning.values.guarantee import Guarantee
 from amqpflow.planning.values.manifest import Damaged, Unseen, parameter_name
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import ListedBinding, Plan
-from amqpflow.planning.values.ref import Ref
 
 from .additions import Additions, required_objects
 from .delayed_retry import too_old

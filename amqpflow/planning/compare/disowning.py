@@ -9,11 +9,10 @@ from amqpflow.model.resources import Binding
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.ownership.ownership import Ownership, is_own_policy
 from amqpflow.planning.values.changes import Change, PutManifest, binding_name
-from amqpflow.planning.values.findings import Finding, refuse, warn
+from amqpflow.planning.values.findings import Finding, Ref, refuse, warn
 from amqpflow.planning.values.manifest import Manifest
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.ref import Ref
 
 from .adoption import as_named, recordable
 

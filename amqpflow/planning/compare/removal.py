@@ -27,9 +27,8 @@ from amqpflow.planning.values.changes import (
     Unbind,
     binding_name,
 )
-from amqpflow.planning.values.findings import Finding, refuse
+from amqpflow.planning.values.findings import Finding, Ref, refuse
 from amqpflow.planning.values.observation import Observation
-from amqpflow.planning.values.ref import Ref
 
 from .adoption import strangers_to
 from .leftovers import Leftovers, Thing

@@ -11,9 +11,8 @@ from amqpflow.planning.checks.guarantees import as_planned
 from amqpflow.planning.ownership.ownership import topology_of_policy
 from amqpflow.planning.policies.effective import effective_in
 from amqpflow.planning.policies.matching import applies
-from amqpflow.planning.values.findings import Finding, refuse, warn
+from amqpflow.planning.values.findings import Finding, Ref, refuse, warn
 from amqpflow.planning.values.observation import Observation
-from amqpflow.planning.values.ref import Ref
 
 from .delayed_retry import definition_of
 

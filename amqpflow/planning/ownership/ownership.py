@@ -11,10 +11,9 @@ from amqpflow.model.resources import Binding, BrokerState, Exchange, Policy, Que
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.model.units import plural
 from amqpflow.planning.values.changes import STANDS_IN
-from amqpflow.planning.values.findings import Finding, warn
+from amqpflow.planning.values.findings import Finding, Ref, warn
 from amqpflow.planning.values.manifest import Manifest
 from amqpflow.planning.values.observation import Observation
-from amqpflow.planning.values.ref import Ref
 
 Origin = Literal["ours", "unproven", "foreign"]
 """Whose a binding is; unproven: amqpflow may have made it, and it is between two foreign objects."""

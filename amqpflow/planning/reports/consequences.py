@@ -18,10 +18,9 @@ from amqpflow.planning.ownership.ownership import is_own_policy
 from amqpflow.planning.policies.index import covered
 from amqpflow.planning.values.changes import Change, DeleteQueue, PutPolicy, RemovePolicy
 from amqpflow.planning.values.differences import Difference, same_value
-from amqpflow.planning.values.findings import Finding
+from amqpflow.planning.values.findings import Finding, Ref
 from amqpflow.planning.values.plan import Plan
 from amqpflow.planning.values.queue_risk import QueueRisk
-from amqpflow.planning.values.ref import Ref
 
 from .effects import Effect, effect_of_change, effect_of_key
 

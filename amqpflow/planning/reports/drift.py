@@ -21,8 +21,8 @@ from amqpflow.planning.values.changes import (
     ref_of,
 )
 from amqpflow.planning.values.differences import Difference
+from amqpflow.planning.values.findings import Ref
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.ref import Ref
 
 What = Literal["missing", "changed", "added", "foreign"]
 

@@ -9,8 +9,7 @@ from amqpflow.model.diagnostic import Severity
 from amqpflow.model.queue_stats import QueueStats
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.model.units import format_duration, plural
-from amqpflow.planning.values.findings import Finding, refuse, warn
-from amqpflow.planning.values.ref import Ref
+from amqpflow.planning.values.findings import Finding, Ref, refuse, warn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

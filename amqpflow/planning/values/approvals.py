@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .ref import Ref
+from .findings import Ref
 
 WORDS = ("replace", "delete")
 _RETIRED = "migrate"  #: was offered, and nothing ever asked for it: it allows nothing, and is not refused before 1.0

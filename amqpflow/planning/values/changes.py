@@ -14,9 +14,9 @@ from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.model.routes import NativeRetry
 
 from .differences import Difference, policy_differences
+from .findings import Ref
 from .manifest import Manifest
 from .queue_risk import QueueRisk
-from .ref import Ref
 
 STANDS_IN = "x-amqpflow-stands-in-for"
 """The argument of a queue that carries a retry queue's key while that one is replaced: the name of the latter."""

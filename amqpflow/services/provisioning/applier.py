@@ -33,8 +33,8 @@ from amqpflow.planning.values.changes import (
     RemovePolicy,
     label,
 )
+from amqpflow.planning.values.findings import Ref
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.ref import Ref
 
 from .apply_lock import ApplyLock
 from .drain import DrainMonitor, Remaining

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpflow.planning.values.approvals import KINDS, Approval, allow_flag, parse_approvals
-from amqpflow.planning.values.ref import Ref
+from amqpflow.planning.values.findings import Ref
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=12).filter(
     lambda name: name.strip(",") == name and ",," not in name

@@ -13,9 +13,9 @@ from amqpflow.planning.checks.message_loss import leaving, objection, objections
 from amqpflow.planning.compare.diff import diff
 from amqpflow.planning.values.approvals import NOTHING, Approval, Approvals, parse_approvals
 from amqpflow.planning.values.changes import Change, DeleteQueue, PutPolicy, RemovePolicy
+from amqpflow.planning.values.findings import Ref
 from amqpflow.planning.values.observation import Depth, Observation
 from amqpflow.planning.values.queue_risk import QueueRisk, Risk
-from amqpflow.planning.values.ref import Ref
 from tests.plans import after, limits, observation, with_objects
 from tests.topologies import topology
 

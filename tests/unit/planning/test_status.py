@@ -6,8 +6,7 @@ from typing import Any
 
 from amqpflow.model.queue_stats import QueueStats
 from amqpflow.planning.reports.status import Status, assess
-from amqpflow.planning.values.findings import warn
-from amqpflow.planning.values.ref import Ref
+from amqpflow.planning.values.findings import Ref, warn
 from tests.topologies import topology
 
 SHOP = topology({"orders": (5_000, (9_000, 10_000)), "audit": ()}, vhost="/", parking="parking")

@@ -17,10 +17,10 @@ from amqpflow.planning.compare.diff import diff
 from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.approvals import Approval
 from amqpflow.planning.values.changes import Change, DeleteQueue, Drain, Unbind, label
+from amqpflow.planning.values.findings import Ref
 from amqpflow.planning.values.manifest import Manifest
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import Plan
-from amqpflow.planning.values.ref import Ref
 from amqpflow.services.provisioning.applier import ApplyRun
 from amqpflow.services.provisioning.drain import DrainMonitor, Remaining
 from tests.plans import after, assert_nothing_dangles, manifest_after, observation, state_of, with_objects
