@@ -10,16 +10,7 @@ from amqpflow.model.diagnostic import Severity
 from amqpflow.model.units import plural
 from amqpflow.planning.compare.leftovers import UNPROVEN, leftovers
 from amqpflow.planning.ownership.ownership import Ownership, is_own_policy
-from amqpflow.planning.values.changes import (
-    Bind,
-    CreateExchange,
-    CreateQueue,
-    EnsureBinding,
-    PutPolicy,
-    RemovePolicy,
-    binding_name,
-    ref_of,
-)
+from amqpflow.planning.values import changes
 from amqpflow.planning.values.differences import Difference
 from amqpflow.planning.values.findings import Ref
 from amqpflow.planning.values.plan import Plan
@@ -87,14 +78,14 @@ def drift(plan: Plan) -> DriftReport:
 def _steps(plan: Plan) -> Iterator[Drift]:
     for change in plan.changes:
         match change:
-            case CreateExchange() | CreateQueue() | Bind():
-                yield _missing(ref_of(change))
-            case PutPolicy(replaces=None):
-                yield _missing(ref_of(change))
-            case PutPolicy(differences=differences):
-                yield _changed(ref_of(change), differences)
-            case RemovePolicy():
-                yield _left(ref_of(change))
+            case changes.CreateExchange() | changes.CreateQueue() | changes.Bind():
+                yield _missing(changes.ref_of(change))
+            case changes.PutPolicy(replaces=None):
+                yield _missing(changes.ref_of(change))
+            case changes.PutPolicy(differences=differences):
+                yield _changed(changes.ref_of(change), differences)
+            case changes.RemovePolicy():
+                yield _left(changes.ref_of(change))
 
 
 def _missing(ref: Ref) -> Drift:
@@ -149,13 +140,13 @@ def _added(plan: Plan) -> Iterator[Drift]:
             continue  # a binding goes with what left
         origin = owns.of_binding(binding)
         if origin == "ours":
-            yield _left(Ref("binding", binding_name(binding)), adopted=True)
+            yield _left(Ref("binding", changes.binding_name(binding)), adopted=True)
         elif origin == "unproven":
             message = f"this topology may own it ({UNPROVEN}), but the file does not declare it"
-            yield Drift(what="added", ref=Ref("binding", binding_name(binding)), message=message, hint=_EITHER)
+            yield Drift(what="added", ref=Ref("binding", changes.binding_name(binding)), message=message, hint=_EITHER)
         elif binding.source not in own and binding.destination in desired.things(binding.destination_type):
             message = "it brings in messages, but the file does not declare it"
-            yield Drift(what="added", ref=Ref("binding", binding_name(binding)), message=message)
+            yield Drift(what="added", ref=Ref("binding", changes.binding_name(binding)), message=message)
 
 
 def _foreign(plan: Plan) -> Iterator[Drift]:
@@ -169,7 +160,7 @@ def _foreign(plan: Plan) -> Iterator[Drift]:
 def _unseen(plan: Plan) -> Iterator[str]:
     if plan.complete:
         return
-    bindings = sum(isinstance(change, EnsureBinding) for change in plan.changes)
+    bindings = sum(isinstance(change, changes.EnsureBinding) for change in plan.changes)
     if bindings:
         yield f"{plural(bindings, 'binding')} of the file: they cannot be read over AMQP"
     if policies := len(plan.topology.desired.policies):

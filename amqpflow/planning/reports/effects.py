@@ -7,22 +7,7 @@ from typing import Any, assert_never
 
 from amqpflow.model.resources import Binding, Queue
 from amqpflow.model.units import format_duration
-from amqpflow.planning.values.changes import (
-    Bind,
-    Change,
-    CreateExchange,
-    CreateQueue,
-    DeleteExchange,
-    DeleteQueue,
-    Drain,
-    EnsureBinding,
-    PutManifest,
-    PutPolicy,
-    Rebind,
-    RemoveManifest,
-    RemovePolicy,
-    Unbind,
-)
+from amqpflow.planning.values import changes
 from amqpflow.planning.values.plan import Plan
 
 AT_ONCE = "within 40 ms, for messages in the queue too"
@@ -42,24 +27,24 @@ class Effect:
     notable: bool = False  #: something that exists is affected
 
 
-def effect_of_change(change: Change, plan: Plan) -> Effect:
+def effect_of_change(change: changes.Change, plan: Plan) -> Effect:
     """Return what a change means for what is there, policies aside."""
     match change:
-        case CreateExchange():
+        case changes.CreateExchange():
             return Effect(how="exchange.declare")
-        case CreateQueue(queue=queue):
+        case changes.CreateQueue(queue=queue):
             consumers = "may start from now on" if queue.name in plan.topology.routes else ""
             messages = "none yet: it is empty until it is bound"
             return Effect(how="queue.declare", messages=messages, consumers=consumers)
-        case EnsureBinding():
+        case changes.EnsureBinding():
             return Effect(how="queue.bind again, which changes nothing where it is bound")
-        case Bind(binding=binding):
+        case changes.Bind(binding=binding):
             return Effect(
                 how=_method(binding, "bind"),
                 messages=f"those that fit go to {_destination(binding)} too, from now on",
                 when="for what is published after it",
             )
-        case Unbind(binding=binding, why=why, unproven=unproven):
+        case changes.Unbind(binding=binding, why=why, unproven=unproven):
             doubt = "; amqpflow cannot tell whether it made this binding or an application did" if unproven else ""
             return Effect(
                 how=_method(binding, "unbind"),
@@ -70,7 +55,7 @@ def effect_of_change(change: Change, plan: Plan) -> Effect:
                 notable=True,
                 dangerous=unproven,
             )
-        case Rebind(binding=binding, replaces=bound):
+        case changes.Rebind(binding=binding, replaces=bound):
             return Effect(
                 how="unbind and bind, sent together",
                 messages=f"those in {_destination(bound)} stay; new ones go to {_destination(binding)}",
@@ -79,11 +64,11 @@ def effect_of_change(change: Change, plan: Plan) -> Effect:
                 when="for what is published after it",
                 notable=True,
             )
-        case Drain():
+        case changes.Drain():
             return _drain(change)
-        case DeleteQueue():
+        case changes.DeleteQueue():
             return _delete(change)
-        case DeleteExchange(exchange=exchange, why=why):
+        case changes.DeleteExchange(exchange=exchange, why=why):
             return Effect(
                 how="exchange.delete, if nothing is bound from it",
                 reason=why,
@@ -92,17 +77,17 @@ def effect_of_change(change: Change, plan: Plan) -> Effect:
                 when="at once",
                 dangerous=True,
             )
-        case PutManifest():
+        case changes.PutManifest():
             return Effect(how="PUT of a global parameter: what this topology owns and cannot stamp")
-        case RemoveManifest():
+        case changes.RemoveManifest():
             return Effect(how="DELETE of the global parameter")
-        case PutPolicy() | RemovePolicy():
+        case changes.PutPolicy() | changes.RemovePolicy():
             return Effect()
         case _:
             assert_never(change)
 
 
-def _drain(change: Drain) -> Effect:
+def _drain(change: changes.Drain) -> Effect:
     held = "its messages go" if change.messages is None else f"its {change.messages} messages go"
     return Effect(
         how="waiting until it is empty, seen twice; without `wait`, left for the next apply",
@@ -114,7 +99,7 @@ def _drain(change: Drain) -> Effect:
     )
 
 
-def _delete(change: DeleteQueue) -> Effect:
+def _delete(change: changes.DeleteQueue) -> Effect:
     if change.forced:
         held = "its messages are" if change.messages is None else f"its {change.messages} messages are"
         messages = f"{held} deleted, none is dead-lettered (fact 5.7)"

@@ -11,25 +11,8 @@ from typing import Any, assert_never
 
 from amqpflow.model.names import ADDRESSABLE, MAX_NAME_BYTES
 
+from . import types
 from .keys import TOPOLOGY
-from .types import (
-    Boolean,
-    Choice,
-    Duration,
-    Free,
-    Integer,
-    Key,
-    ListOf,
-    Number,
-    Percent,
-    Record,
-    ScalarOr,
-    Shape,
-    Single,
-    Size,
-    Table,
-    Text,
-)
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{"}
 _NAMES = {"pattern": f"^(?:{ADDRESSABLE})+$", "maxLength": MAX_NAME_BYTES}
@@ -50,25 +33,25 @@ def schema_text() -> str:
     return json.dumps(topology_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _of(shape: Shape) -> dict[str, Any]:
+def _of(shape: types.Shape) -> dict[str, Any]:
     match shape:
-        case Record():
+        case types.Record():
             return _record(shape)
-        case Table():
+        case types.Table():
             names = _NAMES if shape.names in ("queue", "exchange") else {"minLength": 1}
             return {"type": ["object", "null"], "propertyNames": names, "additionalProperties": _of(shape.of)}
-        case ListOf():
+        case types.ListOf():
             least = {"minItems": shape.at_least} if shape.at_least else {}
             return {"type": "array", "items": _of(shape.of), **least}
-        case ScalarOr():
+        case types.ScalarOr():
             return {"anyOf": [_of(shape.scalar), _of(shape.record)]}
-        case Free():
+        case types.Free():
             return {"type": ["string", "number", "boolean", "array", "object"]}
         case _:
             return _single(shape)
 
 
-def _record(shape: Record) -> dict[str, Any]:
+def _record(shape: types.Record) -> dict[str, Any]:
     required = [key.name for key in shape.keys if key.required]
     return {
         "type": "object" if required else ["object", "null"],
@@ -78,7 +61,7 @@ def _record(shape: Record) -> dict[str, Any]:
     }
 
 
-def _key(key: Key) -> dict[str, Any]:
+def _key(key: types.Key) -> dict[str, Any]:
     default = f" Default: {key.default}." if key.default else ""
     described: dict[str, Any] = {"description": key.help + default}
     if key.example is not None:
@@ -86,24 +69,24 @@ def _key(key: Key) -> dict[str, Any]:
     return described | _of(key.shape)
 
 
-def _single(shape: Single) -> dict[str, Any]:
+def _single(shape: types.Single) -> dict[str, Any]:
     match shape:
-        case Text():
+        case types.Text():
             return {"type": "string"} if shape.empty else {"type": "string", "minLength": 1}
-        case Choice():
+        case types.Choice():
             words = {"enum": list(shape.words)}
             more = [{"type": "string", "pattern": f"^{shape.more}$"}] if shape.more else []
             return {"anyOf": [words, *more, _VARIABLE]}
-        case Boolean():
+        case types.Boolean():
             return {"anyOf": [{"type": "boolean"}, _VARIABLE]}
-        case Integer() | Number():
-            kind = "integer" if isinstance(shape, Integer) else "number"
+        case types.Integer() | types.Number():
+            kind = "integer" if isinstance(shape, types.Integer) else "number"
             return {"anyOf": [{"type": kind, "minimum": shape.minimum, "maximum": shape.maximum}, _VARIABLE]}
-        case Duration():
+        case types.Duration():
             return _pattern(r"(?:[0-9]+(?:ms|[dhms]))+")
-        case Size():
+        case types.Size():
             return _pattern(r"[0-9]+(?:B|[KMGT]i?B)")
-        case Percent():
+        case types.Percent():
             return _pattern(r"[0-9]{1,3}(?:\.[0-9]{1,6})?%")
     assert_never(shape)
 
