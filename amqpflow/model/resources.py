@@ -63,7 +63,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """A binding. It has no name: source, destination, key and arguments together are its identity."""
+    """A binding. Its source, destination, key and arguments together are its identity."""
 
     source: str
     destination: str
@@ -76,6 +76,13 @@ class Binding:
         """A hashable key that is equal exactly when RabbitMQ holds two bindings for one."""
         arguments = _canonical(self.arguments) if self.arguments else "{}"
         return (self.source, self.destination_type, self.destination, self.routing_key, arguments)
+
+    @property
+    def name(self) -> str:
+        """Its name for people, which RabbitMQ does not know: orders.events -> orders.confirm (order.placed)"""
+        key = f" ({self.routing_key})" if self.routing_key else ""
+        terms = ", ".join(f"{key}={value}" for key, value in sorted(self.arguments.items()))
+        return f"{self.source} -> {self.destination}{key}{f' [{terms}]' if terms else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

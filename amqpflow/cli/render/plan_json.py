@@ -27,7 +27,6 @@ from amqpflow.planning.values.changes import (
     RemoveManifest,
     RemovePolicy,
     Unbind,
-    binding_name,
 )
 from amqpflow.planning.values.findings import Finding
 from amqpflow.planning.values.manifest import to_json
@@ -59,7 +58,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "purpose": plan.purpose,
         "required": [str(each) for each in plan.required],
         "used": [asdict(each) for each in plan.used],
-        "bindings": [{"name": binding_name(each.binding), "origin": each.origin} for each in plan.listed],
+        "bindings": [{"name": each.binding.name, "origin": each.origin} for each in plan.listed],
         "refusals": [_finding(each) for each in plan.refusals],
         "warnings": [_finding(each) for each in plan.warnings],
         "notes": [with_options(each) for each in plan.notes],

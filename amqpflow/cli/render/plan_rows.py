@@ -29,7 +29,6 @@ from amqpflow.planning.values.changes import (
     RemoveManifest,
     RemovePolicy,
     Unbind,
-    binding_name,
 )
 from amqpflow.planning.values.plan import Plan
 
@@ -152,7 +151,7 @@ class _Grouping:
         changed = {change.name for change in self.plan.changes if change.kind == "binding"}
         words = {"foreign": "was there before, and stays", "unproven": "made by amqpflow or there before: not known"}
         for listed in self.plan.listed:
-            name, owner = binding_name(listed.binding), self.owners.get(listed.binding.destination, "")
+            name, owner = listed.binding.name, self.owners.get(listed.binding.destination, "")
             if listed.origin in words and name not in changed:
                 row = Row(symbol="=", action="use", kind="binding", label=f"binding {name}", words=words[listed.origin])
                 self.of_queue.get(owner, self.exchanges).append(replace(row, rank=_BINDING))

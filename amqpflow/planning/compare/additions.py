@@ -21,7 +21,6 @@ from amqpflow.planning.values.changes import (
     EnsureBinding,
     PutPolicy,
     RemovePolicy,
-    binding_name,
 )
 from amqpflow.planning.values.differences import Difference, exchange_differences, policy_differences, queue_differences
 from amqpflow.planning.values.findings import Finding, Ref, refuse
@@ -201,11 +200,11 @@ class Additions:
         present = {binding.identity for binding in self.there.bindings}
         for identity, binding in {binding.identity: binding for binding in self.desired.bindings}.items():
             if identity in present:
-                self.unchanged.append(("binding", binding_name(binding)))
+                self.unchanged.append(("binding", binding.name))
                 continue
             if binding.source == self.topology.retry_exchange and binding.destination in self.swapped:
                 continue
-            self._sendable(Ref("binding", binding_name(binding)), binding.arguments)
+            self._sendable(Ref("binding", binding.name), binding.arguments)
             ends = self.there.things(binding.destination_type)
             is_new = binding.source not in self.there.exchanges or binding.destination not in ends
             change = Bind if self.observed.complete or is_new else EnsureBinding

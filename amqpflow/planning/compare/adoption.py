@@ -10,7 +10,7 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.model.units import first_few
 from amqpflow.planning.ownership.ownership import Ownership
 from amqpflow.planning.policies.matching import applies, surely_matches
-from amqpflow.planning.values.changes import Change, CreateExchange, PutManifest, binding_name
+from amqpflow.planning.values.changes import Change, CreateExchange, PutManifest
 from amqpflow.planning.values.differences import exchange_differences, queue_differences
 from amqpflow.planning.values.findings import Finding, Ref, refuse
 from amqpflow.planning.values.manifest import Damaged, Unseen
@@ -30,7 +30,7 @@ def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence
     """
     owns = Ownership.of(topology, observed)
     findings = [*recordable(topology, observed, "nothing can be adopted")]
-    bindings = {binding_name(each): each for each in observed.state.bindings}
+    bindings = {each.name: each for each in observed.state.bindings}
     new: list[tuple[str, str]] = []
     unchanged: list[tuple[str, str]] = []
     for kind, name in dict.fromkeys(wanted):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from amqpflow.model.resources import Binding
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.ownership.ownership import Ownership, is_own_policy
-from amqpflow.planning.values.changes import Change, PutManifest, binding_name
+from amqpflow.planning.values.changes import Change, PutManifest
 from amqpflow.planning.values.findings import Finding, Ref, refuse, warn
 from amqpflow.planning.values.manifest import Manifest
 from amqpflow.planning.values.observation import Observation
@@ -26,7 +26,7 @@ def disowning(topology: CompiledTopology, observed: Observation, wanted: Sequenc
     """
     owns = Ownership.of(topology, observed)
     findings = [*recordable(topology, observed, "nothing recorded can be disowned")]
-    bindings = {binding_name(each): each for each in observed.state.bindings}
+    bindings = {each.name: each for each in observed.state.bindings}
     given_up: list[tuple[str, str]] = []
     unchanged: list[tuple[str, str]] = []
     for kind, name in dict.fromkeys(wanted) if observed.complete else ():

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from amqpflow.model.resources import Binding, BrokerState, Exchange, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.ownership.ownership import Identity, Ownership
-from amqpflow.planning.values.changes import binding_name
 
 Thing = tuple[str, str]  #: ("queue", name) or ("exchange", name)
 UNPROVEN = "amqpflow cannot tell whether it created it or found it"
@@ -82,7 +81,7 @@ def left_alone(left: Leftovers, topology: CompiledTopology, there: BrokerState) 
     for binding in left.bindings:
         if binding.destination not in gone and binding.source not in gone:
             doubt = f", and {UNPROVEN}" if binding.identity in left.unproven else ""
-            yield f"binding {binding_name(binding)} is no longer in the file; apply leaves it unchanged{doubt}."
+            yield f"binding {binding.name} is no longer in the file; apply leaves it unchanged{doubt}."
     for policy in left.policies:
         yield f"policy {policy.name}, which was adopted, is not in the file; apply leaves it unchanged."
     if left:

@@ -25,7 +25,6 @@ from amqpflow.planning.values.changes import (
     Drain,
     RemovePolicy,
     Unbind,
-    binding_name,
 )
 from amqpflow.planning.values.findings import Finding, Ref, refuse
 from amqpflow.planning.values.observation import Observation
@@ -79,7 +78,7 @@ class Removal:
             if other.topology not in owners:
                 continue  # it is of an earlier virtual host of this name
             for binding in self.left.bindings:
-                name = binding_name(binding)
+                name = binding.name
                 if binding.identity in other.listed and going.isdisjoint(self.owns.own_ends(binding)):
                     yield refuse(
                         "still-used",

@@ -140,13 +140,13 @@ def _added(plan: Plan) -> Iterator[Drift]:
             continue  # a binding goes with what left
         origin = owns.of_binding(binding)
         if origin == "ours":
-            yield _left(Ref("binding", changes.binding_name(binding)), adopted=True)
+            yield _left(Ref("binding", binding.name), adopted=True)
         elif origin == "unproven":
             message = f"this topology may own it ({UNPROVEN}), but the file does not declare it"
-            yield Drift(what="added", ref=Ref("binding", changes.binding_name(binding)), message=message, hint=_EITHER)
+            yield Drift(what="added", ref=Ref("binding", binding.name), message=message, hint=_EITHER)
         elif binding.source not in own and binding.destination in desired.things(binding.destination_type):
             message = "it brings in messages, but the file does not declare it"
-            yield Drift(what="added", ref=Ref("binding", changes.binding_name(binding)), message=message)
+            yield Drift(what="added", ref=Ref("binding", binding.name), message=message)
 
 
 def _foreign(plan: Plan) -> Iterator[Drift]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from amqpflow.model.resources import Binding, Exchange, Queue
-from amqpflow.planning.values.changes import binding_name, label
+from amqpflow.planning.values.changes import label
 from amqpflow.planning.values.differences import same_value
 from amqpflow.planning.values.observation import Observation
 from amqpflow.planning.values.plan import Plan
@@ -38,7 +38,7 @@ def _things(observed: Observation) -> dict[str, Mapping[str, Any]]:
     for queue in state.queues.values():
         things[f"queue {queue.name}"] = _attributes(queue, "durable", "auto_delete", "exclusive")
     for binding in state.bindings:
-        things[f"binding {binding_name(binding)}"] = _attributes(binding)
+        things[f"binding {binding.name}"] = _attributes(binding)
     for kind, policies in (("policy", state.policies), ("operator policy", state.operator_policies)):
         for policy in policies.values():
             about = {"pattern": policy.pattern, "priority": policy.priority, "apply-to": policy.apply_to}

@@ -23,53 +23,42 @@ STANDS_IN = "x-amqpflow-stands-in-for"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _OfExchange:
+class _OfObject:
+    kind: ClassVar[str]  #: also the field that holds the object
+
+    @property
+    def name(self) -> str:
+        return str(getattr(self, self.kind).name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfExchange(_OfObject):
     kind: ClassVar[str] = "exchange"
     exchange: Exchange
 
-    @property
-    def name(self) -> str:
-        return self.exchange.name
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _OfQueue:
+class _OfQueue(_OfObject):
     kind: ClassVar[str] = "queue"
     queue: Queue
 
-    @property
-    def name(self) -> str:
-        return self.queue.name
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _OfBinding:
+class _OfBinding(_OfObject):
     kind: ClassVar[str] = "binding"
     binding: Binding
 
-    @property
-    def name(self) -> str:
-        return binding_name(self.binding)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _OfPolicy:
+class _OfPolicy(_OfObject):
     kind: ClassVar[str] = "policy"
     policy: Policy
 
-    @property
-    def name(self) -> str:
-        return self.policy.name
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _OfManifest:
+class _OfManifest(_OfObject):
     kind: ClassVar[str] = "manifest"
     manifest: Manifest
-
-    @property
-    def name(self) -> str:
-        return self.manifest.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,10 +232,3 @@ def ref_of(change: Change) -> Ref:
 def label(change: Change) -> str:
     """Return the object that a change is about as text: queue orders.confirm"""
     return str(ref_of(change))
-
-
-def binding_name(binding: Binding) -> str:
-    """Return a name for a binding, which has none: orders.events -> orders.confirm (order.placed)"""
-    key = f" ({binding.routing_key})" if binding.routing_key else ""
-    terms = ", ".join(f"{key}={value}" for key, value in sorted(binding.arguments.items()))
-    return f"{binding.source} -> {binding.destination}{key}{f' [{terms}]' if terms else ''}"
