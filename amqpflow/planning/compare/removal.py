@@ -18,14 +18,7 @@ from amqpflow.model.units import first_few, plural
 from amqpflow.planning.ownership.ownership import Identity, Ownership, is_own_policy
 from amqpflow.planning.policies.index import covered
 from amqpflow.planning.values.approvals import NOTHING, Approval, Approvals, allow_flag
-from amqpflow.planning.values.changes import (
-    Change,
-    DeleteExchange,
-    DeleteQueue,
-    Drain,
-    RemovePolicy,
-    Unbind,
-)
+from amqpflow.planning.values.changes import Change, DeleteExchange, DeleteQueue, Drain, RemovePolicy, Unbind
 from amqpflow.planning.values.findings import Finding, Ref, refuse
 from amqpflow.planning.values.observation import Observation
 
