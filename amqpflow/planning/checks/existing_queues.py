@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from amqpflow.model.dead_letters import dead_letters_kept
+from amqpflow.model.own_policies import dead_letters_kept
 from amqpflow.model.resources import BrokerState, Policy, Queue
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.planning.ownership.ownership import is_own_policy

@@ -18,6 +18,8 @@ from amqpflow.planning.values.observation import Observation
 
 from .dead_letter_targets import leads_nowhere, leads_only_to
 
+_Judged = tuple[bool | None, str]  #: whether a promise holds, None: unknown; and why
+
 
 def guarantees(desired: CompiledTopology, observed: Observation) -> tuple[Guarantee, ...]:
     """Return every promise about every `existing` queue of a topology that is there, with whether it holds and why."""
@@ -98,21 +100,22 @@ class _QueueGuarantees:
         self.parks = _parks(works, routes.parking_queue, state)
 
     def all(self) -> Iterator[Guarantee]:
-        yield self._retries()
         parks = "a message that is not retried any more is parked with its failure record"
-        yield self._guarantee(Promise.PARKING, True, parks)
-        yield self._broker_parks()
-        yield self._at_least_once()
-        yield self._nothing_expires()
-        yield self._crashes_end()
-        yield self._survives()
-        if limits := self._limits():
-            yield limits
+        judged = {
+            Promise.RETRIES: self._retries(),
+            Promise.PARKING: (True, parks),
+            Promise.BROKER_PARKS: self._broker_parks(),
+            Promise.AT_LEAST_ONCE: self._at_least_once(),
+            Promise.NOTHING_EXPIRES: self._nothing_expires(),
+            Promise.CRASHES_END: self._crashes_end(),
+            Promise.SURVIVES: self._survives(),
+            Promise.LIMITS: self._limits(),
+        }
+        for name, (holds, why) in judged.items():
+            if why:
+                yield Guarantee(queue=self.queue.name, name=name, holds=holds, why=why)
 
-    def _guarantee(self, name: Promise, holds: bool | None, why: str) -> Guarantee:
-        return Guarantee(queue=self.queue.name, name=name, holds=holds, why=why)
-
-    def _retries(self) -> Guarantee:
+    def _retries(self) -> _Judged:
         limited = any(self.works.value(key) is not None for key in ("max-length", "max-length-bytes"))
         overflow = self.works.settings["overflow"]
         if limited and not overflow.is_surely("reject-publish"):
@@ -120,8 +123,8 @@ class _QueueGuarantees:
                 f"it is limited, and overflow {overflow.value} ({overflow.source}) works: while it is full, a message "
                 f"that comes back pushes the oldest one out, which {self._fate()}"
             )
-            return self._guarantee(Promise.RETRIES, False, text)
-        return self._guarantee(Promise.RETRIES, True, "a failed message waits in a retry queue and comes back to it")
+            return False, text
+        return True, "a failed message waits in a retry queue and comes back to it"
 
     def _fate(self) -> str:
         """Return what happens to a message that RabbitMQ removes from the queue, after `which`."""
@@ -136,16 +139,12 @@ class _QueueGuarantees:
             return f"goes to {where} ({exchange.source}), which leads nowhere, and is deleted"
         return f"goes to {where} ({exchange.source}), where amqpflow does not see it"
 
-    def _broker_parks(self) -> Guarantee:
+    def _broker_parks(self) -> _Judged:
         uncertain = [each for each in self._dead_lettering() if not each.certain]
         if uncertain:
-            return self._guarantee(Promise.BROKER_PARKS, None, _tie(uncertain[0]))
-        return self._guarantee(
-            Promise.BROKER_PARKS,
-            self.parks,
-            "a message that RabbitMQ gives up on (delivery limit, expiry, length, a foreign reject) "
-            f"{self._fate()}{self._hidden()}",
-        )
+            return None, _tie(uncertain[0])
+        gives_up = "a message that RabbitMQ gives up on (delivery limit, expiry, length, a foreign reject)"
+        return self.parks, f"{gives_up} {self._fate()}{self._hidden()}"
 
     def _hidden(self) -> str:
         """Return why our policy does not do it."""
@@ -160,57 +159,50 @@ class _QueueGuarantees:
     def _dead_lettering(self) -> list[Setting]:
         return [self.works.settings[key] for key in ("dead-letter-exchange", "dead-letter-routing-key")]
 
-    def _at_least_once(self) -> Guarantee:
+    def _at_least_once(self) -> _Judged:
         if self.queue.type != "quorum":
-            return self._guarantee(Promise.AT_LEAST_ONCE, False, "a classic queue's own dead-lettering is at most once")
+            return False, "a classic queue's own dead-lettering is at most once"
         if self.works.value("dead-letter-exchange") is None:
-            return self._guarantee(Promise.AT_LEAST_ONCE, False, "it has no dead-letter exchange")
+            return False, "it has no dead-letter exchange"
         setting = self.works.settings["dead-letter-strategy"]
         if not setting.certain:
-            return self._guarantee(Promise.AT_LEAST_ONCE, None, _tie(setting))
+            return None, _tie(setting)
         why = next((f": {each.why}" for each in setting.overruled if each.value == "at-least-once"), "")
-        text = f"its own dead-lettering is {setting.value}{why}"
-        return self._guarantee(Promise.AT_LEAST_ONCE, self.works.at_least_once, text)
+        return self.works.at_least_once, f"its own dead-lettering is {setting.value}{why}"
 
-    def _nothing_expires(self) -> Guarantee:
+    def _nothing_expires(self) -> _Judged:
         expires, ttl = self.works.settings["expires"], self.works.settings["message-ttl"]
         for each in (expires, ttl):
             if not each.certain:
-                return self._guarantee(Promise.NOTHING_EXPIRES, None, _tie(each))
+                return None, _tie(each)
         if expires.value is not None:
             text = f"unused for {duration_or_ms(expires.value)} it is deleted with its messages ({expires.source})"
-            return self._guarantee(Promise.NOTHING_EXPIRES, False, text)
+            return False, text
         if ttl.value is not None:
             text = f"a message that waits for {duration_or_ms(ttl.value)} ({ttl.source}), unhandled, {self._fate()}"
-            return self._guarantee(Promise.NOTHING_EXPIRES, False, text)
-        return self._guarantee(Promise.NOTHING_EXPIRES, True, "no message-ttl and no expires works on it")
+            return False, text
+        return True, "no message-ttl and no expires works on it"
 
-    def _crashes_end(self) -> Guarantee:
+    def _crashes_end(self) -> _Judged:
         if self.queue.type != "quorum":
-            return self._guarantee(
-                Promise.CRASHES_END,
-                False,
-                "a classic queue counts no deliveries: a message that crashes its consumer is redelivered for ever",
-            )
+            text = "a classic queue counts no deliveries: a message that crashes its consumer is redelivered for ever"
+            return False, text
         limit = self.works.settings["delivery-limit"]
         if limit.value is None or (isinstance(limit.value, int) and limit.value < 0):
-            text = (
-                f"amqpflow's consumers park after {self.routes.crash_limit} deliveries without an answer; no delivery "
-                "limit works on it, which would bind other consumers too"
-            )
-            return self._guarantee(Promise.CRASHES_END, True, text)
-        return self._guarantee(Promise.CRASHES_END, True, f"the delivery limit is {limit.value} ({limit.source})")
+            parks = f"amqpflow's consumers park after {self.routes.crash_limit} deliveries without an answer"
+            return True, f"{parks}; no delivery limit works on it, which would bind other consumers too"
+        return True, f"the delivery limit is {limit.value} ({limit.source})"
 
-    def _survives(self) -> Guarantee:
+    def _survives(self) -> _Judged:
         flaws = []
         if self.queue.durable is not True:
             flaws.append("not durable: a restart of RabbitMQ deletes it")
         if self.queue.auto_delete is not False:
             flaws.append("auto-delete: it is deleted with its messages when its last consumer goes")
-        return self._guarantee(Promise.SURVIVES, not flaws, f"it is {', and '.join(flaws) or 'durable'}")
+        return not flaws, f"it is {', and '.join(flaws) or 'durable'}"
 
-    def _limits(self) -> Guarantee | None:
-        """Return whether the limits that the file sets by our policy are those that work."""
+    def _limits(self) -> _Judged:
+        """Return whether the limits that the file sets by our policy are those that work; no text: it sets none."""
         wanted = [
             policy.definition
             for policy in (*self.works.policies, *self.works.hidden, *(each.policy for each in self.works.passed_over))
@@ -218,14 +210,12 @@ class _QueueGuarantees:
         ]
         keys = ("max-length", "max-length-bytes", "consumer-timeout")
         asked = {key: value for definition in wanted for key, value in definition.items() if key in keys}
-        if not asked:
-            return None
         for key, value in asked.items():
             setting = self.works.settings[key]
             if not setting.is_surely(value):
                 text = f"{key} is {setting.value} ({setting.source}) and not {value}"
-                return self._guarantee(Promise.LIMITS, False, text)
-        return self._guarantee(Promise.LIMITS, True, ", ".join(f"{key} {value}" for key, value in asked.items()))
+                return False, text
+        return True, ", ".join(f"{key} {value}" for key, value in asked.items())
 
 
 def _unseen(queue: str) -> Iterator[Guarantee]:

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from amqpflow.model.dead_letters import parks
+from amqpflow.model.own_policies import parks
 from amqpflow.model.resources import Policy, Queue
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.units import format_duration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amqpflow.model.dead_letters import dead_letters_kept
+from amqpflow.model.own_policies import dead_letters_kept
 from amqpflow.topology.reading.spec import PolicySpec, QueueSpec
 
 PARKING_DELIVERY_LIMIT = 1_000_000
