@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from amqpflow.cli.options.connection import FILE, output_option
+from amqpflow.cli.render.values import picked
 
 if TYPE_CHECKING:
     from amqpflow.model.diagnostic import Diagnostic
@@ -95,11 +96,8 @@ def _as_json(checked: Checked, failed: bool) -> dict[str, Any]:
 
 def _problem(problem: Diagnostic) -> dict[str, Any]:
     return {
-        "file": problem.place.file,
-        "line": problem.place.line,
-        "column": problem.place.column,
+        **picked(problem.place, "file", "line", "column"),
         "code": problem.code,
         "severity": problem.severity.value,
-        "message": problem.message,
-        "hint": problem.hint,
+        **picked(problem, "message", "hint"),
     }

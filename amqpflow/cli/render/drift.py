@@ -15,7 +15,7 @@ from amqpflow.planning.values.findings import Ref
 from .colors import paint
 from .definition import value_words
 from .plan_rows import listed
-from .values import json_value
+from .values import json_value, picked
 
 VERSION = 1
 ONE_BY_ONE = 12  #: so many alike have a line each
@@ -51,10 +51,7 @@ def drift_object(report: DriftReport) -> dict[str, Any]:
         "version": VERSION,
         "topology": plan.topology.name,
         "file": plan.topology.file,
-        "broker": plan.broker,
-        "vhost": plan.vhost,
-        "complete": plan.complete,
-        "source": plan.source,
+        **picked(plan, "broker", "vhost", "complete", "source"),
         "drifted": bool(report.drifts),
         "drifts": [_object(each) for each in report.drifts],
         "unseen": list(report.unseen),

@@ -13,7 +13,7 @@ from amqpflow.planning.reports.explain import Explanation
 from amqpflow.services.loading.topology import Topology
 
 from .colors import paint
-from .values import json_value
+from .values import json_value, picked
 
 VERSION = 1
 _MILLISECONDS = frozenset({"message-ttl", "expires", "consumer-timeout", "delayed-retry-min", "delayed-retry-max"})
@@ -71,8 +71,7 @@ def explanation_object(explanation: Explanation, topology: Topology) -> dict[str
         "release": explanation.observed.release or None,
         "vhost": explanation.observed.vhost,
         "complete": explanation.observed.complete,
-        "queue": explanation.queue,
-        "role": explanation.role,
+        **picked(explanation, "queue", "role"),
         "work_queues": list(explanation.work_queues),
         "exists": explanation.exists,
         "settings": [

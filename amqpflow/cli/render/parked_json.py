@@ -17,7 +17,7 @@ from amqpflow.services.parked.scan import QueueReading
 from amqpflow.services.replaying.plan import Group, ReplayPlan
 from amqpflow.services.replaying.report import ReplayReport
 
-from .values import as_document, as_line, json_value, rfc3339
+from .values import as_document, as_line, json_value, picked, rfc3339
 
 
 def listing_pieces(listing: ParkedListing, rows: Iterable[ParkedRow]) -> Iterator[str]:
@@ -41,11 +41,7 @@ def listing_pieces(listing: ParkedListing, rows: Iterable[ParkedRow]) -> Iterato
 def reading_object(reading: QueueReading) -> dict[str, Any]:
     """Return how a queue was read."""
     return {
-        "parking_queue": reading.parking_queue,
-        "ready": reading.ready,
-        "read": reading.read,
-        "other_consumers": reading.other_consumers,
-        "complete": reading.complete,
+        **picked(reading, "parking_queue", "ready", "read", "other_consumers", "complete"),
         "ended_early": reading.ended_early and with_options(reading.ended_early),
         "by_priority": reading.by_priority,
     }
@@ -55,11 +51,7 @@ def export_object(report: ExportReport) -> dict[str, Any]:
     """Return `parked export -o json` and `parked discard -o json`."""
     return {
         "version": 1,
-        "topology": report.topology,
-        "file": report.file,
-        "selected": report.selected,
-        "discarded": report.discarded,
-        "complete": report.complete,
+        **picked(report, "topology", "file", "selected", "discarded", "complete"),
         "queues": [reading_object(each) for each in report.queues],
         "notes": [with_options(each) for each in report.notes],
     }
@@ -69,28 +61,14 @@ def restore_object(report: RestoreReport) -> dict[str, Any]:
     """Return `parked restore -o json`."""
     return {
         "version": 1,
-        "file": report.file,
-        "messages": report.messages,
-        "restored": report.restored,
+        **picked(report, "file", "messages", "restored"),
         "restored_before": report.before,
-        "still_parked": report.still_parked,
-        "taken_out": report.taken_out,
-        "changed": report.changed,
-        "failed": report.failed,
-        "in_doubt": report.in_doubt,
+        **picked(report, "still_parked", "taken_out", "changed", "failed", "in_doubt"),
         "left_behind": [
-            {
-                "number": each.number,
-                "message_id": each.message_id,
-                "why": with_options(each.why),
-                "in_doubt": each.in_doubt,
-            }
+            {**picked(each, "number", "message_id"), "why": with_options(each.why), "in_doubt": each.in_doubt}
             for each in report.left_behind
         ],
-        "finished": report.finished,
-        "cut_off": report.cut_off,
-        "complete": report.complete,
-        "interrupted": report.interrupted,
+        **picked(report, "finished", "cut_off", "complete", "interrupted"),
         "stopped": report.stopped and with_options(report.stopped),
         "queues": dict(report.queues),
         "notes": [with_options(each) for each in report.notes],
@@ -100,26 +78,11 @@ def restore_object(report: RestoreReport) -> dict[str, Any]:
 def row_object(row: ParkedRow) -> dict[str, Any]:
     """Return one message of a list."""
     return {
-        "id": row.id,
-        "queue": row.queue,
-        "parking_queue": row.parking_queue,
-        "parked_by": row.parked_by,
-        "reason": row.reason,
-        "detail": row.detail,
-        "attempts": row.attempts,
-        "replays": row.replays,
-        "error_type": row.error_type,
-        "error_message": row.error_message,
-        "error_location": row.error_location,
-        "fingerprint": row.fingerprint,
+        **picked(row, "id", "queue", "parking_queue", "parked_by", "reason", "detail", "attempts", "replays"),
+        **picked(row, "error_type", "error_message", "error_location", "fingerprint"),
         "first_failed_at": rfc3339(row.first_failed_at),
         "failed_at": rfc3339(row.failed_at),
-        "exchange": row.exchange,
-        "routing_key": row.routing_key,
-        "message_id": row.message_id,
-        "content_type": row.content_type,
-        "priority": row.priority,
-        "body_bytes": row.body_bytes,
+        **picked(row, "exchange", "routing_key", "message_id", "content_type", "priority", "body_bytes"),
     }
 
 
@@ -128,25 +91,13 @@ def message_object(parked: ParkedMessage) -> dict[str, Any]:
     record, body = parked.record, parked.delivery.body
     text = _text(body)
     return {
-        "id": parked.id,
-        "queue": parked.queue,
+        **picked(parked, "id", "queue"),
         "parking_queue": parked.delivery.queue,
-        "parked_by": parked.parked_by,
-        "reason": parked.reason,
-        "detail": parked.detail,
-        "attempts": parked.attempts,
-        "replays": parked.replays,
-        "hop": parked.hop,
-        "error_type": parked.error_type,
-        "error_message": parked.error_message,
-        "error_location": parked.error_location,
-        "error_stack": parked.error_stack,
-        "fingerprint": parked.fingerprint,
+        **picked(parked, "parked_by", "reason", "detail", "attempts", "replays", "hop"),
+        **picked(parked, "error_type", "error_message", "error_location", "error_stack", "fingerprint"),
         "first_failed_at": rfc3339(parked.first_failed_at),
         "failed_at": rfc3339(parked.failed_at),
-        "exchange": parked.exchange,
-        "routing_key": parked.routing_key,
-        "message_id": parked.message_id,
+        **picked(parked, "exchange", "routing_key", "message_id"),
         "host": record.host if record else None,
         "version": record.version if record else None,
         "original": json_value(record.original) if record else {},
@@ -174,10 +125,7 @@ def plan_object(plan: ReplayPlan) -> dict[str, Any]:
         "groups": [_group(group, count) for group, count in plan.groups],
         "destinations": [{"to": label, "count": count} for label, count in plan.destinations],
         "counters": [{"name": name, "count": count} for name, count in plan.counters],
-        "others": plan.others,
-        "misplaced": plan.misplaced,
-        "unknown_origin": plan.unknown_origin,
-        "complete": plan.complete,
+        **picked(plan, "others", "misplaced", "unknown_origin", "complete"),
         "ended_early": plan.ended_early and with_options(plan.ended_early),
         "notes": [with_options(each) for each in plan.notes],
     }
@@ -190,27 +138,15 @@ def report_object(report: ReplayReport) -> dict[str, Any]:
         "topology": report.topology,
         "queues": list(report.queues),
         "parking_queues": list(report.parking_queues),
-        "to": report.to,
-        "replay_id": report.replay_id,
-        "journal": report.journal,
-        "replayed": report.replayed,
+        **picked(report, "to", "replay_id", "journal", "replayed"),
         "groups": [_group(group, count) for group, count in report.groups.most_common()],
-        "already": report.already,
-        "sent_again": report.sent_again,
-        "failed": report.failed,
-        "in_doubt": report.in_doubt,
+        **picked(report, "already", "sent_again", "failed", "in_doubt"),
         "left_behind": [
-            {"id": each.id, "message_id": each.message_id, "why": with_options(each.why), "in_doubt": each.in_doubt}
+            {**picked(each, "id", "message_id"), "why": with_options(each.why), "in_doubt": each.in_doubt}
             for each in report.left_behind
         ],
-        "others": report.others,
-        "misplaced": report.misplaced,
-        "unknown_origin": report.unknown_origin,
-        "came_back": report.came_back,
-        "remaining": report.remaining,
-        "complete": report.complete,
-        "interrupted": report.interrupted,
-        "guarded": report.guarded,
+        **picked(report, "others", "misplaced", "unknown_origin", "came_back", "remaining"),
+        **picked(report, "complete", "interrupted", "guarded"),
         "stopped": report.stopped and with_options(report.stopped),
         "hint": with_options(report.hint) or None,
         "notes": [with_options(each) for each in report.notes],

@@ -11,7 +11,7 @@ from amqpflow.services.parked.stats import ParkedStats
 
 from .parked import size_text, table, time_text
 from .parked_json import reading_object
-from .values import rfc3339
+from .values import picked, rfc3339
 
 
 def stats_lines(stats: ParkedStats) -> Iterator[str]:
@@ -54,8 +54,7 @@ def stats_object(stats: ParkedStats) -> dict[str, Any]:
                 "body_bytes": group.bytes,
                 "first_at": rfc3339(group.first_at),
                 "last_at": rfc3339(group.last_at),
-                "sample": group.sample,
-                "error": group.error,
+                **picked(group, "sample", "error"),
             }
             for group in stats.groups
         ],

@@ -34,7 +34,7 @@ from amqpflow.planning.values.observation import Depth
 from amqpflow.planning.values.plan import Plan
 from amqpflow.planning.values.queue_risk import QueueRisk
 
-from .values import json_value
+from .values import json_value, picked
 
 VERSION = 1
 
@@ -47,10 +47,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "version": VERSION,
         "topology": plan.topology.name,
         "file": plan.topology.file,
-        "broker": plan.broker,
-        "vhost": plan.vhost,
-        "complete": plan.complete,
-        "source": plan.source,
+        **picked(plan, "broker", "vhost", "complete", "source"),
         "summary": _summary(plan, told),
         "changes": [_change(each, each.change, depths) for each in told if each.change is not None],
         "replacements": [_told(each) for each in told if each.change is None],
@@ -83,7 +80,7 @@ def applied_object(report: ApplyReport) -> dict[str, Any]:
 
 
 def _name(change: Change) -> dict[str, Any]:
-    return {"action": change.action, "kind": change.kind, "name": change.name}
+    return picked(change, "action", "kind", "name")
 
 
 def _summary(plan: Plan, told: Iterable[Consequence]) -> dict[str, int]:
@@ -98,13 +95,8 @@ def _summary(plan: Plan, told: Iterable[Consequence]) -> dict[str, int]:
 
 def _told(each: Consequence) -> dict[str, Any]:
     """Return the details of a change, or of a queue that would have to be replaced."""
-    effects = each.effects
     return {
-        "action": each.action,
-        "kind": each.kind,
-        "name": each.name,
-        "step": each.step,
-        "symbol": each.symbol,
+        **picked(each, "action", "kind", "name", "step", "symbol"),
         "danger": each.danger.name.lower(),
         "attributes": [
             {"name": difference.key, "before": json_value(difference.observed), "after": json_value(difference.desired)}
@@ -112,12 +104,7 @@ def _told(each: Consequence) -> dict[str, Any]:
         ],
         "reason": each.reason,
         "how": with_options(each.how),
-        "effects": {
-            "messages": effects.messages,
-            "consumers": effects.consumers,
-            "bindings": effects.bindings,
-            "when": effects.when,
-        },
+        "effects": picked(each.effects, "messages", "consumers", "bindings", "when"),
         "queues": list(each.queues),
     }
 
@@ -127,8 +114,7 @@ def _at_stake(stakes: Iterable[QueueRisk], depths: Mapping[str, Depth]) -> list[
         {
             "queue": stake.queue,
             "key": str(stake.risk),
-            "before": stake.before,
-            "after": stake.after,
+            **picked(stake, "before", "after"),
             "messages": leaving(stake, depths.get(stake.queue)),
             "to": stake.target,
             "allowed": stake.allowed,
@@ -161,19 +147,10 @@ def _change(each: Consequence, change: Change, depths: Mapping[str, Depth]) -> d
         case Drain(queue=queue):
             described |= {
                 "before": _fields(queue),
-                "messages": change.messages,
-                "delay_ms": change.delay_ms,
-                "due_ms": change.due_ms,
-                "returns_to": change.returns_to,
+                **picked(change, "messages", "delay_ms", "due_ms", "returns_to"),
             }
         case DeleteQueue(queue=queue):
-            described |= {
-                "before": _fields(queue),
-                "messages": change.messages,
-                "consumers": change.consumers,
-                "forced": change.forced,
-                "why": change.why,
-            }
+            described |= {"before": _fields(queue), **picked(change, "messages", "consumers", "forced", "why")}
         case DeleteExchange(exchange=exchange, why=why):
             described |= {"before": _fields(exchange), "why": why}
         case PutManifest(manifest=manifest, replaces=recorded):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from amqpflow.cli.safe import safe, said
-from amqpflow.parking.journal import OLD_VERSION, JournalState
+from amqpflow.parking.journal import OLD_VERSION, JournalState, Key
 from amqpflow.services.replaying.plan import Group, ReplayPlan
 from amqpflow.services.replaying.report import ReplayReport
 
-from .values import rfc3339
+from .values import picked, rfc3339
 
 _NAMED = 10  #: messages left behind that are listed
 _SHOWN = 30  #: groups, of which -o json has all
@@ -113,9 +113,7 @@ def history_object(state: JournalState) -> dict[str, Any]:
     return {
         "id": head.id,
         "at": rfc3339(head.at),
-        "by": head.by,
-        "topology": head.topology,
-        "vhost": head.vhost,
+        **picked(head, "by", "topology", "vhost"),
         "cluster": head.cluster or None,
         "parking_queues": list(head.parking_queues),
         "queue": head.queue,
@@ -123,15 +121,17 @@ def history_object(state: JournalState) -> dict[str, Any]:
         "options": dict(head.options),
         "version": head.written_by,
         "resumed": [{"at": rfc3339(each["resumed"]), "by": each["by"]} for each in state.resumed],
-        "sent": state.sent,
-        "confirmed": state.confirmed,
-        "left": state.left,
-        "in_doubt": [{"number": number, "hop": hop} for number, (hop, _) in state.in_doubt.items()],
-        "unacked": [{"number": number, "hop": hop} for number, (hop, _) in state.unacked.items()],
-        "unproven": [{"number": number, "hop": hop} for number, (hop, _) in state.leaving.items()],
+        **picked(state, "sent", "confirmed", "left"),
+        "in_doubt": _keys(state.in_doubt),
+        "unacked": _keys(state.unacked),
+        "unproven": _keys(state.leaving),
         "complete": state.is_complete,
         "end": dict(state.end) if state.end is not None else None,
     }
+
+
+def _keys(messages: Mapping[int, Key]) -> list[dict[str, Any]]:
+    return [{"number": number, "hop": hop} for number, (hop, _) in messages.items()]
 
 
 def _misplaced(count: int, parking: str) -> Iterator[str]:

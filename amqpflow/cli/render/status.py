@@ -17,7 +17,7 @@ from amqpflow.model.units import format_duration
 from amqpflow.planning.reports.status import ParkingStatus, Status, TierStatus, WorkStatus, total
 from amqpflow.planning.values.findings import Finding
 
-from .values import rfc3339
+from .values import picked, rfc3339
 
 VERSION = 1
 
@@ -212,12 +212,9 @@ def status_object(status: Status) -> dict[str, Any]:
     """Return the status for JSON, see docs/how-to/watch.md. `version` grows if a key changes or goes."""
     return {
         "version": VERSION,
-        "topology": status.topology,
-        "vhost": status.vhost,
-        "broker": status.broker,
+        **picked(status, "topology", "vhost", "broker"),
         "taken_at": rfc3339(status.taken_at),
-        "complete": status.complete,
-        "source": status.source,
+        **picked(status, "complete", "source"),
         "alerts": [
             {
                 "code": each.code,
@@ -230,11 +227,9 @@ def status_object(status: Status) -> dict[str, Any]:
         ],
         "queues": [
             {
-                "queue": work.queue,
-                "external": work.external,
+                **picked(work, "queue", "external"),
                 **_numbers(work.numbers),
-                "waiting": work.waiting,
-                "parking": work.parking,
+                **picked(work, "waiting", "parking"),
                 "retry_queues": [_tier(tier) for tier in work.tiers],
             }
             for work in status.queues
@@ -266,14 +261,10 @@ def _numbers(numbers: QueueStats | None) -> dict[str, Any]:
         return {"exists": False}
     return {
         "exists": True,
-        "ready": numbers.ready,
-        "exact": numbers.exact,
-        "unacked": numbers.unacked,
+        **picked(numbers, "ready", "exact", "unacked"),
         "messages_dlx": numbers.retained,
         "messages_delayed": numbers.delayed,
         "next_delayed_at": rfc3339(numbers.next_delayed_at),
-        "consumers": numbers.consumers,
-        "publish_rate": numbers.publish_rate,
-        "deliver_rate": numbers.deliver_rate,
+        **picked(numbers, "consumers", "publish_rate", "deliver_rate"),
         "growth_rate": numbers.growth,
     }
