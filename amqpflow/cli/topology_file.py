@@ -11,7 +11,6 @@ from .safe import safe
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
     from amqpflow.services.loading.topology import Topology
-    from amqpflow.services.reading.options import ReadOptions
 
 
 def load(file: str) -> Topology:
@@ -22,16 +21,6 @@ def load(file: str) -> Topology:
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)
     return topology
-
-
-def load_place(file: str | None, options: ReadOptions, address: BrokerAddress) -> tuple[Topology | None, BrokerAddress]:
-    """Return the topology, if one is given, and the broker's address in its virtual host."""
-    if file is None:
-        if not options.from_queues:
-            raise click.UsageError("Name a topology file, or a queue with --from.")
-        return None, address
-    topology = load(file)
-    return topology, at_virtual_host(topology, address)
 
 
 def at_virtual_host(topology: Topology, address: BrokerAddress) -> BrokerAddress:

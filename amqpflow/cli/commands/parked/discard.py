@@ -4,53 +4,29 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import click
 
 from amqpflow.cli.exit_codes import INTERRUPTED, PARTLY_DONE, REFUSED
-from amqpflow.cli.options.connection import FILE, connection_options, output_option
-from amqpflow.cli.options.reading import read_options
-from amqpflow.cli.options.selection import selection_options
-from amqpflow.cli.reading import read
 from amqpflow.cli.render.notes import show_readings
 from amqpflow.cli.safe import safe
-from amqpflow.cli.topology_file import load_place
 
-if TYPE_CHECKING:
-    from amqpflow.parking.selection import Selection
-    from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.reading.options import ReadOptions
+from .source import Source, source_options
 
 
 @click.command()
-@click.argument("file", type=FILE, required=False)
 @click.option("--all", "everything", is_flag=True, help="Discard all messages, without a filter.")
 @click.option("--export", "target", type=click.Path(dir_okay=False), help="Keep the messages in this new file.")
 @click.option("--no-export", is_flag=True, help="Keep no copy: the messages are lost.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@selection_options
-@read_options
-@connection_options
-@output_option("text", "json")
-def discard(
-    file: str | None,
-    everything: bool,
-    target: str | None,
-    no_export: bool,
-    yes: bool,
-    selection: Selection,
-    options: ReadOptions,
-    address: BrokerAddress,
-    output: str,
-) -> int:
+@source_options("text", "json")
+def discard(source: Source, everything: bool, target: str | None, no_export: bool, yes: bool, output: str) -> int:
     """
     Move parked messages out of their queue into a file from which `parked restore` can restore them.
 
     A message leaves its queue only when it is in the file and the file is synced to disk. Without --export the file is
     named after the time.
     """
-    from amqpflow import connect
     from amqpflow.cli.render.parked_json import export_object
     from amqpflow.cli.render.values import as_document
     from amqpflow.errors import RefusedError
@@ -59,6 +35,7 @@ def discard(
         raise click.UsageError("--export and --no-export cannot be combined.")
     if target == "-":
         raise click.UsageError("--export needs a file: standard output cannot confirm that a message is on disk.")
+    selection = source.selection
     if not (selection.filters or selection.limit or selection.sample or everything):
         raise click.UsageError("Select messages by a filter, or give --all.")
     if not yes and not sys.stdin.isatty():
@@ -66,14 +43,11 @@ def discard(
             "discard asks before it takes messages out, and standard input is not a terminal; nothing was done",
             hint="discard without asking with --yes; parked list with the same options shows what it would take",
         )
-    topology, address = load_place(file, options, address)
     if not (target or no_export):
         target = f"discarded-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl"
     chosen = None
     if not yes:
-        chosen, stopped = read(
-            lambda how: connect(address).parked.choose(topology, selection=selection, options=how), options
-        )
+        chosen, stopped = source.read(lambda parked, topology, how: parked.choose(topology, **how))
         if stopped:
             return INTERRUPTED
         if not chosen.count:
@@ -83,9 +57,8 @@ def discard(
         if not click.confirm(f"Discard {chosen.count} messages, {kept}?", err=True):
             click.echo("Nothing was done.", err=True)
             return REFUSED
-    report, stopped = read(
-        lambda how: connect(address).parked.discard(topology, target, selection=selection, chosen=chosen, options=how),
-        options,
+    report, stopped = source.read(
+        lambda parked, topology, how: parked.discard(topology, target, chosen=chosen, **how),
         verb="Discarding",
         says="messages in the file are discarded, all others are requeued",
     )

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from amqpflow.cli.exit_codes import INTERRUPTED, PARTLY_DONE
-from amqpflow.cli.options.connection import FILE, connection_options, output_option
-from amqpflow.cli.options.reading import read_options
-from amqpflow.cli.options.selection import selection_options
-from amqpflow.cli.reading import GIVING_BACK, read
-from amqpflow.cli.render.notes import show_readings
+from amqpflow.cli.reading import GIVING_BACK
 from amqpflow.cli.safe import safe
-from amqpflow.cli.topology_file import load_place
 
-if TYPE_CHECKING:
-    from amqpflow.parking.selection import Selection
-    from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.reading.options import ReadOptions
+from .source import Source, conclude, source_options
 
 
 @click.command()
-@click.argument("file", type=FILE, required=False)
 @click.option(
     "--to",
     "target",
@@ -30,18 +18,8 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, allow_dash=True),
     help="Write to this new file, or to a new directory (PATH/), or to standard output (-).",
 )
-@selection_options
-@read_options
-@connection_options
-@output_option("text", "json")
-def export(
-    file: str | None,
-    target: str,
-    selection: Selection,
-    options: ReadOptions,
-    address: BrokerAddress,
-    output: str,
-) -> int:
+@source_options("text", "json")
+def export(source: Source, target: str, output: str) -> int:
     """
     Write the parked messages of FILE's work queues to a file of JSON lines; they stay parked.
 
@@ -54,17 +32,14 @@ def export(
     import tempfile
     from contextlib import nullcontext
 
-    from amqpflow import connect
     from amqpflow.cli.render.parked_json import export_object
     from amqpflow.cli.render.values import as_document
 
     piped = target == "-"
-    topology, address = load_place(file, options, address)
     # a slow reader of the standard output must not hold up the broker: what it gets waits on the disk
     with tempfile.TemporaryFile() if piped else nullcontext(target) as file_or_path:
-        report, stopped = read(
-            lambda how: connect(address).parked.export(topology, file_or_path, selection=selection, options=how),
-            options,
+        report, stopped = source.read(
+            lambda parked, topology, how: parked.export(topology, file_or_path, **how),
             verb="Exporting",
             says=f"the messages read so far are written, {GIVING_BACK}",
         )
@@ -77,7 +52,4 @@ def export(
     else:
         where = "standard output" if piped else safe(target)
         click.echo(f"{report.selected} messages written to {where}.", err=piped)
-    show_readings(report.notes, report.queues)
-    if stopped:
-        return INTERRUPTED
-    return 0 if report.complete else PARTLY_DONE
+    return conclude(report, stopped=stopped)

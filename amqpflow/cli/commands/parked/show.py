@@ -9,9 +9,9 @@ import click
 from amqpflow.cli.exit_codes import FAILED, INTERRUPTED
 from amqpflow.cli.options.connection import connection_options, output_option
 from amqpflow.cli.options.reading import read_options
-from amqpflow.cli.reading import read
 from amqpflow.cli.safe import safe
-from amqpflow.cli.topology_file import load_place
+
+from .source import Source
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
@@ -36,7 +36,6 @@ def show(
 
     ID is an id from `parked list` or its beginning, a message id or a hop id. All matches are shown.
     """
-    from amqpflow import connect
     from amqpflow.cli.render.parked_json import message_object
     from amqpflow.cli.render.parked_message import message_lines
     from amqpflow.cli.render.values import as_document
@@ -45,11 +44,8 @@ def show(
     if len(names) != (1 if options.from_queues and len(names) < 2 else 2):
         raise click.UsageError("Name a topology file and an ID, or --from QUEUE and an ID.")
     wanted, file = names[-1], names[0] if len(names) == 2 else None
-    topology, address = load_place(file, options, address)
-    selection = Selection(queues=queues)
-    found, stopped = read(
-        lambda how: connect(address).parked.find(topology, wanted, selection=selection, options=how), options
-    )
+    source = Source(file, Selection(queues=queues), options, address)
+    found, stopped = source.read(lambda parked, topology, how: parked.find(topology, wanted, **how))
     if output == "json":
         click.echo(as_document({"version": 1, "messages": [message_object(each) for each in found]}))
     else:
