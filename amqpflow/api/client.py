@@ -11,8 +11,6 @@ from .replaying import Replaying
 from .reporting import Reporting
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from amqpflow.rabbitmq.address import BrokerAddress
 
 
@@ -38,9 +36,7 @@ class Client(Provisioning, Reporting, Replaying):
         self._connections.keep = True
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._connections.close()
 
 

@@ -9,7 +9,6 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
 from itertools import groupby
-from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 from amqpflow.parking.age_order import AgeOrder
@@ -33,9 +32,7 @@ class Spool:
     def __enter__(self) -> Spool:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._packed.close()
         self._file.close()
         if self._sorted is not None:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Protocol
 
 from amqpflow.errors import BrokerUnavailableError, UsageError
@@ -158,9 +157,7 @@ class BrokerContext:
             seconds=time.monotonic() - began,
         )
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.found.node.stop()
 
     async def __aenter__(self) -> RunningBroker:
@@ -173,9 +170,7 @@ class BrokerContext:
                 await starting
             raise
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.found.node.stop)
 
     def wait(self) -> None:

@@ -115,8 +115,7 @@ def finished(head: JournalHead, last_line: bytes) -> JournalState | None:
     Returns:
         None when it has to be read whole: the replay is not complete, or the last line does not count.
     """
-    end = (_value(last_line) or {}).get("end")
-    if not isinstance(end, dict) or not end.get("complete"):
+    if (end := _complete_end(last_line)) is None:
         return None
     counts = {name: end[name] for name in ("sent", "confirmed", "left") if type(end.get(name)) is int}
     resumed = end.get("resumed")
@@ -127,8 +126,12 @@ def finished(head: JournalHead, last_line: bytes) -> JournalState | None:
 
 def is_finished(last_line: bytes) -> bool:
     """Tell whether the last line ends a complete replay. Then nothing before it matters to another replay."""
+    return _complete_end(last_line) is not None
+
+
+def _complete_end(last_line: bytes) -> dict[str, Any] | None:
     end = (_value(last_line) or {}).get("end")
-    return isinstance(end, dict) and bool(end.get("complete"))
+    return end if isinstance(end, dict) and end.get("complete") else None
 
 
 def read_journal(lines: Iterable[bytes]) -> JournalState:
@@ -153,8 +156,6 @@ def read_journal(lines: Iterable[bytes]) -> JournalState:
         try:
             if state is None:
                 state = JournalState(head=_head(value))
-            elif state.head.version == OLD_VERSION:
-                _apply_old(state, value)
             else:
                 _apply(state, value)
         except (KeyError, TypeError, ValueError) as error:
@@ -197,23 +198,25 @@ def _head(value: Mapping[str, Any]) -> JournalHead:
 
 
 def _apply(state: JournalState, value: Mapping[str, Any]) -> None:
+    old = state.head.version == OLD_VERSION  # an ack followed `confirmed`; `acked`: all up to this number are gone
     if "send" in value:
         _intend(state, value)
     elif "confirmed" in value:
         for number in _numbers(value["confirmed"]):
             if (key := state.in_doubt.pop(number, None)) is not None:
-                state.unacked[number] = key
+                (state.leaving if old else state.unacked)[number] = key
                 state.confirmed += 1
-            elif (key := state.leaving.pop(number, None)) is not None:
+            elif not old and (key := state.leaving.pop(number, None)) is not None:
                 state.unacked[number] = key  # it could not be acked after all
     elif "left" in value:
-        _leave(state, value)
+        for number in _numbers(value["left"]):
+            state.left += state.in_doubt.pop(number, None) is not None
     elif "acking" in value:
         for number in _numbers(value["acking"]):
             if (key := state.unacked.pop(number, None)) is not None:
                 state.leaving[number] = key
     elif "acked" in value:
-        for first, last in value["acked"]:
+        for first, last in [(0, value["acked"])] if old else value["acked"]:
             for number in [each for each in state.leaving if first <= each <= last]:
                 _, name = state.leaving.pop(number)
                 if state.only is not None:
@@ -221,26 +224,12 @@ def _apply(state: JournalState, value: Mapping[str, Any]) -> None:
     elif "only" in value:
         names = str(value["only"])
         state.only = Counter(names[at : at + PARKED_DIGITS] for at in range(0, len(names), PARKED_DIGITS))
-    else:
-        _apply_around(state, value)
-
-
-def _apply_old(state: JournalState, value: Mapping[str, Any]) -> None:
-    """Apply a line of version 1: an ack followed `confirmed`, and `acked` was a number up to which all were gone."""
-    if "send" in value:
-        _intend(state, value)
-    elif "confirmed" in value:
-        for number in _numbers(value["confirmed"]):
-            if (key := state.in_doubt.pop(number, None)) is not None:
-                state.leaving[number] = key
-                state.confirmed += 1
-    elif "left" in value:
-        _leave(state, value)
-    elif "acked" in value:
-        for number in [each for each in state.leaving if each <= value["acked"]]:
-            del state.leaving[number]
-    else:
-        _apply_around(state, value)
+    elif "resumed" in value:
+        state.resumed.append(value)
+        state.end = None
+    elif "end" in value:
+        state.end = dict(value["end"])
+    # other lines are of a later version that kept the meaning of these
 
 
 def _intend(state: JournalState, value: Mapping[str, Any]) -> None:
@@ -252,20 +241,6 @@ def _intend(state: JournalState, value: Mapping[str, Any]) -> None:
         state.in_doubt[number] = (str(hop), str(name))
         state.next_number = max(state.next_number, number + 1)
         state.sent += 1
-
-
-def _leave(state: JournalState, value: Mapping[str, Any]) -> None:
-    for number in _numbers(value["left"]):
-        state.left += state.in_doubt.pop(number, None) is not None
-
-
-def _apply_around(state: JournalState, value: Mapping[str, Any]) -> None:
-    if "resumed" in value:
-        state.resumed.append(value)
-        state.end = None
-    elif "end" in value:
-        state.end = dict(value["end"])
-    # other lines are of a later version that kept the meaning of these
 
 
 def _numbers(ranges: Iterable[Sequence[int]]) -> Iterable[int]:

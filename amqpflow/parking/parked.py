@@ -34,12 +34,12 @@ class ParkedMessage:
     queue: str | None  #: the work queue it failed in; None when the message does not say, and no origin is asserted
     reason: str  #: a ParkReason, or unknown
     detail: str  #: free text; for reason `broker`: delivery_limit, maxlen, expired or rejected
-    failed_at: int | None  #: when it was parked, ms since the epoch
-    exchange: str | None  #: as first published, like the next
-    routing_key: str | None
-    record: FailureRecord | None  #: our headers; for reason `broker` the last known failure
-    death: Death | None  #: why RabbitMQ parked it
     delivery: Delivery
+    failed_at: int | None = None  #: when it was parked, ms since the epoch
+    exchange: str | None = None  #: as first published, like the next
+    routing_key: str | None = None
+    record: FailureRecord | None = None  #: our headers; for reason `broker` the last known failure
+    death: Death | None = None  #: why RabbitMQ parked it
     dialect: Foreign | None = None  #: what another framework wrote, when neither we nor RabbitMQ parked it
     _digest: bytes = field(default=b"", init=False, repr=False, compare=False)
 
@@ -138,7 +138,8 @@ def read_parked(
             nothing about a parking queue of the topology that is not this work queue's.
     """
     if unreadable is not None:
-        return _unreadable(delivery, unreadable)
+        detail = f"its headers cannot be read: {unreadable}"
+        return ParkedMessage(queue=None, reason=UNKNOWN, detail=detail, delivery=delivery)
     headers = delivery.properties.headers
     record = read_record(headers)
     here = [queue for queue, each in routes.items() if each.parking_queue == delivery.queue]
@@ -164,20 +165,6 @@ def read_parked(
         death=death,
         delivery=delivery,
         dialect=foreign,
-    )
-
-
-def _unreadable(delivery: Delivery, why: str) -> ParkedMessage:
-    return ParkedMessage(
-        queue=None,
-        reason=UNKNOWN,
-        detail=f"its headers cannot be read: {why}",
-        failed_at=None,
-        exchange=None,
-        routing_key=None,
-        record=None,
-        death=None,
-        delivery=delivery,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .graph import DelayNode, Graph
+from .graph import Graph, messages
 
 
 def render_dot(graph: Graph) -> str:
@@ -23,16 +23,16 @@ def _lines(graph: Graph) -> Iterator[str]:
         label = _quoted(f"{exchange.name}\n{exchange.kind or 'external'}")
         yield f'  {exchanges[exchange.name]} [label={label}, shape=hexagon, fillcolor="#e7edfd", color="#4263eb"];'
     for parking in graph.parkings:
-        label = _quoted(parking.name + _depth(parking.depth))
+        label = _quoted(parking.name + messages(parking.depth))
         yield f'  {parkings[parking.name]} [label={label}, shape=cylinder, fillcolor="#fde8e8", color="#c92a2a"];'
     for number, work in enumerate(graph.works):
         remarks = f"\n{', '.join(work.remarks)}" if work.remarks else ""
-        label = _quoted(work.name + remarks + _depth(work.depth))
+        label = _quoted(work.name + remarks + messages(work.depth))
         yield f'  q{number} [label={label}, fillcolor="#e5f5ea", color="#2b8a3e"];'
         for feed in work.feeds:
             yield f"  {exchanges[feed.exchange]} -> q{number} [label={_quoted(feed.key)}];"
         if work.steps:
-            label = _quoted("\n".join(map(_step, work.steps)))
+            label = _quoted("\n".join(step.label for step in work.steps))
             yield f'  t{number} [label={label}, fillcolor="#fff3dc", color="#d9770a"];'
             yield f"  q{number} -> t{number} [label={_quoted(graph.retry_exchange)}];"
             yield f"  t{number} -> q{number} [style=dashed];"
@@ -44,15 +44,6 @@ def _lines(graph: Graph) -> Iterator[str]:
             target = exchanges[exchange.alternate]
             yield f'  {exchanges[exchange.name]} -> {target} [label="alternate", style=dashed];'
     yield "}"
-
-
-def _step(step: DelayNode) -> str:
-    several = f" ({len(step.queues)} queues)" if len(step.queues) > 1 else ""
-    return f"{step.delay}{several}{_depth(step.depth)}"
-
-
-def _depth(depth: int | None) -> str:
-    return "" if depth is None else f": {depth:,}"
 
 
 def _quoted(text: str) -> str:

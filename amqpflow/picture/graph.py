@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes
-from amqpflow.model.units import format_duration
+from amqpflow.model.units import format_duration, plural
 
 Show = Callable[[object], str]
 
@@ -36,6 +36,12 @@ class DelayNode:
     delay: str
     queues: tuple[str, ...]
     depth: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The delay, the number of its queues if there are several, and their messages."""
+        several = f" ({len(self.queues)} queues)" if len(self.queues) > 1 else ""
+        return f"{self.delay}{several}{messages(self.depth)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +82,8 @@ class Graph:
         """One sentence, for people who cannot see the picture."""
         steps = sum(len(work.steps) for work in self.works)
         return (
-            f"{_count(len(self.exchanges), 'exchange')}, {_count(len(self.works), 'work queue')}, "
-            f"{_count(steps, 'delay')}, {_count(len(self.parkings), 'parking queue')}"
+            f"{plural(len(self.exchanges), 'exchange')}, {plural(len(self.works), 'work queue')}, "
+            f"{plural(steps, 'delay')}, {plural(len(self.parkings), 'parking queue')}"
         )
 
 
@@ -115,7 +121,8 @@ def build_graph(
     named = [each.alternate for each in exchanges if each.alternate]
     named += [feed.exchange for each in feeds.values() for feed in each]
     exchanges += [ExchangeNode(name=name, kind="", external=True) for name in dict.fromkeys(named) if name not in known]
-    order = {name: position for position, name in enumerate(_parking_order(topology))}
+    parking_queues = dict.fromkeys(routes.parking_queue for routes in topology.routes.values())
+    order = {name: position for position, name in enumerate(parking_queues)}
     routes = sorted(topology.routes.values(), key=lambda each: order[each.parking_queue])
     return Graph(
         name=show(topology.name),
@@ -128,8 +135,9 @@ def build_graph(
     )
 
 
-def _parking_order(topology: CompiledTopology) -> list[str]:
-    return list(dict.fromkeys(routes.parking_queue for routes in topology.routes.values()))
+def messages(depth: int | None) -> str:
+    """Write how many messages a queue holds, behind its name."""
+    return "" if depth is None else f": {depth:,}"
 
 
 def _work(
@@ -178,7 +186,3 @@ def _depth(depths: Mapping[str, int] | None, queues: object) -> int | None:
 
 def _shown(name: str | None, show: Show) -> str | None:
     return None if name is None else show(name)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .graph import DelayNode, Graph
+from .graph import Graph, messages
 
 MAX_EDGES = 500
 """Mermaid refuses more, unless the page that draws it says otherwise (maxEdges)."""
@@ -39,15 +39,15 @@ def _lines(graph: Graph) -> Iterator[str]:
         kind = exchange.kind or "external"
         yield f'  {exchanges[exchange.name]}{{{{"{_escaped(exchange.name)}<br>{_escaped(kind)}"}}}}'
     for parking in graph.parkings:
-        yield f'  {parkings[parking.name]}[("{_escaped(parking.name)}{_depth(parking.depth)}")]'
+        yield f'  {parkings[parking.name]}[("{_escaped(parking.name)}{messages(parking.depth)}")]'
     for number, work in enumerate(graph.works):
         remarks = f"<br>{_escaped(', '.join(work.remarks))}" if work.remarks else ""
-        yield f'  q{number}["{_escaped(work.name)}{remarks}{_depth(work.depth)}"]'
+        yield f'  q{number}["{_escaped(work.name)}{remarks}{messages(work.depth)}"]'
         for feed in work.feeds:
             label = f'|"{_escaped(feed.key)}"|' if feed.key else ""
             yield f"  {exchanges[feed.exchange]} -->{label} q{number}"
         if work.steps:
-            delays = "<br>".join(map(_step, work.steps))
+            delays = "<br>".join(step.label for step in work.steps)
             yield f'  t{number}(["{delays}"])'
             yield f'  q{number} -->|"{_escaped(graph.retry_exchange)}"| t{number}'
             yield f"  t{number} -.-> q{number}"
@@ -70,15 +70,6 @@ def _lines(graph: Graph) -> Iterator[str]:
         if members:
             yield f"  classDef {style} {colours}"
             yield f"  class {','.join(members)} {style}"
-
-
-def _step(step: DelayNode) -> str:
-    several = f" ({len(step.queues)} queues)" if len(step.queues) > 1 else ""
-    return f"{step.delay}{several}{_depth(step.depth)}"
-
-
-def _depth(depth: int | None) -> str:
-    return "" if depth is None else f": {depth:,}"
 
 
 def _escaped(text: str) -> str:

@@ -35,6 +35,7 @@ from amqpflow.planning.values.manifest import to_json
 from .connection import Connection, connect
 from .management import Management
 from .observe import Broker
+from .probe import declare_exchange, declare_queue
 from .translate import translate
 
 _POLICY_LOOKS, _POLICY_PAUSE = 50, 0.1  #: times and seconds; a policy works within 38 ms of its PUT (fact 11.6e)
@@ -80,23 +81,10 @@ class Admin:
                 for queue, native in delays.items():
                     await self._require_delay(queue, native)
                 async with self._channel() as channel:
-                    await channel.exchange_declare(
-                        exchange.name,
-                        exchange_type=exchange.type,
-                        durable=exchange.durable,
-                        auto_delete=exchange.auto_delete,
-                        internal=exchange.internal,
-                        arguments=dict(exchange.arguments),
-                    )
+                    await declare_exchange(channel, exchange, exchange.arguments)
             case CreateQueue(queue=queue):
                 async with self._channel() as channel:
-                    await channel.queue_declare(
-                        queue.name,
-                        durable=queue.durable,
-                        auto_delete=queue.auto_delete,
-                        exclusive=queue.exclusive,
-                        arguments=dict(queue.arguments),
-                    )
+                    await declare_queue(channel, queue, queue.arguments)
             case Bind(binding=binding) | EnsureBinding(binding=binding):
                 await self._bind(binding)
             case PutPolicy(policy=policy):
@@ -104,9 +92,9 @@ class Admin:
             case RemovePolicy(policy=policy):
                 await self._management.delete_policy(self._broker.address.vhost, policy.name)
             case Unbind(binding=binding):
-                await self._unbind(binding)
+                await self._bind(binding, "unbind")
             case Rebind(binding=binding, replaces=replaced):
-                await self._unbind(replaced)
+                await self._bind(replaced, "unbind")
                 await self._bind(binding)
             case Drain():
                 return  # to wait is what it does, see `amqpflow.services.provisioning.drain`
@@ -134,29 +122,15 @@ class Admin:
             hint=f"amqpflow explain FILE {queue}",
         )
 
-    async def _bind(self, binding: Binding) -> None:
-        arguments = dict(binding.arguments)
+    async def _bind(self, binding: Binding, verb: str = "bind") -> None:
         async with self._channel() as channel:
-            if binding.destination_type == "exchange":
-                await channel.exchange_bind(
-                    binding.destination, binding.source, routing_key=binding.routing_key, arguments=arguments
-                )
-            else:
-                await channel.queue_bind(
-                    binding.destination, binding.source, routing_key=binding.routing_key, arguments=arguments
-                )
-
-    async def _unbind(self, binding: Binding) -> None:
-        arguments = dict(binding.arguments)
-        async with self._channel() as channel:
-            if binding.destination_type == "exchange":
-                await channel.exchange_unbind(
-                    binding.destination, binding.source, routing_key=binding.routing_key, arguments=arguments
-                )
-            else:
-                await channel.queue_unbind(
-                    binding.destination, binding.source, routing_key=binding.routing_key, arguments=arguments
-                )
+            call = getattr(channel, f"{binding.destination_type}_{verb}")
+            await call(
+                binding.destination,
+                binding.source,
+                routing_key=binding.routing_key,
+                arguments=dict(binding.arguments),
+            )
 
     async def _delete(self, queue: Queue, forced: bool) -> None:
         """

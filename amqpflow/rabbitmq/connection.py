@@ -11,12 +11,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-from amqpflow.errors import (
-    AddressChangedError,
-    AmqpflowError,
-    AuthenticationError,
-    BrokerUnavailableError,
-)
+from amqpflow.errors import AddressChangedError, AmqpflowError, AuthenticationError, BrokerUnavailableError
 from amqpflow.model.closing import CLOSED_HERE, CloseReason
 from amqpflow.model.queue_stats import QueueCounts
 
@@ -24,6 +19,7 @@ from .address import BrokerAddress
 from .channel import Channel
 from .client_library import open_pika
 from .connection_monitor import ConnectionMonitor
+from .decode import version_numbers
 from .rpc import RpcChannel
 from .translate import translate
 
@@ -83,13 +79,7 @@ class Connection:
     @property
     def version(self) -> tuple[int, ...]:
         """The broker's version from AMQP's server properties, such as (4, 3, 6); () when it is not a number."""
-        text = str(_decoded(self._amqp.server_properties.get("version", "")))
-        numbers = []
-        for part in text.split("."):
-            if not part.isdecimal():
-                break
-            numbers.append(int(part))
-        return tuple(numbers)
+        return version_numbers(str(_decoded(self._amqp.server_properties.get("version", ""))))
 
     @property
     def cluster_name(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import Any
 
 from amqpflow.model.queue_stats import QueueStats
@@ -166,13 +167,13 @@ def tags(entry: Mapping[str, Any]) -> frozenset[str]:
 
 
 def version(entry: Mapping[str, Any]) -> tuple[int, ...]:
-    """Read a version: `4.3.6-rc.1` is (4, 3, 6)."""
-    numbers = []
-    for part in _of(entry, "rabbitmq_version", str).partition("-")[0].partition("+")[0].split("."):
-        if not part.isdecimal():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
+    """Read the broker's version: `4.3.6-rc.1` is (4, 3, 6)."""
+    return version_numbers(_of(entry, "rabbitmq_version", str).partition("-")[0].partition("+")[0])
+
+
+def version_numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers of a version: `4.3.6` is (4, 3, 6)."""
+    return tuple(map(int, takewhile(str.isdecimal, text.split("."))))
 
 
 def _number(entry: Mapping[str, Any]) -> Any:

@@ -99,25 +99,15 @@ class Management:
 
         They lag behind: up to 5.5 s on classic queues, 9 s on quorum queues (fact 11.7).
         """
-        try:
-            found = await self._get("queues", vhost, name)
-        except BrokerError as error:
-            if error.code == 404:
-                return None
-            raise
-        if not isinstance(found, dict):
+        found = await self._queue(vhost, name)
+        if not isinstance(found, dict | None):
             raise self._http.strange()
         return found
 
     async def queue_arguments(self, vhost: str, name: str) -> Mapping[str, Any] | None:
         """Return the arguments of one queue, None when it or its virtual host does not exist. Needs no statistics."""
-        try:
-            found = await self._get("queues", vhost, name, query={"disable_stats": "true", "columns": "arguments"})
-        except BrokerError as error:
-            if error.code == 404:
-                return None
-            raise
-        return self._decoded(lambda entry: dict(entry["arguments"]), found)
+        found = await self._queue(vhost, name, {"disable_stats": "true", "columns": "arguments"})
+        return None if found is None else self._decoded(lambda entry: dict(entry["arguments"]), found)
 
     async def has_connection(self, client_property: str, value: str) -> bool:
         """
@@ -230,17 +220,6 @@ class Management:
         """Delete a policy; one that is missing is not an error. Needs the tag `policymaker`."""
         await self._gone("policies", vhost, name)
 
-    async def create_vhost(self, vhost: str) -> None:
-        """Create a virtual host in which this client's user may do everything. Needs the tag `administrator`."""
-        user = (await self._get("whoami"))["name"]
-        await self._http.call("PUT", "vhosts", vhost, body={})
-        everything = {"configure": ".*", "write": ".*", "read": ".*"}
-        await self._http.call("PUT", "permissions", vhost, user, body=everything)
-
-    async def delete_vhost(self, vhost: str) -> None:
-        """Delete a virtual host and all that is in it. Needs the tag `administrator`."""
-        await self._gone("vhosts", vhost)
-
     async def _gone(self, *path: str) -> None:
         try:
             await self._http.call("DELETE", *path)
@@ -250,6 +229,15 @@ class Management:
 
     async def _get(self, *path: str, query: Mapping[str, str] | None = None) -> Any:
         return await self._http.call("GET", *path, query=query)
+
+    async def _queue(self, vhost: str, name: str, query: Mapping[str, str] | None = None) -> Any:
+        """Return the entry of a queue, None when it is missing."""
+        try:
+            return await self._get("queues", vhost, name, query=query)
+        except BrokerError as error:
+            if error.code == 404:
+                return None
+            raise
 
     async def _list(
         self, decoder: Callable[[Mapping[str, Any]], T], *path: str, query: Mapping[str, str] | None = None

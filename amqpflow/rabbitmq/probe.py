@@ -15,7 +15,7 @@ again, until nothing differs.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -99,7 +99,8 @@ class Probe:
         queue = replace(desired, arguments=_without(desired.arguments, STAMP))
         seen: set[str] = set()
         for _ in range(_ROUNDS):
-            answer = await self._ask(partial(_declare_queue, queue=queue))
+            arguments = {**queue.arguments, **_CREATION_STOP[queue.type]}
+            answer = await self._ask(partial(declare_queue, queue=queue, arguments=arguments))
             if answer is None:
                 return queue
             if "invalid arg" in answer:
@@ -142,7 +143,8 @@ class Probe:
         seen: set[str] = set()
         answer: str | None = None
         for _ in range(_ROUNDS):
-            answer = await self._ask(partial(_declare_exchange, exchange=exchange))
+            arguments = {**exchange.arguments, _ALTERNATE: 1}
+            answer = await self._ask(partial(declare_exchange, exchange=exchange, arguments=arguments))
             if answer is None or "invalid type" in answer:
                 return None
             if _UNKNOWN_TYPE in answer:
@@ -188,24 +190,26 @@ class Probe:
         return self._channel
 
 
-async def _declare_queue(channel: Any, queue: Queue) -> None:
+async def declare_queue(channel: Any, queue: Queue, arguments: Mapping[str, Any]) -> None:
+    """Declare a queue with other arguments than its own."""
     await channel.queue_declare(
         queue.name,
         durable=queue.durable,
         auto_delete=queue.auto_delete,
         exclusive=queue.exclusive,
-        arguments={**queue.arguments, **_CREATION_STOP[queue.type]},
+        arguments=dict(arguments),
     )
 
 
-async def _declare_exchange(channel: Any, exchange: Exchange) -> None:
+async def declare_exchange(channel: Any, exchange: Exchange, arguments: Mapping[str, Any]) -> None:
+    """Declare an exchange with other arguments than its own."""
     await channel.exchange_declare(
         exchange.name,
         exchange_type=exchange.type,
         durable=exchange.durable,
         auto_delete=exchange.auto_delete,
         internal=exchange.internal,
-        arguments={**exchange.arguments, _ALTERNATE: 1},
+        arguments=dict(arguments),
     )
 
 

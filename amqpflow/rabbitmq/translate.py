@@ -9,12 +9,7 @@ from contextlib import contextmanager
 
 import aiormq.exceptions as amqp
 
-from amqpflow.errors import (
-    AmqpflowError,
-    BrokerError,
-    BrokerUnavailableError,
-    PermissionDeniedError,
-)
+from amqpflow.errors import AmqpflowError, BrokerError, BrokerUnavailableError, PermissionDeniedError
 
 _TRANSPORT = (OSError, EOFError, asyncio.IncompleteReadError, asyncio.TimeoutError, RuntimeError)
 

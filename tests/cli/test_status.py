@@ -21,7 +21,9 @@ from uuid import uuid4
 import pytest
 
 from amqpflow import Topology
-from amqpflow.cli.render.status import age, fitting, shortened
+from amqpflow.cli.render.parked import age_text
+from amqpflow.cli.render.status import fitting
+from amqpflow.picture.measure import shortened
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from tests.brokers.management import Management, as_user
@@ -255,4 +257,4 @@ def test_long_names_lose_their_middle() -> None:
     assert shortened("orders.payment", 14) == "orders.payment"
     assert shortened("orders.payment.eu", 9) == "orde…t.eu"
     assert fitting(["5s: 1", "30s: 2", "5m: 3"], 18) == "5s: 1 and 2 more"
-    assert [age(1000 * each) for each in (5, 60, 7200, 200_000)] == ["5s", "1m", "2h", "2d"]
+    assert [age_text(1000 * each) for each in (5, 60, 7200, 200_000)] == ["5s", "1m", "2h", "2d"]

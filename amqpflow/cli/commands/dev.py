@@ -98,6 +98,7 @@ def _apply(topology: Topology, broker: RunningBroker) -> str:
     import asyncio
 
     from amqpflow import apply
+    from amqpflow.cli.render.plan_rows import counted
     from amqpflow.node import create_virtual_host
 
     if broker.origin != "given" and topology.vhost not in ("", "/"):
@@ -106,14 +107,8 @@ def _apply(topology: Topology, broker: RunningBroker) -> str:
     if not report.done:
         return f"Applied {safe(topology.file)}: nothing to do."
     kinds = Counter(change.kind for change in report.done)
-    counts = ", ".join(f"{count} {_plural(kind, count)}" for kind, count in kinds.items())
+    counts = ", ".join(counted(count, kind) for kind, count in kinds.items())
     return f"Applied {safe(topology.file)}: {counts}."
-
-
-def _plural(kind: str, count: int) -> str:
-    if count == 1:
-        return kind
-    return "policies" if kind == "policy" else f"{kind}s"
 
 
 def _headline(broker: RunningBroker, keep: Path | None) -> str:

@@ -9,6 +9,7 @@ import click
 
 from amqpflow.cli.options.connection import FILE, output_option
 from amqpflow.cli.render.values import picked
+from amqpflow.model.units import plural
 
 if TYPE_CHECKING:
     from amqpflow.model.diagnostic import Diagnostic
@@ -71,7 +72,7 @@ def _size(topology: CompiledTopology) -> str:
 
 
 def _count(number: int, what: str) -> str:
-    return "" if not number else f"{number} {what}{'' if number == 1 else 's'}"
+    return plural(number, what) if number else ""
 
 
 def _as_json(checked: Checked, failed: bool) -> dict[str, Any]:

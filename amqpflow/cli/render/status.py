@@ -14,9 +14,11 @@ from amqpflow.cli.safe import safe, said
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.queue_stats import QueueStats
 from amqpflow.model.units import format_duration
+from amqpflow.picture.measure import shortened
 from amqpflow.planning.reports.status import ParkingStatus, Status, TierStatus, WorkStatus, total
 from amqpflow.planning.values.findings import Finding
 
+from .parked import age_text
 from .values import picked, rfc3339
 
 VERSION = 1
@@ -129,7 +131,7 @@ def _parked(status: Status, parking: ParkingStatus | None) -> Text:
     if len(parking.shared_by) > 1:
         text.append("*", style=_DIM)
     if parking.oldest_failed_at is not None:
-        text.append(f" {age(status.taken_at - parking.oldest_failed_at)}", style=_DIM)
+        text.append(f" {age_text(status.taken_at - parking.oldest_failed_at)}", style=_DIM)
     return text
 
 
@@ -156,23 +158,6 @@ def _rate(rate: float | None) -> Text:
     if rate is None:
         return Text("?", style=_DIM)
     return Text(f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}", style="" if rate else _DIM)
-
-
-def age(milliseconds: int) -> str:
-    """Write an age: 3d, 4h, 12m, 5s."""
-    seconds = max(0, milliseconds // 1000)
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
-
-
-def shortened(text: str, room: int) -> str:
-    """Cut the middle of a text that is longer than `room`: queue names differ at both ends."""
-    if len(text) <= room:
-        return text
-    head = (room - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (room - 1 - head) :]}"
 
 
 def _rank(status: Status, work: WorkStatus) -> tuple[int, int]:
