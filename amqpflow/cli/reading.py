@@ -6,8 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+import click
+
 from .progress import progress
-from .stopping import run_until_stopped, wait_message
+from .safe import safe
+from .stopping import run_until_stopped
 
 if TYPE_CHECKING:
     from amqpflow.services.reading.options import ReadOptions
@@ -36,5 +39,9 @@ def read(
     """
     with progress(verb, at_most=at_most) as on_progress:
         return run_until_stopped(
-            lambda stop: call(replace(options, stop=stop, on_progress=on_progress, on_wait=wait_message)), says=says
+            lambda stop: call(replace(options, stop=stop, on_progress=on_progress, on_wait=_waits)), says=says
         )
+
+
+def _waits(queue: str) -> None:
+    click.echo(f"Waiting for another amqpflow command that reads {safe(queue)}.", err=True)

@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import TypeVar
 
-import click
-
 from amqpflow.cli.exit_codes import INTERRUPTED
 
 T = TypeVar("T")
@@ -51,10 +49,3 @@ def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[T]], *, says: st
                 signal.signal(each, handler)
 
     return asyncio.run(run()), stopped
-
-
-def wait_message(queue: str) -> None:
-    """Report on standard error that another command is reading the queue."""
-    from .safe import safe
-
-    click.echo(f"Waiting for another amqpflow command that reads {safe(queue)}.", err=True)

@@ -20,7 +20,6 @@ from amqpflow.cli.topology_file import at_virtual_host, load
 if TYPE_CHECKING:
     from amqpflow.parking.selection import Selection
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.loading.topology import Topology
     from amqpflow.services.reading.options import ReadOptions
     from amqpflow.services.replaying.plan import ReplayPlan
     from amqpflow.services.replaying.report import ReplayReport
@@ -65,6 +64,7 @@ def replay(
     """
     import gc
 
+    from amqpflow import connect
     from amqpflow.api.replaying import resumed_replay
     from amqpflow.cli.options.replay import choice_of
     from amqpflow.errors import RefusedError
@@ -77,7 +77,7 @@ def replay(
     if file is None:
         raise click.UsageError("Missing argument 'FILE'.")
     topology = load(file)
-    address = at_virtual_host(topology, address)
+    broker = connect(at_virtual_host(topology, address))
     choice = choice_of(topology, selection, how)
     queues: tuple[str, ...] | None = selection.queues or None
     if resume is not None:
@@ -88,7 +88,9 @@ def replay(
             hint="replay without asking with --yes, or see what would be replayed with --dry-run",
         )
     if not yes or dry_run:
-        plan, stopped = _plan(topology, address, queues, choice, options)
+        plan, stopped = read(
+            lambda how: broker.plan_replay(topology, queue=queues, choice=choice, options=how), options
+        )
         _show_plan(plan, choice, output, dry_run=dry_run)
         show_notes((*plan.notes, *_notes_of(choice)))
         if stopped:
@@ -101,7 +103,16 @@ def replay(
         from dataclasses import replace
 
         choice = replace(choice, only=plan.only)
-    report, stopped = _replay(topology, address, queues, choice, options, journal, resume, watch=watch)
+    on_watch = _watched if watch else None
+    report, stopped = read(
+        lambda how: broker.replay(
+            topology, queue=queues, choice=choice, journal=journal, resume=resume, options=how, on_watch=on_watch
+        ),
+        options,
+        verb="Replaying",
+        says="messages in flight are settled, all others are requeued",
+        at_most=choice.limit if choice.only is None else sum(choice.only.values()),
+    )
     return _show(report, _notes_of(choice) if yes else (), output, stopped=stopped)
 
 
@@ -110,18 +121,6 @@ def _notes_of(choice: ReplayRequest) -> tuple[str, ...]:
     from amqpflow.parking.selection import Matcher
 
     return choice.select.notes if isinstance(choice.select, Matcher) else ()
-
-
-def _plan(
-    topology: Topology,
-    address: BrokerAddress,
-    queues: tuple[str, ...] | None,
-    choice: ReplayRequest,
-    options: ReadOptions,
-) -> tuple[ReplayPlan, bool]:
-    from amqpflow import connect
-
-    return read(lambda how: connect(address).plan_replay(topology, queue=queues, choice=choice, options=how), options)
 
 
 def _show_plan(plan: ReplayPlan, choice: ReplayRequest, output: str, *, dry_run: bool) -> None:
@@ -134,32 +133,6 @@ def _show_plan(plan: ReplayPlan, choice: ReplayRequest, output: str, *, dry_run:
         return
     for line in plan_lines(plan, keep_attempts=choice.keep_attempts):
         click.echo(line, err=output == "json")
-
-
-def _replay(
-    topology: Topology,
-    address: BrokerAddress,
-    queues: tuple[str, ...] | None,
-    choice: ReplayRequest,
-    options: ReadOptions,
-    journal: str | None,
-    resume: str | None,
-    *,
-    watch: bool,
-) -> tuple[ReplayReport, bool]:
-    from amqpflow import connect
-
-    at_most = choice.limit if choice.only is None else sum(choice.only.values())
-    on_watch = _watched if watch else None
-    return read(
-        lambda how: connect(address).replay(
-            topology, queue=queues, choice=choice, journal=journal, resume=resume, options=how, on_watch=on_watch
-        ),
-        options,
-        verb="Replaying",
-        says="messages in flight are settled, all others are requeued",
-        at_most=at_most,
-    )
 
 
 def _watched(on_its_way: int, parked: int) -> None:

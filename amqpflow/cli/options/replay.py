@@ -19,19 +19,41 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NAMES = (
-    "to",
-    "origin",
-    "set_header",
-    "drop_header",
-    "keep_attempts",
-    "rate",
-    "ramp",
-    "ramp_wait",
-    "max_depth",
-    "stop_if_reparked",
-    "in_doubt",
-)
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--to": {
+        "metavar": "QUEUE|EXCHANGE:KEY",
+        "help": "Publish to this queue or exchange instead of the work queue that each message failed in.",
+    },
+    "--origin": {"metavar": "QUEUE", "help": ORIGIN_HELP},
+    "--set-header": {"multiple": True, "metavar": "NAME=VALUE", "help": "Set this header on replayed messages."},
+    "--drop-header": {"multiple": True, "metavar": "NAME", "help": "Remove this header from replayed messages."},
+    "--keep-attempts": {"is_flag": True, "help": "Continue counting attempts instead of starting over."},
+    "--rate": {
+        "metavar": "N/s",
+        "type": RATE_OR_NUMBER,
+        "help": "Publish at most this many messages: 50/s, 600/m.",
+    },
+    "--ramp": {
+        "metavar": "N,N,...",
+        "help": "Replay in growing batches, e.g. 1,10,100, and check for re-parked messages after each.",
+    },
+    "--ramp-wait": {
+        "metavar": "DURATION",
+        "type": DURATION,
+        "help": "Wait this long after each batch of --ramp.  [default: 30s]",
+    },
+    "--max-depth": {"type": click.IntRange(min=1), "help": "Wait while a destination has this many ready messages."},
+    "--stop-if-reparked": {
+        "metavar": "PERCENT",
+        "type": PERCENTAGE,
+        "help": "Stop when this share of the replayed messages is parked again: 20%.",
+    },
+    "--in-doubt": {
+        "type": click.Choice(("send", "hold")),
+        "help": "Send again, with the same hop id, what an interrupted replay may have sent; or hold it.",
+    },
+}
+_NAMES = {option: option.removeprefix("--").replace("-", "_") for option in _OPTIONS}
 
 
 def how_options(function: F) -> F:
@@ -39,54 +61,12 @@ def how_options(function: F) -> F:
 
     @wraps(function)
     def with_how(*args: Any, **kwargs: Any) -> Any:
-        given = {name: kwargs.pop(name) for name in _NAMES}
-        given = {
-            name: value for name, value in given.items() if value is not None and value is not False and value != ()
-        }
-        how = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+        given = {name: kwargs.pop(name) for name in _NAMES.values()}
+        how = {name: each for name, each in given.items() if each is not None and each is not False and each != ()}
         return function(*args, how=how, **kwargs)
 
-    options = [
-        click.option(
-            "--to",
-            metavar="QUEUE|EXCHANGE:KEY",
-            help="Publish to this queue or exchange instead of the work queue that each message failed in.",
-        ),
-        click.option("--origin", metavar="QUEUE", help=ORIGIN_HELP),
-        click.option("--set-header", multiple=True, metavar="NAME=VALUE", help="Set this header on replayed messages."),
-        click.option("--drop-header", multiple=True, metavar="NAME", help="Remove this header from replayed messages."),
-        click.option("--keep-attempts", is_flag=True, help="Continue counting attempts instead of starting over."),
-        click.option(
-            "--rate", metavar="N/s", type=RATE_OR_NUMBER, help="Publish at most this many messages: 50/s, 600/m."
-        ),
-        click.option(
-            "--ramp",
-            metavar="N,N,...",
-            help="Replay in growing batches, e.g. 1,10,100, and check for re-parked messages after each.",
-        ),
-        click.option(
-            "--ramp-wait",
-            metavar="DURATION",
-            type=DURATION,
-            help="Wait this long after each batch of --ramp.  [default: 30s]",
-        ),
-        click.option(
-            "--max-depth", type=click.IntRange(min=1), help="Wait while a destination has this many ready messages."
-        ),
-        click.option(
-            "--stop-if-reparked",
-            metavar="PERCENT",
-            type=PERCENTAGE,
-            help="Stop when this share of the replayed messages is parked again: 20%.",
-        ),
-        click.option(
-            "--in-doubt",
-            type=click.Choice(("send", "hold")),
-            help="Send again, with the same hop id, what an interrupted replay may have sent; or hold it.",
-        ),
-    ]
-    for option in reversed(options):
-        with_how = option(with_how)
+    for option, settings in reversed(_OPTIONS.items()):
+        with_how = click.option(option, **settings)(with_how)
     return with_how  # type: ignore[return-value]
 
 
