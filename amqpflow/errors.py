@@ -1,31 +1,6 @@
 """The exception tree. Third-party exceptions stop at the adapters and become one of these.
 
-AmqpflowError                       exit code 1 unless it says otherwise
-├── InvalidTopologyError            the file has errors; all of them are in .diagnostics
-├── UsageError                      64: the command line does not fit
-├── RefusedError                    4: a guard said no, nothing was done
-│   └── NotAppliedError             the broker does not hold the topology; names the command that fixes it
-├── LockedError                     5: another apply of the same topology is under way, and whose
-├── LockLostError                   the lock's connection was lost; apply stops
-├── StoppedError                    130: stopped on request before it had a result
-├── PartlyDoneError                 3: stopped in the middle; says what was done and what remains
-├── BrokerUnavailableError          cannot be reached, or the connection was lost
-│   ├── AuthenticationError         wrong user or password
-│   ├── VirtualHostMissingError     no such virtual host, or no access to it
-│   ├── AddressChangedError         the URL names another broker or virtual host than it did
-│   └── TlsError                    certificate or handshake
-├── ClientLibraryError              the installed aiormq or aio-pika is not one that amqpflow works with
-├── PermissionDeniedError           a permission or a tag is missing, and which
-├── ManagementUnavailableError      the management API cannot be reached or does not answer as one
-├── BrokerError                     RabbitMQ refused an operation; the text has its own words
-├── PublishError                    the message is certainly not in a queue
-│   ├── UnroutableError             returned: no queue is bound for its key
-│   ├── PublishRefusedError         nacked: the queue is full, or the broker has a problem
-│   │   └── PublishForbiddenError   the user has no write permission on the exchange
-│   └── UnpublishableError          the broker closes the channel over it, or it cannot be encoded
-├── PublishUncertainError           the channel closed before the confirm: it may or may not be in a queue
-├── InvalidHandlerError             a handler cannot be registered as it is written
-└── UndecodableError                a body is not what its content type or encoding says; a handler raising it parks
+The exit code of a command is 1 unless the class says otherwise.
 """
 
 from __future__ import annotations

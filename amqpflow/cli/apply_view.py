@@ -8,12 +8,14 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from amqpflow.cli.exit_codes import PARTLY_DONE
 
+from .options.connection import color_option, connection_options, output_option
 from .options.quantities import DURATION_OR_SECONDS
 from .render import colors
 from .safe import safe
@@ -51,15 +53,27 @@ def allow_options(function: F) -> F:
     return function
 
 
-def lock_option(function: F) -> F:
-    """Add --lock-timeout."""
-    return click.option(
-        "--lock-timeout",
-        type=DURATION_OR_SECONDS,
-        default=0.0,
-        metavar="DURATION",
-        help="Wait this long for another apply of the same topology, then exit with 5. Default: do not wait.",
-    )(function)
+def view_options(function: F) -> F:
+    """Add --lock-timeout, what connects, -o and --color; the command receives `address` and one `view: ApplyView`."""
+
+    @wraps(function)
+    def with_view(*args: Any, output: str, color: str, lock_timeout: float, wait: bool = False, **kwargs: Any) -> Any:
+        return function(*args, view=ApplyView(output, color, lock_timeout=lock_timeout, wait=wait), **kwargs)
+
+    for option in (
+        color_option,
+        output_option("text", "json"),
+        connection_options,
+        click.option(
+            "--lock-timeout",
+            type=DURATION_OR_SECONDS,
+            default=0.0,
+            metavar="DURATION",
+            help="Wait this long for another apply of the same topology, then exit with 5. Default: do not wait.",
+        ),
+    ):
+        with_view = option(with_view)
+    return with_view  # type: ignore[return-value]
 
 
 def carry_out(call: Callable[[ApplyOptions], Awaitable[ApplyReport]], view: ApplyView) -> int:

@@ -9,8 +9,8 @@ import click
 from .safe import safe
 
 if TYPE_CHECKING:
+    from amqpflow import Client, Topology
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.loading.topology import Topology
 
 
 def load(file: str) -> Topology:
@@ -23,11 +23,11 @@ def load(file: str) -> Topology:
     return topology
 
 
-def at_virtual_host(topology: Topology, address: BrokerAddress) -> BrokerAddress:
-    """Return the address in the virtual host of the file, else of the URL; report it if both differ."""
-    if not topology.vhost or topology.vhost == address.vhost:
-        return address
-    if address.vhost != "/":
+def client_of(topology: Topology, address: BrokerAddress) -> Client:
+    """Return a client in the virtual host of the file, else of the URL; report it if both name another one."""
+    from amqpflow import connect
+
+    if address.vhost not in ("/", topology.vhost or address.vhost):
         used, named = safe(topology.vhost), safe(address.vhost)
         click.echo(f"Using virtual host {used} of {safe(topology.file)}; the URL names {named}.", err=True)
-    return address.with_vhost(topology.vhost)
+    return connect(address.with_vhost(topology.vhost) if topology.vhost else address)

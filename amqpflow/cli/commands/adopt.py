@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from amqpflow.cli.apply_view import ApplyView, carry_out, lock_option
-from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
-from amqpflow.cli.topology_file import at_virtual_host
+from amqpflow.cli.apply_view import ApplyView, carry_out, view_options
+from amqpflow.cli.options.connection import FILE
+from amqpflow.cli.topology_file import client_of
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
@@ -22,10 +22,7 @@ _KIND = click.Choice(["queue", "exchange", "binding", "policy"])
 def _objects(function: F) -> F:
     """Add the arguments and options of adopt and disown."""
     for option in (
-        color_option,
-        output_option("text", "json"),
-        connection_options,
-        lock_option,
+        view_options,
         click.argument("names", nargs=-1, required=True, metavar="NAME..."),
         click.argument("kind", type=_KIND),
         click.argument("file", type=FILE),
@@ -64,22 +61,10 @@ def disown(**given: Any) -> int:
     return _record("disown", **given)
 
 
-def _record(
-    call: str,
-    *,
-    file: str,
-    kind: str,
-    names: tuple[str, ...],
-    lock_timeout: float,
-    address: BrokerAddress,
-    output: str,
-    color: str,
-) -> int:
-    from amqpflow import Topology, connect
+def _record(call: str, *, file: str, kind: str, names: tuple[str, ...], address: BrokerAddress, view: ApplyView) -> int:
+    from amqpflow import Topology
 
     topology = Topology.load(file)
-    broker = connect(at_virtual_host(topology, address))
+    broker = client_of(topology, address)
     record = broker.adopt if call == "adopt" else broker.disown
-    return carry_out(
-        lambda options: record(topology, kind, names, **options), ApplyView(output, color, lock_timeout=lock_timeout)
-    )
+    return carry_out(lambda options: record(topology, kind, names, **options), view)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from amqpflow.cli.apply_view import ApplyView, allow_options, carry_out, lock_option
-from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
+from amqpflow.cli.apply_view import ApplyView, allow_options, carry_out, view_options
+from amqpflow.cli.options.connection import FILE
 from amqpflow.cli.safe import safe
-from amqpflow.cli.topology_file import at_virtual_host
+from amqpflow.cli.topology_file import client_of
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
@@ -19,20 +19,8 @@ if TYPE_CHECKING:
 @click.argument("file", type=FILE)
 @click.option("--prune", is_flag=True, help="Remove objects that the topology owns and FILE no longer has.")
 @allow_options
-@lock_option
-@connection_options
-@output_option("text", "json")
-@color_option
-def apply(
-    file: str,
-    prune: bool,
-    allow: tuple[str, ...],
-    wait: bool,
-    lock_timeout: float,
-    address: BrokerAddress,
-    output: str,
-    color: str,
-) -> int:
+@view_options
+def apply(file: str, prune: bool, allow: tuple[str, ...], address: BrokerAddress, view: ApplyView) -> int:
     """
     Create what FILE declares and the broker lacks, in an order that is safe to stop at any point.
 
@@ -47,15 +35,12 @@ def apply(
     of the same topology, else the exit code is 5. The virtual host is that of FILE, else that of the URL. FILE may also
     be a plan saved by `amqpflow plan --out`: it is carried out exactly, or refused (4) with what changed on the broker.
     """
-    from amqpflow import Topology, connect
+    from amqpflow import Topology
     from amqpflow.services.provisioning.plan_files import load_plan
 
     saved = load_plan(file)
     topology = Topology.load(file) if saved is None else Topology(compiled=saved.topology)
     for warning in topology.warnings:
         click.echo(safe(warning), err=True)
-    broker = connect(at_virtual_host(topology, address))
-    return carry_out(
-        lambda options: broker.apply(saved or topology, prune=prune, allow=allow, **options),
-        ApplyView(output, color, lock_timeout=lock_timeout, wait=wait),
-    )
+    broker = client_of(topology, address)
+    return carry_out(lambda options: broker.apply(saved or topology, prune=prune, allow=allow, **options), view)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from amqpflow.cli.apply_view import ApplyView, allow_options, carry_out, lock_option
-from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
-from amqpflow.cli.topology_file import at_virtual_host
+from amqpflow.cli.apply_view import ApplyView, allow_options, carry_out, view_options
+from amqpflow.cli.options.connection import FILE
+from amqpflow.cli.topology_file import client_of
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
@@ -17,19 +17,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", type=FILE)
 @allow_options
-@lock_option
-@connection_options
-@output_option("text", "json")
-@color_option
-def destroy(
-    file: str,
-    allow: tuple[str, ...],
-    wait: bool,
-    lock_timeout: float,
-    address: BrokerAddress,
-    output: str,
-    color: str,
-) -> int:
+@view_options
+def destroy(file: str, allow: tuple[str, ...], address: BrokerAddress, view: ApplyView) -> int:
     """
     Remove everything that the topology in FILE owns, in an order that is safe to stop at any point.
 
@@ -37,11 +26,8 @@ def destroy(
     without it nothing is done (exit code 4). A queue with messages or consumers also needs --allow delete:QUEUE. A
     retry queue returns its messages first; without --wait it is left for the next destroy (3).
     """
-    from amqpflow import Topology, connect
+    from amqpflow import Topology
 
     topology = Topology.load(file)
-    broker = connect(at_virtual_host(topology, address))
-    return carry_out(
-        lambda options: broker.destroy(topology, allow=allow, **options),
-        ApplyView(output, color, lock_timeout=lock_timeout, wait=wait),
-    )
+    broker = client_of(topology, address)
+    return carry_out(lambda options: broker.destroy(topology, allow=allow, **options), view)

@@ -11,7 +11,7 @@ import click
 from amqpflow.cli.exit_codes import DIFFERENCES, REFUSED
 from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
 from amqpflow.cli.render import colors
-from amqpflow.cli.topology_file import at_virtual_host, load
+from amqpflow.cli.topology_file import client_of, load
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
@@ -32,10 +32,8 @@ def drift(file: str, address: BrokerAddress, output: str, color: str, partial: b
     0: no difference. 2: differences. 4: no difference was found, but some objects could not be compared, as over AMQP
     alone (with --partial: 0).
     """
-    from amqpflow import connect
-
     topology = load(file)
-    report = asyncio.run(connect(at_virtual_host(topology, address)).drift(topology))
+    report = asyncio.run(client_of(topology, address).drift(topology))
     if output == "json":
         from amqpflow.cli.render.drift import drift_object
         from amqpflow.cli.render.values import as_document

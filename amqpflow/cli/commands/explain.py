@@ -12,7 +12,7 @@ import click
 from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
 from amqpflow.cli.render import colors
 from amqpflow.cli.safe import safe
-from amqpflow.cli.topology_file import at_virtual_host
+from amqpflow.cli.topology_file import client_of
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
@@ -50,7 +50,7 @@ def explain(
     operator policies and defaults take precedence as in RabbitMQ. explain lists what FILE asks for and does not get,
     with what to do. Nothing is changed. Without the management API policies are not visible, and the output says so.
     """
-    from amqpflow import Topology, connect
+    from amqpflow import Topology
     from amqpflow.api.reporting import explain_offline
     from amqpflow.cli.render.explanation import explanation_object, explanation_text
 
@@ -60,7 +60,7 @@ def explain(
     if offline:
         explanation = explain_offline(topology, queue, release=release or ())
     else:
-        explanation = asyncio.run(connect(at_virtual_host(topology, address)).explain(topology, queue))
+        explanation = asyncio.run(client_of(topology, address).explain(topology, queue))
     if output == "json":
         click.echo(json.dumps(explanation_object(explanation, topology), indent=2))
         return 0

@@ -13,7 +13,7 @@ import click
 
 from amqpflow.cli.options.connection import FILE, connection_options
 from amqpflow.cli.safe import safe
-from amqpflow.cli.topology_file import at_virtual_host, load
+from amqpflow.cli.topology_file import client_of, load
 
 if TYPE_CHECKING:
     from amqpflow.picture.graph import Graph
@@ -37,11 +37,10 @@ def graph(file: str, form: str, out: str | None, live: bool, address: BrokerAddr
     Without --live no broker is needed, and the connection options have no effect. Use svg for a finished picture that
     suits light and dark pages, mermaid for Markdown, dot for Graphviz.
     """
-    from amqpflow import connect
     from amqpflow.picture.graph import build_graph
 
     topology = load(file)
-    numbers = asyncio.run(connect(at_virtual_host(topology, address)).queue_counts(topology)) if live else {}
+    numbers = asyncio.run(client_of(topology, address).queue_counts(topology)) if live else {}
     depths = {name: each.ready for name, each in numbers.items() if each.ready is not None}
     delayed = {name: each.delayed for name, each in numbers.items() if each.delayed is not None}
     text = _drawn(build_graph(topology.compiled, depths if live else None, delayed=delayed, show=safe), form)

@@ -12,7 +12,7 @@ from amqpflow.cli.exit_codes import DIFFERENCES, REFUSED
 from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
 from amqpflow.cli.render import colors
 from amqpflow.cli.safe import safe
-from amqpflow.cli.topology_file import at_virtual_host, load
+from amqpflow.cli.topology_file import client_of, load
 
 if TYPE_CHECKING:
     from amqpflow.planning.values.plan import Plan
@@ -52,10 +52,8 @@ def plan(
     something to do. 4: apply would refuse, and the reasons are shown. `amqpflow apply PATH` carries out a plan that
     --out saved exactly, or refuses it if the broker has changed. A saved plan contains no password.
     """
-    from amqpflow import connect
-
     topology = load(file)
-    broker = connect(at_virtual_host(topology, address))
+    broker = client_of(topology, address)
     made = asyncio.run(broker.plan(topology, prune=prune, allow=allow))
     _print(made, output, colors.wanted(color))
     if out is not None:

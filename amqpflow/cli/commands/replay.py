@@ -15,7 +15,7 @@ from amqpflow.cli.options.selection import selection_options
 from amqpflow.cli.reading import read
 from amqpflow.cli.render.notes import show_notes
 from amqpflow.cli.safe import said
-from amqpflow.cli.topology_file import at_virtual_host, load
+from amqpflow.cli.topology_file import client_of, load
 
 if TYPE_CHECKING:
     from amqpflow.parking.selection import Selection
@@ -64,7 +64,6 @@ def replay(
     """
     import gc
 
-    from amqpflow import connect
     from amqpflow.api.replaying import resumed_replay
     from amqpflow.cli.options.replay import choice_of
     from amqpflow.errors import RefusedError
@@ -77,7 +76,7 @@ def replay(
     if file is None:
         raise click.UsageError("Missing argument 'FILE'.")
     topology = load(file)
-    broker = connect(at_virtual_host(topology, address))
+    broker = client_of(topology, address)
     choice = choice_of(topology, selection, how)
     queues: tuple[str, ...] | None = selection.queues or None
     if resume is not None:

@@ -14,16 +14,14 @@ from amqpflow.cli.options.connection import FILE, color_option, connection_optio
 from amqpflow.cli.options.quantities import DURATION
 from amqpflow.cli.render import colors
 from amqpflow.cli.safe import safe
-from amqpflow.cli.topology_file import at_virtual_host, load
+from amqpflow.cli.topology_file import client_of, load
 
 if TYPE_CHECKING:
-    import asyncio
-
     from rich.console import Console
 
+    from amqpflow import Client, Topology
     from amqpflow.planning.reports.status import Status
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.loading.topology import Topology
 
 
 @click.command()
@@ -59,22 +57,19 @@ def status(
     if interval < 0.1:
         raise UsageError("--interval must be at least 100ms")
     topology = load(file)
-    view = _View(topology, at_virtual_host(topology, address), oldest, output == "json", color)
+    view = _View(topology, client_of(topology, address), oldest, output == "json", color)
     return view.watch(interval) if watch else view.once(detailed_exitcode)
 
 
 class _View:
-    def __init__(self, topology: Topology, address: BrokerAddress, oldest: bool, as_json: bool, color: str) -> None:
-        from amqpflow import connect
-
+    def __init__(self, topology: Topology, broker: Client, oldest: bool, as_json: bool, color: str) -> None:
         self.topology = topology
-        self.broker = connect(address)
+        self.broker = broker
         self.oldest = oldest
         self.as_json = as_json
         self.color = color
 
     def once(self, detailed_exitcode: bool) -> int:
-
         found = asyncio.run(self.broker.status(self.topology, oldest=self.oldest))
         self._print(found)
         return DIFFERENCES if detailed_exitcode and found.alerts else 0

@@ -14,7 +14,7 @@ from amqpflow.cli.options.reading import read_options
 from amqpflow.cli.options.selection import selection_options
 from amqpflow.cli.reading import GIVING_BACK, read
 from amqpflow.cli.render.notes import show_readings
-from amqpflow.cli.topology_file import at_virtual_host, load
+from amqpflow.cli.topology_file import client_of, load
 
 if TYPE_CHECKING:
     from amqpflow import ParkedClient, ReadOptions, Selection, Topology
@@ -66,7 +66,7 @@ class Source:
                 raise click.UsageError("Name a topology file, or a queue with --from.")
             return None, connect(self._address).parked
         topology = load(self._file)
-        return topology, connect(at_virtual_host(topology, self._address)).parked
+        return topology, client_of(topology, self._address).parked
 
 
 def source_options(*formats: str) -> Callable[[F], F]:
