@@ -18,6 +18,9 @@ class Client(Provisioning, Reporting, Replaying):
     """
     A broker to plan, apply, read and replay on; made by `connect`.
 
+    Everywhere `topology` is a `Topology`, or the path of its file; its virtual host is used, else that of the URL. A
+    call that asks the broker raises, besides its own errors, what `plan` raises.
+
     Inside of `async with` a connection stays open for the next call in the same virtual host; one that was lost is
     opened again by the next call. Calls may run at the same time: each has a connection of its own. Outside of
     `async with` every call opens and closes its own.

@@ -26,7 +26,8 @@ class ParkedClient:
     The parked messages of a broker: `parked` of a client.
 
     Everywhere `topology` is a `Topology` or the path of its file, or None when the queues of `options.from_queues` are
-    in no file; `selection` says which messages, None all of them.
+    in no file; `selection` says which messages, None all of them; `options` says how to read. Without the management
+    API policies that would make reading unsafe stay unseen. Errors besides those of a call are those of `Client.plan`.
     """
 
     def __init__(self, connections: Connections) -> None:
@@ -46,9 +47,6 @@ class ParkedClient:
         They stay where they are, in their order, even if the process is killed.
 
         Args:
-            topology: see the class. Without the management API policies that would make reading unsafe stay unseen.
-            selection: see the class.
-            options: how to read.
             on_row: is given each row, in the order of delivery, and `messages` stays empty: a million rows fill the
                 memory. Where a queue is `by_priority`, that is not the order of age.
 
@@ -56,7 +54,6 @@ class ParkedClient:
             UsageError: the file has no such queue. NotAppliedError: a parking queue is missing.
             RefusedError: reading could use up messages, because of the queue's delivery limit; or another command
                 reads it.
-            AmqpflowError: as for `Client.plan`.
         """
         from amqpflow.services.parked.listing import list_parked
 
@@ -75,7 +72,6 @@ class ParkedClient:
         Find parked messages, body and all, by id, the beginning of an id, message id or hop. They stay where they are.
 
         Args:
-            topology, options: as for `list`.
             wanted: what to look for.
             selection: of it only the queues count.
 
@@ -102,7 +98,6 @@ class ParkedClient:
         Count parked messages by what they have in common. They stay where they are.
 
         Args:
-            topology, selection, options: as for `list`.
             by: of queue, parking-queue, reason, error-type, fingerprint, routing-key, parked-by, hour.
 
         Raises:
@@ -125,7 +120,7 @@ class ParkedClient:
         Write parked messages to a file from which `restore` puts back the same bytes. They stay where they are.
 
         The file exists once it is whole and on the disk, and not before. Instead of a path it can be an open binary
-        file, such as a pipe: it is whole when it has its end line. The other arguments are as for `list`.
+        file, such as a pipe: it is whole when it has its end line.
 
         Raises:
             RefusedError: the file exists. AmqpflowError: it cannot be written. Else as `list`.
@@ -142,7 +137,7 @@ class ParkedClient:
         selection: Selection | None = None,
         options: ReadOptions | None = None,
     ) -> Chosen:
-        """Count what `discard` would take, and remember it. Nothing is changed. Arguments and errors as for `list`."""
+        """Count what `discard` would take, and remember it. Nothing is changed. Errors as for `list`."""
         from amqpflow.services.parked.export import choose
 
         async with self._target(topology, selection, options) as (target, chosen):
@@ -164,7 +159,6 @@ class ParkedClient:
         in its queue or in the file; some may be in both.
 
         Args:
-            topology, selection, options: as for `list`.
             file: where they are kept; None: nowhere.
             chosen: no others than these, as `choose` returned them.
 
@@ -207,7 +201,7 @@ class ParkedClient:
         Raises:
             RefusedError: the file is damaged, or holds what cannot be put back as it is; amqpflow cannot find out what
                 is still parked; or another restore is running. NotAppliedError: a queue is missing. Nothing was done.
-            AmqpflowError: as for `Client.plan`, or a file cannot be read or written.
+            AmqpflowError: a file cannot be read or written.
         """
         from amqpflow.services.parked.restore import restore_parked
         from amqpflow.services.parked.restore_report import RestoreOptions

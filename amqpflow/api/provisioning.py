@@ -49,7 +49,6 @@ class Provisioning:
         Return what `apply` would do, step by step. Nothing is changed.
 
         Args:
-            topology: a `Topology`, or the path of its file. Its virtual host is used, else that of the URL.
             prune: plan also to remove what the topology owns and its file no longer has.
             allow: as for `apply`, which must be given the same: a queue named there may lose messages.
 
@@ -72,12 +71,8 @@ class Provisioning:
         """
         Return what differs between broker and file, by object and attribute. Nothing is changed.
 
-        Returns:
-            A report. `drifts` is empty when nothing differs; `unseen` names what could not be compared, as over AMQP
-            alone.
-
-        Raises:
-            AmqpflowError: as for `plan`.
+        `drifts` of the report is empty when nothing differs; `unseen` names what could not be compared, as over AMQP
+        alone.
         """
         from amqpflow.planning.reports.drift import drift
         from amqpflow.services.provisioning.planner import make_plan
@@ -113,8 +108,7 @@ class Provisioning:
                 done.
             LockedError: another apply of this topology runs; nothing was done.
             PartlyDoneError: stopped at a failure, its `__cause__`; `report` says what was done and what remains.
-            UsageError: `allow` has an unknown word.
-            AmqpflowError: as for `plan`, or the first step failed; nothing was done.
+            UsageError: `allow` has an unknown word. AmqpflowError: the first step failed; nothing was done.
         """
         from amqpflow.planning.values.plan import Plan
         from amqpflow.services.provisioning.plan_files import require_current
@@ -159,15 +153,13 @@ class Provisioning:
         topology's.
 
         Args:
-            topology: as for `plan`.
             kind: `queue`, `exchange`, `binding` or `policy`.
             names: of the objects; of a binding as the plan shows it: `events -> orders (order.placed)`.
             options: as for `apply`.
 
         Raises:
             RefusedError: one of them is missing, differs, or another topology owns it; nothing was done.
-            UsageError: another kind.
-            LockedError, AmqpflowError: as for `apply`.
+            UsageError: another kind. Else as `apply`.
         """
         from amqpflow.services.provisioning.planner import make_adoption
 

@@ -70,22 +70,12 @@ class Replaying:
         choice: ReplayRequest | None = None,
         options: ReadOptions | None = None,
     ) -> ReplayPlan:
-        """
-        Count what `replay` would take, by reason, error and destination. Nothing is changed.
-
-        Arguments and errors as for `replay`.
-        """
+        """Count what `replay` would take, by reason, error and destination; nothing is changed. See `replay`."""
         from amqpflow.services.replaying.plan import plan_replay
 
         options = refuse_places(options)
         async with self._connections.broker(topology, "replay") as (broker, compiled):
-            return await plan_replay(
-                broker,
-                compiled,
-                queue,
-                choice=choice,
-                options=options,
-            )
+            return await plan_replay(broker, compiled, queue, choice=choice, options=options)
 
     async def replay(
         self,
@@ -109,7 +99,6 @@ class Replaying:
         again with the hop id of the first copy, or held. What is parked while it runs is not replayed.
 
         Args:
-            topology: as for `plan`.
             queue: a work queue, several, or (None) all.
             choice: which messages, where to, how fast, when to stop by itself; None: all, to where they failed.
             journal: directory of the journals; None: `$XDG_STATE_HOME/amqpflow/replays`, below `~/.local/state`.
@@ -127,7 +116,6 @@ class Replaying:
         Raises:
             UsageError: the topology has no such work queue, or there is no such replay.
             NotAppliedError, RefusedError: as for `parked.list`, or the journal cannot be written; nothing was done.
-            AmqpflowError: as for `plan`; nothing was done.
         """
         from amqpflow.services.replaying.journal_files import journals_in
         from amqpflow.services.replaying.replayer import replay_parked

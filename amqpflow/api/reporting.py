@@ -24,7 +24,6 @@ def permissions(
     Return the least permissions for each kind of user of a topology. The broker is not asked.
 
     Args:
-        topology: as for `plan`.
         roles: of `apply`, `consume`, `publish`, `replay`, `observe`; all when empty.
         queues: the work queues that the users who consume and replay work with; all when empty.
         exact: never widen a pattern, even if RabbitMQ 4.3 refuses its length (1024 bytes).
@@ -54,12 +53,11 @@ class Reporting:
         Return every setting in effect on a queue, where it comes from, and what it overrides. Nothing is changed.
 
         Args:
-            topology: as for `plan`.
-            queue: a work queue, a retry queue or a parking queue of it.
+            queue: a work queue, a retry queue or a parking queue of the topology. Without the management API policies
+                cannot be seen, and the notes say so.
 
         Raises:
-            UsageError: the topology has no such queue. AmqpflowError: as for `plan`. Without the management API
-                policies cannot be seen, and the notes say so.
+            UsageError: the topology has no such queue.
         """
         from amqpflow.services.provisioning.explainer import explain_on, require_known
 
@@ -74,12 +72,7 @@ class Reporting:
         """
         Return how many messages are where, with alerts for what is stuck. No message is touched without `oldest`.
 
-        Args:
-            topology: as for `plan`.
-            oldest: also read the first message of each parking queue, and put it back, to know how old it is.
-
-        Raises:
-            AmqpflowError: as for `plan`.
+        With `oldest` the first message of each parking queue is read, and put back, to know how old it is.
         """
         async with self._status_reader(topology, "status") as reader:
             return await reader.read(oldest=oldest)
@@ -97,13 +90,13 @@ class Reporting:
         Yield the status again and again. The growth of parking queues is counted from the first one.
 
         Args:
-            topology, oldest: as for `status`.
+            oldest: as for `status`.
             interval: seconds between two of them.
             stop: set it to end.
             on_error: called with what failed after the first status; the next attempt follows after `interval`.
 
         Raises:
-            AmqpflowError: as for `plan`, before the first status.
+            AmqpflowError: the first status failed.
         """
         from amqpflow.errors import AmqpflowError
 
@@ -124,12 +117,7 @@ class Reporting:
                 await _pause(stop, interval)
 
     async def queue_counts(self, topology: TopologyLike) -> dict[str, QueueStats]:
-        """
-        Return what each queue of a topology holds, by name. A queue that does not exist is left out.
-
-        Raises:
-            AmqpflowError: as for `plan`.
-        """
+        """Return what each queue of a topology holds, by name. A queue that does not exist is left out."""
         async with self._status_reader(topology, "graph") as reader:
             return await reader.numbers()
 
@@ -148,7 +136,6 @@ def explain_offline(topology: TopologyLike, queue: str, *, release: tuple[int, .
     Return the settings of a queue, computed from the file only; policies on the broker may override them.
 
     Args:
-        topology: as for `Client.plan`.
         queue: as for `Client.explain`.
         release: of RabbitMQ, such as (4, 3); empty: any.
 

@@ -66,9 +66,7 @@ class JournalState:
     unacked: dict[int, Key] = field(default_factory=dict)
     """Confirmed, and not acked: as many messages of that name are parked that need not be sent."""
     leaving: dict[int, Key] = field(default_factory=dict)  #: confirmed, and perhaps acked: still parked, or not
-    only: Counter[str] | None = (
-        None  #: names (the first `PARKED_DIGITS`) of all that it may still take, when it has a list
-    )
+    only: Counter[str] | None = None  #: `PARKED_DIGITS` of all that it may still take, when it has a list
     next_number: int = 1
     resumed: list[Mapping[str, Any]] = field(default_factory=list)  #: who and when
     end: Mapping[str, Any] | None = None  #: the summary of the last run that came to an end

@@ -49,12 +49,10 @@ class RestorePlace:
 class Restored:
     """What a record says of one place."""
 
-    queues: dict[str, DigestMultiset] = field(
-        default_factory=dict
-    )  #: queue -> checks of messages that were confirmed there
-    doubtful: dict[str, DigestMultiset] = field(
-        default_factory=dict
-    )  #: queue -> checks of messages that may have been restored there
+    #: queue -> checks of messages that were confirmed there
+    queues: dict[str, DigestMultiset] = field(default_factory=dict)
+    #: queue -> checks of messages that may have been restored there
+    doubtful: dict[str, DigestMultiset] = field(default_factory=dict)
     forgotten: bool = False  #: a line was voided: parked messages may be those that were restored before that
     elsewhere: dict[str, int] = field(default_factory=dict)
     """Addresses of a cluster of the same name -> messages put back there, or in doubt: the same broker, or not."""

@@ -50,7 +50,7 @@ class _Layouter:
         x_retry_rail = x_work + work_width + 36
         x_retry = x_retry_rail + 36 if has_retries else x_work + work_width
         chips = [self._chips(work) for work in graph.works]
-        retry_width = max([0.0, *(width for width, *_ in chips)]) if has_retries else 0.0
+        retry_width = max([0.0, *(width for width, _ in chips)]) if has_retries else 0.0
         if has_retries:
             retry_width = max(retry_width, width_of("RETRY QUEUES", 11) + 8)
         x_parking_rail = x_retry + retry_width + 40
@@ -64,7 +64,7 @@ class _Layouter:
         works: dict[str, Box] = {}
         lanes: dict[str, float] = {}
         y = _HEAD
-        for work, (_, chip_rows, chip_width) in zip(graph.works, chips, strict=True):
+        for work, (chip_width, chip_rows) in zip(graph.works, chips, strict=True):
             steps = bool(work.steps or work.native)
             inner = chip_rows * (style.chip + 4) + 8 if steps else 0.0
             lane = 16.0 if steps else 0.0
@@ -139,14 +139,16 @@ class _Layouter:
             texts.append((f"{step.delay}{several}{depth}", ", ".join(step.queues)))
         return texts
 
-    def _chips(self, work: WorkNode) -> tuple[float, int, float]:
-        """Return the width of the widest chip, how many lines of chips, and the width of the box around them."""
-        texts = [text for text, _ in self._chip_texts(work)]
-        if not texts:
-            return 0.0, 0, 0.0
-        rows = [texts[start : start + self.style.per_line] for start in range(0, len(texts), self.style.per_line)]
-        width = max(sum(self._chip_width(text) + 5 for text in row) for row in rows) + 7
-        return width, len(rows), width
+    def _chip_rows(self, work: WorkNode) -> list[list[tuple[str, str]]]:
+        """Return the texts and titles of chips, a list for each line of them."""
+        texts, per_line = self._chip_texts(work), self.style.per_line
+        return [texts[start : start + per_line] for start in range(0, len(texts), per_line)]
+
+    def _chips(self, work: WorkNode) -> tuple[float, int]:
+        """Return the width of the box around the chips, and how many lines of chips it has."""
+        rows = self._chip_rows(work)
+        widths = [sum(self._chip_width(text) + 5 for text, _ in row) + 7 for row in rows]
+        return max(widths, default=0.0), len(rows)
 
     def _chip_width(self, text: str) -> float:
         return width_of(text, self.style.small) + 12
@@ -170,8 +172,7 @@ class _Layouter:
         )
 
     def _chip_boxes(self, work: WorkNode, retry: Box) -> Iterator[Box]:
-        style, texts = self.style, self._chip_texts(work)
-        rows = [texts[start : start + style.per_line] for start in range(0, len(texts), style.per_line)]
+        style, rows = self.style, self._chip_rows(work)
         y = retry.y + (retry.height - len(rows) * (style.chip + 4) + 4) / 2
         for row in rows:
             x = retry.x + 6

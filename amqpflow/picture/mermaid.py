@@ -19,14 +19,8 @@ def render_mermaid(graph: Graph) -> str:
 
 def count_edges(graph: Graph) -> int:
     """Count the edges of the flowchart."""
-    fed = sum(len(work.feeds) for work in graph.works)
-    return (
-        fed
-        + sum(2 for work in graph.works if work.steps)
-        + len(graph.works)
-        + sum(1 for each in graph.exchanges if each.alternate)
-        + sum(1 for work in graph.works if work.native)
-    )
+    of_works = sum(1 + len(work.feeds) + 2 * bool(work.steps) + bool(work.native) for work in graph.works)
+    return of_works + sum(bool(each.alternate) for each in graph.exchanges)
 
 
 def _lines(graph: Graph) -> Iterator[str]:

@@ -93,12 +93,8 @@ def _rail(rail: Rail) -> Iterator[str]:
 def _line(line: Line) -> Iterator[str]:
     (x, y), *rest = line.points
     path = f"M{_n(x)} {_n(y)}" + "".join(f"L{_n(x)} {_n(y)}" for x, y in rest)
-    title = f"<title>{_escaped(line.title)}</title>" if line.title and not line.label else ""
-    yield (
-        f'<path class="line {line.kind}" d="{path}">{title}</path>'
-        if title
-        else (f'<path class="line {line.kind}" d="{path}"/>')
-    )
+    title = f"><title>{_escaped(line.title)}</title></path>" if line.title and not line.label else "/>"
+    yield f'<path class="line {line.kind}" d="{path}"{title}'
     (before, _), (end, y) = line.points[-2:]
     step = -6 if end > before else 6
     yield (
@@ -167,13 +163,8 @@ def _style(layout: Layout) -> str:
         ".line.back,.line.alternate{stroke-dasharray:5 4}rect{stroke-width:1.2}.dashed{stroke-dasharray:4 3}"
         ".quiet{opacity:.45}"
     )
-    return (
-        fixed
-        + _colours(_LIGHT_TEXT, _LIGHT)
-        + "@media (prefers-color-scheme:dark){"
-        + _colours(_DARK_TEXT, _DARK)
-        + "}"
-    )
+    dark = f"@media (prefers-color-scheme:dark){{{_colours(_DARK_TEXT, _DARK)}}}"
+    return fixed + _colours(_LIGHT_TEXT, _LIGHT) + dark
 
 
 def _colours(plain: dict[str, str], palette: dict[str, tuple[str, str]]) -> str:

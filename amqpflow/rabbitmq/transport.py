@@ -42,9 +42,7 @@ class ContentTransport(TransportFactory):
     def __init__(self) -> None:
         self.takers: dict[int, Take] = {}
         self.blocked: str | None = None  #: why the broker reads nothing from this connection now (connection.blocked)
-        self.on_blocked: list[
-            Callable[[str | None], None]
-        ] = []  #: called with the reason, and with None when it is over
+        self.on_blocked: list[Callable[[str | None], None]] = []  #: called with the reason, with None when it is over
         self.close_reason: CloseReason | None = None  #: what was first seen of the end of the connection
         self.explain: Callable[[CloseReason], CloseReason] | None = None  #: says more of a reason than the socket does
         self.heartbeat = 0.0  #: seconds, once it is negotiated; 0 for none
@@ -97,10 +95,8 @@ class ContentTransport(TransportFactory):
     async def create(self, url: Any, **kwargs: Any) -> tuple[Any, asyncio.StreamWriter]:
         factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
         reader, writer = await factory.create(url, **kwargs)
-        self._writer, self._reader = (
-            writer,
-            FrameReader(reader, self.takers, self._control, self.ended, self._reading_cancelled),
-        )
+        self._writer = writer
+        self._reader = FrameReader(reader, self.takers, self._control, self.ended, self._reading_cancelled)
         return self._reader, writer
 
     def write(self, data: bytes) -> bool:

@@ -23,10 +23,7 @@ UrlFunction: TypeAlias = Callable[[], str | Awaitable[str]]
 
 Check: TypeAlias = Callable[[str, str], tuple[str, ...]]  #: text and source to URLs; raises UsageError
 
-_LOOKS, _PAUSE = (
-    5,
-    0.1,
-)  #: times and seconds: for so long a file may be empty, missing or half written while it is replaced
+_LOOKS, _PAUSE = 5, 0.1  #: times and seconds; a file may be empty or half written so long while it is replaced
 _FRESH = 1.0  #: seconds
 _ANSWER_TIMEOUT = 10.0  #: seconds for a function, which may ask an identity provider
 _HANGING_MOST = 10  #: calls of a function that were given up and have not ended

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from amqpflow.cli.option_names import with_options
 from amqpflow.model.routes import QueueRoutes
-from amqpflow.model.units import format_duration
+from amqpflow.model.units import format_duration, plural
 from amqpflow.planning.policies.index import named_exactly
 from amqpflow.planning.reports.consequences import Consequence, Danger, consequences
 from amqpflow.planning.values.changes import (
@@ -37,13 +37,6 @@ from .definition import exchange_words, policy_words, queue_words, value_words
 ALIKE = 5  #: so many of a kind are shown one by one, of more only the first
 _NAMES = 12  #: so many names are listed in full
 
-_PLURALS = {
-    "exchange": "exchanges",
-    "queue": "queues",
-    "binding": "bindings",
-    "policy": "policies",
-    "manifest": "manifests",
-}
 _WORK, _TIER, _PARKING, _BINDING, _OWN_BINDINGS = range(5)
 
 
@@ -61,9 +54,8 @@ class Row:
     danger: Danger = Danger.NONE
     rank: int = 0  #: the place among the rows of its work queue
     about: tuple[str, ...] = ()  #: of a policy: the queues it works on
-    own: tuple[
-        tuple[str, str], ...
-    ] = ()  #: texts of this row alone, and what stands for them when it speaks for others
+    #: texts of this row alone, and what stands for them when it speaks for others
+    own: tuple[tuple[str, str], ...] = ()
     messages: int | None = None  #: in a queue that goes, when the plan was made
 
 
@@ -336,8 +328,8 @@ def listed(names: Iterable[str]) -> str:
 
 
 def counted(number: int, kind: str) -> str:
-    """Write a count: 1 queue, 3 queues."""
-    return f"{number} {kind if number == 1 else _PLURALS.get(kind, kind + 's')}"
+    """Write a count: 1 queue, 3 policies."""
+    return f"{number} policies" if kind == "policy" and number != 1 else plural(number, kind)
 
 
 def ranges(steps: Iterable[int]) -> str:
