@@ -102,20 +102,14 @@ def main(arguments: list[str] | None = None) -> None:
         code = result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
         code = stop.exit_code
-    except click.Abort:
-        click.echo("Interrupted.", err=True)
-        code = INTERRUPTED
-    except click.UsageError as error:
-        error.show()
-        code = WRONG_USAGE
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        code = WRONG_USAGE if isinstance(error, click.UsageError) else error.exit_code
     except BrokenPipeError:
         # the reader of our output went away (`amqpflow ... | head`): nothing left to say, and nowhere to say it
         _discard_output()
         code = 0
-    except KeyboardInterrupt:
+    except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         code = INTERRUPTED
     except Exception as error:

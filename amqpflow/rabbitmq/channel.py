@@ -21,7 +21,7 @@ from amqpflow.model.queue_stats import QueueCounts
 from .ack_batcher import AckBatcher
 from .confirms import Confirms, Settled, Ticket
 from .frames import ContentFrames, ack_frame, nack_frame, reject_frame
-from .rpc import RpcChannel, answer_or_end
+from .rpc import RpcChannel, answer_or_end, retrieve
 from .subscriptions import Subscriptions
 from .translate import translate
 
@@ -155,7 +155,7 @@ class Channel:
         """Ask the broker for an answer, by a `confirm.select`: the second one on a channel changes nothing."""
         if not (self.is_closed or self.is_asking):
             self._question = asyncio.ensure_future(self._amqp.confirm_delivery())
-            self._question.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._question.add_done_callback(retrieve)
 
     # -- consuming
 

@@ -20,7 +20,7 @@ from .channel import Channel
 from .client_library import open_pika
 from .connection_monitor import ConnectionMonitor
 from .decode import version_numbers
-from .rpc import RpcChannel
+from .rpc import RpcChannel, retrieve
 from .translate import translate
 
 IDENTITY = "connection_id"  #: the client property that tells a connection from every other one
@@ -45,7 +45,8 @@ class Connection:
         self._opened_at = asyncio.get_running_loop().time()
         self._on_close: list[Callable[[], None]] = []
         pika.content.heartbeat = float(self.heartbeat)
-        self._monitor = ConnectionMonitor(pika.content, self.heartbeat, self._give_up)
+        # the connection's owner reports that it was given up, with the reason
+        self._monitor = ConnectionMonitor(pika.content, self.heartbeat, give_up=pika.content.abort)
         self._amqp.closing.add_done_callback(self._connection_closed)
 
     @property
@@ -167,9 +168,6 @@ class Connection:
             return False
         return (now.user, now.password) != (self.address.user, self.address.password)
 
-    def _give_up(self, why: str) -> None:
-        self._pika.content.abort(why)  # the connection's owner reports it, with the reason
-
     async def close(self, why: str = "", *, within: float = CLOSE_TIMEOUT) -> None:
         """
         Close, telling the broker. Never raises: a connection that is lost is closed. `why` is for the `close_reason`.
@@ -182,7 +180,7 @@ class Connection:
         self._monitor.stop()
         self._pika.content.ended(CloseReason(text=why, by_us=True) if why else CLOSED_HERE)
         closing = asyncio.ensure_future(self._pika.close())
-        closing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        closing.add_done_callback(retrieve)
         try:
             await asyncio.wait([closing], timeout=within)
         finally:

@@ -22,10 +22,14 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from amqpflow.model.closing import missed_heartbeats
 from amqpflow.model.units import format_duration
+
+if TYPE_CHECKING:
+    from .channel import Channel
+    from .transport import ContentTransport
 
 CONFIRM_PATIENCE = 10.0  #: seconds without a confirm, and half of that without an answer, after which it is given up
 _LONGEST_INTERVAL, _SHORTEST_INTERVAL = 1.0, 0.25  #: seconds between checks
@@ -94,40 +98,10 @@ class ConfirmCheck:
         return late >= patience.unconfirmed - patience.unanswered and not asking, dead
 
 
-class Watched(Protocol):
-    """A channel."""
-
-    @property
-    def is_closed(self) -> bool: ...
-
-    @property
-    def oldest(self) -> int: ...
-
-    @property
-    def is_asking(self) -> bool: ...
-
-    def ask(self) -> None: ...
-
-
-class Received(Protocol):
-    """The transport of a connection."""
-
-    blocked: str | None
-
-    @property
-    def received(self) -> int: ...
-
-    @property
-    def unsent(self) -> int: ...
-
-    @property
-    def taken(self) -> int: ...
-
-
 class ConnectionMonitor:
     """Checks one connection until it is stopped, or has given it up."""
 
-    def __init__(self, transport: Received, heartbeat: float, give_up: Callable[[str], None]) -> None:
+    def __init__(self, transport: ContentTransport, heartbeat: float, give_up: Callable[[str], None]) -> None:
         """
         Args:
             transport: of the connection.
@@ -140,12 +114,12 @@ class ConnectionMonitor:
         self._patience = SilenceLimits.of(heartbeat, CONFIRM_PATIENCE)
         self._silence = Unchanged()
         self._unsent = self._taken = 0  # at the last look
-        self._channels: dict[Watched, ConfirmCheck] = {}
+        self._channels: dict[Channel, ConfirmCheck] = {}
         self._loop = asyncio.get_running_loop()
         self._next: asyncio.TimerHandle | None = None
         self._later()
 
-    def add(self, channel: Watched) -> None:
+    def add(self, channel: Channel) -> None:
         """Check this channel, too, until it is closed."""
         self._channels[channel] = ConfirmCheck()
 

@@ -155,8 +155,8 @@ def _others(desired: CompiledTopology, vhost: str, found: Mapping[str, Any]) -> 
     manifests = []
     for name, value in found.items():
         topology = name.removeprefix(parameter_name(vhost, ""))
-        with suppress(UnreadableManifestError):
-            if topology != desired.name:
+        if topology != desired.name:
+            with suppress(UnreadableManifestError):
                 manifests.append(from_json(value, vhost=vhost, topology=topology))
     return tuple(manifests)
 

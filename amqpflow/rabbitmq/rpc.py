@@ -73,7 +73,7 @@ async def answer_or_end(call: Awaitable[Any], within: float, abort: Callable[[st
 
 async def _to_its_end(call: Coroutine[Any, Any, Any]) -> Any:
     running = asyncio.ensure_future(call)
-    running.add_done_callback(_retrieve)
+    running.add_done_callback(retrieve)
     await asyncio.wait((running,))
     if running.cancelled():
         # the channel or the connection was closed meanwhile, which aiormq says by cancelling what runs on it
@@ -81,6 +81,7 @@ async def _to_its_end(call: Coroutine[Any, Any, Any]) -> Any:
     return running.result()
 
 
-def _retrieve(running: asyncio.Future[Any]) -> None:
+def retrieve(running: asyncio.Future[Any]) -> None:
+    """Retrieve the error of a future that is not awaited any more: asyncio would log it as forgotten."""
     if not running.cancelled():
         running.exception()

@@ -18,12 +18,10 @@ from amqpflow.cli.safe import said
 from amqpflow.cli.topology_file import client_of, load
 
 if TYPE_CHECKING:
-    from amqpflow.parking.selection import Selection
+    from amqpflow import ReadOptions, ReplayRequest, Selection
     from amqpflow.rabbitmq.address import BrokerAddress
-    from amqpflow.services.reading.options import ReadOptions
     from amqpflow.services.replaying.plan import ReplayPlan
     from amqpflow.services.replaying.report import ReplayReport
-    from amqpflow.services.replaying.request import ReplayRequest
 
 
 @click.command()

@@ -24,22 +24,13 @@ MANAGEMENT_URL = (
 def connection_options(function: F) -> F:
     """Add --url, --management-url and the TLS options; the command receives one `address: BrokerAddress`."""
 
+    names = ("url", "management_url", "ca_file", "cert_file", "key_file", "insecure")
+
     @wraps(function)
-    def with_address(
-        *args: Any,
-        url: str | None,
-        management_url: str | None,
-        ca_file: str | None,
-        cert_file: str | None,
-        key_file: str | None,
-        insecure: bool,
-        **kwargs: Any,
-    ) -> Any:
+    def with_address(*args: Any, **kwargs: Any) -> Any:
         from amqpflow.rabbitmq.address import resolve_address
 
-        address = resolve_address(
-            url, management_url, ca_file=ca_file, cert_file=cert_file, key_file=key_file, insecure=insecure
-        )
+        address = resolve_address(**{name: kwargs.pop(name) for name in names})
         silence_libraries()
         announce(address)
         return function(*args, address=address, **kwargs)

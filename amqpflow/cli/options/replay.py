@@ -13,9 +13,7 @@ from amqpflow.cli.options.quantities import DURATION, PERCENTAGE, RATE_OR_NUMBER
 from amqpflow.cli.options.reading import ORIGIN_HELP
 
 if TYPE_CHECKING:
-    from amqpflow.parking.selection import Selection
-    from amqpflow.services.loading.topology import Topology
-    from amqpflow.services.replaying.request import ReplayRequest
+    from amqpflow import ReplayRequest, Selection, Topology
 
 F = TypeVar("F", bound=Callable[..., Any])
 

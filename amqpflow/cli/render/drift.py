@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from amqpflow.cli.option_names import with_options
@@ -125,18 +126,11 @@ def _together(drifts: list[Drift]) -> Iterator[Drift]:
     alike: dict[tuple[str, str], list[Drift]] = {}
     for each in drifts:
         alike.setdefault((each.ref.kind, each.message), []).append(each)
-    for (kind, message), same in alike.items():
+    for (kind, _), same in alike.items():
         if len(same) <= ONE_BY_ONE:
             yield from same
         else:
-            names = listed([each.ref.name for each in same])
-            yield Drift(
-                what=same[0].what,
-                ref=Ref(kind, names),
-                attributes=same[0].attributes,
-                message=message,
-                hint=same[0].hint,
-            )
+            yield replace(same[0], ref=Ref(kind, listed([each.ref.name for each in same])))
 
 
 def _drift(each: Drift, color: bool, width: int) -> Iterator[str]:

@@ -49,7 +49,11 @@ def plan_summary(plan: Plan) -> str:
     swapped = Counter(queue=len(plan.replaced))
     if plan.nothing_to_do and not plan.refusals:
         return _nothing_to_do(plan)
-    parts = [f"{sum(kinds.values())} {_TO_DO.get(action, action)} ({_kinds(kinds)})" for action, kinds in _by(plan)]
+    replaced = len(replaced_queues(plan.changes))
+    counts = _counts(plan.changes) - Counter({("create", "queue"): replaced, ("delete", "queue"): replaced})
+    parts = [
+        f"{sum(kinds.values())} {_TO_DO.get(action, action)} ({_kinds(kinds)})" for action, kinds in _by_action(counts)
+    ]
     if swapped["queue"]:
         parts.append(f"{swapped['queue']} to replace ({_kinds(swapped)})")
     if refused:
@@ -66,13 +70,7 @@ def applied_summary(plan: Plan, done: Iterable[Change]) -> str:
     """Return one line: Applied: 2 exchanges, 6 queues, 7 bindings created; 0 unchanged."""
     if plan.nothing_to_do:
         return _nothing_to_do(plan)
-    counts = _counts(done)
-    actions = dict.fromkeys([*_DONE, *(action for action, _ in counts)])
-    parts = []
-    for action in actions:
-        kinds = Counter({kind: count for (each, kind), count in counts.items() if each == action})
-        if kinds:
-            parts.append(f"{_kinds(kinds)} {_DONE.get(action, action)}")
+    parts = [f"{_kinds(kinds)} {_DONE.get(action, action)}" for action, kinds in _by_action(_counts(done))]
     return f"Applied: {'; '.join(parts) or 'nothing'}; {len(plan.unchanged)} unchanged."
 
 
@@ -86,10 +84,7 @@ def _counts(changes: Iterable[Change]) -> Counter[tuple[str, str]]:
     return +counts
 
 
-def _by(plan: Plan) -> Iterator[tuple[str, Counter[str]]]:
-    counts = _counts(plan.changes)
-    replaced = len(replaced_queues(plan.changes))
-    counts = counts - Counter({("create", "queue"): replaced, ("delete", "queue"): replaced})
+def _by_action(counts: Counter[tuple[str, str]]) -> Iterator[tuple[str, Counter[str]]]:
     for action in dict.fromkeys([*_TO_DO, *(action for action, _ in counts)]):
         kinds = Counter({kind: count for (each, kind), count in counts.items() if each == action})
         if kinds:

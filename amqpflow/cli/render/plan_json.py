@@ -126,12 +126,8 @@ def _at_stake(stakes: Iterable[QueueRisk], depths: Mapping[str, Depth]) -> list[
 def _change(each: Consequence, change: Change, depths: Mapping[str, Depth]) -> dict[str, Any]:
     described = _told(each)
     match change:
-        case CreateExchange(exchange=exchange):
-            described["after"] = _fields(exchange)
-        case CreateQueue(queue=queue):
-            described["after"] = _fields(queue)
-        case Bind(binding=binding) | EnsureBinding(binding=binding):
-            described["after"] = _fields(binding)
+        case CreateExchange(exchange=new) | CreateQueue(queue=new) | Bind(binding=new) | EnsureBinding(binding=new):
+            described["after"] = _fields(new)
         case PutPolicy(policy=policy, replaces=replaces):
             described |= {
                 "before": replaces and _fields(replaces),
@@ -140,8 +136,8 @@ def _change(each: Consequence, change: Change, depths: Mapping[str, Depth]) -> d
             }
         case RemovePolicy(policy=policy):
             described |= {"before": _fields(policy), "at_stake": _at_stake(change.at_stake, depths)}
-        case Unbind(binding=binding, why=why):
-            described |= {"before": _fields(binding), "why": why}
+        case Unbind(binding=old, why=why) | DeleteExchange(exchange=old, why=why):
+            described |= {"before": _fields(old), "why": why}
         case Rebind(binding=binding, replaces=bound):
             described |= {"before": _fields(bound), "after": _fields(binding)}
         case Drain(queue=queue):
@@ -151,8 +147,6 @@ def _change(each: Consequence, change: Change, depths: Mapping[str, Depth]) -> d
             }
         case DeleteQueue(queue=queue):
             described |= {"before": _fields(queue), **picked(change, "messages", "consumers", "forced", "why")}
-        case DeleteExchange(exchange=exchange, why=why):
-            described |= {"before": _fields(exchange), "why": why}
         case PutManifest(manifest=manifest, replaces=recorded):
             described |= {"before": recorded and to_json(recorded), "after": to_json(manifest)}
         case RemoveManifest(manifest=manifest):

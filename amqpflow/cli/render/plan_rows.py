@@ -94,10 +94,10 @@ class _Grouping:
         through = f"in {self.topology.retry_exchange} and {self.topology.parking_exchange}, each queue by its own name"
         self._found()
         for (owner, _), bindings in self.own_bindings.items():
-            row = _row(bindings[0], rank=_OWN_BINDINGS)
             steps = tuple(each.step or 0 for each in bindings)
             label = counted(len(bindings), "binding")
-            self.of_queue.get(owner, self.shared).append(replace(row, label=label, words=through, steps=steps))
+            row = replace(_row(bindings[0], through), label=label, steps=steps, rank=_OWN_BINDINGS)
+            self.of_queue.get(owner, self.shared).append(row)
         self.dangerous.sort(key=lambda row: (bool(row.steps), row.steps))
         yield Group(title="To think about first", rows=_together(self.dangerous), danger=True)
         yield Group(title="Exchanges", rows=_together(self.exchanges))
@@ -108,35 +108,34 @@ class _Grouping:
         yield Group(title="Owned, and recorded on the broker", rows=_together(self.recorded))
 
     def _place(self, each: Consequence) -> None:
-        change, topology = each.change, self.topology
+        change, topology, row = each.change, self.topology, _row(each, self._words(each))
         if each.danger is Danger.DANGER:
-            self.dangerous.append(_row(each, self._words(each)))
+            self.dangerous.append(row)
             return
         match change:
             case CreateExchange():
-                self.exchanges.append(_row(each, self._words(each)))
+                self.exchanges.append(row)
             case CreateQueue(queue=queue):
                 owner = self.owners.get(queue.arguments.get(STANDS_IN, queue.name), "")
-                rows = self.of_queue.get(owner, self.shared)
-                rows.append(_row(each, self._words(each), self._rank(queue.name)))
+                self.of_queue.get(owner, self.shared).append(replace(row, rank=self._rank(queue.name)))
             case Bind(binding=binding) | EnsureBinding(binding=binding):
                 owner = self.owners.get(binding.destination, "") if binding.destination_type == "queue" else ""
                 if binding.source in (topology.retry_exchange, topology.parking_exchange):
                     self.own_bindings.setdefault((owner, each.action), []).append(each)
                 else:
-                    self.of_queue.get(owner, self.exchanges).append(_row(each, rank=_BINDING))
+                    self.of_queue.get(owner, self.exchanges).append(replace(row, rank=_BINDING))
             case PutPolicy() | RemovePolicy():
-                self.policies.append(_row(each, self._words(each)))
+                self.policies.append(row)
             case PutManifest() | RemoveManifest():
                 # the parameter's whole name has the virtual host in it, which is said above
-                row = replace(_row(each, self._words(each)), label=f"manifest {self.topology.name}")
+                row = replace(row, label=f"manifest {topology.name}")
                 if isinstance(change, PutManifest) and self.recorded:
                     first = self.recorded.pop()
                     words = f"{first.words}; then {row.words}"
                     row = replace(first, words=words, steps=(*first.steps, *row.steps))
                 self.recorded.append(row)
             case _:
-                self.leaving.append(_row(each, self._words(each)))
+                self.leaving.append(row)
 
     def _found(self) -> None:
         """Return the bindings of the file that may be foreign, unless a step changes them."""
@@ -269,7 +268,7 @@ def _own(each: Consequence) -> tuple[tuple[str, str], ...]:
     return (*counts, *own)
 
 
-def _row(each: Consequence, words: str = "", rank: int = 0) -> Row:
+def _row(each: Consequence, words: str) -> Row:
     return Row(
         symbol=each.symbol,
         action=each.action,
@@ -279,7 +278,6 @@ def _row(each: Consequence, words: str = "", rank: int = 0) -> Row:
         steps=() if each.step is None else (each.step,),
         details=tuple(_details(each)),
         danger=each.danger,
-        rank=rank,
         about=each.queues if each.action in ("create", "update") else (),
         own=_own(each),
         messages=each.change.messages if isinstance(each.change, Drain | DeleteQueue) else None,
