@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +34,11 @@ class Properties:
     user_id: str | None = None
     app_id: str | None = None
     cluster_id: str | None = None
+
+    def present(self) -> dict[str, Any]:
+        """Return the properties that are set, by name, but for the headers."""
+        named = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "headers"}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 replace_properties = fast_replace(Properties)

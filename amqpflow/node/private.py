@@ -82,7 +82,10 @@ class PrivateNode:
 
     def _wait_until_ready(self, run: _Run, deadline: float) -> bool:
         """Wait until the node answers; False when it ended."""
-        steps: list[Callable[[], bool]] = [lambda: self._greeted(run), lambda: _managed(run)]
+        steps: list[Callable[[], bool]] = [
+            lambda: self._greeted(run),
+            lambda: management_answers(run.address, timeout=5),
+        ]
         while steps:
             if self._stopped.is_set():
                 raise BrokerUnavailableError("the private node was stopped while it was starting")
@@ -147,10 +150,6 @@ class _Run:
     def ended(self, *, within: float | None) -> bool:
         """Return whether the node ends within so many seconds; None waits for ever."""
         return bool(select.select([self.news], [], [], within)[0])
-
-
-def _managed(run: _Run) -> bool:
-    return management_answers(run.address, timeout=5)
 
 
 def _spawn(installation: Installation, directory: NodeDirectory, ports: Ports) -> _Run:

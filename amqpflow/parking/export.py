@@ -12,7 +12,7 @@ import binascii
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -103,7 +103,6 @@ def message_line(parked: ParkedMessage, number: int) -> str:
     """Write one message."""
     delivery = parked.delivery
     properties = delivery.properties
-    named = {each.name: getattr(properties, each.name) for each in fields(properties) if each.name != "headers"}
     content: dict[str, Any] = {}
     if len(delivery.body) <= _LONGEST_TEXT:
         try:
@@ -128,7 +127,7 @@ def message_line(parked: ParkedMessage, number: int) -> str:
             "failed_at": rfc3339(parked.failed_at),
             "exchange": parked.exchange,
             "routing_key": parked.routing_key,
-            "properties": {name: json_value(value) for name, value in named.items() if value is not None},
+            "properties": json_value(properties.present()),
             "headers": json_value(properties.headers or {}),
             "header_base64": base64.b64encode(flags).decode("ascii"),
             "check": check_of(parked),

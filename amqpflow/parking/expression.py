@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any
 
 from amqpflow.model.decompression import decompress
@@ -62,10 +61,9 @@ def document(parked: ParkedMessage, *, body: bool = True) -> dict[str, Any]:
         ValueError: the body is larger than BODY_LIMIT.
     """
     properties = parked.delivery.properties
-    named = {each.name: getattr(properties, each.name) for each in fields(properties) if each.name != "headers"}
     return {
         "headers": json_value(properties.headers or {}),
-        "properties": {name: json_value(value) for name, value in named.items() if value is not None},
+        "properties": json_value(properties.present()),
         "body": _body(parked) if body else None,
         "record": {
             "id": parked.id,

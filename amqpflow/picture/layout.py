@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .graph import ExchangeNode, Feed, Graph, ParkingNode, WorkNode
+from .graph import ExchangeNode, Feed, Graph, ParkingNode, WorkNode, messages
 from .measure import shortened, width_of
 from .shapes import COMPACT, ROOMY, Box, Layout, Line, Rail
 
@@ -135,8 +135,7 @@ class _Layouter:
         texts = []
         for step in work.steps:
             several = f" x{len(step.queues)}" if len(step.queues) > 1 else ""
-            depth = "" if step.depth is None else f": {step.depth:,}"
-            texts.append((f"{step.delay}{several}{depth}", ", ".join(step.queues)))
+            texts.append((f"{step.delay}{several}{messages(step.depth)}", ", ".join(step.queues)))
         return texts
 
     def _chip_rows(self, work: WorkNode) -> list[list[tuple[str, str]]]:

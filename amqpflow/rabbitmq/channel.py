@@ -239,9 +239,7 @@ class Channel:
         return True
 
     def reject(self, delivery_tag: int) -> bool:
-        """
-        Write a basic.reject with requeue; return False when the channel is closed, since its deliveries are lost then.
-        """
+        """Write a basic.reject with requeue; return False when the channel is closed: its deliveries are lost then."""
         if self.is_closed:
             return False
         self._acks.forget(delivery_tag, multiple=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -82,7 +83,8 @@ class _View:
         return 0
 
     async def _watch(self, stop: asyncio.Event, pause: float) -> None:
-        with self._screen() as show:
+        in_turn = self.as_json or not sys.stdout.isatty()
+        with nullcontext(self) if in_turn else _Screen(self.console()) as show:
             statuses = self.broker.watch(
                 self.topology,
                 interval=pause,
@@ -93,10 +95,15 @@ class _View:
             async for found in statuses:
                 show.status(found)
 
-    def _screen(self) -> _Screen | _Snapshots:
-        if self.as_json or not sys.stdout.isatty():
-            return _Snapshots(self)
-        return _Screen(self.console())
+    def status(self, found: Status) -> None:
+        """Print one status of several, as JSON in one line."""
+        self._print(found, one_line=True)
+        if not self.as_json:
+            click.echo()
+        sys.stdout.flush()
+
+    def trouble(self, text: str) -> None:
+        click.echo(safe(text), err=True)
 
     def _print(self, found: Status, *, one_line: bool = False) -> None:
         from amqpflow.cli.render.status import status_object, status_view
@@ -122,28 +129,6 @@ class _View:
             markup=False,
             emoji=False,
         )
-
-
-class _Snapshots:
-    """Prints one status after the other, as JSON one a line; for output that is not a terminal."""
-
-    def __init__(self, view: _View) -> None:
-        self.view = view
-
-    def __enter__(self) -> _Snapshots:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def status(self, found: Status) -> None:
-        self.view._print(found, one_line=True)
-        if not self.view.as_json:
-            click.echo()
-        sys.stdout.flush()
-
-    def trouble(self, text: str) -> None:
-        click.echo(safe(text), err=True)
 
 
 class _Screen:

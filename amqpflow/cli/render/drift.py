@@ -16,6 +16,7 @@ from amqpflow.planning.values.findings import Ref
 from .colors import paint
 from .definition import value_words
 from .plan_rows import listed
+from .plan_schema import record
 from .values import json_value, picked
 
 VERSION = 1
@@ -77,17 +78,11 @@ def drift_schema() -> dict[str, Any]:
         "complete": {"type": "boolean", "description": "False: seen over AMQP alone."},
         "source": text,
         "drifted": {"type": "boolean"},
-        "drifts": {"type": "array", "items": {"type": "object", "required": list(drifted), "properties": drifted}},
+        "drifts": {"type": "array", "items": record(drifted)},
         "unseen": {"type": "array", "items": text, "description": "What could not be compared."},
         "same": {"type": "integer", "minimum": 0, "description": "Objects that are as the file says."},
     }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "amqpflow drift",
-        "type": "object",
-        "required": list(whole),
-        "properties": whole,
-    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "amqpflow drift", **record(whole)}
 
 
 def _object(each: Drift) -> dict[str, Any]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
 from typing import Any
 
 from amqpflow.cli.option_names import with_options
-from amqpflow.model.properties import Properties
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.services.parked.export import ExportReport
 from amqpflow.services.parked.listing import ParkedListing, ParkedRow
@@ -106,7 +104,7 @@ def message_object(parked: ParkedMessage) -> dict[str, Any]:
             {"at": rfc3339(each.at), "tier": each.tier, "error_type": each.error_type or None}
             for each in (record.history if record else ())
         ],
-        "properties": _properties(parked.delivery.properties),
+        "properties": json_value(parked.delivery.properties.present()),
         "headers": json_value(parked.delivery.properties.headers or {}),
         "body_bytes": len(body),
         "body": text,
@@ -162,12 +160,6 @@ def _group(group: Group, count: int) -> dict[str, Any]:
 def _replay_mark(parked: ParkedMessage) -> dict[str, Any] | None:
     mark = parked.record.replay if parked.record else None
     return {"id": mark.id, "count": mark.count, "at": rfc3339(mark.at)} if mark else None
-
-
-def _properties(properties: Properties) -> dict[str, Any]:
-    """Return the properties that are set."""
-    named = {each.name: getattr(properties, each.name) for each in fields(properties) if each.name != "headers"}
-    return {name: json_value(value) for name, value in named.items() if value is not None}
 
 
 def _text(body: bytes) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 
 from amqpflow.cli.safe import safe
 from amqpflow.model.headers import PREFIX
@@ -28,10 +27,9 @@ def message_lines(parked: ParkedMessage) -> Iterator[str]:
         yield from ("", "Stack:")
         yield from (f"  {line}" for line in safe(parked.error_stack, multiline=True).splitlines())
     properties = parked.delivery.properties
-    named = [(each.name, getattr(properties, each.name)) for each in fields(properties) if each.name != "headers"]
-    if found := [(name, value) for name, value in named if value is not None]:
+    if found := properties.present():
         yield from ("", "Properties:")
-        yield from (f"  {name}: {safe(compact(value))}" for name, value in found)
+        yield from (f"  {name}: {safe(compact(value))}" for name, value in found.items())
     headers = properties.headers or {}
     for title, ours in (("Headers:", False), ("Headers of amqpflow:", True)):
         if some := {name: value for name, value in headers.items() if name.startswith(PREFIX) is ours}:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from amqpflow.cli.option_names import with_options
 from amqpflow.model.routes import QueueRoutes
-from amqpflow.model.units import format_duration, plural
+from amqpflow.model.units import format_duration
 from amqpflow.planning.policies.index import named_exactly
 from amqpflow.planning.reports.consequences import Consequence, Danger, consequences
 from amqpflow.planning.values.changes import (
@@ -327,7 +327,9 @@ def listed(names: Iterable[str]) -> str:
 
 def counted(number: int, kind: str) -> str:
     """Write a count: 1 queue, 3 policies."""
-    return f"{number} policies" if kind == "policy" and number != 1 else plural(number, kind)
+    if number != 1:
+        kind = "policies" if kind == "policy" else f"{kind}s"
+    return f"{number} {kind}"
 
 
 def ranges(steps: Iterable[int]) -> str:

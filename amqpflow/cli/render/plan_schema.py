@@ -17,13 +17,10 @@ def plan_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "amqpflow plan",
         "description": "What amqpflow plan and amqpflow apply print with -o json.",
-        **_record(
+        **record(
             {
                 "version": {"const": VERSION, "description": "Within one version, keys are only added."},
-                "topology": _TEXT,
-                "file": _TEXT,
-                "broker": _TEXT,
-                "vhost": _TEXT,
+                **dict.fromkeys(("topology", "file", "broker", "vhost"), _TEXT),
                 "complete": {
                     "type": "boolean",
                     "description": "False: seen over AMQP alone, without bindings, policies and owners.",
@@ -37,7 +34,7 @@ def plan_schema() -> dict[str, Any]:
                 },
                 "changes": _list("change", "In the order in which they are carried out."),
                 "replacements": _list("told", "What cannot be changed in place; nothing is done about it."),
-                "unchanged": {"type": "array", "items": _record({"kind": _TEXT, "name": _TEXT})},
+                "unchanged": {"type": "array", "items": record({"kind": _TEXT, "name": _TEXT})},
                 "purpose": {
                     "type": "string",
                     "description": "What the plan is for: apply, prune, destroy, adopt, disown.",
@@ -48,12 +45,12 @@ def plan_schema() -> dict[str, Any]:
                 },
                 "used": {
                     "type": "array",
-                    "items": _record({"exchange": _TEXT, "owner": {"type": ["string", "null"]}}),
+                    "items": record({"exchange": _TEXT, "owner": {"type": ["string", "null"]}}),
                     "description": "Exchanges that somebody else created, used as they are.",
                 },
                 "bindings": {
                     "type": "array",
-                    "items": _record({"name": _TEXT, "origin": {"enum": ["ours", "foreign", "unproven"]}}),
+                    "items": record({"name": _TEXT, "origin": {"enum": ["ours", "foreign", "unproven"]}}),
                     "description": "Bindings of the file that exist. Ours: made by apply or adopted; foreign: it was "
                     "there before and is never removed; unproven: it may be either.",
                 },
@@ -62,7 +59,7 @@ def plan_schema() -> dict[str, Any]:
                 "notes": _NAMES,
                 "guarantees": {
                     "type": "array",
-                    "items": _record(
+                    "items": record(
                         {"queue": _TEXT, "name": _TEXT, "holds": {"type": ["boolean", "null"]}, "why": _TEXT}
                     ),
                     "description": "What holds on each existing queue; null: it cannot be told.",
@@ -71,8 +68,8 @@ def plan_schema() -> dict[str, Any]:
             {"result": {"$ref": "#/$defs/result"}},
         ),
         "$defs": {
-            "told": _record(_TOLD),
-            "change": _record(
+            "told": record(_TOLD),
+            "change": record(
                 {**_TOLD, "step": {"type": "integer", "minimum": 1}},
                 {
                     "before": {"type": ["object", "null"]},
@@ -80,7 +77,7 @@ def plan_schema() -> dict[str, Any]:
                     "at_stake": _list("stake", "Of a policy: queues whose messages it makes RabbitMQ drop or move."),
                 },
             ),
-            "stake": _record(
+            "stake": record(
                 {
                     "queue": _TEXT,
                     "key": {"enum": ["dead-letter-strategy", "max-length", "max-length-bytes", "expires"]},
@@ -91,16 +88,16 @@ def plan_schema() -> dict[str, Any]:
                     "allowed": {"type": "boolean"},
                 }
             ),
-            "finding": _record({"code": _TEXT, "object": _TEXT, "message": _TEXT, "hint": _TEXT}),
-            "named": _record(_NAMED),
+            "finding": record({"code": _TEXT, "object": _TEXT, "message": _TEXT, "hint": _TEXT}),
+            "named": record(_NAMED),
             "result": {
                 "description": "Of apply: how far it got.",
-                **_record(
+                **record(
                     {
                         "complete": {"type": "boolean"},
                         "done": _list("named", ""),
                         "failed": {
-                            "anyOf": [{"type": "null"}, _record({**_NAMED, "reason": _TEXT, "hint": _TEXT})],
+                            "anyOf": [{"type": "null"}, record({**_NAMED, "reason": _TEXT, "hint": _TEXT})],
                         },
                         "interrupted": {"type": "array", "items": {"$ref": "#/$defs/named"}},
                         "remaining": _list("named", ""),
@@ -112,7 +109,8 @@ def plan_schema() -> dict[str, Any]:
     }
 
 
-def _record(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+def record(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the schema of an object with these keys."""
     return {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
 
 
@@ -130,13 +128,13 @@ _TOLD: dict[str, Any] = {
     "danger": {"enum": ["none", "care", "danger"]},
     "attributes": {
         "type": "array",
-        "items": _record({"name": _TEXT, "before": {}, "after": {}}),
+        "items": record({"name": _TEXT, "before": {}, "after": {}}),
         "description": "What is there and what will be; null is not set.",
     },
     "reason": {"type": "string", "description": "Why it cannot be changed in place; empty when it can."},
     "how": _TEXT,
     "effects": {
-        **_record({"messages": _TEXT, "consumers": _TEXT, "bindings": _TEXT, "when": _TEXT}),
+        **record({"messages": _TEXT, "consumers": _TEXT, "bindings": _TEXT, "when": _TEXT}),
         "description": "What becomes of what is there; when: when it takes effect for messages that wait already.",
     },
     "queues": {**_NAMES, "description": "Of a policy: the queues of the topology that it works on."},
