@@ -10,6 +10,11 @@ from decimal import Decimal
 from typing import Any
 
 
+def picked(thing: object, *names: str) -> dict[str, Any]:
+    """Return attributes by their names, for a document that has them under the same names."""
+    return {name: getattr(thing, name) for name in names}
+
+
 def rfc3339(milliseconds: int | None) -> str | None:
     """Format a time as RFC 3339 in UTC, with milliseconds; None stays None, and so does what no calendar holds."""
     if milliseconds is None:

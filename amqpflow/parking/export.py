@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import Any
 
 from amqpflow.model.content_header import ContentHeader
-from amqpflow.model.json_values import json_value, rfc3339
+from amqpflow.model.json_values import json_value, picked, rfc3339
 
 from .parked import ParkedMessage
 
@@ -116,17 +116,10 @@ def message_line(parked: ParkedMessage, number: int) -> str:
             "type": "message",
             "number": number,
             "parking_queue": delivery.queue,
-            "id": parked.id,
-            "queue": parked.queue,
-            "reason": parked.reason,
-            "detail": parked.detail,
-            "attempts": parked.attempts,
-            "error_type": parked.error_type,
-            "error_message": parked.error_message,
-            "error_location": parked.error_location,
+            **picked(parked, "id", "queue", "reason", "detail", "attempts"),
+            **picked(parked, "error_type", "error_message", "error_location"),
             "failed_at": rfc3339(parked.failed_at),
-            "exchange": parked.exchange,
-            "routing_key": parked.routing_key,
+            **picked(parked, "exchange", "routing_key"),
             "properties": json_value(properties.present()),
             "headers": json_value(properties.headers or {}),
             "header_base64": base64.b64encode(flags).decode("ascii"),

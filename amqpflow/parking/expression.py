@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from amqpflow.model.decompression import decompress
-from amqpflow.model.json_values import json_value, rfc3339
+from amqpflow.model.json_values import json_value, picked, rfc3339
 
 from .parked import ParkedMessage
 
@@ -66,19 +66,10 @@ def document(parked: ParkedMessage, *, body: bool = True) -> dict[str, Any]:
         "properties": json_value(properties.present()),
         "body": _body(parked) if body else None,
         "record": {
-            "id": parked.id,
-            "queue": parked.queue,
+            **picked(parked, "id", "queue", "reason", "detail", "attempts", "replays"),
             "parking_queue": parked.delivery.queue,
-            "reason": parked.reason,
-            "detail": parked.detail,
-            "attempts": parked.attempts,
-            "replays": parked.replays,
-            "error_type": parked.error_type,
-            "error_message": parked.error_message,
-            "error_location": parked.error_location,
-            "fingerprint": parked.fingerprint,
-            "exchange": parked.exchange,
-            "routing_key": parked.routing_key,
+            **picked(parked, "error_type", "error_message", "error_location", "fingerprint"),
+            **picked(parked, "exchange", "routing_key"),
             "first_failed_at": rfc3339(parked.first_failed_at),
             "failed_at": rfc3339(parked.failed_at),
             "body_bytes": len(parked.delivery.body),

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from amqpflow.model.json_values import picked
+
 from .journal import FORMAT, VERSION, JournalHead, Key
 
 
@@ -15,13 +17,7 @@ def head_line(head: JournalHead) -> bytes:
         {
             "format": FORMAT,
             "version": VERSION,
-            "id": head.id,
-            "at": head.at,
-            "by": head.by,
-            "topology": head.topology,
-            "vhost": head.vhost,
-            "cluster": head.cluster,
-            "address": head.address,
+            **picked(head, "id", "at", "by", "topology", "vhost", "cluster", "address"),
             "parking_queues": list(head.parking_queues),
             "queues": None if head.queues is None else list(head.queues),
             "selection": dict(head.selection),

@@ -30,6 +30,10 @@ class _Layouter:
         self.graph = graph
         self.style = COMPACT if len(graph.works) >= COMPACT_FROM else ROOMY
         self.feeds = {work.name: _gathered(work.feeds) for work in graph.works}
+        self.boxes: list[Box] = []
+        self.lines: list[Line] = []
+        self.works: dict[str, Box] = {}
+        self.lanes: dict[str, float] = {}  #: of a work queue: the height of its line to the parking queue
 
     def run(self) -> Layout:
         graph, style = self.graph, self.style
@@ -59,10 +63,6 @@ class _Layouter:
         x_parking = x_park_tracks + _TRACK * max(1, len(shared)) + 22
         parking_width = max([120.0, *(self._name_width(each.name, each.depth) for each in graph.parkings)])
 
-        boxes: list[Box] = []
-        lines: list[Line] = []
-        works: dict[str, Box] = {}
-        lanes: dict[str, float] = {}
         y = _HEAD
         for work, (chip_width, chip_rows) in zip(graph.works, chips, strict=True):
             steps = bool(work.steps or work.native)
@@ -73,29 +73,24 @@ class _Layouter:
             if steps:
                 height = max(height, 30 + lane)
             box = self._work_box(work, x_work, y, work_width, height)
-            boxes.append(box)
-            works[work.name] = box
-            parking_lane = box.bottom - lane / 2 if steps else box.middle
-            lanes[work.name] = parking_lane
+            self.boxes.append(box)
+            self.works[work.name] = box
+            self.lanes[work.name] = box.bottom - lane / 2 if steps else box.middle
             if steps:
                 retry = Box(
                     kind="retry", x=x_retry, y=y, width=chip_width, height=height - lane - 2, dashed=bool(work.native)
                 )
-                boxes.append(retry)
-                boxes.extend(self._chip_boxes(work, retry))
+                self.boxes += (retry, *self._chip_boxes(work, retry))
                 forward, back = retry.y + retry.height * 0.34, retry.y + retry.height * 0.72
                 through = None if work.native else (x_retry_rail, forward)
-                lines.append(Line(kind="retry", points=((box.right, forward), (retry.x, forward)), through=through))
-                lines.append(Line(kind="back", points=((retry.x, back), (box.right, back))))
+                there = ((box.right, forward), (retry.x, forward))
+                self.lines.append(Line(kind="retry", points=there, through=through))
+                self.lines.append(Line(kind="back", points=((retry.x, back), (box.right, back))))
             y += height + style.gap
         rows_bottom = max(y - style.gap, _HEAD + 40)
 
-        bottom_parking = self._parkings(
-            boxes, lines, works, lanes, shared, x_parking_rail, x_park_tracks, x_parking, parking_width
-        )
-        bottom_exchanges = self._exchanges(
-            boxes, lines, works, feeding, alternates, x_exchange, exchange_width, tracks, labels
-        )
+        bottom_parking = self._parkings(shared, x_parking_rail, x_park_tracks, x_parking, parking_width)
+        bottom_exchanges = self._exchanges(feeding, alternates, x_exchange, exchange_width, tracks, labels)
         bottom = max(rows_bottom, bottom_parking, bottom_exchanges)
         rails = [Rail(kind="parking", x=x_parking_rail, top=_HEAD - 14, bottom=bottom, name=graph.parking_exchange)]
         if any(work.steps for work in graph.works):
@@ -112,8 +107,8 @@ class _Layouter:
             style=style,
             width=max(x_parking + parking_width, rail_end) + _MARGIN,
             height=bottom + 66,
-            boxes=tuple(boxes),
-            lines=tuple(lines),
+            boxes=tuple(self.boxes),
+            lines=tuple(self.lines),
             rails=tuple(rails),
             headings=tuple(headings),
             legend_y=bottom + 36,
@@ -181,24 +176,13 @@ class _Layouter:
                 x += width + 5
             y += style.chip + 4
 
-    def _parkings(
-        self,
-        boxes: list[Box],
-        lines: list[Line],
-        works: dict[str, Box],
-        lanes: dict[str, float],
-        shared: Sequence[ParkingNode],
-        rail: float,
-        tracks: float,
-        x: float,
-        width: float,
-    ) -> float:
+    def _parkings(self, shared: Sequence[ParkingNode], rail: float, tracks: float, x: float, width: float) -> float:
         height = self.style.name + 14
         track_of = {each.name: tracks + _TRACK * position for position, each in enumerate(shared)}
         free, bottom = _HEAD - 8, 0.0
         for parking in self.graph.parkings:
             users = [work.name for work in self.graph.works if work.parking == parking.name]
-            ys = [lanes[name] for name in users]
+            ys = [self.lanes[name] for name in users]
             wanted = (min(ys) + max(ys)) / 2
             y = max(wanted - height / 2, free)
             free, bottom = y + height + 4, y + height
@@ -212,21 +196,20 @@ class _Layouter:
                 title=parking.name,
                 badge=_badge(parking.depth),
             )
-            boxes.append(box)
+            self.boxes.append(box)
             track = track_of.get(parking.name, x - 16)
             for name in users:
-                start = (works[name].right, lanes[name])
-                aligned = abs(lanes[name] - box.middle) < 0.5
-                end = lanes[name] if aligned else box.middle
-                bend = () if aligned else ((track, lanes[name]), (track, end))
-                lines.append(Line(kind="park", points=(start, *bend, (box.x, end)), through=(rail, lanes[name])))
+                start = (self.works[name].right, self.lanes[name])
+                aligned = abs(self.lanes[name] - box.middle) < 0.5
+                end = self.lanes[name] if aligned else box.middle
+                bend = () if aligned else ((track, self.lanes[name]), (track, end))
+                self.lines.append(
+                    Line(kind="park", points=(start, *bend, (box.x, end)), through=(rail, self.lanes[name]))
+                )
         return bottom
 
     def _exchanges(
         self,
-        boxes: list[Box],
-        lines: list[Line],
-        works: dict[str, Box],
         feeding: Sequence[ExchangeNode],
         alternates: Sequence[ExchangeNode],
         x: float,
@@ -235,7 +218,7 @@ class _Layouter:
         labels: float,
     ) -> float:
         height = self.style.name + self.style.small + 18
-        ports = dict(self._ports(works))
+        ports = dict(self._ports())
         wanted: dict[str, float] = {}
         for exchange in self.graph.exchanges:
             ys = [y for name, _, y in ports.get(exchange.name, ())]
@@ -257,15 +240,15 @@ class _Layouter:
                 dashed=exchange.external,
             )
             placed[exchange.name] = box
-            boxes.append(box)
+            self.boxes.append(box)
         by_height = sorted(feeding, key=lambda each: placed[each.name].middle)
         for position, exchange in enumerate(by_height):
             track, box = tracks + _TRACK * (len(by_height) - 1 - position), placed[exchange.name]
             for _, feed, y in ports[exchange.name]:
-                target = next(work for work in works.values() if work.y <= y <= work.bottom)
+                target = next(work for work in self.works.values() if work.y <= y <= work.bottom)
                 begin = y if abs(y - box.middle) < 0.5 else box.middle
                 bend = () if begin == y else ((track, begin), (track, y))
-                lines.append(
+                self.lines.append(
                     Line(
                         kind="feed",
                         points=((box.right, begin), *bend, (target.x, y)),
@@ -277,7 +260,7 @@ class _Layouter:
         for position, exchange in enumerate(alternates):
             source, target = placed[exchange.name], placed[str(exchange.alternate)]
             track = x - 8 - _TRACK * position
-            lines.append(
+            self.lines.append(
                 Line(
                     kind="alternate",
                     points=(
@@ -291,9 +274,9 @@ class _Layouter:
             )
         return max((box.bottom for box in placed.values()), default=0.0)
 
-    def _ports(self, works: dict[str, Box]) -> Iterator[tuple[str, list[tuple[str, Feed, float]]]]:
+    def _ports(self) -> Iterator[tuple[str, list[tuple[str, Feed, float]]]]:
         found: dict[str, list[tuple[str, Feed, float]]] = {}
-        for name, box in works.items():
+        for name, box in self.works.items():
             feeds = self.feeds[name]
             for position, feed in enumerate(feeds):
                 # a little lower than even, for labels stand above their lines

@@ -155,15 +155,13 @@ def _box(text: tuple[str, ...]) -> list[str]:
 def _write(file: Path | None, address: BrokerAddress) -> Path | None:
     """Write the export lines atomically, readable only by the owner: they contain the password."""
     from amqpflow.errors import UsageError
+    from amqpflow.services.loading.durable_file import replacing
 
     if file is None:
         return None
-    part = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-            stream.write("\n".join(exports(address)) + "\n")
-        part.replace(file)
+        with replacing(file) as fd:
+            os.write(fd, "".join(f"{line}\n" for line in exports(address)).encode())
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UsageError(f"--ready-file: cannot write {file}: {error.strerror or error}") from error
     return file

@@ -21,19 +21,12 @@ WIDTH = 120  #: where nobody says how wide the terminal is
 
 _COLORS = {"+": "green", "~": "yellow", "-": "red", "-/+": "red", "?": "cyan", "=": "cyan", "…": "yellow"}
 _KINDS = ("exchange", "queue", "binding", "policy", "manifest")
-_DONE = {
-    "create": "created",
-    "update": "changed",
-    "delete": "removed",
-    "ensure": "bound again",
-    "drain": "drained",
-}
-_TO_DO = {
-    "create": "to create",
-    "update": "to change",
-    "delete": "to remove",
-    "ensure": "to bind again",
-    "drain": "to wait for",
+_WORDS = {  #: of an action: when it is done, and before
+    "create": ("created", "to create"),
+    "update": ("changed", "to change"),
+    "delete": ("removed", "to remove"),
+    "ensure": ("bound again", "to bind again"),
+    "drain": ("drained", "to wait for"),
 }
 
 
@@ -52,7 +45,8 @@ def plan_summary(plan: Plan) -> str:
     replaced = len(replaced_queues(plan.changes))
     counts = _counts(plan.changes) - Counter({("create", "queue"): replaced, ("delete", "queue"): replaced})
     parts = [
-        f"{sum(kinds.values())} {_TO_DO.get(action, action)} ({_kinds(kinds)})" for action, kinds in _by_action(counts)
+        f"{sum(kinds.values())} {_WORDS.get(action, (action,))[-1]} ({_kinds(kinds)})"
+        for action, kinds in _by_action(counts)
     ]
     if swapped["queue"]:
         parts.append(f"{swapped['queue']} to replace ({_kinds(swapped)})")
@@ -70,7 +64,7 @@ def applied_summary(plan: Plan, done: Iterable[Change]) -> str:
     """Return one line: Applied: 2 exchanges, 6 queues, 7 bindings created; 0 unchanged."""
     if plan.nothing_to_do:
         return _nothing_to_do(plan)
-    parts = [f"{_kinds(kinds)} {_DONE.get(action, action)}" for action, kinds in _by_action(_counts(done))]
+    parts = [f"{_kinds(kinds)} {_WORDS.get(action, (action,))[0]}" for action, kinds in _by_action(_counts(done))]
     return f"Applied: {'; '.join(parts) or 'nothing'}; {len(plan.unchanged)} unchanged."
 
 
@@ -85,7 +79,7 @@ def _counts(changes: Iterable[Change]) -> Counter[tuple[str, str]]:
 
 
 def _by_action(counts: Counter[tuple[str, str]]) -> Iterator[tuple[str, Counter[str]]]:
-    for action in dict.fromkeys([*_TO_DO, *(action for action, _ in counts)]):
+    for action in dict.fromkeys([*_WORDS, *(action for action, _ in counts)]):
         kinds = Counter({kind: count for (each, kind), count in counts.items() if each == action})
         if kinds:
             yield action, kinds

@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from amqpflow.model.json_values import json_value, rfc3339
+from amqpflow.model.json_values import json_value, picked, rfc3339
 
 __all__ = ["as_document", "as_line", "compact", "json_value", "picked", "rfc3339"]
 
 _ESCAPED = str.maketrans({"\x7f": "\\u007f", "<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 """What is ASCII, and yet acts: on a terminal, or in a page that shows the document."""
-
-
-def picked(thing: object, *names: str) -> dict[str, Any]:
-    """Return attributes by their names, for a document that has them under the same names."""
-    return {name: getattr(thing, name) for name in names}
 
 
 def compact(value: Any) -> str:
