@@ -199,13 +199,12 @@ class _Layouter:
             self.boxes.append(box)
             track = track_of.get(parking.name, x - 16)
             for name in users:
-                start = (self.works[name].right, self.lanes[name])
-                aligned = abs(self.lanes[name] - box.middle) < 0.5
-                end = self.lanes[name] if aligned else box.middle
-                bend = () if aligned else ((track, self.lanes[name]), (track, end))
-                self.lines.append(
-                    Line(kind="park", points=(start, *bend, (box.x, end)), through=(rail, self.lanes[name]))
-                )
+                lane = self.lanes[name]
+                aligned = abs(lane - box.middle) < 0.5
+                end = lane if aligned else box.middle
+                bend = () if aligned else ((track, lane), (track, end))
+                points = ((self.works[name].right, lane), *bend, (box.x, end))
+                self.lines.append(Line(kind="park", points=points, through=(rail, lane)))
         return bottom
 
     def _exchanges(
