@@ -24,6 +24,7 @@ from amqpflow.rabbitmq.connection import connect
 from amqpflow.services.consuming import pending as in_flight
 from amqpflow.services.publishing.outbox import Outbox
 from tests.faults.proxy import Proxy
+from tests.posting import posted
 from tests.shop import PARKING, Shop, shop
 from tests.waiting import until
 
@@ -109,11 +110,11 @@ def test_a_publish_on_a_frozen_connection_is_uncertain_and_the_next_one_arrives(
     async def scenario() -> None:
         async with shop(vhost) as scene, Proxy(vhost, heartbeat=0 if to_client else 20) as proxy:
             outbox = Outbox(lambda: connect(proxy.address, name="amqpflow test"))
-            await outbox.publish(parking("before"))
+            await posted(outbox, parking("before"))
             proxy.freeze(to_client=to_client)
             with pytest.raises(PublishUncertainError):
-                await outbox.publish(parking("frozen"))
-            await outbox.publish(parking("frozen"))
+                await posted(outbox, parking("frozen"))
+            await posted(outbox, parking("frozen"))
             await outbox.close()
             assert Counter(each.header.properties.message_id for each in await scene.take("orders.parking")) == Counter(
                 ["before", "frozen"]
@@ -166,10 +167,10 @@ def test_a_large_message_on_a_slow_link_takes_its_time(vhost: BrokerAddress, mon
         # it takes longer than the broker waits for a heartbeat, which is longer than this process stands still
         async with shop(vhost) as scene, Proxy(vhost, heartbeat=2) as proxy:
             outbox = Outbox(lambda: connect(proxy.address, name="amqpflow test"))
-            await outbox.publish(parking("small"))
+            await posted(outbox, parking("small"))
             proxy.rate = 3_000_000
             began = asyncio.get_running_loop().time()
-            await outbox.publish(replace(parking("large"), header=header(15_000_000), body=b"x" * 15_000_000))
+            await posted(outbox, replace(parking("large"), header=header(15_000_000), body=b"x" * 15_000_000))
             assert asyncio.get_running_loop().time() - began > 2 * connection_monitor.CONFIRM_PATIENCE
             await outbox.close()
             assert await scene.depth("orders.parking") == 2
@@ -254,7 +255,7 @@ def test_many_publishes_that_wait_for_a_connection_share_one_try(
             outbox = Outbox(lambda: connect(proxy.address, name="amqpflow test", timeout=0.5))
             began = asyncio.get_running_loop().time()
             results = await asyncio.gather(
-                *(outbox.publish(parking(f"m{number}")) for number in range(50)), return_exceptions=True
+                *(posted(outbox, parking(f"m{number}")) for number in range(50)), return_exceptions=True
             )
             assert asyncio.get_running_loop().time() - began < 15
             assert all(isinstance(each, BrokerUnavailableError) for each in results)

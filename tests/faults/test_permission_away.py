@@ -19,6 +19,7 @@ from amqpflow.rabbitmq.connection import connect
 from amqpflow.services.consuming import settler
 from amqpflow.services.publishing.outbox import Outbox
 from tests.brokers.management import as_user
+from tests.posting import posted
 from tests.shop import PARKING, RETRY, Shop, shop
 from tests.waiting import until
 
@@ -101,16 +102,16 @@ def test_what_may_not_be_published_closes_the_channel_of_other_messages_once(vho
                 rights.may_write(f"^{PARKING}$")
                 outbox = Outbox(partial(connect, rights.address, name="amqpflow test"))
                 with pytest.raises(PublishForbiddenError):
-                    await outbox.publish(tier)
-                await outbox.publish(message("parked", exchange=PARKING, routing_key="orders.parking"))
+                    await posted(outbox, tier)
+                await posted(outbox, message("parked", exchange=PARKING, routing_key="orders.parking"))
                 channel = outbox._channel
                 assert channel is not None
                 with pytest.raises(PublishForbiddenError):
-                    await outbox.publish(tier)
+                    await posted(outbox, tier)
                 assert not channel.is_closed
                 rights.may_write(f"^({PARKING}|{RETRY})$")
-                await outbox.publish(tier)
-                await outbox.publish(tier)
+                await posted(outbox, tier)
+                await posted(outbox, tier)
                 assert outbox._channel is channel
                 assert outbox.alone == set()
                 await outbox.close()

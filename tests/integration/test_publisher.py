@@ -32,6 +32,7 @@ from amqpflow.rabbitmq.connection import connect
 from amqpflow.services.publishing.outbox import Outbox
 from tests.brokers.management import Management
 from tests.brokers.selection import BrokerUnderTest
+from tests.posting import posted
 from tests.shop import cut, shop
 from tests.waiting import until
 
@@ -465,10 +466,10 @@ def test_what_may_have_arrived_before_its_exchange_was_deleted_stays_uncertain(v
                     properties = Properties(message_id=name)
                     return Publish.of(exchange=exchange, routing_key="orders.parking", properties=properties, body=body)
 
-                await outbox.publish(message("before", exchange))
+                await posted(outbox, message("before", exchange))
                 async with outbox._one_at_a_time:
-                    there = outbox.submit(message("there", exchange, bytes(8_000_000)))  # the disk takes a while
-                    culprit = outbox.submit(message("culprit", "nowhere"))
+                    there = posted(outbox, message("there", exchange, bytes(8_000_000)))  # the disk takes a while
+                    culprit = posted(outbox, message("culprit", "nowhere"))
                     assert outbox._channel is not None
                     await outbox._channel.closed.wait()
                     assert not there.done(), "its confirm takes longer than the end of the channel"

@@ -79,14 +79,18 @@ class Outbox:
         """Connect now. Else the first publish does, and those made meanwhile may overtake it."""
         await self._open()
 
-    async def publish(self, message: Publish) -> None:
-        """Publish mandatory and return when it is confirmed.
+    def post(self, message: Publish, settled: Settled, ticket: Ticket | None = None) -> None:
+        """Publish mandatory, without a future or a task for each while the channel is open: see `Channel.post`.
+
+        `settled` is called once, perhaps at once: with None when the message is confirmed, else with one of the errors
+        below. Await `room` between some hundred messages. Once its `ticket` is withdrawn, the message is not sent, or
+        not again; `settled` is called then as well.
 
         When another publish closed the channel before the confirm, this one is uncertain and is published again, one
         at a time, on a throw-away channel: then it is known which of them is the culprit. That may make a second copy
         with the same hop id (guarantee G2).
 
-        Raises:
+        Errors:
             UnroutableError, PublishRefusedError: no queue has it, or one has an earlier copy of it with the same hop
                 id.
             PublishForbiddenError: the user has no write permission on the exchange.
@@ -94,30 +98,6 @@ class Outbox:
             PublishUncertainError: the connection was lost before the confirm; a queue may have it. So it may when it
                 cannot be published again because its exchange, or the permission, is missing by then.
             BrokerUnavailableError, or another error of the connection: nothing was sent.
-        """
-        await self.submit(message)
-
-    def submit(self, message: Publish) -> asyncio.Future[None]:
-        """Publish, to be awaited later. Cancelling the future does not take back what was sent."""
-        confirm: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def settled(error: AmqpflowError | None) -> None:
-            if confirm.done():
-                return
-            if error is None:
-                confirm.set_result(None)
-            else:
-                confirm.set_exception(error)
-
-        self.post(message, settled)
-        return confirm
-
-    def post(self, message: Publish, settled: Settled, ticket: Ticket | None = None) -> None:
-        """Publish one of many, without a future or a task for each while the channel is open: see `Channel.post`.
-
-        `settled` is called once, perhaps at once: with None when the message is confirmed, else with the error that
-        `publish` raises. Await `room` between some hundred messages. Once its `ticket` is withdrawn, the message
-        is not sent, or not again; `settled` is called then as well.
         """
         channel = self._channel
         if channel is None or not self.is_open:
@@ -331,7 +311,7 @@ async def publish_alone(connection: Connection, message: Publish, ticket: Ticket
     """Publish on a throw-away channel, so that it is known whether this message is what closes it.
 
     Raises:
-        As `Outbox.publish`; UnroutableError has a cause when it is the exchange that is missing.
+        As `Outbox.post`; UnroutableError has a cause when it is the exchange that is missing.
     """
     channel = await connection.open_channel()
     try:

@@ -77,7 +77,7 @@ class ReplayOutbox:
         return same in self._returnable
 
     async def send(self, pendings: Sequence[PendingReplay]) -> None:
-        """Publish. Each is in one of the lists later, with the error that `Outbox.publish` raises.
+        """Publish. Each is in one of the lists later, with the error of `Outbox.post`.
 
         Return when the socket has taken what was written. No two of `pendings`, and none that is outstanding, may be
         the same to a return (`is_outstanding`), or the second would wait for the confirm of the first.
