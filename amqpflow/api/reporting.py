@@ -59,7 +59,7 @@ class Reporting:
         Raises:
             UsageError: the topology has no such queue.
         """
-        from amqpflow.services.provisioning.explainer import explain_on, require_known
+        from amqpflow.services.provisioning.planner import explain_on, require_known
 
         compiled = compiled_of(topology)
         require_known(compiled, queue)
@@ -144,7 +144,7 @@ def explain_offline(topology: TopologyLike, queue: str, *, release: tuple[int, .
     """
     from amqpflow.planning.reports.explain import explain
     from amqpflow.planning.values.observation import Observation
-    from amqpflow.services.provisioning.explainer import require_known
+    from amqpflow.services.provisioning.planner import require_known
 
     compiled = compiled_of(topology)
     require_known(compiled, queue)

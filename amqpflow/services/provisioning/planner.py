@@ -1,4 +1,4 @@
-"""Plan: look at the broker, compare."""
+"""Plan, or explain a queue: look at the broker, compare."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.compare.adoption import adoption
 from amqpflow.planning.compare.diff import candidates, destruction, diff
 from amqpflow.planning.compare.disowning import disowning
+from amqpflow.planning.reports.explain import Explanation, explain, queues_of
 from amqpflow.planning.values.approvals import NOTHING, Approvals
 from amqpflow.planning.values.observation import Depth, Observation
 from amqpflow.planning.values.plan import Plan
 from amqpflow.rabbitmq.observe import Broker, observe
+from amqpflow.services.reading.target import unknown_queue
 
 CLUSTER_ID = "internal_cluster_id"
 MAY_READ_PARAMETERS = frozenset({"policymaker", "administrator"})  #: tags
@@ -51,6 +53,22 @@ async def make_adoption(topology: CompiledTopology, broker: Broker, wanted: Sequ
 async def make_disowning(topology: CompiledTopology, broker: Broker, wanted: Sequence[tuple[str, str]]) -> Plan:
     """Return what disown would give up: arguments and errors as for `make_plan`."""
     return await _addressed(disowning(topology, await observe(topology, broker), wanted), broker)
+
+
+async def explain_on(topology: CompiledTopology, queue: str, broker: Broker) -> Explanation:
+    """Return what works on a queue of the topology. Errors as for `make_plan`."""
+    observed = await observe(topology, broker)
+    kind = None
+    if broker.management is not None:
+        found = (await broker.management.vhost(broker.address.vhost)).get("default_queue_type")
+        kind = found if isinstance(found, str) and found != "undefined" else None
+    return explain(topology, queue, observed, default_queue_type=kind)
+
+
+def require_known(topology: CompiledTopology, queue: str) -> None:
+    """Raise UsageError, with the nearest name, when a topology neither declares nor uses a queue."""
+    if queue not in (known := queues_of(topology)):
+        raise unknown_queue(topology, queue, known)
 
 
 async def _observed(topology: CompiledTopology, broker: Broker, *, prune: bool, destroy: bool = False) -> Observation:
