@@ -18,7 +18,7 @@ from amqpflow.services.reading.target import ReadTarget
 from amqpflow.version import __version__
 
 from .export_file import ExportWriter, export_writer
-from .scan import QueueReading, scan
+from .scan import Readings, scan
 
 _WINDOW = 2000  #: messages that are with us at once, written and not yet acked
 
@@ -26,27 +26,19 @@ Step = Callable[[str], None]  #: called before each operation, for tests that di
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExportReport:
+class ExportReport(Readings):
     """The result of an export or a discard."""
 
     topology: str
     file: str | None  #: None: a discard without a file
     selected: int  #: messages in the file
     discarded: int  #: taken out of their queue
-    queues: tuple[QueueReading, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        return all(each.complete for each in self.queues)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
+class Chosen(Readings):
     count: int
     only: DigestMultiset
-    queues: tuple[QueueReading, ...]
-    notes: tuple[str, ...]
 
 
 async def choose(target: ReadTarget, selection: Selection, *, certain: bool = True) -> Chosen:

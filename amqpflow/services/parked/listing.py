@@ -13,7 +13,7 @@ from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection, is_named, parked_at
 from amqpflow.services.reading.target import ReadTarget
 
-from .scan import QueueReading, Scan, scan
+from .scan import QueueReading, Readings, Scan, scan
 
 SHOWN_AT_MOST = 20  #: messages with their bodies that are held for one id
 _ERROR_LENGTH = 256
@@ -46,17 +46,11 @@ class ParkedRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedListing:
+class ParkedListing(Readings):
     """The messages in the parking queues of a topology."""
 
     topology: str
     messages: tuple[ParkedRow, ...]  #: by parking queue, the oldest first
-    queues: tuple[QueueReading, ...]
-    notes: tuple[str, ...]  #: for people
-
-    @property
-    def complete(self) -> bool:
-        return all(each.complete for each in self.queues)
 
 
 async def list_parked(

@@ -33,16 +33,23 @@ class QueueReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
-    """The result of a scan."""
+class Readings:
+    """The readings that a result is based on."""
 
-    selected: int
     queues: tuple[QueueReading, ...]
     notes: tuple[str, ...]  #: for people
 
     @property
     def complete(self) -> bool:
+        """Tell whether every queue was read to its end, or as far as was requested."""
         return all(each.complete for each in self.queues)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan(Readings):
+    """The result of a scan."""
+
+    selected: int
 
 
 async def scan(

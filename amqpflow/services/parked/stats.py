@@ -12,7 +12,7 @@ from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.selection import Selection, parked_at
 from amqpflow.services.reading.target import ReadTarget
 
-from .scan import QueueReading, scan
+from .scan import Readings, scan
 
 _KEY_LENGTH = 200
 
@@ -31,7 +31,7 @@ class ParkedGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedStats:
+class ParkedStats(Readings):
     """The numbers of parked messages, by group."""
 
     topology: str
@@ -39,12 +39,6 @@ class ParkedStats:
     selected: int
     bytes: int
     groups: tuple[ParkedGroup, ...]  #: most messages first
-    queues: tuple[QueueReading, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        return all(each.complete for each in self.queues)
 
 
 @dataclass(frozen=True, slots=True)
