@@ -7,7 +7,7 @@ others hold none: they take nothing new, and put theirs where the death of this 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from amqpflow.delivery.crashes import Suspicion, carried, is_moved, suspicion
@@ -16,11 +16,9 @@ from amqpflow.model.message import Delivery
 from amqpflow.model.routes import QueueRoutes
 
 from .health import Cause
-from .session import Session
+from .session import InBackground, Session
 from .settler import Settler
 from .suspects import Suspects
-
-InBackground = Callable[[Session, Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 _ALONE = "a message suspected of killing its consumer is handled alone; nothing else is handled until it ends"
 _ELSEWHERE = (

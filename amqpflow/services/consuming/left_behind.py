@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 
 from amqpflow.model.clip import clip
@@ -18,6 +17,7 @@ from amqpflow.model.message import Delivery
 from amqpflow.model.safe import safe
 from amqpflow.model.units import roughly
 from amqpflow.services.handling.handler import Handler, full_name
+from amqpflow.services.process.waiting import set_within
 
 from .health import Cause, ConsumerHealth
 
@@ -53,8 +53,7 @@ class LeftBehind:
     async def watch(self, ended: asyncio.Event) -> None:
         """Report, until a session has ended, that handlers of earlier sessions keep its messages from starting."""
         while self._left and not ended.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), _EVERY)
+            await set_within(ended, _EVERY)
             self._look(asyncio.get_running_loop().time())
         await ended.wait()
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from types import FrameType, TracebackType
+from types import FrameType
 
 from amqpflow.delivery.crashes import Identity, identity
 from amqpflow.model.safe import safe
@@ -62,9 +62,7 @@ class LoopMonitor:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._left.set()
         if self._timer is not None:
             self._timer.cancel()

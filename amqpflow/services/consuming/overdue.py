@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -32,7 +31,7 @@ class Overdue:
     def __init__(
         self, threads: Threads, handler: Handler, health: ConsumerHealth, *, on_exhausted: Callable[[], None]
     ) -> None:
-        self._threads = threads
+        self.threads = threads
         self._queue = handler.queue
         self._subject = f"{handler.queue} threads"
         self._name = full_name(handler.function)
@@ -41,23 +40,13 @@ class Overdue:
         threads.on_overdue, threads.on_ended = self._overdue, self._ended
 
     @property
-    def exhausted(self) -> bool:
-        """Return whether nothing can be called until a call has ended."""
-        return self._threads.exhausted
-
-    @property
-    def available(self) -> asyncio.Event:
-        """Set while something can be called."""
-        return self._threads.available
-
-    @property
     def text(self) -> str:
-        return overdue_text(self._name, self._threads.overdue, self._threads.most)
+        return overdue_text(self._name, self.threads.overdue, self.threads.most)
 
     def _overdue(self, call: Call) -> None:
         text = self.text
         self._health.set(self._subject, Cause.THREADS, text)
-        if not self.exhausted:
+        if not self.threads.exhausted:
             log.warning("%s: a handler still runs in its thread: %s; %s", self._queue, call_text(call), text)
             return
         self._health.set(self._queue, Cause.THREADS, text)
@@ -67,7 +56,7 @@ class Overdue:
     def _ended(self, call: Call) -> None:
         ran = time.time() - call.since
         log.warning("%s: an overdue handler ended after %.0f s: %s", self._queue, ran, call_text(call))
-        if self._threads.overdue:
+        if self.threads.overdue:
             self._health.set(self._subject, Cause.THREADS, self.text)
         else:
             self.forget()

@@ -19,10 +19,11 @@ from typing import Any
 from amqpflow.delivery.incoming import Incoming
 from amqpflow.delivery.settle import Settlement, ToParking, ToTier
 from amqpflow.errors import AmqpflowError
+from amqpflow.services.process.waiting import wake
 
 from .patience import CONFIRM_PATIENCE, Requeued
-from .session import Session
-from .settler import Settler, wake
+from .session import InBackground, Session
+from .settler import Settler
 
 _LOOK = 1.0  #: seconds between looks at what is not confirmed, and whether the broker blocks publishes
 
@@ -57,18 +58,8 @@ class PendingPublish:
 class PendingPublishes:
     """Keeps the outstanding publishes of one settler that no task waits for."""
 
-    def __init__(
-        self,
-        settler: Settler,
-        most: int,
-        in_background: Callable[[Session, Coroutine[Any, Any, None]], asyncio.Task[None]],
-    ) -> None:
-        """
-        Args:
-            settler: settles their deliveries.
-            most: how many may be outstanding.
-            in_background: runs a coroutine as a task that ends with the consumer, and ends the session if it fails.
-        """
+    def __init__(self, settler: Settler, most: int, in_background: InBackground) -> None:
+        """`most`: how many may be outstanding."""
         self.settler = settler
         self._most = most
         self._in_background = in_background

@@ -24,8 +24,8 @@ from amqpflow.services.handling.handler import Handler, full_name
 from amqpflow.services.handling.invocation import HandlerInvoker
 from amqpflow.services.handling.middleware import Middleware
 from amqpflow.services.handling.ordering import KeyCheck, KeyOrdering
-from amqpflow.services.handling.thread_pool import Threads
-from amqpflow.services.handling.throttling import ConcurrencyBudget, ConcurrencyShare, Rate
+from amqpflow.services.handling.throttling import ConcurrencyBudget, Rate
+from amqpflow.services.handling.turns import Turns
 from amqpflow.services.handling.unpacking import Unpacker
 from amqpflow.services.process.waiting import end, first_of
 from amqpflow.services.publishing.loop_publisher import LoopPublisher
@@ -80,23 +80,23 @@ class HandlerRunner:
         self._threads = handler.threads()
         self._unpacker = Unpacker(handler.queue)
         #: where a message waits before its handler begins
-        self._flow: list[Rate | ConcurrencyShare | Threads] = []
+        self._turns: list[Turns] = []
         self._breaker = CircuitBreaker(handler.breaker, routes, events, health)
         outer: list[Middleware] = []
         if handler.rate is not None:
             outer.append(rate := Rate(handler.rate))
-            self._flow.append(rate)
+            self._turns.append(rate.turns)
         if budget is not None:
             outer.append(share := budget.share(handler.weight))
-            self._flow.append(share)
-        if handler.breaker is not None or self._flow:
+            self._turns.append(share.turns)
+        if handler.breaker is not None or self._turns:
             outer.append(self._breaker)
         if handler.order_by is not None:
             outer.append(KeyCheck(handler.order_by))
         self._single_active = single_active
         self._overdue: Overdue | None = None
         if self._threads is not None:
-            self._flow.append(self._threads)
+            self._turns.append(self._threads.turns)
             self._overdue = Overdue(self._threads, handler, health, on_exhausted=self._stand_still)
         self._left_behind = LeftBehind(handler, health)
         self._ordering: KeyOrdering | None = None
@@ -156,9 +156,9 @@ class HandlerRunner:
                 self._health.set(self.handler.queue, Cause.HALTED, self._halted)
                 await first_of(connection.closed.wait(), self._stopping.wait())
                 return
-            if self._overdue is not None and self._overdue.exhausted:
+            if self._overdue is not None and self._overdue.threads.exhausted:
                 self._health.set(self.handler.queue, Cause.THREADS, self._overdue.text)
-                await first_of(connection.closed.wait(), self._stopping.wait(), self._overdue.available.wait())
+                await first_of(connection.closed.wait(), self._stopping.wait(), self._overdue.threads.available.wait())
                 continue
             opened = clock()
             try:
@@ -207,7 +207,7 @@ class HandlerRunner:
         """Return why a session ended, without asking the broker."""
         if self._stopping.is_set():
             return "the consumer was stopped"
-        if self._overdue is not None and self._overdue.exhausted:
+        if self._overdue is not None and self._overdue.threads.exhausted:
             return self._overdue.text
         if connection.is_closed:
             return f"the connection was lost: {connection.close_reason}"
@@ -241,13 +241,13 @@ class HandlerRunner:
             await first_of(connection.closed.wait(), asyncio.sleep(1))
             return None
 
-    def _in_background(self, session: Session, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _in_background(self, session: Session, work: Coroutine[Any, Any, object]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._or_end(session, work), context=handling_context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _or_end(self, session: Session, work: Coroutine[Any, Any, None]) -> None:
+    async def _or_end(self, session: Session, work: Coroutine[Any, Any, object]) -> None:
         try:
             await work
         except BaseException:
@@ -266,7 +266,7 @@ class HandlerRunner:
         finally:
             # handlers run to their end: cancelling them would leave their work half done for nothing
             session.dismiss_idle()
-            for each in self._flow:
+            for each in self._turns:
                 each.refuse_gone()
             self._left_behind.add(slots)
 
@@ -291,16 +291,13 @@ class HandlerRunner:
     @property
     def stands_still(self) -> bool:
         """Return whether all threads are overdue: only a restart of the process helps for sure."""
-        return self._overdue is not None and self._overdue.exhausted
+        return self._threads is not None and self._threads.exhausted
 
     def _stand_still(self) -> None:
         """Stop the session, so that another process may take what is held here."""
         if self.session is not None:
             until = self._clock() + _HALT_PATIENCE
-            self._in_background(self.session, self._stop_session(self.session, until))
-
-    async def _stop_session(self, session: Session, until: float) -> None:
-        await session.stop(until=until)
+            self._in_background(self.session, self.session.stop(until=until))
 
     # -- ending
 
@@ -319,7 +316,7 @@ class HandlerRunner:
         await self.abandon()
 
     def _refuse_waiting(self) -> None:
-        for each in self._flow:
+        for each in self._turns:
             each.close()
 
     async def abandon(self) -> None:

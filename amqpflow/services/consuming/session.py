@@ -17,14 +17,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any
 
 from amqpflow.delivery.ending import CANCELLED, Held, HeldState
 from amqpflow.delivery.incoming import Incoming, may_have_been_lost
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.services.handling.ordering import KeyOrdering
-from amqpflow.services.process.waiting import first_of
+from amqpflow.services.process.waiting import first_of, set_within, wake
 
 from .admission import Admission
 from .subscription import Subscription
@@ -148,7 +149,7 @@ class Session:
         self.over.set()
         self._settled.set()
         for waiter in list(self._off_hands.values()):
-            _end_wait(waiter)
+            wake(waiter)
         if self._ordering is not None:
             self._ordering.over()
         if first:
@@ -212,8 +213,7 @@ class Session:
         self._subscription.stop_growing()
         self._dismissed = True
         for waiter in self._idle:
-            if not waiter.done():
-                waiter.set_result(None)
+            wake(waiter)
         self._idle.clear()
 
     # -- settling
@@ -251,7 +251,7 @@ class Session:
         self._settled.set()
         self._runs_no_longer(tag)
         if tag in self._off_hands:
-            _end_wait(self._off_hands[tag])
+            wake(self._off_hands[tag])
         if self._ordering is not None:
             self._ordering.settled(tag)
         if self.keeps_order:
@@ -325,7 +325,7 @@ class Session:
         self._settled.set()
         self._runs_no_longer(tag)
         if tag in self._off_hands:
-            _end_wait(self._off_hands[tag])
+            wake(self._off_hands[tag])
         return not known
 
     def let_go(self, delivery: Delivery) -> None:
@@ -437,10 +437,7 @@ class Session:
         until = self._loop.time() + within
         while self.holds(delivery) and self._running > 1 and not self.over.is_set():
             self._settled.clear()
-            try:
-                async with asyncio.timeout_at(until):
-                    await self._settled.wait()
-            except TimeoutError:
+            if not await set_within(self._settled, until - self._loop.time()):
                 return False
         return self.holds(delivery)
 
@@ -603,6 +600,5 @@ class Session:
             await asyncio.sleep(min(left, 0.01))
 
 
-def _end_wait(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+InBackground = Callable[[Session, Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""Runs a coroutine as a task that ends with the consumer, and ends the session if it fails."""

@@ -36,6 +36,7 @@ from amqpflow.model.headers import ParkReason
 from amqpflow.model.message import Publish
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.units import format_duration
+from amqpflow.services.process.waiting import wake
 from amqpflow.services.publishing.outbox import Outbox
 
 from .events import Events
@@ -316,11 +317,6 @@ class Settler:
             host=self.host,
             version=self.version,
         )
-
-
-def wake(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
 
 
 def now() -> int:

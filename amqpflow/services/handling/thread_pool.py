@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from .message import Message
-from .turns import GONE, NotStarted, Turns, require_held
+from .turns import NotStarted, Turns, require_held
 
 THREAD_NAME = "amqpflow handler"
 SPARE = 10  #: fresh threads for overdue calls that a handler has at least
@@ -53,7 +53,7 @@ class Threads:
         self._size = size
         self._spare = spare_threads(size) if spare is None else spare
         self._name = f"{THREAD_NAME} {queue}"
-        self._turns = Turns()
+        self.turns = Turns()  #: of messages that wait for a thread
         self._taken = 0  # places that are reserved, or in which a call runs that is waited for
         self._jobs: SimpleQueue[Call | None] = SimpleQueue()
         self._alive = 0  # threads
@@ -89,22 +89,22 @@ class Threads:
         Raises:
             NotStarted: there will be none, or the consumer does not hold the message any more.
         """
-        self._turns.require_open()
+        self.turns.require_open()
         if self.exhausted:
             raise NotStarted(_EXHAUSTED)
-        if not self._turns and self._has_room():
+        if not self.turns and self._has_room():
             self._taken += 1
         else:
-            await self._turns.wait(message, unused=self.release)
+            await self.turns.wait(message, unused=self.release)
 
     def release(self) -> None:
         self._taken -= 1
         self._hand_out()
 
     def _hand_out(self) -> None:
-        while self._has_room() and self._turns:
+        while self._has_room() and self.turns:
             self._taken += 1
-            self._turns.give()
+            self.turns.give()
 
     async def run(self, message: Message) -> Any:
         """Call the function in the reserved thread. Cancelled, the call runs on and is overdue.
@@ -161,7 +161,7 @@ class Threads:
         self._overdue[call] = None
         if self.exhausted:
             self.available.clear()
-            self._turns.refuse(_EXHAUSTED)
+            self.turns.refuse(_EXHAUSTED)
         else:
             self._hand_out()
         if self.on_overdue is not None and not self._closed:
@@ -185,18 +185,10 @@ class Threads:
             call.answer.set_result(result)
         self._hand_out()
 
-    def refuse_gone(self) -> None:
-        """End the waits of messages that the broker has back."""
-        self._turns.refuse(GONE, gone=True)
-
-    def close(self) -> None:
-        """Refuse what waits for a thread."""
-        self._turns.close()
-
     def shutdown(self) -> None:
         """Let the threads end; one that is in a handler runs on to its end, and does not keep the process from its."""
         self._closed = True
-        self._turns.close()
+        self.turns.close()
         for _ in range(self._alive):
             self._jobs.put(None)
         self._alive = 0

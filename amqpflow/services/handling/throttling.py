@@ -13,23 +13,23 @@ from amqpflow.model.outcome import Outcome
 
 from .message import Message
 from .middleware import CallNext
-from .turns import GONE, Turns
+from .turns import Turns
 
 
 class Rate:
     def __init__(self, per_second: float) -> None:
         self._bucket = LeakyBucket(interval=1 / per_second)
-        self._turns = Turns()
+        self.turns = Turns()
         self._timer: asyncio.TimerHandle | None = None
 
     async def __call__(self, message: Message, call_next: CallNext) -> Outcome | None:
-        self._turns.require_open()
+        self.turns.require_open()
         loop = asyncio.get_running_loop()
         bucket, at = self._bucket.begin(loop.time())
-        if self._turns or at > loop.time():
+        if self.turns or at > loop.time():
             if self._timer is None:
                 self._timer = loop.call_at(at, self._give, loop)
-            await self._turns.wait(message)
+            await self.turns.wait(message)
         else:
             self._bucket = bucket
         return await call_next(message)
@@ -38,23 +38,13 @@ class Rate:
         # a turn is taken when it comes and not when the wait begins: a message that is refused meanwhile, as all of a
         # lost connection are, delays no other
         self._timer = None
-        while self._turns:
+        while self.turns:
             bucket, at = self._bucket.begin(loop.time())
             if at > loop.time():
                 self._timer = loop.call_at(at, self._give, loop)
                 return
             self._bucket = bucket
-            self._turns.give()
-
-    def refuse_gone(self) -> None:
-        """End the waits of messages that the broker has back."""
-        self._turns.refuse(GONE, gone=True)
-
-    def close(self) -> None:
-        """Refuse what waits."""
-        self._turns.close()
-        if self._timer is not None:
-            self._timer.cancel()
+            self.turns.give()
 
 
 class ConcurrencyBudget:
@@ -112,11 +102,3 @@ class ConcurrencyShare:
             return await call_next(message)
         finally:
             self._budget.ended(self)
-
-    def refuse_gone(self) -> None:
-        """End the waits of messages that the broker has back."""
-        self.turns.refuse(GONE, gone=True)
-
-    def close(self) -> None:
-        """Refuse what waits."""
-        self.turns.close()

@@ -55,12 +55,13 @@ class Turns:
                 unused()
             raise
 
-    def give(self) -> bool:
-        """Let the first one begin; False when none waits."""
-        if not self:
-            return False
+    def give(self) -> None:
+        """Let the first one begin."""
         self._waiting.popleft()[0].set_result(None)
-        return True
+
+    def refuse_gone(self) -> None:
+        """End the waits of messages that the broker has back."""
+        self.refuse(GONE, gone=True)
 
     def refuse(self, why: str, *, gone: bool = False) -> None:
         """End the waits of all, or with `gone` of those messages that are not held any more."""

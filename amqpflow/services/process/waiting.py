@@ -18,6 +18,12 @@ async def first_of(*awaitables: Awaitable[Any], within: float | None = None) -> 
         await end(tasks)
 
 
+def wake(waiting: asyncio.Future[None]) -> None:
+    """End a wait that has not ended."""
+    if not waiting.done():
+        waiting.set_result(None)
+
+
 async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Cancel tasks and wait until they have ended."""
     ending = list(tasks)

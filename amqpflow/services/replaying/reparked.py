@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from amqpflow.errors import AmqpflowError
+from amqpflow.services.process.waiting import set_within
 from amqpflow.services.reading.messages import ParkedMessages
 from amqpflow.services.reading.reader import ParkingReader
 from amqpflow.services.reading.target import ReadTarget
@@ -53,7 +54,7 @@ class ReparkedMessages:
         """Count the messages that came back, and halt the replay when they are too many."""
         state, share = self._state, self._state.choice.stop_if_reparked
         if state.choice.ramp:
-            await self._pause(state.choice.ramp_wait)
+            await set_within(self._target.options.stop, state.choice.ramp_wait)
         if self._target.is_stopped:
             return
         came_back, is_known = await self._count()
@@ -78,7 +79,7 @@ class ReparkedMessages:
             on_the_way = await self._depths.on_the_way()
             on_watch(on_the_way, await self._depths.parked())
             quiet = quiet + 1 if not on_the_way else 0
-            await self._pause(WATCH_EVERY)
+            await set_within(self._target.options.stop, WATCH_EVERY)
         if not self._target.is_stopped:
             _, is_known = await self._count()
             if not is_known:
@@ -100,10 +101,3 @@ class ReparkedMessages:
             is_known = is_known and not messages.reader.is_full
         state.report.came_back = max(state.report.came_back, count)
         return count, is_known
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._target.options.stop.wait()
-        except TimeoutError:
-            pass

@@ -164,7 +164,7 @@ def test_a_message_that_the_broker_has_back_does_not_begin_after_its_wait_for_a_
         ]
         await asyncio.sleep(0)
         gone.add("lost")
-        threads.refuse_gone()
+        threads.turns.refuse_gone()
         with pytest.raises(NotStarted, match="its channel ended before its handler began"):
             await waiting[0]
         handler.end.set()
