@@ -20,11 +20,8 @@ class Backoff:
 
 
 def jittered(wait: float, chance: float, took: float = 0.0) -> float:
-    """Return half to all of a wait, so that the clients of a restarted broker do not come back in one moment.
+    """Return half to all of a wait, by a chance from 0 to 1, so that clients of a restarted broker do not meet.
 
-    Args:
-        wait: in seconds.
-        chance: from 0 to 1, at random.
-        took: seconds of the try before it: a try that timed out has waited already.
+    `took`: seconds of the try before it: a try that timed out has waited already.
     """
     return max(0.0, wait * (0.5 + 0.5 * chance) - took)

@@ -33,12 +33,7 @@ def channel_closed(reason: CloseReason | None, held: Sequence[Held], handler: st
 
 
 def cancelled(exists: bool | None, held: Sequence[Held], handler: str, timeout_ms: int | None) -> str:
-    """Say why the server cancelled a consumer. It gives no reason (fact 18.2).
-
-    Args:
-        exists: whether the queue is there; None when the broker could not be asked.
-        timeout_ms: the consumer timeout, as far as it is known.
-    """
+    """Say why the server cancelled a consumer: it gives no reason (fact 18.2). `exists` None: it is not known."""
     if exists is False:
         return f"{CANCELLED}: the queue was deleted"
     limit = timeout_ms or DEFAULT_TIMEOUT_MS

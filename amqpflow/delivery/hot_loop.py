@@ -45,8 +45,7 @@ class Rejections:
             _remember(self._rejected, key, now)
 
     def too_soon(self, incoming: Incoming, arrived: float) -> float | None:
-        """Return for how many seconds the message was away, when it and those before it were back much too soon; else
-        None.
+        """Return for how many seconds the message was away, if it and those before were back much too soon; else None.
 
         `arrived`: when it did, on the clock of `rejected`.
         """

@@ -143,11 +143,8 @@ class Incoming:
 
     @property
     def original(self) -> Mapping[str, Any]:
-        """The properties and headers that must not travel with a copy: from the record or, on a first attempt, the
-        delivery.
-
-        Raises:
-            ValueError: a header of the producer's that is to be kept cannot be decoded.
+        """The properties and headers that must not travel with a copy: those of the record, or of a first delivery.
+        Raises ValueError: a header of the producer's that is to be kept cannot be decoded.
         """
         if self.record is not None:
             return self.record.original
@@ -168,10 +165,8 @@ class Incoming:
 
     @property
     def properties(self) -> Properties:
-        """The properties for the handler, with those from the record that do not travel.
-
-        Raises:
-            ValueError: one of them, or a header that is shown, cannot be decoded.
+        """The properties for the handler, with those from the record that do not travel. Raises ValueError: one of
+        them, or a header that is shown, cannot be decoded.
         """
         received = self.delivery.properties
         headers = self.delivery.headers

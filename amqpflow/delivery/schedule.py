@@ -13,9 +13,7 @@ def rule_for(routes: QueueRoutes, matches: frozenset[str]) -> RetryRule | None:
 def step_tier(steps: tuple[RetryStep, ...], attempts_made: int, choice: float) -> RetryTier | None:
     """Return the tier for the retry after `attempts_made` earlier attempts, None past the schedule's end.
 
-    Args:
-        steps: the schedule that the current error chose.
-        choice: from 0 up to but not including 1; picks among the tiers that jitter spread a step over.
+    `choice`, from 0 up to but not including 1, picks among the tiers that jitter spread a step over.
     """
     if attempts_made >= len(steps):
         return None

@@ -91,11 +91,7 @@ Settlement = Acknowledge | ToTier | Reject | ToParking | LeaveToBroker
 def decide(
     incoming: Incoming, verdict: Verdict, at: Circumstances, *, missing: frozenset[str] = frozenset()
 ) -> Settlement:
-    """Decide what to do about a delivery.
-
-    Args:
-        missing: retry queues whose publish for this settlement was returned or refused.
-    """
+    """Decide what to do about a delivery. `missing`: retry queues that returned or refused its publish."""
     match verdict:
         case Failed(error=error, matches=matches):
             rule = rule_for(at.routes, matches)

@@ -44,14 +44,9 @@ class StatusReader:
         self._looked_at = 0.0
 
     async def read(self, *, oldest: bool = False, earlier: Status | None = None) -> Status:
-        """One look.
+        """Look once; with `oldest` also at the first message of each parking queue, which goes back where it was.
 
-        Args:
-            oldest: also read the first message of each parking queue, which puts it back where it was.
-            earlier: what to compare the parking queues with.
-
-        Raises:
-            PermissionDeniedError, BrokerError, BrokerUnavailableError, ManagementUnavailableError: looking failed.
+        `earlier` is what to compare the parking queues with. Errors as for `Client.status`.
         """
         broker = self._broker
         taken_at = time.time_ns() // 1_000_000

@@ -61,10 +61,8 @@ class EventLog:
         self._reasons: dict[tuple[type[e.Event], str], tuple[float, set[str]]] = {}
 
     def listen(self, events: Events, *, tracebacks: bool = False) -> None:
-        """Subscribe to the events that are logged, without those that the logger's level leaves out.
-
-        Args:
-            tracebacks: give records of failures their exception (`exc_info`) at any level. At DEBUG they have it.
+        """Subscribe to the events that are logged, without those that the logger's level leaves out. `tracebacks`: give
+        records of failures their exception (`exc_info`) at any level. At DEBUG they have it.
         """
         self._tracebacks = tracebacks
         kinds = [kind for kind, level in LEVELS.items() if log.isEnabledFor(level)]
@@ -92,9 +90,7 @@ class EventLog:
         log.log(level, "%s", safe(event_text(event)), extra=extra, exc_info=self._exc_info(event))
 
     def _limited(self, event: e.MessageEvent, reason: str | None) -> str | None:
-        """Return the reason by which lines are of one kind; None once too many were given at a time, as when each names
-        its message.
-        """
+        """Return the reason that makes lines one kind; None once there are too many, as when each names its message."""
         if reason is None:
             return None
         now, of = time.monotonic(), (type(event), event.queue)

@@ -41,9 +41,7 @@ def held_text(queue: str, reason: str, count: int, seconds: float) -> str:
 
 
 def given_reason(event: e.MessageSettled) -> str | None:
-    """Return the beginning of the reason that the handler gave without an exception: it distinguishes what the handler
-    decides for different reasons.
-    """
+    """Return the beginning of the reason that the handler gave without an exception: lines of a kind share it."""
     if getattr(event, "error_type", None) is not None:
         return None
     reason, detail = getattr(event, "reason", None), getattr(event, "detail", None)

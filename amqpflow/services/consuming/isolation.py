@@ -86,11 +86,7 @@ class Isolation:
         return Incoming(delivery, native=self._routes.native is not None)
 
     async def may_start(self, session: Session, settler: Settler, delivery: Delivery) -> bool:
-        """Wait until nothing else of the queue is handled, and no other suspect is held in this process.
-
-        Returns:
-            False when it is not to be handled now, and waits again or is the broker's.
-        """
+        """Wait until nothing else of the queue is handled, and no other suspect is held; False when it is put off."""
         if session.has_longer_ones:
             self._set_aside(session, settler, delivery)
             return False
@@ -215,9 +211,7 @@ class Isolation:
     async def move(self, session: Session, settler: Settler, delivery: Delivery) -> bool:
         """Put a message behind all others of its queue, so that RabbitMQ counts its deliveries from 0.
 
-        Returns:
-            False when that cannot be done now, and nothing was done. A message whose copy is not confirmed is held
-            meanwhile, and waits again if there is no copy in the end.
+        False when that cannot be done now. A message whose copy is not confirmed is held, and may wait again.
         """
         answers: list[bool] = []
         elsewhere = False

@@ -150,11 +150,7 @@ class Pipeline:
     async def _admit(
         self, session: Session, settler: Settler, incoming: Incoming, lost: int
     ) -> tuple[bool, Crashed | None] | None:
-        """Decide how a delivery that may have killed its consumer is handled.
-
-        Returns:
-            Whether it is handled alone, and the verdict if its handler is not called; None when it is put off.
-        """
+        """Return whether a delivery that was lost is handled alone, and a verdict instead of a call; None: put off."""
         delivery = incoming.delivery
         suspected = self.isolation.suspicion(session, incoming)
         if suspected is Suspicion.CRASHED:
@@ -169,11 +165,7 @@ class Pipeline:
         return alone, None
 
     async def _postpone(self, session: Session, publishes: PendingPublishes, incoming: Incoming, began: float) -> bool:
-        """Send a message that is back before it is due to a retry queue again.
-
-        Returns:
-            True when that has been, or will be, reported; False when the handler is to see the message.
-        """
+        """Send a message that is back too early to a retry queue again; False when its handler is to see it."""
         answers: list[Settlement | Requeued | None] = []
         elsewhere = False
 

@@ -430,10 +430,7 @@ class Session:
             self._waiting = deque(sorted(found, key=lambda each: each.delivery_tag))
 
     async def is_alone(self, delivery: Delivery, *, within: float) -> bool:
-        """Wait for the deliveries that started before `isolate`.
-
-        False when one still runs after so many seconds, or the delivery is no longer the session's.
-        """
+        """Wait for deliveries that started before `isolate`; False when one still runs, or this one is not ours."""
         until = self._loop.time() + within
         while self.holds(delivery) and self._running > 1 and not self.over.is_set():
             self._settled.clear()
@@ -446,9 +443,8 @@ class Session:
         return bool(self._longer)
 
     def set_aside(self, delivery: Delivery) -> asyncio.Event:
-        """Let a suspect wait, and keep its key, until the handlers that run now have ended; others are handled.
-
-        Return an event that is set when it waits for a slot again.
+        """Let a suspect wait, and keep its key, until the handlers that run now have ended; others are handled
+        meanwhile. Return an event that is set when it waits for a slot again.
         """
         tag = delivery.delivery_tag
         self._admission.not_started(tag)

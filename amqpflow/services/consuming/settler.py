@@ -139,9 +139,8 @@ class Settler:
         )
 
     async def set_back(self, session: Session, incoming: Incoming, lost: int) -> bool:
-        """Put a message behind all others of its queue, so that RabbitMQ counts its deliveries from 0.
-
-        False when that cannot be done now, as in an alarm: the delivery stays held, and nothing was done.
+        """Put a message behind all others of its queue, so that RabbitMQ counts its deliveries from 0; False when that
+        cannot be done now, as in an alarm: the delivery stays held.
         """
         if self.outbox.blocked is not None:
             return False
@@ -220,11 +219,8 @@ class Settler:
         """Publish and await the confirm, for as long as the delivery is ours.
 
         An uncertain publish is made again, with the same hop id, while its source stays unacked. So is one without
-        permission: that is an outage, and the message keeps its remaining retries.
-
-        Args:
-            failure: how a first publish has ended already.
-            until_taken: publish again when the message is returned or refused as well.
+        permission: that is an outage, and the message keeps its remaining retries. `failure`: how a first publish has
+        ended already.
 
         Returns:
             True when confirmed, False when returned or refused and not `until_taken`, else what became of the delivery.

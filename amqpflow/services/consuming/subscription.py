@@ -22,12 +22,10 @@ class Subscription:
     """Consumes one queue on one channel, with a small prefetch until acks have gone out.
 
     Args:
-        prefetch: the one that it grows to.
         first_prefetch: the one that it starts with, and how many acks let it grow.
         keeps_order: start with the whole prefetch, and do not cancel the consumer for a pause.
         single_active: never cancel it but to stop: another one would get the queue at once (fact 12.12).
         wanted: asked whether to consume now; its argument says whether the consumer outlasts pauses.
-        on_end: called when the channel ended while the consumer was changed.
     """
 
     def __init__(
@@ -65,11 +63,7 @@ class Subscription:
         self.grows = prefetch < self._full  #: it is not the whole one
 
     async def consume(self) -> None:
-        """Begin to consume.
-
-        Raises:
-            BrokerError (404: no such queue), PermissionDeniedError, BrokerUnavailableError.
-        """
+        """Begin to consume. Raises BrokerError (404: no such queue), PermissionDeniedError, BrokerUnavailableError."""
         self._on_consume()
         # known before the broker answers: a caller that is cancelled meanwhile leaves a consumer that can be cancelled
         self._tag = f"amqpflow-{uuid4().hex[:12]}"

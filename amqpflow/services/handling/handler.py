@@ -56,12 +56,7 @@ def make_handler(
     order_by: KeyOf | None = None,
     weight: float = 1.0,
 ) -> Handler:
-    """Check a function before it is used.
-
-    Raises:
-        InvalidHandlerError: it does not take exactly one message, promises to return something else than an outcome, or
-            the numbers do not fit.
-    """
+    """Check a function before it is used. Raises InvalidHandlerError: it is no handler, or the numbers do not fit."""
     name = name_of(function)
     if not callable(function):
         raise InvalidHandlerError(f"the handler of {queue} is not callable: {function!r}")

@@ -29,11 +29,9 @@ DONE = Decided(outcome=Ack())  #: the verdict of nearly every call
 
 
 class HandlerInvoker:
-    """Calls one handler.
+    """Calls one handler. `outer` are middlewares outside the timeout, outermost first.
 
-    Args:
-        stopping: set before the consumer cancels its handlers; any other cancellation is the handler's own.
-        outer: middlewares outside the timeout, outermost first.
+    `stopping` is set before the consumer cancels its handlers; any other cancellation is the handler's own.
     """
 
     def __init__(

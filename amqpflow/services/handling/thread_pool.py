@@ -84,11 +84,7 @@ class Threads:
         return self._taken + max(0, len(self._overdue) - self._spare) < self._size
 
     async def acquire(self, message: Message) -> None:
-        """Wait until a thread is free, and reserve it for the next `run`.
-
-        Raises:
-            NotStarted: there will be none, or the consumer does not hold the message any more.
-        """
+        """Wait until a thread is free, and reserve it for the next `run`. Raises NotStarted: there will be none."""
         self.turns.require_open()
         if self.exhausted:
             raise NotStarted(_EXHAUSTED)

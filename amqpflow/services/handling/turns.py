@@ -41,9 +41,7 @@ class Turns:
 
     async def wait(self, message: Message, *, unused: Callable[[], None] | None = None) -> None:
         """Return when it is this message's turn; `unused` is called if the turn came, and the wait was cancelled.
-
-        Raises:
-            NotStarted: the consumer stops, or does not hold the message any more.
+        Raises NotStarted: the consumer stops, or does not hold the message any more.
         """
         self.require_open()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -42,10 +42,8 @@ class Chosen(Readings):
 
 
 async def choose(target: ReadTarget, selection: Selection, *, certain: bool = True) -> Chosen:
-    """Find the messages to discard, and requeue everything. Arguments as `scan`.
-
-    Raises:
-        UsageError: several ids begin with an id prefix. Else as `scan`.
+    """Find the messages to discard, and requeue everything. Arguments as `scan`. Raises UsageError: several ids begin
+    with an id prefix. Else as `scan`.
     """
     only, limit = DigestMultiset(), selection.limit
     id_prefixes = IdPrefixes(selection if certain else None)
@@ -68,11 +66,9 @@ async def choose(target: ReadTarget, selection: Selection, *, certain: bool = Tr
 
 
 async def export_parked(target: ReadTarget, selection: Selection, file: str | IO[bytes]) -> ExportReport:
-    """Write the selected messages to a file, or to a directory when `file` ends in a slash, or to a binary file that is
-    open; requeue everything.
+    """Write the selected messages to a file, or to a directory when `file` ends in a slash; requeue everything.
 
-    Raises:
-        RefusedError: it exists. AmqpflowError: it cannot be written. Else as `scan`. There is no file then.
+    Errors as for `Client.parked.export`. There is no file then.
     """
     writer = export_writer(file, _head(target, discard=False))
     try:
@@ -108,14 +104,7 @@ async def discard_parked(
     alone. Once RabbitMQ has answered behind the acks of a reading, the file says that they are certain. Only where it
     does not say so, a restore takes an equal parked message for one of the file.
 
-    Args:
-        target: what to read, and how; messages that were acked before its stop is set are gone from the queue.
-        path: of the file; None: they are lost for good.
-        chosen: no other messages than these.
-
-    Raises:
-        RefusedError: the file exists. AmqpflowError: it cannot be written; messages that are not in it are in
-            the queue. Else as `scan`.
+    Arguments and errors are those of `Client.parked.discard`.
     """
     if chosen is None and (selection.sample is not None or IdPrefixes(selection)):
         # a sample, or the messages of an id prefix, are known when all messages were read

@@ -104,11 +104,8 @@ class ExportWriter:
 
 
 class DirectoryWriter:
-    """
-    Writes one export as a directory, a file for each message, for its owner's eyes only. It gets its name when whole.
-
-    Raises:
-        RefusedError: it exists. AmqpflowError: it cannot be written.
+    """Writes one export as a directory, a file for each message, for its owner's eyes only. It gets its name when
+    whole. Raises RefusedError: it exists. AmqpflowError: it cannot be written.
     """
 
     def __init__(self, path: str, head: ExportHead) -> None:
@@ -149,10 +146,7 @@ class DirectoryWriter:
 
 class StreamWriter:
     """Writes one export to a file that is open already: a pipe, the standard output. Without `finish` it has no end
-    line, by which its reader sees that it is not whole.
-
-    Raises:
-        AmqpflowError: it cannot be written.
+    line, by which its reader sees that it is not whole. Raises AmqpflowError: it cannot be written.
     """
 
     def __init__(self, file: IO[bytes], head: ExportHead) -> None:

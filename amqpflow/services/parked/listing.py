@@ -56,13 +56,9 @@ class ParkedListing(Readings):
 async def list_parked(
     target: ReadTarget, selection: Selection, *, on_row: Callable[[ParkedRow], None] | None = None
 ) -> ParkedListing:
-    """List the messages of the parking queues, and requeue everything.
+    """List the messages of the parking queues, and requeue everything. Errors as `scan`.
 
-    Args:
-        on_row: is given each row, in the order of delivery, and `messages` stays empty: a million rows fill the memory.
-
-    Raises:
-        NotAppliedError, RefusedError, StoppedError, BrokerError, BrokerUnavailableError: as `scan`.
+    `on_row` is given each row, in the order of delivery, and `messages` stays empty: a million rows fill the memory.
     """
     rows: list[ParkedRow] = []
     done = await scan(target, selection, make=row_of, emit=on_row or rows.append)
@@ -87,12 +83,11 @@ def _oldest_first(rows: list[ParkedRow], queues: tuple[QueueReading, ...]) -> tu
 async def find_parked(target: ReadTarget, wanted: str) -> tuple[ParkedMessage, ...]:
     """Find parked messages by id, id prefix (four digits or more), message id or hop, and requeue everything.
 
-    Returns:
-        Every match, at most 20: two copies of one settlement have one id, and a producer may use a message id twice.
+    Return every match, at most 20: two copies of one settlement have one id, and a producer may use a message id twice.
 
     Raises:
-        UsageError: several ids begin with the prefix. StoppedError: stop was set before there was a
-            match. Else as `list_parked`.
+        UsageError: several ids begin with the prefix. StoppedError: stop was set before there was a match. Else as
+            `scan`.
     """
     matches: list[ParkedMessage] = []
 

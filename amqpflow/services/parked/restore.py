@@ -47,17 +47,9 @@ async def restore_parked(
     """Publish the messages of an export that are missing from their parking queues, through the default exchange.
 
     The whole file is checked first. Exchange and routing key of the delivery change; those of the first publish in our
-    own record stay.
+    own record stay. Publishes that are outstanding when stop is set are awaited.
 
-    Args:
-        source: the export, a path, or a binary file to read it from.
-        reading: how the queues are read; publishes that are outstanding when its stop is set are awaited.
-
-    Raises:
-        RefusedError: the file is damaged or holds what cannot be published as it is; another restore of it is running;
-            or amqpflow cannot find out what is still parked. NotAppliedError: a queue is missing. Nothing was done.
-        StoppedError: stop was set while another command was reading a queue.
-        AmqpflowError: the file cannot be read, or the record of what was restored cannot be written.
+    Arguments and errors are those of `Client.parked.restore`.
     """
     options = options or RestoreOptions()
     if isinstance(source, str):

@@ -20,9 +20,7 @@ def check_export(
     source: str | IO[bytes], user: str, options: RestoreOptions
 ) -> tuple[ExportHead, set[str], RestoreReport]:
     """Read the file to its end, and return its head, the queues that its messages go to, and a report to begin with.
-
-    Raises:
-        RefusedError: it is damaged, or holds a message that cannot be published as it is.
+    Raises RefusedError: it is damaged, or holds a message that cannot be published as it is.
     """
     head: ExportHead | None = None
     queues: set[str] = set()

@@ -30,9 +30,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 class RestoreRecord:
     """The messages that were restored into this place before, and now. A record without a file remembers nothing.
 
-    Args:
-        keep: bytes of the file that stay.
-        first: a line to write behind them, before all others.
+    `keep` bytes of the file stay; `first` is a line to write behind them, before all others.
     """
 
     def __init__(
@@ -88,11 +86,7 @@ class RestoreRecord:
 
 @contextmanager
 def open_record(export: str | None, export_id: str, place: RestorePlace, *, again: bool) -> Iterator[RestoreRecord]:
-    """Open the record beside an export, and keep other restores of that export away.
-
-    Args:
-        export: path of the export; None: it came through a pipe, beside which nothing can be recorded.
-        again: forget what was restored there.
+    """Open the record beside an export (None: it came through a pipe), and keep other restores of that export away.
 
     Raises:
         RefusedError: another restore of the export is running; the record cannot be used; or it names the same cluster

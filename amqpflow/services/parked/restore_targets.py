@@ -34,12 +34,8 @@ async def require_queues(broker: Broker, queues: Collection[str]) -> None:
 
 
 async def still_parked(broker: Broker, queue: str, options: ReadOptions) -> tuple[DigestMultiset, tuple[str, ...]]:
-    """Return the messages that the queue holds now, and notes for people.
-
-    The caller has its reading lock. Everything goes back to its place.
-
-    Raises:
-        RefusedError: not all of them can be seen.
+    """Return the messages that the queue, whose reading lock the caller has, holds now, and notes for people.
+    Everything goes back to its place. Raises RefusedError: not all of them can be seen.
     """
     known = DigestMultiset()
     counts = await broker.connection.queue_counts(queue)

@@ -69,21 +69,13 @@ async def scan(
     delivery, which is not that of age where higher priorities are delivered first (`QueueReading.by_priority`).
 
     With `selection.sample` only what the sample keeps is emitted, at the end. Bodies are not held, unless `make`
-    returns them.
+    returns them. Raises as `ParkedMessages`.
 
     Args:
-        make: returns what to keep of a message.
-        emit: called with what was kept.
         settle: settles a selected message; without it all messages are requeued.
-        after_batch: called after each batch of messages.
-        after_reading: called when a reading has requeued the rest; `unproven` says whether acks are certain.
-        window: messages that are held at once, when they are settled.
+        after_batch, after_reading, window: as for `ParkedMessages`.
         only: of those that are selected, these alone, by `parked_digest`.
         certain: as for `Matcher`.
-
-    Raises:
-        NotAppliedError, RefusedError, StoppedError: as `open_reading`.
-        BrokerError, BrokerUnavailableError: reading failed; nothing is lost by that.
     """
     matcher = Matcher(selection, now=int(time.time() * 1000), routes=target.compiled.routes, certain=certain)
     sampler: Sampler[T] | None = Sampler(selection.sample, selection.seed) if selection.sample else None

@@ -94,14 +94,7 @@ DIMENSIONS: Mapping[str, Callable[[ParkedMessage], str | None]] = {
 
 
 async def count_parked(target: ReadTarget, selection: Selection, *, by: Sequence[str]) -> ParkedStats:
-    """Count messages, and requeue everything.
-
-    Args:
-        by: what to group by, names of DIMENSIONS; empty for one group.
-
-    Raises:
-        UsageError: `by` names no dimension. Else as `scan`.
-    """
+    """Count messages by names of DIMENSIONS, and requeue everything. Raises UsageError: `by` names none; as `scan`."""
     if unknown := [each for each in by if each not in DIMENSIONS]:
         raise UsageError(f"cannot group by {', '.join(unknown)}", hint=f"there are {', '.join(DIMENSIONS)}")
     dimensions = [DIMENSIONS[each] for each in by]

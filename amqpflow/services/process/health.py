@@ -30,14 +30,9 @@ class Health:
 
 @asynccontextmanager
 async def serve_health(port: int | None, host: str | None, health: Callable[[], Health]) -> AsyncIterator[int | None]:
-    """Answer probes while the context lasts; yields the port, None when there is none.
+    """Answer probes while the context lasts; yield the port, or None without one. Port 0 is any that is free.
 
-    Args:
-        port: to listen on, 0 for any that is free, None for no probes.
-        host: the interface; None is all of them, as a kubelet asks from outside.
-
-    Raises:
-        UsageError: the port cannot be listened on.
+    Without a host all interfaces are listened on, as a kubelet asks from outside. Raises UsageError: it cannot listen.
     """
     if port is None:
         yield None

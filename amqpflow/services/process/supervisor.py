@@ -31,13 +31,10 @@ _SILENCE = 30.0  #: seconds without a report after which a worker's event loop c
 
 
 def next_wait(wait: float, lived: float, *, known: bool = False) -> float:
-    """Return the seconds until the next start of a worker that died.
+    """Return the seconds until the next start of a worker that died, when it waited `wait` and lived `lived` seconds.
 
-    Args:
-        wait: seconds that were waited before its last start.
-        lived: seconds since then.
-        known: a message that was in hand at a death before was so at this one: it is parked before long, and until
-            then the wait does not grow.
+    `known`: a message that was in hand at a death before was so at this one: it is parked before long, and until then
+    the wait does not grow.
     """
     if lived >= _LONG_ENOUGH or wait == 0:
         return _FIRST_WAIT

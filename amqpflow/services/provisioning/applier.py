@@ -100,11 +100,7 @@ class ApplyRun:
         return tuple(self._plan.changes[number] for number in sorted(numbers))
 
     async def run(self, executor: Executor) -> ApplyReport:
-        """Carry the plan out, up to the first failure.
-
-        Raises:
-            RefusedError: the plan has refusals; nothing was done.
-        """
+        """Carry the plan out, up to the first failure. Raises RefusedError: the plan has refusals; nothing was done."""
         check(self._plan)
         for numbers in independent_runs(self._plan.changes, self._plan.topology):
             pending = iter(numbers)
@@ -217,8 +213,7 @@ class ApplyRun:
         """Raise what stopped the run, if something did.
 
         Raises:
-            PartlyDoneError: something was done before, or the lock was lost; `report` is among its attributes.
-            AmqpflowError: what the first change failed with; nothing was done.
+            PartlyDoneError: something was done before, or the lock was lost. AmqpflowError: the first change failed.
         """
         if self._error is None:
             return

@@ -39,12 +39,9 @@ class ApplyLock:
         return self._lock.lost
 
     async def check(self, *, ask: bool = False) -> None:
-        """Make sure that it is still ours.
+        """Raise LockLostError when it is not ours any more.
 
         `ask` the broker, too: a connection that is dead on the way is not always known to be.
-
-        Raises:
-            LockLostError: it is not.
         """
         if not self.lost and ask:
             try:
@@ -65,11 +62,9 @@ class ApplyLock:
 async def apply_lock(
     broker: Broker, topology: str, *, timeout: float = 0.0, on_wait: Callable[[str], None] | None = None
 ) -> AsyncIterator[ApplyLock]:
-    """Keep every other apply, prune, destroy and adopt of this topology from beginning.
+    """Keep every other apply, prune, destroy and adopt of this topology from beginning, for `timeout` seconds at most.
 
-    Args:
-        timeout: seconds to wait for another one that holds it.
-        on_wait: called once with who holds it, before waiting.
+    `on_wait` is called once with who holds the lock, before waiting.
 
     Raises:
         LockedError: it is held; the text says by whom, as far as that can be seen.

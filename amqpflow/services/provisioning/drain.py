@@ -60,13 +60,9 @@ class DrainMonitor:
         self._on_drain = on_drain or (lambda *_: None)
 
     async def drained(self, drains: Sequence[Drain], *, wait: bool) -> dict[str, Remaining]:
-        """Wait until queues that nothing is bound to are empty, all at once.
+        """Wait until queues that nothing is bound to are empty; return, by queue, what is still in it.
 
-        Args:
-            wait: until all is due; else only for what statistics lag behind.
-
-        Returns:
-            By queue, what is still in it; queues that are empty, or gone, are not in it.
+        `wait`: until all is due; else only for what statistics lag behind.
         """
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -120,10 +116,7 @@ class DrainMonitor:
         """Count what was in queues when this was called, or later. Counts that do not appear in time are None.
 
         A queue's new leader counts 0 until its first tick, 5 s later: counts hold when the same leader was there all
-        the time.
-
-        Raises:
-            ManagementUnavailableError: there is no management API.
+        the time. Raises ManagementUnavailableError.
         """
         management, vhost = self._broker.management, self._broker.address.vhost
         if management is None:

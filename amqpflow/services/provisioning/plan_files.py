@@ -18,10 +18,7 @@ _AGAIN = "make the plan again: amqpflow plan FILE --out PATH"
 
 def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
     """Write a plan, whole or not at all. Only its owner may read and write the file (mode 0600): values of variables
-    stand in it, and apply obeys it.
-
-    Raises:
-        AmqpflowError: it cannot be written.
+    stand in it, and apply obeys it. Raises AmqpflowError: it cannot be written.
     """
     try:
         with durable_file.replacing(Path(path)) as fd:
@@ -31,10 +28,8 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
 
 
 def load_plan(path: str | os.PathLike[str]) -> Plan | None:
-    """Read a saved plan; None when the file is something else, a topology file for example.
-
-    Raises:
-        RefusedError: it is a saved plan, but cut, edited, or made by another version.
+    """Read a saved plan; None when the file is something else, a topology file for example. Raises RefusedError: it is
+    a saved plan, but cut, edited, or made by another version.
     """
     try:
         with Path(path).open("rb") as file:

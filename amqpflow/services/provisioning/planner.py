@@ -28,12 +28,8 @@ async def make_plan(
 ) -> Plan:
     """Return what apply would do, with every reason against it among the plan's findings. Nothing is changed.
 
-    Args:
-        prune: plan also to remove what the topology owns and its file no longer has.
-        approvals: queues that may be removed with messages or consumers.
-
-    Raises:
-        PermissionDeniedError, BrokerError, BrokerUnavailableError, ManagementUnavailableError: looking failed.
+    `prune` plans also to remove what the topology owns and its file no longer has; `approvals` name queues that may be
+    removed with messages or consumers. Errors as for `Client.plan`.
     """
     observed = await _observed(topology, broker, prune=prune)
     return await _addressed(diff(topology, observed, prune=prune, approvals=approvals), broker)

@@ -123,9 +123,7 @@ async def require_as_compiled(
 def warn_of_short_timeouts(compiled: CompiledTopology, timeouts: Mapping[str, float | None]) -> None:
     """Log a warning for each handler that may run for longer than RabbitMQ leaves it its delivery: it would run twice.
 
-    Args:
-        compiled: with the consumer timeouts that work, as far as they are known.
-        timeouts: of the handlers, in seconds, by queue.
+    `timeouts` of the handlers are in seconds, by queue.
     """
     for queue, seconds in timeouts.items():
         shortest = compiled.routes[queue].consumer_timeout_ms

@@ -40,11 +40,7 @@ _LOOK_AGAIN = 1.0  #: seconds after which a thread looks whether the event loop 
 
 
 class LoopPublisher:
-    """Publishes in one event loop. Made by `Publisher`, whose docstrings hold here.
-
-    Args:
-        connect: opens a connection, when the first message is published and after it was lost.
-    """
+    """Publishes in one event loop; connects on first use, and after a loss. The docstrings of `Publisher` hold here."""
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
         self._connect = connect
@@ -127,11 +123,8 @@ class LoopPublisher:
     def publish_and_wait(self, message: OutgoingMessage, late: Lateness | None = None) -> str:
         """Publish from a thread in which no event loop runs: return when the message is confirmed.
 
-        Args:
-            late: ends the wait when the handler runs into its timeout.
-
         Raises:
-            TimeoutError: `late` says so.
+            TimeoutError: the handler runs into its timeout, as `late` says.
             BrokerUnavailableError: the event loop has ended, and nothing was sent. PublishUncertainError: it ended
                 before the confirm. Else as `publish`.
         """
@@ -281,11 +274,7 @@ class Lateness:
             raise TimeoutError(f"{_LATE}: nothing was published")
 
     async def ending(self, publish: Callable[[Ticket], Awaitable[str]]) -> str:
-        """Publish, in a task of which nothing else is waited for.
-
-        Raises:
-            TimeoutError: the handler runs into its timeout before the confirm.
-        """
+        """Publish, in a task that waits for nothing else. Raises TimeoutError: the handler's time is over first."""
         self.require_in_time()
         ticket, task = Ticket(), asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs is in one

@@ -282,11 +282,7 @@ class Outbox:
         return connection
 
     async def close(self, *, within: float = CLOSE_TIMEOUT) -> None:
-        """Disconnect for good; publishes without a confirm become uncertain.
-
-        Args:
-            within: seconds for the broker to answer; see `Connection.close`.
-        """
+        """Disconnect for good, within so many seconds; publishes without a confirm become uncertain."""
         self._closed.set()
         if self._connection is not None:
             connection, self._connection = self._connection, None
@@ -308,10 +304,8 @@ def _still_uncertain(before: PublishUncertainError, error: AmqpflowError) -> Pub
 
 
 async def publish_alone(connection: Connection, message: Publish, ticket: Ticket | None = None) -> None:
-    """Publish on a throw-away channel, so that it is known whether this message is what closes it.
-
-    Raises:
-        As `Outbox.post`; UnroutableError has a cause when it is the exchange that is missing.
+    """Publish on a throw-away channel, so that it is known whether this message is what closes it. Errors as
+    `Outbox.post`; an UnroutableError has a cause when it is the exchange that is missing.
     """
     channel = await connection.open_channel()
     try:

@@ -24,12 +24,7 @@ FILLED_WITHIN = 120.0
 
 
 class QueueConsumers:
-    """Consumes one queue, by one consumer after another, and holds its deliveries until they are settled.
-
-    Args:
-        limit: unacked messages at most.
-        average_bytes: of a body, when known.
-    """
+    """Consumes one queue, by one consumer after another, and holds up to `limit` deliveries until they are settled."""
 
     def __init__(self, connection: Connection, queue: str, *, limit: int, average_bytes: float | None) -> None:
         self.queue = queue

@@ -30,7 +30,7 @@ async def reading_alone(
 
     Yields:
         False when the user may not declare the lock: it takes the configure permission on `reading_lock(queue)`.
-        Reading continues then, and order is kept only as long as no other command reads.
+            Reading continues then, and order is kept only as long as no other command reads.
 
     Raises:
         RefusedError: another command was still reading after `wait` seconds. StoppedError: stop was set while waiting.

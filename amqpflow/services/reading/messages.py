@@ -23,9 +23,7 @@ class ParkedMessages:
     """Reads one parking queue. Use as an async context manager, and iterate over it: it yields the messages in the
     order of delivery. `keep` or ack each; all others are requeued.
 
-    Raises, when it is iterated over:
-        NotAppliedError, RefusedError, StoppedError: as `open_reading`.
-        BrokerError, BrokerUnavailableError: reading failed; nothing is lost by that.
+    Raises, when it is iterated over, as `open_reading`; BrokerError, BrokerUnavailableError: nothing is lost by that.
 
     Args:
         window: messages with the caller at once, when they are settled.

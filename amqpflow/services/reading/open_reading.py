@@ -17,10 +17,8 @@ from .target import ReadTarget
 
 @asynccontextmanager
 async def open_reading(target: ReadTarget, parking_queue: str) -> AsyncIterator[ParkingReader]:
-    """Open a queue that may be read, keep other readers away, and hold what is taken until the end.
-
-    Raises:
-        NotAppliedError, RefusedError, StoppedError: as `require_readable` and `reading_alone` do.
+    """Open a queue that may be read, keep other readers away, and hold what is taken until the end. Raises as
+    `require_readable` and `reading_alone`.
     """
     broker, options = target.broker, target.options
     readable = await require_readable(broker, target.compiled, parking_queue, unverified=options.unverified)

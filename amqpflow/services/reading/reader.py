@@ -35,11 +35,9 @@ class ParkingReader:
     """Reads one parking queue on one connection. Use as an async context manager: leaving it requeues everything.
 
     Args:
-        average_bytes: of a body, when known.
         consumer_timeout_ms: of the queue, when known. Nothing is held for longer than half of it.
         prefetch: unacked messages at most; None: as many as are read. RabbitMQ delivers first what was requeued, so
             that with a limit no more than that are seen of messages that stay.
-        stop: set it to end the reading.
         by_priority: the queue delivers higher priorities before older messages.
     """
 

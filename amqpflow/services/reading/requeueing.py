@@ -26,12 +26,7 @@ from .consumers import RETURN_TIMEOUT, QueueConsumers
 
 
 class Requeueing:
-    """Requeues what the consumers of a reading hold.
-
-    Args:
-        by_close: closing a channel keeps the order, and a nack does not.
-        hold_max: seconds a delivery is held at most.
-    """
+    """Requeues what the consumers of a reading hold. `by_close`: closing a channel keeps the order, a nack does not."""
 
     def __init__(self, consumers: QueueConsumers, *, quorum: bool, by_close: bool, hold_max: float) -> None:
         self.ready_after: int | None = None  #: messages once everything was requeued

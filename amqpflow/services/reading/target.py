@@ -34,15 +34,9 @@ class ReadTarget:
 def read_target(
     broker: Broker, compiled: CompiledTopology, queues: Sequence[str] = (), options: ReadOptions | None = None
 ) -> ReadTarget:
-    """Return the target for messages of these work queues or parking queues.
+    """Return the target for messages of these work queues or parking queues; all of the topology when there are none.
 
-    Args:
-        compiled: the topology, which may be that of no file.
-        queues: work queues or parking queues; all parking queues of the topology when empty.
-        options: how to read; its `from_queues` are read instead.
-
-    Raises:
-        UsageError: the file has no such queue; or there is neither a file nor a queue.
+    `options.from_queues` are read instead. Raises UsageError: the file has no such queue, or there is nothing to read.
     """
     options = options or ReadOptions()
     if options.from_queues:
@@ -55,11 +49,7 @@ def read_target(
 
 
 def parking_queues_of(compiled: CompiledTopology, queue: str | None) -> Sequence[str]:
-    """Return the parking queues of a work queue, of a parking queue, or (None) of the whole topology.
-
-    Raises:
-        UsageError: the file has no such queue.
-    """
+    """Return the parking queues of a work or parking queue, or (None) of the whole topology. Raises UsageError."""
     if queue is None:
         return compiled.parking_queues
     if queue in compiled.routes:

@@ -10,11 +10,7 @@ from amqpflow.rabbitmq.connection import Connection
 
 
 class Depths:
-    """Asks RabbitMQ for the ready messages of queues.
-
-    Args:
-        to: the destination instead of these, if there is one.
-    """
+    """Asks RabbitMQ for the ready messages of queues. `to`: the destination instead of these, if there is one."""
 
     def __init__(
         self,

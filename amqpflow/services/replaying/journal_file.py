@@ -28,11 +28,7 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class JournalFile:
-    """One journal, open for writing by one process. `create` and `take` open it.
-
-    Args:
-        fd: open for reading and writing, and locked.
-    """
+    """One journal, open for writing by one process, and locked. `create` and `take` open it."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
@@ -55,13 +51,9 @@ class JournalFile:
 
     @classmethod
     def take(cls, path: Path) -> tuple[JournalFile, JournalState] | None:
-        """Take over a journal that no process is writing, and read it.
+        """Take over a journal, and read it; None when a process is writing it.
 
-        Returns:
-            None when a process is writing it.
-
-        Raises:
-            RefusedError: another user owns or may write it. UnreadableJournalError, OSError: it cannot be read.
+        Raises RefusedError: another user owns or may write it. UnreadableJournalError, OSError: it cannot be read.
         """
         fd, is_free = _open(path, os.O_RDWR | os.O_APPEND), False
         try:
@@ -79,10 +71,8 @@ class JournalFile:
         return cls(path, fd), state
 
     def write(self, data: bytes) -> None:
-        """Append, and return when it is on the disk; a line that was written in part is cut off again.
-
-        Raises:
-            OSError: the disk refused it, or the journal was closed.
+        """Append, and return when it is on the disk; a line that was written in part is cut off again. Raises OSError:
+        the disk refused it, or the journal was closed.
         """
         with self._lock:
             if self._closed:
@@ -129,14 +119,7 @@ class JournalEnds:
 
 
 def read_ends(path: Path) -> JournalEnds | None:
-    """Read the first line and the last.
-
-    Returns:
-        None when the first line was not written out, so that nothing was sent.
-
-    Raises:
-        RefusedError: another user owns or may write it. UnreadableJournalError, OSError: it cannot be read.
-    """
+    """Read the first line and the last; None when the first is not whole: nothing was sent. Raises as `take`."""
     with os.fdopen(_open(path, os.O_RDONLY), "rb") as file:
         first = file.readline(_LONGEST_HEAD)
         return JournalEnds(read_head(first), _last_line(file)) if first.endswith(b"\n") else None

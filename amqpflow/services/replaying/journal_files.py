@@ -24,10 +24,8 @@ OnUnreadable = Callable[[Path, str], None]
 
 
 def default_directory() -> Path:
-    """Return `$XDG_STATE_HOME/amqpflow/replays`, by default below `~/.local/state`.
-
-    Raises:
-        UsageError: the user has no home directory, as in a container that runs under a number alone.
+    """Return `$XDG_STATE_HOME/amqpflow/replays`, by default below `~/.local/state`. Raises UsageError: the user has no
+    home directory, as in a container that runs under a number alone.
     """
     state = os.environ.get("XDG_STATE_HOME", "")
     try:
@@ -106,11 +104,7 @@ class Journals:
         return file
 
     def load(self, start: str) -> JournalState:
-        """Read one journal, by its id or an id prefix.
-
-        Raises:
-            UsageError: there is none, or several. RefusedError: it cannot be read.
-        """
+        """Read one journal, by its id or a prefix of it. Raises UsageError: there is none, or several. RefusedError."""
         found = [path for path in self._paths() if path.name.startswith(start)]
         if len(found) != 1:
             many = f"{len(found)} replays begin with {start!r}" if found else f"no replay {start!r}"
@@ -169,17 +163,7 @@ class Journals:
                 on_unreadable(path, str(error))
 
     def prune(self, before: int | None = None) -> list[str]:
-        """Remove the journals of finished replays.
-
-        Args:
-            before: only of those that began before it, in ms since the epoch.
-
-        Returns:
-            Their ids, the oldest first.
-
-        Raises:
-            RefusedError: one of them cannot be removed.
-        """
+        """Remove the journals of finished replays that began before a time (ms); return their ids, oldest first."""
         removed = []
         for path in self._paths():
             ends = self._ends(path, lambda *_: None)

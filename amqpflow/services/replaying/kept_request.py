@@ -73,11 +73,8 @@ def resumed_request(
 ) -> tuple[tuple[str, ...] | None, ReplayRequest]:
     """Return the request of an interrupted replay.
 
-    Args:
-        state: its journal.
-        queue, choice: the request now; None, or a field at its default, takes what was requested then.
-            `in_doubt` may differ. Headers that were set have to be given again.
-        compiled: the topology.
+    `queue` and `choice` are the request now; None, or a field at its default, takes what was requested then. `in_doubt`
+    may differ. Headers that were set have to be given again.
 
     Raises:
         RefusedError: the request now is another one, or the journal does not tell the one then. Nothing was done.

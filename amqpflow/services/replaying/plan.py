@@ -79,12 +79,7 @@ async def plan_replay(
     choice: ReplayRequest | None = None,
     options: ReadOptions | None = None,
 ) -> ReplayPlan:
-    """Count what `replay` would take. Everything is requeued.
-
-    Raises:
-        UsageError: also an id prefix of several messages.
-        NotAppliedError, RefusedError, StoppedError: as `replay` does.
-    """
+    """Count what `replay_parked` would take. Everything is requeued. Errors as for `Client.replay`."""
     choice = with_matcher(choice or ReplayRequest(), compiled)
     routes = await routes_of(broker, compiled, queue)
     counted = _Counted(compiled=compiled, choice=choice, everything=queue is None, routes=routes)

@@ -12,12 +12,7 @@ _BURST = 0.1  #: seconds' worth of a rate that may be sent at once
 
 
 class RateLimiter:
-    """Says how many messages may be sent now.
-
-    Args:
-        depth: asks for the ready messages of the fullest destination.
-        now: seconds of the event loop.
-    """
+    """Says how many messages may be sent now. `depth` counts the fullest destination; times are the event loop's."""
 
     def __init__(self, choice: ReplayRequest, depth: Callable[[], Awaitable[int]], now: float) -> None:
         self.next_at = inf  #: seconds of the event loop: when there may be more

@@ -52,24 +52,10 @@ async def replay_parked(
     """Replay parked messages in the order in which RabbitMQ delivers them.
 
     It takes no more messages than there were when it began, and none that a replay brought back since: this one, or
-    another that began later.
+    another that began later. Publishing has a connection of its own.
 
-    Args:
-        queue: a work queue, several, or (None) all.
-        choice: the request: which messages, where to, how fast, when to stop.
-        journals: where to keep the journal, and to find those of interrupted replays; None: none is kept.
-        resume: resume this replay, with its id and its request; see `resumed_request`.
-        options: how to read; once its stop is set, outstanding messages are settled and the rest requeued.
-        on_watch: watch, once all is sent, until the destinations stay empty; called with what there is.
-
-    Returns:
-        A report, also when it could not replay everything.
-
-    Raises:
-        UsageError: no such work queue, or several ids begin with an id prefix.
-        NotAppliedError, RefusedError: nothing was done; for example, the journal cannot be written.
-        StoppedError: stop was set while another command was reading; nothing was done.
-        BrokerUnavailableError, BrokerError, PermissionDeniedError: it could not begin; nothing was done.
+    Arguments and errors are those of `Client.replay`; without `journals` none is kept, and `resume` is a journal's
+    state.
     """
     options = options or ReadOptions()
     if resume is not None:

@@ -57,9 +57,7 @@ class ReplayRequest:
     def lacks_origin(self, parked: ParkedMessage, *, everything: bool) -> bool:
         """Tell whether a message that is selected stays parked because nothing says where it failed.
 
-        Args:
-            parked: a message that could be read.
-            everything: messages of all work queues are taken, so that with `to` the origin does not matter.
+        With `everything`, messages of all work queues are taken, so that with `to` the origin does not matter.
         """
         return parked.queue is None and not (self.to is not None and everything) and self.selects(parked)
 
@@ -90,11 +88,7 @@ class ReplayRequest:
 
 
 def with_matcher(choice: ReplayRequest, compiled: CompiledTopology) -> ReplayRequest:
-    """Return the request with its selection as a function of a message.
-
-    Raises:
-        UsageError: its origin is not a work queue of the topology.
-    """
+    """Return the request with its selection as a function of a message. Raises UsageError: an unknown origin."""
     if choice.origin is not None and choice.origin not in compiled.routes:
         raise UsageError(
             f"origin {choice.origin[:80]!r} is not a work queue of the topology",

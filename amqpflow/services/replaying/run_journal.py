@@ -24,13 +24,7 @@ from .state import ReplayState
 
 
 class ReplayJournal:
-    """The journal of one replay. `id` is its replay's.
-
-    Args:
-        journals: where it is kept; None: nowhere.
-        resume: the one to resume.
-        request: as a journal keeps it.
-    """
+    """The journal of one replay, whose id it has. Without `journals` nothing is kept; `resume` is the one to resume."""
 
     def __init__(self, journals: Journals | None, resume: JournalState | None, request: KeptRequest) -> None:
         self.id = resume.head.id if resume else uuid4().hex[:12]
@@ -44,11 +38,8 @@ class ReplayJournal:
         self._closed = False
 
     async def begin(self, replay: ReplayState, parking_queues: tuple[str, ...], messages: int) -> None:
-        """Write the first line, and read what interrupted replays sent.
-
-        Raises:
-            RefusedError: there is no place for it, another replay is writing it, or another user may write journals
-                there. Nothing was sent.
+        """Write the first line, and read what interrupted replays sent. Raises RefusedError: there is no place for it,
+        another replay is writing it, or another user may write journals there. Nothing was sent.
         """
         if self._journals is None:
             return
@@ -99,11 +90,7 @@ class ReplayJournal:
             replay.report.journal = str(self._file.path)
 
     async def look_again(self, replay: ReplayState) -> None:
-        """Read what was written since, for example by a replay that was running then and is not any more.
-
-        Raises:
-            RefusedError: as `begin`.
-        """
+        """Read what was written since, as by a replay that ran then and has ended. Raises RefusedError as `begin`."""
         if self._journals is not None and self._head is not None and self._file is not None:
             await asyncio.to_thread(self._look_again, replay, self._journals, self._head)
             self._note(replay)
@@ -153,10 +140,8 @@ class ReplayJournal:
     async def end(self, replay: ReplayState, *, read_whole: bool, held_by_others: bool = False) -> None:
         """Write the last line. Never raises: the report says what failed.
 
-        Args:
-            replay: its state.
-            read_whole: the parking queues were read to their end, so that interrupted replays of them are done with.
-            held_by_others: not all that is in them was seen.
+        `read_whole`: the parking queues were read to their end, so that interrupted replays of them are done with; but
+        with `held_by_others` not all that is in them was seen.
         """
         if self._file is None:
             return

@@ -55,8 +55,6 @@ class MessageSorter:
             since: when the first reading of the queue began, in ms since the epoch; None: this is the first. What a
                 replay that began later has replayed is passed over.
             window: messages that are held at once, besides those that stay.
-            busy: tells whether messages will yet be acked.
-            is_over: tells whether no message can be replayed any more.
         """
         self._since = since
         # messages that came back may be ahead of those that were there, so all of the queue may have to be read

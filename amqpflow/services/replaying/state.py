@@ -166,11 +166,7 @@ class ReplayState:
             self._mark = number
 
     async def write(self) -> None:
-        """Write what was noted to the disk.
-
-        Raises:
-            OSError: it is not known to be there.
-        """
+        """Write what was noted to the disk. Raises OSError: it is not known to be there."""
         data, self._lines = b"".join(self._lines), []
         if self.journal is not None:
             await self.interrupted.write()
