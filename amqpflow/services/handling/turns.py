@@ -18,6 +18,7 @@ GONE = "its channel ended before its handler began"
 
 
 def require_held(message: Message) -> None:
+    """Raise NotStarted when the broker has the delivery back: its handler must not begin."""
     if not is_held(message):
         raise NotStarted(GONE)
 

@@ -60,6 +60,7 @@ class ExportWriter:
                 durable_file.sync_directory(self.path.absolute().parent)
 
     def write(self, parked: ParkedMessage) -> None:
+        """Write a message, which is on the disk after the next `checkpoint` or `finish`."""
         with _disk(self.path):
             self.count += 1
             self._checks.add(check_of(parked))

@@ -114,6 +114,7 @@ class ReplayState:
         self.count(parked, -1)
 
     def pass_ordinal(self, parked: ParkedMessage, by: int = 1) -> None:
+        """Give the next message that is equal to it another ordinal."""
         if is_anonymous(parked):
             self._ordinals[parked_digest(parked.delivery)] += by
 
