@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from amqpflow.model.clip import clip
 from amqpflow.model.message import Delivery
 from amqpflow.model.safe import safe
-from amqpflow.model.units import roughly
+from amqpflow.model.units import first_few, roughly
 from amqpflow.services.handling.handler import Handler, full_name
 from amqpflow.services.process.waiting import set_within
 
@@ -73,10 +73,9 @@ class LeftBehind:
 
 def left_text(function: str, slots: list[Slot], now: float) -> str:
     """Name the messages of handlers that were left behind, the oldest first."""
-    named = ", ".join(f"{_message(each)} for {roughly(now - each.since)}" for each in slots[:_NAMED])
-    more = f" and {len(slots) - _NAMED} more" if len(slots) > _NAMED else ""
+    named = first_few([f"{_message(each)} for {roughly(now - each.since)}" for each in slots], _NAMED)
     return (
-        f"handler {function} still runs in all its slots for messages that RabbitMQ has taken back: {named}{more}; "
+        f"handler {function} still runs in all its slots for messages that RabbitMQ has taken back: {named}; "
         "give it a timeout, or restart the process"
     )
 

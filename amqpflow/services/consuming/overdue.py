@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from amqpflow.model.clip import clip
 from amqpflow.model.safe import safe
+from amqpflow.model.units import first_few
 from amqpflow.services.handling.handler import Handler, full_name
 from amqpflow.services.handling.thread_pool import Call, Threads
 
@@ -68,14 +69,13 @@ class Overdue:
 
 def overdue_text(function: str, calls: Sequence[Call], most: int) -> str:
     """Name the overdue calls of a handler, the oldest first; `function` is its name, `most` how many there may be."""
-    named = ", ".join(f"{call_text(each)}" for each in calls[:_NAMED])
-    more = f" and {len(calls) - _NAMED} more" if len(calls) > _NAMED else ""
+    named = first_few([call_text(each) for each in calls], _NAMED)
     if len(calls) >= most:
         return (
-            f"stuck: all {most} threads of {function} are overdue and cannot be stopped: {named}{more}; "
+            f"stuck: all {most} threads of {function} are overdue and cannot be stopped: {named}; "
             "restart the process, and give what the handler waits for a timeout of its own"
         )
-    return f"{len(calls)} of at most {most} threads of {function} are overdue and cannot be stopped: {named}{more}"
+    return f"{len(calls)} of at most {most} threads of {function} are overdue and cannot be stopped: {named}"
 
 
 def call_text(call: Call) -> str:

@@ -25,7 +25,7 @@ _HANDLED = 4  #: suspects that are named, those that were lost most often first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class WorkerStatus:
     ready: bool
     started: bool = False  #: it has consumed: an end from now on does not mean that it cannot start
     live: bool = True  #: False when only a restart helps
@@ -34,7 +34,7 @@ class Status:
     handled: tuple[Suspect, ...] = ()  #: messages that were lost before and are handled now
 
 
-def encode(status: Status) -> bytes:
+def encode(status: WorkerStatus) -> bytes:
     """Return a status as a line of at most `LONGEST_LINE` bytes.
 
     An error's text may be of any length, and a consumer may have any number of queues. Texts are cut first; then
@@ -57,7 +57,7 @@ def _fitted(texts: list[tuple[str, str]], shown: int, limit: int) -> dict[str, s
     return fitted
 
 
-def _line(status: Status, problems: Mapping[str, str]) -> bytes:
+def _line(status: WorkerStatus, problems: Mapping[str, str]) -> bytes:
     fields = {
         "ready": status.ready,
         "started": status.started,
@@ -72,11 +72,11 @@ def _line(status: Status, problems: Mapping[str, str]) -> bytes:
     return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
 
 
-def decode(line: bytes) -> Status | None:
+def decode(line: bytes) -> WorkerStatus | None:
     """Return the status in a line; None if it is not a line of ours, such as one that a crash cut short."""
     try:
         found = json.loads(line)
-        return Status(
+        return WorkerStatus(
             ready=bool(found["ready"]),
             started=bool(found["started"]),
             live=bool(found.get("live", True)),
@@ -121,7 +121,7 @@ async def _report(consumer: Runnable, pipe: int) -> None:
 
 
 def _write(consumer: Runnable, pipe: int, *, ends: bool = False) -> bool:
-    status = Status(
+    status = WorkerStatus(
         ready=consumer.healthy and not ends,
         started=consumer.started,
         live=consumer.live,

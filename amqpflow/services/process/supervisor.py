@@ -17,7 +17,7 @@ from amqpflow.model.safe import safe
 from amqpflow.model.units import format_duration
 
 from .health import Health, serve_health
-from .heartbeat import VARIABLE, WORKER, Status, decode
+from .heartbeat import VARIABLE, WORKER, WorkerStatus, decode
 from .waiting import end, first_of, set_within
 
 log = logging.getLogger("amqpflow.consumer")
@@ -45,7 +45,7 @@ def next_wait(wait: float, lived: float, *, known: bool = False) -> float:
 class _Worker:
     number: int
     process: asyncio.subprocess.Process | None = None
-    status: Status = field(default_factory=lambda: Status(ready=False))
+    status: WorkerStatus = field(default_factory=lambda: WorkerStatus(ready=False))
     heard_at: float = 0.0
     replaced: bool = False  #: it is stuck, and was asked to stop
     code: int = 0  #: with which it ended last
@@ -193,7 +193,7 @@ class Supervisor:
             worker.process = None
             worker.totals += Counter(worker.status.totals)
             worker.handled = worker.status.handled
-            worker.status = Status(ready=False)
+            worker.status = WorkerStatus(ready=False)
 
     async def _listen(self, worker: _Worker, reading: int) -> None:
         loop = asyncio.get_running_loop()
@@ -208,7 +208,7 @@ class Supervisor:
             finally:
                 transport.close()
 
-    def _heard(self, worker: _Worker, status: Status) -> None:
+    def _heard(self, worker: _Worker, status: WorkerStatus) -> None:
         if status.started:
             self._ever_started.set()
         if not status.live and not worker.replaced and worker.process is not None:

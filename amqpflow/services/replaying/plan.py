@@ -71,6 +71,15 @@ def is_misplaced(parked: ParkedMessage, compiled: CompiledTopology) -> bool:
     return parked.queue is not None and (routes is None or routes.parking_queue != parked.delivery.queue)
 
 
+def is_allowed(allowed: Counter[bytes] | None, parked: ParkedMessage) -> bool:
+    """Take the message from those that were requested one by one; of equal ones, only as many. None: any may be."""
+    if allowed is None:
+        return True
+    digest = parked_digest(parked.delivery, parked.digest)
+    allowed[digest] -= 1
+    return allowed[digest] >= 0
+
+
 async def plan_replay(
     broker: Broker,
     compiled: CompiledTopology,
@@ -163,7 +172,7 @@ class _Counted:
             not is_readable
             or not self._is_here(parked)
             or not self.choice.selects(parked)
-            or not self._is_allowed(parked)
+            or not is_allowed(self._allowed, parked)
         ):
             self.others += 1
             self.misplaced += is_misplaced(parked, self.compiled)
@@ -183,19 +192,9 @@ class _Counted:
         self.counters.update(own_counters(parked))
         if self.only is not None:
             self.only[parked_digest(parked.delivery, parked.digest)] += 1
-            self._forget_names()
-
-    def _is_allowed(self, parked: ParkedMessage) -> bool:
-        if self._allowed is None:
-            return True
-        digest = parked_digest(parked.delivery, parked.digest)
-        self._allowed[digest] -= 1
-        return self._allowed[digest] >= 0
-
-    def _forget_names(self) -> None:
-        self._named += 1
-        if self._named > NAMED_AT_MOST:
-            self.only = None
+            self._named += 1
+            if self._named > NAMED_AT_MOST:
+                self.only = None
 
     def finish(self) -> None:
         """Count the sample, when one is requested; messages that are not in it stay."""

@@ -14,7 +14,7 @@ from amqpflow.parking.replay import replayed_hop
 from amqpflow.services.reading.reader import ParkingReader
 
 from .interrupted_sends import InterruptedSend
-from .plan import is_misplaced
+from .plan import is_allowed, is_misplaced
 from .state import ReplayState
 from .waiting_messages import WaitingMessages
 
@@ -147,16 +147,8 @@ class MessageSorter:
         if choice.lacks_origin(parked, everything=replay.queues is None):
             report.unknown_origin += 1
             return False
-        if replay.destination(parked) is None or not choice.selects(parked) or not self._is_allowed(parked):
+        if replay.destination(parked) is None or not choice.selects(parked) or not is_allowed(self._allowed, parked):
             report.others += 1
             report.misplaced += is_misplaced(parked, replay.compiled)
             return False
         return True
-
-    def _is_allowed(self, parked: ParkedMessage) -> bool:
-        """Tell whether it is one of those that were requested one by one; of equal ones, only as many."""
-        if self._allowed is None:
-            return True
-        digest = parked_digest(parked.delivery)
-        self._allowed[digest] -= 1
-        return self._allowed[digest] >= 0

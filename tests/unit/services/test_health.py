@@ -10,7 +10,7 @@ import pytest
 
 from amqpflow.errors import UsageError
 from amqpflow.services.process.health import Health, response, serve_health
-from amqpflow.services.process.heartbeat import LONGEST_LINE, Status, decode, encode
+from amqpflow.services.process.heartbeat import LONGEST_LINE, WorkerStatus, decode, encode
 from amqpflow.services.process.supervisor import Supervisor
 
 READY = Health(ready=True)
@@ -72,7 +72,7 @@ def test_a_port_that_is_taken_is_one_clear_sentence() -> None:
 
 
 def test_a_status_line_survives_the_pipe_and_half_a_line_is_ignored() -> None:
-    status = Status(ready=True, problems={"orders": "x\ny"}, totals={"acked": 3})
+    status = WorkerStatus(ready=True, problems={"orders": "x\ny"}, totals={"acked": 3})
     line = encode(status)
     assert line.count(b"\n") == 1
     assert decode(line) == status
@@ -100,7 +100,7 @@ def test_workers_are_ready_when_all_are() -> None:
     ids=["long", "long and not ASCII", "many", "a long name"],
 )
 def test_a_worker_s_line_is_as_short_as_a_pipe_takes_at_once(problems: dict[str, str]) -> None:
-    line = encode(Status(ready=False, started=True, problems=problems, totals={"acked": 3}))
+    line = encode(WorkerStatus(ready=False, started=True, problems=problems, totals={"acked": 3}))
     assert len(line) <= LONGEST_LINE
     said = decode(line)
     assert said is not None
