@@ -291,16 +291,10 @@ class Consumer:
         if self._task is not None:
             await first_of(self._stopping.wait(), asyncio.wait([self._task]))
 
-    @property
-    def _runs(self) -> bool:
-        """Return whether it is started, or about to be, in an event loop that still exists."""
-        if self._loop is None or self._loop.is_closed():
-            return False
-        return self._task is None or not self._task.done()
-
     def require_not_running(self) -> None:
         """Raise UsageError if the consumer runs already, here or in another event loop."""
-        if self._runs:
+        exists = self._loop is not None and not self._loop.is_closed()
+        if exists and (self._task is None or not self._task.done()):
             raise UsageError(
                 "this Consumer runs already, and runs once at a time",
                 hint="stop it first; to consume more at once raise `concurrency`, or make another Consumer",

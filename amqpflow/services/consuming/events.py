@@ -28,7 +28,8 @@ Listener = Callable[[Any], None]
 class Events:
     def __init__(self) -> None:
         self._limit = LogLimit()
-        self.listeners: dict[type[Event], tuple[Listener, ...]] = {}  #: only kinds that have listeners
+        #: only kinds that have listeners: look before an event is made for every message
+        self.listeners: dict[type[Event], tuple[Listener, ...]] = {}
 
     def subscribe(self, listener: Listener, *events: str | type[Event]) -> Callable[[], None]:
         """Call `listener` with each event of these kinds; return a function that ends that.
@@ -53,10 +54,6 @@ class Events:
                     del self.listeners[kind]
 
         return unsubscribe
-
-    def wanted(self, kind: type[Event]) -> bool:
-        """Return whether there is a listener: ask before an event is made for every message."""
-        return kind in self.listeners
 
     def emit(self, event: Event) -> None:
         """Call the listeners in the order of their subscription. An exception of one is logged, and changes nothing."""

@@ -69,7 +69,7 @@ class ConsumerTelemetry:
             return
         kind = _kind(settlement, verdict)
         self._totals[kind.outcome] += 1
-        if not self._events.wanted(kind):
+        if kind not in self._listeners:
             return
         fields: dict[str, Any] = {**about(incoming), "duration": duration}
         match settlement:

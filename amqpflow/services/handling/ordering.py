@@ -31,11 +31,6 @@ class HeaderKey:
         return message.headers.get(self._name)
 
 
-def key_function(order_by: str | KeyOf) -> KeyOf:
-    """Return `order_by` as a function: a header's name gives its value."""
-    return HeaderKey(order_by) if isinstance(order_by, str) else order_by
-
-
 class KeyCheck:
     """The middleware that fails a message without a computable key, as its handler would."""
 

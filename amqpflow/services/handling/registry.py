@@ -14,7 +14,7 @@ from amqpflow.model.units import format_duration, parse_rate
 
 from .handler import Handler, HandlerFunction, make_handler
 from .middleware import Middleware
-from .ordering import KeyOf, key_function
+from .ordering import HeaderKey, KeyOf
 
 
 class HandlerOptions(TypedDict, total=False):
@@ -152,7 +152,7 @@ def _order(queue: str, order_by: str | KeyOf | None) -> KeyOf | None:
         return None
     if not isinstance(order_by, str) and not isinstance(order_by, Callable):  # type: ignore[arg-type]
         raise InvalidHandlerError(f"{queue}: order_by={order_by!r}: give a header's name, or a function of the message")
-    return key_function(order_by)
+    return HeaderKey(order_by) if isinstance(order_by, str) else order_by
 
 
 def _nearest(name: str, names: Any, otherwise: str) -> str:

@@ -33,7 +33,6 @@ from .outbox import Outbox
 CLOSE_TIMEOUT = 5.0  #: seconds for confirms that are on their way
 MAX_OUTSTANDING = 1000  #: publishes without a confirm at one time
 _CHUNK = 100  #: messages that are sent together
-_CLOSED = "the publisher is closed"
 _LOOP_ENDED = "the event loop of the publisher has ended"
 _LATE = "the handler ran into its timeout, and its message is retried"
 _LOOK_AGAIN = 1.0  #: seconds after which a thread looks whether the event loop still runs
@@ -92,9 +91,12 @@ class LoopPublisher:
         none: it would not read them, and unsent messages can be withdrawn. Raises BrokerUnavailableError: it is closed.
         """
         while True:
-            self._require_open()
+            if self.is_closed:
+                raise BrokerUnavailableError("the publisher is closed")
             if self._outstanding >= most:
-                await self._below(most if then is None else then)
+                waiter = self.loop.create_future()
+                self._waiting.append((most if then is None else then, waiter))  # behind all that wait already
+                await waiter
             elif self.outbox.blocked is not None:
                 await asyncio.wait([self.outbox.unblocked()])  # others wait for it, too: it is not to be cancelled
             else:
@@ -221,10 +223,6 @@ class LoopPublisher:
             error.args = (f"{error}, in virtual host {self._vhost}",)
         return error
 
-    def _require_open(self) -> None:
-        if self.is_closed:
-            raise BrokerUnavailableError(_CLOSED)
-
     def _leave(self) -> None:
         self._outstanding -= 1
         if not self._outstanding and self._all_settled is not None and not self._all_settled.done():
@@ -233,13 +231,6 @@ class LoopPublisher:
             _, waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
-
-    async def _below(self, limit: int) -> None:
-        """Wait until fewer than `limit` publishes are without a confirm, after all that wait already."""
-        self._require_open()
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((limit, waiter))
-        await waiter
 
     async def close(self, timeout: float) -> None:
         """Close as `Publisher.close`, in this event loop."""

@@ -101,13 +101,10 @@ class Outbox:
         """
         channel = self._channel
         if channel is None or not self.is_open:
-            self._in_background(
-                partial(self._post_later, message, ticket), settled, BrokerUnavailableError("it is closed")
-            )
+            self._in_background(partial(self._post_later, message, ticket), settled)
             return
         if self.alone and message.exchange in self.alone:
-            alone = partial(self._post_alone, message, None, ticket)
-            self._in_background(alone, settled, BrokerUnavailableError("it is closed"))
+            self._in_background(partial(self._post_alone, message, None, ticket), settled)
             return
 
         def answered(error: AmqpflowError | None) -> None:
@@ -134,7 +131,10 @@ class Outbox:
                 await self._channel.room()
 
     def _in_background(
-        self, work: Callable[[Settled], Coroutine[Any, Any, None]], settled: Settled, not_begun: AmqpflowError
+        self,
+        work: Callable[[Settled], Coroutine[Any, Any, None]],
+        settled: Settled,
+        not_begun: AmqpflowError | None = None,
     ) -> None:
         """Run a task that calls `settled` once. It is called with `not_begun` when cancelled before it has begun."""
         is_settled = False
@@ -151,7 +151,7 @@ class Outbox:
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             if task.cancelled():
-                tell(not_begun)
+                tell(not_begun or BrokerUnavailableError("it is closed"))
             elif (bug := task.exception()) is not None:
                 tell(PublishUncertainError(f"publishing it failed: {bug!r}"))
 

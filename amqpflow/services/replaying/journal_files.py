@@ -10,7 +10,7 @@ from pathlib import Path
 
 from amqpflow.errors import RefusedError, UsageError
 from amqpflow.parking.journal import JournalHead, JournalState, UnreadableJournalError, finished
-from amqpflow.parking.journal_lines import end_line, head_line
+from amqpflow.parking.journal_lines import head_line
 from amqpflow.services.loading import durable_file
 from amqpflow.services.loading.whoami import user
 
@@ -211,11 +211,6 @@ class Journals:
 def journals_in(directory: str | Path | None) -> Journals:
     """Return the journals in a directory, or in the default one."""
     return Journals(Path(directory) if directory is not None else default_directory())
-
-
-def closing_line(state: JournalState, by: str) -> bytes:
-    """Write the last line of an interrupted replay's journal that another replay finished."""
-    return end_line({"complete": True, "finished_by": by, **state.totals()})
 
 
 def _written_at(path: Path) -> float | None:

@@ -18,7 +18,7 @@ from amqpflow.version import __version__
 
 from .interrupted_sends import InterruptedReplay
 from .journal_file import JournalFile
-from .journal_files import Journals, closing_line
+from .journal_files import Journals
 from .kept_request import KeptRequest
 from .state import ReplayState
 
@@ -159,7 +159,8 @@ class ReplayJournal:
             await self._file.written(end_line(summary))
             for each in others if read_whole else ():
                 if self._is_done_with(each) and each.file is not None:
-                    await each.file.written(closing_line(each.state, self.id))
+                    closing = {"complete": True, "finished_by": self.id, **each.state.totals()}
+                    await each.file.written(end_line(closing))
         except OSError as error:
             replay.report.notes.append(f"the journal {self._file.path} has no last line: {error.strerror or error}")
 
