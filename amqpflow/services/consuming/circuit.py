@@ -74,7 +74,7 @@ class CircuitBreaker:
             self._ended(before, means, error)
 
     def _is_tried(self, message: Message) -> bool:
-        return self._session is not None and self._session.is_tried(message.delivery_tag)
+        return self._session is not None and self._session.admission.tried == message.delivery_tag
 
     def _ended(self, before: BreakerState, result: BaseException | None, raised: BaseException | None = None) -> None:
         """Count a call. `result`: an outcome or an exception. `raised`: the group that it may be out of."""
@@ -111,7 +111,7 @@ class CircuitBreaker:
         if isinstance(outcome, Pause):
             reason = f"a handler said Pause{f': {outcome.reason}' if outcome.reason else ''}"
             self._become(opened(self.state, now, (outcome.after_ms or 0) / 1000, reason))
-        elif session.is_tried(delivery.delivery_tag) and self.state.phase is Phase.HALF_OPEN:
+        elif session.admission.tried == delivery.delivery_tag and self.state.phase is Phase.HALF_OPEN:
             if verdict is not None and self._breaker is None:
                 self._become(tried(self.state, None, now, failed=False))
             else:
@@ -127,7 +127,7 @@ class CircuitBreaker:
             self._health.clear(self._queue, Cause.BREAKER)
         else:
             self._health.set(self._queue, Cause.BREAKER, f"breaker open: {self.state.reason}")
-            session.shut()
+            session.admission.shut()
             self._attend(session)
 
     def _become(self, state: BreakerState) -> None:
@@ -140,7 +140,7 @@ class CircuitBreaker:
             why = f"breaker open: {state.reason}"
             self._health.set(queue, Cause.BREAKER, why)
             if self._session is not None:
-                self._session.shut()  # in this step already: nothing that waits may start
+                self._session.admission.shut()  # in this step already: nothing that waits may start
                 self._attend(self._session)
             if before.phase is Phase.CLOSED:
                 self._events.emit(ConsumerPaused(queue=queue, reason=why))

@@ -87,7 +87,7 @@ class Isolation:
 
     async def may_start(self, session: Session, settler: Settler, delivery: Delivery) -> bool:
         """Wait until nothing else of the queue is handled, and no other suspect is held; False when it is put off."""
-        if session.has_longer_ones:
+        if session.longer:
             self._set_aside(session, settler, delivery)
             return False
         if not self._suspects.take_turn():
@@ -125,7 +125,7 @@ class Isolation:
             async with asyncio.timeout(max(left, _PATIENCE)):
                 await session.until_set(back)
         except TimeoutError:
-            if session.is_aside(delivery):
+            if session.holds(delivery) and delivery.delivery_tag in session.aside:
                 session.back(delivery)
                 await self._put_suspects_away(session, settler)
         finally:
@@ -235,7 +235,7 @@ class Isolation:
 
 def _report_aside(session: Session, settler: Settler) -> None:
     if session.aside and not session.ended.is_set():
-        messages = "a message" if session.aside == 1 else f"{session.aside} messages, each"
+        messages = "a message" if len(session.aside) == 1 else f"{len(session.aside)} messages, each"
         settler.health.set(session.queue, Cause.ASIDE, f"{messages} {_ASIDE}")
     else:
         settler.health.clear(session.queue, Cause.ASIDE)

@@ -99,10 +99,10 @@ class Patience:
         self.release(session, incoming)
 
     def release(self, session: Session, incoming: Incoming) -> None:
-        session.let_go(incoming.delivery)
+        session.admission.held_up.discard(incoming.delivery.delivery_tag)
         if session.ended.is_set():
             self._paused = False  # the problem is another one now
-        elif session.held_up:
+        elif session.admission.held_up:
             self._report(session, self._why)
         else:
             self._report_pause(session, "")
@@ -114,7 +114,7 @@ class Patience:
         return lost(session) if session.ended.is_set() else Requeued(why=why)
 
     def _report(self, session: Session, why: str) -> None:
-        self._why, count, still = why, session.held_up, session.stands_still
+        self._why, count, still = why, len(session.admission.held_up), session.stands_still
         held = f"{count} message{'s' if count != 1 else ''} held"
         text = f"{why}: {held}, {'the whole prefetch: nothing else is' if still else 'others are'} handled"
         self.health.set(session.queue, Cause.HELD, text)

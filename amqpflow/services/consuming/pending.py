@@ -70,7 +70,7 @@ class PendingPublishes:
 
     def is_crowded(self, session: Session) -> bool:
         """Return whether more publishes are outstanding than may be, those that are held not counted."""
-        return len(self._pending) + max(0, self._with_task - session.held_up) > self._most
+        return len(self._pending) + max(0, self._with_task - len(session.admission.held_up)) > self._most
 
     def send(self, pending: PendingPublish) -> None:
         """Publish; ack once it is confirmed. It counts as outstanding until its `otherwise` has ended."""

@@ -69,9 +69,9 @@ class Session:
         self.nack_counts = nack_counts  #: requeueing counts as a crash does, before RabbitMQ 4.3
         self._is_suspect, self._on_suspect, self._on_end, self._on_leave = is_suspect, on_suspect, on_end, on_leave
         self._excused: set[int] = set()
-        self._aside: dict[int, asyncio.Event] = {}  # suspects that wait for `_longer`, by tag, and what ends the wait
-        self._longer: set[int] = set()  # tags of deliveries that still ran when one of them was to be alone
-        self._admission = Admission()
+        self.aside: dict[int, asyncio.Event] = {}  #: suspects that wait for `longer`, by tag, and what ends the wait
+        self.longer: set[int] = set()  #: tags of deliveries that still ran when one of them was to be alone
+        self.admission = Admission()  #: when that is shut, `rest` tells the broker
         self._loop = asyncio.get_running_loop()
         self._held: dict[int, float] = {}  # what is not settled, by tag: when it arrived
         self._waiting: deque[Delivery] = deque()  # no handler has started them
@@ -105,7 +105,7 @@ class Session:
 
     async def start(self) -> None:
         """Begin to consume, unless it was shut before. Raises as `Subscription.consume`."""
-        if not self._admission.paused:
+        if not self.admission.paused:
             await self._subscription.consume()
 
     def _consuming_again(self) -> None:
@@ -114,7 +114,7 @@ class Session:
     def _wants_consumer(self, stays: bool) -> bool:
         if self._stopping or self.ended.is_set():
             return False
-        return stays or self._admission.wants_more(self._unstarted)
+        return stays or self.admission.wants_more(self._unstarted)
 
     def _take(self, delivery: Delivery) -> None:
         self._last_tag = delivery.delivery_tag
@@ -161,7 +161,7 @@ class Session:
         Returns at once while there is something to do: one task handles message after message as long as its handler
         does not wait for anything. Now and then it yields to other tasks.
         """
-        admission = self._admission
+        admission = self.admission
         while True:
             if self._turn_is_over():
                 await asyncio.sleep(0)
@@ -225,7 +225,7 @@ class Session:
     def ack(self, delivery: Delivery) -> bool:
         """Ack; False when the delivery is no longer ours, in which case it comes again."""
         done = self._forget(delivery.delivery_tag) and self.channel.ack(delivery.delivery_tag)
-        if done and self._subscription.grows and not self._admission.paused:
+        if done and self._subscription.grows and not self.admission.paused:
             self._subscription.survived()
         return done
 
@@ -245,9 +245,9 @@ class Session:
         mine = self._held.pop(tag, None) is not None and not self.ended.is_set()
         self._started.pop(tag, None)
         self._unsettled.discard(tag)
-        self._admission.held_up.discard(tag)
-        if tag in self._aside:
-            self._aside.pop(tag).set()
+        self.admission.held_up.discard(tag)
+        if tag in self.aside:
+            self.aside.pop(tag).set()
         self._settled.set()
         self._runs_no_longer(tag)
         if tag in self._off_hands:
@@ -289,7 +289,7 @@ class Session:
         for each in self.unsettled_deliveries():
             tag = each.delivery_tag
             in_handler: HeldState = "unsettled" if tag in self._unsettled else "handled"
-            state = in_handler if tag in self._started and tag not in self._aside else "waiting"
+            state = in_handler if tag in self._started and tag not in self.aside else "waiting"
             message_id = Incoming(each).message_id
             found.append(Held(message_id=message_id, seconds=now - self._held[tag], state=state))
         return found
@@ -304,11 +304,11 @@ class Session:
 
     async def resume(self, delivery: Delivery) -> None:
         """Consume again, unless something else still keeps the session from it."""
-        self._admission.settled(delivery.delivery_tag)
+        self.admission.settled(delivery.delivery_tag)
         await self._go_on()
 
     async def _go_on(self) -> None:
-        if self._admission.running:
+        if self.admission.running:
             self._wake()
         await self._subscription.reconcile()
 
@@ -319,8 +319,8 @@ class Session:
         tag = delivery.delivery_tag
         if tag not in self._held:
             return False
-        known = not self._admission.hold(tag)
-        if not known and self._subscription.grows and not self._admission.paused:
+        known = not self.admission.hold(tag)
+        if not known and self._subscription.grows and not self.admission.paused:
             self._subscription.survived()  # its handler has ended: what is held must not use up a first prefetch
         self._settled.set()
         self._runs_no_longer(tag)
@@ -328,21 +328,12 @@ class Session:
             wake(self._off_hands[tag])
         return not known
 
-    def let_go(self, delivery: Delivery) -> None:
-        """Note that a delivery can be settled now, or is."""
-        self._admission.held_up.discard(delivery.delivery_tag)
-
-    @property
-    def held_up(self) -> int:
-        """Count the deliveries that cannot be settled now."""
-        return len(self._admission.held_up)
-
     @property
     def stands_still(self) -> bool:
         """Return whether nothing more is delivered: all that the prefetch allows cannot be settled."""
         if self._subscription.is_growing:
             return False
-        taken = sum(1 for tag in self._admission.held_up if tag > self._delivered_before)
+        taken = sum(1 for tag in self.admission.held_up if tag > self._delivered_before)
         if taken and not self._running:
             taken += self._unstarted - len(self._waiting)  # they wait behind those of their key
         return taken >= self._subscription.prefetch
@@ -350,7 +341,7 @@ class Session:
     async def off_hands(self, delivery: Delivery) -> None:
         """Wait until a delivery is settled, or held because it cannot be now, or the session has ended."""
         tag = delivery.delivery_tag
-        if tag in self._held and tag not in self._admission.held_up and not self.ended.is_set():
+        if tag in self._held and tag not in self.admission.held_up and not self.ended.is_set():
             waiting = self._off_hands[tag] = self._loop.create_future()
             try:
                 await waiting
@@ -361,16 +352,12 @@ class Session:
     @property
     def _running(self) -> int:
         """Count the deliveries that a handler has, or is about to have; those that are held up are not."""
-        return len(self._held) - self._unstarted - len(self._admission.held_up) - len(self._aside)
+        return len(self._held) - self._unstarted - len(self.admission.held_up) - len(self.aside)
 
     # -- an outage
 
-    def shut(self) -> None:
-        """Start nothing more, from this moment on. `rest` tells the broker."""
-        self._admission.shut()
-
     async def rest(self, *, older_than: float = 0.0) -> None:
-        """Stop consuming after `shut`, and requeue what has waited for `older_than` seconds.
+        """Stop consuming once `admission` is shut, and requeue what has waited for `older_than` seconds.
 
         Where an order must be kept, nothing is done until a delivery has waited so long.
         """
@@ -380,20 +367,16 @@ class Session:
 
     async def try_one(self) -> None:
         """Let one delivery start despite the outage: a held one, else the next one of the broker."""
-        if self._admission.single or self._admission.tried in self._held:
+        if self.admission.single or self.admission.tried in self._held:
             return
-        self._admission.try_one()
+        self.admission.try_one()
         self._subscription.take_one()
         await self._go_on()
 
-    def is_tried(self, delivery_tag: int) -> bool:
-        """Return whether this is the delivery that `try_one` let start."""
-        return self._admission.tried == delivery_tag
-
     async def open(self) -> None:
         """End the outage: consume as at the start."""
-        self._admission.open()
-        if self._admission.running:
+        self.admission.open()
+        if self.admission.running:
             self._wake()
         await self._subscription.start_again()
 
@@ -403,7 +386,7 @@ class Session:
         Waiting deliveries are requeued where that is not counted and no order must be kept. Else they are held, and
         counted if this one kills the consumer.
         """
-        self._admission.alone = delivery.delivery_tag
+        self.admission.alone = delivery.delivery_tag
         await self._subscription.reconcile()
         if not (self.nack_counts or self.keeps_order):  # such a consumer would get them again
             self.requeue_waiting()
@@ -411,7 +394,7 @@ class Session:
     @property
     def has_waiting_suspects(self) -> bool:
         behind = self._ordering.waiting() if self._ordering is not None else ()
-        return bool(self._aside) or any(map(self._is_suspect, (*self._waiting, *behind)))
+        return bool(self.aside) or any(map(self._is_suspect, (*self._waiting, *behind)))
 
     def waiting_suspects(self) -> list[Delivery]:
         """Take out the suspects that have not started, to put them away; none where an order must be kept."""
@@ -438,46 +421,35 @@ class Session:
                 return False
         return self.holds(delivery)
 
-    @property
-    def has_longer_ones(self) -> bool:
-        return bool(self._longer)
-
     def set_aside(self, delivery: Delivery) -> asyncio.Event:
         """Let a suspect wait, and keep its key, until the handlers that run now have ended; others are handled
         meanwhile. Return an event that is set when it waits for a slot again.
         """
         tag = delivery.delivery_tag
-        self._admission.not_started(tag)
-        self._aside[tag] = back = asyncio.Event()
-        if not self._longer:
-            self._longer = self._held.keys() & (self._started.keys() - self._aside.keys() - self._admission.held_up)
-        if self._subscription.grows and not self._admission.outage:
+        self.admission.not_started(tag)
+        self.aside[tag] = back = asyncio.Event()
+        if not self.longer:
+            self.longer = self._held.keys() & (self._started.keys() - self.aside.keys() - self.admission.held_up)
+        if self._subscription.grows and not self.admission.outage:
             self._subscription.grow()  # else it and they could be all that is delivered
-        if not self._longer:
+        if not self.longer:
             self._end_aside()
         return back
 
-    def is_aside(self, delivery: Delivery) -> bool:
-        return self.holds(delivery) and delivery.delivery_tag in self._aside
-
-    @property
-    def aside(self) -> int:
-        return len(self._aside)
-
     def back(self, delivery: Delivery) -> None:
         """Let one that was set aside wait for a slot again."""
-        self._aside.pop(delivery.delivery_tag).set()
+        self.aside.pop(delivery.delivery_tag).set()
         self.put_off(delivery)
 
     def _end_aside(self) -> None:
-        for tag in sorted(self._aside, reverse=True):
+        for tag in sorted(self.aside, reverse=True):
             self.back(self._started[tag])
         self._gather()
 
     def _runs_no_longer(self, tag: int) -> None:
-        if tag in self._longer:
-            self._longer.discard(tag)
-            if not self._longer:
+        if tag in self.longer:
+            self.longer.discard(tag)
+            if not self.longer:
                 self._end_aside()
 
     def put_off(self, delivery: Delivery) -> None:
@@ -486,11 +458,11 @@ class Session:
         self._started.pop(tag, None)
         if self._ordering is not None:
             self._ordering.handled(tag, held=False)
-        self._admission.not_started(tag)
+        self.admission.not_started(tag)
         self._waiting.appendleft(delivery)
         self._gather()
         self._settled.set()
-        if self._admission.running:
+        if self.admission.running:
             self._wake()
 
     def waits_again(self, delivery: Delivery) -> bool:
@@ -502,12 +474,12 @@ class Session:
 
     async def stand_back(self) -> None:
         """Consume nothing until `come_forward`: a suspect of another queue is handled alone in this process."""
-        self._admission.elsewhere += 1
+        self.admission.elsewhere += 1
         await self._subscription.reconcile()
 
     async def come_forward(self) -> None:
         """Consume again: the other queue's suspect is settled."""
-        self._admission.elsewhere -= 1
+        self.admission.elsewhere -= 1
         await self._go_on()
 
     async def until_set(self, event: asyncio.Event) -> None:
@@ -569,7 +541,7 @@ class Session:
                 self._waiting = deque([each for each in self._waiting if self._on_leave(each) is None])
                 self.requeue_waiting()
                 # what cannot be parked now cannot be parked in the time that is left
-                self._requeue_all(sorted(self._admission.held_up))
+                self._requeue_all(sorted(self.admission.held_up))
                 self.over.set()
                 while self._held and not self.ended.is_set():
                     self._settled.clear()
