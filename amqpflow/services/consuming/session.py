@@ -87,9 +87,9 @@ class Session:
         self._settled = asyncio.Event()
         self._stopping = False
         self._subscription = Subscription(
-            channel,
-            queue,
-            prefetch=prefetch,
+            channel=channel,
+            queue=queue,
+            whole_prefetch=prefetch,
             first_prefetch=first_prefetch,
             keeps_order=self.keeps_order,
             single_active=single_active,

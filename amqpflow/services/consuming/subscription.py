@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from uuid import uuid4
 
 from amqpflow.errors import AmqpflowError
@@ -18,37 +19,24 @@ from amqpflow.rabbitmq.channel import Channel
 log = logging.getLogger("amqpflow.consumer")
 
 
+@dataclass(kw_only=True)
 class Subscription:
-    """Consumes one queue on one channel, with a small prefetch until acks have gone out.
+    """Consumes one queue on one channel, with a small prefetch until acks have gone out."""
 
-    Args:
-        first_prefetch: the one that it starts with, and how many acks let it grow.
-        keeps_order: start with the whole prefetch, and do not cancel the consumer for a pause.
-        single_active: never cancel it but to stop: another one would get the queue at once (fact 12.12).
-        wanted: asked whether to consume now; its argument says whether the consumer outlasts pauses.
-    """
+    channel: Channel
+    queue: str
+    whole_prefetch: int  #: the one that it grows to
+    first_prefetch: int  #: the one that it starts with, and how many acks let it grow
+    keeps_order: bool  #: start with the whole prefetch, and do not cancel the consumer for a pause
+    single_active: bool  #: never cancel it but to stop: another one would get the queue at once (fact 12.12)
+    wanted: Callable[[bool], bool]  #: whether to consume now; its argument says whether the consumer outlasts pauses
+    on_delivery: Callable[[Delivery], None]
+    on_consume: Callable[[], None]  #: called before each new consumer
+    on_cancel: Callable[[], None]
+    on_end: Callable[[], None]  #: called when the channel ended while the consumer was changed
 
-    def __init__(
-        self,
-        channel: Channel,
-        queue: str,
-        *,
-        prefetch: int,
-        first_prefetch: int,
-        keeps_order: bool,
-        single_active: bool,
-        wanted: Callable[[bool], bool],
-        on_delivery: Callable[[Delivery], None],
-        on_consume: Callable[[], None],
-        on_cancel: Callable[[], None],
-        on_end: Callable[[], None],
-    ) -> None:
-        self._channel, self._queue = channel, queue
-        self._keeps_order, self._single_active = keeps_order, single_active
-        self._wanted, self._on_delivery, self._on_consume = wanted, on_delivery, on_consume
-        self._on_cancel, self._on_end = on_cancel, on_end
-        self._full = prefetch
-        self._first = prefetch if keeps_order else first_prefetch
+    def __post_init__(self) -> None:
+        self._first = self.whole_prefetch if self.keeps_order else self.first_prefetch
         self._acks_to_grow = self._first
         self._growing: asyncio.Task[None] | None = None
         self._tag: str | None = None
@@ -60,15 +48,15 @@ class Subscription:
 
     def _set_prefetch(self, prefetch: int) -> None:
         self.prefetch = prefetch  #: of the next consumer, and of the one that there is once it was replaced
-        self.grows = prefetch < self._full  #: it is not the whole one
+        self.grows = prefetch < self.whole_prefetch  #: it is not the whole one
 
     async def consume(self) -> None:
         """Begin to consume. Raises BrokerError (404: no such queue), PermissionDeniedError, BrokerUnavailableError."""
-        self._on_consume()
+        self.on_consume()
         # known before the broker answers: a caller that is cancelled meanwhile leaves a consumer that can be cancelled
         self._tag = f"amqpflow-{uuid4().hex[:12]}"
-        await self._channel.consume(
-            self._queue, self._on_delivery, prefetch=self.prefetch, on_cancel=self._on_cancel, tag=self._tag
+        await self.channel.consume(
+            self.queue, self.on_delivery, prefetch=self.prefetch, on_cancel=self.on_cancel, tag=self._tag
         )
         self.room_since = self._loop.time()
 
@@ -76,26 +64,26 @@ class Subscription:
         """Consume, or cancel the consumer, as is wanted now."""
         async with self._changing:
             try:
-                wanted = self._wanted(self._single_active or (self._keeps_order and self._tag is not None))
+                wanted = self.wanted(self.single_active or (self.keeps_order and self._tag is not None))
                 wanted = wanted and not self._replacing
                 if not wanted and self._tag is not None:
                     tag, self._tag = self._tag, None
-                    await self._channel.cancel(tag)
+                    await self.channel.cancel(tag)
                 elif wanted and self._tag is None:
                     await self.consume()
             except AmqpflowError as error:
-                log.debug("%s: the channel ended while the consumer was changed: %s", self._queue, error)
-                self._on_end()
+                log.debug("%s: the channel ended while the consumer was changed: %s", self.queue, error)
+                self.on_end()
 
     async def leave(self) -> None:
         """Cancel the consumer until the next `reconcile`."""
-        if self._tag is not None and not self._single_active:
+        if self._tag is not None and not self.single_active:
             self._replacing = True
             await self.reconcile()
             self._replacing = False
 
     async def _replace(self) -> None:
-        if not self._keeps_order:
+        if not self.keeps_order:
             await self.leave()
         await self.reconcile()
 
@@ -113,7 +101,7 @@ class Subscription:
             self._growing = asyncio.create_task(self._grow())
 
     async def _grow(self) -> None:
-        self._set_prefetch(self._full)
+        self._set_prefetch(self.whole_prefetch)
         await self._replace()
 
     @property
@@ -123,7 +111,7 @@ class Subscription:
 
     def take_one(self) -> None:
         """Let the next consumer have one delivery at a time."""
-        if not self._keeps_order:
+        if not self.keeps_order:
             self._set_prefetch(1)
 
     async def start_again(self) -> None:

@@ -37,6 +37,7 @@ class _Missing:
     is_changed: bool  #: `strip` leaves something out
 
 
+@dataclass
 class RestorePublisher:
     """One restore, from its first publish to its last confirm.
 
@@ -44,24 +45,16 @@ class RestorePublisher:
     which nothing would be known of those that are on their way. So does the first.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        record: RestoreRecord,
-        still: dict[str, DigestMultiset],
-        report: RestoreReport,
-        reading: ReadOptions,
-        options: RestoreOptions,
-        on_step: Callable[[str], None],
-    ) -> None:
-        self._connection = connection
+    connection: Connection
+    record: RestoreRecord
+    still: dict[str, DigestMultiset]
+    report: RestoreReport
+    reading: ReadOptions
+    options: RestoreOptions
+    on_step: Callable[[str], None]
+
+    def __post_init__(self) -> None:
         self._channel: Channel | None = None
-        self._record = record
-        self._still = still
-        self._report = report
-        self._reading = reading
-        self._options = options
-        self._on_step = on_step
         self._outstanding = 0
         self._largest = -1  # bytes of a message that was confirmed
         self._some_settled = asyncio.Event()
@@ -72,10 +65,10 @@ class RestorePublisher:
         missing = self._missing(messages)
         while some := list(islice(missing, WINDOW // 2)):
             for each in some:
-                self._record.publishing(each.queue, each.message.check)
-            self._on_step("record")
-            self._record.write()
-            self._on_step("recorded")
+                self.record.publishing(each.queue, each.message.check)
+            self.on_step("record")
+            self.record.write()
+            self.on_step("recorded")
             for at, each in enumerate(some):
                 if self._is_over:
                     self._give_up(some[at:])
@@ -84,22 +77,22 @@ class RestorePublisher:
             if self._is_over:
                 break
             await self._settle_down_to(WINDOW // 2)
-            if self._reading.on_progress is not None:
-                self._reading.on_progress(some[-1].queue, self._done, self._report.messages)
+            if self.reading.on_progress is not None:
+                self.reading.on_progress(some[-1].queue, self._done, self.report.messages)
         await self._settle_down_to(0)
-        self._on_step("record")
-        self._report.interrupted = self._reading.stop.is_set() and self._done < self._report.messages
+        self.on_step("record")
+        self.report.interrupted = self.reading.stop.is_set() and self._done < self.report.messages
 
     async def close(self) -> None:
         """Close the channel, or the connection when outstanding messages were given up: its broker may not read."""
         if self._given_up:
-            await self._connection.close("no confirm came", within=_LAST_WORDS)
+            await self.connection.close("no confirm came", within=_LAST_WORDS)
         if self._channel is not None:
             await self._channel.close()
 
     @property
     def _is_over(self) -> bool:
-        return self._report.stopped is not None or self._reading.stop.is_set()
+        return self.report.stopped is not None or self.reading.stop.is_set()
 
     async def _publish(self, each: _Missing) -> None:
         size = len(each.publish.header) + len(each.publish.body)
@@ -109,10 +102,10 @@ class RestorePublisher:
             if self._is_over:
                 self._give_up([each])
                 return
-        self._on_step("publish")
+        self.on_step("publish")
         try:
             if self._channel is None or self._channel.is_closed:
-                self._channel = await self._connection.open_channel()
+                self._channel = await self.connection.open_channel()
             self._channel.post(each.publish, partial(self._settled, each, goes_alone))
         except (ValueError, TypeError) as error:
             self._leave(each, f"it cannot be published: {error}")
@@ -128,15 +121,15 @@ class RestorePublisher:
 
     @property
     def _done(self) -> int:
-        return self._report.before + self._report.still_parked + self._report.restored
+        return self.report.before + self.report.still_parked + self.report.restored
 
     def _missing(self, messages: Iterator[ExportedMessage]) -> Iterator[_Missing]:
         for message in messages:
             if self._is_over:
                 return
-            queue = self._options.queue_of(message)
+            queue = self.options.queue_of(message)
             try:
-                publish, stripped = _publish(message, queue, self._options.strip)
+                publish, stripped = _publish(message, queue, self.options.strip)
             except (ValueError, TypeError) as error:
                 self._name(message, f"it cannot be published: {error}")
                 continue
@@ -145,7 +138,7 @@ class RestorePublisher:
 
     def _give_up(self, unpublished: Iterable[_Missing]) -> None:
         for each in unpublished:
-            self._record.unpublished(each.queue, each.message.check)
+            self.record.unpublished(each.queue, each.message.check)
 
     def _is_there(self, message: ExportedMessage, queue: str, stripped: ContentHeader | None) -> bool:
         """Tell whether the message is in its queue, or was there after an earlier restore.
@@ -155,30 +148,30 @@ class RestorePublisher:
         never have left its queue, or that a restore may have published. It is another message if this one was
         certainly taken out.
         """
-        recorded, still = self._record.before.take(queue, message.check), self._still.get(queue)
+        recorded, still = self.record.before.take(queue, message.check), self.still.get(queue)
         digests = [content_digest(each, message.body) for each in (message.header, stripped) if each is not None]
         if not recorded and not self._may_be_parked(message, queue):
-            self._report.equal += still is not None and any(each in still for each in digests)
+            self.report.equal += still is not None and any(each in still for each in digests)
             return False
         parked = still is not None and any(still.take(each) for each in digests)
-        self._report.before += recorded
-        self._report.still_parked += parked and not recorded
+        self.report.before += recorded
+        self.report.still_parked += parked and not recorded
         return recorded or parked
 
     def _may_be_parked(self, message: ExportedMessage, queue: str) -> bool:
-        if self._options.again or message.number > self._report.taken_out:
+        if self.options.again or message.number > self.report.taken_out:
             return True
-        return self._record.before.may_be_there(queue, message.check)
+        return self.record.before.may_be_there(queue, message.check)
 
     def _settled(self, sent: _Missing, went_alone: bool, error: AmqpflowError | None) -> None:
         self._outstanding -= 1
         self._some_settled.set()
         if error is None:
             self._largest = max(self._largest, len(sent.publish.header) + len(sent.publish.body))
-            self._record.confirmed(sent.queue, sent.message.check)
-            self._report.restored += 1
-            self._report.changed += sent.is_changed
-            self._report.queues[sent.queue] = self._report.queues.get(sent.queue, 0) + 1
+            self.record.confirmed(sent.queue, sent.message.check)
+            self.report.restored += 1
+            self.report.changed += sent.is_changed
+            self.report.queues[sent.queue] = self.report.queues.get(sent.queue, 0) + 1
             return
         blame = error.closed_by_publish if isinstance(error, PublishUncertainError) else None
         if isinstance(error, PublishError | BrokerUnavailableError) or (blame is not None and went_alone):
@@ -191,15 +184,15 @@ class RestorePublisher:
             and (blame is None or blame.startswith("ACCESS_REFUSED"))
         ):
             # the connection is lost, or there is no permission on the default exchange, through which all go
-            self._report.stopped = self._report.stopped or blame or str(error)
+            self.report.stopped = self.report.stopped or blame or str(error)
 
     def _leave(self, sent: _Missing, why: str) -> None:
         """Record that a message is certainly not in its queue."""
-        self._record.unpublished(sent.queue, sent.message.check)
+        self.record.unpublished(sent.queue, sent.message.check)
         self._name(sent.message, why)
 
     def _name(self, message: ExportedMessage, why: str, *, in_doubt: bool = False) -> None:
-        report = self._report
+        report = self.report
         report.failed += not in_doubt
         report.in_doubt += in_doubt
         if len(report.left_behind) < NAMED_AT_MOST:
@@ -218,19 +211,19 @@ class RestorePublisher:
         it blocks publishes and stop is set: outstanding messages are in doubt then.
         """
         task = asyncio.ensure_future(waiting)
-        stop = asyncio.create_task(self._reading.stop.wait())
+        stop = asyncio.create_task(self.reading.stop.wait())
         clock = asyncio.get_running_loop().time
         until = clock() + CONFIRM_TIMEOUT
         try:
             while not task.done():
-                blocked = self._connection.blocked
+                blocked = self.connection.blocked
                 left = until - clock()
                 if left <= 0 or (blocked is not None and stop.done()):
                     self._given_up = True
                     if not stop.done():
                         why = f": the broker blocks publishes: {blocked}" if blocked else ""
                         text = f"no confirm within {CONFIRM_TIMEOUT:.0f} s{why}"
-                        self._report.stopped = self._report.stopped or text
+                        self.report.stopped = self.report.stopped or text
                     return
                 either = [task] if stop.done() else [task, stop]
                 await asyncio.wait(either, timeout=min(left, _LOOK), return_when=asyncio.FIRST_COMPLETED)

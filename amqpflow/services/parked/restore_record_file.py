@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -27,29 +28,17 @@ _LineOf = Callable[[RestorePlace, str, Sequence[str]], bytes]
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
+@dataclass
 class RestoreRecord:
-    """The messages that were restored into this place before, and now. A record without a file remembers nothing.
+    """The messages that were restored into this place before, and now. A record without a file remembers nothing."""
 
-    `keep` bytes of the file stay; `first` is a line to write behind them, before all others.
-    """
-
-    def __init__(
-        self,
-        place: RestorePlace,
-        before: Restored,
-        *,
-        path: str = "",
-        file: IO[bytes] | None = None,
-        keep: int = 0,
-        first: bytes = b"",
-    ) -> None:
-        self.before = before
-        self._place = place
-        self._path = path
-        self._file = file
-        self._keep: int | None = keep
-        self._first = first
-        self._new: dict[tuple[_LineOf, str], list[str]] = {}
+    place: RestorePlace
+    before: Restored
+    path: str = ""
+    file: IO[bytes] | None = None
+    keep: int | None = 0  #: bytes of the file that stay; None: it was written since
+    first: bytes = b""  #: a line to write behind them, before all others
+    _new: dict[tuple[_LineOf, str], list[str]] = field(default_factory=dict, init=False)
 
     def publishing(self, queue: str, check: str) -> None:
         """Note that this message is about to be published to this queue. `write` before it is."""
@@ -68,20 +57,20 @@ class RestoreRecord:
 
     def write(self) -> None:
         """Write what was noted to the disk. Raises AmqpflowError: it cannot be written."""
-        lines = [self._first, *(line(self._place, queue, checks) for (line, queue), checks in self._new.items())]
-        self._first, self._new = b"", {}
-        if self._file is None:
+        lines = [self.first, *(line(self.place, queue, checks) for (line, queue), checks in self._new.items())]
+        self.first, self._new = b"", {}
+        if self.file is None:
             return
         try:
-            if self._keep is not None:
-                self._file.truncate(self._keep)
-                self._file.seek(self._keep)
-            durable_file.append(self._file.fileno(), b"".join(lines))
-            if self._keep == 0:
-                durable_file.sync_directory(Path(self._path).absolute().parent)
+            if self.keep is not None:
+                self.file.truncate(self.keep)
+                self.file.seek(self.keep)
+            durable_file.append(self.file.fileno(), b"".join(lines))
+            if self.keep == 0:
+                durable_file.sync_directory(Path(self.path).absolute().parent)
         except OSError as error:
-            raise AmqpflowError(f"cannot write {self._path}: {error.strerror}") from error
-        self._keep = None
+            raise AmqpflowError(f"cannot write {self.path}: {error.strerror}") from error
+        self.keep = None
 
 
 @contextmanager

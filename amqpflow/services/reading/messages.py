@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from amqpflow.model.message import Delivery
 from amqpflow.parking.digest_multiset import DigestMultiset
@@ -19,40 +20,28 @@ from .reader import ParkingReader
 from .target import ReadTarget
 
 
+@dataclass
 class ParkedMessages:
     """Reads one parking queue. Use as an async context manager, and iterate over it: it yields the messages in the
     order of delivery. `keep` or ack each; all others are requeued.
 
     Raises, when it is iterated over, as `open_reading`; BrokerError, BrokerUnavailableError: nothing is lost by that.
-
-    Args:
-        window: messages with the caller at once, when they are settled.
-        in_parts: with a prefetch, read on where RabbitMQ delivers other messages next time.
-        after_batch: called when all messages that have arrived were yielded.
-        after_reading: called when a reading has requeued the rest; `unproven` says whether acks are certain.
     """
 
-    def __init__(
-        self,
-        target: ReadTarget,
-        queue: str,
-        *,
-        window: int | None = None,
-        in_parts: bool = False,
-        after_batch: Callable[[ParkingReader], None] = lambda _: None,
-        after_reading: Callable[[ParkingReader], None] = lambda _: None,
-    ) -> None:
+    target: ReadTarget
+    queue: str
+    window: int | None = None  #: messages with the caller at once, when they are settled
+    in_parts: bool = False  #: with a prefetch, read on where RabbitMQ delivers other messages next time
+    after_batch: Callable[[ParkingReader], None] = lambda _: None  #: called when all that have arrived were yielded
+    after_reading: Callable[[ParkingReader], None] = lambda _: None
+    """Called when a reading has requeued the rest; `unproven` says whether acks are certain."""
+
+    def __post_init__(self) -> None:
         self.reader: ParkingReader  #: the present one, or the last
         self.expected = 0  #: messages when the first reading began
         self.seen = 0  #: each counts once
         self.other_consumers = 0  #: what they hold is not seen
         self.has_priorities = False  #: a message had one
-        self._target = target
-        self._queue = queue
-        self._window = window
-        self._in_parts = in_parts
-        self._after_batch = after_batch
-        self._after_reading = after_reading
         self._known = DigestMultiset()
         self._again = False  # a further reading, in which known messages are delivered again
         self._reads_part = False  # the further reading is for messages that the prefetch kept away
@@ -72,19 +61,19 @@ class ParkedMessages:
         reads_on = True
         while reads_on:
             before = self.seen
-            async with open_reading(self._target, self._queue) as reader, aclosing(self._arrivals(reader)) as arrivals:
+            async with open_reading(self.target, self.queue) as reader, aclosing(self._arrivals(reader)) as arrivals:
                 async for deliveries in arrivals:
                     for parked in self._new(deliveries):
                         yield parked
-                    self._after_batch(reader)
+                    self.after_batch(reader)
                     if self._finished:
                         break
                 if self._reads_part and self.seen < self.expected and not self._is_over:
                     reader.end_of_room()  # the rest is behind messages that are delivered again and again
-                has_parts = self._in_parts and reader.may_read_on and self.seen > before and not self._is_over
+                has_parts = self.in_parts and reader.may_read_on and self.seen > before and not self._is_over
                 # once all had their turn, the queue has its order again
                 reader.is_part = has_parts or (self._reads_part and self.seen == self.expected)
-            self._after_reading(reader)
+            self.after_reading(reader)
             reader.raise_if_cancelled()
             reads_on = not self._is_over and (reader.held_too_long or has_parts) and self.seen > before
             self._reads_part = self._reads_part or has_parts
@@ -98,10 +87,10 @@ class ParkedMessages:
         at_most = reader.ready
         if self._reads_part:
             at_most = min(at_most, self.expected - self.seen)
-        return reader.arrivals(at_most=at_most, window=self._window)
+        return reader.arrivals(at_most=at_most, window=self.window)
 
     def _new(self, deliveries: Sequence[Delivery]) -> Iterator[ParkedMessage]:
-        reader, target = self.reader, self._target
+        reader, target = self.reader, self.target
         for delivery in deliveries:
             if self._finished or not reader.may_continue():
                 return
@@ -128,7 +117,7 @@ class ParkedMessages:
 
     @property
     def _is_over(self) -> bool:
-        return self._finished or self._target.is_stopped
+        return self._finished or self.target.is_stopped
 
     @property
     def ended_early(self) -> str | None:

@@ -12,6 +12,7 @@ gone, and one that is equal to it in every byte may be parked: that one is sent.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from amqpflow.errors import AmqpflowError, BrokerUnavailableError
 from amqpflow.parking.parked import ParkedMessage
@@ -28,32 +29,25 @@ from .state import ReplayState
 PROVE_EVERY = 2.0  #: seconds
 
 
+@dataclass
 class QueuePass:
-    """One reading. `again` says that another one has to follow."""
+    """One reading."""
 
-    def __init__(
-        self,
-        replay: ReplayState,
-        reader: ParkingReader,
-        outbox: ReplayOutbox,
-        limiter: RateLimiter,
-        options: ReadOptions,
-        *,
-        news: asyncio.Event,
-    ) -> None:
-        self.again = False
-        self.gone = 0  #: messages that it took out of the queue
-        self.cut_short = False  #: stopped while messages were waiting
-        self.sorter = MessageSorter(replay, reader, news)
-        self._replay = replay
-        self.reader = reader
-        self._outbox = outbox
-        self._limiter = limiter
-        self._stop = options.stop
-        self._news = news
-        self._on_progress = options.on_progress
+    replay: ReplayState
+    reader: ParkingReader
+    outbox: ReplayOutbox
+    limiter: RateLimiter
+    options: ReadOptions
+    news: asyncio.Event
+    again: bool = False  #: another reading has to follow
+    gone: int = 0  #: messages that it took out of the queue
+    cut_short: bool = False  #: stopped while messages were waiting
+
+    def __post_init__(self) -> None:
+        self.sorter = MessageSorter(self.replay, self.reader, self.news)
+        self._stop = self.options.stop
         self._waiting = self.sorter.waiting
-        self._sender = ReplaySender(replay, reader, outbox, limiter, self.sorter, self._stop)
+        self._sender = ReplaySender(self.replay, self.reader, self.outbox, self.limiter, self.sorter, self._stop)
         self._prepared: list[PendingReplay] = []  # to be sent next
         self._to_ack: list[PendingReplay] = []  # the journal says that they are confirmed
         self._loop = asyncio.get_running_loop()
@@ -68,7 +62,7 @@ class QueuePass:
             since=since,
             window=self._sender.window,
             busy=self._is_busy,
-            is_over=lambda: self._replay.stopped or self._sender.has_nowhere,
+            is_over=lambda: self.replay.stopped or self._sender.has_nowhere,
         )
         taking = asyncio.create_task(sorting, name="amqpflow replay reading")
         try:
@@ -82,20 +76,20 @@ class QueuePass:
                 self._proving.cancel()
                 await asyncio.gather(self._proving, return_exceptions=True)
         self.cut_short = self._stop.is_set() and bool(self._waiting)
-        if self._waiting and not self._stop.is_set() and not self._replay.stopped and not self._sender.has_nowhere:
+        if self._waiting and not self._stop.is_set() and not self.replay.stopped and not self._sender.has_nowhere:
             self.again = True
         self.again = self.again or self.sorter.has_deferred or self.reader.held_too_long
 
     def _is_busy(self) -> bool:
         return bool(
-            self._waiting or self._outbox.outstanding or self._sender.resends or self.sorter.settled or self._to_ack
+            self._waiting or self.outbox.outstanding or self._sender.resends or self.sorter.settled or self._to_ack
         )
 
     async def _pump(self, taking: asyncio.Task[None]) -> None:
         while True:
-            self._news.clear()
+            self.news.clear()
             self._sender.give_up_waiting()
-            confirmed, self._outbox.confirmed = self._outbox.confirmed, []
+            confirmed, self.outbox.confirmed = self.outbox.confirmed, []
             self._sender.handle_failures()
             await self._sender.send_again()
             batch = [] if self._is_over() else self._prepared or await self._sender.next_batch()
@@ -103,8 +97,8 @@ class QueuePass:
             if confirmed or batch or self.sorter.settled or self._to_ack:
                 await self._advance(batch, confirmed)
                 continue
-            settled = self._outbox.confirmed or self._outbox.failed
-            on_its_way = self._outbox.outstanding or self._sender.resends or settled or self._to_ack
+            settled = self.outbox.confirmed or self.outbox.failed
+            on_its_way = self.outbox.outstanding or self._sender.resends or settled or self._to_ack
             if not on_its_way and (self._is_over() or (taking.done() and not self._waiting)):
                 return
             await self._sleep()
@@ -113,16 +107,16 @@ class QueuePass:
         """Tell whether nothing more is sent in this reading."""
         if self._waiting and self._loop.time() - self._waiting.since >= self.reader.hold_max:
             self.reader.end_of_holding()
-        if self._limiter.wants_look:
+        if self.limiter.wants_look:
             self.again = True
             self.reader.finish()
         if self._sender.has_nowhere:
             self.reader.finish()
-        is_stopped = self._stop.is_set() or self._replay.stopped or self._sender.has_nowhere
-        return is_stopped or self.reader.held_too_long or self._limiter.wants_look
+        is_stopped = self._stop.is_set() or self.replay.stopped or self._sender.has_nowhere
+        return is_stopped or self.reader.held_too_long or self.limiter.wants_look
 
     async def _advance(self, batch: list[PendingReplay], confirmed: list[PendingReplay]) -> None:
-        replay, reader = self._replay, self.reader
+        replay, reader = self.replay, self.reader
         if batch:
             before = self.sorter.numbers_before
             replay.intend(batch, [before[each.tag] for each in batch if each.tag in before])
@@ -156,13 +150,13 @@ class QueuePass:
                 self._to_ack += confirmed
         if batch:
             replay.step("publish.before")
-            await self._outbox.send(batch)
+            await self.outbox.send(batch)
             replay.step("publish.after")
-            self._limiter.sent(len(batch))
+            self.limiter.sent(len(batch))
         self._ack(acking, settled)
-        if self._on_progress is not None:
+        if self.options.on_progress is not None:
             report = replay.report
-            self._on_progress(reader.queue, report.replayed + report.failed + report.in_doubt, reader.ready)
+            self.options.on_progress(reader.queue, report.replayed + report.failed + report.in_doubt, reader.ready)
 
     def _without_journal(
         self,
@@ -176,21 +170,21 @@ class QueuePass:
         What it does not call confirmed may be acked: no replay believes that it is parked. The rest stays parked, for
         the next replay to take out: of what the journal takes for parked one must be.
         """
-        journal = self._replay.journal
+        journal = self.replay.journal
         is_torn = journal is None or journal.is_torn or journal.failed is None
         for parked in (*(each.parked for each in acking), *(each for each, _ in settled)):
             self.reader.keep(parked.delivery)
-            self._replay.leave(parked, f"{why}; its copy is confirmed", in_doubt=True)
+            self.replay.leave(parked, f"{why}; its copy is confirmed", in_doubt=True)
         if is_torn:
             for pending in confirmed:
                 self.reader.keep(pending.parked.delivery)
-                self._replay.leave(pending.parked, f"{why}; its copy is confirmed", in_doubt=True)
+                self.replay.leave(pending.parked, f"{why}; its copy is confirmed", in_doubt=True)
             return [], []
         return confirmed, []
 
     def _ack(self, pendings: list[PendingReplay], settled: list[tuple[ParkedMessage, InterruptedSend]]) -> None:
         """Ack replayed messages. The journal says that they are about to be acked."""
-        replay = self._replay
+        replay = self.replay
         done = [each.tag for each in pendings] + [each.delivery.delivery_tag for each, _ in settled]
         if not done:
             return
@@ -222,18 +216,18 @@ class QueuePass:
     # -- waiting, proving
 
     async def _sleep(self) -> None:
-        if self._news.is_set():
+        if self.news.is_set():
             return
         now = self._loop.time()
         until = [1.0]
         if self._sender.resends:
             until.append(self._sender.resend_at - now)
         if self._waiting:
-            until.append(self._limiter.next_at - now)
+            until.append(self.limiter.next_at - now)
             until.append(self._waiting.since + self.reader.hold_max - now)
         try:
             async with asyncio.timeout(max(0.005, min(until))):
-                await self._news.wait()
+                await self.news.wait()
         except TimeoutError:
             pass
 
@@ -244,7 +238,7 @@ class QueuePass:
             return
         self._prove_at = now + PROVE_EVERY
         # a quorum queue may apply an ack a moment after it was read: the acks of one round before are proven
-        provable, self._provable = self._provable, self._replay.resolved_up_to
+        provable, self._provable = self._provable, self.replay.resolved_up_to
         self._proving = asyncio.create_task(self._prove_up_to(provable), name="amqpflow replay proof")
 
     async def _prove_up_to(self, number: int) -> None:
@@ -252,4 +246,4 @@ class QueuePass:
             await self.reader.prove()
         except AmqpflowError:
             return  # the reading finds out itself
-        self._replay.prove(number)
+        self.replay.prove(number)

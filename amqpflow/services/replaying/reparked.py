@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from amqpflow.errors import AmqpflowError
 from amqpflow.services.process.waiting import set_within
@@ -23,39 +24,37 @@ OnWatch = Callable[[int, int], None]
 """Ready messages in the destinations and their retry queues; ready in the parking queues."""
 
 
+@dataclass
 class ReparkedMessages:
     """Finds the messages of one replay that are parked again."""
 
-    def __init__(
-        self, state: ReplayState, target: ReadTarget, limiter: RateLimiter, depths: Depths, news: asyncio.Event
-    ) -> None:
-        self._state = state
-        self._target = target
-        self._limiter = limiter
-        self._depths = depths
-        self._news = news
+    state: ReplayState
+    target: ReadTarget
+    limiter: RateLimiter
+    depths: Depths
+    news: asyncio.Event  #: set when the limiter stops for a look
 
     async def guard(self, reader: ParkingReader) -> None:
         """Ask for a look when more messages were parked meanwhile than may come back."""
-        share, asked_at = self._state.choice.stop_if_reparked, 0
+        share, asked_at = self.state.choice.stop_if_reparked, 0
         while share is not None:
             await asyncio.sleep(GUARD_EVERY)
             try:
                 parked = await reader.parked_meanwhile()
             except AmqpflowError:
                 return  # the reading finds out itself
-            replayed = self._state.report.replayed
+            replayed = self.state.report.replayed
             if replayed and parked >= share * replayed and parked > asked_at * 1.5:
                 asked_at = parked
-                self._limiter.wants_look = True
-                self._news.set()
+                self.limiter.wants_look = True
+                self.news.set()
 
     async def look(self) -> None:
         """Count the messages that came back, and halt the replay when they are too many."""
-        state, share = self._state, self._state.choice.stop_if_reparked
+        state, share = self.state, self.state.choice.stop_if_reparked
         if state.choice.ramp:
-            await set_within(self._target.options.stop, state.choice.ramp_wait)
-        if self._target.is_stopped:
+            await set_within(self.target.options.stop, state.choice.ramp_wait)
+        if self.target.is_stopped:
             return
         came_back, is_known = await self._count()
         if share is not None and came_back and came_back >= share * state.report.replayed:
@@ -66,33 +65,33 @@ class ReparkedMessages:
             )
         elif share is not None and not is_known:
             state.halt(
-                f"with a prefetch of {self._target.options.prefetch} only that many parked messages can be read: it is "
+                f"with a prefetch of {self.target.options.prefetch} only that many parked messages can be read: it is "
                 "not known how many came back",
                 "a larger prefetch shows more",
             )
-        self._limiter.looked()
+        self.limiter.looked()
 
     async def watch(self, on_watch: OnWatch) -> None:
         """Wait until the destinations and their retry queues stay empty, and count what came back."""
         quiet = 0
-        while quiet < _QUIET and not self._target.is_stopped:
-            on_the_way = await self._depths.on_the_way()
-            on_watch(on_the_way, await self._depths.parked())
+        while quiet < _QUIET and not self.target.is_stopped:
+            on_the_way = await self.depths.on_the_way()
+            on_watch(on_the_way, await self.depths.parked())
             quiet = quiet + 1 if not on_the_way else 0
-            await set_within(self._target.options.stop, WATCH_EVERY)
-        if not self._target.is_stopped:
+            await set_within(self.target.options.stop, WATCH_EVERY)
+        if not self.target.is_stopped:
             _, is_known = await self._count()
             if not is_known:
-                self._state.report.notes.append(
-                    f"with a prefetch of {self._target.options.prefetch} only that many parked messages were read: "
+                self.state.report.notes.append(
+                    f"with a prefetch of {self.target.options.prefetch} only that many parked messages were read: "
                     "more may have come back"
                 )
 
     async def _count(self) -> tuple[int, bool]:
         """Return how many came back, and whether all of the parked messages could be read."""
-        count, is_known, state = 0, True, self._state
-        for parking_queue in self._target.queues:
-            async with ParkedMessages(self._target, parking_queue) as messages:
+        count, is_known, state = 0, True, self.state
+        for parking_queue in self.target.queues:
+            async with ParkedMessages(self.target, parking_queue) as messages:
                 async for parked in messages:
                     messages.keep(parked)
                     mark = parked.record.replay if parked.record is not None else None

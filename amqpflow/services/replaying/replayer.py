@@ -208,7 +208,7 @@ class _Replay:
             async with open_reading(self.target, parking_queue) as reader:
                 self.begun = True
                 await self.journal.look_again(self.state)  # who was reading before us may have died since
-                queue_pass = QueuePass(state, reader, outbox, self.limiter, self.target.options, news=self.news)
+                queue_pass = QueuePass(state, reader, outbox, self.limiter, self.target.options, self.news)
                 guard = asyncio.create_task(self.reparked.guard(reader), name="amqpflow replay guard")
                 try:
                     since = self.since.get(parking_queue)

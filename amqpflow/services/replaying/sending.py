@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from amqpflow.delivery.backoff import Backoff
 from amqpflow.errors import AmqpflowError, PublishError, PublishForbiddenError, PublishRefusedError, UnroutableError
@@ -27,27 +28,21 @@ _REFUSED = "the broker refused it (basic.nack)"
 _GROUP = 30  #: confirms that are worth a write to the disk while more are on their way
 
 
+@dataclass
 class ReplaySender:
     """Sends the messages that wait, in one reading."""
 
-    def __init__(
-        self,
-        replay: ReplayState,
-        reader: ParkingReader,
-        outbox: ReplayOutbox,
-        limiter: RateLimiter,
-        sorter: MessageSorter,
-        stop: asyncio.Event,
-    ) -> None:
-        self.has_nowhere = False  #: no destination takes messages any more
-        self.resend_at = 0.0  #: seconds of the event loop
-        self._replay = replay
-        self._reader = reader
-        self._outbox = outbox
-        self._limiter = limiter
-        self._sorter = sorter
-        self._waiting = sorter.waiting
-        self._stop = stop
+    replay: ReplayState
+    reader: ParkingReader
+    outbox: ReplayOutbox
+    limiter: RateLimiter
+    sorter: MessageSorter
+    stop: asyncio.Event
+    has_nowhere: bool = False  #: no destination takes messages any more
+    resend_at: float = 0.0  #: seconds of the event loop
+
+    def __post_init__(self) -> None:
+        self._waiting = self.sorter.waiting
         self._resend: list[tuple[PendingReplay, AmqpflowError | None]] = []  # to be sent again, and why
         self._resend_wait = _RESEND.first
         self._loop = asyncio.get_running_loop()
@@ -56,7 +51,7 @@ class ReplaySender:
 
     @property
     def window(self) -> int:
-        return self._limiter.window(WINDOW)
+        return self.limiter.window(WINDOW)
 
     @property
     def resends(self) -> bool:
@@ -77,22 +72,22 @@ class ReplaySender:
         if self._resend or not self._waiting:
             return []
         reserved = len(behind)
-        on_its_way = self._outbox.outstanding or reserved
-        if on_its_way and not (self._outbox.has_confirmed and self._outbox.is_open):
+        on_its_way = self.outbox.outstanding or reserved
+        if on_its_way and not (self.outbox.has_confirmed and self.outbox.is_open):
             return []  # the first goes alone: what closes the channel makes no other uncertain
         try:
-            allowed = await self._limiter.allowance(self._loop.time())
+            allowed = await self.limiter.allowance(self._loop.time())
         except AmqpflowError as error:
             # outstanding messages still have to be settled, and the write to be awaited
-            self._replay.halt(str(error), getattr(error, "hint", "") or "replay again to continue")
+            self.replay.halt(str(error), getattr(error, "hint", "") or "replay again to continue")
             return []
-        room = min(BATCH, WINDOW - self._outbox.outstanding - reserved, allowed - reserved)
-        room = min(room, 1) if not self._outbox.has_confirmed else room
+        room = min(BATCH, WINDOW - self.outbox.outstanding - reserved, allowed - reserved)
+        room = min(room, 1) if not self.outbox.has_confirmed else room
         if room < min(_GROUP, self._waiting.ready) and on_its_way:
             return []  # more room comes with the confirms that are on their way
         batch: list[PendingReplay] = []
         sending = {each.copy.returned_as for each in behind}
-        self._waiting.release(lambda same: same not in sending and not self._outbox.is_outstanding(same))
+        self._waiting.release(lambda same: same not in sending and not self.outbox.is_outstanding(same))
         for _ in range(BATCH):  # at most as many of a long row of equals in one turn of the loop
             if len(batch) == room or (taken := self._waiting.take()) is None:
                 break
@@ -101,12 +96,12 @@ class ReplaySender:
             if pending is None:
                 continue
             same = pending.copy.returned_as
-            if same in sending or self._outbox.is_outstanding(same):
-                self._replay.next_number -= 1
+            if same in sending or self.outbox.is_outstanding(same):
+                self.replay.next_number -= 1
                 self._waiting.set_aside(same, parked, since)
                 continue
-            self._replay.count(parked)
-            self._replay.report.taken += pending.tag not in self._sorter.numbers_before
+            self.replay.count(parked)
+            self.replay.report.taken += pending.tag not in self.sorter.numbers_before
             sending.add(same)
             batch.append(pending)
         return batch
@@ -114,16 +109,16 @@ class ReplaySender:
     def put_back(self, prepared: list[PendingReplay]) -> None:
         """Let messages that were prepared and not sent wait for the next reading."""
         for pending in reversed(prepared):
-            self._replay.uncount(pending.parked)
+            self.replay.uncount(pending.parked)
             self._waiting.add(pending.parked, self._loop.time())
-        self._replay.report.taken -= sum(each.tag not in self._sorter.numbers_before for each in prepared)
+        self.replay.report.taken -= sum(each.tag not in self.sorter.numbers_before for each in prepared)
 
     def _prepare(self, parked: ParkedMessage) -> PendingReplay | None:
-        replay = self._replay
+        replay = self.replay
         destination = replay.destination(parked)
         assert destination is not None  # noqa: S101 - it was selected
         if (closed := replay.closed.get((destination.exchange, destination.routing_key))) is not None:
-            self._reader.keep(parked.delivery)
+            self.reader.keep(parked.delivery)
             replay.leave(parked, closed)
             return None
         ordinal = replay.ordinal(parked)
@@ -133,7 +128,7 @@ class ReplaySender:
         except (ValueError, TypeError, RecursionError) as error:
             copy, why = None, f"it cannot be encoded: {error}"
         if copy is None:
-            self._reader.keep(parked.delivery)
+            self.reader.keep(parked.delivery)
             replay.leave(parked, why)
             return None
         return PendingReplay(number=replay.number(), parked=parked, copy=copy, key=(copy.identity, replay.name(parked)))
@@ -142,21 +137,21 @@ class ReplaySender:
 
     def give_up_waiting(self) -> None:
         """Leave messages that had no confirm for too long."""
-        oldest = self._outbox.oldest_sent_at
+        oldest = self.outbox.oldest_sent_at
         until = self._loop.time() - CONFIRM_TIMEOUT
         if oldest is None or oldest > until:
             return
-        unconfirmed, why = self._outbox.give_up(until), f"no confirm within {CONFIRM_TIMEOUT:.0f} s"
-        if blocked := self._outbox.blocked:
+        unconfirmed, why = self.outbox.give_up(until), f"no confirm within {CONFIRM_TIMEOUT:.0f} s"
+        if blocked := self.outbox.blocked:
             why = f"{why}: the broker blocks publishes: {blocked}"
         self._leave(unconfirmed, why, in_doubt=True)
         if blocked:
-            self._replay.halt(why, "replay again to continue")
+            self.replay.halt(why, "replay again to continue")
         for address in dict.fromkeys(each.address for each in unconfirmed):
             self._close(address, f"{address[1]}: {why}", "replay again to continue")
 
     def handle_failures(self) -> None:
-        failed, self._outbox.failed = self._outbox.failed, []
+        failed, self.outbox.failed = self.outbox.failed, []
         for pending, error in failed:
             if isinstance(error, PublishRefusedError) and not isinstance(error, PublishForbiddenError):
                 self._handle_refusal(pending)
@@ -166,15 +161,15 @@ class ReplaySender:
                 self._send_later(pending, error)
 
     def _handle_failure(self, pending: PendingReplay, error: PublishError) -> None:
-        self._replay.step("publish.returned")
+        self.replay.step("publish.returned")
         exchange, key = pending.address
         if isinstance(error, UnroutableError):
-            ours = exchange == self._replay.compiled.retry_exchange
+            ours = exchange == self.replay.compiled.retry_exchange
             self._leave([pending], f"no queue for routing key {key!r} on exchange {exchange!r}")
             self._close(
                 pending.address,
                 f"{exchange or 'the default exchange'} has no way to {key}: {error}",
-                f"amqpflow apply {shlex.quote(self._replay.compiled.file)}" if ours else "create the destination first",
+                f"amqpflow apply {shlex.quote(self.replay.compiled.file)}" if ours else "create the destination first",
             )
             return
         self._leave([pending], str(error))
@@ -182,7 +177,7 @@ class ReplaySender:
             self._close(pending.address, str(error), error.hint)
 
     def _handle_refusal(self, pending: PendingReplay) -> None:
-        self._replay.step("publish.refused")
+        self.replay.step("publish.refused")
         if self._may_be_in_several_queues():
             self._leave([pending], _REFUSED, in_doubt=True)
             where = f"a queue behind {pending.copy.exchange}"
@@ -198,7 +193,7 @@ class ReplaySender:
         self._resend.append((pending, error))
 
     async def send_again(self) -> None:
-        if not self._resend or self._outbox.outstanding:
+        if not self._resend or self.outbox.outstanding:
             return
         again: list[tuple[PendingReplay, AmqpflowError | None]] = []
         for pending, error in self._resend:
@@ -210,10 +205,10 @@ class ReplaySender:
         if again and self._loop.time() >= self.resend_at:
             again.sort(key=lambda each: each[0].number)
             first, self._resend = again[:BATCH], again[BATCH:]
-            await self._outbox.send([each for each, _ in first])
+            await self.outbox.send([each for each, _ in first])
 
     def _may_send_again(self, pending: PendingReplay, error: AmqpflowError | None) -> bool:
-        if self._stop.is_set() or self._replay.stopped or pending.address in self._replay.closed:
+        if self.stop.is_set() or self.replay.stopped or pending.address in self.replay.closed:
             return False
         since = self._loop.time() - (self._last_success if error else self._successes.get(pending.address, self._begun))
         return since < (RECONNECT_WITHIN if error else PATIENCE)
@@ -221,27 +216,25 @@ class ReplaySender:
     def _give_up(self, pending: PendingReplay, error: AmqpflowError | None) -> None:
         if error is not None:
             self._leave([pending], str(error), in_doubt=pending.is_uncertain)
-            self._replay.halt(str(error), "replay again to continue")
+            self.replay.halt(str(error), "replay again to continue")
             return
         self._leave([pending], _REFUSED, in_doubt=pending.is_uncertain)
-        if not (self._stop.is_set() or self._replay.stopped):
+        if not (self.stop.is_set() or self.replay.stopped):
             why = f"{pending.copy.routing_key} takes no more messages: {_REFUSED}"
             self._close(pending.address, why, "replay again when it does")
 
     def _may_be_in_several_queues(self) -> bool:
         """Tell whether an exchange may route a copy to several queues: one may refuse it, and others may have it."""
-        to = self._replay.choice.to
+        to = self.replay.choice.to
         return to is not None and to.queue is None
 
     def _close(self, address: Address, why: str, hint: str) -> None:
-        self._replay.close(address, why, hint)
-        self.has_nowhere = self.has_nowhere or all(
-            each in self._replay.closed for each in self._replay.addresses_here()
-        )
+        self.replay.close(address, why, hint)
+        self.has_nowhere = self.has_nowhere or all(each in self.replay.closed for each in self.replay.addresses_here())
 
     def _leave(self, pendings: list[PendingReplay], why: str, *, in_doubt: bool = False) -> None:
         for pending in pendings:
-            self._reader.keep(pending.parked.delivery)
-            self._replay.leave(pending.parked, why, in_doubt=in_doubt)
+            self.reader.keep(pending.parked.delivery)
+            self.replay.leave(pending.parked, why, in_doubt=in_doubt)
         if not in_doubt:
-            self._replay.resolve(pendings, left=True)
+            self.replay.resolve(pendings, left=True)
