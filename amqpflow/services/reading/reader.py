@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
 from math import inf
 
 from amqpflow.model.message import Delivery
@@ -31,44 +32,35 @@ MEASURED = 100
 before the next consumer is filled, some round trips later, are these put behind the rest of a quorum queue."""
 
 
+@dataclass
 class ParkingReader:
-    """Reads one parking queue on one connection. Use as an async context manager: leaving it requeues everything.
+    """Reads one parking queue on one connection. Use as an async context manager: leaving it requeues everything."""
 
-    Args:
-        consumer_timeout_ms: of the queue, when known. Nothing is held for longer than half of it.
-        prefetch: unacked messages at most; None: as many as are read. RabbitMQ delivers first what was requeued, so
-            that with a limit no more than that are seen of messages that stay.
-        by_priority: the queue delivers higher priorities before older messages.
-    """
+    connection: Connection
+    queue: str
+    quorum: bool
+    average_bytes: float | None = None  #: of a body, when known
+    consumer_timeout_ms: int | None = None  #: of the queue, when known; nothing is held for longer than half of it
+    prefetch: int | None = None
+    """Unacked messages at most; None: as many as are read. RabbitMQ delivers first what was requeued, so that with a
+    limit no more than that are seen of messages that stay."""
+    stop: asyncio.Event = field(default_factory=asyncio.Event)  #: set it to end the reading
+    by_priority: bool = False  #: the queue delivers higher priorities before older messages
 
-    def __init__(
-        self,
-        connection: Connection,
-        queue: str,
-        *,
-        quorum: bool,
-        average_bytes: float | None = None,
-        consumer_timeout_ms: int | None = None,
-        prefetch: int | None = None,
-        stop: asyncio.Event | None = None,
-        by_priority: bool = False,
-    ) -> None:
-        self.queue = queue
-        self.by_priority = by_priority
+    def __post_init__(self) -> None:
         self.notes: list[str] = []  #: for people
         self.ready = 0  #: messages when the reading began
         self.ended_early: str | None = None  #: why not everything was read
         self.held_too_long = False  #: that is why: another reading can read the rest
         self.is_part = False  #: set by a caller who reads on in parts until all had its turn, which restores the order
         self.is_full = False  #: as many are held as may be
-        self.limit = prefetch or MAX_PREFETCH * MAX_CHANNELS
-        self.hold_max = min(HOLD_MAX, (consumer_timeout_ms or inf) / 2000)
-        self._quorum = quorum
-        self._stop = stop or asyncio.Event()
-        self._consumers = QueueConsumers(connection, queue, limit=self.limit, average_bytes=average_bytes)
-        self._requeueing = Requeueing(
-            self._consumers, quorum=quorum, by_close=quorum and connection.version < (4,), hold_max=self.hold_max
+        self.limit = self.prefetch or MAX_PREFETCH * MAX_CHANNELS
+        self.hold_max = min(HOLD_MAX, (self.consumer_timeout_ms or inf) / 2000)
+        self._consumers = QueueConsumers(
+            self.connection, self.queue, limit=self.limit, average_bytes=self.average_bytes
         )
+        by_close = self.quorum and self.connection.version < (4,)
+        self._requeueing = Requeueing(self._consumers, quorum=self.quorum, by_close=by_close, hold_max=self.hold_max)
         self.unreadable = self._consumers.unreadable
         """Delivery tag -> why its properties cannot be read; they are empty."""
         self._finished = False
@@ -96,7 +88,7 @@ class ParkingReader:
         """Tell whether a quorum queue delivers other messages next time: of those that were once requeued, the ones
         that are requeued now come last.
         """
-        return self.is_full and self._quorum and self._consumers.returned_before
+        return self.is_full and self.quorum and self._consumers.returned_before
 
     @property
     def received(self) -> int:
@@ -106,7 +98,7 @@ class ParkingReader:
         await self._consumers.open_control()
         try:
             await self._look_first()
-            if self._quorum and not self.ready and not await self._requeueing.prove_empty():
+            if self.quorum and not self.ready and not await self._requeueing.prove_empty():
                 await self._look_first()
             await self._consumers.open_channel()
         except BaseException:
@@ -127,7 +119,7 @@ class ParkingReader:
                 await asyncio.gather(self._stopping, return_exceptions=True)
 
     async def _wake_when_stopped(self) -> None:
-        await self._stop.wait()
+        await self.stop.wait()
         self._consumers.news.set()
 
     # -- reading
@@ -194,7 +186,7 @@ class ParkingReader:
         if self._finished:
             return False
         self._consumers.raise_if_closed()
-        if self._stop.is_set():
+        if self.stop.is_set():
             self.ended_early = "it was interrupted"
         elif self._oldest_kept is not None and asyncio.get_running_loop().time() > self._oldest_kept + self.hold_max:
             self.end_of_holding()
@@ -240,7 +232,7 @@ class ParkingReader:
 
     async def _arrives_within(self, seconds: float) -> bool:
         self._consumers.news.clear()
-        if self._consumers.arrived or self._stop.is_set() or self._finished:
+        if self._consumers.arrived or self.stop.is_set() or self._finished:
             return True
         return await self._news_within(seconds)
 
@@ -299,7 +291,7 @@ class ParkingReader:
         await consumers.start(min(size, wanted, consumers.room))
 
     def _held_by_a_channel(self) -> int:
-        least = HELD_BY_A_CHANNEL_QUORUM if self._quorum else HELD_BY_A_CHANNEL
+        least = HELD_BY_A_CHANNEL_QUORUM if self.quorum else HELD_BY_A_CHANNEL
         return max(least, self.ready * 4 // 3 // (MAX_CHANNELS - 5))  # one is left when it keeps three quarters of it
 
     async def _end_of(self, consumer: WindowConsumer) -> None:
