@@ -25,7 +25,7 @@ from amqpflow.delivery.incoming import Incoming, may_have_been_lost
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.channel import Channel
 from amqpflow.services.handling.ordering import KeyOrdering
-from amqpflow.services.process.waiting import first_of, set_within, wake
+from amqpflow.services.process.waiting import first_of, wake
 
 from .admission import Admission
 from .subscription import Subscription
@@ -417,7 +417,10 @@ class Session:
         until = self._loop.time() + within
         while self.holds(delivery) and self._running > 1 and not self.over.is_set():
             self._settled.clear()
-            if not await set_within(self._settled, until - self._loop.time()):
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._settled.wait()
+            except TimeoutError:
                 return False
         return self.holds(delivery)
 
