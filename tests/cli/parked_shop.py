@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from amqpflow import Topology
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
+from tests.commands import Result, environment, run
 from tests.parked import parking_publish
 from tests.topologies import declare
 
@@ -28,13 +25,6 @@ queues:
   mail: {retry: standard, parking: {queue: shared.parked}}
   audit: {retry: none, parking: {queue: shared.parked}}
 """
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
 
 
 def write_shop(directory: Path) -> Path:
@@ -59,26 +49,11 @@ def fill(file: Path, address: BrokerAddress, deliveries: Sequence[Delivery], *, 
     asyncio.run(go())
 
 
-def environment(address: BrokerAddress) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("AMQPFLOW_", "RABBITMQ_", "CLOUDAMQP_"))}
-    return {**clean, "AMQPFLOW_VHOST": address.vhost, "COLUMNS": "120"}
-
-
 def arguments(command: str, file: Path, address: BrokerAddress, *options: str) -> list[str]:
     management = address.management_candidates()[-1]
     return [*command.split(), str(file), *options, "--url", address.url, "--management-url", management]
 
 
 def amqpflow(command: str, file: Path, address: BrokerAddress, *options: str) -> Result:
-    """Run a command in a process of its own, without a terminal."""
-    done = subprocess.run(
-        [sys.executable, "-m", "amqpflow", *arguments(command, file, address, *options)],
-        env=environment(address),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in done.stdout + done.stderr, done.stderr
-    return Result(done.returncode, done.stdout, done.stderr)
+    """Run a command in this process, without a terminal."""
+    return run(*arguments(command, file, address, *options), env=environment(address))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 
 from amqpflow import Topology
 from amqpflow.rabbitmq.address import BrokerAddress
+from tests import commands
 from tests.shop import Shop
 from tests.topologies import connected
 from tests.waiting import until
@@ -83,13 +82,11 @@ def service(tmp_path: Path) -> Path:
 
 
 def environment(address: BrokerAddress | None) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("AMQPFLOW_", "RABBITMQ_", "CLOUDAMQP_"))}
-    where = {"AMQPFLOW_URL": address.url, "AMQPFLOW_VHOST": address.vhost} if address else {"AMQPFLOW_VHOST": "v"}
-    return {**clean, **where, "COLUMNS": "120"}
+    return commands.environment(address, **({"AMQPFLOW_URL": address.url} if address else {"AMQPFLOW_VHOST": "v"}))
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "amqpflow", "run", *arguments]
+    return [*commands.AMQPFLOW, "run", *arguments]
 
 
 class Run:

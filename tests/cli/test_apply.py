@@ -10,22 +10,21 @@ import select
 import signal
 import ssl
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.management import Management, as_user
+from tests.commands import AMQPFLOW, Result, environment, run, start
 from tests.faults.proxy import Proxy
 
 TLS = Path(__file__).parents[1] / "tls"
-COMMAND = (sys.executable, "-m", "amqpflow", "apply")
+COMMAND = (*AMQPFLOW, "apply")
 
 SHOP = """\
 version: 1
@@ -46,38 +45,21 @@ queues:
 WITHOUT_POLICIES = SHOP.replace("    limits: {max_length: 1000, max_length_bytes: 1GiB}\n", "")
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-    def says(self, *words: str) -> bool:
-        return all(word in self.err for word in words)
-
-
-def environment(address: BrokerAddress, **more: str) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("AMQPFLOW_", "RABBITMQ_", "CLOUDAMQP_"))}
-    return {**clean, "AMQPFLOW_VHOST": address.vhost, "COLUMNS": "120", **more}
-
-
-def apply(file: Path, address: BrokerAddress, *options: str, **variables: str) -> Result:
-    """Run the command in a process of its own; a password in its output fails the test."""
+def apply(
+    file: Path,
+    address: BrokerAddress,
+    *options: str,
+    by: Callable[..., Result] = run,
+    **variables: str,
+) -> Result:
+    """Run the command in this process, or `by` a process of its own; a password in its output fails the test."""
     connection = ["--url", address.url]
     if address.management_url:
         connection += ["--management-url", address.management_url]
-    done = subprocess.run(
-        [*COMMAND, str(file), *connection, *options],
-        env=environment(address, **variables),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    for text in (done.stdout, done.stderr):
-        assert "Traceback" not in text, text
+    result = by("apply", file, *connection, *options, env=environment(address, **variables))
+    for text in (result.out, result.err):
         assert address.password == address.user or address.password not in text
-    return Result(done.returncode, done.stdout, done.stderr)
+    return result
 
 
 @pytest.fixture
@@ -264,7 +246,7 @@ def test_an_untrusted_certificate_is_one_line(shop: Path, options: list[str]) ->
         async with server:
             port = server.sockets[0].getsockname()[1]
             address = BrokerAddress(url=f"amqps://app:s3cret@127.0.0.1:{port}/", source="test")
-            return await asyncio.to_thread(apply, shop, address.with_vhost("v"), *options)
+            return await asyncio.to_thread(apply, shop, address.with_vhost("v"), *options, by=start)
 
     asyncio.run(meet())
     one_line(asyncio.run(meet()), "cannot load the TLS files" if options else "certificate verify failed")
@@ -380,9 +362,6 @@ def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAd
 
 
 def test_wrong_usage_is_64(shop: Path) -> None:
-    def run(*arguments: str) -> Any:
-        return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
-
-    assert run().returncode == 64
-    assert run(str(shop), "--url", "http://x").returncode == 64
-    assert run(str(shop), "-o", "yaml").returncode == 64
+    assert run("apply").code == 64
+    assert run("apply", shop, "--url", "http://x").code == 64
+    assert run("apply", shop, "-o", "yaml").code == 64

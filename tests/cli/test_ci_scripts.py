@@ -11,7 +11,8 @@ import pytest
 
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.management import Management
-from tests.cli.test_apply import SHOP, environment
+from tests.cli.test_apply import SHOP
+from tests.commands import environment
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/ci.md"
 SCRIPTS = dict(re.findall(r"<!-- script: (\S+) -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from amqpflow.cli.main import main
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.management import Management
+from tests.commands import run
 
 SHOP = """
 version: 1
@@ -22,18 +23,17 @@ queues:
 
 
 class Explain:
-    def __init__(self, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.file, self.capsys = str(file), capsys
+    def __init__(self, file: Path) -> None:
+        self.file = file
         file.write_text(SHOP)
 
     def __call__(self, *arguments: str, command: str = "explain", address: BrokerAddress | None = None) -> int:
         where = (
             [] if address is None else ["--url", address.url, "--management-url", address.management_candidates()[-1]]
         )
-        with pytest.raises(SystemExit) as ended:
-            main([command, self.file, *arguments, *where])
-        self.out, self.err = self.capsys.readouterr()
-        return int(ended.value.code or 0)
+        done = run(command, self.file, *arguments, *where, env=os.environ)
+        self.out, self.err = done.out, done.err
+        return done.code
 
     def row(self, key: str) -> list[str]:
         """The words of the line of a setting."""
@@ -41,8 +41,8 @@ class Explain:
 
 
 @pytest.fixture
-def explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Explain:
-    return Explain(tmp_path / "shop.yaml", capsys)
+def explain(tmp_path: Path) -> Explain:
+    return Explain(tmp_path / "shop.yaml")
 
 
 def test_a_foreign_policy_and_what_it_takes_away(vhost: BrokerAddress, explain: Explain) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.management import Management
-from tests.cli.parked_shop import environment, fill, write_shop
+from tests.cli.parked_shop import fill, write_shop
+from tests.commands import environment, run
 
 BROKERLESS = ("validate", "permissions")
 DOCUMENTS = (
@@ -28,14 +27,7 @@ def test_every_document_has_it(vhost: BrokerAddress, tmp_path: Path) -> None:
     where = ("--url", vhost.url, "--management-url", Management(vhost).base)
     for document in DOCUMENTS:
         words = document.replace("FILE", str(file)).split()
-        done = subprocess.run(
-            [sys.executable, "-m", "amqpflow", *words, "-o", "json", *(() if words[0] in BROKERLESS else where)],
-            env=environment(vhost),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.stdout, f"{document}: {done.stderr}"
-        assert json.loads(done.stdout)["version"] == 1, document
+        options = () if words[0] in BROKERLESS else where
+        done = run(*words, "-o", "json", *options, env=environment(vhost))
+        assert done.out, f"{document}: {done.err}"
+        assert json.loads(done.out)["version"] == 1, document

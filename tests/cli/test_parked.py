@@ -8,7 +8,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from amqpflow.services.reading.lock import reading_alone
-from tests.cli.parked_shop import amqpflow, arguments, environment, fill, write_shop
+from tests.cli.parked_shop import amqpflow, arguments, fill, write_shop
+from tests.commands import AMQPFLOW, environment
 from tests.integration.test_channel import HOSTILE as WRITTEN_BY_OTHERS
 from tests.integration.test_channel import NESTED, publish_raw, short, table
 from tests.parked import delivered, depth, depth_becomes, publish
@@ -230,7 +230,7 @@ def test_ctrl_c_gives_everything_back(shop: Path, vhost: BrokerAddress) -> None:
 
     asyncio.run(put())
     process = subprocess.Popen(
-        [sys.executable, "-m", "amqpflow", *arguments("parked list", shop, vhost)],
+        [*AMQPFLOW, *arguments("parked list", shop, vhost)],
         env=environment(vhost),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -259,7 +259,7 @@ def test_ctrl_c_while_another_command_reads(shop: Path, vhost: BrokerAddress, co
             reading_alone(connection, "orders.parking"),
         ):
             process = subprocess.Popen(
-                [sys.executable, "-m", "amqpflow", *arguments(command, shop, vhost, *options)],
+                [*AMQPFLOW, *arguments(command, shop, vhost, *options)],
                 env=environment(vhost),
                 stderr=subprocess.PIPE,
                 text=True,

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.commands import Result, run
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "orders" / "topology.yaml"
 
 
-def permissions(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "amqpflow", "permissions", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
+def permissions(*arguments: str, code: int = 0) -> Result:
+    done = run("permissions", *arguments, env=os.environ)
+    assert done.code == code, done.err
     return done
 
 
 def test_the_lines_that_grant_them_are_ready_for_a_shell() -> None:
-    lines = permissions(str(EXAMPLE)).stdout.splitlines()
+    lines = permissions(str(EXAMPLE)).out.splitlines()
     assert "# FILE names no virtual host: write yours for /, if it is another one." in lines
     granting = [shlex.split(line) for line in lines if line.startswith("rabbitmqctl")]
     assert len(granting) == 10
@@ -43,7 +37,7 @@ def test_the_lines_that_grant_them_are_ready_for_a_shell() -> None:
 
 
 def test_as_json_it_says_the_same() -> None:
-    found = json.loads(permissions(str(EXAMPLE), "-o", "json", "--role", "replay", "--role", "apply").stdout)
+    found = json.loads(permissions(str(EXAMPLE), "-o", "json", "--role", "replay", "--role", "apply").out)
     assert found["version"] == 1
     assert [role["role"] for role in found["roles"]] == ["apply", "replay"]
     for role in found["roles"]:
@@ -63,4 +57,4 @@ def test_as_json_it_says_the_same() -> None:
 
 def test_an_unknown_queue_is_wrong_usage_and_the_known_ones_are_named() -> None:
     done = permissions(str(EXAMPLE), "--queue", "orders.nope", code=64)
-    assert "orders.payment" in done.stderr
+    assert "orders.payment" in done.err

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ from jsonschema import Draft202012Validator
 
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.management import Management
-from tests.cli.test_apply import SHOP, Result, apply, environment, names
+from tests.cli.test_apply import SHOP, apply, names
+from tests.commands import Result, environment, run
 
 
 def amqpflow(*arguments: str | Path, address: BrokerAddress, management: bool = True, **variables: str) -> Result:
@@ -21,23 +20,13 @@ def amqpflow(*arguments: str | Path, address: BrokerAddress, management: bool = 
     connection = ["--url", address.url]
     if management and address.management_url:
         connection += ["--management-url", address.management_url]
-    done = subprocess.run(
-        [sys.executable, "-m", "amqpflow", *map(str, arguments), *connection],
-        env=environment(address, **variables),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Result(done.returncode, done.stdout, done.stderr)
+    return run(*arguments, *connection, env=environment(address, **variables))
 
 
 def schema(kind: str) -> Any:
-    printed = subprocess.run(
-        [sys.executable, "-m", "amqpflow", "schema", kind], capture_output=True, text=True, timeout=60, check=True
-    )
-    return json.loads(printed.stdout)
+    printed = run("schema", kind)
+    assert printed.code == 0
+    return json.loads(printed.out)
 
 
 @pytest.fixture

@@ -15,17 +15,22 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.services.provisioning import drain
 from tests.brokers.management import Management
-from tests.cli.test_apply import Result, environment, names
+from tests.cli.test_apply import names
 from tests.cli.test_plan import schema
+from tests.commands import Result, environment, run
+
+LAG = 0.2
+"""In place of the wait for statistics, which is tested by itself."""
 
 QUICK = (
     "from amqpflow.services.provisioning import drain\n"
-    "drain.STATISTICS_LAG = 0.2\n"
+    f"drain.STATISTICS_LAG = {LAG}\n"
     "from amqpflow.cli.main import main\n"
     "main()\n"
 )
-"""The command without the wait for statistics, which is tested by itself."""
+"""The command with that wait, in a process of its own."""
 
 FILE = """\
 version: 1
@@ -46,23 +51,14 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
-def command(address: BrokerAddress, *arguments: str | Path) -> list[str]:
-    connection = ["--url", address.url, "--management-url", address.management_candidates()[-1]]
-    return [sys.executable, "-c", QUICK, *map(str, arguments), *connection]
+def connection(address: BrokerAddress) -> tuple[str, ...]:
+    return ("--url", address.url, "--management-url", address.management_candidates()[-1])
 
 
 def amqpflow(address: BrokerAddress, *arguments: str | Path) -> Result:
-    done = subprocess.run(
-        command(address, *arguments),
-        env=environment(address),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Result(done.returncode, done.stdout, done.stderr)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drain, "STATISTICS_LAG", LAG)
+        return run(*arguments, *connection(address), env=environment(address))
 
 
 def answered(
@@ -82,8 +78,9 @@ def answered(
         except OSError:  # how Linux says that the other side is closed
             asked.set()
 
+    command = [sys.executable, "-c", QUICK, *map(str, arguments), *connection(address)]
     with subprocess.Popen(
-        command(address, *arguments), env=environment(address), stdin=theirs, stdout=subprocess.PIPE, stderr=theirs
+        command, env=environment(address), stdin=theirs, stdout=subprocess.PIPE, stderr=theirs
     ) as process:
         os.close(theirs)
         reader = threading.Thread(target=read)

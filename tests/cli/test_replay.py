@@ -9,7 +9,6 @@ import pty
 import select
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from amqpflow.model.properties import Properties
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from tests.brokers.selection import BrokerUnderTest
-from tests.cli.parked_shop import Result, amqpflow, arguments, environment, fill, write_shop
+from tests.cli.parked_shop import amqpflow, arguments, fill, write_shop
+from tests.commands import AMQPFLOW, Result, environment
 from tests.parked import delivered, depth, drained, park, publish
 from tests.topologies import declare
 
@@ -265,7 +265,7 @@ class Terminal:
 
 
 def on_terminal(shop: Path, address: BrokerAddress, *options: str) -> Terminal:
-    command = [sys.executable, "-m", "amqpflow", *arguments("replay", shop, address, *options)]
+    command = [*AMQPFLOW, *arguments("replay", shop, address, *options)]
     return Terminal(command, {**environment(address), "TERM": "xterm"})
 
 
@@ -302,9 +302,7 @@ def test_ctrl_c_settles_what_is_in_flight_and_gives_back_the_rest(shop: Path, vh
     fill(shop, vhost, [delivered("orders", message_id=f"m{n}") for n in range(count)])
     process = subprocess.Popen(
         [
-            sys.executable,
-            "-m",
-            "amqpflow",
+            *AMQPFLOW,
             *arguments("replay", shop, vhost, "--queue", "orders", "--yes", "-o", "json"),
         ],
         env=environment(vhost),

@@ -19,6 +19,7 @@ import pytest
 from amqpflow.node.ports import choose
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.cli.service_runs import environment, finished, running, scenario, service
+from tests.commands import run
 from tests.shop import Shop
 from tests.waiting import until
 
@@ -161,13 +162,6 @@ def test_a_mistake_is_said_once_and_ends_all_workers(service: Path) -> None:
 
 
 def test_a_port_is_asked_for() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "amqpflow", "healthcheck"],
-        env=environment(None),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 64
-    assert "--port" in done.stderr
+    done = run("healthcheck", env=environment(None))
+    assert done.code == 64
+    assert "--port" in done.err

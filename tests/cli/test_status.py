@@ -10,9 +10,8 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from amqpflow.picture.measure import shortened
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
 from tests.brokers.management import Management, as_user
+from tests.commands import AMQPFLOW, Result, run, start
 from tests.parked import delivered, park, publish
 from tests.topologies import declare
 from tests.waiting import until
@@ -49,20 +49,19 @@ def shop(tmp_path: Path) -> Path:
     return file
 
 
-def command(file: Path, address: BrokerAddress, *options: str) -> list[str]:
+def arguments(file: Path, address: BrokerAddress, *options: str) -> list[str]:
     base = options if "--management-url" in options else ("--management-url", Management(address).base, *options)
-    return [sys.executable, "-m", "amqpflow", "status", str(file), "--url", address.url, *base]
+    return ["status", str(file), "--url", address.url, *base]
 
 
-def status(file: Path, address: BrokerAddress, *options: str, code: int = 0) -> str:
-    done = subprocess.run(command(file, address, *options), capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
+def status(file: Path, address: BrokerAddress, *options: str, code: int = 0, by: Callable[..., Result] = run) -> str:
+    done = by(*arguments(file, address, *options), env=os.environ)
+    assert done.code == code, done.err
+    return done.out
 
 
-def as_json(file: Path, address: BrokerAddress, *options: str, code: int = 0) -> Any:
-    return json.loads(status(file, address, "-o", "json", *options, code=code))
+def as_json(file: Path, address: BrokerAddress, *options: str, code: int = 0, by: Callable[..., Result] = run) -> Any:
+    return json.loads(status(file, address, "-o", "json", *options, code=code, by=by))
 
 
 def fill(file: Path, address: BrokerAddress) -> None:
@@ -112,7 +111,7 @@ def test_what_rabbitmq_retains_is_an_alert(vhost: BrokerAddress, shop: Path) -> 
             await publish(connection, "orders.retry.50ms", delivered("orders").properties)
 
             def codes() -> set[str]:
-                return {alert["code"] for alert in as_json(file, vhost)["alerts"]}
+                return {alert["code"] for alert in as_json(file, vhost, by=start)["alerts"]}
 
             await until(lambda: {"missing", "retained"} <= codes(), timeout=60, every=0.5)
 
@@ -120,21 +119,14 @@ def test_what_rabbitmq_retains_is_an_alert(vhost: BrokerAddress, shop: Path) -> 
 
 
 @pytest.mark.one_broker
-def test_over_amqp_alone_it_shows_what_can_be_seen(vhost: BrokerAddress, shop: Path) -> None:
+def test_over_amqp_alone_it_shows_what_can_be_seen(
+    vhost: BrokerAddress, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(shop, vhost)
-    vhost_alone = [
-        sys.executable,
-        "-c",
-        "import amqpflow.rabbitmq.address as a; a.BrokerAddress.management_candidates = lambda _: "
-        "('http://127.0.0.1:9',)\nfrom amqpflow.cli.main import main\nmain()",
-        *command(shop, vhost)[3:],
-        "-o",
-        "json",
-    ]
-    position = vhost_alone.index("--management-url")
-    del vhost_alone[position : position + 2]
-    done = subprocess.run(vhost_alone, capture_output=True, text=True, timeout=60, check=True)
-    found = json.loads(done.stdout)
+    monkeypatch.setattr(BrokerAddress, "management_candidates", lambda _: ("http://127.0.0.1:9",))
+    done = run("status", shop, "--url", vhost.url, "-o", "json", env=os.environ)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
     assert found["complete"] is False
     orders = found["queues"][0]
     assert (orders["ready"], orders["consumers"], orders["unacked"], orders["waiting"]) == (3, 0, None, 2)
@@ -154,7 +146,7 @@ def test_before_apply_everything_is_missing_and_said_once(vhost: BrokerAddress, 
 @pytest.mark.one_broker
 def test_off_a_terminal_watching_prints_one_status_a_line_until_it_is_stopped(vhost: BrokerAddress, shop: Path) -> None:
     fill(shop, vhost)
-    watching = command(shop, vhost, "--watch", "--interval", "100ms", "-o", "json")
+    watching = (*AMQPFLOW, *arguments(shop, vhost, "--watch", "--interval", "100ms", "-o", "json"))
     with subprocess.Popen(watching, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = [json.loads(process.stdout.readline()) for _ in range(3)]
@@ -189,7 +181,7 @@ def test_watching_survives_a_password_that_is_rotated(vhost: BrokerAddress, shop
     mount("old")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("AMQPFLOW_")}
     environment |= {key: str(file) for key, file in files.items()}
-    watching = [sys.executable, "-m", "amqpflow", "status", str(shop), "--watch", "--interval", "100ms", "-o", "json"]
+    watching = [*AMQPFLOW, "status", str(shop), "--watch", "--interval", "100ms", "-o", "json"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     try:
         with subprocess.Popen(watching, env=environment, **pipes) as process:
@@ -225,7 +217,7 @@ def test_on_a_terminal_it_is_a_live_table_and_ctrl_c_leaves_the_terminal_as_it_w
     fill(shop, vhost)
     terminal, child = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "90", "LINES": "30"}
-    watching = command(shop, vhost, "--watch", "--interval", "100ms")
+    watching = (*AMQPFLOW, *arguments(shop, vhost, "--watch", "--interval", "100ms"))
     process = subprocess.Popen(watching, stdin=child, stdout=child, stderr=child, env=environment)
     os.close(child)
     try:
@@ -243,14 +235,8 @@ def test_on_a_terminal_it_is_a_live_table_and_ctrl_c_leaves_the_terminal_as_it_w
 
 def test_an_interval_that_is_none_is_wrong_usage(shop: Path) -> None:
     for interval in ("2", "1ms"):
-        done = subprocess.run(
-            [sys.executable, "-m", "amqpflow", "status", str(shop), "--watch", "--interval", interval],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert (done.returncode, "--interval" in done.stderr) == (64, True)
+        done = run("status", shop, "--watch", "--interval", interval, env=os.environ)
+        assert (done.code, "--interval" in done.err) == (64, True)
 
 
 def test_long_names_lose_their_middle() -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow.cli.main import main
 from amqpflow.errors import InvalidTopologyError
 from amqpflow.services.loading.topology import Topology
 from amqpflow.topology.language.json_schema import schema_text
 from amqpflow.topology.reading.document import MAX_BYTES
+from tests import commands
+from tests.commands import Result
 
 GOOD = "version: 1\nname: {name}\ndefaults: {{retry: none}}\nqueues:\n  {name}.q:\n"
 WARNED = "version: 1\nname: warned\nqueues:\n  q:\n"
@@ -30,14 +31,8 @@ queues:
 """
 
 
-class Run:
-    """What a command said."""
-
-    def __init__(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-        with pytest.raises(SystemExit) as stop:
-            main(arguments)
-        self.code = stop.value.code
-        self.out, self.err = capsys.readouterr()
+def run(*arguments: str) -> Result:
+    return commands.run(*arguments, env=os.environ)
 
 
 @pytest.fixture
@@ -52,104 +47,94 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("write")
 class TestValidate:
-    def test_a_valid_file_says_what_it_makes(self, capsys: pytest.CaptureFixture[str]) -> None:
-        run = Run(["validate", "good.yaml"], capsys)
-        assert (run.code, run.out) == (0, "")
-        assert run.err.endswith("valid. good: 1 work queue, 1 parking queue\n")
-        assert "publish with a message id" in run.err
+    def test_a_valid_file_says_what_it_makes(self) -> None:
+        done = run("validate", "good.yaml")
+        assert (done.code, done.out) == (0, "")
+        assert done.err.endswith("valid. good: 1 work queue, 1 parking queue\n")
+        assert "publish with a message id" in done.err
 
-    def test_all_problems_are_printed_at_once_in_the_order_of_their_places(
-        self, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        run = Run(["validate", "broken.yaml"], capsys)
-        assert run.code == 1
-        assert run.out.splitlines() == [
+    def test_all_problems_are_printed_at_once_in_the_order_of_their_places(self) -> None:
+        done = run("validate", "broken.yaml")
+        assert done.code == 1
+        assert done.out.splitlines() == [
             "broken.yaml:4:3: T304: warning: no queue uses retry policy standard",
             "broken.yaml:4:27: T402: 3s comes after 5s (the delays of a list increase)",
             "broken.yaml:7:12: T302: retry policy 'standart' is not defined (did you mean standard?)",
             "broken.yaml:8:32: T107: max_length_bytes: 10 has no unit: write 10B, or use KiB, MiB, GiB or TiB",
         ]
-        assert run.err == "3 errors, 1 warning: not valid\n"
+        assert done.err == "3 errors, 1 warning: not valid\n"
 
-    def test_warnings_fail_only_when_asked(self, capsys: pytest.CaptureFixture[str]) -> None:
-        relaxed = Run(["validate", "warned.yaml"], capsys)
+    def test_warnings_fail_only_when_asked(self) -> None:
+        relaxed = run("validate", "warned.yaml")
         assert relaxed.code == 0
         assert relaxed.out.startswith("warned.yaml:4:3: T305: warning: queue q names no retry policy")
         assert "1 warning: valid. warned:" in relaxed.err
-        strict = Run(["validate", "--strict", "warned.yaml"], capsys)
+        strict = run("validate", "--strict", "warned.yaml")
         assert (strict.code, strict.out) == (1, relaxed.out)
         assert "1 warning: valid, but not with --strict" in strict.err
 
-    def test_several_files_are_checked_against_each_other(
-        self, write: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_several_files_are_checked_against_each_other(self, write: Path) -> None:
         (write / "copy.yaml").write_text(GOOD.format(name="good"))
-        run = Run(["validate", "good.yaml", "other.yml", "copy.yaml"], capsys)
-        assert run.code == 1
-        assert run.out == (
+        done = run("validate", "good.yaml", "other.yml", "copy.yaml")
+        assert done.code == 1
+        assert done.out == (
             "copy.yaml:2:7: T208: good.yaml is a topology called good as well, in the same virtual host "
             "(give it a name of its own)\n"
         )
 
-    def test_a_directory_is_its_topology_files(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_directory_is_its_topology_files(self, write: Path) -> None:
         (write / "notes.txt").write_text("no topology")
         (write / ".hidden.yaml").write_text("no topology")
-        run = Run(["validate", str(write)], capsys)
-        assert run.code == 1
-        assert {line.partition(":")[0] for line in run.out.splitlines()} == {
+        done = run("validate", str(write))
+        assert done.code == 1
+        assert {line.partition(":")[0] for line in done.out.splitlines()} == {
             str(write / "broken.yaml"),
             str(write / "warned.yaml"),
         }
         (write / "broken.yaml").unlink()
-        assert Run(["validate", str(write)], capsys).code == 0
+        assert run("validate", str(write)).code == 0
 
-    def test_a_file_that_is_named_twice_counts_once(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert Run(["validate", "good.yaml", "./good.yaml", str(write / "good.yaml")], capsys).code == 0
+    def test_a_file_that_is_named_twice_counts_once(self, write: Path) -> None:
+        assert run("validate", "good.yaml", "./good.yaml", str(write / "good.yaml")).code == 0
 
-    def test_what_cannot_be_read_is_a_problem_like_any_other(
-        self, write: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_what_cannot_be_read_is_a_problem_like_any_other(self, write: Path) -> None:
         (write / "empty").mkdir()
-        run = Run(["validate", "nope.yaml", "empty", "broken.yaml"], capsys)
-        assert run.code == 1
-        lines = run.out.splitlines()
+        done = run("validate", "nope.yaml", "empty", "broken.yaml")
+        assert done.code == 1
+        lines = done.out.splitlines()
         assert "nope.yaml:1:1: T001: cannot be read: No such file or directory" in lines
         assert "empty:1:1: T001: the directory holds no topology (their names end in .yaml or .yml)" in lines
         assert any(line.startswith("broken.yaml:7:12: T302") for line in lines)
 
-    def test_a_file_without_permission_is_said(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_file_without_permission_is_said(self, write: Path) -> None:
         if os.geteuid() == 0:
             path = "/proc/self/mem"  # even root gets an input/output error
         else:
             (write / "secret.yaml").write_text("")
             (write / "secret.yaml").chmod(0)
             path = "secret.yaml"
-        run = Run(["validate", path], capsys)
-        assert run.code == 1
-        assert f"{path}:1:1: T001: cannot be read: " in run.out
+        done = run("validate", path)
+        assert done.code == 1
+        assert f"{path}:1:1: T001: cannot be read: " in done.out
 
-    def test_a_large_file_is_refused_without_being_read_whole(
-        self, write: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_a_large_file_is_refused_without_being_read_whole(self, write: Path) -> None:
         with (write / "large.yaml").open("wb") as file:
             file.truncate(50 * MAX_BYTES)
-        run = Run(["validate", "large.yaml"], capsys)
-        assert (run.code, run.out.split(" (")[0]) == (1, "large.yaml:1:1: T002: the file is larger than 1 MiB")
+        done = run("validate", "large.yaml")
+        assert (done.code, done.out.split(" (")[0]) == (1, "large.yaml:1:1: T002: the file is larger than 1 MiB")
 
-    def test_variables_come_from_the_environment(
-        self, write: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_variables_come_from_the_environment(self, write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (write / "good.yaml").write_text("version: 1\nname: a\nvhost: ${SHOP_VHOST}\n")
         assert "good.yaml:3:8: T009: the environment variable SHOP_VHOST is not set" in (
-            Run(["validate", "good.yaml"], capsys).out
+            run("validate", "good.yaml").out
         )
         monkeypatch.setenv("SHOP_VHOST", "shop")
-        assert Run(["validate", "good.yaml"], capsys).code == 0
+        assert run("validate", "good.yaml").code == 0
 
-    def test_json_holds_every_part_of_a_problem(self, capsys: pytest.CaptureFixture[str]) -> None:
-        run = Run(["validate", "-o", "json", "broken.yaml", "good.yaml"], capsys)
-        assert (run.code, run.err) == (1, "")
-        said = json.loads(run.out)
+    def test_json_holds_every_part_of_a_problem(self) -> None:
+        done = run("validate", "-o", "json", "broken.yaml", "good.yaml")
+        assert (done.code, done.err) == (1, "")
+        said = json.loads(done.out)
         assert {key: said[key] for key in ("version", "valid", "errors", "warnings")} == {
             "version": 1,
             "valid": False,
@@ -167,33 +152,33 @@ class TestValidate:
         }
         assert said["topologies"] == []
 
-    def test_json_of_valid_files_lists_their_topologies(self, capsys: pytest.CaptureFixture[str]) -> None:
-        said = json.loads(Run(["validate", "-o", "json", "good.yaml", "warned.yaml"], capsys).out)
+    def test_json_of_valid_files_lists_their_topologies(self) -> None:
+        said = json.loads(run("validate", "-o", "json", "good.yaml", "warned.yaml").out)
         assert (said["valid"], said["warnings"]) == (True, 1)
         assert [(each["name"], each["vhost"], each["queues"]) for each in said["topologies"]] == [
             ("good", None, ["good.q"]),
             ("warned", None, ["q"]),
         ]
-        assert not json.loads(Run(["validate", "--strict", "-o", "json", "warned.yaml"], capsys).out)["valid"]
+        assert not json.loads(run("validate", "--strict", "-o", "json", "warned.yaml").out)["valid"]
 
-    def test_nothing_in_a_file_acts_on_the_terminal(self, write: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_nothing_in_a_file_acts_on_the_terminal(self, write: Path) -> None:
         (write / "evil.yaml").write_text(
             'version: 1\nname: a\n"\\e[31mx\\u202e": 1\nqueues: {"\\e[2Jq": {retry: none}}\n'
         )
-        run = Run(["validate", "evil.yaml"], capsys)
-        assert "\x1b" not in run.out + run.err
-        assert "\u202e" not in run.out + run.err
-        assert re.search(r"T101: unknown key '\S*\[31mx", run.out)
+        done = run("validate", "evil.yaml")
+        assert "\x1b" not in done.out + done.err
+        assert "\u202e" not in done.out + done.err
+        assert re.search(r"T101: unknown key '\S*\[31mx", done.out)
 
-    def test_a_call_without_files_is_wrong_usage(self, capsys: pytest.CaptureFixture[str]) -> None:
-        run = Run(["validate"], capsys)
-        assert run.code == 64
-        assert "Missing argument 'FILE...'" in run.err
+    def test_a_call_without_files_is_wrong_usage(self) -> None:
+        done = run("validate")
+        assert done.code == 64
+        assert "Missing argument 'FILE...'" in done.err
 
 
-def test_schema_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
-    run = Run(["schema"], capsys)
-    assert (run.code, run.out, run.err) == (0, schema_text(), "")
+def test_schema_prints_the_schema() -> None:
+    done = run("schema")
+    assert (done.code, done.out, done.err) == (0, schema_text(), "")
 
 
 def test_validate_needs_no_tty_and_no_utf_8(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +22,7 @@ from amqpflow.rabbitmq.management import open_management
 from amqpflow.rabbitmq.observe import Broker, open_broker
 from amqpflow.services.status import StatusReader
 from tests.brokers.own_node import OwnNode
+from tests.commands import run
 from tests.topology_files import compiled
 from tests.waiting import until
 
@@ -191,7 +190,6 @@ def test_a_status_shows_what_it_knows_and_says_what_it_does_not(vhost: BrokerAdd
     asyncio.run(scene())
     file = tmp_path / "shop.yaml"
     file.write_text(text(vhost, "{orders: {retry: std}}"))
-    command = [sys.executable, "-m", "amqpflow", "status", str(file)]
     environment = {"AMQPFLOW_URL": vhost.url, "AMQPFLOW_MANAGEMENT_URL": vhost.management_url or ""}
-    shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert "disable_metrics_collector" in shown.stdout, shown.stderr
+    shown = run("status", file, env=environment)
+    assert "disable_metrics_collector" in shown.out, shown.err

@@ -13,7 +13,7 @@ import pytest
 from amqpflow import Topology
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect
-from tests.cli.parked_shop import environment
+from tests.commands import environment
 from tests.parked import delivered, depth, park
 from tests.topologies import declare
 

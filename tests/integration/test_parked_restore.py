@@ -7,7 +7,6 @@ import errno
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +29,8 @@ from amqpflow.services.parked.restore_report import RestoreOptions, RestoreRepor
 from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.target import read_target
 from tests.brokers.management import Management
-from tests.cli.parked_shop import amqpflow, arguments, environment, fill, write_shop
+from tests.cli.parked_shop import amqpflow, arguments, fill, write_shop
+from tests.commands import AMQPFLOW, environment
 from tests.conftest import BrokerUnderTest
 from tests.parked import delivered, depth, drained, park, publish, workplace
 from tests.topologies import topology
@@ -456,13 +456,13 @@ def test_an_export_goes_through_a_pipe_into_another_virtual_host(
     with another_virtual_host(broker, vhost) as second:
         fill(shop, second, [])
         exported = subprocess.Popen(
-            [sys.executable, "-m", "amqpflow", *arguments("parked export", shop, vhost, "--to", "-")],
+            [*AMQPFLOW, *arguments("parked export", shop, vhost, "--to", "-")],
             env=environment(vhost),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
         restored = subprocess.run(
-            [sys.executable, "-m", "amqpflow", *arguments("parked restore", Path("-"), second)],
+            [*AMQPFLOW, *arguments("parked restore", Path("-"), second)],
             env=environment(second),
             stdin=exported.stdout,
             capture_output=True,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +39,7 @@ from tests.brokers import management as http
 from tests.brokers.management import as_user
 from tests.brokers.own_node import OwnNode
 from tests.brokers.selection import BrokerUnderTest
+from tests.commands import Result, run
 
 SHOP = """
 version: 1
@@ -82,16 +81,9 @@ def management_url(address: BrokerAddress) -> str:
     return f"{scheme}://{address.user}:{address.password}@{host}"
 
 
-def amqpflow(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+def amqpflow(*arguments: str | Path, **environ: str) -> Result:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AMQPFLOW_URL", "RABBITMQ_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "amqpflow", *map(str, arguments)],
-        env={**clean, **environ},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run(*arguments, env={**clean, **environ})
 
 
 @contextmanager
@@ -134,21 +126,21 @@ def test_every_command_refuses_the_management_api_of_another_broker(
     arguments = [file if each == "FILE" else each for each in command]
     with untouched(vhost, other):
         done = amqpflow(*arguments, "--url", vhost.url, "--management-url", management_url(other))
-    assert done.returncode == 4, done.stdout + done.stderr
+    assert done.code == 4, done.out + done.err
     ours = f"{vhost} (cluster {http.Management(vhost).get('cluster-name')['name']})"
     theirs = f"{other.management_candidates()[-1]} (cluster elsewhere@there)"
-    assert f"{ours} and {theirs} are two brokers: " in done.stderr
-    assert "Traceback" not in done.stderr
+    assert f"{ours} and {theirs} are two brokers: " in done.err
+    assert "Traceback" not in done.err
     for password in (f":{vhost.password}@", other.password):
-        assert password not in done.stdout + done.stderr
+        assert password not in done.out + done.err
 
 
 @whatever_its_name
 def test_also_when_both_are_from_the_environment(vhost: BrokerAddress, other: BrokerAddress, file: Path) -> None:
     with untouched(vhost, other):
         done = amqpflow("apply", file, AMQPFLOW_URL=vhost.url, AMQPFLOW_MANAGEMENT_URL=management_url(other))
-    assert done.returncode == 4, done.stderr
-    assert "are two brokers" in done.stderr
+    assert done.code == 4, done.err
+    assert "are two brokers" in done.err
 
 
 def test_a_url_that_is_given_does_not_go_with_the_management_url_of_the_environment(
@@ -158,8 +150,8 @@ def test_a_url_that_is_given_does_not_go_with_the_management_url_of_the_environm
     file.write_text(SHOP.replace(", limits: {max_length: 1000}", ""))
     with untouched(other):
         done = amqpflow("apply", file, "--url", vhost.url, AMQPFLOW_MANAGEMENT_URL=management_url(other))
-    assert done.returncode == 0, done.stderr
-    assert "AMQPFLOW_MANAGEMENT_URL is not used, because --url is given" in done.stderr
+    assert done.code == 0, done.err
+    assert "AMQPFLOW_MANAGEMENT_URL is not used, because --url is given" in done.err
     assert "orders" in {each["name"] for each in http.Management(vhost).get("queues", vhost.vhost)}
 
 
