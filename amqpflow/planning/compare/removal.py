@@ -10,7 +10,7 @@ to one that goes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amqpflow.model.resources import Binding, Policy, Queue
 from amqpflow.model.routes import CompiledTopology
@@ -37,6 +37,19 @@ class Removal:
     observed: Observation
     approvals: Approvals = NOTHING
     why: str = FILE_LACKS_IT
+    _senders: dict[Thing, list[Thing]] = field(init=False, default_factory=dict)  #: target -> what sends messages to it
+    _bindings: dict[Thing, list[Binding]] = field(init=False, default_factory=dict)  #: by both of their ends
+    _parking: set[str] = field(init=False, default_factory=set)  #: what is bound to the parking exchange
+
+    def __post_init__(self) -> None:
+        for user, targets in self._referring():
+            for target in targets:
+                self._senders.setdefault(target, []).append(user)
+        for binding in self.observed.state.bindings:
+            for end in {(binding.destination_type, binding.destination), ("exchange", binding.source)}:
+                self._bindings.setdefault(end, []).append(binding)
+            if binding.source == self.topology.parking_exchange:
+                self._parking.add(binding.destination)
 
     @property
     def topology(self) -> CompiledTopology:
@@ -107,8 +120,8 @@ class Removal:
 
     def _users(self, thing: Thing, leaving: set[Thing]) -> Iterator[str]:
         state = self.observed.state
-        for user, targets in self._referring():
-            if thing in targets and user not in leaving:
+        for user in self._senders.get(thing, ()):
+            if user not in leaving:
                 yield f"{' '.join(user)} sends messages to it"
         kept = self.topology.desired.policies
         gone = {each.name for each in self.left.policies}
@@ -119,10 +132,8 @@ class Removal:
                 yield f"policy {policy.name} sends messages to it"
 
     def _foreign_bindings(self, thing: Thing, mine: set[Identity]) -> Iterator[str]:
-        kind, name = thing
-        for each in self.observed.state.bindings:
-            touches = (each.destination_type, each.destination) == thing or (kind == "exchange" and each.source == name)
-            if touches and each.identity not in mine:
+        for each in self._bindings.get(thing, ()):
+            if each.identity not in mine:
                 yield f"a foreign binding {each.source} -> {each.destination}"
 
     def _referring(self) -> Iterator[tuple[Thing, frozenset[Thing]]]:
@@ -211,11 +222,9 @@ class Removal:
         if "x-message-ttl" not in arguments or arguments.get("x-dead-letter-exchange") != "":
             return False
         target = arguments.get("x-dead-letter-routing-key")
-        parks = any(
-            each.source == self.topology.parking_exchange and each.destination == target
-            for each in self.observed.state.bindings
-        )
-        return not parks and queue.name not in self.topology.routes and target not in self.topology.parking_queues
+        if target in self._parking or target in self.topology.parking_queues:
+            return False
+        return queue.name not in self.topology.routes
 
     def _why_unbound(self, binding: Binding, queues: dict[str, Queue]) -> str:
         if binding.destination in queues and self._drains(queues[binding.destination]):
