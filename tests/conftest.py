@@ -21,6 +21,9 @@ from amqpflow.node.locate import Installation, locate
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.own_node import OwnNode
 from tests.brokers.selection import BrokerUnderTest, Candidate, NoBroker, find_candidates, matches, parse_version
+from tests.bytecode import keep_bytecode
+from tests.order import in_order, keep_together
+from tests.progress import Progress
 
 # a busy machine is no failure; continuous integration tries the same examples each time, and people try new ones
 settings.register_profile(
@@ -31,6 +34,7 @@ settings.load_profile("amqpflow")
 MARKERS = (
     "one_broker: run on the newest broker under test only; for what does not depend on the release",
     "releases(condition): run on brokers whose version fits, for example releases('>=4.3') or releases('>=3.10, <4')",
+    "timing: measures time; runs after the other tests, one such test after the other",
     "leaves_threads(reason): the test may end with threads running",
     "leaves_tasks(reason): the test may end an event loop with tasks pending",
 )
@@ -54,9 +58,12 @@ _NONE = Candidate(version=(), description="no broker")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    keep_bytecode()
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     config.stash[BROKERS] = BrokersUnderTest()
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Progress(config))
     # the background job of a shell ignores Ctrl-C, and so would the commands that tests interrupt
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -77,8 +84,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Mark what stays together before xdist looks for it; order what is left when all others have chosen."""
+    if config.pluginmanager.hasplugin("xdist"):
+        keep_together(items)
+    yield
+    _choose_brokers(config, items)
+    items[:] = in_order(items)
+
+
+def _choose_brokers(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the brokers that a test does not want, and say so; without any broker, stop instead of skipping."""
     brokers = config.stash[BROKERS]
     kept: list[pytest.Item] = []

@@ -17,7 +17,7 @@ from amqpflow.services.consuming.loop_monitor import LoopMonitor
 from tests.shop import shop
 from tests.waiting import until
 
-pytestmark = pytest.mark.one_broker
+pytestmark = [pytest.mark.one_broker, pytest.mark.timing]
 
 
 @pytest.fixture

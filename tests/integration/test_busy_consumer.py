@@ -17,6 +17,7 @@ IDS = [f"m{number:03}" for number in range(300)]
 
 
 @pytest.mark.one_broker
+@pytest.mark.timing
 @pytest.mark.parametrize("fails", [False, True])
 def test_handlers_that_never_wait_do_not_hold_up_the_loop_or_the_acks(vhost: BrokerAddress, fails: bool) -> None:
     async def scenario() -> None:

@@ -511,6 +511,7 @@ def test_a_marker_of_native_retry_that_another_program_made_is_refused() -> None
     assert [each.code for each in adopting.refusals] == ["not-adoptable"]
 
 
+@pytest.mark.timing
 def test_planning_the_removal_of_four_times_as_many_queues_takes_about_four_times_as_long() -> None:
     """Each queue once looked through all bindings and all queues: a thousand queues took twenty seconds."""
 

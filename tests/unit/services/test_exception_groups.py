@@ -245,6 +245,7 @@ def test_the_task_of_a_handler_that_was_cancelled_by_itself_handles_the_next_mes
 # -- bounded
 
 
+@pytest.mark.timing
 def test_a_group_of_many_is_not_looked_at_to_its_end() -> None:
     many = group(*(ValueError(number) for number in range(50_000)))
     began = time.process_time()
