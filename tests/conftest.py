@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from amqpflow.node.locate import Installation, locate
 from amqpflow.rabbitmq.address import BrokerAddress
 from tests.brokers.own_node import OwnNode
 from tests.brokers.selection import BrokerUnderTest, Candidate, NoBroker, find_candidates, matches, parse_version
+from tests.brokers.shared_node import SharedNode, shared_node
 from tests.bytecode import keep_bytecode
 from tests.order import in_order, keep_together
 from tests.progress import Progress
@@ -54,6 +56,7 @@ class BrokersUnderTest:
 
 
 BROKERS = pytest.StashKey[BrokersUnderTest]()
+SHARED = pytest.StashKey[SharedNode | None]()
 _NONE = Candidate(version=(), description="no broker")
 
 
@@ -117,11 +120,37 @@ def _stop_without_broker(test: str, brokers: BrokersUnderTest) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where it finds the node that all of them share."""
+    if (shared := _shared_node(node.config)) is not None:
+        node.workerinput["shared_node"] = str(shared.file)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
-    """A worker that exits is an internal error to xdist, so it is the controller that stops without a broker."""
+    """
+    Start the node that all workers share if a test needs it.
+
+    A worker that exits is an internal error to xdist, so it is the controller that stops without a broker.
+    """
+    shared = _shared_node(node.config)
     for test in ids:
         if f"[{_NONE.release}" in test:
             _stop_without_broker(test, node.config.stash[BROKERS])
+        if shared is not None and f"[{node.config.stash[BROKERS].candidates[0].release}" in test:
+            shared.start()
+
+
+def _shared_node(config: pytest.Config) -> SharedNode | None:
+    if SHARED not in config.stash:
+        found = next((each.found for each in config.stash[BROKERS].candidates), None)
+        config.stash[SHARED] = None if found is None else SharedNode(found)
+    return config.stash[SHARED]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (shared := config.stash.get(SHARED, None)) is not None:
+        shared.stop()
 
 
 def _candidate(item: pytest.Item) -> Candidate | None:
@@ -166,8 +195,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def broker(request: pytest.FixtureRequest) -> Iterator[BrokerUnderTest]:
-    """A RabbitMQ: each one under test in turn. A private node is started once a session, and stopped at its end."""
+    """A RabbitMQ: each one under test in turn. A private node is started once a run, and stopped at its end."""
     candidate: Candidate = request.param
+    if (file := getattr(request.config, "workerinput", {}).get("shared_node")) is not None:
+        yield shared_node(Path(file))
+        return
     if candidate.address is not None:
         yield BrokerUnderTest(address=candidate.address, version=candidate.version, description=candidate.description)
         return

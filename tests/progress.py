@@ -42,6 +42,7 @@ class Progress:
         self._weight_left = 0.0
         self._weight_done = 0.0
         self._running: dict[str, None] = {}
+        self._ended = 0
         self._outcomes: Counter[str] = Counter()
         self._began = self._printed = time.monotonic()
 
@@ -72,6 +73,7 @@ class Progress:
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         self._running.pop(nodeid, None)
+        self._ended += 1
         weight = self._weight(nodeid)
         self._weight_done += weight
         self._weight_left -= weight
@@ -88,7 +90,7 @@ class Progress:
         if terminal._tw.width_of_current_line:
             terminal.write("\n")
         terminal.write_line(
-            f"{len(self._taken)} of {len(self._all)} tests: {said(self._outcomes)}; {minutes(elapsed)}, "
+            f"{self._ended} of {len(self._all)} tests: {said(self._outcomes)}; {minutes(elapsed)}, "
             f"about {minutes(left)} left"
         )
 
@@ -101,7 +103,7 @@ class Progress:
         if exitstatus != pytest.ExitCode.INTERRUPTED or not self._all:
             return
         terminalreporter.section("interrupted")
-        terminalreporter.line(f"{said(self._outcomes)}, {len(self._all) - len(self._taken)} not run")
+        terminalreporter.line(f"{said(self._outcomes)}, {len(self._all) - self._ended - len(self._running)} not run")
         for test in self._running:
             terminalreporter.line(f"was running: {test}")
         if self._outcomes["failed"]:
