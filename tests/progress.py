@@ -34,9 +34,9 @@ class Progress:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        cache = config.cache
         self._config = config
-        self._known: dict[str, float] = (cache.get(_CACHE, None) if cache is not None else None) or {}
+        self._cache: pytest.Cache | None = getattr(config, "cache", None)  # there is none with -p no:cacheprovider
+        self._known: dict[str, float] = (self._cache.get(_CACHE, None) if self._cache is not None else None) or {}
         self._taken: dict[str, float] = {}
         self._all: tuple[str, ...] = ()
         self._weight_left = 0.0
@@ -95,9 +95,9 @@ class Progress:
         )
 
     def pytest_sessionfinish(self) -> None:
-        if self._config.cache is not None and self._taken:
+        if self._cache is not None and self._taken:
             rounded = {test: round(seconds, 2) for test, seconds in self._taken.items()}
-            self._config.cache.set(_CACHE, {**self._known, **rounded})
+            self._cache.set(_CACHE, {**self._known, **rounded})
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
         if exitstatus != pytest.ExitCode.INTERRUPTED or not self._all:
