@@ -100,7 +100,7 @@ class Progress:
             self._cache.set(_CACHE, {**self._known, **rounded})
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
-        if exitstatus != pytest.ExitCode.INTERRUPTED or not self._all:
+        if exitstatus != pytest.ExitCode.INTERRUPTED or not (self._ended or self._running):
             return
         terminalreporter.section("interrupted")
         terminalreporter.line(f"{said(self._outcomes)}, {len(self._all) - self._ended - len(self._running)} not run")

@@ -206,7 +206,6 @@ BILLION_LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         pytest.param(bytes(range(256)) * 4000, id="binary"),
     ],
 )  # fmt: skip
-@pytest.mark.timing
 def test_hostile_files_end_soon_with_an_error(text: str | bytes) -> None:
     """A second is what each may take; the limit here is wider, since the machine has other work."""
     begin = time.process_time()

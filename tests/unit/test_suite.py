@@ -1,0 +1,108 @@
+"""The order of tests, and what is printed while they run."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests import progress
+from tests.order import directory_of, in_order, keep_together
+from tests.progress import Progress, minutes, said
+
+
+class Item:
+    """As much of a test as its order depends on."""
+
+    def __init__(self, nodeid: str, *marks: str, fixtures: tuple[str, ...] = ()) -> None:
+        self.nodeid = nodeid
+        self.fixturenames = fixtures
+        self.path = SimpleNamespace(stem=nodeid.partition("::")[0].rpartition("/")[2].removesuffix(".py"))
+        self.marks: dict[str, Any] = {mark: getattr(pytest.mark, mark) for mark in marks}
+
+    def get_closest_marker(self, name: str) -> Any:
+        return self.marks.get(name)
+
+    def add_marker(self, mark: Any) -> None:
+        self.marks[mark.name] = mark
+
+
+def ordered(*items: Item) -> list[str]:
+    return [item.nodeid.partition("::")[2] for item in in_order(list(items))]  # type: ignore[arg-type]
+
+
+def test_unit_tests_are_first_and_tests_of_time_last() -> None:
+    assert ordered(
+        Item("tests/cli/test_plan.py::plans"),
+        Item("tests/elsewhere/test_new.py::new"),
+        Item("tests/unit/test_a.py::takes_a_second", "timing"),
+        Item("tests/integration/test_x.py::integrates"),
+        Item("tests/docs/test_links.py::links"),
+        Item("tests/unit/services/test_z.py::first"),
+        Item("tests/unit/services/test_a.py::second"),
+    ) == ["first", "second", "links", "integrates", "plans", "new", "takes_a_second"]
+
+
+def test_what_shares_a_costly_fixture_stays_together_and_comes_first_in_its_directory(
+    pytestconfig: pytest.Config,
+) -> None:
+    if not pytestconfig.pluginmanager.hasplugin("xdist"):
+        pytest.skip("the mark is one of pytest-xdist")
+    items = [
+        Item("tests/faults/test_a.py::alone"),
+        Item("tests/faults/test_own.py::one", fixtures=("node",)),
+        Item("tests/faults/test_own.py::another", fixtures=("node", "vhost")),
+        Item("tests/unit/test_a.py::timed", "timing"),
+    ]
+    keep_together(items)  # type: ignore[arg-type]
+    groups = {item.nodeid.partition("::")[2]: item.marks["xdist_group"].args for item in items[1:]}
+    assert groups == {"one": ("test_own",), "another": ("test_own",), "timed": ("timing",)}
+    assert ordered(*items) == ["one", "another", "alone", "timed"]
+
+
+def test_the_directory_is_that_below_tests() -> None:
+    assert directory_of("tests/unit/cli/test_x.py::test_docs[cli]") == "unit"
+    assert directory_of("test_x.py::test_it") == ""
+
+
+class Terminal:
+    def __init__(self) -> None:
+        self._tw = SimpleNamespace(width_of_current_line=3)
+        self.lines: list[str] = []
+        self.write_line = self.line = self.lines.append
+
+    def write(self, text: str) -> None:
+        assert text == "\n"
+
+    def section(self, title: str) -> None:
+        self.lines.append(title)
+
+
+def test_the_rest_takes_as_long_for_its_weight_as_what_has_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, terminal = 1000.0, Terminal()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    remembered = {"tests/cli/a.py::a": 1.0, "tests/cli/a.py::b": 1.0, "tests/cli/a.py::c": 6.0}
+    cache = SimpleNamespace(get=lambda *_: remembered, set=lambda _, value: remembered.update(value))
+    manager = SimpleNamespace(get_plugin=lambda _: terminal)
+    lines = Progress(SimpleNamespace(pluginmanager=manager, cache=cache))  # type: ignore[arg-type]
+    lines.pytest_xdist_node_collection_finished(None, list(remembered))
+    for test, outcome in (("tests/cli/a.py::a", "passed"), ("tests/cli/a.py::b", "failed")):
+        now += 20
+        lines.pytest_runtest_logstart(test)
+        report: Any = SimpleNamespace(nodeid=test, when="call", outcome=outcome, duration=2.0)
+        lines.pytest_runtest_logreport(report)
+        lines.pytest_runtest_logfinish(test)
+    assert terminal.lines == ["2 of 3 tests: 1 failed, 1 passed; 40 s, about 2 min 00 s left"]
+    lines.pytest_runtest_logstart("tests/cli/a.py::c")
+    lines.pytest_terminal_summary(terminal, pytest.ExitCode.INTERRUPTED)  # type: ignore[arg-type]
+    assert terminal.lines[1:4] == ["interrupted", "1 failed, 1 passed, 0 not run", "was running: tests/cli/a.py::c"]
+    assert "--lf" in terminal.lines[4]
+    lines.pytest_sessionfinish()
+    assert remembered["tests/cli/a.py::a"] == 2.0
+
+
+def test_counts_and_durations_in_words() -> None:
+    assert said({"passed": 3, "failed": 1, "skipped": 0}) == "1 failed, 3 passed"
+    assert said({}) == "none ended"
+    assert [minutes(each) for each in (0.4, 59.9, 60, 3605)] == ["0 s", "59 s", "1 min 00 s", "60 min 05 s"]
