@@ -89,12 +89,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
-    """Mark what stays together before xdist looks for it; order what is left when all others have chosen."""
-    if config.pluginmanager.hasplugin("xdist"):
-        keep_together(items)
+    """Order what is left when all others have chosen."""
     yield
     _choose_brokers(config, items)
     items[:] = in_order(items)
+    if getattr(config.option, "loadgroup", False):
+        keep_together(items)
 
 
 def _choose_brokers(config: pytest.Config, items: list[pytest.Item]) -> None:

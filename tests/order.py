@@ -24,13 +24,27 @@ def in_order(items: list[pytest.Item]) -> list[pytest.Item]:
     return sorted(items, key=_place)
 
 
+def group_of(item: pytest.Item) -> str:
+    """Return the group whose tests stay in one process, "" for a test that may run in any."""
+    if item.get_closest_marker(TIMING):
+        return TIMING
+    return item.path.stem if COSTLY_FIXTURES.intersection(getattr(item, "fixturenames", ())) else ""
+
+
 def keep_together(items: list[pytest.Item]) -> None:
-    """Give tests that must stay in one process the mark by which `--dist loadgroup` keeps them there."""
+    """
+    Append the groups to the tests' ids, which is where `--dist loadgroup` looks for them.
+
+    Its own mark does the same, but before --lf has chosen by the ids that it knows.
+    """
     for item in items:
-        if item.get_closest_marker(TIMING):
-            item.add_marker(pytest.mark.xdist_group(TIMING))
-        elif COSTLY_FIXTURES.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        if group := group_of(item):
+            item._nodeid = f"{item.nodeid}@{group}"
+
+
+def without_group(test: str) -> str:
+    """Return a test's id as it is in a run by one process."""
+    return test[: test.rfind("@")] if test.rfind("@") > test.rfind("]") else test
 
 
 def directory_of(test: str) -> str:
@@ -41,5 +55,5 @@ def directory_of(test: str) -> str:
 def _place(item: pytest.Item) -> tuple[bool, int, bool]:
     directory = directory_of(item.nodeid)
     number = DIRECTORIES.index(directory) if directory else len(DIRECTORIES)
-    together = item.get_closest_marker("xdist_group") is not None
-    return item.get_closest_marker(TIMING) is not None, number, not together
+    group = group_of(item)
+    return group == TIMING, number, not group

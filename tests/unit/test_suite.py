@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests import progress
-from tests.order import directory_of, in_order, keep_together
+from tests.order import directory_of, in_order, keep_together, without_group
 from tests.progress import Progress, minutes, said
 
 
@@ -16,16 +16,13 @@ class Item:
     """As much of a test as its order depends on."""
 
     def __init__(self, nodeid: str, *marks: str, fixtures: tuple[str, ...] = ()) -> None:
-        self.nodeid = nodeid
+        self.nodeid = self._nodeid = nodeid
         self.fixturenames = fixtures
         self.path = SimpleNamespace(stem=nodeid.partition("::")[0].rpartition("/")[2].removesuffix(".py"))
-        self.marks: dict[str, Any] = {mark: getattr(pytest.mark, mark) for mark in marks}
+        self.marks = marks
 
     def get_closest_marker(self, name: str) -> Any:
-        return self.marks.get(name)
-
-    def add_marker(self, mark: Any) -> None:
-        self.marks[mark.name] = mark
+        return name if name in self.marks else None
 
 
 def ordered(*items: Item) -> list[str]:
@@ -44,21 +41,18 @@ def test_unit_tests_are_first_and_tests_of_time_last() -> None:
     ) == ["first", "second", "links", "integrates", "plans", "new", "takes_a_second"]
 
 
-def test_what_shares_a_costly_fixture_stays_together_and_comes_first_in_its_directory(
-    pytestconfig: pytest.Config,
-) -> None:
-    if not pytestconfig.pluginmanager.hasplugin("xdist"):
-        pytest.skip("the mark is one of pytest-xdist")
+def test_what_shares_a_costly_fixture_stays_together_and_comes_first_in_its_directory() -> None:
     items = [
-        Item("tests/faults/test_a.py::alone"),
+        Item("tests/faults/test_a.py::alone[a@b]"),
         Item("tests/faults/test_own.py::one", fixtures=("node",)),
-        Item("tests/faults/test_own.py::another", fixtures=("node", "vhost")),
-        Item("tests/unit/test_a.py::timed", "timing"),
+        Item("tests/faults/test_own.py::another[3]", fixtures=("node", "vhost")),
+        Item("tests/unit/test_a.py::timed[a@b]", "timing"),
     ]
+    assert ordered(*items) == ["one", "another[3]", "alone[a@b]", "timed[a@b]"]
+    plain = [item.nodeid for item in items]
     keep_together(items)  # type: ignore[arg-type]
-    groups = {item.nodeid.partition("::")[2]: item.marks["xdist_group"].args for item in items[1:]}
-    assert groups == {"one": ("test_own",), "another": ("test_own",), "timed": ("timing",)}
-    assert ordered(*items) == ["one", "another", "alone", "timed"]
+    assert [item._nodeid.removeprefix(item.nodeid) for item in items] == ["", "@test_own", "@test_own", "@timing"]
+    assert [without_group(item._nodeid) for item in items] == plain
 
 
 def test_the_directory_is_that_below_tests() -> None:
