@@ -12,23 +12,8 @@ from amqpflow.errors import BrokerError, ManagementUnavailableError, RefusedErro
 from amqpflow.model.resources import Binding, Queue
 from amqpflow.model.routes import NativeRetry
 from amqpflow.planning.compare.delayed_retry import holds
+from amqpflow.planning.values import changes
 from amqpflow.planning.values.approvals import Approval, allow_flag
-from amqpflow.planning.values.changes import (
-    Bind,
-    Change,
-    CreateExchange,
-    CreateQueue,
-    DeleteExchange,
-    DeleteQueue,
-    Drain,
-    EnsureBinding,
-    PutManifest,
-    PutPolicy,
-    Rebind,
-    RemoveManifest,
-    RemovePolicy,
-    Unbind,
-)
 from amqpflow.planning.values.findings import Ref
 from amqpflow.planning.values.manifest import to_json
 
@@ -59,7 +44,7 @@ class Admin:
         self._broker, self._lock = broker, lock
         self._free: list[Any] = []
 
-    async def execute(self, change: Change) -> None:
+    async def execute(self, change: changes.Change) -> None:
         """
         Execute one change and wait for the broker's answer.
 
@@ -75,37 +60,37 @@ class Admin:
         except (TypeError, ValueError, struct.error) as error:
             raise BrokerError(f"the change cannot be sent over AMQP: {error}") from error
 
-    async def _execute(self, change: Change) -> None:
+    async def _execute(self, change: changes.Change) -> None:
         match change:
-            case CreateExchange(exchange=exchange, delays=delays):
+            case changes.CreateExchange(exchange=exchange, delays=delays):
                 for queue, native in delays.items():
                     await self._require_delay(queue, native)
                 async with self._channel() as channel:
                     await declare_exchange(channel, exchange, exchange.arguments)
-            case CreateQueue(queue=queue):
+            case changes.CreateQueue(queue=queue):
                 async with self._channel() as channel:
                     await declare_queue(channel, queue, queue.arguments)
-            case Bind(binding=binding) | EnsureBinding(binding=binding):
+            case changes.Bind(binding=binding) | changes.EnsureBinding(binding=binding):
                 await self._bind(binding)
-            case PutPolicy(policy=policy):
+            case changes.PutPolicy(policy=policy):
                 await self._management.put_policy(self._broker.address.vhost, policy)
-            case RemovePolicy(policy=policy):
+            case changes.RemovePolicy(policy=policy):
                 await self._management.delete_policy(self._broker.address.vhost, policy.name)
-            case Unbind(binding=binding):
+            case changes.Unbind(binding=binding):
                 await self._bind(binding, "unbind")
-            case Rebind(binding=binding, replaces=replaced):
+            case changes.Rebind(binding=binding, replaces=replaced):
                 await self._bind(replaced, "unbind")
                 await self._bind(binding)
-            case Drain():
+            case changes.Drain():
                 return  # to wait is what it does, see `amqpflow.services.provisioning.drain`
-            case DeleteQueue(queue=queue, forced=forced):
+            case changes.DeleteQueue(queue=queue, forced=forced):
                 await self._delete(queue, forced)
-            case DeleteExchange(exchange=exchange):
+            case changes.DeleteExchange(exchange=exchange):
                 async with self._channel() as channel:
                     await channel.exchange_delete(exchange.name, if_unused=True)
-            case PutManifest(manifest=manifest):
+            case changes.PutManifest(manifest=manifest):
                 await self._management.put_global_parameter(manifest.name, to_json(manifest))
-            case RemoveManifest(manifest=manifest):
+            case changes.RemoveManifest(manifest=manifest):
                 await self._management.delete_global_parameter(manifest.name)
             case _:
                 assert_never(change)

@@ -11,23 +11,8 @@ from amqpflow.cli.option_names import with_options
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.planning.checks.message_loss import leaving
 from amqpflow.planning.reports.consequences import Consequence, consequences, replaced_queues
+from amqpflow.planning.values import changes
 from amqpflow.planning.values.apply_report import ApplyReport
-from amqpflow.planning.values.changes import (
-    Bind,
-    Change,
-    CreateExchange,
-    CreateQueue,
-    DeleteExchange,
-    DeleteQueue,
-    Drain,
-    EnsureBinding,
-    PutManifest,
-    PutPolicy,
-    Rebind,
-    RemoveManifest,
-    RemovePolicy,
-    Unbind,
-)
 from amqpflow.planning.values.findings import Finding
 from amqpflow.planning.values.manifest import to_json
 from amqpflow.planning.values.observation import Depth
@@ -79,7 +64,7 @@ def applied_object(report: ApplyReport) -> dict[str, Any]:
     }
 
 
-def _name(change: Change) -> dict[str, Any]:
+def _name(change: changes.Change) -> dict[str, Any]:
     return picked(change, "action", "kind", "name")
 
 
@@ -123,33 +108,38 @@ def _at_stake(stakes: Iterable[QueueRisk], depths: Mapping[str, Depth]) -> list[
     ]
 
 
-def _change(each: Consequence, change: Change, depths: Mapping[str, Depth]) -> dict[str, Any]:
+def _change(each: Consequence, change: changes.Change, depths: Mapping[str, Depth]) -> dict[str, Any]:
     described = _told(each)
     match change:
-        case CreateExchange(exchange=new) | CreateQueue(queue=new) | Bind(binding=new) | EnsureBinding(binding=new):
+        case (
+            changes.CreateExchange(exchange=new)
+            | changes.CreateQueue(queue=new)
+            | changes.Bind(binding=new)
+            | changes.EnsureBinding(binding=new)
+        ):
             described["after"] = _fields(new)
-        case PutPolicy(policy=policy, replaces=replaces):
+        case changes.PutPolicy(policy=policy, replaces=replaces):
             described |= {
                 "before": replaces and _fields(replaces),
                 "after": _fields(policy),
                 "at_stake": _at_stake(change.at_stake, depths),
             }
-        case RemovePolicy(policy=policy):
+        case changes.RemovePolicy(policy=policy):
             described |= {"before": _fields(policy), "at_stake": _at_stake(change.at_stake, depths)}
-        case Unbind(binding=old, why=why) | DeleteExchange(exchange=old, why=why):
+        case changes.Unbind(binding=old, why=why) | changes.DeleteExchange(exchange=old, why=why):
             described |= {"before": _fields(old), "why": why}
-        case Rebind(binding=binding, replaces=bound):
+        case changes.Rebind(binding=binding, replaces=bound):
             described |= {"before": _fields(bound), "after": _fields(binding)}
-        case Drain(queue=queue):
+        case changes.Drain(queue=queue):
             described |= {
                 "before": _fields(queue),
                 **picked(change, "messages", "delay_ms", "due_ms", "returns_to"),
             }
-        case DeleteQueue(queue=queue):
+        case changes.DeleteQueue(queue=queue):
             described |= {"before": _fields(queue), **picked(change, "messages", "consumers", "forced", "why")}
-        case PutManifest(manifest=manifest, replaces=recorded):
+        case changes.PutManifest(manifest=manifest, replaces=recorded):
             described |= {"before": recorded and to_json(recorded), "after": to_json(manifest)}
-        case RemoveManifest(manifest=manifest):
+        case changes.RemoveManifest(manifest=manifest):
             described["before"] = to_json(manifest)
         case _:
             assert_never(change)

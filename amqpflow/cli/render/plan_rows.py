@@ -15,21 +15,7 @@ from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.units import format_duration
 from amqpflow.planning.policies.index import named_exactly
 from amqpflow.planning.reports.consequences import Consequence, Danger, consequences
-from amqpflow.planning.values.changes import (
-    STANDS_IN,
-    Bind,
-    CreateExchange,
-    CreateQueue,
-    DeleteQueue,
-    Drain,
-    EnsureBinding,
-    PutManifest,
-    PutPolicy,
-    Rebind,
-    RemoveManifest,
-    RemovePolicy,
-    Unbind,
-)
+from amqpflow.planning.values import changes
 from amqpflow.planning.values.plan import Plan
 
 from .definition import exchange_words, policy_words, queue_words, value_words
@@ -113,23 +99,23 @@ class _Grouping:
             self.dangerous.append(row)
             return
         match change:
-            case CreateExchange():
+            case changes.CreateExchange():
                 self.exchanges.append(row)
-            case CreateQueue(queue=queue):
-                owner = self.owners.get(queue.arguments.get(STANDS_IN, queue.name), "")
+            case changes.CreateQueue(queue=queue):
+                owner = self.owners.get(queue.arguments.get(changes.STANDS_IN, queue.name), "")
                 self.of_queue.get(owner, self.shared).append(replace(row, rank=self._rank(queue.name)))
-            case Bind(binding=binding) | EnsureBinding(binding=binding):
+            case changes.Bind(binding=binding) | changes.EnsureBinding(binding=binding):
                 owner = self.owners.get(binding.destination, "") if binding.destination_type == "queue" else ""
                 if binding.source in (topology.retry_exchange, topology.parking_exchange):
                     self.own_bindings.setdefault((owner, each.action), []).append(each)
                 else:
                     self.of_queue.get(owner, self.exchanges).append(replace(row, rank=_BINDING))
-            case PutPolicy() | RemovePolicy():
+            case changes.PutPolicy() | changes.RemovePolicy():
                 self.policies.append(row)
-            case PutManifest() | RemoveManifest():
+            case changes.PutManifest() | changes.RemoveManifest():
                 # the parameter's whole name has the virtual host in it, which is said above
                 row = replace(row, label=f"manifest {topology.name}")
-                if isinstance(change, PutManifest) and self.recorded:
+                if isinstance(change, changes.PutManifest) and self.recorded:
                     first = self.recorded.pop()
                     words = f"{first.words}; then {row.words}"
                     row = replace(first, words=words, steps=(*first.steps, *row.steps))
@@ -149,17 +135,17 @@ class _Grouping:
 
     def _words(self, each: Consequence) -> str:
         match each.change:
-            case CreateExchange(exchange=exchange):
+            case changes.CreateExchange(exchange=exchange):
                 return exchange_words(exchange, self.topology)
-            case CreateQueue(queue=queue):
+            case changes.CreateQueue(queue=queue):
                 return queue_words(queue, self.topology)
-            case PutPolicy(policy=policy):
+            case changes.PutPolicy(policy=policy):
                 return policy_words(policy) if each.action == "create" else ""
-            case PutManifest(differences=differences):
+            case changes.PutManifest(differences=differences):
                 return ", ".join(differences)
-            case Rebind(replaces=bound):
+            case changes.Rebind(replaces=bound):
                 return f"instead of {bound.destination}"
-            case RemovePolicy(policy=policy):
+            case changes.RemovePolicy(policy=policy):
                 return f"{policy_words(policy)}; the file no longer asks for it"
             case _:
                 return "cannot be changed in place: refused" if each.step is None else ""
@@ -252,13 +238,13 @@ def _own(each: Consequence) -> tuple[tuple[str, str], ...]:
     names: dict[str, str] = {}
     held: int | None = None
     match each.change:
-        case Drain(queue=queue, messages=held):
+        case changes.Drain(queue=queue, messages=held):
             names = {queue.name: "it", each.change.returns_to: "its work queue"}
-        case DeleteQueue(queue=queue, messages=held):
-            names = {queue.name: "it", str(queue.arguments.get(STANDS_IN, "")): "another one"}
-        case Unbind(binding=binding):
+        case changes.DeleteQueue(queue=queue, messages=held):
+            names = {queue.name: "it", str(queue.arguments.get(changes.STANDS_IN, "")): "another one"}
+        case changes.Unbind(binding=binding):
             names = {binding.destination: "it"}
-        case Rebind(binding=binding, replaces=bound):
+        case changes.Rebind(binding=binding, replaces=bound):
             names = {binding.destination: "the new one", bound.destination: "the old one"}
         case _:
             return ()
@@ -280,7 +266,7 @@ def _row(each: Consequence, words: str) -> Row:
         danger=each.danger,
         about=each.queues if each.action in ("create", "update") else (),
         own=_own(each),
-        messages=each.change.messages if isinstance(each.change, Drain | DeleteQueue) else None,
+        messages=each.change.messages if isinstance(each.change, changes.Drain | changes.DeleteQueue) else None,
     )
 
 
