@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from amqpflow.cli.option_names import with_options
-from amqpflow.cli.safe import safe, said
+from amqpflow.cli.safe import safe, said, with_options
 from amqpflow.planning.reports.drift import Drift, DriftReport
 from amqpflow.planning.values.findings import Ref
 

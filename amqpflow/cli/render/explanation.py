@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from amqpflow.cli.option_names import with_options
-from amqpflow.cli.safe import safe, said
+from amqpflow.cli.safe import safe, said, with_options
 from amqpflow.model.units import format_duration
 from amqpflow.planning.policies.effective import Contender, Setting
 from amqpflow.planning.reports.explain import Explanation

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from amqpflow.cli.option_names import with_options
+from amqpflow.cli.safe import with_options
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.services.parked.export import ExportReport
 from amqpflow.services.parked.listing import ParkedListing, ParkedRow

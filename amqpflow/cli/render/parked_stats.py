@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from amqpflow.cli.option_names import with_options
-from amqpflow.cli.safe import safe
+from amqpflow.cli.safe import safe, with_options
 from amqpflow.services.parked.stats import ParkedStats
 
 from .parked import size_text, table, time_text

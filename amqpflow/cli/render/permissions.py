@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from amqpflow.cli.option_names import with_options
-from amqpflow.cli.safe import safe, said
+from amqpflow.cli.safe import safe, said, with_options
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.planning.reports.permissions import PURPOSES, Grant
 

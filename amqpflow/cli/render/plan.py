@@ -6,8 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from amqpflow.cli.option_names import with_options
-from amqpflow.cli.safe import safe
+from amqpflow.cli.safe import safe, with_options
 from amqpflow.planning.reports.consequences import Danger, replaced_queues
 from amqpflow.planning.values.approvals import allow_flag
 from amqpflow.planning.values.changes import Change

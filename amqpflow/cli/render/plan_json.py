@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, assert_never
 
-from amqpflow.cli.option_names import with_options
+from amqpflow.cli.safe import with_options
 from amqpflow.model.resources import Binding, Exchange, Policy, Queue
 from amqpflow.planning.checks.message_loss import leaving
 from amqpflow.planning.reports.consequences import Consequence, consequences, replaced_queues

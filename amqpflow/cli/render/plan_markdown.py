@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from amqpflow.cli.option_names import with_options
-from amqpflow.cli.safe import safe
+from amqpflow.cli.safe import safe, with_options
 from amqpflow.planning.reports.consequences import Danger
 from amqpflow.planning.values.plan import Plan
 

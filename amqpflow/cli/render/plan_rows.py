@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from amqpflow.cli.option_names import with_options
+from amqpflow.cli.safe import with_options
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.units import format_duration
 from amqpflow.planning.policies.index import named_exactly

@@ -9,8 +9,7 @@ from rich.console import Group, RenderableType
 from rich.style import Style
 from rich.text import Text
 
-from amqpflow.cli.option_names import with_options
-from amqpflow.cli.safe import safe, said
+from amqpflow.cli.safe import safe, said, with_options
 from amqpflow.model.diagnostic import Severity
 from amqpflow.model.queue_stats import QueueStats
 from amqpflow.model.units import format_duration

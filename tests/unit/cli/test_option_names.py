@@ -11,8 +11,7 @@ import pytest
 
 import amqpflow
 from amqpflow.cli.main import amqpflow as root_command
-from amqpflow.cli.option_names import OPTIONS, with_options
-from amqpflow.cli.safe import said
+from amqpflow.cli.safe import OPTIONS, said, with_options
 
 PACKAGE = Path(amqpflow.__file__).parent
 
