@@ -66,6 +66,12 @@ def test_an_origin_is_taken_for_what_tells_none() -> None:
     assert matcher(parked)
 
 
+def test_an_origin_is_taken_for_what_only_waited_in_a_retry_queue() -> None:
+    waited = {"x-retries": 4, "x-death": [{"queue": "orders.wait", "reason": "expired", "count": 4}]}
+    assert read_parked(delivery("orders.dlq", waited), {}).queue is None
+    assert read_parked(delivery("orders.dlq", waited), {}, origin="orders").queue == "orders"
+
+
 def test_our_own_record_goes_before_any_dialect() -> None:
     compiled = topology({"orders": [1000]}, vhost="/")
     publish = parking_publish(compiled, delivered("orders", headers={"x-retry-count": 7, "MT-Reason": "fault"}))
