@@ -11,7 +11,6 @@ from amqpflow.model.message import Delivery
 from amqpflow.parking.deaths import Death, read_deaths
 from amqpflow.parking.foreign import Foreign, headers_of, text
 
-
 _WAITED = "expired"
 
 

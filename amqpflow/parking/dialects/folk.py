@@ -19,8 +19,8 @@ from amqpflow.parking.foreign import Foreign, count, headers_of, moment, text
 
 from . import dead_letter
 
-_RETRIES = ("x-retry-count", "x-retries", "x-retry", "retry-count", "retry_count", "retries")  # after the first attempt
-_ATTEMPTS = ("x-attempts", "x-attempt", "x-delivery-attempts", "attempts")  # in all
+RETRIES = ("x-retry-count", "x-retries", "x-retry", "retry-count", "retry_count", "retries")  # after the first attempt
+ATTEMPTS = ("x-attempts", "x-attempt", "x-delivery-attempts", "attempts")  # in all
 _TYPES = ("x-exception-type", "x-exception-class", "x-error-type", "x-error-class")
 _MESSAGES = ("x-error-message", "x-error", "x-exception", "x-exception-message", "x-last-error", "x-failure-reason")
 _STACKS = ("x-error-stack", "x-exception-stacktrace", "x-stacktrace", "x-traceback")
@@ -33,8 +33,8 @@ _TIMES = ("x-failed-at", "x-error-timestamp", "x-exception-timestamp", "x-failur
 def read(delivery: Delivery) -> Foreign | None:
     """Read the message if it has headers of such names."""
     headers = headers_of(delivery)
-    retries = next((each for name in _RETRIES if (each := count(headers.get(name))) is not None), None)
-    attempts = next((each for name in _ATTEMPTS if (each := count(headers.get(name))) is not None), None)
+    retries = next((each for name in RETRIES if (each := count(headers.get(name))) is not None), None)
+    attempts = next((each for name in ATTEMPTS if (each := count(headers.get(name))) is not None), None)
     error, kind = text(headers, *_MESSAGES), text(headers, *_TYPES)
     if retries is None and attempts is None and error is None and kind is None:
         return None

@@ -3,7 +3,8 @@
 https://docs.spring.io/spring-amqp/api/org/springframework/amqp/rabbit/retry/RepublishMessageRecoverer.html: headers
 `x-exception-stacktrace`, `x-exception-message`, `x-original-exchange` and `x-original-routingKey`. No queue is written:
 it is known only when the message was published through the default exchange, or when x-death names one where it failed.
-Attempts are not written either. The type stands at the head of the stack trace; a listener's own exception wraps the cause.
+Attempts are not written either. The type stands at the head of the stack trace; a listener's own exception wraps the
+cause.
 """
 
 from __future__ import annotations
