@@ -78,7 +78,7 @@ def own_arguments(spec: TopologySpec, problems: Problems) -> None:
             problems.error(Code.OWN_ARGUMENT, argument.place, message, f"instead: {own[name]}")
         elif name.startswith("x-amqpflow-"):
             message = f"{name}: arguments starting with x-amqpflow- are amqpflow's own"
-            problems.error(Code.OWN_ARGUMENT, argument.place, message)
+            problems.error(Code.OWN_ARGUMENT, argument.place, message, "remove it")
 
 
 def loses_messages(spec: TopologySpec, problems: Problems) -> None:
@@ -115,9 +115,10 @@ def unknown_arguments(spec: TopologySpec, problems: Problems) -> None:
     for queue, name, argument in _arguments(spec):
         known = name in OWN or name in LEGACY or name in KNOWN or name == "x-expires"
         if name.startswith("x-") and not known and not name.startswith("x-amqpflow-"):
-            hint = problems.nearest(name, [*OWN, *KNOWN])
+            near = problems.nearest(name, [*OWN, *KNOWN])
+            hint = near if near.startswith("did") else "remove it"
             message = f"queue {queue.name}: RabbitMQ does not know {name[:80]}, and ignores it"
-            problems.warning(Code.UNKNOWN_ARGUMENT, argument.place, message, hint if hint.startswith("did") else "")
+            problems.warning(Code.UNKNOWN_ARGUMENT, argument.place, message, hint)
 
 
 def argument_values(spec: TopologySpec, problems: Problems) -> None:

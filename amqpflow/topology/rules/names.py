@@ -71,9 +71,9 @@ def templates(spec: TopologySpec, problems: Problems) -> None:
         for missing in sorted(NEEDED[key] - found):
             hint = "for one parking queue shared by all write defaults: {parking: {queue: NAME}}"
             message = f"{key}: the template lacks {{{missing}}}, so that names would be the same"
-            problems.error(Code.BAD_TEMPLATE, place, message, hint if key == "parking" else "")
+            problems.error(Code.BAD_TEMPLATE, place, message, hint if key == "parking" else f"add {{{missing}}}")
         if re.search(r"[{}]", PLACEHOLDER.sub("", template)):
-            problems.error(Code.BAD_TEMPLATE, place, f"{key}: a brace without its other half")
+            problems.error(Code.BAD_TEMPLATE, place, f"{key}: a brace without its other half", "write {NAME}")
 
 
 def derived_names(spec: TopologySpec, problems: Problems) -> None:

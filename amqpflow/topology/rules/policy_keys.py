@@ -81,9 +81,10 @@ def policy_keys(spec: TopologySpec, problems: Problems) -> None:
             message = f"{who}: because of {key} RabbitMQ would pass over the whole policy on a {queue.type} queue"
             problems.error(Code.ARGUMENT_NOT_FOR_TYPE, value.place, message, f"it is for {' and '.join(types)} queues")
         elif not types:
-            hint = problems.nearest(key, [*KNOWN, *OWN])
+            near = problems.nearest(key, [*KNOWN, *OWN])
+            hint = near if near.startswith("did") else "remove it"
             message = f"{who}: RabbitMQ does not know {key[:80]}, and refuses it unless a plugin does"
-            problems.warning(Code.UNKNOWN_ARGUMENT, value.place, message, hint if hint.startswith("did") else "")
+            problems.warning(Code.UNKNOWN_ARGUMENT, value.place, message, hint)
         elif key in _NUMBERS and (
             isinstance(value.value, bool) or not isinstance(value.value, int) or value.value < _NUMBERS[key]
         ):

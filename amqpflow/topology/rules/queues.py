@@ -132,7 +132,7 @@ def who_declares(spec: TopologySpec, problems: Problems) -> None:
     for queue in spec.queues.values():
         if queue.existing and queue.external:
             message = f"queue {queue.name} is existing (an application's) or external (another topology's), not both"
-            problems.error(Code.CONFLICTING_KEYS, queue.at("external"), message)
+            problems.error(Code.CONFLICTING_KEYS, queue.at("external"), message, "remove one of them")
         elif queue.existing:
             for key in sorted(queue.places.keys() & _NOT_EXISTING.keys()):
                 message = f"queue {queue.name} is existing: {_NOT_EXISTING[key]}"
@@ -144,7 +144,7 @@ def who_declares(spec: TopologySpec, problems: Problems) -> None:
                     problems.error(Code.NOT_DECLARED_HERE, queue.at(key), message, f"remove {key}")
         if "owner" in queue.places and not queue.external and "external" not in queue.places:
             message = f"queue {queue.name}: owner goes with external: true"
-            problems.error(Code.NOT_DECLARED_HERE, queue.at("owner"), message)
+            problems.error(Code.NOT_DECLARED_HERE, queue.at("owner"), message, "external: true, or remove owner")
         elif queue.external and queue.owner == spec.name:
             message = f"queue {queue.name} is external, and its owner is this topology"
             problems.error(Code.CONFLICTING_KEYS, queue.at("owner"), message, "remove external, or name the owner")

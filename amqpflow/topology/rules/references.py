@@ -79,7 +79,8 @@ def unused_policies(spec: TopologySpec, problems: Problems) -> None:
     for policy in spec.policies.values():
         if policy.name not in used:
             message = f"no queue uses retry policy {policy.name[:255]}"
-            problems.warning(Code.UNUSED_POLICY, policy.place, message)
+            hint = f"retry: {policy.name[:80]} in a queue, or remove it"
+            problems.warning(Code.UNUSED_POLICY, policy.place, message, hint)
 
 
 RULES = (exchanges_of_bindings, alternate_exchanges, retry_policies, retry_is_said, unused_policies)

@@ -95,10 +95,11 @@ def native_queues(spec: TopologySpec, problems: Problems) -> None:
             continue
         named = f"queue {queue.name}: retry policy {policy.name} has engine: native"
         if queue.classic:
-            problems.error(Code.NATIVE_NEEDS_QUORUM, queue.at("type"), f"{named}, which needs a quorum queue")
+            message = f"{named}, which needs a quorum queue"
+            problems.error(Code.NATIVE_NEEDS_QUORUM, queue.at("type"), message, "type: quorum")
         if queue.external:
             message = f"{named}, which the owner of an external queue decides"
-            problems.error(Code.NATIVE_CANNOT, queue.at("retry"), message)
+            problems.error(Code.NATIVE_CANNOT, queue.at("retry"), message, "a policy with engine: tiers")
         excluded = {"delivery_limit": "sets the limit itself, to its retries and 20", "tiers": "has no retry queues"}
         for key, why in excluded.items():
             if key in queue.places:
@@ -125,7 +126,7 @@ def backoff_grows(spec: TopologySpec, problems: Problems) -> None:
             continue
         if backoff.max_ms is not None and backoff.max_ms < backoff.initial_ms:
             message = f"max is shorter than initial, {format_duration(backoff.initial_ms)}"
-            problems.error(Code.BAD_BACKOFF, backoff.at("max"), message)
+            problems.error(Code.BAD_BACKOFF, backoff.at("max"), message, "make max longer, or initial shorter")
         elif "max" not in backoff.places and (delays := delays_of(None, backoff)) and delays[-1] == MAX_DELAY_MS:
             longest = format_duration(MAX_DELAY_MS)
             message = f"the backoff grows beyond {longest} ({MAX_DELAY_MS} ms), the longest delay RabbitMQ has"
@@ -153,7 +154,8 @@ def gives_up(spec: TopologySpec, problems: Problems) -> None:
                     f"{schedule.what}: retry {number} after {format_duration(delay)} never happens, the delays up to "
                     f"it are longer than {said}"
                 )
-                problems.warning(Code.STEP_NEVER_TAKEN, schedule.place, message)
+                hint = "make give_up_after longer, or remove the delay"
+                problems.warning(Code.STEP_NEVER_TAKEN, schedule.place, message, hint)
                 break
 
 
