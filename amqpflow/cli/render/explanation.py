@@ -12,6 +12,7 @@ from amqpflow.planning.reports.explain import Explanation
 from amqpflow.services.loading.topology import Topology
 
 from .colors import paint
+from .table import table
 from .values import json_value, picked
 
 VERSION = 1
@@ -30,15 +31,17 @@ _NOTHING = {
 
 def explanation_text(explanation: Explanation, topology: Topology, *, color: bool) -> str:
     """Return a line for each setting with what it overrides, then what the file does not get, then notes."""
-    rows = [(each.key, _value(each), _source(each), each) for each in explanation.effective.settings.values()]
+    settings = explanation.effective.settings.values()
+    rows = [
+        ("SETTING", "VALUE", "SOURCE"),
+        *((safe(each.key), safe(_value(each)), safe(_source(each))) for each in settings),
+    ]
     keys = max(len(row[0]) for row in rows)
-    values = min(max(len(safe(row[1])) for row in rows), 40)
-    lines = [safe(_title(explanation, topology)), ""]
-    lines.append(f"  {'SETTING':<{keys}}  {'VALUE':<{values}}  SOURCE")
-    for key, value, source, setting in rows:
-        lines.append(f"  {safe(key):<{keys}}  {safe(value):<{values}}  {safe(source)}".rstrip())
-        for text in _beside(setting):
-            lines.append(paint(f"  {'':<{keys}}    {safe(text)}", "cyan", color))
+    head, *shown = table(lambda: rows)
+    lines = [safe(_title(explanation, topology)), "", f"  {head}"]
+    for line, setting in zip(shown, settings, strict=True):
+        lines.append(f"  {line}")
+        lines += [paint(f"  {'':<{keys}}    {safe(text)}", "cyan", color) for text in _beside(setting)]
     lines.append("")
     if explanation.unmet:
         lines.append("What the file wants and does not get:")
