@@ -44,7 +44,9 @@ def commands_page() -> str:
         " built.\n",
         f"{root_command.epilog}\n",
     ]
-    context = click.Context(root_command, info_name="amqpflow")
+    # with the group's own names of --help: a command keeps the option that it is first asked for, also for the tests
+    names = root_command.context_settings["help_option_names"]
+    context = click.Context(root_command, info_name="amqpflow", help_option_names=names)
     for name in COMMANDS:
         parts.extend(_command(name, root_command, context))
     return "\n".join(parts)
