@@ -34,9 +34,9 @@ OWN: Mapping[str, str] = {
 _OWN_OF_EXCHANGES = {"alternate-exchange": "alternate_exchange"}
 
 LEGACY: Mapping[str, str] = {
-    "x-ha-policy": "mirrored queues are gone since RabbitMQ 4.0: use type: quorum",
-    "x-cancel-on-ha-failover": "mirrored queues are gone since RabbitMQ 4.0",
-    "x-queue-mode": "lazy queues are gone since RabbitMQ 3.12: every queue keeps its messages on disk",
+    "x-ha-policy": "RabbitMQ 4.0 removed mirrored queues: use type: quorum",
+    "x-cancel-on-ha-failover": "RabbitMQ 4.0 removed mirrored queues",
+    "x-queue-mode": "RabbitMQ 3.12 removed lazy queues: every queue keeps its messages on disk",
     "x-queue-master-locator": "RabbitMQ 4.3 refuses it: use x-queue-leader-locator",
     "x-max-in-memory-length": "RabbitMQ 4 ignores it: quorum queues keep no message bodies in memory",
     "x-max-in-memory-bytes": "RabbitMQ 4 ignores it: quorum queues keep no message bodies in memory",

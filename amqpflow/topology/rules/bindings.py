@@ -18,7 +18,7 @@ def exchange_types(spec: TopologySpec, problems: Problems) -> None:
     for exchange in spec.exchanges.values():
         if exchange.external:
             for key in sorted(exchange.places.keys() - {"external", "type"}):
-                message = f"exchange {exchange.name[:80]} is external: {key} is its owner's to say"
+                message = f"exchange {exchange.name[:80]} is external: its owner sets {key}"
                 problems.error(Code.NOT_DECLARED_HERE, exchange.at(key), message, f"remove {key}, or external")
         elif "type" not in exchange.places:
             hint = "direct, topic, fanout or headers; external: true if another program declares it"
@@ -54,7 +54,7 @@ def bindings_fit(spec: TopologySpec, problems: Problems) -> None:
             message = f"the binding key has more than {MOST_HASHES} # words, which RabbitMQ 4.3 refuses"
             problems.error(Code.BINDING, binding.at("routing_key"), message, f"write at most {MOST_HASHES}")
         if exchange_type in ("direct", "topic", "fanout") and binding.arguments:
-            message = f"a {exchange_type} exchange does not look at binding arguments"
+            message = f"a {exchange_type} exchange ignores binding arguments"
             problems.warning(Code.BINDING, binding.at("arguments"), message, "they are for headers exchanges")
         match = binding.arguments.get("x-match")
         if exchange_type == "headers" and match is not None and match.value not in _MATCHES:

@@ -47,9 +47,9 @@ def _exactly_one(what: str, part: PolicySpec | RuleSpec, keys: tuple[str, ...], 
     given = [key for key in keys if key in part.places]
     if not given:
         hint = "delays: [5s, 30s, 5m]; delays: [] parks the first failure"
-        problems.error(Code.NO_SCHEDULE, part.place, f"{what} has none of {', '.join(keys)}", hint)
+        problems.error(Code.NO_SCHEDULE, part.place, f"{what} needs one of {', '.join(keys)}", hint)
     for key in given[1:]:
-        message = f"{what} has {given[0]} already: {key} cannot go with it"
+        message = f"{what} has {given[0]} and {key}, which cannot be combined"
         problems.error(Code.CONFLICTING_KEYS, part.at(key), message, "keep one of them")
 
 
@@ -59,7 +59,7 @@ def native_only_keys(spec: TopologySpec, problems: Problems) -> None:
         for key in _NATIVE_ONLY:
             if policy.tiers and key in policy.places:
                 hint = "delays: [...] or backoff: {...}; engine: native needs RabbitMQ 4.3"
-                problems.error(Code.CONFLICTING_KEYS, policy.at(key), f"{key} goes with engine: native alone", hint)
+                problems.error(Code.CONFLICTING_KEYS, policy.at(key), f"{key} requires engine: native", hint)
 
 
 def native_keys(spec: TopologySpec, problems: Problems) -> None:
@@ -178,8 +178,9 @@ def rules_reachable(spec: TopologySpec, problems: Problems) -> None:
             for error in rule.errors:
                 above = next((name for name in _names_above(error.value) if name in earlier), None)
                 if above is not None:
-                    message = f"{error.value[:80]} is caught by the rule for {above} on line {earlier[above].line}"
-                    problems.warning(Code.RULE_UNREACHABLE, error.place, message, "the first rule that matches wins")
+                    line = earlier[above].line
+                    message = f"{error.value[:80]} never matches here: the rule for {above} on line {line} comes first"
+                    problems.warning(Code.RULE_UNREACHABLE, error.place, message, "put the more specific class first")
             for error in rule.errors:
                 earlier.setdefault(error.value, error.place)
 
