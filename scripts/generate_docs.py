@@ -258,9 +258,9 @@ def alert(event: Event) -> None: ...
 ```
 
 A listener is called in the event loop, between two steps of the work: it must be quick, and it is not async. What it
-raises is logged, and changes nothing. Kinds that nobody listens to are not made. `consumer.on` and `consumer.subscribe`
+raises is logged, and changes nothing. Kinds without a listener are not made. `consumer.on` and `consumer.subscribe`
 take names and classes; a class with kinds below it, such as `MessageSettled`, stands for all of them, and no argument
-for every event. The log of a consumer is such a listener: its records bear the event's name as `event_name`, and its
+for every event. The log of a consumer is such a listener: its records carry the event's name as `event_name`, and its
 fields.
 """
 

@@ -91,7 +91,7 @@ def test_a_limit_that_takes_messages_out_is_dangerous_and_one_that_refuses_publi
         text = plan_text(diff(compiled(many(1, 10, overflow)), seen), color=False)
         assert f"  {title}\n" in text
         assert "max-length: 1000 -> 10\n" in text
-        told = "20 messages, the oldest, are dead-lettered to queue q0000.parking at once (at most once)"
+        told = "the 20 oldest messages are dead-lettered to queue q0000.parking at once (at most once)"
         assert (told in " ".join(text.split())) is (overflow == "drop-head")
 
 

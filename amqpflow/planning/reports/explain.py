@@ -270,8 +270,8 @@ class _Explainer:
         if works.queue.type == "quorum" and (own := self.topology.routes.get(self.name)) is not None:
             beyond = " beyond its retries" if own.native is not None else ""
             yield (
-                f"crash_limit {own.crash_limit}: after so many deliveries without an answer{beyond} the consumer parks "
-                "a message (crashed)"
+                f"crash_limit {own.crash_limit}: after so many deliveries without an ack or reject{beyond} the "
+                "consumer parks a message (crashed)"
             )
         for each in works.passed_over:
             lacks = f"a {works.queue.type} queue does not know {', '.join(each.keys)}"

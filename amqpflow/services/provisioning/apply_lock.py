@@ -84,7 +84,10 @@ async def apply_lock(
         try:
             lock = await acquire(connection, name, timeout=timeout, arguments=arguments, on_wait=tell)
         except PermissionDeniedError as error:
-            raise PermissionDeniedError(str(error), hint=f"apply needs the configure permission on {name}") from error
+            raise PermissionDeniedError(
+                str(error),
+                hint=f"apply needs the configure permission on {name}; `amqpflow permissions FILE` prints all it needs",
+            ) from error
         if lock is None:
             raise LockedError(
                 f"topology {topology} is locked: {await _holder(broker, name)}",

@@ -103,7 +103,7 @@ def classic_tiers_with_limits(spec: TopologySpec, problems: Problems) -> None:
     """Refuse classic retry queues with limits: they lose what a full work queue refuses (facts 4.1, 4.9)."""
     for queue in spec.queues.values():
         if queue.tiers_type == "classic" and queue.limited and spec.has_tiers(queue):
-            message = f"queue {queue.name} has limits: classic retry queues lose messages that it refuses while it is full"
+            message = f"queue {queue.name} has limits: classic retry queues lose what it refuses while it is full"
             problems.error(
                 Code.CLASSIC_TIERS_WITH_LIMITS, queue.at("tiers_type"), message, "tiers: {type: quorum}, or no limits"
             )

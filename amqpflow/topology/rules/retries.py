@@ -112,10 +112,15 @@ def delays_increase(spec: TopologySpec, problems: Problems) -> None:
         for before, after in pairwise(schedule.delays or ()):
             if after.delay_ms <= before.delay_ms:
                 here, there = format_duration(after.delay_ms), format_duration(before.delay_ms)
-                hint = "the delays of a list increase"
+                hint = "sort the delays, shortest first"
                 if after.delay_ms == before.delay_ms:
                     hint = f"write {{delay: {here}, times: {before.times + after.times}}}"
-                problems.error(Code.DELAYS_NOT_INCREASING, after.place, f"{here} comes after {there}", hint)
+                problems.error(
+                    Code.DELAYS_NOT_INCREASING,
+                    after.place,
+                    f"the delay {here} follows the longer or equal {there}",
+                    hint,
+                )
 
 
 def backoff_grows(spec: TopologySpec, problems: Problems) -> None:
