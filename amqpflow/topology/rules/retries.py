@@ -112,15 +112,11 @@ def delays_increase(spec: TopologySpec, problems: Problems) -> None:
         for before, after in pairwise(schedule.delays or ()):
             if after.delay_ms <= before.delay_ms:
                 here, there = format_duration(after.delay_ms), format_duration(before.delay_ms)
-                hint = "sort the delays, shortest first"
+                message, hint = f"delay {here} comes after the longer {there}", "sort the delays, shortest first"
                 if after.delay_ms == before.delay_ms:
+                    message = f"delay {here} is listed twice"
                     hint = f"write {{delay: {here}, times: {before.times + after.times}}}"
-                problems.error(
-                    Code.DELAYS_NOT_INCREASING,
-                    after.place,
-                    f"the delay {here} follows the longer or equal {there}",
-                    hint,
-                )
+                problems.error(Code.DELAYS_NOT_INCREASING, after.place, message, hint)
 
 
 def backoff_grows(spec: TopologySpec, problems: Problems) -> None:
