@@ -188,7 +188,7 @@ def test_a_limit_in_bytes_is_counted_in_bytes(vhost: BrokerAddress) -> None:
         with pytest.raises(RefusedError) as refused:
             await api.apply(sized("4KiB"), vhost)
         assert "max-length-bytes becomes 4096" in told(refused.value)
-        assert "6 messages" in told(refused.value)
+        assert "the 6 oldest messages" in told(refused.value)
         assert (await api.apply(sized("10KiB"), vhost)).complete
         assert await depth_of(vhost, "old") == 10
 
@@ -229,7 +229,7 @@ def test_a_limit_that_comes_up_when_our_policy_goes_is_counted(vhost: BrokerAddr
         ):
             with pytest.raises(RefusedError) as refused:
                 await command()
-            assert "max-length becomes 5 (nothing was dropped before): 15 messages" in told(refused.value)
+            assert "max-length becomes 5 (nothing was dropped before): the 15 oldest messages" in told(refused.value)
         assert await depth_of(vhost, "old") == 20
         assert (await api.apply(shop(vhost, WORK), vhost, allow=["drop:old"])).complete
         await until(lambda: asyncio.create_task(holds(vhost, "old", 5)))
