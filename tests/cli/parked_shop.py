@@ -77,7 +77,7 @@ def amqpflow(command: str, file: Path, address: BrokerAddress, *options: str) ->
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert "Traceback" not in done.stdout + done.stderr, done.stderr

@@ -71,7 +71,7 @@ def apply(file: Path, address: BrokerAddress, *options: str, **variables: str) -
         env=environment(address, **variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     for text in (done.stdout, done.stderr):
@@ -361,7 +361,7 @@ def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAd
                     await proxy.held.wait()
                 process.send_signal(signal.SIGINT)
                 proxy.restore()
-                _, err = await asyncio.to_thread(process.communicate, timeout=60)
+                _, err = await asyncio.to_thread(process.communicate, timeout=120)
             except TimeoutError:
                 process.kill()
                 _, err = await asyncio.to_thread(process.communicate)
@@ -381,7 +381,7 @@ def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAd
 
 def test_wrong_usage_is_64(shop: Path) -> None:
     def run(*arguments: str) -> Any:
-        return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120, check=False)
 
     assert run().returncode == 64
     assert run(str(shop), "--url", "http://x").returncode == 64

@@ -75,7 +75,7 @@ class Dev:
 
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
-        output, _ = self.process.communicate(timeout=60)
+        output, _ = self.process.communicate(timeout=120)
         self.lines += output.splitlines()
         return self.process.returncode
 
@@ -256,7 +256,7 @@ main(["dev"])
 """
     environment["DOCKER_HOST"] = f"unix://{tmp_path}/no-docker.sock"
     result = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
     assert result.returncode == 1
     assert "Traceback" not in result.stderr

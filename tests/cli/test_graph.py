@@ -24,7 +24,7 @@ def graph(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "amqpflow", "graph", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         env={**os.environ, "AMQPFLOW_URL": "amqp://nobody:nothing@127.0.0.1:9/"},
     )

@@ -21,7 +21,7 @@ def run(*arguments: str, cwd: Path, code: int = 0, **variables: str) -> subproce
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
@@ -66,7 +66,7 @@ def test_each_script_completes_commands_and_options(shell: str, tmp_path: Path) 
     script = run("completion", shell, cwd=tmp_path).stdout
     assert "_AMQPFLOW_COMPLETE" in script
     if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=60)
+        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=120)
     asked = {"COMP_WORDS": "amqpflow st", "COMP_CWORD": "1" if shell != "fish" else "st"}
     answer = run(cwd=tmp_path, _AMQPFLOW_COMPLETE=f"{shell}_complete", **asked).stdout
     assert "status" in answer

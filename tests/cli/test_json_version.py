@@ -34,7 +34,7 @@ def test_every_document_has_it(vhost: BrokerAddress, tmp_path: Path) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert done.stdout, f"{document}: {done.stderr}"

@@ -16,7 +16,7 @@ def permissions(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[s
         [sys.executable, "-m", "amqpflow", "permissions", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == code, done.stderr

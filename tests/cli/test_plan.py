@@ -26,7 +26,7 @@ def amqpflow(*arguments: str | Path, address: BrokerAddress, management: bool = 
         env=environment(address, **variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
@@ -35,7 +35,7 @@ def amqpflow(*arguments: str | Path, address: BrokerAddress, management: bool = 
 
 def schema(kind: str) -> Any:
     printed = subprocess.run(
-        [sys.executable, "-m", "amqpflow", "schema", kind], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-m", "amqpflow", "schema", kind], capture_output=True, text=True, timeout=120, check=True
     )
     return json.loads(printed.stdout)
 

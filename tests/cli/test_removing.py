@@ -57,7 +57,7 @@ def amqpflow(address: BrokerAddress, *arguments: str | Path) -> Result:
         env=environment(address),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         stdin=subprocess.DEVNULL,
     )
@@ -92,7 +92,7 @@ def answered(
             assert asked.wait(60)
             meanwhile()
         os.write(ours, answer.encode() + b"\n")
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=120)
     reader.join()
     os.close(ours)
     return Result(process.returncode, out.decode(), said.decode())

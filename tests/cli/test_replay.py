@@ -315,7 +315,7 @@ def test_ctrl_c_settles_what_is_in_flight_and_gives_back_the_rest(shop: Path, vh
     while depth_of(vhost, "orders") == 0:
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Stopping:" in err
     document = json.loads(out)

@@ -76,7 +76,7 @@ def healthcheck(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment(None),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -166,7 +166,7 @@ def test_a_port_is_asked_for() -> None:
         env=environment(None),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 64

@@ -53,7 +53,7 @@ def command(file: Path, address: BrokerAddress, *options: str) -> list[str]:
 
 
 def status(file: Path, address: BrokerAddress, *options: str, code: int = 0) -> str:
-    done = subprocess.run(command(file, address, *options), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command(file, address, *options), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
@@ -112,7 +112,7 @@ def test_what_rabbitmq_retains_is_an_alert(vhost: BrokerAddress, shop: Path) -> 
             def codes() -> set[str]:
                 return {alert["code"] for alert in as_json(file, vhost)["alerts"]}
 
-            await until(lambda: {"missing", "retained"} <= codes(), timeout=60, every=0.5)
+            await until(lambda: {"missing", "retained"} <= codes(), timeout=120, every=0.5)
 
     asyncio.run(scenario())
 
@@ -131,7 +131,7 @@ def test_over_amqp_alone_it_shows_what_can_be_seen(vhost: BrokerAddress, shop: P
     ]
     position = vhost_alone.index("--management-url")
     del vhost_alone[position : position + 2]
-    done = subprocess.run(vhost_alone, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(vhost_alone, capture_output=True, text=True, timeout=120, check=True)
     found = json.loads(done.stdout)
     assert found["complete"] is False
     orders = found["queues"][0]
@@ -157,7 +157,7 @@ def test_off_a_terminal_watching_prints_one_status_a_line_until_it_is_stopped(vh
         assert process.stdout is not None
         lines = [json.loads(process.stdout.readline()) for _ in range(3)]
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert {line["queues"][0]["ready"] for line in lines} == {3}
     assert "Traceback" not in err
@@ -201,7 +201,7 @@ def test_watching_survives_a_password_that_is_rotated(vhost: BrokerAddress, shop
             while datetime.fromisoformat(json.loads(process.stdout.readline())["taken_at"]) < mounted:
                 pass
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
+            process.communicate(timeout=120)
         assert process.returncode == 0
     finally:
         management.delete("users", name)
@@ -230,7 +230,7 @@ def test_on_a_terminal_it_is_a_live_table_and_ctrl_c_leaves_the_terminal_as_it_w
         read_until(terminal, ["\x1b[?1049h", "\x1b[?25l", "WORK QUEUE"])
         process.send_signal(signal.SIGINT)
         after = read_until(terminal, ["\x1b[?1049l", "\x1b[?25h", "WORK QUEUE"])
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=120) == 0
         assert "Traceback" not in after
     finally:
         if process.poll() is None:
@@ -246,7 +246,7 @@ def test_an_interval_that_is_none_is_wrong_usage(shop: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         assert (done.returncode, "--interval" in done.stderr) == (64, True)
 

@@ -203,7 +203,7 @@ def test_validate_needs_no_tty_and_no_utf_8(tmp_path: Path) -> None:
         capture_output=True,
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), "LC_ALL": "C"},
-        timeout=60,
+        timeout=120,
     )
     assert run.returncode == 1
     assert run.stdout.startswith(b"a.yaml:3:10: T201: queue")
@@ -255,7 +255,7 @@ def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(tmp_path: Pat
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])},
             text=True,
-            timeout=60,
+            timeout=120,
         )
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1] == "Error: cannot write the output: No space left on device"

@@ -193,5 +193,5 @@ def test_a_status_shows_what_it_knows_and_says_what_it_does_not(vhost: BrokerAdd
     file.write_text(text(vhost, "{orders: {retry: std}}"))
     command = [sys.executable, "-m", "amqpflow", "status", str(file)]
     environment = {"AMQPFLOW_URL": vhost.url, "AMQPFLOW_MANAGEMENT_URL": vhost.management_url or ""}
-    shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert "disable_metrics_collector" in shown.stdout, shown.stderr

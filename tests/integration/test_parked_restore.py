@@ -457,11 +457,11 @@ def test_an_export_goes_through_a_pipe_into_another_virtual_host(
             stdin=exported.stdout,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
             cwd=tmp_path,
         )
-        _, said = exported.communicate(timeout=60)
+        _, said = exported.communicate(timeout=120)
         assert (exported.returncode, said.decode()) == (0, "3 messages written to standard output.\n")
         assert (restored.returncode, restored.stdout, restored.stderr) == (
             0,

@@ -76,7 +76,7 @@ def amqpflow(*arguments: str | Path, **environ: str) -> subprocess.CompletedProc
         env={**clean, **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
