@@ -91,7 +91,7 @@ def start(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Pat
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     return _checked(done.returncode, done.stdout, done.stderr)

@@ -89,14 +89,12 @@ async def park(connection: Connection, compiled: CompiledTopology, deliveries: S
 async def publish(connection: Connection, queue: str, *messages: Properties, body: bytes = b"{}") -> None:
     """Publish straight to a queue, in this order."""
     channel = await connection.open_channel()
-    await asyncio.gather(
-        *(
-            channel.publish(
-                Publish.of(exchange="", routing_key=queue, properties=replace(each, delivery_mode=2), body=body)
-            )
-            for each in messages
-        )
-    )
+    all_of_them = [
+        Publish.of(exchange="", routing_key=queue, properties=replace(each, delivery_mode=2), body=body)
+        for each in messages
+    ]
+    for start in range(0, len(all_of_them), 1000):  # so that heartbeats go out meanwhile on a busy machine
+        await asyncio.gather(*map(channel.publish, all_of_them[start : start + 1000]))
     await channel.close()
 
 

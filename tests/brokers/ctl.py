@@ -11,7 +11,9 @@ from amqpflow.node.locate import Installation
 _THE_NODES = ("RABBITMQ_PID_FILE", "RABBITMQ_DIST_PORT", "RUNNING_UNDER_SYSTEMD", "BINDIR", "ROOTDIR", "EMU")
 
 
-def rabbitmqctl(installation: Installation, environment: Mapping[str, str], *arguments: str, within: float = 60) -> str:
+def rabbitmqctl(
+    installation: Installation, environment: Mapping[str, str], *arguments: str, within: float = 150
+) -> str:
     """Run it in the `environment` of the node it is about, for at most `within` seconds; return what it printed."""
     done = subprocess.run(
         [installation.server.with_name("rabbitmqctl"), *arguments],

@@ -169,6 +169,6 @@ def finished(service: Path, address: BrokerAddress | None, *arguments: str, **mo
         env={**environment(address), **more},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )

@@ -343,7 +343,7 @@ def test_ctrl_c_tells_how_far_it_got_and_applying_again_finishes(vhost: BrokerAd
                     await proxy.held.wait()
                 process.send_signal(signal.SIGINT)
                 proxy.restore()
-                _, err = await asyncio.to_thread(process.communicate, timeout=60)
+                _, err = await asyncio.to_thread(process.communicate, timeout=120)
             except TimeoutError:
                 process.kill()
                 _, err = await asyncio.to_thread(process.communicate)

@@ -72,7 +72,7 @@ class Checkout:
             },
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         return Done(code=done.returncode, text=done.stdout, calls=calls.read_text().splitlines())

@@ -24,7 +24,7 @@ main()
 def modules_after(output: Path, *arguments: str) -> set[str]:
     """The modules that are loaded when the command has run, in a process of its own."""
     script = SCRIPT.format(arguments=arguments, output=str(output))
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     return {name.partition(".")[0] for name in json.loads(output.read_text())}
 
@@ -44,5 +44,5 @@ def test_help_does_not_read_yaml_either(tmp_path: Path) -> None:
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     script = "import json, sys, amqpflow; print(json.dumps(sorted(sys.modules)))"
-    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert not {name.partition(".")[0] for name in json.loads(output.stdout)} & (HEAVY | {"click", "yaml"})

@@ -58,7 +58,7 @@ def test_each_script_completes_commands_and_options(shell: str, tmp_path: Path) 
     script = run("completion", shell, cwd=tmp_path).out
     assert "_AMQPFLOW_COMPLETE" in script
     if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=60)
+        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=120)
     asked = {"COMP_WORDS": "amqpflow st", "COMP_CWORD": "1" if shell != "fish" else "st"}
     answer = run(cwd=tmp_path, _AMQPFLOW_COMPLETE=f"{shell}_complete", **asked).out
     assert "status" in answer

@@ -238,7 +238,7 @@ def test_ctrl_c_gives_everything_back(shop: Path, vhost: BrokerAddress) -> None:
     )
     asyncio.run(wait_until_taken())
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "all messages are requeued" in err
     assert "Not all of orders.parking was read: it was interrupted." in err

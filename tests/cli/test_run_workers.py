@@ -77,7 +77,7 @@ def healthcheck(port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment(None),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

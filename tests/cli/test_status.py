@@ -113,7 +113,7 @@ def test_what_rabbitmq_retains_is_an_alert(vhost: BrokerAddress, shop: Path) -> 
             def codes() -> set[str]:
                 return {alert["code"] for alert in as_json(file, vhost, by=start)["alerts"]}
 
-            await until(lambda: {"missing", "retained"} <= codes(), timeout=60, every=0.5)
+            await until(lambda: {"missing", "retained"} <= codes(), timeout=120, every=0.5)
 
     asyncio.run(scenario())
 
@@ -151,7 +151,7 @@ def test_off_a_terminal_watching_prints_one_status_a_line_until_it_is_stopped(vh
         assert process.stdout is not None
         lines = [json.loads(process.stdout.readline()) for _ in range(3)]
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert {line["queues"][0]["ready"] for line in lines} == {3}
     assert "Traceback" not in err
@@ -195,7 +195,7 @@ def test_watching_survives_a_password_that_is_rotated(vhost: BrokerAddress, shop
             while datetime.fromisoformat(json.loads(process.stdout.readline())["taken_at"]) < mounted:
                 pass
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
+            process.communicate(timeout=120)
         assert process.returncode == 0
     finally:
         management.delete("users", name)
@@ -224,7 +224,7 @@ def test_on_a_terminal_it_is_a_live_table_and_ctrl_c_leaves_the_terminal_as_it_w
         read_until(terminal, ["\x1b[?1049h", "\x1b[?25l", "WORK QUEUE"])
         process.send_signal(signal.SIGINT)
         after = read_until(terminal, ["\x1b[?1049l", "\x1b[?25h", "WORK QUEUE"])
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=120) == 0
         assert "Traceback" not in after
     finally:
         if process.poll() is None:

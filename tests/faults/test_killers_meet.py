@@ -14,7 +14,7 @@ from amqpflow.model import headers as h
 from amqpflow.rabbitmq import connection_monitor
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.services.consuming import pending as in_flight
-from amqpflow.services.consuming import settler
+from amqpflow.services.consuming import session, settler
 from tests.faults.proxy import Proxy
 from tests.faults.test_killers import given_back
 from tests.faults.test_permission_away import Rights
@@ -158,8 +158,9 @@ def test_a_message_that_was_only_given_back_is_handled(vhost: BrokerAddress, kin
 
 
 @pytest.mark.parametrize("kind", ORDERS)
-def test_consumers_that_stop_park_no_suspect(vhost: BrokerAddress, kind: str) -> None:
+def test_consumers_that_stop_park_no_suspect(vhost: BrokerAddress, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes both messages, and is stopped while it handles one of them, which takes longer than the stop may."""
+    monkeypatch.setattr(session, "_LEAVING", 20.0)  # however slow the broker confirms what is moved
 
     async def scenario() -> None:
         async with shop(vhost, **ORDERS[kind]) as scene:

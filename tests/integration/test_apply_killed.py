@@ -33,7 +33,7 @@ def kill_at(address: BrokerAddress, step: int, when: str, what: str = "apply") -
         [sys.executable, "-m", "tests.integration.apply_and_die", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr

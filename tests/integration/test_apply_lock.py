@@ -39,7 +39,7 @@ def test_the_holder_is_named_and_its_death_frees_the_lock(vhost: BrokerAddress, 
     async def hold() -> None:
         async with open_broker(vhost) as broker, apply_lock(broker, "shop") as lock:
             await lock.check(ask=True)
-            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120)
             assert done.returncode == 5, done.stderr
             assert (
                 f"topology shop is locked: another amqpflow command holds it: pid {os.getpid()} of user" in done.stderr

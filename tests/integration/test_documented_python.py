@@ -54,7 +54,7 @@ def test_parked_messages_are_listed_and_replayed_from_python(vhost: BrokerAddres
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "3 True\n3 True None\n", "")

@@ -57,7 +57,7 @@ class Service:
         assert self.process.stdout is not None
         with self.process.stdout:
             rest = self.process.stdout.read()
-        code = self.process.wait(timeout=60)
+        code = self.process.wait(timeout=120)
         assert code == 0, "\n".join(self.lines) + rest.decode()
 
 

@@ -35,8 +35,8 @@ log = logging.getLogger("amqpflow.consumer")
 _LEAVING = 1.0  #: seconds for the broker to confirm what is moved at the end of a stop
 _LONGEST_TURN = 0.005  #: seconds that handlers may run without the event loop, and acks wait to be written
 
-_ON_ITS_WAY = 1.0  #: seconds in which a message arrives that a new consumer or an ack has made room for
-_LONGEST_ARRIVAL = 3.0  #: seconds to wait for such messages before a consumer is cancelled, all in all
+_ON_ITS_WAY = 0.2  #: seconds in which a message arrives that a new consumer or an ack has made room for
+_LONGEST_ARRIVAL = 1.0  #: seconds to wait for such messages before a consumer is cancelled, all in all
 
 
 class Session:

@@ -53,7 +53,10 @@ async def open_reading(target: ReadTarget, parking_queue: str) -> AsyncIterator[
                 )
             yield reader
         if reader.unproven:
-            notes.append(f"{parking_queue} was closed before RabbitMQ had requeued every message: {reader.unproven}")
+            notes.append(
+                f"{parking_queue} was left before it counted its messages again, which RabbitMQ requeues: "
+                f"{reader.unproven}"
+            )
         if not reader.order_kept:
             notes.append(
                 f"{parking_queue} is too long to be requeued in order"

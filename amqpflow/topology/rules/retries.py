@@ -47,9 +47,9 @@ def _exactly_one(what: str, part: PolicySpec | RuleSpec, keys: tuple[str, ...], 
     given = [key for key in keys if key in part.places]
     if not given:
         hint = "delays: [5s, 30s, 5m]; delays: [] parks the first failure"
-        problems.error(Code.NO_SCHEDULE, part.place, f"{what} needs one of {', '.join(keys)}", hint)
+        problems.error(Code.NO_SCHEDULE, part.place, f"{what} has none of {', '.join(keys)}", hint)
     for key in given[1:]:
-        message = f"{what} has {given[0]} and {key}, which cannot be combined"
+        message = f"{what} has {given[0]} already: {key} cannot go with it"
         problems.error(Code.CONFLICTING_KEYS, part.at(key), message, "keep one of them")
 
 
@@ -59,7 +59,7 @@ def native_only_keys(spec: TopologySpec, problems: Problems) -> None:
         for key in _NATIVE_ONLY:
             if policy.tiers and key in policy.places:
                 hint = "delays: [...] or backoff: {...}; engine: native needs RabbitMQ 4.3"
-                problems.error(Code.CONFLICTING_KEYS, policy.at(key), f"{key} requires engine: native", hint)
+                problems.error(Code.CONFLICTING_KEYS, policy.at(key), f"{key} goes with engine: native alone", hint)
 
 
 def native_keys(spec: TopologySpec, problems: Problems) -> None:
@@ -95,11 +95,10 @@ def native_queues(spec: TopologySpec, problems: Problems) -> None:
             continue
         named = f"queue {queue.name}: retry policy {policy.name} has engine: native"
         if queue.classic:
-            message = f"{named}, which needs a quorum queue"
-            problems.error(Code.NATIVE_NEEDS_QUORUM, queue.at("type"), message, "type: quorum")
+            problems.error(Code.NATIVE_NEEDS_QUORUM, queue.at("type"), f"{named}, which needs a quorum queue")
         if queue.external:
             message = f"{named}, which the owner of an external queue decides"
-            problems.error(Code.NATIVE_CANNOT, queue.at("retry"), message, "a policy with engine: tiers")
+            problems.error(Code.NATIVE_CANNOT, queue.at("retry"), message)
         excluded = {"delivery_limit": "sets the limit itself, to its retries and 20", "tiers": "has no retry queues"}
         for key, why in excluded.items():
             if key in queue.places:
@@ -112,11 +111,10 @@ def delays_increase(spec: TopologySpec, problems: Problems) -> None:
         for before, after in pairwise(schedule.delays or ()):
             if after.delay_ms <= before.delay_ms:
                 here, there = format_duration(after.delay_ms), format_duration(before.delay_ms)
-                message, hint = f"delay {here} comes after the longer {there}", "sort the delays, shortest first"
+                hint = "the delays of a list increase"
                 if after.delay_ms == before.delay_ms:
-                    message = f"delay {here} is listed twice"
                     hint = f"write {{delay: {here}, times: {before.times + after.times}}}"
-                problems.error(Code.DELAYS_NOT_INCREASING, after.place, message, hint)
+                problems.error(Code.DELAYS_NOT_INCREASING, after.place, f"{here} comes after {there}", hint)
 
 
 def backoff_grows(spec: TopologySpec, problems: Problems) -> None:
@@ -127,7 +125,7 @@ def backoff_grows(spec: TopologySpec, problems: Problems) -> None:
             continue
         if backoff.max_ms is not None and backoff.max_ms < backoff.initial_ms:
             message = f"max is shorter than initial, {format_duration(backoff.initial_ms)}"
-            problems.error(Code.BAD_BACKOFF, backoff.at("max"), message, "make max longer, or initial shorter")
+            problems.error(Code.BAD_BACKOFF, backoff.at("max"), message)
         elif "max" not in backoff.places and (delays := delays_of(None, backoff)) and delays[-1] == MAX_DELAY_MS:
             longest = format_duration(MAX_DELAY_MS)
             message = f"the backoff grows beyond {longest} ({MAX_DELAY_MS} ms), the longest delay RabbitMQ has"
@@ -155,8 +153,7 @@ def gives_up(spec: TopologySpec, problems: Problems) -> None:
                     f"{schedule.what}: retry {number} after {format_duration(delay)} never happens, the delays up to "
                     f"it are longer than {said}"
                 )
-                hint = "make give_up_after longer, or remove the delay"
-                problems.warning(Code.STEP_NEVER_TAKEN, schedule.place, message, hint)
+                problems.warning(Code.STEP_NEVER_TAKEN, schedule.place, message)
                 break
 
 
@@ -179,9 +176,8 @@ def rules_reachable(spec: TopologySpec, problems: Problems) -> None:
             for error in rule.errors:
                 above = next((name for name in _names_above(error.value) if name in earlier), None)
                 if above is not None:
-                    line = earlier[above].line
-                    message = f"{error.value[:80]} never matches here: the rule for {above} on line {line} comes first"
-                    problems.warning(Code.RULE_UNREACHABLE, error.place, message, "put the more specific class first")
+                    message = f"{error.value[:80]} is caught by the rule for {above} on line {earlier[above].line}"
+                    problems.warning(Code.RULE_UNREACHABLE, error.place, message, "the first rule that matches wins")
             for error in rule.errors:
                 earlier.setdefault(error.value, error.place)
 

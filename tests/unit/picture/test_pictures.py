@@ -161,7 +161,7 @@ def test_the_text_says_it_all() -> None:
         "",
         "exchange events (topic)",
         "  order.* --> orders",
-        "  unroutable messages --> exchange unrouted",
+        "  what nothing is bound for --> exchange unrouted",
         "",
         "exchange unrouted (fanout)",
         "  --> audit",
