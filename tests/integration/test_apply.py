@@ -390,7 +390,7 @@ def test_the_documented_permissions_are_enough(vhost: BrokerAddress) -> None:
 
 def test_a_user_without_a_tag_falls_back_to_amqp_only_where_the_url_was_derived(vhost: BrokerAddress) -> None:
     with user(vhost) as address:
-        with pytest.raises(PermissionDeniedError, match="management tag"):
+        with pytest.raises(PermissionDeniedError, match="the tag management"):
             asyncio.run(api.plan(shop(vhost), address))
         plan = asyncio.run(api.plan(shop(vhost), replace(address, management_url=None)))
         assert not plan.complete

@@ -124,7 +124,7 @@ def test_a_service_that_is_given_the_management_api_needs_its_tag(vhost: BrokerA
 
     async def scenario() -> None:
         await apply(topology, vhost)
-        with granted(vhost, roles["consume"]) as address, pytest.raises(PermissionDeniedError, match="management tag"):
+        with granted(vhost, roles["consume"]) as address, pytest.raises(PermissionDeniedError, match="tag management"):
             await start(address)
         with granted(vhost, replace(roles["consume"], tags=("management",))) as address:
             await start(address)
