@@ -134,7 +134,8 @@ class _Consequences:
             how, definition = "PUT of the policy, in place", dict(change.policy.definition)
             found = {repr(each): each for each in change.differences}
         else:
-            queues = tuple(name for name in queues if name not in self.after)  # else another of ours says it
+            # where another policy of ours takes over, the step of that one says it
+            queues = tuple(name for name in queues if name not in self.after)
         told: dict[str, dict[str, None]] = {"messages": {}, "consumers": {}, "when": {}}
         told["messages"] |= dict.fromkeys(self._lost(change.at_stake))
         dangerous = bool(change.at_stake)
