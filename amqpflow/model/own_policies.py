@@ -17,7 +17,7 @@ from .resources import Policy
 
 DEFAULT_POLICY_PRIORITY = 10
 MAX_PATTERN_BYTES = 1000
-_LENGTHS = frozenset({"max-length", "max-length-bytes"})
+LENGTHS = ("max-length", "max-length-bytes")
 _CUT_EVERY = 8  # names to a list on average; a power of two
 
 
@@ -103,6 +103,6 @@ def dead_letters_kept(definition: Mapping[str, Any], *, parking_queue: str, limi
     kept = {key: value for key, value in definition.items() if not (ours and key.startswith("dead-letter-"))}
     if not limit_said:
         kept.pop("delivery-limit", None)
-    if not kept.keys() & _LENGTHS:
+    if not kept.keys() & set(LENGTHS):
         kept.pop("overflow", None)  # it was for at-least-once dead-lettering to parking
     return kept

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from amqpflow.model.own_policies import dead_letters_kept
+from amqpflow.model.own_policies import LENGTHS, dead_letters_kept
 from amqpflow.model.resources import BrokerState, Policy, Queue
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.planning.ownership.ownership import is_own_policy
@@ -20,7 +20,6 @@ from amqpflow.planning.values.observation import Observation
 
 from .guarantees import as_planned, duration_or_ms
 
-LENGTHS = ("max-length", "max-length-bytes")
 _EXCHANGE = "x-dead-letter-exchange"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from amqpflow.model.own_policies import LENGTHS
 from amqpflow.model.resources import BrokerState, Queue
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
 from amqpflow.model.units import format_duration
@@ -116,7 +117,7 @@ class _QueueGuarantees:
                 yield Guarantee(queue=self.queue.name, name=name, holds=holds, why=why)
 
     def _retries(self) -> _Judged:
-        limited = any(self.works.value(key) is not None for key in ("max-length", "max-length-bytes"))
+        limited = any(self.works.value(key) is not None for key in LENGTHS)
         overflow = self.works.settings["overflow"]
         if limited and not overflow.is_surely("reject-publish"):
             text = (
@@ -208,7 +209,7 @@ class _QueueGuarantees:
             for policy in (*self.works.policies, *self.works.hidden, *(each.policy for each in self.works.passed_over))
             if is_own_policy(policy.name, self.desired.name)
         ]
-        keys = ("max-length", "max-length-bytes", "consumer-timeout")
+        keys = (*LENGTHS, "consumer-timeout")
         asked = {key: value for definition in wanted for key, value in definition.items() if key in keys}
         for key, value in asked.items():
             setting = self.works.settings[key]

@@ -7,15 +7,14 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from amqpflow.model.own_policies import parks
+from amqpflow.model.own_policies import LENGTHS, parks
 from amqpflow.model.resources import Policy, Queue
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.units import format_duration
 from amqpflow.planning.policies.effective import Effective, effective
 from amqpflow.planning.policies.precedence import is_number, smaller
 
-_LENGTHS = ("max-length", "max-length-bytes")
-_HARMLESS_TIGHTER = frozenset({*_LENGTHS, "message-ttl", "expires"})
+_HARMLESS_TIGHTER = frozenset({*LENGTHS, "message-ttl", "expires"})
 """Numbers of which the file may say a smaller one. A smaller delivery limit parks messages, a smaller consumer timeout
 takes them from handlers: what those were is the application's to say."""
 
@@ -97,7 +96,7 @@ class _Place:
 
 def _told(place: _Place, foreign: Policy, theirs: Effective, lost: list[str], tightened: list[str]) -> LostKeys:
     wanted = {key: foreign.definition[key] for key in lost}
-    if place.existing and wanted.keys() & set(_LENGTHS) and theirs.value("overflow") != _overflow(place, wanted):
+    if place.existing and wanted.keys() & set(LENGTHS) and theirs.value("overflow") != _overflow(place, wanted):
         # the key limits would bring reject-publish with it
         wanted["overflow"] = theirs.value("overflow")
     written: dict[str, Any] = {}

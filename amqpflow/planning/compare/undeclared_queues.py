@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from amqpflow.model.own_policies import LENGTHS
 from amqpflow.model.resources import BrokerState, Queue
 from amqpflow.model.routes import CompiledTopology, NativeRetry, QueueRoutes
-from amqpflow.planning.checks.existing_queues import LENGTHS, dead_letter_findings
+from amqpflow.planning.checks.existing_queues import dead_letter_findings
 from amqpflow.planning.checks.guarantees import as_planned
 from amqpflow.planning.ownership.ownership import topology_of_policy
 from amqpflow.planning.policies.effective import effective_in
