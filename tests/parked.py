@@ -81,20 +81,21 @@ def parking_publish(
 
 async def park(connection: Connection, compiled: CompiledTopology, deliveries: Sequence[Delivery]) -> None:
     """Park messages as a consumer does, in this order."""
-    channel = await connection.open_channel()
-    await asyncio.gather(*(channel.publish(parking_publish(compiled, each)) for each in deliveries))
-    await channel.close()
+    await _publish_all(connection, [parking_publish(compiled, each) for each in deliveries])
 
 
 async def publish(connection: Connection, queue: str, *messages: Properties, body: bytes = b"{}") -> None:
     """Publish straight to a queue, in this order."""
+    durable = (replace(each, delivery_mode=2) for each in messages)
+    publishes = [Publish.of(exchange="", routing_key=queue, properties=each, body=body) for each in durable]
+    await _publish_all(connection, publishes)
+
+
+async def _publish_all(connection: Connection, publishes: Sequence[Publish]) -> None:
+    """In this order, 1,000 at a time: else no heartbeat goes out meanwhile on a busy machine."""
     channel = await connection.open_channel()
-    all_of_them = [
-        Publish.of(exchange="", routing_key=queue, properties=replace(each, delivery_mode=2), body=body)
-        for each in messages
-    ]
-    for start in range(0, len(all_of_them), 1000):  # so that heartbeats go out meanwhile on a busy machine
-        await asyncio.gather(*map(channel.publish, all_of_them[start : start + 1000]))
+    for start in range(0, len(publishes), 1000):
+        await asyncio.gather(*map(channel.publish, publishes[start : start + 1000]))
     await channel.close()
 
 

@@ -113,7 +113,7 @@ def test_what_rabbitmq_retains_is_an_alert(vhost: BrokerAddress, shop: Path) -> 
             def codes() -> set[str]:
                 return {alert["code"] for alert in as_json(file, vhost, by=start)["alerts"]}
 
-            await until(lambda: {"missing", "retained"} <= codes(), timeout=120, every=0.5)
+            await until(lambda: {"missing", "retained"} <= codes(), timeout=60, every=0.5)
 
     asyncio.run(scenario())
 

@@ -141,13 +141,13 @@ def test_a_cluster_that_loses_its_nodes_one_by_one_loses_no_message(
                 publishing = asyncio.create_task(publish(",".join(node.url for node in everywhere.nodes)))
                 for number, node in enumerate(cluster.nodes, 1):
                     enough = number * share - 20
-                    await until(lambda enough=enough: len(published) >= enough, timeout=120 + MESSAGES / 20)  # type: ignore[misc]
+                    await until(lambda enough=enough: len(published) >= enough, timeout=60 + MESSAGES / 20)  # type: ignore[misc]
                     await asyncio.to_thread(node.kill)
                     # two of three go on: publishing is confirmed, messages are consumed, retried and parked
                     before = consumer.totals["acked"]
                     for _ in range(share):
                         released.release()
-                    await until(lambda before=before: consumer.totals["acked"] > before + 20, timeout=120)  # type: ignore[misc]
+                    await until(lambda before=before: consumer.totals["acked"] > before + 20, timeout=60)  # type: ignore[misc]
                     node.start()
                     await asyncio.to_thread(node.wait)
                 await publishing

@@ -67,9 +67,9 @@ def test_a_broker_that_comes_back_is_consumed_from_again_and_nothing_is_lost(nod
                 await asyncio.to_thread(getattr(node, how))
                 await until(lambda: not consumer.healthy)
                 await asyncio.to_thread(node.start)
-                await until(lambda: consumer.healthy, timeout=120)
+                await until(lambda: consumer.healthy, timeout=60)
                 scene.connection = await connected(scene.address, scene.compiled)
-                await until(lambda: all_settled(scene, parked), timeout=120)
+                await until(lambda: all_settled(scene, parked), timeout=60)
             assert {*parked, *await scene.account()} == set(IDS)
             # acks that the broker had not written when it was killed make second copies, which can be told
             assert [each for each in hops.values() if len(each) > 1] == []
@@ -116,7 +116,7 @@ def test_retries_arrive_in_a_full_queue_once_there_is_room(node: OwnNode, queue_
                 pass
             assert len(fillers) < 10 * len(IDS)  # the policy is applied a little late
             async with scene.consumer(orders=handle):
-                await until(lambda: set(scene.done) == {*IDS, *fillers}, timeout=120)
+                await until(lambda: set(scene.done) == {*IDS, *fillers}, timeout=60)
             # RabbitMQ's dead-lettering sends once more what is not confirmed within half a second
             assert set(await scene.account()) == {*IDS, *fillers}
 

@@ -165,7 +165,7 @@ def test_a_message_whose_handler_always_outlasts_the_heartbeat_is_parked(vhost: 
             consumer.subscribe(lambda event: parked.append(event.reason), "message.parked")
             async with consumer:
                 await scene.publish("slow")
-                await until(lambda: bool(parked), timeout=120)
+                await until(lambda: bool(parked), timeout=60)
             assert (set(calls), parked) == ({"slow"}, ["crashed"])
             assert 2 <= len(calls) <= 4, "before RabbitMQ 4.3 up to two more than crash_limit"
             assert (await scene.depth("orders"), await scene.depth("orders.parking")) == (0, 1)

@@ -167,7 +167,7 @@ def test_the_rollout_works_in_any_order_with_the_least_permissions(
             with running("Job/orders-apply", tmp_path / "apply", secrets) as job:
                 code, out = ended(job)
                 assert code == 0, out
-            asyncio.run(until(lambda: ready(free_port), timeout=120, every=0.1))
+            asyncio.run(until(lambda: ready(free_port), timeout=60, every=0.1))
             asyncio.run(publish())
             assert consumer.stdout is not None
             line = next(line for line in consumer.stdout if line.startswith("charged"))

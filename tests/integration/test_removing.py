@@ -323,7 +323,7 @@ def test_tiers_change_while_messages_wait_and_consumers_with_the_old_file_run(vh
                 pruning = asyncio.create_task(api.apply(changed, vhost, prune=True, allow=["delete"], wait=True))
                 await until(lambda: ("shop.retry", "orders.retry.3s", "orders.retry.3s") not in bindings(vhost))
                 await opened.publish(*ids[count // 2 :])
-                await until(lambda: len(second) == count, timeout=120)
+                await until(lambda: len(second) == count, timeout=60)
                 return await pruning
 
     report = asyncio.run(scene())
