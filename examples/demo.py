@@ -1,4 +1,4 @@
-"""The whole of amqpflow in half a minute: apply, consume, retry, park, mend, replay, count.
+"""The whole of amqpflow in half a minute: apply, consume, retry, park, fix, replay, count.
 
     python examples/demo.py [AMQP-URL [MANAGEMENT-URL]]
 

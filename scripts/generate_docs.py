@@ -44,7 +44,9 @@ def commands_page() -> str:
         " built.\n",
         f"{root_command.epilog}\n",
     ]
-    context = click.Context(root_command, info_name="amqpflow")
+    # with the group's own names of --help: a command keeps the option that it is first asked for, also for the tests
+    names = root_command.context_settings["help_option_names"]
+    context = click.Context(root_command, info_name="amqpflow", help_option_names=names)
     for name in COMMANDS:
         parts.extend(_command(name, root_command, context))
     return "\n".join(parts)
@@ -256,9 +258,9 @@ def alert(event: Event) -> None: ...
 ```
 
 A listener is called in the event loop, between two steps of the work: it must be quick, and it is not async. What it
-raises is logged, and changes nothing. Kinds that nobody listens to are not made. `consumer.on` and `consumer.subscribe`
+raises is logged, and changes nothing. Kinds without a listener are not made. `consumer.on` and `consumer.subscribe`
 take names and classes; a class with kinds below it, such as `MessageSettled`, stands for all of them, and no argument
-for every event. The log of a consumer is such a listener: its records bear the event's name as `event_name`, and its
+for every event. The log of a consumer is such a listener: its records carry the event's name as `event_name`, and its
 fields.
 """
 

@@ -69,7 +69,7 @@ class Connections:
 
         Args:
             topology: None for queues that are in no file: the virtual host is that of the URL then.
-            purpose: part of the name that the management page shows for a new connection.
+            purpose: part of the name that the management UI shows for a new connection.
 
         Raises:
             AmqpflowError: as `amqpflow.rabbitmq.observe.open_broker`.

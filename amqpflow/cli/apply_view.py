@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -135,13 +134,14 @@ class ApplyView:
 
         from .render.plan import plan_text
         from .render.plan_json import plan_object
+        from .render.values import as_document
 
         self._plan = plan
         missing = missing_approvals(plan, approvals)
         if not self.as_json:
             click.echo(plan_text(plan, color=self.color), color=self.color)
         elif plan.refusals or missing:
-            click.echo(json.dumps(plan_object(plan), indent=2))
+            click.echo(as_document(plan_object(plan)))
         if plan.refusals or self.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
             return approvals
         for need in missing:
@@ -189,10 +189,11 @@ class ApplyView:
         """Report what was done: as JSON always, as text if the run was stopped, Ctrl-C included."""
         from .render.plan_json import applied_object
         from .render.report import stopped_text
+        from .render.values import as_document
 
         self._bar.close()
         if self.as_json:
-            click.echo(json.dumps(applied_object(report), indent=2))
+            click.echo(as_document(applied_object(report)))
         elif not report.complete and not report.only_postponed:
             click.echo(stopped_text(report, color=self.color), err=True, color=self.color)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-GIVING_BACK = "all messages are requeued"
+REQUEUED = "all messages are requeued"
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def read(
     options: ReadOptions,
     *,
     verb: str = "Reading",
-    says: str = GIVING_BACK,
+    says: str = REQUEUED,
     at_most: int | None = None,
 ) -> tuple[T, bool]:
     """

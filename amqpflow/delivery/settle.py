@@ -234,7 +234,9 @@ def _retry(
         return _park(incoming, at, ParkReason.GAVE_UP, detail, error)
     tier = next_longer(at.routes.tiers, wanted, missing) if missing else wanted
     if tier is None:
-        return _park(incoming, at, ParkReason.NO_ROUTE, f"no retry queue takes it: {', '.join(sorted(missing))}", error)
+        return _park(
+            incoming, at, ParkReason.NO_ROUTE, f"no retry queue accepts it: {', '.join(sorted(missing))}", error
+        )
     due_at = at.now + max(tier.delay_ms, wanted_ms or 0)
     record = _record(incoming, at, error, tier.queue, due_at=due_at)
     publish = _copy(incoming, at, at.routes.retry_exchange, tier.queue, record)

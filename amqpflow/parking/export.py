@@ -191,7 +191,7 @@ def _message(line: Mapping[str, Any]) -> ExportedMessage:
         try:
             body = line["body"].encode()
         except UnicodeEncodeError:
-            raise ValueError("body is no text") from None
+            raise ValueError("body is not text") from None
     else:
         body = _decoded(line, "body_base64")
     if line.get("check") != _check(flags, body):
@@ -206,7 +206,7 @@ def _decoded(line: Mapping[str, Any], name: str) -> bytes:
     try:
         return base64.b64decode(line[name], validate=True)
     except (KeyError, TypeError, ValueError, binascii.Error):
-        raise ValueError(f"{name} is missing or no base64") from None
+        raise ValueError(f"{name} is missing or not base64") from None
 
 
 def check_of(parked: ParkedMessage) -> str:

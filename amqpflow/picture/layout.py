@@ -268,7 +268,7 @@ class _Layouter:
                         (track, target.middle - 5),
                         (target.x, target.middle - 5),
                     ),
-                    title=f"what nothing is bound for at {exchange.name}",
+                    title=f"unroutable messages of {exchange.name}",
                 )
             )
         return max((box.bottom for box in placed.values()), default=0.0)

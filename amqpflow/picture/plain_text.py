@@ -20,7 +20,7 @@ def _lines(graph: Graph) -> Iterator[str]:
         width = max((len(key) for key, _ in fed), default=0)
         yield from (f"  {key.ljust(width) + ' ' if width else ''}--> {name}" for key, name in fed)
         if exchange.alternate:
-            yield f"  what nothing is bound for --> exchange {exchange.alternate}"
+            yield f"  unroutable messages --> exchange {exchange.alternate}"
     depths = {parking.name: parking.depth for parking in graph.parkings}
     for work in graph.works:
         yield from ("", f"queue {work.name}{_remarks(work.remarks)}{_depth(work.depth)}")

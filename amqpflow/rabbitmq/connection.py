@@ -208,7 +208,7 @@ async def connect(
 
     Args:
         address: where to, with credentials and TLS settings.
-        name: what the management page shows for the connection.
+        name: what the management UI shows for the connection.
         timeout: seconds until a silent peer is given up; 5 while another node is left to try.
         beside: a connection that this one must share broker and virtual host with.
 

@@ -140,7 +140,9 @@ def no_answer(
         return ManagementUnavailableError(
             f"the server at {url} does not speak TLS", hint="write http://, which is without TLS"
         )
-    hint = ""
+    hint = (
+        "check the management URL; `rabbitmq-plugins enable rabbitmq_management` starts the API, usually on port 15672"
+    )
     if "certificate verify failed" in words:
         hint = "`ca_file` names the CA to trust"
         if "mismatch" in words or "not valid for" in words:

@@ -56,7 +56,7 @@ async def open_broker(
 
     Args:
         address: the broker, with the virtual host to administer.
-        name: what the management page shows for the connection.
+        name: what the management UI shows for the connection.
         use_management: False to use AMQP alone.
 
     Raises:

@@ -52,13 +52,13 @@ The numbers are the steps of apply, in that order.
   11 + queue orders.retry.5s                 quorum, ttl 5s, then back to orders
   12 + queue orders.retry.27s                quorum, ttl 27s, then back to orders
   13 + queue orders.retry.30s                quorum, ttl 30s, then back to orders
-   5 + queue orders.parking                  quorum, keeps what failed for good
+   5 + queue orders.parking                  quorum, holds messages that failed for good
   20 + binding events -> orders (order.*)
    7 + 5 bindings                            in shop.retry and shop.parking, each queue by its own name (steps 7, 14-17)
 
   audit: parked in audit.parking at the first failure
   10 + queue audit                           quorum, delivery limit 50, dead letters to audit.parking
-   6 + queue audit.parking                   quorum, keeps what failed for good
+   6 + queue audit.parking                   quorum, holds messages that failed for good
    8 + 2 bindings                            in shop.retry and shop.parking, each queue by its own name (steps 8, 18)
 
   Policies

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amqpflow.cli.render import parked
+from amqpflow.cli.render import parked, table
 from amqpflow.services.parked.listing import ParkedListing, ParkedRow
 
 ROW = ParkedRow(
@@ -30,7 +30,8 @@ ROW = ParkedRow(
 
 
 def listed(monkeypatch: pytest.MonkeyPatch, width: int | None) -> list[str]:
-    monkeypatch.setattr(parked, "_terminal_width", lambda: width)
+    for module in (parked, table):
+        monkeypatch.setattr(module, "terminal_width", lambda: width)
     listing = ParkedListing(topology="orders", messages=(), queues=(), notes=())
     return list(parked.listing_lines(listing, lambda: iter([ROW]), 1, now=60_000))
 

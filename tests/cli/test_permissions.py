@@ -20,7 +20,7 @@ def permissions(*arguments: str, code: int = 0) -> Result:
 
 def test_the_lines_that_grant_them_are_ready_for_a_shell() -> None:
     lines = permissions(str(EXAMPLE)).out.splitlines()
-    assert "# FILE names no virtual host: write yours for /, if it is another one." in lines
+    assert "# FILE names no virtual host: replace / if yours is another one." in lines
     granting = [shlex.split(line) for line in lines if line.startswith("rabbitmqctl")]
     assert len(granting) == 10
     consume = next(words for words in granting if "orders-consume" in words)

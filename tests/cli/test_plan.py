@@ -164,7 +164,7 @@ def test_a_saved_plan_that_removes_is_agreed_to_where_it_is_applied(
     assert amqpflow("plan", shop, "--detailed-exitcode", address=vhost).code == 0
     shown = amqpflow("plan", shop, "--prune", "--detailed-exitcode", "--out", saved, address=vhost)
     assert shown.code == 2
-    assert "  To think about first\n" in shown.out
+    assert "  Review before applying\n" in shown.out
     assert "Apply asks first, or needs --allow delete." in shown.out
     assert apply(saved, vhost).code == 4
     assert "leaving" in names(vhost, "exchanges")

@@ -75,7 +75,7 @@ def test_what_is_dangerous_comes_first_and_says_why_and_what_becomes_of_messages
     state = changed(applied(many(2)), "q0001", x_max_priority=5)
     plan = replace(diff(compiled(many(2, overflow="drop-head")), observation(state)), depths={"q0001": 3})
     text = plan_text(plan, color=False)
-    assert text.splitlines()[3] == "  To think about first"
+    assert text.splitlines()[3] == "  Review before applying"
     assert "-/+ queue q0001" in text
     assert "x-max-priority: 5 -> (not set)" in text
     assert "move 3 ready messages there by publish, confirm, ack" in " ".join(text.split())
@@ -85,13 +85,13 @@ def test_what_is_dangerous_comes_first_and_says_why_and_what_becomes_of_messages
 
 
 def test_a_limit_that_takes_messages_out_is_dangerous_and_one_that_refuses_publishes_is_not() -> None:
-    for overflow, title in (("drop-head", "To think about first"), ("reject-publish", "Policies")):
+    for overflow, title in (("drop-head", "Review before applying"), ("reject-publish", "Policies")):
         state = applied(many(1, 1000, overflow))
         seen = replace(observation(state), depths={"q0000": Depth(messages=30, ready=30)})
         text = plan_text(diff(compiled(many(1, 10, overflow)), seen), color=False)
         assert f"  {title}\n" in text
         assert "max-length: 1000 -> 10\n" in text
-        told = "20 messages, the oldest, are dead-lettered to queue q0000.parking at once (at most once)"
+        told = "the 20 oldest messages are dead-lettered to queue q0000.parking at once (at most once)"
         assert (told in " ".join(text.split())) is (overflow == "drop-head")
 
 

@@ -223,7 +223,7 @@ def test_adopt(vhost: BrokerAddress, file: Path) -> None:
     assert "Nothing to do" in amqpflow(vhost, "adopt", file, "queue", "orders.parking").out
     assert amqpflow(vhost, "adopt", file, "host", "x").code == 64
     disowned = amqpflow(vhost, "disown", file, "queue", "orders.parking")
-    assert (disowned.code, "gives up queue orders.parking" in disowned.out) == (0, True)
+    assert (disowned.code, "releases queue orders.parking" in disowned.out) == (0, True)
     assert "queue orders.parking: the file still declares it" in " ".join(disowned.out.split())
     assert "Nothing to do" in amqpflow(vhost, "disown", file, "queue", "orders.parking").out
     assert amqpflow(vhost, "disown", file, "queue", "orders").code == 4
@@ -241,7 +241,7 @@ def test_a_binding_that_was_there_before_is_shown_adopted_and_disowned(vhost: Br
         )
     )
     plan = amqpflow(vhost, "plan", file)
-    assert f"= binding {binding}  was there before, and stays" in " ".join(plan.out.split("   "))
+    assert f"= binding {binding}  created by another program, stays" in " ".join(plan.out.split("   "))
     assert amqpflow(vhost, "apply", file).code == 0
     adopted = amqpflow(vhost, "adopt", file, "binding", binding, "-o", "json")
     assert adopted.code == 0

@@ -96,7 +96,7 @@ def test_messages_that_no_replay_takes_are_told(shop: Path, vhost: BrokerAddress
             await publish(connection, "shared.parked", *stray)
 
     asyncio.run(put())
-    says = "2 messages in shared.parked of work queues that are not parked there, so that no replay takes them."
+    says = "2 messages in shared.parked of work queues that do not park there; no replay takes them."
     planned = replay(shop, vhost, "--queue", "mail", "--dry-run")
     assert says in planned.out
     document = json.loads(replay(shop, vhost, "--queue", "mail", "--dry-run", "-o", "json").out)
@@ -174,7 +174,7 @@ def test_what_is_left_behind_is_reported_and_the_exit_code_is_3(
     broker.management.delete("bindings", vhost.vhost, "e", "shop.retry", "q", "orders", "orders")
     done = replay(shop, vhost, "--queue", "orders", "--yes")
     assert done.code == 3
-    assert "Stopped: shop.retry has no way to orders" in done.err
+    assert "Stopped: shop.retry cannot route to orders" in done.err
     assert f"amqpflow apply {shop}" in done.err
     assert "Replayed 0 messages" in done.out
     document = json.loads(replay(shop, vhost, "--queue", "orders", "--yes", "-o", "json").out)

@@ -57,8 +57,9 @@ class TestValidate:
         done = run("validate", "broken.yaml")
         assert done.code == 1
         assert done.out.splitlines() == [
-            "broken.yaml:4:3: T304: warning: no queue uses retry policy standard",
-            "broken.yaml:4:27: T402: 3s comes after 5s (the delays of a list increase)",
+            "broken.yaml:4:3: T304: warning: no queue uses retry policy standard"
+            " (retry: standard in a queue, or remove it)",
+            "broken.yaml:4:27: T402: delay 3s comes after the longer 5s (sort the delays, shortest first)",
             "broken.yaml:7:12: T302: retry policy 'standart' is not defined (did you mean standard?)",
             "broken.yaml:8:32: T107: max_length_bytes: 10 has no unit: write 10B, or use KiB, MiB, GiB or TiB",
         ]

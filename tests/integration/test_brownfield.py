@@ -457,7 +457,7 @@ def test_an_existing_queue_has_one_topology(vhost: BrokerAddress) -> None:
         with pytest.raises(RefusedError) as refused:
             await apply(topology(second, vhost), vhost)
         assert any(
-            each.startswith("queue old: the topology first has built retries and parking around it")
+            each.startswith("queue old: the topology first has retry and parking queues for it already")
             for each in refused.value.problems
         )
         with pytest.raises(RefusedError, match="nothing was done") as refused:

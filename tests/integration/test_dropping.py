@@ -147,7 +147,7 @@ def test_a_limit_that_drops_messages_needs_the_queues_name(vhost: BrokerAddress,
         tight = limited(vhost, 5, "park" if parks else "keep")
         plan = await api.plan(tight, vhost)
         goes = "dead-lettered to queue old.parking at once (at most once)" if parks else "deleted at once"
-        expected = f"15 messages, the oldest, are {goes}"
+        expected = f"the 15 oldest messages are {goes}"
         assert [each.object for each in plan.refusals] == ["queue old"]
         assert expected in plan.refusals[0].message
         for other in ([], ["drop:other"], ["delete:old"]):
@@ -188,7 +188,7 @@ def test_a_limit_in_bytes_is_counted_in_bytes(vhost: BrokerAddress) -> None:
         with pytest.raises(RefusedError) as refused:
             await api.apply(sized("4KiB"), vhost)
         assert "max-length-bytes becomes 4096" in told(refused.value)
-        assert "6 messages" in told(refused.value)
+        assert "the 6 oldest messages" in told(refused.value)
         assert (await api.apply(sized("10KiB"), vhost)).complete
         assert await depth_of(vhost, "old") == 10
 
@@ -206,7 +206,7 @@ def test_what_came_since_the_plan_is_not_dropped_by_its_limit(vhost: BrokerAddre
 
         with pytest.raises(PartlyDoneError) as stopped:
             await api.apply(limited(vhost, 5), vhost, on_step=on_step)
-        assert "15 messages, the oldest" in told(stopped.value)
+        assert "the 15 oldest messages" in told(stopped.value)
         assert await depth_of(vhost, "old") == 20
 
     asyncio.run(scene())
@@ -229,7 +229,7 @@ def test_a_limit_that_comes_up_when_our_policy_goes_is_counted(vhost: BrokerAddr
         ):
             with pytest.raises(RefusedError) as refused:
                 await command()
-            assert "max-length becomes 5 (nothing was dropped before): 15 messages" in told(refused.value)
+            assert "max-length becomes 5 (nothing was dropped before): the 15 oldest messages" in told(refused.value)
         assert await depth_of(vhost, "old") == 20
         assert (await api.apply(shop(vhost, WORK), vhost, allow=["drop:old"])).complete
         await until(lambda: asyncio.create_task(holds(vhost, "old", 5)))
@@ -329,7 +329,7 @@ def test_a_limit_below_what_rabbitmq_delays_is_refused(vhost: BrokerAddress) -> 
         await counts(vhost, "old", messages_delayed=4)
         for limit, allow, reason in (
             (3, ["drop:old"], "RabbitMQ delays 4 of its messages"),
-            (5, [], "1 message, the oldest, is"),
+            (5, [], "the oldest message is"),
         ):
             foreign = {"pattern": "^old$", "definition": {"max-length": limit}, "priority": 0, "apply-to": "queues"}
             Management(vhost).put("policies", vhost.vhost, "ops", body=foreign)

@@ -223,7 +223,7 @@ def test_what_a_manifest_says_of_an_earlier_virtual_host_is_not_believed(vhost: 
     # it is dropped before anything is made that carries the stamp: a run that dies in between revives nothing
     changes = run(api.apply(topology(OWN_PARKING, vhost), vhost)).done
     assert isinstance(changes[0], PutManifest)
-    assert "gives up queue orders.dlq" in changes[0].differences
+    assert "releases queue orders.dlq" in changes[0].differences
     assert run(api.destroy(topology(OWN_PARKING, vhost), vhost, allow=["delete"])).complete
     assert queues(vhost) == {"orders", "orders.dlq"}
 
@@ -276,7 +276,7 @@ def test_an_adoption_is_given_up(vhost: BrokerAddress) -> None:
     assert "its stamp is an argument" in refused[0]
     assert "queue nothing: it does not exist" in refused[1]
     report = run(api.disown(own, "queue", ["orders.dlq"], vhost))
-    assert report.done[0].differences[0] == "gives up queue orders.dlq"  # type: ignore[union-attr]
+    assert report.done[0].differences[0] == "releases queue orders.dlq"  # type: ignore[union-attr]
     assert run(api.disown(own, "queue", ["orders.dlq"], vhost)).done == ()
     # what apply bound for it in shop.parking is ours, and goes
     (left,) = asyncio.run(api.drift(own, vhost)).drifts

@@ -528,7 +528,7 @@ def test_discard_asks_or_is_told_and_needs_a_filter(vhost: BrokerAddress, tmp_pa
     done = amqpflow("parked discard", shop, vhost, "--queue", "orders", "--yes")
     assert (done.code, "by a filter, or give --all" in done.err) == (64, True)
     done = amqpflow("parked discard", shop, vhost, "--id", "m1", "--export", str(file))
-    assert (done.code, "discard without asking with --yes" in done.err) == (4, True)
+    assert (done.code, "use --yes to discard without asking" in done.err) == (4, True)
     done = amqpflow("parked discard", shop, vhost, "--id", "m1", "--export", str(file), "--yes")
     assert (done.code, done.out) == (0, f"1 messages discarded; they are in {file}.\n")
     done = amqpflow("parked list", shop, vhost, "--match", "headers.a ==")

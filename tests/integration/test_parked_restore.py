@@ -429,12 +429,12 @@ def test_no_line_is_dropped_silently(vhost: BrokerAddress, tmp_path: Path, monke
         patch.setattr(export_file, "LONGEST_LINE", 4000)
         assert asyncio.run(problems()) == ("line 3: it is longer than 4000 bytes, longer than any message",)
     file.write_text(whole + whole.splitlines()[1] + "\n")
-    assert asyncio.run(problems()) == ("line 7: it stands behind the end of the export",)
+    assert asyncio.run(problems()) == ("line 7: it comes after the end of the export",)
     # not copied whole
     file.write_text(whole[: whole.index('"m2"')])
     done = amqpflow("parked restore", file, vhost)
     assert (done.code, done.out.splitlines()[0]) == (3, "2 of 2 messages restored: 2 in orders.parking.")
-    assert "Line 4 of the export has no end; it was not restored." in done.err
+    assert "Line 4 of the export is cut off; its message was not restored." in done.err
     file.write_text(whole.removesuffix("\n"))
     done = amqpflow("parked restore", file, vhost)
     assert (done.code, done.out) == (

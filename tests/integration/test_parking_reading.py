@@ -656,10 +656,10 @@ def test_after_the_server_cancelled_the_consumer_nothing_is_acked(vhost: BrokerA
                 await anext(deliveries(reader, at_most=1, busy=lambda: True))
 
             async with ParkingReader(connection, PARKING, quorum=True) as reader:
-                with pytest.raises(BrokerError, match="RabbitMQ ended the reading"):
+                with pytest.raises(BrokerError, match="RabbitMQ cancelled the reading"):
                     await take(reader)
                 assert [reader.ack_all([each.delivery_tag]) for each in taken] == [False] * 3
-            assert "RabbitMQ ended the reading" in str(reader.unproven)
+            assert "RabbitMQ cancelled the reading" in str(reader.unproven)
             await depth_becomes(connection, PARKING, 3)
 
     asyncio.run(go())

@@ -416,7 +416,7 @@ def test_a_full_work_queue_leaves_the_rest_parked_in_order(vhost: BrokerAddress,
             assert report.failed > 0
             assert report.in_doubt == 0
             assert report.stopped is not None
-            assert "takes no more messages" in report.stopped
+            assert "accepts no more messages" in report.stopped
             assert report.remaining == 995
             assert ids(await drained(connection, WORK, 5)) == [f"m{n}" for n in range(5)]
             assert ids(await drained(connection, PARKING, 995)) == [f"m{n}" for n in range(5, 1000)]
@@ -484,7 +484,7 @@ def test_a_way_back_that_is_missing_leaves_everything_parked_and_names_the_comma
             assert not report.complete
             assert report.hint == "amqpflow apply shop.yaml"
             assert report.stopped is not None
-            assert "shop.retry has no way to orders" in report.stopped
+            assert "shop.retry cannot route to orders" in report.stopped
             assert ids(await drained(connection, PARKING, 1000)) == [f"m{n}" for n in range(1000)]
 
     asyncio.run(go())

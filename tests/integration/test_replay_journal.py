@@ -461,7 +461,7 @@ def test_a_destination_that_is_not_there_leaves_everything_parked(vhost: BrokerA
             await park(connection, compiled, numbered(5))
             report = await replay_parked(broker, compiled, WORK, choice=ReplayRequest(to=destination_of(to, {})))
             assert (report.replayed, report.complete, report.remaining) == (0, False, 5)
-            assert "has no way to" in (report.stopped or "")
+            assert "cannot route to" in (report.stopped or "")
             assert report.hint == "create the destination first"
             assert ids(await drained(connection, PARKING, 5)) == [f"m{n}" for n in range(5)]
 

@@ -172,7 +172,7 @@ def test_the_acks_of_a_reading_whose_end_is_not_known_are_not_taken_for_done(
             monkeypatch.setattr(Requeueing, "requeue_all", lost)
             report = await replay_parked(broker, compiled, journals=Journals(tmp_path))
             assert (report.replayed, report.complete) == (10, False)
-            assert "not known whether RabbitMQ has taken every ack" in (report.stopped or "")
+            assert "RabbitMQ may not have processed every ack" in (report.stopped or "")
             (state,) = Journals(tmp_path).all(lambda *_: None)
             assert (len(state.leaving), state.is_complete) == (10, False)
 

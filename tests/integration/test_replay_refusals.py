@@ -65,7 +65,7 @@ def test_a_full_work_queue_keeps_no_other_from_its_messages(
             assert (report.replayed, report.in_doubt, report.remaining) == (COUNT + 3, 0, COUNT - 3)
             assert report.failed > 0
             assert not report.complete
-            assert "a takes no more messages" in f"{report.stopped} {report.notes}"
+            assert "a accepts no more messages" in f"{report.stopped} {report.notes}"
             assert {each.message_id for each in report.left_behind} <= {f"a{n}" for n in range(COUNT)}
             left = await numbers_in(connection, parking or "a.parking")
             assert left == [f"a{n}" for n in range(3, COUNT)], "in their order"
@@ -86,7 +86,7 @@ def test_a_work_queue_without_a_way_keeps_no_other_from_its_messages(
             report = await replay_parked(opened, compiled)
             assert await numbers_in(connection, "b") == [f"b{n}" for n in range(COUNT)]
             assert (report.replayed, report.in_doubt, report.remaining) == (COUNT, 0, COUNT)
-            assert "shop.retry has no way to a: " in report.notes[0]
+            assert "shop.retry cannot route to a: " in report.notes[0]
             assert report.notes[0].endswith("amqpflow apply shop.yaml")
             assert report.failed > 0
 

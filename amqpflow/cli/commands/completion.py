@@ -24,7 +24,7 @@ def completion(shell: str) -> None:
 
     found = get_completion_class(shell)
     if found is None:  # click has all three
-        raise click.UsageError(f"{shell} is not known here")
+        raise click.UsageError(f"unknown shell {shell}; use bash, zsh or fish")
     # the template alone: source() of bash starts a bash to ask for its version
     script = found(amqpflow, {}, "amqpflow", "_AMQPFLOW_COMPLETE")
     click.echo(script.source_template % script.source_vars())

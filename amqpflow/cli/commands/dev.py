@@ -113,8 +113,8 @@ def _apply(topology: Topology, broker: RunningBroker) -> str:
 
 def _headline(broker: RunningBroker, keep: Path | None) -> str:
     if broker.origin == "given":
-        return f"Using {broker.description}. It is not ours: it is not stopped."
-    fate = f"its data stays in {safe(keep)}" if keep else "its data is thrown away; --keep DIR keeps it"
+        return f"Using {broker.description}. amqpflow did not start it and does not stop it."
+    fate = f"its data stays in {safe(keep)}" if keep else "its data is deleted at the end; --keep DIR keeps it"
     return f"Ready in {broker.seconds:.1f} s: {broker.description}\n({fate})"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,7 @@ import click
 
 from amqpflow.cli.options.connection import FILE, color_option, connection_options, output_option
 from amqpflow.cli.render import colors
-from amqpflow.cli.safe import safe
-from amqpflow.cli.topology_file import client_of
+from amqpflow.cli.topology_file import client_of, load
 
 if TYPE_CHECKING:
     from amqpflow.rabbitmq.address import BrokerAddress
@@ -50,22 +48,20 @@ def explain(
     operator policies and defaults take precedence as in RabbitMQ. explain lists what FILE asks for and does not get,
     with what to do. Nothing is changed. Without the management API policies are not visible, and the output says so.
     """
-    from amqpflow import Topology
     from amqpflow.api.reporting import explain_offline
     from amqpflow.cli.render.explanation import explanation_object, explanation_text
+    from amqpflow.cli.render.values import as_document
 
     if release is not None and not offline:
         raise click.UsageError("--release needs --offline: a broker reports its own release")
-    topology = Topology.load(file)
+    topology = load(file)
     if offline:
         explanation = explain_offline(topology, queue, release=release or ())
     else:
         explanation = asyncio.run(client_of(topology, address).explain(topology, queue))
     if output == "json":
-        click.echo(json.dumps(explanation_object(explanation, topology), indent=2))
+        click.echo(as_document(explanation_object(explanation, topology)))
         return 0
-    for warning in topology.warnings:
-        click.echo(safe(warning), err=True)
     colored = colors.wanted(color)
     click.echo(explanation_text(explanation, topology, color=colored), color=colored)
     return 0

@@ -73,7 +73,7 @@ def init(file: str, name: str | None) -> None:
                 created.write(schema_text())
             click.echo(f"Written: {safe(schema)}", err=True)
     except FileExistsError as error:
-        raise RefusedError(f"{error.filename} exists, and is left as it is", hint="name another file") from None
+        raise RefusedError(f"{error.filename} exists already and was not changed", hint="name another file") from None
     except OSError as error:
         raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
     click.echo(f"Next: amqpflow validate {safe(path)}, then amqpflow dev {safe(path)}", err=True)

@@ -82,7 +82,7 @@ def replay(
     if not (yes or dry_run) and not sys.stdin.isatty():
         raise RefusedError(
             "replay asks before it moves messages, and standard input is not a terminal; nothing was done",
-            hint="replay without asking with --yes, or see what would be replayed with --dry-run",
+            hint="use --yes to replay without asking, or --dry-run to see what would be replayed",
         )
     if not yes or dry_run:
         plan, stopped = read(

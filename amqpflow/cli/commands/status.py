@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal
@@ -107,9 +106,10 @@ class _View:
 
     def _print(self, found: Status, *, one_line: bool = False) -> None:
         from amqpflow.cli.render.status import status_object, status_view
+        from amqpflow.cli.render.values import as_document, as_line
 
         if self.as_json:
-            click.echo(json.dumps(status_object(found), indent=None if one_line else 2))
+            click.echo((as_line if one_line else as_document)(status_object(found)))
         else:
             console = self.console()
             console.print(status_view(found, console.width), soft_wrap=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,7 +37,9 @@ def validate(files: tuple[str, ...], strict: bool, output: str) -> int:
     checked = check_paths(files)
     failed = bool(checked.errors or (strict and checked.warnings))
     if output == "json":
-        click.echo(json.dumps(_as_json(checked, failed), indent=2))
+        from amqpflow.cli.render.values import as_document
+
+        click.echo(as_document(_as_json(checked, failed)))
     else:
         _print(checked, strict)
     return 1 if failed else 0

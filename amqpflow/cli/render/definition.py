@@ -26,7 +26,7 @@ _SAID_OTHERWISE = frozenset(
 
 
 def queue_words(queue: Queue, topology: CompiledTopology) -> str:
-    """Describe a queue: quorum, delivery limit 50, parks what the broker gives up on."""
+    """Describe a queue: quorum, delivery limit 50, dead letters to orders.parking."""
     return ", ".join(_queue_words(queue, topology))
 
 
@@ -35,7 +35,7 @@ def _queue_words(queue: Queue, topology: CompiledTopology) -> Iterator[str]:
     yield queue.type
     target = arguments.get("x-dead-letter-routing-key")
     if queue.name in topology.parking_queues:
-        yield "keeps what failed for good"
+        yield "holds messages that failed for good"
     elif queue.name in topology.routes:
         if "x-delivery-limit" in arguments:
             yield f"delivery limit {arguments['x-delivery-limit']}"

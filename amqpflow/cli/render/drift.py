@@ -26,7 +26,7 @@ _TITLES = {
     "missing": "Missing on the broker",
     "changed": "Changed on the broker",
     "added": "On the broker, not in the file",
-    "foreign": "Of somebody else, in the way",
+    "foreign": "Foreign, in conflict with the file",
 }
 
 

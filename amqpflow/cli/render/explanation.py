@@ -12,6 +12,7 @@ from amqpflow.planning.reports.explain import Explanation
 from amqpflow.services.loading.topology import Topology
 
 from .colors import paint
+from .table import table
 from .values import json_value, picked
 
 VERSION = 1
@@ -22,7 +23,7 @@ _NOTHING = {
     "max-length-bytes": "no limit",
     "message-ttl": "never",
     "expires": "never",
-    "dead-letter-exchange": "none: deleted",
+    "dead-letter-exchange": "none: messages are deleted",
     "dead-letter-routing-key": "the message's own",
     "max-priority": "no priorities",
 }
@@ -30,18 +31,20 @@ _NOTHING = {
 
 def explanation_text(explanation: Explanation, topology: Topology, *, color: bool) -> str:
     """Return a line for each setting with what it overrides, then what the file does not get, then notes."""
-    rows = [(each.key, _value(each), _source(each), each) for each in explanation.effective.settings.values()]
+    settings = explanation.effective.settings.values()
+    rows = [
+        ("SETTING", "VALUE", "SOURCE"),
+        *((safe(each.key), safe(_value(each)), safe(_source(each))) for each in settings),
+    ]
     keys = max(len(row[0]) for row in rows)
-    values = min(max(len(safe(row[1])) for row in rows), 40)
-    lines = [safe(_title(explanation, topology)), ""]
-    lines.append(f"  {'SETTING':<{keys}}  {'VALUE':<{values}}  SOURCE")
-    for key, value, source, setting in rows:
-        lines.append(f"  {safe(key):<{keys}}  {safe(value):<{values}}  {safe(source)}".rstrip())
-        for text in _beside(setting):
-            lines.append(paint(f"  {'':<{keys}}    {safe(text)}", "cyan", color))
+    head, *shown = table(lambda: rows)
+    lines = [safe(_title(explanation, topology)), "", f"  {head}"]
+    for line, setting in zip(shown, settings, strict=True):
+        lines.append(f"  {line}")
+        lines += [paint(f"  {'':<{keys}}    {safe(text)}", "cyan", color) for text in _beside(setting)]
     lines.append("")
     if explanation.unmet:
-        lines.append("What the file wants and does not get:")
+        lines.append("Asked for in the file, but not in effect:")
         for each in explanation.unmet:
             lines.append(
                 f"  {paint('!', 'red', color)} "
@@ -110,7 +113,7 @@ def _title(explanation: Explanation, topology: Topology) -> str:
     role = explanation.role if explanation.role == "work queue" else f"{explanation.role} of {of}"
     if explanation.exists is None:
         release = explanation.observed.release
-        where = f"by {topology.file} alone" + (f", for RabbitMQ {release}" if release else "")
+        where = f"computed from {topology.file} only" + (f", for RabbitMQ {release}" if release else "")
     else:
         where = f"on {explanation.observed.broker}, virtual host {explanation.observed.vhost}"
     return f"Queue {explanation.queue}, {role} of topology {topology.name}, {where}"
@@ -119,7 +122,7 @@ def _title(explanation: Explanation, topology: Topology) -> str:
 def _beside(setting: Setting) -> Iterator[str]:
     for each in setting.possible[1:]:
         doubtful = any(not one.source.certain for one in setting.possible)
-        why = "a pattern can be read by RabbitMQ alone" if doubtful else "the priorities are equal"
+        why = "only RabbitMQ can evaluate a pattern" if doubtful else "the priorities are equal"
         yield f"or {_shown(setting.key, each.value)} of {each.source.phrase}: {why}"
     word = "not" if setting.known else "perhaps"
     for each in setting.overruled:

@@ -1,22 +1,18 @@
-"""Show parked messages as a table. Foreign text goes through safe()."""
+"""Show parked messages as a table."""
 
 from __future__ import annotations
 
-import shutil
-import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from amqpflow.cli.safe import safe
 from amqpflow.services.parked.listing import ParkedListing, ParkedRow
 
+from .table import table, terminal_width
 from .values import rfc3339
 
 _COLUMNS = ("PARKED AT", "WORK QUEUE", "REASON", "ERROR", "ATTEMPTS", "AGE", "SIZE", "ID")
 _NARROW = ("AGE", "WORK QUEUE", "REASON", "ERROR", "ATTEMPTS", "ID")
 _ROOMY = 130  #: columns of a terminal that all of the table fits into
-_WIDEST = 40  #: of a column but that of the error
-_WIDEST_ERROR = 100  #: off a terminal
 
 
 def listing_lines(
@@ -24,7 +20,7 @@ def listing_lines(
 ) -> Iterator[str]:
     """Yield a table, oldest first, and a total. `rows` is called twice; `now` is in ms since the epoch."""
     if count:
-        terminal = _terminal_width()
+        terminal = terminal_width()
         columns = _COLUMNS if terminal is None or terminal >= _ROOMY else _NARROW
         yield from table(lambda: _all_cells(rows(), now, columns), stretched=columns.index("ERROR"))
         yield ""
@@ -52,21 +48,6 @@ def _cells(row: ParkedRow, now: int, *, whole: bool) -> dict[str, object]:
         "SIZE": size_text(row.body_bytes),
         "ID": row.id,
     }
-
-
-def table(rows: Callable[[], Iterable[Sequence[str]]], *, stretched: int) -> Iterator[str]:
-    """Yield rows with columns as wide as their content; the `stretched` one takes the rest of the terminal."""
-    widths: list[int] = []
-    for row in rows():
-        widths = widths or [0] * len(row)
-        widths = [max(wide, _width(cell)) for wide, cell in zip(widths, row, strict=True)]
-    widths = [min(wide, _WIDEST_ERROR if at == stretched else _WIDEST) for at, wide in enumerate(widths)]
-    if (terminal := _terminal_width()) is not None:
-        left = terminal - sum(widths) + widths[stretched] - 2 * (len(widths) - 1)
-        widths[stretched] = min(widths[stretched], max(20, left))
-    for row in rows():
-        cut = [_cut(cell, wide) for cell, wide in zip(row, widths, strict=True)]
-        yield "  ".join(cell + " " * (wide - _width(cell)) for cell, wide in zip(cut, widths, strict=True)).rstrip()
 
 
 def _sum(listing: ParkedListing, count: int) -> str:
@@ -103,22 +84,3 @@ def size_text(size: float) -> str:
         if size < 1024:
             return f"{size:.1f} {unit}"
     return f"{size / 1024:.1f} GiB"
-
-
-def _terminal_width() -> int | None:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def _width(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    return sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text)
-
-
-def _cut(text: str, width: int) -> str:
-    if _width(text) <= width:
-        return text
-    text = text[:width]
-    while _width(text) > width - 1:
-        text = text[:-1]
-    return text + "…"

@@ -22,7 +22,7 @@ def message_lines(parked: ParkedMessage) -> Iterator[str]:
         yield from ("", "History, oldest first:")
         for each in record.history:
             what = f"  {safe(each.error_type)}" if each.error_type else ""
-            yield f"  {time_text(each.at):<24}  to {safe(each.tier) or 'nowhere that is known'}{what}"
+            yield f"  {time_text(each.at):<24}  to {safe(each.tier) or 'an unknown queue'}{what}"
     if parked.error_stack:
         yield from ("", "Stack:")
         yield from (f"  {line}" for line in safe(parked.error_stack, multiline=True).splitlines())

@@ -8,8 +8,9 @@ from typing import Any
 from amqpflow.cli.safe import safe, with_options
 from amqpflow.services.parked.stats import ParkedStats
 
-from .parked import size_text, table, time_text
+from .parked import size_text, time_text
 from .parked_json import reading_object
+from .table import table
 from .values import picked, rfc3339
 
 

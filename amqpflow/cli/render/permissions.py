@@ -29,9 +29,9 @@ def _lines(topology: CompiledTopology, grants: tuple[Grant, ...]) -> Iterator[st
         yield f"  {'tags':<9}  {', '.join(grant.tags) or 'none'}"
         yield from (f"  note: {said(note)}" for note in grant.notes)
     yield ""
-    yield "# The users have to exist: rabbitmqctl add_user NAME asks for the password."
+    yield "# Create the users first: rabbitmqctl add_user NAME asks for a password."
     if not topology.vhost:
-        yield "# FILE names no virtual host: write yours for /, if it is another one."
+        yield "# FILE names no virtual host: replace / if yours is another one."
     for grant in grants:
         yield from map(safe, commands(topology, grant))
 

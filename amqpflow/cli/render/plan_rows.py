@@ -85,7 +85,7 @@ class _Grouping:
             row = replace(_row(bindings[0], through), label=label, steps=steps, rank=_OWN_BINDINGS)
             self.of_queue.get(owner, self.shared).append(row)
         self.dangerous.sort(key=lambda row: (bool(row.steps), row.steps))
-        yield Group(title="To think about first", rows=_together(self.dangerous), danger=True)
+        yield Group(title="Review before applying", rows=_together(self.dangerous), danger=True)
         yield Group(title="Exchanges", rows=_together(self.exchanges))
         yield Group(title="Shared by several queues", rows=_together(self.shared))
         yield from self._queues()
@@ -126,7 +126,10 @@ class _Grouping:
     def _found(self) -> None:
         """Return the bindings of the file that may be foreign, unless a step changes them."""
         changed = {change.name for change in self.plan.changes if change.kind == "binding"}
-        words = {"foreign": "was there before, and stays", "unproven": "made by amqpflow or there before: not known"}
+        words = {
+            "foreign": "created by another program, stays",
+            "unproven": "created by amqpflow or by another program: unknown",
+        }
         for listed in self.plan.listed:
             name, owner = listed.binding.name, self.owners.get(listed.binding.destination, "")
             if listed.origin in words and name not in changed:
@@ -333,7 +336,7 @@ def ranges(steps: Iterable[int]) -> str:
 
 def _used(plan: Plan) -> Iterator[Row]:
     for used in plan.used:
-        by = f"the topology {used.owner}" if used.owner else "somebody else"
+        by = f"the topology {used.owner}" if used.owner else "another program"
         words = f"used as it is, created by {by}"
         yield Row(symbol="=", action="use", kind="exchange", label=f"exchange {used.exchange}", words=words)
 

@@ -33,7 +33,7 @@ def plan_schema() -> dict[str, Any]:
                     "additionalProperties": _COUNT,
                 },
                 "changes": _list("change", "In the order in which they are carried out."),
-                "replacements": _list("told", "What cannot be changed in place; nothing is done about it."),
+                "replacements": _list("told", "What cannot be changed in place; apply refuses it."),
                 "unchanged": {"type": "array", "items": record({"kind": _TEXT, "name": _TEXT})},
                 "purpose": {
                     "type": "string",
@@ -46,7 +46,7 @@ def plan_schema() -> dict[str, Any]:
                 "used": {
                     "type": "array",
                     "items": record({"exchange": _TEXT, "owner": {"type": ["string", "null"]}}),
-                    "description": "Exchanges that somebody else created, used as they are.",
+                    "description": "Exchanges that another program created, used unchanged.",
                 },
                 "bindings": {
                     "type": "array",
@@ -135,7 +135,8 @@ _TOLD: dict[str, Any] = {
     "how": _TEXT,
     "effects": {
         **record({"messages": _TEXT, "consumers": _TEXT, "bindings": _TEXT, "when": _TEXT}),
-        "description": "What becomes of what is there; when: when it takes effect for messages that wait already.",
+        "description": "The effect on existing messages and consumers; when: when it takes effect for "
+        "messages that wait already.",
     },
     "queues": {**_NAMES, "description": "Of a policy: the queues of the topology that it works on."},
 }

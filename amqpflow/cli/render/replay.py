@@ -137,7 +137,7 @@ def _keys(messages: Mapping[int, Key]) -> list[dict[str, Any]]:
 def _misplaced(count: int, parking: str) -> Iterator[str]:
     if count:
         yield (
-            f"{_messages(count)} in {parking} of work queues that are not parked there, so that no replay takes "
+            f"{_messages(count)} in {parking} of work queues that do not park there; no replay takes "
             f"{'it' if count == 1 else 'them'}. `amqpflow parked list --queue {parking}` shows which."
         )
 

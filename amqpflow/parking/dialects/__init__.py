@@ -1,7 +1,12 @@
 """How other frameworks mark the messages they park: one module each, asked in the order of DIALECTS.
 
-A dialect is a module with `read(delivery) -> Foreign | None`: None when the message does not bear its marks. The next
-one is a copy of any of these files, a line here, and a sample of real headers in `tests/data/dialects/`.
+A dialect is a module with `read(delivery) -> Foreign | None`: None when the message does not have its marks. A header
+that only one framework writes is a mark whatever its value: what cannot be read in it is None. A name that anyone may
+use is a mark only with a value that can be read.
+
+Beside an x-death, marks that a framework writes when it parks go first, with the queue that it names; one that names
+none takes that of `dead_letter.read_failure`, where the message failed. Marks that travel with every attempt, such as a
+count, come after a rejection: RabbitMQ parked the message then. An expiry beside marks names no queue: it is a delay.
 """
 
 from __future__ import annotations

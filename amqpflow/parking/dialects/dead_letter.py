@@ -8,18 +8,31 @@ for its time, which is what a retry queue does; among several the latest.
 from __future__ import annotations
 
 from amqpflow.model.message import Delivery
-from amqpflow.parking.deaths import read_deaths
+from amqpflow.parking.deaths import Death, read_deaths
 from amqpflow.parking.foreign import Foreign, headers_of, text
+
+_WAITED = "expired"
 
 
 def read(delivery: Delivery) -> Foreign | None:
     """Read the message if RabbitMQ dead-lettered it from another queue than the one it is in."""
-    headers = headers_of(delivery)
-    deaths = [death for death in read_deaths(headers) if death.queue != delivery.queue]
+    return _latest(delivery, _deaths(delivery))
+
+
+def read_failure(delivery: Delivery) -> Foreign | None:
+    """Read the same of the queues where the message failed: an expiry beside a framework's marks is a retry's delay."""
+    return _latest(delivery, [death for death in _deaths(delivery) if death.reason != _WAITED])
+
+
+def _deaths(delivery: Delivery) -> list[Death]:
+    return [death for death in read_deaths(headers_of(delivery)) if death.queue != delivery.queue]
+
+
+def _latest(delivery: Delivery, deaths: list[Death]) -> Foreign | None:
     if not deaths:
         return None
-    last = text(headers, "x-last-death-queue")
-    death = max(deaths, key=lambda each: (each.queue == last, each.reason != "expired", each.at or 0))
+    last = text(headers_of(delivery), "x-last-death-queue")
+    death = max(deaths, key=lambda each: (each.queue == last, each.reason != _WAITED, each.at or 0))
     return Foreign(
         dialect="rabbitmq",
         queue=death.queue,

@@ -2,8 +2,9 @@
 
 https://docs.spring.io/spring-amqp/api/org/springframework/amqp/rabbit/retry/RepublishMessageRecoverer.html: headers
 `x-exception-stacktrace`, `x-exception-message`, `x-original-exchange` and `x-original-routingKey`. No queue is written:
-it is known only when the message was published through the default exchange, or when x-death names one. Attempts are
-not written either. The type stands at the head of the stack trace; a listener's own exception wraps the cause.
+it is known only when the message was published through the default exchange, or when x-death names one where it failed.
+Attempts are not written either. The type stands at the head of the stack trace; a listener's own exception wraps the
+cause.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ def read(delivery: Delivery) -> Foreign | None:
         return None
     exchange, key = as_text(headers.get(_EXCHANGE)), as_text(headers.get(_KEY))
     stack = text(headers, _STACK)
-    died = dead_letter.read(delivery)
+    failure = dead_letter.read_failure(delivery)
     return Foreign(
         dialect="spring-amqp",
-        queue=key if exchange == "" and key else died.queue if died else None,
+        queue=key if exchange == "" and key else failure.queue if failure else None,
         exchange=exchange,
         routing_key=key,
         error_type=_type(stack),

@@ -137,14 +137,14 @@ class _QueueGuarantees:
             return f"goes to {self.routes.parking_queue}{by}"
         where = f"exchange {exchange.value or '(default)'}" + (f", key {key.value}" if key.value is not None else "")
         if leads_nowhere(self.state, self.desired.desired, self.queue.name, exchange.value, key.value):
-            return f"goes to {where} ({exchange.source}), which leads nowhere, and is deleted"
-        return f"goes to {where} ({exchange.source}), where amqpflow does not see it"
+            return f"goes to {where} ({exchange.source}), which routes nowhere, so it is deleted"
+        return f"goes to {where} ({exchange.source}), outside what amqpflow can see"
 
     def _broker_parks(self) -> _Judged:
         uncertain = [each for each in self._dead_lettering() if not each.certain]
         if uncertain:
             return None, _tie(uncertain[0])
-        gives_up = "a message that RabbitMQ gives up on (delivery limit, expiry, length, a foreign reject)"
+        gives_up = "a message that RabbitMQ dead-letters (delivery limit, expiry, length, a foreign reject)"
         return self.parks, f"{gives_up} {self._fate()}{self._hidden()}"
 
     def _hidden(self) -> str:
@@ -186,7 +186,7 @@ class _QueueGuarantees:
 
     def _crashes_end(self) -> _Judged:
         if self.queue.type != "quorum":
-            text = "a classic queue counts no deliveries: a message that crashes its consumer is redelivered for ever"
+            text = "a classic queue counts no deliveries: a message that crashes its consumer is redelivered forever"
             return False, text
         limit = self.works.settings["delivery-limit"]
         if limit.value is None or (isinstance(limit.value, int) and limit.value < 0):

@@ -256,7 +256,7 @@ def _of_retained(ref: Ref, stake: QueueRisk, count: int | None, counted: bool) -
 
 
 def sentence(stake: QueueRisk, count: int | None, depth: Depth | None = None) -> str:
-    """Say what happens to messages: max-length becomes 5 (20 before): 95 messages, the oldest, are deleted at once."""
+    """Say what happens to messages: max-length becomes 5 (20 before): the 95 oldest messages are deleted at once."""
     if stake.risk is Risk.RETAINED:
         return "those that RabbitMQ retains for a target would be deleted (fact 4.11): refused while there are any"
     was = "nothing was dropped before" if stake.before is None else f"{stake.before} before"
@@ -266,12 +266,12 @@ def sentence(stake: QueueRisk, count: int | None, depth: Depth | None = None) ->
         return f"{head}: when it is unused for that many ms, RabbitMQ deletes the queue with {held}"
     gone = f"dead-lettered to {stake.target} at once (at most once)" if stake.target else "deleted at once"
     if count == 0:
-        return f"{head}: no message is beyond that now; the oldest of more are {gone}"
+        return f"{head}: no message is beyond that now; if more arrive, the oldest are {gone}"
     if count is None:
         return f"{head}: the oldest beyond that are {gone}; how many these are is not known yet"
-    many = f"{count} messages, the oldest, are" if count != 1 else "1 message, the oldest, is"
+    many = f"the {count} oldest messages are" if count != 1 else "the oldest message is"
     unacked = (depth.unacked or 0) if depth is not None else 0
-    later = f"; unacked ones, {unacked} now, are counted, and go when they come back" if unacked else ""
+    later = f"; unacked ones, {unacked} now, count too and go when they come back" if unacked else ""
     return f"{head}: {many} {gone}{later}"
 
 

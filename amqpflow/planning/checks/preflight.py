@@ -144,11 +144,11 @@ def _breaks(key: str, value: Any, queue: Queue, role: str) -> str | None:
         case "max-length" | "max-length-bytes" if role == _PARKING:
             return "a full parking queue deletes its oldest messages, or takes no more"
         case "delivery-limit" if role == _PARKING:
-            return "looking at a parked message could delete it"
+            return "reading a parked message could delete it"
         case "dead-letter-exchange":
-            return "messages could leave for a place that amqpflow does not know"
+            return "messages could go to a destination that amqpflow does not know"
         case "dead-letter-routing-key" if "x-dead-letter-exchange" in arguments:
-            return "dead letters would take another way"
+            return "dead letters would go elsewhere"
     return None
 
 

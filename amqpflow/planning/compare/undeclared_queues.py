@@ -50,7 +50,9 @@ def _existing(
     if queue.owner not in (None, topology.name):
         yield refuse("other-owner", ref, f"it is owned by the topology {queue.owner}", _ONE_OWNER)
     elif first := _first_owner(topology, observed, queue):
-        yield refuse("other-owner", ref, f"the topology {first} has built retries and parking around it", _ONE_OWNER)
+        yield refuse(
+            "other-owner", ref, f"the topology {first} has retry and parking queues for it already", _ONE_OWNER
+        )
     if queue.type != routes.queue_type:
         stream = queue.type not in ("classic", "quorum")
         hint = "a stream has no retries" if stream else f"write type: {queue.type} under {queue.name} in the file"

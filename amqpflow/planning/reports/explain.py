@@ -29,7 +29,7 @@ UNSEEN_POLICIES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unmet:
-    """What the file wants and does not get."""
+    """A setting that the file asks for and that is not in effect."""
 
     key: str
     wanted: Any
@@ -200,7 +200,7 @@ class _Explainer:
             if not setting.certain:
                 why = "policies of the same priority differ about it, and which works differs between releases"
                 if any(not each.source.certain for each in possible):
-                    why = "the pattern of a policy that decides it can be read by RabbitMQ alone"
+                    why = "only RabbitMQ can evaluate the pattern of a policy that decides it"
             elif overruled is not None:
                 why = overruled.why
             else:
@@ -261,7 +261,7 @@ class _Explainer:
                 yield "another program declares it: its arguments are not in the file"
         possible = [each for setting in works.settings.values() for each in setting.possible]
         if any(each.source.policy is not None and not each.source.certain for each in possible):
-            yield "the pattern of a policy can be read by RabbitMQ alone: it is taken to match"
+            yield "only RabbitMQ can evaluate the pattern of a policy: it is assumed to match"
         timeout = works.settings.get("consumer-timeout")
         if timeout and timeout.value is not None and timeout.source.origin is Origin.BROKER_DEFAULT:
             yield "rabbitmq.conf may set another consumer_timeout for the whole node, which is not visible from outside"
@@ -270,8 +270,8 @@ class _Explainer:
         if works.queue.type == "quorum" and (own := self.topology.routes.get(self.name)) is not None:
             beyond = " beyond its retries" if own.native is not None else ""
             yield (
-                f"crash_limit {own.crash_limit}: after so many deliveries without an answer{beyond} the consumer parks "
-                "a message (crashed)"
+                f"crash_limit {own.crash_limit}: after so many deliveries without an ack or reject{beyond} the "
+                "consumer parks a message (crashed)"
             )
         for each in works.passed_over:
             lacks = f"a {works.queue.type} queue does not know {', '.join(each.keys)}"

@@ -21,7 +21,7 @@ PURPOSES = {
     "apply": "applies the file, prunes, destroys",
     "consume": "runs the handlers: takes from the work queues, retries, parks",
     "publish": "publishes to the exchanges of the file",
-    "replay": "reads parked messages, and brings them back",
+    "replay": "reads, replays and restores parked messages",
     "observe": "looks at the broker and changes nothing: plan, drift, explain, status",
 }
 DEFAULT_EXCHANGE = "amq.default"

@@ -82,7 +82,7 @@ def decode(hint: Any, data: Any, place: str = "") -> Any:
         try:
             return hint(data)
         except ValueError:
-            raise UnreadablePlanError(f"{place or 'it'} is {data!r}, which is no {hint.__name__}") from None
+            raise UnreadablePlanError(f"{place or 'it'} is {data!r}, which is not a valid {hint.__name__}") from None
     raise TypeError(f"no way to read {hint}")
 
 

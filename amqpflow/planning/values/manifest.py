@@ -74,7 +74,7 @@ class Manifest:
         for kind, name in sorted(self.adopted - old.adopted):
             yield f"adopts {kind} {name}"
         for kind, name in sorted(old.adopted - self.adopted):
-            yield f"gives up {kind} {name}"
+            yield f"releases {kind} {name}"
         mine, theirs = self._kinds_of_bindings(), old._kinds_of_bindings()
         for what in dict.fromkeys(mine.values()):
             if count := sum(said == what and theirs.get(each) != what for each, said in mine.items()):

@@ -117,7 +117,7 @@ def _check(listener: Any) -> None:
         raise InvalidHandlerError(f"a listener is called with an event; {listener!r} cannot be called")
     if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(type(listener).__call__):
         raise InvalidHandlerError(
-            f"the listener {listener!r} is async; listeners are called in between, and must be quick",
+            f"the listener {listener!r} is async; listeners are called between two steps and must be quick",
             hint="let it put the event into a queue or start a task",
         )
     try:

@@ -119,7 +119,7 @@ def _check_return(name: str, function: Any) -> None:
         allowed = kind in (Any, None, type(None), NoReturn) or getattr(kind, "__name__", "") == "Never"
         if not allowed and not (isinstance(kind, type) and issubclass(kind, Outcome)):
             raise InvalidHandlerError(
-                f"{name} says that it returns {inspect.formatannotation(annotation)}",
+                f"{name} is annotated to return {inspect.formatannotation(annotation)}",
                 hint="a handler returns None, Ack, Retry, Pause, Park or Discard; anything else would be parked",
             )
 

@@ -55,7 +55,7 @@ class Handlers:
         """Register. Raises InvalidHandlerError."""
         self.require_queue(queue)
         if queue in self._handlers:
-            raise InvalidHandlerError(f"queue {queue} has a handler already")
+            raise InvalidHandlerError(f"queue {queue} already has a handler")
         routes = self._routes(self._compiled, queue, options.get("retry_policy"))
         concurrency, prefetch = options.get("concurrency", 10), options.get("prefetch")
         rate = self._rate(queue, options.get("rate"), routes)
@@ -109,7 +109,7 @@ class Handlers:
         except RetryQueuesMissingError as missing:
             delays = ", ".join(format_duration(each) for each in missing.delays)
             raise InvalidHandlerError(
-                f"{queue}: retry_policy={name!r} needs retry queues of {delays}, and {file} gives the queue none",
+                f"{queue}: retry_policy={name!r} needs retry queues of {delays}, which {file} does not create",
                 hint=f"in {file}: queues: {queue}: retry: {name}; or a policy for the queue that has these delays"
                 " too, in a rule under on: for example; then amqpflow apply",
             ) from None

@@ -33,7 +33,7 @@ def check_export(
             report.cut_off = number
             continue
         if report.finished:
-            problem = problem or "it stands behind the end of the export"
+            problem = problem or "it comes after the end of the export"
         report.messages += isinstance(line, str) and head is not None  # it will have been one
         if isinstance(line, ExportHead):
             problem = problem or ("a second head" if head else None)
@@ -50,7 +50,7 @@ def check_export(
             checks.add(line.check)
             queues.add(options.queue_of(line))
             if line.number != report.messages:
-                problem = problem or f"message {line.number} stands where message {report.messages} belongs"
+                problem = problem or f"message {line.number} is in the place of message {report.messages}"
             elif not options.strip:
                 problem = problem or _unfit(line, user)
         if problem:

@@ -104,7 +104,7 @@ async def serve(consumer: Runnable) -> None:
     def stop() -> None:
         nonlocal at_once
         if consumer.stopping and serving is not None:
-            log.warning("stopped at once; unsettled messages come again")
+            log.warning("stopped at once; unsettled messages are delivered again")
             at_once = True
             serving.cancel()
         else:

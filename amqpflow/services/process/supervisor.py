@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from amqpflow.delivery.backoff import Backoff
 from amqpflow.delivery.crashes import Suspect
 from amqpflow.model.safe import safe
-from amqpflow.model.units import format_duration
+from amqpflow.model.units import format_duration, plural
 
 from .health import Health, serve_health
 from .heartbeat import VARIABLE, WORKER, WorkerStatus, decode
@@ -239,7 +239,8 @@ def _while_handling(handled: Sequence[Suspect]) -> str:
     if not handled:
         return ""
     first = handled[0]
-    named = f" while it handled message {first.message} of {first.queue}, delivered {first.lost} times before"
+    times = plural(first.lost, "time")
+    named = f" while it handled message {first.message} of {first.queue}, delivered {times} before"
     return f"{named} without an ack, {'alone' if first.alone else 'with others'}"
 
 

@@ -85,12 +85,13 @@ async def apply_lock(
             lock = await acquire(connection, name, timeout=timeout, arguments=arguments, on_wait=tell)
         except PermissionDeniedError as error:
             raise PermissionDeniedError(
-                str(error), hint=f"applying takes the configure permission on {name}"
+                str(error),
+                hint=f"apply needs the configure permission on {name}; `amqpflow permissions FILE` prints all it needs",
             ) from error
         if lock is None:
             raise LockedError(
                 f"topology {topology} is locked: {await _holder(broker, name)}",
-                hint="wait for it with `lock_timeout`; when that process is gone the lock is gone, too",
+                hint="wait for it with `lock_timeout`; the lock ends with that process",
             )
         if broker.management is not None and broker.overview is not None:
             # a proof for every user who may apply, whatever else that user may declare
@@ -117,5 +118,5 @@ async def _holder(broker: Broker, name: str) -> str:
             pass
     values = {key: arguments.get(argument) for key, argument in _HOLDER.items()}
     if not all(isinstance(value, str) for value in values.values()):
-        return f"another amqpflow command holds the queue {name}; the management page names its connection"
+        return f"another amqpflow command holds the queue {name}; the management UI lists its connection"
     return "another amqpflow command holds it: pid {pid} of user {user} on {host}, since {since}".format(**values)

@@ -198,7 +198,9 @@ class QueueConsumers:
     def raise_if_cancelled(self) -> None:
         """Raise BrokerError when RabbitMQ cancelled the consumer, which it does when the queue is deleted."""
         if self._cancelled_by_server:
-            raise BrokerError(f"RabbitMQ ended the reading of {self.queue}: deleted, or a consumer timeout of its own?")
+            raise BrokerError(
+                f"RabbitMQ cancelled the reading of {self.queue}: it was deleted, or its consumer timeout is too short"
+            )
 
     def raise_if_closed(self) -> None:
         """Raise BrokerUnavailableError when a channel was closed or lost; else as `raise_if_cancelled`."""

@@ -72,8 +72,8 @@ async def require_readable(
     if limited is not None and not unverified:
         raise RefusedError(
             f"reading the parking queue {queue} is not safe: {limited}",
-            hint="give it overflow: reject-publish, or lift the limit; or see to it that nothing is published to it "
-            "meanwhile, and read with `unverified`",
+            hint="give it overflow: reject-publish, or raise the limit; or stop what publishes to it and "
+            "read with `unverified`",
         )
     notes = notes if limited is None else (*notes, f"{queue}: {limited}")
     timeout = consumer_timeout(found, [policy for each in policies for policy in each])
@@ -113,7 +113,7 @@ def reading_problem(queue: Queue, policies: Iterable[Policy], version: tuple[int
     if queue.type == "classic":
         return None
     if queue.type != "quorum":
-        return f"it is a {queue.type} queue, from which no message can be taken out"
+        return f"it is a {queue.type} queue, from which messages cannot be removed"
     found = [(queue.arguments.get("x-delivery-limit"), "argument x-delivery-limit")]
     found += [(policy.definition.get("delivery-limit"), _called(policy, queue)) for policy in policies]
     limits = [(limit, source) for limit, source in found if isinstance(limit, int) and not isinstance(limit, bool)]
@@ -164,5 +164,5 @@ async def _look(
 
 def _missing(compiled: CompiledTopology, queue: str) -> NotAppliedError:
     if queue not in compiled.parking_queues:
-        return NotAppliedError(f"there is no queue {queue}", hint="is it in the virtual host that the URL names?")
+        return NotAppliedError(f"there is no queue {queue}", hint="check that the URL names the right virtual host")
     return NotAppliedError(f"there is no parking queue {queue}", hint=f"amqpflow apply {shlex.quote(compiled.file)}")

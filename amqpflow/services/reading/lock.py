@@ -51,7 +51,7 @@ async def reading_alone(
             raise StoppedError(f"interrupted while another amqpflow command was reading {queue}; nothing was done")
         raise RefusedError(
             f"another amqpflow command is reading {queue}",
-            hint="wait until it is done; its connection is named in the management page",
+            hint="wait until it ends; the management UI lists its connection",
         )
     try:
         yield not denied

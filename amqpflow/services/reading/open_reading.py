@@ -53,10 +53,7 @@ async def open_reading(target: ReadTarget, parking_queue: str) -> AsyncIterator[
                 )
             yield reader
         if reader.unproven:
-            notes.append(
-                f"{parking_queue} was left before it counted its messages again, which RabbitMQ requeues: "
-                f"{reader.unproven}"
-            )
+            notes.append(f"{parking_queue} was closed before RabbitMQ had requeued every message: {reader.unproven}")
         if not reader.order_kept:
             notes.append(
                 f"{parking_queue} is too long to be requeued in order"

@@ -227,7 +227,7 @@ class ParkingReader:
             # the latest deliveries may still be under way to us
             empty_before = not ready
             if loop.time() > since + STALLED:
-                self.ended_early = f"the queue says that {ready} messages are ready, and does not deliver them"
+                self.ended_early = f"the queue reports {ready} ready messages but does not deliver them"
         return bool(self._consumers.arrived)
 
     async def _arrives_within(self, seconds: float) -> bool:

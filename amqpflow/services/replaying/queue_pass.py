@@ -140,7 +140,7 @@ class QueuePass:
             await writing
         except OSError as error:
             why = f"cannot write the journal any more: {error.strerror or error}"
-            replay.halt(why, "make room and replay again")
+            replay.halt(why, "free disk space, then replay again to continue")
             batch = []
             acking, settled = self._without_journal(acking, settled, confirmed, why)
         else:

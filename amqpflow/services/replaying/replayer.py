@@ -254,7 +254,7 @@ class _Replay:
             hint = "a larger prefetch reaches those behind them" if reader.is_full else "replay again to continue"
             state.halt(reader.ended_early, hint)
         if reader.unproven:
-            state.halt(f"it is not known whether RabbitMQ has taken every ack: {reader.unproven}")
+            state.halt(f"RabbitMQ may not have processed every ack: {reader.unproven}")
             state.report.notes.append(
                 f"up to {min(state.report.replayed, WINDOW)} of the replayed messages may still be parked; "
                 + ("the next replay takes them out" if state.journal else "replaying them again makes copies")

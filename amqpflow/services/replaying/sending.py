@@ -38,7 +38,7 @@ class ReplaySender:
     limiter: RateLimiter
     sorter: MessageSorter
     stop: asyncio.Event
-    has_nowhere: bool = False  #: no destination takes messages any more
+    has_nowhere: bool = False  #: no destination accepts messages any more
     resend_at: float = 0.0  #: seconds of the event loop
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class ReplaySender:
         return bool(self._resend)
 
     def succeeded(self, confirmed: Iterable[PendingReplay]) -> None:
-        """Note that RabbitMQ takes messages, and where."""
+        """Note that RabbitMQ accepts messages, and where."""
         self._last_success = self._loop.time()
         self._successes |= dict.fromkeys((each.address for each in confirmed), self._last_success)
         self._resend_wait = _RESEND.first
@@ -168,7 +168,7 @@ class ReplaySender:
             self._leave([pending], f"no queue for routing key {key!r} on exchange {exchange!r}")
             self._close(
                 pending.address,
-                f"{exchange or 'the default exchange'} has no way to {key}: {error}",
+                f"{exchange or 'the default exchange'} cannot route to {key}: {error}",
                 f"amqpflow apply {shlex.quote(self.replay.compiled.file)}" if ours else "create the destination first",
             )
             return
@@ -181,7 +181,9 @@ class ReplaySender:
         if self._may_be_in_several_queues():
             self._leave([pending], _REFUSED, in_doubt=True)
             where = f"a queue behind {pending.copy.exchange}"
-            self._close(pending.address, f"{where} takes no more messages: {_REFUSED}", "replay again when it does")
+            self._close(
+                pending.address, f"{where} accepts no more messages: {_REFUSED}", "replay again when it has room"
+            )
         else:
             self._send_later(pending, None)
 
@@ -220,8 +222,8 @@ class ReplaySender:
             return
         self._leave([pending], _REFUSED, in_doubt=pending.is_uncertain)
         if not (self.stop.is_set() or self.replay.stopped):
-            why = f"{pending.copy.routing_key} takes no more messages: {_REFUSED}"
-            self._close(pending.address, why, "replay again when it does")
+            why = f"{pending.copy.routing_key} accepts no more messages: {_REFUSED}"
+            self._close(pending.address, why, "replay again when it has room")
 
     def _may_be_in_several_queues(self) -> bool:
         """Tell whether an exchange may route a copy to several queues: one may refuse it, and others may have it."""

@@ -124,7 +124,7 @@ class MessageSorter:
             self._reader.keep(parked.delivery)
             known.pass_over(parked_digest(parked.delivery).hex())
             replay.leave(
-                parked, "an interrupted replay may have sent it; `in_doubt` send sends it again", in_doubt=True
+                parked, "an interrupted replay may have sent it; `in_doubt` send publishes it again", in_doubt=True
             )
             return True
         if sent is not None:

@@ -12,8 +12,7 @@ def notes_for(spec: TopologySpec) -> tuple[str, ...]:
     notes = (
         _about(
             [queue for queue in queues if not queue.quorum and not queue.keeps_dead_letters],
-            "classic: messages that RabbitMQ itself gives up on (expiry, length, a foreign reject) are parked at most "
-            "once",
+            "classic: messages that RabbitMQ dead-letters (expiry, length, a foreign reject) are parked at most once",
         ),
         _about(
             [queue for queue in queues if queue.tiers_type == "classic" and spec.has_tiers(queue)],

@@ -71,7 +71,7 @@ TOPOLOGY = Record(
             example=10,
         ),
         Key("naming", NAMING, "Templates of the derived names.", example={"parking": "{queue}.parked"}),
-        Key("defaults", DEFAULTS, "What queues have that do not say otherwise.", example={"retry": "standard"}),
+        Key("defaults", DEFAULTS, "Defaults for all queues.", example={"retry": "standard"}),
         Key(
             "retry_policies",
             Table(RETRY_POLICY, "retry policy"),

@@ -18,8 +18,8 @@ TIERS = Record(
         Key(
             "type",
             _QUEUE_TYPE,
-            "Type of the retry queues. A classic one hands messages back at most once: they are lost when the "
-            "work queue is gone or full, so it is refused together with limits.",
+            "Type of the retry queues. A classic one returns messages at most once: they are lost when the "
+            "work queue is gone or full, so amqpflow refuses it together with limits.",
             default="quorum",
             example="quorum",
         ),
@@ -133,7 +133,7 @@ _TIERS = Key("tiers", TIERS, "The retry queues.", default="type: quorum", exampl
 _PARKING = Key(
     "parking",
     PARKING,
-    "Where messages go that are not retried any more.",
+    "Where messages go after their last retry.",
     default="one of its own, a quorum queue",
     example={"queue": "orders.parking"},
 )
@@ -157,7 +157,7 @@ EXCHANGE = Record(
         Key(
             "alternate_exchange",
             Text(word="exchange name"),
-            "Where messages go that no binding takes.",
+            "Where unroutable messages go.",
             default="none: they are dropped, or returned when published mandatory",
             example="orders.unrouted",
         ),
@@ -171,8 +171,8 @@ EXCHANGE = Record(
         Key(
             "external",
             Boolean(),
-            "Somebody else declares it: it must exist, and is never declared, changed or deleted. No other key "
-            "but type goes with it.",
+            "Another program declares it: it must exist, and amqpflow never declares, changes or deletes "
+            "it. Only type may be set besides.",
             default="false",
             example=False,
         ),
@@ -244,8 +244,8 @@ QUEUE = Record(
         Key(
             "dead_letters",
             Choice(("keep", "park")),
-            "With existing: where messages go that RabbitMQ itself gives up on. keep: where they go today, and no "
-            "policy of ours touches that. park: into the parking queue, by a policy.",
+            "With existing: where messages go that RabbitMQ itself dead-letters. keep: where they go today; "
+            "amqpflow writes no policy for that. park: into the parking queue, by a policy.",
             default="park; keep where the application has a dead-letter exchange, and where the queue is configured "
             "to drop messages (a TTL, or a length with drop-head)",
             example="keep",
@@ -286,7 +286,7 @@ DEFAULTS = Record(
                     _POLICY,
                 ),
             ),
-            "Keys of queues that do not say otherwise; limits are taken one by one. A classic queue does not "
+            "Defaults for all queues; each key under limits is inherited separately. A classic queue does not "
             "take delivery_limit, crash_limit and consumer_timeout.",
             example={"type": "quorum"},
         ),

@@ -176,10 +176,10 @@ class _Composer:
         self.refuse_as_key(place, "an alias")
         anchor = event.anchor
         if anchor not in self.anchors:
-            raise _StopError(Code.SYNTAX, place, f"there is no anchor &{anchor[:64]} before this alias")
+            raise _StopError(Code.SYNTAX, place, f"no anchor &{anchor[:64]} before this alias")
         known = self.anchors[anchor]
         if known is None:
-            raise _StopError(Code.TOO_COMPLEX, place, f"*{anchor[:64]} is inside what it stands for: this never ends")
+            raise _StopError(Code.TOO_COMPLEX, place, f"*{anchor[:64]} refers to a value that contains it")
         self.count(known[1], place)
         if len(self.open) + known[2] > MAX_DEPTH:
             raise _StopError(Code.TOO_COMPLEX, place, f"with aliases nested more than {MAX_DEPTH} levels deep")
@@ -227,8 +227,8 @@ class _Composer:
             self.problems.error(Code.UNSUPPORTED_YAML, place, "merge keys (<<) are not supported", hint)
         elif key in mapping.entries:
             first = mapping.entries[key].place.line
-            hint = f"it stands on line {first} already; remove one of them"
-            self.problems.error(Code.DUPLICATE_KEY, place, f"the key {key[:255]} is there twice", hint)
+            hint = f"it is on line {first} already; remove one of them"
+            self.problems.error(Code.DUPLICATE_KEY, place, f"duplicate key {key[:255]}", hint)
         else:
             if "${" in key:
                 hint = "they are in values; write the name out"

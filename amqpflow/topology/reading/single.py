@@ -117,7 +117,7 @@ def _integer(node: Scalar, shape: Integer, name: str) -> int:
         raise _wrong(node, shape, name, hint)
     if name == "version" and value != shape.minimum:
         hint = f"write version: {shape.minimum}, or install the amqpflow that this file was written for"
-        raise UnfitError(Code.UNKNOWN_VERSION, f"version {value} of the topology language is not known here", hint)
+        raise UnfitError(Code.UNKNOWN_VERSION, f"version {value} of the topology language is not supported", hint)
     if not shape.minimum <= value <= shape.maximum:
         raise UnfitError(Code.OUT_OF_RANGE, f"{name} is from {shape.minimum} to {shape.maximum}, found {node.text}")
     return value

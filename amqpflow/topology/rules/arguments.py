@@ -34,9 +34,9 @@ OWN: Mapping[str, str] = {
 _OWN_OF_EXCHANGES = {"alternate-exchange": "alternate_exchange"}
 
 LEGACY: Mapping[str, str] = {
-    "x-ha-policy": "mirrored queues are gone since RabbitMQ 4.0: use type: quorum",
-    "x-cancel-on-ha-failover": "mirrored queues are gone since RabbitMQ 4.0",
-    "x-queue-mode": "lazy queues are gone since RabbitMQ 3.12: every queue keeps its messages on disk",
+    "x-ha-policy": "RabbitMQ 4.0 removed mirrored queues: use type: quorum",
+    "x-cancel-on-ha-failover": "RabbitMQ 4.0 removed mirrored queues",
+    "x-queue-mode": "RabbitMQ 3.12 removed lazy queues: every queue keeps its messages on disk",
     "x-queue-master-locator": "RabbitMQ 4.3 refuses it: use x-queue-leader-locator",
     "x-max-in-memory-length": "RabbitMQ 4 ignores it: quorum queues keep no message bodies in memory",
     "x-max-in-memory-bytes": "RabbitMQ 4 ignores it: quorum queues keep no message bodies in memory",
@@ -78,7 +78,7 @@ def own_arguments(spec: TopologySpec, problems: Problems) -> None:
             problems.error(Code.OWN_ARGUMENT, argument.place, message, f"instead: {own[name]}")
         elif name.startswith("x-amqpflow-"):
             message = f"{name}: arguments starting with x-amqpflow- are amqpflow's own"
-            problems.error(Code.OWN_ARGUMENT, argument.place, message)
+            problems.error(Code.OWN_ARGUMENT, argument.place, message, "remove it")
 
 
 def loses_messages(spec: TopologySpec, problems: Problems) -> None:
@@ -115,9 +115,10 @@ def unknown_arguments(spec: TopologySpec, problems: Problems) -> None:
     for queue, name, argument in _arguments(spec):
         known = name in OWN or name in LEGACY or name in KNOWN or name == "x-expires"
         if name.startswith("x-") and not known and not name.startswith("x-amqpflow-"):
-            hint = problems.nearest(name, [*OWN, *KNOWN])
+            near = problems.nearest(name, [*OWN, *KNOWN])
+            hint = near if near.startswith("did") else "remove it"
             message = f"queue {queue.name}: RabbitMQ does not know {name[:80]}, and ignores it"
-            problems.warning(Code.UNKNOWN_ARGUMENT, argument.place, message, hint if hint.startswith("did") else "")
+            problems.warning(Code.UNKNOWN_ARGUMENT, argument.place, message, hint)
 
 
 def argument_values(spec: TopologySpec, problems: Problems) -> None:

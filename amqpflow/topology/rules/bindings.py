@@ -18,7 +18,7 @@ def exchange_types(spec: TopologySpec, problems: Problems) -> None:
     for exchange in spec.exchanges.values():
         if exchange.external:
             for key in sorted(exchange.places.keys() - {"external", "type"}):
-                message = f"exchange {exchange.name[:80]} is external: {key} is its owner's to say"
+                message = f"exchange {exchange.name[:80]} is external: its owner sets {key}"
                 problems.error(Code.NOT_DECLARED_HERE, exchange.at(key), message, f"remove {key}, or external")
         elif "type" not in exchange.places:
             hint = "direct, topic, fanout or headers; external: true if another program declares it"
@@ -52,14 +52,14 @@ def bindings_fit(spec: TopologySpec, problems: Problems) -> None:
             problems.error(Code.BINDING, binding.place, message, hint)
         if exchange_type == "topic" and binding.routing_key.split(".").count("#") > MOST_HASHES:
             message = f"the binding key has more than {MOST_HASHES} # words, which RabbitMQ 4.3 refuses"
-            problems.error(Code.BINDING, binding.at("routing_key"), message)
+            problems.error(Code.BINDING, binding.at("routing_key"), message, f"write at most {MOST_HASHES}")
         if exchange_type in ("direct", "topic", "fanout") and binding.arguments:
-            message = f"a {exchange_type} exchange does not look at binding arguments"
+            message = f"a {exchange_type} exchange ignores binding arguments"
             problems.warning(Code.BINDING, binding.at("arguments"), message, "they are for headers exchanges")
         match = binding.arguments.get("x-match")
         if exchange_type == "headers" and match is not None and match.value not in _MATCHES:
             message = f"x-match is one of {', '.join(_MATCHES)}, found {match.value!r}"
-            problems.error(Code.BINDING, match.place, message)
+            problems.error(Code.BINDING, match.place, message, "x-match: all")
 
 
 def duplicate_bindings(spec: TopologySpec, problems: Problems) -> None:
@@ -70,7 +70,7 @@ def duplicate_bindings(spec: TopologySpec, problems: Problems) -> None:
         first = known.setdefault((queue.name, binding.exchange or "", binding.routing_key, arguments), binding)
         if first is not binding and binding.exchange is not None:
             message = f"queue {queue.name[:80]} has this binding already, on line {first.place.line}"
-            problems.warning(Code.DUPLICATE_BINDING, binding.place, message)
+            problems.warning(Code.DUPLICATE_BINDING, binding.place, message, "remove one of them")
 
 
 def delayed_message_type(spec: TopologySpec, problems: Problems) -> None:

@@ -66,7 +66,9 @@ def _report(path: list[Edge], first: str, problems: Problems) -> None:
     start = next(index for index, edge in enumerate(path) if edge.source == first)
     cycle = path[start:]
     way = " -> ".join([cycle[0].source, *(f"({edge.why}) {edge.target}" for edge in cycle)])
-    message = f"a dead-letter cycle without a rejection: {way[:600]}; RabbitMQ drops a message that goes round in it"
+    message = (
+        f"a dead-letter cycle without a rejection: {way[:600]}; RabbitMQ silently drops a message that cycles in it"
+    )
     place = next((edge.place for edge in cycle if edge.chosen), cycle[0].place)
     hint = "let it end in a parking queue, which dead-letters nowhere"
     problems.error(Code.DEAD_LETTER_CYCLE, place, message, hint)

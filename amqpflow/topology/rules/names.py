@@ -67,13 +67,13 @@ def templates(spec: TopologySpec, problems: Problems) -> None:
         place = spec.naming.at(key)
         for unknown in sorted(found - POSSIBLE[key]):
             hint = problems.nearest(unknown, POSSIBLE[key])
-            problems.error(Code.BAD_TEMPLATE, place, f"{key}: there is no placeholder {{{unknown[:40]}}} here", hint)
+            problems.error(Code.BAD_TEMPLATE, place, f"{key}: unknown placeholder {{{unknown[:40]}}}", hint)
         for missing in sorted(NEEDED[key] - found):
             hint = "for one parking queue shared by all write defaults: {parking: {queue: NAME}}"
             message = f"{key}: the template lacks {{{missing}}}, so that names would be the same"
-            problems.error(Code.BAD_TEMPLATE, place, message, hint if key == "parking" else "")
+            problems.error(Code.BAD_TEMPLATE, place, message, hint if key == "parking" else f"add {{{missing}}}")
         if re.search(r"[{}]", PLACEHOLDER.sub("", template)):
-            problems.error(Code.BAD_TEMPLATE, place, f"{key}: a brace without its other half")
+            problems.error(Code.BAD_TEMPLATE, place, f"{key}: unbalanced brace", "write {NAME}")
 
 
 def derived_names(spec: TopologySpec, problems: Problems) -> None:
@@ -104,7 +104,7 @@ def collisions(spec: TopologySpec, problems: Problems) -> None:
         if first is claim or first.role == claim.role == "shared":
             continue
         message = f"{claim.what} and {first.what} would both be the {claim.kind} {claim.name[:255]}"
-        hint = f"the other stands on line {first.place.line}"
+        hint = f"the other is on line {first.place.line}"
         if "shared" in (claim.role, first.role):
             hint += "; amqpflow declares parking queues: they are not work queues"
         problems.error(Code.NAME_COLLISION, claim.place, message, hint)

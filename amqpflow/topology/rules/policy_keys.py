@@ -81,9 +81,10 @@ def policy_keys(spec: TopologySpec, problems: Problems) -> None:
             message = f"{who}: because of {key} RabbitMQ would pass over the whole policy on a {queue.type} queue"
             problems.error(Code.ARGUMENT_NOT_FOR_TYPE, value.place, message, f"it is for {' and '.join(types)} queues")
         elif not types:
-            hint = problems.nearest(key, [*KNOWN, *OWN])
+            near = problems.nearest(key, [*KNOWN, *OWN])
+            hint = near if near.startswith("did") else "remove it"
             message = f"{who}: RabbitMQ does not know {key[:80]}, and refuses it unless a plugin does"
-            problems.warning(Code.UNKNOWN_ARGUMENT, value.place, message, hint if hint.startswith("did") else "")
+            problems.warning(Code.UNKNOWN_ARGUMENT, value.place, message, hint)
         elif key in _NUMBERS and (
             isinstance(value.value, bool) or not isinstance(value.value, int) or value.value < _NUMBERS[key]
         ):
@@ -95,16 +96,17 @@ def who_writes_policies(spec: TopologySpec, problems: Problems) -> None:
     """Check that keys of policies stand with settings: policies, on queues for which amqpflow writes policies."""
     for queue in spec.queues.values():
         if queue.external and "policy" in queue.places:
-            message = f"queue {queue.name} is external: policy is its owner's to say"
+            message = f"queue {queue.name} is external: its owner sets policy"
             problems.error(Code.NOT_DECLARED_HERE, queue.at("policy"), message, "remove policy")
     if spec.settings != "arguments":
         return
     if "policy_priority" in spec.places:
-        message = "settings: arguments writes no policies, and so has no use for policy_priority"
+        message = "settings: arguments writes no policies, so policy_priority has no effect"
         problems.error(Code.CONFLICTING_KEYS, spec.at("policy_priority"), message, "remove it")
     places = {queue.at("policy"): queue for queue in spec.queues.values() if queue.carried and not queue.external}
     for place, queue in places.items():
-        message = f"{queue.subject('policy')}: settings: arguments writes no policies, and so carries no keys of others"
+        subject = queue.subject("policy")
+        message = f"{subject}: settings: arguments writes no policies, so it cannot carry keys of foreign policies"
         problems.error(Code.CONFLICTING_KEYS, place, message, "remove policy: a foreign policy then keeps working")
 
 

@@ -12,9 +12,9 @@ MOST_QUORUM_PRIORITY = 31
 SHORT_TIMEOUT_MS = 60_000
 
 _NOT_EXISTING = {
-    "arguments": "its arguments are its declarer's, and stay",
-    "max_priority": "a priority is an argument, and its arguments stay",
-    "single_active_consumer": "this is an argument, and its arguments stay",
+    "arguments": "the program that declares it sets its arguments",
+    "max_priority": "a priority is an argument, which the program that declares it sets",
+    "single_active_consumer": "this is an argument, which the program that declares it sets",
 }
 _NOT_EXTERNAL = ("bindings", "max_priority", "limits", "delivery_limit", "single_active_consumer", "tiers", "arguments")
 
@@ -86,15 +86,15 @@ def at_most_once(spec: TopologySpec, problems: Problems) -> None:
         if queue.classic and queue.dead_letters != "keep" and queue.at("type") not in said:
             said.add(queue.at("type"))
             message = (
-                f"{queue.subject('type')}: what RabbitMQ itself gives up on in a classic queue (expiry, length, a "
-                "foreign reject) is parked at most once"
+                f"{queue.subject('type')}: messages that RabbitMQ dead-letters from a classic queue (expiry, "
+                "length, a foreign reject) are parked at most once"
             )
-            problems.warning(Code.AT_MOST_ONCE, queue.at("type"), message, "type: quorum parks it at least once")
+            problems.warning(Code.AT_MOST_ONCE, queue.at("type"), message, "type: quorum parks them at least once")
         if queue.tiers_type == "classic" and spec.has_tiers(queue) and queue.at("tiers_type") not in said:
             said.add(queue.at("tiers_type"))
             message = (
-                f"{queue.subject('tiers_type')}: classic retry queues hand messages back at most once: they are lost "
-                "when the work queue is gone"
+                f"{queue.subject('tiers_type')}: classic retry queues return messages at most once: they are lost "
+                "if the work queue is missing"
             )
             problems.warning(Code.AT_MOST_ONCE, queue.at("tiers_type"), message, "tiers: {type: quorum}")
 
@@ -132,7 +132,7 @@ def who_declares(spec: TopologySpec, problems: Problems) -> None:
     for queue in spec.queues.values():
         if queue.existing and queue.external:
             message = f"queue {queue.name} is existing (an application's) or external (another topology's), not both"
-            problems.error(Code.CONFLICTING_KEYS, queue.at("external"), message)
+            problems.error(Code.CONFLICTING_KEYS, queue.at("external"), message, "remove one of them")
         elif queue.existing:
             for key in sorted(queue.places.keys() & _NOT_EXISTING.keys()):
                 message = f"queue {queue.name} is existing: {_NOT_EXISTING[key]}"
@@ -140,11 +140,11 @@ def who_declares(spec: TopologySpec, problems: Problems) -> None:
         elif queue.external:
             for key in _NOT_EXTERNAL:
                 if key in queue.places:
-                    message = f"queue {queue.name} is external: {key} is its owner's to say"
+                    message = f"queue {queue.name} is external: its owner sets {key}"
                     problems.error(Code.NOT_DECLARED_HERE, queue.at(key), message, f"remove {key}")
         if "owner" in queue.places and not queue.external and "external" not in queue.places:
-            message = f"queue {queue.name}: owner goes with external: true"
-            problems.error(Code.NOT_DECLARED_HERE, queue.at("owner"), message)
+            message = f"queue {queue.name}: owner requires external: true"
+            problems.error(Code.NOT_DECLARED_HERE, queue.at("owner"), message, "external: true, or remove owner")
         elif queue.external and queue.owner == spec.name:
             message = f"queue {queue.name} is external, and its owner is this topology"
             problems.error(Code.CONFLICTING_KEYS, queue.at("owner"), message, "remove external, or name the owner")
@@ -174,11 +174,11 @@ def whose_dead_letters(spec: TopologySpec, problems: Problems) -> None:
             continue
         if not queue.existing:
             message = f"queue {queue.name}: dead_letters is for existing queues"
-            whose = "are its owner's to say" if queue.external else "always go to its parking queue"
+            whose = "are set by its owner" if queue.external else "always go to its parking queue"
             hint = f"remove it: the dead letters of queue {queue.name} {whose}"
             problems.error(Code.NOT_DECLARED_HERE, queue.at("dead_letters"), message, hint)
         elif queue.dead_letters == "park" and spec.settings == "arguments":
-            message = f"queue {queue.name}: dead_letters: park takes a policy, and settings: arguments writes none"
+            message = f"queue {queue.name}: dead_letters: park needs a policy, and settings: arguments writes none"
             problems.error(Code.CONFLICTING_KEYS, queue.at("dead_letters"), message, "remove one of them")
 
 
@@ -187,8 +187,8 @@ def short_consumer_timeouts(spec: TopologySpec, problems: Problems) -> None:
     for queue in spec.queues.values():
         timeout = queue.consumer_timeout_ms
         if queue.quorum and timeout is not None and timeout < SHORT_TIMEOUT_MS:
-            message = f"{queue.subject('consumer_timeout')}: a consumer_timeout below 1m takes messages from handlers"
-            hint = "and RabbitMQ before 4.3 looks only about once a minute"
+            message = f"{queue.subject('consumer_timeout')}: a consumer_timeout below 1m cuts off running handlers"
+            hint = "set 1m or more; RabbitMQ before 4.3 checks only about once a minute"
             problems.warning(Code.SHORT_CONSUMER_TIMEOUT, queue.at("consumer_timeout"), message, hint)
 
 

@@ -41,7 +41,9 @@ def _check_exchange(spec: TopologySpec, name: str, place: Place, problems: Probl
         message = "the default exchange has no bindings: every queue is bound there by its name"
         problems.error(Code.UNUSABLE_EXCHANGE, place, message, "remove it; publish with the queue's name as key")
     elif name in (names.retry_exchange, names.parking_exchange):
-        message = f"{name} is this topology's own: what is bound there turns lost messages into confirmed ones"
+        message = (
+            f"{name} is this topology's own: with a binding there RabbitMQ confirms retries that reach no retry queue"
+        )
         problems.error(Code.UNUSABLE_EXCHANGE, place, message, "define an exchange of your own under exchanges")
     elif name not in spec.exchanges and name not in PREDECLARED and name not in spec.unreadable:
         known = problems.nearest(name, [*spec.exchanges, *PREDECLARED] if name.startswith("amq.") else spec.exchanges)
@@ -79,7 +81,8 @@ def unused_policies(spec: TopologySpec, problems: Problems) -> None:
     for policy in spec.policies.values():
         if policy.name not in used:
             message = f"no queue uses retry policy {policy.name[:255]}"
-            problems.warning(Code.UNUSED_POLICY, policy.place, message)
+            hint = f"retry: {policy.name[:80]} in a queue, or remove it"
+            problems.warning(Code.UNUSED_POLICY, policy.place, message, hint)
 
 
 RULES = (exchanges_of_bindings, alternate_exchanges, retry_policies, retry_is_said, unused_policies)

@@ -47,9 +47,9 @@ def _exactly_one(what: str, part: PolicySpec | RuleSpec, keys: tuple[str, ...], 
     given = [key for key in keys if key in part.places]
     if not given:
         hint = "delays: [5s, 30s, 5m]; delays: [] parks the first failure"
-        problems.error(Code.NO_SCHEDULE, part.place, f"{what} has none of {', '.join(keys)}", hint)
+        problems.error(Code.NO_SCHEDULE, part.place, f"{what} needs one of {', '.join(keys)}", hint)
     for key in given[1:]:
-        message = f"{what} has {given[0]} already: {key} cannot go with it"
+        message = f"{what} has {given[0]} and {key}, which cannot be combined"
         problems.error(Code.CONFLICTING_KEYS, part.at(key), message, "keep one of them")
 
 
@@ -59,7 +59,7 @@ def native_only_keys(spec: TopologySpec, problems: Problems) -> None:
         for key in _NATIVE_ONLY:
             if policy.tiers and key in policy.places:
                 hint = "delays: [...] or backoff: {...}; engine: native needs RabbitMQ 4.3"
-                problems.error(Code.CONFLICTING_KEYS, policy.at(key), f"{key} goes with engine: native alone", hint)
+                problems.error(Code.CONFLICTING_KEYS, policy.at(key), f"{key} requires engine: native", hint)
 
 
 def native_keys(spec: TopologySpec, problems: Problems) -> None:
@@ -95,10 +95,11 @@ def native_queues(spec: TopologySpec, problems: Problems) -> None:
             continue
         named = f"queue {queue.name}: retry policy {policy.name} has engine: native"
         if queue.classic:
-            problems.error(Code.NATIVE_NEEDS_QUORUM, queue.at("type"), f"{named}, which needs a quorum queue")
+            message = f"{named}, which needs a quorum queue"
+            problems.error(Code.NATIVE_NEEDS_QUORUM, queue.at("type"), message, "type: quorum")
         if queue.external:
             message = f"{named}, which the owner of an external queue decides"
-            problems.error(Code.NATIVE_CANNOT, queue.at("retry"), message)
+            problems.error(Code.NATIVE_CANNOT, queue.at("retry"), message, "a policy with engine: tiers")
         excluded = {"delivery_limit": "sets the limit itself, to its retries and 20", "tiers": "has no retry queues"}
         for key, why in excluded.items():
             if key in queue.places:
@@ -111,10 +112,11 @@ def delays_increase(spec: TopologySpec, problems: Problems) -> None:
         for before, after in pairwise(schedule.delays or ()):
             if after.delay_ms <= before.delay_ms:
                 here, there = format_duration(after.delay_ms), format_duration(before.delay_ms)
-                hint = "the delays of a list increase"
+                message, hint = f"delay {here} comes after the longer {there}", "sort the delays, shortest first"
                 if after.delay_ms == before.delay_ms:
+                    message = f"delay {here} is listed twice"
                     hint = f"write {{delay: {here}, times: {before.times + after.times}}}"
-                problems.error(Code.DELAYS_NOT_INCREASING, after.place, f"{here} comes after {there}", hint)
+                problems.error(Code.DELAYS_NOT_INCREASING, after.place, message, hint)
 
 
 def backoff_grows(spec: TopologySpec, problems: Problems) -> None:
@@ -125,7 +127,7 @@ def backoff_grows(spec: TopologySpec, problems: Problems) -> None:
             continue
         if backoff.max_ms is not None and backoff.max_ms < backoff.initial_ms:
             message = f"max is shorter than initial, {format_duration(backoff.initial_ms)}"
-            problems.error(Code.BAD_BACKOFF, backoff.at("max"), message)
+            problems.error(Code.BAD_BACKOFF, backoff.at("max"), message, "make max longer, or initial shorter")
         elif "max" not in backoff.places and (delays := delays_of(None, backoff)) and delays[-1] == MAX_DELAY_MS:
             longest = format_duration(MAX_DELAY_MS)
             message = f"the backoff grows beyond {longest} ({MAX_DELAY_MS} ms), the longest delay RabbitMQ has"
@@ -153,7 +155,8 @@ def gives_up(spec: TopologySpec, problems: Problems) -> None:
                     f"{schedule.what}: retry {number} after {format_duration(delay)} never happens, the delays up to "
                     f"it are longer than {said}"
                 )
-                problems.warning(Code.STEP_NEVER_TAKEN, schedule.place, message)
+                hint = "make give_up_after longer, or remove the delay"
+                problems.warning(Code.STEP_NEVER_TAKEN, schedule.place, message, hint)
                 break
 
 
@@ -176,8 +179,9 @@ def rules_reachable(spec: TopologySpec, problems: Problems) -> None:
             for error in rule.errors:
                 above = next((name for name in _names_above(error.value) if name in earlier), None)
                 if above is not None:
-                    message = f"{error.value[:80]} is caught by the rule for {above} on line {earlier[above].line}"
-                    problems.warning(Code.RULE_UNREACHABLE, error.place, message, "the first rule that matches wins")
+                    line = earlier[above].line
+                    message = f"{error.value[:80]} never matches here: the rule for {above} on line {line} comes first"
+                    problems.warning(Code.RULE_UNREACHABLE, error.place, message, "put the more specific class first")
             for error in rule.errors:
                 earlier.setdefault(error.value, error.place)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from amqpflow.model.content_header import ContentHeader
 from amqpflow.model.message import Delivery
 from amqpflow.model.properties import Properties
+from amqpflow.parking.counters import own_counters
 from amqpflow.parking.dialects import DIALECTS, read_foreign
 from amqpflow.parking.parked import read_parked
 from amqpflow.parking.selection import Matcher, Selection
@@ -20,6 +21,7 @@ from tests.messages import field_values
 from tests.parked import delivered, parking_publish
 from tests.topologies import topology
 
+DOCS = Path(__file__).parents[3] / "docs" / "how-to"
 SAMPLES = sorted((Path(__file__).parents[2] / "data" / "dialects").glob("*.json"))
 NAMES = sorted({name for path in SAMPLES for each in json.loads(path.read_text()) for name in each["headers"]})
 
@@ -51,10 +53,19 @@ def test_a_sample_is_recognised(sample: dict[str, Any]) -> None:
     assert parked.parked_by == sample["read"]["dialect"]
     assert parked.reason == ("broker" if "died_of" in sample["read"] else "foreign")
     assert (parked.attempts, parked.error_type) == (sample["read"]["attempts"], sample["read"].get("error_type"))
+    assert own_counters(parked) == tuple(sample.get("counters", ()))
 
 
-def test_every_dialect_has_a_sample() -> None:
-    assert len(SAMPLES) == len(DIALECTS)
+def test_every_dialect_has_samples_in_a_file_of_its_name() -> None:
+    assert {path.stem for path in SAMPLES} == {
+        each.__module__.rpartition(".")[2].replace("_", "-") for each in DIALECTS
+    }
+
+
+def test_every_dialect_is_in_the_documentation() -> None:
+    page = (DOCS / "parked-messages.md").read_text()
+    named = {each["read"]["dialect"] for path in SAMPLES for each in json.loads(path.read_text())}
+    assert {name for name in named if f"`{name}`" not in page} == set()
 
 
 def test_an_origin_is_taken_for_what_tells_none() -> None:
@@ -64,6 +75,12 @@ def test_an_origin_is_taken_for_what_tells_none() -> None:
     assert read_parked(delivery("q", {}), {}, origin="orders").queue == "orders"
     matcher = Matcher(Selection(reasons=("foreign:spring-amqp",), queues=("orders",)), now=0, routes={})
     assert matcher(parked)
+
+
+def test_an_origin_is_taken_for_what_only_waited_in_a_retry_queue() -> None:
+    waited = {"x-retries": 4, "x-death": [{"queue": "orders.wait", "reason": "expired", "count": 4}]}
+    assert read_parked(delivery("orders.dlq", waited), {}).queue is None
+    assert read_parked(delivery("orders.dlq", waited), {}, origin="orders").queue == "orders"
 
 
 def test_our_own_record_goes_before_any_dialect() -> None:

@@ -161,7 +161,7 @@ def test_the_text_says_it_all() -> None:
         "",
         "exchange events (topic)",
         "  order.* --> orders",
-        "  what nothing is bound for --> exchange unrouted",
+        "  unroutable messages --> exchange unrouted",
         "",
         "exchange unrouted (fanout)",
         "  --> audit",

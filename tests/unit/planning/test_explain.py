@@ -82,7 +82,7 @@ def test_an_application_that_names_its_own_dead_letter_exchange_keeps_its_dead_l
     assert found.effective.value("dead-letter-routing-key") is None
     (failed,) = [each for each in found.guarantees if each.name == "parked by RabbitMQ"]
     assert failed.holds is False
-    assert "theirs (argument x-dead-letter-exchange), which leads nowhere" in failed.why
+    assert "theirs (argument x-dead-letter-exchange), which routes nowhere" in failed.why
 
 
 def test_the_file_alone_says_what_it_cannot_know() -> None:

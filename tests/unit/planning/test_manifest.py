@@ -95,7 +95,7 @@ def test_what_it_records_is_said() -> None:
     )
     assert list(new.differences(old)) == [
         "adopts policy b",
-        "gives up queue a",
+        "releases queue a",
         "2 bindings recorded",
         "1 binding to be made",
         "1 binding found there",

@@ -293,7 +293,7 @@ def test_a_name_allows_that_queue_to_lose_messages_and_nothing_else() -> None:
         changes = with_risks([put(max_length=5)], observed, approvals, "shop")
         (finding,) = objections(changes, observed)
         assert finding.severity is severity
-        assert "95 messages, the oldest, are deleted at once" in finding.message
+        assert "the 95 oldest messages are deleted at once" in finding.message
     assert parse_approvals(["delete,drop:a,b"]) == {Approval("delete"), Approval("drop", Ref("queue", "a,b"))}
     for nonsense in ("drop", "drop:"):
         with pytest.raises(ValueError, match="drop:QUEUE"):

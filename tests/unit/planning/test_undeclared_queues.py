@@ -34,7 +34,7 @@ def retry_exchange(owner: str) -> dict[str, Exchange]:
 def test_an_existing_queue_is_whose_retry_exchange_is_bound_to_it() -> None:
     bound = (Binding(source="first.retry", destination="q", routing_key="q"),)
     assert refusals(EXISTING, exchanges=retry_exchange("first"), bindings=bound) == [
-        "the topology first has built retries and parking around it"
+        "the topology first has retry and parking queues for it already"
     ]
     assert refusals(EXISTING, exchanges=retry_exchange("shop"), bindings=bound) == []
 
@@ -42,7 +42,9 @@ def test_an_existing_queue_is_whose_retry_exchange_is_bound_to_it() -> None:
 def test_an_existing_queue_is_whose_policy_matches_it() -> None:
     name = "amqpflow.first.quorum-0123abcd"
     policy = Policy(name=name, pattern="^(?:q)$", definition={"max-length": 5}, priority=10)
-    assert "the topology first has built retries and parking around it" in refusals(EXISTING, policies={name: policy})
+    assert "the topology first has retry and parking queues for it already" in refusals(
+        EXISTING, policies={name: policy}
+    )
 
 
 def test_an_exchange_for_an_applications_messages_claims_no_queue() -> None:

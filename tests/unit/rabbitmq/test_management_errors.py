@@ -43,8 +43,8 @@ def test_an_answer_that_is_not_rabbitmqs(status: int, location: str, says: str, 
         ("[SSL: RECORD_LAYER_FAILURE] record layer failure", f"the server at {URL} does not speak TLS", "http://"),
         ("certificate verify failed: self-signed certificate", "self-signed certificate", "`ca_file`"),
         ("certificate verify failed: Hostname mismatch", "Hostname mismatch", "as its certificate does"),
-        ("All connection attempts failed", "cannot be reached: All connection attempts failed", ""),
-        ("", "cannot be reached: ValueError", ""),
+        ("All connection attempts failed", "cannot be reached: All connection attempts failed", "rabbitmq-plugins"),
+        ("", "cannot be reached: ValueError", "check the management URL"),
     ],
 )
 def test_no_answer_in_http(text: str, says: str, hint: str) -> None:

@@ -148,10 +148,10 @@ async def a_generator(message: Message) -> Any:
         (no_argument, "cannot be called with one message"),
         (two_arguments, "cannot be called with one message"),
         (keyword_only, "cannot be called with one message"),
-        (a_dict, "says that it returns dict"),
-        (a_bool, "says that it returns bool"),
-        (a_list, "says that it returns list"),
-        (partly, "says that it returns"),
+        (a_dict, "is annotated to return dict"),
+        (a_bool, "is annotated to return bool"),
+        (a_list, "is annotated to return list"),
+        (partly, "is annotated to return"),
         (generator, "generator"),
         (a_generator, "generator"),
         ("no function", "not callable"),
@@ -202,7 +202,7 @@ def test_an_unknown_queue_is_refused_with_the_nearest_name() -> None:
 def test_a_queue_has_one_handler() -> None:
     one = consumer()
     one.handler("orders.confirm")(plain)
-    with pytest.raises(InvalidHandlerError, match="has a handler already"):
+    with pytest.raises(InvalidHandlerError, match="already has a handler"):
         one.handler("orders.confirm")(plain)
 
 

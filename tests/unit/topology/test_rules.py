@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -19,10 +20,25 @@ ELSEWHERE = {
     Code.TOO_MANY_PROBLEMS: "test_problems.py",
     Code.UNKNOWN_VERSION: "test_values.py",
     Code.NAME_COLLISION: "test_names.py",
-    Code.SECOND_OWNER: "test_together.py",
-    Code.SAME_TOPOLOGY: "test_together.py",
-    Code.UNDEFINED_QUEUE: "test_together.py",
+    Code.SECOND_OWNER: "test_across_files.py",
+    Code.SAME_TOPOLOGY: "test_across_files.py",
+    Code.UNDEFINED_QUEUE: "test_across_files.py",
     Code.DEAD_LETTER_CYCLE: "test_dead_letters.py",
+}
+
+#: what is wrong with a single value: the message says what it may be
+WITHOUT_A_HINT = {
+    Code.SYNTAX,
+    Code.TOO_COMPLEX,
+    Code.WRONG_TYPE,
+    Code.OUT_OF_RANGE,
+    Code.NOT_A_DURATION,
+    Code.NOT_A_SIZE,
+    Code.BAD_NAME,
+    Code.NAME_TOO_LONG,
+    Code.RESERVED_NAME,
+    Code.ROUTING_KEY_TOO_LONG,
+    Code.ARGUMENT_VALUE,
 }
 
 
@@ -43,12 +59,22 @@ CASES = [
 @pytest.mark.parametrize("sample", CASES)
 def test_a_sample_has_the_problems_it_says_and_no_others(sample: str) -> None:
     text = whole(sample)
-    expected: list[tuple[int, str]] = []
+    expected: list[tuple[int, int, str]] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        said = re.search(r"# ((?:T\d+ ?)+)$", line)
-        expected += [(number, code) for code in (said[1].split() if said else ())]
-    found = sorted((each.place.line, each.code) for each in check(text).diagnostics)
-    assert found == sorted(expected), "\n".join(map(str, check(text).diagnostics))
+        said = re.search(r"# ((?:T\d+:\d+ ?)+)$", line)
+        for each in said[1].split() if said else ():
+            code, _, column = each.partition(":")
+            expected.append((number, int(column), code))
+    diagnostics = check(text).diagnostics
+    found = sorted((each.place.line, each.place.column, each.code) for each in diagnostics)
+    assert found == sorted(expected), "\n".join(map(str, diagnostics))
+    unhinted = [str(each) for each in diagnostics if not each.hint and Code(each.code) not in WITHOUT_A_HINT]
+    assert unhinted == [], "a hint says what to write instead"
+
+
+def test_the_tests_of_codes_without_a_sample_are_where_they_are_said_to_be() -> None:
+    here, root = Path(__file__).parent, Path(__file__).parents[3]
+    assert [each for each in ELSEWHERE.values() if not ((root if "/" in each else here) / each).is_file()] == []
 
 
 def test_every_code_has_a_sample_or_a_test_of_its_own() -> None:

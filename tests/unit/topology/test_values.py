@@ -16,7 +16,7 @@ def said(text: str) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("version: 2\nname: a\n", "version 2 of the topology language is not known here", "write version: 1"),
+        ("version: 2\nname: a\n", "version 2 of the topology language is not supported", "write version: 1"),
         ("version: '1'\nname: a\n", "version is a whole number, found the text '1'", "remove the quotes"),
         ("name: a\n", "the file has no version", "for example version: 1"),
         ("version: 1\n", "the file has no name", "for example name: orders"),

@@ -41,7 +41,7 @@ def discard(source: Source, everything: bool, target: str | None, no_export: boo
     if not yes and not sys.stdin.isatty():
         raise RefusedError(
             "discard asks before it takes messages out, and standard input is not a terminal; nothing was done",
-            hint="discard without asking with --yes; parked list with the same options shows what it would take",
+            hint="use --yes to discard without asking; `amqpflow parked list` with the same options shows the messages",
         )
     if not (target or no_export):
         target = f"discarded-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl"
@@ -53,8 +53,8 @@ def discard(source: Source, everything: bool, target: str | None, no_export: boo
         if not chosen.count:
             click.echo("No message is selected; nothing was done.", err=True)
             return 0
-        kept = "and keep them nowhere" if target is None else f"and keep them in {safe(target)}"
-        if not click.confirm(f"Discard {chosen.count} messages, {kept}?", err=True):
+        kept = "without a copy" if target is None else f"after writing them to {safe(target)}"
+        if not click.confirm(f"Discard {chosen.count} messages {kept}?", err=True):
             click.echo("Nothing was done.", err=True)
             return REFUSED
     report, stopped = source.read(
@@ -69,7 +69,7 @@ def discard(source: Source, everything: bool, target: str | None, no_export: boo
             f"{report.discarded} messages discarded{'; they are in ' + safe(report.file) if report.file else ''}."
         )
     if report.selected > report.discarded:
-        click.echo(f"Note: {report.selected - report.discarded} are in the file and still parked.", err=True)
+        click.echo(f"Note: {report.selected - report.discarded} are in the file and also still parked.", err=True)
     show_readings(report.notes, report.queues)
     if stopped:
         return INTERRUPTED

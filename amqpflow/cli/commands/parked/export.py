@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from amqpflow.cli.reading import GIVING_BACK
+from amqpflow.cli.reading import REQUEUED
 from amqpflow.cli.safe import safe
 
 from .source import Source, conclude, source_options
@@ -41,7 +41,7 @@ def export(source: Source, target: str, output: str) -> int:
         report, stopped = source.read(
             lambda parked, topology, how: parked.export(topology, file_or_path, **how),
             verb="Exporting",
-            says=f"the messages read so far are written, {GIVING_BACK}",
+            says=f"the messages read so far are written, {REQUEUED}",
         )
         if not isinstance(file_or_path, str):
             file_or_path.seek(0)

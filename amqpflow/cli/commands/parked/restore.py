@@ -88,10 +88,11 @@ def restore(
     if report.changed:
         click.echo(f"Note: {report.changed} were restored without user_id, CC, BCC or x-opt-delivery-time.", err=True)
     if report.cut_off:
-        click.echo(f"Line {report.cut_off} of the export has no end; it was not restored.", err=True)
+        click.echo(f"Line {report.cut_off} of the export is cut off; its message was not restored.", err=True)
     if not report.finished:
         click.echo(
-            "The export has no end: its writer was stopped, and the rest is where it was; or it was not copied whole.",
+            "The export is incomplete: its writer was stopped (the remaining messages are still parked), "
+            "or the copy was cut off.",
             err=True,
         )
     if report.stopped:

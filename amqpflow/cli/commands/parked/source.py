@@ -12,7 +12,7 @@ from amqpflow.cli.exit_codes import INTERRUPTED, PARTLY_DONE
 from amqpflow.cli.options.connection import FILE, connection_options, output_option
 from amqpflow.cli.options.reading import read_options
 from amqpflow.cli.options.selection import selection_options
-from amqpflow.cli.reading import GIVING_BACK, read
+from amqpflow.cli.reading import REQUEUED, read
 from amqpflow.cli.render.notes import show_readings
 from amqpflow.cli.topology_file import client_of, load
 
@@ -46,7 +46,7 @@ class Source:
         call: Callable[[ParkedClient, Topology | None, How], Awaitable[T]],
         *,
         verb: str = "Reading",
-        says: str = GIVING_BACK,
+        says: str = REQUEUED,
     ) -> tuple[T, bool]:
         """Run a call, and return its result and whether Ctrl-C stopped it. Arguments as for `cli.reading.read`."""
         topology, parked = self._place
