@@ -53,12 +53,12 @@ def address_of(url: str | BrokerAddress | None, management_url: str | None) -> B
 
 
 class Connections:
-    """Connections to one broker, by virtual host. A call that fails closes its own: no other inherits its state."""
+    """Connections to one broker, by the virtual host that a topology chose. A call that fails closes its own: no other inherits its state."""
 
     def __init__(self, address: BrokerAddress) -> None:
         self.address = address
         self.keep = False  #: keep a connection open after its call
-        self._idle: dict[str, list[tuple[Broker, AsyncExitStack]]] = {}
+        self._idle: dict[str | None, list[tuple[Broker, AsyncExitStack]]] = {}
 
     @asynccontextmanager
     async def broker(
@@ -77,24 +77,25 @@ class Connections:
         from amqpflow.rabbitmq.observe import open_broker
 
         compiled = compiled_of(topology)
-        address = self.address.with_vhost(compiled.vhost) if compiled.vhost else self.address
+        chosen = compiled.vhost  # not the address's: that of a URL that a function returns is known once it is called
+        address = self.address.with_vhost(chosen) if chosen else self.address
         async with AsyncExitStack() as stack:
-            broker = await self._reused(address.vhost, stack)
+            broker = await self._reused(chosen, stack)
             if broker is None:
                 name = f"amqpflow {purpose} {compiled.name}".strip()
                 broker = await stack.enter_async_context(open_broker(address, name=name))
             yield broker, compiled
             if self.keep:
-                self._idle.setdefault(address.vhost, []).append((broker, stack.pop_all()))
+                self._idle.setdefault(chosen, []).append((broker, stack.pop_all()))
 
-    async def _reused(self, vhost: str, stack: AsyncExitStack) -> Broker | None:
+    async def _reused(self, chosen: str | None, stack: AsyncExitStack) -> Broker | None:
         """Return an idle open connection, with a fresh overview of the management API; None if there is none."""
         from amqpflow.errors import AmqpflowError
 
-        while idle := self._idle.get(vhost):
+        while idle := self._idle.get(chosen):
             broker, held = idle.pop()
             try:
-                if broker.connection.is_closed:
+                if broker.connection.is_closed or await broker.connection.has_another_login():
                     await held.aclose()
                     continue
                 if broker.management is not None:

@@ -23,6 +23,17 @@ class OldReadOptions(TypedDict, total=False):
     on_wait: Callable[[str], None] | None
 
 
+def require_known(given: Mapping[str, Any], options: type[Any]) -> None:
+    """
+    Make sure that a typed dictionary of options has each of these keyword arguments.
+
+    Raises:
+        TypeError: one of them is unknown.
+    """
+    if unknown := given.keys() - options.__annotations__.keys():
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+
+
 def merged(options: ReadOptions | None, old: Mapping[str, Any]) -> ReadOptions:
     """
     Return the options with the deprecated arguments merged in, and warn the caller of the public function.
@@ -30,8 +41,7 @@ def merged(options: ReadOptions | None, old: Mapping[str, Any]) -> ReadOptions:
     Raises:
         TypeError: an unknown argument.
     """
-    if unknown := old.keys() - OldReadOptions.__annotations__.keys():
-        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+    require_known(old, OldReadOptions)
     if old:
         names = ", ".join(old)
         warnings.warn(f"{names}: give options=amqpflow.ReadOptions(...) instead", DeprecationWarning, stacklevel=3)

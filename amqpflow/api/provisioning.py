@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from .connections import Connections, TopologyLike
+from .options import require_known
 
 if TYPE_CHECKING:
     from amqpflow.model.routes import CompiledTopology
@@ -28,14 +29,14 @@ class ApplyOptions(TypedDict, total=False):
     """Wait until the last message of retry queues that are removed or replaced is due. False (default): a retry queue
     that has messages stays for the next time, see `postponed` of the report."""
     lock_timeout: float  #: seconds to wait for another apply of the same topology; default: 0
-    on_wait: Callable[[str], None]  #: called once, before waiting, with who holds the lock
-    on_plan: Callable[[Plan, Approvals], Approvals]
+    on_wait: Callable[[str], None] | None  #: called once, before waiting, with who holds the lock
+    on_plan: Callable[[Plan, Approvals], Approvals] | None
     """Called with the plan and what is allowed before anything is done, the lock being held; returns what is allowed.
 
     When it allows more, the plan is made again, and refused if the broker changed meanwhile."""
-    on_step: OnStep  #: called before and after each step, see `amqpflow.services.provisioning.applier.OnStep`
-    on_drain: OnDrain  #: called while waiting: with what is waited for, messages gone, messages there were
-    on_report: Callable[[ApplyReport], None]  #: called with what was done however the run ends, cancelled included
+    on_step: OnStep | None  #: called before and after each step, see `amqpflow.services.provisioning.applier.OnStep`
+    on_drain: OnDrain | None  #: called while waiting: with what is waited for, messages gone, messages there were
+    on_report: Callable[[ApplyReport], None] | None  #: called with what was done however the run ends, cancelled included
 
 
 class Provisioning:
@@ -186,6 +187,7 @@ class Provisioning:
     async def _carry_out(
         self, purpose: str, topology: TopologyLike, make: Make, approvals: Approvals, options: ApplyOptions
     ) -> ApplyReport:
+        require_known(options, ApplyOptions)
         from amqpflow.rabbitmq.admin import Admin
         from amqpflow.services.provisioning.applier import ApplyRun, check
         from amqpflow.services.provisioning.apply_lock import apply_lock
@@ -198,7 +200,8 @@ class Provisioning:
             apply_lock(broker, compiled.name, timeout=timeout, on_wait=on_wait) as lock,
         ):
             plan = await make(compiled, broker)
-            agreed = options["on_plan"](plan, approvals) if "on_plan" in options else approvals
+            on_plan = options.get("on_plan")
+            agreed = approvals if on_plan is None else on_plan(plan, approvals)
             check(plan, agreed)
             if agreed != approvals:
                 # during the question others may have made what the plan is about to make and record as ours
@@ -206,10 +209,11 @@ class Provisioning:
             monitor = DrainMonitor(broker, lock.check, options.get("on_drain"))
             run = ApplyRun(plan, options.get("on_step"), lock=lock, monitor=monitor, wait=options.get("wait", False))
             try:
-                report = await run.run(Admin(broker, lock.name))
+                async with Admin(broker, lock.name) as admin:
+                    report = await run.run(admin)
             finally:
-                if "on_report" in options:
-                    options["on_report"](run.report)
+                if on_report := options.get("on_report"):
+                    on_report(run.report)
             run.raise_failure()
             return report
 

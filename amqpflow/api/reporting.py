@@ -29,12 +29,14 @@ def permissions(
         exact: never widen a pattern, even if RabbitMQ 4.3 refuses its length (1024 bytes).
 
     Raises:
-        UsageError: the topology has no such work queue.
+        UsageError: there is no such role, or the topology has no such work queue.
     """
     from amqpflow.errors import UsageError
     from amqpflow.planning.reports.permissions import ROLES, grants
 
     compiled = compiled_of(topology)
+    if strange := [role for role in roles if role not in ROLES]:
+        raise UsageError(f"unknown role {', '.join(strange)}; use {', '.join(ROLES)}")
     if unknown := [queue for queue in queues if queue not in compiled.routes]:
         raise UsageError(
             f"{compiled.file} has no work queue {', '.join(unknown)}", hint=f"it has {', '.join(compiled.routes)}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, assert_never
 
-from amqpflow.errors import BrokerError, ManagementUnavailableError, RefusedError
+from amqpflow.errors import AmqpflowError, BrokerError, ManagementUnavailableError, RefusedError
 from amqpflow.model.resources import Binding, Queue
 from amqpflow.model.routes import NativeRetry
 from amqpflow.planning.compare.delayed_retry import holds
@@ -32,7 +32,7 @@ class Admin:
     """
     Executes changes, each on a channel of its own meanwhile. Every change may be executed twice without harm.
 
-    Channels are kept for the next changes.
+    Channels are kept for the next changes, until the end of `async with`.
 
     Args:
         broker: where the changes are made.
@@ -43,6 +43,14 @@ class Admin:
     def __init__(self, broker: Broker, lock: str) -> None:
         self._broker, self._lock = broker, lock
         self._free: list[Any] = []
+
+    async def __aenter__(self) -> Admin:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with suppress(AmqpflowError), translate():  # of a connection that was lost there is nothing to close
+            while self._free:
+                await self._free.pop().close()
 
     async def execute(self, change: changes.Change) -> None:
         """

@@ -99,10 +99,7 @@ class Management:
 
         They lag behind: up to 5.5 s on classic queues, 9 s on quorum queues (fact 11.7).
         """
-        found = await self._queue(vhost, name)
-        if not isinstance(found, dict | None):
-            raise self._http.strange()
-        return found
+        return await self._queue(vhost, name)
 
     async def queue_arguments(self, vhost: str, name: str) -> Mapping[str, Any] | None:
         """Return the arguments of one queue, None when it or its virtual host does not exist. Needs no statistics."""
@@ -230,14 +227,19 @@ class Management:
     async def _get(self, *path: str, query: Mapping[str, str] | None = None) -> Any:
         return await self._http.call("GET", *path, query=query)
 
-    async def _queue(self, vhost: str, name: str, query: Mapping[str, str] | None = None) -> Any:
+    async def _queue(
+        self, vhost: str, name: str, query: Mapping[str, str] | None = None
+    ) -> Mapping[str, Any] | None:
         """Return the entry of a queue, None when it is missing."""
         try:
-            return await self._get("queues", vhost, name, query=query)
+            found = await self._get("queues", vhost, name, query=query)
         except BrokerError as error:
             if error.code == 404:
                 return None
             raise
+        if not isinstance(found, dict):
+            raise self._http.strange()
+        return found
 
     async def _list(
         self, decoder: Callable[[Mapping[str, Any]], T], *path: str, query: Mapping[str, str] | None = None

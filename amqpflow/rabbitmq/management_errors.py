@@ -28,7 +28,7 @@ def refusal(url: str, status: int, body: bytes, path: tuple[str, ...], location:
     where, reason = " ".join(path), _reason(body)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR and not body:
         return BrokerError(
-            f"the management API at {url} failed to list {where} (HTTP 500)",
+            f"the management API at {url} failed on {where} (HTTP 500)",
             code=500,
             hint="RabbitMQ cannot list an object whose name or routing key is not text, which its HTTP API lets "
             "anyone create; its log names the request",

@@ -26,7 +26,7 @@ _FRAMES_MAX = 200  #: the innermost ones that are looked at for a stack
 _CAUSES_MAX = 8
 _LINE_MAX = 200  #: characters of a source line in a stack
 _REPEATS = 3  #: a line that calls itself is shown so often
-_OURS = f"{Path(__file__).parent.parent}{os.sep}"
+_OURS = f"{Path(__file__).parents[2]}{os.sep}"  #: the whole package
 _STANDARD = tuple(
     {f"{each}{os.sep}" for each in (Path(os.__file__).parent, *map(sysconfig.get_path, ("stdlib", "platstdlib")))}
 )

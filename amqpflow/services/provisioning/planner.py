@@ -15,6 +15,7 @@ from amqpflow.planning.values.approvals import NOTHING, Approvals
 from amqpflow.planning.values.observation import Depth, Observation
 from amqpflow.planning.values.plan import Plan
 from amqpflow.rabbitmq.observe import Broker, observe
+from amqpflow.rabbitmq.translate import translate
 from amqpflow.services.reading.target import unknown_queue
 
 CLUSTER_ID = "internal_cluster_id"
@@ -113,9 +114,13 @@ async def _ready(names: Sequence[str], broker: Broker, *, at_most: int = _COUNTE
     depths: dict[str, int] = {}
     if not names or len(names) > at_most:
         return depths
+    channel = await broker.connection.admin_channel()
     try:
         for name in names:
-            depths[name] = (await broker.connection.queue_counts(name)).ready
+            depths[name] = (await channel.queue_counts(name)).ready
     except (BrokerError, PermissionDeniedError):
         pass  # gone meanwhile, or not ours to read: the plan does without the number
+    finally:
+        with translate():
+            await channel.close()
     return depths

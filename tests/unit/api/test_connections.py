@@ -13,10 +13,19 @@ import pytest
 import amqpflow
 from amqpflow.errors import BrokerError
 from amqpflow.rabbitmq import observe
-from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
 from tests.topologies import topology
 
 SHOP = topology({"orders": [5000]}, vhost="shop")
+
+
+@dataclass
+class OpenedConnection:
+    is_closed: bool = False
+    another_login: bool = False
+
+    async def has_another_login(self) -> bool:
+        return self.another_login
 
 
 @dataclass
@@ -25,7 +34,7 @@ class Opened:
 
     vhost: str
     name: str
-    connection: Any = field(default_factory=lambda: type("Connection", (), {"is_closed": False})())
+    connection: Any = field(default_factory=lambda: OpenedConnection())
     management: None = None
     closed: bool = False
 
@@ -100,6 +109,46 @@ def test_a_lost_connection_is_opened_again(opened: list[Opened]) -> None:
                 assert (broker, opened[0].closed) == (opened[1], True)
 
     asyncio.run(calls())
+
+
+def test_a_connection_whose_login_is_not_the_urls_any_more_is_not_used_again(opened: list[Opened]) -> None:
+    async def calls() -> None:
+        async with amqpflow.connect("amqp://localhost") as client:
+            async with client._connections.broker(SHOP, "plan"):
+                pass
+            opened[0].connection.another_login = True
+            async with client._connections.broker(SHOP, "plan") as (broker, _):
+                assert (broker, opened[0].closed) == (opened[1], True)
+
+    asyncio.run(calls())
+
+
+def test_with_a_url_that_a_function_returns_each_topology_keeps_its_virtual_host(opened: list[Opened]) -> None:
+    address = resolve_address(lambda: "amqp://localhost/else", None)
+
+    async def calls() -> None:
+        async with amqpflow.connect(address) as client:
+            for which, number in ((SHOP, 0), (topology({"orders": [5000]}, vhost="other"), 1), (SHOP, 0), (None, 2)):
+                async with client._connections.broker(which, "plan") as (broker, _):
+                    assert broker is opened[number]
+
+    asyncio.run(calls())
+
+
+def test_an_unknown_argument_of_a_call_that_changes_something_is_refused_before_it_connects(
+    opened: list[Opened],
+) -> None:
+    client: Any = amqpflow.connect("amqp://localhost")
+    unknown = {"dry_run": True}
+    for call in (
+        client.apply(SHOP, **unknown),
+        client.destroy(SHOP, **unknown),
+        client.adopt(SHOP, "queue", ["orders"], **unknown),
+        client.disown(SHOP, "queue", ["orders"], **unknown),
+    ):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'dry_run'"):
+            asyncio.run(call)
+    assert not opened
 
 
 def test_outside_of_async_with_every_call_closes_its_own(opened: list[Opened]) -> None:

@@ -189,7 +189,7 @@ def test_a_list_that_rabbitmq_fails_to_make_is_no_other_server() -> None:
     error = refused({QUEUES: (500, "")}, lambda m: m.queues("/"))
     assert isinstance(error, BrokerError)
     assert error.code == 500
-    assert "failed to list queues / (HTTP 500)" in str(error)
+    assert "failed on queues / (HTTP 500)" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from amqpflow import Message, Outcome
+from amqpflow import Message, Outcome, Retry
 from amqpflow.delivery.verdict import BadResult, CannotDecode, Failed, Verdict
 from amqpflow.services.handling.handler import make_handler
 from amqpflow.services.handling.invocation import HandlerInvoker
@@ -198,6 +198,15 @@ def test_a_stack_ends_with_the_error_and_has_no_frames_of_ours() -> None:
         )
         assert f"{Path('amqpflow', 'services')}" not in stack
         assert stack.count("File ") == 3
+
+
+def test_an_error_that_amqpflow_raises_in_a_handler_is_at_the_handlers_line() -> None:
+    async def handler(message: Message) -> Outcome:
+        return Retry(after=-5)  # not a delay
+
+    error = called(handler).error
+    assert error.location == f"{HERE}:{line_of('# not a delay')}"
+    assert f"{Path('amqpflow', 'model')}" not in error.stack
 
 
 def test_of_a_deep_stack_the_innermost_frames_are_kept() -> None:
