@@ -60,7 +60,7 @@ def __getattr__(name: str) -> Any:
 
 def _renamed(name: str) -> Any:
     """Return what an old name stands for, with a warning. Raises AttributeError: it is not one."""
-    from .errors import RENAMED
+    from .model.error_names import RENAMED
 
     new = RENAMED.get(name) or _RENAMED.get(name)
     if new is None:

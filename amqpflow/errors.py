@@ -10,33 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .model.diagnostic import Diagnostic
-
-#: names until 0.1, which stay as aliases until 1.0
-RENAMED = {
-    "AddressChanged": "AddressChangedError",
-    "AuthenticationFailed": "AuthenticationError",
-    "BrokerUnavailable": "BrokerUnavailableError",
-    "HandlerInvalid": "InvalidHandlerError",
-    "Interrupted": "StoppedError",
-    "LockLost": "LockLostError",
-    "Locked": "LockedError",
-    "ManagementUnavailable": "ManagementUnavailableError",
-    "NotApplied": "NotAppliedError",
-    "PartlyDone": "PartlyDoneError",
-    "PermissionDenied": "PermissionDeniedError",
-    "PublishFailed": "PublishError",
-    "PublishForbidden": "PublishForbiddenError",
-    "PublishRefused": "PublishRefusedError",
-    "PublishUncertain": "PublishUncertainError",
-    "Refused": "RefusedError",
-    "TlsFailed": "TlsError",
-    "TopologyInvalid": "InvalidTopologyError",
-    "Undecodable": "UndecodableError",
-    "Unpublishable": "UnpublishableError",
-    "Unroutable": "UnroutableError",
-    "VirtualHostMissing": "VirtualHostMissingError",
-    "WrongUsage": "UsageError",
-}
+from .model.error_names import RENAMED
 
 
 class AmqpflowError(Exception):
@@ -189,12 +163,6 @@ class InvalidHandlerError(AmqpflowError):
 
 class UndecodableError(AmqpflowError):
     """A message body is not what its content type or encoding says."""
-
-
-def current_name(name: str) -> str:
-    """Return an error's present name for its old one, with or without a module before it; any other name as it is."""
-    module, dot, old = name.rpartition(".")
-    return module + dot + RENAMED.get(old, old) if module in ("", "amqpflow", "amqpflow.errors") else name
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,8 @@ from uuid import uuid4
 import aio_pika
 import httpx2
 
-from amqpflow import Topology, api
+from amqpflow import Topology
+from amqpflow.api import functions as api
 from amqpflow.model.resources import BrokerState
 from amqpflow.rabbitmq.address import BrokerAddress, resolve_address
 

@@ -47,7 +47,8 @@ async def provision(c: Any) -> Topology:
 
 
 async def _replay(c: Any, journal: str, choice: Any = None) -> None:
-    from amqpflow import ReadOptions, api
+    from amqpflow import ReadOptions
+    from amqpflow.api import functions as api
     from amqpflow.rabbitmq.address import resolve_address
     from amqpflow.services.replaying import replayer  # noqa: F401 - imports are not measured
 

@@ -23,6 +23,7 @@ from typing import Any
 import click
 
 import amqpflow
+from amqpflow.api.provisioning import ApplyOptions
 from amqpflow.cli.main import COMMANDS
 from amqpflow.cli.main import amqpflow as root_command
 from amqpflow.model import event
@@ -183,6 +184,8 @@ def _public(name: str) -> Iterator[str]:
     prefix = "await " if inspect.iscoroutinefunction(value) else ""
     yield f"```python\n{prefix}{name}{signature(value)}\n```\n"
     yield f"{_docstring(value)}\n"
+    if "ApplyOptions" in signature(value):
+        yield f"`options` are {_fields(ApplyOptions)}.\n"
     if isinstance(value, type):
         members = list(_members(value))
         if members:
@@ -199,6 +202,11 @@ def _members(kind: type) -> Iterator[str]:
         elif inspect.isfunction(function):
             prefix = "await " if inspect.iscoroutinefunction(function) else ""
             yield f"- `{prefix}{name}{signature(function, method=True)}`: {_docstring(function)}"
+
+
+def _fields(options: type[Any]) -> str:
+    """The fields of a typed dictionary with their types."""
+    return ", ".join(f"`{name}: {each.__forward_arg__}`" for name, each in options.__annotations__.items())
 
 
 def _annotation(getter: Any) -> str:

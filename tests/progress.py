@@ -111,7 +111,6 @@ class Progress:
             terminalreporter.line(f"was running: {test}")
         if self._outcomes["failed"]:
             terminalreporter.line("to go on with what failed: make test PYTEST_ARGS=--lf")
-            terminalreporter.line("to run all, what failed first: make test PYTEST_ARGS=--ff")
 
 
 def said(outcomes: Mapping[str, int]) -> str:

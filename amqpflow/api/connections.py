@@ -53,7 +53,11 @@ def address_of(url: str | BrokerAddress | None, management_url: str | None) -> B
 
 
 class Connections:
-    """Connections to one broker, by the virtual host that a topology chose. A call that fails closes its own: no other inherits its state."""
+    """
+    Connections to one broker, by the virtual host that a topology chose.
+
+    A call that fails closes its own: no other inherits its state.
+    """
 
     def __init__(self, address: BrokerAddress) -> None:
         self.address = address

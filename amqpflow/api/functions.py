@@ -6,9 +6,9 @@ What each does, its arguments and its errors are with the method that it calls; 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import IO, TYPE_CHECKING, TypeVar, Unpack
 
 from .client import Client, connect
 from .connections import TopologyLike
@@ -120,7 +120,7 @@ async def explain(
     return await _once(url, management_url, lambda broker: broker.explain(topology, queue))
 
 
-def plan_replay(
+async def plan_replay(
     topology: TopologyLike,
     url: str | BrokerAddress | None = None,
     *,
@@ -129,15 +129,15 @@ def plan_replay(
     options: ReadOptions | None = None,
     management_url: str | None = None,
     **old: Unpack[OldReadOptions],
-) -> Coroutine[Any, Any, ReplayPlan]:
+) -> ReplayPlan:
     """Count what `replay` would take; see `Client.plan_replay`. Nothing is changed."""
     how = merged(options, old)
-    return _once(
+    return await _once(
         url, management_url, lambda broker: broker.plan_replay(topology, queue=queue, choice=choice, options=how)
     )
 
 
-def replay(
+async def replay(
     topology: TopologyLike,
     url: str | BrokerAddress | None = None,
     *,
@@ -149,10 +149,10 @@ def replay(
     management_url: str | None = None,
     on_watch: Callable[[int, int], None] | None = None,
     **old: Unpack[OldReadOptions],
-) -> Coroutine[Any, Any, ReplayReport]:
+) -> ReplayReport:
     """Bring parked messages back to the work queue they failed in; see `Client.replay`."""
     how = merged(options, old)
-    return _once(
+    return await _once(
         url,
         management_url,
         lambda broker: broker.replay(
@@ -161,7 +161,7 @@ def replay(
     )
 
 
-def parked(
+async def parked(
     topology: TopologyLike | None,
     url: str | BrokerAddress | None = None,
     *,
@@ -170,17 +170,17 @@ def parked(
     management_url: str | None = None,
     on_row: Callable[[ParkedRow], None] | None = None,
     **old: Unpack[OldReadOptions],
-) -> Coroutine[Any, Any, ParkedListing]:
+) -> ParkedListing:
     """List parked messages, one row each; see `ParkedClient.list`. They stay where they are."""
     how = merged(options, old)
-    return _once(
+    return await _once(
         url,
         management_url,
         lambda broker: broker.parked.list(topology, selection=selection, options=how, on_row=on_row),
     )
 
 
-def parked_message(
+async def parked_message(
     topology: TopologyLike | None,
     wanted: str,
     url: str | BrokerAddress | None = None,
@@ -189,17 +189,17 @@ def parked_message(
     options: ReadOptions | None = None,
     management_url: str | None = None,
     **old: Unpack[OldReadOptions],
-) -> Coroutine[Any, Any, tuple[ParkedMessage, ...]]:
+) -> tuple[ParkedMessage, ...]:
     """Find parked messages by id, message id or hop; see `ParkedClient.find`. They stay where they are."""
     how = merged(options, old)
-    return _once(
+    return await _once(
         url,
         management_url,
         lambda broker: broker.parked.find(topology, wanted, selection=selection, options=how),
     )
 
 
-def parked_stats(
+async def parked_stats(
     topology: TopologyLike | None,
     url: str | BrokerAddress | None = None,
     *,
@@ -208,15 +208,15 @@ def parked_stats(
     options: ReadOptions | None = None,
     management_url: str | None = None,
     **old: Unpack[OldReadOptions],
-) -> Coroutine[Any, Any, ParkedStats]:
+) -> ParkedStats:
     """Count parked messages by what they have in common; see `ParkedClient.stats`. They stay where they are."""
     how = merged(options, old)
-    return _once(
+    return await _once(
         url, management_url, lambda broker: broker.parked.stats(topology, by=by, selection=selection, options=how)
     )
 
 
-def export_parked(
+async def export_parked(
     topology: TopologyLike | None,
     file: str | IO[bytes],
     url: str | BrokerAddress | None = None,
@@ -225,15 +225,15 @@ def export_parked(
     options: ReadOptions | None = None,
     management_url: str | None = None,
     **old: Unpack[OldReadOptions],
-) -> Coroutine[Any, Any, ExportReport]:
+) -> ExportReport:
     """Write parked messages to a file; see `ParkedClient.export`. They stay where they are."""
     how = merged(options, old)
-    return _once(
+    return await _once(
         url, management_url, lambda broker: broker.parked.export(topology, file, selection=selection, options=how)
     )
 
 
-def choose_parked(
+async def choose_parked(
     topology: TopologyLike | None,
     url: str | BrokerAddress | None = None,
     *,
@@ -241,13 +241,15 @@ def choose_parked(
     options: ReadOptions | None = None,
     management_url: str | None = None,
     **old: Unpack[OldReadOptions],
-) -> Coroutine[Any, Any, Chosen]:
+) -> Chosen:
     """Count what `discard_parked` would take, and remember it; see `ParkedClient.choose`."""
     how = merged(options, old)
-    return _once(url, management_url, lambda broker: broker.parked.choose(topology, selection=selection, options=how))
+    return await _once(
+        url, management_url, lambda broker: broker.parked.choose(topology, selection=selection, options=how)
+    )
 
 
-def discard_parked(
+async def discard_parked(
     topology: TopologyLike | None,
     file: str | None,
     url: str | BrokerAddress | None = None,
@@ -257,17 +259,17 @@ def discard_parked(
     options: ReadOptions | None = None,
     management_url: str | None = None,
     **old: Unpack[OldReadOptions],
-) -> Coroutine[Any, Any, ExportReport]:
+) -> ExportReport:
     """Take parked messages out of their queues for good; see `ParkedClient.discard`."""
     how = merged(options, old)
-    return _once(
+    return await _once(
         url,
         management_url,
         lambda broker: broker.parked.discard(topology, file, selection=selection, chosen=chosen, options=how),
     )
 
 
-def restore_parked(
+async def restore_parked(
     file: str | IO[bytes],
     url: str | BrokerAddress | None = None,
     *,
@@ -278,10 +280,10 @@ def restore_parked(
     options: ReadOptions | None = None,
     management_url: str | None = None,
     **old: Unpack[OldReadOptions],
-) -> Coroutine[Any, Any, RestoreReport]:
+) -> RestoreReport:
     """Put the messages of an export back into their parking queues; see `ParkedClient.restore`."""
     how = merged(options, old)
-    return _once(
+    return await _once(
         url,
         management_url,
         lambda broker: broker.parked.restore(file, to=to, strip=strip, again=again, duplicates=duplicates, options=how),

@@ -203,10 +203,16 @@ class ParkedClient:
                 is still parked; or another restore is running. NotAppliedError: a queue is missing. Nothing was done.
             AmqpflowError: a file cannot be read or written.
         """
+        from amqpflow.errors import UsageError
         from amqpflow.services.parked.restore import restore_parked
         from amqpflow.services.parked.restore_report import RestoreOptions
 
         options = refuse_places(options)
+        if options.unverified:
+            raise UsageError(
+                "ReadOptions.unverified is not for a restore, which must see what is still parked",
+                hint="`duplicates` restores without looking",
+            )
         how = RestoreOptions(to=to, strip=strip, again=again, duplicates=duplicates)
         async with self._connections.broker(None, "restore") as (broker, _):
             return await restore_parked(broker, file, options, how)

@@ -36,7 +36,7 @@ class ApplyOptions(TypedDict, total=False):
     When it allows more, the plan is made again, and refused if the broker changed meanwhile."""
     on_step: OnStep | None  #: called before and after each step, see `amqpflow.services.provisioning.applier.OnStep`
     on_drain: OnDrain | None  #: called while waiting: with what is waited for, messages gone, messages there were
-    on_report: Callable[[ApplyReport], None] | None  #: called with what was done however the run ends, cancelled included
+    on_report: Callable[[ApplyReport], None] | None  #: called with what was done, however the run ends
 
 
 class Provisioning:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from amqpflow.model.error_names import current_name
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.units import parse_duration
@@ -262,7 +263,11 @@ def _in_queues(queues: Collection[str], routes: Mapping[str, QueueRoutes]) -> Ch
 
 
 def _is_type(error_type: str | None, wanted: str) -> bool:
-    return error_type is not None and (error_type == wanted or error_type.endswith((f".{wanted}", f":{wanted}")))
+    if error_type is None:
+        return False
+    # messages that were parked before 0.1 have the errors' old names
+    pairs = ((error_type, wanted), (current_name(error_type), current_name(wanted)))
+    return any(name == last or name.endswith((f".{last}", f":{last}")) for name, last in pairs)
 
 
 def _begins(text: str | None, beginning: str) -> bool:

@@ -227,9 +227,7 @@ class Management:
     async def _get(self, *path: str, query: Mapping[str, str] | None = None) -> Any:
         return await self._http.call("GET", *path, query=query)
 
-    async def _queue(
-        self, vhost: str, name: str, query: Mapping[str, str] | None = None
-    ) -> Mapping[str, Any] | None:
+    async def _queue(self, vhost: str, name: str, query: Mapping[str, str] | None = None) -> Mapping[str, Any] | None:
         """Return the entry of a queue, None when it is missing."""
         try:
             found = await self._get("queues", vhost, name, query=query)

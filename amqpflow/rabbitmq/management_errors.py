@@ -144,7 +144,7 @@ def no_answer(
         "check the management URL; `rabbitmq-plugins enable rabbitmq_management` starts the API, usually on port 15672"
     )
     if "certificate verify failed" in words:
-        hint = "`ca_file` names the CA to trust"
+        hint = "`ca_file` (in a service ca_file=) names the CA to trust"
         if "mismatch" in words or "not valid for" in words:
             hint = "the URL must name the host as its certificate does"
     return ManagementUnavailableError(f"{where} cannot be reached: {text}", hint=hint)

@@ -160,7 +160,7 @@ def _tls_failed(error: ssl.SSLError, address: BrokerAddress) -> TlsError:
         elif "expired" in words or "not yet valid" in words:
             hint = "the broker's certificate must be renewed, or the clock of one side is wrong"
         else:
-            hint = "`ca_file` names the CA to trust"
+            hint = "`ca_file` (in a service ca_file=) names the CA to trust"
     elif "alert" in words and ("certificate" in words or "handshake" in words or "unknown ca" in words):
         hint = "give a client certificate that the broker trusts: `cert_file` and `key_file`"
     else:

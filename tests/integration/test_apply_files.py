@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow import Topology, api
+from amqpflow import Topology
+from amqpflow.api import functions as api
 from amqpflow.errors import RefusedError
 from amqpflow.model.names import applying_lock
 from amqpflow.model.routes import CompiledTopology

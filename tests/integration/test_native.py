@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from amqpflow import Consumer, Message, NotAppliedError, RefusedError, Topology, api
+from amqpflow import Consumer, Message, NotAppliedError, RefusedError, Topology
+from amqpflow.api import functions as api
 from amqpflow.model import headers as h
 from amqpflow.rabbitmq.address import BrokerAddress
 from amqpflow.rabbitmq.connection import connect

@@ -10,7 +10,8 @@ from urllib.request import Request
 
 import pytest
 
-from amqpflow import Consumer, Message, Publisher, RefusedError, Topology, adopt, api
+from amqpflow import Consumer, Message, Publisher, RefusedError, Topology, adopt
+from amqpflow.api import functions as api
 from amqpflow.errors import BrokerError, NotAppliedError
 from amqpflow.model.resources import STAMP
 from amqpflow.rabbitmq.address import BrokerAddress

@@ -339,7 +339,8 @@ def test_what_comes_back_is_left_also_when_others_took_messages_meanwhile(
 ) -> None:
     compiled = shop(vhost)
     # something is left for the others
-    monkeypatch.setattr("amqpflow.services.reading.reader.MAX_PREFETCH", 200)
+    for module in ("reader", "fetch_size"):
+        monkeypatch.setattr(f"amqpflow.services.reading.{module}.MAX_PREFETCH", 200)
     monkeypatch.setattr("amqpflow.services.replaying.sending.WINDOW", 100)
 
     async def go() -> None:
@@ -642,7 +643,7 @@ def test_a_replay_that_comes_to_nothing_within_the_time_of_holding_says_so(
 def test_a_plan_reads_on_when_messages_were_held_for_as_long_as_may_be(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpflow.services.reading.reader.HOLD_MAX", 0.3)
+    monkeypatch.setattr("amqpflow.services.reading.reader.HOLD_MAX", 1.5)
     compiled, openings = shop(vhost), 0
     enter = ParkingReader.__aenter__
 
@@ -656,7 +657,7 @@ def test_a_plan_reads_on_when_messages_were_held_for_as_long_as_may_be(
     async def go() -> None:
         async with workplace(vhost, compiled) as (broker, connection):
             await park(connection, compiled, [delivered(WORK, message_id=f"m{n}") for n in range(60)])
-            slow = ReadOptions(on_progress=lambda *_: time.sleep(0.01))
+            slow = ReadOptions(on_progress=lambda *_: time.sleep(0.05))
             plan = await plan_replay(broker, compiled, WORK, options=slow)
             assert (plan.selected, plan.complete, plan.ended_early) == (60, True, None)
             assert openings > 1

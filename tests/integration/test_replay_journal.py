@@ -594,10 +594,10 @@ def test_a_ramp_looks_at_what_came_back_and_stops(vhost: BrokerAddress, monkeypa
             await park(connection, compiled, numbered(100))
             channel = await failing(connection, compiled)
 
-            async def until_both_are_back(self: object, seconds: float) -> None:
+            async def until_both_are_back(stop: asyncio.Event, seconds: float) -> None:
                 await depth_becomes(connection, PARKING, 100)
 
-            monkeypatch.setattr(reparked.ReparkedMessages, "_pause", until_both_are_back)
+            monkeypatch.setattr(reparked, "set_within", until_both_are_back)
             report = await replay_parked(broker, compiled, WORK, choice=choice)
             assert (report.replayed, report.came_back, report.guarded) == (2, 2, True)
             assert report.stopped == "2 of 2 replayed messages are parked again"
@@ -747,10 +747,10 @@ def test_a_step_of_a_ramp_whose_result_cannot_be_counted_ends_the_replay_with_a_
             stop = asyncio.Event()
             async with AsyncExitStack() as locks:
 
-                async def locked_meanwhile(self: object, seconds: float) -> None:
+                async def locked_meanwhile(stop: asyncio.Event, seconds: float) -> None:
                     await locks.enter_async_context(reading_alone(connection, PARKING))
 
-                monkeypatch.setattr(reparked.ReparkedMessages, "_pause", locked_meanwhile)
+                monkeypatch.setattr(reparked, "set_within", locked_meanwhile)
                 report = await replay_parked(
                     broker,
                     compiled,

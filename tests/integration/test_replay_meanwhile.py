@@ -25,10 +25,10 @@ IN_STEPS = ReplayRequest(ramp=(2,), ramp_wait=1.0)
 def in_the_pause(monkeypatch: pytest.MonkeyPatch, others: Callable[[], Awaitable[None]]) -> None:
     """Between two steps of a ramp the parking queue is free for others."""
 
-    async def pause(self: object, seconds: float) -> None:
+    async def pause(stop: asyncio.Event, seconds: float) -> None:
         await others()
 
-    monkeypatch.setattr(reparked.ReparkedMessages, "_pause", pause)
+    monkeypatch.setattr(reparked, "set_within", pause)
 
 
 def ids(deliveries: list[Delivery]) -> list[str | None]:

@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from amqpflow import ReadOptions, ReplayRequest, Selection, Topology, api
+from amqpflow import ReadOptions, ReplayRequest, Selection, Topology
+from amqpflow.api import functions as api
 from amqpflow.errors import AmqpflowError
 from amqpflow.rabbitmq import observe
 from amqpflow.rabbitmq.address import BrokerAddress

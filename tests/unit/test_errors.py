@@ -6,6 +6,7 @@ import pytest
 
 import amqpflow
 from amqpflow import errors
+from amqpflow.model.error_names import RENAMED
 from amqpflow.services.handling.errors import is_named
 
 
@@ -15,12 +16,12 @@ def test_every_error_ends_in_error() -> None:
     assert all(each.__name__.endswith("Error") and each.__name__ in amqpflow.__all__ for each in found)
 
 
-@pytest.mark.parametrize("old", [*errors.RENAMED, "ReplayChoice", "SelectionInvalid"])
+@pytest.mark.parametrize("old", [*RENAMED, "ReplayChoice", "SelectionInvalid"])
 def test_an_old_name_is_the_same_class_and_warns(old: str) -> None:
     with pytest.warns(DeprecationWarning, match=f"^amqpflow.{old} is now amqpflow.{NEW[old]}$") as warned:
         assert getattr(amqpflow, old) is getattr(amqpflow, NEW[old])
     assert warned[0].filename == __file__
-    if old in errors.RENAMED:
+    if old in RENAMED:
         with pytest.warns(DeprecationWarning, match=f"^amqpflow.{old} is now") as warned:
             assert getattr(errors, old) is getattr(errors, NEW[old])
         assert warned[0].filename == __file__
@@ -48,4 +49,4 @@ def test_a_rule_may_have_the_old_name(name: str) -> None:
     assert not is_named(type("Other", (Exception,), {}), name)
 
 
-NEW = {**errors.RENAMED, "ReplayChoice": "ReplayRequest", "SelectionInvalid": "InvalidSelectionError"}
+NEW = {**RENAMED, "ReplayChoice": "ReplayRequest", "SelectionInvalid": "InvalidSelectionError"}

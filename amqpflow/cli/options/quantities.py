@@ -30,7 +30,7 @@ class Quantity(click.ParamType):  # type: ignore[type-arg] # generic in new rele
             return float(value)
         option = param.opts[0] if param is not None else self.name
         text = str(value)
-        if self._bare is not None and re.fullmatch(r"\d{1,20}(\.\d{1,6})?", text, re.ASCII):
+        if self._bare is not None and re.fullmatch(r"(?=.*\d)\d{0,20}(\.\d{0,6})?", text, re.ASCII):
             better = f"{text}{self._bare}" if text.isdigit() or self._bare != "s" else f"{round(float(text) * 1000)}ms"
             click.echo(f"Note: write {option} {better}: amqpflow 1.0 refuses a number without a unit.", err=True)
             return float(text)

@@ -53,8 +53,8 @@ def plan_summary(plan: Plan) -> str:
         parts.append(f"{sum(refused.values())} to replace ({_kinds(refused)}), which is refused")
     told = ", ".join(parts) or "nothing to do"
     nothing = " Refused: apply would do nothing." if plan.refusals else ""
-    if plan.required and not plan.refusals:
-        flags = with_options(" ".join(allow_flag(need) for need in plan.required))
+    if plan.needs and not plan.refusals:
+        flags = with_options(" ".join(allow_flag(need) for need in plan.needs))
         nothing = f" Apply asks first, or needs {flags}."
     return f"Plan: {told}; {len(plan.unchanged)} unchanged.{nothing}"
 

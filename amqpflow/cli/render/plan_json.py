@@ -38,7 +38,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
         "replacements": [_told(each) for each in told if each.change is None],
         "unchanged": [{"kind": kind, "name": name} for kind, name in plan.unchanged],
         "purpose": plan.purpose,
-        "required": [str(each) for each in plan.required],
+        "required": list(plan.required),
         "used": [asdict(each) for each in plan.used],
         "bindings": [{"name": each.binding.name, "origin": each.origin} for each in plan.listed],
         "refusals": [_finding(each) for each in plan.refusals],

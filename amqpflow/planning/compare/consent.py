@@ -17,8 +17,8 @@ _KINDS = ("queue", "exchange", "policy", "binding")
 
 
 def missing_approvals(plan: Plan, approvals: Approvals) -> tuple[Approval, ...]:
-    """Return what of `Plan.required` is still needed: the word `delete` is not when every removal was named."""
-    needs = [need for need in plan.required if need not in approvals]
+    """Return what of `Plan.needs` is still needed: the word `delete` is not when every removal was named."""
+    needs = [need for need in plan.needs if need not in approvals]
     return tuple(each for each in needs if each != Approval("delete") or unapproved_removals(plan, approvals))
 
 
@@ -32,7 +32,7 @@ def unapproved_removals(plan: Plan, approvals: Approvals) -> list[Change]:
             binding = change.binding
             ends = {Ref(binding.destination_type, binding.destination), Ref("exchange", binding.source)}
         one = Approval("delete", ref_of(change))
-        if ends.isdisjoint(removed) and one not in plan.required and one not in approvals:
+        if ends.isdisjoint(removed) and one not in plan.needs and one not in approvals:
             found.append(change)
     return sorted(found, key=lambda change: _KINDS.index(change.kind))
 

@@ -50,7 +50,7 @@ def diff(
         observed: what is on the broker; with the depths of what `candidates` names.
         prune: remove what the topology owns and its file no longer has, too.
         approvals: the queues it names may be removed with messages or consumers. Whether the plan as such is allowed
-            is for who carries it out, see `Plan.required`.
+            is for who carries it out, see `Plan.needs`.
     """
     return _Comparison(desired, observed, prune, approvals).plan()
 
@@ -98,8 +98,8 @@ class _Comparison:
             removals = self._removals(left)
         else:
             self.notes += left_alone(left, self.topology, self.there)
-        required = [*([Approval("replace")] if swaps else []), *_consent_to(removals)]
-        return self._plan((*additions, *swaps, *removals), left, required, "prune" if self.prune else "apply")
+        needs = [*([Approval("replace")] if swaps else []), *_consent_to(removals)]
+        return self._plan((*additions, *swaps, *removals), left, needs, "prune" if self.prune else "apply")
 
     def destruction(self) -> Plan:
         left = self._leftovers(BrokerState())
@@ -159,7 +159,7 @@ class _Comparison:
         self.findings += removal.hindrances()
         return tuple(removal.steps())
 
-    def _plan(self, changes: tuple[Change, ...], left: Leftovers, required: list[Approval], purpose: str) -> Plan:
+    def _plan(self, changes: tuple[Change, ...], left: Leftovers, needs: list[Approval], purpose: str) -> Plan:
         changes = self._with_stakes(changes)
         self.findings += objections(changes, self.observed)
         match self.observed.manifest:
@@ -185,7 +185,7 @@ class _Comparison:
             observed=self.observed,
             changes=changes,
             purpose=purpose,
-            required=tuple(required),
+            needs=tuple(needs),
             replaced={name: swap.differences for name, swap in self.swaps.items() if purpose != "destroy"},
             unchanged=tuple(self.added.unchanged),
             used=tuple(self.added.used),

@@ -1,7 +1,7 @@
 """What apply can do to a broker: a closed family, each member with a kind, an action and a name.
 
 What destroys nothing is made from a file alone. What removes (`Unbind`, `DeleteQueue`, `DeleteExchange`) or swaps a
-retry queue (`Rebind`, `Drain`) comes into a plan only when it was asked for, see `Plan.required`.
+retry queue (`Rebind`, `Drain`) comes into a plan only when it was asked for, see `Plan.needs`.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     guarantees: tuple[Guarantee, ...] = ()  #: what holds on each `existing` queue, and what does not
     purpose: str = "apply"  #: apply, prune, destroy, adopt or disown: which command makes this of it
-    required: tuple[Approval, ...] = ()
+    needs: tuple[Approval, ...] = ()
     """What needs consent: replace, delete; delete:binding NAME for one that may be an application's."""
     replaced: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
     """Retry queues that are swapped for one with other arguments, and what differs."""
@@ -65,6 +65,11 @@ class Plan:
     def broker(self) -> str:
         """Return product and version: RabbitMQ 4.3.6"""
         return self.observed.broker
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Return what needs consent as words of `allow`."""
+        return tuple(map(str, self.needs))
 
     @property
     def vhost(self) -> str:

@@ -7,8 +7,9 @@ import sys
 from functools import lru_cache
 
 from amqpflow.delivery.verdict import ErrorRecord, Failed
-from amqpflow.errors import AmqpflowError, current_name
+from amqpflow.errors import AmqpflowError
 from amqpflow.model.clip import MESSAGE_MAX, clip
+from amqpflow.model.error_names import current_name
 from amqpflow.model.outcome import Outcome
 from amqpflow.model.routes import QueueRoutes
 

@@ -48,7 +48,9 @@ def lock(fd: int) -> bool:
 
 
 def partial_name(path: Path) -> Path:
-    """Return a name beside a file, under which it is written until it is whole."""
+    """Return a name beside a file, under which it is written until it is whole. Raises OSError: it names no file."""
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     return path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
 
 

@@ -14,6 +14,7 @@ them, with the ids of the first.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -80,13 +81,14 @@ async def _restore(
         addresses=tuple(f"{node.host}:{node.port}" for node in broker.address.nodes),
         vhost=broker.address.vhost,
     )
+    stop = reading.stop or asyncio.Event()
     with open_record(path, head.id, place, again=options.again) as record:
         async with AsyncExitStack() as stack:
             still: dict[str, DigestMultiset] = {}
             await require_queues(broker, queues)
             for queue in sorted(queues):
                 waits = partial(reading.on_wait, queue) if reading.on_wait is not None else None
-                lock = reading_alone(broker.connection, queue, on_wait=waits, stop=reading.stop)
+                lock = reading_alone(broker.connection, queue, on_wait=waits, stop=stop)
                 if not await stack.enter_async_context(lock):
                     report.notes.append(
                         f"no permission to lock {queue}: two restores at once may restore messages twice"
@@ -96,7 +98,7 @@ async def _restore(
                     report.notes += [note for note in notes if note not in report.notes]
             on_step("looked")
             record.write()
-            publisher = RestorePublisher(broker.connection, record, still, report, reading, options, on_step)
+            publisher = RestorePublisher(broker.connection, record, still, report, reading, stop, options, on_step)
             try:
                 await publisher.publish_all(exported_messages(source))
             except BrokerUnavailableError as error:

@@ -50,6 +50,7 @@ class RestorePublisher:
     still: dict[str, DigestMultiset]
     report: RestoreReport
     reading: ReadOptions
+    stop: asyncio.Event
     options: RestoreOptions
     on_step: Callable[[str], None]
 
@@ -81,7 +82,7 @@ class RestorePublisher:
                 self.reading.on_progress(some[-1].queue, self._done, self.report.messages)
         await self._settle_down_to(0)
         self.on_step("record")
-        self.report.interrupted = self.reading.stop.is_set() and self._done < self.report.messages
+        self.report.interrupted = self.stop.is_set() and self._done < self.report.messages
 
     async def close(self) -> None:
         """Close the channel, or the connection when outstanding messages were given up: its broker may not read."""
@@ -92,7 +93,7 @@ class RestorePublisher:
 
     @property
     def _is_over(self) -> bool:
-        return self.report.stopped is not None or self.reading.stop.is_set()
+        return self.report.stopped is not None or self.stop.is_set()
 
     async def _publish(self, each: _Missing) -> None:
         size = len(each.publish.header) + len(each.publish.body)
@@ -211,7 +212,7 @@ class RestorePublisher:
         it blocks publishes and stop is set: outstanding messages are in doubt then.
         """
         task = asyncio.ensure_future(waiting)
-        stop = asyncio.create_task(self.reading.stop.wait())
+        stop = asyncio.create_task(self.stop.wait())
         clock = asyncio.get_running_loop().time
         until = clock() + CONFIRM_TIMEOUT
         try:

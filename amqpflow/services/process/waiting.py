@@ -34,8 +34,11 @@ async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
 
 async def set_within(event: asyncio.Event, seconds: float) -> bool:
     """Wait for an event; False when it was not set within so many seconds."""
-    await first_of(event.wait(), within=seconds)
-    return event.is_set()
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return event.is_set()
 
 
 async def unless_set(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:

@@ -27,7 +27,7 @@ async def open_reading(target: ReadTarget, parking_queue: str) -> AsyncIterator[
     lock = (
         nullcontext(True)
         if target.locked
-        else reading_alone(broker.connection, parking_queue, on_wait=waits, stop=options.stop)
+        else reading_alone(broker.connection, parking_queue, on_wait=waits, stop=target.stop)
     )
     async with lock as alone:
         if not alone:
@@ -41,7 +41,7 @@ async def open_reading(target: ReadTarget, parking_queue: str) -> AsyncIterator[
             consumer_timeout_ms=readable.consumer_timeout_ms,
             prefetch=options.prefetch,
             average_bytes=await _average_bytes(broker, parking_queue),
-            stop=options.stop,
+            stop=target.stop,
             by_priority=_by_priority(readable.queue, broker),
         )
         reader.notes = notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 Progress = Callable[[str, int, int], None]  #: parking queue, messages seen, messages expected
 
@@ -24,7 +24,7 @@ class ReadOptions:
     RabbitMQ delivers first what was requeued. Of messages that stay it shows no more than these, and the result says
     that not all of them were read.
     """
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: asyncio.Event | None = None
     """Set it to end the reading. What was read so far is returned, and all messages are back in their queue."""
     on_progress: Progress | None = None  #: called with the parking queue, messages seen and messages expected
     on_wait: Callable[[str], None] | None = None  #: called once with the queue that another command is reading

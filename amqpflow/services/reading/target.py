@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,10 +22,14 @@ class ReadTarget:
     queues: tuple[str, ...]  #: parking queues, in the order in which they are read
     options: ReadOptions = field(default_factory=ReadOptions)
     locked: bool = False  #: the caller has the reading lock of the queues
+    stop: asyncio.Event = field(init=False)  #: that of the options, or one that nobody sets
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", self.options.stop or asyncio.Event())
 
     @property
     def is_stopped(self) -> bool:
-        return self.options.stop.is_set()
+        return self.stop.is_set()
 
     def progress(self, queue: str, seen: int, expected: int) -> None:
         if self.options.on_progress is not None:

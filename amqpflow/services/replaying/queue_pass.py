@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from amqpflow.errors import AmqpflowError, BrokerUnavailableError
 from amqpflow.parking.parked import ParkedMessage
-from amqpflow.services.reading.options import ReadOptions
 from amqpflow.services.reading.reader import ParkingReader
+from amqpflow.services.reading.target import ReadTarget
 
 from .interrupted_sends import InterruptedSend
 from .outbox import PendingReplay, ReplayOutbox
@@ -37,7 +37,7 @@ class QueuePass:
     reader: ParkingReader
     outbox: ReplayOutbox
     limiter: RateLimiter
-    options: ReadOptions
+    target: ReadTarget
     news: asyncio.Event
     again: bool = False  #: another reading has to follow
     gone: int = 0  #: messages that it took out of the queue
@@ -45,7 +45,7 @@ class QueuePass:
 
     def __post_init__(self) -> None:
         self.sorter = MessageSorter(self.replay, self.reader, self.news)
-        self._stop = self.options.stop
+        self._stop = self.target.stop
         self._waiting = self.sorter.waiting
         self._sender = ReplaySender(self.replay, self.reader, self.outbox, self.limiter, self.sorter, self._stop)
         self._prepared: list[PendingReplay] = []  # to be sent next
@@ -154,9 +154,8 @@ class QueuePass:
             replay.step("publish.after")
             self.limiter.sent(len(batch))
         self._ack(acking, settled)
-        if self.options.on_progress is not None:
-            report = replay.report
-            self.options.on_progress(reader.queue, report.replayed + report.failed + report.in_doubt, reader.ready)
+        report = replay.report
+        self.target.progress(reader.queue, report.replayed + report.failed + report.in_doubt, reader.ready)
 
     def _without_journal(
         self,

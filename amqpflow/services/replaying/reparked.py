@@ -53,7 +53,7 @@ class ReparkedMessages:
         """Count the messages that came back, and halt the replay when they are too many."""
         state, share = self.state, self.state.choice.stop_if_reparked
         if state.choice.ramp:
-            await set_within(self.target.options.stop, state.choice.ramp_wait)
+            await set_within(self.target.stop, state.choice.ramp_wait)
         if self.target.is_stopped:
             return
         came_back, is_known = await self._count()
@@ -78,7 +78,7 @@ class ReparkedMessages:
             on_the_way = await self.depths.on_the_way()
             on_watch(on_the_way, await self.depths.parked())
             quiet = quiet + 1 if not on_the_way else 0
-            await set_within(self.target.options.stop, WATCH_EVERY)
+            await set_within(self.target.stop, WATCH_EVERY)
         if not self.target.is_stopped:
             _, is_known = await self._count()
             if not is_known:

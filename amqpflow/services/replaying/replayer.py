@@ -92,7 +92,7 @@ class _Replay:
 
     def __post_init__(self) -> None:
         self.broker, self.compiled, self.parking_queues = self.target.broker, self.target.compiled, self.target.queues
-        self.stop = self.target.options.stop
+        self.stop = self.target.stop
         self.depths = Depths(self.broker.connection, self.routes, self.choice.to, self.parking_queues)
         self.limiter = RateLimiter(self.choice, self.depths.fullest, asyncio.get_running_loop().time())
         self.unseen: set[str] = set()  #: parking queues of which others held a part
@@ -208,7 +208,7 @@ class _Replay:
             async with open_reading(self.target, parking_queue) as reader:
                 self.begun = True
                 await self.journal.look_again(self.state)  # who was reading before us may have died since
-                queue_pass = QueuePass(state, reader, outbox, self.limiter, self.target.options, self.news)
+                queue_pass = QueuePass(state, reader, outbox, self.limiter, self.target, self.news)
                 guard = asyncio.create_task(self.reparked.guard(reader), name="amqpflow replay guard")
                 try:
                     since = self.since.get(parking_queue)

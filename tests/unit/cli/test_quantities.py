@@ -33,6 +33,7 @@ def test_a_quantity_is_read_in_its_unit(
     [
         (DURATION_OR_SECONDS, "60", 60, "60s"),
         (DURATION_OR_SECONDS, "0.5", 0.5, "500ms"),
+        (DURATION_OR_SECONDS, ".5", 0.5, "500ms"),
         (RATE_OR_NUMBER, "5", 5, "5/s"),
     ],
 )

@@ -125,6 +125,17 @@ def test_criteria_are_combined(criteria: dict[str, Any], wanted: bool) -> None:
     assert selects(ORDER, **criteria) is wanted
 
 
+@pytest.mark.parametrize("recorded", ["amqpflow.errors.Undecodable", "amqpflow.errors.UndecodableError", "Undecodable"])
+def test_an_error_of_ours_is_selected_by_its_old_name_and_by_its_new_one(recorded: str) -> None:
+    message = parked(delivered("orders"), error=recorded)
+    assert selects(message, error_types=("Undecodable",))
+    assert selects(message, error_types=("UndecodableError",))
+    assert not selects(message, error_types=("Unroutable",))
+    of_others = parked(delivered("orders"), error="shop.Undecodable")
+    assert selects(of_others, error_types=("Undecodable",))
+    assert not selects(of_others, error_types=("UndecodableError",))
+
+
 def test_zero_is_true_and_what_is_empty_is_not_as_jmespath_has_it() -> None:
     message = parked(delivered("orders", body=b'{"zero": 0, "none": null, "empty": {}, "text": ""}'))
     assert selects(message, match="body.zero")

@@ -70,7 +70,8 @@ def labels(plan: Plan) -> list[str]:
 def test_a_changed_delay_is_a_new_queue_and_the_old_one_is_retired() -> None:
     plan = prune(shop(7000), seen(applied(shop(5000))))
     assert plan.findings == ()
-    assert plan.required == (Approval("delete"),)
+    assert plan.needs == (Approval("delete"),)
+    assert plan.required == ("delete",)
     assert labels(plan) == [
         "update manifest amqpflow./.shop",
         "create queue orders.retry.7s",
@@ -440,7 +441,7 @@ def differing() -> BrokerState:
 def test_a_retry_queue_with_other_arguments_is_swapped_through_another_one() -> None:
     plan = diff(shop(5000), seen(differing()))
     assert plan.refusals == ()
-    assert plan.required == (Approval("replace"),)
+    assert plan.needs == (Approval("replace"),)
     assert [str(each) for each in plan.replaced[TIER]]
     assert labels(plan)[1:-1] == [
         f"create queue {TIER}.swap",
