@@ -12,7 +12,7 @@ import pytest
 from amqpflow import Message, Retry
 from amqpflow.errors import PublishUncertainError
 from amqpflow.model import routes
-from amqpflow.model.event import MessageSettled
+from amqpflow.model.event import Event, MessageSettled
 from amqpflow.model.message import Publish
 from amqpflow.model.properties import Properties
 from amqpflow.model.wire import encode_content_header
@@ -275,6 +275,41 @@ def test_copies_that_were_returned_and_are_sent_again_count_as_on_their_way(
                     post(*each)
                 await until(lambda: len(scene.done) == 52)
             assert await scene.account() == Counter(first + ids)
+
+    asyncio.run(scenario())
+
+
+def test_a_copy_that_fails_once_its_session_has_ended_is_no_problem_of_the_next_one(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted: list[Settled] = []
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+
+            async def handle(message: Message) -> None:
+                if not posted:
+                    raise Retry
+                scene.done.append(str(message.message_id))
+
+            held: list[Event] = []
+            consumer = scene.consumer(orders=handle)
+            consumer.subscribe(held.append, "message.held")
+            with monkeypatch.context() as patched:
+                patched.setattr(Outbox, "post", lambda _outbox, _message, settled: posted.append(settled))
+                async with consumer:
+                    await scene.publish("m")
+                    await until(lambda: len(posted) == 1)
+                    posted[0](PublishUncertainError("the connection was lost"))
+                    await until(lambda: len(posted) == 2)
+                    await (await channel_of(consumer)).close()
+                    await until(lambda: scene.done == ["m"])
+                    await until(lambda: consumer.healthy)
+                    posted[1](PublishUncertainError("the connection was lost"))
+                    await until(lambda: consumer.totals["requeued"] == 1)
+                    assert consumer.problems == {}
+                    assert len(held) == 1
+            assert await scene.account() == Counter(["m"])
 
     asyncio.run(scenario())
 

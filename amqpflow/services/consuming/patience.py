@@ -61,6 +61,8 @@ class Patience:
 
         Returns early when `done` is, or when the session is over: what cannot be settled then is requeued.
         """
+        if session.ended.is_set():
+            return  # the broker has it already, and the queue's problem is that of the next session
         if session.hold(incoming.delivery):
             self.events.emit(MessageHeld(**about(incoming), reason=why))
         self._report(session, why)
