@@ -92,7 +92,7 @@ class Policy:
     name: str
     pattern: str  #: a regular expression, unanchored unless it says so
     definition: Arguments
-    priority: int = 0
+    priority: float = 0  #: of others it may be 1.5 (fact 11.6b)
     apply_to: str = "queues"  #: all, exchanges, queues, classic_queues, quorum_queues, streams
 
 

@@ -43,7 +43,9 @@ def test_what_was_saved_is_what_is_read() -> None:
     foreign = Queue(name="theirs.secret")
     state = replace(there(), queues={**there().queues, foreign.name: foreign})
     old = replace(next(iter(state.policies.values())), definition={"max-length": 9})
-    for observed in (observation(), observation(state), observation(replace(state, policies={old.name: old}))):
+    theirs = Policy(name="theirs", pattern="^orders", definition={"expires": 1}, priority=10.5)
+    policies = ({old.name: old}, {**state.policies, theirs.name: theirs})
+    for observed in (observation(), observation(state), *(observation(replace(state, policies=p)) for p in policies)):
         plan = diff(compiled(SHOP), observed)
         text = plan_to_text(plan, version="1")
         assert is_saved_plan(text[:30])
