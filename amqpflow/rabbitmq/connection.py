@@ -316,6 +316,10 @@ async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connect
         if seen.reached and not seen.first and not isinstance(error, TimeoutError):
             seen = replace(seen, speaks=await ask(address.host, address.port, tls=address.tls))
         raise not_opened(error, address, seen) from error
+    except BaseException:
+        if opening:
+            opening[0].content.abort()  # aiormq leaves it open when it is cancelled in the turn in which it opened it
+        raise
     return Connection(pika, address, identity)
 
 

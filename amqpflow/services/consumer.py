@@ -28,7 +28,7 @@ from amqpflow.rabbitmq.url_source import UrlFunction
 
 from . import process
 from .alarms import Alarms
-from .consuming import Consuming, set_within, unless_set
+from .consuming import Consuming, connected_unless_set, set_within
 from .event_log import EventLog
 from .events import Events, Listener
 from .flow import Budget
@@ -140,6 +140,7 @@ class Consumer:
         self._loop: asyncio.AbstractEventLoop | None = None  # where it runs, from the beginning of its start
         self._begun: asyncio.Future[None] | None = None  # done when its start has ended, however
         self._task: asyncio.Task[None] | None = None
+        self._opened: Connection | None = None  # the first one that the task has
         self._stopping = asyncio.Event()
         self._asked_to_stop, self._was_stopped = False, False
         self._publishing_lost_at = 0.0  # the loop's time in seconds; 0.0: it was not, or there is another
@@ -336,7 +337,8 @@ class Consumer:
         loop = asyncio.get_running_loop()
         if self._was_stopped or self._loop is not None:  # and not: asked to stop before it had ever started
             self._asked_to_stop = self._was_stopped = False
-        self._stopping, self._begun, self._task = asyncio.Event(), loop.create_future(), None
+        self._stopping, self._begun = asyncio.Event(), loop.create_future()
+        self._task = self._opened = None
         self._loop = loop
         if self._asked_to_stop:
             self._stopping.set()
@@ -392,6 +394,7 @@ class Consumer:
             publisher=publisher,
             on_step=self._on_step,
         )
+        self._opened = connection
         self._task = asyncio.create_task(consuming.run(connection), name="amqpflow consumer")
         self._task.add_done_callback(self._end_logs)
         self.started = True
@@ -454,6 +457,8 @@ class Consumer:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            if self._opened is not None and not self._opened.is_closed:
+                await self._opened.close()  # the task was cancelled before it had begun
         for worker in self._workers:
             await worker.abandon()
         self._task = self._loop = None
@@ -469,7 +474,7 @@ class Consumer:
         deadline = clock() + self.wait_for_topology
         while True:
             try:
-                return await unless_set(self._stopping, self._connect_once_to_topology())
+                return await connected_unless_set(self._stopping, self._connect_once_to_topology())
             except (AuthenticationFailed, TlsFailed):
                 raise
             except (NotApplied, BrokerUnavailable) as error:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from amqpflow import __version__
 from amqpflow.delivery.hot_loop import Rejections
@@ -33,7 +33,6 @@ from .worker import Worker
 
 log = logging.getLogger("amqpflow.consumer")
 
-T = TypeVar("T")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, LONGEST_PAUSE  #: seconds between attempts to connect
 _LONG_ENOUGH = 10.0  #: seconds after which a connection that was lost is opened again almost at once
@@ -67,6 +66,8 @@ class Consuming:
                 await self._run(connection)
         finally:
             await self.publisher.close(0)
+            if self._consuming is not None and not self._consuming.is_closed:
+                await self._consuming.close()  # it was cancelled before it consumed
 
     async def _run(self, connection: Connection | None) -> None:
         wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
@@ -74,7 +75,7 @@ class Consuming:
         while not self.stopping.is_set():
             began = clock()
             try:
-                connection = connection or await unless_set(self.stopping, self.connect("consumer", None))
+                connection = connection or await connected_unless_set(self.stopping, self.connect("consumer", None))
             except AmqpflowError as error:
                 pause = still_to_wait(wait, random.random(), clock() - began)
                 log.error("cannot reconnect, next try in %.1f s: %s", pause, safe(str(error)))
@@ -219,17 +220,23 @@ def _same_broker(consuming: Connection, other: Connection) -> bool:
     return consuming.cluster.leads_to(other.address)
 
 
-async def unless_set(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what `work` returns, or None if the event is set before: then `work` was cancelled, and has ended."""
-    working, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
+async def connected_unless_set(event: asyncio.Event, connect: Coroutine[Any, Any, Connection]) -> Connection | None:
+    """Connect; None if the event is set before. Leaves nothing open when it is cancelled."""
+    connecting, waiting = asyncio.create_task(connect), asyncio.create_task(event.wait())
     try:
-        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([connecting, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            connecting.cancel()
+            await asyncio.wait([connecting])
+    except asyncio.CancelledError:
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        if not connecting.cancelled() and connecting.exception() is None:
+            await connecting.result().close()
+        raise
     finally:
         waiting.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait([working])
-    return None if working.cancelled() else working.result()
+    return None if connecting.cancelled() else connecting.result()
 
 
 async def set_within(event: asyncio.Event, seconds: float) -> bool:
