@@ -91,6 +91,10 @@ async def open_pika(address: BrokerAddress, properties: Mapping[str, str], timeo
         if seen.reached and not seen.first and not isinstance(error, TimeoutError):
             seen = replace(seen, speaks=await ask(address.host, address.port, tls=address.tls))
         raise not_opened(error, address, seen) from error
+    except BaseException:
+        if opening:
+            opening[0].content.abort()  # aiormq leaves it open when it is cancelled in the turn in which it opened it
+        raise
 
 
 def _unsupported(why: str) -> ClientLibraryError:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from amqpflow import Publisher
 from amqpflow.errors import BrokerUnavailableError
 from amqpflow.model.message import Delivery
 from amqpflow.rabbitmq import rpc
@@ -25,6 +27,7 @@ from tests.parked import delivered, deliveries, depth, depth_becomes, drained, p
 from tests.topologies import topology
 from tests.waiting import until
 
+T = TypeVar("T")
 TURNS = 8  #: of the event loop: from before a call is sent until after its answer
 
 
@@ -172,6 +175,74 @@ def test_without_an_answer_in_time_the_connection_is_closed(
 
 async def consume(channel: Channel, held: list[Delivery], **options: Any) -> None:
     await channel.consume("here", held.append, prefetch=1, on_cancel=lambda: None, **options)
+
+
+# -- a connection
+
+
+async def cancelled_at(count: int, work: Coroutine[Any, Any, T]) -> tuple[asyncio.Task[T], bool]:
+    """
+    Run a task, and cancel it when the event loop is given its so many-th callback, whoever gives it.
+
+    Returns:
+        The task, which is done, and whether there were so many.
+    """
+    loop, task, calls = asyncio.get_running_loop(), asyncio.create_task(work), itertools.count(1)
+    call_soon, is_cancelled = loop.call_soon, False
+
+    def counted(*args: Any, **options: Any) -> asyncio.Handle:
+        nonlocal is_cancelled
+        if next(calls) == count:
+            is_cancelled = True
+            task.cancel()
+        return call_soon(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "call_soon", counted)
+        await asyncio.wait([task])
+    return task, is_cancelled
+
+
+async def opens_a_channel(scene: Shop) -> None:
+    async with await connect(scene.address, name="amqpflow test") as connection:
+        await (await connection.open_channel()).close()
+
+
+async def publishes(scene: Shop) -> None:
+    async with Publisher(scene.address.url) as publisher:
+        await publisher.publish(b"", routing_key="orders.parking")
+
+
+async def starts(scene: Shop) -> None:
+    async with scene.consumer(orders=lambda _: None):
+        pass
+
+
+async def serves(scene: Shop) -> None:
+    consumer = scene.consumer(orders=lambda _: None)
+    consumer.on("consumer.started")(lambda _: consumer.stop_soon())
+    await consumer.serve()
+
+
+@pytest.mark.one_broker
+@pytest.mark.parametrize("work", [opens_a_channel, publishes, starts, serves])
+def test_no_connection_is_left_wherever_who_opened_it_is_cancelled(
+    vhost: BrokerAddress, work: Callable[[Shop], Coroutine[Any, Any, None]]
+) -> None:
+    """Its heartbeats would keep it alive for as long as the process lives, with what it consumes."""
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene:
+            others = asyncio.all_tasks()
+            for count in itertools.count(1):
+                task, is_cancelled = await cancelled_at(count, work(scene))
+                assert task.cancelled() or task.exception() is None
+                await until(lambda: asyncio.all_tasks() == others)
+                if not is_cancelled:
+                    break
+            assert count > 100
+
+    asyncio.run(scenario())
 
 
 # -- a reading of a parking queue

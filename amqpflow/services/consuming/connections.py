@@ -24,7 +24,7 @@ from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.safe import safe
 from amqpflow.model.units import roughly
 from amqpflow.rabbitmq.connection import CLOSE_TIMEOUT, Connection
-from amqpflow.services.process.waiting import end, first_of, set_within, unless_set
+from amqpflow.services.process.waiting import end, first_of, set_within
 from amqpflow.services.publishing.loop_publisher import CLOSE_TIMEOUT as CONFIRM_TIMEOUT
 from amqpflow.services.publishing.loop_publisher import LoopPublisher
 from amqpflow.services.publishing.outbox import Outbox
@@ -73,6 +73,8 @@ class Consuming:
                 await self._run(connection)
         finally:
             await self.publisher.close(0)
+            if self._consuming is not None and not self._consuming.is_closed:
+                await self._consuming.close()  # it was cancelled before it consumed
 
     async def _run(self, connection: Connection | None) -> None:
         wait, clock = _BACKOFF.first, asyncio.get_running_loop().time
@@ -80,7 +82,7 @@ class Consuming:
         while not self.stopping.is_set():
             began = clock()
             try:
-                connection = connection or await unless_set(self.stopping, self.connect("consumer", None))
+                connection = connection or await connected_unless_set(self.stopping, self.connect("consumer", None))
             except AmqpflowError as error:
                 pause = jittered(wait, random.random(), took=clock() - began)
                 log.error("cannot reconnect, next try in %.1f s: %s", pause, safe(str(error)))
@@ -219,3 +221,20 @@ class Consuming:
 
 def _same_broker(consuming: Connection, other: Connection) -> bool:
     return consuming.cluster.leads_to(other.address)
+
+
+async def connected_unless_set(event: asyncio.Event, connect: Coroutine[Any, Any, Connection]) -> Connection | None:
+    """Connect; return None if the event is set before. Leaves nothing open when it is cancelled."""
+    connecting, waiting = asyncio.create_task(connect), asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait([connecting, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            await end([connecting])
+    except asyncio.CancelledError:
+        await end([connecting])
+        if not connecting.cancelled() and connecting.exception() is None:
+            await connecting.result().close()
+        raise
+    finally:
+        await end([waiting])
+    return None if connecting.cancelled() else connecting.result()

@@ -34,12 +34,12 @@ from amqpflow.services.handling.ordering import KeyOf
 from amqpflow.services.handling.registry import HandlerOptions, Handlers
 from amqpflow.services.handling.throttling import ConcurrencyBudget
 from amqpflow.services.process import serving as process
-from amqpflow.services.process.waiting import first_of, set_within, unless_set
+from amqpflow.services.process.waiting import first_of, set_within
 from amqpflow.services.provisioning.verification import require_as_compiled, require_topology, warn_of_short_timeouts
 from amqpflow.services.publishing.loop_publisher import LoopPublisher
 
 from .connection_events import ConnectionEvents
-from .connections import Consuming
+from .connections import Consuming, connected_unless_set
 from .event_log import EventLog
 from .events import Events, Listener
 from .health import ConsumerHealth
@@ -141,6 +141,7 @@ class Consumer:
         self._loop: asyncio.AbstractEventLoop | None = None  # where it runs, from the beginning of its start
         self._begun: asyncio.Future[None] | None = None  # done when its start has ended, however
         self._task: asyncio.Task[None] | None = None
+        self._opened: Connection | None = None  # the first one that the task has
         self._stopping = asyncio.Event()
         self._asked_to_stop, self._was_stopped = False, False
         self._event_log, self._logged = EventLog(), False
@@ -323,7 +324,8 @@ class Consumer:
         loop = asyncio.get_running_loop()
         if self._was_stopped or self._loop is not None:  # and not: asked to stop before it had ever started
             self._asked_to_stop = self._was_stopped = False
-        self._stopping, self._begun, self._task = asyncio.Event(), loop.create_future(), None
+        self._stopping, self._begun = asyncio.Event(), loop.create_future()
+        self._task = self._opened = None
         self._loop = loop
         if self._asked_to_stop:
             self._stopping.set()
@@ -379,6 +381,7 @@ class Consumer:
             publisher=publisher,
             on_step=self._on_step,
         )
+        self._opened = connection
         self._task = asyncio.create_task(consuming.run(connection), name="amqpflow consumer")
         self._task.add_done_callback(self._end_logs)
         self.started = True
@@ -440,6 +443,8 @@ class Consumer:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            if self._opened is not None and not self._opened.is_closed:
+                await self._opened.close()  # the task was cancelled before it had begun
         for runner in self._runners:
             await runner.abandon()
         self._task = self._loop = None
@@ -454,7 +459,7 @@ class Consumer:
         deadline = clock() + self.wait_for_topology
         while True:
             try:
-                return await unless_set(self._stopping, self._connect_once_to_topology())
+                return await connected_unless_set(self._stopping, self._connect_once_to_topology())
             except (AuthenticationError, TlsError):
                 raise
             except (NotAppliedError, BrokerUnavailableError) as error:

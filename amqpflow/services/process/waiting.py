@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from collections.abc import Awaitable, Iterable
+from typing import Any
 
 
 async def first_of(*awaitables: Awaitable[Any], within: float | None = None) -> None:
@@ -39,16 +37,3 @@ async def set_within(event: asyncio.Event, seconds: float) -> bool:
             return await event.wait()
     except TimeoutError:
         return event.is_set()
-
-
-async def unless_set(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what `work` returns, or None if the event is set before: then `work` was cancelled, and has ended."""
-    working, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait([working])
-    return None if working.cancelled() else working.result()
