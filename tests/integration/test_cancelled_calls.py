@@ -24,6 +24,7 @@ from amqpflow.services.replaying.request import ReplayRequest
 from tests.faults.proxy import Proxy
 from tests.integration.test_channel import QUORUM, message, opened
 from tests.parked import delivered, deliveries, depth, depth_becomes, drained, park, workplace
+from tests.shop import Shop, shop
 from tests.topologies import topology
 from tests.waiting import until
 
