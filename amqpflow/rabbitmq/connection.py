@@ -291,6 +291,8 @@ async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connect
         opening.append(_PikaConnection(*args, **kwargs))
         return opening[0]
 
+    task, is_open = asyncio.current_task(), False
+    cancels = task.cancelling() if task is not None else 0
     try:
         pika = await aio_pika.connect(
             address.url,
@@ -306,6 +308,9 @@ async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connect
                 "platform": f"Python {platform.python_version()}",
             },
         )
+        if task is not None and task.cancelling() > cancels:
+            raise asyncio.CancelledError  # `asyncio.wait_for` of Python 3.11 drops one that comes with the result
+        is_open = True
     except AmqpflowError:
         raise
     except (AttributeError, TypeError, NotImplementedError) as error:
@@ -316,10 +321,9 @@ async def _connect(address: BrokerAddress, name: str, timeout: float) -> Connect
         if seen.reached and not seen.first and not isinstance(error, TimeoutError):
             seen = replace(seen, speaks=await ask(address.host, address.port, tls=address.tls))
         raise not_opened(error, address, seen) from error
-    except BaseException:
-        if opening:
+    finally:
+        if opening and not is_open:
             opening[0].content.abort()  # aiormq leaves it open when it is cancelled in the turn in which it opened it
-        raise
     return Connection(pika, address, identity)
 
 

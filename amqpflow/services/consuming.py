@@ -65,9 +65,11 @@ class Consuming:
             with self._monitor:
                 await self._run(connection)
         finally:
-            await self.publisher.close(0)
-            if self._consuming is not None and not self._consuming.is_closed:
-                await self._consuming.close()  # it was cancelled before it consumed
+            try:
+                await self.publisher.close(0)
+            finally:
+                if self._consuming is not None and not self._consuming.is_closed:
+                    await self._consuming.close()  # it was cancelled before it consumed
 
     async def _run(self, connection: Connection | None) -> None:
         wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
@@ -145,14 +147,16 @@ class Consuming:
             ending: list[asyncio.Task[Any]] = [*loops, stopping, lost]
             for each in ending:
                 each.cancel()
-            await asyncio.gather(*ending, return_exceptions=True)
-            for worker in self.workers:
-                worker.session = None
-            within = _CLOSE_TIMEOUT if connection.is_closed else CLOSE_TIMEOUT
-            closing = [outbox.close(within=within), connection.close(failed)]
-            if drained:
-                closing.append(self._close_publisher())
-            await asyncio.gather(*closing)
+            try:
+                await asyncio.gather(*ending, return_exceptions=True)
+            finally:
+                for worker in self.workers:
+                    worker.session = None
+                within = _CLOSE_TIMEOUT if connection.is_closed else CLOSE_TIMEOUT
+                closing = [outbox.close(within=within), connection.close(failed)]
+                if drained:
+                    closing.append(self._close_publisher())
+                await asyncio.gather(*closing)
 
     async def _connect_beside(self, purpose: str, consuming: Connection) -> Connection:
         try:
