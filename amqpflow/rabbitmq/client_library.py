@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
@@ -67,8 +68,10 @@ async def open_pika(address: BrokerAddress, properties: Mapping[str, str], timeo
         opening.append(PikaConnection(*args, **kwargs))
         return opening[0]
 
+    task, is_open = asyncio.current_task(), False
+    cancels = task.cancelling() if task is not None else 0
     try:
-        return await aio_pika.connect(
+        pika = await aio_pika.connect(
             address.url,
             ssl_context=context,
             timeout=timeout,
@@ -81,6 +84,9 @@ async def open_pika(address: BrokerAddress, properties: Mapping[str, str], timeo
                 "platform": f"Python {platform.python_version()}",
             },
         )
+        if task is not None and task.cancelling() > cancels:
+            raise asyncio.CancelledError  # `asyncio.wait_for` of Python 3.11 drops one that comes with the result
+        is_open = True
     except AmqpflowError:
         raise
     except (AttributeError, TypeError, NotImplementedError) as error:
@@ -91,10 +97,10 @@ async def open_pika(address: BrokerAddress, properties: Mapping[str, str], timeo
         if seen.reached and not seen.first and not isinstance(error, TimeoutError):
             seen = replace(seen, speaks=await ask(address.host, address.port, tls=address.tls))
         raise not_opened(error, address, seen) from error
-    except BaseException:
-        if opening:
+    finally:
+        if opening and not is_open:
             opening[0].content.abort()  # aiormq leaves it open when it is cancelled in the turn in which it opened it
-        raise
+    return pika
 
 
 def _unsupported(why: str) -> ClientLibraryError:

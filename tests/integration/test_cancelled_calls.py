@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -181,27 +182,29 @@ async def consume(channel: Channel, held: list[Delivery], **options: Any) -> Non
 # -- a connection
 
 
-async def cancelled_at(count: int, work: Coroutine[Any, Any, T]) -> tuple[asyncio.Task[T], bool]:
+async def interrupted_at(
+    count: int, work: Coroutine[Any, Any, T], interrupt: Callable[[asyncio.Task[T]], object]
+) -> tuple[asyncio.Task[T], bool]:
     """
-    Run a task, and cancel it when the event loop is given its so many-th callback, whoever gives it.
+    Run a task, and interrupt it when the event loop is given its so many-th callback, whoever gives it.
 
     Returns:
         The task, which is done, and whether there were so many.
     """
     loop, task, calls = asyncio.get_running_loop(), asyncio.create_task(work), itertools.count(1)
-    call_soon, is_cancelled = loop.call_soon, False
+    call_soon, is_interrupted = loop.call_soon, False
 
     def counted(*args: Any, **options: Any) -> asyncio.Handle:
-        nonlocal is_cancelled
+        nonlocal is_interrupted
         if next(calls) == count:
-            is_cancelled = True
-            task.cancel()
+            is_interrupted = True
+            interrupt(task)
         return call_soon(*args, **options)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(loop, "call_soon", counted)
         await asyncio.wait([task])
-    return task, is_cancelled
+    return task, is_interrupted
 
 
 async def opens_a_channel(scene: Shop) -> None:
@@ -236,12 +239,39 @@ def test_no_connection_is_left_wherever_who_opened_it_is_cancelled(
         async with shop(vhost) as scene:
             others = asyncio.all_tasks()
             for count in itertools.count(1):
-                task, is_cancelled = await cancelled_at(count, work(scene))
+                task, is_interrupted = await interrupted_at(count, work(scene), asyncio.Task.cancel)
                 assert task.cancelled() or task.exception() is None
                 await until(lambda: asyncio.all_tasks() == others)
-                if not is_cancelled:
+                if not is_interrupted:
                     break
             assert count > 100
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.one_broker
+def test_no_connection_is_left_when_a_blocked_loop_sees_it_open_and_its_time_over_at_once(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds, writes_left = 0.2, 0
+    write = asyncio.StreamWriter.write
+
+    def then_block(writer: asyncio.StreamWriter, data: bytes) -> None:
+        nonlocal writes_left
+        write(writer, data)
+        writes_left -= 1
+        if not writes_left:
+            time.sleep(seconds * 1.5)
+
+    monkeypatch.setattr(asyncio.StreamWriter, "write", then_block)
+
+    async def scenario() -> None:
+        nonlocal writes_left
+        for writes in range(1, 5):  # the protocol header, Start-Ok, Tune-Ok, Open
+            writes_left = writes
+            with pytest.raises(BrokerUnavailableError, match="in time"):
+                await connect(vhost, name="amqpflow test", timeout=seconds)
+            await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
     asyncio.run(scenario())
 

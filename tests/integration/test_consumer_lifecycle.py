@@ -301,6 +301,35 @@ def test_a_stop_ends_a_start_that_connects(vhost: BrokerAddress, stop: Callable[
 
 
 @pytest.mark.parametrize("stop", [Consumer.stop, Consumer.abandon])
+def test_a_stop_ends_a_start_that_follows_at_once(
+    vhost: BrokerAddress, stop: Callable[[Consumer], Awaitable[None]]
+) -> None:
+    """As in a loop that tries until the broker is there."""
+
+    async def scenario() -> None:
+        async with shop(vhost) as scene, silent() as (nowhere, reached):
+            consumer = counting(scene)
+            there, consumer.address = consumer.address, nowhere
+
+            async def start_twice() -> None:
+                await consumer.start()
+                consumer.address = there
+                await consumer.start()
+
+            starting = asyncio.create_task(start_twice())
+            await reached.wait()
+            await stop(consumer)
+            await starting
+            assert not consumer.healthy
+            await scene.publish("left")
+            assert await scene.depth("orders") == 1
+            async with consumer:
+                await handles(scene, "left")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("stop", [Consumer.stop, Consumer.abandon])
 def test_a_stop_ends_a_reconnect(vhost: BrokerAddress, stop: Callable[[Consumer], Awaitable[None]]) -> None:
     async def scenario() -> None:
         async with shop(vhost) as scene, silent() as (nowhere, reached):

@@ -72,9 +72,11 @@ class Consuming:
             with self._monitor:
                 await self._run(connection)
         finally:
-            await self.publisher.close(0)
-            if self._consuming is not None and not self._consuming.is_closed:
-                await self._consuming.close()  # it was cancelled before it consumed
+            try:
+                await self.publisher.close(0)
+            finally:
+                if self._consuming is not None and not self._consuming.is_closed:
+                    await self._consuming.close()  # it was cancelled before it consumed
 
     async def _run(self, connection: Connection | None) -> None:
         wait, clock = _BACKOFF.first, asyncio.get_running_loop().time
@@ -149,14 +151,16 @@ class Consuming:
                     log.error("a bug in amqpflow; the consumer reconnects: %s", safe(repr(bug)), exc_info=bug)
                     await asyncio.sleep(jittered(_BACKOFF.first, random.random()))
         finally:
-            await end(loops)
-            for runner in self.runners:
-                runner.session = None
-            within = _CLOSE_TIMEOUT if connection.is_closed else CLOSE_TIMEOUT
-            closing = [outbox.close(within=within), connection.close(failed)]
-            if drained:
-                closing.append(self._close_publisher())
-            await asyncio.gather(*closing)
+            try:
+                await end(loops)
+            finally:
+                for runner in self.runners:
+                    runner.session = None
+                within = _CLOSE_TIMEOUT if connection.is_closed else CLOSE_TIMEOUT
+                closing = [outbox.close(within=within), connection.close(failed)]
+                if drained:
+                    closing.append(self._close_publisher())
+                await asyncio.gather(*closing)
 
     async def _connect_beside(self, purpose: str, consuming: Connection) -> Connection:
         try:

@@ -416,10 +416,7 @@ class Consumer:
             )
 
     async def _stop(self) -> None:
-        self._asked_to_stop = self._was_stopped = True
-        self._stopping.set()
-        if self._begun is not None:
-            await asyncio.wait([self._begun])
+        await self._end_starts()
         if (task := self._task) is not None:
             await asyncio.wait([task])
             if self._task is task:
@@ -436,18 +433,28 @@ class Consumer:
 
     async def abandon(self) -> None:
         """Stop at once: cancel the start and the handlers that run. What was not settled comes again."""
-        self._asked_to_stop = self._was_stopped = True
-        self._stopping.set()
-        if self._begun is not None and not self._begun.done():
+        await self._end_starts()
+        task, opened, runners = self._task, self._opened, self._runners  # of a start that follows they are others
+        try:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        finally:
+            if opened is not None and not opened.is_closed:
+                await opened.close()  # the task was cancelled before it had begun
+            for runner in runners:
+                await runner.abandon()
+            if self._task is task:
+                self._task = self._loop = None
+
+    async def _end_starts(self) -> None:
+        """Ask a start to stop, and another one that follows at once; return when none is under way."""
+        while True:
+            self._asked_to_stop = self._was_stopped = True
+            self._stopping.set()
+            if self._begun is None or self._begun.done():
+                return
             await asyncio.wait([self._begun])
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            if self._opened is not None and not self._opened.is_closed:
-                await self._opened.close()  # the task was cancelled before it had begun
-        for runner in self._runners:
-            await runner.abandon()
-        self._task = self._loop = None
 
     def _end_logs(self, _: asyncio.Task[None]) -> None:
         self._event_log.end()
