@@ -14,7 +14,7 @@ from typing import Any
 from amqpflow import __version__
 from amqpflow.delivery.hot_loop import Rejections
 from amqpflow.delivery.pauses import LONGEST_PAUSE, spread, still_to_wait
-from amqpflow.errors import AddressChanged, AmqpflowError, BrokerUnavailable
+from amqpflow.errors import AddressChanged, AmqpflowError
 from amqpflow.model.closing import CloseReason
 from amqpflow.model.duration import roughly
 from amqpflow.model.event import ConnectionLost, ConnectionRecovered
@@ -33,7 +33,6 @@ from .worker import Worker
 
 log = logging.getLogger("amqpflow.consumer")
 
-
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, LONGEST_PAUSE  #: seconds between attempts to connect
 _LONG_ENOUGH = 10.0  #: seconds after which a connection that was lost is opened again almost at once
 _CLOSE_TIMEOUT = 1.0  #: seconds for the other connection to close, when this one was lost
@@ -43,6 +42,7 @@ _CLOSE_TIMEOUT = 1.0  #: seconds for the other connection to close, when this on
 class Consuming:
     """Consumes until it is told to stop, and connects anew whenever the connection is lost."""
 
+    connection: Connection  #: the latest, open or not
     workers: Sequence[Worker]
     routes: Callable[[str], QueueRoutes]  #: where the failed messages of a queue go
     #: for a purpose: consumer, retries or publisher; beside a connection it leads to where that does, or AddressChanged
@@ -56,24 +56,28 @@ class Consuming:
     on_step: Callable[[str], None] | None = None
     rejections: dict[str, Rejections] = field(default_factory=dict)  #: of native queues; they outlive connections
     _monitor: LoopMonitor = field(default_factory=LoopMonitor)
-    _consuming: Connection | None = None  #: the latest, open or not
     _publishing: Connection | None = None  #: that of `publisher`, open or not
 
-    async def run(self, connection: Connection | None) -> None:
-        """Until `stopping` is set; then let started handlers finish. `connection`: the first one, if it is open."""
+    async def run(self) -> None:
+        """Until `stopping` is set; then let started handlers finish."""
         try:
             with self._monitor:
-                await self._run(connection)
+                await self._run()
         finally:
-            try:
-                await self.publisher.close(0)
-            finally:
-                if self._consuming is not None and not self._consuming.is_closed:
-                    await self._consuming.close()  # it was cancelled before it consumed
+            await self.close()
 
-    async def _run(self, connection: Connection | None) -> None:
+    async def close(self) -> None:
+        """Leave nothing open: `run` may be cancelled before it consumes, and before it has begun."""
+        try:
+            await self.publisher.close(0)
+        finally:
+            if not self.connection.is_closed:
+                await self.connection.close()
+
+    async def _run(self) -> None:
         wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
         lost_at = 0.0
+        connection: Connection | None = self.connection
         while not self.stopping.is_set():
             began = clock()
             try:
@@ -178,11 +182,9 @@ class Consuming:
             AddressChanged: the URL names another broker by now, and the consumer moves there; nothing was sent.
             BrokerUnavailable and its kin.
         """
-        beside = self._consuming
-        if beside is None:
-            raise BrokerUnavailable("the consumer is not connected")
+        beside = self.connection
         connection = await self._connect_beside("publisher", beside)
-        if (moved := self._consuming) is not beside and moved is not None and not _same_broker(moved, connection):
+        if (moved := self.connection) is not beside and not _same_broker(moved, connection):
             await connection.close()
             raise AddressChanged(f"the consumer has moved to {moved.address} meanwhile")
         self._publishing = connection
@@ -190,7 +192,7 @@ class Consuming:
 
     async def _take_the_publisher_along(self, connection: Connection) -> None:
         """What handlers publish goes to the broker that their messages are consumed from."""
-        self._consuming = connection
+        self.connection = connection
         publishing = self._publishing
         if publishing is not None and not publishing.is_closed and not _same_broker(connection, publishing):
             await publishing.close(f"the consumer has moved to {connection.address}", within=_CLOSE_TIMEOUT)
