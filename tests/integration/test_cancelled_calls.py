@@ -222,6 +222,14 @@ async def starts(scene: Shop) -> None:
         pass
 
 
+async def abandons(scene: Shop) -> None:
+    consumer = scene.consumer(orders=lambda _: None)
+    try:
+        await consumer.start()
+    finally:
+        await consumer.abandon()
+
+
 async def serves(scene: Shop) -> None:
     consumer = scene.consumer(orders=lambda _: None)
     consumer.on("consumer.started")(lambda _: consumer.stop_soon())
@@ -229,7 +237,7 @@ async def serves(scene: Shop) -> None:
 
 
 @pytest.mark.one_broker
-@pytest.mark.parametrize("work", [opens_a_channel, publishes, starts, serves])
+@pytest.mark.parametrize("work", [opens_a_channel, publishes, starts, abandons, serves])
 def test_no_connection_is_left_wherever_who_opened_it_is_cancelled(
     vhost: BrokerAddress, work: Callable[[Shop], Coroutine[Any, Any, None]]
 ) -> None:

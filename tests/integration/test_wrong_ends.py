@@ -247,7 +247,7 @@ def test_what_is_no_rabbitmq(answer: Answer, tls: bool, words: str, hint: str) -
         async with listening(answer, tls=tls) as port, asyncio.timeout(30):
             url = f"amqp://app:s3cret@127.0.0.1:{port}/"
             with pytest.raises(BrokerUnavailableError, match=words) as refused:
-                await connect(resolve_address(url, environ={}), name="amqpflow test", timeout=120)
+                await connect(resolve_address(url, environ={}), name="amqpflow test", timeout=60)
             assert hint in refused.value.hint
             assert "s3cret" not in f"{refused.value}{refused.value.hint}"
 

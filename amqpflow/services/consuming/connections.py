@@ -17,7 +17,7 @@ from typing import Any
 
 from amqpflow.delivery.backoff import Backoff, jittered
 from amqpflow.delivery.hot_loop import Rejections
-from amqpflow.errors import AddressChangedError, AmqpflowError, BrokerUnavailableError
+from amqpflow.errors import AddressChangedError, AmqpflowError
 from amqpflow.model.closing import CloseReason
 from amqpflow.model.event import ConnectionLost, ConnectionRecovered
 from amqpflow.model.routes import QueueRoutes
@@ -49,6 +49,7 @@ _CLOSE_TIMEOUT = 1.0  #: seconds for the other connection to close, when this on
 class Consuming:
     """Consumes until it is asked to stop, and connects again whenever the connection is lost."""
 
+    connection: Connection  #: the latest, open or not
     runners: Sequence[HandlerRunner]
     routes: Callable[[str], QueueRoutes]  #: for a queue: where its failed messages go
     #: for a purpose: consumer, retries or publisher; beside a connection it leads to where that does, or
@@ -63,24 +64,28 @@ class Consuming:
     on_step: Callable[[str], None] | None = None
     rejections: dict[str, Rejections] = field(default_factory=dict)  #: of native queues; they outlive connections
     _monitor: LoopMonitor = field(default_factory=LoopMonitor)
-    _consuming: Connection | None = None  #: the latest, open or not
     _publishing: Connection | None = None  #: that of `publisher`, open or not
 
-    async def run(self, connection: Connection | None) -> None:
-        """Consume until `stopping` is set, then let started handlers finish. `connection`: the first one, if open."""
+    async def run(self) -> None:
+        """Consume until `stopping` is set, then let started handlers finish."""
         try:
             with self._monitor:
-                await self._run(connection)
+                await self._run()
         finally:
-            try:
-                await self.publisher.close(0)
-            finally:
-                if self._consuming is not None and not self._consuming.is_closed:
-                    await self._consuming.close()  # it was cancelled before it consumed
+            await self.close()
 
-    async def _run(self, connection: Connection | None) -> None:
+    async def close(self) -> None:
+        """Leave nothing open: `run` may be cancelled before it consumes, and before it has begun."""
+        try:
+            await self.publisher.close(0)
+        finally:
+            if not self.connection.is_closed:
+                await self.connection.close()
+
+    async def _run(self) -> None:
         wait, clock = _BACKOFF.first, asyncio.get_running_loop().time
         lost_at = 0.0
+        connection: Connection | None = self.connection
         while not self.stopping.is_set():
             began = clock()
             try:
@@ -181,11 +186,9 @@ class Consuming:
             AddressChangedError: the URL names another broker by now, and the consumer moves there; nothing was sent.
             BrokerUnavailableError, or another error of the connection.
         """
-        beside = self._consuming
-        if beside is None:
-            raise BrokerUnavailableError("the consumer is not connected")
+        beside = self.connection
         connection = await self._connect_beside("publisher", beside)
-        if (moved := self._consuming) is not beside and moved is not None and not _same_broker(moved, connection):
+        if (moved := self.connection) is not beside and not _same_broker(moved, connection):
             await connection.close()
             raise AddressChangedError(f"the consumer has moved to {moved.address} meanwhile")
         self._publishing = connection
@@ -193,7 +196,7 @@ class Consuming:
 
     async def _take_the_publisher_along(self, connection: Connection) -> None:
         """Publish what handlers publish to the broker that is consumed from."""
-        self._consuming = connection
+        self.connection = connection
         publishing = self._publishing
         if publishing is not None and not publishing.is_closed and not _same_broker(connection, publishing):
             await publishing.close(f"the consumer has moved to {connection.address}", within=_CLOSE_TIMEOUT)

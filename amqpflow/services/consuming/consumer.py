@@ -141,7 +141,7 @@ class Consumer:
         self._loop: asyncio.AbstractEventLoop | None = None  # where it runs, from the beginning of its start
         self._begun: asyncio.Future[None] | None = None  # done when its start has ended, however
         self._task: asyncio.Task[None] | None = None
-        self._opened: Connection | None = None  # the first one that the task has
+        self._consuming: Consuming | None = None  # what the task runs
         self._stopping = asyncio.Event()
         self._asked_to_stop, self._was_stopped = False, False
         self._event_log, self._logged = EventLog(), False
@@ -325,7 +325,7 @@ class Consumer:
         if self._was_stopped or self._loop is not None:  # and not: asked to stop before it had ever started
             self._asked_to_stop = self._was_stopped = False
         self._stopping, self._begun = asyncio.Event(), loop.create_future()
-        self._task = self._opened = None
+        self._task = self._consuming = None
         self._loop = loop
         if self._asked_to_stop:
             self._stopping.set()
@@ -369,7 +369,8 @@ class Consumer:
         except BaseException:
             await connection.close()
             raise
-        consuming = Consuming(
+        consuming = self._consuming = Consuming(
+            connection=connection,
             runners=self._runners,
             routes=lambda queue: self._handlers.routes(queue, self.compiled),
             connect=lambda purpose, beside: self._connect(purpose, beside),
@@ -381,8 +382,7 @@ class Consumer:
             publisher=publisher,
             on_step=self._on_step,
         )
-        self._opened = connection
-        self._task = asyncio.create_task(consuming.run(connection), name="amqpflow consumer")
+        self._task = asyncio.create_task(consuming.run(), name="amqpflow consumer")
         self._task.add_done_callback(self._end_logs)
         self.started = True
 
@@ -420,7 +420,7 @@ class Consumer:
         if (task := self._task) is not None:
             await asyncio.wait([task])
             if self._task is task:
-                self._task = self._loop = None
+                self._task = self._consuming = self._loop = None
                 if not task.cancelled():
                     task.result()
 
@@ -434,18 +434,18 @@ class Consumer:
     async def abandon(self) -> None:
         """Stop at once: cancel the start and the handlers that run. What was not settled comes again."""
         await self._end_starts()
-        task, opened, runners = self._task, self._opened, self._runners  # of a start that follows they are others
+        task, consuming, runners = self._task, self._consuming, self._runners  # of a start that follows they are others
         try:
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
         finally:
-            if opened is not None and not opened.is_closed:
-                await opened.close()  # the task was cancelled before it had begun
+            if consuming is not None:
+                await consuming.close()
             for runner in runners:
                 await runner.abandon()
             if self._task is task:
-                self._task = self._loop = None
+                self._task = self._consuming = self._loop = None
 
     async def _end_starts(self) -> None:
         """Ask a start to stop, and another one that follows at once; return when none is under way."""
