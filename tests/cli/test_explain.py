@@ -84,7 +84,7 @@ def test_offline_for_a_release(explain: Explain) -> None:
     assert explain("orders.parking", "--offline", "--release", "3.10") == 0
     assert explain.row("delivery-limit") == ["delivery-limit", "1000000", "argument", "x-delivery-limit"]
     assert explain.row("max-priority")[1:3] == ["no", "priorities"]
-    assert "shop.yaml alone, for RabbitMQ 3.10" in explain.out
+    assert "shop.yaml only, for RabbitMQ 3.10" in explain.out
 
 
 @pytest.mark.parametrize(

@@ -274,11 +274,11 @@ def test_a_restore_in_an_alarm_ends_when_it_is_told_to_or_says_why(
                 read_target(broker, compiled, (), ReadOptions(prefetch=100)), Selection(), export
             )
             await alarm.begin()
-            watch = ReadOptions()
-            restore = asyncio.create_task(parked_restore.restore_parked(broker, export, watch))
+            stop = asyncio.Event()
+            restore = asyncio.create_task(parked_restore.restore_parked(broker, export, ReadOptions(stop=stop)))
             await until(lambda: broker.connection.blocked)
             if ends == "stop":
-                watch.stop.set()
+                stop.set()
             report = await asyncio.wait_for(restore, 60)
             assert (report.restored, report.in_doubt, report.interrupted) == (0, 1, ends == "stop")
             why = None if ends == "stop" else f"no confirm within 2 s: {WHY}"

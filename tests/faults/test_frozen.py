@@ -224,7 +224,7 @@ def test_a_proxy_that_accepts_and_says_nothing_is_left_when_it_speaks_again(
                     await until(lambda: len(tries) >= 2)
                 finally:
                     logging.getLogger("amqpflow.consumer").removeHandler(handler)
-                assert "no answer in time" in tries[0]
+                assert "did not answer in time" in tries[0]
                 proxy.silent = False
                 monkeypatch.setattr(connection_module.connect, "__kwdefaults__", defaults)
                 await scene.publish("good", "bad")

@@ -243,5 +243,5 @@ async def connected_unless_set(event: asyncio.Event, connect: Coroutine[Any, Any
             await connecting.result().close()
         raise
     finally:
-        await end([waiting])
+        waiting.cancel()  # and not awaited: a call that is cancelled there would leave the connection open
     return None if connecting.cancelled() else connecting.result()
