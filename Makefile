@@ -24,7 +24,7 @@ demo:  ## see messages succeed, be retried, parked and replayed, on a private Ra
 
 test:  ## all tests, on a private RabbitMQ or on those that AMQPFLOW_TEST_URLS names
 	@scripts/setup
-	$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 check: lint  ## lint, types and the direction of imports
 	$(BIN)/mypy

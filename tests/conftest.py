@@ -19,12 +19,14 @@ from hypothesis import HealthCheck, settings
 
 from amqpflow.node import BrokerContext
 from amqpflow.node.locate import Installation, locate
+from amqpflow.node.settings import STATISTICS_INTERVAL
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.services.provisioning import drain
+from tests import order
 from tests.brokers.own_node import OwnNode
 from tests.brokers.selection import BrokerUnderTest, Candidate, NoBroker, find_candidates, matches, parse_version
 from tests.brokers.shared_node import SharedNode, shared_node
 from tests.bytecode import keep_bytecode
-from tests.order import in_order, keep_together
 from tests.progress import Progress
 
 # a busy machine is no failure; continuous integration tries the same examples each time, and people try new ones
@@ -36,6 +38,7 @@ settings.load_profile("amqpflow")
 MARKERS = (
     "one_broker: run on the newest broker under test only; for what does not depend on the release",
     "releases(condition): run on brokers whose version fits, for example releases('>=4.3') or releases('>=3.10, <4')",
+    "on_broker: runs on the brokers under test; set on every test that does",
     "timing: measures time; runs after the other tests, one such test after the other",
     "leaves_threads(reason): the test may end with threads running",
     "leaves_tasks(reason): the test may end an event loop with tasks pending",
@@ -65,6 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     config.stash[BROKERS] = BrokersUnderTest()
+    config.pluginmanager.register(order)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Progress(config))
     # the background job of a shell ignores Ctrl-C, and so would the commands that tests interrupt
@@ -87,14 +91,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if _candidate(item) is not None:
+        item.add_marker("on_broker")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
-    """Order what is left when all others have chosen."""
+    """Choose when all others have chosen; `order` comes after that."""
     yield
     _choose_brokers(config, items)
-    items[:] = in_order(items)
-    if getattr(config.option, "loadgroup", False):
-        keep_together(items)
 
 
 def _choose_brokers(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -174,7 +180,7 @@ def _wanted(item: pytest.Item, candidate: Candidate, brokers: BrokersUnderTest) 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """As many workers as are worth while for `-n auto`: most tests wait for a broker, most of the time."""
-    return min(6, 2 * (os.cpu_count() or 1))
+    return min(6, 3 * (os.cpu_count() or 1))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -244,6 +250,16 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Journals of replays are not left in the home of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statistics_lag(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Wait for statistics as long as the brokers under test take for them (fact 11.7), and no longer."""
+    given = request.config.stash[BROKERS].candidates and request.config.stash[BROKERS].candidates[0].address
+    seconds = float(os.environ.get("AMQPFLOW_TEST_STATISTICS") or 5) if given else STATISTICS_INTERVAL / 1000
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drain, "STATISTICS_LAG", min(2 * seconds + 1, drain.STATISTICS_LAG))
         yield
 
 

@@ -8,7 +8,17 @@ done. Tests that measure time come last, one after the other.
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 #: the directories of tests, in their order
 DIRECTORIES = ("unit", "docs", "architecture", "soak", "statemachine", "faults", "integration", "cli")
@@ -17,6 +27,8 @@ DIRECTORIES = ("unit", "docs", "architecture", "soak", "statemachine", "faults",
 COSTLY_FIXTURES = {"node", "cluster", "installed"}
 
 TIMING = "timing"
+
+_GROUPS = pytest.StashKey[Path]()  #: the directory of the file in which workers write the groups
 
 
 def in_order(items: list[pytest.Item]) -> list[pytest.Item]:
@@ -31,20 +43,55 @@ def group_of(item: pytest.Item) -> str:
     return item.path.stem if COSTLY_FIXTURES.intersection(getattr(item, "fixturenames", ())) else ""
 
 
-def keep_together(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Order what is left when all others have chosen, and tell the scheduler which tests stay together."""
+    yield
+    items[:] = in_order(items)
+    if (file := getattr(config, "workerinput", {}).get("groups")) is not None:
+        groups = {item.nodeid: group for item in items if (group := group_of(item))}
+        new = Path(f"{file}.{os.getpid()}")
+        new.write_text(json.dumps(groups))
+        new.replace(file)  # each worker writes the same
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Give each worker one test, or one group of tests, at a time, in the order in which they were collected.
+
+    The marks of `--dist loadgroup` would do, but pytest 9.2 ignores the ids by which pytest-xdist 3.8 hands them on.
     """
-    Append the groups to the tests' ids, which is where `--dist loadgroup` looks for them.
 
-    Its own mark does the same, but before --lf has chosen by the ids that it knows.
-    """
-    for item in items:
-        if group := group_of(item):
-            item._nodeid = f"{item.nodeid}@{group}"
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
+        self._groups: dict[str, str] | None = None
+
+    def _split_scope(self, nodeid: str) -> str:
+        if self._groups is None:
+            self._groups = json.loads(_groups_file(self.config).read_text())
+        return self._groups.get(nodeid, nodeid)
 
 
-def without_group(test: str) -> str:
-    """Return a test's id as it is in a run by one process."""
-    return test[: test.rfind("@")] if test.rfind("@") > test.rfind("]") else test
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    return GroupScheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where to write which tests stay together."""
+    node.workerinput["groups"] = str(_groups_file(node.config))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _GROUPS in config.stash:
+        shutil.rmtree(config.stash[_GROUPS], ignore_errors=True)
+
+
+def _groups_file(config: pytest.Config) -> Path:
+    if _GROUPS not in config.stash:
+        config.stash[_GROUPS] = Path(tempfile.mkdtemp(prefix="amqpflow-groups-"))
+    return config.stash[_GROUPS] / "groups.json"
 
 
 def directory_of(test: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.order import directory_of, without_group
+from tests.order import directory_of
 
 EVERY = 30.0
 """Seconds between two lines."""
@@ -56,7 +56,7 @@ class Progress:
             self._collected(ids)
 
     def _collected(self, tests: Iterable[str]) -> None:
-        self._all = tuple(map(without_group, tests))
+        self._all = tuple(tests)
         self._weight_left = sum(map(self._weight, self._all))
         self._began = self._printed = time.monotonic()
 
@@ -64,20 +64,18 @@ class Progress:
         return self._known.get(test) or SECONDS.get(directory_of(test), 1.0)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._running[without_group(nodeid)] = None
+        self._running[nodeid] = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        report.nodeid = without_group(report.nodeid)  # for what is printed, and for --lf
         self._taken[report.nodeid] = self._taken.get(report.nodeid, 0.0) + report.duration
         if report.when == "call" or report.outcome != "passed":
             self._outcomes[report.outcome] += 1
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        test = without_group(nodeid)
-        self._running.pop(test, None)
+        self._running.pop(nodeid, None)
         self._ended += 1
-        weight = self._weight(test)
+        weight = self._weight(nodeid)
         self._weight_done += weight
         self._weight_left -= weight
         now = time.monotonic()

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from amqpflow.errors import RefusedError
 
-from .settings import Identity, Ports, configuration
+from .settings import Identity, Ports, advanced_configuration, configuration
 
 _FILE = "amqpflow-node.json"
 _LOCK = "lock"
+_ADVANCED = "advanced.config"
+_MAY_BE_THERE = (_LOCK, "conf.d", _ADVANCED)  #: in a new directory: configuration of its user's
 _LOG_PREFIX = re.compile(r"^\d{4}-\S+ \S+ \[\w+\] <[\d.]+> ?")
 
 
@@ -40,6 +42,8 @@ class NodeDirectory:
         _write(self.path / "rabbitmq.conf", configuration(self.identity, ports))
         _write(self.path / "rabbitmq-env.conf", "")
         _write(self.path / "enabled_plugins", "[rabbitmq_management].\n")
+        if not (self.path / _ADVANCED).exists():  # a kept directory may hold one of its user's
+            _write(self.path / _ADVANCED, advanced_configuration())
         cookie = self.path / ".erlang.cookie"
         if not cookie.exists():
             _write(cookie, secrets.token_hex(16), mode=0o400)
@@ -104,7 +108,7 @@ def kept(path: Path) -> NodeDirectory:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         known = path / _FILE
-        if not known.exists() and any(entry.name != _LOCK for entry in path.iterdir()):
+        if not known.exists() and any(entry.name not in _MAY_BE_THERE for entry in path.iterdir()):
             raise RefusedError(
                 f"{path} is not empty and was not made by amqpflow dev", hint="name a new or an empty directory"
             )

@@ -34,16 +34,13 @@ class OwnNode:
     def start(self) -> None:
         """Start it; the second time under the same address, with what it held."""
         extra = self.directory / "conf.d" / "90-test.conf"
-        if self._configuration and not extra.exists():
-            with start_broker(keep=self.directory, environ={"PATH": self._installation.path}):
-                pass  # the directory must be empty the first time
-            extra.parent.mkdir(exist_ok=True)
-            extra.write_text(self._configuration + "\n")
+        extra.parent.mkdir(parents=True, exist_ok=True)
+        extra.write_text(self._configuration + "\n")
+        # when it starts again: what a tier was handing over when the node was killed is tried again after 180 s else
+        quickly = "{dead_letter_worker_publisher_confirm_timeout, 500}, {quorum_tick_interval, 1000}"
+        (self.directory / "advanced.config").write_text(f"[{{rabbit, [{quickly}]}}].")
         self._context = start_broker(keep=self.directory, environ={"PATH": self._installation.path})
         self.address = self._context.__enter__().address
-        # when it starts again: what a tier was handing over when the node was killed is tried again after 180 s else
-        quickly = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 500}]}]."
-        (self.directory / "advanced.config").write_text(quickly)
 
     def stop(self) -> None:
         """Stop it in order."""

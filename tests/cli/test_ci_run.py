@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 URLS = "amqp://guest:guest@broker/|http://broker:15672"
-GROUPS = {each.name for each in (ROOT / "tests").iterdir() if any(each.glob("test_*.py"))} | {"unit"}
 
 MAKE = """\
 #!/bin/sh
@@ -87,10 +85,7 @@ def test_the_suite_runs_without_a_named_broker_and_then_on_those_named(checkout:
     done = checkout.run(AMQPFLOW_TEST_URLS=URLS, AMQPFLOW_URL="amqp://elsewhere", PYTEST_ARGS="tests/unit")
     first, second = done.calls
     assert first == "make test on ", "as on a fresh machine, and all of it"
-    assert second.endswith(f" on {URLS}amqp://elsewhere")
-    left_out = set(re.findall(r"--ignore=tests/(\w+)", second))
-    assert left_out == {"unit", "docs", "architecture"}
-    assert left_out < GROUPS, "each is a group that there is"
+    assert second == f"make test PYTEST_ARGS=-m on_broker on {URLS}amqp://elsewhere"
     assert done.code == 0
 
 
@@ -131,14 +126,3 @@ def test_a_broker_that_cannot_be_had_is_a_failure(checkout: Checkout, broken: st
     done = checkout.with_tool().run(BROKEN=broken)
     assert done.code != 0
     assert [each for each in done.calls if each.startswith("make")] == ["make test on "]
-
-
-def test_a_group_without_a_broker_needs_none() -> None:
-    """What the second run leaves out is the same on every broker: none of it asks for one."""
-    collected = [
-        path
-        for group in ("unit", "docs", "architecture")
-        for path in (ROOT / "tests" / group).rglob("test_*.py")
-        if any(word in path.read_text() for word in ("BrokerUnderTest", "vhost: BrokerAddress"))
-    ]
-    assert [path.name for path in collected] == []

@@ -16,6 +16,7 @@ from amqpflow import BrokerUnavailableError, Message, Park, Publisher, PublishUn
 from amqpflow.model.event import MessageHeld
 from amqpflow.node import create_virtual_host
 from amqpflow.parking.selection import Selection
+from amqpflow.rabbitmq.connection import connect
 from amqpflow.services.consuming import pending as in_flight
 from amqpflow.services.parked import export as parked_export
 from amqpflow.services.parked import restore as parked_restore
@@ -43,6 +44,15 @@ class Alarm:
     async def begin(self) -> None:
         self._began = True
         await asyncio.to_thread(self._node.ctl, "set_vm_memory_high_watermark", "0.00001")
+        connection = await connect(self._node.address, name="amqpflow test")
+        channel = await connection.admin_channel()
+
+        async def blocked() -> bool:  # RabbitMQ blocks a connection when it publishes, once it knows of the alarm
+            await channel.basic_publish(b"", routing_key="nowhere")
+            return connection.blocked is not None
+
+        await until(blocked)
+        await connection.close(within=0.1)
 
     async def end(self) -> None:
         if self._began:

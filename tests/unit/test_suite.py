@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests import progress
-from tests.order import directory_of, in_order, keep_together, without_group
+from tests.order import directory_of, in_order
 from tests.progress import Progress, minutes, said
 
 
@@ -16,7 +20,7 @@ class Item:
     """As much of a test as its order depends on."""
 
     def __init__(self, nodeid: str, *marks: str, fixtures: tuple[str, ...] = ()) -> None:
-        self.nodeid = self._nodeid = nodeid
+        self.nodeid = nodeid
         self.fixturenames = fixtures
         self.path = SimpleNamespace(stem=nodeid.partition("::")[0].rpartition("/")[2].removesuffix(".py"))
         self.marks = marks
@@ -41,7 +45,7 @@ def test_unit_tests_are_first_and_tests_of_time_last() -> None:
     ) == ["first", "second", "links", "integrates", "plans", "new", "takes_a_second"]
 
 
-def test_what_shares_a_costly_fixture_stays_together_and_comes_first_in_its_directory() -> None:
+def test_what_shares_a_costly_fixture_comes_first_in_its_directory() -> None:
     items = [
         Item("tests/faults/test_a.py::alone[a@b]"),
         Item("tests/faults/test_own.py::one", fixtures=("node",)),
@@ -49,10 +53,43 @@ def test_what_shares_a_costly_fixture_stays_together_and_comes_first_in_its_dire
         Item("tests/unit/test_a.py::timed[a@b]", "timing"),
     ]
     assert ordered(*items) == ["one", "another[3]", "alone[a@b]", "timed[a@b]"]
-    plain = [item.nodeid for item in items]
-    keep_together(items)  # type: ignore[arg-type]
-    assert [item._nodeid.removeprefix(item.nodeid) for item in items] == ["", "@test_own", "@test_own", "@timing"]
-    assert [without_group(item._nodeid) for item in items] == plain
+
+
+MODULE = """
+import os, pathlib, pytest
+
+def note(group):
+    with pathlib.Path(group).open("a") as file:
+        print(os.getpid(), file=file)
+
+@pytest.fixture(scope="module")
+def node():
+    return None
+
+@pytest.mark.parametrize("number", range(4))
+def test_on_a_node(node, number):
+    note(__name__)
+
+@pytest.mark.timing
+@pytest.mark.parametrize("number", range(4))
+def test_of_time(number):
+    note("timing")
+"""
+
+
+def test_workers_keep_tests_of_one_node_together_and_run_tests_of_time_one_after_the_other(tmp_path: Path) -> None:
+    """By the real pytest-xdist: how it learns which tests belong together is not a part of its interface."""
+    for name in ("test_one", "test_other"):
+        (tmp_path / f"{name}.py").write_text(MODULE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = timing\n")
+    command = [sys.executable, "-m", "pytest", "-p", "tests.order", "-n", "2", "-q"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert "16 passed" in done.stdout, done.stdout + done.stderr
+    workers = {group: (tmp_path / group).read_text().split() for group in ("test_one", "test_other", "timing")}
+    assert [len(each) for each in workers.values()] == [4, 4, 8]
+    assert [len(set(each)) for each in workers.values()] == [1, 1, 1]
+    assert len({*workers["test_one"], *workers["test_other"]}) == 2
 
 
 def test_the_directory_is_that_below_tests() -> None:
