@@ -180,7 +180,7 @@ def _wanted(item: pytest.Item, candidate: Candidate, brokers: BrokersUnderTest) 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """As many workers as are worth while for `-n auto`: most tests wait for a broker, most of the time."""
-    return min(6, 3 * (os.cpu_count() or 1))
+    return min(6, 2 * (os.cpu_count() or 1))
 
 
 @pytest.hookimpl(optionalhook=True)

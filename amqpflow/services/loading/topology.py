@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from amqpflow.errors import InvalidTopologyError, UsageError
 from amqpflow.model.diagnostic import Diagnostic
 from amqpflow.model.resources import BrokerState
 from amqpflow.model.routes import CompiledTopology, QueueRoutes
@@ -29,8 +30,6 @@ class Topology:
         Raises:
             InvalidTopologyError: it cannot be read, or has errors; all of them, and warnings, are in `.diagnostics`.
         """
-        from amqpflow.errors import InvalidTopologyError
-
         from .topology_files import check_paths, not_one
 
         checked = check_paths([path], environ)
@@ -66,3 +65,12 @@ def no_topology() -> CompiledTopology:
     return CompiledTopology(
         name="", vhost="", file="", retry_exchange="", parking_exchange="", desired=BrokerState(), routes={}
     )
+
+
+def unknown_queue(compiled: CompiledTopology, queue: str, known: Sequence[str]) -> UsageError:
+    """Return the error for a queue that the file does not have, with the nearest that it has."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(queue, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"its work queues are {', '.join(compiled.routes)}"
+    return UsageError(f"{compiled.file} has no queue {queue}", hint=hint)

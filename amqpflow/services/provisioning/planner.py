@@ -16,7 +16,7 @@ from amqpflow.planning.values.observation import Depth, Observation
 from amqpflow.planning.values.plan import Plan
 from amqpflow.rabbitmq.observe import Broker, observe
 from amqpflow.rabbitmq.translate import translate
-from amqpflow.services.reading.target import unknown_queue
+from amqpflow.services.loading.topology import unknown_queue
 
 CLUSTER_ID = "internal_cluster_id"
 MAY_READ_PARAMETERS = frozenset({"policymaker", "administrator"})  #: tags

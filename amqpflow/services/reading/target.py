@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from amqpflow.errors import UsageError
 from amqpflow.model.routes import CompiledTopology
 from amqpflow.rabbitmq.observe import Broker
+from amqpflow.services.loading.topology import unknown_queue
 
 from .options import ReadOptions
 
@@ -62,12 +63,3 @@ def parking_queues_of(compiled: CompiledTopology, queue: str | None) -> Sequence
     if queue in compiled.parking_queues:
         return (queue,)
     raise unknown_queue(compiled, queue, (*compiled.routes, *compiled.parking_queues))
-
-
-def unknown_queue(compiled: CompiledTopology, queue: str, known: Sequence[str]) -> UsageError:
-    """Return the error for a queue that the file does not have, with the nearest that it has."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(queue, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"its work queues are {', '.join(compiled.routes)}"
-    return UsageError(f"{compiled.file} has no queue {queue}", hint=hint)

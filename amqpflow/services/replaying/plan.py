@@ -15,10 +15,11 @@ from amqpflow.parking.identity import parked_digest
 from amqpflow.parking.parked import ParkedMessage
 from amqpflow.parking.sampling import Sampler
 from amqpflow.rabbitmq.observe import Broker
+from amqpflow.services.loading.topology import unknown_queue
 from amqpflow.services.provisioning.verification import require_topology
 from amqpflow.services.reading.messages import ParkedMessages
 from amqpflow.services.reading.options import ReadOptions
-from amqpflow.services.reading.target import ReadTarget, unknown_queue
+from amqpflow.services.reading.target import ReadTarget
 
 from .request import ReplayRequest, with_matcher
 
