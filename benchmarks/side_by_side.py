@@ -125,8 +125,7 @@ def main(
     required: Mapping[str, float] | None = None,
     baseline: str = BASELINE,
 ) -> None:
-    """
-    Run a benchmark, as the parent or as one contender's process.
+    """Run a benchmark, as the parent or as one contender's process.
 
     Args:
         doc: the script's docstring.

@@ -1,5 +1,4 @@
-"""
-Run a command as its user does: in this process, which takes milliseconds, or in a process of its own.
+"""Run a command as its user does: in this process, which takes milliseconds, or in a process of its own.
 
 A process of its own is for tests of what belongs to processes: signals, terminals, pipes, the exit, the time or the
 modules that a start takes. Both forms get the same environment, no terminal and an empty standard input, and refuse
@@ -53,8 +52,7 @@ def environment(address: BrokerAddress | None = None, **more: str) -> dict[str, 
 
 
 def run(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Result:
-    """
-    Run `amqpflow ARGUMENTS` in this process.
+    """Run `amqpflow ARGUMENTS` in this process.
 
     The command finds what it finds in a process of its own: standard streams that are files, its environment and
     directory, the main thread, no event loop, and loggers without a handler. Afterwards all of it is as it was before.
@@ -160,8 +158,7 @@ def _environment(env: Mapping[str, str], cwd: Path | None) -> Iterator[None]:
 
 @contextmanager
 def _loggers_as_at_the_start() -> Iterator[None]:
-    """
-    Take away the handlers that pytest or an earlier command added, and afterwards those that this command adds.
+    """Take away the handlers that pytest or an earlier command added, and afterwards those that this command adds.
 
     What is logged without a handler goes to standard error, where tests see it.
     """

@@ -134,8 +134,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
-    """
-    Start the node that all workers share if a test needs it.
+    """Start the node that all workers share if a test needs it.
 
     A worker that exits is an internal error to xdist, so it is the controller that stops without a broker.
     """
@@ -279,8 +278,7 @@ def no_leaked_threads(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_leaked_tasks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """
-    Whoever ends an event loop has ended its tasks.
+    """Whoever ends an event loop has ended its tasks.
 
     `asyncio.run` cancels what is left without a word. What is pending after a few turns of the loop was forgotten.
     """

@@ -1,5 +1,4 @@
-"""
-The order in which tests run, and which of them stay in one process when there are several.
+"""The order in which tests run, and which of them stay in one process when there are several.
 
 Unit tests come first: what is wrong with the code itself is known within a minute. Then come the groups that need no
 broker, then those that do, long tests before short ones, so that no process has a long one left when the others are

@@ -24,8 +24,7 @@ _CACHE = "amqpflow/seconds"
 
 
 class Progress:
-    """
-    Count what has run, and estimate how long the rest takes.
+    """Count what has run, and estimate how long the rest takes.
 
     A test weighs the seconds that it took the last time, or what is usual in its directory. The rest takes as long for
     its weight as what has run took for its own: so the number of processes and the speed of the machine are in it.

@@ -9,8 +9,7 @@ from typing import Any
 
 
 async def until(condition: Callable[[], Any | Awaitable[Any]], *, timeout: float = 30.0, every: float = 0.01) -> Any:
-    """
-    Ask until the answer is true, and return it.
+    """Ask until the answer is true, and return it.
 
     Args:
         condition: a function or coroutine function.

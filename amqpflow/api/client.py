@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 
 class Client(Provisioning, Reporting, Replaying):
-    """
-    A broker to plan, apply, read and replay on; made by `connect`.
+    """A broker to plan, apply, read and replay on; made by `connect`.
 
     Everywhere `topology` is a `Topology`, or the path of its file; its virtual host is used, else that of the URL. A
     call that asks the broker raises, besides its own errors, what `plan` raises.
@@ -44,8 +43,7 @@ class Client(Provisioning, Reporting, Replaying):
 
 
 def connect(url: str | BrokerAddress | None = None, *, management_url: str | None = None) -> Client:
-    """
-    Return a client of a broker: `async with amqpflow.connect(url) as broker: await broker.plan("topology.yaml")`.
+    """Return a client of a broker: `async with amqpflow.connect(url) as broker: await broker.plan("topology.yaml")`.
 
     The first call connects, in the virtual host of its topology.
 

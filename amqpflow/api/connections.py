@@ -22,8 +22,7 @@ TopologyLike = Topology | CompiledTopology | str | os.PathLike[str]
 
 
 def compiled_of(topology: TopologyLike | None) -> CompiledTopology:
-    """
-    Return what a topology compiles to, loading it when it is a path; an empty one for None.
+    """Return what a topology compiles to, loading it when it is a path; an empty one for None.
 
     Raises:
         InvalidTopologyError: as `Topology.load`.
@@ -36,8 +35,7 @@ def compiled_of(topology: TopologyLike | None) -> CompiledTopology:
 
 
 def address_of(url: str | BrokerAddress | None, management_url: str | None) -> BrokerAddress:
-    """
-    Return where a URL leads; None: AMQPFLOW_URL, RABBITMQ_URL, CLOUDAMQP_URL, else localhost.
+    """Return where a URL leads; None: AMQPFLOW_URL, RABBITMQ_URL, CLOUDAMQP_URL, else localhost.
 
     Raises:
         UsageError: a URL is malformed.
@@ -53,8 +51,7 @@ def address_of(url: str | BrokerAddress | None, management_url: str | None) -> B
 
 
 class Connections:
-    """
-    Connections to one broker, by the virtual host that a topology chose.
+    """Connections to one broker, by the virtual host that a topology chose.
 
     A call that fails closes its own: no other inherits its state.
     """
@@ -68,8 +65,7 @@ class Connections:
     async def broker(
         self, topology: TopologyLike | None, purpose: str
     ) -> AsyncIterator[tuple[Broker, CompiledTopology]]:
-        """
-        Yield a broker in the virtual host of a topology, and the compiled topology.
+        """Yield a broker in the virtual host of a topology, and the compiled topology.
 
         Args:
             topology: None for queues that are in no file: the virtual host is that of the URL then.

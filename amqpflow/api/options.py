@@ -24,8 +24,7 @@ class OldReadOptions(TypedDict, total=False):
 
 
 def require_known(given: Mapping[str, Any], options: type[Any]) -> None:
-    """
-    Make sure that a typed dictionary of options has each of these keyword arguments.
+    """Make sure that a typed dictionary of options has each of these keyword arguments.
 
     Raises:
         TypeError: one of them is unknown.
@@ -35,8 +34,7 @@ def require_known(given: Mapping[str, Any], options: type[Any]) -> None:
 
 
 def merged(options: ReadOptions | None, old: Mapping[str, Any]) -> ReadOptions:
-    """
-    Return the options with the deprecated arguments merged in, and warn the caller of the public function.
+    """Return the options with the deprecated arguments merged in, and warn the caller of the public function.
 
     Raises:
         TypeError: an unknown argument.
@@ -49,8 +47,7 @@ def merged(options: ReadOptions | None, old: Mapping[str, Any]) -> ReadOptions:
 
 
 def refuse_places(options: ReadOptions | None) -> ReadOptions:
-    """
-    Return the options of a call that takes no queues from them.
+    """Return the options of a call that takes no queues from them.
 
     Raises:
         UsageError: they name queues.

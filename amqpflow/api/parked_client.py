@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 
 class ParkedClient:
-    """
-    The parked messages of a broker: `parked` of a client.
+    """The parked messages of a broker: `parked` of a client.
 
     Everywhere `topology` is a `Topology` or the path of its file, or None when the queues of `options.from_queues` are
     in no file; `selection` says which messages, None all of them; `options` says how to read. Without the management
@@ -41,8 +40,7 @@ class ParkedClient:
         options: ReadOptions | None = None,
         on_row: Callable[[ParkedRow], None] | None = None,
     ) -> ParkedListing:
-        """
-        List parked messages, one row each, the oldest of each parking queue first.
+        """List parked messages, one row each, the oldest of each parking queue first.
 
         They stay where they are, in their order, even if the process is killed.
 
@@ -68,8 +66,8 @@ class ParkedClient:
         selection: Selection | None = None,
         options: ReadOptions | None = None,
     ) -> tuple[ParkedMessage, ...]:
-        """
-        Find parked messages, body and all, by id, the beginning of an id, message id or hop. They stay where they are.
+        """Find parked messages, body and all, by id, the beginning of an id, message id or hop. They stay where they
+        are.
 
         Args:
             wanted: what to look for.
@@ -94,8 +92,7 @@ class ParkedClient:
         selection: Selection | None = None,
         options: ReadOptions | None = None,
     ) -> ParkedStats:
-        """
-        Count parked messages by what they have in common. They stay where they are.
+        """Count parked messages by what they have in common. They stay where they are.
 
         Args:
             by: of queue, parking-queue, reason, error-type, fingerprint, routing-key, parked-by, hour.
@@ -116,8 +113,7 @@ class ParkedClient:
         selection: Selection | None = None,
         options: ReadOptions | None = None,
     ) -> ExportReport:
-        """
-        Write parked messages to a file from which `restore` puts back the same bytes. They stay where they are.
+        """Write parked messages to a file from which `restore` puts back the same bytes. They stay where they are.
 
         The file exists once it is whole and on the disk, and not before. Instead of a path it can be an open binary
         file, such as a pipe: it is whole when it has its end line.
@@ -152,8 +148,7 @@ class ParkedClient:
         chosen: Chosen | None = None,
         options: ReadOptions | None = None,
     ) -> ExportReport:
-        """
-        Take parked messages out of their queues for good.
+        """Take parked messages out of their queues for good.
 
         Each is in the file, and the file on the disk, before it leaves its queue. Killed at any point, every message is
         in its queue or in the file; some may be in both.
@@ -181,8 +176,8 @@ class ParkedClient:
         duplicates: bool = False,
         options: ReadOptions | None = None,
     ) -> RestoreReport:
-        """
-        Put the messages of an export back into the parking queues they were in: the same properties, headers and body.
+        """Put the messages of an export back into the parking queues they were in: the same properties, headers and
+        body.
 
         A message that is still parked there is left alone: the queues are read first, and no other command reads them
         until all is confirmed. What was confirmed is recorded in `FILE.restored` by broker, virtual host and queue, so

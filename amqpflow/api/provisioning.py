@@ -46,8 +46,7 @@ class Provisioning:
         self._connections = connections
 
     async def plan(self, topology: TopologyLike, *, prune: bool = False, allow: Iterable[str] = ()) -> Plan:
-        """
-        Return what `apply` would do, step by step. Nothing is changed.
+        """Return what `apply` would do, step by step. Nothing is changed.
 
         Args:
             prune: plan also to remove what the topology owns and its file no longer has.
@@ -69,8 +68,7 @@ class Provisioning:
             return await make_plan(compiled, broker, prune=prune, approvals=approvals)
 
     async def drift(self, topology: TopologyLike) -> DriftReport:
-        """
-        Return what differs between broker and file, by object and attribute. Nothing is changed.
+        """Return what differs between broker and file, by object and attribute. Nothing is changed.
 
         `drifts` of the report is empty when nothing differs; `unseen` names what could not be compared, as over AMQP
         alone.
@@ -89,8 +87,7 @@ class Provisioning:
         allow: Iterable[str] = (),
         **options: Unpack[ApplyOptions],
     ) -> ApplyReport:
-        """
-        Create what a topology lacks on the broker, and change in place what can be changed.
+        """Create what a topology lacks on the broker, and change in place what can be changed.
 
         Without `prune` nothing is removed. Stopping at any point is safe, and the next apply continues. One apply of a
         topology runs at a time: it holds a lock, which ends with its process.
@@ -131,8 +128,7 @@ class Provisioning:
     async def destroy(
         self, topology: TopologyLike, *, allow: Iterable[str] = (), **options: Unpack[ApplyOptions]
     ) -> ApplyReport:
-        """
-        Remove from the broker all that a topology owns: what it created, and what it adopted.
+        """Remove from the broker all that a topology owns: what it created, and what it adopted.
 
         A queue with messages or consumers is refused unless `allow` names it. The messages of a retry queue return to
         their work queue first. Arguments and errors as for `apply`; `allow` must hold `delete`.
@@ -146,8 +142,7 @@ class Provisioning:
     async def adopt(
         self, topology: TopologyLike, kind: str, names: Iterable[str], **options: Unpack[ApplyOptions]
     ) -> ApplyReport:
-        """
-        Take over existing queues, exchanges, bindings or policies: from then on the topology owns them.
+        """Take over existing queues, exchanges, bindings or policies: from then on the topology owns them.
 
         Only the topology's manifest is written, and one of its two exchanges where nothing carries its stamp yet. A
         queue, exchange or binding must be in the file, as it is on the broker. A policy must match only what is the
@@ -170,8 +165,7 @@ class Provisioning:
     async def disown(
         self, topology: TopologyLike, kind: str, names: Iterable[str], **options: Unpack[ApplyOptions]
     ) -> ApplyReport:
-        """
-        Give up what was adopted, or a binding that apply made: it stays, and amqpflow does not remove it.
+        """Give up what was adopted, or a binding that apply made: it stays, and amqpflow does not remove it.
 
         Only the topology's manifest is written. What amqpflow declared carries its stamp and cannot be given up.
         Arguments and errors as for `adopt`.
@@ -219,8 +213,7 @@ class Provisioning:
 
 
 def approvals_of(allow: Iterable[str]) -> Approvals:
-    """
-    Return what the words of `allow` allow.
+    """Return what the words of `allow` allow.
 
     Raises:
         UsageError: one of them is unknown.

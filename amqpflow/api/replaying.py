@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 
 def replay_history(journal: str | Path | None = None) -> tuple[JournalState, ...]:
-    """
-    Return the replays whose journals are kept on this machine, oldest first: who, when, what, and the result.
+    """Return the replays whose journals are kept on this machine, oldest first: who, when, what, and the result.
 
     Args:
         journal: directory of the journals, as for `replay`.
@@ -37,8 +36,7 @@ def replay_history(journal: str | Path | None = None) -> tuple[JournalState, ...
 
 
 def prune_replay_history(journal: str | Path | None = None, *, older_than: timedelta | None = None) -> tuple[str, ...]:
-    """
-    Remove the journals of finished replays. Those of replays that can be resumed stay.
+    """Remove the journals of finished replays. Those of replays that can be resumed stay.
 
     Args:
         journal: directory of the journals, as for `replay`.
@@ -88,8 +86,7 @@ class Replaying:
         options: ReadOptions | None = None,
         on_watch: Callable[[int, int], None] | None = None,
     ) -> ReplayReport:
-        """
-        Bring parked messages back to the work queue they failed in: publish, await the confirm, ack.
+        """Bring parked messages back to the work queue they failed in: publish, await the confirm, ack.
 
         They go in the order in which RabbitMQ delivers them: oldest first, but higher priorities first on a quorum
         queue of RabbitMQ 4 and on a classic queue with x-max-priority.
@@ -147,8 +144,7 @@ def resumed_replay(
     choice: ReplayRequest | None = None,
     journal: str | Path | None = None,
 ) -> tuple[tuple[str, ...] | None, ReplayRequest]:
-    """
-    Return the queues and the request of an interrupted replay, for a plan of what resuming it would take.
+    """Return the queues and the request of an interrupted replay, for a plan of what resuming it would take.
 
     Arguments and errors as for `Client.replay`; the broker is not asked.
     """

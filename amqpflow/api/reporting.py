@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 def permissions(
     topology: TopologyLike, *, roles: Collection[str] = (), queues: Collection[str] = (), exact: bool = False
 ) -> tuple[Grant, ...]:
-    """
-    Return the least permissions for each kind of user of a topology. The broker is not asked.
+    """Return the least permissions for each kind of user of a topology. The broker is not asked.
 
     Args:
         roles: of `apply`, `consume`, `publish`, `replay`, `observe`; all when empty.
@@ -51,8 +50,7 @@ class Reporting:
         self._connections = connections
 
     async def explain(self, topology: TopologyLike, queue: str) -> Explanation:
-        """
-        Return every setting in effect on a queue, where it comes from, and what it overrides. Nothing is changed.
+        """Return every setting in effect on a queue, where it comes from, and what it overrides. Nothing is changed.
 
         Args:
             queue: a work queue, a retry queue or a parking queue of the topology. Without the management API policies
@@ -71,8 +69,7 @@ class Reporting:
     permissions = staticmethod(permissions)
 
     async def status(self, topology: TopologyLike, *, oldest: bool = False) -> Status:
-        """
-        Return how many messages are where, with alerts for what is stuck. No message is touched without `oldest`.
+        """Return how many messages are where, with alerts for what is stuck. No message is touched without `oldest`.
 
         With `oldest` the first message of each parking queue is read, and put back, to know how old it is.
         """
@@ -88,8 +85,7 @@ class Reporting:
         stop: asyncio.Event | None = None,
         on_error: Callable[[Exception], None] | None = None,
     ) -> AsyncIterator[Status]:
-        """
-        Yield the status again and again. The growth of parking queues is counted from the first one.
+        """Yield the status again and again. The growth of parking queues is counted from the first one.
 
         Args:
             oldest: as for `status`.
@@ -134,8 +130,7 @@ class Reporting:
 
 
 def explain_offline(topology: TopologyLike, queue: str, *, release: tuple[int, ...] = ()) -> Explanation:
-    """
-    Return the settings of a queue, computed from the file only; policies on the broker may override them.
+    """Return the settings of a queue, computed from the file only; policies on the broker may override them.
 
     Args:
         queue: as for `Client.explain`.

@@ -76,8 +76,7 @@ def view_options(function: F) -> F:
 
 
 def carry_out(call: Callable[[ApplyOptions], Awaitable[ApplyReport]], view: ApplyView) -> int:
-    """
-    Run a call of the client that changes a broker, and show what it does.
+    """Run a call of the client that changes a broker, and show what it does.
 
     Args:
         call: is given who is notified.

@@ -91,8 +91,7 @@ def amqpflow() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """
-    Run the command line and exit the process.
+    """Run the command line and exit the process.
 
     Exit codes are part of the interface: click's 2 for wrong usage becomes 64, since 2 means differences; an
     AmqpflowError brings its own code and is printed as one line, never as a traceback.

@@ -49,8 +49,7 @@ def read(
     says: str = REQUEUED,
     at_most: int | None = None,
 ) -> tuple[T, bool]:
-    """
-    Run a call of the client, and return its result and whether Ctrl-C stopped it.
+    """Run a call of the client, and return its result and whether Ctrl-C stopped it.
 
     Args:
         call: is given the options, with where to report progress and what stops it.

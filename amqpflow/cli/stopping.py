@@ -16,8 +16,7 @@ T = TypeVar("T")
 
 
 def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[T]], *, says: str) -> tuple[T, bool]:
-    """
-    Run `work(stop)`, and return its result and whether SIGINT or SIGTERM set `stop`.
+    """Run `work(stop)`, and return its result and whether SIGINT or SIGTERM set `stop`.
 
     The second signal ends the process at once. That loses nothing: RabbitMQ requeues unacked messages.
 

@@ -33,8 +33,8 @@ class Suspicion(Enum):
 
 
 def losses(incoming: Incoming, routes: QueueRoutes) -> int:
-    """
-    Return how many deliveries of a message ended without an answer, for certain, since its last attempt that had one.
+    """Return how many deliveries of a message ended without an answer, for certain, since its last attempt that had
+    one.
 
     On a native queue RabbitMQ counts retries as well: only what is beyond them is certain.
     """

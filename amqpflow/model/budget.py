@@ -36,8 +36,7 @@ def headroom(frame_max: int) -> int:
 
 
 def fit_into_frame(theirs: bytes, record: FailureRecord, *, others: int, frame_max: int) -> bytes | None:
-    """
-    Encode one table of the producer's headers, kept as they are, and as much of our record as fits.
+    """Encode one table of the producer's headers, kept as they are, and as much of our record as fits.
 
     `theirs` is encoded and has no length, `others` are the bytes of the content header without its table. None: not
     even the shortest record fits into `frame_max` bytes (0: no limit). Raises TypeError, ValueError as `encode_record`.
@@ -55,8 +54,7 @@ def fit_into_frame(theirs: bytes, record: FailureRecord, *, others: int, frame_m
 
 
 def shortened(record: FailureRecord, room: int) -> bytes:
-    """
-    Encode as much of a record as fits into `room` bytes, without a length.
+    """Encode as much of a record as fits into `room` bytes, without a length.
 
     What identifies and routes the message is always there. A shorter header may fit where a more useful one does not.
     """

@@ -23,8 +23,7 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class ContentHeader:
-    """
-    Decoded only as far as it is read, and copied as the bytes it came in.
+    """Decoded only as far as it is read, and copied as the bytes it came in.
 
     What cannot be read raises ValueError where it is asked for: a producer may write what cannot be decoded, and that
     must neither end a connection nor keep the message from a handler that does not look at it.
@@ -115,8 +114,7 @@ class ContentHeader:
             headers.make_readable()
 
     def copy(self, table: bytes, body_size: int) -> bytes:
-        """
-        Encode the payload for a persistent copy with the headers in `table`, as `encode_table` gives them.
+        """Encode the payload for a persistent copy with the headers in `table`, as `encode_table` gives them.
 
         `expiration` and `user_id`, which the broker would act on again, are left out; every other property is copied as
         it came. Raises ValueError: it is cut short.
@@ -142,8 +140,7 @@ class ContentHeader:
         return b"".join((head, payload[_BEGIN:begin], table, mode, rest))
 
     def canonical(self, *, without: Collection[str]) -> bytes:
-        """
-        Return all properties, without these headers, as bytes that do not depend on the order of the others.
+        """Return all properties, without these headers, as bytes that do not depend on the order of the others.
 
         Two messages that differ in any other byte have different ones. Raises ValueError: they are cut short.
         """

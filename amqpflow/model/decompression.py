@@ -22,8 +22,7 @@ def may_take_long(body: bytes, encoding: str | None) -> bool:
 
 
 def decompress(body: bytes, encoding: str | None, limit: int) -> bytes:
-    """
-    Return the body without its content encoding; as it is when there is none, or none that is known.
+    """Return the body without its content encoding; as it is when there is none, or none that is known.
 
     Raises:
         ValueError: it is not what the encoding says, is cut short, or grows past `limit` bytes.

@@ -243,9 +243,8 @@ class ConnectionBlocked(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionUnblocked(ConnectionEvent):
-    """
-    The broker reports the end of the alarm. When a blocked connection ends, `connection.lost` is emitted instead, and
-    the next connection is blocked if the alarm lasts.
+    """The broker reports the end of the alarm. When a blocked connection ends, `connection.lost` is emitted instead,
+    and the next connection is blocked if the alarm lasts.
     """
 
     name: ClassVar[str] = "connection.unblocked"

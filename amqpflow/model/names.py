@@ -16,8 +16,7 @@ _ADDRESSABLE = re.compile(f"{ADDRESSABLE}*", re.ASCII)
 
 
 def name_problem(name: str) -> str | None:
-    """
-    Say why a queue or exchange cannot have this name; None when it can.
+    """Say why a queue or exchange cannot have this name; None when it can.
 
     RabbitMQ takes any UTF-8, but silently strips CR and LF, and aio-pika's codec refuses what is not `ADDRESSABLE`.
     """

@@ -26,8 +26,7 @@ class Ack(Outcome):
 
 
 class Retry(Outcome):
-    """
-    Try again later: the message is published to a retry queue and comes back as the next attempt.
+    """Try again later: the message is published to a retry queue and comes back as the next attempt.
 
     Args:
         after: how long to wait at least, a timedelta or seconds. The smallest tier that is long enough is taken;
@@ -49,9 +48,8 @@ class Retry(Outcome):
 
 
 class Pause(Retry):
-    """
-    Try again later, and consume nothing else from the queue until then: for what a dependency says of itself, such as
-    an HTTP 503 with Retry-After.
+    """Try again later, and consume nothing else from the queue until then: for what a dependency says of itself, such
+    as an HTTP 503 with Retry-After.
 
     The message is published to a retry queue as by `Retry(after=for_)`, which counts as an attempt: it is not held, and
     past its schedule it is parked. After the pause a single message is tried before the others follow.

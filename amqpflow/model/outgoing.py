@@ -30,8 +30,7 @@ _MOST_NAMED = 10  #: problems that an error lists
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingMessage:
-    """
-    A message to publish. None means that the property is not set; a message id is always set.
+    """A message to publish. None means that the property is not set; a message id is always set.
 
     `expiration` is in milliseconds, from 0 to 315,360,000,000; `timestamp` has a time zone, or is a number of seconds
     since the epoch; texts have at most 255 bytes. An integer priority, from 0 to 255, is written as it is: on quorum
@@ -55,8 +54,7 @@ class OutgoingMessage:
 
 
 def encode_outgoing(message: object, message_id: str) -> Publish:
-    """
-    Encode an OutgoingMessage for publishing, without the headers that are amqpflow's or RabbitMQ's own.
+    """Encode an OutgoingMessage for publishing, without the headers that are amqpflow's or RabbitMQ's own.
 
     `message_id` is its id: the one in the message is checked, and otherwise ignored.
 

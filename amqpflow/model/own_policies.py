@@ -29,8 +29,7 @@ def policies_for(
     priority: int = DEFAULT_POLICY_PRIORITY,
     shield: bool = False,
 ) -> dict[str, Policy]:
-    """
-    Build the policies, by name, that give each queue its values.
+    """Build the policies, by name, that give each queue its values.
 
     Each has one queue type and one set of values: a key that one type does not know would switch the whole policy off
     for it (fact 11.6d).
@@ -93,8 +92,7 @@ def parks(definition: Mapping[str, Any], parking_queue: str) -> bool:
 
 
 def dead_letters_kept(definition: Mapping[str, Any], *, parking_queue: str, limit_said: bool) -> dict[str, Any]:
-    """
-    Return a policy definition without our keys that decide where dead letters go.
+    """Return a policy definition without our keys that decide where dead letters go.
 
     Keys that lead elsewhere are the application's, which the file carries. A delivery limit that the file does not ask
     for (`limit_said`) would send messages where the application does not expect them.

@@ -13,8 +13,7 @@ from .fast_dataclass import fast_init, fast_replace
 @fast_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Properties:
-    """
-    The basic properties of AMQP 0-9-1; None means absent, which is not the same as zero or empty.
+    """The basic properties of AMQP 0-9-1; None means absent, which is not the same as zero or empty.
 
     A quorum queue of RabbitMQ 4.3 treats an absent priority as 4 and a written 0 as lowest (fact 12.4), so a copy
     must keep the difference.

@@ -15,8 +15,7 @@ class QueueCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStats:
-    """
-    What a queue holds and what goes through it; None is what could not be seen.
+    """What a queue holds and what goes through it; None is what could not be seen.
 
     RabbitMQ's statistics are 2 to 9 s behind (fact 11.7); with `exact`, `ready` is not, nor `consumers`.
     """

@@ -15,8 +15,7 @@ _NESTING = frozenset(b"FA")
 
 
 class RawHeaders(Mapping[str, Any]):
-    """
-    A field table in the bytes it came in.
+    """A field table in the bytes it came in.
 
     Asking for a value decodes it, and raises ValueError when it cannot be: the table's own entries are known to be
     whole; nested values are not checked before.

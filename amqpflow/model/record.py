@@ -71,8 +71,7 @@ class FailureRecord:
 
 
 def read_record(headers: Mapping[str, Any] | None, queue: str | None = None) -> FailureRecord | None:
-    """
-    Read the record of a message; None when it has none.
+    """Read the record of a message; None when it has none.
 
     A record of another queue than `queue` is not ours: a handler forwarded it or a producer forged it. None accepts the
     record of any queue, which is what parking needs.

@@ -14,8 +14,7 @@ _MULTILINE = {code: text for code, text in _TABLE.items() if code not in (0x09, 
 
 
 def safe(value: object, *, multiline: bool = False) -> str:
-    """
-    Return `value` as text in which nothing acts on a terminal; with `multiline`, newlines and tabs stay.
+    """Return `value` as text in which nothing acts on a terminal; with `multiline`, newlines and tabs stay.
 
     Bytes are decoded as UTF-8, with `\\xNN` for what is not.
     """

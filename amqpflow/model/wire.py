@@ -32,8 +32,7 @@ _NAMES: dict[Any, bytes] = {}
 
 
 def encode_table(table: Mapping[str, Any], depth: int = 1) -> bytes:
-    """
-    Encode a field table with its length prefix; `len()` of the result is what it takes of a header frame.
+    """Encode a field table with its length prefix; `len()` of the result is what it takes of a header frame.
 
     Raises:
         TypeError: a value has no AMQP type; the message names the key.
@@ -102,8 +101,7 @@ def _array(value: Sequence[Any], depth: int) -> bytes:
 
 
 def encode_content_header(properties: Properties, body_size: int) -> bytes:
-    """
-    Encode the payload of a content header frame: class, weight, body size, flags, properties.
+    """Encode the payload of a content header frame: class, weight, body size, flags, properties.
 
     Raises:
         TypeError, ValueError: a property does not fit its AMQP type; the message names it.

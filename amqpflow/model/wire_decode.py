@@ -35,8 +35,7 @@ _LONG = struct.Struct(">Q")
 
 
 def decode_content_header(payload: bytes) -> Properties:
-    """
-    Read the properties in the payload of a content header frame; what is absent is None.
+    """Read the properties in the payload of a content header frame; what is absent is None.
 
     Raises:
         ValueError: the header table is cut short, has a type that AMQP 0-9-1 does not know, or is nested too deeply.
@@ -130,8 +129,7 @@ def _table(data: bytes, at: int, depth: int) -> tuple[dict[str, Any], int]:
 
 
 def scan_table(data: bytes, at: int) -> dict[str, int]:
-    """
-    Return where each entry of a field table begins, at its name, without decoding the values.
+    """Return where each entry of a field table begins, at its name, without decoding the values.
 
     Raises ValueError: it is cut short, or has a type that AMQP 0-9-1 does not know.
     """

@@ -62,8 +62,8 @@ class NodeDirectory:
             _write(self.path / _FILE, json.dumps(content, indent=2) + "\n")
 
     def log_tail(self, lines: int = 12) -> str:
-        """
-        Return what the node logged last, each line once: from its own summary of a failed start on, where it wrote one.
+        """Return what the node logged last, each line once: from its own summary of a failed start on, where it wrote
+        one.
         """
         try:
             text = self.log.read_text("utf-8", "replace")
@@ -93,8 +93,7 @@ def temporary() -> NodeDirectory:
 
 
 def kept(path: Path) -> NodeDirectory:
-    """
-    Open the directory that `--keep` names: new, empty, or one that amqpflow made, locked until the node is gone.
+    """Open the directory that `--keep` names: new, empty, or one that amqpflow made, locked until the node is gone.
 
     Raises:
         RefusedError: it holds something else, is in use, or cannot be used.

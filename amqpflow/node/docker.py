@@ -74,8 +74,8 @@ class DockerNode:
         return f"{IMAGE} in Docker {self.engine}"
 
     def start(self) -> BrokerAddress:
-        """
-        Start the container, pull its image if it is missing, and return when AMQP and the management API both answer.
+        """Start the container, pull its image if it is missing, and return when AMQP and the management API both
+        answer.
 
         Raises:
             BrokerUnavailableError: Docker refused, or the broker ended or does not answer in time; with the end of its
@@ -122,8 +122,7 @@ class DockerNode:
         return BrokerUnavailableError(f"{self.description} {what}", hint=_log_tail(container))
 
     def wait(self) -> None:
-        """
-        Wait until the container ends by itself, which it should not.
+        """Wait until the container ends by itself, which it should not.
 
         Raises:
             BrokerUnavailableError: always, in the end.

@@ -12,8 +12,7 @@ _LARGEST_GREETING = 64 * 1024
 
 
 def greet(address: BrokerAddress, *, timeout: float) -> tuple[str, str]:
-    """
-    Connect, read connection.start and close; return the broker's product and version.
+    """Connect, read connection.start and close; return the broker's product and version.
 
     It takes no user. `timeout` is in seconds, for each step.
 

@@ -22,8 +22,7 @@ def management_answers(address: BrokerAddress, *, timeout: float) -> bool:
 
 
 def create_virtual_host(address: BrokerAddress, vhost: str, *, timeout: float = 30) -> None:
-    """
-    Create a virtual host, and let the address's user do everything in it.
+    """Create a virtual host, and let the address's user do everything in it.
 
     Raises:
         ManagementUnavailableError: it failed; the text says why.

@@ -15,8 +15,7 @@ _RANDOM = random.SystemRandom()  # two nodes that start at once must not choose 
 
 
 def choose(preferred: Ports | None = None) -> Ports:
-    """
-    Choose four free ports: `preferred` if all of them are free.
+    """Choose four free ports: `preferred` if all of them are free.
 
     Between this look and the node's own bind another process can take one. The starter of the node looks again when it
     fails (`taken`) and tries with others.

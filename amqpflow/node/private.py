@@ -31,8 +31,7 @@ _PAUSE = 0.05  #: seconds between two checks whether the node answers
 
 
 class PrivateNode:
-    """
-    One node: `start`, then `address`, and `stop`, which may be called at any time and from any thread.
+    """One node: `start`, then `address`, and `stop`, which may be called at any time and from any thread.
 
     It ends with this process, in whatever way that ends (see keeper.py). A node whose data is not kept is killed.
     """
@@ -52,8 +51,7 @@ class PrivateNode:
         return f"private node, RabbitMQ {self.version} from {where}"
 
     def start(self) -> BrokerAddress:
-        """
-        Start the node and return when AMQP and the management API both answer.
+        """Start the node and return when AMQP and the management API both answer.
 
         Raises:
             BrokerUnavailableError: it ended while starting, or does not answer in time; with the end of its log.
@@ -113,8 +111,7 @@ class PrivateNode:
         return BrokerUnavailableError(message, hint=run.directory.log_tail() or "it left no log")
 
     def wait(self) -> None:
-        """
-        Wait until the node ends by itself, which it should not.
+        """Wait until the node ends by itself, which it should not.
 
         Raises:
             BrokerUnavailableError: always, in the end; with the end of its log.

@@ -34,8 +34,7 @@ class Identity:
 
 
 def configuration(identity: Identity, ports: Ports) -> str:
-    """
-    Write rabbitmq.conf: loopback listeners, one administrator, and limits that fit a laptop.
+    """Write rabbitmq.conf: loopback listeners, one administrator, and limits that fit a laptop.
 
     See https://www.rabbitmq.com/docs/configure. A smaller write-ahead log keeps a node on a small disk alive; the
     default of RabbitMQ for free disk space, 50 MB, is written out since packages change it. Counts are a second old
@@ -66,8 +65,7 @@ def advanced_configuration() -> str:
 
 
 def environment(identity: Identity, ports: Ports, directory: Path, *, path: str) -> dict[str, str]:
-    """
-    Return the node's whole environment; nothing is inherited, since RabbitMQ's scripts read some fifty variables.
+    """Return the node's whole environment; nothing is inherited, since RabbitMQ's scripts read some fifty variables.
 
     Every file RabbitMQ would read from /etc/rabbitmq or write to /var is named here and lies in `directory`.
     RUNNING_UNDER_SYSTEMD makes the script become the Erlang machine instead of waiting for it, as in RabbitMQ's own

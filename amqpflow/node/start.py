@@ -97,8 +97,7 @@ def find_broker(
     environ: Mapping[str, str] | None = None,
     root: Path = Path("/"),
 ) -> Found:
-    """
-    Decide which broker to use: `url`, else a local RabbitMQ, else Docker.
+    """Decide which broker to use: `url`, else a local RabbitMQ, else Docker.
 
     AMQPFLOW_URL and its like are ignored: the broker of a shell may be one that others work with.
 
@@ -174,8 +173,7 @@ class BrokerContext:
         await asyncio.to_thread(self.found.node.stop)
 
     def wait(self) -> None:
-        """
-        Wait until the started broker ends by itself; return at once when the broker was given.
+        """Wait until the started broker ends by itself; return at once when the broker was given.
 
         Raises:
             BrokerUnavailableError: it has ended, with the end of its log.
@@ -190,8 +188,7 @@ def start_broker(
     keep: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> BrokerContext:
-    """
-    Start a broker to develop or test against, for the length of a block; see `find_broker` for which one.
+    """Start a broker to develop or test against, for the length of a block; see `find_broker` for which one.
 
     A private node or container listens on loopback, has a generated user and password, throws its data away unless
     `keep` names a directory for it, and is gone when the block or this process ends, however it ends.

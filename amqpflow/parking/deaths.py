@@ -61,8 +61,7 @@ def read_deaths(headers: Mapping[str, Any] | None, queues: Collection[str] | Non
 def death_in(
     headers: Mapping[str, Any] | None, work_queues: Collection[str], *, prefer: tuple[str | None, ...] = ()
 ) -> Death | None:
-    """
-    Return the entry that names a work queue: RabbitMQ itself parked the message from there.
+    """Return the entry that names a work queue: RabbitMQ itself parked the message from there.
 
     Args:
         headers: as received.
@@ -79,8 +78,8 @@ def death_in(
 
 
 def deaths_elsewhere(headers: Mapping[str, Any] | None, our_queues: Collection[str]) -> dict[str, Any]:
-    """
-    Return the dead-lettering headers that a handler saw before RabbitMQ parked the message: without our queues' deaths.
+    """Return the dead-lettering headers that a handler saw before RabbitMQ parked the message: without our queues'
+    deaths.
 
     A message may come to a work queue by way of a foreign dead-letter exchange; that part of the header is the
     producer's side of the story and belongs to the message (guarantee G4).

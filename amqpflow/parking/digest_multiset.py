@@ -11,8 +11,8 @@ _BYTES = 8  #: of a digest; two of a million messages are taken for one in one o
 
 
 class DigestMultiset:
-    """
-    A multiset of digests: `add` while reading, `recall` before reading again, then `take` each message that was seen.
+    """A multiset of digests: `add` while reading, `recall` before reading again, then `take` each message that was
+    seen.
     """
 
     def __init__(self) -> None:

@@ -140,8 +140,7 @@ def end_line(count: int) -> str:
 
 
 def read_line(text: str) -> ExportHead | ExportedMessage | Discarded | ExportEnd:
-    """
-    Read a line back.
+    """Read a line back.
 
     Raises:
         ValueError: it is not a line of an export that this version reads, or it was changed.

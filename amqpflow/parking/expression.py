@@ -22,8 +22,7 @@ _MAY_MEAN_BODY = ("body", "@", "*", "\\", "&")
 
 
 class Expression:
-    """
-    A JMESPath expression.
+    """A JMESPath expression.
 
     Raises:
         ValueError: it is not an expression; the text says what is wrong, and at which column.
@@ -35,8 +34,7 @@ class Expression:
         self._reads_body = any(each in text for each in _MAY_MEAN_BODY)
 
     def matches(self, parked: ParkedMessage) -> bool:
-        """
-        Is it true of the message? As JMESPath has it: false, null, "", [] and {} are not, everything else is.
+        """Is it true of the message? As JMESPath has it: false, null, "", [] and {} are not, everything else is.
 
         Raises:
             ValueError: it cannot be evaluated: a function got a value that it does not take, or the body is too large.
@@ -51,8 +49,7 @@ class Expression:
 
 
 def document(parked: ParkedMessage, *, body: bool = True) -> dict[str, Any]:
-    """
-    What an expression sees of a message.
+    """What an expression sees of a message.
 
     `body` is parsed when it is JSON, else text when it is UTF-8, else null; gzip and deflate are undone. `record` has
     what `parked list` knows, whoever parked it.

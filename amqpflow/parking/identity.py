@@ -21,8 +21,7 @@ _READABLE, _UNREADABLE = b"\0", b"\1"
 
 
 def content_digest(header: ContentHeader, body: bytes) -> bytes:
-    """
-    Hash every property, every header and the body.
+    """Hash every property, every header and the body.
 
     Nothing is decoded. What changes between two looks at one message is left out: the broker's counters of deliveries,
     and the order of headers, which RabbitMQ 3 sorts when a quorum queue delivers a message again. Each part is hashed
@@ -38,9 +37,8 @@ def content_digest(header: ContentHeader, body: bytes) -> bytes:
 
 
 def parked_digest(delivery: Delivery, content: bytes | None = None) -> bytes:
-    """
-    Hash a message, the parking queue that it is in, and the exchange and routing key as delivered: all that a journal
-    knows it by. `content` is its `content_digest`, where that is known.
+    """Hash a message, the parking queue that it is in, and the exchange and routing key as delivered: all that a
+    journal knows it by. `content` is its `content_digest`, where that is known.
     """
     where = digest_of_text(delivery.queue, delivery.exchange, delivery.routing_key, size=DIGEST_SIZE)
     content = content or content_digest(delivery.header, delivery.body)

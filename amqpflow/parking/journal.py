@@ -107,8 +107,7 @@ def read_head(line: bytes) -> JournalHead:
 
 
 def finished(head: JournalHead, last_line: bytes) -> JournalState | None:
-    """
-    Return what the journal of a finished replay says, from its first line and its last.
+    """Return what the journal of a finished replay says, from its first line and its last.
 
     Returns:
         None when it has to be read whole: the replay is not complete, or the last line does not count.
@@ -133,8 +132,7 @@ def _complete_end(last_line: bytes) -> dict[str, Any] | None:
 
 
 def read_journal(lines: Iterable[bytes]) -> JournalState:
-    """
-    Read a journal.
+    """Read a journal.
 
     Args:
         lines: with their line ends.

@@ -33,8 +33,7 @@ def only_line(names: Iterable[str]) -> bytes:
 
 
 def intent_line(first: int, keys: Sequence[Key], again: Iterable[int] = ()) -> bytes:
-    """
-    Say that these are about to be sent, numbered from `first`. `again`: the numbers of those that an earlier run of
+    """Say that these are about to be sent, numbered from `first`. `again`: the numbers of those that an earlier run of
     this replay had confirmed, and whose acks RabbitMQ had not taken.
     """
     before = _ranges(again)

@@ -126,8 +126,7 @@ def read_parked(
     unreadable: str | None = None,
     origin: str | None = None,
 ) -> ParkedMessage:
-    """
-    Read a delivery from a parking queue.
+    """Read a delivery from a parking queue.
 
     Args:
         delivery: as it arrived; `delivery.queue` is the parking queue.
@@ -172,8 +171,7 @@ _REASONS = frozenset(reason.value for reason in ParkReason)
 
 
 def _asserted(origin: str | None, parking_queue: str, routes: Mapping[str, QueueRoutes]) -> str | None:
-    """
-    Return the origin of a message that does not say one.
+    """Return the origin of a message that does not say one.
 
     That one work queue of the file names a parking queue proves nothing: services that the file does not know may
     share it, and a replay would bring their messages to the wrong consumer.

@@ -62,8 +62,7 @@ class Destination:
 def replay_publish(
     parked: ParkedMessage, destination: Destination | QueueRoutes, run: ReplayContext, *, ordinal: int = 0
 ) -> Publish | None:
-    """
-    Return the publish that replays a message, or None when its own headers leave no room for a record in a frame.
+    """Return the publish that replays a message, or None when its own headers leave no room for a record in a frame.
 
     Args:
         parked: the message.

@@ -92,8 +92,7 @@ def forgotten_line(place: RestorePlace) -> bytes:
 
 
 def read_restored(lines: Iterable[bytes], export_id: str, place: RestorePlace) -> Restored:
-    """
-    Return what a record says of one place.
+    """Return what a record says of one place.
 
     Raises:
         UnreadableRecordError: it belongs to another export, or was written by an earlier version, or is damaged.

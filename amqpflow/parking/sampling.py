@@ -9,8 +9,7 @@ T = TypeVar("T")
 
 
 class Sampler(Generic[T]):
-    """
-    A sample of `size` of the items that are offered, each as likely as any other.
+    """A sample of `size` of the items that are offered, each as likely as any other.
 
     The same items in the same order with the same seed give the same sample. So what a dry run shows is what is taken,
     as long as nothing was parked or taken in between.

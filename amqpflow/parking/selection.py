@@ -48,8 +48,7 @@ class InvalidSelectionError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """
-    Which parked messages are selected; an empty selection selects all of them. Texts are as on the command line.
+    """Which parked messages are selected; an empty selection selects all of them. Texts are as on the command line.
 
     Raises:
         InvalidSelectionError: a part of it cannot be read; the error names all such parts.
@@ -116,8 +115,7 @@ def _problems(selection: Selection) -> list[str]:
 
 
 class Matcher:
-    """
-    Applies a selection to one parked message after the other. Never raises, whatever a message holds.
+    """Applies a selection to one parked message after the other. Never raises, whatever a message holds.
 
     Args:
         selection: which messages are selected.
@@ -202,8 +200,7 @@ def is_named(parked: ParkedMessage, name: str) -> bool:
 
 
 class IdPrefixes:
-    """
-    The id prefixes in a selection, and the ids of the selected messages that have them.
+    """The id prefixes in a selection, and the ids of the selected messages that have them.
 
     A command that changes something refuses a prefix that several ids share. It knows of that once it has read all
     messages; so it reads all of them first, if a selection has a prefix (`bool`).
@@ -233,8 +230,7 @@ class IdPrefixes:
 
 
 def parse_attempts(text: str) -> tuple[Callable[[int, int], bool], int]:
-    """
-    Read `3`, `>=3`, `<10`, `!=1`.
+    """Read `3`, `>=3`, `<10`, `!=1`.
 
     Raises:
         ValueError: it is not a comparison.

@@ -94,8 +94,7 @@ def build_graph(
     delayed: Mapping[str, int] | None = None,
     show: Show = str,
 ) -> Graph:
-    """
-    Build the graph to draw.
+    """Build the graph to draw.
 
     Args:
         topology: as compiled.

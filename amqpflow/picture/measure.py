@@ -9,9 +9,7 @@ _WIDE = frozenset("mwMW@%—…")
 
 
 def width_of(text: str, size: float) -> float:
-    """
-    Return the width in pixels of a sans-serif text, at least what Helvetica, Segoe UI, Roboto and DejaVu Sans need.
-    """
+    """Return the width in pixels of a sans-serif text, in the widest of Helvetica, Segoe UI, Roboto, DejaVu."""
     return sum(map(_em, text)) * size
 
 

@@ -45,8 +45,7 @@ class BrokerAddress:
     chosen_start: int = field(default=0, repr=False)  #: of `starting_with`, likewise
 
     async def current(self) -> BrokerAddress:
-        """
-        Return this address with the AMQP URLs that its file or its function has now.
+        """Return this address with the AMQP URLs that its file or its function has now.
 
         The management URL remains: AMQP connects without it, whatever became of its file. So do the virtual host of
         `with_vhost` and the order of `starting_with`.
@@ -64,8 +63,7 @@ class BrokerAddress:
         return address.starting_with(self.chosen_start)
 
     async def current_with_management(self) -> BrokerAddress:
-        """
-        Return `current`, with the management URL that its file has now.
+        """Return `current`, with the management URL that its file has now.
 
         Raises:
             BrokerUnavailableError: as there, of both; or the password would travel in clear.
@@ -139,9 +137,7 @@ class BrokerAddress:
         return replace(self, url=url, others=tuple(others), chosen_start=self.chosen_start + chosen)
 
     def leads_to(self, node: BrokerAddress) -> bool:
-        """
-        Return whether a connection to `node` could be one to this address, whatever the user and the password are.
-        """
+        """Return whether a connection to `node` could be one to this address, whatever user and password are."""
         return self.vhost == node.vhost and any((each.host, each.port) == (node.host, node.port) for each in self.nodes)
 
     @property
@@ -155,8 +151,7 @@ class BrokerAddress:
         return self.redacted
 
     def management_candidates(self) -> tuple[str, ...]:
-        """
-        Return the management API's base URLs to try in order, without user and password.
+        """Return the management API's base URLs to try in order, without user and password.
 
         Given one: that alone; a path in front of `/api` is kept. Derived: amqps gives https on 443 and then 15671, amqp
         gives http on 15672. A password is never sent over http when AMQP was TLS.
@@ -183,8 +178,8 @@ class BrokerAddress:
         return self.user, self.password
 
     def ssl_context(self) -> ssl.SSLContext:
-        """
-        Return the TLS settings for AMQP and for the management API. They verify certificates unless `insecure` is set.
+        """Return the TLS settings for AMQP and for the management API. They verify certificates unless `insecure` is
+        set.
 
         Raises:
             TlsError: a certificate or key file cannot be read.
@@ -214,8 +209,7 @@ def resolve_address(
     insecure: bool = False,
     environ: Mapping[str, str] | None = None,
 ) -> BrokerAddress:
-    """
-    Find the broker: what is given, else AMQPFLOW_URL, RABBITMQ_URL, CLOUDAMQP_URL, else guest on localhost.
+    """Find the broker: what is given, else AMQPFLOW_URL, RABBITMQ_URL, CLOUDAMQP_URL, else guest on localhost.
 
     Several URLs with commas between them are the nodes of one cluster: amqp://u:p@a/v,amqp://u:p@b/v.
 

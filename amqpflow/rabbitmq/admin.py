@@ -29,8 +29,7 @@ STEP_TIMEOUT = 60.0  #: seconds for one change; a quorum queue waits for the ele
 
 
 class Admin:
-    """
-    Executes changes, each on a channel of its own meanwhile. Every change may be executed twice without harm.
+    """Executes changes, each on a channel of its own meanwhile. Every change may be executed twice without harm.
 
     Channels are kept for the next changes, until the end of `async with`.
 
@@ -53,8 +52,7 @@ class Admin:
                 await self._free.pop().close()
 
     async def execute(self, change: changes.Change) -> None:
-        """
-        Execute one change and wait for the broker's answer.
+        """Execute one change and wait for the broker's answer.
 
         Raises:
             PermissionDeniedError, BrokerError: RabbitMQ refused it. The next change can be tried.
@@ -126,8 +124,7 @@ class Admin:
             )
 
     async def _delete(self, queue: Queue, forced: bool) -> None:
-        """
-        Delete a queue that was found empty, after one more look.
+        """Delete a queue that was found empty, after one more look.
 
         A classic queue is deleted if-empty and if-unused. A quorum queue knows neither: it closes the connection over
         them (fact 5.8), so it is looked at just before, on a connection of its own.

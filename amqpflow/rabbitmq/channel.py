@@ -70,8 +70,7 @@ class Channel:
     # -- publishing
 
     async def publish(self, message: Publish, ticket: Ticket | None = None) -> None:
-        """
-        Publish mandatory, and return once the broker has confirmed it.
+        """Publish mandatory, and return once the broker has confirmed it.
 
         Two publishes with one exchange, routing key and id are never in flight together: the broker's return names
         nothing else, and a returned one must not be taken for the confirmed one. The second waits for the first.
@@ -97,8 +96,7 @@ class Channel:
         await confirm
 
     def post(self, message: Publish, settled: Settled, ticket: Ticket | None = None) -> None:
-        """
-        Publish one of many messages, without a future or a task for each. What is posted in one turn of the loop is
+        """Publish one of many messages, without a future or a task for each. What is posted in one turn of the loop is
         written at once, in its order, together with the acks of that turn.
 
         `settled` is called once with what became of the message: None when it was confirmed, else the error that
@@ -170,9 +168,8 @@ class Channel:
         tags_from: int = 0,
         answer_within: float = ANSWER_TIMEOUT,
     ) -> str:
-        """
-        Start a consumer and return its tag. `prefetch` counts unacked messages of this consumer; 0 means no limit on a
-        classic queue and 2,000 on a quorum queue. `tag` names the consumer where its name matters: what several
+        """Start a consumer and return its tag. `prefetch` counts unacked messages of this consumer; 0 means no limit on
+        a classic queue and 2,000 on a quorum queue. `tag` names the consumer where its name matters: what several
         consumers of a channel hold goes back to a quorum queue in the order of their tags. `tags_from` is added to the
         delivery tags, so that the tags of several channels are one sequence. `answer_within` is in seconds: a quorum
         queue answers when it has read a whole prefetch from the disk (fact 6.10).
@@ -197,8 +194,7 @@ class Channel:
         return tag
 
     async def cancel(self, tag: str) -> None:
-        """
-        Stop a consumer. What the broker delivered before its answer has arrived at `on_delivery` by then.
+        """Stop a consumer. What the broker delivered before its answer has arrived at `on_delivery` by then.
 
         Raises:
             BrokerUnavailableError: the channel is closed, or the broker gave no answer.
@@ -208,9 +204,8 @@ class Channel:
         self._subscriptions.remove(tag)
 
     def ack(self, delivery_tag: int, *, multiple: bool = False) -> bool:
-        """
-        Ack; return False when the channel is closed, since its deliveries are lost then. Acks are written at the end of
-        this turn of the loop, together (`ack_batcher`).
+        """Ack; return False when the channel is closed, since its deliveries are lost then. Acks are written at the end
+        of this turn of the loop, together (`ack_batcher`).
         """
         if self.is_closed:
             return False
@@ -258,8 +253,7 @@ class Channel:
     # -- asking
 
     async def queue_counts(self, queue: str) -> QueueCounts:
-        """
-        Count a queue's ready messages and its consumers. The broker has read all that was sent before.
+        """Count a queue's ready messages and its consumers. The broker has read all that was sent before.
 
         Raises:
             BrokerError: code 404, the queue does not exist; the channel is closed then. PermissionDeniedError.
@@ -350,9 +344,8 @@ class Channel:
         self._on_close.clear()
 
     async def close(self) -> None:
-        """
-        Write out what is left and close the channel; what is unacked goes back to its queue. Waits for 0.3 s when many
-        deliveries were settled just now, since a quorum queue would not learn of all of them.
+        """Write out what is left and close the channel; what is unacked goes back to its queue. Waits for 0.3 s when
+        many deliveries were settled just now, since a quorum queue would not learn of all of them.
 
         Requeue deliveries with `nack` first: on RabbitMQ 4.0 and before a close counts against the delivery limit
         like a nack, and on 4.3 more than one (fact 3.3).

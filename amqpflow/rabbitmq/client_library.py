@@ -47,8 +47,7 @@ class PikaConnection(aio_pika.Connection):
 
 
 async def open_pika(address: BrokerAddress, properties: Mapping[str, str], timeout: float) -> Any:
-    """
-    Open a connection to the first URL of an address.
+    """Open a connection to the first URL of an address.
 
     Args:
         address: where to, with credentials and TLS settings.

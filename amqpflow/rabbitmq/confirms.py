@@ -72,8 +72,7 @@ class Confirms:
         return next(iter(self._outstanding), 0)
 
     def post(self, message: Publish, settled: Settled, ticket: Ticket | None = None) -> None:
-        """
-        Publish mandatory. A publish that waits for an equal one is not sent when its ticket is withdrawn meanwhile.
+        """Publish mandatory. A publish that waits for an equal one is not sent when its ticket is withdrawn meanwhile.
 
         Raises:
             ValueError: a name is too long, or the headers are; nothing is sent, and `settled` is not called.
@@ -161,8 +160,7 @@ class Confirms:
         return withdrawn
 
     def end(self, error: Callable[[str, bool], AmqpflowError]) -> None:
-        """
-        Settle all, since the channel is closed. What a socket has taken is uncertain, each with its own
+        """Settle all, since the channel is closed. What a socket has taken is uncertain, each with its own
         `error(exchange, may_be_there)`. Nothing of the others was sent: they get `BrokerUnavailableError`.
 
         RabbitMQ reads a channel in order. If a publish to an exchange closed it, and the exchange has taken nothing on

@@ -61,9 +61,8 @@ class Connection:
 
     @property
     def heartbeat(self) -> int:
-        """
-        Seconds between heartbeats, as negotiated: RabbitMQ takes what the client names. 0 for none. A connection that
-        is silent for twice as long is ended, by RabbitMQ and by `ConnectionMonitor`.
+        """Seconds between heartbeats, as negotiated: RabbitMQ takes what the client names. 0 for none. A connection
+        that is silent for twice as long is ended, by RabbitMQ and by `ConnectionMonitor`.
         """
         return int(self._amqp.connection_tune.heartbeat or 0)
 
@@ -93,8 +92,7 @@ class Connection:
 
     @property
     def blocked(self) -> str | None:
-        """
-        Why the broker reads nothing from this connection now: it is short of memory or disk, and the connection has
+        """Why the broker reads nothing from this connection now: it is short of memory or disk, and the connection has
         published (https://www.rabbitmq.com/docs/connection-blocked). None when it does read.
         """
         blocked: str | None = self._pika.content.blocked
@@ -111,8 +109,7 @@ class Connection:
         return channel
 
     async def admin_channel(self) -> RpcChannel:
-        """
-        Open an aiormq channel, for declaring. Wrap what you do with it in `translate()`. A call whose caller is
+        """Open an aiormq channel, for declaring. Wrap what you do with it in `translate()`. A call whose caller is
         cancelled is finished all the same (`RpcChannel`). Raises BrokerUnavailableError, BrokerError (channel
         limit).
         """
@@ -153,8 +150,8 @@ class Connection:
         self._pika.content.on_blocked.clear()
 
     async def has_another_login(self) -> bool:
-        """
-        Return whether a new connection would log in with another user or password, so that this one should be closed.
+        """Return whether a new connection would log in with another user or password, so that this one should be
+        closed.
 
         RabbitMQ before 4.3 refuses what a token permitted once it has expired, and keeps the connection open (fact
         18.10). So this is asked when a permission is missing. A function may return another token each time: a
@@ -169,8 +166,8 @@ class Connection:
         return (now.user, now.password) != (self.address.user, self.address.password)
 
     async def close(self, why: str = "", *, within: float = CLOSE_TIMEOUT) -> None:
-        """
-        Close, telling the broker. Never raises: a connection that is lost is closed. `why` is for the `close_reason`.
+        """Close, telling the broker. Never raises: a connection that is lost is closed. `why` is for the
+        `close_reason`.
 
         A broker that is out of memory reads nothing from connections that published, not even their close, and a dead
         network answers nothing: after `within` seconds the socket is closed without an answer, or after 1 s if the
@@ -200,8 +197,7 @@ class Connection:
 async def connect(
     address: BrokerAddress, *, name: str, timeout: float = CONNECT_TIMEOUT, beside: Connection | None = None
 ) -> Connection:
-    """
-    Open a connection, to the first node of the address that takes it.
+    """Open a connection, to the first node of the address that takes it.
 
     A URL from a file or a function is read for each connection (`BrokerAddress.current`), and once more when the broker
     refuses the login: the secret may have been replaced in between.

@@ -83,8 +83,7 @@ class ConfirmCheck:
     unanswered: int = 0
 
     def check(self, patience: SilenceLimits, oldest: int, *, asking: bool, busy: bool) -> tuple[bool, bool]:
-        """
-        Decide whether to ask now, and whether to give the connection up.
+        """Decide whether to ask now, and whether to give the connection up.
 
         `oldest` is its number, 0 when all are confirmed; `busy`: no answer can be expected now.
         """
@@ -102,11 +101,10 @@ class ConnectionMonitor:
     """Checks one connection until it is stopped, or has given it up."""
 
     def __init__(self, transport: ContentTransport, heartbeat: float, give_up: Callable[[str], None]) -> None:
-        """
-        Args:
-            transport: of the connection.
-            heartbeat: in seconds, as negotiated; 0 for none.
-            give_up: called once, with the reason.
+        """Args:
+        transport: of the connection.
+        heartbeat: in seconds, as negotiated; 0 for none.
+        give_up: called once, with the reason.
         """
         self._transport = transport
         self._give_up = give_up
@@ -159,8 +157,7 @@ class ConnectionMonitor:
         return ""
 
     def _sends(self) -> bool:
-        """
-        Return whether the socket took some of what waited for it at the last check.
+        """Return whether the socket took some of what waited for it at the last check.
 
         What it took at once proves nothing: the buffer of a dead connection takes some megabytes.
         """

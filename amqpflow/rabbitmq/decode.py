@@ -131,8 +131,7 @@ DEPTH = (
 
 
 def depth(entry: Mapping[str, Any]) -> Depth:
-    """
-    Decode a queue's counts, from its statistics or from its totals alone; each count that is missing is None.
+    """Decode a queue's counts, from its statistics or from its totals alone; each count that is missing is None.
 
     Totals are `messages`, `messages_ready` and `messages_unacknowledged`. They include what is retained and delayed,
     and do not tell these two apart (fact 11.26).
@@ -193,8 +192,7 @@ def _name(entry: Mapping[str, Any], key: str = "name") -> str:
 
 
 def _of(entry: Mapping[str, Any], key: str, kind: type[Any], thing: str = "") -> Any:
-    """
-    Return the value of a key, which must be of a type.
+    """Return the value of a key, which must be of a type.
 
     Raises:
         UnreadableObjectError: it is of another kind, and a `thing` was named to say of what. Without, another

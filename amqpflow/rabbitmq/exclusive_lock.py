@@ -61,8 +61,7 @@ async def acquire(
     stop: asyncio.Event | None = None,
     on_wait: Callable[[], Awaitable[None]] | None = None,
 ) -> ExclusiveLock | None:
-    """
-    Take a lock, or wait for it; None when it was held all the time, or `stop` was set.
+    """Take a lock, or wait for it; None when it was held all the time, or `stop` was set.
 
     Args:
         connection: that holds it.

@@ -105,8 +105,7 @@ class ContentFrames:
 
 
 def publish_frames(channel: int, message: Publish, frame_max: int) -> bytes:
-    """
-    Encode a mandatory basic.publish with its content, ready for the socket.
+    """Encode a mandatory basic.publish with its content, ready for the socket.
 
     Raises:
         ValueError: the exchange or routing key is over 255 bytes, or the header frame would be larger than `frame_max`

@@ -93,8 +93,7 @@ class Management:
         return await self._list(decode.policy, "operator-policies", vhost)
 
     async def queue_statistics(self, vhost: str, name: str) -> Mapping[str, Any] | None:
-        """
-        Return one queue with its statistics (messages, messages_dlx, messages_delayed, consumers ...), None when
+        """Return one queue with its statistics (messages, messages_dlx, messages_delayed, consumers ...), None when
         missing.
 
         They lag behind: up to 5.5 s on classic queues, 9 s on quorum queues (fact 11.7).
@@ -107,8 +106,7 @@ class Management:
         return None if found is None else self._decoded(lambda entry: dict(entry["arguments"]), found)
 
     async def has_connection(self, client_property: str, value: str) -> bool:
-        """
-        Return whether a connection with this client property is listed. It appears within 5 s, without statistics
+        """Return whether a connection with this client property is listed. It appears within 5 s, without statistics
         never.
 
         A user who has the tag `management` alone sees the connections of that user.
@@ -118,8 +116,7 @@ class Management:
         return any(each.get(client_property) == value for each in properties)
 
     async def vhost(self, vhost: str) -> Mapping[str, Any]:
-        """
-        Return the entry of a virtual host: default_queue_type, sums of messages; {} when it is not listed.
+        """Return the entry of a virtual host: default_queue_type, sums of messages; {} when it is not listed.
 
         It is read from the list, for which the tag `management` suffices; a single one takes an administrator.
         """
@@ -131,8 +128,8 @@ class Management:
         )
 
     async def retained(self, vhost: str) -> Mapping[str, int]:
-        """
-        Return the messages that RabbitMQ keeps because their dead-lettering does not succeed, by queue; up to 10 s old.
+        """Return the messages that RabbitMQ keeps because their dead-lettering does not succeed, by queue; up to 10 s
+        old.
 
         The sums of the virtual host show whether there are any, so the statistics of all queues are asked for
         only then. A queue whose count is not known is missing, so the answer serves a warning and never a permission.
@@ -151,15 +148,12 @@ class Management:
         )
 
     async def effective_policy(self, vhost: str, queue: str) -> Mapping[str, Any]:
-        """
-        Return what policies make of a queue, without statistics. RabbitMQ 4.3 and later know it at once (fact 11.8).
-        """
+        """Return what policies make of a queue, without statistics. RabbitMQ 4.3 knows it at once (fact 11.8)."""
         found = await self._get("queues", vhost, queue, query={"disable_stats": "true"})
         return self._decoded(lambda entry: dict(entry["effective_policy_definition"] or {}), found)
 
     async def queue_stats(self, vhost: str) -> Mapping[str, QueueStats]:
-        """
-        Return the statistics of all queues, by name, in one list; 2 to 9 s behind (fact 11.7).
+        """Return the statistics of all queues, by name, in one list; 2 to 9 s behind (fact 11.7).
 
         Where they are switched off, its totals (fact 11.26); everything else is None.
         """
@@ -167,8 +161,7 @@ class Management:
         return self._decoded(lambda entries: {str(each["name"]): decode.queue_stats(each) for each in entries}, found)
 
     async def depths(self, vhost: str, names: Collection[str]) -> Mapping[str, Depth]:
-        """
-        Return how many messages and consumers some queues have; those that are missing are left out.
+        """Return how many messages and consumers some queues have; those that are missing are left out.
 
         Statistics: up to 5.5 s old on classic queues, 9 s on quorum queues (fact 11.7). Where they are switched off,
         queue totals, which are there all the same: up to 5 s old, without consumers and bytes (fact 11.26).
@@ -256,8 +249,7 @@ class Management:
 
 
 async def open_management(address: BrokerAddress) -> Management:
-    """
-    Reach the management API of a broker, trying the URLs of `address.management_candidates()` in order.
+    """Reach the management API of a broker, trying the URLs of `address.management_candidates()` in order.
 
     Raises:
         PermissionDeniedError: it answers, but the user lacks the tag `management`, or the password is wrong there.

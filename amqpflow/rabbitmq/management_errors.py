@@ -15,8 +15,7 @@ PATH_PREFIX = "if there is a path in front of /api (management.path_prefix), add
 
 
 def refusal(url: str, status: int, body: bytes, path: tuple[str, ...], location: str = "") -> AmqpflowError:
-    """
-    Return the error for an answer that is not a success.
+    """Return the error for an answer that is not a success.
 
     Args:
         url: of the management API, without user and password.
@@ -77,8 +76,7 @@ def _reason(body: bytes) -> str | None:
 
 
 def not_rabbitmq(url: str, status: int, location: str = "") -> ManagementUnavailableError:
-    """
-    Return the error for an answer that is not RabbitMQ's own.
+    """Return the error for an answer that is not RabbitMQ's own.
 
     Args:
         url: of the management API, without user and password.
@@ -113,8 +111,7 @@ def not_rabbitmq(url: str, status: int, location: str = "") -> ManagementUnavail
 def no_answer(
     url: str, error: Exception, *, slow: bool = False, speaks: Protocol = Protocol.UNKNOWN
 ) -> ManagementUnavailableError:
-    """
-    Return the error for a request that got no answer in HTTP.
+    """Return the error for a request that got no answer in HTTP.
 
     Args:
         url: of the management API, without user and password.

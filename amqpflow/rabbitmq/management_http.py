@@ -22,8 +22,7 @@ ANSWER_TIMEOUT = 60.0  #: seconds; a list of 100,000 queues takes a while
 
 
 class ManagementHttp:
-    """
-    The requests of one `Management`.
+    """The requests of one `Management`.
 
     A password from a file or a function may expire while it is open: when RabbitMQ refuses the login, the password is
     read again, and the request is sent once more. So are TLS files, when no connection can be opened.
@@ -43,8 +42,7 @@ class ManagementHttp:
     async def call(
         self, method: str, *path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
     ) -> Any:
-        """
-        Send a request and return the JSON of its answer, None when it has none.
+        """Send a request and return the JSON of its answer, None when it has none.
 
         Raises:
             PermissionDeniedError, BrokerError, ManagementUnavailableError: with what RabbitMQ, or another, answered.
@@ -85,8 +83,7 @@ class ManagementHttp:
         return await self._client.request(method, url, params=query, json=body)
 
     async def _renewed(self, client: httpx2.AsyncClient, *, another_login: bool) -> bool:
-        """
-        Replace the client that failed, when the files and functions hold something new; return whether there is
+        """Replace the client that failed, when the files and functions hold something new; return whether there is
         another.
         """
         async with self._renewing:

@@ -48,8 +48,7 @@ class Broker:
 async def open_broker(
     address: BrokerAddress, *, name: str = "amqpflow", use_management: bool = True
 ) -> AsyncIterator[Broker]:
-    """
-    Connect, and find the management API.
+    """Connect, and find the management API.
 
     A given management URL must work and belong to the same broker. A URL derived from the AMQP URL may be
     missing, or belong to another broker on the same host: then AMQP alone is used, and `source` says why.
@@ -83,8 +82,7 @@ async def open_broker(
 
 
 async def observe(desired: CompiledTopology, broker: Broker) -> Observation:
-    """
-    Read what the virtual host holds. Nothing is changed, nor created by accident.
+    """Read what the virtual host holds. Nothing is changed, nor created by accident.
 
     Raises:
         PermissionDeniedError: this user may not read it.

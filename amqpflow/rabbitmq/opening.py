@@ -88,8 +88,7 @@ def not_opened(error: BaseException, address: BrokerAddress, seen: Seen) -> Amqp
 
 
 def refused(code: int, reply_text: str, address: BrokerAddress) -> AmqpflowError:
-    """
-    Return the AmqpflowError for RabbitMQ's refusal to open a connection.
+    """Return the AmqpflowError for RabbitMQ's refusal to open a connection.
 
     Args:
         code, reply_text: of its connection.close.

@@ -33,8 +33,7 @@ def protocol_of(first: bytes) -> Protocol:
 
 
 async def ask(host: str, port: int, *, tls: bool) -> Protocol:
-    """
-    Find out what listens there. Never raises.
+    """Find out what listens there. Never raises.
 
     Args:
         host, port: where.

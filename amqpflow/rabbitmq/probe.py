@@ -77,8 +77,7 @@ class Probe:
                 await self._channel.close()
 
     async def exchange_exists(self, name: str) -> bool:
-        """
-        Return whether the exchange exists. Raises PermissionDeniedError: 4.3 wants some permission on the name for a
+        """Return whether the exchange exists. Raises PermissionDeniedError: 4.3 wants some permission on the name for a
         passive declare (fact 7.4).
         """
         return await self._exists(lambda channel: channel.exchange_declare(name, passive=True))
@@ -88,8 +87,7 @@ class Probe:
         return await self._exists(lambda channel: channel.queue_declare(name, passive=True))
 
     async def queue(self, desired: Queue) -> Queue | Unreadable | None:
-        """
-        Read a queue as far as RabbitMQ compares it; None when it does not exist.
+        """Read a queue as far as RabbitMQ compares it; None when it does not exist.
 
         Raises:
             PermissionDeniedError: comparing needs the configure permission.
@@ -116,8 +114,7 @@ class Probe:
         return Unreadable(text=answer or "")
 
     async def exchange(self, desired: Exchange) -> Exchange | Unreadable | None:
-        """
-        Read an exchange as far as RabbitMQ compares it; None when it does not exist.
+        """Read an exchange as far as RabbitMQ compares it; None when it does not exist.
 
         Raises:
             PermissionDeniedError: comparing needs the configure permission.

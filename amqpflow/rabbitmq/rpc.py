@@ -41,8 +41,7 @@ class RpcChannel:
         return call
 
     async def queue_counts(self, queue: str) -> QueueCounts:
-        """
-        Count a queue's ready messages and its consumers, by a passive declare. A refusal closes the channel.
+        """Count a queue's ready messages and its consumers, by a passive declare. A refusal closes the channel.
 
         Raises:
             BrokerError: `missing` when there is no such queue; else its node is down, or it is exclusive elsewhere.
@@ -54,9 +53,8 @@ class RpcChannel:
 
 
 async def answer_or_end(call: Awaitable[Any], within: float, abort: Callable[[str], None]) -> None:
-    """
-    Wait for the broker's answer; after `within` seconds call `abort`, which is to end the whole connection. A consumer
-    that may or may not be there cannot be cancelled or left alone, and the end of its connection settles it.
+    """Wait for the broker's answer; after `within` seconds call `abort`, which is to end the whole connection. A
+    consumer that may or may not be there cannot be cancelled or left alone, and the end of its connection settles it.
 
     Raises:
         BrokerUnavailableError: there was no answer in time, or the channel is closed. Else what the broker answered.

@@ -24,8 +24,7 @@ CONNECTION_LISTED_WITHIN = 8.0  #: seconds until statistics list a connection; t
 
 
 async def require_same_broker(connection: Connection, management: Management, overview: Overview) -> None:
-    """
-    Refuse the management API of another broker.
+    """Refuse the management API of another broker.
 
     An exclusive queue with a name from the broker is declared over AMQP, looked up through the management API, and
     deleted. Where the user lacks the configure permission for such a name (`amq.gen-...`), the cluster names are
@@ -60,8 +59,7 @@ async def require_listed(
     queue: str,
     arguments: Mapping[str, Any] | None = None,
 ) -> None:
-    """
-    Refuse a management API that does not know a queue of the connection's virtual host.
+    """Refuse a management API that does not know a queue of the connection's virtual host.
 
     Args:
         connection: the AMQP side.

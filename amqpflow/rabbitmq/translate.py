@@ -31,8 +31,7 @@ def translate() -> Iterator[None]:
 
 
 def from_amqp(error: BaseException) -> AmqpflowError:
-    """
-    Return the AmqpflowError for what went wrong on an open connection.
+    """Return the AmqpflowError for what went wrong on an open connection.
 
     Match ACCESS_REFUSED, not the wording, which differs between releases (fact 7.5).
     """

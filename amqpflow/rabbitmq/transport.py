@@ -100,8 +100,7 @@ class ContentTransport(TransportFactory):
         return self._reader, writer
 
     def write(self, data: bytes) -> bool:
-        """
-        Send whole frames. What the socket does not take is kept; bulk writers await `drain` now and then.
+        """Send whole frames. What the socket does not take is kept; bulk writers await `drain` now and then.
 
         Returns:
             False when the connection has ended, and certainly none of it was sent.

@@ -18,8 +18,7 @@ _KINDS = {" ": "a space", "\t": "a tab", "\n": "a line break", "\r": "a line bre
 
 
 def checked_urls(text: str, source: str) -> tuple[str, ...]:
-    """
-    Return the AMQP URLs in a text, one for each node; white space around them is removed.
+    """Return the AMQP URLs in a text, one for each node; white space around them is removed.
 
     Args:
         text: one URL, or several with commas between them.
@@ -44,8 +43,7 @@ def checked_management_url(text: str, source: str) -> tuple[str]:
 
 
 def heartbeat_of(query: str) -> int | None:
-    """
-    Return the heartbeat in the query of an AMQP URL, in seconds; None where it names none.
+    """Return the heartbeat in the query of an AMQP URL, in seconds; None where it names none.
 
     Raises:
         ValueError: the heartbeat is not a number of seconds, or more than AMQP can carry.
@@ -60,8 +58,7 @@ def heartbeat_of(query: str) -> int | None:
 
 
 def redact(url: str) -> str:
-    """
-    Return a URL without its password and query, whether it is well-formed or not.
+    """Return a URL without its password and query, whether it is well-formed or not.
 
     All in front of the last @ is taken for user and password, since a password that was not percent-encoded moves the
     place where a parser sees the host; of that the user is shown.

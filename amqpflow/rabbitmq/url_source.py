@@ -56,8 +56,7 @@ class UrlFile:
         return text
 
     async def current(self, check: Check) -> tuple[str, ...]:
-        """
-        Read the URLs that are in it now. What was written within the last second counts when it is read twice alike:
+        """Read the URLs that are in it now. What was written within the last second counts when it is read twice alike:
         the beginning of a URL may be a URL as well.
 
         Raises:
@@ -118,8 +117,8 @@ class UrlOf:
             raise BrokerUnavailableError(str(error), hint=error.hint) from None
 
     async def _in_a_thread(self) -> str | Awaitable[str]:
-        """
-        Call it in a daemon thread: threads of the event loop's executor would keep an ending process until they return.
+        """Call it in a daemon thread: threads of the event loop's executor would keep an ending process until they
+        return.
 
         Raises BrokerUnavailableError: 10 earlier calls have not returned yet.
         """

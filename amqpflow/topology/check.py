@@ -34,8 +34,7 @@ class Checked:
 
 
 def check_files(files: Iterable[tuple[str, bytes]], environ: Mapping[str, str]) -> Checked:
-    """
-    Check files that are to live together, and compile them if nothing is wrong.
+    """Check files that are to live together, and compile them if nothing is wrong.
 
     `files` are how each is called in messages, and its bytes; `environ` has the values of `${VAR}`.
     """

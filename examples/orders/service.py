@@ -22,8 +22,7 @@ async def charge(message: Message) -> None:
 
 
 async def call_gateway(order: dict, message: Message) -> None:
-    """
-    Stands in for a payment gateway, which gets the message id as its idempotency key.
+    """Stands in for a payment gateway, which gets the message id as its idempotency key.
 
     A message can be delivered twice (a crash between the payment and the ack); its message id and hop stay the same.
     """

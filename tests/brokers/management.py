@@ -25,8 +25,7 @@ class Management:
         self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
     def call(self, method: str, *path: str, body: Any = None, query: str = "", timeout: float = 60) -> Any:
-        """
-        Call `/api/` and the path segments, each of which is percent-encoded; return the decoded JSON.
+        """Call `/api/` and the path segments, each of which is percent-encoded; return the decoded JSON.
 
         Raises:
             AssertionError: the API answered with an error other than 404, with its text.

@@ -15,8 +15,7 @@ from .processes import belonging_to
 
 
 class OwnNode:
-    """
-    A private node whose data outlives a restart. Its methods block; call them in a thread.
+    """A private node whose data outlives a restart. Its methods block; call them in a thread.
 
     Args:
         installation: of RabbitMQ.

@@ -24,8 +24,7 @@ def belonging_to(directory: Path) -> dict[int, str]:
 
 
 def wait_until_gone(directory: Path, *, seconds: float = 60) -> None:
-    """
-    Wait until neither processes nor files of the node are left.
+    """Wait until neither processes nor files of the node are left.
 
     Raises:
         AssertionError: something is left, and what.

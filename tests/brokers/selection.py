@@ -61,8 +61,7 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def find_candidates(environ: Mapping[str, str] | None = None) -> tuple[Candidate, ...]:
-    """
-    Find the brokers to test against, oldest release first.
+    """Find the brokers to test against, oldest release first.
 
     Raises:
         NoBroker: none was found, or one that the environment names does not answer.

@@ -16,8 +16,7 @@ from .selection import BrokerUnderTest, parse_version
 
 
 class SharedNode:
-    """
-    A node that starts beside the first tests, which need none. Who needs it waits until its address is in `file`.
+    """A node that starts beside the first tests, which need none. Who needs it waits until its address is in `file`.
 
     It ends with the process that started it, in whatever way that ends.
     """

@@ -58,8 +58,7 @@ class Point:
 
 
 def points(kind: str) -> tuple[Point, ...]:
-    """
-    Every point, for quorum, classic or native: quorum queues whose retries are RabbitMQ's own.
+    """Every point, for quorum, classic or native: quorum queues whose retries are RabbitMQ's own.
 
     A message that cannot be copied stays in a classic queue, so nothing is settled there; a native queue sends nothing
     round before it is due.

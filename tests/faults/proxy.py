@@ -27,8 +27,7 @@ class _Link:
 
 
 class Proxy:
-    """
-    Forwards to a broker, until told otherwise.
+    """Forwards to a broker, until told otherwise.
 
     `to_broker` and `to_client` are cleared to hold back what flows that way while the connections stay open, which is
     what a firewall that forgot them looks like: both for a stall, one for a peer that is deaf or mute. `freeze` does so
@@ -89,8 +88,8 @@ class Proxy:
         self._links.clear()
 
     def freeze(self, *numbers: int, to_broker: bool = True, to_client: bool = True) -> None:
-        """
-        Swallow all that flows over connections that are open now, their ends included, as a firewall that forgot them.
+        """Swallow all that flows over connections that are open now, their ends included, as a firewall that forgot
+        them.
 
         Args:
             numbers: which of them, in the order in which they were opened; none for all.

@@ -16,9 +16,8 @@ GOOD = [f"good {number}" for number in range(30)]
 
 
 def test_a_crash_looping_worker_parks_the_poison_message_and_not_its_neighbours(vhost: BrokerAddress) -> None:
-    """
-    Real processes, killed by SIGKILL in the handler. Whatever is unacked then is counted as well (fact 3.8): from its
-    third crash on the message is handled alone, and its neighbours stay below the limit.
+    """Real processes, killed by SIGKILL in the handler. Whatever is unacked then is counted as well (fact 3.8): from
+    its third crash on the message is handled alone, and its neighbours stay below the limit.
     """
 
     async def scenario() -> None:

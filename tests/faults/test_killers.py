@@ -106,8 +106,7 @@ def watched(vhost: BrokerAddress, directory: Path, queues: str, messages: dict[s
 
 
 def test_killers_are_parked_and_what_was_beside_them_is_not(vhost: BrokerAddress, tmp_path: Path) -> None:
-    """
-    They die faster than their neighbours are done, so that those are counted with them at every death until they are
+    """They die faster than their neighbours are done, so that those are counted with them at every death until they are
     handled alone: RabbitMQ has the same count of all.
     """
     killers = ["kills orders 1", "kills orders 2"]

@@ -77,8 +77,7 @@ def test_a_handler_that_misbehaves_harms_its_own_message_alone(vhost: BrokerAddr
 def test_a_timed_out_thread_does_not_use_up_the_time_of_others(
     vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    Three calls hang: two are replaced by fresh threads, and the third one keeps a place.
+    """Three calls hang: two are replaced by fresh threads, and the third one keeps a place.
 
     What waits for the other place has not begun, and so cannot be late.
     """

@@ -136,8 +136,7 @@ def test_a_read_permission_that_is_taken_away_for_a_while(vhost: BrokerAddress, 
 def test_a_limit_that_leaves_no_room_for_retries(
     vhost: BrokerAddress, user: BrokerAddress, of: str, words: str
 ) -> None:
-    """
-    The failed message is held, and parked once the limit is lifted; the test's own connection counts as well.
+    """The failed message is held, and parked once the limit is lifted; the test's own connection counts as well.
 
     The limit comes after the start: a channel that was closed there counts for a moment longer.
     """

@@ -86,8 +86,7 @@ def chosen_points() -> list[tuple[str, int, str]]:
 def test_killed_at_every_point_a_replay_loses_nothing_and_the_next_one_finishes_it(
     vhost: BrokerAddress, tmp_path: Path
 ) -> None:
-    """
-    Of each point, one run is killed there, and the next replay finishes it. AMQPFLOW_TEST_FULL=1 takes all points,
+    """Of each point, one run is killed there, and the next replay finishes it. AMQPFLOW_TEST_FULL=1 takes all points,
     before and after every operation, on both kinds of parking queue.
     """
 

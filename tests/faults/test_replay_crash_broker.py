@@ -53,8 +53,7 @@ async def replay_until_the_broker_dies(node: OwnNode, directory: Path) -> Replay
 
 
 async def recovered(node: OwnNode) -> None:
-    """
-    Wait until the queues are as the kill left them, all of it ready.
+    """Wait until the queues are as the kill left them, all of it ready.
 
     A quorum queue answers before it has read its log again, and before it takes back what the dead process held.
     """

@@ -64,8 +64,7 @@ def assert_safe(state: BrokerState) -> None:
 
 
 def test_killed_after_each_step(vhost: BrokerAddress) -> None:
-    """
-    Each run gets one step further: the first step of a new plan is what the last one left.
+    """Each run gets one step further: the first step of a new plan is what the last one left.
 
     The last step records that a binding was made. Killed before it, whether it was is not known, and it has none.
     """
@@ -93,8 +92,7 @@ def test_killed_before_a_step_in_the_middle(vhost: BrokerAddress) -> None:
 def test_a_removal_killed_after_each_step_goes_on(
     vhost: BrokerAddress, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    Each run is killed after the first step of what is left that changes something, so that all are died at in turn.
+    """Each run is killed after the first step of what is left that changes something, so that all are died at in turn.
 
     A run whose first step is the manifest's is killed after its second: the first alone would be all there ever is.
     """

@@ -185,8 +185,7 @@ async def consume(channel: Channel, held: list[Delivery], **options: Any) -> Non
 async def interrupted_at(
     count: int, work: Coroutine[Any, Any, T], interrupt: Callable[[asyncio.Task[T]], object]
 ) -> tuple[asyncio.Task[T], bool]:
-    """
-    Run a task, and interrupt it when the event loop is given its so many-th callback, whoever gives it.
+    """Run a task, and interrupt it when the event loop is given its so many-th callback, whoever gives it.
 
     Returns:
         The task, which is done, and whether there were so many.

@@ -224,8 +224,7 @@ DELAYS = (100, 1000, 5000)
 
 @pytest.mark.timing
 def test_a_message_comes_back_when_it_is_due_and_no_tier_holds_up_another(vhost: BrokerAddress) -> None:
-    """
-    All three tiers at once: never early, and half of the messages at most 500 ms late on a machine that is busy.
+    """All three tiers at once: never early, and half of the messages at most 500 ms late on a machine that is busy.
 
     What waited behind a message of another tier would be 900 ms late.
     """

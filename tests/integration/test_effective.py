@@ -102,8 +102,7 @@ def test_the_policy_that_works_is_the_one_we_say(vhost: BrokerAddress, broker: B
 
 
 def test_what_rabbitmq_reports_is_what_we_work_out(vhost: BrokerAddress, broker: BrokerUnderTest) -> None:
-    """
-    Compared with its statistics: effective_policy_definition, and from RabbitMQ 4 on delivery_limit.
+    """Compared with its statistics: effective_policy_definition, and from RabbitMQ 4 on delivery_limit.
 
     A case is an argument x-delivery-limit, a policy and an operator policy.
     """

@@ -76,8 +76,7 @@ async def ids_in(scene: Shop) -> list[str]:
 
 
 async def run(vhost: BrokerAddress, code: str) -> str:
-    """
-    Run a program that warns of whatever is left open; it has to say nothing on standard error.
+    """Run a program that warns of whatever is left open; it has to say nothing on standard error.
 
     But for what a slow machine makes asyncio say there.
     """

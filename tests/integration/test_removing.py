@@ -298,8 +298,8 @@ def test_a_tier_of_another_type_is_swapped_and_keeps_its_name(vhost: BrokerAddre
 
 @pytest.mark.one_broker
 def test_tiers_change_while_messages_wait_and_consumers_with_the_old_file_run(vhost: BrokerAddress) -> None:
-    """
-    1,000 messages wait in two tiers when both are changed and the old ones pruned, under a consumer with the old file.
+    """1,000 messages wait in two tiers when both are changed and the old ones pruned, under a consumer with the old
+    file.
 
     Its publishes to the first tier are returned from then on, and take the next longer one that is bound. No message is
     lost, none is early by more than the shorter delay, and the old tiers are gone.

@@ -1,5 +1,4 @@
-"""
-Run consumers under load while everything around them fails, and find every message in the end.
+"""Run consumers under load while everything around them fails, and find every message in the end.
 
     python -m tests.soak --minutes 60 --seed 7
     python -m tests.soak --minutes 60 --workers 1 --broker 'amqp://...|http://...' --ctl 'rabbitmqctl -n soak@localhost'

@@ -22,8 +22,7 @@ DEAD, LOCAL = "dead", "local"  #: a connection has died; or the broker is not ne
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """
-    One kind.
+    """One kind.
 
     `away`: nothing can be handled while it lasts, so the time counts from its end. `holds_publishes`: nothing that has
     to be published again can be.

@@ -37,8 +37,7 @@ class Ledger:
 
 
 def standstill(times: Sequence[float], window: Span, not_counted: Iterable[Span] = ()) -> float:
-    """
-    Return the longest time in seconds without an entry of `times` within the window.
+    """Return the longest time in seconds without an entry of `times` within the window.
 
     Args:
         times: ascending.
@@ -82,8 +81,7 @@ class Account:
 def account(
     sent: Iterable[str], ledger: Ledger, parked: Mapping[str, Sequence[tuple[str, str]]], left: Mapping[str, int]
 ) -> Account:
-    """
-    Find every message.
+    """Find every message.
 
     Args:
         sent: ids of all messages that the broker confirmed.

@@ -20,8 +20,7 @@ EVERYTHING = ".*"
 
 
 class SoakNode:
-    """
-    A node with a virtual host and a user for the consumers. Use as a context manager, in a thread of its own or not.
+    """A node with a virtual host and a user for the consumers. Use as a context manager, in a thread of its own or not.
 
     Args:
         directory: for the data of a private node.

@@ -143,8 +143,7 @@ class Check:
         assert not sent, f"sent, and not asked for: {sent}"
 
     def second_copies_are_known(self) -> None:
-        """
-        Second copies come from an interruption alone, are few, and have the hop id of the first.
+        """Second copies come from an interruption alone, are few, and have the hop id of the first.
 
         They are at most a window without a confirm, and what was confirmed or acked in the same moment. A message that
         has neither an id nor a record may get another hop id, lest it be taken for its equal.

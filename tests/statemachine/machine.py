@@ -78,8 +78,7 @@ restore_stops = st.none() | st.builds(Stop, how=hows, at=restore_points, times=t
 
 
 class Replays(RuleBasedStateMachine):
-    """
-    The places where messages are, and what may happen to them.
+    """The places where messages are, and what may happen to them.
 
     What a rule draws, and whether it may be chosen, depends on nothing that a broker said: hypothesis repeats examples,
     and a broker does not do everything in the same order twice.

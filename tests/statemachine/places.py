@@ -131,8 +131,7 @@ class Places:
                     await asyncio.sleep(0.005)
 
     async def settled(self, queues: Iterable[str]) -> None:
-        """
-        Return when quorum queues have done what they were told so far.
+        """Return when quorum queues have done what they were told so far.
 
         They learn later than others that the connection of a consumer has ended, and requeue then: what is confirmed
         now comes behind that in their log. Each holds a marker then, which `look` and `take` remove.

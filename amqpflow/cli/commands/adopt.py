@@ -34,8 +34,7 @@ def _objects(function: F) -> F:
 @click.command()
 @_objects
 def adopt(**given: Any) -> int:
-    """
-    Take over existing queues, exchanges, bindings or policies as the topology's own.
+    """Take over existing queues, exchanges, bindings or policies as the topology's own.
 
     The record is kept on the broker. Nothing else is changed, except that one exchange of the topology is created if
     none of its objects exists yet. A queue, exchange or binding must match FILE, or adopt refuses it and shows the
@@ -50,8 +49,7 @@ def adopt(**given: Any) -> int:
 @click.command()
 @_objects
 def disown(**given: Any) -> int:
-    """
-    Release adopted queues, exchanges or policies, and bindings. They stay on the broker unchanged.
+    """Release adopted queues, exchanges or policies, and bindings. They stay on the broker unchanged.
 
     From then on neither --prune nor destroy removes them. Objects that amqpflow declared carry the topology's stamp and
     cannot be released (exit code 4). A binding may also be one that apply created. Name it as the plan shows it:

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 @allow_options
 @view_options
 def apply(file: str, prune: bool, allow: tuple[str, ...], address: BrokerAddress, view: ApplyView) -> int:
-    """
-    Create what FILE declares and the broker lacks, in an order that is safe to stop at any point.
+    """Create what FILE declares and the broker lacks, in an order that is safe to stop at any point.
 
     Applying again is a no-op. Without --prune nothing is deleted, and amqpflow asks only if a retry queue has to be
     replaced. A step that replaces or deletes asks on a terminal. Elsewhere it needs --allow; without it nothing is

@@ -10,8 +10,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """
-    Print the script that makes a shell complete amqpflow's commands, options and files.
+    """Print the script that makes a shell complete amqpflow's commands, options and files.
 
     \b
         bash   echo 'eval "$(amqpflow completion bash)"' >> ~/.bashrc

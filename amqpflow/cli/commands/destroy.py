@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 @allow_options
 @view_options
 def destroy(file: str, allow: tuple[str, ...], address: BrokerAddress, view: ApplyView) -> int:
-    """
-    Remove everything that the topology in FILE owns, in an order that is safe to stop at any point.
+    """Remove everything that the topology in FILE owns, in an order that is safe to stop at any point.
 
     What the topology did not create or adopt stays. destroy asks on a terminal. Elsewhere it needs --allow delete;
     without it nothing is done (exit code 4). A queue with messages or consumers also needs --allow delete:QUEUE. A

@@ -43,8 +43,7 @@ WARNING = (
 def dev(
     file: str | None, keep: Path | None, url: str | None, management_url: str | None, ready_file: Path | None
 ) -> None:
-    """
-    Start a private RabbitMQ, apply FILE to it, and print how to reach it.
+    """Start a private RabbitMQ, apply FILE to it, and print how to reach it.
 
     The broker comes from --url, an installed RabbitMQ, or Docker, in that order; never from AMQPFLOW_URL, which may
     name a shared broker. A private broker listens on loopback only and has a generated password. It ends, with all its

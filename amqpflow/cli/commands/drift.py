@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 @color_option
 @click.option("--partial", is_flag=True, help="Exit with 0 even if some objects could not be compared.")
 def drift(file: str, address: BrokerAddress, output: str, color: str, partial: bool) -> int:
-    """
-    Show how the broker differs from FILE, and change nothing.
+    """Show how the broker differs from FILE, and change nothing.
 
     drift lists missing and changed exchanges, queues, bindings and policies, attribute by attribute, then objects of
     this topology that FILE does not have, then foreign policies and bindings that break what FILE promises. Exit code

@@ -41,8 +41,7 @@ def explain(
     output: str,
     color: str,
 ) -> int:
-    """
-    Show every setting in effect on QUEUE, where it comes from, and what it overrides.
+    """Show every setting in effect on QUEUE, where it comes from, and what it overrides.
 
     QUEUE is a work queue, a retry queue or a parking queue of FILE. Arguments, policies of amqpflow and of others,
     operator policies and defaults take precedence as in RabbitMQ. explain lists what FILE asks for and does not get,

@@ -31,8 +31,7 @@ FORMATS = ("text", "mermaid", "dot", "svg")
 @click.option("--live", is_flag=True, help="Connect to the broker, and show how many messages each queue holds.")
 @connection_options
 def graph(file: str, form: str, out: str | None, live: bool, address: BrokerAddress) -> int:
-    """
-    Draw FILE's topology: exchanges, work queues, retry queues with their delays, parking queues.
+    """Draw FILE's topology: exchanges, work queues, retry queues with their delays, parking queues.
 
     Without --live no broker is needed, and the connection options have no effect. Use svg for a finished picture that
     suits light and dark pages, mermaid for Markdown, dot for Graphviz.

@@ -29,8 +29,7 @@ from amqpflow.cli.safe import safe
     help="Fail if there is no answer within this time.",
 )
 def healthcheck(port: int | None, host: str, live: bool, timeout: float) -> int:
-    """
-    Ask the service started with `amqpflow run --health-port PORT` whether every queue is being consumed.
+    """Ask the service started with `amqpflow run --health-port PORT` whether every queue is being consumed.
 
     Exit code 0: every queue is consumed. 1: one is not, or the service does not answer; the reasons are printed.
     """

@@ -47,8 +47,7 @@ queues:
 @click.argument("file", type=click.Path(dir_okay=False), default="topology.yaml")
 @click.option("--name", help="Give the topology this name. Default: the name of the directory.")
 def init(file: str, name: str | None) -> None:
-    """
-    Write a starter topology file, and its JSON Schema beside it for the editor.
+    """Write a starter topology file, and its JSON Schema beside it for the editor.
 
     Existing files are never overwritten. FILE defaults to topology.yaml.
     """

@@ -21,8 +21,7 @@ _ROLES = ("apply", "consume", "publish", "replay", "observe")
 @click.option("--exact", is_flag=True, help="Never widen a pattern. RabbitMQ before 4.3 accepts long ones.")
 @output_option("text", "json")
 def permissions(file: str, roles: tuple[str, ...], queues: tuple[str, ...], exact: bool, output: str) -> int:
-    """
-    Print the least permissions and tags for users that apply, consume, publish, replay and observe FILE's topology.
+    """Print the least permissions and tags for users that apply, consume, publish, replay and observe FILE's topology.
 
     The output ends with the rabbitmqctl commands that grant them, quoted for a shell, with users named TOPOLOGY-ROLE.
     Patterns are exact as long as they fit into the 1024 bytes that RabbitMQ 4.3 accepts. A note names each wider one.

@@ -45,8 +45,7 @@ def plan(
     allow: tuple[str, ...],
     out: str | None,
 ) -> int:
-    """
-    Show what `amqpflow apply FILE` would do, step by step, and change nothing.
+    """Show what `amqpflow apply FILE` would do, step by step, and change nothing.
 
     Exit code 0: apply can run (with --detailed-exitcode: nothing to do). 2, with --detailed-exitcode: there is
     something to do. 4: apply would refuse, and the reasons are shown. `amqpflow apply PATH` carries out a plan that

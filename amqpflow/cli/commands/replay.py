@@ -53,8 +53,7 @@ def replay(
     address: BrokerAddress,
     output: str,
 ) -> int:
-    """
-    Publish the parked messages of FILE to their work queues again, in the order of the parking queue.
+    """Publish the parked messages of FILE to their work queues again, in the order of the parking queue.
 
     A message leaves the parking queue only when its publish is confirmed. Stopping at any point loses nothing. A
     message that cannot be published stays parked (exit code 3). A message that fails again meanwhile is not replayed

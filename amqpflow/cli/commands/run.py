@@ -65,8 +65,7 @@ def run(
     tracebacks: bool,
     log_format: str,
 ) -> int:
-    """
-    Run the Consumer named CONSUMER in MODULE until SIGTERM or SIGINT.
+    """Run the Consumer named CONSUMER in MODULE until SIGTERM or SIGINT.
 
     The first signal drains: started handlers finish, and all other messages are requeued. A second signal stops at
     once. With --workers several processes run it, and one that dies is restarted.
@@ -99,8 +98,7 @@ def _supervise(workers: int, health_port: int | None, health_host: str | None) -
 
 
 def load_consumer(target: str, app_dir: str) -> Consumer:
-    """
-    Import `module:attribute` and return the Consumer it names.
+    """Import `module:attribute` and return the Consumer it names.
 
     Raises:
         UsageError: no such module or attribute, or it is no Consumer. An exception inside the module is its own bug

@@ -12,8 +12,7 @@ KINDS = ("topology", "plan", "drift")
 @click.command()
 @click.argument("kind", type=click.Choice(KINDS), default=KINDS[0])
 def schema(kind: str) -> None:
-    """
-    Print a JSON Schema: of topology files, for editors, or of the JSON that a command prints.
+    """Print a JSON Schema: of topology files, for editors, or of the JSON that a command prints.
 
     Save the schema of topology files beside yours, and begin each of them with
 

@@ -45,8 +45,7 @@ def status(
     output: str,
     color: str,
 ) -> int:
-    """
-    Show how many messages of FILE's topology are ready, unacked, waiting for a retry, and parked.
+    """Show how many messages of FILE's topology are ready, unacked, waiting for a retry, and parked.
 
     Alerts come first: messages that RabbitMQ retains unseen, missing queues, queues without a consumer, growing parking
     queues, foreign policies. No message is touched; --oldest reads one message of each parking queue, as `parked list`

@@ -25,8 +25,7 @@ _MESSAGE_IDS = "publish with a message id: without one, a copy made by a crash a
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @output_option("text", "json")
 def validate(files: tuple[str, ...], strict: bool, output: str) -> int:
-    """
-    Check topology files, each alone and all against each other.
+    """Check topology files, each alone and all against each other.
 
     For a directory, amqpflow reads the .yaml and .yml files in it. Problems are printed as file:line:column: code:
     message (hint); docs/reference/diagnostics.md explains the codes. Exit code 0: no errors. 1: errors, or warnings

@@ -20,8 +20,7 @@ class Quantity(click.ParamType):  # type: ignore[type-arg] # generic in new rele
         self._bare = bare  #: the unit of a bare number
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """
-        Return the number: seconds of a duration, messages a second of a rate, a share from 0 to 1 of a percentage.
+        """Return the number: seconds of a duration, messages a second of a rate, a share from 0 to 1 of a percentage.
 
         Raises:
             click.UsageError: the text is not one.

@@ -69,8 +69,7 @@ def how_options(function: F) -> F:
 
 
 def choice_of(topology: Topology, selection: Selection, how: Mapping[str, Any]) -> ReplayRequest:
-    """
-    Return the request that the options describe.
+    """Return the request that the options describe.
 
     Raises:
         click.UsageError: an option cannot be read. UsageError: options that no replay can have.

@@ -60,9 +60,7 @@ def _text(data: bytes) -> str | None:
 
 
 def _pretty_json(text: str) -> list[str] | None:
-    """
-    Return JSON with line breaks, else None. Strings and numbers keep every byte; duplicate keys and 1e400 stay.
-    """
+    """Return JSON with line breaks, else None. Strings and numbers keep every byte; duplicate keys and 1e400 stay."""
     if not text.lstrip().startswith(("{", "[")):
         return None
     try:

@@ -13,8 +13,7 @@ class _DeclarationError(Exception):
 
 
 def pretty_xml(text: str) -> list[str] | None:
-    """
-    Return XML with an element a line; None if it is not XML, has a type declaration, or is nested too deeply.
+    """Return XML with an element a line; None if it is not XML, has a type declaration, or is nested too deeply.
 
     Tags, text, comments and sections are shown as they were written; only white space at their ends is not.
     """

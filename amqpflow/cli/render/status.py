@@ -32,8 +32,7 @@ _BOLD = Style(bold=True)
 
 
 def status_view(status: Status, width: int, height: int | None = None) -> RenderableType:
-    """
-    Return the status for a terminal.
+    """Return the status for a terminal.
 
     Args:
         status: what to show.

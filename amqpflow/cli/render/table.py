@@ -12,8 +12,7 @@ _WIDEST_STRETCHED = 100  #: off a terminal
 
 
 def table(rows: Callable[[], Iterable[Sequence[str]]], *, stretched: int | None = None) -> Iterator[str]:
-    """
-    Yield rows, of which the first has the headings. `rows` is called twice.
+    """Yield rows, of which the first has the headings. `rows` is called twice.
 
     On a terminal the `stretched` column takes the rest of the line, and longer cells are cut. Elsewhere, and without
     such a column, no cell is cut: a longer one moves the rest of its line, so that a program reads whole names.

@@ -8,8 +8,7 @@ from amqpflow.model.resources import BrokerState, Exchange
 
 
 def leads_nowhere(now: BrokerState, planned: BrokerState, queue: str, exchange: Any, key: Any) -> bool:
-    """
-    Return whether a message that `queue` dead-letters to this exchange is surely lost.
+    """Return whether a message that `queue` dead-letters to this exchange is surely lost.
 
     `planned` is what will be there besides what is `now`. Where bindings by pattern or header decide, they are taken to
     match. Without a dead-letter routing key (None) a message keeps its own, which may be any.

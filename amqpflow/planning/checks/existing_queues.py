@@ -31,8 +31,7 @@ def existing_queues(topology: CompiledTopology, state: BrokerState) -> tuple[Que
 
 
 def around_existing(topology: CompiledTopology, observed: Observation) -> CompiledTopology:
-    """
-    Return the topology with policies that leave alone what the application decides on its queues.
+    """Return the topology with policies that leave alone what the application decides on its queues.
 
     Where the application named a dead-letter exchange by argument, ours would have no effect (fact 11.6), but our
     routing key would send its dead letters another way. A delivery limit that an argument or an operator policy sets

@@ -44,8 +44,7 @@ def as_planned(desired: CompiledTopology, observed: Observation, queue: Queue) -
 
 
 def as_found(desired: CompiledTopology, observed: Observation) -> CompiledTopology:
-    """
-    Return the topology with the at-least-once dead-lettering and the consumer timeout that a consumer may rely on.
+    """Return the topology with the at-least-once dead-lettering and the consumer timeout that a consumer may rely on.
 
     Over AMQP alone neither can be seen, and nothing changes. A consumer relies on it for as long as it runs. So
     dead-lettering counts only where arguments, which cannot change, name the parking queue itself: a policy, or a

@@ -46,8 +46,7 @@ def lost_keys(
     operators: Iterable[Policy] = (),
     harmful: Container[str] = (),
 ) -> LostKeys:
-    """
-    Compare what works on a queue by a foreign policy with what would work by ours instead.
+    """Compare what works on a queue by a foreign policy with what would work by ours instead.
 
     A key is not lost when ours has the same value, when it has no effect on this queue anyway, when the file has a
     tighter length or TTL, or when it is `harmful` to a guarantee. RabbitMQ's default is no decision: a value that only

@@ -38,8 +38,7 @@ _LENGTHS = (Risk.LENGTH, Risk.BYTES)
 def with_risks(
     changes: Sequence[Change], observed: Observation, approvals: Approvals, topology: str
 ) -> tuple[Change, ...]:
-    """
-    Return the changes of a plan, each that writes or removes a policy with what it puts at stake.
+    """Return the changes of a plan, each that writes or removes a policy with what it puts at stake.
 
     Each is judged by the policies that are there when its turn comes. `topology` is whose policies are ours.
     """
@@ -91,8 +90,7 @@ def with_risks(
 
 
 def stakes(before: Effective, after: Effective, there: BrokerState, queues: Container[str]) -> Iterator[QueueRisk]:
-    """
-    Say what a change puts at stake in one queue. Where policies share a priority, the worse is assumed.
+    """Say what a change puts at stake in one queue. Where policies share a priority, the worse is assumed.
 
     `queues` are the names of those that are there when the change is made: dead letters may go to one.
     """
@@ -166,8 +164,7 @@ def _target(works: Effective, there: BrokerState, queues: Container[str]) -> str
 
 
 def leaving(stake: QueueRisk, depth: Depth | None) -> int | None:
-    """
-    Return how many messages leave the queue with the change: at most 9 s ago, by statistics. None: not known.
+    """Return how many messages leave the queue with the change: at most 9 s ago, by statistics. None: not known.
 
     What is unacked does not count for a length until it comes back, and goes then (fact 6.20).
     """
@@ -207,8 +204,7 @@ def _delayed(stake: QueueRisk, depth: Depth) -> int | None:
 
 
 def objection(stake: QueueRisk, depth: Depth | None, *, counted: bool) -> Finding | None:
-    """
-    Return what speaks against a change, for one queue: a refusal, a warning, or nothing.
+    """Return what speaks against a change, for one queue: a refusal, a warning, or nothing.
 
     While planning, `counted` is False: what cannot be counted yet is counted again before the change is made.
     """

@@ -42,8 +42,7 @@ def policy_conflicts(
     operators: Iterable[Policy] = (),
     broad: Container[str] = (),
 ) -> tuple[Finding, ...]:
-    """
-    Compare the policies that the topology wants with foreign ones, queue by queue.
+    """Compare the policies that the topology wants with foreign ones, queue by queue.
 
     Args:
         present: ours that are on the broker now: what is lost by them already is not refused again.

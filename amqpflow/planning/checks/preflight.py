@@ -26,8 +26,7 @@ HELD_MS = 600_000  #: how long a reader of a parking queue holds a message when 
 
 
 def preflight(desired: CompiledTopology, observed: Observation) -> tuple[Finding, ...]:
-    """
-    Return everything foreign that would break a guarantee of `desired`, as it is or will be on the broker.
+    """Return everything foreign that would break a guarantee of `desired`, as it is or will be on the broker.
 
     Severity ERROR is what apply refuses to build on and a consumer should not trust; WARNING is for people to know.
     Over AMQP alone nothing of this can be seen. What holds for `existing` queues `guarantees` tells.

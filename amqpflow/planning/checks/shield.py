@@ -27,8 +27,7 @@ _NEVER_REACHED = 1_000_000  #: a delivery limit that no message reaches
 
 
 def shielded(topology: CompiledTopology, observed: Observation) -> CompiledTopology:
-    """
-    Return the topology with a shield for each queue of its own on which a foreign policy would break a guarantee.
+    """Return the topology with a shield for each queue of its own on which a foreign policy would break a guarantee.
 
     A policy that matches nothing but queues of the topology is meant for them, and is not displaced. Queues that left
     the file are shielded too, since they may hold messages. A queue that has a policy of ours anyway needs none.

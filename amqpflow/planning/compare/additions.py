@@ -52,8 +52,7 @@ def required_objects(desired: CompiledTopology) -> tuple[frozenset[str], frozens
 
 
 class Additions:
-    """
-    Compares the objects of a topology as it fits the broker. `compare` fills what it holds.
+    """Compares the objects of a topology as it fits the broker. `compare` fills what it holds.
 
     `swapped` are retry queues that are replaced by steps of their own, with their bindings: they are left out.
     """

@@ -19,8 +19,7 @@ from amqpflow.planning.values.plan import Plan
 
 
 def adoption(topology: CompiledTopology, observed: Observation, wanted: Sequence[tuple[str, str]]) -> Plan:
-    """
-    Make a plan that records objects as the topology's own.
+    """Make a plan that records objects as the topology's own.
 
     Where nothing carries the topology's stamp yet, one of its two exchanges is created besides, after the record: a
     manifest is believed only where something does.

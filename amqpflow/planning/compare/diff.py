@@ -40,8 +40,7 @@ NO_MANAGEMENT = (
 def diff(
     desired: CompiledTopology, observed: Observation, *, prune: bool = False, approvals: Approvals = NOTHING
 ) -> Plan:
-    """
-    Compare a topology with what is there: a plan whose changes are in an order in which every prefix is safe.
+    """Compare a topology with what is there: a plan whose changes are in an order in which every prefix is safe.
 
     What would need more than additive changes is among its refusals, every reason at once.
 

@@ -18,8 +18,7 @@ from .adoption import as_named, recordable
 
 
 def disowning(topology: CompiledTopology, observed: Observation, wanted: Sequence[tuple[str, str]]) -> Plan:
-    """
-    Make a plan that drops objects from the record of what the topology owns, and does nothing else.
+    """Make a plan that drops objects from the record of what the topology owns, and does nothing else.
 
     Args:
         wanted: (queue, exchange, binding or policy; name). A binding is named as in the plan: `events -> mail (new)`.

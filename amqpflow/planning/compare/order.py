@@ -106,8 +106,7 @@ def holds(change: Change) -> frozenset[str]:
 
 
 def independent_runs(changes: Sequence[Change], topology: CompiledTopology) -> Iterator[range]:
-    """
-    Cut a plan into runs whose changes may be done at once, in any order: queues, or bindings, of one rank.
+    """Cut a plan into runs whose changes may be done at once, in any order: queues, or bindings, of one rank.
 
     None of a run needs what another of it makes, so whichever of them are done when it stops, that is as safe as a
     prefix. What deletes, waits or is written over HTTP is a run of its own.
@@ -156,8 +155,8 @@ def needs(change: Addition) -> Iterator[Thing]:
 
 
 def _without_gaps(changes: Iterable[Addition], ranks: Mapping[int, int]) -> Mapping[int, int]:
-    """
-    Let a policy take queues over before another of ours lets them go: in between a foreign policy would work on them.
+    """Let a policy take queues over before another of ours lets them go: in between a foreign policy would work on
+    them.
 
     The one that lets go comes after all that take over, and where it takes over others itself, after those of its rank.
     """

@@ -23,8 +23,7 @@ _POLICY_KEYS: tuple[tuple[frozenset[str], Callable[[tuple[int, ...]], bool]], ..
 
 
 def adapt_to_release(desired: BrokerState, version: tuple[int, ...]) -> tuple[BrokerState, tuple[str, ...]]:
-    """
-    Fit a desired state to a release.
+    """Fit a desired state to a release.
 
     Returns:
         The state as this release can hold it, and a sentence for each thing that it cannot. An unknown version,

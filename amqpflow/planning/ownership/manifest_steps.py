@@ -32,8 +32,7 @@ from .ownership import Identity, Ownership
 def with_manifest(
     changes: tuple[Change, ...], owns: Ownership, observed: Observation, *, still_retiring: Iterable[str], destroy: bool
 ) -> tuple[Change, ...]:
-    """
-    Return the changes of a plan between the manifest before and after them, each where it differs.
+    """Return the changes of a plan between the manifest before and after them, each where it differs.
 
     `still_retiring` are queues that an earlier apply unbound and this plan leaves as they are. With `destroy` the
     topology owns nothing afterwards.

@@ -45,8 +45,7 @@ def topology_of_policy(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ownership:
-    """
-    Decides for each object of a virtual host whether a topology owns it.
+    """Decides for each object of a virtual host whether a topology owns it.
 
     Everything that is not surely ours is foreign. What carries the stamp of another topology is never ours, whatever a
     manifest says. A manifest is believed only while something in the virtual host carries the topology's stamp: it is
@@ -115,8 +114,7 @@ class Ownership:
         return is_own_policy(policy.name, self.topology.name) or ("policy", policy.name) in self._adopted
 
     def of_binding(self, binding: Binding) -> Origin:
-        """
-        Tell whose a binding on the broker is.
+        """Tell whose a binding on the broker is.
 
         Ours is what apply made or a person adopted, and what binds a queue of ours by its name in our own two
         exchanges. Of what a manifest of format 1 recorded, that is ours which has an end that is.
@@ -165,8 +163,7 @@ class Ownership:
         return not binding.arguments and binding.routing_key in (queue.name, queue.arguments.get(STANDS_IN))
 
     def recorded(self, vhost: str, binding: Iterable[Binding] = ()) -> Manifest:
-        """
-        Return the manifest as it should be before a plan begins that is about to make these bindings.
+        """Return the manifest as it should be before a plan begins that is about to make these bindings.
 
         What is gone from the broker is dropped, what the file lists and was there before is noted as found.
         """

@@ -170,8 +170,7 @@ def effective(
     topology: str = "",
     default_queue_type: str | None = None,
 ) -> Effective:
-    """
-    Work out what works on a queue, by every user and operator policy of its virtual host.
+    """Work out what works on a queue, by every user and operator policy of its virtual host.
 
     Args:
         version: of the broker; () is taken for a new one.

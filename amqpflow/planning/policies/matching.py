@@ -33,8 +33,7 @@ _UNKNOWN_FROM_4 = frozenset({"max-in-memory-length", "max-in-memory-bytes"})
 
 
 def working(policies: Iterable[Policy], target: Queue | Exchange, version: tuple[int, ...] = ()) -> tuple[Policy, ...]:
-    """
-    Return the policy that works on a queue or exchange, whether it exists already or not.
+    """Return the policy that works on a queue or exchange, whether it exists already or not.
 
     More than one when the highest priority is shared: which of them wins differs between releases (fact 11.6b).
     """
@@ -44,8 +43,7 @@ def working(policies: Iterable[Policy], target: Queue | Exchange, version: tuple
 
 
 def may_work(policies: Iterable[Policy], target: Queue | Exchange, version: tuple[int, ...] = ()) -> tuple[Policy, ...]:
-    """
-    Return the policies that may work on a queue or exchange, the highest priority first.
+    """Return the policies that may work on a queue or exchange, the highest priority first.
 
     Where the pattern of the highest cannot be read here, it may not match, and then the next works.
     """

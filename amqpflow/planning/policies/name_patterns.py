@@ -33,8 +33,7 @@ class Pattern:
 
 
 def pattern_of(names: Mapping[str, Iterable[str]], *, exact: bool = False) -> Pattern:
-    """
-    Return a pattern that matches all names: beginnings, and for each the regular expressions that may follow, or "".
+    """Return a pattern that matches all names: beginnings, and for each the regular expressions that may follow, or "".
 
     When it is longer than `MAX_BYTES`, names that share a beginning are put together, unless it is to be `exact`.
     """

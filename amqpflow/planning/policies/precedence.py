@@ -49,8 +49,7 @@ def argument_wins(key: str, queue_type: str) -> bool:
 
 
 def smaller(key: str, one: Any, other: Any, version: tuple[int, ...]) -> bool:
-    """
-    Return whether `one` works instead of `other`. A number wins over any other value.
+    """Return whether `one` works instead of `other`. A number wins over any other value.
 
     A delivery limit below 0 is none from RabbitMQ 4 on, so that any other is smaller; before, it is the smaller one.
     """

@@ -128,8 +128,7 @@ def _destination(binding: Binding) -> str:
 
 
 def effect_of_key(key: str, old: Any, new: Any, queue: Queue) -> Effect:
-    """
-    Return what happens to a queue when a policy key changes; None is a key that is not set.
+    """Return what happens to a queue when a policy key changes; None is a key that is not set.
 
     The queue is as the file says it will be: its arguments decide about limits and dead-lettering.
     """

@@ -64,8 +64,7 @@ def queues_of(topology: CompiledTopology) -> tuple[str, ...]:
 def explain(
     topology: CompiledTopology, name: str, observed: Observation, *, default_queue_type: str | None = None
 ) -> Explanation:
-    """
-    Explain a queue of a topology, one of `queues_of`.
+    """Explain a queue of a topology, one of `queues_of`.
 
     `observed` is for the file alone one without objects and source that is not complete. The default queue type is that
     of the virtual host, when it is known.

@@ -49,8 +49,7 @@ class Grant:
 def grants(
     topology: CompiledTopology, *, roles: Iterable[str] = ROLES, queues: Collection[str] = (), exact: bool = False
 ) -> tuple[Grant, ...]:
-    """
-    Return the permissions for each of these roles, in the order of `ROLES`.
+    """Return the permissions for each of these roles, in the order of `ROLES`.
 
     Args:
         queues: the work queues that the consuming and the replaying user are about; none means all.

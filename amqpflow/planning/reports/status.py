@@ -58,8 +58,7 @@ class WorkStatus:
 
     @property
     def retained(self) -> int | None:
-        """
-        Return messages that RabbitMQ keeps in this queue or its retry queues because it cannot dead-letter them.
+        """Return messages that RabbitMQ keeps in this queue or its retry queues because it cannot dead-letter them.
 
         At least so many where not every count is known; None, never 0, when those that are known are 0.
         """
@@ -107,8 +106,7 @@ def assess(
     foreign: Iterable[Finding] = (),
     earlier: Status | None = None,
 ) -> Status:
-    """
-    Put together what was seen.
+    """Put together what was seen.
 
     Args:
         numbers: by queue; a queue that is not in it is missing.

@@ -50,8 +50,7 @@ def encode(hint: Any, value: Any) -> Any:
 
 
 def decode(hint: Any, data: Any, place: str = "") -> Any:
-    """
-    Return the value of the type `hint` that `encode` made `data` of.
+    """Return the value of the type `hint` that `encode` made `data` of.
 
     Raises:
         UnreadablePlanError: it was made of something else.

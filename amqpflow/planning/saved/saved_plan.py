@@ -29,8 +29,7 @@ def is_saved_plan(text: str) -> bool:
 
 
 def plan_to_text(plan: Plan, *, version: str) -> str:
-    """
-    Return the plan as JSON, with a checksum that an edited or cut file does not have.
+    """Return the plan as JSON, with a checksum that an edited or cut file does not have.
 
     It holds the version of amqpflow: another one may take other steps for the same difference.
     """
@@ -40,8 +39,7 @@ def plan_to_text(plan: Plan, *, version: str) -> str:
 
 
 def plan_from_text(text: str, *, version: str) -> Plan:
-    """
-    Return the plan that `plan_to_text` wrote, with no address.
+    """Return the plan that `plan_to_text` wrote, with no address.
 
     Raises:
         UnreadablePlanError: cut, edited, or written by another version. `str()` says which.

@@ -42,8 +42,7 @@ def allow_flag(approval: Approval) -> str:
 
 
 def parse_approvals(texts: Iterable[str]) -> Approvals:
-    """
-    Parse `replace,delete`, `delete:QUEUE`, `delete:exchange NAME`, `delete:SOURCE -> QUEUE (KEY)`, `drop:QUEUE`.
+    """Parse `replace,delete`, `delete:QUEUE`, `delete:exchange NAME`, `delete:SOURCE -> QUEUE (KEY)`, `drop:QUEUE`.
 
     A name allows this one object to be deleted and no other. After `drop` it names a queue: a change of policy may make
     RabbitMQ drop messages of this queue and of no other. Raises ValueError, which says which values there are.

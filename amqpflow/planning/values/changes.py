@@ -128,8 +128,7 @@ class Unbind(_OfBinding):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebind(_OfBinding):
-    """
-    A key is taken from one queue and given to another: an unbind and then a bind.
+    """A key is taken from one queue and given to another: an unbind and then a bind.
 
     In the millisecond between the two a publish with this key is returned, and its publisher takes the next longer
     tier, or after the longest tries again. The other way round it would be copied to both.
@@ -142,8 +141,7 @@ class Rebind(_OfBinding):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drain(_OfQueue):
-    """
-    Wait until a retry queue that nothing is bound to has returned all its messages to its work queue.
+    """Wait until a retry queue that nothing is bound to has returned all its messages to its work queue.
 
     Over when ready, unacked and `messages_dlx` are 0, seen twice, with the time in between by which statistics lag
     behind (fact 11.7). Without `--wait` this step and what depends on it are left for the next apply.
@@ -168,8 +166,7 @@ class Drain(_OfQueue):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteQueue(_OfQueue):
-    """
-    queue.delete of a queue of ours, on a connection of its own; its bindings go with it.
+    """queue.delete of a queue of ours, on a connection of its own; its bindings go with it.
 
     Just before, it is looked at exactly: with messages, unacked ones and `messages_dlx` included, or consumers it is
     left, and apply stops, unless `forced`.

@@ -49,8 +49,7 @@ def queue_differences(desired: Queue, observed: Queue) -> tuple[Difference, ...]
 
 
 def exchange_differences(desired: Exchange, observed: Exchange) -> tuple[Difference, ...]:
-    """
-    Return what hinders a redeclare of an exchange.
+    """Return what hinders a redeclare of an exchange.
 
     Further arguments of a foreign one, such as its owner's stamp, do not matter, except for the alternate exchange.
     """

@@ -12,8 +12,7 @@ from .manifest import Manifest, ManifestState, Recorded, Unseen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depth:
-    """
-    How many messages a queue holds, and who consumes, up to 9 s old (fact 11.7). None is a count that nothing gives.
+    """How many messages a queue holds, and who consumes, up to 9 s old (fact 11.7). None is a count that nothing gives.
 
     An unknown count is never taken for 0: RabbitMQ gives no statistics of a queue in its first seconds, of a queue
     whose node is down, or of any queue where they are switched off (fact 11.26).
@@ -33,8 +32,7 @@ class Depth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """
-    A look at one virtual host.
+    """A look at one virtual host.
 
     With the management API it is `complete`: every exchange, queue, binding and policy. Over AMQP alone it holds only
     those exchanges and queues of the topology that exist, with the arguments RabbitMQ compares at a redeclare; owner

@@ -1,6 +1,5 @@
-"""
-Stop consuming a queue while a dependency of its handler is down, instead of sending the whole queue through its retry
-queues into parking.
+"""Stop consuming a queue while a dependency of its handler is down, instead of sending the whole queue through its
+retry queues into parking.
 
 A failed message takes its retry queue as always; prefetched messages wait. They are requeued where that is not counted.
 A quorum queue before RabbitMQ 4.3 counts a nack against its delivery limit (fact 3.3), so there they are held, for half

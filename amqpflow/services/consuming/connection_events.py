@@ -42,8 +42,8 @@ class ConnectionEvents:
             self._events.emit(ConnectionLost(address=address, purpose=RETRIES, reason=str(reason)))
 
     def blocked(self, connection: Connection, purpose: str, reason: str | None) -> None:
-        """
-        Report that the broker blocked the connection for a reason, or with None that this, or the connection, is over.
+        """Report that the broker blocked the connection for a reason, or with None that this, or the connection, is
+        over.
 
         The end of a blocked connection does not say that the alarm is over: there is no event then. Should it last,
         the next connection is blocked as soon as it publishes.

@@ -1,5 +1,4 @@
-"""
-Report handlers that still run although their channel has ended.
+"""Report handlers that still run although their channel has ended.
 
 The broker has their messages back, so their results are of no use. They are not cancelled, which would leave their work
 half done, and they keep their slots of `concurrency`. A handler without a timeout may hang for ever. When such handlers

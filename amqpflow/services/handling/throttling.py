@@ -1,5 +1,4 @@
-"""
-Make messages wait before their handler is called: for a rate, or for a slot of a budget that several handlers share.
+"""Make messages wait before their handler is called: for a rate, or for a slot of a budget that several handlers share.
 
 A waiting message is held, not started: when the consumer stops it is requeued. A rate and a budget hold for a process.
 """

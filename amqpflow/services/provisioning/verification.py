@@ -85,8 +85,8 @@ async def require_topology(connection: Connection, compiled: CompiledTopology, q
 async def require_as_compiled(
     address: BrokerAddress, compiled: CompiledTopology, queues: Iterable[str]
 ) -> CompiledTopology:
-    """
-    Compare what the handlers rest on with the file, arguments and foreign policies included, over the management API.
+    """Compare what the handlers rest on with the file, arguments and foreign policies included, over the management
+    API.
 
     Returns:
         The topology, with the at-least-once dead-lettering and consumer timeouts that were found to work.

@@ -17,8 +17,7 @@ NATIVE_SPARE_DELIVERIES = 20
 def work_queue_arguments(
     queue: QueueSpec, policy: PolicySpec | None, parking_queue: str, settings: str
 ) -> dict[str, Any]:
-    """
-    Return the arguments of a work queue.
+    """Return the arguments of a work queue.
 
     What RabbitMQ itself gives up on goes to parking and never to a retry queue, which would be a cycle without a
     rejection: the broker drops those (facts 2.1 to 2.4). Overflow is an argument on both types: on a quorum queue
@@ -38,8 +37,7 @@ def work_queue_arguments(
 
 
 def existing_queue_policy(queue: QueueSpec, policy: PolicySpec | None, parking_queue: str) -> dict[str, Any]:
-    """
-    Return what an existing queue can only get by policy, since its arguments stay what they are.
+    """Return what an existing queue can only get by policy, since its arguments stay what they are.
 
     Whether its dead letters are parked may depend on what is on the broker: `dead_letters_kept` takes these keys away.
     """
@@ -84,8 +82,7 @@ def tunables(queue: QueueSpec, policy: PolicySpec | None) -> dict[str, Any]:
 
 
 def native_limit(policy: PolicySpec | None) -> int:
-    """
-    Return how many deliveries native retry needs, 0 without it.
+    """Return how many deliveries native retry needs, 0 without it.
 
     An argument cannot be changed, and of argument and policy the smaller works (fact 11.6): the argument is no smaller
     than this, and the policy has it exactly, so that `retries` can be changed in place.
@@ -106,8 +103,7 @@ def _carried(queue: QueueSpec) -> dict[str, Any]:
 
 
 def tier_arguments(queue: QueueSpec, delay_ms: int) -> dict[str, Any]:
-    """
-    Return the arguments of a retry queue: it waits, then hands the message back to its work queue and to no other.
+    """Return the arguments of a retry queue: it waits, then hands the message back to its work queue and to no other.
 
     Never x-expires, which deletes messages (fact 5.6); one hop only (fact 2.5). At-least-once, so that a work queue
     that is full or missing costs time and no message (facts 4.5, 4.8).

@@ -53,8 +53,7 @@ def decode(data: bytes, problems: Problems) -> str | None:
 
 
 def parse_document(text: str, problems: Problems, environ: Mapping[str, str]) -> MappingNode | None:
-    """
-    Return the mapping at the top of one YAML document, None when the text is not one (then said).
+    """Return the mapping at the top of one YAML document, None when the text is not one (then said).
 
     Duplicate keys, tags and undefined variables are reported and left out, so that the rest can be checked as well.
     """

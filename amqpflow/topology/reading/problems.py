@@ -39,8 +39,7 @@ class Problems:
         found.setdefault((problem.code, place, message), problem)
 
     def nearest(self, wrong: str, known: Collection[str]) -> str:
-        """
-        Return a hint with the known word that is nearest, else with the known words when they are few, else nothing.
+        """Return a hint with the known word that is nearest, else with the known words when they are few, else nothing.
 
         Nothing also once a file has used up its share: its keys are then not typos.
         """

@@ -108,8 +108,7 @@ class BindingSpec(Located):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSpec(Located):
-    """
-    A work queue with the defaults filled in.
+    """A work queue with the defaults filled in.
 
     `places` has the keys written on the queue itself; `inherited` those that come from `defaults`.
     """

@@ -37,8 +37,7 @@ class Fields:
 
 
 def read(node: Node, shape: Shape, name: str, place: Place, problems: Problems) -> Any:
-    """
-    Return the value of a node, None when it does not fit (then said).
+    """Return the value of a node, None when it does not fit (then said).
 
     A record is `Fields`, a table a dict of key to `At` or `Fields`, a list a tuple of them, the rest as `read_single`
     returns it. `name` and `place` are those of its key, for messages.

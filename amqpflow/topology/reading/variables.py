@@ -23,8 +23,7 @@ class VariableError(ValueError):
 
 
 def expand(text: str, environ: Mapping[str, str]) -> str:
-    """
-    Expand `${VAR}`, `${VAR:-default}` (unset or empty) and `${VAR:?message}` from `environ`; `$${` becomes `${`.
+    """Expand `${VAR}`, `${VAR:-default}` (unset or empty) and `${VAR:?message}` from `environ`; `$${` becomes `${`.
 
     Values and defaults are taken as they are: variables in them are not expanded again.
 

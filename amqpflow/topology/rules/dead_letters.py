@@ -102,8 +102,7 @@ def _why(queue: QueueSpec) -> str:
 
 
 def _target(queue: QueueSpec, spec: TopologySpec, names: Names, exchanges: dict[str, str | None]) -> tuple[str, Place]:
-    """
-    Return where a queue dead-letters to, and where that was written.
+    """Return where a queue dead-letters to, and where that was written.
 
     A file's own dead-letter arguments are refused elsewhere; here they are followed, to say what they would do. A
     named exchange is a node of its own, and goes to `exchanges` with the key of what arrives there.

@@ -21,8 +21,7 @@ from .source import Source, source_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @source_options("text", "json")
 def discard(source: Source, everything: bool, target: str | None, no_export: bool, yes: bool, output: str) -> int:
-    """
-    Move parked messages out of their queue into a file from which `parked restore` can restore them.
+    """Move parked messages out of their queue into a file from which `parked restore` can restore them.
 
     A message leaves its queue only when it is in the file and the file is synced to disk. Without --export the file is
     named after the time.

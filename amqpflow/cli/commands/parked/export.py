@@ -20,8 +20,7 @@ from .source import Source, conclude, source_options
 )
 @source_options("text", "json")
 def export(source: Source, target: str, output: str) -> int:
-    """
-    Write the parked messages of FILE's work queues to a file of JSON lines; they stay parked.
+    """Write the parked messages of FILE's work queues to a file of JSON lines; they stay parked.
 
     With --to PATH/ each message becomes a file in a new directory. `amqpflow parked restore` restores the messages byte
     for byte. The file appears only when it is complete. On standard output an export is complete if it has its end

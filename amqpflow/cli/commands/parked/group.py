@@ -18,8 +18,7 @@ COMMANDS = {
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)
 def parked() -> None:
-    """
-    Read parked messages, and export, restore or discard them.
+    """Read parked messages, and export, restore or discard them.
 
     list, show, stats and export change neither the size nor the order of a parking queue, even if they are stopped or
     killed.

@@ -12,8 +12,7 @@ from .source import Source, conclude, source_options
 @click.command(name="list")
 @source_options("text", "json", "jsonl")
 def list_(source: Source, output: str) -> int:
-    """
-    List the parked messages of FILE's work queues, the oldest of each parking queue first.
+    """List the parked messages of FILE's work queues, the oldest of each parking queue first.
 
     A message must match every option given; for an option given twice, any of its values. -o jsonl prints one object
     per line.

@@ -45,8 +45,7 @@ def restore(
     address: BrokerAddress,
     output: str,
 ) -> int:
-    """
-    Restore the messages of EXPORT to their parking queues, byte for byte; - reads standard input.
+    """Restore the messages of EXPORT to their parking queues, byte for byte; - reads standard input.
 
     A message that is still parked is skipped. After a discard an equal parked message is another one, unless the
     discard was killed before its ack was certain. EXPORT.restored records what was restored to which broker, virtual

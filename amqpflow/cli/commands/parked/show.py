@@ -31,8 +31,7 @@ def show(
     address: BrokerAddress,
     output: str,
 ) -> int:
-    """
-    Show a parked message of FILE in full: failure record, history, headers and body.
+    """Show a parked message of FILE in full: failure record, history, headers and body.
 
     ID is an id from `parked list` or its beginning, a message id or a hop id. All matches are shown.
     """

@@ -19,8 +19,7 @@ _BY = ("queue", "parking-queue", "reason", "error-type", "fingerprint", "routing
 )
 @source_options("text", "json")
 def stats(source: Source, by: str, output: str) -> int:
-    """
-    Count the parked messages of FILE's work queues by what they have in common, most first.
+    """Count the parked messages of FILE's work queues by what they have in common, most first.
 
     Each group shows its count, when its first and last messages were parked, and the id of the oldest as a sample.
     """
