@@ -118,7 +118,7 @@ class Patience:
     def _report(self, session: Session, why: str) -> None:
         self._why, count, still = why, len(session.admission.held_up), session.stands_still
         held = f"{count} message{'s' if count != 1 else ''} held"
-        text = f"{why}: {held}, {'the whole prefetch: nothing else is' if still else 'others are'} handled"
+        text = f"{why}: {held}, {'nothing else is' if still else 'others are'} handled"
         self.health.set(session.queue, Cause.HELD, text)
         self._report_pause(session, text if still else "")
 
