@@ -78,7 +78,8 @@ class ParkedMessages:
             reads_on = not self._is_over and (reader.held_too_long or has_parts) and self.seen > before
             self._reads_part = self._reads_part or has_parts
             self._again = True
-            self._known.recall()
+            if reads_on:
+                self._known.recall()
 
     def _arrivals(self, reader: ParkingReader) -> AsyncGenerator[list[Delivery], None]:
         self.reader = reader
