@@ -202,12 +202,12 @@ class Provisioning:
                 require_current(plan, await make(compiled, broker))
             monitor = DrainMonitor(broker, lock.check, options.get("on_drain"))
             run = ApplyRun(plan, options.get("on_step"), lock=lock, monitor=monitor, wait=options.get("wait", False))
-            try:
-                async with Admin(broker, lock.name) as admin:
+            async with Admin(broker, lock.name) as admin:
+                try:
                     report = await run.run(admin)
-            finally:
-                if on_report := options.get("on_report"):
-                    on_report(run.report)
+                finally:  # before the channels are closed, which a broker that is silent now holds up
+                    if on_report := options.get("on_report"):
+                        on_report(run.report)
             run.raise_failure()
             return report
 

@@ -50,12 +50,13 @@ disk_free_limit.absolute = 50MB
 vm_memory_high_watermark.relative = 0.4
 raft.wal_max_size_bytes = 67108864
 collect_statistics_interval = {STATISTICS_INTERVAL}
-management.sample_retention_policies.global.minute = 1
-management.sample_retention_policies.global.hour = 60
-management.sample_retention_policies.global.day = 1200
-management.sample_retention_policies.basic.minute = 1
-management.sample_retention_policies.basic.hour = 60
-management.sample_retention_policies.detailed.minute = 1
+management.sample_retention_policies.global.605 = 1
+management.sample_retention_policies.global.3660 = 60
+management.sample_retention_policies.global.29400 = 600
+management.sample_retention_policies.global.86400 = 1800
+management.sample_retention_policies.basic.605 = 1
+management.sample_retention_policies.basic.3600 = 60
+management.sample_retention_policies.detailed.605 = 1
 """
 
 

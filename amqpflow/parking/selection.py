@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from amqpflow.model.error_names import current_name
+from amqpflow.model.error_names import current_name, is_own
 from amqpflow.model.headers import ParkReason
 from amqpflow.model.routes import QueueRoutes
 from amqpflow.model.units import parse_duration
@@ -261,8 +261,9 @@ def _in_queues(queues: Collection[str], routes: Mapping[str, QueueRoutes]) -> Ch
 def _is_type(error_type: str | None, wanted: str) -> bool:
     if error_type is None:
         return False
-    # messages that were parked before 0.1 have the errors' old names
-    pairs = ((error_type, wanted), (current_name(error_type), current_name(wanted)))
+    pairs = [(error_type, wanted)]
+    if is_own(error_type):  # a message that was parked before 0.1 has the error's old name
+        pairs.append((current_name(error_type), current_name(wanted)))
     return any(name == last or name.endswith((f".{last}", f":{last}")) for name, last in pairs)
 
 

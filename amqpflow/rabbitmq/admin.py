@@ -26,6 +26,7 @@ from .translate import translate
 _POLICY_LOOKS, _POLICY_PAUSE = 50, 0.1  #: times and seconds; a policy works within 38 ms of its PUT (fact 11.6e)
 _HELD = 405  #: a queue is exclusive to another connection
 STEP_TIMEOUT = 60.0  #: seconds for one change; a quorum queue waits for the election of its leader
+_CLOSE_TIMEOUT = 5.0  #: seconds to close the channels of a run
 
 
 class Admin:
@@ -47,9 +48,10 @@ class Admin:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        with suppress(AmqpflowError), translate():  # of a connection that was lost there is nothing to close
-            while self._free:
-                await self._free.pop().close()
+        with suppress(AmqpflowError, TimeoutError), translate():  # a lost connection has nothing to close
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                while self._free:
+                    await self._free.pop().close()
 
     async def execute(self, change: changes.Change) -> None:
         """Execute one change and wait for the broker's answer.

@@ -11,6 +11,7 @@ from amqpflow.planning.values.apply_report import ApplyReport
 from amqpflow.planning.values.approvals import Approval, Approvals
 from amqpflow.planning.values.plan import Plan
 from amqpflow.rabbitmq.address import BrokerAddress
+from amqpflow.rabbitmq.admin import Admin
 from tests.topologies import topology
 
 pytestmark = pytest.mark.one_broker
@@ -102,3 +103,25 @@ def test_the_status_is_watched_until_stop(vhost: BrokerAddress) -> None:
             assert len(found) == 3
 
     asyncio.run(calls())
+
+
+def test_what_was_applied_is_reported_before_its_channels_are_closed(
+    vhost: BrokerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that is silent by then holds the close up."""
+    events: list[str] = []
+    closing = Admin.__aexit__
+
+    async def noted(admin: Admin, *error: object) -> None:
+        events.append("closing")
+        await closing(admin, *error)
+
+    async def calls() -> None:
+        async with amqpflow.connect(vhost) as client:
+            await client.apply(
+                topology({"orders": []}, vhost=vhost.vhost), on_report=lambda _: events.append("reported")
+            )
+
+    monkeypatch.setattr(Admin, "__aexit__", noted)
+    asyncio.run(calls())
+    assert events == ["reported", "closing"]

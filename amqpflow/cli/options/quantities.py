@@ -31,8 +31,12 @@ class Quantity(click.ParamType):  # type: ignore[type-arg] # generic in new rele
         text = str(value)
         if self._bare is not None and re.fullmatch(r"(?=.*\d)\d{0,20}(\.\d{0,6})?", text, re.ASCII):
             better = f"{text}{self._bare}" if text.isdigit() or self._bare != "s" else f"{round(float(text) * 1000)}ms"
+            number = self._parsed(better, option, ctx)
             click.echo(f"Note: write {option} {better}: amqpflow 1.0 refuses a number without a unit.", err=True)
-            return float(text)
+            return number
+        return self._parsed(text, option, ctx)
+
+    def _parsed(self, text: str, option: str, ctx: click.Context | None) -> float:
         try:
             return self._parse(text)
         except ValueError as error:

@@ -131,6 +131,7 @@ def test_an_error_of_ours_is_selected_by_its_old_name_and_by_its_new_one(recorde
     assert selects(message, error_types=("Undecodable",))
     assert selects(message, error_types=("UndecodableError",))
     assert not selects(message, error_types=("Unroutable",))
+    assert not selects(parked(delivered("orders"), error="shop.UndecodableError"), error_types=("Undecodable",))
     of_others = parked(delivered("orders"), error="shop.Undecodable")
     assert selects(of_others, error_types=("Undecodable",))
     assert not selects(of_others, error_types=("UndecodableError",))
