@@ -28,12 +28,15 @@ RENAMED = {
 }
 
 
-def is_own(name: str) -> bool:
-    """Return whether a name, with or without a module before it, can be that of an error of amqpflow."""
-    return name.rpartition(".")[0] in ("", "amqpflow", "amqpflow.errors")
+_MODULES = ("amqpflow", "amqpflow.errors")
+
+
+def is_own(recorded: str) -> bool:
+    """Return whether a recorded name is that of an error of amqpflow, whose records have its module."""
+    return recorded.rpartition(".")[0] in _MODULES
 
 
 def current_name(name: str) -> str:
     """Return an error's present name for its old one, with or without a module before it; any other name as it is."""
     module, dot, old = name.rpartition(".")
-    return module + dot + RENAMED.get(old, old) if is_own(name) else name
+    return module + dot + RENAMED.get(old, old) if module in ("", *_MODULES) else name

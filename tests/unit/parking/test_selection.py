@@ -125,13 +125,14 @@ def test_criteria_are_combined(criteria: dict[str, Any], wanted: bool) -> None:
     assert selects(ORDER, **criteria) is wanted
 
 
-@pytest.mark.parametrize("recorded", ["amqpflow.errors.Undecodable", "amqpflow.errors.UndecodableError", "Undecodable"])
+@pytest.mark.parametrize("recorded", ["amqpflow.errors.Undecodable", "amqpflow.errors.UndecodableError"])
 def test_an_error_of_ours_is_selected_by_its_old_name_and_by_its_new_one(recorded: str) -> None:
     message = parked(delivered("orders"), error=recorded)
     assert selects(message, error_types=("Undecodable",))
     assert selects(message, error_types=("UndecodableError",))
     assert not selects(message, error_types=("Unroutable",))
-    assert not selects(parked(delivered("orders"), error="shop.UndecodableError"), error_types=("Undecodable",))
+    for other in ("shop.UndecodableError", "UndecodableError"):  # the last as a service in JavaScript records it
+        assert not selects(parked(delivered("orders"), error=other), error_types=("Undecodable",))
     of_others = parked(delivered("orders"), error="shop.Undecodable")
     assert selects(of_others, error_types=("Undecodable",))
     assert not selects(of_others, error_types=("UndecodableError",))
