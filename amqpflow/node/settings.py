@@ -37,8 +37,8 @@ def configuration(identity: Identity, ports: Ports) -> str:
     """Write rabbitmq.conf: loopback listeners, one administrator, and limits that fit a laptop.
 
     See https://www.rabbitmq.com/docs/configure. A smaller write-ahead log keeps a node on a small disk alive; the
-    default of RabbitMQ for free disk space, 50 MB, is written out since packages change it. Counts are a second old
-    at most, where RabbitMQ's default is five: a person who tries things sees at once what they did.
+    default of RabbitMQ for free disk space, 50 MB, is written out since packages change it. Counts are one or two
+    seconds old instead of five to ten (fact 11.29): a person who tries things soon sees what they did.
     """
     return f"""\
 listeners.tcp.default = 127.0.0.1:{ports.amqp}

@@ -48,7 +48,7 @@ class Admin:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        with suppress(AmqpflowError, TimeoutError), translate():  # a lost connection has nothing to close
+        with suppress(AmqpflowError, TimeoutError), translate():  # lost, or silent: its end closes them
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 while self._free:
                     await self._free.pop().close()

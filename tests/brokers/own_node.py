@@ -8,6 +8,7 @@ from pathlib import Path
 
 from amqpflow.node import BrokerContext, start_broker
 from amqpflow.node.locate import Installation
+from amqpflow.node.settings import STATISTICS_INTERVAL
 from amqpflow.rabbitmq.address import BrokerAddress
 
 from .ctl import rabbitmqctl
@@ -35,8 +36,9 @@ class OwnNode:
         extra = self.directory / "conf.d" / "90-test.conf"
         extra.parent.mkdir(parents=True, exist_ok=True)
         extra.write_text(self._configuration + "\n")
-        # when it starts again: what a tier was handing over when the node was killed is tried again after 180 s else
-        quickly = "{dead_letter_worker_publisher_confirm_timeout, 500}, {quorum_tick_interval, 1000}"
+        # what a tier was handing over when the node was killed would be tried again after 180 s
+        quickly = "{dead_letter_worker_publisher_confirm_timeout, 500}, "
+        quickly += f"{{quorum_tick_interval, {STATISTICS_INTERVAL}}}"
         (self.directory / "advanced.config").write_text(f"[{{rabbit, [{quickly}]}}].")
         self._context = start_broker(keep=self.directory, environ={"PATH": self._installation.path})
         self.address = self._context.__enter__().address

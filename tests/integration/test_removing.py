@@ -496,7 +496,7 @@ def test_a_queue_that_has_no_counts_yet_is_not_taken_for_empty(
             async def collected(queue: str) -> bool:
                 assert broker.management is not None
                 depths = await broker.management.depths(vhost.vhost, [queue])
-                return depths[queue].messages is not None
+                return queue in depths and depths[queue].messages is not None
 
             async def remaining(queue: str) -> drain.Remaining:
                 await channel.queue_declare(queue, durable=True)

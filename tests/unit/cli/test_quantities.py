@@ -47,7 +47,14 @@ def test_a_bare_number_that_was_accepted_before_is_accepted_with_a_note(
 
 
 @pytest.mark.parametrize(
-    ("quantity", "text"), [(DURATION, "5"), (DURATION_OR_SECONDS, "-1"), (RATE_OR_NUMBER, "many"), (PERCENTAGE, "20")]
+    ("quantity", "text"),
+    [
+        (DURATION, "5"),
+        (DURATION_OR_SECONDS, "-1"),
+        (RATE_OR_NUMBER, "many"),
+        (RATE_OR_NUMBER, "2000000"),
+        (PERCENTAGE, "20"),
+    ],
 )
 def test_another_text_is_refused_with_the_name_of_the_option(quantity: Quantity, text: str) -> None:
     with pytest.raises(click.UsageError, match=r"^--limit-of: "):
